@@ -1,0 +1,176 @@
+"""A connection (one app, user and org), and what follows from its host name."""
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Literal
+from urllib.parse import urlsplit
+
+GENERIC_LOGIN = "https://login.salesforce.com"
+GENERIC_TEST = "https://test.salesforce.com"
+TOKEN_PATH = "/services/oauth2/token"  # noqa: S105 - the path of the token endpoint, no secret
+
+ALLOWED_SUFFIXES = (
+    ".my.salesforce.com",
+    ".my.salesforce.mil",
+    ".my.sfcrmproducts.cn",
+    ".my-salesforce.com",
+    ".my.site.com",
+)
+"""Hosts to which a signed assertion may go: My Domain and Experience Cloud hosts that Salesforce documents."""
+
+ALLOWED_HOSTS = frozenset(
+    {"login.salesforce.com", "test.salesforce.com", "login.sfcrmproducts.cn", "test.sfcrmproducts.cn"}
+)
+
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class OrgType(StrEnum):
+    """What the host name says the org is. The certain test is the identity URL of a grant."""
+
+    PRODUCTION = "production"
+    SANDBOX = "sandbox"
+    DEVELOPER = "developer"
+    SCRATCH = "scratch"
+    TRAILHEAD = "trailhead"
+    DEMO = "demo"
+    FREE = "free"
+    PATCH = "patch"
+    UNKNOWN = "unknown"
+    """A generic or a foreign host says nothing."""
+
+
+_PARTITIONS = {
+    "sandbox": OrgType.SANDBOX,
+    "develop": OrgType.DEVELOPER,
+    "scratch": OrgType.SCRATCH,
+    "trailblaze": OrgType.TRAILHEAD,
+    "demo": OrgType.DEMO,
+    "free": OrgType.FREE,
+    "patch": OrgType.PATCH,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a key or certificate comes from; `place` is a path or a name, as `kind` says."""
+
+    kind: Literal["file", "env", "credential"]
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A private key and, optionally, its certificate."""
+
+    private_key: Source
+    certificate: Source | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalPolicy:
+    """What the owner knows of the app's Refresh Token Policy (setup guide, step 4)."""
+
+    policy: Literal["until_revoked", "lifetime", "inactivity", "immediately"]
+    days: float | None = None
+    granted: date | None = None
+    """When the approval was given, where the owner knows it; else the first grant seen stands for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiryBands:
+    """When a certificate's end becomes a finding. A share is of the whole lifetime; the later moment holds."""
+
+    warning_share: float = 0.25
+    critical_share: float = 0.05
+    critical_at_least: timedelta = timedelta(days=7)
+    warning_at_least: timedelta = timedelta(0)
+    """Both minima are for operators who think in days; a week is what a rotation by ticket takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One app (consumer key), user and org, with a name of the operator's."""
+
+    name: str
+    login_url: str
+    """Scheme, host and, for the simulator, a path; no slash at the end."""
+    audience: str
+    consumer_key: str
+    username: str
+    current: Pair
+    next: Pair | None = None
+    certificate_not_after: datetime | None = None
+    """The certificate's end as the operator declares it, where no certificate is configured."""
+    interval: timedelta = timedelta(minutes=5)
+    settle: timedelta = timedelta(minutes=10)
+    expiry: ExpiryBands = ExpiryBands()
+    approval: ApprovalPolicy | None = None
+    after_login: bool = True
+    paused: bool = False
+    labels: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def host(self) -> str:
+        """The host name that the assertion is posted to."""
+        return urlsplit(self.login_url).hostname or ""
+
+    @property
+    def token_endpoint(self) -> str:
+        """Where the assertion is posted to."""
+        return self.login_url + TOKEN_PATH
+
+    @property
+    def org_type(self) -> OrgType:
+        """What the host name says the org is."""
+        return org_type(self.host)
+
+
+def org_type(host: str) -> OrgType:
+    """What a host name says the org is (setup guide, step 7, and Salesforce's partitioned domains).
+
+    1. A generic or foreign host says nothing.
+    2. A partition label (`acme--dev.sandbox.my.salesforce.com`) decides.
+    3. `-dev-ed` ends the names that Salesforce made for Developer Edition orgs.
+    4. `--` in the name is a legacy sandbox; *observed*: old production names may hold it too.
+    """
+    for suffix in ALLOWED_SUFFIXES:
+        if host.endswith(suffix):
+            labels = host.removesuffix(suffix).split(".")
+            break
+    else:
+        return OrgType.UNKNOWN
+    if len(labels) > 1:
+        return _PARTITIONS.get(labels[-1], OrgType.UNKNOWN)
+    if labels[0].endswith("-dev-ed"):
+        return OrgType.DEVELOPER
+    return OrgType.SANDBOX if "--" in labels[0] else OrgType.PRODUCTION
+
+
+def login_url_of(subdomain: str) -> str:
+    """The My Domain address of a subdomain as in step 7 of the setup guide (`acme`, `acme--dev.sandbox`)."""
+    return f"https://{subdomain}.my.salesforce.com"
+
+
+def audience_of(choice: str, login_url: str) -> str:
+    """The `aud` of a choice in the configuration: `my_domain`, `login`, `test`, or an URL as it stands."""
+    return {"my_domain": login_url, "login": GENERIC_LOGIN, "test": GENERIC_TEST}.get(choice, choice)
+
+
+def is_generic(url: str) -> bool:
+    """Whether a login URL or audience is Salesforce's generic host, which External Client Apps refuse."""
+    return (urlsplit(url).hostname or "") in ALLOWED_HOSTS
+
+
+def may_receive_assertions(login_url: str, allowed_hosts: frozenset[str] = frozenset()) -> bool:
+    """Whether a signed assertion may go to this address: HTTPS to a host of Salesforce's, or loopback.
+
+    Plain HTTP is for loopback alone. `allowed_hosts` are further host names that the operator vouches for.
+    """
+    parts = urlsplit(login_url)
+    host = parts.hostname or ""
+    if host in LOOPBACK_HOSTS:
+        return parts.scheme in {"http", "https"}
+    known = host in ALLOWED_HOSTS or host in allowed_hosts or host.endswith(ALLOWED_SUFFIXES)
+    return parts.scheme == "https" and known

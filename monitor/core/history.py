@@ -1,0 +1,309 @@
+"""All that is remembered of one connection, and how it grows: `remember(history, …)` gives a new History.
+
+What is remembered must survive a restart, so a History is plain data: it goes to JSON and back unchanged.
+"""
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from monitor.core.causes import Cause
+from monitor.core.connection import Connection
+from monitor.core.credential import KeyFacts
+from monitor.core.finding import Alternative, Diagnosis, Finding, State
+from monitor.core.outcome import Exchange, Granted, NotSent, Outcome, Refused
+
+LIFETIMES_KEPT = 12
+"""Approval lifetimes remembered of a connection: a year of monthly decays; older ones say nothing new."""
+
+
+class Change(StrEnum):
+    """What changed on our side, so that a settle time began."""
+
+    FIRST_SEEN = "first_seen"
+    CONFIGURATION = "configuration"
+    KEY = "key"
+
+
+class Slot(StrEnum):
+    """Which of a connection's two key pairs."""
+
+    CURRENT = "current"
+    NEXT = "next"
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """One approval epoch: from the first grant seen to the refusal that ended it."""
+
+    since: datetime
+    until: datetime
+
+    @property
+    def days(self) -> float:
+        """How long the approval lived."""
+        return (self.until - self.since).total_seconds() / 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The org and user that a grant was for, pinned at the first grant."""
+
+    org_id: str | None = None
+    user_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What is remembered of one connection."""
+
+    first_seen: datetime
+    changed_at: datetime
+    """When something last changed on our side: first seen, its configuration, its key."""
+    changed: Change = Change.FIRST_SEEN
+    configuration: str = ""
+    """Fingerprint of what is sent (endpoint, audience, consumer key, username); no secret in it."""
+    key_fingerprint: str = ""
+
+    exchanges: int = 0
+    failures: int = 0
+    failures_by_cause: dict[Cause, int] = field(default_factory=dict)
+    """Every failed exchange under the first cause of its diagnosis. Never changed in place."""
+    last_exchange: Exchange | None = None
+    last_verdict: Exchange | None = None
+    """The last exchange that was granted or refused: what the state rests on while the network is away."""
+    first_success: datetime | None = None
+    last_success: datetime | None = None
+    consecutive_successes: int = 0
+    consecutive_refusals: int = 0
+    consecutive_faults: int = 0
+    """Exchanges in a row that brought no verdict: transient answers, no answer, not sent."""
+    failing_since: datetime | None = None
+    """The first exchange that was not granted since the last grant."""
+
+    identity: Identity = Identity()
+    approval_since: datetime | None = None
+    """When the approval that serves now was first seen to be granted."""
+    approvals: tuple[Approval, ...] = ()
+    """The approval epochs that ended in a decay, oldest first, at most LIFETIMES_KEPT."""
+    keys_accepted: dict[Slot, bool] = field(default_factory=dict)
+    """Whether the last verdict with the slot's key was a grant. Never changed in place."""
+
+    state: State = State.UNKNOWN
+    state_since: datetime | None = None
+    findings: tuple[Finding, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
+
+
+class EventKind(StrEnum):
+    """What an event tells of."""
+
+    STATE = "state"
+    CAUSE = "cause"
+    KEY = "key"
+    CONFIGURATION = "configuration"
+    IDENTITY = "identity"
+    APPROVAL = "approval"
+    ROTATION = "rotation"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change in the life of a connection, for the person who asks later what happened."""
+
+    at: datetime
+    kind: EventKind
+    text: str
+    cause: Cause | None = None
+    failure: bool = False
+    """Events of failures are kept longer than the others."""
+
+
+NO_LONGER_APPROVED = frozenset(
+    {Cause.APPROVAL_DECAYED, Cause.USER_NOT_ADMIN_APPROVED, Cause.CONSUMER_NOT_APPROVED}
+)
+"""Causes that end an approval epoch. Only a decay tells something about the lifetime of the next."""
+
+WITHOUT_VERDICT = frozenset(
+    {
+        Cause.NETWORK_UNREACHABLE,
+        Cause.SALESFORCE_UNAVAILABLE,
+        Cause.TLS_UNTRUSTED,
+        Cause.MONITOR_FAULT,
+        Cause.PROPAGATION_PENDING,
+    }
+)
+"""Causes that say nothing of the credential: they end with the fault, whatever the verdict before it was."""
+
+PINNED_AGAIN_AFTER = timedelta(days=7)
+"""How long a changed identity stands as a finding before it is taken as the new one: after a week it has been
+seen by whoever looks, and a finding that never ends is one that nobody reads."""
+
+
+def begin(connection: Connection, now: datetime) -> History:
+    """The history of a connection that was never seen before."""
+    return History(first_seen=now, changed_at=now, configuration=configuration_fingerprint(connection))
+
+
+def configuration_fingerprint(connection: Connection) -> str:
+    """Changes when anything that is sent changes: endpoint, audience, consumer key or username."""
+    sent = (connection.token_endpoint, connection.audience, connection.consumer_key, connection.username)
+    return hashlib.sha256("\n".join(sent).encode()).hexdigest()[:16]
+
+
+def reconfigured(history: History, connection: Connection, now: datetime) -> History:
+    """The history after a look at the configuration: what was pinned to the old one is let go."""
+    fingerprint = configuration_fingerprint(connection)
+    if fingerprint == history.configuration:
+        return history
+    return replace(
+        history,
+        configuration=fingerprint,
+        changed_at=now,
+        changed=Change.CONFIGURATION,
+        identity=Identity(),
+        approval_since=None,
+        keys_accepted={},
+    )
+
+
+def rekeyed(history: History, key: KeyFacts | None, now: datetime) -> History:
+    """The history after a look at the current key: another key begins a settle time."""
+    if key is None or key.fingerprint == history.key_fingerprint:
+        return history
+    if not history.key_fingerprint:
+        return replace(history, key_fingerprint=key.fingerprint)
+    return replace(
+        history,
+        key_fingerprint=key.fingerprint,
+        changed_at=now,
+        changed=Change.KEY,
+        keys_accepted={slot: was for slot, was in history.keys_accepted.items() if slot is not Slot.CURRENT},
+    )
+
+
+def remember(history: History, exchange: Exchange, diagnosis: Diagnosis) -> History:
+    """The history after one exchange with the current key, and the verdict on it.
+
+    1. An exchange that was not sent is no exchange, but its cause is counted.
+    2. While there is no verdict (the network or Salesforce is away), what the last verdict found still stands.
+    3. A grant begins an approval epoch where none runs; a decay ends it and keeps its lifetime.
+    4. The identity of the first grant is pinned.
+    """
+    outcome, at = exchange.outcome, exchange.at
+    granted = isinstance(outcome, Granted)
+    verdict = diagnosis.state is not State.UNKNOWN
+    refused = isinstance(outcome, Refused) and verdict
+    sent = not isinstance(outcome, NotSent)
+    approval_since, approvals = _approvals(history, diagnosis, at, granted=granted)
+    return replace(
+        history,
+        exchanges=history.exchanges + sent,
+        failures=history.failures + (sent and not granted),
+        failures_by_cause=history.failures_by_cause
+        if granted or diagnosis.cause is None
+        else {
+            **history.failures_by_cause,
+            diagnosis.cause: history.failures_by_cause.get(diagnosis.cause, 0) + 1,
+        },
+        last_exchange=exchange,
+        last_verdict=exchange if granted or refused else history.last_verdict,
+        first_success=history.first_success or (at if granted else None),
+        last_success=at if granted else history.last_success,
+        consecutive_successes=history.consecutive_successes + 1 if granted else 0,
+        consecutive_refusals=0 if granted else history.consecutive_refusals + refused,
+        consecutive_faults=0 if granted or refused else history.consecutive_faults + 1,
+        failing_since=None if granted else history.failing_since or at,
+        identity=_identity(history, outcome, at),
+        approval_since=approval_since,
+        approvals=approvals,
+        keys_accepted={**history.keys_accepted, Slot.CURRENT: granted}
+        if granted or refused
+        else history.keys_accepted,
+        state=diagnosis.state,
+        state_since=history.state_since if diagnosis.state is history.state and history.state_since else at,
+        findings=_standing(history, diagnosis, verdict=verdict),
+        alternatives=diagnosis.alternatives,
+    )
+
+
+def _standing(history: History, diagnosis: Diagnosis, *, verdict: bool) -> tuple[Finding, ...]:
+    """The findings that hold now, each since it first held."""
+    since = {finding.cause: finding.since for finding in history.findings}
+    now = tuple(replace(found, since=since.get(found.cause, found.since)) for found in diagnosis.findings)
+    if verdict:
+        return now
+    named = {finding.cause for finding in now}
+    return now + tuple(
+        found for found in history.findings if found.cause not in named and found.cause not in WITHOUT_VERDICT
+    )
+
+
+def _approvals(
+    history: History, diagnosis: Diagnosis, at: datetime, *, granted: bool
+) -> tuple[datetime | None, tuple[Approval, ...]]:
+    if granted:
+        return history.approval_since or at, history.approvals
+    if history.approval_since is None or diagnosis.cause not in NO_LONGER_APPROVED:
+        return history.approval_since, history.approvals
+    if diagnosis.cause is Cause.APPROVAL_DECAYED:
+        ended = Approval(history.approval_since, at)
+        return None, (*history.approvals, ended)[-LIFETIMES_KEPT:]
+    return None, history.approvals
+
+
+def _identity(history: History, outcome: Outcome, at: datetime) -> Identity:
+    if not isinstance(outcome, Granted):
+        return history.identity
+    seen = Identity(outcome.org_id or history.identity.org_id, outcome.user_id or history.identity.user_id)
+    if history.identity == Identity():
+        return seen
+    changed = next((found for found in history.findings if found.cause is Cause.IDENTITY_CHANGED), None)
+    return seen if changed and at - changed.since >= PINNED_AGAIN_AFTER else history.identity
+
+
+def changes(before: History | None, after: History) -> tuple[Event, ...]:
+    """What happened between two moments of a history, as events."""
+    if before is None:
+        return (
+            Event(after.first_seen, EventKind.CONFIGURATION, "The connection is seen for the first time."),
+        )
+    at = after.last_exchange.at if after.last_exchange else after.changed_at
+    events: list[Event] = []
+    if after.changed_at != before.changed_at:
+        kind, text = _CHANGES[after.changed]
+        events.append(Event(after.changed_at, kind, text))
+    if after.state is not before.state:
+        failing = after.state in {State.FAILING, State.UNKNOWN}
+        text = f"The state went from {before.state} to {after.state}."
+        cause = after.findings[0].cause if after.findings else None
+        events.append(Event(at, EventKind.STATE, text, cause, failing))
+    was = {finding.cause for finding in before.findings}
+    holds = {finding.cause for finding in after.findings}
+    for finding in after.findings:
+        if finding.cause not in was:
+            text = finding.evidence[0] if finding.evidence else ""
+            events.append(Event(at, EventKind.CAUSE, text, finding.cause, failure=True))
+    for finding in before.findings:
+        if finding.cause not in holds:
+            events.append(Event(at, EventKind.CAUSE, "It no longer holds.", finding.cause))
+    if len(after.approvals) != len(before.approvals) or after.approvals[-1:] != before.approvals[-1:]:
+        text = f"The approval ended after {after.approvals[-1].days:.1f} days."
+        events.append(Event(at, EventKind.APPROVAL, text, Cause.APPROVAL_DECAYED, failure=True))
+    elif after.approval_since and before.approval_since is None:
+        events.append(Event(at, EventKind.APPROVAL, "An approval was first seen to be granted."))
+    if after.identity != before.identity and before.identity != Identity():
+        text = f"The grants are now for org {after.identity.org_id} and user {after.identity.user_id}."
+        events.append(Event(at, EventKind.IDENTITY, text, Cause.IDENTITY_CHANGED))
+    return tuple(events)
+
+
+_CHANGES = {
+    Change.FIRST_SEEN: (EventKind.CONFIGURATION, "The connection is seen for the first time."),
+    Change.CONFIGURATION: (
+        EventKind.CONFIGURATION,
+        "The configuration of what is sent changed: endpoint, audience, consumer key or username.",
+    ),
+    Change.KEY: (EventKind.KEY, "The private key changed."),
+}
