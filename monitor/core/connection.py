@@ -17,7 +17,7 @@ ALLOWED_SUFFIXES = (
     ".my-salesforce.com",
     ".my.site.com",
 )
-"""Hosts to which a signed assertion may go: My Domain and Experience Cloud hosts that Salesforce documents."""
+"""Hosts to which a signed assertion may go: the My Domain and site hosts that Salesforce documents."""
 
 ALLOWED_HOSTS = frozenset(
     {"login.salesforce.com", "test.salesforce.com", "login.sfcrmproducts.cn", "test.sfcrmproducts.cn"}
@@ -80,7 +80,7 @@ class ApprovalPolicy:
 
 @dataclass(frozen=True, slots=True)
 class ExpiryBands:
-    """When a certificate's end becomes a finding. A share is of the whole lifetime; the later moment holds."""
+    """When a certificate's end becomes a finding. Shares are of the lifetime; the earlier moment holds."""
 
     warning_share: float = 0.25
     critical_share: float = 0.05

@@ -187,7 +187,7 @@ def remember(history: History, exchange: Exchange, diagnosis: Diagnosis) -> Hist
     """The history after one exchange with the current key, and the verdict on it.
 
     1. An exchange that was not sent is no exchange, but its cause is counted.
-    2. While there is no verdict (the network or Salesforce is away), what the last verdict found still stands.
+    2. While there is no verdict (the network or Salesforce is away), what the last one found still stands.
     3. A grant begins an approval epoch where none runs; a decay ends it and keeps its lifetime.
     4. The identity of the first grant is pinned.
     """

@@ -89,4 +89,4 @@ class Exchange:
     duration_seconds: float | None = None
     """From the start of the connection to the end of the answer; None where nothing was sent."""
     clock_offset_seconds: float | None = None
-    """The server's `Date` minus our clock: positive where our clock is slow. None where the answer had none."""
+    """The server's `Date` minus our clock: positive where our clock is slow. None without a `Date`."""

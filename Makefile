@@ -1,0 +1,71 @@
+# The four commands, the same on a laptop and in CI:  make demo · make test · make check · make bench
+# Each sets up what it needs in .venv and node_modules; Debian packages through apt where it may.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# What `real` tests start, each command with the Debian package that brings it.
+COMPONENTS := promtool=prometheus prometheus=prometheus amtool=prometheus-alertmanager \
+	prometheus-alertmanager=prometheus-alertmanager openssl=openssl curl=curl node=nodejs npm=npm \
+	chromium=chromium
+
+.PHONY: demo test check bench components lock clean
+
+demo: $(VENV)/run
+	$(BIN)/bearerwatch demo
+
+test: $(VENV)/dev components node_modules/installed
+	$(BIN)/pytest -n auto --dist worksteal --cov --cov-report=term
+
+check: $(VENV)/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/dev
+	$(BIN)/python -m bench
+
+# `make demo` needs what the product needs; the others need the tools as well.
+$(VENV)/run: requirements/run.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements/run.lock
+	$(BIN)/pip install --quiet --require-hashes -r requirements/build.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/dev: requirements/dev.lock $(VENV)/run
+	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.lock
+	touch $@
+
+node_modules/installed: package.json package-lock.json
+	npm ci --silent --no-audit --no-fund
+	touch $@
+
+# Installs what is missing where it may, else says what to install; a test whose component is missing is
+# skipped on a laptop and fails in CI.
+components:
+	@missing=""; for pair in $(COMPONENTS); do \
+	  command -v $${pair%%=*} >/dev/null 2>&1 || missing="$$missing $${pair#*=}"; done; \
+	missing=$$(printf '%s\n' $$missing | sort -u | tr '\n' ' '); \
+	if [ -z "$$(echo $$missing)" ]; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null 2>&1; then \
+	  echo "For the whole suite, install by your system's means (names as in Debian): $$missing"; exit 0; fi; \
+	if [ "$$(id -u)" = 0 ]; then sudo=""; elif sudo -n true 2>/dev/null; then sudo="sudo"; else \
+	  echo "For the whole suite: sudo apt-get install $$missing"; exit 0; fi; \
+	echo "Installing $$missing"; \
+	$$sudo apt-get update -qq && \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+
+# Writes the lock files anew from pyproject.toml, for every platform and Python that the project supports.
+lock: $(VENV)/dev
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --no-header pyproject.toml -o requirements/run.lock
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --no-header requirements/build.in -o requirements/build.lock
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --no-header --group dev -c requirements/run.lock pyproject.toml -o requirements/dev.lock
+
+clean:
+	rm -rf $(VENV) node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

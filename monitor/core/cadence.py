@@ -1,0 +1,93 @@
+"""When to look next: interval, confirm, settle, back off, retry, throttle.
+
+A pure function of what is remembered. The schedule keeps the appointment; this module decides it.
+"""
+
+import zlib
+from datetime import UTC, datetime, timedelta
+
+from monitor.core.causes import Cause
+from monitor.core.connection import Connection
+from monitor.core.finding import State
+from monitor.core.history import History
+
+CONFIRM = timedelta(minutes=1)
+"""A first refusal is looked at once more before it is believed for long: a blip of one node ends sooner."""
+
+BACK_OFF = (timedelta(minutes=15), timedelta(minutes=30), timedelta(minutes=60))
+"""After a confirmed refusal. Repeated refusals can get the source address blocked for good logins as well
+(Salesforce knowledge article 000212767), and nothing changes before a person acts."""
+
+SETTLE_STEPS = (timedelta(minutes=2), timedelta(minutes=5), timedelta(minutes=10))
+"""After a change: the setup guide's 2 to 10 minutes of propagation (step 2), counted from the change."""
+
+RETRY = (timedelta(seconds=30), timedelta(minutes=1), timedelta(minutes=2))
+"""After a fault that is nobody's verdict (network, maintenance, a broken answer)."""
+
+THROTTLED = timedelta(minutes=15)
+"""After `login rate exceeded`: the limit counts a rolling hour, and each try counts towards it
+(Salesforce knowledge article 000381578)."""
+
+MANY_REFUSALS = 100
+"""Connections refused at the same time from one address, from which on all of them slow down: at 100 on the
+longest back-off that is one refused login in 36 seconds."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def phase(name: str) -> float:
+    """Where in its interval a connection stands, from 0 to 1: from its name, so it never moves."""
+    return zlib.crc32(name.encode()) / 2**32
+
+
+def regular(connection: Connection, now: datetime) -> datetime:
+    """The connection's next turn after `now`: its interval, counted from its phase."""
+    interval = connection.interval.total_seconds()
+    offset = phase(connection.name) * interval
+    turns = ((now - EPOCH).total_seconds() - offset) // interval + 1
+    return EPOCH + timedelta(seconds=turns * interval + offset)
+
+
+def next_exchange(connection: Connection, history: History, now: datetime, *, refused: int = 0) -> datetime:
+    """When to look at the connection next. The first rule that fits decides:
+
+    1. Login rate exceeded: not before THROTTLED.
+    2. Settling: at each of SETTLE_STEPS after the change, then at the end of the settle time.
+    3. Refused: confirm once, then back off; slower still where `refused` connections share our address.
+    4. No verdict after a fault: retry soon, then at the interval.
+    5. Otherwise at the connection's regular turn.
+
+    No step is shorter than the operator's interval would make it, but for confirming, settling and retrying,
+    which are bounded in number.
+    """
+    turn = regular(connection, now)
+    cause = history.findings[0].cause if history.findings else None
+    if cause is Cause.LOGIN_RATE_EXCEEDED:
+        return max(turn, now + THROTTLED)
+    if history.state is State.SETTLING:
+        steps = (*SETTLE_STEPS, connection.settle)
+        return min(
+            (history.changed_at + step for step in steps if history.changed_at + step > now), default=turn
+        )
+    if history.state is State.FAILING and history.consecutive_refusals == 1:
+        return now + min(CONFIRM, connection.interval)
+    if history.state is State.FAILING and history.consecutive_refusals > 1:
+        step = BACK_OFF[min(history.consecutive_refusals - 2, len(BACK_OFF) - 1)]
+        return max(turn, now + step * max(1.0, refused / MANY_REFUSALS))
+    if history.state is State.UNKNOWN and 0 < history.consecutive_faults <= len(RETRY):
+        return min(turn, now + RETRY[history.consecutive_faults - 1])
+    return turn
+
+
+def first_turns(
+    connections: tuple[Connection, ...], now: datetime, per_second: float
+) -> dict[str, datetime]:
+    """When each connection is first looked at: in the order of their phases, `per_second` of them each second.
+
+    A small fleet is seen within seconds; a large one is spread, but never over more than its interval.
+    """
+    ordered = sorted(connections, key=lambda connection: phase(connection.name))
+    return {
+        connection.name: min(now + timedelta(seconds=turn / per_second), now + connection.interval)
+        for turn, connection in enumerate(ordered)
+    }

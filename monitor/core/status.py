@@ -1,0 +1,106 @@
+"""Snapshot: every connection at one moment, nothing secret in it. All that any reader may see.
+
+Metrics, status page, JSON, notifications, rules and reminders are pure views of it; there is no second
+ledger. A ConnectionStatus is never changed in place: a view may keep what it made of it while it is the same.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from monitor.core.approval import Forecast
+from monitor.core.causes import Cause
+from monitor.core.connection import Connection
+from monitor.core.credential import CredentialFacts
+from monitor.core.finding import Finding, State
+from monitor.core.history import History
+
+
+NO_FACTS = CredentialFacts()
+"""Of keys that were not looked at yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionStatus:
+    """One connection: what is configured, what is known of its keys, what is remembered, what comes next."""
+
+    connection: Connection
+    history: History
+    credential: CredentialFacts = NO_FACTS
+    next_credential: CredentialFacts | None = None
+    """Facts of the pair to rotate to; None where none is configured."""
+    forecast: Forecast | None = None
+    next_exchange: datetime | None = None
+    """When it is looked at next; None while it is paused."""
+
+    @property
+    def name(self) -> str:
+        """The operator's name of the connection."""
+        return self.connection.name
+
+    @property
+    def state(self) -> State:
+        """Paused by configuration, else what the last exchange left."""
+        return State.PAUSED if self.connection.paused else self.history.state
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What holds now; nothing is said of a paused connection."""
+        return () if self.connection.paused else self.history.findings
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStatus:
+    """The daemon's own condition, as far as a reader of the page needs it."""
+
+    started: datetime
+    version: str
+    configured: int
+    """Connections in the configuration that holds: what `connections` must count to."""
+    reloaded: datetime
+    """When the configuration that holds was loaded."""
+    reload_problem: str | None = None
+    """Why the last reload changed nothing; None where it succeeded."""
+    store_problem: str | None = None
+    """Why the last write of the store failed; None where it succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything at one moment."""
+
+    at: datetime
+    daemon: DaemonStatus
+    connections: tuple[ConnectionStatus, ...]
+    retired_failures: dict[Cause, int]
+    """Failures of connections that are no longer configured: a count never goes down by a reload."""
+
+    def states(self) -> dict[State, int]:
+        """How many connections are in each state; every state is there."""
+        counted = Counter(status.state for status in self.connections)
+        return {state: counted[state] for state in State}
+
+    def failures(self) -> dict[Cause, int]:
+        """How many checks failed for each cause since the store began; every cause is there."""
+        counted = Counter(self.retired_failures)
+        for status in self.connections:
+            if status.history.failures_by_cause:
+                counted.update(status.history.failures_by_cause)
+        return {cause: counted[cause] for cause in Cause}
+
+
+WORST_FIRST = (
+    State.FAILING,
+    State.DEGRADED,
+    State.SETTLING,
+    State.UNKNOWN,
+    State.HEALTHY,
+    State.PAUSED,
+)
+"""The order in which a person wants to see the states."""
+
+
+def worst_first(statuses: Iterable[ConnectionStatus]) -> list[ConnectionStatus]:
+    """The connections in the order in which a person wants to see them, by name within a state."""
+    return sorted(statuses, key=lambda status: (WORST_FIRST.index(status.state), status.name))

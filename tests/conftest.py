@@ -1,0 +1,15 @@
+"""What all tests share: a test that needs a real component is skipped without it, but never in CI."""
+
+import os
+import shutil
+
+import pytest
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test marked `real("command")` where the command is missing; fail it in CI."""
+    for mark in item.iter_markers("real"):
+        for command in mark.args:
+            if shutil.which(command) is None:
+                verdict = pytest.fail if os.environ.get("CI") else pytest.skip
+                verdict(f"{command} is not installed")
