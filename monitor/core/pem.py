@@ -1,0 +1,144 @@
+"""PEM blocks out of whatever an operator gives for a key or a certificate, or what it is instead.
+
+What is accepted beside PEM: base64 of it with or without line breaks (as the setup guide's step 1 hands it
+over), Windows line ends, a byte order mark, UTF-16 (which `>` writes in Windows PowerShell), quotes and
+spaces around it, line breaks written as the two characters of an escape; and DER for certificates.
+"""
+
+import codecs
+from base64 import b64decode
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What stands between a BEGIN and an END line."""
+
+    label: str
+    der: bytes = field(repr=False)
+    """Empty where the block is encrypted."""
+    encrypted: bool = False
+
+
+class NotPemError(ValueError):
+    """The material holds no PEM; its text is one sentence: what it is, and what would be right."""
+
+
+_ENCODINGS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+_WRAPPING = " \t\r\n\"'`“”‘’\ufeff\u00a0\u200b"
+"""Characters that copying leaves around a value: spaces, quotes, marks that nobody sees."""
+
+_BEGIN = "-----BEGIN "
+_BEGIN_IN_BASE64 = "LS0tLS1CRUdJTi"
+_CERTIFICATE = "certificate"
+
+_JAVA_KEYSTORE = b"\xfe\xed\xfe\xed"
+_PKCS12 = b"\x02\x01\x03\x30"
+"""How a PKCS#12 file goes on after its length: version 3, then a sequence (RFC 7292, section 4)."""
+
+
+def blocks(material: bytes, thing: str) -> list[Block]:
+    """The PEM blocks in a file, a variable, or base64 of either: at least one.
+
+    `thing` is `private key` or `certificate`, for the sentence of the `NotPemError` that is raised otherwise.
+    """
+    text = _text(material)
+    if text is None:
+        return [_der(material, thing, _binary_kind(material))]
+    if not text:
+        raise NotPemError(f"The {thing} is empty: give it as PEM, or as base64 of PEM.")
+    if _BEGIN not in text:
+        material = _unpacked(text, thing)
+        text = _text(material)
+        if text is None:
+            wrong = "base64 without its BEGIN and END lines" if _is_der(material) else "base64 of binary data"
+            return [
+                _der(material, thing, f"{wrong}: encode the whole PEM file, as the setup guide's step 1 does")
+            ]
+        if _BEGIN not in text:
+            twice = text.startswith(_BEGIN_IN_BASE64)
+            wrong = "base64 twice over" if twice else "base64 of a text that is not PEM"
+            raise NotPemError(f"The {thing} is {wrong}: encode the PEM file once.")
+    return list(_split(text, thing))
+
+
+def _text(material: bytes) -> str | None:
+    """The characters, without what surrounds them and with real line breaks; None where they are none."""
+    marked = (encoding for mark, encoding in _ENCODINGS if material.startswith(mark))
+    unmarked = {(False, True): "utf-16-le", (True, False): "utf-16-be"}
+    zeros = (material[:1] == b"\0", material[1:2] == b"\0")
+    try:
+        text = material.decode(next(marked, unmarked.get(zeros, "utf-8")))
+    except UnicodeDecodeError:
+        return None
+    if any(character < " " and character not in "\t\r\n" for character in text):
+        return None
+    return text.replace("\\r", "").replace("\\n", "\n").strip(_WRAPPING)
+
+
+def _der(material: bytes, thing: str, otherwise: str) -> Block:
+    """A certificate in DER, as Windows and browsers write it. Keys come as PEM: what uses them wants that."""
+    if thing == _CERTIFICATE and _is_der(material):
+        return Block("CERTIFICATE", material)
+    raise NotPemError(f"The {thing} is {otherwise}.")
+
+
+def _is_der(material: bytes) -> bool:
+    """Whether it starts as a DER sequence of 128 bytes or more, which keys and certificates are."""
+    return len(material) > 4 and material[0] == 0x30 and material[1] in {0x81, 0x82, 0x83}
+
+
+def _binary_kind(material: bytes) -> str:
+    if material.startswith(_JAVA_KEYSTORE):
+        return "a Java keystore: rewrite it as PKCS#12 with keytool, then as PEM with `openssl pkcs12 -nodes`"
+    if not _is_der(material):
+        return "binary data, neither PEM nor base64: give the file that openssl wrote"
+    if _PKCS12 in material[:10]:
+        return "a PKCS#12 file: take the PEM out of it with `openssl pkcs12 -nodes`"
+    return "binary DER: rewrite it as PEM (`openssl pkey -inform DER -in FILE -out private-key.pem`)"
+
+
+def _unpacked(text: str, thing: str) -> bytes:
+    """What a text without a BEGIN line holds as base64."""
+    if "-----END " in text:
+        raise NotPemError(
+            f"The {thing} is cut short at its start: its BEGIN line is missing. Copy the whole of it."
+        )
+    if "-" in text and "BEGIN" in text:
+        raise NotPemError(f"The {thing} has a damaged BEGIN line: five dashes stand on either side of it.")
+    packed = "".join(text.split()).rstrip("=")
+    if len(packed) % 4 == 1:
+        packed = packed[:-1]  # cut short: what is left of the text tells more than its length
+    try:
+        return b64decode(packed + "=" * (-len(packed) % 4), validate=True)
+    except ValueError:
+        raise NotPemError(
+            f"The {thing} is neither PEM nor base64: give the file that openssl wrote, or base64 of it."
+        ) from None
+
+
+def _split(text: str, thing: str) -> Iterator[Block]:
+    """Each block in turn. Stops at the first that does not end, so its time is linear."""
+    _, begin, text = text.partition(_BEGIN)
+    while begin:
+        label, _, text = text.partition("-----")
+        body, end, text = text.partition(f"-----END {label}-----")
+        if not end:
+            raise NotPemError(
+                f"The {thing} is cut short: its END line is missing or damaged. Copy the whole of it."
+            )
+        encrypted = label.startswith("ENCRYPTED") or "Proc-Type: 4,ENCRYPTED" in body  # PKCS#8, or older
+        try:
+            der = b"" if encrypted else b64decode("".join(body.split()), validate=True)
+        except ValueError:
+            raise NotPemError(
+                f"The {thing} is damaged: between its BEGIN and END lines is more than base64. Copy it again."
+            ) from None
+        yield Block(label, der, encrypted)
+        _, begin, text = text.partition(_BEGIN)
