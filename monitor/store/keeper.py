@@ -1,0 +1,365 @@
+"""The Store: puts things down at once, writes them a little later, and tries again when it must.
+
+The event loop only puts down (`save`); nothing there waits for the disk, and nothing is raised into it. A
+disk that is full, read-only or gone is a sentence in `problem` and a number in `errors`; what is yet to be
+written stays in memory, bounded, until it is back. A database that was deleted or replaced meanwhile gets
+all histories again.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Self
+
+import structlog
+from sqlalchemy import func, select
+
+from monitor.core.causes import Cause
+from monitor.core.history import Event, EventKind, History
+from monitor.store.database import Database, StoreError, engine_for, in_words, path_of
+from monitor.store.schema import CAUSES, CONNECTIONS, DAYS, EVENTS, EXCHANGES, UPGRADES, Upgrade
+from monitor.store.waiting import EXCHANGES_KEPT, VERDICTS, Verdict, Waiting, date_of, day_number, moment
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+"""Connections written in one transaction: enough that the commit costs nothing beside them."""
+
+WRITE_AFTER_SECONDS = 0.5
+"""How long a change may wait for others to share its commit: half of the second that a kill may cost, so
+that the commit has the other half."""
+
+BUSY_SECONDS = 5.0
+"""How long to wait for another program's lock on the file, such as a backup's."""
+
+RETRY_SECONDS = (1.0, 30.0)
+"""The first and the longest pause before a failed write is tried again. It doubles in between: a disk that
+was full for an hour is found to have room within half a minute, and the log of the machine isn't filled with
+our tries."""
+
+NAMES_AT_ONCE = 1000
+"""Names in one query: SQLite takes 32,766 values at most (sqlite.org/limits.html, point 9)."""
+
+OWN_FAULT = "The monitor failed to write its database by a fault of its own: its log tells more."
+
+
+@dataclass(frozen=True, slots=True)
+class PastExchange:
+    """What is kept of one exchange."""
+
+    at: datetime
+    verdict: Verdict
+    cause: Cause | None
+    """Why it or the call after it failed; None where neither did, or where only a newer version knows it."""
+    status: int | None
+    """The HTTP status of the token endpoint's answer; None where there was none."""
+    duration_seconds: float | None
+    """To the millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayCounts:
+    """How the exchanges of one connection went on one UTC day."""
+
+    day: date
+    granted: int
+    refused: int
+    no_verdict: int
+
+
+class Store:
+    """All that the monitor remembers. `Store.open` makes one.
+
+    `save`, `histories`, `errors`, `problem` and `unreadable` belong on the event loop; the others wait for
+    the disk and belong on a thread.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        upgrades: Mapping[int, Upgrade],
+        busy_seconds: float,
+        retry_seconds: tuple[float, float],
+    ) -> None:
+        self._path = path
+        self._upgrades = upgrades
+        self._retry_seconds = retry_seconds
+        self._for_writing = engine_for(path, busy_seconds=busy_seconds, writes=True)
+        self._for_reading = engine_for(path, busy_seconds=busy_seconds, writes=False)
+        self._database: Database | None = Database.open(self._for_writing, path, upgrades)
+        try:
+            with in_words(path):
+                self._known, self._unreadable = self._database.read_histories()
+        finally:
+            self._seen = self._database.identity
+            self._let_go()  # the writer opens its own
+        for name, reason in self._unreadable.items():
+            log.warning("history_unreadable", connection=name, reason=reason)
+        self._changed = threading.Condition()
+        self._waiting: dict[str, Waiting] = {}
+        self._asked = 0
+        self._answered = 0
+        self._closing = False
+        self._errors = 0
+        self._problem: str | None = None
+        self._tidied = 0
+        self._writer = threading.Thread(target=self._write_until_closed, name="store", daemon=True)
+        self._writer.start()
+
+    @classmethod
+    def open(
+        cls,
+        url_or_path: str | Path,
+        *,
+        upgrades: Mapping[int, Upgrade] = UPGRADES,
+        busy_seconds: float = BUSY_SECONDS,
+        retry_seconds: tuple[float, float] = RETRY_SECONDS,
+    ) -> Self:
+        """Opens a database, makes it where there is none, upgrades an older one, and reads all histories.
+
+        Raises StoreError where it can't be used: no such directory, not writable, locked, damaged, not a
+        database, another program's, a newer version's, or not of a kind that is supported.
+        """
+        return cls(path_of(url_or_path), upgrades, busy_seconds, retry_seconds)
+
+    @property
+    def errors(self) -> int:
+        """How often writing failed since the start."""
+        return self._errors
+
+    @property
+    def problem(self) -> str | None:
+        """Why the last write failed, as a sentence for the operator; None where it succeeded."""
+        return self._problem
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """The connections whose history could not be read at the start, and why. It is kept, set aside."""
+        return dict(self._unreadable)
+
+    def histories(self) -> dict[str, History]:
+        """All that is remembered, by connection; also of those that are no longer configured."""
+        with self._changed:
+            return dict(self._known)
+
+    def save(self, name: str, history: History, events: tuple[Event, ...] = ()) -> None:
+        """Puts a history down to be written, with what happened. Returns at once.
+
+        The history's last exchange is counted where it isn't that of the save before.
+        """
+        with self._changed:
+            before = self._known.get(name)
+            self._known[name] = history
+            waiting = self._waiting.get(name)
+            if waiting is None:
+                waiting = self._waiting[name] = Waiting(history)
+                if len(self._waiting) in {1, BATCH}:  # the two moments at which the writer has to wake up
+                    self._changed.notify_all()
+            waiting.history = history
+            exchange, past = history.last_exchange, before.last_exchange if before else None
+            if exchange is not None and (past is None or exchange.at != past.at):
+                waiting.count(history, exchange)
+            if events:
+                waiting.tell(events)
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Writes what waits, now. Whether it all is on the disk; at the latest after `timeout` seconds.
+
+        A disk that is away is tried once, without waiting for its next turn.
+        """
+        with self._changed:
+            self._asked += 1
+            asked = self._asked
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: self._answered >= asked, timeout) and self._problem is None
+
+    def close(self, timeout: float = 10.0) -> bool:
+        """Writes what waits, and ends. Whether it all is on the disk; what is saved from now on never is."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._writer.join(timeout)
+        return not self._writer.is_alive() and self._problem is None
+
+    def events(self, name: str | None, limit: int) -> list[tuple[str, Event]]:
+        """The newest events of a connection, or of all where `name` is None; each with its connection's name.
+
+        The newest first. Raises StoreError.
+        """
+        rows = (
+            select(CONNECTIONS.c.name, EVENTS, CAUSES.c.code)
+            .join_from(EVENTS, CONNECTIONS)
+            .outerjoin(CAUSES)
+            .where(EVENTS.c.kind.in_(list(EventKind)))  # those that a newer version knows are left out
+            .order_by(EVENTS.c.id.desc())
+            .limit(limit)
+        )
+        if name is not None:
+            rows = rows.where(CONNECTIONS.c.name == name)
+        with in_words(self._path), self._for_reading.connect() as connection:
+            return [
+                (
+                    row.name,
+                    Event(moment(row.at_ms), EventKind(row.kind), row.text, _cause(row.code), row.failure),
+                )
+                for row in connection.execute(rows)
+            ]
+
+    def exchanges(self, name: str, limit: int = EXCHANGES_KEPT) -> list[PastExchange]:
+        """The last exchanges of a connection, the newest first. Raises StoreError."""
+        rows = (
+            select(EXCHANGES, CAUSES.c.code)
+            .join_from(EXCHANGES, CONNECTIONS)
+            .outerjoin(CAUSES)
+            .where(CONNECTIONS.c.name == name)
+            .order_by(EXCHANGES.c.at_ms.desc())
+            .limit(limit)
+        )
+        with in_words(self._path), self._for_reading.connect() as connection:
+            return [
+                PastExchange(
+                    moment(row.at_ms),
+                    VERDICTS[row.verdict],
+                    _cause(row.code),
+                    row.status,
+                    None if row.duration_ms is None else row.duration_ms / 1000,
+                )
+                for row in connection.execute(rows)
+            ]
+
+    def days(self, names: Sequence[str], since: date) -> dict[str, list[DayCounts]]:
+        """The day counts of connections from a day on, the oldest first.
+
+        A day without exchanges is left out, and so is a connection without days. Raises StoreError.
+        """
+        found: dict[str, list[DayCounts]] = {}
+        with in_words(self._path), self._for_reading.connect() as connection:
+            newest = connection.scalar(select(func.max(DAYS.c.day))) or 0
+            # Each day by its number: the key is day and connection, and a range of days would read all
+            # connections.
+            days = list(range(day_number(since), newest + 1))
+            for start in range(0, len(names), NAMES_AT_ONCE):
+                rows = (
+                    select(CONNECTIONS.c.name, DAYS)
+                    .join_from(DAYS, CONNECTIONS)
+                    .where(DAYS.c.day.in_(days), CONNECTIONS.c.name.in_(names[start : start + NAMES_AT_ONCE]))
+                    .order_by(DAYS.c.day)
+                )
+                for row in connection.execute(rows):
+                    counts = DayCounts(date_of(row.day), row.granted, row.refused, row.no_verdict)
+                    found.setdefault(row.name, []).append(counts)
+        return found
+
+    def _write_until_closed(self) -> None:
+        """The writer's life. Only this thread touches `_database`, `_seen` and `_tidied`."""
+        pause = 0.0
+        closing = False
+        while not closing:
+            asked, closing = self._wait(pause)
+            try:
+                problem = self._write_all()
+            except StoreError as error:
+                problem = str(error)
+            except Exception:  # the net of this thread: there is nobody above it to try again
+                log.exception("store_failed")
+                problem = OWN_FAULT
+            if problem or closing:
+                self._let_go()
+            first, longest = self._retry_seconds
+            pause = min(pause * 2 or first, longest) if problem else 0.0
+            self._report(problem, asked)
+
+    def _wait(self, pause: float) -> tuple[int, bool]:
+        """Sleeps until there is a reason to write: enough waits, or for long enough, or somebody asks."""
+
+        def urgent() -> bool:
+            return self._closing or self._asked > self._answered
+
+        with self._changed:
+            if pause:
+                self._changed.wait_for(urgent, pause)
+            else:
+                self._changed.wait_for(lambda: bool(self._waiting) or urgent())
+                self._changed.wait_for(lambda: len(self._waiting) >= BATCH or urgent(), WRITE_AFTER_SECONDS)
+            return self._asked, self._closing
+
+    def _write_all(self) -> str | None:
+        """Writes all that waits. What was our own fault, if anything; raises StoreError for the world's."""
+        size, newest, fault = BATCH, 0, None
+        while True:
+            database = self._open()
+            batch = self._take(size)
+            if not batch:
+                break
+            try:
+                with in_words(self._path):
+                    database.write(batch)
+            except StoreError:
+                self._give_back(batch)
+                raise
+            except Exception:  # one connection that can't be written must not stop the others
+                log.exception("history_not_written", connections=list(batch)[:5], count=len(batch))
+                self._let_go()
+                fault = OWN_FAULT
+                if size > 1:  # so each on its own, and the one that fails then is dropped
+                    self._give_back(batch)
+                    size = 1
+            else:
+                newest = max(newest, *(day for waiting in batch.values() for day in waiting.days), 0)
+        if newest > self._tidied:
+            with in_words(self._path):
+                while database.tidy(newest) and not self._closing:
+                    pass
+            self._tidied = newest
+        return fault
+
+    def _open(self) -> Database:
+        """The database at the path: the one that is open, or the one that has taken its place."""
+        if self._database is not None and not self._database.is_still_at(self._path):
+            self._let_go()
+        if self._database is None:
+            self._database = Database.open(self._for_writing, self._path, self._upgrades)
+            if self._database.identity != self._seen:
+                self._seen = self._database.identity
+                log.warning("store_replaced", path=str(self._path), histories=len(self._known))
+                with self._changed:
+                    for name, history in self._known.items():
+                        self._waiting.setdefault(name, Waiting(history))
+        return self._database
+
+    def _let_go(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _take(self, size: int) -> dict[str, Waiting]:
+        with self._changed:
+            return {name: self._waiting.pop(name) for name in list(islice(self._waiting, size))}
+
+    def _give_back(self, batch: Mapping[str, Waiting]) -> None:
+        with self._changed:
+            for name, older in batch.items():
+                newer = self._waiting.get(name)
+                self._waiting[name] = older.followed_by(newer) if newer else older
+
+    def _report(self, problem: str | None, asked: int) -> None:
+        with self._changed:
+            before, self._problem = self._problem, problem
+            self._errors += problem is not None
+            self._answered = asked
+            self._changed.notify_all()
+        if problem and problem != before:
+            log.error("store_failing", problem=problem)
+        elif before and not problem:
+            log.info("store_recovered")
+
+
+_CODES = frozenset(Cause)
+
+
+def _cause(code: str | None) -> Cause | None:
+    """The cause of a code; None also for one that only a newer version knows."""
+    return Cause(code) if code is not None and code in _CODES else None
