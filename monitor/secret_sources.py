@@ -1,0 +1,261 @@
+"""Where keys come from (file, environment, systemd credential), and the ring that keeps them."""
+
+import asyncio
+import hashlib
+import os
+import stat
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+from weakref import WeakValueDictionary
+
+from monitor.core.causes import Cause
+from monitor.core.connection import Pair, Source
+from monitor.core.credential import (
+    CertificateReading,
+    Credential,
+    KeyReading,
+    Problem,
+    credential_of,
+    read_certificates,
+    read_private_key,
+)
+
+BYTES_AT_MOST = 64 * 1024
+"""The largest key or certificate that is read: ten times a chain of certificates, and no harm to memory."""
+
+THREADS = 4
+"""Files are read beside the event loop: a few, so that one on a slow disk does not hold up the others."""
+
+CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"
+"""What systemd sets for a unit with LoadCredential= (systemd.exec, "Credentials")."""
+
+READS_AT_MOST = 3
+"""How often a pair is read that changes while it is read. After that its next load looks again anyway."""
+
+EARLIER_STAYS = "The earlier one stays in use until this is put right."
+
+
+class SourceError(Exception):
+    """Nothing can be read from a source; its text says where, what is wrong, and what would be right."""
+
+
+def read(source: Source, environment: Mapping[str, str]) -> bytes:
+    """The bytes in a source, at most BYTES_AT_MOST of them. Raises SourceError."""
+    if source.kind == "env":
+        return _variable(source.place, environment)
+    return _file(_path(source, environment), describe(source))
+
+
+def describe(source: Source) -> str:
+    """The source in words, to begin or end a sentence with."""
+    words = {"file": "the file", "env": "the environment variable", "credential": "the systemd credential"}
+    return f"{words[source.kind]} {source.place}"
+
+
+def _variable(name: str, environment: Mapping[str, str]) -> bytes:
+    where = _capital(describe(Source("env", name)))
+    value = environment.get(name)
+    if value is None:
+        raise SourceError(f"{where} is not set: set it for this process, and restart it.")
+    if not value.strip():
+        raise SourceError(f"{where} is empty: put the PEM, or base64 of it, into it.")
+    content = os.fsencode(value)
+    _bounded(content, where)
+    return content
+
+
+def _path(source: Source, environment: Mapping[str, str]) -> Path:
+    if source.kind == "file":
+        return Path(source.place)
+    where = _capital(describe(source))
+    directory = environment.get(CREDENTIALS_DIRECTORY)
+    if not directory:
+        raise SourceError(
+            f"{where} can't be found, as ${CREDENTIALS_DIRECTORY} is not set: start the daemon as a systemd "
+            f"service with LoadCredential={source.place}:PATH."
+        )
+    if source.place in {"", ".", ".."} or "/" in source.place:
+        raise SourceError(f"{where} is no plain name: give the name from LoadCredential=, without a path.")
+    return Path(directory) / source.place
+
+
+def _file(path: Path, description: str) -> bytes:
+    where = _capital(description)
+    try:
+        content = _content(path, where)
+    except FileNotFoundError:
+        raise SourceError(f"{where} does not exist: make it, or correct the path.") from None
+    except PermissionError:
+        raise SourceError(
+            f"{where} may not be read by this process: give its user the right, for the directories too."
+        ) from None
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise SourceError(f"{where} can't be read ({reason}): put a file there that can.") from error
+    _bounded(content, where)
+    return content
+
+
+def _content(path: Path, where: str) -> bytes:
+    """What a regular file holds, one byte more than allowed at most."""
+    # Not blocking: opening a named pipe that nobody writes to would hold the thread for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise SourceError(f"{where} is a directory: name the file in it.")
+        if not stat.S_ISREG(mode):
+            raise SourceError(f"{where} is a pipe or a device: give a regular file.")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(BYTES_AT_MOST + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _bounded(content: bytes, where: str) -> None:
+    if len(content) > BYTES_AT_MOST:
+        raise SourceError(
+            f"{where} holds more than {BYTES_AT_MOST // 1024} KiB: a key or certificate is a few KiB of PEM."
+        )
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+_Stamp = tuple[int, int, int, int, int]
+"""What tells that a path holds another content: device, inode, size, and when content and inode changed.
+
+The last also tells of a change of permissions, and of a copy that keeps the time of its content.
+"""
+
+_Stamps = tuple[tuple[Path, _Stamp | None], ...]
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    """Follows symbolic links, so that Kubernetes' swap of one is seen; None where there is nothing."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A pair as it was last read."""
+
+    credential: Credential
+    files: _Stamps | None
+    """Its files and their stamps as of before they were read; None where not everything could be read."""
+    key: KeyReading
+    """The last reading that could sign, else the last one."""
+    certificates: CertificateReading | None
+    """The last reading without a problem, else the last one."""
+
+
+class Keyring:
+    """The credentials of all connections: each key parsed once, shared, and read again when its file changes.
+
+    At each load the files are looked at (`stat`) in the event loop, and only where one changed they are read
+    and parsed in a thread: 3 µs a file; going to a thread for the look alone takes 70 to 190 µs. Keys
+    should lie on a local disk or in memory, as Kubernetes and systemd put them: a network disk that hangs
+    would hold up the loop.
+
+    A content that can't sign never replaces a key that can, and an unreadable certificate never replaces
+    a good one: a half-written file is a problem among the facts, and the earlier one stays in use.
+    Of what was read only the key object and the facts are kept.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._held: dict[Pair, _Held] = {}
+        self._keys: WeakValueDictionary[bytes, KeyReading] = WeakValueDictionary()
+        self._parsing = Lock()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="keys")
+
+    async def load(self, pair: Pair) -> Credential:
+        """The credential of a pair as its sources stand now. Never raises for what they hold or lack."""
+        held = self._held.get(pair)
+        if held and held.files is not None and all(_stamp(path) == stamp for path, stamp in held.files):
+            return held.credential
+        loop = asyncio.get_running_loop()
+        held = await loop.run_in_executor(self._threads, self._load, pair, held)
+        self._held[pair] = held
+        return held.credential
+
+    def keep_only(self, pairs: Collection[Pair]) -> None:
+        """Forgets all other pairs: those that a reload took out of the configuration."""
+        wanted = set(pairs)
+        self._held = {pair: held for pair, held in self._held.items() if pair in wanted}
+
+    def close(self) -> None:
+        """Ends the threads; what they are reading is finished first."""
+        self._threads.shutdown()
+
+    def _load(self, pair: Pair, before: _Held | None) -> _Held:
+        key, certificates, files = self._read_steadily(pair)
+        shown_key, shown_certificates = key, certificates
+        if before and before.key.key is not None and key.key is None:
+            shown_key = replace(before.key, problems=_earlier_stays(key.problems) + before.key.problems)
+            key = before.key
+        good = before.certificates if before else None
+        if good and not good.problems and certificates and certificates.problems:
+            shown_certificates = replace(good, problems=_earlier_stays(certificates.problems))
+            certificates = good
+        return _Held(credential_of(shown_key, shown_certificates), files, key, certificates)
+
+    def _read_steadily(self, pair: Pair) -> tuple[KeyReading, CertificateReading | None, _Stamps | None]:
+        """Reads key and certificate, again if one changed meanwhile: so that they are of one time."""
+        for _ in range(READS_AT_MOST):
+            before = self._stamps(pair)
+            key, certificates, complete = self._read(pair)
+            if self._stamps(pair) == before:
+                break
+        return key, certificates, before if complete else None
+
+    def _stamps(self, pair: Pair) -> _Stamps:
+        stamps = []
+        for source in (pair.private_key, pair.certificate):
+            if source is not None and source.kind != "env":
+                try:
+                    path = _path(source, self._environment)
+                except SourceError:
+                    continue
+                stamps.append((path, _stamp(path)))
+        return tuple(stamps)
+
+    def _read(self, pair: Pair) -> tuple[KeyReading, CertificateReading | None, bool]:
+        """Key, certificate, and whether both sources could be read, whatever they hold."""
+        complete = True
+        certificates = None
+        try:
+            key = self._key(pair.private_key)
+        except SourceError as error:
+            key = KeyReading(problems=(Problem(Cause.KEY_UNREADABLE, f"Private key: {error}"),))
+            complete = False
+        if pair.certificate is not None:
+            try:
+                certificates = read_certificates(read(pair.certificate, self._environment))
+            except SourceError as error:
+                certificates = CertificateReading(
+                    problems=(Problem(Cause.KEY_UNREADABLE, f"Certificate: {error}"),)
+                )
+                complete = False
+        return key, certificates, complete
+
+    def _key(self, source: Source) -> KeyReading:
+        material = read(source, self._environment)
+        content = hashlib.sha256(material).digest()
+        with self._parsing:
+            reading = self._keys.get(content)
+            if reading is None:
+                reading = self._keys[content] = read_private_key(material)
+        return reading
+
+
+def _earlier_stays(problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
+    return tuple(replace(problem, detail=f"{problem.detail} {EARLIER_STAYS}") for problem in problems)
