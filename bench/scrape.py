@@ -1,0 +1,186 @@
+"""What a scrape costs: its CPU as a ratio to joining the same bytes, its memory, and the loop's lateness.
+
+Yardstick and measure run in turns in one process, and medians are compared, so that a busy machine
+shifts both.
+Run it with `python -m bench.scrape`; it needs no server and no network.
+"""
+
+import argparse
+import asyncio
+import gc
+import statistics
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from monitor.core.causes import Cause, Responsible, Severity
+from monitor.core.connection import Connection, Pair, Source
+from monitor.core.credential import CertificateFacts, CredentialFacts
+from monitor.core.finding import Certainty, Finding, State
+from monitor.core.history import History, Slot
+from monitor.core.outcome import Exchange, Granted
+from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
+from monitor.metrics import FAMILIES, OPEN_METRICS, TEXT, MetricsPage, OwnMetrics
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+GOAL_RATIO = 3.0
+"""Scrape over joining the same bytes, nothing changed in between."""
+
+GOAL_LAG_MS = 50.0
+"""The loop's worst lateness while a worker thread renders."""
+
+CHANGED_SHARE = 0.05
+"""Of the connections, between two scrapes: one scrape each 15 s, one check each 5 minutes."""
+
+ROUNDS = 15
+
+
+def status(number: int) -> ConnectionStatus:
+    """A connection as most are: granted, with a certificate, one in ten with a finding."""
+    at = NOW - timedelta(milliseconds=number)
+    found = Finding(
+        Cause.CERTIFICATE_EXPIRING, Severity.WARNING, Responsible.OPERATOR, Certainty.CERTAIN, (), at
+    )
+    connection = Connection(
+        name=f"customer-{number:05}",
+        login_url=f"https://customer{number}.my.salesforce.com",
+        audience=f"https://customer{number}.my.salesforce.com",
+        consumer_key="3MVG9",
+        username="integration@example.com",
+        current=Pair(Source("file", "key.pem")),
+        labels=(("customer", f"customer {number}"), ("tier", "gold")),
+    )
+    certificate = CertificateFacts(at, at + timedelta(days=365), "0A", "f", "CN=c", "k")
+    last = Exchange(
+        at, Granted("opaque", None, None, None, None), duration_seconds=0.25, clock_offset_seconds=0.1
+    )
+    history = History(
+        at,
+        at,
+        exchanges=8_000 + number,
+        failures=3,
+        failures_by_cause={Cause.SALESFORCE_UNAVAILABLE: 3},
+        last_exchange=last,
+        last_success=at,
+        approval_since=at - timedelta(days=20),
+        keys_accepted={Slot.CURRENT: True},
+        state=State.HEALTHY if number % 10 else State.DEGRADED,
+        findings=() if number % 10 else (found,),
+    )
+    return ConnectionStatus(
+        connection, history, CredentialFacts(certificate=certificate), next_exchange=at + timedelta(minutes=5)
+    )
+
+
+def snapshot(statuses: tuple[ConnectionStatus, ...]) -> Snapshot:
+    """The fleet at one moment."""
+    return Snapshot(NOW, DaemonStatus(NOW, "0", len(statuses), NOW), statuses, {})
+
+
+def churn(statuses: tuple[ConnectionStatus, ...], turn: int) -> Snapshot:
+    """The fleet after CHANGED_SHARE of it was checked."""
+    step = round(1 / CHANGED_SHARE)
+    return snapshot(
+        tuple(replace(one) if number % step == turn % step else one for number, one in enumerate(statuses))
+    )
+
+
+def cpu_ms(work: Callable[[], object]) -> float:
+    """CPU time of this thread for `work`, in milliseconds."""
+    before = time.thread_time()
+    work()
+    return (time.thread_time() - before) * 1000
+
+
+async def worst_lag_ms(work: Callable[[], object]) -> float:
+    """How late the loop woke at worst, while a worker thread did `work`."""
+    worst, pause = 0.0, 0.002
+    running = asyncio.create_task(asyncio.to_thread(work))
+    while not running.done():
+        before = time.perf_counter()
+        await asyncio.sleep(pause)
+        worst = max(worst, time.perf_counter() - before - pause)
+    return worst * 1000
+
+
+def say(what: str, value: str, goal: str = "") -> None:
+    """One line of the report."""
+    sys.stdout.write(f"{what:<58}{value:>14}  {goal}\n")
+
+
+def measure(count: int) -> bool:
+    """Measure a fleet of `count`, report it, and say whether the goals are met."""
+    statuses = tuple(status(number) for number in range(count))
+    fleet = snapshot(statuses)
+    page = MetricsPage(OwnMetrics())
+
+    first = cpu_ms(lambda: page.render(fleet))
+    gc.collect()
+    by_connection = [[family.lines(one, one.name) for family in FAMILIES] for one in statuses]
+    pieces = [
+        line for column in zip(*by_connection, strict=True) for line in column
+    ]  # laid out as the page's
+    rendered = page.render(fleet)
+
+    changed = [churn(statuses, turn) for turn in range(ROUNDS)]
+    joins: list[float] = []
+    scrapes: list[float] = []
+    open_metrics: list[float] = []
+    churned: list[float] = []
+    for some_changed in changed:
+        joins.append(cpu_ms(lambda: b"".join(pieces)))
+        scrapes.append(cpu_ms(lambda: page.render(fleet, TEXT)))
+        open_metrics.append(cpu_ms(lambda: page.render(fleet, OPEN_METRICS)))
+        churned.append(cpu_ms(partial(page.render, some_changed)))
+        page.render(fleet)
+    join = statistics.median(joins)
+    ratio = statistics.median(scrapes) / join
+
+    lags = [asyncio.run(worst_lag_ms(lambda: page.render(fleet))) for _ in range(5)]
+    cold = asyncio.run(worst_lag_ms(lambda: MetricsPage(OwnMetrics()).render(fleet)))
+
+    gc.collect()
+    tracemalloc.start()
+    kept = MetricsPage(OwnMetrics())
+    before = tracemalloc.get_traced_memory()[0]
+    kept.render(fleet)
+    gc.collect()
+    held = (tracemalloc.get_traced_memory()[0] - before) / count
+    tracemalloc.stop()
+
+    say(f"{count:,} connections: page", f"{len(rendered) / 1e6:.1f} MB")
+    say("  joining the same bytes", f"{join:.1f} ms")
+    say("  scrape, nothing changed / join", f"{ratio:.2f}", f"goal {GOAL_RATIO:g}")
+    say(
+        "  the same in OpenMetrics / join",
+        f"{statistics.median(open_metrics) / join:.2f}",
+        f"goal {GOAL_RATIO:g}",
+    )
+    say(f"  scrape, {CHANGED_SHARE:.0%} changed / join", f"{statistics.median(churned) / join:.2f}")
+    say("  first scrape / join", f"{first / join:.1f}")
+    say("  first scrape, per connection", f"{first / count * 1000:.1f} us")
+    say("  lines kept, per connection", f"{held / 1024:.2f} KiB", "goal 20 KiB for everything")
+    say(
+        "  loop's worst lateness during a scrape (median of 5)",
+        f"{statistics.median(lags):.1f} ms",
+        f"goal {GOAL_LAG_MS:g} ms",
+    )
+    say("  loop's worst lateness during a first scrape", f"{cold:.1f} ms")
+    return ratio <= GOAL_RATIO and statistics.median(lags) <= GOAL_LAG_MS
+
+
+def main() -> int:
+    """Measure the sizes asked for; 1 where a goal is missed."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--connections", type=int, nargs="+", default=[1_000, 10_000])
+    met = [measure(count) for count in arguments.parse_args().connections]
+    return 0 if all(met) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
