@@ -16,7 +16,6 @@ from monitor.core.credential import CredentialFacts
 from monitor.core.finding import Finding, State
 from monitor.core.history import History
 
-
 NO_FACTS = CredentialFacts()
 """Of keys that were not looked at yet."""
 
@@ -83,11 +82,11 @@ class Snapshot:
 
     def failures(self) -> dict[Cause, int]:
         """How many checks failed for each cause since the store began; every cause is there."""
-        counted = Counter(self.retired_failures)
+        counted = dict.fromkeys(Cause, 0) | self.retired_failures
         for status in self.connections:
-            if status.history.failures_by_cause:
-                counted.update(status.history.failures_by_cause)
-        return {cause: counted[cause] for cause in Cause}
+            for cause, count in status.history.failures_by_cause.items():
+                counted[cause] += count
+        return counted
 
 
 WORST_FIRST = (
