@@ -1,0 +1,117 @@
+"""Warnings: what a configuration may say, though it is probably meant otherwise.
+
+One sentence for all connections that share a doubt: a thousand lines of warning are none.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+from monitor.config.settings import Web
+from monitor.config.words import Address
+from monitor.core.connection import (
+    GENERIC_LOGIN,
+    GENERIC_TEST,
+    LOOPBACK_HOSTS,
+    Connection,
+    OrgType,
+    Source,
+    is_generic,
+)
+
+NAMED = 3
+"""Connections that a warning names; the number of the others is given."""
+
+CONSUMER_KEY_PREFIX = "3MVG"
+"""How the consumer keys of Salesforce begin (observed)."""
+
+EXPECTED_AUDIENCE = {
+    OrgType.PRODUCTION: GENERIC_LOGIN,
+    OrgType.DEVELOPER: GENERIC_LOGIN,
+    OrgType.SANDBOX: GENERIC_TEST,
+}
+"""The generic audience of each type of org, where the sources agree."""
+
+
+def cautions(
+    listen: Address, web: Web, connections: tuple[Connection, ...], environ: Mapping[str, str]
+) -> tuple[str, ...]:
+    """What an operator should look at again: a sentence each."""
+    about: defaultdict[str, list[str]] = defaultdict(list)
+    for connection in connections:
+        for doubt in _doubts(connection, environ):
+            about[doubt].append(connection.name)
+    return (
+        *_general(listen, web, connections),
+        *(f"{_names(names)}: {doubt}" for doubt, names in about.items()),
+        *_twice(connections),
+    )
+
+
+def _general(listen: Address, web: Web, connections: tuple[Connection, ...]) -> Iterator[str]:
+    if not connections:
+        yield "No connection is configured: there is nothing to watch."
+    if web.enable_reload and not listen.is_loopback:
+        yield f"web.enable_reload is on and listen is {listen}: whoever reaches that can make it reload."
+
+
+def _doubts(connection: Connection, environ: Mapping[str, str]) -> Iterator[str]:
+    """What is doubtful about one connection, in words that fit every connection with the same doubt."""
+    simulated = connection.host in LOOPBACK_HOSTS
+    expected = EXPECTED_AUDIENCE.get(connection.org_type)
+    if is_generic(connection.login_url):
+        yield (
+            f"login_url is the generic {connection.host}, through which External Client Apps are not reached "
+            "(app_not_found). The org's own subdomain serves every app."
+        )
+    elif expected and is_generic(connection.audience) and connection.audience != expected:
+        yield (
+            f"the audience is {connection.audience}, but the host looks like a {connection.org_type} org, "
+            f"whose generic audience is {expected}. A name with -- is a sandbox as a rule, though old "
+            "production names may hold it. audience: my_domain is right for both."
+        )
+    elif is_generic(connection.audience) and not simulated:
+        yield (
+            f"the audience is the generic {connection.audience}, which External Client Apps refuse "
+            "(app_not_found). audience: my_domain is the one to prefer, where the org accepts it."
+        )
+    if connection.org_type is OrgType.SANDBOX and "--" not in connection.host:
+        yield "a sandbox's subdomain holds the sandbox's name after --, as in acme--dev.sandbox."
+    if not simulated and not connection.consumer_key.startswith(CONSUMER_KEY_PREFIX):
+        yield f"the consumer key does not begin with {CONSUMER_KEY_PREFIX}, as those of Salesforce do."
+    if connection.approval and connection.approval.policy == "inactivity":
+        yield (
+            "the refresh token policy counts days without use, and a check may count as use: the monitor may "
+            "keep an approval alive that would lapse without it."
+        )
+    if connection.current.certificate is None and connection.certificate_not_after is None:
+        yield "neither certificate nor certificate_not_after is given: the end of the certificate is unknown."
+    for source in _sources(connection):
+        if source.kind == "env" and not environ.get(source.place):
+            yield f"the environment variable {source.place} is not set here."
+        if source.kind == "credential" and not environ.get("CREDENTIALS_DIRECTORY"):
+            yield "systemd hands over no credentials here (CREDENTIALS_DIRECTORY is not set)."
+            break
+
+
+def _sources(connection: Connection) -> list[Source]:
+    pairs = [pair for pair in (connection.current, connection.next) if pair]
+    sources = [source for pair in pairs for source in (pair.private_key, pair.certificate) if source]
+    return list(dict.fromkeys(sources))
+
+
+def _twice(connections: Iterable[Connection]) -> Iterator[str]:
+    """Connections that are one and the same to Salesforce: each takes logins from the other's budget."""
+    same: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for connection in connections:
+        same[connection.login_url, connection.consumer_key, connection.username.lower()].append(
+            connection.name
+        )
+    for names in same.values():
+        if len(names) > 1:
+            yield f"{_names(names)}: the same org, app and user, watched {len(names)} times."
+
+
+def _names(names: list[str]) -> str:
+    if len(names) <= NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[:NAMED])} and {len(names) - NAMED:,} more"

@@ -1,0 +1,432 @@
+"""Files to Settings: reads, checks everything, reports every problem at once.
+
+1. The main file, then those that its `connections_from` finds, in the order of their names.
+2. Each option by itself (`options`), then what options mean together: unique names, the login budget, bands.
+3. Whether a key can be read is not asked: a missing one is a finding of its connection.
+"""
+
+import glob
+import hashlib
+import math
+import os
+import ssl
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from monitor.config import text, words
+from monitor.config.cautions import cautions
+from monitor.config.complaints import complaints, no_option
+from monitor.config.options import (
+    LOGIN_LIMIT,
+    ConfigurationOptions,
+    ConnectionOptions,
+    ExpiryOptions,
+    GeneralOptions,
+    Options,
+    PairOptions,
+    SourceOptions,
+)
+from monitor.config.problem import ConfigError, Problem, quoted
+from monitor.config.settings import Settings, Web
+from monitor.config.text import Block, Listing, Value
+from monitor.core.connection import (
+    ApprovalPolicy,
+    Connection,
+    ExpiryBands,
+    Pair,
+    Source,
+    audience_of,
+    login_url_of,
+)
+
+LARGEST_FILE = 64 * 1024 * 1024
+"""Bytes of one file: some 150,000 connections. More is no configuration but a mistaken path."""
+
+SUMMANDS = 5
+"""Connections of one username whose logins a message adds up one by one."""
+
+Model = TypeVar("Model", bound=Options)
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Settings:
+    """The settings of a configuration file. Raises ConfigError with every problem found.
+
+    The environment is only looked at, to warn of keys that it lacks.
+    """
+    loader = _Loader()
+    found = loader.read(path)
+    if found is None or loader.problems:
+        raise ConfigError(loader.sorted_problems())
+    general, main, connections = found
+    web = Web(general.web.enable_reload, general.web.external_url or "")
+    return Settings(
+        listen=general.listen,
+        web=web,
+        database=main.resolved(general.database.removeprefix("sqlite:///")),
+        interval=general.interval,
+        settle=general.settle,
+        login_budget_per_hour=general.login_budget_per_hour,
+        max_in_flight=general.max_in_flight,
+        allowed_hosts=frozenset(general.allowed_hosts),
+        ca_file=Path(main.resolved(general.ca_file)) if general.ca_file else None,
+        connections=connections,
+        files=tuple(file.path for file in loader.files),
+        patterns=tuple(main.resolved(pattern) for pattern in general.connections_from),
+        fingerprint=_fingerprint(loader.files),
+        warnings=cautions(general.listen, web, connections, environ),
+    )
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of the configuration, for editors."""
+    made = _without_nulls(ConfigurationOptions.model_json_schema())
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+
+
+def _without_nulls(node: Any) -> Any:
+    """The schema without `null`: an option that is not given is left out."""
+    if isinstance(node, list):
+        return [_without_nulls(part) for part in node if part != {"type": "null"}]
+    if not isinstance(node, dict):
+        return node
+    kept = {key: _without_nulls(part) for key, part in node.items() if (key, part) != ("default", None)}
+    if len(kept.get("anyOf", ())) == 1:
+        kept |= kept.pop("anyOf")[0]
+    return kept
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    shown: str
+    path: Path
+    raw: bytes
+    value: Value
+
+    def resolved(self, place: str) -> str:
+        """A path as written in this file, made absolute; links stay links, for rotations swap them."""
+        return os.path.normpath(self.path.parent / place)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A connection as it is written."""
+
+    file: _File
+    path: text.Path
+    written: Value
+    options: ConnectionOptions | None
+    """None where they have a problem."""
+
+
+@dataclass(slots=True)
+class _Loader:
+    problems: list[Problem] = field(default_factory=list)
+    files: list[_File] = field(default_factory=list)
+
+    def sorted_problems(self) -> list[Problem]:
+        """File by file in the order in which they were read, top to bottom."""
+        order = {file.shown: number for number, file in enumerate(self.files)}
+        return sorted(self.problems, key=lambda found: (order.get(found.file, len(order)), found.line or 0))
+
+    def read(self, path: Path) -> tuple[GeneralOptions, _File, tuple[Connection, ...]] | None:
+        """The general options, their file, and all connections; None where the first cannot be had."""
+        main = self._file(str(path), _absolute(path))
+        if main is None:
+            return None
+        if not isinstance(main.value, Block):
+            self._note(main, (), f"must be a mapping of options, but is {_kind(main.value)}.")
+            return None
+        if not main.value.lines.keys() & {"connections", "connections_from"}:
+            self._note(main, (), "names no connections. Add connections: or connections_from:.")
+        written = {key: value for key, value in main.value.items() if key != "connections"}
+        general = self._checked(main, (), GeneralOptions, written)
+        entries = self._entries(
+            main, _texts(written.get("allowed_hosts")), _texts(written.get("connections_from"))
+        )
+        self._unique(entries)
+        if general is None:
+            return None
+        self._general(main, general)
+        bands = self._bands(main, ("certificate_expiry",), general.certificate_expiry, ExpiryBands())
+        connections = [
+            (entry, self._connection(entry, entry.options, general, bands))
+            for entry in entries
+            if entry.options
+        ]
+        self._budgets(connections, general.login_budget_per_hour)
+        return general, main, tuple(connection for _, connection in connections)
+
+    def _note(self, file: _File, path: text.Path, message: str) -> None:
+        line = text.line_of(file.value, path)
+        self.problems.append(Problem(file.shown, line, _shown_path(file.value, path), message))
+
+    # Files
+
+    def _file(self, shown: str, path: Path) -> _File | None:
+        """One file, read and taken apart; None, with a problem, where that cannot be done."""
+        try:
+            with path.open("rb") as stream:
+                raw = stream.read(LARGEST_FILE + 1)
+        except OSError as error:
+            self.problems.append(Problem(shown, None, "", _unreadable(error)))
+            return None
+        if len(raw) > LARGEST_FILE:
+            message = f"is larger than {LARGEST_FILE // 1024**2} MiB. Split it, with connections_from."
+            self.problems.append(Problem(shown, None, "", message))
+            return None
+        content = text.read(raw)
+        file = _File(shown, path, raw, content.value)
+        self.files.append(file)
+        for mistake in content.mistakes:
+            where = _shown_path(content.value, mistake.path)
+            self.problems.append(Problem(shown, mistake.line, where, mistake.message))
+        if content.value is None:
+            if not content.mistakes:
+                self.problems.append(Problem(shown, None, "", "is empty. Write at least connections: []"))
+            return None
+        return file
+
+    def _found(self, main: _File, patterns: Iterable[str]) -> Iterator[_File]:
+        """The readable ones of the files that the patterns find, each once, and never the main file."""
+        base = Path(glob.escape(str(Path(main.shown).parent)))
+        seen = {main.path.resolve()}
+        for pattern in patterns:
+            for shown in sorted(glob.glob(str(base / pattern), recursive=True)):  # noqa: PTH207 - no absolute ones
+                path = _absolute(Path(shown))
+                if path.resolve() not in seen:
+                    seen.add(path.resolve())
+                    if file := self._file(shown, path):
+                        yield file
+
+    # Connections
+
+    def _entries(self, main: _File, allowed_hosts: list[str], patterns: list[str]) -> list[_Entry]:
+        """Every connection of every file, each by itself: right or wrong."""
+        context = {"allowed_hosts": frozenset(host.lower() for host in allowed_hosts)}
+        entries = []
+        for file in (main, *self._found(main, patterns)):
+            for path, written in self._listed(file, is_main=file is main):
+                options = self._checked(file, path, ConnectionOptions, written, context)
+                entries.append(_Entry(file, path, written, options))
+                if isinstance(written, Block):
+                    self._pairs_of_options(file, path, written)
+        return entries
+
+    def _listed(self, file: _File, *, is_main: bool) -> Iterator[tuple[text.Path, Value]]:
+        """The connections in one file: under `connections`, or the file is the list."""
+        prefix: text.Path = ()
+        listed = file.value
+        if isinstance(listed, Block):
+            if not is_main:
+                for key in listed.keys() - {"connections"}:
+                    self._note(file, (key,), _misplaced(key))
+            prefix, listed = ("connections",), listed.get("connections")
+        if isinstance(listed, Listing):
+            yield from (((*prefix, index), written) for index, written in enumerate(listed))
+        elif listed is not None:
+            message = f"must be a list of connections, but is {_kind(listed)}. Begin each connection with -."
+            self._note(file, prefix, message)
+
+    def _checked(
+        self,
+        file: _File,
+        path: text.Path,
+        model: type[Model],
+        written: object,
+        context: Mapping[str, object] | None = None,
+    ) -> Model | None:
+        """A block of options, each by itself; None, with its problems, where one is wrong."""
+        try:
+            return model.model_validate(written, context=context)
+        except ValidationError as error:
+            for within, message in complaints(error, model):
+                self._note(file, (*path, *within), message)
+            return None
+
+    def _pairs_of_options(self, file: _File, path: text.Path, written: Block) -> None:
+        """What a connection may name once, in one of two ways."""
+        if not written.keys() & {"subdomain", "login_url"}:
+            self._note(file, path, "lacks subdomain (setup guide, step 7), or login_url in its place.")
+        if {"subdomain", "login_url"} <= written.keys():
+            self._note(file, (*path, "login_url"), "stands beside subdomain. Keep one of the two.")
+        if {"certificate", "certificate_not_after"} <= written.keys():
+            message = "stands beside certificate, which knows its own end. Keep one of the two."
+            self._note(file, (*path, "certificate_not_after"), message)
+
+    def _unique(self, entries: Iterable[_Entry]) -> None:
+        first: dict[str, _Entry] = {}
+        for entry in entries:
+            name = entry.written.get("name") if isinstance(entry.written, Block) else None
+            if not isinstance(name, str):
+                continue
+            other = first.setdefault(name, entry)
+            if other is not entry:
+                line = text.line_of(other.file.value, (*other.path, "name"))
+                message = f"is already taken in {other.file.shown}:{line}. Names are unique across all files."
+                self._note(entry.file, (*entry.path, "name"), message)
+
+    def _connection(
+        self, entry: _Entry, options: ConnectionOptions, general: GeneralOptions, bands: ExpiryBands
+    ) -> Connection:
+        login_url = options.login_url or login_url_of(options.subdomain or "")
+        approval = options.approval
+        if options.certificate_expiry:
+            path = (*entry.path, "certificate_expiry")
+            bands = self._bands(entry.file, path, options.certificate_expiry, bands)
+        return Connection(
+            name=options.name,
+            login_url=login_url,
+            audience=audience_of(options.audience, login_url),
+            consumer_key=options.consumer_key,
+            username=options.username,
+            current=_pair(entry.file, options),
+            next=_pair(entry.file, options.next) if options.next else None,
+            certificate_not_after=options.certificate_not_after,
+            interval=options.interval or general.interval,
+            settle=general.settle if options.settle is None else options.settle,
+            expiry=bands,
+            approval=ApprovalPolicy(approval.policy, approval.days, approval.granted) if approval else None,
+            after_login=options.after_login,
+            paused=options.paused,
+            labels=options.labels,
+        )
+
+    # What options mean together
+
+    def _general(self, main: _File, general: GeneralOptions) -> None:
+        place = general.database.removeprefix("sqlite:///")
+        if "://" in place:
+            self._note(main, ("database",), "must be the path of a SQLite file, or sqlite:///PATH.")
+        elif "?" in place:
+            self._note(main, ("database",), "has parameters (after ?), of which none is supported.")
+        if general.ca_file:
+            try:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.load_verify_locations(main.resolved(general.ca_file))
+            except ssl.SSLError:
+                self._note(main, ("ca_file",), f"{quoted(general.ca_file)} holds no certificate in PEM.")
+            except OSError as error:
+                self._note(main, ("ca_file",), f"{quoted(general.ca_file)} {_unreadable(error)}")
+
+    def _bands(
+        self, file: _File, path: text.Path, options: ExpiryOptions, otherwise: ExpiryBands
+    ) -> ExpiryBands:
+        """The bands as given, the others as they were. A warning that can never come first is a mistake."""
+        warning = options.warning or words.Band(otherwise.warning_share, otherwise.warning_at_least)
+        critical = options.critical or words.Band(otherwise.critical_share, otherwise.critical_at_least)
+        if critical.share >= warning.share and critical.at_least >= warning.at_least:
+            message = f"is critical at {critical}, so that the warning at {warning} never comes before it."
+            self._note(file, path, f"{message} Make the warning the larger one.")
+        return ExpiryBands(
+            warning_share=warning.share,
+            critical_share=critical.share,
+            critical_at_least=critical.at_least,
+            warning_at_least=warning.at_least,
+        )
+
+    def _budgets(self, connections: Iterable[tuple[_Entry, Connection]], budget: int) -> None:
+        """Whether the checks of each username fit into what it may log in."""
+        users: defaultdict[str, list[tuple[_Entry, Connection]]] = defaultdict(list)
+        for entry, connection in connections:
+            if not connection.paused:
+                users[connection.username.lower()].append((entry, connection))
+        for shared in users.values():
+            logins = [timedelta(hours=1) / connection.interval for _, connection in shared]
+            if sum(logins) > budget:
+                entry, _ = shared[0]
+                self._note(entry.file, entry.path, _over_budget([each for _, each in shared], logins, budget))
+
+
+def _over_budget(connections: list[Connection], logins: list[float], budget: int) -> str:
+    """The arithmetic of a login budget that does not suffice, and the intervals that would do."""
+    enough = math.ceil(3_600 * len(connections) / budget)
+    enough += -enough % 60 if enough > 60 else 0
+    cure = (
+        f"an interval of {words.written_duration(timedelta(seconds=enough))}"
+        f"{' for each' if len(connections) > 1 else ''} would do; Salesforce allows a user {LOGIN_LIMIT:,}, "
+        "production's included."
+    )
+    limit = f"more than login_budget_per_hour: {budget}. {cure[0].upper()}{cure[1:]}"
+    if len(connections) == 1:
+        interval = words.written_duration(connections[0].interval)
+        return f"logs in every {interval}, which is {logins[0]:.4g} times an hour, {limit}"
+    summed = " + ".join(f"{number:.4g}" for number in logins[:SUMMANDS])
+    more = f" + … ({len(logins):,} connections)" if len(logins) > SUMMANDS else ""
+    names = ", ".join(f'"{connection.name}"' for connection in connections[1:SUMMANDS])
+    others = f"{names}, …" if len(connections) > SUMMANDS else names
+    return f"shares its username with {others}: {summed}{more} = {sum(logins):.4g} logins an hour, {limit}"
+
+
+def _pair(file: _File, options: ConnectionOptions | PairOptions) -> Pair:
+    certificate = _source(file, options.certificate) if options.certificate else None
+    return Pair(_source(file, options.private_key), certificate)
+
+
+def _source(file: _File, options: SourceOptions) -> Source:
+    if options.file is not None:
+        return Source("file", file.resolved(options.file))
+    if options.env is not None:
+        return Source("env", options.env)
+    return Source("credential", options.credential or "")
+
+
+def _texts(value: Value) -> list[str]:
+    """The texts of a list, as far as there are any: what else stands there has its own problem."""
+    return [part for part in value if isinstance(part, str)] if isinstance(value, Listing) else []
+
+
+def _absolute(path: Path) -> Path:
+    """Absolute, with links left as they are: a link that is swapped must be noticed."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - Path.resolve() follows links
+
+
+def _kind(value: Value) -> str:
+    return "nothing" if value is None else quoted(value)
+
+
+def _misplaced(key: str) -> str:
+    if key in GeneralOptions.model_fields:
+        return "belongs to the main file. This one may hold connections only."
+    return no_option(ConfigurationOptions, key)
+
+
+def _unreadable(error: OSError) -> str:
+    """Why a file cannot be read."""
+    reasons: tuple[tuple[type[OSError], str], ...] = (
+        (FileNotFoundError, "does not exist."),
+        (IsADirectoryError, "is a directory. Name a file."),
+        (PermissionError, "may not be read by this user."),
+    )
+    for kind, reason in reasons:
+        if isinstance(error, kind):
+            return reason
+    return f"cannot be read: {error.strerror or type(error).__name__}."
+
+
+def _shown_path(value: Value, path: text.Path) -> str:
+    """`connections[3] "acme".audience`: a path, with the names of the connections that it passes."""
+    shown = ""
+    for step in path:
+        if isinstance(step, int):
+            value = value[step] if isinstance(value, Listing) and step < len(value) else None
+            name = value.get("name") if isinstance(value, Block) else None
+            shown += f"[{step}] {quoted(name)}" if isinstance(name, str) and name.strip() else f"[{step}]"
+        else:
+            value = value.get(step) if isinstance(value, Block) else None
+            key = step if step.isidentifier() and len(step) <= 100 else quoted(step)
+            shown += f".{key}" if shown else key
+    return shown
+
+
+def _fingerprint(files: Iterable[_File]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.path}\0{len(file.raw)}\0".encode(errors="surrogateescape"))
+        digest.update(file.raw)
+    return digest.hexdigest()

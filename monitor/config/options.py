@@ -1,0 +1,321 @@
+"""The options that may be written: pydantic models, from which the JSON Schema for editors is made as well.
+
+An option is added here, and is given its meaning in `load`. Its docstring is what an editor shows.
+"""
+
+from datetime import date, datetime, timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+
+from monitor.config import words
+
+SHORTEST_INTERVAL = timedelta(seconds=10)
+"""About as long as one exchange may take before it is given up: two at once say nothing more than one."""
+
+LONGEST_INTERVAL = timedelta(days=7)
+"""Whoever looks less than weekly hears of a failure from the users first."""
+
+LONGEST_SETTLE = timedelta(hours=24)
+"""Refusals stay quiet for that long. The setup guide says 2 to 10 minutes (step 2); no report says a day."""
+
+LOGIN_LIMIT = 3_600
+"""Logins an hour that Salesforce allows a user, production's included (knowledge article 000381578)."""
+
+MOST_IN_FLIGHT = 1_000
+"""An exchange under way holds up to 320 KiB, most of it TLS buffers (measured): so 320 MiB at the most."""
+
+MOST_LABELS = 20
+"""Labels of the operator's on one connection: each of them is sent with each scrape."""
+
+
+def _filled(value: object) -> object:
+    if value is None:
+        raise ValueError("is empty. Give it a value, or leave the line out.")
+    return value
+
+
+def _listed(value: object) -> object:
+    """A key with nothing behind it is an empty list: what stood there was commented out."""
+    return [] if value is None else value
+
+
+def _login_url(value: object, info: ValidationInfo) -> str:
+    allowed: frozenset[str] = (info.context or {}).get("allowed_hosts", frozenset())
+    return words.login_url(value, allowed)
+
+
+def _default(duration: timedelta) -> Any:
+    """A default that editors are shown as an operator would write it."""
+    return Field(default=duration, json_schema_extra={"default": words.written_duration(duration)})
+
+
+_TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
+_DURATION: dict[str, Any] = {
+    "type": "string",
+    "pattern": "^([0-9]+[smhdw])+$",
+    "examples": ["5m", "1h30m", "90d"],
+}
+_SHARE_OR_DURATION: dict[str, Any] = {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?%|([0-9]+[smhdw])+)$"}
+_BAND: dict[str, Any] = {
+    "oneOf": [_SHARE_OR_DURATION, {"type": "array", "items": _SHARE_OR_DURATION, "maxItems": 2}]
+}
+
+Flag = Annotated[bool, BeforeValidator(words.flag), WithJsonSchema({"type": "boolean"})]
+Interval = Annotated[
+    timedelta,
+    BeforeValidator(
+        words.duration_between(
+            SHORTEST_INTERVAL,
+            LONGEST_INTERVAL,
+            "an exchange takes seconds, and after a week the users have noticed first.",
+        )
+    ),
+    WithJsonSchema(_DURATION),
+]
+OwnInterval = Annotated[Interval | None, BeforeValidator(_filled), WithJsonSchema(_DURATION)]
+Settle = Annotated[
+    timedelta,
+    BeforeValidator(
+        words.duration_between(
+            timedelta(0), LONGEST_SETTLE, "Salesforce takes 2 to 10 minutes (setup guide, step 2)."
+        )
+    ),
+    WithJsonSchema(_DURATION),
+]
+OwnSettle = Annotated[Settle | None, BeforeValidator(_filled), WithJsonSchema(_DURATION)]
+Band = Annotated[words.Band | None, BeforeValidator(words.band), WithJsonSchema(_BAND)]
+
+
+class Options(BaseModel):
+    """What every block of options shares: an unknown key is an error, and docstrings describe the options."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, arbitrary_types_allowed=True
+    )
+
+
+class SourceOptions(Options):
+    """Where a key or certificate is kept, one of the three: PEM, or base64 of PEM (setup guide, step 1)."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    file: Annotated[str | None, BeforeValidator(words.place), WithJsonSchema(_TEXT)] = None
+    """A path; a relative one starts at the directory of the file in which it is written."""
+    env: Annotated[str | None, BeforeValidator(words.variable), WithJsonSchema(_TEXT)] = None
+    """The name of an environment variable."""
+    credential: Annotated[str | None, BeforeValidator(words.credential), WithJsonSchema(_TEXT)] = None
+    """The name of a systemd credential."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_place(cls, value: object) -> object:
+        """Says what to write instead; never repeats the value, which may be the key."""
+        if value is None:
+            raise ValueError("is empty. Write e.g. {file: keys/acme.pem}.")
+        if not isinstance(value, dict):
+            raise ValueError(  # noqa: TRY004 - pydantic takes ValueError
+                "must say where it is kept: {file: PATH}, {env: NAME} or {credential: NAME}."
+            )
+        known = [key for key in value if key in cls.model_fields]
+        if len(known) > 1:
+            raise ValueError(f"names {len(known)} places ({', '.join(known)}). Keep one.")
+        if not value:
+            raise ValueError("names no place. Write e.g. {file: keys/acme.pem}.")
+        return value
+
+
+class PairOptions(Options):
+    """A private key, and its certificate where it is at hand."""
+
+    private_key: SourceOptions
+    """The key that signs (setup guide, step 1)."""
+    certificate: SourceOptions | None = None
+    """The certificate that was uploaded to the app: its end is watched, and that it fits the key."""
+
+
+class ExpiryOptions(Options):
+    """When a certificate's end becomes a finding: a share of its lifetime, a time before its end, or a list
+    of both, of which the earlier moment holds.
+    """
+
+    warning: Band = None
+    """Default: 25%."""
+    critical: Band = None
+    """Default: [5%, 7d]."""
+
+
+class ApprovalOptions(Options):
+    """What the owner knows of the app's refresh token policy (setup guide, step 4)."""
+
+    policy: Annotated[
+        Literal["until_revoked", "lifetime", "inactivity", "immediately"],
+        BeforeValidator(words.one_of("until_revoked", "lifetime", "inactivity", "immediately")),
+    ]
+    """`until_revoked`: "valid until revoked". `lifetime`: "expire after". `inactivity`: "expire if not used
+    for". `immediately`: "immediately expire"."""
+    days: Annotated[
+        float | None,
+        BeforeValidator(words.days),
+        WithJsonSchema({"type": "number", "exclusiveMinimum": 0}),
+    ] = None
+    """How many days, for `lifetime` and `inactivity`."""
+    granted: Annotated[
+        date | None, BeforeValidator(words.day), WithJsonSchema({"type": "string", "format": "date"})
+    ] = None
+    """The day on which the approval was given, where it is known; else the first grant seen stands for it."""
+
+    @model_validator(mode="after")
+    def _days_where_needed(self) -> Self:
+        timed = self.policy in {"lifetime", "inactivity"}
+        if timed and self.days is None:
+            raise ValueError(f'needs days for the policy "{self.policy}". Write e.g. days: 90.')
+        if not timed and self.days is not None:
+            raise ValueError(f'has days, but the policy "{self.policy}" knows none. Leave days out.')
+        return self
+
+
+class ConnectionOptions(Options):
+    """One app (consumer key), user and org."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["subdomain"]}, {"required": ["login_url"]}]}
+    )
+
+    name: Annotated[
+        str,
+        BeforeValidator(words.connection_name),
+        WithJsonSchema({"type": "string", "pattern": f"^{words.NAME.pattern}$"}),
+    ]
+    """Unique; the label in every metric."""
+    subdomain: Annotated[str | None, BeforeValidator(words.subdomain), WithJsonSchema(_TEXT)] = None
+    """The part of the org's host before .my.salesforce.com (setup guide, step 7). Or `login_url`."""
+    login_url: Annotated[
+        str | None, BeforeValidator(_login_url), WithJsonSchema({"type": "string", "format": "uri"})
+    ] = None
+    """The address to log in at, for hosts of another form. Or `subdomain`."""
+    audience: Annotated[str, BeforeValidator(words.audience), WithJsonSchema(_TEXT)] = "my_domain"
+    """Whom the assertion is for: `my_domain` (the org's own address, which External Client Apps want),
+    `login` (https://login.salesforce.com), `test` (https://test.salesforce.com), or an URL."""
+    consumer_key: Annotated[str, BeforeValidator(words.consumer_key), WithJsonSchema(_TEXT)]
+    """The app's consumer key (setup guide, step 3)."""
+    username: Annotated[
+        str, BeforeValidator(words.username), WithJsonSchema({"type": "string", "pattern": "@"})
+    ]
+    """The integration user's username (setup guide, step 5)."""
+    private_key: SourceOptions
+    """The key that signs (setup guide, step 1)."""
+    certificate: SourceOptions | None = None
+    """The certificate that was uploaded to the app: its end is watched, and that it fits the key."""
+    certificate_not_after: Annotated[
+        datetime | None,
+        BeforeValidator(words.moment),
+        WithJsonSchema({"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}),
+    ] = None
+    """The certificate's end, where the certificate itself is not at hand."""
+    next: Annotated[PairOptions | None, BeforeValidator(_filled)] = None
+    """The pair to rotate to."""
+    interval: OwnInterval = None
+    """Time between two checks of this connection, in place of the general one."""
+    settle: OwnSettle = None
+    """Settle time of this connection, in place of the general one."""
+    certificate_expiry: Annotated[ExpiryOptions | None, BeforeValidator(_filled)] = None
+    """Bands of this connection's certificate, in place of the general ones."""
+    approval: Annotated[ApprovalOptions | None, BeforeValidator(_filled)] = None
+    """What the owner knows of the refresh token policy: it dates the forecast."""
+    after_login: Flag = True
+    """One REST call now and then proves that the token is accepted."""
+    paused: Flag = False
+    """Not checked, but still shown."""
+    labels: Annotated[
+        tuple[tuple[str, str], ...],
+        BeforeValidator(words.labels),
+        WithJsonSchema(
+            {
+                "type": "object",
+                "maxProperties": MOST_LABELS,
+                "propertyNames": {"pattern": f"^{words.LABEL.pattern}$"},
+                "additionalProperties": {"type": ["string", "number", "boolean"]},
+            }
+        ),
+        Field(max_length=MOST_LABELS),
+    ] = Field(default=(), json_schema_extra={"default": {}})
+    """The operator's own labels, on `bearerwatch_connection_info`."""
+
+
+class WebOptions(Options):
+    """The daemon's own pages."""
+
+    enable_reload: Flag = False
+    """Whether `POST /-/reload` reads the configuration again. Anyone who reaches the address may call it."""
+    external_url: Annotated[
+        str | None, BeforeValidator(words.web_url), WithJsonSchema({"type": "string", "format": "uri"})
+    ] = None
+    """Where people reach the pages, for links in messages; where absent, links start at `listen`."""
+
+
+class GeneralOptions(Options):
+    """Everything but the list of connections."""
+
+    listen: Annotated[words.Address, BeforeValidator(words.address), WithJsonSchema(_TEXT)] = Field(
+        default=words.Address("127.0.0.1", 9877), json_schema_extra={"default": "127.0.0.1:9877"}
+    )
+    """Host and port of the daemon's own pages and metrics."""
+    web: Annotated[WebOptions, BeforeValidator(_filled)] = WebOptions()
+    """The daemon's own pages."""
+    database: Annotated[str, BeforeValidator(words.text), WithJsonSchema(_TEXT)] = "bearerwatch.db"
+    """Path of a SQLite file, or `sqlite:///PATH`."""
+    interval: Interval = _default(timedelta(minutes=5))
+    """Time between two checks of a connection."""
+    settle: Settle = _default(timedelta(minutes=10))
+    """For how long after a change a refusal may still be the change on its way (setup guide, step 2)."""
+    login_budget_per_hour: Annotated[
+        int,
+        BeforeValidator(
+            words.whole(
+                1, LOGIN_LIMIT, f"Salesforce allows a user {LOGIN_LIMIT:,} logins an hour, yours included."
+            )
+        ),
+        WithJsonSchema({"type": "integer", "minimum": 1, "maximum": LOGIN_LIMIT}),
+    ] = 60
+    """Logins that all checks of one username share. The rest of Salesforce's 3,600 are production's."""
+    max_in_flight: Annotated[
+        int,
+        BeforeValidator(words.whole(1, MOST_IN_FLIGHT, "each exchange under way holds up to 320 KiB.")),
+        WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_IN_FLIGHT}),
+    ] = 64
+    """Exchanges under way at the same time."""
+    allowed_hosts: Annotated[
+        list[
+            Annotated[
+                str,
+                BeforeValidator(words.host_name),
+                WithJsonSchema({"type": "string", "format": "hostname"}),
+            ]
+        ],
+        BeforeValidator(_listed),
+    ] = Field(default=[])
+    """Hosts that assertions may go to, beside those of Salesforce and loopback."""
+    ca_file: Annotated[str | None, BeforeValidator(words.text), WithJsonSchema(_TEXT)] = None
+    """Certificate authorities in PEM, in place of the system's, e.g. of a proxy that opens TLS."""
+    certificate_expiry: Annotated[ExpiryOptions, BeforeValidator(_filled)] = ExpiryOptions()
+    """When a certificate's end becomes a finding."""
+    connections_from: Annotated[
+        list[Annotated[str, BeforeValidator(words.text), WithJsonSchema(_TEXT)]], BeforeValidator(_listed)
+    ] = Field(default=[])
+    """Patterns of files that hold more connections, as a list or under the key `connections`."""
+
+
+class ConfigurationOptions(GeneralOptions):
+    """A bearerwatch configuration."""
+
+    connections: Annotated[list[ConnectionOptions], BeforeValidator(_listed)] = Field(default=[])
+    """What is watched."""

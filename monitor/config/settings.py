@@ -1,0 +1,46 @@
+"""What the daemon runs with: the configuration once it is read, checked and complete."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from monitor.config.words import Address
+from monitor.core.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """The daemon's own pages."""
+
+    enable_reload: bool = False
+    """Whether `POST /-/reload` is served."""
+    external_url: str = ""
+    """Where people reach the pages; no slash at the end. Empty where the operator names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that an operator may decide, with defaults filled in and paths made absolute."""
+
+    listen: Address
+    web: Web
+    database: str = field(repr=False)
+    """Absolute path of a SQLite file."""
+    interval: timedelta
+    settle: timedelta
+    login_budget_per_hour: int
+    """Logins that all checks of one username share."""
+    max_in_flight: int
+    allowed_hosts: frozenset[str]
+    ca_file: Path | None
+    connections: tuple[Connection, ...]
+    """In the order of the files; names are unique."""
+
+    files: tuple[Path, ...]
+    """Every file that was read, the main one first: what to watch for a change."""
+    patterns: tuple[str, ...]
+    """The absolute patterns of `connections_from`: what to watch for new files."""
+    fingerprint: str
+    """SHA-256 of all that was read: equal where a reload would change nothing."""
+    warnings: tuple[str, ...]
+    """What is allowed, but may be meant otherwise: a sentence each, for a person."""

@@ -1,0 +1,472 @@
+"""The kinds of value that options are written in: durations, addresses, names, days, sources of keys.
+
+Each is a function from the text that was written to the value that it means. What cannot be meant raises a
+ValueError whose message says what is wrong and what would be right, for pydantic to put beside its path.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from urllib.parse import SplitResult, urlsplit
+
+from monitor.config.problem import quoted
+from monitor.core.connection import (
+    LOOPBACK_HOSTS,
+    TOKEN_PATH,
+    OrgType,
+    login_url_of,
+    may_receive_assertions,
+    org_type,
+)
+
+Parser = Callable[[object], object]
+
+SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
+LONGEST = timedelta(days=36_500)
+"""A century: longer than any certificate, and what datetime can still add."""
+
+USERNAME_LENGTH = 255
+"""Salesforce's own limit is 80 (observed); this one only keeps nonsense out."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""A connection's name stands in label values, URLs and file names without being escaped."""
+
+LABEL = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
+"""Prometheus: a label name; those that begin with two underscores are Prometheus' own."""
+
+RESERVED_LABELS = frozenset(
+    {"connection", "host", "org_type", "state", "cause", "severity", "responsible", "slot"}
+    | {"le", "quantile", "instance", "job", "alertname"}
+)
+"""Labels that our metrics, or Prometheus itself, already give a meaning to."""
+
+LABEL_LENGTH = 200
+"""Characters of a label's value: it is sent with each scrape."""
+
+CHOICES = ("my_domain", "login", "test")
+"""Audiences that have a name; any other is an URL."""
+
+HOST = re.compile(r"[a-z0-9]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9_-]*[a-z0-9])?)*")
+
+SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9-]+)?")
+"""Setup guide, step 7: `acme`, `acme--dev.sandbox`, `acme-dev-ed.develop`."""
+
+MY_DOMAIN = re.compile(
+    r"(?P<subdomain>[a-z0-9.-]+?)\.(my\.salesforce|my\.salesforce-setup|lightning\.force|vf\.force|file\.force)\.com"
+)
+"""Hosts of an org that carry its subdomain: only the first takes logins, the others are its pages."""
+
+INSTANCE = re.compile(r"[a-z]{2,4}\d+[a-z]?\.salesforce\.com")
+"""`na139.salesforce.com`: an org moves away from its instance, and calls to it may be blocked."""
+
+
+def close(word: str, known: Iterable[str]) -> str:
+    """`Did you mean …? ` for the known word that looks most like this one; empty where none does."""
+    match = difflib.get_close_matches(word, list(known), n=1)
+    return f'Did you mean "{match[0]}"? ' if match else ""
+
+
+def text(value: object) -> str:
+    """Any text that is there: not empty, no control characters, no space around it."""
+    if value is None:
+        raise ValueError("is empty. Give it a value, or leave the line out.")
+    if not isinstance(value, str):
+        raise ValueError(f"must be a text, but is {quoted(value)}.")  # noqa: TRY004 - pydantic takes ValueError
+    if not value.strip():
+        raise ValueError("is blank. Give it a value, or leave the line out.")
+    if value != value.strip():
+        raise ValueError(f"has a space or line break around it: {quoted(value)}. Remove it.")
+    if not value.isprintable():
+        raise ValueError(f"holds a line break or control character: {quoted(value)}. Remove it.")
+    return value
+
+
+def flag(value: object) -> bool:
+    """`true` or `false`."""
+    written = text(value)
+    if written.lower() not in {"true", "false"}:
+        raise ValueError(f"{quoted(written)} is neither true nor false. Write one of the two.")
+    return written.lower() == "true"
+
+
+def one_of(*choices: str) -> Parser:
+    """One of a few words."""
+
+    def parse(value: object) -> str:
+        written = text(value)
+        if written not in choices:
+            raise ValueError(
+                f"{quoted(written)} is none of {', '.join(choices)}. {close(written, choices)}".rstrip()
+            )
+        return written
+
+    return parse
+
+
+def whole(least: int, most: int, reason: str) -> Parser:
+    """A whole number within bounds that have a reason."""
+
+    def parse(value: object) -> int:
+        written = text(value)
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", written):
+            raise ValueError(f"{quoted(written)} is no whole number. Write one from {least} to {most:,}.")
+        number = int(written)
+        if not least <= number <= most:
+            raise ValueError(f"{number} is not from {least} to {most:,}: {reason}")
+        return number
+
+    return parse
+
+
+def days(value: object) -> float:
+    """A number of days, as in a refresh token policy."""
+    written = text(value)
+    if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,6})?", written):
+        raise ValueError(f"{quoted(written)} is no number of days. Write the number alone, e.g. 90.")
+    if not 0 < float(written) <= LONGEST.days:
+        raise ValueError(f"{written} days is not more than 0 and at most {LONGEST.days:,}.")
+    return float(written)
+
+
+def duration(value: object) -> timedelta:
+    """`5m`, `90d`, `1h30m`: whole numbers, each with its unit, the larger unit first."""
+    written = text(value)
+    if re.fullmatch(r"[0-9.:]+", written):
+        raise ValueError(f"{quoted(written)} has no unit. Write a number and a unit, e.g. 5m.")
+    parts = re.findall(r"([0-9]+)([a-z]+)", written)
+    units = [unit for _, unit in parts]
+    if "".join(number + unit for number, unit in parts) != written or not parts:
+        raise ValueError(
+            f"{quoted(written)} is no duration. Write whole numbers with their units, e.g. 5m or 1h30m."
+        )
+    for unit in units:
+        if unit not in SECONDS:
+            raise ValueError(
+                f'{quoted(written)} has the unit "{unit[:10]}". Units are s, m, h, d and w. Write e.g. 5m.'
+            )
+    if sorted(set(units), key=lambda unit: -SECONDS[unit]) != units:
+        raise ValueError(
+            f"{quoted(written)} has its units out of order or twice. Write the larger first, e.g. 1h30m."
+        )
+    if any(len(number) > len(str(LONGEST.days * 86_400)) for number, _ in parts):
+        raise ValueError(f"{quoted(written)} is longer than a century.")
+    meant = timedelta(seconds=sum(int(number) * SECONDS[unit] for number, unit in parts))
+    if meant > LONGEST:
+        raise ValueError(f"{quoted(written)} is longer than a century.")
+    return meant
+
+
+def written_duration(meant: timedelta) -> str:
+    """A duration as an operator would write it."""
+    left, parts = round(meant.total_seconds()), ""
+    for unit in ("d", "h", "m", "s"):
+        number, left = divmod(left, SECONDS[unit])
+        parts += f"{number}{unit}" if number else ""
+    return parts or "0s"
+
+
+def duration_between(least: timedelta, most: timedelta, reason: str) -> Parser:
+    """A duration within bounds that have a reason."""
+
+    def parse(value: object) -> timedelta:
+        meant = duration(value)
+        if not least <= meant <= most:
+            raise ValueError(
+                f"{quoted(value)} is not from {written_duration(least)} to {written_duration(most)}: {reason}"
+            )
+        return meant
+
+    return parse
+
+
+def day(value: object) -> date:
+    """A calendar day, `2026-09-01`."""
+    written = text(value)
+    try:
+        return datetime.strptime(written, "%Y-%m-%d").replace(tzinfo=UTC).date()
+    except ValueError as error:
+        raise ValueError(f"{quoted(written)} is no day. Write it as 2026-09-01.") from error
+
+
+def moment(value: object) -> datetime:
+    """A moment in UTC: `2027-03-01` (its first moment, the cautious reading) or `2027-03-01T12:00:00Z`."""
+    written = text(value)
+    try:
+        meant = datetime.fromisoformat(written)
+        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", written):
+            meant = meant.replace(tzinfo=UTC)
+        if meant.tzinfo is not None:
+            return meant.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{quoted(written)} is no day or time. Write it as 2027-03-01 or 2027-03-01T12:00:00Z."
+        ) from error
+    raise ValueError(f"{quoted(written)} has no time zone. Write it with one, e.g. {written}Z.")
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """When a certificate's end comes near: at a share of its lifetime, at a time before it, or at both."""
+
+    share: float = 0.0
+    at_least: timedelta = timedelta(0)
+
+    def __str__(self) -> str:
+        share = f"{self.share * 100:.4g}%" if self.share else ""
+        return " or ".join(
+            part for part in (share, self.at_least and written_duration(self.at_least)) if part
+        )
+
+
+def band(value: object) -> Band:
+    """`25%`, `90d`, or a list of both, of which the earlier moment holds."""
+    share, at_least = [], []
+    for part in value if isinstance(value, list) else [value]:
+        written = text(part)
+        if not written.endswith("%"):
+            at_least.append(duration(written))
+            continue
+        if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?%", written) or float(written[:-1]) > 100:
+            raise ValueError(f"{quoted(written)} is no share of a lifetime. Write it as 25%.")
+        share.append(float(written[:-1]) / 100)
+    if len(share) > 1 or len(at_least) > 1 or not (share or at_least):
+        raise ValueError("must be a share, a duration, or one of each: 25%, 90d or [25%, 90d].")
+    return Band(share[0] if share else 0.0, at_least[0] if at_least else timedelta(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the daemon listens."""
+
+    host: str
+    port: int
+    """0 lets the system choose."""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in LOOPBACK_HOSTS
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def address(value: object) -> Address:
+    """`127.0.0.1:9877`, `[::1]:9877`, `0.0.0.0:9877`."""
+    written = text(value)
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*)(?::([0-9]{1,5}))?", written)
+    if match is None or (written.isdigit() and match[2] is None):
+        raise ValueError(f"{quoted(written)} is no address with a port. Write e.g. 127.0.0.1:9877.")
+    host, port = match[1].strip("[]"), match[2]
+    if port is None or int(port) > 65_535:
+        raise ValueError(f"{quoted(written)} has no port from 0 to 65535. Write e.g. 127.0.0.1:9877.")
+    if not host:
+        raise ValueError(
+            f"{quoted(written)} has no host. Write 127.0.0.1:{port} for this machine alone, "
+            f"0.0.0.0:{port} for all who can reach it."
+        )
+    return Address(host, int(port))
+
+
+def connection_name(value: object) -> str:
+    """A connection's name."""
+    written = text(value)
+    if not NAME.fullmatch(written):
+        raise ValueError(
+            f"{quoted(written)} cannot be a name. Use at most 100 of A-Z a-z 0-9 . _ -, "
+            "beginning with a letter or digit."
+        )
+    return written
+
+
+def username(value: object) -> str:
+    """A Salesforce username: it looks like an e-mail address, and need not be one (setup guide, step 5)."""
+    written = text(value)
+    before, at, after = written.partition("@")
+    if not (before and at and after) or "@" in after or " " in written or len(written) > USERNAME_LENGTH:
+        raise ValueError(
+            f"{quoted(written)} is no Salesforce username: it has the form of an e-mail address, "
+            "e.g. integration@acme.com."
+        )
+    return written
+
+
+def consumer_key(value: object) -> str:
+    """A consumer key (setup guide, step 3). Only what cannot be one is refused."""
+    if isinstance(value, str) and value.strip() and any(character.isspace() for character in value):
+        raise ValueError("has a space in it. Copy the Consumer Key again: it is one long word.")
+    return text(value)
+
+
+def host_name(value: object) -> str:
+    """A host name alone."""
+    written = text(value).lower()
+    if not HOST.fullmatch(written):
+        raise ValueError(
+            f"{quoted(written)} is no host name. Write the name alone, without https://, port, path or *."
+        )
+    return written
+
+
+def _split(written: str) -> SplitResult:
+    """The parts of an URL whose host and port are sound."""
+    if re.match(r"[^/]*//[^/]*@", written):
+        raise ValueError("holds a user name or password. Leave out what stands before the @.")
+    try:
+        parts = urlsplit(written)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise ValueError(
+            f"{quoted(written)} is no URL. Write e.g. https://acme.my.salesforce.com."
+        ) from error
+    if not host or not (HOST.fullmatch(host) or host in LOOPBACK_HOSTS):
+        example = "https://acme.my.salesforce.com"
+        if "://" not in written and HOST.fullmatch(written.lower()) and "." in written:
+            example = f"https://{written.lower()}"
+        raise ValueError(f"{quoted(written)} is no URL with a host. Write e.g. {example}.")
+    return parts
+
+
+def web_url(value: object) -> str:
+    """An http or https URL, without the slash at its end."""
+    written = text(value)
+    parts = _split(written)
+    if parts.scheme not in {"http", "https"} or parts.query or parts.fragment:
+        raise ValueError(
+            f"{quoted(written)} is no plain URL. Write e.g. https://monitor.example.com/bearerwatch."
+        )
+    return written.rstrip("/")
+
+
+def login_url(value: object, allowed_hosts: frozenset[str]) -> str:
+    """Where to log in: HTTPS to a host of Salesforce's or of `allowed_hosts`, or loopback; no final slash."""
+    written = text(value)
+    parts = _split(written)
+    host = parts.hostname or ""
+    path = parts.path.rstrip("/")
+    if path.endswith(TOKEN_PATH):
+        raise ValueError(f"ends in {TOKEN_PATH}. Leave that off: it is added.")
+    if parts.query or parts.fragment or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", path):
+        raise ValueError(f"{quoted(written)} has more than a host and a plain path. Write the host alone.")
+    if parts.scheme != "https" and host not in LOOPBACK_HOSTS:
+        raise ValueError(f"{quoted(written)} is not HTTPS. Plain http:// is for loopback alone.")
+    url = f"{parts.scheme}://{parts.netloc.lower()}{path}"
+    if may_receive_assertions(url, allowed_hosts):
+        return url
+    if parts.scheme not in {"http", "https"}:
+        raise ValueError(f"{quoted(written)} is neither https:// nor http://.")
+    if mine := MY_DOMAIN.fullmatch(host):
+        raise ValueError(
+            f"{host} shows the org's pages, but takes no logins. Write {login_url_of(mine['subdomain'])}."
+        )
+    if INSTANCE.fullmatch(host):
+        raise ValueError(
+            f"{host} is an instance, not the org's own host. Setup > My Domain shows that, "
+            "e.g. https://acme.my.salesforce.com."
+        )
+    raise ValueError(
+        f"{host} is no host that Salesforce documents, and a signed assertion is a login. "
+        f"If you trust it, write it under allowed_hosts: [{host}]."
+    )
+
+
+def subdomain(value: object) -> str:
+    """The part of the org's host before .my.salesforce.com (setup guide, step 7), in lower case."""
+    written = text(value).lower()
+    host = written.partition("://")[2].partition("/")[0] if "://" in written else written.partition("/")[0]
+    if mine := MY_DOMAIN.fullmatch(host):
+        raise ValueError(f"{quoted(written)} is more than the subdomain. Write {mine['subdomain']}.")
+    if INSTANCE.fullmatch(host):
+        raise ValueError(
+            f"{host} is an instance, not the org's own host. Setup > My Domain shows the subdomain."
+        )
+    if "://" in written or "/" in written or written.endswith((".com", ".mil", ".cn")):
+        raise ValueError(
+            f"{quoted(written)} is more than the subdomain, e.g. acme of https://acme.my.salesforce.com. "
+            "For a host of another form write login_url: instead."
+        )
+    if written in {"login", "test", "www"}:
+        raise ValueError(
+            f'"{written}" is a generic host, not the org\'s own. Setup > My Domain shows the subdomain.'
+        )
+    if not SUBDOMAIN.fullmatch(written):
+        raise ValueError(f"{quoted(written)} is no subdomain. Write e.g. acme or acme--dev.sandbox.")
+    if org_type(f"{written}.my.salesforce.com") is OrgType.UNKNOWN:
+        raise ValueError(
+            f'{quoted(written)} ends in ".{written.partition(".")[2]}", which is no kind of org that '
+            "Salesforce documents. Write e.g. acme--dev.sandbox or acme-dev-ed.develop."
+        )
+    return written
+
+
+def audience(value: object) -> str:
+    """`my_domain`, `login`, `test`, or an URL, which is sent as it stands."""
+    written = text(value)
+    if written in CHOICES:
+        return written
+    if "://" not in written:
+        raise ValueError(
+            f"{quoted(written)} is none of my_domain, login, test, nor an URL. "
+            f"{close(written, CHOICES)}".rstrip()
+        )
+    parts = _split(written)
+    if parts.scheme != "https" and parts.hostname not in LOOPBACK_HOSTS:
+        raise ValueError(f"{quoted(written)} is not HTTPS. Write e.g. https://login.salesforce.com.")
+    if " " in written:
+        raise ValueError(f"{quoted(written)} has a space in it.")
+    return written
+
+
+def place(value: object) -> str:
+    """A path or name at which a key is kept. The key itself must not stand in the configuration."""
+    if isinstance(value, str) and ("-----" in value or "\n" in value or len(value) > 1_000):
+        raise ValueError("looks like the key itself. Keep it in a file, and write its path.")
+    written = text(value)
+    if "\0" in written:
+        raise ValueError("holds a character that no path can hold.")
+    return written
+
+
+def variable(value: object) -> str:
+    """The name of an environment variable."""
+    written = place(value).removeprefix("$")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", written):
+        raise ValueError(f"{quoted(written)} is no name of an environment variable. Write e.g. ACME_KEY.")
+    return written
+
+
+def credential(value: object) -> str:
+    """The name of a systemd credential (LoadCredential=)."""
+    written = place(value)
+    if "/" in written or written in {".", ".."}:
+        raise ValueError(
+            f"{quoted(written)} is no name of a credential. Write the name alone, e.g. acme-key."
+        )
+    return written
+
+
+def labels(value: object) -> tuple[tuple[str, str], ...]:
+    """The operator's own labels, sorted by name."""
+    if value is None:
+        return ()
+    if not isinstance(value, dict):
+        raise ValueError("must be a mapping, e.g. {customer: acme}.")  # noqa: TRY004 - pydantic takes ValueError
+    wrong = []
+    for name, written in value.items():
+        if not LABEL.fullmatch(name):
+            wrong.append(
+                f"{quoted(name)} is no label name: use A-Z a-z 0-9 _, not beginning with a digit or __."
+            )
+        elif name in RESERVED_LABELS:
+            wrong.append(f'"{name}" already has a meaning in the metrics. Choose another name.')
+        try:
+            if len(text(written)) > LABEL_LENGTH:
+                wrong.append(f'"{name}" is longer than {LABEL_LENGTH} characters.')
+        except ValueError as error:
+            wrong.append(f'"{name}" {error}')
+    if wrong:
+        raise ValueError(" ".join(wrong))
+    return tuple(sorted((name, str(written)) for name, written in value.items()))
