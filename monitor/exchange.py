@@ -528,7 +528,7 @@ _PLAIN_URL = re.compile(r"https?://[^\x00-\x20\x7f-\uffff@\\]+", re.IGNORECASE)
 
 
 def _instance(granted: Granted, connection: Connection) -> str:
-    """Where the org serves its API. The login URL where the grant names the same origin: it may have a path."""
+    """Where the org serves its API: the login URL (it may have a path) if the grant names its origin."""
     named = granted.instance_url
     return named if named and not f"{connection.login_url}/".startswith(f"{named}/") else connection.login_url
 
