@@ -183,7 +183,11 @@ def degraded() -> ConnectionStatus:
             finding(Cause.JWT_ACCESS_TOKEN, since=NOW - timedelta(days=30)),
         ),
     )
-    sandbox = connection("degraded", login_url="https://acme--dev.sandbox.my.salesforce.com")
+    sandbox = connection(
+        "degraded",
+        login_url="https://acme--dev.sandbox.my.salesforce.com",
+        certificate_not_after=NOW + timedelta(days=999),  # the certificate itself knows better
+    )
     return ConnectionStatus(
         sandbox, history, CredentialFacts(certificate=certificate(NOW - timedelta(days=360), 365))
     )
