@@ -31,13 +31,14 @@ from sqlalchemy import (
     literal,
     select,
 )
+from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.dialects.sqlite import insert as insert_or
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from monitor.core.causes import Cause
-from monitor.core.history import History
+from monitor.core.history import Event, History
 from monitor.store.schema import (
     CAUSES,
     CONNECTIONS,
@@ -154,11 +155,15 @@ def engine_for(path: Path, *, busy_seconds: float, writes: bool) -> Engine:
 
 _HISTORY = TypeAdapter(History)
 
-_Row = dict[str, Any]
+_Row = tuple[int | str | None, ...]
 
 
-def _upsert(table: Table, *summed: str) -> Executable:
-    """Writes a row over the one with the same key; adds to the columns `summed`."""
+def _upsert(table: Table, *summed: str) -> str:
+    """Writes a row over the one with the same key; adds to the columns `summed`.
+
+    As SQL text, with a value for each column in the table's order: these statements take a row of every
+    exchange, and what the library does to a dictionary for each costs as much as SQLite itself.
+    """
     statement = insert_or(table)
     keys = [column.name for column in table.primary_key]
     values: dict[str, ColumnElement[Any]] = {
@@ -166,7 +171,7 @@ def _upsert(table: Table, *summed: str) -> Executable:
         for name, value in statement.excluded.items()
         if name not in keys
     }
-    return statement.on_conflict_do_update(index_elements=keys, set_=values)
+    return str(statement.on_conflict_do_update(index_elements=keys, set_=values).compile(dialect=dialect()))
 
 
 def _trim() -> Executable:
@@ -183,6 +188,15 @@ _WRITE_EXCHANGE = _upsert(EXCHANGES)
 _ADD_TO_DAY = _upsert(DAYS, "granted", "refused", "no_verdict")
 _WRITE_EVENT = insert(EVENTS)
 _TRIM_EVENTS = _trim()
+
+
+def _history_rows(connection_id: int, waiting: Waiting) -> Iterator[_Row]:
+    yield connection_id, _HISTORY.dump_json(waiting.history).decode()
+
+
+def _day_rows(connection_id: int, waiting: Waiting) -> Iterator[_Row]:
+    for day, (granted, refused, no_verdict) in waiting.days.items():
+        yield day, connection_id, granted, refused, no_verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +238,7 @@ class Database:
 
     def is_still_at(self, path: Path) -> bool:
         """Whether the file at this path is still the one that is open here."""
-        return _device_and_inode(path) == self.file
+        return self.file is not None and _device_and_inode(path) == self.file
 
     def close(self) -> None:
         """Lets go of the file."""
@@ -258,57 +272,40 @@ class Database:
             if new := [name for name in batch if name not in self.connection_ids]:
                 self.connection_ids.update(_ids(self.connection, CONNECTIONS, new))
             items = [(self.connection_ids[name], waiting) for name, waiting in batch.items()]
-            for statement, rows_of in (
-                (_WRITE_HISTORY, self._history_rows),
+            for upsert, rows_of in (
+                (_WRITE_HISTORY, _history_rows),
                 (_WRITE_EXCHANGE, self._exchange_rows),
-                (_ADD_TO_DAY, self._day_rows),
-                (_WRITE_EVENT, self._event_rows),
-                (_TRIM_EVENTS, self._trim_rows),
+                (_ADD_TO_DAY, _day_rows),
             ):
                 if rows := [
                     row for connection_id, waiting in items for row in rows_of(connection_id, waiting)
                 ]:
-                    self.connection.execute(statement, rows)
-
-    def _history_rows(self, connection_id: int, waiting: Waiting) -> Iterator[_Row]:
-        yield {"connection_id": connection_id, "body": _HISTORY.dump_json(waiting.history).decode()}
+                    self.connection.exec_driver_sql(upsert, rows)
+            for connection_id, waiting in items:
+                if waiting.events:
+                    self._write_events(connection_id, waiting.events)
 
     def _exchange_rows(self, connection_id: int, waiting: Waiting) -> Iterator[_Row]:
         for slot, row in waiting.exchanges.items():
-            yield {
-                "connection_id": connection_id,
-                "slot": slot,
-                "at_ms": row.at_ms,
-                "verdict": row.verdict,
-                "cause_id": row.cause and self.cause_ids[row.cause],
-                "status": row.status,
-                "duration_ms": row.duration_ms,
-            }
+            cause_id = self.cause_ids[row.cause] if row.cause else None
+            yield connection_id, slot, row.at_ms, row.verdict, cause_id, row.status, row.duration_ms
 
-    def _day_rows(self, connection_id: int, waiting: Waiting) -> Iterator[_Row]:
-        for day, (granted, refused, no_verdict) in waiting.days.items():
-            yield {
-                "day": day,
-                "connection_id": connection_id,
-                "granted": granted,
-                "refused": refused,
-                "no_verdict": no_verdict,
-            }
-
-    def _event_rows(self, connection_id: int, waiting: Waiting) -> Iterator[_Row]:
-        for told in waiting.events:
-            yield {
+    def _write_events(self, connection_id: int, events: Sequence[Event]) -> None:
+        rows = [
+            {
                 "connection_id": connection_id,
                 "at_ms": milliseconds(told.at),
                 "kind": told.kind,
-                "cause_id": told.cause and self.cause_ids[told.cause],
+                "cause_id": self.cause_ids[told.cause] if told.cause else None,
                 "failure": told.failure,
                 "text": told.text,
             }
-
-    def _trim_rows(self, connection_id: int, waiting: Waiting) -> Iterator[_Row]:
-        for failure in {told.failure for told in waiting.events}:
-            yield {"connection": connection_id, "failing": failure, "kept": EVENTS_KEPT[failure]}
+            for told in events
+        ]
+        self.connection.execute(_WRITE_EVENT, rows)
+        for failure in {told.failure for told in events}:
+            surplus = {"connection": connection_id, "failing": failure, "kept": EVENTS_KEPT[failure]}
+            self.connection.execute(_TRIM_EVENTS, surplus)
 
     def tidy(self, today: int) -> bool:
         """Deletes one slice of what is too old on a day (since 1970). Whether there may be more."""
@@ -336,11 +333,10 @@ def _made_or_upgraded(connection: Connection, path: Path, upgrades: Mapping[int,
             insert(META), [{"key": "schema", "value": str(last)}, {"key": "mark", "value": mark}]
         )
         return mark
-    if not {META.name, CONNECTIONS.name, HISTORIES.name} <= tables:
-        raise StoreError(
-            f"The database {path} can't be used: it belongs to another program: name another file."
-        )
-    meta = {row.key: row.value for row in connection.execute(select(META))}
+    ours = {META.name, CONNECTIONS.name, HISTORIES.name} <= tables
+    meta = {row.key: row.value for row in connection.execute(select(META))} if ours else {}
+    if not str(meta.get("schema", "")).isdecimal():
+        raise StoreError(f"The database {path} can't be used: another program made it: name another file.")
     version = int(meta["schema"])
     if version > last:
         raise StoreError(
@@ -351,7 +347,7 @@ def _made_or_upgraded(connection: Connection, path: Path, upgrades: Mapping[int,
         upgrades[step](connection)
     if version < last:
         connection.execute(META.update().where(META.c.key == "schema").values(value=str(last)))
-    return str(meta["mark"])
+    return str(meta.get("mark", ""))
 
 
 def _ids(connection: Connection, table: Table, names: Sequence[str]) -> dict[str, int]:
