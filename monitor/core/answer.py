@@ -83,7 +83,7 @@ _CHARSETS = frozenset(
         "windows-1252",
     }
 )
-"""The charsets of a `Content-Type` that are followed: some of Python's codecs take minutes on a hostile body."""
+"""The charsets of a `Content-Type` that are followed: some codecs take minutes on a hostile body."""
 
 _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
 
