@@ -328,7 +328,7 @@ def _certificate(der: bytes) -> CertificateFacts:
             subject=certificate.subject.rfc4514_string()[:SUBJECT_AT_MOST],
             key_fingerprint=_fingerprint(certificate.public_key()),
         )
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise _Malformed(
             "The certificate is damaged (its content is not a whole certificate with a readable key): "
             "take the file again from where it was made."

@@ -106,12 +106,12 @@ def _binary_kind(material: bytes) -> str:
 
 def _unpacked(text: str, thing: str) -> bytes:
     """What a text without a BEGIN line holds as base64."""
+    if "-" in text and "BEGIN" in text:
+        raise NotPemError(f"The {thing} has a damaged BEGIN line: five dashes stand on either side of it.")
     if "-----END " in text:
         raise NotPemError(
             f"The {thing} is cut short at its start: its BEGIN line is missing. Copy the whole of it."
         )
-    if "-" in text and "BEGIN" in text:
-        raise NotPemError(f"The {thing} has a damaged BEGIN line: five dashes stand on either side of it.")
     packed = "".join(text.split()).rstrip("=")
     if len(packed) % 4 == 1:
         packed = packed[:-1]  # cut short: what is left of the text tells more than its length

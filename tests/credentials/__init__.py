@@ -1,0 +1,1 @@
+"""A corpus of keys and certificates, sound and malformed, made by the real openssl."""
