@@ -1,22 +1,22 @@
-"""The time that the daemon goes by: the wall clock, or the demo's, in which weeks pass in a minute."""
+"""The time that the daemon goes by: the wall clock, which a demo or a rehearsal may put ahead."""
 
-import time
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
-@dataclass(frozen=True, slots=True)
 class Clock:
-    """A clock that runs `speed` times as fast as the wall clock, from the moment that it is made."""
+    """The wall clock, and how far it was put ahead. The daemon never does that to itself."""
 
-    speed: float = 1.0
-    begun: float = field(default_factory=time.time)
+    def __init__(self, ahead: timedelta = timedelta(0)) -> None:
+        self._ahead = ahead
 
     def now(self) -> datetime:
         """The present moment, aware, in UTC."""
-        elapsed = time.time() - self.begun
-        return datetime.fromtimestamp(self.begun + elapsed * self.speed, UTC)
+        return datetime.now(UTC) + self._ahead
 
     def wall(self, moment: datetime) -> datetime:
-        """When the wall clock will show the moment that this clock calls `moment`."""
-        return datetime.now(UTC) + (moment - self.now()) / self.speed
+        """When the wall clock shows the moment that this clock calls `moment`."""
+        return moment - self._ahead
+
+    def advance(self, by: timedelta) -> None:
+        """Put the clock ahead."""
+        self._ahead += by

@@ -3,7 +3,8 @@
 A pure function of what is remembered. The schedule keeps the appointment; this module decides it.
 """
 
-import zlib
+import hashlib
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from monitor.core.causes import Cause
@@ -32,12 +33,16 @@ MANY_REFUSALS = 100
 """Connections refused at the same time from one address, from which on all of them slow down: at 100 on the
 longest back-off that is one refused login in 36 seconds."""
 
+FIRST_LOOKS_PER_SECOND = 20.0
+"""How fast a fleet is first looked at: a hundred connections within seconds, without a burst of signatures."""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def phase(name: str) -> float:
     """Where in its interval a connection stands, from 0 to 1: from its name, so it never moves."""
-    return zlib.crc32(name.encode()) / 2**32
+    # Not a checksum: crc32 of names that differ in a number clumps them (a fifth held 140 of 1,000, not 200).
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6]) / 2**48
 
 
 def regular(connection: Connection, now: datetime) -> datetime:
@@ -79,15 +84,24 @@ def next_exchange(connection: Connection, history: History, now: datetime, *, re
     return turn
 
 
-def first_turns(
-    connections: tuple[Connection, ...], now: datetime, per_second: float
-) -> dict[str, datetime]:
-    """When each connection is first looked at: in the order of their phases, `per_second` of them each second.
+def first_looks(known: Iterable[tuple[Connection, History]], now: datetime) -> dict[str, datetime]:
+    """When connections are first looked at after a start or a reload.
 
-    A small fleet is seen within seconds; a large one is spread, but never over more than its interval.
+    1. What was looked at before keeps its turn, if that is yet to come: a restart costs no logins.
+    2. The others follow in the order of their phases, FIRST_LOOKS_PER_SECOND or as many as their intervals
+       need: a small fleet is seen within seconds, a large one within its interval.
     """
-    ordered = sorted(connections, key=lambda connection: phase(connection.name))
-    return {
-        connection.name: min(now + timedelta(seconds=turn / per_second), now + connection.interval)
-        for turn, connection in enumerate(ordered)
-    }
+    looks: dict[str, datetime] = {}
+    due: list[Connection] = []
+    for connection, history in known:
+        last = history.last_exchange
+        turn = next_exchange(connection, history, last.at) if last and history.changed_at <= last.at else now
+        if turn > now:
+            looks[connection.name] = turn
+        else:
+            due.append(connection)
+    needed = sum(1 / connection.interval.total_seconds() for connection in due)
+    gap = timedelta(seconds=1 / max(FIRST_LOOKS_PER_SECOND, needed))
+    for place, connection in enumerate(sorted(due, key=lambda connection: phase(connection.name))):
+        looks[connection.name] = now + place * gap
+    return looks

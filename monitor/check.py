@@ -1,0 +1,163 @@
+"""One check of one connection: credential, assertion, exchange, diagnosis, memory. Where core and I/O meet.
+
+One net is around each check: our own fault is logged, counted, and shown as `monitor_fault` at the connection
+that it hit; the next check runs.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+
+import structlog
+
+from monitor.clock import Clock
+from monitor.core import approval, cadence, history
+from monitor.core.assertion import sign
+from monitor.core.causes import Cause
+from monitor.core.connection import Connection
+from monitor.core.credential import Credential, CredentialFacts
+from monitor.core.diagnosis import diagnose
+from monitor.core.history import Event, History
+from monitor.core.outcome import Exchange, NotSent
+from monitor.core.status import ConnectionStatus
+from monitor.exchange import Exchanger
+from monitor.fleet import Fleet
+from monitor.metrics import OwnMetrics
+from monitor.secret_sources import Keyring
+
+AFTER_LOGIN_EVERY = 6
+"""One exchange in so many is followed by a REST call: that counts against the API allocation, and keeps the
+session alive that production shares, so it is made now and then only. At 5 minutes that is twice an hour."""
+
+Keep = Callable[[str, History, tuple[Event, ...]], None]
+"""Writes a connection's history down, with what happened; must neither wait nor raise."""
+
+log = structlog.get_logger()
+
+
+class LoginBudget:
+    """How many logins of one username are left: its 3,600 an hour belong to production."""
+
+    def __init__(self, per_hour: int) -> None:
+        self.per_hour = per_hour
+        self._logins: dict[str, deque[datetime]] = {}
+
+    def take(self, username: str, now: datetime) -> datetime | None:
+        """Take one login. Gives None where there was one left, else the moment at which there is one again."""
+        logins = self._logins.setdefault(username, deque())
+        while logins and now - logins[0] >= timedelta(hours=1):
+            logins.popleft()
+        if len(logins) >= self.per_hour:
+            return logins[0] + timedelta(hours=1)
+        logins.append(now)
+        return None
+
+
+class Checker:
+    """Checks connections of a fleet, one at a time for each name."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        keyring: Keyring,
+        exchanger: Exchanger,
+        keep: Keep,
+        clock: Clock,
+        budget: LoginBudget,
+        own: OwnMetrics,
+    ) -> None:
+        self._fleet = fleet
+        self._keyring = keyring
+        self._exchanger = exchanger
+        self._keep = keep
+        self._clock = clock
+        self._budget = budget
+        self._own = own
+
+    async def check(self, name: str) -> datetime | None:
+        """Check the connection of this name, and give the moment of the next look; None where it is gone."""
+        if name not in self._fleet or self._fleet[name].connection.paused:
+            return None
+        before = self._fleet[name]
+        try:
+            after = await self._checked(before)
+        except Exception as fault:  # the one net: no bug of ours may stop the other checks
+            log.exception("check_failed", connection=name)
+            exchange = Exchange(
+                self._clock.now(), NotSent(f"The monitor itself failed: {type(fault).__name__}.")
+            )
+            after = self._judged(before, before.history, before.credential, exchange)
+        return self._kept(before, after)
+
+    async def _checked(self, before: ConnectionStatus) -> ConnectionStatus:
+        """The status after one check; nothing is kept yet."""
+        connection = before.connection
+        credential = await self._keyring.load(connection.current)
+        now = self._clock.now()
+        known = history.rekeyed(before.history, credential.facts.key, now)
+        if credential.key is None:
+            exchange = Exchange(now, NotSent("No usable private key."))
+            return self._judged(before, known, credential.facts, exchange)
+        if free_again := self._budget.take(connection.username, now):
+            self._own.logins_deferred.inc()
+            return replace(before, history=known, credential=credential.facts, next_exchange=free_again)
+        exchange = await self._exchanged(connection, credential, known)
+        return self._judged(before, known, credential.facts, exchange)
+
+    async def _exchanged(self, connection: Connection, credential: Credential, known: History) -> Exchange:
+        assert credential.key is not None
+        doubted = any(finding.cause is Cause.API_DISABLED for finding in known.findings)
+        turn = known.exchanges % AFTER_LOGIN_EVERY == 0
+        exchange = await self._exchanger.exchange(
+            connection,
+            partial(sign, connection, credential.key),
+            after_login=connection.after_login and (turn or doubted),
+        )
+        if exchange.duration_seconds is not None:
+            self._own.exchange_duration.observe(exchange.duration_seconds)
+        return exchange
+
+    def _judged(
+        self, before: ConnectionStatus, known: History, facts: CredentialFacts, exchange: Exchange
+    ) -> ConnectionStatus:
+        """The status that an exchange leaves: diagnosed, remembered, forecast, with the next look."""
+        connection, now = before.connection, exchange.at
+        siblings = self._fleet.siblings(connection)
+        verdict = diagnose(
+            exchange,
+            facts,
+            connection,
+            known,
+            now,
+            failing_share=self._fleet.failing_share(connection.name, exchange),
+            siblings=siblings,
+        )
+        after = history.remember(known, exchange, verdict)
+        return replace(
+            before,
+            history=after,
+            credential=facts,
+            forecast=approval.forecast(connection, after, siblings, now),
+            next_exchange=cadence.next_exchange(connection, after, now, refused=self._fleet.refused),
+        )
+
+    def _kept(self, before: ConnectionStatus, after: ConnectionStatus) -> datetime | None:
+        """Keep the new status, tell of what changed, and give the moment of the next look.
+
+        A reload that came in between decides what is configured, and whether the connection is still there.
+        """
+        if after.name not in self._fleet:
+            return None
+        current = self._fleet[after.name].connection
+        if current != after.connection:
+            return self._clock.now()
+        self._fleet.put(after)
+        events = history.changes(before.history, after.history)
+        self._keep(after.name, after.history, events)
+        for event in events:
+            tell = log.warning if event.failure else log.info
+            tell(event.kind, connection=after.name, cause=event.cause, text=event.text)
+        return after.next_exchange

@@ -1,0 +1,141 @@
+"""The connections as they are now: the daemon's one changing thing, from which every Snapshot is taken.
+
+It also knows what only the whole fleet can tell: whether a trouble is everybody's, and so ours; how long
+approvals of the same app lived; how many connections are refused at the same time.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from monitor.core import history as histories
+from monitor.core.causes import Cause
+from monitor.core.connection import Connection
+from monitor.core.finding import State
+from monitor.core.history import Approval, History
+from monitor.core.outcome import Exchange, Granted, NotSent, Outcome, Unreachable
+from monitor.core.status import ConnectionStatus
+
+AT_ONCE = timedelta(minutes=30)
+"""Connections that stop working within this time of each other have stopped together. Longer than the longest
+usual interval, so that each had its turn; shorter than a working day's worth of separate mishaps."""
+
+ENOUGH_OTHERS = 3
+"""So many other connections must have worked before their share says anything."""
+
+
+class Fleet:
+    """Every configured connection's status by name, and the histories of those no longer configured."""
+
+    def __init__(self, remembered: Mapping[str, History]) -> None:
+        self._remembered = dict(remembered)
+        self._statuses: dict[str, ConnectionStatus] = {}
+        self._working: set[str] = set()
+        self._stopped: dict[str, dict[str, datetime]] = {}
+        self._refused: set[str] = set()
+        self._approvals: dict[str, dict[str, tuple[Approval, ...]]] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._statuses
+
+    def __getitem__(self, name: str) -> ConnectionStatus:
+        return self._statuses[name]
+
+    @property
+    def refused(self) -> int:
+        """How many connections are refused now: they share our source address."""
+        return len(self._refused)
+
+    def configure(self, connections: Iterable[Connection], now: datetime) -> tuple[set[str], set[str]]:
+        """Take on a configuration. Gives the names that are new or changed, and those that are gone."""
+        wanted = {connection.name: connection for connection in connections}
+        gone = self._statuses.keys() - wanted.keys()
+        for name in gone:
+            self._forget(name)
+            self._remembered[name] = self._statuses.pop(name).history
+        changed = set()
+        for name, connection in wanted.items():
+            status = self._statuses.get(name)
+            if status and status.connection == connection:
+                continue
+            changed.add(name)
+            known = status.history if status else self._remembered.pop(name, None)
+            history = known or histories.begin(connection, now)
+            history = histories.reconfigured(history, connection, now)
+            status = status or ConnectionStatus(connection, history)
+            self.put(replace(status, connection=connection, history=history))
+        return changed, gone
+
+    def put(self, status: ConnectionStatus) -> None:
+        """Let this be how the connection is now."""
+        name, history = status.name, status.history
+        self._forget(name)
+        self._statuses[name] = status
+        if status.connection.paused:
+            return
+        if history.approvals:
+            self._approvals.setdefault(status.connection.consumer_key, {})[name] = history.approvals
+        if history.state is State.FAILING and history.consecutive_refusals:
+            self._refused.add(name)
+        exchange = history.last_exchange
+        if exchange is None or history.first_success is None:
+            return
+        if history.consecutive_successes:
+            self._working.add(name)
+        elif history.failing_since:
+            self._stopped.setdefault(_trouble(exchange.outcome), {})[name] = history.failing_since
+
+    def _forget(self, name: str) -> None:
+        """Drop what `put` derived from the connection's status."""
+        self._working.discard(name)
+        self._refused.discard(name)
+        if not (status := self._statuses.get(name)):
+            return
+        self._approvals.get(status.connection.consumer_key, {}).pop(name, None)
+        if exchange := status.history.last_exchange:
+            self._stopped.get(_trouble(exchange.outcome), {}).pop(name, None)
+
+    def failing_share(self, name: str, exchange: Exchange) -> float | None:
+        """The share of the other connections that had worked and have lately stopped with the same trouble.
+
+        None where the answer is a grant, or too few others have worked to tell.
+        """
+        if isinstance(exchange.outcome, Granted):
+            return None
+        earliest = exchange.at - AT_ONCE
+        lately = {
+            trouble: sum(since >= earliest for other, since in stopped.items() if other != name)
+            for trouble, stopped in self._stopped.items()
+        }
+        others = sum(lately.values()) + len(self._working) - (name in self._working)
+        return lately.get(_trouble(exchange.outcome), 0) / others if others >= ENOUGH_OTHERS else None
+
+    def siblings(self, connection: Connection) -> tuple[Approval, ...]:
+        """The approval epochs that ended on other connections of the same app."""
+        known = self._approvals.get(connection.consumer_key, {})
+        return tuple(
+            approval for name, approvals in known.items() if name != connection.name for approval in approvals
+        )
+
+    def statuses(self) -> tuple[ConnectionStatus, ...]:
+        """Every connection as it is now, in the configuration's order."""
+        return tuple(self._statuses.values())
+
+    def retired_failures(self) -> dict[Cause, int]:
+        """Failures of connections that are no longer configured."""
+        counted: dict[Cause, int] = {}
+        for history in self._remembered.values():
+            for cause, count in history.failures_by_cause.items():
+                counted[cause] = counted.get(cause, 0) + count
+        return counted
+
+
+def _trouble(outcome: Outcome) -> str:
+    """What kind of trouble an outcome is: two of the same kind at once may have one cause that is ours."""
+    match outcome:
+        case Unreachable(kind=kind):
+            return f"unreachable {kind}"
+        case Granted() | NotSent():
+            return "none"
+        case _:
+            return f"refused {outcome.status} {outcome.error} {outcome.description}"

@@ -1,0 +1,66 @@
+"""Logs: one line a change and a failure, logfmt for people, JSON for machines; each counted by level."""
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+LogFormat = Literal["logfmt", "json"]
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+_KEY_ORDER = ("timestamp", "level", "event", "connection", "cause")
+
+
+def configure(
+    *,
+    format: LogFormat = "logfmt",  # noqa: A002 - the option's name
+    level: str = "info",
+    count: Callable[[str], None] = lambda level: None,
+    stream: TextIO = sys.stderr,
+) -> None:
+    """Send all logs, our own and the libraries', to `stream`; `count` is told the level of each line."""
+
+    def counted(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        count(str(event["level"]))
+        return event
+
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _without_nothing,
+        structlog.processors.format_exc_info,  # plain text: never the values of local variables
+        counted,
+    ]
+    renderer: Processor = (
+        structlog.processors.JSONRenderer()
+        if format == "json"
+        else structlog.processors.LogfmtRenderer(key_order=list(_KEY_ORDER), drop_missing=True)
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)  # libraries speak when something is wrong
+    logging.getLogger("monitor").setLevel(level.upper())
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _without_nothing(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    return {key: value for key, value in event.items() if value is not None}

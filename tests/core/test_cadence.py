@@ -1,0 +1,135 @@
+"""When the next look is due."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.core.cadence import (
+    BACK_OFF,
+    CONFIRM,
+    MANY_REFUSALS,
+    RETRY,
+    THROTTLED,
+    first_looks,
+    next_exchange,
+    regular,
+)
+from monitor.core.causes import Cause
+from monitor.core.finding import State
+from tests.making import ACME, NOW, connection, exchange, finding, history
+
+MINUTE = timedelta(minutes=1)
+
+
+@given(st.text(min_size=1, max_size=20), st.integers(10, 86_400), st.integers(0, 10**8))
+def test_the_regular_turn_lies_within_one_interval_and_repeats_with_it(
+    name: str, seconds: int, later: int
+) -> None:
+    interval = timedelta(seconds=seconds)
+    of = connection(name=name, interval=interval)
+    now = NOW + timedelta(seconds=later)
+
+    turn = regular(of, now)
+
+    assert timedelta(0) < turn - now <= interval + timedelta(milliseconds=1)
+    assert abs(regular(of, turn + timedelta(milliseconds=1)) - turn - interval) < timedelta(milliseconds=2)
+
+
+def test_connections_are_spread_over_the_interval_by_their_names() -> None:
+    turns = [(regular(connection(name=f"customer-{n}"), NOW) - NOW) / MINUTE for n in range(1000)]
+
+    for minute in range(5):
+        assert 150 < sum(minute <= turn < minute + 1 for turn in turns) < 250
+
+
+@pytest.mark.parametrize(
+    ("refusals", "wait"),
+    [
+        pytest.param(1, CONFIRM, id="a first refusal is confirmed"),
+        pytest.param(2, BACK_OFF[0], id="then it backs off"),
+        pytest.param(3, BACK_OFF[1], id="further"),
+        pytest.param(4, BACK_OFF[2], id="to an hour"),
+        pytest.param(99, BACK_OFF[2], id="and no further"),
+    ],
+)
+def test_after_a_definitive_refusal(refusals: int, wait: timedelta) -> None:
+    known = history(state=State.FAILING, consecutive_refusals=refusals)
+
+    assert next_exchange(ACME, known, NOW) == NOW + wait
+
+
+def test_a_long_interval_is_not_shortened_by_backing_off() -> None:
+    daily = connection(interval=timedelta(days=1))
+    known = history(daily, state=State.FAILING, consecutive_refusals=2)
+
+    assert next_exchange(daily, known, NOW) == max(NOW + BACK_OFF[0], regular(daily, NOW))
+
+
+def test_many_refused_connections_slow_all_of_them_down() -> None:
+    known = history(state=State.FAILING, consecutive_refusals=4)
+
+    assert next_exchange(ACME, known, NOW, refused=3 * MANY_REFUSALS) == NOW + 3 * BACK_OFF[-1]
+
+
+@pytest.mark.parametrize(("minutes_ago", "due_in"), [(0, 2), (1, 1), (2, 3), (4, 1), (5, 5), (9, 1)])
+def test_a_settling_connection_is_looked_at_two_five_and_ten_minutes_after_the_change(
+    minutes_ago: int, due_in: int
+) -> None:
+    known = history(seen=minutes_ago * MINUTE, state=State.SETTLING, consecutive_refusals=1)
+
+    assert next_exchange(ACME, known, NOW) == NOW + due_in * MINUTE
+
+
+@pytest.mark.parametrize("faults", [1, 2, 3])
+def test_after_a_fault_it_tries_again_soon(faults: int) -> None:
+    known = history(state=State.UNKNOWN, consecutive_faults=faults)
+
+    assert next_exchange(ACME, known, NOW) == min(NOW + RETRY[faults - 1], regular(ACME, NOW))
+
+
+def test_a_lasting_fault_is_looked_at_at_the_interval() -> None:
+    known = history(state=State.UNKNOWN, consecutive_faults=4)
+
+    assert next_exchange(ACME, known, NOW) == regular(ACME, NOW)
+
+
+def test_a_used_up_login_rate_is_left_alone_for_a_quarter_of_an_hour() -> None:
+    known = history(
+        state=State.FAILING, consecutive_refusals=1, findings=(finding(Cause.LOGIN_RATE_EXCEEDED),)
+    )
+
+    assert next_exchange(ACME, known, NOW) >= NOW + THROTTLED
+
+
+def test_a_small_fleet_is_first_looked_at_within_seconds() -> None:
+    known = [(connection(name=f"customer-{n}"), history()) for n in range(100)]
+
+    looks = first_looks(known, NOW)
+
+    assert len(looks) == 100
+    assert max(looks.values()) <= NOW + timedelta(seconds=5)
+
+
+def test_a_large_fleet_is_first_looked_at_within_its_interval() -> None:
+    known = [(connection(name=f"customer-{n}"), history()) for n in range(10_000)]
+
+    looks = first_looks(known, NOW)
+
+    assert NOW + 4 * MINUTE < max(looks.values()) <= NOW + 5 * MINUTE
+
+
+def test_a_restart_keeps_the_turns_that_are_yet_to_come() -> None:
+    at = NOW - timedelta(seconds=1)
+    failing = history(
+        seen=60 * MINUTE, state=State.FAILING, consecutive_refusals=4, last_exchange=exchange(at=at)
+    )
+
+    assert first_looks([(ACME, failing)], NOW)["acme"] == at + BACK_OFF[-1]
+
+
+def test_a_changed_connection_is_looked_at_at_once() -> None:
+    changed = history(state=State.FAILING, consecutive_refusals=4, last_exchange=exchange(at=NOW - MINUTE))
+
+    assert first_looks([(ACME, changed)], NOW)["acme"] == NOW

@@ -1,0 +1,134 @@
+"""Appointments are kept: each once, none lost, not too many at once."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+from monitor.clock import Clock
+from monitor.metrics import OwnMetrics
+from monitor.schedule import Check, Schedule
+
+SECOND = timedelta(seconds=1)
+CLOCK = Clock()
+
+
+def schedule(check: Check, at_once: int = 4) -> Schedule:
+    return Schedule(check, clock=CLOCK, at_once=at_once, own=OwnMetrics())
+
+
+async def test_each_appointment_is_kept_and_the_next_one_made() -> None:
+    seen: list[str] = []
+    done = asyncio.Event()
+
+    async def check(name: str) -> datetime | None:
+        seen.append(name)
+        if len(seen) == 6:
+            done.set()
+            return None
+        return CLOCK.now()
+
+    appointments = schedule(check)
+    appointments.start()
+    for name in ("a", "b"):
+        appointments.at(name, CLOCK.now())
+    async with asyncio.timeout(5):
+        await done.wait()
+    await appointments.stop(1)
+
+    assert {"a", "b"} == set(seen)
+
+
+async def test_ten_thousand_that_fall_due_at_once_are_all_kept_a_few_at_a_time() -> None:
+    waiting, most, kept = 0, 0, set()
+    done = asyncio.Event()
+
+    async def check(name: str) -> datetime | None:
+        nonlocal waiting, most
+        waiting += 1
+        most = max(most, waiting)
+        await asyncio.sleep(0)
+        waiting -= 1
+        kept.add(name)
+        if len(kept) == 10_000:
+            done.set()
+        return None
+
+    appointments = schedule(check, at_once=16)
+    long_ago = CLOCK.now() - timedelta(hours=8)
+    for n in range(10_000):
+        appointments.at(f"c{n}", long_ago)
+    appointments.start()
+    async with asyncio.timeout(60):
+        await done.wait()
+    await appointments.stop(1)
+
+    assert most <= 16
+
+
+async def test_a_connection_is_never_checked_twice_at_once() -> None:
+    under_way, overlapped, count = 0, False, 0
+    done = asyncio.Event()
+
+    async def check(name: str) -> datetime | None:
+        nonlocal under_way, overlapped, count
+        under_way += 1
+        overlapped |= under_way > 1
+        appointments.at(name, CLOCK.now())
+        await asyncio.sleep(0.01)
+        under_way -= 1
+        count += 1
+        if count == 3:
+            done.set()
+        return None
+
+    appointments = schedule(check)
+    appointments.start()
+    appointments.at("a", CLOCK.now())
+    async with asyncio.timeout(5):
+        await done.wait()
+    await appointments.stop(1)
+
+    assert not overlapped
+
+
+async def test_a_cancelled_appointment_is_not_kept() -> None:
+    kept: list[str] = []
+    done = asyncio.Event()
+
+    async def check(name: str) -> datetime | None:
+        kept.append(name)
+        done.set()
+        return None
+
+    appointments = schedule(check)
+    appointments.start()
+    appointments.at("gone", CLOCK.now() + 100 * SECOND)
+    appointments.cancel("gone")
+    appointments.cancel("never there")
+    appointments.at("stays", CLOCK.now() + 200 * SECOND)
+    CLOCK.advance(200 * SECOND)
+    appointments.hasten(200 * SECOND)
+    async with asyncio.timeout(5):
+        await done.wait()
+    await appointments.stop(1)
+
+    assert kept == ["stays"]
+
+
+async def test_stopping_waits_for_a_check_under_way_but_not_for_ever() -> None:
+    begun, finished = asyncio.Event(), asyncio.Event()
+
+    async def check(name: str) -> datetime | None:
+        begun.set()
+        await asyncio.sleep(0.05 if name == "short" else 3600)
+        finished.set()
+        return None
+
+    for name, ends in (("short", True), ("long", False)):
+        begun.clear()
+        finished.clear()
+        appointments = schedule(check)
+        appointments.start()
+        appointments.at(name, CLOCK.now())
+        await begun.wait()
+        await appointments.stop(0.5)
+        assert finished.is_set() is ends
