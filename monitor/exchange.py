@@ -22,6 +22,7 @@ pyreqwest, which is young, disappoint.
 """
 
 import asyncio
+import logging
 import os
 import re
 import time
@@ -142,6 +143,7 @@ class _Httpcore(httpx.AsyncHTTPTransport):
     """httpcore with the timeouts that an `httpx.AsyncClient` would attach to each request."""
 
     def __init__(self, limits: Limits, ca_file: Path | None) -> None:
+        logging.getLogger("httpcore").setLevel(logging.INFO)  # at DEBUG it quotes whatever the server said
         context = httpx.create_ssl_context()
         for certificate in _certificates(ca_file):
             context.load_verify_locations(cadata=certificate)
@@ -329,7 +331,7 @@ def _clues(error: BaseException | None) -> Iterator[str]:
         if isinstance(error, BaseExceptionGroup):  # asyncio's, where a host has several addresses
             error = error.exceptions[0]
         else:
-            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+            error = error.__cause__ or error.__context__  # httpcore's pool cuts the cause off: "from None"
 
 
 def _resolver_error(text: str) -> str:
@@ -523,8 +525,8 @@ _HEADERS = {
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 """What may stand in a header. Anything else would be an error that quotes the token."""
 
-_PLAIN_URL = re.compile(r"https?://[^\x00-\x20\x7f-\uffff@\\]+", re.IGNORECASE)
-"""No user name, backslash, blank or control character: what parsers read in different ways."""
+_PLAIN_URL = re.compile(r"https?://[!-?A-\[\]-~]+", re.IGNORECASE)
+"""ASCII without blanks, `@` and backslash: parsers differ on where the host begins with those."""
 
 
 def _instance(granted: Granted, connection: Connection) -> str:
