@@ -25,6 +25,7 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    false,
     func,
     insert,
     inspect,
@@ -34,7 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.dialects.sqlite import insert as insert_or
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
 from monitor.core.causes import Cause
@@ -90,19 +91,20 @@ def in_words(path: Path) -> Iterator[None]:
     """Turns what the world does to a database into a StoreError. A mistake of ours passes as it is."""
     try:
         yield
-    except DBAPIError as error:
-        if type(error) not in {OperationalError, DatabaseError}:
+    except (DBAPIError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if type(cause) not in {sqlite3.OperationalError, sqlite3.DatabaseError}:
             raise
-        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-        raise StoreError(f"The database {path} can't be used: {_WHY.get(code, error.orig)}.") from error
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+        raise StoreError(f"The database {path} can't be used: {_WHY.get(code, cause)}.") from error
 
 
 def path_of(url_or_path: str | Path) -> Path:
     """The file that a path or a `sqlite:///` URL names. Raises StoreError for any other URL."""
-    if isinstance(url_or_path, str) and ":" in url_or_path.partition("/")[0]:
+    if isinstance(url_or_path, str) and "://" in url_or_path:
         try:
             url = make_url(url_or_path)
-        except (ArgumentError, ValueError):
+        except ArgumentError:
             # The text may hold a password, so it isn't repeated.
             raise StoreError(
                 "The database is neither a path nor a URL such as sqlite:////var/lib/x.db."
@@ -139,12 +141,11 @@ def engine_for(path: Path, *, busy_seconds: float, writes: bool) -> Engine:
 
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
     begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
-    pragmas = ("journal_mode=WAL", "synchronous=FULL") if writes else ("query_only=ON",)
+    pragma = "synchronous=FULL" if writes else "query_only=ON"
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}")
+        connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def start(connection: Connection) -> None:
@@ -220,13 +221,12 @@ class Database:
             try:
                 with connection.begin():
                     mark = _made_or_upgraded(connection, path, upgrades)
-                    return cls(
-                        connection,
-                        _device_and_inode(path),
-                        mark,
-                        _ids(connection, CONNECTIONS, ()),
-                        _ids(connection, CAUSES, list(Cause)),
-                    )
+                    connection_ids = _ids(connection, CONNECTIONS, ())
+                    cause_ids = _ids(connection, CAUSES, list(Cause))
+                # Only once it is known to be ours, because this mode stays in the file. Readers and the writer
+                # go on side by side in it; where the file system can't (a network's), the old mode stays.
+                connection.connection.cursor().execute("PRAGMA journal_mode=WAL")
+                return cls(connection, _device_and_inode(path), mark, connection_ids, cause_ids)
             except BaseException:
                 connection.close()
                 raise
@@ -343,6 +343,8 @@ def _made_or_upgraded(connection: Connection, path: Path, upgrades: Mapping[int,
             f"The database {path} can't be used: a newer version of bearerwatch wrote it "
             f"(its schema is {version}, this version knows {last}): run that version, or name another file."
         )
+    # Writes nothing, but fails where the file is read-only: BEGIN IMMEDIATE alone doesn't (observed).
+    connection.execute(META.update().where(false()).values(value=META.c.value))
     for step in range(version, last):
         upgrades[step](connection)
     if version < last:
@@ -370,4 +372,8 @@ def _device_and_inode(path: Path) -> tuple[int, int] | None:
 
 def _reason(error: ValidationError) -> str:
     problems = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems)[:REASON_LENGTH]
+    # What is missing goes last: of an outcome it only says that it isn't one of the other kinds.
+    problems.sort(key=lambda one: one["type"] == "missing")
+    return ("; ").join((f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}") for one in problems)[
+        :REASON_LENGTH
+    ]

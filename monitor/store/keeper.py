@@ -19,7 +19,7 @@ from sqlalchemy import func, select
 
 from monitor.core.causes import Cause
 from monitor.core.history import Event, EventKind, History
-from monitor.store.database import Database, StoreError, engine_for, in_words, path_of
+from monitor.store.database import DAYS_KEPT, Database, StoreError, engine_for, in_words, path_of
 from monitor.store.schema import CAUSES, CONNECTIONS, DAYS, EVENTS, EXCHANGES, UPGRADES, Upgrade
 from monitor.store.waiting import EXCHANGES_KEPT, VERDICTS, Verdict, Waiting, date_of, day_number, moment
 
@@ -240,7 +240,7 @@ class Store:
             newest = connection.scalar(select(func.max(DAYS.c.day))) or 0
             # Each day by its number: the key is day and connection, and a range of days would read all
             # connections.
-            days = list(range(day_number(since), newest + 1))
+            days = list(range(max(day_number(since), newest - DAYS_KEPT), newest + 1))
             for start in range(0, len(names), NAMES_AT_ONCE):
                 rows = (
                     select(CONNECTIONS.c.name, DAYS)

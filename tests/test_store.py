@@ -1,0 +1,924 @@
+"""The store on real files: what is put down is there later, whatever becomes of disk and process."""
+
+import json
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+from sqlalchemy import Connection, text
+
+from monitor.core.causes import Cause, Responsible, Severity
+from monitor.core.finding import Certainty, Finding, State
+from monitor.core.history import Event, EventKind, History, Slot
+from monitor.core.outcome import (
+    AfterLogin,
+    Exchange,
+    FaultKind,
+    Granted,
+    NotSent,
+    Outcome,
+    Refused,
+    Unreachable,
+)
+from monitor.store import EXCHANGES_KEPT, UPGRADES, DayCounts, PastExchange, Store, StoreError, Verdict
+from monitor.store.database import DAYS_KEPT, EVENT_DAYS
+from monitor.store.waiting import FAILURE_EVENTS_KEPT, SUCCESS_EVENTS_KEPT, Waiting
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+HERE = Path(__file__).parent
+PROCESSES = HERE / "store_processes.py"
+VERSION_1 = HERE / "store_v1.sql"
+
+GRANTED = Granted(
+    "opaque",
+    frozenset({"api", "refresh_token"}),
+    "https://acme.my.salesforce.com",
+    "00D000000000001",
+    "005000000000001",
+)
+REFUSED = Refused(400, "invalid_grant", "user hasn't approved this consumer", "")
+MAINTENANCE = Refused(503, "", "", "<html>")
+UNREACHABLE = Unreachable(FaultKind.DNS, "no such name")
+NOT_SENT = NotSent("no key")
+
+
+def finding(cause: Cause) -> Finding:
+    return Finding(cause, Severity.CRITICAL, Responsible.ORG_ADMIN, Certainty.LIKELY, ("It said so.",), NOON)
+
+
+def history(
+    outcome: Outcome | None = None,
+    *,
+    at: datetime = NOON,
+    number: int = 1,
+    cause: Cause | None = None,
+    verdict: bool = True,
+    after_login: AfterLogin | None = None,
+) -> History:
+    exchange = Exchange(at, outcome, after_login, 0.1234, -0.5) if outcome else None
+    return History(
+        NOON,
+        NOON,
+        exchanges=number,
+        last_exchange=exchange,
+        last_verdict=exchange if verdict else None,
+        findings=(finding(cause),) if cause else (),
+    )
+
+
+def event(
+    number: int = 0, *, failure: bool = False, at: datetime = NOON, cause: Cause | None = None
+) -> Event:
+    return Event(at, EventKind.STATE, f"event {number}", cause, failure)
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path: Path) -> Path:
+    return tmp_path / "bearerwatch.db"
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Store]:
+    """A store whose writer gives up a lock at once, and never tries again unless it is asked to."""
+    with closing(Store.open(path, busy_seconds=0.05, retry_seconds=(3600, 3600))) as store:
+        yield store
+
+
+@contextmanager
+def raw(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        yield connection
+
+
+# What is remembered
+
+
+outcomes = st.one_of(*(st.from_type(kind) for kind in (Granted, Refused, Unreachable, NotSent)))
+finite = st.floats(allow_nan=False, allow_infinity=False)
+moments = st.datetimes(timezones=st.just(UTC))
+st.register_type_strategy(datetime, moments)
+st.register_type_strategy(float, finite)
+
+
+@given(st.lists(st.from_type(History), max_size=5))
+@settings(max_examples=100, deadline=None)
+def test_every_history_goes_to_json_and_back_unchanged(histories: list[History]) -> None:
+    json_of = TypeAdapter(History)
+
+    for one in histories:
+        assert json_of.validate_json(json_of.dump_json(one)) == one
+
+
+@pytest.mark.parametrize(
+    "outcome", [GRANTED, REFUSED, UNREACHABLE, NOT_SENT, None], ids=lambda one: type(one).__name__
+)
+def test_a_history_survives_a_restart(path: Path, outcome: Outcome | None) -> None:
+    saved = replace(
+        history(
+            outcome, cause=Cause.API_DISABLED, after_login=AfterLogin(403, "API_CURRENTLY_DISABLED", "…")
+        ),
+        failures_by_cause={Cause.API_DISABLED: 3},
+        keys_accepted={Slot.NEXT: False},
+        state=State.FAILING,
+    )
+
+    with opened(path) as store:
+        store.save("acme", saved)
+        assert store.histories() == {"acme": saved}
+    with opened(path) as store:
+        assert store.histories() == {"acme": saved}
+        assert (store.errors, store.problem, store.unreadable) == (0, None, {})
+
+
+def test_the_last_history_of_a_name_holds(path: Path) -> None:
+    with opened(path) as store:
+        for number in range(1, 2000):
+            store.save("acme", history(GRANTED, number=number))
+            store.save(f"other {number}", history(GRANTED))
+
+    with opened(path) as store:
+        assert store.histories()["acme"].exchanges == 1999
+        assert len(store.histories()) == 2000
+
+
+def test_any_name_is_its_own(path: Path) -> None:
+    names = ["a", "A", "a ", "ä", "a'; drop table histories; --", "日本", "?", "%", "a\nb", ""]
+
+    with opened(path) as store:
+        for number, name in enumerate(names):
+            store.save(name, history(GRANTED, number=number))
+    with opened(path) as store:
+        assert {name: one.exchanges for name, one in store.histories().items()} == {
+            name: number for number, name in enumerate(names)
+        }
+        assert [len(store.exchanges(name)) for name in names] == [1] * len(names)
+
+
+@pytest.mark.parametrize(
+    "name", ["a b.db", "what?.db", "100%.db", "a#b.db", "ä.db", "mode=memory&cache=shared"]
+)
+def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
+    with opened(tmp_path / name) as store:
+        store.save("acme", history(GRANTED))
+        assert store.flush()
+
+    assert (tmp_path / name).is_file()
+
+
+def test_a_url_names_a_file_too(path: Path) -> None:
+    Store.open(f"sqlite:///{path}").close()
+
+    assert path.is_file()
+
+
+# What can't be read
+
+
+def _damage(path: Path, name: str, body: str) -> None:
+    with raw(path) as connection:
+        connection.execute(
+            f"UPDATE histories SET body = {body} "
+            "WHERE connection_id = (SELECT id FROM connections WHERE name = ?)",
+            (name,),
+        )
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("substr(body, 1, 100)", "Invalid JSON"),
+        ("''", "Invalid JSON"),
+        ("CAST(x'ff00fe' AS TEXT)", "Invalid JSON"),
+        ("'[]'", "it: Input should be an object"),
+        ('replace(body, \'"state":"unknown"\', \'"state":"confused"\')', "state: Input should be"),
+        ("replace(body, '\"dns\"', '\"quic\"')", "kind: Input should be"),
+    ],
+)
+def test_a_history_that_cannot_be_read_is_set_aside_and_stops_no_other(
+    path: Path, damage: str, reason: str
+) -> None:
+    with opened(path) as store:
+        for name in ("first", "bad", "last"):
+            store.save(name, history(UNREACHABLE, verdict=False))
+    _damage(path, "bad", damage)
+    with raw(path) as connection:
+        (was,) = connection.execute(
+            "SELECT CAST(body AS BLOB) FROM histories "
+            "JOIN connections ON id = connection_id WHERE name = 'bad'"
+        ).fetchone()
+
+    with opened(path) as store:
+        assert set(store.histories()) == {"first", "last"}
+        assert list(store.unreadable) == ["bad"]
+        assert reason in store.unreadable["bad"]
+        store.save("bad", history(GRANTED))
+    with opened(path) as store:
+        assert set(store.histories()) == {"first", "last", "bad"}
+        assert store.unreadable == {}
+    with raw(path) as connection:
+        kept = connection.execute(
+            "SELECT name, CAST(body AS BLOB) FROM unreadable "
+            "JOIN connections ON connections.id = connection_id"
+        ).fetchall()
+        assert kept == [("bad", was)]
+
+
+def test_a_history_that_cannot_be_written_stops_no_other(path: Path) -> None:
+    """A lone surrogate has no UTF-8. It must not get this far; if it does, the fault is ours, and counted."""
+    with opened(path) as store:
+        for number in range(20):
+            store.save(f"good {number}", history(GRANTED))
+        store.save("bad", history(Unreachable(FaultKind.DNS, "\ud800")))
+        store.save("also bad", history(GRANTED), (Event(NOON, EventKind.STATE, "\ud800"),))
+        store.save("last", history(GRANTED))
+
+        assert not store.flush()
+        assert store.errors == 1
+        assert store.problem is not None
+        assert "fault of its own" in store.problem
+        assert store.flush()
+        assert store.problem is None
+    with opened(path) as store:
+        assert set(store.histories()) == {*(f"good {number}" for number in range(20)), "last"}
+
+
+# Exchanges and days
+
+
+@pytest.mark.parametrize(
+    ("saved", "expected"),
+    [
+        (history(GRANTED), PastExchange(NOON, Verdict.GRANTED, None, 200, 0.123)),
+        (
+            history(GRANTED, cause=Cause.CERTIFICATE_EXPIRING),
+            PastExchange(NOON, Verdict.GRANTED, None, 200, 0.123),
+        ),
+        (
+            history(
+                GRANTED, cause=Cause.API_DISABLED, after_login=AfterLogin(403, "API_CURRENTLY_DISABLED", "")
+            ),
+            PastExchange(NOON, Verdict.GRANTED, Cause.API_DISABLED, 200, 0.123),
+        ),
+        (
+            history(REFUSED, cause=Cause.APPROVAL_DECAYED),
+            PastExchange(NOON, Verdict.REFUSED, Cause.APPROVAL_DECAYED, 400, 0.123),
+        ),
+        (
+            history(MAINTENANCE, cause=Cause.SALESFORCE_UNAVAILABLE, verdict=False),
+            PastExchange(NOON, Verdict.NO_VERDICT, Cause.SALESFORCE_UNAVAILABLE, 503, 0.123),
+        ),
+        (
+            history(UNREACHABLE, cause=Cause.NETWORK_UNREACHABLE, verdict=False),
+            PastExchange(NOON, Verdict.NO_VERDICT, Cause.NETWORK_UNREACHABLE, None, 0.123),
+        ),
+    ],
+    ids=["granted", "degraded", "granted in vain", "refused", "maintenance", "unreachable"],
+)
+def test_an_exchange_is_kept_in_short(path: Path, saved: History, expected: PastExchange) -> None:
+    with opened(path) as store:
+        store.save("acme", saved)
+        assert store.flush()
+
+        assert store.exchanges("acme") == [expected]
+        assert store.exchanges("nobody") == []
+
+
+def test_what_was_not_sent_is_a_day_without_verdict_but_no_exchange(path: Path) -> None:
+    with opened(path) as store:
+        store.save("acme", history(GRANTED, number=7))
+        store.save("acme", history(NOT_SENT, number=7, at=NOON + timedelta(minutes=1), verdict=False))
+        assert store.flush()
+
+        assert [one.verdict for one in store.exchanges("acme")] == [Verdict.GRANTED]
+        assert store.days(["acme"], NOON.date()) == {"acme": [DayCounts(NOON.date(), 1, 0, 1)]}
+
+
+def test_an_exchange_counts_once_however_often_its_history_is_saved(path: Path) -> None:
+    same = history(REFUSED)
+    with opened(path) as store:
+        store.save("acme", same)
+        store.save("acme", replace(same, state=State.FAILING))
+        assert store.flush()
+        store.save("acme", same)
+    with opened(path) as store:  # nor again after a restart
+        store.save("acme", store.histories()["acme"])
+        assert store.flush()
+
+        assert len(store.exchanges("acme")) == 1
+        assert store.days(["acme"], NOON.date()) == {"acme": [DayCounts(NOON.date(), 0, 1, 0)]}
+
+
+def test_the_last_exchanges_are_kept_and_every_one_is_counted(path: Path) -> None:
+    with opened(path) as store:
+        for number in range(1, 1001):
+            store.save("acme", history(GRANTED, number=number, at=NOON + timedelta(seconds=number)))
+            if number % 300 == 0:
+                assert store.flush()
+        assert store.flush()
+
+        kept = store.exchanges("acme")
+        assert [one.at for one in kept] == [NOON + timedelta(seconds=1000 - n) for n in range(EXCHANGES_KEPT)]
+        assert store.exchanges("acme", 3) == kept[:3]
+        assert store.days(["acme"], date.min) == {"acme": [DayCounts(NOON.date(), 1000, 0, 0)]}
+
+
+def test_days_are_those_of_utc(path: Path) -> None:
+    midnight = datetime(2026, 11, 24, tzinfo=UTC)
+    with opened(path) as store:
+        for number, at in enumerate(
+            [midnight - timedelta(microseconds=1), midnight, midnight + timedelta(days=3)]
+        ):
+            store.save("acme", history(GRANTED, number=number, at=at))
+            store.save("other", history(REFUSED, number=number, at=at))
+        assert store.flush()
+
+        assert store.days(["acme", "nobody"], date(2026, 11, 24)) == {
+            "acme": [DayCounts(date(2026, 11, 24), 1, 0, 0), DayCounts(date(2026, 11, 27), 1, 0, 0)]
+        }
+        assert len(store.days(["acme", "other"], date(2026, 11, 23))["other"]) == 3
+
+
+def test_days_of_more_connections_than_fit_into_one_query(path: Path) -> None:
+    names = [f"acme {number}" for number in range(2500)]
+    with opened(path) as store:
+        for name in names:
+            store.save(name, history(GRANTED))
+        assert store.flush(30)
+
+        assert store.days(names, NOON.date() - timedelta(days=400)).keys() == set(names)
+
+
+def test_old_days_and_events_are_tidied_away(path: Path) -> None:
+    def after(days: int) -> datetime:
+        return NOON + timedelta(days=days)
+
+    with opened(path) as store:
+        for number, days in enumerate(range(10)):
+            both = (event(number, at=after(days)), event(number, at=after(days), failure=True))
+            store.save("acme", history(GRANTED, number=number, at=after(days)), both)
+        assert store.flush()
+        assert len(store.days(["acme"], NOON.date())["acme"]) == 10
+        assert len(store.events("acme", 100)) == 20
+
+        store.save("other", history(GRANTED, at=after(EVENT_DAYS[False] + 4)))
+        assert store.flush()
+        told = [one for _, one in store.events("acme", 100)]
+        assert sum(one.failure for one in told) == 10
+        assert [one.text for one in told if not one.failure] == [f"event {n}" for n in range(9, 3, -1)]
+
+        store.save("other", history(GRANTED, at=after(DAYS_KEPT + 4)))
+        assert store.flush()
+        assert [one.day for one in store.days(["acme"], NOON.date())["acme"]] == [
+            after(days).date() for days in range(4, 10)
+        ]
+        assert [one.text for _, one in store.events("acme", 100)] == [f"event {n}" for n in range(9, 3, -1)]
+
+
+# Events
+
+
+def test_events_come_newest_first_of_one_connection_or_of_all(path: Path) -> None:
+    refused = Event(NOON, EventKind.CAUSE, "It was refused.", Cause.APPROVAL_DECAYED, failure=True)
+    with opened(path) as store:
+        store.save("acme", history(), (event(1), refused))
+        assert store.flush()
+        store.save("other", history(), (event(2),))
+        store.save("acme", history(), (event(3),))
+        assert store.flush()
+
+        assert store.events("acme", 10) == [("acme", event(3)), ("acme", refused), ("acme", event(1))]
+        assert len(store.events(None, 10)) == 4
+        assert store.events("acme", 1) == [("acme", event(3))]
+        assert store.events("nobody", 10) == []
+
+
+@pytest.mark.parametrize("flushed", [True, False], ids=["written one by one", "waiting together"])
+def test_events_are_bounded_and_failures_are_kept_longer(path: Path, flushed: bool) -> None:
+    with opened(path) as store:
+        store.save("other", history(), (event(0),))
+        for number in range(300):
+            store.save("acme", history(), (event(number), event(number, failure=True)))
+            if flushed and number % 20 == 0:
+                assert store.flush()
+        assert store.flush()
+
+        told = [one for _, one in store.events("acme", 1000)]
+        assert [one.text for one in told if one.failure] == [
+            f"event {number}" for number in range(299, 299 - FAILURE_EVENTS_KEPT, -1)
+        ]
+        assert [one.text for one in told if not one.failure] == [
+            f"event {number}" for number in range(299, 299 - SUCCESS_EVENTS_KEPT, -1)
+        ]
+        assert len(store.events("other", 10)) == 1
+
+
+def test_what_only_a_newer_version_knows_is_left_out(path: Path) -> None:
+    with opened(path) as store:
+        store.save(
+            "acme", history(REFUSED, cause=Cause.APP_BLOCKED), (event(1), event(2, cause=Cause.APP_BLOCKED))
+        )
+    with raw(path) as connection:
+        connection.execute("UPDATE causes SET code = 'cosmic_rays' WHERE code = 'app_blocked'")
+        connection.execute("UPDATE events SET kind = 'eclipse' WHERE text = 'event 1'")
+
+    with opened(path) as store:
+        assert store.events("acme", 10) == [("acme", event(2))]
+        assert [one.cause for one in store.exchanges("acme")] == [None]
+
+
+def test_what_waits_is_bounded_however_long_the_disk_is_away() -> None:
+    older = Waiting(history())
+    for number in range(1000):
+        newer = Waiting(history())
+        for minute in range(3):
+            saved = history(
+                GRANTED, number=3 * number + minute, at=NOON + timedelta(minutes=3 * number + minute)
+            )
+            assert saved.last_exchange is not None
+            newer.count(saved, saved.last_exchange)
+        newer.tell([event(number), event(number, failure=True)])
+        older = older.followed_by(newer)
+
+    assert len(older.exchanges) == EXCHANGES_KEPT
+    assert sum(counts[0] for counts in older.days.values()) == 3000
+    assert len(older.events) == FAILURE_EVENTS_KEPT + SUCCESS_EVENTS_KEPT
+    assert older.events[-1].text == "event 999"
+
+
+# A database that can't be used
+
+
+def _newer(path: Path) -> None:
+    Store.open(path).close()
+    with raw(path) as connection:
+        connection.execute("UPDATE meta SET value = '7' WHERE key = 'schema'")
+
+
+def _foreign(path: Path) -> None:
+    with raw(path) as connection:
+        connection.execute("CREATE TABLE bookmarks (url TEXT)")
+
+
+def _foreign_with_our_names(path: Path) -> None:
+    with raw(path) as connection:
+        for table in ("meta", "connections", "histories"):
+            connection.execute(f"CREATE TABLE {table} (key TEXT, value TEXT)")
+
+
+def _damaged(path: Path) -> None:
+    with opened(path) as store:
+        for number in range(1000):
+            store.save(f"acme {number}", history(GRANTED))
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + random.Random(1).randbytes(40_960) + content[45_056:])
+
+
+@pytest.mark.parametrize(
+    ("prepare", "why"),
+    [
+        (
+            _newer,
+            (
+                "a newer version of bearerwatch wrote it (its schema is 7, this version knows 1): "
+                "run that version, or name another file."
+            ),
+        ),
+        (_foreign, "another program made it: name another file."),
+        (_foreign_with_our_names, "another program made it: name another file."),
+        (
+            lambda path: path.write_bytes(b"not a database at all" * 100),
+            "it is not a SQLite database: name another file, or move this one away.",
+        ),
+        (_damaged, "it is damaged: move it away and a new one is made, or put a backup in its place."),
+        (lambda path: path.mkdir(), "it is a directory: name a file in it."),
+    ],
+    ids=["newer", "foreign", "foreign with our names", "no database", "damaged", "directory"],
+)
+def test_a_database_that_cannot_be_used_is_said_in_one_sentence(
+    path: Path, prepare: Callable[[Path], object], why: str
+) -> None:
+    prepare(path)
+    before = path.read_bytes() if path.is_file() else b""
+
+    with pytest.raises(StoreError) as raised:
+        Store.open(path)
+
+    assert str(raised.value) == f"The database {path} can't be used: {why}"
+    assert before == (path.read_bytes() if path.is_file() else b"")
+
+
+@pytest.mark.parametrize("path", ["/proc/bearerwatch.db", "/does/not/exist/bearerwatch.db"])
+def test_a_directory_that_is_not_there_or_not_writable_is_named(path: str) -> None:
+    with pytest.raises(StoreError) as raised:
+        Store.open(path)
+
+    assert str(raised.value) == (
+        f"The database {path} can't be used: "
+        "its directory must exist, and the monitor must be able to write there."
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        (
+            "postgresql://monitor:s3cret@db.example.com/monitor",
+            "A postgresql database is not supported in this version: name the path of a SQLite file.",
+        ),
+        (
+            "mongo db://monitor:s3cret@x",
+            "The database is neither a path nor a URL such as sqlite:////var/lib/x.db.",
+        ),
+        (
+            "sqlite:///x.db?mode=ro",
+            "The URL of a SQLite database is sqlite:/// and a path, with nothing after it.",
+        ),
+        ("sqlite://", "The database must be a file: what is in memory alone is forgotten at a restart."),
+        (
+            "sqlite:///:memory:",
+            "The database must be a file: what is in memory alone is forgotten at a restart.",
+        ),
+        (":memory:", "The database must be a file: what is in memory alone is forgotten at a restart."),
+        ("", "The database must be a file: what is in memory alone is forgotten at a restart."),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_said_without_its_password(url: str, message: str) -> None:
+    with pytest.raises(StoreError) as raised:
+        Store.open(url)
+
+    assert str(raised.value) == message
+
+
+def test_a_locked_database_is_said_to_be_locked(path: Path) -> None:
+    Store.open(path).close()
+    with raw(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        with pytest.raises(StoreError, match="another program has locked it"):
+            Store.open(path, busy_seconds=0.05)
+
+
+def test_while_the_database_is_locked_saving_goes_on_and_nothing_is_lost(path: Path) -> None:
+    with opened(path) as store, raw(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for number in range(1, 5001):
+            store.save("acme", history(GRANTED, number=number, at=NOON + timedelta(seconds=number)))
+
+        assert not store.flush()
+        assert store.problem is not None
+        assert "another program has locked it" in store.problem
+        assert store.errors > 0
+        assert store.histories()["acme"].exchanges == 5000
+
+        other.execute("ROLLBACK")
+        assert store.flush()
+        assert store.problem is None
+        assert store.days(["acme"], NOON.date()) == {"acme": [DayCounts(NOON.date(), 5000, 0, 0)]}
+
+
+def test_a_failed_write_is_tried_again_without_being_asked_to(path: Path) -> None:
+    with (
+        closing(Store.open(path, busy_seconds=0.01, retry_seconds=(0.01, 0.01))) as store,
+        raw(path) as other,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        store.save("acme", history(GRANTED))
+        _until(lambda: store.errors > 2)
+        other.execute("ROLLBACK")
+
+        _until(lambda: store.problem is None)
+        assert len(store.exchanges("acme")) == 1
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+
+
+def test_changes_are_written_within_a_second_without_being_asked_to(path: Path) -> None:
+    with opened(path) as store:
+        store.save("acme", history(GRANTED))
+
+        _until(lambda: len(store.exchanges("acme")) == 1)
+
+
+def test_closing_a_store_whose_disk_is_away_says_that_not_all_is_written(path: Path) -> None:
+    store = Store.open(path, busy_seconds=0.05)
+    with raw(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        store.save("acme", history(GRANTED))
+
+        assert not store.close()
+    store.save("acme", history(GRANTED))  # a check that ends late does no harm
+
+
+# A file that is deleted or replaced under way
+
+
+@pytest.mark.parametrize("files", ["all", "the database alone"])
+def test_a_deleted_database_is_made_again_with_every_history(path: Path, files: str) -> None:
+    with opened(path) as store:
+        for number in range(1000):
+            store.save(f"acme {number}", history(GRANTED))
+        assert store.flush()
+        for file in list(path.parent.iterdir()) if files == "all" else [path]:
+            file.unlink()
+
+        store.save("new", history(REFUSED))
+        assert store.flush()
+
+        assert len(store.exchanges("new")) == 1
+        known = store.histories()
+    with opened(path) as store:
+        assert store.histories() == known
+        assert len(known) == 1001
+
+
+def test_a_database_that_is_replaced_by_an_older_one_gets_every_history(path: Path, tmp_path: Path) -> None:
+    backup = tmp_path / "backup.db"
+    with opened(path) as store:
+        store.save("acme", history(GRANTED, number=1))
+    shutil.copy(path, backup)
+    with opened(path) as store:
+        store.save("acme", history(GRANTED, number=2))
+        store.save("late", history(GRANTED))
+        assert store.flush()
+        backup.replace(path)
+
+        store.save("new", history(GRANTED))
+        assert store.flush()
+    with opened(path) as store:
+        assert {name: one.exchanges for name, one in store.histories().items()} == {
+            "acme": 2,
+            "late": 1,
+            "new": 1,
+        }
+
+
+def test_a_database_that_is_replaced_by_rubbish_is_a_problem_until_that_is_gone(path: Path) -> None:
+    with opened(path) as store:
+        store.save("acme", history(GRANTED))
+        assert store.flush()
+        rubbish = path.with_name("rubbish")
+        rubbish.write_bytes(b"rubbish" * 1000)
+        rubbish.replace(path)
+
+        store.save("new", history(GRANTED))
+        assert not store.flush()
+        assert store.problem is not None
+        assert "it is not a SQLite database" in store.problem
+        with pytest.raises(StoreError, match="it is not a SQLite database"):
+            store.exchanges("acme")
+
+        path.unlink()
+        assert store.flush()
+        assert len(store.exchanges("new")) == 1
+    with opened(path) as store:
+        assert set(store.histories()) == {"acme", "new"}
+
+
+# Versions of the schema
+
+
+def _schema(path: Path) -> list[tuple[str, str]]:
+    with raw(path) as connection:
+        rows = connection.execute(
+            "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name"
+        ).fetchall()
+    return [(name, " ".join(sql.replace("\n", " ").split())) for name, sql in rows]
+
+
+def test_a_database_that_version_1_made_opens_today(path: Path, tmp_path: Path) -> None:
+    with raw(path) as connection:
+        connection.executescript(VERSION_1.read_text())
+
+    with opened(path) as store:
+        histories = store.histories()
+        assert {name: one.exchanges for name, one in histories.items()} == {"acme": 3, "other": 1}
+        assert store.unreadable == {}
+        assert histories["acme"].findings[0].cause is Cause.APPROVAL_DECAYED
+        assert [one.verdict for one in store.exchanges("acme")] == [
+            Verdict.NO_VERDICT,
+            Verdict.REFUSED,
+            Verdict.GRANTED,
+        ]
+        assert store.days(["acme"], NOON.date()) == {"acme": [DayCounts(NOON.date(), 1, 1, 1)]}
+        assert [one.text for _, one in store.events("acme", 10)] == ["event 2", "event 1"]
+
+    fresh = tmp_path / "fresh.db"
+    Store.open(fresh).close()
+    assert _schema(path) == _schema(fresh)
+
+
+def _one_more_column(connection: Connection) -> None:
+    connection.execute(text("ALTER TABLE connections ADD COLUMN nickname TEXT"))
+
+
+def _fill_it(connection: Connection) -> None:
+    connection.execute(text("UPDATE connections SET nickname = upper(name)"))
+
+
+def _fail(connection: Connection) -> None:
+    connection.execute(text("DROP TABLE histories"))
+    raise ZeroDivisionError
+
+
+NEXT = 1 + len(UPGRADES)
+
+
+def test_upgrades_run_in_order_and_once(path: Path) -> None:
+    with opened(path) as store:
+        store.save("acme", history(GRANTED))
+    upgrades = {**UPGRADES, NEXT: _one_more_column, NEXT + 1: _fill_it}
+
+    for _ in range(2):
+        with closing(Store.open(path, upgrades=upgrades)) as store:
+            assert set(store.histories()) == {"acme"}
+    with raw(path) as connection:
+        assert connection.execute("SELECT nickname FROM connections").fetchall() == [("ACME",)]
+    with pytest.raises(StoreError, match=f"its schema is {NEXT + 2}, this version knows {NEXT}"):
+        Store.open(path)
+
+
+def test_an_upgrade_that_fails_leaves_the_database_as_it_was(path: Path) -> None:
+    with opened(path) as store:
+        store.save("acme", history(GRANTED))
+    before = _schema(path)
+
+    with pytest.raises(ZeroDivisionError):
+        Store.open(path, upgrades={**UPGRADES, NEXT: _one_more_column, NEXT + 1: _fail})
+
+    assert _schema(path) == before
+    with opened(path) as store:
+        assert set(store.histories()) == {"acme"}
+
+
+# Disks that are full or read-only, and processes that are killed
+
+
+def _run(*command: str | Path) -> list[dict[str, object]]:
+    """What a process of `store_processes.py` tells."""
+    done = subprocess.run(
+        command, env=_environment(), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), *filter(None, sys.path)])}
+
+
+def _bound_by_modes() -> list[str]:
+    """What makes a process heed the modes of files, where it would run as root."""
+    if os.geteuid() != 0:
+        return []
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+
+
+def _own_mounts() -> list[str]:
+    """What lets a process mount a disk that nobody else sees."""
+    command = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*command, "true"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("mount namespaces are not available to this user")
+    return command
+
+
+def _assert_refused_and_recovered(lines: list[dict[str, object]], why: str, *, counted: int = 2010) -> None:
+    before, during, after, kept, integrity = lines
+    assert before == {"flushed": True, "problem": None, "errors": 0}
+    assert during["flushed"] is False
+    assert why in str(during["problem"])
+    assert during["errors"] != 0
+    assert after == {"flushed": True, "problem": None, "errors": during["errors"]}
+    assert kept["histories"] == 1001
+    assert kept["early"] == 2010
+    assert kept["kept"] == EXCHANGES_KEPT
+    assert kept["counted"] == counted
+    assert integrity == {"integrity": "ok"}
+
+
+@pytest.mark.real("unshare")
+def test_when_the_disk_is_full_checks_go_on_and_all_is_written_when_there_is_room(tmp_path: Path) -> None:
+    lines = _run(*_own_mounts(), sys.executable, PROCESSES, "small_disk", tmp_path)
+
+    _assert_refused_and_recovered(lines, "the disk is full: make room on it.")
+
+
+def test_when_a_write_fails_checks_go_on_and_all_is_written_when_it_works_again(tmp_path: Path) -> None:
+    lines = _run(sys.executable, PROCESSES, "file_limit", tmp_path)
+
+    _assert_refused_and_recovered(lines, "the disk can't be read or written")
+
+
+def test_when_the_directory_becomes_read_only_checks_go_on_and_all_is_written_later(tmp_path: Path) -> None:
+    """The process deletes the file as well, as one that is open can be written whatever its mode.
+
+    The ten exchanges that were written before go with it.
+    """
+    lines = _run(*_bound_by_modes(), sys.executable, PROCESSES, "read_only", tmp_path)
+
+    _assert_refused_and_recovered(lines, "the monitor must be able to write there.", counted=2000)
+
+
+def test_a_file_that_is_read_only_is_said_to_be(path: Path) -> None:
+    Store.open(path).close()
+    path.chmod(0o444)
+
+    lines = _run(*_bound_by_modes(), sys.executable, PROCESSES, "start", path)
+
+    assert lines == [
+        {
+            "error": f"The database {path} can't be used: "
+            "it is read-only: the monitor must be able to write the file and its directory."
+        }
+    ]
+
+
+LOST_SECONDS = 1.0
+"""What a kill may cost, as promised."""
+
+SLACK_SECONDS = 1.0
+"""For a machine that is busy with other tests: the writer's turn may come late."""
+
+
+def _killed(
+    path: Path, mode: str, is_time: Callable[[int, float], bool]
+) -> tuple[list[tuple[int, float]], float]:
+    """Runs `progress` until it is time, by lines and seconds since the first.
+
+    What it told, each with its time, and when it was killed.
+    """
+    told: list[tuple[int, float]] = []
+    with subprocess.Popen(
+        [sys.executable, PROCESSES, "progress", path, mode],
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            one = json.loads(line)
+            told.append((one["number"], one["at"]))
+            if is_time(len(told), one["at"] - told[0][1]):
+                break
+        killed_at = time.monotonic()
+        process.kill()
+        for line in process.stdout:
+            if line.endswith("\n"):
+                one = json.loads(line)
+                told.append((one["number"], one["at"]))
+    return told, killed_at
+
+
+def _assert_whole(path: Path) -> int:
+    """Checks the file that a killed process left, and says how far it came."""
+    with raw(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    with opened(path) as store:
+        assert store.unreadable == {}
+        return store.histories()["counter"].exchanges
+
+
+def test_what_was_flushed_survives_a_kill_at_any_moment(path: Path) -> None:
+    rng = random.Random()
+    stored = 0
+    for _ in range(3):
+        enough = rng.randint(1, 200)
+
+        told, _ = _killed(path, "flushed", lambda count, _, enough=enough: count >= enough)  # type: ignore[misc]
+
+        assert told[0][0] == stored + 1
+        stored = _assert_whole(path)
+        assert stored >= told[-1][0]
+    with opened(path) as store:
+        days = store.days(["counter"], NOON.date())["counter"]
+        assert sum(day.granted for day in days) == stored
+        assert store.events("counter", 1)[0][1].text == f"event {stored}"
+
+
+def test_a_kill_costs_at_most_the_last_second(path: Path) -> None:
+    run_for = LOST_SECONDS + SLACK_SECONDS + random.uniform(0.1, 1.1)
+
+    told, killed_at = _killed(path, "saved", lambda _, seconds: seconds > run_for)
+
+    safe = [number for number, at in told if at < killed_at - LOST_SECONDS - SLACK_SECONDS]
+    assert safe
+    assert _assert_whole(path) >= safe[-1]
