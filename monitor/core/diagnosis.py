@@ -1,0 +1,373 @@
+"""The verdict on one exchange: what its answer means, what the past makes of that, and what stands beside it.
+
+`meaning` holds the table of answers; the table of the past is here. History decides where the answer can't:
+it worked for weeks, it never worked, our key changed an hour ago, the clock is off, the whole fleet
+stopped at once.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from monitor.core import approval, meaning
+from monitor.core.causes import CATALOGUE, Cause, Severity
+from monitor.core.connection import Connection, is_generic
+from monitor.core.credential import CredentialFacts
+from monitor.core.evidence import (
+    NO_VERDICT,
+    UNKNOWN_PAST,
+    Known,
+    clock_evidence,
+    evidence_for,
+    moment,
+    own_problems,
+    quoted,
+    span,
+)
+from monitor.core.finding import Alternative, Certainty, Diagnosis, Finding, State
+from monitor.core.history import Approval, History
+from monitor.core.outcome import Exchange, Granted, NotSent, Refused, Unreachable
+
+LASTING = timedelta(days=1)
+"""So long must it have worked before its end is likely to be an approval that aged out: what ends sooner may
+as well be an admin who is still at work."""
+
+ALTERNATIVES_SHOWN = 5
+"""More would be a list of everything, which helps nobody at night."""
+
+_SAYS_NOTHING_OF_CREDENTIALS = NO_VERDICT | {
+    Cause.SUBDOMAIN_UNKNOWN,
+    Cause.CLOCK_SKEWED,
+    Cause.LOGIN_RATE_EXCEEDED,
+}
+
+_STOPS_CALLS = frozenset(
+    {Cause.API_DISABLED, Cause.ORG_INACTIVE, Cause.USER_INACTIVE, Cause.IP_RESTRICTED, Cause.SCOPE_MISSING}
+)
+"""Causes of a refused first call for which the connection is failing, though its token was granted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A row of the table of the past: if the answer means one of these, and this holds, it becomes …"""
+
+    of: frozenset[Cause]
+    holds: Callable[[Known], bool]
+    becomes: Cause
+    certainty: Certainty
+    others: tuple[Cause, ...] = ()
+    """Alternatives that come before those of the answer; the cause that it was is always among them."""
+
+
+_UNPROVEN = frozenset({Cause.ASSERTION_INVALID, Cause.CLIENT_INVALID})
+_NOT_APPROVED = frozenset({Cause.CONSUMER_NOT_APPROVED})
+_SETTLES = frozenset(cause for cause, entry in CATALOGUE.items() if entry.settle)
+_IN_THE_WAY = frozenset({Cause.SALESFORCE_UNAVAILABLE, Cause.SUBDOMAIN_UNKNOWN})
+
+
+def _is_server_error(known: Known) -> bool:
+    outcome = known.exchange.outcome
+    return isinstance(outcome, Refused) and (outcome.status >= 500 or bool(outcome.error))
+
+
+PAST = (
+    # Our own key explains a refused signature better than anything at the other end.
+    Turn(
+        _UNPROVEN,
+        lambda known: known.has_problem(Cause.KEY_CERTIFICATE_MISMATCH),
+        Cause.KEY_CERTIFICATE_MISMATCH,
+        Certainty.CERTAIN,
+    ),
+    Turn(
+        _UNPROVEN,
+        lambda known: known.has_problem(Cause.KEY_TOO_SHORT),
+        Cause.KEY_TOO_SHORT,
+        Certainty.LIKELY,
+    ),
+    Turn(_UNPROVEN, lambda known: known.has_problem(Cause.KEY_NOT_RSA), Cause.KEY_NOT_RSA, Certainty.CERTAIN),
+    # Everybody's signatures refused at once, and our clock is wrong.
+    Turn(
+        _UNPROVEN,
+        lambda known: known.fleet_fails and known.clock_is_off,
+        Cause.CLOCK_SKEWED,
+        Certainty.LIKELY,
+    ),
+    # A text says "expired", and the clock can be measured.
+    Turn(
+        frozenset({Cause.CLOCK_SKEWED}),
+        lambda known: known.clock_is_off,
+        Cause.CLOCK_SKEWED,
+        Certainty.CERTAIN,
+    ),
+    Turn(
+        frozenset({Cause.CLOCK_SKEWED}),
+        lambda known: known.offset is not None and not known.clock_is_off,
+        Cause.CLOCK_SKEWED,
+        Certainty.POSSIBLE,
+    ),
+    # Pages, broken answers and missing names that hit many orgs at once come from our side.
+    Turn(
+        _IN_THE_WAY,
+        lambda known: known.fleet_fails and not _is_server_error(known),
+        Cause.NETWORK_UNREACHABLE,
+        Certainty.LIKELY,
+    ),
+    Turn(
+        frozenset({Cause.SUBDOMAIN_UNKNOWN}),
+        lambda known: known.failing_share is None and known.last_success is not None,
+        Cause.SUBDOMAIN_UNKNOWN,
+        Certainty.POSSIBLE,
+    ),
+    # A change that is minutes old may still be spreading.
+    Turn(_SETTLES, lambda known: known.settling, Cause.PROPAGATION_PENDING, Certainty.LIKELY),
+    # It had worked, and nothing changed on our side since.
+    Turn(
+        _NOT_APPROVED,
+        lambda known: known.worked_unchanged and known.worked_for >= LASTING,
+        Cause.APPROVAL_DECAYED,
+        Certainty.LIKELY,
+        (Cause.USER_NOT_ADMIN_APPROVED,),
+    ),
+    Turn(
+        _NOT_APPROVED,
+        lambda known: known.worked_unchanged,
+        Cause.APPROVAL_DECAYED,
+        Certainty.POSSIBLE,
+        (Cause.USER_NOT_ADMIN_APPROVED,),
+    ),
+    # It had worked, and then we changed something.
+    Turn(
+        _NOT_APPROVED,
+        lambda known: known.last_success is not None,
+        Cause.CONSUMER_NOT_APPROVED,
+        Certainty.LIKELY,
+        (Cause.USER_NOT_ADMIN_APPROVED, Cause.APPROVAL_DECAYED, Cause.AUDIENCE_INVALID),
+    ),
+    Turn(
+        _NOT_APPROVED,
+        lambda known: known.last_success is None and known.history.first_seen <= UNKNOWN_PAST,
+        Cause.CONSUMER_NOT_APPROVED,
+        Certainty.POSSIBLE,
+        (Cause.USER_NOT_ADMIN_APPROVED, Cause.APPROVAL_DECAYED),
+    ),
+    # A username that was known is not known any more.
+    Turn(
+        frozenset({Cause.USERNAME_CHANGED}),
+        lambda known: not (known.is_sandbox and known.last_success is not None),
+        Cause.USERNAME_CHANGED,
+        Certainty.POSSIBLE,
+    ),
+    Turn(
+        frozenset({Cause.APP_NOT_FOUND}),
+        lambda known: is_generic(known.connection.login_url) or is_generic(known.connection.audience),
+        Cause.APP_NOT_FOUND,
+        Certainty.LIKELY,
+        (Cause.AUDIENCE_INVALID,),
+    ),
+)
+"""What the past, our own facts and the fleet make of an answer. Applied from top to bottom, each row to
+what the rows before it left."""
+
+
+def diagnose(
+    exchange: Exchange,
+    credential: CredentialFacts,
+    connection: Connection,
+    history: History,
+    now: datetime,
+    *,
+    failing_share: float | None = None,
+    siblings: tuple[Approval, ...] = (),
+) -> Diagnosis:
+    """The verdict on one exchange.
+
+    `history` is what was known before the exchange. `failing_share` is the share of the other connections
+    that lately stopped with the same trouble; None where there are too few to tell. `siblings` are the
+    approvals that ended on other connections of the same app.
+    """
+    known = Known(exchange, credential, connection, history, now, failing_share, siblings)
+    match exchange.outcome:
+        case Granted() as granted:
+            return _granted(granted, known)
+        case Refused() as refused:
+            meant = meaning.of_refusal(refused, connection)
+        case Unreachable() as fault:
+            meant = meaning.of_fault(fault, connection)
+        case NotSent() as not_sent:
+            if blocking := _blocking(known):
+                return Diagnosis(State.FAILING, _distinct((*blocking, *_beside(known))))
+            meant = meaning.of_not_sent(not_sent)
+    for turn in PAST:
+        if meant.cause in turn.of and turn.holds(known):
+            others = (*turn.others, meant.cause, *meant.others)
+            meant = meaning.Meaning(turn.becomes, turn.certainty, others)
+    state = _state(meant.cause, known)
+    first = _finding(known, meant.cause, meant.certainty, evidence_for(meant.cause, known))
+    return Diagnosis(state, _distinct((first, *_beside(known))), tuple(_alternatives(meant, known)))
+
+
+def _state(cause: Cause, known: Known) -> State:
+    if cause is Cause.PROPAGATION_PENDING:
+        return State.SETTLING
+    ours = cause is Cause.CLOCK_SKEWED and known.fleet_fails
+    return State.UNKNOWN if ours or cause in NO_VERDICT else State.FAILING
+
+
+def _alternatives(meant: meaning.Meaning, known: Known) -> Iterator[Alternative]:
+    """The other causes that the answer allows, without those that the facts exclude."""
+    others = list(meant.others)
+    if _UNPROVEN & {meant.cause, *others} and known.certificate_ended:
+        others.insert(0, Cause.CERTIFICATE_EXPIRED)
+    excluded = {meant.cause}
+    if known.credential.pairs:
+        excluded.add(Cause.KEY_CERTIFICATE_MISMATCH)
+    if not known.certificate_ended:
+        excluded.add(Cause.CERTIFICATE_EXPIRED)
+    if not known.last_success and known.history.first_seen > UNKNOWN_PAST:
+        excluded.add(Cause.APPROVAL_DECAYED)
+    if meant.cause in NO_VERDICT:
+        excluded |= set(Cause) - _SAYS_NOTHING_OF_CREDENTIALS
+    fitting = [other for other in dict.fromkeys(others) if other not in excluded]
+    for other in fitting[:ALTERNATIVES_SHOWN]:
+        yield Alternative(other, CATALOGUE[other].tell_apart)
+
+
+# A grant
+
+
+def _granted(granted: Granted, known: Known) -> Diagnosis:
+    """A grant is healthy, unless the first call, the token or our facts say otherwise; the worst first."""
+    after = known.exchange.after_login
+    meant = meaning.of_after_login(after, granted) if after else None
+    findings = [*_of_first_call(meant, known), *_of_token(granted, known), *_beside(known)]
+    findings.sort(key=lambda finding: finding.severity is not Severity.CRITICAL)
+    stopped = meant is not None and meant.cause in _STOPS_CALLS
+    if meant is not None:
+        # What refuses the calls is what stops the integration, whatever else is wrong.
+        findings.sort(key=lambda finding: finding.cause is not meant.cause or not stopped)
+    state = State.FAILING if stopped else State.DEGRADED if findings else State.HEALTHY
+    return Diagnosis(state, _distinct(findings), tuple(_alternatives(meant, known)) if meant else ())
+
+
+def _of_first_call(meant: meaning.Meaning | None, known: Known) -> Iterator[Finding]:
+    after = known.exchange.after_login
+    if meant is None or after is None:
+        return
+    said = (
+        f"A token was granted, but the first call with it was refused: {quoted(after.error, after.message)}"
+    )
+    evidence = [f"{said} (HTTP {after.status})."]
+    if meant.cause is Cause.UNRECOGNISED:
+        evidence.append("The token may have been revoked in the same moment, or be bound to other addresses.")
+    severity = Severity.CRITICAL if meant.cause in _STOPS_CALLS else None
+    if meant.cause is Cause.UNRECOGNISED:
+        severity = Severity.WARNING
+    yield _finding(known, meant.cause, meant.certainty, evidence, severity)
+
+
+def _of_token(granted: Granted, known: Known) -> Iterator[Finding]:
+    if granted.token_format == "jwt":  # noqa: S105 - a format, no secret
+        said = "The access token granted is in JWT format: Bulk and Metadata API calls will refuse it."
+        yield _finding(known, Cause.JWT_ACCESS_TOKEN, Certainty.CERTAIN, [said])
+    if granted.scopes is not None and not granted.scopes & meaning.API_SCOPES:
+        named = ", ".join(sorted(granted.scopes)[:10]) or "none"
+        said = f"The scopes granted lack api: {named}."
+        yield _finding(known, Cause.SCOPE_MISSING, Certainty.CERTAIN, [said])
+    pinned = known.history.identity
+    moved = [
+        f"The grant is for {what} {now}; before it was {what} {before}."
+        for what, now, before in (
+            ("org", granted.org_id, pinned.org_id),
+            ("user", granted.user_id, pinned.user_id),
+        )
+        # Ids of 15 and 18 characters are the same: the last three only check the letters' case.
+        if now and before and now[:15] != before[:15]
+    ]
+    if moved:
+        if known.is_sandbox:
+            moved.append(
+                "The host is a sandbox's: it was probably refreshed. Work through the refresh checklist."
+            )
+        yield _finding(known, Cause.IDENTITY_CHANGED, Certainty.CERTAIN, moved)
+
+
+# What stands beside: known of ourselves, whatever the org answered
+
+
+def _beside(known: Known) -> Iterator[Finding]:
+    granted = isinstance(known.exchange.outcome, Granted)
+    yield from _problems(known, Severity.WARNING if granted else None)
+    yield from _of_certificate(known)
+    if known.clock_is_off:
+        evidence = clock_evidence(known)
+        yield _finding(
+            known, Cause.CLOCK_SKEWED, Certainty.CERTAIN, evidence, Severity.WARNING if granted else None
+        )
+    if granted:
+        yield from _of_forecast(known)
+
+
+def _problems(known: Known, severity: Severity | None) -> Iterator[Finding]:
+    """What is wrong with our key and certificate: milder beside a grant, which proves that they serve."""
+    for cause, said in own_problems(known):
+        yield _finding(known, cause, Certainty.CERTAIN, [said], severity)
+
+
+def _blocking(known: Known) -> tuple[Finding, ...]:
+    """The problems for which nothing could be sent; empty where the key could have signed."""
+    outcome = known.exchange.outcome
+    if not isinstance(outcome, NotSent) or meaning.of_not_sent(outcome).cause is Cause.MONITOR_FAULT:
+        return ()
+    return tuple(_problems(known, None))
+
+
+def _of_certificate(known: Known) -> Iterator[Finding]:
+    """Where the certificate stands between its dates. Of share and minimum the longer one holds."""
+    ends = known.certificate_span
+    if ends is None:
+        return
+    (begin, end), bands, left = ends, known.connection.expiry, ends[1] - known.now
+    critical = max((end - begin) * bands.critical_share, bands.critical_at_least)
+    warning = max((end - begin) * bands.warning_share, bands.warning_at_least)
+    if left <= timedelta(0):
+        said = f"The certificate expired on {moment(end)}. Salesforce is not known for certain to refuse it."
+        yield _finding(known, Cause.CERTIFICATE_EXPIRED, Certainty.CERTAIN, [said])
+    elif left <= max(warning, critical):
+        said = f"The certificate expires on {moment(end)}, in {span(left)}."
+        severity = Severity.CRITICAL if left <= critical else Severity.WARNING
+        yield _finding(known, Cause.CERTIFICATE_EXPIRING, Certainty.CERTAIN, [said], severity)
+    elif begin > known.now:
+        said = f"The certificate is valid from {moment(begin)} only, in {span(begin - known.now)}."
+        yield _finding(known, Cause.CERTIFICATE_NOT_YET_VALID, Certainty.CERTAIN, [said])
+
+
+def _of_forecast(known: Known) -> Iterator[Finding]:
+    foreseen = approval.forecast(known.connection, known.history, known.siblings, known.now)
+    if foreseen is None or known.now < foreseen.warns_from:
+        return
+    certainty = Certainty.POSSIBLE if foreseen.grounds is approval.Grounds.SIBLINGS else Certainty.LIKELY
+    left = foreseen.at - known.now
+    when = f"in {span(left)}" if left > timedelta(0) else f"{span(-left)} ago, yet it is granted still"
+    evidence = [f"The approval is expected to end on {moment(foreseen.at)}, {when}.", foreseen.reason]
+    yield _finding(known, Cause.APPROVAL_EXPIRING, certainty, evidence)
+
+
+def _finding(
+    known: Known,
+    cause: Cause,
+    certainty: Certainty,
+    evidence: Iterable[str],
+    severity: Severity | None = None,
+) -> Finding:
+    entry = CATALOGUE[cause]
+    return Finding(
+        cause, severity or entry.severity, entry.responsible, certainty, tuple(evidence), known.now
+    )
+
+
+def _distinct(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The first finding of each cause."""
+    first: dict[Cause, Finding] = {}
+    for finding in findings:
+        first.setdefault(finding.cause, finding)
+    return tuple(first.values())

@@ -1,0 +1,286 @@
+"""What is known of one exchange, and the sentences that tell a person why a verdict is as it is."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from monitor.core import approval
+from monitor.core.causes import Cause
+from monitor.core.connection import Connection, OrgType, is_generic
+from monitor.core.credential import CredentialFacts
+from monitor.core.history import Approval, Change, History
+from monitor.core.outcome import Exchange, Granted, NotSent, Refused, Unreachable
+
+FLEET_SHARE = 0.5
+"""The share of the other connections that stopped with the same trouble, from which on the trouble is ours.
+Orgs of many customers share little but us: half of them failing alike within minutes is no coincidence,
+while one instance's maintenance stays below it. Our own choice; no source."""
+
+CLOCK_OFF = timedelta(seconds=60)
+"""An offset from the server's `Date` that is worth a finding: a third of the assertion's life of 180 seconds.
+The header counts whole seconds and the way there takes some, so that smaller offsets prove nothing."""
+
+ASSUMED_LIFETIME = timedelta(days=365)
+"""The lifetime of a certificate of which only the end is declared: the shorter of the two that Salesforce
+itself makes (a year at 2048 bits, two at 4096), so that the warning comes rather late than years ahead."""
+
+UNKNOWN_PAST = datetime(1970, 1, 1, tzinfo=UTC)
+"""The `first_seen` of a history of which nothing is known: a recorded answer may come without one."""
+
+NO_VERDICT = frozenset(
+    {Cause.SALESFORCE_UNAVAILABLE, Cause.NETWORK_UNREACHABLE, Cause.TLS_UNTRUSTED, Cause.MONITOR_FAULT}
+)
+"""Causes that say nothing of the credential: the state is unknown, and no credential's cause may stand beside
+them as an alternative."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """All that a verdict rests on."""
+
+    exchange: Exchange
+    credential: CredentialFacts
+    connection: Connection
+    history: History
+    now: datetime
+    failing_share: float | None
+    siblings: tuple[Approval, ...]
+
+    @property
+    def offset(self) -> timedelta | None:
+        """The server's clock minus ours, where the exchange measured it."""
+        seconds = self.exchange.clock_offset_seconds
+        return None if seconds is None else timedelta(seconds=seconds)
+
+    @property
+    def clock_is_off(self) -> bool:
+        """Whether the offset is a finding."""
+        return self.offset is not None and abs(self.offset) >= CLOCK_OFF
+
+    @property
+    def last_success(self) -> datetime | None:
+        """The last grant that is known of."""
+        return self.history.last_success or self.history.first_success
+
+    @property
+    def worked_unchanged(self) -> bool:
+        """Whether it was granted after the last change on our side."""
+        return self.last_success is not None and self.history.changed_at <= self.last_success
+
+    @property
+    def worked_for(self) -> timedelta:
+        """From the beginning of the approval that served last, or the first grant, to the last grant."""
+        since = self.history.approval_since or self.history.first_success
+        return self.last_success - since if since and self.last_success else timedelta(0)
+
+    @property
+    def settling(self) -> bool:
+        """Whether the last change on our side may still be spreading."""
+        return timedelta(0) <= self.now - self.history.changed_at < self.connection.settle
+
+    @property
+    def fleet_fails(self) -> bool:
+        """Whether so many others stopped alike that the trouble is ours."""
+        return self.failing_share is not None and self.failing_share >= FLEET_SHARE
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether the host name is a sandbox's."""
+        return self.connection.org_type is OrgType.SANDBOX
+
+    @property
+    def certificate_span(self) -> tuple[datetime, datetime] | None:
+        """First and last moment of the certificate, read or declared; None where neither is known."""
+        if self.credential.certificate:
+            return self.credential.certificate.not_before, self.credential.certificate.not_after
+        end = self.connection.certificate_not_after
+        # Where only the end is declared: a certificate in use has begun.
+        return None if end is None else (min(self.now, end - ASSUMED_LIFETIME), end)
+
+    @property
+    def certificate_ended(self) -> bool:
+        """Whether the certificate's last moment has passed."""
+        return self.certificate_span is not None and self.certificate_span[1] <= self.now
+
+    def has_problem(self, cause: Cause) -> bool:
+        """Whether this is wrong with our own key or certificate."""
+        if cause is Cause.KEY_CERTIFICATE_MISMATCH and self.credential.pairs is False:
+            return True
+        return any(problem.cause is cause for problem in self.credential.problems)
+
+
+def evidence_for(cause: Cause, known: Known) -> list[str]:
+    """What speaks for the cause: the answer, the past, ourselves, the fleet."""
+    evidence = [_what_came(known)]
+    if isinstance(known.exchange.outcome, Refused) and cause not in NO_VERDICT:
+        evidence += _past(known)
+    if cause is Cause.PROPAGATION_PENDING:
+        evidence += _change(known)
+    evidence += _CONTEXT.get(cause, _nothing)(known)
+    if known.failing_share:
+        share = f"{known.failing_share:.0%} of the other connections stopped with the same trouble lately"
+        evidence.append(f"{share}: it is ours, not one org's." if known.fleet_fails else f"{share}.")
+    return evidence
+
+
+def _what_came(known: Known) -> str:
+    match known.exchange.outcome:
+        case Refused(error="", description="", excerpt="", status=status):
+            return f"The answer was HTTP {status} with an empty body."
+        case Refused(error="", description="", excerpt=excerpt, status=status):
+            return f'The answer was HTTP {status}, and no answer of the token endpoint: "{excerpt}".'
+        case Refused(error=error, description=description, status=status):
+            return f"Salesforce answered HTTP {status}: {quoted(error, description)}."
+        case Unreachable(kind=kind, message=message):
+            return f'No answer came ({kind}): "{message}".'
+        case NotSent(message=message):
+            return f'Nothing was sent: "{message}".'
+        case Granted():
+            return "A token was granted."
+
+
+def _past(known: Known) -> Iterator[str]:
+    history, last = known.history, known.last_success
+    if last is None:
+        if history.first_seen > UNKNOWN_PAST:
+            yield f"It has not worked since it was first seen on {moment(history.first_seen)}."
+        else:
+            yield "No success is known of."
+        return
+    first = history.first_success or last
+    yield f"It worked from {moment(first)} until {moment(last)} ({span(last - first)})."
+    if not known.worked_unchanged:
+        yield f"{_CHANGED[history.changed]} on {moment(history.changed_at)}, after it last worked."
+    elif history.changed_at > UNKNOWN_PAST:
+        yield f"Nothing changed on our side since {moment(history.changed_at)}."
+    if lived := approval.lifetimes(history.approvals):
+        days = ", ".join(f"{lifetime.total_seconds() / 86_400:.1f}" for lifetime in lived[-3:])
+        yield f"Earlier approvals of this connection lived for {days} days."
+
+
+_CHANGED = {
+    Change.FIRST_SEEN: "It was first seen here",
+    Change.CONFIGURATION: "Our configuration of it changed",
+    Change.KEY: "Our private key changed",
+}
+
+
+def _change(known: Known) -> Iterator[str]:
+    ago = known.now - known.history.changed_at
+    settled = known.history.changed_at + known.connection.settle
+    yield (
+        f"{_CHANGED[known.history.changed]} {span(ago)} ago: until {moment(settled)} the change may still be"
+        " spreading."
+    )
+
+
+def clock_evidence(known: Known) -> Iterator[str]:
+    """How our clock compares with the server's."""
+    if known.offset is None:
+        yield "No Date came with the answer, so our clock could not be compared."
+        return
+    seconds = known.offset.total_seconds()
+    if known.clock_is_off:
+        wrong = "slow" if seconds > 0 else "fast"
+        yield f"Our clock is {wrong} by {abs(seconds):.0f} seconds, by the answer's Date."
+    else:
+        right = f"Our clock is right to {abs(seconds):.0f} seconds by the answer's Date"
+        yield f"{right}: something else ages assertions."
+
+
+def _addresses(known: Known) -> Iterator[str]:
+    connection = known.connection
+    if not connection.host:
+        return
+    yield f"The assertion went to {connection.login_url} with the audience {connection.audience}."
+    if is_generic(connection.login_url) or is_generic(connection.audience):
+        yield (
+            "One of them is Salesforce's generic login host: External Client Apps answer at their org's own"
+            " My Domain address only (observed since Spring '26)."
+        )
+    elif connection.login_url != connection.audience:
+        yield "The two differ: an org's own address is accepted as its audience."
+
+
+def _pairing(known: Known) -> Iterator[str]:
+    certificate = known.credential.certificate
+    if known.credential.pairs is None:
+        yield "No certificate is configured here, so that it is not known whether key and certificate pair."
+    elif known.credential.pairs and certificate:
+        serial = f" (serial number {certificate.serial})" if certificate.serial else ""
+        yield f"Our key and our certificate{serial} pair, so that the app's own certificate is in doubt."
+    if known.history.changed is Change.KEY and known.last_success and not known.worked_unchanged:
+        yield "The app may still hold the certificate of the key before."
+
+
+def own_problems(known: Known) -> Iterator[tuple[Cause, str]]:
+    """What is wrong with our own key and certificate, in a sentence each."""
+    for problem in known.credential.problems:
+        yield problem.cause, problem.detail
+    if known.credential.pairs is False:
+        said = "The public key of the configured certificate is not that of the configured private key."
+        yield Cause.KEY_CERTIFICATE_MISMATCH, said
+
+
+def _problems(known: Known) -> Iterator[str]:
+    yield from (said for _, said in own_problems(known))
+
+
+def _refreshed(known: Known) -> Iterator[str]:
+    if known.is_sandbox and known.last_success:
+        yield "The host is a sandbox's: a refresh gives its users another suffix, and may reset its apps."
+
+
+def _username(known: Known) -> Iterator[str]:
+    if known.connection.username:
+        yield f"The configured username is {known.connection.username}."
+    yield from _refreshed(known)
+
+
+def _declared(known: Known) -> Iterator[str]:
+    policy = known.connection.approval
+    if policy is not None:
+        days = f" ({policy.days:g} days)" if policy.days else ""
+        yield f"The declared refresh token policy is {policy.policy}{days}."
+    yield from _refreshed(known)
+
+
+def _nothing(_: Known) -> Iterable[str]:
+    return ()
+
+
+_CONTEXT: dict[Cause, Callable[[Known], Iterable[str]]] = {
+    Cause.APPROVAL_DECAYED: _declared,
+    Cause.CONSUMER_NOT_APPROVED: _declared,
+    Cause.AUDIENCE_INVALID: _addresses,
+    Cause.APP_NOT_FOUND: lambda known: (*_addresses(known), *_refreshed(known)),
+    Cause.CONSUMER_KEY_UNKNOWN: _refreshed,
+    Cause.SUBDOMAIN_UNKNOWN: _addresses,
+    Cause.ASSERTION_INVALID: _pairing,
+    Cause.CLIENT_INVALID: _pairing,
+    Cause.KEY_CERTIFICATE_MISMATCH: _problems,
+    Cause.KEY_TOO_SHORT: _problems,
+    Cause.KEY_NOT_RSA: _problems,
+    Cause.CLOCK_SKEWED: clock_evidence,
+    Cause.USERNAME_CHANGED: _username,
+}
+"""What else speaks for a cause, of our own facts."""
+
+
+def quoted(error: str, description: str) -> str:
+    """Code and text of an error, as they stood."""
+    return f'"{error}: {description}"' if error and description else f'"{error or description}"'
+
+
+def moment(at: datetime) -> str:
+    """A moment in UTC, to the minute."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def span(length: timedelta) -> str:
+    """A span of time in the unit that a person would use."""
+    seconds = length.total_seconds()
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
