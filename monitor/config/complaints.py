@@ -8,6 +8,7 @@ from monitor.config import words
 from monitor.config.options import (
     MOST_LABELS,
     ApprovalOptions,
+    ConfigurationOptions,
     ConnectionOptions,
     ExpiryOptions,
     GeneralOptions,
@@ -54,8 +55,15 @@ OTHER_NAMES = {
 
 def complaints(error: ValidationError, model: type[Options]) -> Iterator[tuple[Path, str]]:
     """Each error of a block of options: its path within the block, what is wrong, what would be right."""
-    for found in error.errors(include_url=False, include_input=False):
+    errors = error.errors(include_url=False, include_input=False)
+    misspelt = {
+        (*path[:-1], meant(_holder(model, path), str(path[-1])))
+        for path in (found["loc"] for found in errors if found["type"] == "extra_forbidden")
+    }
+    for found in errors:
         path = found["loc"]
+        if path in misspelt:
+            continue  # it is there, under a wrong name
         if found["type"] == "missing":
             yield path[:-1], _missing(_holder(model, path), str(path[-1]))
         elif found["type"] == "extra_forbidden":
@@ -83,19 +91,27 @@ def _missing(model: type[Options], name: str) -> str:
     return f"lacks {name}. {described}".strip()
 
 
+def _known(model: type[Options]) -> list[str]:
+    return list(ConfigurationOptions.model_fields if model is GeneralOptions else model.model_fields)
+
+
+def meant(model: type[Options], name: str) -> str | None:
+    """The option of a block that a key is, or probably should have been."""
+    known = _known(model)
+    if name in known:
+        return name
+    other = OTHER_NAMES.get(name)
+    return other if other in known else words.closest(name, known)
+
+
 def no_option(model: type[Options], name: str) -> str:
     """What to say of a key that is no option of this block."""
-    known = list(model.model_fields)
-    if model is GeneralOptions:
-        known += ["connections"]
-    if OTHER_NAMES.get(name) in known:
-        return f'is no option here. Did you mean "{OTHER_NAMES[name]}"?'
-    if hint := words.close(name, known):
-        return f"is no option here. {hint.strip()}"
+    if option := meant(model, name):
+        return f'is no option here. Did you mean "{option}"?'
     for other, where in _ELSEWHERE:
         if model is not other and name in other.model_fields:
             return f"is no option here. It belongs {where}."
-    return f"is no option here. Options here are {', '.join(known)}."
+    return f"is no option here. Options here are {', '.join(_known(model))}."
 
 
 _ELSEWHERE: tuple[tuple[type[Options], str], ...] = (

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from monitor.config import text, words
 from monitor.config.cautions import cautions
-from monitor.config.complaints import complaints, no_option
+from monitor.config.complaints import complaints, meant, no_option
 from monitor.config.options import (
     LOGIN_LIMIT,
     ConfigurationOptions,
@@ -95,7 +95,7 @@ def _without_nulls(node: Any) -> Any:
         return [_without_nulls(part) for part in node if part != {"type": "null"}]
     if not isinstance(node, dict):
         return node
-    kept = {key: _without_nulls(part) for key, part in node.items() if (key, part) != ("default", None)}
+    kept = {key: _without_nulls(part) for key, part in node.items() if part is not None}
     if len(kept.get("anyOf", ())) == 1:
         kept |= kept.pop("anyOf")[0]
     return kept
@@ -105,12 +105,13 @@ def _without_nulls(node: Any) -> Any:
 class _File:
     shown: str
     path: Path
+    directory: str
     raw: bytes
     value: Value
 
     def resolved(self, place: str) -> str:
         """A path as written in this file, made absolute; links stay links, for rotations swap them."""
-        return os.path.normpath(self.path.parent / place)
+        return os.path.normpath(os.path.join(self.directory, place))  # noqa: PTH118 - thousands of times
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ class _Loader:
             self.problems.append(Problem(shown, None, "", message))
             return None
         content = text.read(raw)
-        file = _File(shown, path, raw, content.value)
+        file = _File(shown, path, str(path.parent), raw, content.value)
         self.files.append(file)
         for mistake in content.mistakes:
             where = _shown_path(content.value, mistake.path)
@@ -251,7 +252,7 @@ class _Loader:
 
     def _pairs_of_options(self, file: _File, path: text.Path, written: Block) -> None:
         """What a connection may name once, in one of two ways."""
-        if not written.keys() & {"subdomain", "login_url"}:
+        if not {meant(ConnectionOptions, key) for key in written} & {"subdomain", "login_url"}:
             self._note(file, path, "lacks subdomain (setup guide, step 7), or login_url in its place.")
         if {"subdomain", "login_url"} <= written.keys():
             self._note(file, (*path, "login_url"), "stands beside subdomain. Keep one of the two.")
@@ -378,7 +379,8 @@ def _source(file: _File, options: SourceOptions) -> Source:
 
 def _texts(value: Value) -> list[str]:
     """The texts of a list, as far as there are any: what else stands there has its own problem."""
-    return [part for part in value if isinstance(part, str)] if isinstance(value, Listing) else []
+    parts = value if isinstance(value, Listing) else ()
+    return [part for part in parts if isinstance(part, str) and part.strip() and part.isprintable()]
 
 
 def _absolute(path: Path) -> Path:

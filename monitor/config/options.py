@@ -108,7 +108,7 @@ class SourceOptions(Options):
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
-    file: Annotated[str | None, BeforeValidator(words.place), WithJsonSchema(_TEXT)] = None
+    file: Annotated[str | None, BeforeValidator(words.path), WithJsonSchema(_TEXT)] = None
     """A path; a relative one starts at the directory of the file in which it is written."""
     env: Annotated[str | None, BeforeValidator(words.variable), WithJsonSchema(_TEXT)] = None
     """The name of an environment variable."""
@@ -204,7 +204,7 @@ class ConnectionOptions(Options):
     """The address to log in at, for hosts of another form. Or `subdomain`."""
     audience: Annotated[str, BeforeValidator(words.audience), WithJsonSchema(_TEXT)] = "my_domain"
     """Whom the assertion is for: `my_domain` (the org's own address, which External Client Apps want),
-    `login` (https://login.salesforce.com), `test` (https://test.salesforce.com), or an URL."""
+    `login` (https://login.salesforce.com), `test` (https://test.salesforce.com), or a URL."""
     consumer_key: Annotated[str, BeforeValidator(words.consumer_key), WithJsonSchema(_TEXT)]
     """The app's consumer key (setup guide, step 3)."""
     username: Annotated[
@@ -271,7 +271,7 @@ class GeneralOptions(Options):
     """Host and port of the daemon's own pages and metrics."""
     web: Annotated[WebOptions, BeforeValidator(_filled)] = WebOptions()
     """The daemon's own pages."""
-    database: Annotated[str, BeforeValidator(words.text), WithJsonSchema(_TEXT)] = "bearerwatch.db"
+    database: Annotated[str, BeforeValidator(words.path), WithJsonSchema(_TEXT)] = "bearerwatch.db"
     """Path of a SQLite file, or `sqlite:///PATH`."""
     interval: Interval = _default(timedelta(minutes=5))
     """Time between two checks of a connection."""
@@ -304,8 +304,8 @@ class GeneralOptions(Options):
         BeforeValidator(_listed),
     ] = Field(default=[])
     """Hosts that assertions may go to, beside those of Salesforce and loopback."""
-    ca_file: Annotated[str | None, BeforeValidator(words.text), WithJsonSchema(_TEXT)] = None
-    """Certificate authorities in PEM, in place of the system's, e.g. of a proxy that opens TLS."""
+    ca_file: Annotated[str | None, BeforeValidator(words.path), WithJsonSchema(_TEXT)] = None
+    """Certificate authorities in PEM, beside those of the system, e.g. of a proxy that opens TLS."""
     certificate_expiry: Annotated[ExpiryOptions, BeforeValidator(_filled)] = ExpiryOptions()
     """When a certificate's end becomes a finding."""
     connections_from: Annotated[

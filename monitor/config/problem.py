@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-REPORTED = 200
+REPORTED = 50
 """Problems that a report prints. A template that is wrong once is wrong in each of thousands of connections,
 and nobody reads further; the number of the others is printed."""
 

@@ -132,6 +132,8 @@ class _StopError(Exception):
 def _syntax(error: yaml.MarkedYAMLError, text: str) -> Mistake:
     """Libyaml's complaint, in words that say what to do where that is known."""
     mark = error.problem_mark or error.context_mark
+    if error.context_mark and "end of stream" in (error.problem or ""):
+        mark = error.context_mark  # a quote that is never closed: where it begins, not where the file ends
     line = mark.line + 1 if mark else None
     lines = text.splitlines()
     written = lines[mark.line] if mark and mark.line < len(lines) else ""

@@ -47,7 +47,7 @@ LABEL_LENGTH = 200
 """Characters of a label's value: it is sent with each scrape."""
 
 CHOICES = ("my_domain", "login", "test")
-"""Audiences that have a name; any other is an URL."""
+"""Audiences that have a name; any other is a URL."""
 
 HOST = re.compile(r"[a-z0-9]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9_-]*[a-z0-9])?)*")
 
@@ -63,10 +63,16 @@ INSTANCE = re.compile(r"[a-z]{2,4}\d+[a-z]?\.salesforce\.com")
 """`na139.salesforce.com`: an org moves away from its instance, and calls to it may be blocked."""
 
 
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that looks most like this one; None where none does."""
+    matches = difflib.get_close_matches(word[:100], list(known), n=1)
+    return matches[0] if matches else None
+
+
 def close(word: str, known: Iterable[str]) -> str:
-    """`Did you mean …? ` for the known word that looks most like this one; empty where none does."""
-    match = difflib.get_close_matches(word, list(known), n=1)
-    return f'Did you mean "{match[0]}"? ' if match else ""
+    """`Did you mean …?` for the known word that looks most like this one; empty where none does."""
+    match = closest(word, known)
+    return f'Did you mean "{match}"?' if match else ""
 
 
 def text(value: object) -> str:
@@ -226,6 +232,8 @@ def band(value: object) -> Band:
     share, at_least = [], []
     for part in value if isinstance(value, list) else [value]:
         written = text(part)
+        if re.fullmatch(r"[0-9.]+", written):
+            raise ValueError(f"{quoted(written)} has neither % nor a unit. Write e.g. 25% or 90d.")
         if not written.endswith("%"):
             at_least.append(duration(written))
             continue
@@ -234,7 +242,10 @@ def band(value: object) -> Band:
         share.append(float(written[:-1]) / 100)
     if len(share) > 1 or len(at_least) > 1 or not (share or at_least):
         raise ValueError("must be a share, a duration, or one of each: 25%, 90d or [25%, 90d].")
-    return Band(share[0] if share else 0.0, at_least[0] if at_least else timedelta(0))
+    meant = Band(share[0] if share else 0.0, at_least[0] if at_least else timedelta(0))
+    if meant == Band():
+        raise ValueError("is zero, which never comes before the end. Write e.g. 25% or 90d.")
+    return meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,8 +322,13 @@ def host_name(value: object) -> str:
     return written
 
 
+def _is_host(written: str) -> bool:
+    """Whether a text is a host name where a URL should stand."""
+    return "." in written and HOST.fullmatch(written.lower()) is not None
+
+
 def _split(written: str) -> SplitResult:
-    """The parts of an URL whose host and port are sound."""
+    """The parts of a URL whose host and port are sound."""
     if re.match(r"[^/]*//[^/]*@", written):
         raise ValueError("holds a user name or password. Leave out what stands before the @.")
     try:
@@ -324,7 +340,7 @@ def _split(written: str) -> SplitResult:
         ) from error
     if not host or not (HOST.fullmatch(host) or host in LOOPBACK_HOSTS):
         example = "https://acme.my.salesforce.com"
-        if "://" not in written and HOST.fullmatch(written.lower()) and "." in written:
+        if _is_host(written):
             example = f"https://{written.lower()}"
         raise ValueError(f"{quoted(written)} is no URL with a host. Write e.g. {example}.")
     return parts
@@ -403,14 +419,14 @@ def subdomain(value: object) -> str:
 
 
 def audience(value: object) -> str:
-    """`my_domain`, `login`, `test`, or an URL, which is sent as it stands."""
+    """`my_domain`, `login`, `test`, or a URL, which is sent as it stands."""
     written = text(value)
     if written in CHOICES:
         return written
     if "://" not in written:
         raise ValueError(
-            f"{quoted(written)} is none of my_domain, login, test, nor an URL. "
-            f"{close(written, CHOICES)}".rstrip()
+            f"{quoted(written)} is none of my_domain, login, test, nor a URL. "
+            f"{f'Write https://{written}.' if _is_host(written) else close(written, CHOICES)}".rstrip()
         )
     parts = _split(written)
     if parts.scheme != "https" and parts.hostname not in LOOPBACK_HOSTS:
@@ -424,9 +440,14 @@ def place(value: object) -> str:
     """A path or name at which a key is kept. The key itself must not stand in the configuration."""
     if isinstance(value, str) and ("-----" in value or "\n" in value or len(value) > 1_000):
         raise ValueError("looks like the key itself. Keep it in a file, and write its path.")
-    written = text(value)
-    if "\0" in written:
-        raise ValueError("holds a character that no path can hold.")
+    return text(value)
+
+
+def path(value: object) -> str:
+    """The path of a file."""
+    written = place(value)
+    if written.startswith("~"):
+        raise ValueError(f"{quoted(written)} begins with ~, which is not expanded. Write the whole path.")
     return written
 
 
