@@ -40,7 +40,7 @@ import httpx
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificates
 from pyreqwest import exceptions as rust
-from pyreqwest.client import ClientBuilder
+from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.compatibility.httpx import HttpxTransport
 from pyreqwest.proxy import ProxyBuilder
 
@@ -99,6 +99,14 @@ def rust_transport(
     hosts in `no_proxy`; never for loopback, and so never for plain HTTP. Faults before the headers all come
     as `ConnectError` or `ConnectTimeout`: `_fault` reads the chain of causes.
     """
+    roots, proxy = _certificates(ca_file), _proxy(environ)
+    try:
+        return HttpxTransport(_rust_client(limits, roots, proxy))
+    except rust.BuilderError:
+        return HttpxTransport(_rust_client(limits, roots + _certificates(Path(certifi.where())), proxy))
+
+
+def _rust_client(limits: Limits, roots: list[bytes], proxy: ProxyBuilder | None) -> Client:
     builder = (
         ClientBuilder()
         .http1_only()
@@ -116,16 +124,11 @@ def rust_transport(
         .zstd(False)
         .no_proxy()
     )
-    if proxy := _proxy(environ):
+    if proxy:
         builder = builder.proxy(proxy)
-    for certificate in _certificates(ca_file):
-        builder = builder.add_root_certificate_der(certificate)
-    try:
-        return HttpxTransport(builder.build())
-    except rust.BuilderError:
-        for certificate in _certificates(Path(certifi.where())):
-            builder = builder.add_root_certificate_der(certificate)
-        return HttpxTransport(builder.build())
+    for root in roots:
+        builder = builder.add_root_certificate_der(root)
+    return builder.build()
 
 
 def httpcore_transport(limits: Limits, ca_file: Path | None = None) -> httpx.AsyncBaseTransport:
@@ -421,7 +424,9 @@ class Exchanger:
     ) -> Exchange:
         at = self._clock()
         if not self._may_receive(connection.login_url):
-            return Exchange(at, NotSent(f"{connection.host or 'login_url'} is not among the allowed hosts"))
+            return Exchange(
+                at, NotSent("the login URL is not of a host that is allowed to receive assertions")
+            )
         form = urlencode({"grant_type": GRANT_TYPE, "assertion": sign(at)})
         started = time.perf_counter()
         answer = await self._ask(
