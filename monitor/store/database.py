@@ -223,8 +223,8 @@ class Database:
                     mark = _made_or_upgraded(connection, path, upgrades)
                     connection_ids = _ids(connection, CONNECTIONS, ())
                     cause_ids = _ids(connection, CAUSES, list(Cause))
-                # Only once it is known to be ours, because this mode stays in the file. It lets readers and the
-                # writer go on side by side. Where a file system can't (a network's), the old mode stays.
+                # Only once it is known to be ours, as this mode stays in the file. In it reads and writes go
+                # on side by side. Where a file system can't do that (a network's), the old mode stays.
                 connection.connection.cursor().execute("PRAGMA journal_mode=WAL")
                 return cls(connection, _device_and_inode(path), mark, connection_ids, cause_ids)
             except BaseException:
