@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import certifi
 import jsonschema
 import pytest
 import yaml
@@ -156,8 +157,7 @@ def test_a_missing_key_is_no_problem_of_the_configuration(tmp_path: Path) -> Non
 
 
 def test_a_certificate_authority_that_is_there_is_taken(tmp_path: Path) -> None:
-    from_certifi = Path(pytest.importorskip("certifi").where())
-    (tmp_path / "ca.pem").write_bytes(from_certifi.read_bytes())
+    (tmp_path / "ca.pem").write_bytes(Path(certifi.where()).read_bytes())
     (tmp_path / "x.yaml").write_text("ca_file: ca.pem\n" + ACME, encoding="utf-8")
 
     assert load(tmp_path / "x.yaml", {}).ca_file == tmp_path / "ca.pem"
