@@ -256,6 +256,26 @@ async def test_an_exhausted_pool_is_our_fault_and_is_built_anew_once() -> None:
     assert all(each.closed for each in made)
 
 
+async def test_an_exchange_that_is_under_way_when_the_exchanger_closes_ends_in_no_verdict(
+    make_exchanger: MakeExchanger,
+) -> None:
+    arrived = asyncio.Event()
+
+    async def holds(visit: Visit) -> None:
+        await visit.read()
+        arrived.set()
+        await asyncio.Event().wait()
+
+    exchanger = make_exchanger()
+    async with serving(holds) as server:
+        asked = asyncio.ensure_future(exchanger.exchange(connection(login_url=at(server)), sign))
+        await arrived.wait()
+        await exchanger.aclose()
+        exchange = await asked
+
+    assert isinstance(exchange.outcome, NotSent | Unreachable)
+
+
 # What is measured.
 
 
