@@ -1,0 +1,106 @@
+"""One cause of the catalogue as a page for the person who was paged, and as JSON."""
+
+from typing import Any
+
+from monitor.core.causes import CATALOGUE, Cause, Entry, Responsible, Severity
+
+_SEVERITY = {
+    Severity.CRITICAL: "critical: the integration stands still or is about to",
+    Severity.WARNING: "warning: act in time, or watch it",
+    Severity.INFO: "info: nobody needs to act yet",
+}
+
+_RESPONSIBLE = {
+    Responsible.ORG_ADMIN: "a Salesforce admin of the org",
+    Responsible.OPERATOR: "the operator: whoever runs the integration, its keys and this monitor",
+    Responsible.SALESFORCE: "nobody here: Salesforce, or time",
+}
+
+_REPRODUCE = """\
+## Reproduce it
+
+```
+sf org login jwt --client-id CONSUMER_KEY --jwt-key-file private-key.pem \\
+  --username USERNAME --instance-url https://SUBDOMAIN.my.salesforce.com
+```
+
+`bearerwatch check NAME` asks once more with what is configured, and explains.
+"""
+
+_NEEDS_NO_EXCHANGE = frozenset(
+    {
+        Cause.APPROVAL_EXPIRING,
+        Cause.KEY_CERTIFICATE_MISMATCH,
+        Cause.KEY_UNREADABLE,
+        Cause.KEY_NOT_RSA,
+        Cause.KEY_TOO_SHORT,
+        Cause.CERTIFICATE_EXPIRING,
+        Cause.CERTIFICATE_EXPIRED,
+        Cause.CERTIFICATE_NOT_YET_VALID,
+        Cause.PERMISSION_SET_EXPIRING,
+        Cause.MONITOR_FAULT,
+    }
+)
+"""Causes that a login from another client would not show."""
+
+
+def runbook(cause: Cause) -> str:
+    """The page of one cause, in Markdown: what it is, who acts, what to do, what it may be taken for."""
+    entry = CATALOGUE[cause]
+    actions = "\n".join(f"{number}. {action}" for number, action in enumerate(entry.remedy, 1))
+    parts = [
+        f"# {entry.title}\n",
+        "\n".join(_facts(cause, entry)) + "\n",
+        f"{entry.meaning}\n",
+        f"## What to do\n\n{actions}\n",
+        f"## How to tell it apart\n\n{entry.tell_apart}\n",
+    ]
+    if entry.hidden_by:
+        names = "\n".join(f"- [`{other}`]({other}.md): {CATALOGUE[other].title}" for other in entry.hidden_by)
+        parts.append(f"While one of these holds, its answer comes first and hides this cause:\n\n{names}\n")
+    if entry.contested:
+        parts.append(f"## Where sources disagree\n\n{entry.contested}\n")
+    if cause not in _NEEDS_NO_EXCHANGE:
+        parts.append(_REPRODUCE)
+    return "\n".join(parts)
+
+
+def as_json(cause: Cause) -> dict[str, Any]:
+    """The entry of one cause, for other programs."""
+    entry = CATALOGUE[cause]
+    settle = entry.settle
+    return {
+        "cause": cause.value,
+        "title": entry.title,
+        "meaning": entry.meaning,
+        "severity": entry.severity.value,
+        "responsible": entry.responsible.value,
+        "guide": entry.guide,
+        "settle": settle
+        and {
+            "shortest_seconds": settle.shortest.total_seconds(),
+            "longest_seconds": settle.longest.total_seconds(),
+            "source": settle.source,
+        },
+        "remedy": list(entry.remedy),
+        "tell_apart": entry.tell_apart,
+        "hidden_by": [other.value for other in entry.hidden_by],
+        "contested": entry.contested,
+    }
+
+
+def _facts(cause: Cause, entry: Entry) -> list[str]:
+    facts = [
+        f"- Cause: `{cause}`",
+        f"- Severity: {_SEVERITY[entry.severity]}",
+        f"- Who acts: {_RESPONSIBLE[entry.responsible]}",
+        f"- Setup guide: {entry.guide or 'says nothing of it'}",
+    ]
+    if entry.settle:
+        minutes = [
+            f"{limit.total_seconds() / 60:.0f}" for limit in (entry.settle.shortest, entry.settle.longest)
+        ]
+        facts.append(
+            f"- May end by itself within {' to '.join(minutes)} minutes of a change ({entry.settle.source})"
+        )
+    return facts
