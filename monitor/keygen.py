@@ -23,6 +23,9 @@ COMMON_NAME_AT_MOST = 64
 
 PUBLIC_EXPONENT = 65_537
 
+COMMON_NAME = "salesforce-jwt-integration"
+"""The subject in the setup guide's command."""
+
 
 class KeygenError(Exception):
     """Nothing was made; its text says why, and what would be right."""
@@ -45,7 +48,7 @@ def generate(
     now: datetime,
     days: int = 3650,
     bits: int = 2048,
-    common_name: str = "salesforce-jwt-integration",
+    common_name: str = COMMON_NAME,
     key_name: str = "private-key.pem",
     certificate_name: str = "cert.pem",
 ) -> GeneratedPair:
@@ -82,8 +85,7 @@ def _refuse_nonsense(*, days: int, bits: int, common_name: str) -> None:
         raise KeygenError(f"A certificate for {days} days is not made: choose 1 to {DAYS_AT_MOST}.")
     if not 1 <= len(common_name) <= COMMON_NAME_AT_MOST or not common_name.isprintable():
         raise KeygenError(
-            f"The common name must be 1 to {COMMON_NAME_AT_MOST} printable characters, such as "
-            "salesforce-jwt-integration."
+            f"The common name must be 1 to {COMMON_NAME_AT_MOST} printable characters, such as {COMMON_NAME}."
         )
 
 

@@ -12,8 +12,12 @@ import pytest
 from monitor.core.causes import Cause
 from monitor.core.connection import Pair, Source
 from monitor.core.credential import Credential, read_credential
+from monitor.core.diagnosis import diagnose
+from monitor.core.history import begin
+from monitor.core.outcome import NotSent
 from monitor.secret_sources import Keyring
 from tests.credentials.corpus import CERTIFICATES, KEYS, Case, corpus_in
+from tests.making import ACME, GRANTED, exchange
 
 JUDGED_BY_TIME = {Cause.CERTIFICATE_EXPIRED, Cause.CERTIFICATE_NOT_YET_VALID}
 
@@ -69,6 +73,28 @@ def test_no_sentence_or_repr_shows_what_the_file_holds(corpus: Path, case: Case)
 
     shown = repr(credential).encode()
     assert not any(line in shown for line in content.split() if len(line) >= 16)
+
+
+def findings(credential: Credential) -> list[Cause]:
+    """What a diagnosis finds now, where the org grants all that can be signed."""
+    outcome = GRANTED if credential.key is not None else NotSent("No usable private key.")
+    now = datetime.now(UTC)
+    verdict = diagnose(exchange(outcome, now), credential.facts, ACME, begin(ACME, now), now)
+    return [finding.cause for finding in verdict.findings]
+
+
+@pytest.mark.parametrize("case", KEYS, ids=lambda case: case.name)
+def test_the_diagnosis_of_a_key_finds_exactly_that(corpus: Path, case: Case) -> None:
+    credential = read_credential((corpus / case.name).read_bytes())
+
+    assert findings(credential) == ([case.cause] if case.cause else [])
+
+
+@pytest.mark.parametrize("case", CERTIFICATES, ids=lambda case: case.name)
+def test_the_diagnosis_of_a_certificate_finds_exactly_that(corpus: Path, case: Case) -> None:
+    credential = read_credential((corpus / "sound.pem").read_bytes(), (corpus / case.name).read_bytes())
+
+    assert findings(credential) == ([case.cause] if case.cause else [])
 
 
 def test_the_dates_of_a_certificate_are_facts_and_no_problem(corpus: Path) -> None:
