@@ -18,7 +18,7 @@ QUIET_MILLISECONDS = 500
 
 
 def directories(settings: Settings) -> frozenset[Path]:
-    """The directories in which a change may matter, of those that exist; also where a link to one may swap."""
+    """The directories in which a change may matter, of those that exist, and where a link to one is."""
     places = [file.parent for file in settings.files]
     places += [_fixed_part(Path(pattern)) for pattern in settings.patterns]
     for connection in settings.connections:

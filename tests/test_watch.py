@@ -1,7 +1,6 @@
 """Changed files are noticed, however they are changed."""
 
 import asyncio
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,6 +109,6 @@ def test_stamps_tell_a_changed_added_or_removed_file(settings: Settings) -> None
     added = configuration_stamps(settings)
     rewrite(folder)
     changed = configuration_stamps(settings)
-    os.unlink(folder / "more" / "customers.yaml")
+    (folder / "more" / "customers.yaml").unlink()
 
     assert len({before, added, changed, configuration_stamps(settings)}) == 4
