@@ -1,0 +1,292 @@
+"""What an org's token endpoint answers to an assertion. Pure, and nothing imported but the org.
+
+A request is judged in this order. Salesforce documents the answers but no order, so the order is ours: first
+what the host knows, then the app, then the proof, then the user, then the user's right to the app.
+
+1. Maintenance, or a fault of the server.
+2. Is it a POST of a form with the JWT bearer grant type, and without `scope`?
+3. Is the assertion a JWT that claims to be signed by RS256?
+4. Is the org active? Does it know the app: ready, present, the right consumer key, an audience of its kind?
+   Is the app not blocked, and the flow enabled?
+5. Is there a certificate, does it prove the signature, is the assertion still valid, and for this org?
+6. Is the user known, active, at an allowed address, and within the login rate?
+7. Is the user approved, by an admin or by a living approval of its own?
+
+The texts are those that Salesforce's help, its developer guide and public threads record. Which text a
+blocked app, an unknown user or a disabled flow meets in this grant, nobody has recorded: these three are
+borrowed from neighbours.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import parse_qsl
+
+import jwt
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from monitor.simulator.org import GENERIC_AUDIENCES, Answer, Login, Org, OrgSettings, Request
+
+GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+
+REFRESH_SCOPES = frozenset({"refresh_token", "offline_access"})
+
+MOST_FIELDS = 50
+"""Of a form; the flow has two."""
+
+LONGEST_NUMBER = 300
+"""Digits of an `exp` in text, so that it fits into a floating-point number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An OAuth error, and what the login history says of it; None where it has no row."""
+
+    error: str
+    description: str
+    login_status: str | None = None
+
+
+_NOT_APPROVED_FOR_ACCESS = "Failed: Not approved for access"
+
+RETRY = Refusal("unknown_error", "retry your request")
+POST_ONLY = Refusal("invalid_request", "must use HTTP POST")
+SCOPE_NOT_SUPPORTED = Refusal("invalid_request", "scope parameter not supported")
+GRANT_TYPE_NOT_SUPPORTED = Refusal("unsupported_grant_type", "grant type not supported")
+ORG_INACTIVE = Refusal("invalid_grant", "inactive organization", "Organization inactive")
+CLIENT_ID_INVALID = Refusal("invalid_client_id", "client identifier invalid")
+APP_NOT_FOUND = Refusal(
+    "app_not_found", "External client app is not installed in this org", "Failed: Consumer Deleted"
+)
+APP_BLOCKED = Refusal(
+    "OAUTH_APP_BLOCKED", "this app is blocked by admin", "Failed: OAuth API access disabled"
+)
+CLIENT_INVALID = Refusal("invalid_client", "invalid client credentials", "Failed: Invalid Signature")
+ASSERTION_INVALID = Refusal("invalid_grant", "invalid assertion", "Failed: Invalid Signature")
+ASSERTION_EXPIRED = Refusal("invalid_grant", "expired authorization code", "Failed: Assertion Expired")
+AUDIENCE_INVALID = Refusal("invalid_grant", "audience is invalid", "Failed: Audience Invalid")
+USER_INVALID = Refusal("invalid_grant", "invalid user", "Failed: Username Unknown")
+USER_INACTIVE = Refusal("invalid_grant", "inactive user", "User is inactive")
+IP_RESTRICTED = Refusal("invalid_grant", "ip restricted", "Restricted IP")
+NOT_AUTHORIZED = Refusal("invalid_grant", "not authorized", "Restricted IP")
+LOGIN_RATE_EXCEEDED = Refusal("invalid_grant", "login rate exceeded", "Login rate exceeded")
+NOT_ADMIN_APPROVED = Refusal(
+    "invalid_app_access", "user is not admin approved to access this app", _NOT_APPROVED_FOR_ACCESS
+)
+NOT_APPROVED = Refusal("invalid_grant", "user hasn't approved this consumer", _NOT_APPROVED_FOR_ACCESS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One assertion, before the org that must judge it."""
+
+    org: Org
+    settings: OrgSettings
+    base: str
+    now: datetime
+    signed: bytes
+    signature: bytes
+    claims: Mapping[str, object]
+
+    @property
+    def username(self) -> str:
+        """`prn` is the older name of `sub`, and wins where both are there (help, JWT bearer flow)."""
+        name = self.claims.get("prn", self.claims.get("sub"))
+        return name if isinstance(name, str) else ""
+
+    @property
+    def expires(self) -> float | None:
+        """Seconds since the epoch. A string of digits is taken too, and any distance ahead (*observed*)."""
+        exp = self.claims.get("exp")
+        if isinstance(exp, str) and exp.isascii() and exp.isdigit() and len(exp) <= LONGEST_NUMBER:
+            return float(exp)
+        if isinstance(exp, bool) or not isinstance(exp, int | float):
+            return None
+        try:
+            return float(exp) if math.isfinite(exp) else None
+        except OverflowError:
+            return math.inf
+
+    def has_expired(self) -> bool:
+        return self.expires is not None and self.expires <= self.now.timestamp()
+
+    def has_generic_audience(self) -> bool:
+        return _address(self.claims.get("aud")) in map(_address, GENERIC_AUDIENCES.values())
+
+    def has_right_audience(self) -> bool:
+        my_domain, generic = _address(self.base), _address(GENERIC_AUDIENCES[self.settings.org_type])
+        right = {"my_domain": {my_domain}, "generic": {generic}, "any": {my_domain, generic}}
+        return _address(self.claims.get("aud")) in right[self.settings.accepted_audiences]
+
+    def is_proven(self) -> bool:
+        key = self.org.public_key(self.settings)
+        if key is None:
+            return False
+        try:
+            key.verify(self.signature, self.signed, PKCS1v15(), SHA256())
+        except InvalidSignature:
+            return False
+        return True
+
+    def is_by_expired_certificate(self) -> bool:
+        refused = self.settings.expired_certificate_refused
+        return refused and self.org.certificate_ended(self.settings, self.now)
+
+    def lacks_permission_set(self) -> bool:
+        return self.settings.permitted_users == "admin_approved" and not self.settings.permission_set_assigned
+
+    def lacks_scopes(self) -> bool:
+        """The flow looks for earlier approvals with a refresh token, and so for the scope that brings one.
+
+        And it gives a token only where there is another scope as well (help, JWT bearer flow).
+        """
+        scopes = self.settings.scopes
+        return REFRESH_SCOPES.isdisjoint(scopes) or REFRESH_SCOPES.issuperset(scopes)
+
+
+_Check = tuple[Callable[[_Attempt], bool], Refusal]
+
+_CHECKS: tuple[_Check, ...] = (
+    (lambda it: not it.settings.org_active, ORG_INACTIVE),
+    (lambda it: not it.org.is_ready(it.now), CLIENT_ID_INVALID),
+    (lambda it: not it.settings.app_present, APP_NOT_FOUND),
+    (lambda it: it.claims.get("iss") != it.settings.consumer_key, CLIENT_ID_INVALID),
+    (
+        lambda it: it.settings.accepted_audiences == "my_domain" and it.has_generic_audience(),
+        APP_NOT_FOUND,
+    ),
+    (lambda it: it.settings.app_blocked, APP_BLOCKED),
+    (lambda it: not it.settings.flow_enabled, GRANT_TYPE_NOT_SUPPORTED),
+    (lambda it: it.settings.certificate is None, CLIENT_INVALID),
+    (lambda it: not it.is_proven(), ASSERTION_INVALID),
+    (lambda it: it.is_by_expired_certificate(), ASSERTION_INVALID),
+    (lambda it: it.expires is None, ASSERTION_INVALID),
+    (lambda it: it.has_expired(), ASSERTION_EXPIRED),
+    (lambda it: not it.has_right_audience(), AUDIENCE_INVALID),
+    (lambda it: it.username.lower() != it.settings.username.lower(), USER_INVALID),
+    (lambda it: not it.settings.user_active, USER_INACTIVE),
+    (lambda it: not it.settings.ip_allowed and it.settings.ip_refusal == "not_authorized", NOT_AUTHORIZED),
+    (lambda it: not it.settings.ip_allowed, IP_RESTRICTED),
+    (lambda it: it.org.rate_exceeded(it.now), LOGIN_RATE_EXCEEDED),
+)
+"""What must not hold, in the order in which it is looked at."""
+
+_APPROVAL_CHECKS: tuple[_Check, ...] = (
+    (lambda it: it.lacks_permission_set(), NOT_ADMIN_APPROVED),
+    (lambda it: it.lacks_scopes(), NOT_APPROVED),
+    (lambda it: not it.org.is_approved(it.settings, it.now), NOT_APPROVED),
+)
+"""The same for what is asked of a user who may log in: the login counts, whatever comes of it."""
+
+
+def token(org: Org, request: Request, now: datetime) -> Answer:
+    """What the token endpoint answers; `now` is the org's own."""
+    if gone := org.unavailable(request, now):
+        return gone
+    refusal, form = _form_refusal(org, request)
+    if refusal:
+        return _refused(org, refusal, now)
+    assertion = form.get("assertion", "")
+    decoded = _decoded(assertion)
+    if decoded is None:
+        return _refused(org, ASSERTION_INVALID, now)
+    claims, signature = decoded
+    signed = assertion.rpartition(".")[0].encode()
+    attempt = _Attempt(org, org.in_force(now), request.base, now, signed, signature, claims)
+    refusal = _first(_CHECKS, attempt)
+    if refusal is None:
+        org.count_login(now)
+        refusal = _first(_APPROVAL_CHECKS, attempt)
+    if refusal:
+        _note(attempt, refusal)
+        return _refused(org, refusal, now)
+    org.record(Login(now, attempt.settings.username, "Success"), granted=True)
+    return _granted(attempt)
+
+
+def _form_refusal(org: Org, request: Request) -> tuple[Refusal | None, Mapping[str, str]]:
+    if org.settings.fault == "retry_your_request":
+        return RETRY, {}
+    if request.method != "POST":
+        return POST_ONLY, {}
+    form = _form(request)
+    if form.get("grant_type") != GRANT_TYPE:
+        return GRANT_TYPE_NOT_SUPPORTED, form
+    return SCOPE_NOT_SUPPORTED if "scope" in form else None, form
+
+
+def _form(request: Request) -> Mapping[str, str]:
+    """The parameters of query string (*observed*: taken too) and body; none of a body that is no form."""
+    media_type = request.content_type.partition(";")[0].strip().lower()
+    try:
+        pairs = parse_qsl(request.query, keep_blank_values=True, max_num_fields=MOST_FIELDS)
+        if media_type == "application/x-www-form-urlencoded":
+            body = request.body.decode()
+            pairs += parse_qsl(body, keep_blank_values=True, max_num_fields=MOST_FIELDS)
+    except ValueError:
+        return {}
+    return dict(pairs)
+
+
+def _decoded(assertion: str) -> tuple[Mapping[str, object], bytes] | None:
+    """Claims and signature of a JWT that claims to be signed by RS256; None where it is none."""
+    try:
+        parts = jwt.api_jws.decode_complete(assertion, options={"verify_signature": False})
+        claims = json.loads(parts["payload"])
+    except (jwt.InvalidTokenError, ValueError, RecursionError):
+        return None
+    if parts["header"].get("alg") != "RS256" or not isinstance(claims, dict):
+        return None
+    return claims, parts["signature"]
+
+
+def _address(url: object) -> str | None:
+    """A URL without scheme and last slash: an org is asked over plain HTTP here, and is the same over TLS."""
+    if not isinstance(url, str) or not url.startswith(("https://", "http://")):
+        return None
+    return url.partition("://")[2].removesuffix("/").lower()
+
+
+def _first(checks: tuple[_Check, ...], attempt: _Attempt) -> Refusal | None:
+    return next((refusal for fails, refusal in checks if fails(attempt)), None)
+
+
+def _note(attempt: _Attempt, refusal: Refusal) -> None:
+    """A row of the login history, but for more of the same beyond the login rate.
+
+    Of those Salesforce writes only the first (knowledge article 000381578).
+    """
+    last = attempt.org.last_login
+    if refusal.login_status is None or not attempt.username:
+        return
+    if refusal is LOGIN_RATE_EXCEEDED and last and last.status == refusal.login_status:
+        return
+    attempt.org.record(Login(attempt.now, attempt.username, refusal.login_status), granted=False)
+
+
+def _refused(org: Org, refusal: Refusal, now: datetime) -> Answer:
+    body = {"error": refusal.error, "error_description": refusal.description}
+    return org.reply(now, 400, _json(body))
+
+
+def _granted(attempt: _Attempt) -> Answer:
+    """No `refresh_token` and no `expires_in`: this flow has neither. Keys as in the help's sample."""
+    org = attempt.org
+    body = {
+        "access_token": org.access_token(attempt.base, attempt.now),
+        "scope": " ".join(attempt.settings.scopes),
+        "instance_url": attempt.base,
+        "id": org.identity_url,
+        "token_type": "Bearer",
+    }
+    if attempt.settings.jwt_access_tokens:
+        body |= {"api_instance_url": attempt.base, "token_format": "jwt"}
+    return org.reply(attempt.now, 200, _json(body))
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()

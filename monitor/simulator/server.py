@@ -1,0 +1,347 @@
+"""Orgs behind HTTP, under one clock, with a control API.
+
+| Path | Does |
+|---|---|
+| `/{name}/services/…` | what the org answers; its own address is `http://HOST:PORT/{name}` |
+| `/services/…` with `Host: {name}.my.salesforce.com` | the same, for clients that insist on such a host |
+| `GET /_orgs` | all orgs: name and settings |
+| `GET`, `PUT`, `PATCH`, `DELETE /_orgs/{name}` | see, make or replace, change, and remove one |
+| `GET /_orgs/{name}/logins` | its login history, oldest first: time, username, status |
+| `POST /_orgs/{name}/refresh {"username_suffix": "dev", "loses": [...]}` | refresh the sandbox |
+| `GET /_clock`, `POST /_clock {"advance_seconds": N}` | read the clock; let time pass |
+
+The control API refuses nonsense with 400 and `{"problems": [...]}`.
+"""
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+
+from monitor.simulator import rest, wire
+from monitor.simulator.org import LONGEST_SECONDS, Org, OrgSettings, Refresh, Request, SettingsError
+
+MY_DOMAIN_SUFFIX = ".my.salesforce.com"
+
+MAX_REQUEST_BYTES = 256 * 1024
+"""An assertion has some 600 bytes; a control request with a certificate, some 6 KiB."""
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted: a bench opens thousands at once."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def _wall_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+class UnknownOrgError(LookupError):
+    """No org has this name."""
+
+
+class Simulator:
+    """The orgs, and the time they live in.
+
+    The time starts at the clock's and runs `speed` times as fast. Not for several threads at once: while a
+    thread serves it (`running`), use the control API.
+    """
+
+    def __init__(self, clock: Callable[[], datetime] = _wall_clock, speed: float = 1) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._speed = speed
+        self._advanced = timedelta(0)
+        self._orgs: dict[str, Org] = {}
+
+    def now(self) -> datetime:
+        """The orgs' time, but for an org whose own clock is off."""
+        return self._began + (self._clock() - self._began) * self._speed + self._advanced
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass. ValueError for less than nothing, or for more than a hundred years in all."""
+        left = LONGEST_SECONDS - self._advanced.total_seconds()
+        if not 0 <= seconds <= left:
+            raise ValueError(f"must be a number of seconds from 0 to {left:.0f}")
+        self._advanced += timedelta(seconds=seconds)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all orgs, in the order in which they were made."""
+        return tuple(self._orgs)
+
+    def org(self, name: str) -> Org:
+        """The org of this name, or UnknownOrgError."""
+        try:
+            return self._orgs[name]
+        except KeyError:
+            raise UnknownOrgError(f"there is no org {name!r}") from None
+
+    def now_of(self, org: Org) -> datetime:
+        """What the org's own clock shows."""
+        return self.now() + timedelta(seconds=org.settings.clock_offset_seconds)
+
+    def put(self, name: str, values: dict[str, object]) -> bool:
+        """Make an org, or give one wholly new settings; says whether it is new."""
+        if name in self._orgs:
+            org = self._orgs[name]
+            org.replace(values, self.now_of(org))
+            return False
+        if not _NAME.fullmatch(name):
+            raise SettingsError(("the name: must be letters, digits, dots, dashes and underscores",))
+        settings = OrgSettings().changed(values)
+        own_now = self.now() + timedelta(seconds=settings.clock_offset_seconds)
+        self._orgs[name] = Org(name, settings, own_now)
+        return True
+
+    def patch(self, name: str, values: dict[str, object]) -> None:
+        """Change some of an org's settings."""
+        org = self.org(name)
+        org.change(values, self.now_of(org))
+
+    def refresh(self, name: str, values: dict[str, object]) -> None:
+        """Refresh a sandbox; `values` are a Refresh as JSON."""
+        org = self.org(name)
+        org.refresh(Refresh.of(values), self.now_of(org))
+
+    def delete(self, name: str) -> None:
+        """Remove an org."""
+        del self._orgs[self.org(name).name]
+
+
+def create_app(simulator: Simulator, *, slow_seconds: float = wire.SLOW_SECONDS) -> Starlette:
+    """The ASGI app. Faults of the network need `serve` or `running`; all else works in any server."""
+
+    async def orgs(request: HttpRequest) -> Response:
+        return JSONResponse({name: simulator.org(name).settings.as_json() for name in simulator.names})
+
+    async def see(request: HttpRequest) -> Response:
+        return JSONResponse(simulator.org(request.path_params["name"]).settings.as_json())
+
+    async def put(request: HttpRequest) -> Response:
+        name = request.path_params["name"]
+        status = 201 if simulator.put(name, await _object(request)) else 200
+        return JSONResponse(simulator.org(name).settings.as_json(), status)
+
+    async def patch(request: HttpRequest) -> Response:
+        simulator.patch(request.path_params["name"], await _object(request))
+        return await see(request)
+
+    async def delete(request: HttpRequest) -> Response:
+        simulator.delete(request.path_params["name"])
+        return Response(status_code=204)
+
+    async def refresh(request: HttpRequest) -> Response:
+        simulator.refresh(request.path_params["name"], await _object(request))
+        return await see(request)
+
+    async def logins(request: HttpRequest) -> Response:
+        rows = simulator.org(request.path_params["name"]).logins
+        return JSONResponse(
+            [{"time": _text(row.time), "username": row.username, "status": row.status} for row in rows]
+        )
+
+    async def clock(request: HttpRequest) -> Response:
+        if request.method == "POST":
+            values = await _object(request)
+            seconds = values.get("advance_seconds")
+            number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+            if values.keys() != {"advance_seconds"} or not number:
+                raise SettingsError(("advance_seconds: must be there, alone, and a number",))
+            try:
+                simulator.advance(seconds)  # type: ignore[arg-type]
+            except ValueError as error:
+                raise SettingsError((f"advance_seconds: {error}",)) from error
+        return JSONResponse({"now": _text(simulator.now())})
+
+    async def wrong(request: HttpRequest, error: Exception) -> Response:
+        problems = list(error.problems) if isinstance(error, SettingsError) else [str(error)]
+        return JSONResponse({"problems": problems}, 404 if isinstance(error, UnknownOrgError) else 400)
+
+    return Starlette(
+        routes=[
+            Route("/_clock", clock, methods=["GET", "POST"]),
+            Route("/_orgs", orgs),
+            Route("/_orgs/{name}", see),
+            Route("/_orgs/{name}", put, methods=["PUT"]),
+            Route("/_orgs/{name}", patch, methods=["PATCH"]),
+            Route("/_orgs/{name}", delete, methods=["DELETE"]),
+            Route("/_orgs/{name}/refresh", refresh, methods=["POST"]),
+            Route("/_orgs/{name}/logins", logins),
+            Mount("/", _Orgs(simulator, slow_seconds)),
+        ],
+        exception_handlers={SettingsError: wrong, UnknownOrgError: wrong},
+    )
+
+
+async def _object(request: HttpRequest) -> dict[str, object]:
+    body = await request.body()
+    try:
+        value = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        raise SettingsError(("the body: must be JSON",)) from None
+    if not isinstance(value, dict):
+        raise SettingsError(("the body: must be a JSON object",))
+    return value
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class _Orgs:
+    """The ASGI app of all that is asked of an org."""
+
+    def __init__(self, simulator: Simulator, slow_seconds: float) -> None:
+        self._simulator = simulator
+        self._answered: dict[str | None, wire.AnsweredFault] = {
+            "slow": partial(wire.slow, slow_seconds),
+            "truncate": wire.truncated,
+        }
+
+    async def __call__(self, scope: wire.Message, receive: wire.Receive, send: wire.Send) -> None:
+        if scope["type"] != "http":
+            return
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        name, path, base = _addressed(scope, headers.get(b"host", ""))
+        try:
+            org = self._simulator.org(name)
+        except UnknownOrgError as error:
+            await Response(f"{error} in this simulator\n", 404)(scope, receive, send)
+            return
+        body = await _body(receive)
+        if body is None:
+            await Response("too large\n", 413)(scope, receive, send)
+            return
+        if unanswered := wire.UNANSWERED.get(org.settings.fault):
+            await unanswered(scope, receive, send)
+            return
+        request = Request(
+            method=scope["method"],
+            path=path,
+            base=base,
+            query=scope["query_string"].decode("latin-1"),
+            content_type=headers.get(b"content-type", ""),
+            authorization=headers.get(b"authorization", ""),
+            body=body,
+        )
+        answer = rest.answer(org, request, self._simulator.now_of(org))
+        await self._answered.get(org.settings.fault, wire.whole)(answer, scope, receive, send)
+
+
+def _addressed(scope: wire.Message, host: str) -> tuple[str, str, str]:
+    """Which org is meant, the path within it, and its own address."""
+    address = f"{scope['scheme']}://{host}"
+    path: str = scope["path"]
+    if host.endswith(MY_DOMAIN_SUFFIX) and path.startswith("/services/"):
+        return host.removesuffix(MY_DOMAIN_SUFFIX), path, address
+    name, _, rest_of_path = path.removeprefix("/").partition("/")
+    return name, f"/{rest_of_path}", f"{address}/{name}"
+
+
+async def _body(receive: wire.Receive) -> bytes | None:
+    """All of the request's body, chunked or not; None where it is too large."""
+    body = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > MAX_REQUEST_BYTES:
+            return None
+        more = message.get("more_body", False)
+    return bytes(body)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """A certificate chain and its key, as PEM files, for an address that speaks TLS."""
+
+    certificate: Path
+    key: Path
+
+
+class _Server(uvicorn.Server):
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Break what hangs: nobody needs a simulator's last answer."""
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, wire.TransportProtocol):
+                connection.transport.abort()
+        await super().shutdown(sockets)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+
+
+def _server(simulator: Simulator, tls: Tls | None, slow_seconds: float) -> _Server:
+    config = uvicorn.Config(
+        create_app(simulator, slow_seconds=slow_seconds),
+        http=wire.TransportProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=1,
+        ssl_certfile=tls.certificate if tls else None,
+        ssl_keyfile=tls.key if tls else None,
+    )
+    return _Server(config)
+
+
+def _url(listener: socket.socket, tls: Tls | None) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+async def serve(
+    simulator: Simulator,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8899,
+    tls: Tls | None = None,
+    ready: Callable[[str], None] = lambda url: None,
+) -> None:
+    """Serve until a signal or a cancellation; `ready` is told the address.
+
+    OSError where the address can't be had.
+    """
+    listener = _listen(host, port)
+    ready(_url(listener, tls))
+    await _server(simulator, tls, wire.SLOW_SECONDS).serve(sockets=[listener])
+
+
+@contextmanager
+def running(
+    simulator: Simulator,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    tls: Tls | None = None,
+    slow_seconds: float = wire.SLOW_SECONDS,
+) -> Iterator[str]:
+    """Serve from a thread of its own; gives the address. Port 0 takes any free one."""
+    listener = _listen(host, port)
+    server = _server(simulator, tls, slow_seconds)
+    thread = threading.Thread(target=server.run, args=([listener],), name="simulator", daemon=True)
+    thread.start()
+    try:
+        yield _url(listener, tls)
+    finally:
+        server.should_exit = True
+        thread.join()
