@@ -1,7 +1,7 @@
 """A diagnosis without a network: from a JSON record of what was met, or from a text pasted from a log.
 
-A record is the JSON object of the manual: `answer` or `fault` must be there, the rest may be missing. A pasted
-text may be the raw answer (body, or headers and body as `curl -i` prints them), or a line of jsforce,
+A record is the JSON object of the manual: `answer` or `fault` must be there, the rest may be missing. A
+pasted text may be the raw answer (body, or headers and body as `curl -i` prints them), or a line of jsforce,
 simple-salesforce, the Salesforce CLI, curl, httpx, requests or Node, with whatever a logger put before it.
 """
 
@@ -335,7 +335,7 @@ _CODED = (
     re.compile(rf"\b({_KNOWN_CODES}|OAUTH_[A-Z_]+)\b[\"']?\s*[:=,)\]–—-]*\s*(.*)", re.IGNORECASE),
     re.compile(r"(?<![\w.])([a-z]+(?:_[a-z]+)+|[A-Z]+(?:_[A-Z]+)+):\s+(.+)"),
 )
-"""A code and what follows it on its line: the known ones anywhere, others where they are followed by a colon."""
+"""A code and what follows it on its line: the known ones anywhere, others before a colon."""
 
 _STATUS = re.compile(r"\b(?:HTTP(?:/[\d.]+)?|status(?:[ _]?code)?)[\"' :=]*([1-5]\d\d)\b", re.IGNORECASE)
 
@@ -350,9 +350,9 @@ _FAULTS = (
     (
         FaultKind.TLS,
         re.compile(
-            r"certificate[ _]verify|self.signed|SSL certificate problem|CERT_|UNABLE_TO_(VERIFY|GET)|DEPTH_ZERO"
-            r"|ERR_TLS|SSLCertVerification|invalid peer certificate|SSLError|x509:|hostname mismatch"
-            r"|curl: \((35|51|60|77)\)|ALTNAME",
+            r"certificate[ _]verify|self.signed|SSL certificate problem|CERT_|UNABLE_TO_(VERIFY|GET)"
+            r"|DEPTH_ZERO|ERR_TLS|SSLCertVerification|invalid peer certificate|SSLError|x509:"
+            r"|hostname mismatch|curl: \((35|51|60|77)\)|ALTNAME",
             re.IGNORECASE,
         ),
     ),
@@ -384,7 +384,8 @@ _FAULTS = (
         FaultKind.PROTOCOL,
         re.compile(
             r"ECONNRESET|Connection reset|socket hang up|RemoteProtocolError|RemoteDisconnected|ReadError"
-            r"|curl: \((52|55|56|92)\)|IncompleteRead|Unexpected end of JSON|EPIPE|Connection aborted",
+            r"|curl: \((52|55|56|92)\)|IncompleteRead|Unexpected end of JSON"
+            r"|HTML response|Unexpected token|EPIPE|Connection aborted",
             re.IGNORECASE,
         ),
     ),
@@ -410,8 +411,8 @@ def _pasted(text: str, value: object) -> tuple[Outcome, str]:
             return outcome, host
     what = "It is JSON, but" if isinstance(value, dict | list) else "The text"
     raise Unreadable(
-        f"{what} holds no answer that is known: give the JSON record (`answer` or `fault`), the body of the answer,"
-        " or the line with its error code (`invalid_grant: …`)."
+        f"{what} holds no answer that is known: give the JSON record (`answer` or `fault`), the body of the"
+        " answer, or the line with its error code (`invalid_grant: …`)."
     )
 
 

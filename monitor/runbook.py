@@ -1,5 +1,6 @@
 """One cause of the catalogue as a page for the person who was paged, and as JSON."""
 
+from pathlib import Path
 from typing import Any
 
 from monitor.core.causes import CATALOGUE, Cause, Entry, Responsible, Severity
@@ -63,6 +64,13 @@ def runbook(cause: Cause) -> str:
     if cause not in _NEEDS_NO_EXCHANGE:
         parts.append(_REPRODUCE)
     return "\n".join(parts)
+
+
+def write(directory: Path) -> None:
+    """Write the page of every cause into a directory: `docs/causes` is made in this way."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for cause in Cause:
+        (directory / f"{cause}.md").write_text(runbook(cause), encoding="utf-8")
 
 
 def as_json(cause: Cause) -> dict[str, Any]:

@@ -236,13 +236,17 @@ def _fields(text: str) -> dict[str, object]:
 
 def _json_fields(text: str) -> dict[str, object]:
     try:
-        # Numbers stay text: none of them matters here, and a number of a million digits costs seconds.
-        value = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+        # None of the numbers matters here, and to make one of a million digits would cost seconds.
+        value = json.loads(text, parse_int=_nothing, parse_float=_nothing, parse_constant=_nothing)
     except (ValueError, RecursionError):
         return {}
     if isinstance(value, list):
         value = value[0] if value else None
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}
+
+
+def _nothing(_: str) -> None:
+    """In place of a number."""
 
 
 class _ForbiddenDoctype(Exception):  # noqa: N818 - it never leaves this module

@@ -85,6 +85,19 @@ PAST = (
         Certainty.LIKELY,
     ),
     Turn(_UNPROVEN, lambda known: known.has_problem(Cause.KEY_NOT_RSA), Cause.KEY_NOT_RSA, Certainty.CERTAIN),
+    # A bare `invalid_grant` is explained by what is known to be wrong on our side.
+    Turn(
+        _NOT_APPROVED,
+        lambda known: known.says_nothing and known.has_problem(Cause.KEY_CERTIFICATE_MISMATCH),
+        Cause.KEY_CERTIFICATE_MISMATCH,
+        Certainty.LIKELY,
+    ),
+    Turn(
+        _NOT_APPROVED,
+        lambda known: known.says_nothing and known.clock_is_off,
+        Cause.CLOCK_SKEWED,
+        Certainty.LIKELY,
+    ),
     # Everybody's signatures refused at once, and our clock is wrong.
     Turn(
         _UNPROVEN,
@@ -149,6 +162,13 @@ PAST = (
         Cause.CONSUMER_NOT_APPROVED,
         Certainty.POSSIBLE,
         (Cause.USER_NOT_ADMIN_APPROVED, Cause.APPROVAL_DECAYED),
+    ),
+    Turn(
+        frozenset({Cause.UNRECOGNISED}),
+        lambda known: known.worked_unchanged and known.worked_for >= LASTING,
+        Cause.UNRECOGNISED,
+        Certainty.POSSIBLE,
+        (Cause.APPROVAL_DECAYED, Cause.USER_NOT_ADMIN_APPROVED),
     ),
     # A username that was known is not known any more.
     Turn(
@@ -218,6 +238,8 @@ def _alternatives(meant: meaning.Meaning, known: Known) -> Iterator[Alternative]
     others = list(meant.others)
     if _UNPROVEN & {meant.cause, *others} and known.certificate_ended:
         others.insert(0, Cause.CERTIFICATE_EXPIRED)
+    if meant.cause in _UNPROVEN and known.clock_is_off:
+        others.insert(0, Cause.CLOCK_SKEWED)
     excluded = {meant.cause}
     if known.credential.pairs:
         excluded.add(Cause.KEY_CERTIFICATE_MISMATCH)

@@ -102,6 +102,12 @@ class Known:
         """Whether the certificate's last moment has passed."""
         return self.certificate_span is not None and self.certificate_span[1] <= self.now
 
+    @property
+    def says_nothing(self) -> bool:
+        """Whether the refusal is a bare `invalid_grant`, which any fault of an assertion may bring."""
+        outcome = self.exchange.outcome
+        return isinstance(outcome, Refused) and not outcome.description
+
     def has_problem(self, cause: Cause) -> bool:
         """Whether this is wrong with our own key or certificate."""
         if cause is Cause.KEY_CERTIFICATE_MISMATCH and self.credential.pairs is False:
@@ -112,14 +118,15 @@ class Known:
 def evidence_for(cause: Cause, known: Known) -> list[str]:
     """What speaks for the cause: the answer, the past, ourselves, the fleet."""
     evidence = [_what_came(known)]
-    if isinstance(known.exchange.outcome, Refused) and cause not in NO_VERDICT:
-        evidence += _past(known)
     if cause is Cause.PROPAGATION_PENDING:
         evidence += _change(known)
+    elif isinstance(known.exchange.outcome, Refused) and cause not in NO_VERDICT:
+        evidence += _past(known)
     evidence += _CONTEXT.get(cause, _nothing)(known)
     if known.failing_share:
         share = f"{known.failing_share:.0%} of the other connections stopped with the same trouble lately"
-        evidence.append(f"{share}: it is ours, not one org's." if known.fleet_fails else f"{share}.")
+        ours = known.fleet_fails and cause in NO_VERDICT | {Cause.CLOCK_SKEWED}
+        evidence.append(f"{share}: it is ours, not one org's." if ours else f"{share}.")
     return evidence
 
 
@@ -202,6 +209,13 @@ def _addresses(known: Known) -> Iterator[str]:
         yield "The two differ: an org's own address is accepted as its audience."
 
 
+def _configured_address(known: Known) -> Iterator[str]:
+    if known.connection.login_url:
+        yield f"The configured address is {known.connection.login_url}."
+    if known.last_success:
+        yield f"It last answered with a grant on {moment(known.last_success)}."
+
+
 def _pairing(known: Known) -> Iterator[str]:
     certificate = known.credential.certificate
     if known.credential.pairs is None:
@@ -255,7 +269,7 @@ _CONTEXT: dict[Cause, Callable[[Known], Iterable[str]]] = {
     Cause.AUDIENCE_INVALID: _addresses,
     Cause.APP_NOT_FOUND: lambda known: (*_addresses(known), *_refreshed(known)),
     Cause.CONSUMER_KEY_UNKNOWN: _refreshed,
-    Cause.SUBDOMAIN_UNKNOWN: _addresses,
+    Cause.SUBDOMAIN_UNKNOWN: _configured_address,
     Cause.ASSERTION_INVALID: _pairing,
     Cause.CLIENT_INVALID: _pairing,
     Cause.KEY_CERTIFICATE_MISMATCH: _problems,

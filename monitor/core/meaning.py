@@ -54,6 +54,7 @@ TEXTS = _rules(
             r"rate (limit )?exceeded",
             r"(number of|too many) log.?ins?",
             r"log.?ins? (limit )?exceeded",
+            r"exceeded .{0,30}log.?ins?\b",
             r"request limit exceeded",
         ),
     ),
@@ -67,6 +68,7 @@ TEXTS = _rules(
             r"(temporarily|currently|server|service|system) (is )?(temporarily |currently )?unavailable",
             r"internal (server )?error",
             r"being migrated",
+            r"data not available",
         ),
     ),
     (
@@ -225,6 +227,7 @@ TEXTS = _rules(
             r"\b(consumer|app|client|application)\b.{0,20}(n't|not|never) .{0,10}approved",
             r"(approval|consent)\b.{0,20}(required|missing|not found|error)",
             r"\bno .{0,20}(approval|consent)\b",
+            r"\bmust (first )?(approve|authori[sz]e)\b",
         ),
     ),
     (
@@ -351,7 +354,8 @@ _THROTTLED = Meaning(
 _STRANGERS = re.compile(
     r"captive|hot.?spot|wi-?fi|\bproxy|squid|firewall|zscaler|forti(net|gate|guard)|palo alto|blue.?coat"
     r"|forcepoint|websense|netskope|umbrella|sophos|barracuda|checkpoint|(web|content|url) filter"
-    r"|internet access|(guest|network) (access|login|portal|authentication)|acceptable use|blocked by|page blocked"
+    r"|internet access|(guest|network) (access|login|portal|authentication)|acceptable use"
+    r"|blocked by|page blocked"
 )
 """Words by which a page shows that it comes from something between us and Salesforce."""
 

@@ -1,0 +1,139 @@
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from monitor.core.causes import CATALOGUE, Cause, Responsible, Severity
+from monitor.runbook import as_json, runbook, write
+
+PAGES = Path(__file__).parents[2] / "docs" / "causes"
+
+GUIDE_CAUSES = {
+    Cause.USER_NOT_ADMIN_APPROVED: "step 6",
+    Cause.CONSUMER_NOT_APPROVED: "steps 4 and 6",
+    Cause.APPROVAL_DECAYED: "step 4",
+    Cause.APPROVAL_EXPIRING: "step 4",
+    Cause.AUDIENCE_INVALID: "step 7",
+    Cause.ASSERTION_INVALID: "steps 1 and 2",
+    Cause.KEY_CERTIFICATE_MISMATCH: "steps 1 and 2",
+    Cause.NOT_AUTHORIZED: "steps 4 and 5",
+    Cause.IP_RESTRICTED: "step 4",
+    Cause.API_DISABLED: "step 5",
+    Cause.PROPAGATION_PENDING: "step 2",
+    Cause.JWT_ACCESS_TOKEN: "step 2",
+    Cause.CONSUMER_KEY_UNKNOWN: "step 3",
+    Cause.SUBDOMAIN_UNKNOWN: "step 7",
+}
+
+
+def test_every_cause_has_an_entry_in_the_order_of_the_codes() -> None:
+    assert list(CATALOGUE) == list(Cause)
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_an_entry_says_all_that_a_person_needs(cause: Cause) -> None:
+    entry = CATALOGUE[cause]
+
+    assert entry.title
+    assert not entry.title.endswith(".")
+    assert len(entry.title) < 70
+    for sentence in (entry.meaning, entry.tell_apart, *entry.remedy):
+        assert sentence.endswith((".", ".)"))
+        assert "  " not in sentence
+    assert entry.remedy
+    assert cause not in entry.hidden_by
+
+
+@pytest.mark.parametrize(("cause", "step"), GUIDE_CAUSES.items())
+def test_a_cause_of_the_setup_guide_names_its_step(cause: Cause, step: str) -> None:
+    assert CATALOGUE[cause].guide == step
+
+
+@pytest.mark.parametrize(
+    ("cause", "names"),
+    [
+        (
+            Cause.USER_NOT_ADMIN_APPROVED,
+            ("External Client App Manager", "Selected Permission Sets", "Never Expires"),
+        ),
+        (Cause.CONSUMER_NOT_APPROVED, ("Admin approved users are pre-authorized", "Permitted Users")),
+        (Cause.APPROVAL_DECAYED, ("Refresh Token Policy", "Refresh token is valid until revoked")),
+        (Cause.IP_RESTRICTED, ("Login IP Ranges", "Relax IP restrictions")),
+        (Cause.API_DISABLED, ("System Permissions", "API Enabled")),
+        (Cause.JWT_ACCESS_TOKEN, ("Issue JSON Web Token (JWT)-based access tokens for named users",)),
+        (Cause.FLOW_DISABLED, ("Flow Enablement", "Enable JWT Bearer Flow")),
+        (Cause.SCOPE_MISSING, ("Manage user data via APIs (api)", "Perform requests at any time")),
+        (Cause.CONSUMER_KEY_UNKNOWN, ("Consumer Key and Secret",)),
+        (Cause.SUBDOMAIN_UNKNOWN, ("Setup > My Domain",)),
+    ],
+)
+def test_a_remedy_uses_the_names_that_stand_in_setup(cause: Cause, names: tuple[str, ...]) -> None:
+    said = " ".join(CATALOGUE[cause].remedy)
+
+    for name in names:
+        assert name in said
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        Cause.IP_RESTRICTED,
+        Cause.NOT_AUTHORIZED,
+        Cause.APPROVAL_DECAYED,
+        Cause.APPROVAL_EXPIRING,
+        Cause.CERTIFICATE_EXPIRED,
+        Cause.CERTIFICATE_EXPIRING,
+        Cause.USER_NOT_ADMIN_APPROVED,
+        Cause.CONSUMER_NOT_APPROVED,
+    ],
+)
+def test_where_sources_contradict_the_guide_both_are_told(cause: Cause) -> None:
+    told = CATALOGUE[cause].contested
+
+    assert told is not None
+    assert "guide (step" in told
+    assert "Salesforce" in told
+    assert told in runbook(cause)
+
+
+def test_a_settle_time_is_the_guides_two_to_ten_minutes_and_names_its_source() -> None:
+    settles = [entry.settle for entry in CATALOGUE.values() if entry.settle]
+
+    assert settles
+    for settle in settles:
+        assert (settle.shortest, settle.longest) == (timedelta(minutes=2), timedelta(minutes=10))
+        assert "setup guide, step 2" in settle.source
+
+
+def test_what_only_time_mends_is_nobodys_page() -> None:
+    entry = CATALOGUE[Cause.PROPAGATION_PENDING]
+
+    assert (entry.severity, entry.responsible) == (Severity.INFO, Responsible.SALESFORCE)
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_the_page_of_each_cause_in_docs_is_the_one_made_from_the_catalogue(cause: Cause) -> None:
+    page = PAGES / f"{cause}.md"
+
+    assert page.read_text(encoding="utf-8") == runbook(cause), (
+        "make them again: python -c 'from pathlib import Path; from monitor.runbook import write;"
+        ' write(Path("docs/causes"))\''
+    )
+
+
+def test_no_page_is_left_of_a_cause_that_is_gone() -> None:
+    assert {page.stem for page in PAGES.glob("*.md")} == {str(cause) for cause in Cause}
+
+
+def test_pages_are_written_where_they_are_wanted(tmp_path: Path) -> None:
+    write(tmp_path / "causes")
+
+    assert len(list((tmp_path / "causes").iterdir())) == len(Cause)
+
+
+def test_an_entry_as_json_names_its_settle_time_in_seconds() -> None:
+    told = as_json(Cause.CONSUMER_KEY_UNKNOWN)
+
+    assert told["cause"] == "consumer_key_unknown"
+    assert told["settle"]["longest_seconds"] == 600
+    assert as_json(Cause.KEY_NOT_RSA)["settle"] is None
