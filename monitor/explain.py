@@ -478,7 +478,8 @@ def _worded(text: str) -> Outcome | None:
     for line in reversed(text.splitlines()):
         if of_text(line):
             return _refused("", line.strip(), text)
-    return _refused("", "", text) if _STATUS.search(text) else None
+    # In a record that is cut off, a status is no status of an answer.
+    return _refused("", "", text) if _STATUS.search(text) and not text.startswith("{") else None
 
 
 def _refused(error: str, description: str, text: str) -> Refused:

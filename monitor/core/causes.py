@@ -216,7 +216,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             contested=_LICENSED_SET,
         ),
         Cause.CONSUMER_NOT_APPROVED: Entry(
-            title="The user has never approved the app",
+            title="No approval of the app by this user",
             meaning=(
                 "The org holds no approval for this user and this app: the permission set is not connected"
                 " with the app, or the app's policies make each approval void."
@@ -252,7 +252,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
                 "It never worked with this app, user and address; or it stopped when something was changed"
                 " on our side (another consumer key, user or audience)."
             ),
-            contested=_LICENSED_SET,
+            contested=f"{_DECAY} {_LICENSED_SET}",
         ),
         Cause.APPROVAL_DECAYED: Entry(
             title="The approval has aged out",

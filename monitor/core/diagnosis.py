@@ -307,9 +307,7 @@ def _of_token(granted: Granted, known: Known) -> Iterator[Finding]:
     ]
     if moved:
         if known.is_sandbox:
-            moved.append(
-                "The host is a sandbox's: it was probably refreshed. Work through the refresh checklist."
-            )
+            moved.append("The host is a sandbox's: it was probably refreshed.")
         yield _finding(known, Cause.IDENTITY_CHANGED, Certainty.CERTAIN, moved)
 
 
