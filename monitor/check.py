@@ -15,7 +15,6 @@ import structlog
 from monitor.clock import Clock
 from monitor.core import approval, cadence, history
 from monitor.core.assertion import sign
-from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 from monitor.core.credential import Credential, CredentialFacts
 from monitor.core.diagnosis import diagnose
@@ -38,14 +37,14 @@ log = structlog.get_logger()
 
 
 class LoginBudget:
-    """How many logins of one username are left: its 3,600 an hour belong to production."""
+    """How many logins of one username are left."""
 
     def __init__(self, per_hour: int) -> None:
         self.per_hour = per_hour
         self._logins: dict[str, deque[datetime]] = {}
 
     def take(self, username: str, now: datetime) -> datetime | None:
-        """Take one login. Gives None where there was one left, else the moment at which there is one again."""
+        """Take one login. Gives None where there was one, else the moment at which there is one again."""
         logins = self._logins.setdefault(username, deque())
         while logins and now - logins[0] >= timedelta(hours=1):
             logins.popleft()
@@ -109,7 +108,7 @@ class Checker:
 
     async def _exchanged(self, connection: Connection, credential: Credential, known: History) -> Exchange:
         assert credential.key is not None
-        doubted = any(finding.cause is Cause.API_DISABLED for finding in known.findings)
+        doubted = known.after_login is not None and bool(known.after_login.error)
         turn = known.exchanges % AFTER_LOGIN_EVERY == 0
         exchange = await self._exchanger.exchange(
             connection,

@@ -34,7 +34,7 @@ MANY_REFUSALS = 100
 longest back-off that is one refused login in 36 seconds."""
 
 FIRST_LOOKS_PER_SECOND = 20.0
-"""How fast a fleet is first looked at: a hundred connections within seconds, without a burst of signatures."""
+    """Where in its interval a connection stands, from 0 to 1: it comes from its name, so it never moves."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 from monitor.core.credential import KeyFacts
 from monitor.core.finding import Alternative, Diagnosis, Finding, State
-from monitor.core.outcome import Exchange, Granted, NotSent, Outcome, Refused
+from monitor.core.outcome import AfterLogin, Exchange, Granted, NotSent, Outcome, Refused
 
 LIFETIMES_KEPT = 12
 """Approval lifetimes remembered of a connection: a year of monthly decays; older ones say nothing new."""
@@ -73,6 +73,8 @@ class History:
     last_exchange: Exchange | None = None
     last_verdict: Exchange | None = None
     """The last exchange that was granted or refused: what the state rests on while the network is away."""
+    after_login: AfterLogin | None = None
+    """What the last REST call came to that followed a grant."""
     first_success: datetime | None = None
     last_success: datetime | None = None
     consecutive_successes: int = 0
@@ -209,6 +211,7 @@ def remember(history: History, exchange: Exchange, diagnosis: Diagnosis) -> Hist
         },
         last_exchange=exchange,
         last_verdict=exchange if granted or refused else history.last_verdict,
+        after_login=exchange.after_login or history.after_login,
         first_success=history.first_success or (at if granted else None),
         last_success=at if granted else history.last_success,
         consecutive_successes=history.consecutive_successes + 1 if granted else 0,

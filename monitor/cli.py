@@ -1,0 +1,307 @@
+"""The `bearerwatch` command: reads the command line, calls the room that does it, chooses the exit code.
+
+An operator's mistake is a message on stderr and exit code 2, never a traceback.
+"""
+
+import asyncio
+import errno
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from monitor import __version__, keygen, logs, rehearsal, terminal
+from monitor.clock import Clock
+from monitor.config import ConfigError, Settings, load, schema
+from monitor.core.causes import Cause
+from monitor.core.connection import Connection
+from monitor.core.finding import State
+from monitor.core.status import ConnectionStatus
+from monitor.daemon import Daemon
+from monitor.exchange import CaFileError
+from monitor.explain import Unreadable, explain
+from monitor.once import check_once
+from monitor.runbook import as_json as cause_as_json
+from monitor.runbook import runbook
+from monitor.store import Store, StoreError
+
+
+class Exit(IntEnum):
+    """What a command's exit code says."""
+
+    FINE = 0
+    FAILING = 1
+    MISTAKE = 2
+    NO_VERDICT = 3
+
+
+class Mistake(Exception):  # noqa: N818 - it is the operator's, and no error of ours
+    """A mistake on the command line, in one message."""
+
+
+app = typer.Typer(
+    name="bearerwatch",
+    help="Watches Salesforce OAuth 2.0 JWT Bearer credentials and names the cause of each failure.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(no_args_is_help=True, help="Check a configuration, or print its JSON Schema.")
+app.add_typer(config_app, name="config")
+
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="The configuration file.", envvar="BEARERWATCH_CONFIG")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
+
+
+def main() -> None:
+    """Run the command."""
+    app()
+
+
+@contextmanager
+def operators_mistakes() -> Iterator[None]:
+    """Tell an operator's mistake on stderr, and leave with exit code 2."""
+    try:
+        yield
+    except (
+        Mistake,
+        ConfigError,
+        StoreError,
+        CaFileError,
+        Unreadable,
+        keygen.KeygenError,
+    ) as mistake:
+        errors.print(str(mistake), markup=False)
+        raise typer.Exit(Exit.MISTAKE) from None
+
+
+@contextmanager
+def port_taken(address: str) -> Iterator[None]:
+    """Tell that an address to listen at can't be had."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno not in {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}:
+            raise
+        raise Mistake(f"{address} can't be listened at: {problem.strerror}.") from None
+
+
+def say(text: str) -> None:
+    """Tell a person something, on stderr."""
+    errors.print(text, markup=False)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    if version:
+        print(f"bearerwatch {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    config: ConfigOption,
+    log_format: Annotated[
+        Literal["logfmt", "json"], typer.Option(help="One line an event, for people or for machines.")
+    ] = "logfmt",
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], typer.Option()] = "info",
+) -> None:
+    """Run the daemon until it is told to stop (SIGTERM). SIGHUP reloads the configuration.
+
+    Example: `bearerwatch run --config bearerwatch.yaml`
+    """
+    with operators_mistakes():
+        settings = load(config, os.environ)
+        store = Store.open(settings.database)
+    daemon = Daemon(config, settings, clock=Clock(), store=store)
+    logs.configure(format=log_format, level=log_level, count=daemon.own.count_log_message)
+    with operators_mistakes(), port_taken(str(settings.listen)):
+        asyncio.run(daemon.run())
+
+
+@app.command()
+def check(
+    config: ConfigOption,
+    names: Annotated[list[str] | None, typer.Argument(help="Connections to check; all without one.")] = None,
+    as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print what is not healthy only.")] = False,
+) -> None:
+    """Check connections now, and explain what is wrong.
+
+    Exit code: 0 all healthy or degraded, 1 any failing, 2 a mistake in the configuration, 3 no verdict.
+
+    Example: `bearerwatch check acme-production --config bearerwatch.yaml`
+    """
+    logs.configure(level="error")
+    with operators_mistakes():
+        settings = load(config, os.environ)
+        chosen = _chosen(settings, names or [])
+        with terminal.progress(len(chosen), shown=not (as_json or quiet)) as advance:
+            statuses = asyncio.run(check_once(settings, chosen, clock=Clock(), done=advance))
+    if as_json:
+        print(json.dumps([terminal.as_json(status) for status in statuses], indent=2))
+    else:
+        terminal.show(statuses, now=datetime.now(UTC), quiet=quiet, whole=bool(names))
+    raise typer.Exit(_verdict(statuses))
+
+
+def _chosen(settings: Settings, names: list[str]) -> list[Connection]:
+    """The named connections; without names, those that are not paused."""
+    by_name = {connection.name: connection for connection in settings.connections}
+    unknown = [name for name in names if name not in by_name]
+    if unknown:
+        raise Mistake("\n".join(terminal.unknown_name("connection", name, by_name) for name in unknown))
+    if names:
+        return [by_name[name] for name in names]
+    return [connection for connection in settings.connections if not connection.paused]
+
+
+def _verdict(statuses: list[ConnectionStatus]) -> Exit:
+    """The exit code of a round of checks: the worst that was met."""
+    states = {status.state for status in statuses}
+    if State.FAILING in states:
+        return Exit.FAILING
+    return Exit.NO_VERDICT if states & {State.UNKNOWN, State.SETTLING} else Exit.FINE
+
+
+@config_app.command("check")
+def config_check(file: Annotated[Path, typer.Argument(help="The configuration file.")]) -> None:
+    """Tell all that is wrong with a configuration, each with its place and what would be right.
+
+    Example: `bearerwatch config check bearerwatch.yaml`
+    """
+    with operators_mistakes():
+        settings = load(file, os.environ)
+    for warning in settings.warnings:
+        errors.print(f"{file}: {warning}", markup=False)
+    print(f"{file}: {len(settings.connections):,} connections, no mistakes.")
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of the configuration, for editors.
+
+    Example: `bearerwatch config schema > bearerwatch.schema.json`
+    """
+    print(json.dumps(schema(), indent=2))
+
+
+@app.command("explain")
+def explain_answer(
+    file: Annotated[str, typer.Argument(help="A file with the recorded answer; - is stdin.")] = "-",
+    as_json: JsonOption = False,
+) -> None:
+    """Diagnose a recorded answer without a network: a JSON record, or a line pasted from a log.
+
+    Example: `echo "invalid_grant: user hasn't approved this consumer" | bearerwatch explain`
+    """
+    with operators_mistakes():
+        explained = explain(_text(file), datetime.now(UTC))
+    if as_json:
+        print(json.dumps(explained.as_json(), indent=2))
+    else:
+        print("\n".join(explained.lines()))
+
+
+def _text(file: str) -> str:
+    """The text of a file, or of stdin."""
+    try:
+        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as problem:
+        raise Mistake(f"{file} can't be read: {problem.strerror}.") from None
+    return raw.decode("utf-8", errors="replace")
+
+
+@app.command()
+def causes(
+    code: Annotated[str | None, typer.Argument(help="A cause; without one, the whole catalogue.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the causes, or print the runbook of one.
+
+    Example: `bearerwatch causes approval_decayed`
+    """
+    with operators_mistakes():
+        chosen = [_cause(code)] if code else list(Cause)
+    if as_json:
+        told = [cause_as_json(cause) for cause in chosen]
+        print(json.dumps(told[0] if code else told, indent=2))
+    elif code:
+        print(runbook(chosen[0]))
+    else:
+        terminal.show_catalogue()
+
+
+def _cause(code: str) -> Cause:
+    try:
+        return Cause(code)
+    except ValueError:
+        raise Mistake(terminal.unknown_name("cause", code, [str(cause) for cause in Cause])) from None
+
+
+@app.command("keygen")
+def make_keys(
+    out: Annotated[Path, typer.Option(help="The directory for the two files.")],
+    days: Annotated[int, typer.Option(min=1, max=36_500, help="How long the certificate is valid.")] = 3650,
+    bits: Annotated[int, typer.Option(help="2048, 3072 or 4096.")] = 2048,
+    name: Annotated[str, typer.Option(help="The certificate's common name.")] = keygen.COMMON_NAME,
+) -> None:
+    """Make a private key and a certificate, as step 1 of the setup guide does with openssl.
+
+    Nothing is ever overwritten. Example: `bearerwatch keygen --out keys --name acme`
+    """
+    with operators_mistakes():
+        pair = keygen.generate(out, days=days, bits=bits, common_name=name, now=datetime.now(UTC))
+    errors.print(f"Private key (keep it secret):      {pair.key_path}", markup=False)
+    errors.print(f"Certificate (upload to Salesforce): {pair.certificate_path}", markup=False)
+    errors.print("The private key as one base64 line:", markup=False)
+    print(pair.base64_line)
+
+
+@app.command("simulate")
+def simulate(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Make an org for each connection of this file.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="The port.")] = 8899,
+    host: Annotated[str, typer.Option(help="The address; loopback unless told otherwise.")] = "127.0.0.1",
+    speed: Annotated[
+        float, typer.Option(help="Org seconds a second: 86400 lets a day pass each second.")
+    ] = 1,
+) -> None:
+    """Run the simulator: orgs that answer as Salesforce does, with a control API.
+
+    Example: `bearerwatch simulate --config config.example.yaml`
+    """
+    with operators_mistakes(), port_taken(f"{host}:{port}"):
+        settings = load(config, os.environ) if config else None
+        rehearsal.simulate(settings, host=host, port=port, speed=speed, say=say)
+
+
+@app.command("demo")
+def run_demo(
+    port: Annotated[
+        int, typer.Option(help="The port of the status page; the simulator takes the next.")
+    ] = 9877,
+) -> None:
+    """Show the product at work: simulator and daemon together, weeks in a minute.
+
+    Example: `bearerwatch demo`
+    """
+    logs.configure(level="error")
+    with operators_mistakes(), port_taken(f"127.0.0.1:{port}"):
+        rehearsal.demo(port=port, say=say)

@@ -1,0 +1,232 @@
+"""The daemon's life: start, reload, stop. It wires the rooms together and decides nothing else.
+
+1. Start: load the configuration, open the store, take up the histories, keep the appointments, open the port.
+2. Reload (SIGHUP, `POST /-/reload`, a changed file): load aside, check, swap; only what differs is scheduled
+   anew. A bad file changes nothing, and is said in a metric and on the page.
+3. Stop (SIGTERM, SIGINT): schedule, checks under way (bounded), store, HTTP. Each in its own `try`.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+
+from monitor import __version__
+from monitor.check import Checker, LoginBudget
+from monitor.clock import Clock
+from monitor.config import Address, ConfigError, Settings, load
+from monitor.core import cadence
+from monitor.core.status import DaemonStatus, Snapshot
+from monitor.exchange import Exchanger, Limits
+from monitor.fleet import Fleet
+from monitor.metrics import MetricsPage, OwnMetrics, negotiate
+from monitor.schedule import Schedule
+from monitor.secret_sources import Keyring
+from monitor.store import Store
+from monitor.watch import Watch, configuration_stamps
+from monitor.web.app import create_app
+
+IDLE_WITHIN_SECONDS = 5.0
+"""How long the clock waits to be put ahead: not for a check that hangs in a name server."""
+
+STOP_WITHIN_SECONDS = 20.0
+"""How long checks under way may take at a stop: longer than the exchange's own timeouts, shorter than the
+90 seconds after which systemd kills."""
+
+log = structlog.get_logger()
+
+
+class Daemon:
+    """One running daemon over one configuration file."""
+
+    def __init__(self, path: Path, settings: Settings, *, clock: Clock, store: Store) -> None:
+        self._path = path
+        self._clock = clock
+        self._store = store
+        self._fleet = Fleet(store.histories())
+        self._settings = settings
+        self._stamps = configuration_stamps(settings)
+        self._status = DaemonStatus(
+            started=clock.now(), version=__version__, configured=0, reloaded=clock.now()
+        )
+        self._exchanger = Exchanger(
+            limits=Limits(in_flight=settings.max_in_flight),
+            ca_file=settings.ca_file,
+            allowed_hosts=settings.allowed_hosts,
+            clock=clock.now,
+        )
+        self.own = OwnMetrics(
+            in_flight=lambda: self._exchanger.in_flight, store_errors=lambda: self._store.errors
+        )
+        self._page = MetricsPage(self.own)
+        self._budget = LoginBudget(settings.login_budget_per_hour)
+        self._keyring = Keyring(os.environ)
+        self._checker = Checker(
+            self._fleet,
+            keyring=self._keyring,
+            exchanger=self._exchanger,
+            keep=store.save,
+            clock=clock,
+            budget=self._budget,
+            own=self.own,
+        )
+        self._schedule = Schedule(
+            self._checker.check, clock=clock, at_once=settings.max_in_flight, own=self.own
+        )
+        self._watch = Watch(self._look_at_files)
+        self.listening = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Live until `stop` is asked for; needs a free port, which was checked when the socket was bound."""
+        listener = listen(self._settings.listen)
+        server = _Server(uvicorn.Config(self.app(), lifespan="off", log_config=None, access_log=False))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self.reload()))
+        self._schedule.start()
+        self._take_on(self._settings)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        log.info("started", address=str(self._settings.listen), connections=len(self._settings.connections))
+        self.listening.set()
+        await self._stopping.wait()
+        log.info("stopping")
+        for what, stopping in (
+            ("watch", self._watch.stop()),
+            ("schedule", self._schedule.stop(STOP_WITHIN_SECONDS)),
+            ("exchanger", self._exchanger.aclose()),
+            ("keyring", asyncio.to_thread(self._keyring.close)),
+            ("store", asyncio.to_thread(self._store.close)),
+        ):
+            try:
+                await stopping
+            except Exception:  # one part that can't be stopped must not keep the next from it
+                log.exception("stop_failed", part=what)
+        server.should_exit = True
+        await serving
+
+    def app(self) -> Starlette:
+        """The web application over this daemon."""
+        return create_app(
+            snapshot=self.snapshot,
+            metrics=self._metrics,
+            store=self._store,
+            ready=self.ready,
+            reload=self.reload if self._settings.web.enable_reload else None,
+        )
+
+    def stop(self) -> None:
+        """Ask for the end; `run` returns when all is stopped."""
+        self._stopping.set()
+
+    async def reload(self) -> str | None:
+        """Load the configuration aside and swap it in. Gives what is wrong with it; None where it holds."""
+        self._stamps = await asyncio.to_thread(configuration_stamps, self._settings)
+        try:
+            settings = await asyncio.to_thread(load, self._path, os.environ)
+        except ConfigError as error:
+            problem = str(error)
+            self._status = replace(self._status, reload_problem=problem)
+            log.warning("reload_failed", problem=problem)
+            return problem
+        self._take_on(settings)
+        log.info("reloaded", connections=len(settings.connections))
+        return None
+
+    async def put_ahead(self, by: timedelta) -> None:
+        """Put the clock ahead, for a demo, when no check is under way: an assertion would age in flight."""
+        waited = 0.0
+        while not self._schedule.idle and waited < IDLE_WITHIN_SECONDS:
+            await asyncio.sleep(0.01)
+            waited += 0.01
+        self._clock.advance(by)
+        self._schedule.hasten(by)
+
+    async def _look_at_files(self) -> None:
+        """Take on what changed on disk: another configuration by a reload, another key by a check now."""
+        if await asyncio.to_thread(configuration_stamps, self._settings) != self._stamps:
+            await self.reload()
+        now = self._clock.now()
+        for status in self._fleet.statuses():
+            if not status.connection.paused and self._keyring.stale(status.connection.current):
+                self._schedule.at(status.name, now)
+
+    def ready(self) -> tuple[str, ...]:
+        """Why the daemon is not ready; empty where it is. What has not been checked yet is no reason."""
+        problems = []
+        if not self._schedule.running:
+            problems.append("The schedule is not running.")
+        if self._store.problem:
+            problems.append(f"The store can't be written: {self._store.problem}")
+        return tuple(problems)
+
+    def _metrics(self, accept: str) -> tuple[bytes, str]:
+        exposition = negotiate(accept)
+        return self._page.render(self.snapshot(), exposition), exposition.content_type
+
+    def snapshot(self) -> Snapshot:
+        """Everything at this moment."""
+        return Snapshot(
+            at=self._clock.now(),
+            daemon=replace(self._status, store_problem=self._store.problem),
+            connections=self._fleet.statuses(),
+            retired_failures=self._fleet.retired_failures(),
+        )
+
+    def _take_on(self, settings: Settings) -> None:
+        """Swap the configuration in, and make the appointments that differ."""
+        now = self._clock.now()
+        self._settings = settings
+        self._budget.per_hour = settings.login_budget_per_hour
+        changed, gone = self._fleet.configure(settings.connections, now)
+        for name in gone:
+            self._schedule.cancel(name)
+        self._keyring.keep_only(
+            [pair for of in settings.connections for pair in (of.current, of.next) if pair is not None]
+        )
+        turns = cadence.first_looks(
+            ((self._fleet[name].connection, self._fleet[name].history) for name in changed), now
+        )
+        for name in changed:
+            status = self._fleet[name]
+            if status.connection.paused:
+                self._schedule.cancel(name)
+                self._fleet.put(replace(status, next_exchange=None))
+                continue
+            self._schedule.at(name, turns[name])
+            self._fleet.put(replace(status, next_exchange=turns[name]))
+        self._watch.over(settings)
+        self._status = replace(
+            self._status, configured=len(settings.connections), reloaded=now, reload_problem=None
+        )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: the daemon decides in which order things stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(address: Address) -> socket.socket:
+    """The bound socket of the web pages; an `OSError` says why the address can't be had."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address.host, address.port))
+    except OSError:
+        listener.close()
+        raise
+    return listener

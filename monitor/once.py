@@ -1,0 +1,79 @@
+"""One round of checks without a daemon: what `bearerwatch check` does.
+
+It knows what the daemon's database remembers, so that it can tell a decay from a first set-up, but writes
+nothing into it: the running daemon's word is not disturbed.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from monitor.check import Checker, LoginBudget
+from monitor.clock import Clock
+from monitor.config import Settings
+from monitor.core.connection import Connection
+from monitor.core.history import Event, History
+from monitor.core.status import ConnectionStatus
+from monitor.exchange import Exchanger, Limits
+from monitor.fleet import Fleet
+from monitor.metrics import OwnMetrics
+from monitor.secret_sources import Keyring
+from monitor.store import Store
+
+
+async def check_once(
+    settings: Settings,
+    connections: Iterable[Connection],
+    *,
+    clock: Clock,
+    done: Callable[[str], None] = lambda name: None,
+) -> list[ConnectionStatus]:
+    """Check these connections once each, paused or not, and give their statuses in the same order."""
+    chosen = [replace(connection, paused=False, after_login=True) for connection in connections]
+    fleet = Fleet(await asyncio.to_thread(_remembered, settings))
+    fleet.configure(chosen, clock.now())
+    keyring = Keyring(os.environ)
+    own = OwnMetrics()
+    exchanger = Exchanger(
+        limits=Limits(in_flight=settings.max_in_flight),
+        ca_file=settings.ca_file,
+        allowed_hosts=settings.allowed_hosts,
+        clock=clock.now,
+    )
+    checker = Checker(
+        fleet,
+        keyring=keyring,
+        exchanger=exchanger,
+        keep=_forget,
+        clock=clock,
+        budget=LoginBudget(settings.login_budget_per_hour),
+        own=own,
+    )
+
+    async def check(name: str) -> None:
+        await checker.check(name)
+        done(name)
+
+    try:
+        await asyncio.gather(*(check(connection.name) for connection in chosen))
+    finally:
+        await exchanger.aclose()
+        keyring.close()
+    return [fleet[connection.name] for connection in chosen]
+
+
+def _remembered(settings: Settings) -> dict[str, History]:
+    """What the daemon's database remembers; nothing where there is none yet."""
+    if "://" not in settings.database and not Path(settings.database).exists():
+        return {}
+    store = Store.open(settings.database)
+    try:
+        return store.histories()
+    finally:
+        store.close()
+
+
+def _forget(name: str, history: History, events: tuple[Event, ...]) -> None:
+    """Keep nothing: a one-off check is nobody's history."""

@@ -1,0 +1,261 @@
+"""The product without Salesforce: orgs for a configuration (`simulate`), and the whole at work (`demo`).
+
+The demo tells a story of STORY days: the daemon and the orgs share a clock that is put ahead, half a day at a
+time, whenever no check is under way. Then time goes on as it does, and the page stays.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import yaml
+
+from monitor import keygen
+from monitor.clock import Clock
+from monitor.config import Settings, load
+from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.connection import LOOPBACK_HOSTS, Connection, Pair, Source
+from monitor.core.finding import State
+from monitor.daemon import Daemon
+from monitor.secret_sources import SourceError, read
+from monitor.simulator.scenarios import SCENARIOS, Keys, Scenario, Step, make_keys
+from monitor.simulator.server import Simulator, running, serve
+from monitor.store import Store
+
+STORY = timedelta(days=84)
+"""How long the demo's story lasts: twelve weeks, told in three quarters of a minute."""
+
+STRIDE = timedelta(hours=12)
+"""How far the clock is put ahead at once: also the interval of the demo's checks."""
+
+STRIDES_A_SECOND = 4
+"""How fast the story is told, where the machine keeps up."""
+
+FIRST_LOOKS_SECONDS = 3.0
+"""How long the story waits at its beginning, so that every connection is seen as it is first."""
+
+LAST = frozenset({Cause.PROPAGATION_PENDING})
+"""Causes that stand for minutes only: they begin when the story ends, and time goes on as it does."""
+
+WELL = ("acme-production", "globex-production", "initech-sandbox")
+"""Connections in which all is well, so that the page shows what that looks like."""
+
+Say = Callable[[str], None]
+
+
+def simulate(settings: Settings | None, *, host: str, port: int, speed: float, say: Say) -> None:
+    """Serve orgs until a signal: one for each of the configuration's connections that leads here."""
+    simulator = Simulator(speed=speed)
+    for connection in settings.connections if settings else ():
+        if _leads_here(connection, port):
+            name = urlsplit(connection.login_url).path.strip("/")
+            simulator.put(name, _org_of(connection))
+            say(f"  {name} for {connection.name}")
+    asyncio.run(serve(simulator, host=host, port=port, ready=lambda url: say(f"The simulator is at {url}")))
+
+
+def _leads_here(connection: Connection, port: int) -> bool:
+    address = urlsplit(connection.login_url)
+    return address.hostname in LOOPBACK_HOSTS and address.port == port
+
+
+def _org_of(connection: Connection) -> dict[str, object]:
+    """An org that grants what the connection asks, with keys that are made where they are missing."""
+    for pair in (connection.current, connection.next):
+        if pair:
+            _make_missing(pair)
+    return {
+        "consumer_key": connection.consumer_key,
+        "username": connection.username,
+        "certificate": _certificate_of(connection.current),
+    }
+
+
+def _make_missing(pair: Pair) -> None:
+    key = Path(pair.private_key.place)
+    if pair.private_key.kind != "file" or key.exists():
+        return
+    certificate = Path(pair.certificate.place) if pair.certificate else key.with_name(f"{key.stem}-cert.pem")
+    key.parent.mkdir(parents=True, exist_ok=True)
+    keygen.generate(key.parent, now=datetime.now(UTC), key_name=key.name, certificate_name=certificate.name)
+
+
+def _certificate_of(pair: Pair) -> str | None:
+    """The certificate beside the key, as its owner would have uploaded it; None where there is none."""
+    beside = Path(pair.private_key.place)
+    source = pair.certificate or Source("file", str(beside.with_name(f"{beside.stem}-cert.pem")))
+    try:
+        return read(source, {}).decode()
+    except (SourceError, UnicodeDecodeError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Role:
+    """One connection of the demo: its org, its keys, and what happens to it when."""
+
+    name: str
+    story: str
+    org: dict[str, object]
+    options: dict[str, object]
+    keys: Keys
+    steps: tuple[Step, ...] = ()
+
+
+def _roles() -> Iterable[_Role]:
+    for name in WELL:
+        org_type = "sandbox" if name.endswith("-sandbox") else "production"
+        yield _Role(name, "All is well.", {"org_type": org_type}, {}, Keys.RIGHT)
+    for scenario in SCENARIOS:
+        yield _Role(
+            scenario.name,
+            scenario.story,
+            dict(scenario.org),
+            dict(scenario.connection),
+            scenario.keys,
+            tuple(_late(step, scenario) for step in scenario.steps),
+        )
+
+
+def _late(step: Step, scenario: Scenario) -> Step:
+    """The step so late in the story that its cause stands at the end."""
+    return Step(STORY - scenario.stands_after + step.after, step.does, step.values)
+
+
+class Demo:
+    """Simulator and daemon together, in a folder of their own that goes with them."""
+
+    def __init__(self, folder: Path, url: str, clock: Clock, *, port: int, say: Say) -> None:
+        self._folder = folder
+        self._url = url
+        self._clock = clock
+        self._port = port
+        self._say = say
+        self._began = clock.now()
+        self._connections: list[dict[str, object]] = []
+        self._states: dict[str, State] = {}
+
+    async def run(self) -> None:
+        """Tell the story, then stay until a signal."""
+        roles = list(_roles())
+        last = [role for role in roles if role.name in {cause.replace("_", "-") for cause in LAST}]
+        async with httpx.AsyncClient(base_url=self._url, trust_env=False) as orgs:
+            for role in roles:
+                if role not in last:
+                    await self._enter(role, orgs)
+            config = self._write_configuration()
+            settings = load(config, {})
+            daemon = Daemon(
+                config,
+                settings,
+                clock=self._clock,
+                store=await asyncio.to_thread(Store.open, settings.database),
+            )
+            living = asyncio.create_task(daemon.run())
+            telling = asyncio.create_task(self._tell(daemon, roles, last, orgs))
+            await asyncio.wait([living, telling], return_when=asyncio.FIRST_COMPLETED)
+            if not living.done():
+                telling.result()
+            telling.cancel()
+            await living
+
+    async def _enter(self, role: _Role, orgs: httpx.AsyncClient) -> None:
+        """Make the role's org and key files, and write its connection down."""
+        dated = role.keys in {Keys.EXPIRING, Keys.EXPIRED, Keys.NOT_YET_VALID}
+        files = make_keys(role.keys, self._began + STORY if dated else self._began)
+        key, certificate = self._folder / f"{role.name}.pem", self._folder / f"{role.name}-cert.pem"
+        key.touch(mode=0o600)
+        key.write_bytes(files.private_key)
+        certificate.write_bytes(files.certificate)
+        org = {
+            "consumer_key": f"3MVG9_demo_{role.name}",
+            "username": f"integration@{role.name}.example",
+            "certificate": files.uploaded,
+            **role.org,
+        }
+        (await orgs.put(f"/_orgs/{role.name}", json=org)).raise_for_status()
+        options = {
+            "name": role.name,
+            "login_url": f"{self._url}/{role.name}",
+            "consumer_key": org["consumer_key"],
+            "username": org["username"],
+            "private_key": {"file": str(key)},
+            "certificate": {"file": str(certificate)},
+            "labels": {"customer": role.name.split("-")[0] if role.name in WELL else "demo"},
+            **role.options,
+        }
+        self._connections.append(options)
+
+    def _write_configuration(self) -> Path:
+        hosts = {urlsplit(str(options["login_url"])).hostname for options in self._connections}
+        config = self._folder / "bearerwatch.yaml"
+        config.write_text(
+            yaml.safe_dump(
+                {
+                    "listen": f"127.0.0.1:{self._port}",
+                    "database": str(self._folder / "bearerwatch.db"),
+                    "interval": f"{STRIDE // timedelta(hours=1)}h",
+                    "allowed_hosts": sorted(host for host in hosts if host and host not in LOOPBACK_HOSTS),
+                    "connections": self._connections,
+                },
+                sort_keys=False,
+            )
+        )
+        return config
+
+    async def _tell(
+        self, daemon: Daemon, roles: list[_Role], last: list[_Role], orgs: httpx.AsyncClient
+    ) -> None:
+        """Let the story pass, stride by stride."""
+        self._say(f"Status page:  http://127.0.0.1:{self._port}/   (Ctrl-C ends the demo)")
+        self._say(f"Twelve weeks pass in {STORY / STRIDE / STRIDES_A_SECOND:.0f} seconds.")
+        steps = sorted(
+            ((step.after, role.name, step) for role in roles for step in role.steps), key=lambda due: due[:2]
+        )
+        passed = timedelta(0)
+        await daemon.listening.wait()
+        await asyncio.sleep(FIRST_LOOKS_SECONDS)
+        while passed < STORY:
+            breath = asyncio.create_task(asyncio.sleep(1 / STRIDES_A_SECOND))
+            await daemon.put_ahead(STRIDE)
+            passed += STRIDE
+            while steps and steps[0][0] <= passed:
+                _, name, step = steps.pop(0)
+                method, path = (
+                    ("PATCH", f"/_orgs/{name}")
+                    if step.does == "patch"
+                    else ("POST", f"/_orgs/{name}/{step.does}")
+                )
+                (await orgs.request(method, path, json=dict(step.values))).raise_for_status()
+            self._narrate(daemon, passed)
+            await breath
+        for role in last:
+            await self._enter(role, orgs)
+        self._write_configuration()
+        await daemon.reload()
+        self._say("The story is told; from here on, time passes as it does.")
+        await asyncio.Event().wait()
+
+    def _narrate(self, daemon: Daemon, passed: timedelta) -> None:
+        """Say which connections went from one state to another, once each was looked at first."""
+        for status in daemon.snapshot().connections:
+            before = self._states.get(status.name)
+            if before and before is not status.state and State.UNKNOWN not in {before, status.state}:
+                why = CATALOGUE[status.findings[0].cause].title if status.findings else "All is well"
+                self._say(f"  day {passed.days:2}  {status.name}: {before} → {status.state}. {why}.")
+            self._states[status.name] = status.state
+
+
+def demo(*, port: int, say: Say) -> None:
+    """Show the product at work until a signal."""
+    clock = Clock()
+    with (
+        tempfile.TemporaryDirectory(prefix="bearerwatch-demo-") as folder,
+        running(Simulator(clock=clock.now)) as url,
+    ):
+        asyncio.run(Demo(Path(folder), url, clock, port=port, say=say).run())
