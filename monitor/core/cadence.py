@@ -34,7 +34,7 @@ MANY_REFUSALS = 100
 longest back-off that is one refused login in 36 seconds."""
 
 FIRST_LOOKS_PER_SECOND = 20.0
-    """Where in its interval a connection stands, from 0 to 1: it comes from its name, so it never moves."""
+"""How fast a fleet is first looked at: a hundred connections within seconds, without signing in a burst."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
