@@ -1,0 +1,241 @@
+"""The Snapshot as JSON. Its shape is a promise, written down in docs/api.md: keys may come, none goes.
+
+Moments are ISO 8601 in UTC, never "seconds since"; what is not known is null. The order of keys is fixed.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
+
+from monitor.core.approval import Forecast
+from monitor.core.causes import CATALOGUE
+from monitor.core.credential import CredentialFacts
+from monitor.core.finding import Finding
+from monitor.core.history import Approval, Slot
+from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
+from monitor.web.record import Record
+from monitor.web.reproduce import command
+from monitor.web.selection import Selection, certificate_end
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A JSON body, and a tag that stays the same while nothing but `at` does not."""
+
+    body: bytes
+    tag: str
+    """A weak validator (RFC 9110, 8.8.1): it is said of the fleet, not of the moment it was asked about."""
+
+
+@dataclass(slots=True)
+class StatusDocument:
+    """Makes the list of all connections. A connection's part is kept while its status is the same object."""
+
+    _parts: dict[str, tuple[ConnectionStatus, bytes]] = field(default_factory=dict)
+
+    def render(self, snapshot: Snapshot, selection: Selection) -> Document:
+        """The fleet, or what is selected of it."""
+        chosen = selection.of(snapshot.connections)
+        head = _dumps(
+            {
+                "daemon": daemon(snapshot.daemon),
+                "counts": {str(state): count for state, count in snapshot.states().items()},
+                "matched": len(chosen),
+            }
+        )
+        parts = b",\n".join(self._part(status) for status in chosen)
+        if len(self._parts) > 2 * len(snapshot.connections):
+            self._parts = {status.name: self._parts[status.name] for status in chosen}
+        return _document(snapshot.at, head[1:-1] + b',"connections":[\n' + parts + b"\n]")
+
+    def _part(self, status: ConnectionStatus) -> bytes:
+        kept = self._parts.get(status.name)
+        if kept is None or kept[0] is not status:
+            kept = self._parts[status.name] = (status, _dumps(summary(status)))
+        return kept[1]
+
+
+def connection_document(snapshot: Snapshot, status: ConnectionStatus, record: Record) -> Document:
+    """All that is known of one connection."""
+    return _document(snapshot.at, b'"connection":' + _dumps(detail(status, record)))
+
+
+def _document(at: datetime, rest: bytes) -> Document:
+    tag = blake2b(rest, digest_size=16).hexdigest()
+    return Document(b'{"at":' + _dumps(moment(at)) + b"," + rest + b"}\n", f'W/"{tag}"')
+
+
+def _dumps(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def moment(at: datetime | None) -> str | None:
+    """A moment to the second, in UTC."""
+    return None if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def daemon(status: DaemonStatus) -> dict[str, Any]:
+    """The daemon's own condition."""
+    return {
+        "version": status.version,
+        "started": moment(status.started),
+        "configured": status.configured,
+        "reloaded": moment(status.reloaded),
+        "reload_problem": status.reload_problem,
+        "store_problem": status.store_problem,
+    }
+
+
+def finding(found: Finding) -> dict[str, Any]:
+    """One finding."""
+    return {
+        "cause": str(found.cause),
+        "title": CATALOGUE[found.cause].title,
+        "severity": str(found.severity),
+        "responsible": str(found.responsible),
+        "certainty": str(found.certainty),
+        "since": moment(found.since),
+        "evidence": list(found.evidence),
+    }
+
+
+def summary(status: ConnectionStatus) -> dict[str, Any]:
+    """A connection as it stands in the list."""
+    history, connection = status.history, status.connection
+    first = status.findings[0] if status.findings else None
+    return {
+        "name": status.name,
+        "state": str(status.state),
+        "state_since": moment(history.state_since),
+        "cause": str(first.cause) if first else None,
+        "title": CATALOGUE[first.cause].title if first else None,
+        "severity": str(first.severity) if first else None,
+        "responsible": str(first.responsible) if first else None,
+        "certainty": str(first.certainty) if first else None,
+        "findings": [finding(found) for found in status.findings],
+        "host": connection.host,
+        "org_type": str(connection.org_type),
+        "labels": dict(connection.labels),
+        "certificate_not_after": moment(certificate_end(status)),
+        "approval_since": moment(history.approval_since),
+        "approval_forecast": moment(status.forecast.at) if status.forecast else None,
+        "last_exchange": moment(history.last_exchange.at) if history.last_exchange else None,
+        "last_success": moment(history.last_success),
+        "next_exchange": moment(status.next_exchange),
+        "failing_since": moment(history.failing_since),
+        "exchanges": history.exchanges,
+        "failures": history.failures,
+    }
+
+
+def detail(status: ConnectionStatus, record: Record) -> dict[str, Any]:
+    """A connection with all that its page tells."""
+    history, connection = status.history, status.connection
+    entry = CATALOGUE[status.findings[0].cause] if status.findings else None
+    last = history.last_exchange
+    return {
+        **summary(status),
+        "evidence": list(status.findings[0].evidence) if status.findings else [],
+        "alternatives": [
+            {"cause": str(other.cause), "tell_apart": other.tell_apart}
+            for other in (history.alternatives if status.findings else ())
+        ],
+        "remedy": list(entry.remedy) if entry else [],
+        "guide": entry.guide if entry else None,
+        "reproduce": command(connection),
+        "username": connection.username,
+        "token_endpoint": connection.token_endpoint,
+        "audience": connection.audience,
+        "interval_seconds": connection.interval.total_seconds(),
+        "first_seen": moment(history.first_seen),
+        "changed_at": moment(history.changed_at),
+        "first_success": moment(history.first_success),
+        "org_id": history.identity.org_id,
+        "user_id": history.identity.user_id,
+        "last_duration_seconds": last.duration_seconds if last else None,
+        "clock_offset_seconds": last.clock_offset_seconds if last else None,
+        "current": credential(status.credential, accepted=history.keys_accepted.get(Slot.CURRENT)),
+        "next": None
+        if status.next_credential is None
+        else credential(status.next_credential, accepted=history.keys_accepted.get(Slot.NEXT)),
+        "approvals": _approvals(history.approvals),
+        "forecast": _forecast(status.forecast),
+        "days": None
+        if record.days is None
+        else [
+            {
+                "day": f"{day.day}",
+                "granted": day.granted,
+                "refused": day.refused,
+                "no_verdict": day.no_verdict,
+            }
+            for day in record.days
+        ],
+        "recent_exchanges": None
+        if record.exchanges is None
+        else [
+            {
+                "at": moment(past.at),
+                "verdict": str(past.verdict),
+                "cause": str(past.cause) if past.cause else None,
+                "status": past.status,
+                "duration_seconds": past.duration_seconds,
+            }
+            for past in record.exchanges
+        ],
+        "events": None
+        if record.events is None
+        else [
+            {
+                "at": moment(event.at),
+                "kind": str(event.kind),
+                "text": event.text,
+                "cause": str(event.cause) if event.cause else None,
+                "failure": event.failure,
+            }
+            for event in record.events
+        ],
+    }
+
+
+def credential(facts: CredentialFacts, *, accepted: bool | None) -> dict[str, Any]:
+    """What may be shown of a pair, and whether the last verdict with it was a grant (null: not tried yet)."""
+    key, certificate = facts.key, facts.certificate
+    return {
+        "key": None
+        if key is None
+        else {"kind": key.kind, "bits": key.bits, "fingerprint_sha256": key.fingerprint},
+        "certificate": None
+        if certificate is None
+        else {
+            "subject": certificate.subject,
+            "serial": certificate.serial,
+            "not_before": moment(certificate.not_before),
+            "not_after": moment(certificate.not_after),
+            "fingerprint_sha256": certificate.fingerprint,
+        },
+        "pairs": facts.pairs,
+        "accepted": accepted,
+        "problems": [{"cause": str(problem.cause), "detail": problem.detail} for problem in facts.problems],
+    }
+
+
+def _approvals(approvals: Iterable[Approval]) -> list[dict[str, Any]]:
+    return [
+        {"since": moment(epoch.since), "until": moment(epoch.until), "days": round(epoch.days, 2)}
+        for epoch in approvals
+    ]
+
+
+def _forecast(forecast: Forecast | None) -> dict[str, Any] | None:
+    if forecast is None:
+        return None
+    return {
+        "at": moment(forecast.at),
+        "grounds": str(forecast.grounds),
+        "lifetime_days": round(forecast.lifetime.total_seconds() / 86_400, 2),
+        "reason": forecast.reason,
+    }

@@ -1,0 +1,307 @@
+"""The web application: the routes, and what holds for every answer.
+
+`/` · `/connections/{name}`: pages. `/api/status` · `/api/connections/{name}`: the same as JSON.
+`/metrics`: Prometheus. `/-/healthy` · `/-/ready` · `POST /-/reload`: for whoever runs the daemon.
+
+The daemon serves it in its own event loop, so whatever costs more than a millisecond (a page, JSON, metrics,
+compression, the disk) is done in a thread.
+"""
+
+import gzip
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from http import HTTPStatus
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from monitor.core.status import ConnectionStatus, Snapshot
+from monitor.store import Store
+from monitor.web import api
+from monitor.web.pages import STATIC, Pages
+from monitor.web.record import read_record
+from monitor.web.selection import Selection, SelectionError
+
+HEADERS = {
+    # Everything comes from us, and nothing is written inside a page that a browser would run.
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; font-src 'self'; img-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # A page tells how things are now, and names orgs and users: it has no business in a cache.
+    "Cache-Control": "no-store",
+}
+"""Of every answer that doesn't set its own."""
+
+GZIP_LEVEL = 1
+"""Costs a tenth of level 9 in time, and a tenth more in size."""
+
+GZIP_AT_LEAST = 1024
+"""Bytes: below that an answer is one packet anyway."""
+
+CONTENT_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".woff2": "font/woff2",
+    ".txt": "text/plain; charset=utf-8",
+}
+
+HTML = "text/html; charset=utf-8"
+JSON = "application/json"
+
+RELOAD_IS_OFF = "Reloading over HTTP is off. Set web.enable_reload to true, or send the process a SIGHUP.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class StaticFile:
+    """A file of ours, read once."""
+
+    body: bytes
+    content_type: str
+    version: str
+    """Hash of its content."""
+
+
+def create_app(
+    *,
+    snapshot: Callable[[], Snapshot],
+    metrics: Callable[[str], tuple[bytes, str]],
+    store: Store,
+    ready: Callable[[], tuple[str, ...]],
+    reload: Callable[[], Awaitable[str | None]] | None = None,
+) -> Starlette:
+    """The application over a daemon.
+
+    `snapshot` and `ready` are called in the event loop and must be cheap; `ready` gives the reasons why the
+    daemon is not, in words. `metrics` turns an Accept header into a body and its content type, in a thread.
+    `reload` gives what was wrong, or None; without it the daemon can't be reloaded over HTTP.
+    """
+    web = _Web(snapshot, metrics, store, ready, reload)
+    return Starlette(
+        routes=[
+            Route("/", web.fleet),
+            Route("/connections/{name}", web.connection),
+            Route("/api/status", web.api_status),
+            Route("/api/connections/{name}", web.api_connection),
+            Route("/metrics", web.metrics),
+            Route("/-/healthy", web.healthy),
+            Route("/-/ready", web.readiness),
+            Route("/-/reload", web.reload, methods=["POST"]),
+            Route("/static/{name}", web.static),
+        ],
+        middleware=[Middleware(_Headers)],
+        exception_handlers={HTTPException: web.http_problem, Exception: web.fault},
+    )
+
+
+class _Web:
+    def __init__(
+        self,
+        snapshot: Callable[[], Snapshot],
+        metrics: Callable[[str], tuple[bytes, str]],
+        store: Store,
+        ready: Callable[[], tuple[str, ...]],
+        reload: Callable[[], Awaitable[str | None]] | None,
+    ) -> None:
+        self._snapshot = snapshot
+        self._metrics = metrics
+        self._store = store
+        self._ready = ready
+        self._reload = reload
+        self._pages = Pages(store)
+        self._status_document = api.StatusDocument()
+        self._static = _static_files()
+
+    async def fleet(self, request: Request) -> Response:
+        """The status page."""
+        selection, snapshot = _selection(request), self._snapshot()
+        page = request.query_params.get("page", "1")
+        number = int(page) if page.isdecimal() and len(page) < 9 else 1
+        return await _answer(request, lambda: (self._pages.fleet(snapshot, selection, number), HTML))
+
+    async def connection(self, request: Request) -> Response:
+        """The page of one connection."""
+        snapshot = self._snapshot()
+        status = _named(request, snapshot)
+        return await _answer(request, lambda: (self._pages.connection(snapshot, status), HTML))
+
+    async def api_status(self, request: Request) -> Response:
+        """The fleet as JSON."""
+        selection, snapshot = _selection(request), self._snapshot()
+        document = await run_in_threadpool(self._status_document.render, snapshot, selection)
+        return await _tagged(request, document)
+
+    async def api_connection(self, request: Request) -> Response:
+        """One connection as JSON."""
+        snapshot = self._snapshot()
+        status = _named(request, snapshot)
+
+        def make() -> api.Document:
+            record = read_record(self._store, status.name, snapshot.at)
+            return api.connection_document(snapshot, status, record)
+
+        return await _tagged(request, await run_in_threadpool(make))
+
+    async def metrics(self, request: Request) -> Response:
+        """Prometheus's page."""
+        accept = request.headers.get("accept", "")
+        return await _answer(request, lambda: self._metrics(accept))
+
+    async def healthy(self, _request: Request) -> Response:
+        """That the event loop turns."""
+        return PlainTextResponse("healthy\n")
+
+    async def readiness(self, _request: Request) -> Response:
+        """Whether the daemon does what it is there for; else why not."""
+        if problems := self._ready():
+            return PlainTextResponse("".join(f"{problem}\n" for problem in problems), 503)
+        return PlainTextResponse("ready\n")
+
+    async def reload(self, request: Request) -> Response:
+        """Read the configuration anew: 200, or 500 and what is wrong with it, as other exporters answer."""
+        if self._reload is None:
+            return PlainTextResponse(RELOAD_IS_OFF, 403)
+        # A browser says so when another site's page posts here; whoever runs the daemon uses curl.
+        if request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+            return PlainTextResponse("Not from another site.\n", 403)
+        if problem := await self._reload():
+            return PlainTextResponse(f"{problem}\n", 500)
+        return PlainTextResponse("reloaded\n")
+
+    async def static(self, request: Request) -> Response:
+        """A style sheet, a script, a font, a sign."""
+        file = self._static.get(request.path_params["name"])
+        if file is None:
+            raise HTTPException(404)
+        forever = request.query_params.get("v") == file.version
+        keep = "public, max-age=31536000, immutable" if forever else "public, max-age=86400"
+        return await _answer(request, lambda: (file.body, file.content_type), headers={"Cache-Control": keep})
+
+    async def http_problem(self, request: Request, problem: Exception) -> Response:
+        """What the asker did wrong, in the form in which they asked."""
+        assert isinstance(problem, HTTPException)
+        status = HTTPStatus(problem.status_code)
+        # Starlette's own have the status's name for a text; ours have a sentence.
+        told = {
+            404: f"There is nothing at {request.url.path}.",
+            405: f"{request.method} is not for {request.url.path}.",
+        }
+        text = problem.detail if problem.detail != status.phrase else told.get(status, status.phrase)
+        return await self._problem(request, status, text, problem.headers)
+
+    async def fault(self, request: Request, _problem: Exception) -> Response:
+        """A bug of ours: Starlette lets it rise to the log afterwards; here it is only owned to."""
+        text = "The monitor failed to answer this. Its log tells more."
+        answer = await self._problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, text)
+        answer.headers.update(HEADERS)  # this answer is made outside of the middleware
+        return answer
+
+    async def _problem(
+        self, request: Request, status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        path = request.url.path
+        if path.startswith("/api/"):
+            return JSONResponse({"error": text}, status, headers)
+        if not (path == "/" or path.startswith("/connections/")) or status >= 500:
+            return PlainTextResponse(f"{text}\n", status, headers)
+        snapshot = self._snapshot()
+        return await _answer(
+            request,
+            lambda: (self._pages.problem(snapshot, status.phrase, text), HTML),
+            status=status,
+            headers=headers,
+        )
+
+
+class _Headers:
+    """Puts HEADERS on every answer that doesn't set its own."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+async def _answer(
+    request: Request,
+    make: Callable[[], tuple[bytes, str]],
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Makes the body in a thread, and there compresses it for whoever takes that."""
+    compress = _takes_gzip(request.headers.get("accept-encoding", ""))
+
+    def made() -> tuple[bytes, str, bool]:
+        body, content_type = make()
+        smaller = compress and len(body) >= GZIP_AT_LEAST and not content_type.startswith("font/")
+        return (gzip.compress(body, GZIP_LEVEL, mtime=0) if smaller else body), content_type, smaller
+
+    body, content_type, smaller = await run_in_threadpool(made)
+    answer = Response(body, status, headers, content_type)
+    answer.headers["Vary"] = "Accept-Encoding"
+    if smaller:
+        answer.headers["Content-Encoding"] = "gzip"
+    return answer
+
+
+async def _tagged(request: Request, document: api.Document) -> Response:
+    headers = {"ETag": document.tag, "Cache-Control": "no-cache"}
+    known = {tag.strip() for tag in request.headers.get("if-none-match", "").split(",")}
+    if document.tag in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    return await _answer(request, lambda: (document.body, JSON), headers=headers)
+
+
+def _takes_gzip(accept_encoding: str) -> bool:
+    for part in accept_encoding.lower().split(","):
+        coding, _, parameters = part.partition(";")
+        if coding.strip() == "gzip":
+            return parameters.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
+    return False
+
+
+def _selection(request: Request) -> Selection:
+    try:
+        return Selection.read(request.query_params)
+    except SelectionError as error:
+        raise HTTPException(400, str(error)) from error
+
+
+def _named(request: Request, snapshot: Snapshot) -> ConnectionStatus:
+    name = request.path_params["name"]
+    for status in snapshot.connections:
+        if status.name == name:
+            return status
+    raise HTTPException(404, f"No connection is named “{name}”.")
+
+
+def _static_files() -> dict[str, StaticFile]:
+    files = {}
+    for file in STATIC.iterdir():
+        body = file.read_bytes()
+        version = blake2b(body, digest_size=6).hexdigest()
+        files[file.name] = StaticFile(body, CONTENT_TYPES[file.suffix], version)
+    return files

@@ -1,0 +1,292 @@
+"""The pages: a Snapshot, and what the store remembers, as HTML. Nothing here has an opinion of its own.
+
+Whatever a server or an operator wrote is text: every template escapes by itself, and none says otherwise.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from monitor.core.approval import note
+from monitor.core.causes import CATALOGUE, Cause, Responsible
+from monitor.core.connection import Connection, Source
+from monitor.core.credential import CredentialFacts
+from monitor.core.finding import Finding, State
+from monitor.core.history import Slot
+from monitor.core.status import WORST_FIRST, ConnectionStatus, Snapshot
+from monitor.store import Store, StoreError
+from monitor.web import drawing, words
+from monitor.web.drawing import Strip
+from monitor.web.record import first_day, read_record
+from monitor.web.reproduce import command
+from monitor.web.selection import Order, Selection, certificate_end, since
+
+STATIC = Path(__file__).parent / "static"
+
+PAGE_ROWS = 100
+"""Connections on one page: more than a person reads, little enough that a browser draws it at once."""
+
+LABELS_OFFERED = 200
+"""Labels that the search offers, the most frequent first: with one customer a connection there are as many
+values as connections, and nobody scrolls through those."""
+
+REFRESH_SECONDS = 10
+"""How often an open page asks anew: sooner than a person wonders, at about 20 ms of the daemon's time."""
+
+CERTIFICATE_CAUSES = frozenset(
+    {
+        Cause.CERTIFICATE_EXPIRING,
+        Cause.CERTIFICATE_EXPIRED,
+        Cause.CERTIFICATE_NOT_YET_VALID,
+    }
+)
+
+ORDERS = {
+    Order.WORST: "Worst first",
+    Order.NAME: "Name",
+    Order.SINCE: "Latest change",
+    Order.CERTIFICATE: "Certificate’s end",
+    Order.APPROVAL: "Approval’s end",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One connection of the fleet's table."""
+
+    status: ConnectionStatus
+    finding: Finding | None
+    others: int
+    """Findings beside the first."""
+    cause: str
+    since: datetime | None
+    certificate_end: datetime | None
+    certificate_marked: bool
+    approval_marked: bool
+    strip: Strip | None
+    """None where the store can't be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One value of a filter, and how many connections it would leave."""
+
+    value: str
+    text: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two pairs of a connection."""
+
+    heading: str
+    facts: CredentialFacts
+    key_source: str
+    certificate_source: str
+    accepted: bool | None
+    """Whether the last verdict with it was a grant; None where it was not tried."""
+    spent: float | None
+    """How much of the certificate's lifetime is over, in per cent."""
+
+
+class Pages:
+    """Renders the pages. Reads the store, so it belongs on a thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._templates = Environment(
+            loader=PackageLoader("monitor.web"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters.update(
+            relative=words.relative,
+            span=words.span,
+            exact=words.exact,
+            seconds=words.seconds,
+            count="{:,}".format,
+            iso="{:%Y-%m-%dT%H:%M:%SZ}".format,
+        )
+        self._templates.globals.update(
+            catalogue=CATALOGUE,
+            who=words.WHO,
+            who_exactly=words.WHO_EXACTLY,
+            without_finding=words.WITHOUT_FINDING,
+            refresh_seconds=REFRESH_SECONDS,
+            asset=_addresses(),
+        )
+
+    def fleet(self, snapshot: Snapshot, selection: Selection, page: int) -> bytes:
+        """The status page. A page beyond the last is the last."""
+        chosen = selection.of(snapshot.connections)
+        last = max(1, -(-len(chosen) // PAGE_ROWS))
+        page = min(max(page, 1), last)
+        first = (page - 1) * PAGE_ROWS
+        shown = chosen[first : first + PAGE_ROWS]
+        strips, unreadable = self._strips([status.name for status in shown], snapshot.at)
+        counts = snapshot.states()
+        return self._render(
+            "fleet.html",
+            snapshot,
+            unreadable=unreadable,
+            selection=selection,
+            counts=counts,
+            headline=headline(counts),
+            worst_first=WORST_FIRST,
+            shares=drawing.shares(counts),
+            causes=_causes(snapshot.connections),
+            responsible=_responsible(snapshot.connections),
+            labels=_labels(snapshot.connections),
+            orders=ORDERS,
+            rows=[_row(status, strips) for status in shown],
+            total=len(snapshot.connections),
+            matched=len(chosen),
+            first=first + 1,
+            page=page,
+            last=last,
+        )
+
+    def connection(self, snapshot: Snapshot, status: ConnectionStatus) -> bytes:
+        """The page of one connection."""
+        record = read_record(self._store, status.name, snapshot.at)
+        connection, history = status.connection, status.history
+        durations = [past.duration_seconds or 0.0 for past in record.exchanges or ()]
+        return self._render(
+            "connection.html",
+            snapshot,
+            unreadable=record.problem,
+            status=status,
+            connection=connection,
+            history=history,
+            finding=status.findings[0] if status.findings else None,
+            also=status.findings[1:],
+            alternatives=history.alternatives if status.findings else (),
+            since=since(status),
+            command=command(connection),
+            sides=_sides(status, snapshot.at),
+            strip=None if record.days is None else drawing.strip(record.days, snapshot.at.date()),
+            timeline=drawing.timeline(history, status.forecast, snapshot.at),
+            approval_note=note(connection),
+            record=record,
+            slowest=max(durations, default=0.0) or 1.0,
+        )
+
+    def problem(self, snapshot: Snapshot, heading: str, text: str) -> bytes:
+        """A page that says what is wrong with the request, or that we failed."""
+        return self._render("problem.html", snapshot, unreadable=None, heading=heading, text=text)
+
+    def _render(self, template: str, snapshot: Snapshot, **values: object) -> bytes:
+        page = self._templates.get_template(template)
+        return page.render(now=snapshot.at, daemon=snapshot.daemon, **values).encode("utf-8", "replace")
+
+    def _strips(self, names: Sequence[str], now: datetime) -> tuple[Mapping[str, Strip] | None, str | None]:
+        try:
+            days = self._store.days(names, first_day(now))
+        except StoreError as error:
+            return None, str(error)
+        return {name: drawing.strip(days.get(name, ()), now.date()) for name in names}, None
+
+
+def headline(counts: Mapping[State, int]) -> str:
+    """The fleet in one sentence: what somebody must do something about comes first."""
+    total = sum(counts.values())
+    if not total:
+        return "No connection is configured"
+    told = [
+        f"{counts[state]:,} {word}"
+        for state, word in (
+            (State.FAILING, "failing"),
+            (State.DEGRADED, "degraded"),
+            (State.SETTLING, "settling"),
+            (State.UNKNOWN, "without a verdict"),
+        )
+        if counts[state]
+    ]
+    if told:
+        return _and(told)[0].upper() + _and(told)[1:]
+    if counts[State.HEALTHY]:
+        return "All is well" if counts[State.HEALTHY] > 1 else "It is well"
+    return "All connections are paused"
+
+
+def _and(parts: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+
+
+def _row(status: ConnectionStatus, strips: Mapping[str, Strip] | None) -> Row:
+    first = status.findings[0] if status.findings else None
+    causes = {found.cause for found in status.findings}
+    return Row(
+        status=status,
+        finding=first,
+        others=max(0, len(status.findings) - 1),
+        cause=CATALOGUE[first.cause].title if first else words.WITHOUT_FINDING[status.state],
+        since=since(status),
+        certificate_end=certificate_end(status),
+        certificate_marked=not causes.isdisjoint(CERTIFICATE_CAUSES),
+        approval_marked=Cause.APPROVAL_EXPIRING in causes,
+        strip=None if strips is None else strips[status.name],
+    )
+
+
+def _causes(statuses: Iterable[ConnectionStatus]) -> list[Choice]:
+    counted = Counter(cause for status in statuses for cause in {found.cause for found in status.findings})
+    return [Choice(cause, CATALOGUE[cause].title, count) for cause, count in counted.most_common()]
+
+
+def _responsible(statuses: Iterable[ConnectionStatus]) -> list[Choice]:
+    counted = Counter(who for status in statuses for who in {found.responsible for found in status.findings})
+    return [Choice(who, words.WHO[who], counted[who]) for who in Responsible]
+
+
+def _labels(statuses: Iterable[ConnectionStatus]) -> list[str]:
+    counted = Counter(f"{key}={value}" for status in statuses for key, value in status.connection.labels)
+    return [label for label, _ in counted.most_common(LABELS_OFFERED)]
+
+
+def _sides(status: ConnectionStatus, now: datetime) -> list[Side]:
+    connection: Connection = status.connection
+    pairs = [("Key and certificate", connection.current, status.credential, Slot.CURRENT)]
+    if connection.next is not None:
+        facts = status.next_credential or CredentialFacts()
+        pairs.append(("The next pair, to rotate to", connection.next, facts, Slot.NEXT))
+    return [
+        Side(
+            heading,
+            facts,
+            _source(pair.private_key),
+            _source(pair.certificate) if pair.certificate else "",
+            status.history.keys_accepted.get(slot),
+            _spent(facts, now),
+        )
+        for heading, pair, facts, slot in pairs
+    ]
+
+
+def _source(source: Source) -> str:
+    return f"{source.kind} {source.place}"
+
+
+def _spent(facts: CredentialFacts, now: datetime) -> float | None:
+    if facts.certificate is None:
+        return None
+    lifetime = facts.certificate.not_after - facts.certificate.not_before
+    if not lifetime:
+        return 100.0
+    return round(min(100.0, max(0.0, 100 * ((now - facts.certificate.not_before) / lifetime))), 2)
+
+
+def _addresses() -> Mapping[str, str]:
+    """Where each static file is, with its content's hash: so a browser may keep it, and an update is seen."""
+    return {
+        file.name: f"/static/{file.name}?v={blake2b(file.read_bytes(), digest_size=6).hexdigest()}"
+        for file in STATIC.iterdir()
+    }

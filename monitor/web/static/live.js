@@ -1,0 +1,149 @@
+// Makes a page that works without it pleasant: it refreshes without losing one's place, and filters while one
+// types. The server renders everything; here only what differs is put into the page that is there.
+"use strict";
+{
+  const every = Number(document.body.dataset.refreshSeconds) * 1000;
+  const typed = 200; // ms without a key: shorter than a pause for thought, longer than one between keys
+  const byId = (id) => document.getElementById(id);
+  const pause = byId("pause");
+  const stale = byId("stale");
+  let asked = null; // the request under way
+  let turn = 0;
+
+  // What is there becomes what is new, node by node. Nodes that stay the same are not touched, so focus,
+  // selection, scroll positions and opened details stay.
+  function become(old, fresh) {
+    if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName || (old.id || "") !== (fresh.id || "")) {
+      old.replaceWith(fresh);
+      return;
+    }
+    if (old.nodeType !== Node.ELEMENT_NODE) {
+      if (old.data !== fresh.data) old.data = fresh.data;
+      return;
+    }
+    if (old.isEqualNode(fresh)) return;
+    for (const { name } of [...old.attributes])
+      if (!fresh.hasAttribute(name) && !(name === "open" && old.nodeName === "DETAILS")) old.removeAttribute(name);
+    for (const { name, value } of fresh.attributes)
+      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    const byKey = new Map();
+    for (const child of old.children) if (child.id) byKey.set(child.id, child);
+    let place = old.firstChild;
+    for (const next of [...fresh.childNodes]) {
+      const known = next.id ? byKey.get(next.id) : undefined;
+      if (known && known !== place) old.insertBefore(known, place);
+      const here = known || place;
+      if (!here || (!known && here.id && byKey.has(here.id))) {
+        old.insertBefore(next, place);
+        continue;
+      }
+      place = here.nextSibling;
+      become(here, next);
+    }
+    while (place) {
+      const after = place.nextSibling;
+      place.remove();
+      place = after;
+    }
+  }
+
+  async function load(address) {
+    asked?.abort();
+    const mine = (asked = new AbortController());
+    try {
+      const answer = await fetch(address, { signal: mine.signal, headers: { Accept: "text/html" }, cache: "no-store" });
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (mine.signal.aborted) return false;
+      if (!fresh.getElementById("asof")) throw new Error("no page of ours");
+      const focused = document.activeElement?.id;
+      become(byId("main"), fresh.getElementById("main"));
+      // A row that moved has lost the focus that was in it.
+      if (focused && document.activeElement?.id !== focused) byId(focused)?.focus({ preventScroll: true });
+      become(byId("asof"), fresh.getElementById("asof"));
+      document.title = fresh.title;
+      stale.hidden = true;
+      return true;
+    } catch (error) {
+      if (error.name !== "AbortError") {
+        // A page that stands still must not look as if all were well.
+        const text = "The monitor does not answer. What you see is old: " + byId("asof").textContent;
+        if (stale.textContent !== text) stale.textContent = text;
+        stale.hidden = false;
+      }
+      return false;
+    } finally {
+      if (asked === mine) asked = null;
+    }
+  }
+
+  const paused = () => pause.getAttribute("aria-pressed") === "true";
+  const selecting = () => {
+    const selection = getSelection();
+    return !selection.isCollapsed && byId("main").contains(selection.anchorNode);
+  };
+
+  function later() {
+    clearTimeout(turn);
+    turn = setTimeout(refresh, every);
+  }
+
+  async function refresh() {
+    if (!paused() && !document.hidden && !selecting() && !asked) await load(location.href);
+    later();
+  }
+
+  const form = byId("filter");
+  function addressOfForm() {
+    const wanted = new URLSearchParams();
+    for (const [name, value] of new FormData(form))
+      if (value.trim() && !(name === "sort" && value === "worst")) wanted.append(name, value.trim());
+    const query = wanted.toString();
+    return query ? "?" + query : location.pathname;
+  }
+
+  // The address is that of the filters as they stand, so a reload, a bookmark and a link show the same.
+  async function filter(keep) {
+    const address = addressOfForm();
+    if (address === (location.search || location.pathname)) return;
+    history[keep](null, "", address);
+    await load(location.href);
+    later();
+  }
+
+  if (form) {
+    let typing = 0;
+    form.addEventListener("input", (event) => {
+      if (event.target.nodeName === "SELECT") return;
+      clearTimeout(typing);
+      typing = setTimeout(() => filter("replaceState"), typed);
+    });
+    form.addEventListener("change", (event) => {
+      clearTimeout(typing);
+      filter(event.target.nodeName === "SELECT" ? "pushState" : "replaceState");
+    });
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      clearTimeout(typing);
+      filter("replaceState");
+    });
+    addEventListener("popstate", async () => {
+      if (await load(location.href)) form.reset();
+    });
+  }
+
+  // A browser has a clipboard for HTTPS and loopback only. The button may be put anew by a refresh.
+  document.documentElement.classList.toggle("copies", Boolean(navigator.clipboard));
+  document.addEventListener("click", async (event) => {
+    if (event.target.id !== "copy") return;
+    await navigator.clipboard.writeText(byId("command").textContent);
+    event.target.textContent = "Copied";
+  });
+
+  pause.addEventListener("click", () => {
+    pause.setAttribute("aria-pressed", String(!paused()));
+    if (!paused()) refresh();
+  });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
+  document.documentElement.classList.add("live");
+  later();
+}

@@ -1,0 +1,70 @@
+"""Moments, spans and people in words for a person."""
+
+from datetime import datetime, timedelta
+
+from monitor.core.causes import Responsible
+from monitor.core.finding import State
+
+WHO = {
+    Responsible.ORG_ADMIN: "Salesforce admin",
+    Responsible.OPERATOR: "Operator",
+    Responsible.SALESFORCE: "Salesforce",
+}
+"""Who must act, in a word or two."""
+
+WHO_EXACTLY = {
+    Responsible.ORG_ADMIN: "a Salesforce administrator of the org",
+    Responsible.OPERATOR: "whoever runs this monitor and the integration",
+    Responsible.SALESFORCE: "nobody here: Salesforce itself, or time",
+}
+"""Who is meant by it."""
+
+WITHOUT_FINDING = {
+    State.HEALTHY: "Granted, and nothing stands against it",
+    State.DEGRADED: "Granted",
+    State.SETTLING: "Refused shortly after a change",
+    State.FAILING: "Refused",
+    State.UNKNOWN: "Not checked yet",
+    State.PAUSED: "Not checked: paused in the configuration",
+}
+"""What there is to say of a state where no finding says it better."""
+
+_UNITS = (
+    ("year", "years", 365.25 * 86_400, 2),
+    ("month", "months", 30.4375 * 86_400, 4),
+    ("day", "days", 86_400, 2),
+    ("h", "h", 3_600, 2),
+    ("min", "min", 60, 2),
+    ("s", "s", 1, 0),
+)
+"""Singular, plural, length in seconds, and from how many on the unit is used: below two of a unit the next
+smaller one says more, and days are what a person counts a certificate's last quarter in."""
+
+
+def span(length: timedelta) -> str:
+    """A length of time in its one fitting unit: `42 s`, `3 h`, `33 days`. Its sign is left out."""
+    seconds = abs(length.total_seconds())
+    for one, many, unit, least in _UNITS:
+        if seconds >= least * unit:
+            count = int(seconds // unit)
+            return f"{count} {one if count == 1 else many}"
+    raise AssertionError("the last unit takes all")
+
+
+def relative(moment: datetime, now: datetime) -> str:
+    """A moment seen from now: `3 h ago`, `in 33 days`, `now`."""
+    if abs(moment - now) < timedelta(seconds=1):
+        return "now"
+    return f"in {span(moment - now)}" if moment > now else f"{span(now - moment)} ago"
+
+
+def exact(moment: datetime) -> str:
+    """A moment to the second, as a person reads it."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def seconds(duration: float | None) -> str:
+    """A duration as short as it may be said: `214 ms`, `1.8 s`."""
+    if duration is None:
+        return ""
+    return f"{duration * 1000:.0f} ms" if duration < 1 else f"{duration:.1f} s"
