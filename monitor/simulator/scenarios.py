@@ -1,0 +1,314 @@
+"""A scenario for each documented cause: an org, a connection, and what happens until the cause stands.
+
+A scenario says how an org differs from one in which all is well, what the connection to it has wrong, and how
+its keys are. Whoever plays one makes the keys (`make_keys`), an org of `Scenario.settings`, a connection of
+`Scenario.options`, and does each step when its time has come.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import lru_cache
+from typing import Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_elliptic
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from monitor.core.causes import Cause
+
+_DAY = timedelta(days=1)
+_DAY_SECONDS = 86_400
+
+
+class Keys(StrEnum):
+    """How our private key, our certificate and the certificate that the app holds relate."""
+
+    RIGHT = "right"
+    OTHER_UPLOADED = "other_uploaded"
+    """Ours are a pair; the app holds another certificate."""
+    OTHER_KEY = "other_key"
+    """Our certificate is what the app holds; our key is another."""
+    UNREADABLE = "unreadable"
+    ELLIPTIC = "elliptic"
+    SHORT = "short"
+    EXPIRING = "expiring"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is done to the org some time after it was made."""
+
+    after: timedelta
+    does: Literal["patch", "refresh"]
+    values: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """How a cause comes to stand."""
+
+    cause: Cause
+    story: str
+    """For a person who looks at the demo."""
+    org: Mapping[str, object] = field(default_factory=dict)
+    """The org's settings, where they differ from the defaults."""
+    connection: Mapping[str, object] = field(default_factory=dict)
+    """Options of the connection, as in the configuration, over those that would be right."""
+    keys: Keys = Keys.RIGHT
+    steps: tuple[Step, ...] = ()
+    stands_after: timedelta = timedelta(hours=1)
+    """How long after the org was made the cause is sure to stand: beyond the settle time at least."""
+    granted_first: bool = False
+    """Whether the org must have granted once before."""
+
+    @property
+    def name(self) -> str:
+        """Of its org and its connection."""
+        return self.cause.value.replace("_", "-")
+
+    def settings(self, files: "KeyFiles") -> dict[str, object]:
+        """The org's settings at first."""
+        right = {
+            "consumer_key": f"3MVG9_{self.name}",
+            "username": f"integration@{self.name}.example.com",
+            "certificate": files.uploaded,
+        }
+        return {**right, **self.org}
+
+    def options(self, server: str) -> dict[str, object]:
+        """The connection's options, as in the configuration, but for its name and keys.
+
+        `server` is the simulator's address, without a slash at the end.
+        """
+        right = {
+            "login_url": f"{server}/{self.name}",
+            "audience": "my_domain",
+            "consumer_key": f"3MVG9_{self.name}",
+            "username": f"integration@{self.name}.example.com",
+        }
+        return {**right, **self.connection}
+
+
+SCENARIOS: tuple[Scenario, ...] = (
+    Scenario(
+        Cause.USER_NOT_ADMIN_APPROVED,
+        "Nobody selected the user's permission set for the app.",
+        org={"permission_set_assigned": False},
+    ),
+    Scenario(
+        Cause.CONSUMER_NOT_APPROVED,
+        "Users authorise themselves here, and this one never did.",
+        org={"permitted_users": "self_authorized", "user_approved": False},
+    ),
+    Scenario(
+        Cause.APPROVAL_DECAYED,
+        "It works, until the refresh token policy ends the approval after two weeks.",
+        org={"refresh_token_policy": "lifetime", "refresh_token_validity_seconds": 14 * _DAY_SECONDS},
+        stands_after=15 * _DAY,
+        granted_first=True,
+    ),
+    Scenario(
+        Cause.APPROVAL_EXPIRING,
+        "The owner knows that approvals last 90 days here; this one is 80 days old.",
+        org={"refresh_token_policy": "lifetime", "refresh_token_validity_seconds": 90 * _DAY_SECONDS},
+        connection={"approval": {"policy": "lifetime", "days": 90}},
+        stands_after=80 * _DAY,
+        granted_first=True,
+    ),
+    Scenario(
+        Cause.AUDIENCE_INVALID,
+        "A production org is asked with the sandboxes' audience.",
+        connection={"audience": "test"},
+    ),
+    Scenario(
+        Cause.ASSERTION_INVALID,
+        "Somebody uploaded another certificate to the app.",
+        keys=Keys.OTHER_UPLOADED,
+    ),
+    Scenario(
+        Cause.KEY_CERTIFICATE_MISMATCH,
+        "The certificate is the app's, but our key is that of another pair.",
+        keys=Keys.OTHER_KEY,
+    ),
+    Scenario(
+        Cause.NOT_AUTHORIZED,
+        "Our address is outside the ranges, in the words of the setup guide.",
+        org={"ip_allowed": False, "ip_refusal": "not_authorized"},
+    ),
+    Scenario(
+        Cause.IP_RESTRICTED,
+        "Our address is outside the profile's Login IP Ranges.",
+        org={"ip_allowed": False},
+    ),
+    Scenario(
+        Cause.API_DISABLED,
+        "The token is granted, but the user may not use the API.",
+        org={"api_enabled": False},
+    ),
+    Scenario(
+        Cause.PROPAGATION_PENDING,
+        "The app was made a minute ago, and has not reached every server.",
+        org={"propagation_seconds": 480},
+        stands_after=timedelta(minutes=1),
+    ),
+    Scenario(
+        Cause.USERNAME_CHANGED,
+        "The sandbox was refreshed, and its users have another suffix.",
+        org={"org_type": "sandbox"},
+        steps=(Step(20 * _DAY, "refresh", {"username_suffix": "dev", "loses": []}),),
+        stands_after=21 * _DAY,
+        granted_first=True,
+    ),
+    Scenario(Cause.KEY_UNREADABLE, "The key file was cut off when it was copied.", keys=Keys.UNREADABLE),
+    Scenario(Cause.KEY_NOT_RSA, "The key is an elliptic-curve key.", keys=Keys.ELLIPTIC),
+    Scenario(Cause.KEY_TOO_SHORT, "The key has 1024 bits.", keys=Keys.SHORT),
+    Scenario(Cause.CERTIFICATE_EXPIRING, "The certificate nears its end.", keys=Keys.EXPIRING),
+    Scenario(Cause.CERTIFICATE_EXPIRED, "The certificate has expired; the org goes on.", keys=Keys.EXPIRED),
+    Scenario(
+        Cause.CERTIFICATE_NOT_YET_VALID, "The certificate is valid from next month.", keys=Keys.NOT_YET_VALID
+    ),
+    Scenario(
+        Cause.JWT_ACCESS_TOKEN,
+        "The app issues access tokens in JWT format.",
+        org={"jwt_access_tokens": True},
+    ),
+    Scenario(
+        Cause.SCOPE_MISSING,
+        "The app lacks the scope api.",
+        org={"scopes": ["id", "refresh_token"]},
+    ),
+    Scenario(Cause.FLOW_DISABLED, "The app's JWT Bearer Flow is switched off.", org={"flow_enabled": False}),
+    Scenario(
+        Cause.CONSUMER_KEY_UNKNOWN,
+        "The consumer key was copied wrongly.",
+        connection={"consumer_key": "3MVG9_copied_wrongly"},
+    ),
+    Scenario(
+        Cause.SUBDOMAIN_UNKNOWN,
+        "The host name does not exist.",
+        # A name under `.invalid` never exists (RFC 6761): nobody is asked, and nobody can register it.
+        connection={"login_url": "https://no-such-org.my.salesforce.com.invalid"},
+    ),
+    Scenario(
+        Cause.APP_NOT_FOUND,
+        "An External Client App is asked with the generic audience.",
+        org={"accepted_audiences": "my_domain"},
+        connection={"audience": "login"},
+    ),
+    Scenario(
+        Cause.CLIENT_INVALID,
+        "A deployment removed the certificate from the app.",
+        org={"certificate": None},
+    ),
+    Scenario(Cause.APP_BLOCKED, "An admin blocked the app.", org={"app_blocked": True}),
+    Scenario(Cause.USER_INACTIVE, "The integration user was deactivated.", org={"user_active": False}),
+    Scenario(Cause.ORG_INACTIVE, "The org is locked.", org={"org_active": False}),
+    Scenario(
+        Cause.IDENTITY_CHANGED,
+        "The sandbox was refreshed, and what answers is another org.",
+        org={"org_type": "sandbox"},
+        steps=(Step(20 * _DAY, "refresh", {"username_suffix": "", "loses": []}),),
+        stands_after=21 * _DAY,
+        granted_first=True,
+    ),
+    Scenario(
+        Cause.LOGIN_RATE_EXCEEDED,
+        "The integration logs in in a loop, and leaves nothing of the hour's allowance.",
+        org={"login_rate_per_hour": 0},
+    ),
+    Scenario(
+        Cause.CLOCK_SKEWED,
+        "The clocks differ by an hour.",
+        org={"clock_offset_seconds": 3600},
+    ),
+    Scenario(
+        Cause.SALESFORCE_UNAVAILABLE,
+        "The org is in maintenance and shows a web page.",
+        org={"maintenance": True},
+    ),
+    Scenario(
+        Cause.NETWORK_UNREACHABLE,
+        "Nothing listens at the address.",
+        connection={"login_url": "http://127.0.0.1:9"},
+    ),
+)
+
+NOT_PLAYED: Mapping[Cause, str] = {
+    Cause.PERMISSION_SET_EXPIRING: "It needs reads inside the org that an integration user may not do.",
+    Cause.REQUEST_MALFORMED: "The exchange sends no malformed request.",
+    Cause.TLS_UNTRUSTED: "The simulator speaks plain HTTP unless it is given a certificate.",
+    Cause.MONITOR_FAULT: "The monitor does not fail on request.",
+    Cause.UNRECOGNISED: "The simulator gives no answer that nobody has seen.",
+}
+"""Causes that no org can bring about, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFiles:
+    """What the connection's files hold, and what was uploaded to the app; all PEM."""
+
+    private_key: bytes = field(repr=False)
+    certificate: bytes
+    uploaded: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A certificate's dates, relative to the moment at which it is made."""
+
+    begins: timedelta = -_DAY
+    ends: timedelta = 3650 * _DAY
+
+
+_SPANS = {
+    Keys.EXPIRING: _Span(-360 * _DAY, 5 * _DAY),
+    Keys.EXPIRED: _Span(-366 * _DAY, -_DAY),
+    Keys.NOT_YET_VALID: _Span(30 * _DAY, 395 * _DAY),
+}
+
+
+def make_keys(kind: Keys, now: datetime) -> KeyFiles:
+    """The files of a connection and its app. All of a kind share their keys: making one takes a while."""
+    key = _key(kind if kind in {Keys.SHORT, Keys.ELLIPTIC} else Keys.RIGHT)
+    certificate = _certificate(key, _SPANS.get(kind, _Span()), now)
+    uploaded = certificate
+    if kind is Keys.OTHER_UPLOADED:
+        uploaded = _certificate(_key(Keys.OTHER_KEY), _Span(), now)
+    if kind is Keys.OTHER_KEY:
+        key = _key(Keys.OTHER_KEY)
+    private_key = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    if kind is Keys.UNREADABLE:
+        private_key = private_key[: len(private_key) // 2]
+    return KeyFiles(private_key, certificate, uploaded.decode())
+
+
+_Key = RSAPrivateKey | EllipticCurvePrivateKey
+
+
+@lru_cache
+def _key(kind: Keys) -> _Key:
+    if kind is Keys.ELLIPTIC:
+        return generate_elliptic(SECP256R1())
+    # 1024 bits are what this scenario is about.
+    return generate_private_key(65537, 1024 if kind is Keys.SHORT else 2048)
+
+
+def _certificate(key: _Key, span: _Span, now: datetime) -> bytes:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "salesforce-jwt-integration")])
+    builder = x509.CertificateBuilder(
+        issuer_name=name,
+        subject_name=name,
+        public_key=key.public_key(),
+        serial_number=x509.random_serial_number(),
+        not_valid_before=now + span.begins,
+        not_valid_after=now + span.ends,
+    )
+    return builder.sign(key, SHA256()).public_bytes(Encoding.PEM)

@@ -1,0 +1,107 @@
+"""The settings of an org, and what is no setting."""
+
+from typing import Any
+
+import pytest
+
+from monitor.simulator.org import OrgSettings, Refresh, SettingsError
+from tests.simulator.asking import Pair
+
+DEFAULTS = {
+    "certificate": None,
+    "org_type": "production",
+    "accepted_audiences": "any",
+    "permitted_users": "admin_approved",
+    "permission_set_assigned": True,
+    "user_approved": True,
+    "refresh_token_policy": "infinite",
+    "refresh_token_validity_seconds": None,
+    "decays_when_admin_approved": True,
+    "propagation_seconds": 0,
+    "ip_allowed": True,
+    "api_enabled": True,
+    "user_active": True,
+    "org_active": True,
+    "app_present": True,
+    "app_blocked": False,
+    "flow_enabled": True,
+    "jwt_access_tokens": False,
+    "scopes": ["api", "refresh_token"],
+    "expired_certificate_refused": False,
+    "session_seconds": 7200,
+    "login_rate_per_hour": 3600,
+    "maintenance": False,
+    "fault": None,
+}
+
+
+def test_the_defaults_are_what_users_were_promised() -> None:
+    settings = OrgSettings().as_json()
+
+    assert {name: settings[name] for name in DEFAULTS} == DEFAULTS
+
+
+def test_settings_survive_the_way_to_json_and_back(pair: Pair) -> None:
+    settings = OrgSettings().changed(
+        {"certificate": pair.certificate, "scopes": ["id"], "fault": "slow", "login_rate_per_hour": 7}
+    )
+
+    assert OrgSettings().changed(settings.as_json()) == settings
+
+
+@pytest.mark.parametrize(
+    ("values", "problems"),
+    [
+        ({"falt": None}, ["falt: there is no such setting, did you mean fault?"]),
+        ({"zzz": 1}, ["zzz: there is no such setting"]),
+        ({"user_active": 1}, ["user_active: must be true or false"]),
+        ({"user_active": "false"}, ["user_active: must be true or false"]),
+        ({"username": ""}, ["username: must be a text that is not empty"]),
+        ({"consumer_key": None}, ["consumer_key: must be a text that is not empty"]),
+        ({"scopes": "api"}, ["scopes: must be a list of texts"]),
+        ({"scopes": [1]}, ["scopes: must be a list of texts"]),
+        ({"org_type": "scratch"}, ['org_type: must be one of "production", "sandbox", "developer"']),
+        ({"org_type": ["sandbox"]}, ['org_type: must be one of "production", "sandbox", "developer"']),
+        (
+            {"session_seconds": -1},
+            ["session_seconds: must be a number of seconds from 0 to 3153600000"],
+        ),
+        (
+            {"session_seconds": float("nan")},
+            ["session_seconds: must be a number of seconds from 0 to 3153600000"],
+        ),
+        ({"session_seconds": True}, ["session_seconds: must be a number of seconds from 0 to 3153600000"]),
+        ({"login_rate_per_hour": 1.5}, ["login_rate_per_hour: must be a whole number from 0 to 1000000"]),
+        (
+            {"clock_offset_seconds": 1e12},
+            ["clock_offset_seconds: must be a number of seconds, at most a hundred years either way"],
+        ),
+        ({"certificate": "nonsense"}, ["certificate: must be a certificate as PEM, or null"]),
+        ({"certificate": 7}, ["certificate: must be a certificate as PEM, or null"]),
+        ({"certificate": "x" * 4097}, ["certificate: must have 4096 bytes at most"]),
+        (
+            {"refresh_token_policy": "lifetime"},
+            ["refresh_token_validity_seconds: must be given with refresh_token_policy 'lifetime'"],
+        ),
+        (
+            {"falt": 1, "user_active": 1},
+            [
+                "falt: there is no such setting, did you mean fault?",
+                "user_active: must be true or false",
+            ],
+        ),
+    ],
+)
+def test_settings_that_make_no_sense_are_all_named(values: dict[str, Any], problems: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        OrgSettings().changed(values)
+
+    assert list(caught.value.problems) == problems
+
+
+@pytest.mark.parametrize(
+    "values", [{"username_suffix": 7}, {"loses": "app"}, {"loses": ["user"]}, {"keeps": []}]
+)
+def test_a_refresh_that_makes_no_sense_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError):
+        Refresh.of(values)

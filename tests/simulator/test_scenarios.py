@@ -1,0 +1,117 @@
+"""Each scenario brings its cause about, through the real exchange and the real diagnosis."""
+
+import socket
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
+
+import pytest
+
+from monitor.core.assertion import sign
+from monitor.core.causes import Cause
+from monitor.core.connection import ApprovalPolicy, Connection, audience_of
+from monitor.core.credential import Credential, read_credential
+from monitor.core.diagnosis import diagnose
+from monitor.core.finding import Diagnosis, State
+from monitor.core.history import History, begin, remember
+from monitor.core.outcome import Exchange, NotSent
+from monitor.exchange import Exchanger
+from monitor.simulator.scenarios import NOT_PLAYED, SCENARIOS, Scenario, make_keys
+from monitor.simulator.server import Simulator, running
+from tests.making import ACME, NOW, connection
+
+INVALID_HOST = "no-such-org.my.salesforce.com.invalid"
+
+
+class Stage:
+    """A simulator in which time passes when it is told to, and its address."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.simulator = Simulator(lambda: self.now)
+        self.url = ""
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    made = Stage()
+    with running(made.simulator) as url:
+        made.url = url
+        yield made
+
+
+def connection_of(scenario: Scenario, url: str) -> Connection:
+    options = scenario.options(url)
+    login_url = str(options["login_url"])
+    approval = ApprovalPolicy("lifetime", 90) if "approval" in options else None
+    return connection(
+        name=scenario.name,
+        login_url=login_url,
+        audience=audience_of(str(options["audience"]), login_url),
+        consumer_key=options["consumer_key"],
+        username=options["username"],
+        approval=approval,
+        current=ACME.current,
+    )
+
+
+async def checked(
+    stage: Stage, at: Connection, credential: Credential, history: History
+) -> tuple[Diagnosis, History]:
+    """One exchange as the daemon would make it, the verdict on it, and what is remembered."""
+    exchanger = Exchanger(clock=lambda: stage.now, allowed_hosts=frozenset({INVALID_HOST}))
+    if credential.key is None:
+        exchange = Exchange(stage.now, NotSent("No usable private key."))
+    else:
+        exchange = await exchanger.exchange(at, partial(sign, at, credential.key), after_login=True)
+    await exchanger.aclose()
+    verdict = diagnose(exchange, credential.facts, at, history, stage.now)
+    return verdict, remember(history, exchange, verdict)
+
+
+def resolves_nothing() -> bool:
+    """Whether this machine can't even learn that a name does not exist."""
+    try:
+        socket.getaddrinfo(INVALID_HOST, 443)
+    except socket.gaierror as error:
+        return error.errno == socket.EAI_AGAIN
+    return True
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+async def test_a_scenario_brings_its_cause_about(stage: Stage, scenario: Scenario) -> None:
+    if scenario.cause is Cause.SUBDOMAIN_UNKNOWN and resolves_nothing():
+        pytest.skip("no resolver here says that a name does not exist")
+    files = make_keys(scenario.keys, NOW)
+    stage.simulator.put(scenario.name, scenario.settings(files))
+    at = connection_of(scenario, stage.url)
+    credential = read_credential(files.private_key, files.certificate)
+
+    history = begin(at, NOW)
+    verdict, history = await checked(stage, at, credential, history)
+    if scenario.granted_first:
+        assert verdict.state is State.HEALTHY, verdict
+    for step in scenario.steps:
+        stage.now = NOW + step.after
+        _, history = await checked(stage, at, credential, history)
+        act = {"patch": stage.simulator.patch, "refresh": stage.simulator.refresh}[step.does]
+        act(scenario.name, dict(step.values))
+    # As there would be many: a decay needs a last success, and not one of weeks ago.
+    stage.now = max(stage.now, NOW + scenario.stands_after - timedelta(days=2))
+    _, history = await checked(stage, at, credential, history)
+    stage.now = NOW + scenario.stands_after
+    verdict, _ = await checked(stage, at, credential, history)
+
+    assert verdict.cause is scenario.cause, verdict
+
+
+def test_every_cause_has_one_scenario_or_a_reason_why_not() -> None:
+    played = [scenario.cause for scenario in SCENARIOS]
+
+    assert len(played) == len(set(played))
+    assert set(played) | NOT_PLAYED.keys() == set(Cause)
+    assert set(played).isdisjoint(NOT_PLAYED)
+
+
+def test_a_scenarios_story_is_a_sentence() -> None:
+    assert all(scenario.story.endswith(".") for scenario in SCENARIOS)
