@@ -11,7 +11,10 @@ COMPONENTS := promtool=prometheus prometheus=prometheus amtool=prometheus-alertm
 	prometheus-alertmanager=prometheus-alertmanager openssl=openssl curl=curl node=nodejs npm=npm \
 	chromium=chromium
 
-.PHONY: demo test check bench components lock clean
+# Where `make release` puts what is handed out.
+DIST := dist
+
+.PHONY: demo test check bench audit release components lock clean
 
 demo: $(VENV)/run
 	$(BIN)/bearerwatch demo
@@ -23,6 +26,11 @@ check: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@$(MAKE) --no-print-directory audit
+
+# Fails where an advisory is known for what the product or its build needs; says so where none can be asked.
+audit: $(VENV)/dev
+	@$(BIN)/python requirements/audit.py requirements/run.lock requirements/build.lock
 
 bench: $(VENV)/dev
 	$(BIN)/python -m bench
@@ -58,6 +66,20 @@ components:
 	$$sudo apt-get update -qq && \
 	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
 
+# The source archive, the wheel made from it, the bill of materials (CycloneDX) of an empty environment into
+# which the wheel and the locked dependencies were installed, and checksums. It signs nothing: that key is yours.
+release: $(VENV)/dev
+	rm -rf $(DIST)/bearerwatch-* $(DIST)/SHA256SUMS $(DIST)/.empty
+	$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir $(DIST)
+	$(BIN)/uv venv --quiet --python $(BIN)/python $(DIST)/.empty
+	$(BIN)/uv pip install --quiet --python $(DIST)/.empty --require-hashes -r requirements/run.lock
+	$(BIN)/uv pip install --quiet --python $(DIST)/.empty --no-deps --no-index $(DIST)/bearerwatch-*.whl
+	$(DIST)/.empty/bin/bearerwatch --version
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
+	  --output-file $(DIST)/bearerwatch-$$($(BIN)/uv version --short).cdx.json $(DIST)/.empty
+	rm -rf $(DIST)/.empty
+	cd $(DIST) && sha256sum bearerwatch-* >SHA256SUMS && cat SHA256SUMS
+
 # Writes the lock files anew from pyproject.toml, for every platform and Python that the project supports.
 lock: $(VENV)/dev
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
@@ -68,4 +90,4 @@ lock: $(VENV)/dev
 	  --no-emit-find-links --no-header --group dev -c requirements/run.lock pyproject.toml -o requirements/dev.lock
 
 clean:
-	rm -rf $(VENV) node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf $(VENV) dist node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
