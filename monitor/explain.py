@@ -31,7 +31,7 @@ from monitor.core.outcome import AfterLogin, Exchange, FaultKind, NotSent, Outco
 BITS_AT_LEAST = 2048
 """Setup guide, step 1: "at least 2048 bits"."""
 
-INPUT_LIMIT = 1_000_000
+INPUT_LIMIT = 250_000
 """Characters of an input that are read: a record holds one answer, and no answer is near that long."""
 
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)
@@ -340,7 +340,8 @@ _CODED = (
 _STATUS = re.compile(r"\b(?:HTTP(?:/[\d.]+)?|status(?:[ _]?code)?)[\"' :=]*([1-5]\d\d)\b", re.IGNORECASE)
 
 _HOST = re.compile(
-    r"\b((?:[a-z0-9-]+\.)+(?:my\.salesforce\.com|my\.salesforce\.mil|my\.site\.com|sfcrmproducts\.cn)"
+    r"(?<![\w.-])((?:[a-z0-9-]{1,63}\.){1,5}"
+    r"(?:my\.salesforce\.com|my\.salesforce\.mil|my\.site\.com|sfcrmproducts\.cn)"
     r"|(?:login|test)\.salesforce\.com)\b",
     re.IGNORECASE,
 )
