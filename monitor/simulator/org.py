@@ -350,6 +350,8 @@ class Org:
         self._ready = now + timedelta(seconds=settings.propagation_seconds)
         self._approved_at = self._used_at = self._ready
         self._generation = 1
+        self._org_id = _identifier("00D", f"{name} 1")
+        self._user_id = _identifier("005", name)
         self._sessions = 0
         self._session: Session | None = None
         self._recent: deque[float] = deque(maxlen=settings.login_rate_per_hour)
@@ -378,12 +380,12 @@ class Org:
     @property
     def org_id(self) -> str:
         """18 characters; another one after a refresh."""
-        return _identifier("00D", f"{self.name} {self._generation}")
+        return self._org_id
 
     @property
     def user_id(self) -> str:
         """18 characters; the same after a refresh, which copies the records of production."""
-        return _identifier("005", self.name)
+        return self._user_id
 
     @property
     def identity_url(self) -> str:
@@ -453,6 +455,7 @@ class Org:
         }
         changes.update(lost[what] for what in refresh.loses)
         self._generation += 1
+        self._org_id = _identifier("00D", f"{self.name} {self._generation}")
         self._session = None
         # Nothing answers "as before" meanwhile: the org that knew the old settings is gone.
         self._settings = self._in_force = self._settings.changed(changes)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -273,6 +274,10 @@ class Tls:
 
 
 class _Server(uvicorn.Server):
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal ends the serving, and then the caller goes on: uvicorn would raise it once more."""
+        self.should_exit = True
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Break what hangs: nobody needs a simulator's last answer."""
         for connection in list(self.server_state.connections):
@@ -317,13 +322,19 @@ async def serve(
     tls: Tls | None = None,
     ready: Callable[[str], None] = lambda url: None,
 ) -> None:
-    """Serve until a signal or a cancellation; `ready` is told the address.
+    """Serve until SIGINT, SIGTERM or a cancellation; `ready` is told the address.
 
-    OSError where the address can't be had.
+    OSError where the address can't be had. It takes the process's signals for itself: beside something else,
+    use `running`.
     """
     listener = _listen(host, port)
+    server = _server(simulator, tls, wire.SLOW_SECONDS)
     ready(_url(listener, tls))
-    await _server(simulator, tls, wire.SLOW_SECONDS).serve(sockets=[listener])
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        if server.started and not server.should_exit:
+            await server.shutdown([listener])
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 """The simulator over a real socket: control API, clock, faults of the network, TLS, chunked bodies."""
 
+import asyncio
 import http.client
 import itertools
+import signal
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +18,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from monitor.simulator.server import Simulator, Tls, create_app, running
+from monitor.simulator.server import Simulator, Tls, create_app, running, serve
 from tests.exchange.wire import make_certificates
 from tests.making import NOW
 from tests.simulator.asking import CONSUMER_KEY, FORM, USERNAME, Pair, form, signed
@@ -458,6 +461,41 @@ def test_an_address_that_is_taken_is_an_error_at_once(server: str) -> None:
 
     with pytest.raises(OSError, match="in use"), running(Simulator(lambda: NOW), port=port):
         pass
+
+
+async def test_a_cancelled_serving_leaves_nothing_behind() -> None:
+    addresses: asyncio.Queue[str] = asyncio.Queue()
+    serving = asyncio.create_task(serve(Simulator(), port=0, ready=addresses.put_nowait))
+    url = await addresses.get()
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENT) as client:
+        assert (await client.get("/_orgs")).status_code == 200
+
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+
+        with pytest.raises(httpx.ConnectError):
+            await client.get("/_orgs")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_serving_in_good_order(sent: signal.Signals) -> None:
+    program = """
+import asyncio
+from functools import partial
+from monitor.simulator.server import Simulator, serve
+asyncio.run(serve(Simulator(), port=0, ready=partial(print, flush=True)))
+print("ended")
+"""
+    command = [sys.executable, "-W", "error", "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert httpx.get(f"{url}/_orgs", timeout=PATIENT).json() == {}
+        process.send_signal(sent)
+        said, _ = process.communicate(timeout=PATIENT)
+
+    assert (process.returncode, said) == (0, "ended\n")
 
 
 def test_thousands_of_orgs_live_in_one_process(pair: Pair) -> None:
