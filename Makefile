@@ -75,7 +75,7 @@ release: $(VENV)/dev
 	$(BIN)/uv pip install --quiet --python $(DIST)/.empty --require-hashes -r requirements/run.lock
 	$(BIN)/uv pip install --quiet --python $(DIST)/.empty --no-deps --no-index $(DIST)/bearerwatch-*.whl
 	$(DIST)/.empty/bin/bearerwatch --version
-	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --gather-license-texts --output-reproducible \
 	  --output-file $(DIST)/bearerwatch-$$($(BIN)/uv version --short).cdx.json $(DIST)/.empty
 	rm -rf $(DIST)/.empty
 	cd $(DIST) && sha256sum bearerwatch-* >SHA256SUMS && cat SHA256SUMS
