@@ -18,6 +18,7 @@ from monitor.config.options import (
     WebOptions,
 )
 from monitor.config.text import Path
+from monitor.config.web_options import HttpOptions, RateOptions, TlsOptions
 
 BLOCKS: dict[str | int, type[Options]] = {
     "private_key": SourceOptions,
@@ -26,6 +27,9 @@ BLOCKS: dict[str | int, type[Options]] = {
     "approval": ApprovalOptions,
     "certificate_expiry": ExpiryOptions,
     "web": WebOptions,
+    "tls_server_config": TlsOptions,
+    "http_server_config": HttpOptions,
+    "rate_limit": RateOptions,
 }
 """The options that are blocks themselves, and what may stand in them."""
 
