@@ -89,8 +89,9 @@ class Side:
     facts: CredentialFacts
     key_source: str
     certificate_source: str
-    accepted: bool | None
-    """Whether the last verdict with it was a grant; None where it was not tried."""
+    sign: State
+    verdict: str
+    """Whether the org takes it, as a sign and in words."""
     spent: float | None
     """How much of the certificate's lifetime is over, in per cent."""
 
@@ -118,6 +119,7 @@ class Pages:
         self._templates.globals.update(
             catalogue=CATALOGUE,
             who=words.WHO,
+            acts=words.ACTS,
             who_exactly=words.WHO_EXACTLY,
             without_finding=words.WITHOUT_FINDING,
             refresh_seconds=REFRESH_SECONDS,
@@ -264,11 +266,21 @@ def _sides(status: ConnectionStatus, now: datetime) -> list[Side]:
             facts,
             _source(pair.private_key),
             _source(pair.certificate) if pair.certificate else "",
-            status.history.keys_accepted.get(slot),
+            *_TAKEN[slot, status.history.keys_accepted.get(slot)],
             _spent(facts, now),
         )
         for heading, pair, facts, slot in pairs
     ]
+
+
+_TAKEN = {
+    (Slot.CURRENT, True): (State.HEALTHY, "Accepted at its last verdict"),
+    (Slot.CURRENT, False): (State.FAILING, "Refused at its last verdict"),
+    (Slot.CURRENT, None): (State.UNKNOWN, "Not tried yet"),
+    (Slot.NEXT, True): (State.HEALTHY, "Accepted: it can take the place of the current one"),
+    (Slot.NEXT, False): (State.SETTLING, "Not accepted yet: its certificate is not in the app"),
+    (Slot.NEXT, None): (State.UNKNOWN, "Not tried yet"),
+}
 
 
 def _source(source: Source) -> str:

@@ -19,6 +19,13 @@ WHO_EXACTLY = {
 }
 """Who is meant by it."""
 
+ACTS = {
+    Responsible.ORG_ADMIN: "Salesforce admin acts",
+    Responsible.OPERATOR: "Operator acts",
+    Responsible.SALESFORCE: "Salesforce, or time",
+}
+"""The same as a remark in a line."""
+
 WITHOUT_FINDING = {
     State.HEALTHY: "Granted, and nothing stands against it",
     State.DEGRADED: "Granted",
@@ -34,11 +41,11 @@ _UNITS = (
     ("month", "months", 30.4375 * 86_400, 4),
     ("day", "days", 86_400, 2),
     ("h", "h", 3_600, 2),
-    ("min", "min", 60, 2),
+    ("min", "min", 60, 1),
     ("s", "s", 1, 0),
 )
-"""Singular, plural, length in seconds, and from how many on the unit is used: below two of a unit the next
-smaller one says more, and days are what a person counts a certificate's last quarter in."""
+"""Singular, plural, length in seconds, and from how many on the unit is used: below two of most units the
+next smaller one says more, and days are what a person counts a certificate's last quarter in."""
 
 
 def span(length: timedelta) -> str:

@@ -1,0 +1,60 @@
+"""The web application over a fixed Snapshot, in process or on a real socket of this machine."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+
+from monitor.core.status import Snapshot
+from monitor.store import Store
+from monitor.web.app import create_app
+
+METRICS = (b"bearerwatch_connections_configured 1\n" * 100, "text/plain; version=0.0.4; charset=utf-8")
+
+
+class Stage:
+    """What is shown: a test may change it while the application runs."""
+
+    def __init__(self, store: Store, snapshot: Snapshot) -> None:
+        self.store = store
+        self.snapshot = snapshot
+        self.problems: tuple[str, ...] = ()
+        self.accepted: list[str] = []
+
+    def app(self, reload: Callable[[], Awaitable[str | None]] | None = None) -> Starlette:
+        """The application over this stage."""
+        return create_app(
+            snapshot=lambda: self.snapshot,
+            metrics=self._metrics,
+            store=self.store,
+            ready=lambda: self.problems,
+            reload=reload,
+        )
+
+    def client(self, reload: Callable[[], Awaitable[str | None]] | None = None) -> httpx.AsyncClient:
+        """A client that talks to it without a socket."""
+        transport = httpx.ASGITransport(app=self.app(reload), raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://monitor")
+
+    def _metrics(self, accept: str) -> tuple[bytes, str]:
+        self.accepted.append(accept)
+        return METRICS
+
+
+@contextlib.contextmanager
+def served(app: Starlette) -> Iterator[str]:
+    """The address of the application, on a free port of loopback, while the block runs."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, ws="none"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()

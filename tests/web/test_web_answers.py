@@ -1,0 +1,170 @@
+"""What holds for every answer (headers, errors, compression), and the routes for whoever runs the daemon."""
+
+import gzip
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from monitor.core.status import Snapshot
+from tests.web.serving import METRICS, Stage
+
+EVERYWHERE = (
+    ("GET", "/", 200),
+    ("GET", "/connections/acme-production", 200),
+    ("GET", "/connections/nobody", 404),
+    ("GET", "/?cause=none", 400),
+    ("GET", "/api/status", 200),
+    ("GET", "/api/connections/nobody", 404),
+    ("GET", "/metrics", 200),
+    ("GET", "/-/healthy", 200),
+    ("GET", "/-/ready", 200),
+    ("GET", "/-/reload", 405),
+    ("POST", "/-/reload", 403),
+    ("POST", "/", 405),
+    ("GET", "/nonsense", 404),
+    ("GET", "/static/style.css", 200),
+    ("GET", "/static/../app.py", 404),
+    ("GET", "/static/%2e%2e%2fapp.py", 404),
+)
+
+
+@pytest.mark.parametrize(("method", "path", "status"), EVERYWHERE)
+async def test_every_answer_is_guarded(stage: Stage, method: str, path: str, status: int) -> None:
+    async with stage.client() as client:
+        answer = await client.request(method, path)
+
+    assert answer.status_code == status
+    assert "'unsafe" not in answer.headers["content-security-policy"]
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "same-origin"
+    assert answer.headers["cache-control"]
+
+
+@pytest.mark.parametrize("path", ["/", "/api/status", "/metrics", "/nowhere"])
+async def test_a_fault_of_ours_shows_no_traceback_and_is_guarded(stage: Stage, path: str) -> None:
+    def broken(_: object = None) -> Snapshot:
+        raise RuntimeError("a secret in a message")
+
+    del stage.snapshot
+    stage._metrics = broken  # type: ignore[assignment]
+    async with stage.client() as client:
+        answer = await client.get(path)
+
+    assert answer.status_code == (404 if path == "/nowhere" else 500)
+    assert "secret" not in answer.text
+    assert "Traceback" not in answer.text
+    assert "snapshot" not in answer.text
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+async def test_a_problem_comes_in_the_form_that_was_asked_for(stage: Stage) -> None:
+    async with stage.client() as client:
+        page = await client.get("/connections/nobody")
+        data = await client.get("/api/connections/nobody")
+        plain = await client.get("/-/nobody")
+
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "No connection is named “nobody”." in page.text
+    assert data.json() == {"error": "No connection is named “nobody”."}
+    assert plain.text == "There is nothing at /-/nobody.\n"
+
+
+async def test_metrics_are_negotiated_and_compressed(stage: Stage) -> None:
+    async with stage.client() as client:
+        plain = await client.get("/metrics", headers={"accept-encoding": "identity", "accept": "text/plain"})
+        async with client.stream("GET", "/metrics", headers={"accept-encoding": "br, gzip"}) as small:
+            packed = b"".join([part async for part in small.aiter_raw()])
+
+    assert (plain.content, plain.headers["content-type"]) == METRICS
+    assert "content-encoding" not in plain.headers
+    assert stage.accepted == ["text/plain", "*/*"]
+    assert small.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed) == METRICS[0]
+    assert len(packed) < len(METRICS[0])
+
+
+@pytest.mark.parametrize("accept", ["gzip;q=0", "identity", "", "br", "gzip; q=0.0"])
+async def test_who_does_not_take_gzip_gets_none(stage: Stage, accept: str) -> None:
+    async with stage.client() as client:
+        answer = await client.get("/", headers={"accept-encoding": accept})
+
+    assert "content-encoding" not in answer.headers
+    assert answer.headers["vary"] == "Accept-Encoding"
+
+
+async def test_ready_says_what_is_missing(stage: Stage) -> None:
+    async with stage.client() as client:
+        assert (await client.get("/-/ready")).text == "ready\n"
+        stage.problems = ("The schedule is not running.", "The store can't be written.")
+        answer = await client.get("/-/ready")
+
+    assert answer.status_code == 503
+    assert answer.text == "The schedule is not running.\nThe store can't be written.\n"
+    assert (await _healthy(stage)) == "healthy\n"
+
+
+async def _healthy(stage: Stage) -> str:
+    async with stage.client() as client:
+        return (await client.get("/-/healthy")).text
+
+
+def reloading(problem: str | None, asked: list[None]) -> Callable[[], Awaitable[str | None]]:
+    async def reload() -> str | None:
+        asked.append(None)
+        return problem
+
+    return reload
+
+
+@pytest.mark.parametrize(
+    ("problem", "status", "text"),
+    [
+        (None, 200, "reloaded\n"),
+        ("a.yaml: connections: is missing.", 500, "a.yaml: connections: is missing.\n"),
+    ],
+)
+async def test_a_reload_answers_with_what_came_of_it(
+    stage: Stage, problem: str | None, status: int, text: str
+) -> None:
+    asked: list[None] = []
+    async with stage.client(reloading(problem, asked)) as client:
+        answer = await client.post("/-/reload")
+
+    assert (answer.status_code, answer.text) == (status, text)
+    assert len(asked) == 1
+
+
+async def test_a_page_of_another_site_cannot_make_it_reload(stage: Stage) -> None:
+    asked: list[None] = []
+    async with stage.client(reloading(None, asked)) as client:
+        answer = await client.post("/-/reload", headers={"sec-fetch-site": "cross-site"})
+
+    assert answer.status_code == 403
+    assert not asked
+
+
+async def test_reloading_that_is_off_says_how_to_put_it_on(stage: Stage) -> None:
+    async with stage.client() as client:
+        answer = await client.post("/-/reload")
+
+    assert answer.status_code == 403
+    assert "web.enable_reload" in answer.text
+
+
+async def test_a_static_file_may_be_kept_for_as_long_as_its_content_is_the_same(stage: Stage) -> None:
+    async with stage.client() as client:
+        page = (await client.get("/")).text
+        address = page.split('rel="stylesheet" href="')[1].split('"')[0]
+        current, other = await client.get(address), await client.get("/static/style.css?v=old")
+
+    assert current.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert other.headers["cache-control"] == "public, max-age=86400"
+    assert current.headers["content-type"] == "text/css; charset=utf-8"
+
+
+async def test_head_is_answered_like_get_without_a_body(stage: Stage) -> None:
+    async with stage.client() as client:
+        answer = await client.head("/-/healthy")
+
+    assert (answer.status_code, answer.content) == (200, b"")

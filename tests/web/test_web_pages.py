@@ -1,0 +1,311 @@
+"""Both pages, as the server writes them: what they say, and what they can't be made to do."""
+
+import shlex
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.finding import State
+from monitor.core.status import WORST_FIRST, Snapshot
+from monitor.store import Store
+from monitor.web.pages import PAGE_ROWS, headline
+from monitor.web.reproduce import command
+from tests.making import connection
+from tests.web.fleets import HOSTILE, NOW, SECRET_KEY, many, snapshot_of
+from tests.web.reading import names, read
+from tests.web.serving import Stage
+
+FAILING = ["acme-production", "globex-eu", "hostile", "initech-sandbox"]
+
+PAGES = (
+    "/",
+    "/?state=failing&q=acme&label=tier%3Dgold",
+    "/connections/acme-production",
+    "/connections/hostile",
+    "/connections/tyrell-unread",
+    "/connections/vandelay-legacy",
+    "/connections/hooli-orders",
+)
+
+
+async def text(stage: Stage, path: str, status: int = 200) -> str:
+    async with stage.client() as client:
+        answer = await client.get(path)
+    assert answer.status_code == status, answer.text
+    return answer.text
+
+
+async def test_every_connection_has_a_row_and_the_worst_come_first(stage: Stage) -> None:
+    shown = names(await text(stage, "/"))
+
+    state = {status.name: status.state for status in stage.snapshot.connections}
+    assert sorted(shown) == sorted(state)
+    assert shown == sorted(shown, key=lambda name: (WORST_FIRST.index(state[name]), name))
+
+
+async def test_the_tiles_count_every_state(stage: Stage) -> None:
+    page = read(await text(stage, "/"))
+
+    for state, count in stage.snapshot.states().items():
+        (tile,) = page.all("a", id=f"tile-{state}")
+        assert tile.text == f"{count} {state.capitalize()}"
+
+
+async def test_a_row_says_what_broke_since_when_and_who_acts(stage: Stage) -> None:
+    (row,) = read(await text(stage, "/")).all("tr", id="c-acme-production")
+
+    for words in (
+        "Failing",
+        CATALOGUE[Cause.APPROVAL_DECAYED].title,
+        "Salesforce admin acts",
+        "3 h ago",
+        "1 more finding",
+        "ends in 24 days",
+        "1 min ago",
+        "next in 2 min",
+    ):
+        assert words in row.text
+
+
+async def test_a_time_is_told_from_the_snapshots_moment_and_exactly_beside_it(stage: Stage) -> None:
+    (row,) = read(await text(stage, "/")).all("tr", id="c-acme-production")
+
+    (since,) = (time for time in row.all("time") if time.text == "3 h ago")
+    assert since.attributes["datetime"] == "2026-11-23T08:49:00Z"
+    assert since.attributes["title"] == "2026-11-23 08:49:00 UTC"
+
+
+async def test_the_strip_of_days_says_in_words_what_it_draws(stage: Stage) -> None:
+    (row,) = read(await text(stage, "/")).all("tr", id="c-globex-eu")
+
+    (strip,) = row.all("svg", role="img")
+    assert strip.attributes["aria-label"] == "Last 30 days: 28 days with grants, 3 days with refusals"
+    assert strip.all("path", class_="granted")
+    assert strip.all("path", class_="refused")
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        pytest.param("state=failing&sort=name", FAILING, id="state"),
+        pytest.param("state=settling&state=paused", ["wayne-new", "vandelay-legacy"], id="either state"),
+        pytest.param("cause=certificate_expiring", ["acme-production", "umbrella-crm"], id="cause"),
+        pytest.param("responsible=salesforce", ["wayne-new"], id="responsible"),
+        pytest.param("label=customer%3Dacme", ["acme-production", "acme-reporting"], id="label"),
+        pytest.param("label=customer%3Dacme&label=tier%3Dgold&state=healthy", ["acme-reporting"], id="all"),
+        pytest.param("label=note", ["hostile"], id="a label's key"),
+        pytest.param("q=AGED%20OUT", ["acme-production"], id="text in the cause's title"),
+        pytest.param("q=--dev.sandbox", ["initech-sandbox"], id="text in the host"),
+        pytest.param("q=integration%40stark", ["stark-metadata"], id="text in the username"),
+        pytest.param("q=customer%3Dhooli", ["hooli-orders"], id="text in a label"),
+        pytest.param("q=nothing-like-it", [], id="nothing"),
+    ],
+)
+async def test_the_address_filters(stage: Stage, query: str, expected: list[str]) -> None:
+    assert names(await text(stage, f"/?{query}")) == expected
+
+
+async def test_the_order_is_in_the_address_too(stage: Stage) -> None:
+    by_end = names(await text(stage, "/?sort=certificate"))
+    by_name = names(await text(stage, "/?sort=name"))
+
+    assert by_end[:2] == ["umbrella-crm", "acme-production"]
+    assert by_name == sorted(by_name)
+
+
+async def test_a_filter_that_there_is_not_is_said_with_those_that_there_are(stage: Stage) -> None:
+    page = await text(stage, "/?state=faling", 400)
+
+    assert "There is no state “faling”. There are: healthy, degraded, settling" in read(page).text
+
+
+async def test_the_form_holds_the_filters_of_the_address(stage: Stage) -> None:
+    page = read(
+        await text(stage, "/?state=failing&q=acme&cause=approval_decayed&label=tier%3Dgold&label=customer")
+    )
+
+    (form,) = page.all("form")
+    fields = [(field.attributes["name"], field.attributes.get("value", "")) for field in form.all("input")]
+    assert fields == [("state", "failing"), ("q", "acme"), ("label", "tier=gold"), ("label", "customer")]
+    assert [
+        option.attributes["value"] for option in form.all("option") if "selected" in option.attributes
+    ] == [
+        "approval_decayed",
+        "worst",
+    ]
+
+
+async def test_ten_thousand_connections_come_a_hundred_at_a_time(stage: Stage) -> None:
+    stage.snapshot = many(10_000)
+
+    first, last = await text(stage, "/"), await text(stage, "/?page=999")
+
+    assert names(first) == [f"tenant-{number:05}" for number in range(7, 10_000, 100)]
+    assert len(names(last)) == PAGE_ROWS
+    assert "1 to 100 of 10,000 connections" in read(first).text
+    assert "9,901 to 10,000 of 10,000 connections" in read(last).text
+    assert len(first) < 300_000
+    assert names(await text(stage, "/?q=tenant-09999")) == ["tenant-09999"]
+
+
+@pytest.mark.parametrize("page", ["0", "-1", "x", "", "9" * 400, "²"])
+async def test_a_page_that_is_no_number_is_the_first(stage: Stage, page: str) -> None:
+    assert "acme-production" in names(await text(stage, f"/?page={page}"))
+
+
+async def test_an_empty_fleet_says_what_to_do(stage: Stage) -> None:
+    stage.snapshot = snapshot_of(())
+
+    page = read(await text(stage, "/")).text
+    assert "No connection is configured" in page
+    assert "Name your connections under connections:" in page
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({State.HEALTHY: 40}, "All is well"),
+        ({State.HEALTHY: 40, State.FAILING: 1}, "1 failing"),
+        ({State.FAILING: 1200, State.UNKNOWN: 3}, "1,200 failing and 3 without a verdict"),
+        ({State.PAUSED: 2}, "All connections are paused"),
+        ({}, "No connection is configured"),
+    ],
+)
+def test_the_headline_is_the_fleet_in_a_sentence(counts: dict[State, int], expected: str) -> None:
+    assert headline({state: counts.get(state, 0) for state in State}) == expected
+
+
+async def test_a_failed_reload_and_a_broken_store_stand_on_every_page(stage: Stage) -> None:
+    daemon = replace(
+        stage.snapshot.daemon, reload_problem="a.yaml:3: <b>no</b>", store_problem="The disk is full."
+    )
+    stage.snapshot = replace(stage.snapshot, daemon=daemon)
+
+    for path in ("/", "/connections/acme-production", "/connections/nobody"):
+        page = await text(stage, path, 404 if "nobody" in path else 200)
+        assert "a.yaml:3: <b>no</b>" in read(page).text
+        assert "The disk is full." in read(page).text
+
+
+async def test_a_store_that_cannot_be_read_leaves_the_rest_of_the_pages(stage: Stage, tmp_path: Path) -> None:
+    stage.store = Store.open(tmp_path / "past.db")
+    stage.store.close()
+    for file in tmp_path.iterdir():
+        file.write_bytes(b"no database")
+
+    fleet, one = await text(stage, "/"), await text(stage, "/connections/acme-production")
+
+    assert len(names(fleet)) == len(stage.snapshot.connections)
+    for page in (fleet, one):
+        assert "What happened before can’t be read" in read(page).text
+    assert CATALOGUE[Cause.APPROVAL_DECAYED].title in one
+    assert "Nothing yet" not in one
+
+
+async def test_the_page_of_one_tells_the_whole_diagnosis(stage: Stage) -> None:
+    page = read(await text(stage, "/connections/acme-production"))
+    entry = CATALOGUE[Cause.APPROVAL_DECAYED]
+
+    steps = next(page_list for page_list in page.all("ol") if page_list.attributes.get("class") == "steps")
+    assert [step.text for step in steps.all("li")] == list(entry.remedy)
+    for words in (
+        entry.title,
+        entry.meaning,
+        "Who must act",
+        "Salesforce admin",
+        "setup guide, step 4",
+        "Salesforce answered 400 invalid_grant: user hasn't approved this consumer.",
+        CATALOGUE[Cause.CONSUMER_NOT_APPROVED].tell_apart,
+        CATALOGUE[Cause.CERTIFICATE_EXPIRING].title,
+        "4 earlier approvals",
+        "The approval ended after 39.6 days.",
+        "RSA, 2048 bits",
+        "Not accepted yet: its certificate is not in the app",
+        "00Dxx0000000001AAA",
+    ):
+        assert words in page.text
+
+
+async def test_the_page_of_one_shows_its_last_exchanges_and_what_they_took(stage: Stage) -> None:
+    page = read(await text(stage, "/connections/globex-eu"))
+
+    (table,) = page.all("section", aria_labelledby="exchanges")
+    rows = [row.text for row in table.all("tr")[1:]]
+    assert len(rows) == 50
+    assert rows[0].startswith("1 min ago refused")
+    assert " 400 " in rows[0]
+    assert " ms" in rows[0]
+
+
+async def test_the_timeline_draws_the_forecast(stage: Stage) -> None:
+    page = read(await text(stage, "/connections/hooli-orders"))
+
+    (timeline,) = page.all("svg", class_="timeline")
+    assert [rect.attributes["class"] for rect in timeline.all("rect")] == ["ended", "current", "forecast"]
+    assert "The declared policy ends an approval after 90 days" in page.text
+
+
+async def test_a_paused_connection_says_so_and_nothing_else(stage: Stage) -> None:
+    page = read(await text(stage, "/connections/vandelay-legacy"))
+
+    assert "Not checked: paused in the configuration" in page.text
+    assert "What to do" not in page.text
+
+
+async def test_hostile_text_is_text(stage: Stage) -> None:
+    for path in ("/", "/connections/hostile"):
+        page = await text(stage, path)
+        assert HOSTILE in read(page).text
+        assert "<script>document" not in page
+        assert "<img" not in page
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_no_page_needs_what_the_policy_forbids(stage: Stage, path: str) -> None:
+    """Inline style, script or handler, and anything from another host: a browser would silently drop it."""
+    page = read(await text(stage, path))
+
+    for element in page.all():
+        assert element.tag != "style"
+        assert element.tag != "script" or not element.text
+        for name, value in element.attributes.items():
+            assert name != "style"
+            assert not name.startswith("on")
+            if name in {"src", "href", "action"}:
+                assert value.startswith(("/", "?", "#", "./")), value
+                assert not value.startswith("//"), value
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_no_two_elements_share_an_id_and_every_reference_finds_one(stage: Stage, path: str) -> None:
+    page = read(await text(stage, path))
+
+    ids = [element.attributes["id"] for element in page.all() if "id" in element.attributes]
+    assert len(ids) == len(set(ids))
+    for element in page.all():
+        for name in ("for", "aria-labelledby", "list"):
+            assert set(element.attributes.get(name, "").split()) <= set(ids)
+
+
+async def test_the_consumer_key_stands_nowhere(stage: Stage) -> None:
+    for path in (*PAGES, "/api/status", "/api/connections/acme-production"):
+        assert SECRET_KEY not in await text(stage, path)
+
+
+def test_the_command_can_be_pasted_whatever_the_username_holds() -> None:
+    line = command(connection(username="o'brien; rm -rf ~@acme.com"))
+
+    words = shlex.split(line.replace("\\\n", ""))
+    assert words[:4] == ["SF_AUDIENCE_URL=https://acme.my.salesforce.com", "sf", "org", "login"]
+    assert words[words.index("--username") + 1] == "o'brien; rm -rf ~@acme.com"
+    assert words[words.index("--client-id") + 1] == "<consumer key>"
+
+
+async def test_a_page_moves_with_the_snapshot(stage: Stage) -> None:
+    later: Snapshot = replace(stage.snapshot, at=NOW + timedelta(hours=1))
+    stage.snapshot = later
+
+    assert "4 h ago" in read(await text(stage, "/")).all("tr", id="c-acme-production")[0].text
