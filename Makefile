@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # What `real` tests start, each command with the Debian package that brings it.
 COMPONENTS := promtool=prometheus prometheus=prometheus amtool=prometheus-alertmanager \
 	prometheus-alertmanager=prometheus-alertmanager openssl=openssl curl=curl node=nodejs npm=npm \
-	chromium=chromium
+	chromium=chromium faketime=faketime
 
 # Where `make release` puts what is handed out.
 DIST := dist
@@ -75,7 +75,7 @@ release: $(VENV)/dev
 	$(BIN)/uv pip install --quiet --python $(DIST)/.empty --require-hashes -r requirements/run.lock
 	$(BIN)/uv pip install --quiet --python $(DIST)/.empty --no-deps --no-index $(DIST)/bearerwatch-*.whl
 	$(DIST)/.empty/bin/bearerwatch --version
-	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --gather-license-texts --output-reproducible \
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
 	  --output-file $(DIST)/bearerwatch-$$($(BIN)/uv version --short).cdx.json $(DIST)/.empty
 	rm -rf $(DIST)/.empty
 	cd $(DIST) && sha256sum bearerwatch-* >SHA256SUMS && cat SHA256SUMS

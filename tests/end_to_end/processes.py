@@ -1,0 +1,140 @@
+"""The product as its users run it: real processes, real sockets, real files."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+T = TypeVar("T")
+
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), Path("libfaketime.so.1"))
+"""Debian's libfaketime: lets a whole process live at another time."""
+
+PATIENCE_SECONDS = 60.0
+"""How long a real process may take for what it is waited for, on a busy machine."""
+
+
+def until(probe: Callable[[], T | None], what: str) -> T:
+    """What the probe gives as soon as it gives something; fails where that takes too long."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    pause = threading.Event()
+    while time.monotonic() < end:
+        if found := probe():
+            return found
+        pause.wait(0.05)
+    raise AssertionError(f"waited {PATIENCE_SECONDS:.0f} s in vain for: {what}")
+
+
+def free_port() -> int:
+    """A port that nobody listens at just now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@dataclass
+class Running:
+    """A process of the product, and where its pages are."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    def page(self, path: str) -> httpx.Response | None:
+        """A page, or None while nobody answers."""
+        try:
+            return httpx.get(self.url + path, trust_env=False, timeout=10)
+        except httpx.TransportError:
+            return None
+
+    def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        """Every sample of /metrics by name and labels; empty while nobody answers."""
+        page = self.page("/metrics")
+        if page is None or page.status_code != 200:
+            return {}
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(page.text)
+            for sample in family.samples
+        }
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        """One sample; None where it is not there."""
+        return self.samples().get((name, frozenset(labels.items())))
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to stop, and give its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE_SECONDS)
+
+
+@contextmanager
+def started(command: list[str], url: str, log: Path, *, ahead: timedelta = timedelta(0)) -> Iterator[Running]:
+    """Run `bearerwatch` with these arguments, `ahead` of the real time, until the block ends."""
+    environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    if ahead:
+        environment |= {
+            "LD_PRELOAD": str(FAKETIME),
+            "FAKETIME": f"+{ahead.total_seconds():.0f}s",
+            "DONT_FAKE_MONOTONIC": "1",  # else no thread that waits with a time limit ever wakes up
+        }
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "monitor", *command], stdout=stream, stderr=stream, env=environment
+        )
+        try:
+            yield Running(process, url, log)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(PATIENCE_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+
+@contextmanager
+def simulator(folder: Path) -> Iterator[httpx.Client]:
+    """A simulator in a process of its own; gives a client of its control API."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with (
+        started(["simulate", "--port", str(port)], url, folder / "simulator.log") as running,
+        httpx.Client(base_url=url, trust_env=False, timeout=10) as control,
+    ):
+        until(lambda: running.page("/_orgs"), "the simulator")
+        yield control
+
+
+@contextmanager
+def daemon(config: Path, *, ahead: timedelta = timedelta(0)) -> Iterator[Running]:
+    """The daemon over a configuration that says where it listens."""
+    address = next(line.split()[1] for line in config.read_text().splitlines() if line.startswith("listen:"))
+    command = ["run", "--config", str(config)]
+    with started(command, f"http://{address}", config.with_suffix(".log"), ahead=ahead) as running:
+
+        def ready() -> bool:
+            assert running.process.poll() is None, running.log.read_text()
+            page = running.page("/-/ready")
+            return page is not None and page.status_code == 200
+
+        until(ready, "the daemon to be ready")
+        yield running

@@ -1,0 +1,271 @@
+"""The daemon as a process: what its operator sees of it, whatever happens."""
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.end_to_end.processes import Running, daemon, free_port, simulator, until
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def orgs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    with simulator(tmp_path_factory.mktemp("simulator")) as control:
+        yield control
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with key and certificate as the setup guide's own command makes them."""
+    folder = tmp_path_factory.mktemp("keys")
+    subprocess.run(
+        "openssl req -x509 -sha256 -nodes -days 3650 -newkey rsa:2048"
+        " -keyout private-key.pem -out cert.pem -subj /CN=salesforce-jwt-integration",
+        cwd=folder,
+        check=True,
+        shell=True,
+        capture_output=True,
+    )
+    return folder
+
+
+def connection(orgs: httpx.Client, pair: Path, name: str, **org: object) -> str:
+    """Make an org, and give the connection to it as YAML."""
+    settings = {
+        "consumer_key": f"3MVG9_{name}",
+        "username": f"integration@{name}.example",
+        "certificate": (pair / "cert.pem").read_text(),
+        **org,
+    }
+    assert orgs.put(f"/_orgs/{name}", json=settings).status_code in {200, 201}
+    return f"""
+  - name: {name}
+    login_url: {str(orgs.base_url).rstrip("/")}/{name}
+    consumer_key: 3MVG9_{name}
+    username: integration@{name}.example
+    private_key: {{file: {pair}/private-key.pem}}
+    certificate: {{file: {pair}/cert.pem}}
+"""
+
+
+def write(folder: Path, *connections: str, port: int | None = None, more: str = "") -> Path:
+    config = folder / "bearerwatch.yaml"
+    listed = "".join(connections) or " []"
+    address = f"127.0.0.1:{port or free_port()}"
+    general = f"listen: {address}\ninterval: 10s\nlogin_budget_per_hour: 3600\n"
+    config.write_text(f"{general}{more}\nconnections:{listed}")
+    return config
+
+
+def up(running: Running, name: str) -> bool:
+    return running.sample("bearerwatch_connection_up", connection=name) == 1
+
+
+def finding_of(running: Running, name: str) -> set[str]:
+    return {
+        dict(labels)["cause"]
+        for metric, labels in running.samples()
+        if metric == "bearerwatch_connection_finding" and dict(labels)["connection"] == name
+    }
+
+
+def kept(running: Running, name: str, cause: str | None = None) -> bool:
+    """Whether an exchange that came to this is written down, so that a kill can't take it back."""
+    page = running.page(f"/api/connections/{name}")
+    written = page.json()["connection"]["recent_exchanges"] if page else []
+    return any(exchange["cause"] == cause for exchange in written)
+
+
+@pytest.mark.real("openssl", "faketime")
+def test_a_connection_works_decays_is_noticed_and_recovers_across_killed_daemons(
+    orgs: httpx.Client, pair: Path, tmp_path: Path
+) -> None:
+    policy = {"refresh_token_policy": "lifetime", "refresh_token_validity_seconds": 30 * 86_400}
+    config = write(tmp_path, connection(orgs, pair, "acme", **policy))
+    name = {"connection": "acme"}
+
+    with daemon(config) as running:
+        until(lambda: up(running, "acme"), "the first grant")
+        approved = running.sample("bearerwatch_connection_approval_since_timestamp_seconds", **name)
+        exchanges = running.sample("bearerwatch_connection_exchanges_total", **name)
+        until(lambda: kept(running, "acme"), "the store to have it")
+        running.kill()
+    assert exchanges
+    assert approved
+
+    orgs.post("/_clock", json={"advance_seconds": 20 * 86_400})
+    with daemon(config, ahead=20 * DAY) as running:
+        until(
+            lambda: (running.sample("bearerwatch_connection_exchanges_total", **name) or 0) > exchanges,
+            "another grant, counted on from before the kill",
+        )
+        assert up(running, "acme")
+        since = running.sample("bearerwatch_connection_approval_since_timestamp_seconds", **name)
+        assert since == pytest.approx(approved, abs=0.01)
+        running.kill()
+
+    orgs.post("/_clock", json={"advance_seconds": 11 * 86_400})
+    with daemon(config, ahead=31 * DAY) as running:
+        until(lambda: finding_of(running, "acme") == {"approval_decayed"}, "the decay to be noticed")
+        assert not up(running, "acme")
+        assert running.sample("bearerwatch_failures_total", cause="approval_decayed") == 1
+        assert running.sample("bearerwatch_connection_approval_since_timestamp_seconds", **name) is None
+        until(lambda: kept(running, "acme", "approval_decayed"), "the store to have the decay")
+        running.kill()
+
+    orgs.patch("/_orgs/acme", json={"user_approved": True})
+    orgs.post("/_clock", json={"advance_seconds": 3600})
+    with daemon(config, ahead=31 * DAY + timedelta(hours=1)) as running:
+        until(lambda: up(running, "acme"), "the recovery")
+        assert finding_of(running, "acme") == set()
+        again = running.sample("bearerwatch_connection_approval_since_timestamp_seconds", **name)
+        assert again
+        assert again > approved + 31 * 86_400
+        forecast = running.sample("bearerwatch_connection_approval_forecast_timestamp_seconds", **name)
+        assert forecast == pytest.approx(again + 31 * 86_400, abs=86_400)
+    orgs.delete("/_orgs/acme")
+
+
+def test_a_connection_whose_key_is_missing_has_its_series_and_does_not_stop_the_others(
+    orgs: httpx.Client, pair: Path, tmp_path: Path
+) -> None:
+    broken = connection(orgs, pair, "broken").replace("private-key.pem", "no-such-key.pem")
+    config = write(tmp_path, broken, connection(orgs, pair, "well"))
+
+    with daemon(config) as running:
+        until(lambda: up(running, "well"), "the connection that is well")
+        until(lambda: finding_of(running, "broken") == {"key_unreadable"}, "the finding")
+        assert running.sample("bearerwatch_connection_up", connection="broken") == 0
+        state = running.sample("bearerwatch_connection_state", connection="broken", state="failing")
+        assert state == 1
+        assert running.sample("bearerwatch_connections_configured") == 2
+
+
+def test_a_reload_adds_and_removes_connections_and_a_bad_file_changes_nothing(
+    orgs: httpx.Client, pair: Path, tmp_path: Path
+) -> None:
+    first, second = connection(orgs, pair, "first"), connection(orgs, pair, "second")
+    port = free_port()
+    config = write(tmp_path, first, port=port, more="web: {enable_reload: true}")
+
+    with daemon(config) as running:
+        until(lambda: up(running, "first"), "the first connection")
+
+        write(tmp_path, second, port=port, more="web: {enable_reload: true}")
+        running.process.send_signal(signal.SIGHUP)
+        until(lambda: up(running, "second"), "the second connection")
+        assert running.sample("bearerwatch_connection_up", connection="first") is None
+
+        config.write_text("connections: [{name: broken}]\nlisten: nonsense\n")
+        answer = httpx.post(f"{running.url}/-/reload", trust_env=False)
+        assert answer.status_code == 500
+        assert "bearerwatch.yaml:2: listen:" in answer.text
+        assert running.sample("bearerwatch_config_last_reload_successful") == 0
+        assert up(running, "second")
+        page = running.page("/")
+        assert page is not None
+        assert "configuration" in page.text
+
+        write(tmp_path, first, second, port=port, more="web: {enable_reload: true}")
+        until(lambda: up(running, "first"), "the changed file to be noticed without being told")
+        assert running.sample("bearerwatch_config_last_reload_successful") == 1
+
+
+def test_it_stops_when_it_is_told_to_and_keeps_what_it_knew(
+    orgs: httpx.Client, pair: Path, tmp_path: Path
+) -> None:
+    config = write(tmp_path, connection(orgs, pair, "stopped"))
+    name = {"connection": "stopped"}
+
+    with daemon(config) as running:
+        until(lambda: up(running, "stopped"), "the first grant")
+        counted = running.sample("bearerwatch_connection_exchanges_total", **name)
+        assert running.stop() == 0
+        assert "Traceback" not in running.log.read_text()
+
+    with daemon(config) as running:
+        now = running.sample("bearerwatch_connection_exchanges_total", **name)
+        assert now
+        assert counted
+        assert now >= counted
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["slow", "reset", "truncate", "huge", "garbage", "error_500", "retry_your_request", "maintenance"],
+)
+def test_no_answer_of_an_org_ends_the_daemon_or_stops_the_others(
+    orgs: httpx.Client, pair: Path, tmp_path: Path, fault: str
+) -> None:
+    org: dict[str, object] = {"maintenance": True} if fault == "maintenance" else {"fault": fault}
+    config = write(
+        tmp_path,
+        connection(orgs, pair, f"hostile-{fault}", **org),
+        connection(orgs, pair, f"beside-{fault}"),
+    )
+    name = {"connection": f"hostile-{fault}"}
+
+    with daemon(config) as running:
+        until(lambda: up(running, f"beside-{fault}"), "the connection beside it")
+        until(lambda: running.sample("bearerwatch_connection_exchanges_total", **name), "the hostile answer")
+        if fault != "slow":
+            assert finding_of(running, name["connection"]) == {"salesforce_unavailable"}
+            state = running.sample("bearerwatch_connection_state", **name, state="unknown")
+            assert state == 1
+        assert running.stop() == 0
+        assert "Traceback" not in running.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["run", "--config", "missing.yaml"], "missing.yaml: ", id="no file"),
+        pytest.param(["check", "--config", "bad.yaml"], "bad.yaml:1: ", id="a bad file"),
+        pytest.param(["check", "nobody", "--config", "good.yaml"], "'nobody'", id="an unknown name"),
+        pytest.param(["explain", "missing.json"], "missing.json can't be read", id="no input"),
+        pytest.param(["causes", "approval_dekayed"], "'approval_decayed' meant", id="an unknown cause"),
+        pytest.param(["keygen", "--out", "keys", "--bits", "1024"], "2048", id="a short key"),
+    ],
+)
+def test_an_operators_mistake_is_one_message_and_exit_2(
+    tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    (tmp_path / "bad.yaml").write_text("interval: soon\n")
+    (tmp_path / "good.yaml").write_text("connections: []\n")
+    (tmp_path / "keys").mkdir()
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "monitor", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_a_port_that_is_taken_is_one_message_and_exit_2(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = write(tmp_path, port=listener.getsockname()[1])
+        ended = subprocess.run(
+            [sys.executable, "-m", "monitor", "run", "--config", str(config)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert ended.returncode == 2
+    assert "can't be listened at" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,166 @@
+"""Who may import whom: the floor plan, kept."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+MONITOR = Path(__file__).parent.parent / "monitor"
+
+WORDS = {"causes", "outcome", "answer", "connection", "pem", "credential", "assertion", "finding", "history"}
+"""core: values that everything else speaks in."""
+
+JUDGEMENT = {"meaning", "evidence", "diagnosis", "approval", "cadence", "status", "rotation"}
+"""core: functions over words."""
+
+EDGES = {
+    "config",
+    "secret_sources",
+    "keygen",
+    "exchange",
+    "store",
+    "metrics",
+    "notify",
+    "rules",
+    "reminders",
+    "explain",
+    "runbook",
+    "logs",
+    "clock",
+    "watch",
+    "service_manager",
+    "web_config",
+}
+"""What touches the world, or speaks to it; none knows another, but for what a word of its own stands in."""
+
+SHELL = {"fleet", "check", "schedule", "once", "web", "discover", "rotate", "alerts"}
+"""Where core and edges meet."""
+
+TOP = ("daemon", "rehearsal", "terminal", "cli", "__main__")
+"""Each may import all below, and those before it."""
+
+KNOWS_ANOTHER_EDGE = {
+    ("watch", "config"): "what is to be watched stands in the settings",
+    ("rules", "config"): "thresholds and intervals are those of the settings",
+    ("notify", "config"): "sinks and routes stand in the settings",
+    ("reminders", "config"): "how early to remind stands in the settings",
+    ("web_config", "config"): "its problems are told as the configuration's are",
+    ("rules", "metrics"): "rules are about metrics",
+    ("rules", "runbook"): "alerts link to runbooks",
+    ("notify", "runbook"): "notifications link to runbooks",
+}
+"""Exceptions, each with its reason."""
+
+PURE = {
+    "abc", "base64", "binascii", "codecs", "collections", "contextlib", "cryptography", "dataclasses",
+    "datetime", "email",
+    "enum", "functools", "hashlib", "html", "itertools", "json", "jwt", "math", "re", "statistics", "string",
+    "types", "typing", "unicodedata", "urllib", "warnings", "xml", "zoneinfo",
+}  # fmt: skip
+"""What the core may use of other people's: nothing that has a clock, a file, a socket, a log or chance."""
+
+IMPURE_NAMES = {"now", "today", "utcnow", "time_ns", "open", "getenv", "print", "urlopen"}
+"""Functions that even a pure module could be tempted to call."""
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(MONITOR.rglob("*.py")):
+        parts = path.relative_to(MONITOR).with_suffix("").parts
+        yield ".".join(parts).removesuffix(".__init__"), path
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that is imported, `from package import name` as `package.name` where that is one."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            module = node.module or ""
+            found.add(module)
+            if module.split(".")[0] == "monitor":
+                found |= {f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+KNOWN = dict(modules())
+
+
+def of_ours(path: Path) -> set[str]:
+    names = {name.removeprefix("monitor.") for name in imports(path) if name.startswith("monitor.")}
+    return {name for name in names if name in KNOWN}
+
+
+def floor(module: str) -> str:
+    head, _, rest = module.partition(".")
+    if head == "core":
+        return f"core.{rest}"
+    return head
+
+
+@pytest.mark.parametrize("module", KNOWN)
+def test_each_module_stands_on_its_floor(module: str) -> None:
+    for other in of_ours(KNOWN[module]):
+        assert may_import(floor(module), floor(other), module, other), f"{module} may not import {other}"
+
+
+def may_import(mine: str, theirs: str, module: str, other: str) -> bool:
+    if mine == theirs or other == "core":
+        return True
+    if module.startswith("simulator"):
+        return other.startswith("simulator") or (module == "simulator.scenarios" and other == "core.causes")
+    if mine.startswith("core."):
+        if not theirs.startswith("core."):
+            return False
+        return theirs.removeprefix("core.") in WORDS or mine.removeprefix("core.") in JUDGEMENT
+    if theirs.startswith("core."):
+        return True
+    if mine in EDGES:
+        return (mine, theirs) in KNOWS_ANOTHER_EDGE
+    if mine in SHELL:
+        return theirs in EDGES | SHELL
+    if mine in TOP:
+        return theirs in EDGES | SHELL | {"simulator"} or (
+            theirs in TOP and TOP.index(theirs) < TOP.index(mine)
+        )
+    return False
+
+
+def test_every_module_has_a_floor() -> None:
+    named = WORDS | JUDGEMENT | EDGES | SHELL | set(TOP) | {"core", "simulator", "", "__init__"}
+
+    assert {floor(module).removeprefix("core.") for module in KNOWN} <= named
+
+
+def test_the_core_is_pure() -> None:
+    for module, path in KNOWN.items():
+        if not module.startswith("core"):
+            continue
+        foreign = {name.split(".")[0] for name in imports(path)} - {"monitor"}
+        assert foreign <= PURE, f"{module} imports {foreign - PURE}"
+        called = {
+            node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call)
+        }
+        assert not called & IMPURE_NAMES, f"{module} calls {called & IMPURE_NAMES}"
+
+
+def test_the_org_is_an_independent_witness() -> None:
+    for module, path in KNOWN.items():
+        if module.startswith("simulator") and module != "simulator.scenarios":
+            assert all(name.startswith("simulator") for name in of_ours(path)), module
+
+
+def test_the_words_of_the_core_go_in_no_circle() -> None:
+    def reached(module: str, seen: frozenset[str]) -> frozenset[str]:
+        for other in of_ours(KNOWN[module]) - {"core"}:
+            assert other not in seen, f"{other} imports itself by way of {module}"
+            reached(other, seen | {other})
+        return seen
+
+    for module in KNOWN:
+        if module.startswith("core."):
+            reached(module, frozenset({module}))
