@@ -88,6 +88,9 @@ class Schedule:
     async def stop(self, within_seconds: float) -> None:
         """Make no more checks, and wait for those under way, but not longer than this."""
         if self._scheduler.running:
+            self._scheduler.pause()
+            # What falls due just now gets into the queue: the shutdown would cancel it, and log an error.
+            await asyncio.sleep(0)
             self._scheduler.shutdown(wait=False)
         while not self._due.empty():
             self._due.get_nowait()

@@ -3,6 +3,8 @@
 import asyncio
 from datetime import datetime, timedelta
 
+import pytest
+
 from monitor.clock import Clock
 from monitor.metrics import OwnMetrics
 from monitor.schedule import Check, Schedule
@@ -132,3 +134,20 @@ async def test_stopping_waits_for_a_check_under_way_but_not_for_ever() -> None:
         await begun.wait()
         await appointments.stop(0.5)
         assert finished.is_set() is ends
+
+
+async def test_a_stop_at_the_moment_at_which_a_check_falls_due_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def check(name: str) -> datetime | None:
+        return None
+
+    for turns_of_the_loop in range(3):
+        appointments = schedule(check)
+        appointments.start()
+        appointments.at("a", CLOCK.now() - SECOND)
+        for _ in range(turns_of_the_loop):
+            await asyncio.sleep(0)
+        await appointments.stop(1)
+
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
