@@ -269,8 +269,8 @@ def _host(header: str) -> str | None:
         _, host = parts.port, parts.hostname
     except ValueError:
         return None
-    plain = parts.netloc == header and "@" not in header
-    return host.rstrip(".") if host and plain and header.isascii() and header.isprintable() else None
+    plain = parts.netloc == header and header.isascii() and header.isprintable()
+    return host.rstrip(".") if host and plain and not set(header) & set(" @") else None
 
 
 def _is_anywhere(host: str) -> bool:
@@ -330,7 +330,7 @@ class _Passwords:
         hashed = users.get(user) or max(users.values(), key=lambda each: each[4:6])
         # With a key of this process: what a memory dump shows can't be guessed at without it.
         digest = hashlib.blake2b(repr((user, hashed, password)).encode(), key=self._key).digest()
-        if digest in self._right:
+        if user in users and digest in self._right:  # the hash may be another user's, see above
             self._right.move_to_end(digest)
             return True
         if self._waiting >= WAITING_AT_MOST:
