@@ -1,0 +1,181 @@
+"""The image and the compose file: linted, consistent, and the image's steps done without an engine."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from monitor.config import load
+from monitor.daemon import STOP_WITHIN_SECONDS
+
+ROOT = Path(__file__).parents[2]
+DOCKER = ROOT / "deploy/docker"
+TOOLS = Path(sys.executable).parent
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile's instructions in order: word and rest, with its lines joined."""
+    lines = [line for line in (DOCKER / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
+    joined = re.sub(r"\s*\\\n\s*", " ", "\n".join(lines))
+    return [(line.partition(" ")[0], line.partition(" ")[2]) for line in joined.splitlines() if line]
+
+
+def stages() -> list[list[tuple[str, str]]]:
+    """The instructions of each stage, the one before the first FROM left out."""
+    found: list[list[tuple[str, str]]] = []
+    for word, rest in instructions():
+        if word == "FROM":
+            found.append([])
+        if found:
+            found[-1].append((word, rest))
+    return found
+
+
+def compose() -> dict[str, Any]:
+    """The compose file, its anchors resolved."""
+    read = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+    assert isinstance(read, dict)
+    return read
+
+
+SERVICES: dict[str, dict[str, Any]] = compose()["services"]
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_hadolint_has_nothing_to_say_about_the_dockerfile() -> None:
+    assert run(TOOLS / "hadolint", DOCKER / "Dockerfile") == ""
+
+
+def test_the_image_runs_as_a_number_that_is_not_root_and_writes_to_its_volume_alone() -> None:
+    final = dict(stages()[-1])
+
+    assert final["USER"] == "65532:65532"
+    assert final["VOLUME"] == "/var/lib/bearerwatch"
+
+
+def test_the_base_is_pinned_and_the_dependencies_are_checked_by_hash() -> None:
+    base = dict(instructions())["ARG"]
+    installs = [rest for word, rest in stages()[0] if word == "RUN" for rest in rest.split("&&")]
+    from_index = [rest for rest in installs if " install " in rest and "--no-index" not in rest]
+
+    assert re.fullmatch(r"BASE=python:\d+\.\d+-slim-[a-z]+", base)
+    assert len(from_index) == 2
+    assert all("--require-hashes" in rest and "--only-binary :all:" in rest for rest in from_index)
+
+
+def test_the_build_is_sent_what_it_copies_and_nothing_else() -> None:
+    sent = {
+        line.removeprefix("!").strip("/")
+        for line in (DOCKER / "Dockerfile.dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
+    copied = {
+        source.strip("/") for word, rest in stages()[0] if word == "COPY" for source in rest.split()[:-1]
+    }
+
+    assert sent == copied
+
+
+def test_the_steps_of_the_image_make_an_environment_that_runs(tmp_path: Path) -> None:
+    """The build stage, instruction by instruction, with /opt and /src moved to a directory of our own."""
+    source = tmp_path / "src"
+    source.mkdir()
+    for word, rest in stages()[0]:
+        if word == "COPY":
+            *copied, target = rest.split()
+            for each in copied:
+                place = source / target / ("" if (ROOT / each).is_dir() else Path(each).name)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if (ROOT / each).is_dir():
+                    shutil.copytree(ROOT / each, place, ignore=shutil.ignore_patterns("__pycache__"))
+                else:
+                    shutil.copy(ROOT / each, place)
+        elif word == "RUN":
+            moved = rest.replace("/opt/", f"{tmp_path}/opt/")
+            run("sh", "-c", f"PATH={TOOLS}:$PATH; {moved}", cwd=source)
+
+    environment = tmp_path / "opt/bearerwatch"
+    assert run(environment / "bin/bearerwatch", "--version") == f"bearerwatch {VERSION}\n"
+    listed = {folder.name.partition("-")[0] for folder in environment.glob("lib/*/site-packages/*.dist-info")}
+    assert not {"pip", "setuptools", "hatchling"} & listed
+
+
+def test_the_image_checks_its_health_where_the_daemon_answers() -> None:
+    check = json.loads(dict(stages()[-1])["HEALTHCHECK"].partition("CMD ")[2])
+    (url,) = re.findall(r"http://[^']+", check[-1])
+
+    assert check[:2] == ["python", "-c"]
+    compile(check[2], "HEALTHCHECK", "exec")
+    assert urlsplit(url).path == "/-/healthy"
+    assert str(urlsplit(url).port) == dict(stages()[-1])["EXPOSE"]
+
+
+def test_the_compose_file_is_valid() -> None:
+    run(TOOLS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", DOCKER / "compose.yaml")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_of_the_show_is_pinned_confined_and_reached_from_this_machine_alone(name: str) -> None:
+    service = SERVICES[name]
+
+    assert re.search(r":v?\d+\.\d+\.\d+$", service["image"])
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+@pytest.mark.parametrize("name", ["simulator", "bearerwatch"])
+def test_our_services_run_our_version_on_a_root_that_is_read_only(name: str) -> None:
+    assert SERVICES[name]["image"] == f"bearerwatch:{VERSION}"
+    assert SERVICES[name]["read_only"] is True
+
+
+def test_all_that_the_show_mounts_is_there_and_mounted_read_only() -> None:
+    mounted = [
+        volume.split(":")
+        for service in SERVICES.values()
+        for volume in service["volumes"]
+        if volume.startswith(".")
+    ]
+
+    assert mounted
+    assert not [source for source, *_ in mounted if not (DOCKER / source).exists()]
+    assert all(rest[-1] == "ro" for _, *rest in mounted)
+
+
+def test_the_configuration_of_the_show_has_no_mistake_and_leads_to_the_simulator() -> None:
+    settings = load(DOCKER / "bearerwatch.yaml", {})
+    leads_to = {urlsplit(connection.login_url).netloc for connection in settings.connections}
+
+    assert str(settings.listen) == "0.0.0.0:9877"
+    assert leads_to == {"127.0.0.1:8899"}
+    assert SERVICES["bearerwatch"]["network_mode"] == "service:simulator"
+    assert settings.database.startswith("/var/lib/bearerwatch/")
+
+
+def test_the_daemon_is_given_the_time_that_it_takes_to_stop() -> None:
+    assert float(SERVICES["bearerwatch"]["stop_grace_period"].removesuffix("s")) > STOP_WITHIN_SECONDS
+
+
+def test_prometheus_of_the_show_differs_from_the_one_to_deploy_by_addresses_alone() -> None:
+    def without_addresses(path: Path) -> Any:
+        text = path.read_text()
+        return yaml.safe_load(re.sub(r"[\w.-]+:(\d{4})\b", r"HOST:\1", text.replace("/etc/prometheus/", "")))
+
+    theirs = without_addresses(ROOT / "deploy/prometheus/prometheus.yml")
+
+    assert without_addresses(DOCKER / "prometheus.yml") == theirs
