@@ -1,0 +1,84 @@
+"""`make bench`: measures everything, prints one table, and ends with 1 where a goal is missed.
+
+It takes five minutes on two cores. All is measured against something of the same run, so a busy machine
+shifts both sides; what counts is the ratio, never the milliseconds.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import exchange, load, scrape, store
+from bench.daemon import Watching
+from bench.elsewhere import Elsewhere
+from bench.figures import Figure
+from bench.material import prepare
+from bench.server import SERVER_CORE, pin, serving
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured."""
+
+    small: int = 100
+    medium: int = 1_000
+    medium_seconds: float = 15.0
+    large: int = 10_000
+    large_seconds: float = 80.0
+    """The interval of so many: 125 checks a second, which is 37,500 connections every five minutes."""
+    rounds: int = 5
+    times: int = 200
+    turn_seconds: float = 4.0
+
+    @property
+    def small_seconds(self) -> float:
+        """The interval at which the small fleet is checked as often as the large one."""
+        return self.large_seconds * self.small / self.large
+
+
+def measure(sizes: Sizes, place: Path) -> Iterator[Figure]:
+    """All figures, each as soon as it is known."""
+    yield from scrape.figures(sizes.medium, rounds=3 * sizes.rounds)
+    yield from scrape.figures(sizes.large, rounds=3 * sizes.rounds)
+    yield from store.figures(place, sizes.large, sizes.rounds)
+    material = prepare(place, sizes.large)
+    with ExitStack() as stack:
+        url = stack.enter_context(serving(material, sizes.large))
+
+        def watching(count: int, seconds: float) -> Elsewhere[Watching]:
+            return stack.enter_context(Elsewhere(Watching, material, url, count, seconds))
+
+        medium = watching(sizes.medium, sizes.medium_seconds)
+        yield from load.whole_interval(medium, sizes.medium)
+        yield from load.all_at_once(medium, sizes.medium)
+        large = watching(sizes.large, sizes.large_seconds)
+        yield from load.whole_interval(large, sizes.large)
+        yield from load.all_at_once(large, sizes.large)
+        small = watching(sizes.small, sizes.small_seconds)
+        small.call(Watching.take_on)
+        yield from exchange.figures(
+            small, large, rounds=sizes.rounds, times=sizes.times, seconds=sizes.turn_seconds
+        )
+
+
+def main() -> int:
+    """Measure, and say how it went."""
+    pin(SERVER_CORE)
+    began = time.monotonic()
+    missed = []
+    with tempfile.TemporaryDirectory(prefix="bearerwatch-bench-") as place:
+        for figure in measure(Sizes(), Path(place)):
+            sys.stdout.write(f"{figure}\n")
+            sys.stdout.flush()
+            missed += [figure.what] * figure.missed
+    verdict = f"missed: {'; '.join(missed)}" if missed else "all goals met"
+    sys.stdout.write(f"{time.monotonic() - began:.0f} s; {verdict}\n")
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,341 @@
+"""The monitor's own rooms around a fleet, as the daemon wires them, with instruments beside them.
+
+Fleet, keyring, exchanger, store on a real file, schedule, metrics and web application are the product's;
+only the configuration file and the watch over it are left out. Runs in a process of its own (`Elsewhere`).
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bench.floor import Floor
+from bench.material import HOST, Material
+from monitor.check import Checker, LoginBudget
+from monitor.clock import Clock
+from monitor.core import assertion, cadence
+from monitor.core.status import DaemonStatus, Snapshot
+from monitor.exchange import Exchanger, Limits
+from monitor.fleet import Fleet
+from monitor.metrics import MetricsPage, OwnMetrics, negotiate
+from monitor.schedule import Schedule
+from monitor.secret_sources import Keyring
+from monitor.store import Store
+from monitor.web.app import create_app
+
+TICK_SECONDS = 0.005
+"""How often the event loop is asked whether it is on time."""
+
+SETTLE_SECONDS = 0.5
+"""From the start of a schedule until its CPU is counted."""
+
+PATIENCE_SECONDS = 300.0
+"""For what should be done long before: then it counts as lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartUp:
+    """What it took until a fleet had its appointments."""
+
+    seconds: float
+    kib_before: float
+    """Memory of the process with everything but the connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What became of a fleet's checks, and of the event loop meanwhile."""
+
+    seconds: float
+    checks: int
+    cpu_seconds: float
+    unchecked: int
+    """Connections that were due and not checked."""
+    missed: int
+    """Appointments of which the schedule itself says so."""
+    failed: int
+    """Checks that were not granted, though every org is well."""
+    delays: list[float]
+    """Seconds from an appointment to its check."""
+    lags: list["Lag"]
+    """Of each tick outside of scrapes."""
+    lags_in_scrapes: list["Lag"]
+    kib: float
+    """Memory of the process at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """By how many seconds the event loop was late at one tick."""
+
+    at: float
+    whole: float
+    own: float
+    """While this process had the core. The rest is what other programs took of it, or waiting for a disk."""
+
+
+class Watching:
+    """A fleet of so many connections under watch."""
+
+    def __init__(
+        self, material: Material, url: str, count: int, interval_seconds: float, *, freeze: bool = True
+    ) -> None:
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+        self._url = url
+        self._material = material
+        self._freeze = freeze
+        self._connections = [
+            material.connection(number, url, timedelta(seconds=interval_seconds)) for number in range(count)
+        ]
+        self._interval = timedelta(seconds=interval_seconds)
+        self._clock = Clock()
+        self._store = Store.open(material.place / f"watching-{count}.db")
+        self._fleet = Fleet(self._store.histories())
+        self._exchanger = Exchanger(ca_file=material.ca_file)
+        self._own = OwnMetrics(
+            in_flight=lambda: self._exchanger.in_flight, store_errors=lambda: self._store.errors
+        )
+        self._page = MetricsPage(self._own)
+        self._keyring = Keyring(os.environ)
+        self._checker = Checker(
+            self._fleet,
+            keyring=self._keyring,
+            exchanger=self._exchanger,
+            keep=self._store.save,
+            clock=self._clock,
+            budget=LoginBudget(1_000_000),
+            own=self._own,
+        )
+        self._started = self._clock.now()
+        self._delays: list[float] = []
+        self._scrapes: list[tuple[float, float]] = []
+        self._ticks: list[Lag] = []
+        self._runner = asyncio.Runner()
+        self._schedule: Schedule | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._address = ""
+
+    # What the parent asks for
+
+    def serve(self) -> str:
+        """Open the web application, once; gives its address. It answers while another method runs."""
+        if self._serving is None:
+            self._address = self._runner.run(self._serve())
+        return self._address
+
+    def take_on(self) -> StartUp:
+        """Configure the fleet and make its appointments, as the daemon does at its start."""
+        return self._runner.run(self._take_on())
+
+    def whole_interval(self) -> Run:
+        """Keep the appointments of one interval, each connection's one turn."""
+        return self._runner.run(self._whole_interval())
+
+    def all_at_once(self) -> Run:
+        """Let all connections fall due at the same moment, as after a suspended machine wakes up."""
+        return self._runner.run(self._all_at_once())
+
+    def on_schedule(self, seconds: float) -> float:
+        """CPU seconds of one check among those that the schedule makes in this time."""
+        return self._runner.run(self._on_schedule(seconds))
+
+    def checks(self, count: int, at_once: int) -> float:
+        """CPU seconds of one check, so many of them in a row, a few at once, without the schedule."""
+        return self._runner.run(self._checks(count, at_once))
+
+    def floor(self, times: int) -> float:
+        """CPU seconds of a bare signature and a bare exchange."""
+        return self._runner.run(self._floor(times))
+
+    # How
+
+    async def _serve(self) -> str:
+        app = create_app(snapshot=self._snapshot, metrics=self._metrics, store=self._store, ready=lambda: ())
+        listener = socket.create_server((HOST, 0))
+        config = uvicorn.Config(self._timed(app), lifespan="off", log_config=None, access_log=False)
+        self._serving = asyncio.create_task(_Server(config).serve(sockets=[listener]))
+        return f"{HOST}:{listener.getsockname()[1]}"
+
+    def _timed(self, app: ASGIApp) -> ASGIApp:
+        """The application; when it was busy with a scrape is noted."""
+
+        async def timed(scope: Scope, receive: Receive, send: Send) -> None:
+            began = time.monotonic()
+            await app(scope, receive, send)
+            if scope.get("path") == "/metrics":
+                self._scrapes.append((began, time.monotonic()))
+
+        return timed
+
+    def _snapshot(self) -> Snapshot:
+        statuses = self._fleet.statuses()
+        daemon = DaemonStatus(self._started, "0", len(statuses), self._started)
+        return Snapshot(self._clock.now(), daemon, statuses, {})
+
+    def _metrics(self, accept: str) -> tuple[bytes, str]:
+        exposition = negotiate(accept)
+        return self._page.render(self._snapshot(), exposition), exposition.content_type
+
+    async def _take_on(self) -> StartUp:
+        gc.collect()
+        before, began = resident_kib(), time.perf_counter()
+        now = self._clock.now()
+        self._fleet.configure(self._connections, now)
+        await self._keep_appointments(self._turns())
+        seconds = time.perf_counter() - began
+        if self._freeze:
+            gc.collect()
+            gc.freeze()
+        return StartUp(seconds, before)
+
+    def _turns(self) -> dict[str, datetime]:
+        """Each connection's next turn: all of them within one interval from now, one after the other."""
+        now = self._clock.now()
+        return {connection.name: cadence.regular(connection, now) for connection in self._connections}
+
+    async def _stop(self) -> None:
+        """Keep no appointments until there are new ones."""
+        if self._schedule:
+            await self._schedule.stop(PATIENCE_SECONDS)
+            self._schedule = None
+
+    async def _keep_appointments(self, moments: dict[str, datetime]) -> None:
+        await self._stop()
+        self._schedule = Schedule(self._check, clock=self._clock, at_once=Limits().in_flight, own=self._own)
+        self._schedule.start()
+        for name, moment in moments.items():
+            self._schedule.at(name, moment)
+            self._fleet.put(replace(self._fleet[name], next_exchange=moment))
+
+    async def _check(self, name: str) -> datetime | None:
+        due = self._fleet[name].next_exchange
+        if due:
+            self._delays.append((self._clock.now() - due).total_seconds())
+        return await self._checker.check(name)
+
+    async def _whole_interval(self) -> Run:
+        return await self._run(self._interval.total_seconds())
+
+    async def _all_at_once(self) -> Run:
+        moment = self._clock.now() + timedelta(seconds=2)
+        await self._keep_appointments({connection.name: moment for connection in self._connections})
+        await asyncio.sleep((moment - self._clock.now()).total_seconds() - SETTLE_SECONDS)
+        return await self._run(2 * SETTLE_SECONDS)
+
+    async def _run(self, at_least_seconds: float) -> Run:
+        """Watch for this long, and until every connection was checked since."""
+        self._delays, self._scrapes, self._ticks = [], [], []
+        before = {status.name: status.history.exchanges for status in self._fleet.statuses()}
+        failures, missed = self._failures(), self._missed()
+        began, cpu = time.monotonic(), time.process_time()
+        ticking = asyncio.create_task(self._tick())
+        await asyncio.sleep(at_least_seconds)
+        while unchecked := self._unchecked(before):
+            await asyncio.sleep(0.1)
+            if time.monotonic() - began > at_least_seconds + PATIENCE_SECONDS:
+                break
+        seconds, cpu = time.monotonic() - began, time.process_time() - cpu
+        ticking.cancel()
+        await self._stop()
+        gc.collect()
+        during = {id(tick): self._in_scrape(tick) for tick in self._ticks}
+        return Run(
+            seconds=seconds,
+            checks=len(self._delays),
+            cpu_seconds=cpu,
+            unchecked=len(unchecked),
+            missed=int(self._missed() - missed),
+            failed=self._failures() - failures,
+            delays=self._delays,
+            lags=[tick for tick in self._ticks if not during[id(tick)]],
+            lags_in_scrapes=[tick for tick in self._ticks if during[id(tick)]],
+            kib=resident_kib(),
+        )
+
+    def _unchecked(self, before: dict[str, int]) -> list[str]:
+        return [
+            status.name
+            for status in self._fleet.statuses()
+            if status.history.exchanges == before[status.name]
+        ]
+
+    def _failures(self) -> int:
+        """Checks that were not granted, or not made, whatever the reason."""
+        return sum(sum(status.history.failures_by_cause.values()) for status in self._fleet.statuses())
+
+    def _missed(self) -> float:
+        return sum(
+            sample.value
+            for family in self._own.schedule_missed.collect()
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        )
+
+    async def _tick(self) -> None:
+        while True:
+            before, cpu = time.monotonic(), time.process_time()
+            await asyncio.sleep(TICK_SECONDS)
+            now = time.monotonic()
+            late = now - before - TICK_SECONDS
+            self._ticks.append(Lag(now, late, min(late, time.process_time() - cpu)))
+
+    def _in_scrape(self, tick: Lag) -> bool:
+        before = tick.at - tick.whole - TICK_SECONDS
+        return any(began < tick.at and before < ended for began, ended in self._scrapes)
+
+    async def _on_schedule(self, seconds: float) -> float:
+        await self._keep_appointments(self._turns())
+        await asyncio.sleep(SETTLE_SECONDS)
+        self._delays, cpu = [], time.process_time()
+        await asyncio.sleep(seconds)
+        cpu, checks = time.process_time() - cpu, len(self._delays)
+        await self._stop()
+        return cpu / checks
+
+    async def _checks(self, count: int, at_once: int) -> float:
+        await self._stop()
+        names = iter([self._connections[number % len(self._connections)].name for number in range(count)])
+
+        async def work() -> None:
+            for name in names:
+                await self._checker.check(name)
+
+        before = time.process_time()
+        await asyncio.gather(*(work() for _ in range(at_once)))
+        await asyncio.to_thread(self._store.flush)
+        return (time.process_time() - before) / count
+
+    async def _floor(self, times: int) -> float:
+        first = self._connections[0]
+        credential = await self._keyring.load(first.current)
+        assert credential.key
+        signed = assertion.sign(first, credential.key, self._clock.now())
+        return Floor(self._url, self._material, credential.key, signed).cpu_seconds(times)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def resident_kib() -> float:
+    """Memory that this process holds now; nan on a system that doesn't say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return float("nan")
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1024

@@ -1,0 +1,43 @@
+"""One measured number, its goal, and the ways to come by it."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the report."""
+
+    what: str
+    value: float
+    unit: str = ""
+    goal: float | None = None
+    """The most that it may be; None where it only explains another."""
+
+    @property
+    def missed(self) -> bool:
+        """Whether there is a goal, and it is exceeded."""
+        return self.goal is not None and not self.value <= self.goal
+
+    def __str__(self) -> str:
+        goal = "" if self.goal is None else f"goal {_number(self.goal)}"
+        verdict = "MISSED" if self.missed else "met" if goal else ""
+        return f"{self.what:<68}{_number(self.value):>10} {self.unit:<9}{goal:<11}{verdict}".rstrip()
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which this share of the values lies; nan where there are none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")
+
+
+def median_ratio(ones: Sequence[float], others: Sequence[float]) -> float:
+    """The median of the ratios of what was measured side by side."""
+    return statistics.median(one / other for one, other in zip(ones, others, strict=True))
+
+
+def _number(value: float) -> str:
+    if value == round(value) and abs(value) < 1e9:
+        return f"{value:,.0f}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

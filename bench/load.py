@@ -1,0 +1,128 @@
+"""Fleets on their schedule: is every connection checked in its turn, and does the event loop stay free.
+
+1. A whole interval: each connection's one turn, while Prometheus scrapes.
+2. All connections due at once, as after a suspended machine wakes up, while health and metrics are asked for.
+"""
+
+import http.client
+import time
+from dataclasses import dataclass
+
+from bench.daemon import Lag, Run, StartUp, Watching
+from bench.elsewhere import Elsewhere
+from bench.figures import Figure, percentile
+
+GOAL_LAG_MS = 100.0
+GOAL_LAG_IN_SCRAPE_MS = 50.0
+GOAL_ANSWER_SECONDS = 1.0
+GOAL_KIB = 20.0
+
+GOALS_FROM = 10_000
+"""Connections from which memory is shared by enough of them to be counted by the connection."""
+
+SCRAPE_SECONDS = 5.0
+"""Between two scrapes; Prometheus leaves 15 or 60."""
+
+ASK_SECONDS = 0.25
+"""Between two looks at health and metrics while all are due at once."""
+
+PROMETHEUS = {
+    "Accept": "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2",
+    "Accept-Encoding": "gzip",
+}
+"""What Prometheus asks with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """How long the daemon took to answer, in seconds, at worst."""
+
+    healthy: float = 0.0
+    metrics: float = 0.0
+
+
+def whole_interval(watching: Elsewhere[Watching], count: int) -> list[Figure]:
+    """A fleet from its start through one interval."""
+    address = watching.call(Watching.serve)
+    start = watching.call(Watching.take_on)
+    watching.ask(Watching.whole_interval)
+    answers = _ask_until_done(watching, address, SCRAPE_SECONDS)
+    run: Run = watching.answer()
+    what = f"{count:,} connections over {run.seconds:.0f} s"
+    return [
+        *_kept(what, run, start),
+        Figure(f"{what}: check after its appointment, median", 1000 * percentile(run.delays, 0.5), "ms"),
+        Figure(f"{what}: … 99 %", 1000 * percentile(run.delays, 0.99), "ms"),
+        Figure(f"{what}: … worst", 1000 * max(run.delays), "ms"),
+        *_lags(f"{what}: event loop late", run.lags, GOAL_LAG_MS),
+        *_lags(f"{what}: event loop late while scraped", run.lags_in_scrapes, GOAL_LAG_IN_SCRAPE_MS),
+        Figure(f"{what}: /metrics answered within", answers.metrics, "s"),
+        Figure(
+            f"{what}: memory of a connection",
+            (run.kib - start.kib_before) / count,
+            "KiB",
+            GOAL_KIB if count >= GOALS_FROM else None,
+        ),
+        Figure(f"{what}: memory in all", run.kib / 1024, "MiB"),
+    ]
+
+
+def all_at_once(watching: Elsewhere[Watching], count: int) -> list[Figure]:
+    """The same fleet with every appointment at the same moment."""
+    address = watching.call(Watching.serve)
+    watching.ask(Watching.all_at_once)
+    answers = _ask_until_done(watching, address, ASK_SECONDS)
+    run: Run = watching.answer()
+    what = f"{count:,} due at once"
+    return [
+        *_kept(what, run),
+        Figure(f"{what}: all checked within", max(run.delays), "s"),
+        Figure(f"{what}: /-/healthy answered within", answers.healthy, "s", GOAL_ANSWER_SECONDS),
+        Figure(f"{what}: /metrics answered within", answers.metrics, "s", GOAL_ANSWER_SECONDS),
+        *_lags(f"{what}: event loop late", run.lags + run.lags_in_scrapes),
+    ]
+
+
+def _kept(what: str, run: Run, start: StartUp | None = None) -> list[Figure]:
+    begun = [Figure(f"{what}: start until all have appointments", start.seconds, "s")] if start else []
+    return [
+        *begun,
+        Figure(f"{what}: checks", run.checks),
+        Figure(f"{what}: not checked, though due", run.unchecked, goal=0),
+        Figure(f"{what}: missed, by the schedule's own count", run.missed, goal=0),
+        Figure(f"{what}: falsely failed", run.failed, goal=0),
+        Figure(f"{what}: CPU of a check, scrapes included", 1000 * run.cpu_seconds / run.checks, "ms"),
+    ]
+
+
+def _lags(what: str, lags: list[Lag], goal: float | None = None) -> list[Figure]:
+    return [
+        Figure(f"{what}, worst", 1000 * max((lag.own for lag in lags), default=0), "ms", goal),
+        Figure(
+            f"{what}, worst, with what others took", 1000 * max((lag.whole for lag in lags), default=0), "ms"
+        ),
+    ]
+
+
+def _ask_until_done(watching: Elsewhere[Watching], address: str, pause_seconds: float) -> Answers:
+    """Ask for health and metrics, pause, and again, until the run is over."""
+    worst = Answers()
+    while not watching.answered(pause_seconds):
+        worst = Answers(
+            max(worst.healthy, _seconds(address, "/-/healthy")),
+            max(worst.metrics, _seconds(address, "/metrics")),
+        )
+    return worst
+
+
+def _seconds(address: str, path: str) -> float:
+    """How long the whole answer took."""
+    began = time.monotonic()
+    line = http.client.HTTPConnection(address, timeout=60)
+    line.request("GET", path, headers=PROMETHEUS)
+    answer = line.getresponse()
+    answer.read()
+    line.close()
+    if answer.status != http.client.OK:
+        raise RuntimeError(f"{path} answered {answer.status}")
+    return time.monotonic() - began

@@ -1,0 +1,59 @@
+"""The other end: the simulator over TLS, in a process and on a core of its own, an org for each connection.
+
+It verifies every assertion, as an org does. So what is measured against it is granted in earnest, and it is
+also what bounds the rate: it needs more CPU for its side of an exchange than the monitor does for its own.
+"""
+
+import asyncio
+import multiprocessing
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection as Pipe
+
+from bench.material import HOST, Material, consumer_key_of, name_of, username_of
+from monitor.simulator.server import Simulator, Tls, serve
+
+MONITOR_CORE, SERVER_CORE = 0, 1
+
+START_WITHIN_SECONDS = 60.0
+
+
+def pin(core: int) -> None:
+    """Keep this process on one core, where the system lets it and there is another for the rest."""
+    if hasattr(os, "sched_setaffinity") and len(cores := sorted(os.sched_getaffinity(0))) > 1:
+        os.sched_setaffinity(0, {cores[core]})
+
+
+@contextmanager
+def serving(material: Material, connections: int) -> Iterator[str]:
+    """The server while it runs, with an org for each connection; gives its address."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=_serve, args=(material, connections, theirs), daemon=True)
+    process.start()
+    try:
+        if not ours.poll(START_WITHIN_SECONDS):
+            raise RuntimeError("the server did not start")
+        yield ours.recv()
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _serve(material: Material, connections: int, pipe: Pipe) -> None:
+    pin(SERVER_CORE)
+    simulator = Simulator()
+    certificates = [material.certificate(number).read_text() for number in range(connections)]
+    for number, certificate in enumerate(certificates):
+        simulator.put(
+            name_of(number),
+            {
+                "consumer_key": consumer_key_of(number),
+                "username": username_of(number),
+                "certificate": certificate,
+                "login_rate_per_hour": 1_000_000,
+            },
+        )
+    tls = Tls(material.server_certificate, material.server_key)
+    asyncio.run(serve(simulator, host=HOST, port=0, tls=tls, ready=pipe.send))

@@ -1,0 +1,84 @@
+"""CPU of writing a check down: as a ratio to SQLite writing the same rows and nothing else."""
+
+import sqlite3
+import statistics
+import time
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from bench.figures import Figure, median_ratio
+from bench.scrape import status
+from monitor.core.history import History
+from monitor.store import Store
+
+GOAL_RATIO = 3.0
+"""Making the history's JSON is not among the bare rows."""
+
+BATCH = 500
+"""Rows in one transaction, as the store has them."""
+
+TABLES = """
+CREATE TABLE histories (id INTEGER PRIMARY KEY, body TEXT NOT NULL);
+CREATE TABLE exchanges (id INTEGER, slot INTEGER, at_ms INTEGER, verdict INTEGER, cause INTEGER,
+    status INTEGER, duration_ms INTEGER, PRIMARY KEY (id, slot)) WITHOUT ROWID;
+CREATE TABLE days (day INTEGER, id INTEGER, granted INTEGER, refused INTEGER, no_verdict INTEGER,
+    PRIMARY KEY (day, id)) WITHOUT ROWID;
+"""
+
+WRITES = (
+    "INSERT INTO histories VALUES (?, ?) ON CONFLICT DO UPDATE SET body = excluded.body",
+    "INSERT OR REPLACE INTO exchanges VALUES (?, ?, ?, 0, NULL, 200, 250)",
+    "INSERT INTO days VALUES (?, ?, 1, 0, 0) ON CONFLICT DO UPDATE SET granted = granted + 1",
+)
+
+
+def figures(place: Path, connections: int, rounds: int) -> list[Figure]:
+    """One save of each connection in each round; the bare rows in turns with them."""
+    histories = {f"customer-{number:05}": status(number).history for number in range(connections)}
+    store = Store.open(place / "saved.db")
+    bare = sqlite3.connect(place / "bare.db", isolation_level=None)
+    bare.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {TABLES}")
+    saves, rows = [], []
+    for turn in range(rounds + 1):  # the first makes the rows that the others write over
+        histories = {name: _later(history) for name, history in histories.items()}
+        saves.append(_saved(store, histories) / connections)
+        rows.append(_written(bare, list(histories.values()), turn) / connections)
+    store.close()
+    bare.close()
+    return [
+        Figure("CPU of a save", 1e6 * statistics.median(saves[1:]), "us"),
+        Figure("CPU of a save / bare rows in SQLite", median_ratio(saves[1:], rows[1:]), goal=GOAL_RATIO),
+    ]
+
+
+def _later(history: History) -> History:
+    """The history after one more exchange, five minutes on."""
+    assert history.last_exchange
+    exchange = replace(history.last_exchange, at=history.last_exchange.at + timedelta(minutes=5))
+    return replace(history, exchanges=history.exchanges + 1, last_exchange=exchange, last_verdict=exchange)
+
+
+def _saved(store: Store, histories: dict[str, History]) -> float:
+    before = time.process_time()
+    for name, history in histories.items():
+        store.save(name, history)
+    if not store.flush(60):
+        raise RuntimeError(f"not written: {store.problem}")
+    return time.process_time() - before
+
+
+def _written(bare: sqlite3.Connection, histories: list[History], turn: int) -> float:
+    to_json = TypeAdapter(History).dump_json
+    bodies = [(number, to_json(history).decode()) for number, history in enumerate(histories)]
+    before = time.process_time()
+    for start in range(0, len(bodies), BATCH):
+        batch = bodies[start : start + BATCH]
+        bare.execute("BEGIN IMMEDIATE")
+        bare.executemany(WRITES[0], batch)
+        bare.executemany(WRITES[1], [(number, turn % 50, 1_795_000_000_000 + turn) for number, _ in batch])
+        bare.executemany(WRITES[2], [(20_000, number) for number, _ in batch])
+        bare.execute("COMMIT")
+    return time.process_time() - before

@@ -1,0 +1,43 @@
+"""The bench runs through, with everything in it, on a fleet of a handful: so it can't rot unseen."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from bench.__main__ import Sizes, measure
+from bench.figures import Figure, median_ratio, percentile
+
+HANDFUL = Sizes(
+    small=4, medium=6, medium_seconds=1, large=8, large_seconds=2, rounds=1, times=4, turn_seconds=0.5
+)
+
+
+def test_every_part_measures_and_what_must_never_happen_did_not(tmp_path: Path) -> None:
+    figures = list(measure(HANDFUL, tmp_path))
+
+    never = [figure for figure in figures if figure.goal == 0]
+    assert len(never) == 4 * 3, "unchecked, missed, failed: for two fleets, on schedule and all at once"
+    assert not any(figure.missed for figure in never)
+    assert all(math.isfinite(figure.value) for figure in figures)
+    assert len({figure.what for figure in figures}) == len(figures)
+
+
+@pytest.mark.parametrize(
+    ("value", "goal", "missed"),
+    [(1.5, 1.5, False), (1.51, 1.5, True), (math.nan, 1.5, True), (9.0, None, False)],
+    ids=["just met", "missed", "not measured", "no goal"],
+)
+def test_a_goal_is_the_most_that_a_figure_may_be(value: float, goal: float | None, *, missed: bool) -> None:
+    assert Figure("what", value, goal=goal).missed is missed
+
+
+def test_a_line_says_value_goal_and_verdict() -> None:
+    assert str(Figure("one", 0.6234, goal=1.5)).split() == ["one", "0.623", "goal", "1.5", "met"]
+    assert str(Figure("two", 1234.5, "ms")).split() == ["two", "1,234", "ms"]
+
+
+def test_percentiles_and_ratios_are_those_of_the_values() -> None:
+    assert percentile([3, 1, 2], 0.5) == 2
+    assert math.isnan(percentile([], 0.5))
+    assert median_ratio([2, 9, 4], [1, 3, 1]) == 3
