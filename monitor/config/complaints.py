@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from monitor.config import words
 from monitor.config.options import (
     MOST_LABELS,
+    AlertOptions,
     ApprovalOptions,
     ConfigurationOptions,
     ConnectionOptions,
@@ -24,6 +25,7 @@ BLOCKS: dict[str | int, type[Options]] = {
     "private_key": SourceOptions,
     "certificate": SourceOptions,
     "next": PairOptions,
+    "alerts": AlertOptions,
     "approval": ApprovalOptions,
     "certificate_expiry": ExpiryOptions,
     "web": WebOptions,
@@ -122,5 +124,6 @@ _ELSEWHERE: tuple[tuple[type[Options], str], ...] = (
     (GeneralOptions, "at the top of the main file"),
     (ConnectionOptions, "to a connection"),
     (WebOptions, "under web:"),
+    (AlertOptions, "under alerts:"),
     (ApprovalOptions, "under approval:"),
 )

@@ -33,7 +33,7 @@ from monitor.config.options import (
     SourceOptions,
 )
 from monitor.config.problem import ConfigError, Problem, quoted
-from monitor.config.settings import Settings, Web
+from monitor.config.settings import Alerts, Settings, Web
 from monitor.config.text import Block, Listing, Value
 from monitor.core.connection import (
     ApprovalPolicy,
@@ -75,6 +75,12 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
         max_in_flight=general.max_in_flight,
         allowed_hosts=frozenset(general.allowed_hosts),
         ca_file=Path(main.resolved(general.ca_file)) if general.ca_file else None,
+        alerts=Alerts(
+            runbook_url=general.alerts.runbook_url or "",
+            dashboard_url=general.alerts.dashboard_url or "",
+            transient_for=general.alerts.transient_for,
+            labels=general.alerts.labels,
+        ),
         connections=connections,
         files=tuple(file.path for file in loader.files),
         patterns=tuple(main.resolved(pattern) for pattern in general.connections_from),

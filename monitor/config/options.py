@@ -27,6 +27,9 @@ LONGEST_INTERVAL = timedelta(days=7)
 LONGEST_SETTLE = timedelta(hours=24)
 """Refusals stay quiet for that long. The setup guide says 2 to 10 minutes (step 2); no report says a day."""
 
+LONGEST_HOLD = timedelta(hours=24)
+"""Faults of network and server stay quiet for that long: an outage of a day is everybody's talk already."""
+
 LOGIN_LIMIT = 3_600
 """Logins an hour that Salesforce allows a user, production's included (knowledge article 000381578)."""
 
@@ -262,6 +265,41 @@ class WebOptions(Options):
     """Where people reach the pages, for links in messages; where absent, links start at `listen`."""
 
 
+class AlertOptions(Options):
+    """What alerts link to, carry and wait for."""
+
+    runbook_url: Annotated[
+        str | None, BeforeValidator(words.web_url), WithJsonSchema({"type": "string", "format": "uri"})
+    ] = None
+    """Where the pages of `docs/causes` are served: `/CAUSE.md` is added. Where absent, alerts link to the
+    connection's page."""
+    dashboard_url: Annotated[
+        str | None, BeforeValidator(words.web_url), WithJsonSchema({"type": "string", "format": "uri"})
+    ] = None
+    """The address of the Grafana dashboard: `?var-connection=NAME` is added."""
+    transient_for: Annotated[
+        Annotated[
+            timedelta,
+            BeforeValidator(
+                words.duration_between(
+                    timedelta(0), LONGEST_HOLD, "an outage that lasts for a day is no passing one."
+                )
+            ),
+        ]
+        | None,
+        BeforeValidator(_filled),
+        WithJsonSchema(_DURATION),
+    ] = None
+    """For how long a fault of network or server must last before it is an alert. Default: three intervals, at
+    most 1h."""
+    labels: Annotated[
+        tuple[str, ...],
+        BeforeValidator(words.label_names),
+        WithJsonSchema({"type": "array", "items": {"type": "string", "pattern": f"^{words.LABEL.pattern}$"}}),
+    ] = Field(default=(), json_schema_extra={"default": []})
+    """Which of the connections' own labels alerts carry, for routes that go by them."""
+
+
 class GeneralOptions(Options):
     """Everything but the list of connections."""
 
@@ -308,6 +346,8 @@ class GeneralOptions(Options):
     """Certificate authorities in PEM, beside those of the system, e.g. of a proxy that opens TLS."""
     certificate_expiry: Annotated[ExpiryOptions, BeforeValidator(_filled)] = ExpiryOptions()
     """When a certificate's end becomes a finding."""
+    alerts: Annotated[AlertOptions, BeforeValidator(_filled)] = AlertOptions()
+    """What alerts link to, carry and wait for."""
     connections_from: Annotated[
         list[Annotated[str, BeforeValidator(words.text), WithJsonSchema(_TEXT)]], BeforeValidator(_listed)
     ] = Field(default=[])

@@ -19,6 +19,20 @@ class Web:
 
 
 @dataclass(frozen=True, slots=True)
+class Alerts:
+    """What alerts link to, carry and wait for."""
+
+    runbook_url: str = ""
+    """Where the pages of the causes are; no slash at the end. Empty where the operator names none."""
+    dashboard_url: str = ""
+    """Where the dashboard is; no slash at the end. Empty where the operator names none."""
+    transient_for: timedelta | None = None
+    """How long a fault of network or server must last; None leaves it to the interval."""
+    labels: tuple[str, ...] = ()
+    """Labels of the operator's that alerts carry."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that an operator may decide, with defaults filled in and paths made absolute."""
 
@@ -33,6 +47,7 @@ class Settings:
     max_in_flight: int
     allowed_hosts: frozenset[str]
     ca_file: Path | None
+    alerts: Alerts
     connections: tuple[Connection, ...]
     """In the order of the files; names are unique."""
 

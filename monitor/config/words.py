@@ -491,3 +491,16 @@ def labels(value: object) -> tuple[tuple[str, str], ...]:
     if wrong:
         raise ValueError(" ".join(wrong))
     return tuple(sorted((name, str(written)) for name, written in value.items()))
+
+
+def label_names(value: object) -> tuple[str, ...]:
+    """Names of the operator's own labels, each once."""
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise ValueError("must be a list of label names, e.g. [customer].")  # noqa: TRY004 - pydantic takes ValueError
+    names = [text(name) for name in value]
+    for name in names:
+        if not LABEL.fullmatch(name) or name in RESERVED_LABELS:
+            raise ValueError(f"{quoted(name)} is no label that a connection could have under labels.")
+    return tuple(dict.fromkeys(names))
