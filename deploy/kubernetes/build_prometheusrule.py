@@ -1,6 +1,6 @@
-"""Writes the operator's PrometheusRule from `deploy/prometheus/alerts.yml`: the same groups, two levels deeper.
+"""Writes the operator's PrometheusRule from `deploy/prometheus/alerts.yml`: the same groups, a level deeper.
 
-Run it when the rules have changed: `python deploy/kubernetes/build_prometheusrule.py`. A test compares the two.
+A test compares the two. Where the rules have changed: `python deploy/kubernetes/build_prometheusrule.py`.
 """
 
 import textwrap

@@ -1,0 +1,268 @@
+"""The manifests: valid for each Kubernetes they are meant for, confined, and of one mind with the product."""
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import yaml
+
+from deploy.kubernetes.build_prometheusrule import MANIFEST, RULES, manifest
+from monitor.config import load
+from monitor.daemon import STOP_WITHIN_SECONDS
+
+ROOT = Path(__file__).parents[2]
+KUBERNETES = ROOT / "deploy/kubernetes"
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+KINDS = {
+    "base": ["ConfigMap", "Namespace", "NetworkPolicy", "Service", "ServiceAccount", "StatefulSet"],
+    "overlays/plain": [
+        *("ConfigMap", "ConfigMap", "Namespace", "NetworkPolicy", "Service", "ServiceAccount", "StatefulSet"),
+    ],
+    "overlays/prometheus-operator": [
+        *("ConfigMap", "ConfigMap", "Namespace", "NetworkPolicy", "PodMonitor", "PrometheusRule"),
+        *("Service", "ServiceAccount", "StatefulSet"),
+    ],
+}
+
+LARGEST_CONFIG_MAP = 1024 * 1024
+"""Bytes that Kubernetes keeps in one ConfigMap."""
+
+Manifest = dict[str, Any]
+
+
+@cache
+def rendered(folder: str) -> list[Manifest]:
+    """What `kubectl kustomize` gives, as far as these manifests use it: it is in no package of Debian 12."""
+    return sorted(
+        _resolve((KUBERNETES / folder).resolve()), key=lambda one: (one["kind"], one["metadata"]["name"])
+    )
+
+
+def _resolve(folder: Path) -> list[Manifest]:
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    found: list[Manifest] = []
+    for name in kustomization.get("resources", []):
+        place = (folder / name).resolve()
+        found += _resolve(place) if place.is_dir() else yaml.safe_load_all(place.read_text())
+    found += _config_maps(folder, kustomization)
+    for patch in kustomization.get("patches", []):
+        change = yaml.safe_load((folder / patch["path"]).read_text())
+        (patched,) = [one for one in found if one["kind"] == change["kind"]]
+        _merge(patched, change)
+    for one in found:
+        if "namespace" in kustomization and one["kind"] != "Namespace":
+            one["metadata"]["namespace"] = kustomization["namespace"]
+    return found
+
+
+def _config_maps(folder: Path, kustomization: Manifest) -> Iterator[Manifest]:
+    options = kustomization.get("generatorOptions", {})
+    for generated in kustomization.get("configMapGenerator", []):
+        assert options["disableNameSuffixHash"] is True
+        files = [entry.rpartition("=") for entry in generated["files"]]
+        yield {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": generated["name"], "labels": options["labels"]},
+            "data": {key or name: (folder / name).read_text() for key, _, name in files},
+        }
+
+
+def _merge(into: Manifest, change: Manifest) -> None:
+    for key, value in change.items():
+        if isinstance(value, dict):
+            _merge(into.setdefault(key, {}), value)
+        else:
+            into[key] = value
+
+
+def one_of(kind: str, folder: str = "base") -> Manifest:
+    (found,) = [one for one in rendered(folder) if one["kind"] == kind]
+    return found
+
+
+def pod() -> Manifest:
+    spec = one_of("StatefulSet")["spec"]["template"]["spec"]
+    assert isinstance(spec, dict)
+    return spec
+
+
+def container() -> Manifest:
+    (only,) = pod()["containers"]
+    assert isinstance(only, dict)
+    return only
+
+
+def mounts() -> dict[str, str]:
+    """Where each volume is mounted."""
+    return {mount["name"]: mount["mountPath"] for mount in container()["volumeMounts"]}
+
+
+@pytest.mark.parametrize("folder", KINDS)
+def test_an_overlay_makes_these_objects_in_its_own_namespace(folder: str) -> None:
+    made = rendered(folder)
+
+    assert [one["kind"] for one in made] == KINDS[folder]
+    assert {one["metadata"].get("namespace") for one in made} == {None, "bearerwatch"}
+
+
+@pytest.mark.parametrize("folder", KINDS)
+def test_kubectl_makes_the_same_of_it(folder: str) -> None:
+    if shutil.which("kubectl") is None or not _kubectl_has_kustomize_of_today():
+        pytest.skip("needs kubectl 1.21 or newer, which Debian 12 does not have")
+    done = subprocess.run(
+        ["kubectl", "kustomize", KUBERNETES / folder], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    made = sorted(yaml.safe_load_all(done.stdout), key=lambda one: (one["kind"], one["metadata"]["name"]))
+    assert made == rendered(folder)
+
+
+def _kubectl_has_kustomize_of_today() -> bool:
+    version = subprocess.run(
+        ["kubectl", "version", "--client", "--output", "json"], capture_output=True, text=True, check=False
+    )
+    minor = re.search(r'"minor": *"(\d+)', version.stdout)
+    return minor is not None and int(minor[1]) >= 21
+
+
+# The oldest that was still supported when this was written, and the newest whose schemas are at hand.
+@pytest.mark.parametrize("version", ["1.33", kubernetes_validate.latest_version()])
+@pytest.mark.parametrize("folder", KINDS)
+def test_kubernetes_takes_each_object_and_knows_each_of_its_fields(folder: str, version: str) -> None:
+    for one in rendered(folder):
+        if "monitoring.coreos.com" not in one["apiVersion"]:
+            kubernetes_validate.validate(one, version, strict=True)
+
+
+@pytest.mark.real("node")
+def test_the_operator_takes_its_objects() -> None:
+    script = (Path(__file__).parent / "crd.mjs").read_text()
+    ours = [one for one in rendered("overlays/prometheus-operator") if "coreos" in one["apiVersion"]]
+    wrong = copy.deepcopy(ours)
+    wrong[0]["spec"]["podMetricsEndpoints"][0]["interval"] = 30
+
+    assert len(ours) == 2
+    assert _node(script, ours) == ""
+    assert "/spec/podMetricsEndpoints/0/interval" in _node(script, wrong)
+
+
+def _node(script: str, manifests: list[Manifest]) -> str:
+    """What the script complains of; run in the root, where node_modules are."""
+    done = subprocess.run(
+        ["node", "--input-type=module", "--eval", script],
+        input=json.dumps(manifests),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    return done.stderr if done.returncode else ""
+
+
+def test_the_pod_keeps_the_restricted_standard() -> None:
+    security = container()["securityContext"]
+
+    assert one_of("Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert pod()["securityContext"]["runAsNonRoot"] is True
+    assert pod()["securityContext"]["runAsUser"] == 65532
+    assert pod()["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod())
+    assert all(set(volume) & {"configMap", "secret", "emptyDir"} for volume in pod()["volumes"])
+
+
+def test_the_pod_writes_to_its_state_alone_and_holds_no_token_of_kubernetes() -> None:
+    writable = {m["name"] for m in container()["volumeMounts"] if not m.get("readOnly")}
+
+    assert container()["securityContext"]["readOnlyRootFilesystem"] is True
+    assert writable == {"state", "tmp"}
+    assert pod()["automountServiceAccountToken"] is False
+
+
+def test_there_is_one_daemon_at_a_time_and_it_is_given_the_time_to_stop() -> None:
+    assert one_of("StatefulSet")["spec"]["replicas"] == 1
+    assert pod()["terminationGracePeriodSeconds"] > STOP_WITHIN_SECONDS
+
+
+def test_keys_come_by_reference_and_are_for_the_daemon_alone() -> None:
+    (keys,) = [volume["secret"] for volume in pod()["volumes"] if volume["name"] == "keys"]
+
+    assert keys["secretName"] == "bearerwatch-keys"
+    assert keys["defaultMode"] == 0o400
+    assert not [one for folder in KINDS for one in rendered(folder) if one["kind"] == "Secret"]
+
+
+def test_the_configuration_fits_the_pod(tmp_path: Path) -> None:
+    file = tmp_path / "bearerwatch.yaml"
+    file.write_text(one_of("ConfigMap")["data"]["bearerwatch.yaml"])
+    settings = load(file, {})
+    (port,) = container()["ports"]
+    sources = [connection.current.private_key.place for connection in settings.connections]
+
+    assert str(settings.listen) == f"0.0.0.0:{port['containerPort']}"
+    assert Path(settings.database).is_relative_to(mounts()["state"])
+    assert all(Path(source).is_relative_to(mounts()["keys"]) for source in sources)
+    assert f"{mounts()['config']}/bearerwatch.yaml" in container()["args"]
+    assert all(connection.paused for connection in settings.connections)
+
+
+def test_the_image_is_of_this_version() -> None:
+    assert container()["image"] == f"bearerwatch:{VERSION}"
+
+
+def test_kubernetes_asks_for_the_daemons_health_where_it_answers() -> None:
+    asked = {name: probe["httpGet"] for name, probe in container().items() if name.endswith("Probe")}
+
+    assert asked == {
+        "startupProbe": {"path": "/-/healthy", "port": "http"},
+        "livenessProbe": {"path": "/-/healthy", "port": "http"},
+        "readinessProbe": {"path": "/-/ready", "port": "http"},
+    }
+
+
+def test_only_prometheus_may_come_in_and_only_https_and_names_may_go_out() -> None:
+    policy = one_of("NetworkPolicy")["spec"]
+    selected = policy["podSelector"]["matchLabels"]
+
+    assert selected.items() <= one_of("StatefulSet")["spec"]["template"]["metadata"]["labels"].items()
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert [port["port"] for rule in policy["ingress"] for port in rule["ports"]] == ["http"]
+    assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53, 443}
+    assert all(rule["to"] for rule in policy["egress"])
+
+
+def test_both_ways_of_scraping_lead_to_the_metrics() -> None:
+    (endpoint,) = one_of("PodMonitor", "overlays/prometheus-operator")["spec"]["podMetricsEndpoints"]
+    plain = one_of("StatefulSet", "overlays/plain")["spec"]["template"]["metadata"]["annotations"]
+
+    assert (endpoint["port"], endpoint["path"]) == ("http", "/metrics")
+    assert (plain["prometheus.io/port"], plain["prometheus.io/path"]) == ("9877", "/metrics")
+
+
+def test_the_operators_rules_are_those_of_the_rule_file() -> None:
+    assert MANIFEST.read_text() == manifest(RULES.read_text()), (
+        f"Write it anew: {sys.executable} deploy/kubernetes/build_prometheusrule.py"
+    )
+    rules = one_of("PrometheusRule", "overlays/prometheus-operator")["spec"]
+    assert rules == yaml.safe_load(RULES.read_text())
+
+
+@pytest.mark.parametrize("folder", KINDS)
+def test_a_config_map_is_small_enough_for_kubernetes(folder: str) -> None:
+    sizes = [len(json.dumps(one["data"]).encode()) for one in rendered(folder) if one["kind"] == "ConfigMap"]
+
+    assert max(sizes) < LARGEST_CONFIG_MAP
