@@ -147,7 +147,7 @@ def _members(kind: type[_Kind], name: str, parameters: QueryParams) -> tuple[_Ki
 
 def _searchable(status: ConnectionStatus) -> str:
     connection = status.connection
-    parts = [connection.name, connection.login_url, connection.username]  # parsing out the host costs far more
+    parts = [connection.name, connection.login_url, connection.username]  # finding the host costs far more
     parts += [f"{key}={value}" for key, value in connection.labels]
     for found in status.findings:
         parts += (found.cause, CATALOGUE[found.cause].title)

@@ -1,0 +1,189 @@
+"""The JSON: its documented keys, its filters, and a tag that tells change from the mere passing of time."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.finding import State
+from monitor.store import Store
+from monitor.web.api import StatusDocument
+from monitor.web.selection import Selection
+from tests.web.fleets import many
+from tests.web.serving import Stage
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "api.md"
+
+
+async def get(stage: Stage, path: str, **headers: str) -> httpx.Response:
+    async with stage.client() as client:
+        return await client.get(path, headers=headers)
+
+
+async def test_the_list_is_the_snapshot(stage: Stage) -> None:
+    data = (await get(stage, "/api/status")).json()
+
+    assert data["at"] == "2026-11-23T12:00:00Z"
+    assert data["counts"] == stage.snapshot.states()
+    assert data["matched"] == len(stage.snapshot.connections)
+    assert data["daemon"]["configured"] == len(stage.snapshot.connections)
+    assert {each["name"]: each["state"] for each in data["connections"]} == {
+        status.name: status.state for status in stage.snapshot.connections
+    }
+
+
+async def test_a_connection_of_the_list(stage: Stage) -> None:
+    data = (await get(stage, "/api/status?q=acme-production")).json()
+
+    (acme,) = data["connections"]
+    assert acme["findings"][1]["cause"] == "certificate_expiring"
+    assert {key: acme[key] for key in ("name", "state", "cause", "title", "severity", "responsible")} == {
+        "name": "acme-production",
+        "state": "failing",
+        "cause": "approval_decayed",
+        "title": CATALOGUE[Cause.APPROVAL_DECAYED].title,
+        "severity": "critical",
+        "responsible": "org_admin",
+    }
+    assert acme["labels"] == {"customer": "acme", "tier": "gold"}
+    assert acme["certificate_not_after"] == "2026-12-17T12:00:00Z"
+    assert acme["last_success"] == "2026-11-23T08:44:00Z"
+    assert acme["next_exchange"] == "2026-11-23T12:02:15Z"
+
+
+async def test_the_filters_of_the_page_work_here(stage: Stage) -> None:
+    data = (await get(stage, "/api/status?state=degraded&label=tier%3Dgold&sort=certificate")).json()
+
+    assert [each["name"] for each in data["connections"]] == ["umbrella-crm", "hooli-orders"]
+    assert data["matched"] == 2
+    assert data["counts"]["failing"] == 4
+
+
+async def test_a_filter_that_there_is_not_is_refused(stage: Stage) -> None:
+    answer = await get(stage, "/api/status?responsible=nobody")
+
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "error": "There is no responsible “nobody”. There are: org_admin, operator, salesforce."
+    }
+
+
+async def test_one_connection_tells_more_and_nothing_else(stage: Stage) -> None:
+    listed = (await get(stage, "/api/status?q=acme-production")).json()["connections"][0]
+    data = (await get(stage, "/api/connections/acme-production")).json()["connection"]
+
+    assert listed.items() <= data.items()
+    assert data["remedy"] == list(CATALOGUE[Cause.APPROVAL_DECAYED].remedy)
+    assert data["guide"] == "step 4"
+    assert [each["cause"] for each in data["alternatives"]] == [
+        "consumer_not_approved",
+        "user_not_admin_approved",
+    ]
+    assert data["current"]["accepted"] is False
+    assert data["next"]["certificate"]["not_after"] == "2036-11-20T12:00:00Z"
+    assert [epoch["days"] for epoch in data["approvals"]] == [30.0, 30.1, 29.8, 39.62]
+    assert len(data["recent_exchanges"]) == 50
+    assert data["recent_exchanges"][0]["status"] == 400
+    assert data["days"][-1]["day"] == "2026-11-23"
+    assert data["events"][-1]["text"] == "The connection is seen for the first time."
+
+
+async def test_a_store_that_cannot_be_read_is_null_and_not_empty(stage: Stage, tmp_path: Path) -> None:
+    stage.store = Store.open(tmp_path / "past.db")
+    stage.store.close()
+    for file in tmp_path.iterdir():
+        file.write_bytes(b"no database")
+
+    data = (await get(stage, "/api/connections/acme-production")).json()["connection"]
+
+    assert [data[key] for key in ("days", "recent_exchanges", "events")] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/status", "/api/status?state=failing", "/api/connections/acme-production"]
+)
+async def test_the_tag_holds_while_only_time_passes(stage: Stage, path: str) -> None:
+    first = await get(stage, path)
+    stage.snapshot = replace(stage.snapshot, at=stage.snapshot.at + timedelta(seconds=30))
+    again = await get(stage, path, **{"if-none-match": f'"other", {first.headers["etag"]}'})
+
+    assert again.status_code == 304
+    assert again.content == b""
+    assert again.headers["etag"] == first.headers["etag"]
+
+
+@pytest.mark.parametrize("path", ["/api/status", "/api/connections/acme-production"])
+async def test_the_tag_changes_with_what_it_tells(stage: Stage, path: str) -> None:
+    first = await get(stage, path)
+    changed = [
+        replace(status, history=replace(status.history, state=State.HEALTHY, findings=()))
+        if status.name == "acme-production"
+        else status
+        for status in stage.snapshot.connections
+    ]
+    stage.snapshot = replace(stage.snapshot, connections=tuple(changed))
+    again = await get(stage, path, **{"if-none-match": first.headers["etag"]})
+
+    assert again.status_code == 200
+    assert again.headers["etag"] != first.headers["etag"]
+
+
+async def test_a_failed_reload_changes_the_tag(stage: Stage) -> None:
+    first = await get(stage, "/api/status")
+    daemon = replace(stage.snapshot.daemon, reload_problem="a.yaml: no.")
+    stage.snapshot = replace(stage.snapshot, daemon=daemon)
+
+    assert (await get(stage, "/api/status")).headers["etag"] != first.headers["etag"]
+
+
+def test_the_part_of_a_connection_is_made_once_while_it_is_the_same() -> None:
+    snapshot, document = many(50), StatusDocument()
+    document.render(snapshot, Selection())
+    kept = {name: part for name, (_, part) in document._parts.items()}
+    first, *others = snapshot.connections
+
+    changed = replace(snapshot, connections=(replace(first, next_exchange=None), *others))
+    document.render(changed, Selection())
+
+    anew = [name for name, (_, part) in document._parts.items() if part is not kept[name]]
+    assert anew == [first.name]
+
+
+def test_connections_that_are_gone_are_forgotten() -> None:
+    document = StatusDocument()
+    document.render(many(50), Selection())
+    document.render(many(5), Selection(text="00001"))
+
+    assert len(document._parts) <= 10
+
+
+def keys(value: Any) -> Iterator[str]:
+    """Every key in it, but those of labels, which are the operator's."""
+    if isinstance(value, list):
+        for each in value:
+            yield from keys(each)
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield key
+            if key not in {"labels", "counts"}:
+                yield from keys(each)
+
+
+async def test_every_key_is_documented_and_every_documented_key_is_there(stage: Stage) -> None:
+    there: set[str] = set()
+    for path in ("/api/status", "/api/connections/acme-production", "/api/connections/hooli-orders",
+                 "/api/connections/tyrell-unread"):  # fmt: skip
+        there.update(keys((await get(stage, path)).json()))
+
+    rows = [row for row in DOCUMENT.read_text().splitlines() if row.startswith("| `")]
+    words = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
+    first_cells = {word for row in rows for word in re.findall(r"`(\w+)`", row.split("|")[1])}
+    parameters = {"label", "q", "sort"}
+    assert there <= words
+    assert first_cells - parameters <= there

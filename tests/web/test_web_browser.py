@@ -1,0 +1,360 @@
+"""Both pages in a real browser: what a person sees, types, presses, and keeps while the page refreshes."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.finding import State
+from monitor.core.status import Snapshot
+from monitor.store import Store
+from monitor.web.pages import REFRESH_SECONDS
+from tests.web.fleets import HOSTILE, many
+from tests.web.serving import Stage, served
+
+pytestmark = pytest.mark.real("chromium")
+
+AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
+
+ARGUMENTS = [
+    "--no-sandbox",  # the tests may run as root, where Chromium can't make its sandbox
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-dev-shm-usage",
+]
+
+WIDTHS = {"wide": 1440, "middle": 900, "narrow": 360}
+
+Scheme = Literal["light", "dark"]
+
+
+@dataclass(slots=True)
+class Seen:
+    """A page that stands open, over a stage that a test may change."""
+
+    stage: Stage
+    address: str
+    page: Page
+    complaints: list[str]
+    """What the browser had to say: a refused script or style, an error of ours."""
+
+    def go(self, path: str) -> None:
+        """Open this path."""
+        self.page.goto(self.address + path)
+
+    def rows(self) -> list[str]:
+        """The names of the connections in the rows."""
+        return self.page.locator("table.fleet tbody th a[id]").all_inner_texts()
+
+    def refresh(self) -> None:
+        """Let the time pass after which a page asks anew, and wait for what it gets."""
+        with self.page.expect_response(lambda answer: answer.request.resource_type == "fetch"):
+            self.page.clock.run_for(REFRESH_SECONDS * 1000 + 1)
+        moment = f"{self.stage.snapshot.at:%Y-%m-%dT%H:%M:%SZ}"
+        expect(self.page.locator("#asof time")).to_have_attribute("datetime", moment)
+
+    def later(self, *, healthy: str = "") -> None:
+        """Half a minute passes in the fleet, and a connection becomes healthy."""
+        before = self.stage.snapshot
+        statuses = tuple(
+            replace(status, history=replace(status.history, state=State.HEALTHY, findings=()))
+            if status.name == healthy
+            else status
+            for status in before.connections
+        )
+        self.stage.snapshot = replace(before, at=before.at + timedelta(seconds=30), connections=statuses)
+
+
+@pytest.fixture(scope="module", name="browser")
+def one_browser() -> Iterator[Browser]:
+    """Debian's Chromium, once for the tests here.
+
+    Not for the session: Playwright's own event loop, while it lives, keeps asynchronous tests from theirs.
+    """
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+Opening = Callable[..., Seen]
+
+
+@pytest.fixture(name="open_page")
+def opening(browser: Browser, past: tuple[Store, Snapshot]) -> Iterator[Opening]:
+    """Opens pages of its own; afterwards the browser must have had nothing to complain of."""
+    with ExitStack() as stack:
+        opened: list[Seen] = []
+
+        def open_page(path: str = "/", *, quiet: bool = True, **options: Any) -> Seen:
+            stage = Stage(*past)
+            address = stack.enter_context(served(stage.app()))
+            options.setdefault("viewport", {"width": WIDTHS["wide"], "height": 900})
+            context = browser.new_context(**options)
+            stack.callback(context.close)
+            page = context.new_page()
+            page.set_default_timeout(20_000)
+            page.clock.install()
+            seen = Seen(stage, address, page, [])
+            page.on("console", lambda told: seen.complaints.append(told.text))
+            page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+            if quiet:
+                opened.append(seen)
+            seen.go(path)
+            return seen
+
+        yield open_page
+        for seen in opened:
+            assert not seen.complaints
+
+
+def test_what_broke_since_when_who_acts_and_what_to_do_take_one_click(open_page: Opening) -> None:
+    seen = open_page()
+
+    first = seen.page.locator("table.fleet tbody tr").first
+    expect(first).to_contain_text(CATALOGUE[Cause.APPROVAL_DECAYED].title)
+    expect(first).to_contain_text("3 h ago")
+    expect(first).to_contain_text("Salesforce admin acts")
+    first.get_by_role("link", name="acme-production").click()
+
+    page = seen.page
+    expect(page.get_by_role("heading", name=CATALOGUE[Cause.APPROVAL_DECAYED].title)).to_be_in_viewport()
+    expect(page.get_by_text("a Salesforce administrator of the org")).to_be_in_viewport()
+    expect(page.get_by_role("heading", name="What to do")).to_be_in_viewport()
+    expect(page.locator("ol.steps li").first).to_be_in_viewport()
+
+
+def test_the_table_filters_while_one_types_and_the_address_follows(open_page: Opening) -> None:
+    seen = open_page()
+
+    seen.page.get_by_label("Search").press_sequentially("acme-r")
+    seen.page.clock.run_for(300)
+
+    expect(seen.page.locator("#count")).to_have_text("1 matching connection")
+    assert seen.rows() == ["acme-reporting"]
+    assert seen.page.url.endswith("/?q=acme-r")
+    expect(seen.page.get_by_label("Search")).to_be_focused()
+    expect(seen.page.get_by_label("Search")).to_have_value("acme-r")
+
+
+def test_a_choice_filters_and_back_undoes_it(open_page: Opening) -> None:
+    seen = open_page()
+    page = seen.page
+
+    page.get_by_label("Cause").select_option("certificate_expiring")
+    expect(page.locator("#count")).to_have_text("2 matching connections")
+    page.get_by_label("Who acts").select_option("org_admin")
+    expect(page.locator("#count")).to_have_text("1 matching connection")
+    assert page.url.endswith("/?cause=certificate_expiring&responsible=org_admin")
+
+    page.go_back()
+    expect(page.locator("#count")).to_have_text("2 matching connections")
+    expect(page.get_by_label("Who acts")).to_have_value("")
+    page.go_back()
+    expect(page.locator("#count")).to_have_text("23 connections")
+    expect(page.get_by_label("Cause")).to_have_value("")
+
+
+def test_a_tile_filters_by_state_and_keeps_the_other_filters(open_page: Opening) -> None:
+    seen = open_page("/?label=tier%3Dgold")
+
+    seen.page.locator("#tile-degraded").click()
+
+    expect(seen.page.locator("#tile-degraded")).to_have_attribute("aria-current", "true")
+    assert seen.rows() == ["hooli-orders", "umbrella-crm"]
+    assert seen.page.url.endswith("/?state=degraded&label=tier%3Dgold")
+
+
+def test_a_label_of_a_row_leads_to_all_that_have_it(open_page: Opening) -> None:
+    seen = open_page()
+
+    seen.page.get_by_role("link", name="customer=acme").first.click()
+
+    assert seen.rows() == ["acme-production", "acme-reporting"]
+
+
+def test_a_link_shows_what_was_seen_when_it_was_copied(open_page: Opening) -> None:
+    seen = open_page("/?state=failing&q=acme")
+
+    assert seen.rows() == ["acme-production"]
+    expect(seen.page.get_by_label("Search")).to_have_value("acme")
+    expect(seen.page.locator("#tile-failing")).to_have_attribute("aria-current", "true")
+
+
+def test_without_script_the_filters_work_by_their_button(open_page: Opening) -> None:
+    seen = open_page(java_script_enabled=False)
+
+    seen.page.get_by_label("Search").fill("umbrella")
+    seen.page.get_by_role("button", name="Apply").click()
+
+    assert seen.rows() == ["umbrella-crm"]
+    expect(seen.page.get_by_role("button", name="Pause refresh")).to_be_hidden()
+
+
+def test_a_refresh_brings_what_changed_and_keeps_ones_place(open_page: Opening) -> None:
+    seen = open_page(viewport={"width": 1440, "height": 500})
+    page = seen.page
+    link = page.get_by_role("link", name="weyland-fleet")
+    link.focus()
+    row = "document.getElementById('c-weyland-fleet')"
+    place = page.evaluate(f"{row}.getBoundingClientRect().top")
+    assert page.evaluate("scrollY") > 0
+    page.evaluate(f"{row}.kept = true")
+
+    seen.later()
+    seen.refresh()
+
+    expect(page.locator("#c-weyland-fleet td[data-title=Checked] time").first).to_have_text("1 min ago")
+    expect(link).to_be_focused()
+    assert page.evaluate(f"{row}.getBoundingClientRect().top") == pytest.approx(place, abs=1)
+    assert page.evaluate(f"{row}.kept")
+
+
+def test_a_refresh_moves_a_row_that_recovered_with_the_focus_that_is_in_it(open_page: Opening) -> None:
+    seen = open_page()
+    link = seen.page.get_by_role("link", name="acme-production")
+    link.focus()
+
+    seen.later(healthy="acme-production")
+    seen.refresh()
+
+    expect(seen.page.locator("#tile-failing .number")).to_have_text("3")
+    assert seen.rows()[0] == "globex-eu"
+    assert "acme-production" in seen.rows()[9:]
+    expect(link).to_be_focused()
+    assert len(seen.rows()) == len(set(seen.rows())) == 23
+
+
+def test_a_refresh_keeps_what_is_typed_and_what_is_open(open_page: Opening) -> None:
+    seen = open_page("/connections/acme-production")
+    seen.page.get_by_text("What sources disagree about").click()
+
+    seen.later()
+    seen.refresh()
+
+    expect(seen.page.locator("#contested p")).to_be_visible()
+
+
+def test_a_refresh_can_be_paused(open_page: Opening) -> None:
+    seen = open_page()
+    asked: list[str] = []
+    seen.page.on("request", lambda request: asked.append(request.resource_type))
+
+    seen.page.get_by_role("button", name="Pause refresh").click()
+    seen.page.clock.run_for(REFRESH_SECONDS * 5000)
+
+    expect(seen.page.get_by_role("button", name="Pause refresh")).to_have_attribute("aria-pressed", "true")
+    assert "fetch" not in asked
+
+
+def test_a_page_whose_monitor_is_gone_says_that_it_is_old(
+    browser: Browser, past: tuple[Store, Snapshot]
+) -> None:
+    page = browser.new_page()
+    page.clock.install()
+    with served(Stage(*past).app()) as address:
+        page.goto(address)
+        expect(page.get_by_role("alert")).to_be_hidden()
+
+    page.clock.run_for(REFRESH_SECONDS * 1000 + 1)
+
+    expect(page.get_by_role("alert")).to_have_text(
+        "The monitor does not answer. What you see is old: As of 2026-11-23 12:00:00 UTC"
+    )
+    page.context.close()
+
+
+def test_everything_can_be_reached_by_keyboard(open_page: Opening) -> None:
+    seen = open_page()
+    page = seen.page
+
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    reached = []
+    for _ in range(14):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id"))
+
+    assert reached == [
+        *(f"tile-{state}" for state in ("failing", "degraded", "settling", "unknown", "healthy", "paused")),
+        "q", "cause", "responsible", "label", "sort",
+        "a-acme-production", "", "",
+    ]  # fmt: skip
+    page.get_by_role("link", name="globex-eu").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("globex-eu")
+
+
+def test_the_command_can_be_copied(open_page: Opening) -> None:
+    seen = open_page("/connections/acme-production", permissions=["clipboard-read", "clipboard-write"])
+
+    seen.page.get_by_role("button", name="Copy").click()
+
+    expect(seen.page.get_by_role("button", name="Copied")).to_be_visible()
+    copied = seen.page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith(
+        "SF_AUDIENCE_URL=https://acme-production.my.salesforce.com sf org login jwt \\\n"
+    )
+
+
+@pytest.mark.parametrize("path", ["/", "/connections/hostile"])
+def test_hostile_text_is_text_in_a_browser_too(open_page: Opening, path: str) -> None:
+    seen = open_page(path)
+    seen.later()
+    seen.refresh()
+
+    expect(seen.page.get_by_text(HOSTILE).first).to_be_visible()
+    assert "owned" not in seen.page.title()
+    assert seen.page.locator("img").count() == 0
+
+
+def test_ten_thousand_connections_are_searched_and_turned(open_page: Opening) -> None:
+    seen = open_page("/nowhere", quiet=False)
+    seen.stage.snapshot = many(10_000)
+    seen.go("/")
+
+    assert len(seen.rows()) == 100
+    seen.page.get_by_role("link", name="Next →").click()
+    assert seen.page.url.endswith("/?page=2")
+    expect(seen.page.locator("#count")).to_have_text("101 to 200 of 10,000 connections")
+    seen.page.get_by_label("Search").press_sequentially("tenant-04242")
+    seen.page.clock.run_for(300)
+    expect(seen.page.locator("#count")).to_have_text("1 matching connection")
+    assert seen.rows() == ["tenant-04242"]
+
+
+@pytest.mark.parametrize("path", ["/", "/connections/acme-production"])
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_nothing_is_wider_than_the_window(open_page: Opening, path: str, width: int) -> None:
+    seen = open_page(path, viewport={"width": width, "height": 800})
+
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
+    if path == "/":
+        expect(seen.page.get_by_role("row").nth(1)).to_contain_text("acme-production")
+
+
+@pytest.mark.real("node")
+@pytest.mark.parametrize("width", ["wide", "narrow"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", ["/", "/?state=failing&q=zzz", "/connections/acme-production",
+                                  "/connections/hooli-orders", "/connections/vandelay-legacy"])  # fmt: skip
+def test_axe_finds_nothing(open_page: Opening, path: str, scheme: Scheme, width: str) -> None:
+    seen = open_page(path, color_scheme=scheme, viewport={"width": WIDTHS[width], "height": 900})
+    for summary in seen.page.locator("details > summary").all():
+        summary.click()
+
+    seen.page.evaluate(AXE.read_text())
+    found = seen.page.evaluate("axe.run().then(({violations}) => violations)")
+
+    told = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found]
+    assert not told
+    assert re.match(r"4\.", seen.page.evaluate("axe.version"))

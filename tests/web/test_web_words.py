@@ -1,0 +1,76 @@
+"""Moments, spans and people in words, and selections in addresses."""
+
+from datetime import timedelta
+
+import pytest
+from starlette.datastructures import QueryParams
+
+from monitor.core.causes import Cause, Responsible
+from monitor.core.finding import State
+from monitor.web import words
+from monitor.web.selection import Order, Selection
+from tests.making import NOW
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        (timedelta(0), "0 s"),
+        (timedelta(seconds=59), "59 s"),
+        (timedelta(seconds=60), "1 min"),
+        (timedelta(minutes=119), "119 min"),
+        (timedelta(hours=2), "2 h"),
+        (timedelta(hours=47), "47 h"),
+        (timedelta(hours=48), "2 days"),
+        (timedelta(days=121), "121 days"),
+        (timedelta(days=122), "4 months"),
+        (timedelta(days=729), "23 months"),
+        (timedelta(days=731), "2 years"),
+        (timedelta(days=-3), "3 days"),
+    ],
+)
+def test_a_span_has_one_unit(length: timedelta, expected: str) -> None:
+    assert words.span(length) == expected
+
+
+def test_a_moment_is_told_from_now() -> None:
+    assert words.relative(NOW - timedelta(hours=3), NOW) == "3 h ago"
+    assert words.relative(NOW + timedelta(days=33), NOW) == "in 33 days"
+    assert words.relative(NOW, NOW) == "now"
+
+
+def test_a_duration_is_short() -> None:
+    assert [words.seconds(each) for each in (0.2144, 1.84, None)] == ["214 ms", "1.8 s", ""]
+
+
+@pytest.mark.parametrize("told", [words.WHO, words.WHO_EXACTLY, words.ACTS])
+def test_everyone_who_may_have_to_act_has_a_name(told: dict[Responsible, str]) -> None:
+    assert set(told) == set(Responsible)
+
+
+def test_every_state_can_be_told_without_a_finding() -> None:
+    assert set(words.WITHOUT_FINDING) == set(State)
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        Selection(),
+        Selection(
+            states=(State.FAILING, State.PAUSED),
+            causes=(Cause.APPROVAL_DECAYED,),
+            responsible=(Responsible.OPERATOR,),
+            labels=("tier=gold & silver", "x"),
+            text="a+b=ü&",
+            order=Order.NAME,
+        ),
+    ],
+)
+def test_a_selection_comes_back_from_its_address(selection: Selection) -> None:
+    assert Selection.read(QueryParams(selection.query(page=3).removeprefix("?"))) == selection
+
+
+def test_a_tile_is_on_and_off() -> None:
+    assert Selection().toggled(State.FAILING) == "?state=failing"
+    assert Selection(states=(State.FAILING,)).toggled(State.FAILING) == "./"
+    assert Selection(states=(State.PAUSED,), text="x").toggled(State.FAILING) == "?state=failing&q=x"
