@@ -236,7 +236,7 @@ async def test_a_user_that_does_not_exist_costs_as_much_as_one_that_does() -> No
         known = min([await seconds("alice") for _ in range(4)])
         unknown = min([await seconds("nobody") for _ in range(4)])
 
-    assert 0.4 < unknown / known < 2.5
+    assert known / 4 < unknown < known * 4
 
 
 async def test_the_loop_turns_while_a_password_is_computed() -> None:
