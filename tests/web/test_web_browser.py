@@ -218,9 +218,10 @@ def test_a_refresh_brings_what_changed_and_keeps_ones_place(open_page: Opening) 
     assert page.evaluate(f"{row}.kept")
 
 
-def test_a_refresh_moves_a_row_that_recovered_with_the_focus_that_is_in_it(open_page: Opening) -> None:
+@pytest.mark.parametrize("focused", ["acme-production", "globex-eu"])
+def test_a_refresh_moves_rows_with_the_focus_that_is_in_them(open_page: Opening, focused: str) -> None:
     seen = open_page()
-    link = seen.page.get_by_role("link", name="acme-production")
+    link = seen.page.get_by_role("link", name=focused)
     link.focus()
 
     seen.later(healthy="acme-production")
