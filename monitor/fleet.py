@@ -5,7 +5,7 @@ approvals of the same app lived; how many connections are refused at the same ti
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from monitor.core import history as histories
@@ -17,11 +17,21 @@ from monitor.core.outcome import Exchange, Granted, NotSent, Outcome, Unreachabl
 from monitor.core.status import ConnectionStatus
 
 AT_ONCE = timedelta(minutes=30)
-"""Connections that stop working within this time of each other have stopped together. Longer than the longest
-usual interval, so that each had its turn; shorter than a working day's worth of separate mishaps."""
+"""Connections whose troubles begin within this time of each other have stopped together, however long it
+lasts. Longer than the longest usual interval, so that each had its turn; shorter than a working day's worth
+of separate mishaps."""
 
 ENOUGH_OTHERS = 3
 """So many other connections must have worked before their share says anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """What keeps a connection from working that had worked, and since when it is this."""
+
+    trouble: str
+    began: datetime
+    """When it stopped to work, or went from one trouble to another."""
 
 
 class Fleet:
@@ -31,7 +41,7 @@ class Fleet:
         self._remembered = dict(remembered)
         self._statuses: dict[str, ConnectionStatus] = {}
         self._working: set[str] = set()
-        self._stopped: dict[str, dict[str, datetime]] = {}
+        self._stopped: dict[str, _Stop] = {}
         self._refused: set[str] = set()
         self._approvals: dict[str, dict[str, tuple[Approval, ...]]] = {}
 
@@ -69,6 +79,7 @@ class Fleet:
     def put(self, status: ConnectionStatus) -> None:
         """Let this be how the connection is now."""
         name, history = status.name, status.history
+        before = self._stopped.get(name)
         self._forget(name)
         self._statuses[name] = status
         if status.connection.paused:
@@ -83,32 +94,38 @@ class Fleet:
         if history.consecutive_successes:
             self._working.add(name)
         elif history.failing_since:
-            self._stopped.setdefault(_trouble(exchange.outcome), {})[name] = history.failing_since
+            trouble = _trouble(exchange.outcome)
+            if before and before.trouble == trouble:
+                self._stopped[name] = before
+            else:
+                self._stopped[name] = _Stop(trouble, exchange.at if before else history.failing_since)
 
     def _forget(self, name: str) -> None:
         """Drop what `put` derived from the connection's status."""
         self._working.discard(name)
         self._refused.discard(name)
-        if not (status := self._statuses.get(name)):
-            return
-        self._approvals.get(status.connection.consumer_key, {}).pop(name, None)
-        if exchange := status.history.last_exchange:
-            self._stopped.get(_trouble(exchange.outcome), {}).pop(name, None)
+        self._stopped.pop(name, None)
+        if status := self._statuses.get(name):
+            self._approvals.get(status.connection.consumer_key, {}).pop(name, None)
 
     def failing_share(self, name: str, exchange: Exchange) -> float | None:
-        """The share of the other connections that had worked and have lately stopped with the same trouble.
+        """The share of the other connections that had worked and have stopped with the same trouble at once.
 
         None where the answer is a grant, or too few others have worked to tell.
         """
         if isinstance(exchange.outcome, Granted):
             return None
-        earliest = exchange.at - AT_ONCE
-        lately = {
-            trouble: sum(since >= earliest for other, since in stopped.items() if other != name)
-            for trouble, stopped in self._stopped.items()
-        }
-        others = sum(lately.values()) + len(self._working) - (name in self._working)
-        return lately.get(_trouble(exchange.outcome), 0) / others if others >= ENOUGH_OTHERS else None
+        trouble = _trouble(exchange.outcome)
+        stop = self._stopped.get(name)
+        began = stop.began if stop and stop.trouble == trouble else exchange.at
+        earliest, latest = began - AT_ONCE, began + AT_ONCE
+        together = [
+            other.trouble
+            for of, other in self._stopped.items()
+            if of != name and earliest <= other.began <= latest
+        ]
+        others = len(together) + len(self._working) - (name in self._working)
+        return together.count(trouble) / others if others >= ENOUGH_OTHERS else None
 
     def siblings(self, connection: Connection) -> tuple[Approval, ...]:
         """The approval epochs that ended on other connections of the same app."""

@@ -62,6 +62,27 @@ def test_a_connection_that_has_long_been_broken_says_nothing_of_the_network() ->
     assert fleet.failing_share("c0", exchange(NOT_APPROVED)) is None
 
 
+def test_an_outage_that_lasts_is_still_everybodys() -> None:
+    fleet = fleet_of(5)
+    for name in ("c0", "c1", "c2"):
+        stop(fleet, name, UNREACHABLE)
+
+    hours_later = exchange(UNREACHABLE, NOW + 10 * AT_ONCE)
+
+    assert fleet.failing_share("c0", hours_later) == 0.5
+
+
+def test_what_had_been_broken_before_joins_an_outage_with_the_moment_of_the_outage() -> None:
+    fleet = fleet_of(5)
+    for name in ("c0", "c1", "c2"):
+        stop(fleet, name, NOT_APPROVED, failing_for=10 * AT_ONCE)
+    for name in ("c0", "c1", "c2"):
+        stop(fleet, name, UNREACHABLE, failing_for=10 * AT_ONCE)
+
+    assert fleet.failing_share("c0", exchange(UNREACHABLE, NOW + MINUTE)) == 0.5
+    assert fleet.failing_share("c3", exchange(UNREACHABLE, NOW + MINUTE)) == 0.75
+
+
 def test_a_connection_that_never_worked_is_no_witness() -> None:
     fleet = fleet_of(4)
     never = history(state=State.FAILING, last_exchange=exchange(NOT_APPROVED), failing_since=NOW)
