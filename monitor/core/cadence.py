@@ -11,6 +11,7 @@ from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 from monitor.core.finding import State
 from monitor.core.history import History
+from monitor.core.outcome import Unreachable
 
 CONFIRM = timedelta(minutes=1)
 """A first refusal is looked at once more before it is believed for long: a blip of one node ends sooner."""
@@ -23,7 +24,8 @@ SETTLE_STEPS = (timedelta(minutes=2), timedelta(minutes=5), timedelta(minutes=10
 """After a change: the setup guide's 2 to 10 minutes of propagation (step 2), counted from the change."""
 
 RETRY = (timedelta(seconds=30), timedelta(minutes=1), timedelta(minutes=2))
-"""After a fault that is nobody's verdict (network, maintenance, a broken answer)."""
+"""After a fault that is nobody's verdict (network, maintenance, a broken answer), or a host name that was not
+found: soon it is known whether the others' names are found."""
 
 THROTTLED = timedelta(minutes=15)
 """After `login rate exceeded`: the limit counts a rolling hour, and each try counts towards it
@@ -47,10 +49,9 @@ def phase(name: str) -> float:
 
 def regular(connection: Connection, now: datetime) -> datetime:
     """The connection's next turn after `now`: its interval, counted from its phase."""
-    interval = connection.interval.total_seconds()
-    offset = phase(connection.name) * interval
-    turns = ((now - EPOCH).total_seconds() - offset) // interval + 1
-    return EPOCH + timedelta(seconds=turns * interval + offset)
+    # In timedeltas, which count whole microseconds: floats of this size would now and then give `now` itself.
+    begin = EPOCH + connection.interval * phase(connection.name)
+    return begin + ((now - begin) // connection.interval + 1) * connection.interval
 
 
 def next_exchange(connection: Connection, history: History, now: datetime, *, refused: int = 0) -> datetime:
@@ -59,7 +60,7 @@ def next_exchange(connection: Connection, history: History, now: datetime, *, re
     1. Login rate exceeded: not before THROTTLED.
     2. Settling: at each of SETTLE_STEPS after the change, then at the end of the settle time.
     3. Refused: confirm once, then back off; slower still where `refused` connections share our address.
-    4. No verdict after a fault: retry soon, then at the interval.
+    4. No verdict after a fault, or no answer at all: retry soon, then at the interval.
     5. Otherwise at the connection's regular turn.
 
     No step is shorter than the operator's interval would make it, but for confirming, settling and retrying,
@@ -79,7 +80,8 @@ def next_exchange(connection: Connection, history: History, now: datetime, *, re
     if history.state is State.FAILING and history.consecutive_refusals > 1:
         step = BACK_OFF[min(history.consecutive_refusals - 2, len(BACK_OFF) - 1)]
         return max(turn, now + step * max(1.0, refused / MANY_REFUSALS))
-    if history.state is State.UNKNOWN and 0 < history.consecutive_faults <= len(RETRY):
+    unanswered = history.last_exchange and isinstance(history.last_exchange.outcome, Unreachable)
+    if (history.state is State.UNKNOWN or unanswered) and 0 < history.consecutive_faults <= len(RETRY):
         return min(turn, now + RETRY[history.consecutive_faults - 1])
     return turn
 

@@ -79,6 +79,7 @@ class History:
     last_success: datetime | None = None
     consecutive_successes: int = 0
     consecutive_refusals: int = 0
+    """Refusals in a row that were definitive: not those while a change settled, nor those before it."""
     consecutive_faults: int = 0
     """Exchanges in a row that brought no verdict: transient answers, no answer, not sent."""
     failing_since: datetime | None = None
@@ -134,9 +135,11 @@ WITHOUT_VERDICT = frozenset(
         Cause.TLS_UNTRUSTED,
         Cause.MONITOR_FAULT,
         Cause.PROPAGATION_PENDING,
+        Cause.SUBDOMAIN_UNKNOWN,
     }
 )
-"""Causes that say nothing of the credential: they end with the fault, whatever the verdict before it was."""
+"""Causes that say nothing of the credential: they end with the fault, whatever the verdict before it was. A
+host name that was unknown is known again, or was not the org's trouble, once something else is found."""
 
 PINNED_AGAIN_AFTER = timedelta(days=7)
 """How long a changed identity stands as a finding before it is taken as the new one: after a week it has been
@@ -164,6 +167,7 @@ def reconfigured(history: History, connection: Connection, now: datetime) -> His
         configuration=fingerprint,
         changed_at=now,
         changed=Change.CONFIGURATION,
+        consecutive_refusals=0,
         identity=Identity(),
         approval_since=None,
         keys_accepted={},
@@ -181,6 +185,7 @@ def rekeyed(history: History, key: KeyFacts | None, now: datetime) -> History:
         key_fingerprint=key.fingerprint,
         changed_at=now,
         changed=Change.KEY,
+        consecutive_refusals=0,
         keys_accepted={slot: was for slot, was in history.keys_accepted.items() if slot is not Slot.CURRENT},
     )
 
@@ -197,6 +202,7 @@ def remember(history: History, exchange: Exchange, diagnosis: Diagnosis) -> Hist
     granted = isinstance(outcome, Granted)
     verdict = diagnosis.state is not State.UNKNOWN
     refused = isinstance(outcome, Refused) and verdict
+    definitive = refused and diagnosis.state is State.FAILING
     sent = not isinstance(outcome, NotSent)
     approval_since, approvals = _approvals(history, diagnosis, at, granted=granted)
     return replace(
@@ -215,7 +221,7 @@ def remember(history: History, exchange: Exchange, diagnosis: Diagnosis) -> Hist
         first_success=history.first_success or (at if granted else None),
         last_success=at if granted else history.last_success,
         consecutive_successes=history.consecutive_successes + 1 if granted else 0,
-        consecutive_refusals=0 if granted else history.consecutive_refusals + refused,
+        consecutive_refusals=0 if granted else history.consecutive_refusals + definitive,
         consecutive_faults=0 if granted or refused else history.consecutive_faults + 1,
         failing_since=None if granted else history.failing_since or at,
         identity=_identity(history, outcome, at),

@@ -70,6 +70,31 @@ def test_a_refusal_keeps_the_moment_from_which_it_fails() -> None:
     assert twice.keys_accepted == {Slot.CURRENT: False}
 
 
+def test_refusals_while_a_change_settles_are_not_definitive() -> None:
+    settling = diagnosis(State.SETTLING, Cause.PROPAGATION_PENDING)
+    once = remember(history(), exchange(NOT_APPROVED), settling)
+
+    assert once.consecutive_refusals == 0
+    assert decayed(once, 1).consecutive_refusals == 1
+
+
+def test_whoever_changes_something_is_not_held_up_by_the_refusals_before() -> None:
+    refused = decayed(decayed(granted(history()), 30), 31)
+    changed = connection(audience="https://login.salesforce.com")
+
+    assert reconfigured(refused, changed, NOW + 32 * DAY).consecutive_refusals == 0
+    known = replace(refused, key_fingerprint="a")
+    assert rekeyed(known, KeyFacts("rsa", 2048, "b"), NOW + 32 * DAY).consecutive_refusals == 0
+
+
+def test_a_host_name_that_was_unknown_does_not_stand_beside_another_fault() -> None:
+    gone = remember(history(), exchange(UNREACHABLE), diagnosis(State.FAILING, Cause.SUBDOMAIN_UNKNOWN))
+
+    after = remember(gone, exchange(UNREACHABLE, NOW + DAY), AWAY)
+
+    assert [found.cause for found in after.findings] == [Cause.NETWORK_UNREACHABLE]
+
+
 def test_a_decay_ends_the_approval_and_keeps_its_lifetime_once() -> None:
     after = decayed(decayed(granted(history()), 30), 31)
 
