@@ -29,6 +29,7 @@ from monitor.daemon import Daemon
 from monitor.exchange import CaFileError
 from monitor.explain import Unreadable, explain
 from monitor.once import check_once
+from monitor.rules import rules
 from monitor.runbook import as_json as cause_as_json
 from monitor.runbook import runbook
 from monitor.store import Store, StoreError
@@ -251,6 +252,17 @@ def _cause(code: str) -> Cause:
         return Cause(code)
     except ValueError:
         raise Mistake(terminal.unknown_name("cause", code, [str(cause) for cause in Cause])) from None
+
+
+@app.command("rules")
+def print_rules(config: ConfigOption) -> None:
+    """Print alert rules for Prometheus, with the times that fit this configuration.
+
+    Example: `bearerwatch rules --config bearerwatch.yaml > alerts.yml`
+    """
+    with operators_mistakes():
+        settings = load(config, os.environ)
+    print(rules(settings), end="")
 
 
 @app.command("keygen")

@@ -1,0 +1,40 @@
+"""Prometheus alert rules for one configuration: the catalogue's causes, the fleet, and the daemon itself.
+
+`rules` is the way in. `holds` decides how long something must last, `wording` says it to a person, `document`
+writes YAML; `causes`, `fleet` and `daemon` are the rules.
+"""
+
+from monitor.config import Settings
+from monitor.rules import causes, daemon, fleet
+from monitor.rules.document import Group, document
+from monitor.rules.holds import Holds
+from monitor.rules.wording import Links
+
+__all__ = ["rules"]
+
+
+def rules(settings: Settings) -> str:
+    """The rule file for Prometheus, as YAML with the reason of each number in a comment.
+
+    Who changes intervals, settle times or links makes it anew: it holds for the configuration it was made of.
+    """
+    holds = Holds.of(settings)
+    links = Links(
+        runbooks=settings.alerts.runbook_url,
+        dashboard=settings.alerts.dashboard_url,
+        pages=settings.web.external_url,
+        labels=settings.alerts.labels,
+    )
+    return document(
+        Group("bearerwatch-fleet", "Totals for dashboards and reports.", fleet.RECORDS),
+        Group(
+            "bearerwatch-connections",
+            "One alert for each cause, and what no cause explains.",
+            [*causes.alerts(holds, links), *fleet.alerts(holds, links)],
+        ),
+        Group(
+            "bearerwatch-daemon",
+            "Without these, silence of the others proves nothing.",
+            daemon.alerts(holds, links),
+        ),
+    )

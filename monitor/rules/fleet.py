@@ -1,0 +1,201 @@
+"""What only many connections together, or one over an hour, can show: totals, many at once, unsteadiness."""
+
+from collections.abc import Iterator
+
+from monitor.config.words import written_duration
+from monitor.core.causes import CATALOGUE, Cause, Responsible, Severity
+from monitor.rules.causes import BY, FINDING, REMEMBERED, TRANSIENT, remembered
+from monitor.rules.document import Alert, Record
+from monitor.rules.holds import SCRAPE, UNCHECKED, Holds
+from monitor.rules.wording import CONNECTION, LAST_GRANTED, Links, looked_up, remedy
+
+MANY = 5
+"""So many connections at least: fewer alerts are read one by one."""
+
+MANY_SHARE = 0.25
+"""The share of the fleet that makes one event of many. Half of it is where the daemon itself calls a fault
+its own; a quarter is told half an interval earlier."""
+
+UNSTEADY_FAILURES = 5
+"""Failed exchanges: one short outage makes four, the first and its three quick repeats."""
+
+UNSTEADY_SHARE = 0.5
+"""Of the exchanges in the window. An outage just short of an alert of its own makes 7 of 16 at 5 minutes."""
+
+SHOWN = 5
+"""Connections that an alert about many names."""
+
+WATCHED = "fleet:bearerwatch_connections_watched:count"
+"""Recorded, so that it can be had while the daemon is away: its findings stand for that time as well."""
+
+RECORDS = (
+    Record(
+        "state:bearerwatch_connections:count",
+        "count by (state) (max by (connection, state) (bearerwatch_connection_state) == 1)",
+        "Connections in each state, each once however many replicas see it.",
+    ),
+    Record(
+        WATCHED,
+        'count(max by (connection) (bearerwatch_connection_state{state="paused"}) == 0)',
+        "Connections that are not paused.",
+    ),
+    Record(
+        "fleet:bearerwatch_connection_up:ratio",
+        "avg(\n"
+        "  max by (connection) (bearerwatch_connection_up)\n"
+        '  and on (connection) max by (connection) (bearerwatch_connection_state{state="paused"}) == 0\n'
+        ")",
+        "The share of the watched connections whose last exchange was granted: a service level.",
+    ),
+    Record(
+        "cause_severity_responsible:bearerwatch_connection_finding:count",
+        f"count by (cause, severity, responsible) (max by ({BY}) ({FINDING}))",
+        "Connections for which each cause holds.",
+    ),
+    Record(
+        "cause:bearerwatch_failures:rate1h",
+        "sum by (cause) (rate(bearerwatch_failures_total[1h]))",
+        "Failed exchanges a second by cause, over an hour: a dozen looks at the usual interval.",
+    ),
+    Record(
+        "fleet:bearerwatch_exchange_duration_seconds:p95_1h",
+        "histogram_quantile(0.95, sum by (le) (rate(bearerwatch_exchange_duration_seconds_bucket[1h])))",
+        "How long all but the slowest twentieth of the exchanges took, over the same hour.",
+    ),
+)
+
+
+def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
+    """Many at once, and single connections that no cause explains."""
+    transient = "|".join(cause for cause in CATALOGUE if cause in TRANSIENT)
+    quiet = "|".join([transient, Cause.PROPAGATION_PENDING])
+    for name, matchers, hold, reason in (
+        (
+            "BearerwatchManyConnectionsAffected",
+            f'cause!~"{quiet}"',
+            holds.many_confirmed,
+            f"{written_duration(holds.many_confirmed)}: many refused at once confirm each other.",
+        ),
+        (
+            "BearerwatchManyConnectionsUnreachable",
+            f'cause=~"{transient}"',
+            holds.many_transient,
+            (
+                f"{written_duration(holds.many_transient)}: the single alerts' time less one interval,"
+                " within which the fleet is seen once, so that this comes before them."
+            ),
+        ),
+    ):
+        yield Alert(
+            name=name,
+            expression=_many(matchers),
+            hold=hold,
+            why=f"At least {MANY} connections and a share of {MANY_SHARE} of the watched ones have the same"
+            f" cause: one event, for which Alertmanager holds the single alerts back. {reason}",
+            annotations={
+                "summary": "{{ $labels.cause }}: {{ $value }} connections at once",
+                "description": (
+                    "The same cause holds for {{ $value }} connections, a quarter of the fleet or more:"
+                    " something that they share is the likely reason, be it an app, a key, an address, the"
+                    " network, or Salesforce. Alerts of single connections for it are held back meanwhile.\n"
+                    f"Among them: {_named()}."
+                ),
+                "remedy": remedy(
+                    (
+                        "See on the status page or the dashboard what the connections with this cause share.",
+                        "If they share a host, see https://status.salesforce.com for its instance.",
+                        "If they share nothing but this monitor, look at its own network, clock and keys.",
+                        "`bearerwatch causes {{ $labels.cause }}` prints the runbook of the cause.",
+                    )
+                ),
+                **_links_of_label(links),
+            },
+        )
+    yield _unexplained(holds, links)
+    yield _unsteady(holds, links)
+
+
+def _many(matchers: str) -> str:
+    once = f"max by ({BY}) (\n  {remembered(FINDING, matchers)}\n  )"
+    counted = f"count by (cause, severity, responsible) (\n  {once}\n)"
+    watched = f"scalar(last_over_time({WATCHED}[{written_duration(REMEMBERED)}]))"
+    return f"(\n{counted}\n) >= {MANY} and (\n{counted}\n) / {watched} >= {MANY_SHARE}"
+
+
+def _named() -> str:
+    """A template: a few connections that have the alert's cause."""
+    query = f"topk({SHOWN}, max by (connection) ({FINDING}{{cause=%q}}))"
+    return looked_up(query, "{{ range . }}{{ .Labels.connection }} {{ end }}", "cause")
+
+
+def _links_of_label(links: Links) -> dict[str, str]:
+    """Links as of a cause, which here is known by the alert's label only."""
+    made = links.to(cause=Cause.MONITOR_FAULT)
+    if links.runbooks:
+        made["runbook_url"] = f"{links.runbooks}/{{{{ $labels.cause }}}}.md"
+    return made
+
+
+def _unexplained(holds: Holds, links: Links) -> Alert:
+    hold = max(holds.transient, UNCHECKED)
+    return Alert(
+        name="BearerwatchConnectionUnexplained",
+        expression=(
+            'max by (connection) (bearerwatch_connection_state{state=~"failing|unknown"}) == 1\n'
+            f"unless on (connection) max by (connection) ({FINDING})"
+        ),
+        hold=hold,
+        why=f"{written_duration(hold)}: a daemon that starts has looked at all connections by then. A"
+        " connection without a verdict and without a finding would otherwise be silent.",
+        labels={"severity": Severity.CRITICAL.value, "responsible": Responsible.OPERATOR.value}
+        | links.carried(),
+        annotations={
+            "summary": f"No verdict and no cause: {CONNECTION}",
+            "description": (
+                f"{CONNECTION} has not been found to work for {written_duration(hold)}, and no cause is"
+                f" named for it: whether it works is not known. {LAST_GRANTED}"
+            ).rstrip(),
+            "remedy": remedy(
+                (
+                    f"`bearerwatch check {CONNECTION}` asks at once, and explains.",
+                    "If that works, see the log of the daemon: it does not come to this connection.",
+                )
+            ),
+            **links.to(cause=Cause.MONITOR_FAULT, connection=CONNECTION),
+        },
+    )
+
+
+def _unsteady(holds: Holds, links: Links) -> Alert:
+    window = written_duration(holds.window)
+    failed = f"max by (connection) (increase(bearerwatch_connection_exchange_failures_total[{window}]))"
+    tried = f"max by (connection) (increase(bearerwatch_connection_exchanges_total[{window}]))"
+    return Alert(
+        name="BearerwatchConnectionUnsteady",
+        expression=f"{failed} >= {UNSTEADY_FAILURES}\nand {failed} / {tried} >= {UNSTEADY_SHARE}",
+        hold=SCRAPE,
+        why=f"At least {UNSTEADY_FAILURES} failures, and half of the exchanges in {window} (a dozen"
+        " intervals, an hour at least): faults that come and go never hold long enough to be an alert of"
+        " their own. One short outage makes four failures, with its quick repeats. While a cause is an"
+        " alert for the connection, Alertmanager holds this one back.",
+        labels={"severity": Severity.WARNING.value, "responsible": Responsible.OPERATOR.value}
+        | links.carried(),
+        annotations={
+            "summary": f"Fails again and again: {CONNECTION}",
+            "description": (
+                f"Of the exchanges of {CONNECTION} in {window}, {{{{ $value | humanize }}}} failed, half of"
+                f" them or more, yet none for long. {LAST_GRANTED}"
+            ).rstrip(),
+            "remedy": remedy(
+                (
+                    "The connection's page shows what each failure was.",
+                    "Timeouts and resets: look at the way out of this machine, its resolver and proxy.",
+                    (
+                        "Refusals in between: is something that shares the user or the app changed again"
+                        " and again?"
+                    ),
+                )
+            ),
+            **links.to(cause=Cause.NETWORK_UNREACHABLE, connection=CONNECTION),
+        },
+    )
