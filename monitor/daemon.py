@@ -23,7 +23,7 @@ from starlette.applications import Starlette
 from monitor import __version__
 from monitor.check import Checker, LoginBudget
 from monitor.clock import Clock
-from monitor.config import Address, ConfigError, Settings, load
+from monitor.config import Address, ConfigError, Settings, WebConfig, load
 from monitor.core import cadence
 from monitor.core.status import DaemonStatus, Snapshot
 from monitor.exchange import Exchanger, Limits
@@ -31,9 +31,12 @@ from monitor.fleet import Fleet
 from monitor.metrics import MetricsPage, OwnMetrics, negotiate
 from monitor.schedule import Schedule
 from monitor.secret_sources import Keyring
+from monitor.service_manager import ServiceManager
 from monitor.store import Store
 from monitor.watch import Watch, configuration_stamps
+from monitor.web.access import known_hosts, protect
 from monitor.web.app import create_app
+from monitor.web.rereading import Rereading
 
 IDLE_WITHIN_SECONDS = 5.0
 """How long the clock waits to be put ahead: not for a check that hangs in a name server."""
@@ -83,13 +86,14 @@ class Daemon:
             self._checker.check, clock=clock, at_once=settings.max_in_flight, own=self.own
         )
         self._watch = Watch(self._look_at_files)
+        self._manager = ServiceManager(os.environ)
         self.listening = asyncio.Event()
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
         """Live until `stop` is asked for; needs a free port, which was checked when the socket was bound."""
         listener = listen(self._settings.listen)
-        server = _Server(uvicorn.Config(self.app(), lifespan="off", log_config=None, access_log=False))
+        server = _Server(self._serving())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -97,10 +101,15 @@ class Daemon:
         self._schedule.start()
         self._take_on(self._settings)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
+        for warning in self._settings.warnings:
+            log.warning("configuration", text=warning)
         log.info("started", address=str(self._settings.listen), connections=len(self._settings.connections))
+        alive = asyncio.create_task(self._manager.keep_alive())
+        self._manager.ready()
         self.listening.set()
         await self._stopping.wait()
         log.info("stopping")
+        self._manager.stopping()
         for what, stopping in (
             ("watch", self._watch.stop()),
             ("schedule", self._schedule.stop(STOP_WITHIN_SECONDS)),
@@ -114,6 +123,28 @@ class Daemon:
                 log.exception("stop_failed", part=what)
         server.should_exit = True
         await serving
+        alive.cancel()
+
+    def _serving(self) -> uvicorn.Config:
+        """How the pages are served: protected, and over TLS where the web configuration file has it."""
+        web = self._settings.web
+        file = Rereading(web.config_file) if web.config_file else None
+        context = file.context() if file else None
+        return uvicorn.Config(
+            protect(
+                self.app(),
+                config=file.now if file else WebConfig,
+                hosts=lambda: known_hosts(
+                    self._settings.listen.host, self._settings.web.external_url, self._settings.web.hosts
+                ),
+                open_health=web.open_health,
+            ),
+            ssl_context_factory=(lambda _config, _default: context) if context else None,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+        )
 
     def app(self) -> Starlette:
         """The web application over this daemon."""
@@ -131,6 +162,13 @@ class Daemon:
 
     async def reload(self) -> str | None:
         """Load the configuration aside and swap it in. Gives what is wrong with it; None where it holds."""
+        self._manager.reloading()
+        try:
+            return await self._reload()
+        finally:
+            self._manager.ready()
+
+    async def _reload(self) -> str | None:
         self._stamps = await asyncio.to_thread(configuration_stamps, self._settings)
         try:
             settings = await asyncio.to_thread(load, self._path, os.environ)
@@ -188,6 +226,7 @@ class Daemon:
         now = self._clock.now()
         self._settings = settings
         self._budget.per_hour = settings.login_budget_per_hour
+        known = self._store.histories()
         changed, gone = self._fleet.configure(settings.connections, now)
         for name in gone:
             self._schedule.cancel(name)
@@ -198,6 +237,7 @@ class Daemon:
             ((self._fleet[name].connection, self._fleet[name].history) for name in changed), now
         )
         for name in changed:
+            self._checker.taken_on(name, known.get(name))
             status = self._fleet[name]
             if status.connection.paused:
                 self._schedule.cancel(name)

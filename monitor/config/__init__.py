@@ -7,6 +7,18 @@ what may be written, `complaints` says what is wrong with it, and `cautions` wha
 from monitor.config.load import load, schema
 from monitor.config.problem import ConfigError, Problem
 from monitor.config.settings import Alerts, Settings, Web
+from monitor.config.web_file import WebConfig, load_web_config
 from monitor.config.words import Address
 
-__all__ = ["Address", "Alerts", "ConfigError", "Problem", "Settings", "Web", "load", "schema"]
+__all__ = [
+    "Address",
+    "Alerts",
+    "ConfigError",
+    "Problem",
+    "Settings",
+    "Web",
+    "WebConfig",
+    "load",
+    "load_web_config",
+    "schema",
+]

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 from monitor.config.settings import Web
+from monitor.config.web_file import WebConfig, exposure
 from monitor.config.words import Address
 from monitor.core.connection import (
     GENERIC_LOGIN,
@@ -33,7 +34,11 @@ EXPECTED_AUDIENCE = {
 
 
 def cautions(
-    listen: Address, web: Web, connections: tuple[Connection, ...], environ: Mapping[str, str]
+    listen: Address,
+    web: Web,
+    protection: WebConfig,
+    connections: tuple[Connection, ...],
+    environ: Mapping[str, str],
 ) -> tuple[str, ...]:
     """What an operator should look at again: a sentence each."""
     about: defaultdict[str, list[str]] = defaultdict(list)
@@ -41,17 +46,22 @@ def cautions(
         for doubt in _doubts(connection, environ):
             about[doubt].append(connection.name)
     return (
-        *_general(listen, web, connections),
+        *_general(listen, web, protection, connections),
         *(f"{_names(names)}: {doubt}" for doubt, names in about.items()),
         *_twice(connections),
     )
 
 
-def _general(listen: Address, web: Web, connections: tuple[Connection, ...]) -> Iterator[str]:
+def _general(
+    listen: Address, web: Web, protection: WebConfig, connections: tuple[Connection, ...]
+) -> Iterator[str]:
     if not connections:
         yield "No connection is configured: there is nothing to watch."
     if web.enable_reload and not listen.is_loopback:
         yield f"web.enable_reload is on and listen is {listen}: whoever reaches that can make it reload."
+    if open_to_others := exposure(listen, protection):
+        yield open_to_others
+    yield from protection.notes
 
 
 def _doubts(connection: Connection, environ: Mapping[str, str]) -> Iterator[str]:

@@ -35,6 +35,7 @@ from monitor.config.options import (
 from monitor.config.problem import ConfigError, Problem, quoted
 from monitor.config.settings import Alerts, Settings, Web
 from monitor.config.text import Block, Listing, Value
+from monitor.config.web_file import WebConfig, load_web_config
 from monitor.core.connection import (
     ApprovalPolicy,
     Connection,
@@ -64,7 +65,13 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     if found is None or loader.problems:
         raise ConfigError(loader.sorted_problems())
     general, main, connections = found
-    web = Web(general.web.enable_reload, general.web.external_url or "")
+    web = Web(
+        enable_reload=general.web.enable_reload,
+        external_url=general.web.external_url or "",
+        config_file=Path(main.resolved(general.web.config_file)) if general.web.config_file else None,
+        hosts=tuple(general.web.hosts),
+        open_health=general.web.open_health,
+    )
     return Settings(
         listen=general.listen,
         web=web,
@@ -85,7 +92,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
         files=tuple(file.path for file in loader.files),
         patterns=tuple(main.resolved(pattern) for pattern in general.connections_from),
         fingerprint=_fingerprint(loader.files),
-        warnings=cautions(general.listen, web, connections, environ),
+        warnings=cautions(general.listen, web, loader.protection, connections, environ),
     )
 
 
@@ -134,6 +141,7 @@ class _Entry:
 @dataclass(slots=True)
 class _Loader:
     problems: list[Problem] = field(default_factory=list)
+    protection: WebConfig = field(default_factory=WebConfig)
     files: list[_File] = field(default_factory=list)
 
     def sorted_problems(self) -> list[Problem]:
@@ -312,6 +320,11 @@ class _Loader:
             self._note(main, ("database",), "must be the path of a SQLite file, or sqlite:///PATH.")
         elif "?" in place:
             self._note(main, ("database",), "has parameters (after ?), of which none is supported.")
+        if general.web.config_file:
+            try:
+                self.protection = load_web_config(Path(main.resolved(general.web.config_file)))
+            except ConfigError as error:
+                self.problems += error.problems
         if general.ca_file:
             try:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -263,6 +263,21 @@ class WebOptions(Options):
         str | None, BeforeValidator(words.web_url), WithJsonSchema({"type": "string", "format": "uri"})
     ] = None
     """Where people reach the pages, for links in messages; where absent, links start at `listen`."""
+    config_file: Annotated[str | None, BeforeValidator(words.path), WithJsonSchema(_TEXT)] = None
+    """TLS, users and headers of the pages: a web configuration file of the Prometheus exporter-toolkit."""
+    hosts: Annotated[
+        list[
+            Annotated[
+                str,
+                BeforeValidator(words.host_name),
+                WithJsonSchema({"type": "string", "format": "hostname"}),
+            ]
+        ],
+        BeforeValidator(_listed),
+    ] = Field(default=[])
+    """Names by which the pages are called, beside addresses, localhost, external_url's and the machine's."""
+    open_health: Flag = True
+    """Whether `/-/healthy` and `/-/ready` answer without a login."""
 
 
 class AlertOptions(Options):
@@ -297,7 +312,8 @@ class AlertOptions(Options):
         BeforeValidator(words.label_names),
         WithJsonSchema({"type": "array", "items": {"type": "string", "pattern": f"^{words.LABEL.pattern}$"}}),
     ] = Field(default=(), json_schema_extra={"default": []})
-    """Which of the connections' own labels alerts carry, for routes that go by them."""
+    """Which of the connections' own labels alerts carry, for routes that go by them; `none` where a
+    connection has not got one."""
 
 
 class GeneralOptions(Options):

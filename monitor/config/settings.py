@@ -16,6 +16,12 @@ class Web:
     """Whether `POST /-/reload` is served."""
     external_url: str = ""
     """Where people reach the pages; no slash at the end. Empty where the operator names none."""
+    config_file: Path | None = None
+    """A web configuration file of the Prometheus exporter-toolkit: TLS, users, headers."""
+    hosts: tuple[str, ...] = ()
+    """Further names by which the pages are called."""
+    open_health: bool = True
+    """Whether the health endpoints answer without a login."""
 
 
 @dataclass(frozen=True, slots=True)
