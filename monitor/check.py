@@ -91,6 +91,15 @@ class Checker:
             after = self._judged(before, before.history, before.credential, exchange)
         return self._kept(before, after)
 
+    def taken_on(self, name: str, known: History | None) -> None:
+        """Write down what a configuration brought: a connection never seen before, or another address or user.
+
+        `known` is what was remembered before it was taken on.
+        """
+        history_now = self._fleet[name].history
+        if history_now != known:
+            self._keep(name, history_now, history.changes(known, history_now))
+
     async def _checked(self, before: ConnectionStatus) -> ConnectionStatus:
         """The status after one check; nothing is kept yet."""
         connection = before.connection

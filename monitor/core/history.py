@@ -302,7 +302,7 @@ def changes(before: History | None, after: History) -> tuple[Event, ...]:
         events.append(Event(at, EventKind.APPROVAL, text, Cause.APPROVAL_DECAYED, failure=True))
     elif after.approval_since and before.approval_since is None:
         events.append(Event(at, EventKind.APPROVAL, "An approval was first seen to be granted."))
-    if after.identity != before.identity and before.identity != Identity():
+    if after.identity != before.identity and Identity() not in {before.identity, after.identity}:
         text = f"The grants are now for org {after.identity.org_id} and user {after.identity.user_id}."
         events.append(Event(at, EventKind.IDENTITY, text, Cause.IDENTITY_CHANGED))
     return tuple(events)

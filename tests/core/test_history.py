@@ -78,6 +78,14 @@ def test_refusals_while_a_change_settles_are_not_definitive() -> None:
     assert decayed(once, 1).consecutive_refusals == 1
 
 
+def test_another_configuration_is_one_event() -> None:
+    before = granted(history())
+
+    after = reconfigured(before, connection(username="other@acme.com"), NOW + DAY)
+
+    assert [event.kind for event in changes(before, after)] == [EventKind.CONFIGURATION]
+
+
 def test_whoever_changes_something_is_not_held_up_by_the_refusals_before() -> None:
     refused = decayed(decayed(granted(history()), 30), 31)
     changed = connection(audience="https://login.salesforce.com")
