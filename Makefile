@@ -87,7 +87,7 @@ lock: $(VENV)/dev
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header requirements/build.in -o requirements/build.lock
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --no-header --group dev -c requirements/run.lock pyproject.toml -o requirements/dev.lock
+	  --no-emit-find-links --no-header --all-extras --group dev -c requirements/run.lock pyproject.toml -o requirements/dev.lock
 
 clean:
 	rm -rf $(VENV) dist node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

@@ -92,7 +92,7 @@ class Checker:
         return self._kept(before, after)
 
     def taken_on(self, name: str, known: History | None) -> None:
-        """Write down what a configuration brought: a connection never seen before, or another address or user.
+        """Write down what a configuration brought: a connection first seen, or another address or user.
 
         `known` is what was remembered before it was taken on.
         """

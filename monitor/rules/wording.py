@@ -69,8 +69,12 @@ def moment_of_connection(metric: str, then: str, selector: str = "") -> str:
 
 
 def info(label: str) -> str:
-    """A template: a label of what is configured for the alert's connection."""
-    return looked_up(_INFO, f'{{{{ . | first | label "{label}" }}}}', "connection", "connection")
+    """A template: a label of what is configured for the alert's connection; `none` where it has none.
+
+    Never empty: of a label that comes to nothing Prometheus keeps the template itself in its ALERTS series.
+    """
+    value = f'{{{{ with . | first | label "{label}" }}}}{{{{ . }}}}{{{{ else }}}}none{{{{ end }}}}'
+    return looked_up(_INFO, f"{value}{{{{ else }}}}none", "connection", "connection")
 
 
 _INFO = (

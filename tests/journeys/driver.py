@@ -1,0 +1,345 @@
+"""Months in the life of connections, in seconds: real exchanges with a simulator whose clock is put ahead.
+
+A journey goes from appointment to appointment as the daemon would: each check gives the moment of the next.
+The clock stands still while a check is under way, as an assertion lives for three minutes only.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from monitor.check import Checker, LoginBudget
+from monitor.clock import Clock
+from monitor.core import cadence
+from monitor.core.causes import Cause
+from monitor.core.connection import Connection, Pair, Source, login_url_of
+from monitor.core.finding import Finding, State
+from monitor.core.history import Event, History
+from monitor.core.status import ConnectionStatus
+from monitor.exchange import Exchanger, Limits, rust_transport
+from monitor.fleet import Fleet
+from monitor.metrics import OwnMetrics
+from monitor.secret_sources import Keyring
+from monitor.simulator.server import Simulator, running
+from monitor.store import Store
+from tests.journeys.keys import PairFiles, pair_files
+from tests.journeys.wires import Weather, Wires
+from tests.making import NOW
+
+HALF_A_DAY = timedelta(hours=12)
+"""The interval of connections whose months are told; those whose minutes matter say theirs."""
+
+BUDGET_PER_HOUR = 60
+
+
+class TimeTold(Clock):
+    """A clock that goes on only when it is told to."""
+
+    def __init__(self, begin: datetime) -> None:
+        super().__init__()
+        self._moment = begin
+
+    def now(self) -> datetime:
+        return self._moment
+
+    def advance(self, by: timedelta) -> None:
+        assert by >= timedelta(0)
+        self._moment += by
+
+
+class Journey:
+    """A fleet, its orgs, and the way through their time."""
+
+    def __init__(self, folder: Path, simulator: str, clock: Clock, *, budget: int) -> None:
+        self.clock = clock
+        self._folder = folder
+        self._simulator = simulator
+        self._budget = budget
+        self.control = httpx.AsyncClient(base_url=simulator, trust_env=False)
+        self._connections: dict[str, Connection] = {}
+        self._due: dict[str, datetime] = {}
+        self._clock_is_fast = timedelta(0)
+        self._weather: dict[str, Weather] = {}
+        self.travellers: dict[str, Traveller] = {}
+        self._start()
+
+    def _start(self) -> None:
+        """What a process does that starts."""
+        self.store = Store.open(self._folder / "bearerwatch.db")
+        self.fleet = Fleet(self.store.histories())
+        self.own = OwnMetrics()
+        self._keyring = Keyring({})
+        self._exchanger = Exchanger(transport=self._wires, clock=self.our_time)
+        self._checker = Checker(
+            self.fleet,
+            keyring=self._keyring,
+            exchanger=self._exchanger,
+            keep=self.store.save,
+            clock=_Shown(self),
+            budget=LoginBudget(self._budget),
+            own=self.own,
+        )
+
+    def _wires(self, limits: Limits, ca_file: Path | None) -> httpx.AsyncBaseTransport:
+        wires = Wires(rust_transport(limits, ca_file, {}), self._simulator)
+        wires.weather = self._weather
+        return wires
+
+    async def close(self) -> None:
+        await self._stop()
+        await self.control.aclose()
+
+    async def _stop(self) -> None:
+        await self._exchanger.aclose()
+        self._keyring.close()
+        assert self.store.close(), self.store.problem
+
+    async def restart(self, *, down_for: timedelta = timedelta(0)) -> None:
+        """The process ends, and another one takes over from what the store has."""
+        await self._stop()
+        self.clock.advance(down_for)
+        self._due = {}
+        self._start()
+        self._configure()
+
+    def our_time(self) -> datetime:
+        """What the monitor's own clock shows: the orgs' time, unless it goes wrong."""
+        return self.clock.now() + self._clock_is_fast
+
+    def our_clock_goes_wrong(self, by: timedelta) -> None:
+        """From now on the monitor's own clock is fast by this much; slow where it is negative."""
+        self._clock_is_fast = by
+
+    # Who takes part
+
+    async def enter(
+        self,
+        name: str,
+        *,
+        org: dict[str, object] | None = None,
+        subdomain: str | None = None,
+        files: PairFiles | None = None,
+        uploaded: PairFiles | None = None,
+        **options: Any,
+    ) -> "Traveller":
+        """A connection, and its org where there is none at that subdomain yet; all of it right, but for …
+
+        `files` are those of the connection, `uploaded` is what the app holds where that is another pair.
+        """
+        subdomain = subdomain or name
+        files = files or pair_files()
+        options = {
+            "audience": login_url_of(subdomain),
+            "consumer_key": f"3MVG9{name}",
+            "username": f"integration@{name}.example",
+            "interval": HALF_A_DAY,
+            **options,
+        }
+        connection = Connection(
+            name=name,
+            login_url=login_url_of(subdomain),
+            current=Pair(
+                Source("file", str(self._folder / f"{name}.pem")),
+                Source("file", str(self._folder / f"{name}-cert.pem")),
+            ),
+            **options,
+        )
+        traveller = self.travellers[name] = Traveller(self, connection, subdomain)
+        traveller.write(files)
+        if (await self.control.get(f"/_orgs/{subdomain}")).status_code == httpx.codes.NOT_FOUND:
+            right = {
+                "consumer_key": connection.consumer_key,
+                "username": connection.username,
+                "certificate": (uploaded or files).certificate.decode(),
+            }
+            made = await self.control.put(f"/_orgs/{subdomain}", json={**right, **(org or {})})
+            assert made.status_code == httpx.codes.CREATED, made.text
+        self.configure(connection)
+        return traveller
+
+    def configure(self, connection: Connection) -> None:
+        """A new or changed connection is reloaded into the fleet."""
+        self._connections[connection.name] = connection
+        self._configure()
+
+    def _configure(self) -> None:
+        """What the daemon does with a configuration that it takes on."""
+        now = self.our_time()
+        remembered = self.store.histories()
+        changed, _ = self.fleet.configure(self._connections.values(), now)
+        known = [(self.fleet[name].connection, self.fleet[name].history) for name in changed]
+        for name, turn in cadence.first_looks(known, now).items():
+            self._due[name] = turn
+        for name in changed:
+            self._checker.taken_on(name, remembered.get(name))
+            if self._connections[name].paused:
+                del self._due[name]
+
+    def look_soon(self, name: str) -> None:
+        """A changed file was noticed: the connection is looked at without waiting for its turn."""
+        self._due[name] = self.our_time()
+
+    # How time passes
+
+    async def at(self, **since_the_beginning: float) -> None:
+        """Let time pass until so long after the beginning, with every check on the way."""
+        await self._until(NOW + timedelta(**since_the_beginning))
+
+    async def after(self, **from_now: float) -> None:
+        """Let so much time pass, with every check on the way."""
+        await self._until(self.clock.now() + timedelta(**from_now))
+
+    async def _until(self, end: datetime) -> None:
+        assert end >= self.clock.now(), "time does not go back"
+        while due := min(((at, name) for name, at in self._due.items()), default=None):
+            at, name = due
+            if at - self._clock_is_fast > end:
+                break
+            self.clock.advance(max(timedelta(0), at - self.our_time()))
+            after = await self._checker.check(name)
+            assert after is not None, f"{name} has no next appointment"
+            assert after > self.our_time(), f"{name} would be looked at without an end"
+            self._due[name] = after
+            fault = self.fleet[name].history.failures_by_cause.get(Cause.MONITOR_FAULT)
+            assert not fault, self.fleet[name].findings
+        self.clock.advance(end - self.clock.now())
+
+    def weather(self, weather: Weather | None, *hosts: str) -> None:
+        """Let it be so on the way to these hosts, or to all; None lets it be fine."""
+        for host in hosts or ("",):
+            if weather is None:
+                self._weather.pop(host, None)
+            else:
+                self._weather[host] = weather
+
+
+class _Shown(Clock):
+    """The clock on the monitor's wall."""
+
+    def __init__(self, journey: Journey) -> None:
+        super().__init__()
+        self._journey = journey
+
+    def now(self) -> datetime:
+        return self._journey.our_time()
+
+
+class Traveller:
+    """One connection on its journey, and the org that it leads to."""
+
+    def __init__(self, journey: Journey, connection: Connection, subdomain: str) -> None:
+        self.journey = journey
+        self.connection = connection
+        self.subdomain = subdomain
+
+    # What happens to it
+
+    async def org(self, **settings: object) -> Self:
+        """An admin changes something in the org."""
+        done = await self.journey.control.patch(f"/_orgs/{self.subdomain}", json=settings)
+        assert done.status_code == httpx.codes.OK, done.text
+        return self
+
+    async def approve(self) -> Self:
+        """An admin associates the permission set anew, which makes a new approval."""
+        return await self.org(permission_set_assigned=True)
+
+    async def upload(self, pair: PairFiles) -> Self:
+        """An admin uploads another certificate to the app."""
+        return await self.org(certificate=pair.certificate.decode())
+
+    async def refresh(self, **options: object) -> Self:
+        """The sandbox is refreshed."""
+        done = await self.journey.control.post(f"/_orgs/{self.subdomain}/refresh", json=options)
+        assert done.status_code == httpx.codes.OK, done.text
+        return self
+
+    async def reconfigure(self, **options: Any) -> Self:
+        """The operator changes the connection's configuration, and the daemon reloads it."""
+        self.connection = replace(self.connection, **options)
+        self.journey.configure(self.connection)
+        return self
+
+    async def replace_key(self, files: PairFiles) -> Self:
+        """The operator puts other files where the old ones were, and the daemon notices."""
+        self.write(files)
+        self.journey.look_soon(self.connection.name)
+        return self
+
+    def write(self, files: PairFiles) -> None:
+        certificate = self.connection.current.certificate
+        assert certificate is not None
+        for place, content in (
+            (self.connection.current.private_key.place, files.private_key),
+            (certificate.place, files.certificate),
+        ):
+            # Put in place as a whole, as deployments do.
+            fresh = Path(f"{place}.new")
+            fresh.write_bytes(content)
+            fresh.rename(place)
+
+    # What is known of it
+
+    @property
+    def status(self) -> ConnectionStatus:
+        """As a reader of the Snapshot sees it."""
+        return self.journey.fleet[self.connection.name]
+
+    @property
+    def history(self) -> History:
+        return self.status.history
+
+    @property
+    def state(self) -> State:
+        return self.status.state
+
+    @property
+    def causes(self) -> list[Cause]:
+        """What stands, the cause of the state first."""
+        return [finding.cause for finding in self.status.findings]
+
+    @property
+    def alternatives(self) -> list[Cause]:
+        return [alternative.cause for alternative in self.history.alternatives]
+
+    def finding(self, cause: Cause) -> Finding:
+        """The finding of a cause that stands."""
+        (found,) = (finding for finding in self.status.findings if finding.cause is cause)
+        return found
+
+    def events(self) -> list[Event]:
+        """What the store has written down, oldest first."""
+        self.journey.store.flush()
+        return [event for _, event in reversed(self.journey.store.events(self.connection.name, 1000))]
+
+    async def logins(self) -> list[tuple[timedelta, str]]:
+        """The org's login history: when, from the beginning of the journey on, and with what status.
+
+        What reached the org, told by the org.
+        """
+        answer = await self.journey.control.get(f"/_orgs/{self.subdomain}/logins")
+        return [(datetime.fromisoformat(row["time"]) - NOW, row["status"]) for row in answer.json()]
+
+
+def gaps(moments: Iterable[timedelta]) -> list[timedelta]:
+    """How long it was from each of these moments to the next."""
+    listed = list(moments)
+    return [later - earlier for earlier, later in pairwise(listed)]
+
+
+@asynccontextmanager
+async def setting_out(folder: Path, *, budget: int = BUDGET_PER_HOUR) -> AsyncIterator[Journey]:
+    """A journey, in a folder of its own, that begins at NOW."""
+    clock = TimeTold(NOW)
+    with running(Simulator(clock=clock.now)) as url:
+        journey = Journey(folder, url, clock, budget=budget)
+        try:
+            yield journey
+        finally:
+            await journey.close()

@@ -1,0 +1,200 @@
+"""What happens to all at once is ours, and what a restart must not forget."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+
+from monitor.core.causes import Cause
+from monitor.core.evidence import NO_VERDICT
+from monitor.core.finding import State
+from monitor.core.history import EventKind
+from tests.journeys.driver import Journey, Traveller
+from tests.journeys.wires import (
+    Weather,
+    no_answer,
+    no_resolver,
+    no_such_name,
+    nobody_listens,
+    portal,
+    untrusted,
+)
+from tests.making import NOW
+
+DAY = timedelta(days=1)
+MINUTE = timedelta(minutes=1)
+OFTEN = 5 * MINUTE
+MONTH = {"refresh_token_policy": "lifetime", "refresh_token_validity_seconds": 30 * 86_400}
+
+
+async def five(journey: Journey) -> list[Traveller]:
+    """Connections of five customers."""
+    names = ("acme", "globex", "initech", "umbrella", "hooli")
+    return [await journey.enter(name, interval=OFTEN) for name in names]
+
+
+def counted(fleet: Sequence[Traveller]) -> set[Cause]:
+    return {cause for traveller in fleet for cause in traveller.history.failures_by_cause}
+
+
+@pytest.mark.parametrize(
+    ("outage", "cause"),
+    [
+        pytest.param(nobody_listens, Cause.NETWORK_UNREACHABLE, id="no connection"),
+        pytest.param(no_resolver, Cause.NETWORK_UNREACHABLE, id="no resolver"),
+        pytest.param(portal, Cause.NETWORK_UNREACHABLE, id="a captive portal"),
+        pytest.param(no_answer, Cause.SALESFORCE_UNAVAILABLE, id="no answers"),
+        pytest.param(untrusted, Cause.TLS_UNTRUSTED, id="an interception"),
+    ],
+)
+async def test_an_outage_of_all_never_counts_against_a_credential(
+    journey: Journey, outage: Weather, cause: Cause
+) -> None:
+    fleet = await five(journey)
+    await journey.at(hours=1)
+
+    journey.weather(outage)
+    await journey.at(hours=3)
+
+    assert {traveller.state for traveller in fleet} == {State.UNKNOWN}
+    assert {tuple(traveller.causes) for traveller in fleet} <= {(cause,), (Cause.NETWORK_UNREACHABLE,)}
+    assert counted(fleet) <= NO_VERDICT
+
+    journey.weather(None)
+    await journey.at(hours=3, minutes=6)
+
+    assert {traveller.state for traveller in fleet} == {State.HEALTHY}
+    assert {traveller.history.approval_since for traveller in fleet} <= {
+        NOW + n * timedelta(milliseconds=50) for n in range(5)
+    }
+
+
+async def test_a_resolver_that_denies_every_name_is_believed_of_none(journey: Journey) -> None:
+    fleet = await five(journey)
+    await journey.at(hours=1)
+
+    journey.weather(no_such_name)
+    await journey.at(hours=1, minutes=11)
+
+    # The first to be looked at could not know of the others; each has had its second look by now.
+    assert {traveller.state for traveller in fleet} == {State.UNKNOWN}
+    assert {tuple(traveller.causes) for traveller in fleet} == {(Cause.NETWORK_UNREACHABLE,)}
+
+
+async def test_one_host_that_is_gone_while_the_others_answer_is_its_own_trouble(journey: Journey) -> None:
+    fleet = await five(journey)
+    await journey.at(hours=1)
+
+    journey.weather(no_such_name, "acme.my.salesforce.com")
+    await journey.at(hours=2)
+
+    acme, *others = fleet
+    assert (acme.state, acme.causes) == (State.FAILING, [Cause.SUBDOMAIN_UNKNOWN])
+    assert {traveller.state for traveller in others} == {State.HEALTHY}
+
+
+async def test_approvals_that_decay_in_most_orgs_on_one_day_are_still_decays(journey: Journey) -> None:
+    names = ("acme", "globex", "initech", "umbrella", "hooli")
+    fleet = [await journey.enter(name, org=MONTH) for name in names]
+
+    await journey.at(days=31)
+
+    assert {tuple(traveller.causes) for traveller in fleet} == {(Cause.APPROVAL_DECAYED,)}
+    assert {traveller.state for traveller in fleet} == {State.FAILING}
+
+
+async def test_when_our_clock_goes_wrong_no_credential_is_blamed(journey: Journey) -> None:
+    fleet = await five(journey)
+    await journey.at(hours=1)
+
+    journey.our_clock_goes_wrong(timedelta(hours=-1))
+    await journey.after(hours=2)
+
+    assert {tuple(traveller.causes) for traveller in fleet} == {(Cause.CLOCK_SKEWED,)}
+    assert counted(fleet) == {Cause.CLOCK_SKEWED}
+    assert {traveller.history.approval_since is None for traveller in fleet} == {False}
+
+
+async def test_our_clock_that_is_fast_is_told_while_all_is_granted(journey: Journey) -> None:
+    fleet = await five(journey)
+    await journey.at(hours=1)
+
+    journey.our_clock_goes_wrong(timedelta(hours=1))
+    await journey.after(hours=1)
+
+    assert {(traveller.state, *traveller.causes) for traveller in fleet} == {
+        (State.DEGRADED, Cause.CLOCK_SKEWED)
+    }
+
+
+async def test_a_restart_forgets_nothing_that_stands(journey: Journey) -> None:
+    acme = await journey.enter("acme", org=MONTH, interval=timedelta(hours=1))
+    await journey.at(days=33)
+    before = acme.history
+    assert acme.causes == [Cause.APPROVAL_DECAYED]
+
+    await journey.restart(down_for=timedelta(minutes=10))
+
+    assert acme.history == before
+    await journey.at(days=34)
+    after = acme.history
+    assert acme.finding(Cause.APPROVAL_DECAYED).since == before.findings[0].since
+    assert after.state_since == before.state_since
+    assert after.failing_since == before.failing_since
+    assert after.approvals == before.approvals
+    assert after.exchanges > before.exchanges
+    assert after.failures_by_cause[Cause.APPROVAL_DECAYED] > before.failures_by_cause[Cause.APPROVAL_DECAYED]
+
+
+async def test_a_process_that_starts_anew_each_day_learns_as_one_that_never_stops(journey: Journey) -> None:
+    acme = await journey.enter("acme", org=MONTH)
+    for day in range(1, 62):
+        await journey.at(days=day)
+        if day == 33:
+            await acme.approve()
+        await journey.restart()
+
+    assert acme.causes == [Cause.APPROVAL_EXPIRING]
+    assert [30 <= approval.days <= 30.5 for approval in acme.history.approvals] == [True]
+    assert acme.history.first_success == NOW
+    assert len(await acme.logins()) == acme.history.exchanges
+
+
+async def test_what_is_paused_is_not_asked_and_goes_on_from_where_it_was(journey: Journey) -> None:
+    acme = await journey.enter("acme", interval=OFTEN)
+    await journey.at(hours=1)
+    await acme.reconfigure(paused=True)
+    before = len(await acme.logins())
+    await journey.at(days=2)
+    assert (len(await acme.logins()), acme.state) == (before, State.PAUSED)
+
+    await acme.reconfigure(paused=False)
+    await journey.at(days=2, minutes=5)
+
+    assert acme.state is State.HEALTHY
+    assert acme.history.approval_since == NOW
+
+
+async def test_the_story_of_a_connection_is_told_by_its_events_in_order(journey: Journey) -> None:
+    acme = await journey.enter("acme", org=MONTH)
+    await journey.at(days=31)
+    await acme.approve()
+    await journey.at(days=32)
+    await acme.reconfigure(audience="https://login.salesforce.com")
+    await journey.at(days=33)
+
+    told = [(event.kind, event.cause) for event in acme.events()]
+
+    assert told == [
+        (EventKind.CONFIGURATION, None),
+        (EventKind.STATE, None),
+        (EventKind.APPROVAL, None),
+        (EventKind.STATE, Cause.APPROVAL_DECAYED),
+        (EventKind.CAUSE, Cause.APPROVAL_DECAYED),
+        (EventKind.APPROVAL, Cause.APPROVAL_DECAYED),
+        (EventKind.STATE, None),
+        (EventKind.CAUSE, Cause.APPROVAL_DECAYED),
+        (EventKind.APPROVAL, None),
+        (EventKind.CONFIGURATION, None),
+        (EventKind.APPROVAL, None),
+    ]

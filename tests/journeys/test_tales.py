@@ -1,0 +1,46 @@
+"""Each tale comes true: on its days the right findings stand, by real exchanges with the simulator."""
+
+import pytest
+
+from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.finding import State
+from monitor.simulator.scenarios import NOT_PLAYED
+from tests.journeys.driver import Journey
+from tests.journeys.tales import TALES, Tale
+
+
+@pytest.mark.parametrize("tale", TALES, ids=lambda tale: tale.name)
+async def test_a_tale_comes_true(journey: Journey, tale: Tale) -> None:
+    acme = await journey.enter(
+        "acme",
+        subdomain=tale.subdomain,
+        org=dict(tale.org),
+        files=tale.files(),
+        uploaded=tale.uploaded() if tale.uploaded else None,
+        **tale.options,
+    )
+
+    for chapter in tale.chapters:
+        await journey.at(seconds=chapter.at.total_seconds())
+
+        assert (acme.state, tuple(acme.causes)) == chapter.stands, (chapter.at, acme.status.findings)
+        assert set(chapter.may_be) <= set(acme.alternatives), chapter.at
+        assert set(chapter.cannot_be).isdisjoint(acme.alternatives), chapter.at
+        if chapter.then:
+            await chapter.then(acme)
+
+
+def test_every_cause_that_the_setup_guide_documents_has_its_tale() -> None:
+    documented = {cause for cause, entry in CATALOGUE.items() if entry.guide}
+    told = {cause for tale in TALES for chapter in tale.chapters for cause in chapter.stands[1]}
+
+    assert documented - told == documented & NOT_PLAYED.keys() == {Cause.PERMISSION_SET_EXPIRING}
+
+
+def test_a_tale_that_ends_well_began_or_was_once_not_well() -> None:
+    states = [{chapter.stands[0] for chapter in tale.chapters} for tale in TALES]
+
+    # An org that never decays is the one tale in which nothing happens.
+    assert [tale.name for tale, seen in zip(TALES, states, strict=True) if seen == {State.HEALTHY}] == [
+        "an org in which an admin's approval does not age"
+    ]
