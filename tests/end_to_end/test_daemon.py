@@ -16,8 +16,9 @@ from tests.end_to_end.processes import Running, daemon, free_port, simulator, un
 DAY = timedelta(days=1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def orgs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A simulator of the test's own: its clock is put ahead."""
     with simulator(tmp_path_factory.mktemp("simulator")) as control:
         yield control
 
