@@ -9,6 +9,7 @@ import pytest
 MONITOR = Path(__file__).parent.parent / "monitor"
 
 WORDS = {
+    "maintenance",
     "secret",
     "causes",
     "outcome",
@@ -22,7 +23,19 @@ WORDS = {
 }
 """core: values that everything else speaks in."""
 
-JUDGEMENT = {"meaning", "evidence", "diagnosis", "approval", "cadence", "status", "rotation"}
+JUDGEMENT = {
+    "meaning",
+    "evidence",
+    "diagnosis",
+    "approval",
+    "cadence",
+    "status",
+    "rotation",
+    "holds",
+    "wording",
+    "alerts",
+    "telling",
+}
 """core: functions over words."""
 
 EDGES = {

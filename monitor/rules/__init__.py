@@ -1,14 +1,14 @@
 """Prometheus alert rules for one configuration: the catalogue's causes, the fleet, and the daemon itself.
 
-`rules` is the way in. `holds` decides how long something must last, `wording` says it to a person, `document`
-writes YAML; `causes`, `fleet` and `daemon` are the rules.
+`rules` is the way in. `wording` says it to a person, `document` writes YAML; `causes`, `fleet` and `daemon`
+are the rules.
 """
 
 from monitor.config import Settings
+from monitor.core.holds import Holds
+from monitor.core.wording import Links
 from monitor.rules import causes, daemon, fleet
 from monitor.rules.document import Group, document
-from monitor.rules.holds import Holds
-from monitor.rules.wording import Links
 
 __all__ = ["rules"]
 
@@ -18,7 +18,12 @@ def rules(settings: Settings) -> str:
 
     Who changes intervals, settle times or links makes it anew: it holds for the configuration it was made of.
     """
-    holds = Holds.of(settings)
+    holds = Holds.of(
+        settings.connections,
+        interval=settings.interval,
+        settle=settings.settle,
+        transient_for=settings.alerts.transient_for,
+    )
     links = Links(
         runbooks=settings.alerts.runbook_url,
         dashboard=settings.alerts.dashboard_url,

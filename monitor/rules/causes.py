@@ -10,29 +10,17 @@ from datetime import timedelta
 from monitor.config.words import written_duration
 from monitor.core.cadence import CONFIRM
 from monitor.core.causes import CATALOGUE, Cause, Severity
-from monitor.core.history import WITHOUT_VERDICT
+from monitor.core.holds import APPROVAL_CRITICAL, EXCHANGE, SCRAPE, TRANSIENT, Holds
+from monitor.core.wording import Links, name_of
 from monitor.rules.document import Alert
-from monitor.rules.holds import EXCHANGE, SCRAPE, Holds
-from monitor.rules.wording import CONNECTION, Links, annotations_of_cause
-
-TRANSIENT = WITHOUT_VERDICT - {Cause.PROPAGATION_PENDING}
-"""Causes that a single failed exchange does not prove to last."""
+from monitor.rules.wording import CONNECTION, annotations_of_cause, carried
 
 REMEMBERED = timedelta(hours=1)
 """While the daemon is away, its findings stand for so long: a restart would otherwise tell everybody that all
 is well, and then that all is broken. Its absence is an alert of its own long before."""
 
-APPROVAL_CRITICAL = timedelta(days=2)
-"""The last part of an approval's forecast life: time to reach an admin on the next working day in most weeks,
-and less than the warning, which comes a sixth of the lifetime ahead."""
-
 BY = "connection, cause, severity, responsible"
 FINDING = "bearerwatch_connection_finding"
-
-
-def name_of(cause: Cause) -> str:
-    """The alert's name: `BearerwatchApprovalDecayed`."""
-    return "Bearerwatch" + "".join(part.capitalize() for part in cause.split("_"))
 
 
 def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
@@ -95,7 +83,7 @@ def _of(cause: Cause, holds: Holds, links: Links) -> Iterator[Alert]:
             expression=band,
             hold=hold,
             why=reason,
-            labels=labels | links.carried(),
+            labels=labels | carried(links.labels),
             annotations=annotations_of_cause(cause, CATALOGUE[cause], links),
             lingers=holds.lingers if cause in TRANSIENT else None,
         )
@@ -108,23 +96,24 @@ def _approval_ends_within(span: timedelta) -> str:
 
 def _hold(cause: Cause, holds: Holds) -> tuple[timedelta, str]:
     """How long a cause must hold, and why."""
+    hold = holds.of_cause(cause)
     if cause in TRANSIENT:
-        return holds.transient, (
+        return hold, (
             f"{written_duration(holds.transient)}: one failed exchange proves nothing (alerts.transient_for,"
             f" or three intervals). It stays for {written_duration(holds.lingers)} after its end, for a"
             " fault that comes and goes."
         )
     if cause is Cause.PROPAGATION_PENDING:
-        return holds.settling, (
+        return hold, (
             f"{written_duration(holds.settling)}: the longest settle time, and what it takes to see its end."
             " A change that settles is no alert; one that is made again and again is."
         )
     if cause is Cause.LOGIN_RATE_EXCEEDED:
-        return holds.throttled, (
+        return hold, (
             f"{written_duration(holds.throttled)}: the next look comes 15m after such an answer, and must"
             " have found the same."
         )
-    return holds.confirmed, (
+    return hold, (
         f"{written_duration(holds.confirmed)}: seen again after"
         f" {written_duration(min(CONFIRM, holds.confirmed))} at most, by an exchange of at most"
         f" {written_duration(EXCHANGE)}, and scraped within {written_duration(SCRAPE)}."
@@ -139,7 +128,7 @@ def _of_no_rule(holds: Holds, links: Links) -> Alert:
         hold=holds.confirmed,
         why="The daemon is newer than these rules, and knows a cause that they don't. For as long as the"
         " others.",
-        labels=links.carried(),
+        labels=carried(links.labels),
         annotations={
             "summary": f"{{{{ $labels.cause }}}}: {CONNECTION}",
             "description": (

@@ -8,9 +8,10 @@ from datetime import timedelta
 
 from monitor.config.words import written_duration
 from monitor.core.causes import Cause, Responsible, Severity
+from monitor.core.holds import SCRAPE, Holds
+from monitor.core.wording import Links, remedy
 from monitor.rules.document import Alert
-from monitor.rules.holds import SCRAPE, Holds
-from monitor.rules.wording import Links, looked_up, remedy
+from monitor.rules.wording import looked_up
 
 JOB = "bearerwatch"
 """The name of the scrape job in deploy/. Only BearerwatchDown depends on it."""

@@ -4,17 +4,11 @@ from collections.abc import Iterator
 
 from monitor.config.words import written_duration
 from monitor.core.causes import CATALOGUE, Cause, Responsible, Severity
-from monitor.rules.causes import BY, FINDING, REMEMBERED, TRANSIENT, remembered
+from monitor.core.holds import MANY, MANY_SHARE, SCRAPE, TRANSIENT, UNCHECKED, Holds
+from monitor.core.wording import MANY_AT_ONCE, UNEXPLAINED, UNSTEADY, Links, remedy, with_name
+from monitor.rules.causes import BY, FINDING, REMEMBERED, remembered
 from monitor.rules.document import Alert, Record
-from monitor.rules.holds import SCRAPE, UNCHECKED, Holds
-from monitor.rules.wording import CONNECTION, LAST_GRANTED, Links, looked_up, remedy
-
-MANY = 5
-"""So many connections at least: fewer alerts are read one by one."""
-
-MANY_SHARE = 0.25
-"""The share of the fleet that makes one event of many. Half of it is where the daemon itself calls a fault
-its own; a quarter is told half an interval earlier."""
+from monitor.rules.wording import CONNECTION, LAST_GRANTED, carried, looked_up
 
 UNSTEADY_FAILURES = 5
 """Failed exchanges: one short outage makes four, the first and its three quick repeats."""
@@ -100,14 +94,7 @@ def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
                     " network, or Salesforce. Alerts of single connections for it are held back meanwhile.\n"
                     f"Among them: {_named()}."
                 ),
-                "remedy": remedy(
-                    (
-                        "See on the status page or the dashboard what the connections with this cause share.",
-                        "If they share a host, see https://status.salesforce.com for its instance.",
-                        "If they share nothing but this monitor, look at its own network, clock and keys.",
-                        "`bearerwatch causes {{ $labels.cause }}` prints the runbook of the cause.",
-                    )
-                ),
+                "remedy": remedy(step.replace("CAUSE", "{{ $labels.cause }}") for step in MANY_AT_ONCE),
                 **_links_of_label(links),
             },
         )
@@ -148,19 +135,14 @@ def _unexplained(holds: Holds, links: Links) -> Alert:
         why=f"{written_duration(hold)}: a daemon that starts has looked at all connections by then. A"
         " connection without a verdict and without a finding would otherwise be silent.",
         labels={"severity": Severity.CRITICAL.value, "responsible": Responsible.OPERATOR.value}
-        | links.carried(),
+        | carried(links.labels),
         annotations={
             "summary": f"No verdict and no cause: {CONNECTION}",
             "description": (
                 f"{CONNECTION} has not been found to work for {written_duration(hold)}, and no cause is"
                 f" named for it: whether it works is not known. {LAST_GRANTED}"
             ).rstrip(),
-            "remedy": remedy(
-                (
-                    f"`bearerwatch check {CONNECTION}` asks at once, and explains.",
-                    "If that works, see the log of the daemon: it does not come to this connection.",
-                )
-            ),
+            "remedy": remedy(with_name(UNEXPLAINED, CONNECTION)),
             **links.to(cause=Cause.MONITOR_FAULT, connection=CONNECTION),
         },
     )
@@ -179,23 +161,14 @@ def _unsteady(holds: Holds, links: Links) -> Alert:
         " their own. One short outage makes four failures, with its quick repeats. While a cause is an"
         " alert for the connection, Alertmanager holds this one back.",
         labels={"severity": Severity.WARNING.value, "responsible": Responsible.OPERATOR.value}
-        | links.carried(),
+        | carried(links.labels),
         annotations={
             "summary": f"Fails again and again: {CONNECTION}",
             "description": (
                 f"Of the exchanges of {CONNECTION} in {window}, {{{{ $value | humanize }}}} failed, half of"
                 f" them or more, yet none for long. {LAST_GRANTED}"
             ).rstrip(),
-            "remedy": remedy(
-                (
-                    "The connection's page shows what each failure was.",
-                    "Timeouts and resets: look at the way out of this machine, its resolver and proxy.",
-                    (
-                        "Refusals in between: is something that shares the user or the app changed again"
-                        " and again?"
-                    ),
-                )
-            ),
+            "remedy": remedy(UNSTEADY),
             **links.to(cause=Cause.NETWORK_UNREACHABLE, connection=CONNECTION),
         },
     )

@@ -1,50 +1,20 @@
-"""What alerts say to a person: links, sentences with values looked up in Prometheus, who must act.
+"""What Prometheus' alerts say to a person: sentences with values that are looked up in Prometheus.
 
 Values are looked up by templates in annotations and labels, not joined into the expressions: a join that
 finds nothing, or two, would lose the alert; a look-up that finds nothing loses its own sentence.
 """
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from monitor.core.causes import Cause, Entry, Responsible
+from monitor.core.causes import Cause, Entry
+from monitor.core.wording import WHO, Links, remedy, with_name
 
 CONNECTION = "{{ $labels.connection }}"
 
-WHO = {
-    Responsible.ORG_ADMIN: "a Salesforce admin of the org",
-    Responsible.OPERATOR: "the operator, who runs the integration, its keys and this monitor",
-    Responsible.SALESFORCE: "nobody here; Salesforce, or time",
-}
 
-
-@dataclass(frozen=True, slots=True)
-class Links:
-    """What alerts point to, and which of the operator's labels they carry. Empty: the operator names none."""
-
-    runbooks: str
-    """Where the pages of the causes are."""
-    dashboard: str
-    pages: str
-    """Where the daemon's own pages are."""
-    labels: tuple[str, ...]
-
-    def carried(self) -> dict[str, str]:
-        """The operator's own labels of the alert's connection."""
-        return {name: info(name) for name in self.labels}
-
-    def to(self, *, cause: Cause, connection: str = "") -> dict[str, str]:
-        """The annotations that link to the runbook of a cause, the dashboard, and a connection's own page."""
-        page = f"{self.pages}/connections/{connection}" if connection else f"{self.pages}/"
-        runbook = f"{self.runbooks}/{cause}.md" if self.runbooks else page
-        dashboard = f"{self.dashboard}?var-connection={connection}" if connection else self.dashboard
-        links = {
-            "runbook_url": (runbook, self.runbooks or self.pages),
-            "dashboard_url": (dashboard, self.dashboard),
-            "status_url": (page, self.pages),
-        }
-        return {name: link for name, (link, known) in links.items() if known}
+def carried(labels: Iterable[str]) -> dict[str, str]:
+    """The operator's own labels of the alert's connection."""
+    return {name: info(name) for name in labels}
 
 
 def looked_up(query: str, then: str, *labels: str) -> str:
@@ -136,18 +106,8 @@ def annotations_of_cause(cause: Cause, entry: Entry, links: Links) -> dict[str, 
                 f"To ask once more: `bearerwatch check {CONNECTION}`.",
             ]
         ),
-        "remedy": remedy(_named(entry.remedy)),
+        "remedy": remedy(with_name(entry.remedy, CONNECTION)),
         **({"note": entry.contested} if entry.contested else {}),
         **({"guide": entry.guide} if entry.guide else {}),
         **links.to(cause=cause, connection=CONNECTION),
     }
-
-
-def remedy(steps: Iterable[str]) -> str:
-    """Steps, numbered, a line each."""
-    return "\n".join(f"{number}. {step}" for number, step in enumerate(steps, 1))
-
-
-def _named(steps: Iterable[str]) -> Iterable[str]:
-    """The steps with the alert's connection in the commands that want its name."""
-    return (re.sub(r"(`bearerwatch \w+) NAME", rf"\1 {CONNECTION}", step) for step in steps)

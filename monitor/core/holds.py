@@ -1,10 +1,27 @@
 """How long something must last before it is an alert, given a configuration's intervals and settle times."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from monitor.config import Settings
 from monitor.core.cadence import CONFIRM, THROTTLED
+from monitor.core.causes import Cause
+from monitor.core.connection import Connection
+from monitor.core.history import WITHOUT_VERDICT
+
+TRANSIENT = WITHOUT_VERDICT - {Cause.PROPAGATION_PENDING}
+"""Causes that a single failed exchange does not prove to last."""
+
+APPROVAL_CRITICAL = timedelta(days=2)
+"""The last part of an approval's forecast life: time to reach an admin on the next working day in most weeks,
+and less than the warning, which comes a sixth of the lifetime ahead."""
+
+MANY = 5
+"""So many connections at least make one event of many: fewer alerts are read one by one."""
+
+MANY_SHARE = 0.25
+"""The share of the fleet that makes one event of many. Half of it is where the daemon itself calls a fault
+its own; a quarter is told half an interval earlier."""
 
 SCRAPE = timedelta(seconds=30)
 """The longest scrape interval that the rules are made for; that of deploy/ is shorter or equal."""
@@ -58,18 +75,25 @@ class Holds:
     """Over which failures are counted."""
 
     @classmethod
-    def of(cls, settings: Settings) -> "Holds":
-        """The times that follow from the settings."""
-        interval = settings.interval
-        slowest = max((each.interval for each in settings.connections), default=interval)
-        settle = max((each.settle for each in settings.connections), default=settings.settle)
+    def of(
+        cls,
+        connections: Iterable[Connection],
+        *,
+        interval: timedelta,
+        settle: timedelta,
+        transient_for: timedelta | None,
+    ) -> "Holds":
+        """The times that follow from what is configured; `transient_for` is the operator's own, if any."""
+        listed = list(connections)
+        slowest = max((each.interval for each in listed), default=interval)
+        longest_settle = max((settle, *(each.settle for each in listed)))
         confirmed = min(CONFIRM, max(slowest, interval)) + EXCHANGE + SCRAPE
         usual = max(confirmed, min(TRANSIENT_INTERVALS * interval, LONGEST_TRANSIENT))
-        transient = usual if settings.alerts.transient_for is None else settings.alerts.transient_for
+        transient = usual if transient_for is None else transient_for
         return cls(
             confirmed=confirmed,
             transient=transient,
-            settling=max(settle, settings.settle) + EXCHANGE + SCRAPE,
+            settling=longest_settle + EXCHANGE + SCRAPE,
             throttled=THROTTLED + EXCHANGE + SCRAPE,
             many_confirmed=SCRAPE,
             many_transient=max(min(confirmed, transient), transient - interval),
@@ -77,3 +101,11 @@ class Holds:
             lingers=min(interval, LONGEST_TRANSIENT),
             window=max(STEADINESS_WINDOW, min(STEADINESS_INTERVALS * interval, LONGEST_STEADINESS_WINDOW)),
         )
+
+    def of_cause(self, cause: Cause) -> timedelta:
+        """How long this cause must hold."""
+        if cause in TRANSIENT:
+            return self.transient
+        if cause is Cause.PROPAGATION_PENDING:
+            return self.settling
+        return self.throttled if cause is Cause.LOGIN_RATE_EXCEEDED else self.confirmed

@@ -1,0 +1,71 @@
+"""What every alert says in the same words, whoever sends it: its name, who must act, steps, links."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from monitor.core.causes import Cause, Responsible
+
+WHO = {
+    Responsible.ORG_ADMIN: "a Salesforce admin of the org",
+    Responsible.OPERATOR: "the operator, who runs the integration, its keys and this monitor",
+    Responsible.SALESFORCE: "nobody here; Salesforce, or time",
+}
+
+MANY_AT_ONCE = (
+    "See on the status page or the dashboard what the connections with this cause share.",
+    "If they share a host, see https://status.salesforce.com for its instance.",
+    "If they share nothing but this monitor, look at its own network, clock and keys.",
+    "`bearerwatch causes CAUSE` prints the runbook of the cause.",
+)
+"""What to do where many connections have the same cause at once."""
+
+UNEXPLAINED = (
+    "`bearerwatch check NAME` asks at once, and explains.",
+    "If that works, see the log of the daemon: it does not come to this connection.",
+)
+
+UNSTEADY = (
+    "The connection's page shows what each failure was.",
+    "Timeouts and resets: look at the way out of this machine, its resolver and proxy.",
+    "Refusals in between: is something that shares the user or the app changed again and again?",
+)
+
+
+def name_of(cause: Cause) -> str:
+    """The name of a cause's alert: `BearerwatchApprovalDecayed`."""
+    return "Bearerwatch" + "".join(part.capitalize() for part in cause.split("_"))
+
+
+def remedy(steps: Iterable[str]) -> str:
+    """Steps, numbered, a line each."""
+    return "\n".join(f"{number}. {step}" for number, step in enumerate(steps, 1))
+
+
+def with_name(steps: Iterable[str], connection: str) -> Iterable[str]:
+    """The steps with a connection in the commands that want its name."""
+    return (re.sub(r"(`bearerwatch \w+) NAME", rf"\1 {connection}", step) for step in steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """What alerts point to, and which of the operator's labels they carry. Empty: the operator names none."""
+
+    runbooks: str = ""
+    """Where the pages of the causes are."""
+    dashboard: str = ""
+    pages: str = ""
+    """Where the daemon's own pages are."""
+    labels: tuple[str, ...] = ()
+
+    def to(self, *, cause: Cause, connection: str = "") -> dict[str, str]:
+        """The annotations that link to the runbook of a cause, the dashboard, and a connection's own page."""
+        page = f"{self.pages}/connections/{connection}" if connection else f"{self.pages}/"
+        runbook = f"{self.runbooks}/{cause}.md" if self.runbooks else page
+        dashboard = f"{self.dashboard}?var-connection={connection}" if connection else self.dashboard
+        links = {
+            "runbook_url": (runbook, self.runbooks or self.pages),
+            "dashboard_url": (dashboard, self.dashboard),
+            "status_url": (page, self.pages),
+        }
+        return {name: link for name, (link, known) in links.items() if known}
