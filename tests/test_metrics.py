@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -587,7 +586,7 @@ def test_open_metrics_ends_with_its_end_mark() -> None:
 
 
 @pytest.mark.real("promtool")
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@pytest.mark.real("promtool")
 @pytest.mark.parametrize("shown", [many_shapes(), snapshot()], ids=["many shapes", "no connection"])
 def test_promtool_finds_nothing_to_say(shown: Snapshot) -> None:
     page_now = MetricsPage(used()).render(shown)
