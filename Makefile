@@ -14,7 +14,7 @@ COMPONENTS := promtool=prometheus prometheus=prometheus amtool=prometheus-alertm
 # Where `make release` puts what is handed out.
 DIST := dist
 
-.PHONY: demo test check bench audit release components lock clean
+.PHONY: demo test check bench fuzz audit release components lock clean
 
 demo: $(VENV)/run
 	$(BIN)/bearerwatch demo
@@ -34,6 +34,10 @@ audit: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python -m bench
+
+# Hostile input, ten minutes for each way in; `make test` tries the same briefly.
+fuzz: $(VENV)/dev
+	$(BIN)/python -m tests.fuzz
 
 # `make demo` needs what the product needs; the others need the tools as well.
 $(VENV)/run: requirements/run.lock pyproject.toml

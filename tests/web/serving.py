@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import httpx
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from monitor.core.status import Snapshot
 from monitor.store import Store
@@ -46,7 +47,7 @@ class Stage:
 
 
 @contextlib.contextmanager
-def served(app: Starlette) -> Iterator[str]:
+def served(app: ASGIApp) -> Iterator[str]:
     """The address of the application, on a free port of loopback, while the block runs."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, ws="none"))

@@ -1,0 +1,357 @@
+"""One target for each way into the program: what is tried, and what must hold of it."""
+
+import base64
+import json
+import re
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import yaml
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import strategies as st
+
+from monitor.config import ConfigError, WebConfig, load
+from monitor.config.web_file import load_web_config
+from monitor.core.answer import read_after_login, read_answer, token_in
+from monitor.core.credential import CertificateReading, read_certificates, read_private_key
+from monitor.core.outcome import Granted
+from monitor.explain import Unreadable, explain
+from monitor.web.access import protect
+from tests.credentials.pairs import KEYS, certificate_of, pem_of
+from tests.fuzz.making import PIECES, near, rewritten
+from tests.test_web_config import GOOD, HASH
+from tests.web.fleets import rich_fleet
+from tests.web.serving import Stage, served
+
+ROOT = Path(__file__).parent.parent.parent
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+TOKEN = "00D000000000001!AQ.SecretOfTheOrgThatNobodyMaySee"
+
+Holds = Callable[[Any], None]
+"""Raises where something does not hold of what was tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A way in."""
+
+    name: str
+    tried: st.SearchStrategy[Any]
+    opened: Callable[[], AbstractContextManager[Holds]]
+
+
+# Configuration
+
+CONFIGURATIONS = [
+    path.read_bytes()
+    for path in (ROOT / "config.example.yaml", *sorted((ROOT / "tests/configs").glob("*valid/*.yaml")))
+]
+
+
+@contextmanager
+def configuration() -> Iterator[Holds]:
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, "bearerwatch.yaml")
+
+        def holds(content: bytes) -> None:
+            file.write_bytes(content)
+            settings, complaint = _read(partial(load, file, {}), ConfigError)
+            assert settings or complaint
+            assert _for_a_terminal(complaint)
+            if settings:
+                assert all(_for_a_terminal(warning) for warning in settings.warnings)
+                names = [connection.name for connection in settings.connections]
+                assert len(set(names)) == len(names)
+
+        yield holds
+
+
+WEB_CONFIGURATIONS = [
+    *(text.encode() for text in GOOD.values()),
+    f"basic_auth_users:\n  admin: {HASH}\n  second: {HASH}\n".encode(),
+    b"http_server_config:\n  headers:\n    Strict-Transport-Security: max-age=31536000\n",
+    b"rate_limit:\n  interval: 1s\n  burst: 20\n",
+]
+
+
+@contextmanager
+def web_configuration() -> Iterator[Holds]:
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, "web.yml")
+
+        def holds(content: bytes) -> None:
+            file.write_bytes(content)
+            config, complaint = _read(partial(load_web_config, file), ConfigError)
+            assert config or complaint
+            assert _for_a_terminal(complaint)
+
+        yield holds
+
+
+Value = TypeVar("Value")
+
+
+def _read(read: Callable[[], Value], refusal: type[Exception]) -> tuple[Value | None, str]:
+    """What was read, and how it was refused: one of the two."""
+    try:
+        return read(), ""
+    except refusal as error:
+        return None, str(error)
+
+
+def _for_a_terminal(text: str) -> bool:
+    return all(character.isprintable() or character == "\n" for character in text)
+
+
+# Keys and certificates
+
+_KEY = KEYS[0]
+_OTHERS = (ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.generate())
+KEY_FILES = [
+    pem_of(_KEY),
+    base64.b64encode(pem_of(_KEY)),
+    _KEY.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()),
+    _KEY.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption()),
+    _KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
+    certificate_of(_KEY),
+    *(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) for key in _OTHERS),
+]
+SHORTEST_LEAK = 24
+"""Characters in a row of a key's base64 or hexadecimal digits that no chance brings into a message."""
+
+
+@contextmanager
+def private_key() -> Iterator[Holds]:
+    def holds(content: bytes) -> None:
+        reading = read_private_key(content)
+        if reading.key is None:
+            assert reading.problems
+        else:
+            message = b"still sound"
+            signature = reading.key.sign(message, PKCS1v15(), SHA256())
+            reading.key.public_key().verify(signature, message, PKCS1v15(), SHA256())
+        said = " ".join(problem.detail for problem in reading.problems)
+        assert _for_a_terminal(said)
+        held = re.sub(rb"\s", b"", content)
+        for run in re.findall(rf"[A-Za-z0-9+/=]{{{SHORTEST_LEAK},}}", said):
+            assert run[:SHORTEST_LEAK].encode() not in held
+            assert run[:SHORTEST_LEAK].lower() not in content.hex()
+
+    yield holds
+
+
+@contextmanager
+def certificate() -> Iterator[Holds]:
+    def holds(content: bytes) -> None:
+        reading: CertificateReading = read_certificates(content)
+        assert bool(reading.certificates) != bool(reading.problems)
+        assert all(_for_a_terminal(problem.detail) for problem in reading.problems)
+
+    yield holds
+
+
+CERTIFICATE_FILES = [
+    certificate_of(_KEY),
+    certificate_of(KEYS[1], serial=2**100, name="ü" * 30),
+    certificate_of(_KEY) + certificate_of(KEYS[1]),
+    base64.b64encode(certificate_of(_KEY)),
+    base64.b64decode(b"".join(certificate_of(_KEY).splitlines()[1:-1])),
+    pem_of(_KEY),
+]
+
+
+# What an org answers
+
+_GRANT = {
+    "access_token": TOKEN,
+    "scope": "api refresh_token",
+    "instance_url": "https://acme.my.salesforce.com",
+    "id": "https://login.salesforce.com/id/00D000000000001AAA/005000000000001AAA",
+    "token_type": "Bearer",
+}
+BODIES = [
+    json.dumps(_GRANT).encode(),
+    b'{"error":"invalid_grant","error_description":"user hasn\'t approved this consumer"}',
+    b'[{"errorCode":"API_CURRENTLY_DISABLED","message":"API is disabled for this User"}]',
+    b"<html><head><title>Down</title><style>a{}</style></head><body><h1>503</h1></body></html>",
+    b"<OAuth><error>invalid_grant</error><error_description>x</error_description></OAuth>",
+    b"error=invalid_grant&error_description=authentication%20failure",
+    '{"error":"invalid_grant"}'.encode("utf-16"),
+    b"",
+]
+ANSWERS = st.tuples(
+    st.sampled_from((200, 204, 301, 302, 400, 401, 403, 404, 429, 500, 503)) | st.integers(100, 599),
+    st.dictionaries(
+        st.sampled_from(("Content-Type", "Retry-After", "Location", "Date")),
+        st.text(st.characters(max_codepoint=255), max_size=60)
+        | st.sampled_from(
+            (
+                "application/json;charset=UTF-8",
+                "text/html; charset=utf-7",
+                "text/plain; charset=\x00",
+                "application/json; charset=unicode_escape",
+                "text/xml; charset=zlib",
+                "99999999999999999999",
+                "-1",
+                "Mon, 31 Feb 2026 99:00:00 GMT",
+                "https://acme.my.salesforce.com/secur?token=" + TOKEN,
+            )
+        ),
+    ),
+    near(BODIES) | st.binary(max_size=200),
+)
+
+
+@contextmanager
+def answer() -> Iterator[Holds]:
+    def holds(tried: tuple[int, dict[str, str], bytes]) -> None:
+        status, headers, body = tried
+        outcome = read_answer(status, headers, body)
+        if isinstance(outcome, Granted):
+            assert token_in(body)
+            assert TOKEN not in repr(outcome)
+        read_after_login(status, body)
+
+    yield holds
+
+
+RECORDS = [
+    case["in"].encode() if isinstance(case["in"], str) else json.dumps(case["in"]).encode()
+    for file in sorted((ROOT / "tests/corpus").glob("*.yaml"))
+    for case in yaml.safe_load(file.read_text(encoding="utf-8"))
+]
+
+
+@contextmanager
+def pasted() -> Iterator[Holds]:
+    def holds(content: bytes) -> None:
+        explained, complaint = _read(partial(explain, content.decode(errors="replace"), NOW), Unreadable)
+        assert explained or complaint
+        assert _for_a_terminal(complaint)
+        if explained:
+            json.dumps(explained.as_json())
+            assert all(_for_a_terminal(line) for line in explained.lines())
+
+    yield holds
+
+
+# Requests to the pages
+
+PATHS = rb"""
+/ /connections/acme-production /connections/hostile /api/status /api/connections/globex-eu /metrics
+/-/healthy /-/ready /-/reload /static/style.css /calendar.ics * // /%00 /%ff http://elsewhere.example/
+/connections/..%2f..%2fetc%2fpasswd /static/%2e%2e/app.py
+""".split()
+QUERIES = rb"""
+?state=failing ?cause=approval_decayed&page=2 ?page=-1 ?page=99999999 ?q=%00%ff ?label=tier%3Dgold
+?sort=state&sort=name ?state=failing&state= ?&&==&
+""".split()
+HEADER_LINES = b"""
+Host: [::1
+Host:
+Accept: text/html;q=
+Accept: */*;q=9
+Accept: application/openmetrics-text; version=1.0.0
+Accept-Encoding: gzip;q=0.5, br
+If-None-Match: *
+If-None-Match: W/"x
+Authorization: Basic YTpi
+Authorization: Basic \xff
+Origin: null
+Origin: https://elsewhere.example
+Sec-Fetch-Site: cross-site
+Content-Length: 3
+Content-Length: -1
+Transfer-Encoding: chunked
+Upgrade: websocket
+Connection: Upgrade
+Sec-WebSocket-Key: x
+Expect: 100-continue
+Cookie: a=b
+Range: bytes=0-1
+""".strip().splitlines()
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> bytes:
+    """A request as it comes over the wire; mostly nearly right."""
+    method = draw(
+        st.sampled_from((b"GET", b"HEAD", b"OPTIONS", b"POST", b"PUT", b"DELETE", b"CONNECT", b"GE T"))
+    )
+    target = draw(st.sampled_from(PATHS)) + draw(st.sampled_from((b"", b"?q=" + b"a" * 3_000, *QUERIES)))
+    host = draw(st.sampled_from((b"Host: localhost", b"Host: 127.0.0.1", b"Host: rebound.example", b"A: b")))
+    lines = draw(st.lists(st.sampled_from(HEADER_LINES), max_size=5))
+    head = b"\r\n".join((b"%b %b HTTP/1.1" % (method, target), b"Connection: close", host, *lines))
+    whole = head + b"\r\n\r\n"
+    if draw(st.booleans()):
+        return whole
+    at = draw(st.integers(0, len(whole)))
+    return whole[:at] + draw(st.sampled_from(PIECES) | st.binary(max_size=20)) + whole[at:]
+
+
+@contextmanager
+def web() -> Iterator[Holds]:
+    with tempfile.TemporaryDirectory() as directory:
+        store, snapshot = rich_fleet(Path(directory))
+        seconds = count()
+        app = protect(
+            Stage(store, snapshot).app(reload=_nothing_wrong),
+            config=WebConfig,
+            monotonic=lambda: float(next(seconds)),  # never too often: limits would hide what is behind them
+        )
+        try:
+            with served(app) as address:
+                host, port = urlsplit(address).hostname, urlsplit(address).port
+                assert host
+                assert port
+
+                def holds(request: bytes) -> None:
+                    answer = _answered(host, port, request)
+                    assert not answer.startswith(b"HTTP/1.1 5"), answer[:2_000]
+                    healthy = _answered(host, port, b"GET /-/healthy HTTP/1.0\r\n\r\n")
+                    assert healthy.startswith(b"HTTP/1.1 200 ")
+
+                yield holds
+        finally:
+            store.close()
+
+
+async def _nothing_wrong() -> None:
+    return None
+
+
+def _answered(host: str, port: int, request: bytes) -> bytes:
+    with socket.create_connection((host, port), timeout=30) as connection:
+        try:
+            connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: connection.recv(65_536), b""))
+        except ConnectionError:  # refused before it was read whole
+            return b""
+
+
+TARGETS = (
+    Target(
+        "configuration",
+        near(CONFIGURATIONS) | rewritten(CONFIGURATIONS) | st.binary(max_size=300),
+        configuration,
+    ),
+    Target("web configuration", near(WEB_CONFIGURATIONS) | rewritten(WEB_CONFIGURATIONS), web_configuration),
+    Target("private keys", near(KEY_FILES) | st.binary(max_size=300), private_key),
+    Target("certificates", near(CERTIFICATE_FILES) | st.binary(max_size=300), certificate),
+    Target("answers", ANSWERS, answer),
+    Target("pasted answers", near(RECORDS) | st.binary(max_size=200), pasted),
+    Target("web requests", requests(), web),
+)
