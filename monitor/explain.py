@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from monitor.core import history as histories
 from monitor.core.answer import harmless, read_after_login, read_answer
@@ -117,11 +117,21 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+def _header(value: object) -> object:
+    """A header as the clients of many languages record it: a text, a number, or a list of texts."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value) if isinstance(value, int | float) else value
+
+
+Header = Annotated[str, BeforeValidator(_header)]
+
+
 class AnswerRecord(_Record):
     """What the token endpoint said. A body may be given as the text that it was, or as JSON."""
 
     status: int = Field(ge=100, le=999)
-    headers: dict[str, str] | None = None
+    headers: dict[str, Header] | None = None
     body: str | dict[str, Any] | list[Any] | None = None
 
 
@@ -353,7 +363,8 @@ _FAULTS = (
         re.compile(
             r"certificate[ _]verify|self.signed|SSL certificate problem|CERT_|UNABLE_TO_(VERIFY|GET)"
             r"|DEPTH_ZERO|ERR_TLS|SSLCertVerification|invalid peer certificate|SSLError|x509:"
-            r"|hostname mismatch|curl: \((35|51|60|77)\)|ALTNAME",
+            r"|hostname mismatch|PKIX|SSLHandshake|SSL connection could not|remote certificate is invalid"
+            r"|curl: \((35|51|60|77)\)|ALTNAME",
             re.IGNORECASE,
         ),
     ),
@@ -362,7 +373,7 @@ _FAULTS = (
         re.compile(
             r"ENOTFOUND|EAI_|getaddrinfo|name resolution|Name or service not known|resolve host|gaierror"
             r"|NameResolution|nodename nor servname|no such host|curl: \([56]\)|NXDOMAIN|dns error"
-            r"|failed to lookup address|No address associated",
+            r"|failed to lookup address|No address associated|UnknownHost|name could not be resolved",
             re.IGNORECASE,
         ),
     ),
@@ -371,7 +382,7 @@ _FAULTS = (
         re.compile(
             r"ECONNREFUSED|Connection refused|EHOSTUNREACH|ENETUNREACH|No route to host|unreachable"
             r"|ConnectTimeout|ConnectError|ProxyError|curl: \(7\)|Failed to connect|NewConnectionError"
-            r"|connect ETIMEDOUT|tunnel",
+            r"|connect ETIMEDOUT|actively refused|tunnel",
             re.IGNORECASE,
         ),
     ),
@@ -431,9 +442,9 @@ def _with_headers(text: str) -> Outcome | None:
     for line in block[1:end]:
         name, _, content = line.partition(":")
         headers[name.strip()] = content.strip()
-    return read_answer(
-        int(block[0].split()[1]), headers, "\n".join(block[end + 1 :]).strip().encode(errors="replace")
-    )
+    # curl goes on in the body's last line, where the body does not end it.
+    body = re.sub(r"(?<=[}>])\* (Connection|Closing|shutting) .*", "", "\n".join(block[end + 1 :]))
+    return read_answer(int(block[0].split()[1]), headers, body.strip().encode(errors="replace"))
 
 
 def _bare_body(text: str) -> Outcome | None:

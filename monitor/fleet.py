@@ -17,12 +17,11 @@ from monitor.core.outcome import Exchange, Granted, NotSent, Outcome, Unreachabl
 from monitor.core.status import ConnectionStatus
 
 AT_ONCE = timedelta(minutes=30)
-"""Connections whose troubles begin within this time of each other have stopped together, however long it
-lasts. Longer than the longest usual interval, so that each had its turn; shorter than a working day's worth
-of separate mishaps."""
+"""Connections whose troubles begin within this time of each other, or within an interval where that is
+longer, have stopped together, however long it lasts: each had its turn in that time."""
 
 ENOUGH_OTHERS = 3
-"""So many other connections must have worked before their share says anything."""
+"""So many other orgs must have been asked before their share says anything, unless all of them agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Fleet:
     def __init__(self, remembered: Mapping[str, History]) -> None:
         self._remembered = dict(remembered)
         self._statuses: dict[str, ConnectionStatus] = {}
-        self._working: set[str] = set()
+        self._working: dict[str, datetime] = {}
         self._stopped: dict[str, _Stop] = {}
         self._refused: set[str] = set()
         self._approvals: dict[str, dict[str, tuple[Approval, ...]]] = {}
@@ -92,7 +91,7 @@ class Fleet:
         if exchange is None or history.first_success is None:
             return
         if history.consecutive_successes:
-            self._working.add(name)
+            self._working[name] = exchange.at
         elif history.failing_since:
             trouble = _trouble(exchange.outcome)
             if before and before.trouble == trouble:
@@ -102,30 +101,40 @@ class Fleet:
 
     def _forget(self, name: str) -> None:
         """Drop what `put` derived from the connection's status."""
-        self._working.discard(name)
+        self._working.pop(name, None)
         self._refused.discard(name)
         self._stopped.pop(name, None)
         if status := self._statuses.get(name):
             self._approvals.get(status.connection.consumer_key, {}).pop(name, None)
 
     def failing_share(self, name: str, exchange: Exchange) -> float | None:
-        """The share of the other connections that had worked and have stopped with the same trouble at once.
+        """The share of the other orgs that had worked and have stopped with the same trouble at once.
 
-        None where the answer is a grant, or too few others have worked to tell.
+        1. The connections of one org are one witness: what stops them may be the org's own doing.
+        2. An org that was not asked since the trouble began is none.
+        3. None where the answer is a grant, or the witnesses are too few; but all of a few that agree are
+           enough.
         """
         if isinstance(exchange.outcome, Granted):
             return None
         trouble = _trouble(exchange.outcome)
         stop = self._stopped.get(name)
         began = stop.began if stop and stop.trouble == trouble else exchange.at
-        earliest, latest = began - AT_ONCE, began + AT_ONCE
-        together = [
-            other.trouble
-            for of, other in self._stopped.items()
-            if of != name and earliest <= other.began <= latest
-        ]
-        others = len(together) + len(self._working) - (name in self._working)
-        return together.count(trouble) / others if others >= ENOUGH_OTHERS else None
+        at_once = max(AT_ONCE, self._statuses[name].connection.interval)
+        alike, others = set[str](), set[str]()
+        for of, other in self._stopped.items():
+            if abs(other.began - began) <= at_once:
+                (alike if other.trouble == trouble else others).add(self._org(of))
+        others |= {self._org(of) for of, asked in self._working.items() if asked >= began}
+        alike.discard(own := self._org(name))
+        others = (others | alike) - {own}
+        enough = len(others) >= ENOUGH_OTHERS or (others and others == alike)
+        return len(alike) / len(others) if enough else None
+
+    def _org(self, name: str) -> str:
+        """The org that a connection leads to: as its grants name it, else as its address does."""
+        status = self._statuses[name]
+        return status.history.identity.org_id or status.connection.login_url
 
     def siblings(self, connection: Connection) -> tuple[Approval, ...]:
         """The approval epochs that ended on other connections of the same app."""

@@ -38,7 +38,9 @@ def told(given_in: object, now: datetime = NOW) -> dict[str, Any]:
     return explain(text, now).as_json()
 
 
-@pytest.mark.parametrize(("given_in", "expect"), [*_cases("cases.yaml"), *_cases("wordings.yaml")])
+@pytest.mark.parametrize(
+    ("given_in", "expect"), [*_cases("cases.yaml"), *_cases("wordings.yaml"), *_cases("field.yaml")]
+)
 def test_a_case_of_the_corpus_is_diagnosed_as_one_who_knows_would(
     given_in: object, expect: dict[str, Any]
 ) -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from monitor.core.causes import Cause
 from monitor.core.finding import State
-from monitor.core.history import Approval, History
+from monitor.core.history import Approval, History, Identity
 from monitor.core.outcome import FaultKind, Outcome, Unreachable
 from monitor.core.status import ConnectionStatus
 from monitor.fleet import AT_ONCE, Fleet
@@ -19,17 +19,24 @@ def fleet_of(count: int) -> Fleet:
     fleet = Fleet({})
     fleet.configure([connection(name=f"c{n}") for n in range(count)], NOW)
     for status in fleet.statuses():
-        fleet.put(replace(status, history=working()))
+        fleet.put(replace(status, history=working(status.name)))
     return fleet
 
 
-def working() -> History:
-    return history(state=State.HEALTHY, first_success=NOW, last_exchange=exchange(), consecutive_successes=5)
+def working(org: str = "") -> History:
+    """Of a connection to an org of its own, unless another one is named."""
+    return history(
+        state=State.HEALTHY,
+        first_success=NOW,
+        last_exchange=exchange(),
+        consecutive_successes=5,
+        identity=Identity(org_id=org),
+    )
 
 
 def stop(fleet: Fleet, name: str, outcome: Outcome, failing_for: timedelta = MINUTE) -> None:
     stopped = replace(
-        working(),
+        fleet[name].history,
         state=State.UNKNOWN,
         last_exchange=exchange(outcome),
         consecutive_successes=0,
@@ -79,8 +86,8 @@ def test_what_had_been_broken_before_joins_an_outage_with_the_moment_of_the_outa
     for name in ("c0", "c1", "c2"):
         stop(fleet, name, UNREACHABLE, failing_for=10 * AT_ONCE)
 
-    assert fleet.failing_share("c0", exchange(UNREACHABLE, NOW + MINUTE)) == 0.5
-    assert fleet.failing_share("c3", exchange(UNREACHABLE, NOW + MINUTE)) == 0.75
+    assert fleet.failing_share("c0", exchange(UNREACHABLE, NOW)) == 0.5
+    assert fleet.failing_share("c3", exchange(UNREACHABLE, NOW)) == 0.75
 
 
 def test_a_connection_that_never_worked_is_no_witness() -> None:
@@ -96,10 +103,59 @@ def test_too_few_others_tell_nothing_and_a_grant_needs_no_share() -> None:
     assert fleet_of(9).failing_share("c0", exchange()) is None
 
 
+def test_all_of_a_few_that_agree_are_enough() -> None:
+    fleet = fleet_of(2)
+    stop(fleet, "c1", UNREACHABLE)
+
+    assert fleet.failing_share("c0", exchange(UNREACHABLE)) == 1
+
+
+def test_a_few_that_do_not_agree_tell_nothing() -> None:
+    fleet = fleet_of(3)
+    stop(fleet, "c1", UNREACHABLE)
+
+    assert fleet.failing_share("c0", exchange(UNREACHABLE)) is None
+
+
+def test_who_was_not_asked_since_a_trouble_began_is_no_witness_of_health() -> None:
+    fleet = fleet_of(9)
+
+    assert fleet.failing_share("c0", exchange(UNREACHABLE, NOW + MINUTE)) is None
+
+
+def test_the_connections_of_one_org_are_one_witness() -> None:
+    fleet = fleet_of(6)
+    for name in ("c1", "c2", "c3"):
+        fleet.put(replace(fleet[name], history=working("acme")))
+        stop(fleet, name, UNREACHABLE)
+
+    assert fleet.failing_share("c0", exchange(UNREACHABLE)) == 1 / 3
+
+
+def test_the_other_connections_of_an_org_tell_nothing_of_other_orgs() -> None:
+    fleet = fleet_of(4)
+    for name in ("c0", "c1", "c2", "c3"):
+        fleet.put(replace(fleet[name], history=working("acme")))
+        stop(fleet, name, UNREACHABLE)
+
+    assert fleet.failing_share("c0", exchange(UNREACHABLE)) is None
+
+
+def test_orgs_that_are_asked_seldom_stop_together_within_their_interval() -> None:
+    fleet = Fleet({})
+    hourly = timedelta(hours=1)
+    fleet.configure([connection(name=f"c{n}", interval=hourly) for n in range(4)], NOW)
+    for n, status in enumerate(fleet.statuses()):
+        fleet.put(replace(status, history=working(status.name)))
+        stop(fleet, status.name, UNREACHABLE, failing_for=hourly / 4 * n)
+
+    assert fleet.failing_share("c0", exchange(UNREACHABLE)) == 1
+
+
 def test_a_connection_that_recovers_is_a_witness_of_health_again() -> None:
     fleet = fleet_of(5)
     stop(fleet, "c1", UNREACHABLE)
-    fleet.put(replace(fleet["c1"], history=working()))
+    fleet.put(replace(fleet["c1"], history=working("c1")))
 
     assert fleet.failing_share("c0", exchange(UNREACHABLE)) == 0
 

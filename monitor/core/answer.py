@@ -25,6 +25,9 @@ CODE_LIMIT = 80
 TEXT_LIMIT = 300
 """Characters kept of a description or excerpt: a few lines on a page, and no ledger of strangers' words."""
 
+EXCERPT_LIMIT = TEXT_LIMIT + 2 * CODE_LIMIT
+"""Characters of an excerpt with what stands around it: the name of the server, where a redirect leads."""
+
 READ_LIMIT = 16_384
 """Characters that `harmless` looks at: what stands further back is never shown."""
 
@@ -115,14 +118,16 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes) -> Granted
         return _granted(token.strip(), fields)
     if not fields and not _is_html(text) and (coded := _CODED_TEXT.match(text[:READ_LIMIT])):
         code, description = coded[1], coded[2] or ""
-    excerpt = "" if code or description else _excerpt(text)
+    excerpt = "" if code or description else harmless(_excerpt(text))
+    if not (code or description) and "server" in known:
+        excerpt = f"{excerpt} (Server: {harmless(known['server'], CODE_LIMIT)})"
     if 300 <= status < 400 and "location" in known:
         excerpt = f"{REDIRECT}{_without_query(known['location'])} {excerpt}"
     return Refused(
         status=status,
         error=harmless(code, CODE_LIMIT),
         description=harmless(description),
-        excerpt=harmless(excerpt),
+        excerpt=harmless(excerpt, EXCERPT_LIMIT),
         retry_after_seconds=_retry_after(known),
     )
 

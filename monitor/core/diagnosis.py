@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from monitor.core import approval, meaning
-from monitor.core.causes import CATALOGUE, Cause, Severity
+from monitor.core.causes import CATALOGUE, Cause, Responsible, Severity
 from monitor.core.connection import Connection, is_generic
 from monitor.core.credential import CredentialFacts
 from monitor.core.evidence import (
@@ -68,6 +68,11 @@ _IN_THE_WAY = frozenset({Cause.SALESFORCE_UNAVAILABLE, Cause.SUBDOMAIN_UNKNOWN})
 def _is_server_error(known: Known) -> bool:
     outcome = known.exchange.outcome
     return isinstance(outcome, Refused) and (outcome.status >= 500 or bool(outcome.error))
+
+
+def _is_generic(known: Known) -> bool:
+    """Whether host or audience is the login server of all orgs rather than this org's own address."""
+    return is_generic(known.connection.login_url) or is_generic(known.connection.audience)
 
 
 PAST = (
@@ -177,9 +182,25 @@ PAST = (
         Cause.USERNAME_CHANGED,
         Certainty.POSSIBLE,
     ),
+    # A consumer key that was known is not known any more.
+    Turn(
+        frozenset({Cause.CONSUMER_KEY_UNKNOWN}),
+        lambda known: known.worked_unchanged,
+        Cause.CONSUMER_KEY_UNKNOWN,
+        Certainty.LIKELY,
+        (Cause.APP_BLOCKED,),
+    ),
+    # Some orgs say so to whoever asks with the wrong pair of host and audience.
+    Turn(
+        _NOT_APPROVED,
+        lambda known: not known.says_nothing and known.last_success is None and _is_generic(known),
+        Cause.CONSUMER_NOT_APPROVED,
+        Certainty.LIKELY,
+        (Cause.USER_NOT_ADMIN_APPROVED, Cause.AUDIENCE_INVALID),
+    ),
     Turn(
         frozenset({Cause.APP_NOT_FOUND}),
-        lambda known: is_generic(known.connection.login_url) or is_generic(known.connection.audience),
+        _is_generic,
         Cause.APP_NOT_FOUND,
         Certainty.LIKELY,
         (Cause.AUDIENCE_INVALID,),
@@ -201,7 +222,7 @@ def diagnose(
 ) -> Diagnosis:
     """The verdict on one exchange.
 
-    `history` is what was known before the exchange. `failing_share` is the share of the other connections
+    `history` is what was known before the exchange. `failing_share` is the share of the other orgs
     that lately stopped with the same trouble; None where there are too few to tell. `siblings` are the
     approvals that ended on other connections of the same app.
     """
@@ -229,8 +250,9 @@ def diagnose(
 def _state(cause: Cause, known: Known) -> State:
     if cause is Cause.PROPAGATION_PENDING:
         return State.SETTLING
-    ours = cause is Cause.CLOCK_SKEWED and known.fleet_fails
-    return State.UNKNOWN if ours or cause in NO_VERDICT else State.FAILING
+    if cause is Cause.SUBDOMAIN_UNKNOWN and known.name_may_return:
+        return State.UNKNOWN
+    return State.UNKNOWN if cause in NO_VERDICT or known.is_everybodys(cause) else State.FAILING
 
 
 def _alternatives(meant: meaning.Meaning, known: Known) -> Iterator[Alternative]:
@@ -380,9 +402,10 @@ def _finding(
     severity: Severity | None = None,
 ) -> Finding:
     entry = CATALOGUE[cause]
-    return Finding(
-        cause, severity or entry.severity, entry.responsible, certainty, tuple(evidence), known.now
-    )
+    responsible = entry.responsible
+    if responsible is Responsible.ORG_ADMIN and known.is_everybodys(cause):
+        responsible = Responsible.OPERATOR
+    return Finding(cause, severity or entry.severity, responsible, certainty, tuple(evidence), known.now)
 
 
 def _distinct(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -12,7 +12,7 @@ from monitor.core.history import Approval, Change, History
 from monitor.core.outcome import Exchange, Granted, NotSent, Refused, Unreachable
 
 FLEET_SHARE = 0.5
-"""The share of the other connections that stopped with the same trouble, from which on the trouble is ours.
+"""The share of the other orgs that stopped with the same trouble, from which on the trouble is ours.
 Orgs of many customers share little but us: half of them failing alike within minutes is no coincidence,
 while one instance's maintenance stays below it. Our own choice; no source."""
 
@@ -32,6 +32,14 @@ NO_VERDICT = frozenset(
 )
 """Causes that say nothing of the credential: the state is unknown, and no credential's cause may stand beside
 them as an alternative."""
+
+NO_ORGS_OWN = NO_VERDICT | {Cause.CLOCK_SKEWED, Cause.IP_RESTRICTED}
+"""Causes that are no org's own where many meet them at once: the network, our clock, the address that we come
+from."""
+
+NAME_MAY_RETURN = timedelta(minutes=30)
+"""How long a resolver's denial of a name that had been found is no verdict, while nobody else tells whether
+it denies others' too: outages of resolvers are mostly over by then. Our own choice; no source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,21 @@ class Known:
         """Whether so many others stopped alike that the trouble is ours."""
         return self.failing_share is not None and self.failing_share >= FLEET_SHARE
 
+    def is_everybodys(self, cause: Cause) -> bool:
+        """Whether the cause is no org's own, as many meet it at once."""
+        return self.fleet_fails and cause in NO_ORGS_OWN
+
+    @property
+    def name_may_return(self) -> bool:
+        """Whether a name that had been found is missing since a moment only, and perhaps not it alone."""
+        since = self.history.failing_since or self.now
+        return (
+            isinstance(self.exchange.outcome, Unreachable)
+            and self.failing_share is None
+            and self.last_success is not None
+            and self.now - since < NAME_MAY_RETURN
+        )
+
     @property
     def is_sandbox(self) -> bool:
         """Whether the host name is a sandbox's."""
@@ -124,9 +147,8 @@ def evidence_for(cause: Cause, known: Known) -> list[str]:
         evidence += _past(known)
     evidence += _CONTEXT.get(cause, _nothing)(known)
     if known.failing_share:
-        share = f"{known.failing_share:.0%} of the other connections stopped with the same trouble lately"
-        ours = known.fleet_fails and cause in NO_VERDICT | {Cause.CLOCK_SKEWED}
-        evidence.append(f"{share}: it is ours, not one org's." if ours else f"{share}.")
+        share = f"{known.failing_share:.0%} of the other orgs stopped with the same trouble lately"
+        evidence.append(f"{share}: it is no org's own." if known.is_everybodys(cause) else f"{share}.")
     return evidence
 
 

@@ -236,8 +236,9 @@ TEXTS = _rules(
         (Cause.USER_INACTIVE, Cause.CONSUMER_NOT_APPROVED),
         (
             r"(invalid|unknown|wrong|no such) (user|username|subject|sub|prn)\b",
+            r"\bno user\b.{0,20}(found|exist|match|with|named)",
             (
-                r"\b(user|username|subject|sub|prn)\b.{0,20}"
+                r"\b(user|username|subject|sub|prn)\b.{0,60}"
                 r"(not found|unknown|invalid|(not|n't) (exist|be found)|not recogni[sz]ed)"
             ),
         ),
@@ -338,6 +339,16 @@ TEXTS = _rules(
 )
 """What the text of a refusal means: `error: description`, as `_plain` has it."""
 
+_DECIDING_CODES = {
+    "invalid app access": Cause.USER_NOT_ADMIN_APPROVED,
+    "invalid client id": Cause.CONSUMER_KEY_UNKNOWN,
+    "app not found": Cause.APP_NOT_FOUND,
+    "oauth app blocked": Cause.APP_BLOCKED,
+    "inactive user": Cause.USER_INACTIVE,
+    "inactive org": Cause.ORG_INACTIVE,
+}
+"""Codes that say all there is to say. Their texts may hold names, and an app may be called `Time Clock`."""
+
 UNRECOGNISED = Meaning(Cause.UNRECOGNISED, Certainty.POSSIBLE)
 
 _TRANSIENT = Meaning(Cause.SALESFORCE_UNAVAILABLE, Certainty.LIKELY, (Cause.NETWORK_UNREACHABLE,))
@@ -355,7 +366,7 @@ _STRANGERS = re.compile(
     r"captive|hot.?spot|wi-?fi|\bproxy|squid|firewall|zscaler|forti(net|gate|guard)|palo alto|blue.?coat"
     r"|forcepoint|websense|netskope|umbrella|sophos|barracuda|checkpoint|(web|content|url) filter"
     r"|internet access|(guest|network) (access|login|portal|authentication)|acceptable use"
-    r"|blocked by|page blocked"
+    r"|blocked by|page blocked|requested url could not be retrieved|cache administrator"
 )
 """Words by which a page shows that it comes from something between us and Salesforce."""
 
@@ -414,6 +425,8 @@ def of_refusal(refused: Refused, connection: Connection) -> Meaning:
 def of_text(text: str) -> Meaning | None:
     """What an error text (`error: description`) means; None where no rule knows it."""
     plain = _plain(text)
+    if decided := _DECIDING_CODES.get(plain.partition(":")[0]):
+        return next(rule.meaning for rule in TEXTS if rule.meaning.cause is decided)
     return next((rule.meaning for rule in TEXTS if rule.pattern.search(plain)), None)
 
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.causes import CATALOGUE, Cause, Severity
+from monitor.core.causes import CATALOGUE, Cause, Responsible, Severity
 from monitor.core.connection import ApprovalPolicy, Connection
 from monitor.core.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
 from monitor.core.diagnosis import diagnose
-from monitor.core.evidence import CLOCK_OFF, FLEET_SHARE
+from monitor.core.evidence import CLOCK_OFF, FLEET_SHARE, NAME_MAY_RETURN
 from monitor.core.finding import Certainty, Diagnosis, State
 from monitor.core.history import Approval, Change, History, Identity
 from monitor.core.meaning import TEXTS
@@ -375,6 +375,29 @@ def test_a_name_that_does_not_exist_is_the_connections_unless_many_vanish(
     assert (found.cause, found.findings[0].certainty) == (cause, certainty)
 
 
+def test_a_name_that_had_been_found_is_no_verdict_until_it_is_known_whether_others_are_found() -> None:
+    def failing_for(length: timedelta) -> History:
+        return replace(LONG, failing_since=NOW - length)
+
+    assert verdict(NO_SUCH_NAME, LONG).state is State.UNKNOWN
+    assert verdict(NO_SUCH_NAME, failing_for(NAME_MAY_RETURN - MINUTE)).state is State.UNKNOWN
+    assert verdict(NO_SUCH_NAME, failing_for(NAME_MAY_RETURN)).state is State.FAILING
+    assert verdict(NO_SUCH_NAME, LONG, failing_share=0.0).state is State.FAILING
+    assert verdict(NO_SUCH_NAME, NEVER).state is State.FAILING
+
+
+def test_an_address_that_most_orgs_refuse_at_once_is_ours_and_no_admins() -> None:
+    restricted = Refused(400, "invalid_grant", "ip restricted", "")
+
+    found = verdict(restricted, failing_share=FLEET_SHARE)
+    assert (found.state, found.cause) == (State.UNKNOWN, Cause.IP_RESTRICTED)
+    assert found.findings[0].responsible is Responsible.OPERATOR
+    assert found.findings[0].evidence[-1].endswith("it is no org's own.")
+
+    alone = verdict(restricted, failing_share=FLEET_SHARE - 0.01)
+    assert (alone.state, alone.findings[0].responsible) == (State.FAILING, Responsible.ORG_ADMIN)
+
+
 PORTAL = Refused(200, "", "", "HTML page: Welcome")
 
 
@@ -391,7 +414,7 @@ def test_many_refused_for_their_approval_at_once_are_still_refused_for_it() -> N
     found = verdict(NOT_APPROVED, failing_share=0.8)
 
     assert (found.state, found.cause) == (State.FAILING, Cause.APPROVAL_DECAYED)
-    assert "80% of the other connections stopped with the same trouble lately." in found.findings[0].evidence
+    assert "80% of the other orgs stopped with the same trouble lately." in found.findings[0].evidence
 
 
 # A grant and what follows it
@@ -570,7 +593,9 @@ def test_every_outcome_gets_a_whole_diagnosis(
     assert len(set(causes(found))) == len(found.findings)
     assert found.cause not in alternatives(found)
     for finding in found.findings:
-        assert finding.responsible is CATALOGUE[finding.cause].responsible
+        everybodys = finding.cause is Cause.IP_RESTRICTED and share is not None and share >= FLEET_SHARE
+        entry = CATALOGUE[finding.cause]
+        assert finding.responsible is (Responsible.OPERATOR if everybodys else entry.responsible)
         assert all(finding.evidence)
     if isinstance(outcome, Granted):
         assert found.state in {State.HEALTHY, State.DEGRADED}
@@ -590,7 +615,8 @@ def test_no_fault_of_the_network_is_ever_laid_on_the_credential(
     found = verdict(fault, known, credential, of, offset=offset, failing_share=share)
 
     assert found.cause not in CREDENTIAL_CAUSES
-    assert found.state is (State.FAILING if found.cause is Cause.SUBDOMAIN_UNKNOWN else State.UNKNOWN)
+    if found.state is not State.UNKNOWN:
+        assert (found.state, found.cause) == (State.FAILING, Cause.SUBDOMAIN_UNKNOWN)
     if share is not None and share >= FLEET_SHARE:
         assert found.state is State.UNKNOWN
 

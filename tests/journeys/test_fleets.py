@@ -81,6 +81,87 @@ async def test_a_resolver_that_denies_every_name_is_believed_of_none(journey: Jo
     assert {tuple(traveller.causes) for traveller in fleet} == {(Cause.NETWORK_UNREACHABLE,)}
 
 
+OUTAGES = [
+    pytest.param(nobody_listens, id="no connection"),
+    pytest.param(no_such_name, id="a resolver that denies every name"),
+    pytest.param(no_resolver, id="no resolver"),
+    pytest.param(portal, id="a captive portal"),
+    pytest.param(no_answer, id="no answers"),
+]
+
+
+def went_to(fleet: Sequence[Traveller], state: State) -> list[str]:
+    """Who was ever told to be so, by the events that the store has."""
+    return [
+        traveller.connection.name
+        for traveller in fleet
+        for event in traveller.events()
+        if event.kind is EventKind.STATE and event.text.endswith(f"to {state}.")
+    ]
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+@pytest.mark.parametrize("size", [1, 2, 3])
+async def test_no_credential_is_said_to_fail_in_an_outage_however_small_the_fleet(
+    journey: Journey, outage: Weather, size: int
+) -> None:
+    fleet = (await five(journey))[:size]
+    for name in list(journey.travellers)[size:]:
+        await journey.travellers[name].reconfigure(paused=True)
+    await journey.at(hours=1)
+
+    journey.weather(outage)
+    await journey.after(minutes=25)
+    await journey.restart(down_for=timedelta(minutes=1))
+    await journey.after(minutes=3)
+
+    assert {traveller.state for traveller in fleet} == {State.UNKNOWN}
+    assert len(went_to(fleet, State.UNKNOWN)) >= size
+    assert went_to(fleet, State.FAILING) == []
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+async def test_an_outage_that_a_fleet_meets_over_a_long_interval_is_everybodys(
+    journey: Journey, outage: Weather
+) -> None:
+    names = ("acme", "globex", "initech", "umbrella", "hooli")
+    fleet = [await journey.enter(name, interval=timedelta(hours=6)) for name in names]
+    await journey.at(hours=20)
+
+    journey.weather(outage)
+    await journey.after(hours=20)
+
+    assert {traveller.state for traveller in fleet} == {State.UNKNOWN}
+    assert went_to(fleet, State.FAILING) == []
+
+
+async def test_an_outage_in_which_the_daemon_starts_anew_stays_everybodys(journey: Journey) -> None:
+    fleet = await five(journey)
+    await journey.at(hours=1)
+    journey.weather(no_such_name)
+    await journey.after(hours=1)
+
+    for _ in range(3):
+        await journey.restart(down_for=timedelta(minutes=40))
+        await journey.after(minutes=20)
+
+    assert {tuple(traveller.causes) for traveller in fleet} == {(Cause.NETWORK_UNREACHABLE,)}
+    assert went_to(fleet, State.FAILING) == []
+
+
+async def test_an_address_that_every_org_refuses_is_nobodys_credential(journey: Journey) -> None:
+    fleet = await five(journey)
+    await journey.at(hours=1)
+
+    for traveller in fleet:
+        await traveller.org(ip_allowed=False)
+    await journey.after(minutes=10)
+
+    assert {(traveller.state, *traveller.causes) for traveller in fleet} == {
+        (State.UNKNOWN, Cause.IP_RESTRICTED)
+    }
+
+
 async def test_one_host_that_is_gone_while_the_others_answer_is_its_own_trouble(journey: Journey) -> None:
     fleet = await five(journey)
     await journey.at(hours=1)
