@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # What `real` tests start, each command with the Debian package that brings it.
 COMPONENTS := promtool=prometheus prometheus=prometheus amtool=prometheus-alertmanager \
 	prometheus-alertmanager=prometheus-alertmanager openssl=openssl curl=curl node=nodejs npm=npm \
-	chromium=chromium faketime=faketime
+	chromium=chromium faketime=faketime pg_ctlcluster=postgresql
 
 # Where `make release` puts what is handed out.
 DIST := dist

@@ -233,7 +233,7 @@ def test_a_key_pasted_anywhere_is_never_repeated(tmp_path: Path, option: str) ->
     assert "MIIE" not in problems(tmp_path / "x.yaml")
 
 
-@pytest.mark.parametrize("name", ["database_elsewhere", "login_urls"])
+@pytest.mark.parametrize("name", ["database_elsewhere", "database_with_a_password", "login_urls"])
 def test_a_password_in_an_url_is_never_repeated(name: str) -> None:
     assert "hunter2" not in problems(CONFIGS / "invalid" / f"{name}.yaml")
 

@@ -536,12 +536,12 @@ def test_a_directory_that_is_not_there_or_not_writable_is_named(path: str) -> No
     ("url", "message"),
     [
         (
-            "postgresql://monitor:s3cret@db.example.com/monitor",
-            "A postgresql database is not supported in this version: name the path of a SQLite file.",
+            "mysql://monitor:s3cret@db.example.com/monitor",
+            "A mysql database is not supported: name the path of a SQLite file, or a postgresql:// URL.",
         ),
         (
             "mongo db://monitor:s3cret@x",
-            "The database is neither a path nor a URL such as sqlite:////var/lib/x.db.",
+            "The database is neither a path nor a URL such as postgresql://db.example.com/bearerwatch.",
         ),
         (
             "sqlite:///x.db?mode=ro",

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import ValidationError
 
@@ -75,7 +76,9 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     return Settings(
         listen=general.listen,
         web=web,
-        database=main.resolved(general.database.removeprefix("sqlite:///")),
+        database=general.database
+        if general.database.startswith("postgresql://")
+        else main.resolved(general.database.removeprefix("sqlite:///")),
         interval=general.interval,
         settle=general.settle,
         login_budget_per_hour=general.login_budget_per_hour,
@@ -314,10 +317,29 @@ class _Loader:
 
     # What options mean together
 
+    def _server(self, main: _File, url: str) -> None:
+        """A PostgreSQL server's address, which anybody who may read the file may see."""
+        try:
+            parts = urlsplit(url)
+            secret = parts.password is not None or "password" in parse_qs(parts.query)
+        except ValueError:
+            self._note(main, ("database",), "is no URL. Write e.g. postgresql://USER@HOST/DATABASE.")
+        else:
+            if secret:
+                self._note(
+                    main, ("database",), "holds a password. Leave it out, and set PGPASSWORD or PGPASSFILE."
+                )
+
     def _general(self, main: _File, general: GeneralOptions) -> None:
         place = general.database.removeprefix("sqlite:///")
-        if "://" in place:
-            self._note(main, ("database",), "must be the path of a SQLite file, or sqlite:///PATH.")
+        if place.startswith("postgresql://"):
+            self._server(main, place)
+        elif "://" in place:
+            self._note(
+                main,
+                ("database",),
+                "must be the path of a SQLite file, sqlite:///PATH, or postgresql://USER@HOST/DATABASE.",
+            )
         elif "?" in place:
             self._note(main, ("database",), "has parameters (after ?), of which none is supported.")
         if general.web.config_file:

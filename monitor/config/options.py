@@ -326,7 +326,9 @@ class GeneralOptions(Options):
     web: Annotated[WebOptions, BeforeValidator(_filled)] = WebOptions()
     """The daemon's own pages."""
     database: Annotated[str, BeforeValidator(words.path), WithJsonSchema(_TEXT)] = "bearerwatch.db"
-    """Path of a SQLite file, or `sqlite:///PATH`."""
+    """Path of a SQLite file, or `postgresql://USER@HOST/DATABASE`, its password in PGPASSWORD or
+    PGPASSFILE.
+    """
     interval: Interval = _default(timedelta(minutes=5))
     """Time between two checks of a connection."""
     settle: Settle = _default(timedelta(minutes=10))

@@ -45,7 +45,7 @@ class Settings:
     listen: Address
     web: Web
     database: str = field(repr=False)
-    """Absolute path of a SQLite file."""
+    """Absolute path of a SQLite file, or the URL of a PostgreSQL database, without its password."""
     interval: timedelta
     settle: timedelta
     login_budget_per_hour: int

@@ -1,13 +1,14 @@
-"""Histories, exchanges, day counts and events in a database: a SQLite file, written by one thread of its own.
+"""Histories, exchanges, day counts and events in a database, written by one thread of its own.
 
-1. `schema`: the tables, and how an older database becomes one of today.
-2. `waiting`: what is yet to be written of a connection.
-3. `database`: an open database in one thread: one batch, one transaction. What goes wrong is said in words.
-4. `keeper`: the Store: puts things down at once, writes them a little later, and tries again when it must.
+1. `place`: where it is, a file (`sqlite`) or a server (`postgresql`). What goes wrong is said in words.
+2. `schema`: the tables, and how an older database becomes one of today.
+3. `waiting`: what is yet to be written of a connection.
+4. `database`: an open database in one thread: one batch, one transaction.
+5. `keeper`: the Store: puts things down at once, writes them a little later, and tries again when it must.
 """
 
-from monitor.store.database import StoreError
 from monitor.store.keeper import DayCounts, PastExchange, Store
+from monitor.store.problem import StoreError
 from monitor.store.schema import UPGRADES
 from monitor.store.waiting import EXCHANGES_KEPT, Verdict
 

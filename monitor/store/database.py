@@ -1,15 +1,9 @@
-"""An open database in one thread: made or upgraded, read, written batch by batch; its errors in words.
-
-SQLite is used through SQLAlchemy's Core. Each transaction that writes begins with BEGIN IMMEDIATE, so that
-it waits for another one at its start and never fails in its middle.
-"""
+"""An open database in one thread: made or upgraded, read, written batch by batch (SQLAlchemy's Core)."""
 
 import secrets
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
 from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
@@ -18,13 +12,9 @@ from sqlalchemy import (
     Connection,
     Engine,
     Executable,
-    LargeBinary,
     Table,
     bindparam,
-    cast,
-    create_engine,
     delete,
-    event,
     false,
     func,
     insert,
@@ -32,14 +22,13 @@ from sqlalchemy import (
     literal,
     select,
 )
-from sqlalchemy.dialects.sqlite import dialect
-from sqlalchemy.dialects.sqlite import insert as insert_or
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Dialect
 
 from monitor.core.causes import Cause
 from monitor.core.history import Event, History
+from monitor.store.place import Place
+from monitor.store.problem import StoreError
 from monitor.store.schema import (
     CAUSES,
     CONNECTIONS,
@@ -68,111 +57,26 @@ EVENTS_SLICE = 1000
 REASON_LENGTH = 300
 """Characters kept of why a history can't be read: the first few problems say it all."""
 
-
-class StoreError(Exception):
-    """The database can't be used: one sentence for the operator."""
-
-
-_WHY = {
-    sqlite3.SQLITE_FULL: "the disk is full: make room on it",
-    sqlite3.SQLITE_READONLY: "it is read-only: the monitor must be able to write the file and its directory",
-    sqlite3.SQLITE_CANTOPEN: "its directory must exist, and the monitor must be able to write there",
-    sqlite3.SQLITE_PERM: "it can't be opened: the monitor must be able to write the file and its directory",
-    sqlite3.SQLITE_BUSY: "another program has locked it: stop that program, or wait until it is done",
-    sqlite3.SQLITE_NOTADB: "it is not a SQLite database: name another file, or move this one away",
-    sqlite3.SQLITE_CORRUPT: "it is damaged: move it away and a new one is made, or put a backup in its place",
-    sqlite3.SQLITE_IOERR: "the disk can't be read or written: look for a quota, and at the kernel's log",
-}
-"""By primary result code (sqlite.org/rescode.html): what is wrong and what would be right."""
-
-
-@contextmanager
-def in_words(path: Path) -> Iterator[None]:
-    """Turns what the world does to a database into a StoreError. A mistake of ours passes as it is."""
-    try:
-        yield
-    except (DBAPIError, sqlite3.Error) as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        if type(cause) not in {sqlite3.OperationalError, sqlite3.DatabaseError}:
-            raise
-        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-        raise StoreError(f"The database {path} can't be used: {_WHY.get(code, cause)}.") from error
-
-
-def path_of(url_or_path: str | Path) -> Path:
-    """The file that a path or a `sqlite:///` URL names. Raises StoreError for any other URL."""
-    if isinstance(url_or_path, str) and "://" in url_or_path:
-        try:
-            url = make_url(url_or_path)
-        except ArgumentError:
-            # The text may hold a password, so it isn't repeated.
-            raise StoreError(
-                "The database is neither a path nor a URL such as sqlite:////var/lib/x.db."
-            ) from None
-        if url.get_backend_name() != "sqlite":
-            raise StoreError(
-                f"A {url.get_backend_name()} database is not supported in this version: "
-                "name the path of a SQLite file."
-            )
-        if url.query or url.host:
-            raise StoreError("The URL of a SQLite database is sqlite:/// and a path, with nothing after it.")
-        url_or_path = url.database or ""
-    if str(url_or_path) in {"", ".", ":memory:"}:
-        raise StoreError("The database must be a file: what is in memory alone is forgotten at a restart.")
-    path = Path(url_or_path).absolute()
-    if path.is_dir():
-        raise StoreError(f"The database {path} can't be used: it is a directory: name a file in it.")
-    return path
-
-
-def engine_for(path: Path, *, busy_seconds: float, writes: bool) -> Engine:
-    """An engine that makes a new connection each time: a file that was replaced is never taken for the new
-    one.
-
-    Synchronous FULL, so that a power cut too loses no more than a kill does. NORMAL would lose all since the
-    last checkpoint, hours where connections are few; and with a commit or two a second, off the loop, FULL
-    costs nothing.
-    """
-    uri = f"{path.as_uri()}?mode={'rwc' if writes else 'rw'}"
-
-    def connect() -> sqlite3.Connection:
-        # No isolation level: the library's own BEGIN would come late, and not at all before a CREATE TABLE.
-        return sqlite3.connect(uri, uri=True, timeout=busy_seconds, isolation_level=None)
-
-    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
-    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
-    pragma = "synchronous=FULL" if writes else "query_only=ON"
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: sqlite3.Connection, _record: object) -> None:
-        connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def start(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
-
-
 _HISTORY = TypeAdapter(History)
 
 _Row = tuple[int | str | None, ...]
 
 
-def _upsert(table: Table, *summed: str) -> str:
+@cache
+def _upsert(dialect: Dialect, table: Table, *summed: str) -> str:
     """Writes a row over the one with the same key; adds to the columns `summed`.
 
     As SQL text, with a value for each column in the table's order: these statements take a row of every
     exchange, and what the library does to a dictionary for each costs as much as SQLite itself.
     """
-    statement = insert_or(table)
+    statement = postgresql.insert(table) if dialect.name == "postgresql" else sqlite.insert(table)
     keys = [column.name for column in table.primary_key]
     values: dict[str, ColumnElement[Any]] = {
         name: table.c[name] + value if name in summed else value
         for name, value in statement.excluded.items()
         if name not in keys
     }
-    return str(statement.on_conflict_do_update(index_elements=keys, set_=values).compile(dialect=dialect()))
+    return str(statement.on_conflict_do_update(index_elements=keys, set_=values).compile(dialect=dialect))
 
 
 def _trim() -> Executable:
@@ -184,9 +88,6 @@ def _trim() -> Executable:
     return delete(EVENTS).where(*same, EVENTS.c.id <= newest_of_the_rest.scalar_subquery())
 
 
-_WRITE_HISTORY = _upsert(HISTORIES)
-_WRITE_EXCHANGE = _upsert(EXCHANGES)
-_ADD_TO_DAY = _upsert(DAYS, "granted", "refused", "no_verdict")
 _WRITE_EVENT = insert(EVENTS)
 _TRIM_EVENTS = _trim()
 
@@ -204,53 +105,51 @@ def _day_rows(connection_id: int, waiting: Waiting) -> Iterator[_Row]:
 class Database:
     """A database that one thread writes to."""
 
+    place: Place
     connection: Connection
-    file: tuple[int, int] | None
-    """Device and inode; None where the file was gone again at once."""
+    stamp: object | None
+    """What was at the place when it was opened; None where the file was gone again at once."""
     mark: str
-    """A random word of this database. The inode alone doesn't tell: a new file may get that of a deleted
+    """A random word of this database. The stamp alone doesn't tell: a new file may get the inode of a deleted
     one."""
     connection_ids: dict[str, int]
     cause_ids: dict[str, int]
 
     @classmethod
-    def open(cls, engine: Engine, path: Path, upgrades: Mapping[int, Upgrade]) -> Self:
+    def open(cls, engine: Engine, place: Place, upgrades: Mapping[int, Upgrade]) -> Self:
         """Opens a database; makes it where there is none, upgrades an older one. Raises StoreError."""
-        with in_words(path):
+        with place.in_words():
             connection = engine.connect()
             try:
-                with connection.begin():
-                    mark = _made_or_upgraded(connection, path, upgrades)
+                with place.writing(connection):
+                    mark = _made_or_upgraded(connection, place, upgrades)
                     connection_ids = _ids(connection, CONNECTIONS, ())
                     cause_ids = _ids(connection, CAUSES, list(Cause))
-                # Only once it is known to be ours, as this mode stays in the file. In it reads and writes go
-                # on side by side. Where a file system can't do that (a network's), the old mode stays.
-                connection.connection.cursor().execute("PRAGMA journal_mode=WAL")
-                return cls(connection, _device_and_inode(path), mark, connection_ids, cause_ids)
+                place.settle(connection)
+                return cls(place, connection, place.stamp(), mark, connection_ids, cause_ids)
             except BaseException:
                 connection.close()
                 raise
 
     @property
-    def identity(self) -> tuple[tuple[int, int] | None, str]:
+    def identity(self) -> tuple[object | None, str]:
         """What tells this database from every other, also from a copy of it."""
-        return self.file, self.mark
+        return self.stamp, self.mark
 
-    def is_still_at(self, path: Path) -> bool:
-        """Whether the file at this path is still the one that is open here."""
-        return self.file is not None and _device_and_inode(path) == self.file
+    def is_still_there(self) -> bool:
+        """Whether what is at the place is still the one that is open here."""
+        return self.stamp is not None and self.place.stamp() == self.stamp
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Lets go of it."""
         self.connection.close()
 
     def read_histories(self) -> tuple[dict[str, History], dict[str, str]]:
         """All histories, and why some could not be read: those are moved to the table `unreadable`."""
         histories: dict[str, History] = {}
         unreadable: dict[str, str] = {}
-        # As bytes, because a damaged text need not be UTF-8, and one such row would fail the whole query.
-        body = cast(HISTORIES.c.body, LargeBinary)
-        with self.connection.begin():
+        body = self.place.raw(HISTORIES.c.body)
+        with self.place.writing(self.connection):
             rows = select(CONNECTIONS.c.id, CONNECTIONS.c.name, body).join_from(HISTORIES, CONNECTIONS)
             for row_id, name, text in self.connection.execute(rows).all():
                 try:
@@ -268,14 +167,15 @@ class Database:
 
     def write(self, batch: Mapping[str, Waiting]) -> None:
         """Writes a batch in one transaction. After an error, close: ids may have been made in vain."""
-        with self.connection.begin():
+        dialect = self.place.dialect
+        with self.place.writing(self.connection):
             if new := [name for name in batch if name not in self.connection_ids]:
                 self.connection_ids.update(_ids(self.connection, CONNECTIONS, new))
             items = [(self.connection_ids[name], waiting) for name, waiting in batch.items()]
             for upsert, rows_of in (
-                (_WRITE_HISTORY, _history_rows),
-                (_WRITE_EXCHANGE, self._exchange_rows),
-                (_ADD_TO_DAY, _day_rows),
+                (_upsert(dialect, HISTORIES), _history_rows),
+                (_upsert(dialect, EXCHANGES), self._exchange_rows),
+                (_upsert(dialect, DAYS, "granted", "refused", "no_verdict"), _day_rows),
             ):
                 if rows := [
                     row for connection_id, waiting in items for row in rows_of(connection_id, waiting)
@@ -298,7 +198,7 @@ class Database:
                 "kind": told.kind,
                 "cause_id": self.cause_ids[told.cause] if told.cause else None,
                 "failure": told.failure,
-                "text": told.text,
+                "text": told.text.replace("\0", "\N{REPLACEMENT CHARACTER}"),  # PostgreSQL keeps no NUL
             }
             for told in events
         ]
@@ -309,7 +209,7 @@ class Database:
 
     def tidy(self, today: int) -> bool:
         """Deletes one slice of what is too old on a day (since 1970). Whether there may be more."""
-        with self.connection.begin():
+        with self.place.writing(self.connection):
             old_day = select(func.min(DAYS.c.day)).where(DAYS.c.day < today - DAYS_KEPT).scalar_subquery()
             deleted = self.connection.execute(delete(DAYS).where(DAYS.c.day == old_day)).rowcount
             for failure, days in EVENT_DAYS.items():
@@ -322,7 +222,7 @@ class Database:
         return deleted > 0
 
 
-def _made_or_upgraded(connection: Connection, path: Path, upgrades: Mapping[int, Upgrade]) -> str:
+def _made_or_upgraded(connection: Connection, place: Place, upgrades: Mapping[int, Upgrade]) -> str:
     """Brings the tables to the last version; the database's mark."""
     last = 1 + len(upgrades)
     tables = set(inspect(connection).get_table_names())
@@ -336,11 +236,11 @@ def _made_or_upgraded(connection: Connection, path: Path, upgrades: Mapping[int,
     ours = {META.name, CONNECTIONS.name, HISTORIES.name} <= tables
     meta = {row.key: row.value for row in connection.execute(select(META))} if ours else {}
     if not str(meta.get("schema", "")).isdecimal():
-        raise StoreError(f"The database {path} can't be used: another program made it: name another file.")
+        raise StoreError(f"The database {place} can't be used: another program made it: name another file.")
     version = int(meta["schema"])
     if version > last:
         raise StoreError(
-            f"The database {path} can't be used: a newer version of bearerwatch wrote it "
+            f"The database {place} can't be used: a newer version of bearerwatch wrote it "
             f"(its schema is {version}, this version knows {last}): run that version, or name another file."
         )
     # Writes nothing, but fails where the file is read-only: BEGIN IMMEDIATE alone doesn't (observed).
@@ -360,14 +260,6 @@ def _ids(connection: Connection, table: Table, names: Sequence[str]) -> dict[str
         if new := [{name.name: one} for one in names if one not in known]:
             connection.execute(insert(table), new)
     return {text: number for number, text in connection.execute(select(table))}
-
-
-def _device_and_inode(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _reason(error: ValidationError) -> str:

@@ -19,7 +19,9 @@ from sqlalchemy import func, select
 
 from monitor.core.causes import Cause
 from monitor.core.history import Event, EventKind, History
-from monitor.store.database import DAYS_KEPT, Database, StoreError, engine_for, in_words, path_of
+from monitor.store.database import DAYS_KEPT, Database
+from monitor.store.place import Place, place_of
+from monitor.store.problem import StoreError
 from monitor.store.schema import CAUSES, CONNECTIONS, DAYS, EVENTS, EXCHANGES, UPGRADES, Upgrade
 from monitor.store.waiting import EXCHANGES_KEPT, VERDICTS, Verdict, Waiting, date_of, day_number, moment
 
@@ -79,19 +81,18 @@ class Store:
 
     def __init__(
         self,
-        path: Path,
+        place: Place,
         upgrades: Mapping[int, Upgrade],
-        busy_seconds: float,
         retry_seconds: tuple[float, float],
     ) -> None:
-        self._path = path
+        self._place = place
         self._upgrades = upgrades
         self._retry_seconds = retry_seconds
-        self._for_writing = engine_for(path, busy_seconds=busy_seconds, writes=True)
-        self._for_reading = engine_for(path, busy_seconds=busy_seconds, writes=False)
-        self._database: Database | None = Database.open(self._for_writing, path, upgrades)
+        self._for_writing = place.engine(writes=True)
+        self._for_reading = place.engine(writes=False)
+        self._database: Database | None = Database.open(self._for_writing, place, upgrades)
         try:
-            with in_words(path):
+            with place.in_words():
                 self._known, self._unreadable = self._database.read_histories()
         finally:
             self._seen = self._database.identity
@@ -123,7 +124,7 @@ class Store:
         Raises StoreError where it can't be used: no such directory, not writable, locked, damaged, not a
         database, another program's, a newer version's, or not of a kind that is supported.
         """
-        return cls(path_of(url_or_path), upgrades, busy_seconds, retry_seconds)
+        return cls(place_of(url_or_path, busy_seconds), upgrades, retry_seconds)
 
     @property
     def errors(self) -> int:
@@ -199,7 +200,7 @@ class Store:
         )
         if name is not None:
             rows = rows.where(CONNECTIONS.c.name == name)
-        with in_words(self._path), self._for_reading.connect() as connection:
+        with self._place.reading(self._for_reading) as connection:
             return [
                 (
                     row.name,
@@ -218,7 +219,7 @@ class Store:
             .order_by(EXCHANGES.c.at_ms.desc())
             .limit(limit)
         )
-        with in_words(self._path), self._for_reading.connect() as connection:
+        with self._place.reading(self._for_reading) as connection:
             return [
                 PastExchange(
                     moment(row.at_ms),
@@ -236,7 +237,7 @@ class Store:
         A day without exchanges is left out, and so is a connection without days. Raises StoreError.
         """
         found: dict[str, list[DayCounts]] = {}
-        with in_words(self._path), self._for_reading.connect() as connection:
+        with self._place.reading(self._for_reading) as connection:
             newest = connection.scalar(select(func.max(DAYS.c.day))) or 0
             # Each day by its number: the key is day and connection, and a range of days would read all
             # connections.
@@ -295,7 +296,7 @@ class Store:
             if not batch:
                 break
             try:
-                with in_words(self._path):
+                with self._place.in_words():
                     database.write(batch)
             except StoreError:
                 self._give_back(batch)
@@ -310,7 +311,7 @@ class Store:
             else:
                 newest = max(newest, *(day for waiting in batch.values() for day in waiting.days), 0)
         if newest > self._tidied:
-            with in_words(self._path):
+            with self._place.in_words():
                 while database.tidy(newest) and not self._closing:
                     pass
             self._tidied = newest
@@ -318,13 +319,13 @@ class Store:
 
     def _open(self) -> Database:
         """The database at the path: the one that is open, or the one that has taken its place."""
-        if self._database is not None and not self._database.is_still_at(self._path):
+        if self._database is not None and not self._database.is_still_there():
             self._let_go()
         if self._database is None:
-            self._database = Database.open(self._for_writing, self._path, self._upgrades)
+            self._database = Database.open(self._for_writing, self._place, self._upgrades)
             if self._database.identity != self._seen:
                 self._seen = self._database.identity
-                log.warning("store_replaced", path=str(self._path), histories=len(self._known))
+                log.warning("store_replaced", path=str(self._place), histories=len(self._known))
                 with self._changed:
                     for name, history in self._known.items():
                         self._waiting.setdefault(name, Waiting(history))

@@ -1,0 +1,116 @@
+"""A database that is a SQLite file: how it is opened, told from another one, and what can be wrong with it.
+
+Each transaction that writes begins with BEGIN IMMEDIATE, so that it waits for another one at its start and
+never fails in its middle.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from sqlalchemy import Column, ColumnElement, Connection, Engine, LargeBinary, cast, create_engine, event
+from sqlalchemy.dialects.sqlite import dialect
+from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from monitor.store.problem import StoreError
+
+_WHY = {
+    sqlite3.SQLITE_FULL: "the disk is full: make room on it",
+    sqlite3.SQLITE_READONLY: "it is read-only: the monitor must be able to write the file and its directory",
+    sqlite3.SQLITE_CANTOPEN: "its directory must exist, and the monitor must be able to write there",
+    sqlite3.SQLITE_PERM: "it can't be opened: the monitor must be able to write the file and its directory",
+    sqlite3.SQLITE_BUSY: "another program has locked it: stop that program, or wait until it is done",
+    sqlite3.SQLITE_NOTADB: "it is not a SQLite database: name another file, or move this one away",
+    sqlite3.SQLITE_CORRUPT: "it is damaged: move it away and a new one is made, or put a backup in its place",
+    sqlite3.SQLITE_IOERR: "the disk can't be read or written: look for a quota, and at the kernel's log",
+}
+"""By primary result code (sqlite.org/rescode.html): what is wrong and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteFile:
+    """A file, and how long to wait for another program's lock on it."""
+
+    path: Path
+    busy_seconds: float
+
+    dialect: ClassVar[Dialect] = dialect()
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def engine(self, *, writes: bool) -> Engine:
+        """An engine that makes a new connection each time: a file that was replaced is never taken for the
+        new one.
+
+        Synchronous FULL, so that a power cut too loses no more than a kill does. NORMAL would lose all since
+        the last checkpoint, hours where connections are few; and with a commit or two a second, off the loop,
+        FULL costs nothing.
+        """
+        uri = f"{self.path.as_uri()}?mode={'rwc' if writes else 'rw'}"
+
+        def connect() -> sqlite3.Connection:
+            # No isolation level: the library's own BEGIN would come late, and not at all before a CREATE
+            # TABLE.
+            return sqlite3.connect(uri, uri=True, timeout=self.busy_seconds, isolation_level=None)
+
+        engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+        begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
+        pragma = "synchronous=FULL" if writes else "query_only=ON"
+
+        @event.listens_for(engine, "connect")
+        def prepare(connection: sqlite3.Connection, _record: object) -> None:
+            connection.execute(f"PRAGMA {pragma}")
+
+        @event.listens_for(engine, "begin")
+        def start(connection: Connection) -> None:
+            connection.exec_driver_sql(begin)
+
+        return engine
+
+    @contextmanager
+    def in_words(self) -> Iterator[None]:
+        """Turns what the world does to the file into a StoreError. A mistake of ours passes as it is."""
+        try:
+            yield
+        except (DBAPIError, sqlite3.Error) as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            if type(cause) not in {sqlite3.OperationalError, sqlite3.DatabaseError}:
+                raise
+            code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+            raise StoreError(f"The database {self} can't be used: {_WHY.get(code, cause)}.") from error
+
+    def stamp(self) -> object | None:
+        """Device and inode of what is at the path; None where nothing is."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    @contextmanager
+    def writing(self, connection: Connection) -> Iterator[None]:
+        """A transaction that writes. BEGIN IMMEDIATE keeps other writers out."""
+        with connection.begin():
+            yield
+
+    @contextmanager
+    def reading(self, engine: Engine) -> Iterator[Connection]:
+        """A connection to read by. Raises StoreError."""
+        with self.in_words(), engine.connect() as connection:
+            yield connection
+
+    def settle(self, connection: Connection) -> None:
+        """Only once it is known to be ours, as this mode stays in the file. In it reads and writes go on side
+        by side. Where a file system can't do that (a network's), the old mode stays.
+        """
+        connection.connection.cursor().execute("PRAGMA journal_mode=WAL")
+
+    def raw(self, text: Column[str]) -> ColumnElement[bytes]:
+        """A text as bytes: a damaged one need not be UTF-8, and one such row would fail the whole query."""
+        return cast(text, LargeBinary)

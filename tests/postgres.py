@@ -1,0 +1,88 @@
+"""A real PostgreSQL server for tests: started, stopped, broken; one each test module that asks for it."""
+
+import os
+import pwd
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import psycopg
+
+COMMAND = "pg_ctlcluster"
+"""Debian's command that is on the PATH where a server is installed; the server's own are not."""
+
+_NUMBERS = count(1)
+
+
+def _program(name: str) -> Path:
+    """One of the server's programs, of the newest version that is installed."""
+    return max(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """A running server of its own, in a directory and at a port of its own."""
+
+    folder: Path
+    port: int
+
+    def url(self, database: str) -> str:
+        """The address of a database."""
+        return f"postgresql://monitor@127.0.0.1:{self.port}/{database}"
+
+    def database(self) -> str:
+        """The address of a new, empty database."""
+        name = f"test{next(_NUMBERS)}"
+        self.sql(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def sql(self, text: str, database: str = "postgres") -> list[tuple[object, ...]]:
+        """What a statement gives."""
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            found = connection.execute(text)
+            return found.fetchall() if found.description else []
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections."""
+        settings = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        self._control("start", "-o", settings, "-l", str(self.folder / "log"))
+
+    def stop(self) -> None:
+        """Stop it, and break off every connection."""
+        self._control("stop", "-m", "fast")
+
+    def _control(self, *arguments: str) -> None:
+        _as_nobody_special(_program("pg_ctl"), "-D", self.folder / "data", "-w", *arguments)
+
+
+def _as_nobody_special(*command: str | Path) -> None:
+    """Run one of the server's programs: it refuses to run as root."""
+    user = {"user": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+    subprocess.run(
+        [str(part) for part in command], check=True, capture_output=True, timeout=60, cwd="/", **user
+    )  # type: ignore[call-overload] # a dictionary of options
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    """A server, until the block ends."""
+    with tempfile.TemporaryDirectory(prefix="bearerwatch-postgres-") as name:
+        folder = Path(name)
+        if os.geteuid() == 0:
+            os.chown(folder, pwd.getpwnam("postgres").pw_uid, -1)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port: int = listener.getsockname()[1]
+        _as_nobody_special(
+            _program("initdb"), "-D", folder / "data", "-A", "trust", "-U", "monitor", "--no-sync"
+        )
+        server = Postgres(folder, port)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
