@@ -85,12 +85,13 @@ release: $(VENV)/dev
 	cd $(DIST) && sha256sum bearerwatch-* >SHA256SUMS && cat SHA256SUMS
 
 # Writes the lock files anew from pyproject.toml, for every platform and Python that the project supports.
+# With extras: pip takes `coverage[toml]` as not pinned by `coverage==…` once there is a newer coverage.
 lock: $(VENV)/dev
-	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
+	$(BIN)/uv pip compile --quiet --universal --upgrade --no-strip-extras --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header pyproject.toml -o requirements/run.lock
-	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
+	$(BIN)/uv pip compile --quiet --universal --upgrade --no-strip-extras --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header requirements/build.in -o requirements/build.lock
-	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
+	$(BIN)/uv pip compile --quiet --universal --upgrade --no-strip-extras --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header --all-extras --group dev -c requirements/run.lock pyproject.toml -o requirements/dev.lock
 
 clean:

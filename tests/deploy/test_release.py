@@ -3,15 +3,19 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import tomllib
 import zipfile
 from email.parser import HeaderParser
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from requirements.audit import Audit, read, verdict
 
@@ -130,6 +134,24 @@ def test_it_installs_beside_the_locked_dependencies_and_runs(
     assert version == f"bearerwatch {VERSION}\n"
     assert "connections" in schema["properties"]
     assert explained["cause"] == "consumer_key_unknown"
+
+
+def test_what_is_asked_for_with_an_extra_is_locked_with_it() -> None:
+    """Else pip takes it as not pinned, and refuses, from the day on which there is a newer one."""
+    lock = (ROOT / "requirements/dev.lock").read_text()
+    pins = [Requirement(pin) for pin in re.findall(r"^[^\s#][^;\\]*", lock, re.MULTILINE)]
+    locked = {canonicalize_name(pin.name): pin.extras for pin in pins}
+    asked = [Requirement(one) for installed in metadata.distributions() for one in installed.requires or ()]
+
+    missing = {
+        f"{one.name}[{extra}]"
+        for one in asked
+        if one.marker is None or one.marker.evaluate({"extra": ""})
+        for extra in one.extras - locked.get(canonicalize_name(one.name), one.extras)
+    }
+
+    assert {"coverage", "pyjwt"} <= locked.keys()
+    assert not missing
 
 
 NOT_KNOWN = {"name": "httpx", "skip_reason": "Dependency not found on PyPI"}
