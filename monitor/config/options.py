@@ -312,8 +312,7 @@ class AlertOptions(Options):
         BeforeValidator(words.label_names),
         WithJsonSchema({"type": "array", "items": {"type": "string", "pattern": f"^{words.LABEL.pattern}$"}}),
     ] = Field(default=(), json_schema_extra={"default": []})
-    """Which of the connections' own labels alerts carry, for routes that go by them; `none` where a
-    connection has not got one."""
+    """Which of the connections' own labels alerts carry, beside the host, for routes that go by them."""
 
 
 class GeneralOptions(Options):

@@ -16,7 +16,7 @@ MANY_AT_ONCE = (
     "See on the status page or the dashboard what the connections with this cause share.",
     "If they share a host, see https://status.salesforce.com for its instance.",
     "If they share nothing but this monitor, look at its own network, clock and keys.",
-    "`bearerwatch causes CAUSE` prints the runbook of the cause.",
+    "`bearerwatch causes CAUSE` prints the runbook: what to do in each org, and who must.",
 )
 """What to do where many connections have the same cause at once."""
 
@@ -28,7 +28,7 @@ UNEXPLAINED = (
 UNSTEADY = (
     "The connection's page shows what each failure was.",
     "Timeouts and resets: look at the way out of this machine, its resolver and proxy.",
-    "Refusals in between: is something that shares the user or the app changed again and again?",
+    "Refusals in between: see in the org's Setup Audit Trail what changes again and again.",
 )
 
 
@@ -40,6 +40,12 @@ def name_of(cause: Cause) -> str:
 def remedy(steps: Iterable[str]) -> str:
     """Steps, numbered, a line each."""
     return "\n".join(f"{number}. {step}" for number, step in enumerate(steps, 1))
+
+
+def told(what: str, *, who: str, steps: Iterable[str], guide: str | None = None) -> str:
+    """A description: what is so, who must act, and how, step by step: all that one needs, in one text."""
+    source = f" (setup guide, {guide})" if guide else ""
+    return f"{what}\nWho must act: {who}.\nWhat to do{source}:\n{remedy(steps)}"
 
 
 def with_name(steps: Iterable[str], connection: str) -> Iterable[str]:
@@ -58,9 +64,13 @@ class Links:
     """Where the daemon's own pages are."""
     labels: tuple[str, ...] = ()
 
+    def page(self, connection: str) -> str:
+        """A connection's own page."""
+        return f"{self.pages}/connections/{connection}"
+
     def to(self, *, cause: Cause, connection: str = "") -> dict[str, str]:
         """The annotations that link to the runbook of a cause, the dashboard, and a connection's own page."""
-        page = f"{self.pages}/connections/{connection}" if connection else f"{self.pages}/"
+        page = self.page(connection) if connection else f"{self.pages}/"
         runbook = f"{self.runbooks}/{cause}.md" if self.runbooks else page
         dashboard = f"{self.dashboard}?var-connection={connection}" if connection else self.dashboard
         links = {

@@ -35,7 +35,7 @@ def rules(settings: Settings) -> str:
         Group(
             "bearerwatch-connections",
             "One alert for each cause, and what no cause explains.",
-            [*causes.alerts(holds, links), *fleet.alerts(holds, links)],
+            [*causes.rules(holds, links), *fleet.alerts(holds, links)],
         ),
         Group(
             "bearerwatch-daemon",

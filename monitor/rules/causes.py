@@ -11,53 +11,62 @@ from monitor.config.words import written_duration
 from monitor.core.cadence import CONFIRM
 from monitor.core.causes import CATALOGUE, Cause, Severity
 from monitor.core.holds import APPROVAL_CRITICAL, EXCHANGE, SCRAPE, TRANSIENT, Holds
-from monitor.core.wording import Links, name_of
-from monitor.rules.document import Alert
-from monitor.rules.wording import CONNECTION, annotations_of_cause, carried
+from monitor.core.wording import Links, name_of, told
+from monitor.rules.document import Alert, Record, Rule
+from monitor.rules.wording import (
+    CONNECTION,
+    LAST_GRANTED,
+    SINCE,
+    annotations_of_cause,
+    carried,
+    carrying,
+)
 
 REMEMBERED = timedelta(hours=1)
-"""While the daemon is away, its findings stand for so long: a restart would otherwise tell everybody that all
-is well, and then that all is broken. Its absence is an alert of its own long before."""
+"""While the daemon is away, what it found last stands for so long: a restart would otherwise tell everybody
+that all is well, and then that all is broken. Its absence is an alert of its own long before."""
 
 BY = "connection, cause, severity, responsible"
 FINDING = "bearerwatch_connection_finding"
 
+HELD = f"connection:{FINDING}:held"
+"""The findings that alerts go by: those of now; while the daemon is away, those of when it was last there."""
 
-def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
-    """The alerts of all causes, in the catalogue's order, then those of causes that have no rule here."""
+
+def rules(holds: Holds, links: Links) -> Iterator[Rule]:
+    """What is held, the alerts of all causes in the catalogue's order, and those of causes without a rule."""
+    yield _held(links)
     for cause in CATALOGUE:
         yield from _of(cause, holds, links)
     yield _of_no_rule(holds, links)
 
 
-def remembered(metric: str, matchers: str = "") -> str:
-    """A metric as it is; where its daemon is away, as it last was."""
-    selector = f"{metric}{{{matchers}}}" if matchers else metric
-    past = f"last_over_time({selector}[{written_duration(REMEMBERED)}])"
-    return f"{selector}\n  or {past} unless on (job) bearerwatch_build_info"
-
-
-def holding(matchers: str) -> str:
+def holding(matchers: str, by: str = BY) -> str:
     """The findings that fit, each once however many replicas see it."""
-    return f"max by ({BY}) (\n  {remembered(FINDING, matchers)}\n)"
+    return f"max by ({by}) ({HELD}{{{matchers}}})"
+
+
+def _held(links: Links) -> Record:
+    labels = ", ".join(("job", BY, *carried(links.labels)))
+    away = f"{HELD} unless on (job) bearerwatch_build_info"
+    lately = f"last_over_time(bearerwatch_build_info[{written_duration(REMEMBERED)}])"
+    return Record(
+        HELD,
+        f"max by ({labels}) (\n{carrying(FINDING, links.labels)}\n)\nor {away}\n  and on (job) {lately}",
+        "The findings of now. While a daemon is away, the rule keeps what it came to itself before, for"
+        f" {written_duration(REMEMBERED)}: neither a restart nor a lost scrape ends an alert, and what ended"
+        " before stays so.",
+    )
 
 
 def _of(cause: Cause, holds: Holds, links: Links) -> Iterator[Alert]:
-    expression = holding(f'cause="{cause}"')
+    expression = holding(f'cause="{cause}"', ", ".join((BY, *carried(links.labels))))
     hold, why = _hold(cause, holds)
-    severity = f"Severity: {CATALOGUE[cause].severity}, unless the finding says otherwise."
-    bands: list[tuple[str, dict[str, str], str]] = [(expression, {}, f"{severity} {why}")]
+    usual = f"Severity: {CATALOGUE[cause].severity}, unless the finding says otherwise."
+    bands: list[tuple[str, dict[str, str], str]] = [(expression, {}, usual)]
     if cause is Cause.CERTIFICATE_EXPIRING:
         bands = [
-            (
-                holding(f'cause="{cause}",severity="{band}"'),
-                {"severity": str(band)},
-                (
-                    f"The {band} band of the certificate's end, as certificate_expiry in the configuration"
-                    f" has it. {why}"
-                ),
-            )
-            for band in (Severity.WARNING, Severity.CRITICAL)
+            (expression, {}, "Severity: warning, then critical, as certificate_expiry has the two bands.")
         ]
     if cause is Cause.APPROVAL_EXPIRING:
         near = _approval_ends_within(APPROVAL_CRITICAL)
@@ -65,7 +74,7 @@ def _of(cause: Cause, holds: Holds, links: Links) -> Iterator[Alert]:
             (
                 f"{expression}\nunless on (connection) {near}",
                 {"severity": str(Severity.WARNING)},
-                f"From a sixth of the lifetime before the forecast end. {why}",
+                "From a sixth of the lifetime before the forecast end.",
             ),
             (
                 f"{expression}\nand on (connection) {near}",
@@ -73,7 +82,7 @@ def _of(cause: Cause, holds: Holds, links: Links) -> Iterator[Alert]:
                 (
                     f"{APPROVAL_CRITICAL.days} days before the forecast end: time to reach an admin. Once"
                     " the end has passed and the org still grants, the forecast was wrong, and it is a"
-                    f" warning again. {why}"
+                    " warning again."
                 ),
             ),
         ]
@@ -82,16 +91,17 @@ def _of(cause: Cause, holds: Holds, links: Links) -> Iterator[Alert]:
             name=name_of(cause),
             expression=band,
             hold=hold,
-            why=reason,
-            labels=labels | carried(links.labels),
+            why=f"{reason} {why}",
+            labels=labels,
             annotations=annotations_of_cause(cause, CATALOGUE[cause], links),
             lingers=holds.lingers if cause in TRANSIENT else None,
         )
 
 
 def _approval_ends_within(span: timedelta) -> str:
-    forecast = remembered("bearerwatch_connection_approval_forecast_timestamp_seconds")
-    return f"(\n  max by (connection) (\n  {forecast}\n  ) - time() > 0 < {span.total_seconds():.0f}\n)"
+    forecast = "bearerwatch_connection_approval_forecast_timestamp_seconds"
+    lately = f"last_over_time({forecast}[{written_duration(REMEMBERED)}])"
+    return f"(\n  max by (connection) ({lately}) - time() > 0 < {span.total_seconds():.0f}\n)"
 
 
 def _hold(cause: Cause, holds: Holds) -> tuple[timedelta, str]:
@@ -124,20 +134,20 @@ def _of_no_rule(holds: Holds, links: Links) -> Alert:
     known = "|".join(CATALOGUE)
     return Alert(
         name="BearerwatchCauseWithoutRule",
-        expression=holding(f'cause!~"{known}"'),
+        expression=holding(f'cause!~"{known}"', ", ".join((BY, *carried(links.labels)))),
         hold=holds.confirmed,
         why="The daemon is newer than these rules, and knows a cause that they don't. For as long as the"
         " others.",
-        labels=carried(links.labels),
         annotations={
             "summary": f"{{{{ $labels.cause }}}}: {CONNECTION}",
-            "description": (
+            "description": told(
                 "The daemon names a cause for which this rule file has no alert: it is newer than the file."
-                " The connection's page says what is wrong and what to do."
-            ),
-            "remedy": (
-                "1. `bearerwatch causes {{ $labels.cause }}` prints the runbook of the cause.\n"
-                "2. Write the rules anew: `bearerwatch rules --config FILE`."
+                f" The connection's page says what is wrong.{SINCE}{LAST_GRANTED}",
+                who="{{ $labels.responsible }}, once the operator has told them what",
+                steps=(
+                    "`bearerwatch causes {{ $labels.cause }}` prints the runbook of the cause.",
+                    "Write the rules anew: `bearerwatch rules --config FILE`.",
+                ),
             ),
             **links.to(cause=Cause.MONITOR_FAULT, connection=CONNECTION),
         },

@@ -9,7 +9,7 @@ from datetime import timedelta
 from monitor.config.words import written_duration
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.holds import SCRAPE, Holds
-from monitor.core.wording import Links, remedy
+from monitor.core.wording import WHO, Links, told
 from monitor.rules.document import Alert
 from monitor.rules.wording import looked_up
 
@@ -21,6 +21,9 @@ RESTART = timedelta(minutes=3)
 
 SAVED = timedelta(minutes=5)
 """Who saves a file with a mistake sees it, and saves again."""
+
+STANDING = timedelta(minutes=5)
+"""A disk that is full stays full; a database that another process reads is free again within seconds."""
 
 RECENTLY = "15m"
 """Counters that should not count: what happened within this time is still news."""
@@ -64,8 +67,7 @@ def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
             labels={"severity": severity.value, "responsible": Responsible.OPERATOR.value},
             annotations={
                 "summary": summary,
-                "description": description,
-                "remedy": remedy(steps),
+                "description": told(description, who=WHO[Responsible.OPERATOR], steps=steps),
                 **links.to(cause=Cause.MONITOR_FAULT),
             },
         )
@@ -112,8 +114,7 @@ def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
         f" connections and those that are looked at less often after a refusal are not late. {_TWICE}",
         summary="{{ $value }} connections are not checked in time",
         description="The daemon is behind its own appointments for {{ $value }} connections, so that what"
-        " it says"
-        f" of them is old. The latest: {_late_ones()}.",
+        f" it says of them is old.{_late_ones()}",
         steps=(
             (
                 "If it is all of them, see the daemon's processor time and"
@@ -168,9 +169,10 @@ def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
     yield alert(
         "BearerwatchStoreFailing",
         Severity.WARNING,
-        f"increase(bearerwatch_store_errors_total[{RECENTLY}]) > 0",
-        2 * SCRAPE,
-        f"Any failed write within {RECENTLY}. {_TWICE}",
+        "increase(bearerwatch_store_errors_total[2m]) > 0",
+        STANDING,
+        f"{written_duration(STANDING)}: a write that fails is tried again within 30s; one that then succeeds"
+        " has lost nothing.",
         summary=f"bearerwatch at {AT} can't write its database",
         description="What is learnt now is kept in memory only: a restart would forget it, and with it how"
         " long approvals lived.",
@@ -182,10 +184,10 @@ def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
     yield alert(
         "BearerwatchNotificationsFailing",
         Severity.CRITICAL,
-        f"increase(bearerwatch_notifications_failed_total[{RECENTLY}]) > 0",
+        "increase(bearerwatch_notifications_failed_total[5m]) > 0",
         LASTING,
-        f"{written_duration(LASTING)} of failures, none more than {RECENTLY} before the next: a receiver"
-        " that restarts is back by then, and nothing is lost meanwhile.",
+        f"{written_duration(LASTING)} of failures, none more than 5m before the next: a receiver that"
+        " restarts is back by then, and nothing is lost meanwhile.",
         summary=f"Notifications of bearerwatch at {AT} do not arrive",
         description="A receiver of notifications refuses them, or is away. They are sent again until they"
         " arrive.",
@@ -251,9 +253,9 @@ def _late(holds: Holds) -> str:
 
 def _late_ones() -> str:
     query = f"topk({SHOWN}, max by (connection) (time() - {_DUE}))"
-    return looked_up(
-        query, "{{ range . }}{{ .Labels.connection }} ({{ .Value | humanizeDuration }}) {{ end }}"
-    )
+    each = "{{ $one.Labels.connection }} ({{ $one.Value | humanizeDuration }})"
+    names = f"{{{{ range $place, $one := . }}}}{{{{ if $place }}}}, {{{{ end }}}}{each}{{{{ end }}}}"
+    return looked_up(query, f"\nThe latest: {names}.")
 
 
 def _not_covered() -> str:

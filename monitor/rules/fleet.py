@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from monitor.config.words import written_duration
 from monitor.core.causes import CATALOGUE, Cause, Responsible, Severity
 from monitor.core.holds import MANY, MANY_SHARE, SCRAPE, TRANSIENT, UNCHECKED, Holds
-from monitor.core.wording import MANY_AT_ONCE, UNEXPLAINED, UNSTEADY, Links, remedy, with_name
-from monitor.rules.causes import BY, FINDING, REMEMBERED, remembered
+from monitor.core.wording import MANY_AT_ONCE, UNEXPLAINED, UNSTEADY, WHO, Links, told, with_name
+from monitor.rules.causes import BY, FINDING, HELD, REMEMBERED, holding
 from monitor.rules.document import Alert, Record
-from monitor.rules.wording import CONNECTION, LAST_GRANTED, carried, looked_up
+from monitor.rules.wording import CONNECTION, LAST_GRANTED, carrying, looked_up
 
 UNSTEADY_FAILURES = 5
 """Failed exchanges: one short outage makes four, the first and its three quick repeats."""
@@ -88,13 +88,14 @@ def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
             f" cause: one event, for which Alertmanager holds the single alerts back. {reason}",
             annotations={
                 "summary": "{{ $labels.cause }}: {{ $value }} connections at once",
-                "description": (
+                "description": told(
                     "The same cause holds for {{ $value }} connections, a quarter of the fleet or more:"
                     " something that they share is the likely reason, be it an app, a key, an address, the"
-                    " network, or Salesforce. Alerts of single connections for it are held back meanwhile.\n"
-                    f"Among them: {_named()}."
+                    " network, or Salesforce. Alerts of single connections for it are held back meanwhile."
+                    f"{_named()}",
+                    who="the operator first, who finds out what they share",
+                    steps=(step.replace("CAUSE", "{{ $labels.cause }}") for step in MANY_AT_ONCE),
                 ),
-                "remedy": remedy(step.replace("CAUSE", "{{ $labels.cause }}") for step in MANY_AT_ONCE),
                 **_links_of_label(links),
             },
         )
@@ -103,16 +104,16 @@ def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
 
 
 def _many(matchers: str) -> str:
-    once = f"max by ({BY}) (\n  {remembered(FINDING, matchers)}\n  )"
-    counted = f"count by (cause, severity, responsible) (\n  {once}\n)"
+    counted = f"count by (cause, severity, responsible) ({holding(matchers)})"
     watched = f"scalar(last_over_time({WATCHED}[{written_duration(REMEMBERED)}]))"
-    return f"(\n{counted}\n) >= {MANY} and (\n{counted}\n) / {watched} >= {MANY_SHARE}"
+    return f"{counted} >= {MANY}\nand {counted} / {watched} >= {MANY_SHARE}"
 
 
 def _named() -> str:
     """A template: a few connections that have the alert's cause."""
-    query = f"topk({SHOWN}, max by (connection) ({FINDING}{{cause=%q}}))"
-    return looked_up(query, "{{ range . }}{{ .Labels.connection }} {{ end }}", "cause")
+    query = f"topk({SHOWN}, max by (connection) ({HELD}{{cause=%q}}))"
+    names = "{{ range $place, $one := . }}{{ if $place }}, {{ end }}{{ $one.Labels.connection }}{{ end }}"
+    return looked_up(query, f"\nAmong them: {names}.", "cause")
 
 
 def _links_of_label(links: Links) -> dict[str, str]:
@@ -127,22 +128,25 @@ def _unexplained(holds: Holds, links: Links) -> Alert:
     hold = max(holds.transient, UNCHECKED)
     return Alert(
         name="BearerwatchConnectionUnexplained",
-        expression=(
-            'max by (connection) (bearerwatch_connection_state{state=~"failing|unknown"}) == 1\n'
-            f"unless on (connection) max by (connection) ({FINDING})"
+        expression=carrying(
+            "(\n"
+            '  max by (connection) (bearerwatch_connection_state{state=~"failing|unknown"}) == 1\n'
+            f"  unless on (connection) {FINDING}\n"
+            ")",
+            links.labels,
         ),
         hold=hold,
         why=f"{written_duration(hold)}: a daemon that starts has looked at all connections by then. A"
         " connection without a verdict and without a finding would otherwise be silent.",
-        labels={"severity": Severity.CRITICAL.value, "responsible": Responsible.OPERATOR.value}
-        | carried(links.labels),
+        labels={"severity": Severity.CRITICAL.value, "responsible": Responsible.OPERATOR.value},
         annotations={
             "summary": f"No verdict and no cause: {CONNECTION}",
-            "description": (
+            "description": told(
                 f"{CONNECTION} has not been found to work for {written_duration(hold)}, and no cause is"
-                f" named for it: whether it works is not known. {LAST_GRANTED}"
-            ).rstrip(),
-            "remedy": remedy(with_name(UNEXPLAINED, CONNECTION)),
+                f" named for it: whether it works is not known.{LAST_GRANTED}",
+                who=WHO[Responsible.OPERATOR],
+                steps=with_name(UNEXPLAINED, CONNECTION),
+            ),
             **links.to(cause=Cause.MONITOR_FAULT, connection=CONNECTION),
         },
     )
@@ -152,23 +156,31 @@ def _unsteady(holds: Holds, links: Links) -> Alert:
     window = written_duration(holds.window)
     failed = f"max by (connection) (increase(bearerwatch_connection_exchange_failures_total[{window}]))"
     tried = f"max by (connection) (increase(bearerwatch_connection_exchanges_total[{window}]))"
+    told_of = f'last_over_time(ALERTS{{alertstate="firing",alertname=~"Bearerwatch.+",cause!=""}}[{window}])'
     return Alert(
         name="BearerwatchConnectionUnsteady",
-        expression=f"{failed} >= {UNSTEADY_FAILURES}\nand {failed} / {tried} >= {UNSTEADY_SHARE}",
+        expression=carrying(
+            "(\n"
+            f"  {failed} >= {UNSTEADY_FAILURES}\n"
+            f"  and {failed} / {tried} >= {UNSTEADY_SHARE}\n"
+            f"  unless on (connection) {told_of}\n"
+            ")",
+            links.labels,
+        ),
         hold=SCRAPE,
         why=f"At least {UNSTEADY_FAILURES} failures, and half of the exchanges in {window} (a dozen"
         " intervals, an hour at least): faults that come and go never hold long enough to be an alert of"
-        " their own. One short outage makes four failures, with its quick repeats. While a cause is an"
-        " alert for the connection, Alertmanager holds this one back.",
-        labels={"severity": Severity.WARNING.value, "responsible": Responsible.OPERATOR.value}
-        | carried(links.labels),
+        " their own. One short outage makes four failures, with its quick repeats. Failures that an alert has"
+        " told of in that time are no news.",
+        labels={"severity": Severity.WARNING.value, "responsible": Responsible.OPERATOR.value},
         annotations={
             "summary": f"Fails again and again: {CONNECTION}",
-            "description": (
-                f"Of the exchanges of {CONNECTION} in {window}, {{{{ $value | humanize }}}} failed, half of"
-                f" them or more, yet none for long. {LAST_GRANTED}"
-            ).rstrip(),
-            "remedy": remedy(UNSTEADY),
+            "description": told(
+                f"Of the exchanges of {CONNECTION} in {window}, {{{{ $value | printf `%.0f` }}}} failed,"
+                f" half of them or more, yet none for long.{LAST_GRANTED}",
+                who=WHO[Responsible.OPERATOR],
+                steps=UNSTEADY,
+            ),
             **links.to(cause=Cause.NETWORK_UNREACHABLE, connection=CONNECTION),
         },
     )

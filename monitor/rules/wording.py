@@ -1,20 +1,33 @@
 """What Prometheus' alerts say to a person: sentences with values that are looked up in Prometheus.
 
-Values are looked up by templates in annotations and labels, not joined into the expressions: a join that
-finds nothing, or two, would lose the alert; a look-up that finds nothing loses its own sentence.
+Values are looked up by templates in annotations, not joined into the expressions: a join that finds nothing,
+or two, would lose the alert; a look-up that finds nothing loses its own sentence.
 """
 
 from collections.abc import Iterable
 
-from monitor.core.causes import Cause, Entry
-from monitor.core.wording import WHO, Links, remedy, with_name
+from monitor.core.causes import Cause, Entry, Responsible
+from monitor.core.wording import WHO, Links, told, with_name
 
 CONNECTION = "{{ $labels.connection }}"
 
 
-def carried(labels: Iterable[str]) -> dict[str, str]:
-    """The operator's own labels of the alert's connection."""
-    return {name: info(name) for name in labels}
+def carried(labels: Iterable[str]) -> tuple[str, ...]:
+    """The labels of alerts about connections beside what is found: the org's, and the operator's own."""
+    return ("host", *labels)
+
+
+def carrying(expression: str, labels: Iterable[str]) -> str:
+    """The expression about connections, with those labels.
+
+    The page has one info for each connection. Where someone drops it, or replicas differ for a moment, no
+    alert may be lost: then a connection has no such labels, or those of one replica.
+    """
+    return (
+        f"{expression}\n* on (connection) group_left ({', '.join(carried(labels))}) (\n"
+        "  topk by (connection) (1, bearerwatch_connection_info)\n"
+        "  or on (connection) max by (connection) (bearerwatch_connection_state)\n)"
+    )
 
 
 def looked_up(query: str, then: str, *labels: str) -> str:
@@ -26,88 +39,61 @@ def looked_up(query: str, then: str, *labels: str) -> str:
     return f"{{{{ with printf `{query}`{arguments} | query }}}}{then}{{{{ end }}}}"
 
 
-def of_connection(metric: str, then: str, selector: str = "") -> str:
-    """A template about the alert's connection: `VALUE` in `then` stands for the metric's value."""
+def _evidence(metric: str, then: str, selector: str = "", shown: str = "humanizeTimestamp") -> str:
+    """A template: a line of evidence, in which VALUE is the metric of the alert's connection."""
     query = f"max(bearerwatch_connection_{metric}{{connection=%q{selector}}})"
-    return looked_up(query, then.replace("VALUE", "{{ . | first | value }}"), "connection")
-
-
-def moment_of_connection(metric: str, then: str, selector: str = "") -> str:
-    """The same where the value is a moment."""
-    when = "{{ . | first | value | humanizeTimestamp }}"
-    return of_connection(metric, then.replace("MOMENT", when), selector)
-
-
-def info(label: str) -> str:
-    """A template: a label of what is configured for the alert's connection; `none` where it has none.
-
-    Never empty: of a label that comes to nothing Prometheus keeps the template itself in its ALERTS series.
-    """
-    value = f'{{{{ with . | first | label "{label}" }}}}{{{{ . }}}}{{{{ else }}}}none{{{{ end }}}}'
-    return looked_up(_INFO, f"{value}{{{{ else }}}}none", "connection", "connection")
-
-
-_INFO = (
-    "bearerwatch_connection_info{connection=%q} or"
-    " last_over_time(bearerwatch_connection_info{connection=%q}[1h])"
-)
-"""What is configured; while the daemon is away, what was: an alert whose labels change is another alert."""
+    value = f"{{{{ . | first | value | {shown} }}}}"
+    return looked_up(query, "\n" + then.replace("VALUE", value), "connection")
 
 
 SINCE = looked_up(
     "min(bearerwatch_connection_finding_since_timestamp_seconds{connection=%q,cause=%q})",
-    "It holds since {{ . | first | value | humanizeTimestamp }}. ",
+    "\nIt holds since {{ . | first | value | humanizeTimestamp }}.",
     "connection",
     "cause",
 )
 
-LAST_GRANTED = moment_of_connection(
-    "last_success_timestamp_seconds", "The last exchange that was granted: MOMENT. "
-)
+LAST_GRANTED = _evidence("last_success_timestamp_seconds", "The last exchange that was granted: VALUE.")
 
-HOST = looked_up(_INFO, 'Host: {{ . | first | label "host" }}. ', "connection", "connection")
-
-_CERTIFICATE_END = moment_of_connection(
-    "certificate_not_after_timestamp_seconds", "The certificate ends: MOMENT. ", ',slot="current"'
-)
-_CLOCK = of_connection(
-    "clock_offset_seconds", "The server's clock minus ours: {{ . | first | value | humanizeDuration }}. "
+_CERTIFICATE_END = _evidence(
+    "certificate_not_after_timestamp_seconds", "The certificate ends: VALUE.", ',slot="current"'
 )
 
 MORE_EVIDENCE = {
-    Cause.APPROVAL_EXPIRING: moment_of_connection(
-        "approval_forecast_timestamp_seconds", "The approval is expected to end: MOMENT. "
+    Cause.APPROVAL_EXPIRING: _evidence(
+        "approval_forecast_timestamp_seconds", "The approval is expected to end: VALUE."
     )
-    + moment_of_connection("approval_since_timestamp_seconds", "It was first seen to serve: MOMENT. "),
+    + _evidence("approval_since_timestamp_seconds", "It was first seen to serve: VALUE."),
     Cause.CERTIFICATE_EXPIRING: _CERTIFICATE_END,
     Cause.CERTIFICATE_EXPIRED: _CERTIFICATE_END,
-    Cause.CERTIFICATE_NOT_YET_VALID: moment_of_connection(
-        "certificate_not_before_timestamp_seconds", "The certificate begins: MOMENT. ", ',slot="current"'
+    Cause.CERTIFICATE_NOT_YET_VALID: _evidence(
+        "certificate_not_before_timestamp_seconds", "The certificate begins: VALUE.", ',slot="current"'
     ),
     Cause.ASSERTION_INVALID: _CERTIFICATE_END,
     Cause.CLIENT_INVALID: _CERTIFICATE_END,
-    Cause.CLOCK_SKEWED: _CLOCK,
+    Cause.CLOCK_SKEWED: _evidence(
+        "clock_offset_seconds", "The server's clock minus ours: VALUE.", shown="humanizeDuration"
+    ),
 }
 """What Prometheus can tell of a cause beyond what it can tell of each."""
+
+AT_HOST = "{{ with $labels.host }} at {{ . }}{{ end }}"
+"""The org, where it is known."""
 
 
 def annotations_of_cause(cause: Cause, entry: Entry, links: Links) -> dict[str, str]:
     """All that a person needs who reads nothing but the alert."""
-    evidence = SINCE + HOST + MORE_EVIDENCE.get(cause, "") + LAST_GRANTED
-    guide = f" (setup guide, {entry.guide})" if entry.guide else ""
+    who = WHO[entry.responsible]
+    if entry.responsible is Responsible.ORG_ADMIN:
+        who += f"{AT_HOST}. Which app and user: {links.page(CONNECTION)}" if links.pages else AT_HOST
     return {
         "summary": f"{entry.title}: {CONNECTION}",
-        "description": "\n".join(
-            [
-                entry.meaning,
-                evidence.rstrip(),
-                f"Who must act: {WHO[entry.responsible]}.",
-                f"What to do{guide}: the steps in `remedy`, in their order.",
-                f"To ask once more: `bearerwatch check {CONNECTION}`.",
-            ]
+        "description": told(
+            f"{entry.meaning}{SINCE}{MORE_EVIDENCE.get(cause, '')}{LAST_GRANTED}",
+            who=who,
+            steps=with_name([*entry.remedy, "To ask once more: `bearerwatch check NAME`."], CONNECTION),
+            guide=entry.guide,
         ),
-        "remedy": remedy(with_name(entry.remedy, CONNECTION)),
         **({"note": entry.contested} if entry.contested else {}),
-        **({"guide": entry.guide} if entry.guide else {}),
         **links.to(cause=cause, connection=CONNECTION),
     }

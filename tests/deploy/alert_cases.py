@@ -144,7 +144,7 @@ def alert_of(cause: Cause) -> str:
 
 def single(connection: str, cause: Cause, severity: Severity | None = None) -> Firing:
     """The alert about one connection."""
-    return Firing(alert_of(cause), labels_of(connection, cause, severity) | NO_CUSTOMER)
+    return Firing(alert_of(cause), labels_of(connection, cause, severity))
 
 
 def own(name: str, severity: str = "warning", **labels: str) -> Firing:
@@ -153,9 +153,6 @@ def own(name: str, severity: str = "warning", **labels: str) -> Firing:
 
 
 HERE = {"job": "bearerwatch", "instance": "here:9877"}
-
-NO_CUSTOMER = {"customer": "none"}
-"""The operator's own label that alerts carry in config.example.yaml, of connections that don't have it."""
 
 # Causes
 
@@ -248,7 +245,7 @@ def causes() -> Iterator[Case]:
     yield Case(
         "A cause that these rules don't know is an alert all the same",
         connections("acme") | {"bearerwatch_connection_finding" + of(**new): between(BEGIN, LONG)},
-        {BEGIN + 1.5: [], BEGIN + CONFIRMED: [Firing("BearerwatchCauseWithoutRule", new | NO_CUSTOMER)]},
+        {BEGIN + 1.5: [], BEGIN + CONFIRMED: [Firing("BearerwatchCauseWithoutRule", new)]},
     )
     yield Case(
         "A cause that is known needs no such alert",
@@ -363,7 +360,7 @@ def fleet() -> Iterator[Case]:
 
 
 def unexplained() -> Iterator[Case]:
-    silent = own("BearerwatchConnectionUnexplained", "critical", connection="acme", **NO_CUSTOMER)
+    silent = own("BearerwatchConnectionUnexplained", "critical", connection="acme")
     for state in ("failing", "unknown"):
         yield Case(
             f"A connection that is {state} without a finding is told of",
@@ -388,11 +385,18 @@ def exchanges(tried_per_hour: float, failed_per_hour: float) -> dict[str, str]:
 
 
 def unsteady() -> Iterator[Case]:
-    unsteady = own("BearerwatchConnectionUnsteady", connection="acme", **NO_CUSTOMER)
+    unsteady = own("BearerwatchConnectionUnsteady", connection="acme")
     yield Case(
         "A connection of which two in three exchanges fail, for an hour, is told of",
         connections("acme") | exchanges(12, 8),
         {30: [], 62: [unsteady]},
+    )
+    network = Cause.NETWORK_UNREACHABLE
+    yield Case(
+        "What an alert has told of, for an hour and a half, is not told again once it has ended",
+        connections("acme") | exchanges(12, 12) | finding("acme", network, between(0, 90)),
+        {80: [single("acme", network)], 94: [single("acme", network)], 97: [], 120: []},
+        spares=("BearerwatchConnectionUnsteady",),
     )
     yield Case(
         "One in three is not enough",
@@ -432,7 +436,6 @@ def daemon() -> Iterator[Case]:
         spares=("BearerwatchReloadFailed",),
     )
     for name, metric, severity, labels in (
-        ("BearerwatchStoreFailing", "store_errors_total", "warning", {}),
         ("BearerwatchScheduleMissed", "schedule_missed_total", "warning", {}),
         ("BearerwatchLogErrors", "log_messages_total", "warning", {"level": "error"}),
     ):
@@ -458,6 +461,7 @@ def daemon() -> Iterator[Case]:
         {10: []},
         spares=("BearerwatchLogErrors",),
     )
+    yield from over_time("BearerwatchStoreFailing", "store_errors_total", "warning", hold=5.5, passes=3)
     yield from over_time(
         "BearerwatchNotificationsFailing", "notifications_failed_total", "critical", hold=15.5, passes=10
     )
@@ -567,6 +571,13 @@ def absence() -> Iterator[Case]:
             71: [absent, down],
         },
     )
+    ended = alive | finding("acme", Cause.APPROVAL_DECAYED, between(0, 5))
+    yield Case(
+        "What had ended before the daemon went away does not come back",
+        {series: until(10, values) if "stale" not in values else values for series, values in ended.items()},
+        {4: [decayed], 6: [], 12.5: [], 13: [absent], 30: [absent]},
+        spares=("BearerwatchApprovalDecayed",),
+    )
     yield Case(
         "A daemon that Prometheus has lost altogether is absent as well",
         dead | {up: between(0, 10)},
@@ -604,12 +615,11 @@ def absence() -> Iterator[Case]:
 
 def texts() -> Iterator[Case]:
     decayed = CATALOGUE[Cause.APPROVAL_DECAYED]
-    remedy = "\n".join(f"{number}. {step}" for number, step in enumerate(decayed.remedy, 1))
+    remedy = [*decayed.remedy, "To ask once more: `bearerwatch check acme`."]
+    steps = "\n".join(f"{number}. {step}" for number, step in enumerate(remedy, 1))
+    info = {"host": "acme.my.salesforce.com", "customer": "Acme Ltd"}
     known = {
-        "bearerwatch_connection_info"
-        + of(
-            connection="acme", host="acme.my.salesforce.com", org_type="production", customer="Acme Ltd"
-        ): "1x99",
+        "bearerwatch_connection_info" + of(connection="acme", org_type="production", **info): "1x99",
         "bearerwatch_connection_finding_since_timestamp_seconds"
         + of(connection="acme", cause="approval_decayed"): constant(240),
         "bearerwatch_connection_last_success_timestamp_seconds" + of(connection="acme"): constant(120),
@@ -622,7 +632,7 @@ def texts() -> Iterator[Case]:
             5: [
                 Firing(
                     "BearerwatchApprovalDecayed",
-                    labels_of("acme", Cause.APPROVAL_DECAYED) | {"customer": "Acme Ltd"},
+                    labels_of("acme", Cause.APPROVAL_DECAYED) | info,
                 )
             ]
         },
@@ -630,20 +640,19 @@ def texts() -> Iterator[Case]:
             Text(
                 5,
                 "BearerwatchApprovalDecayed",
-                labels_of("acme", Cause.APPROVAL_DECAYED) | {"customer": "Acme Ltd"},
+                labels_of("acme", Cause.APPROVAL_DECAYED) | info,
                 {
                     "summary": "The approval has aged out: acme",
                     "description": (
                         f"{decayed.meaning}\n"
-                        "It holds since 1970-01-01 00:04:00 +0000 UTC. Host: acme.my.salesforce.com. The last"
-                        " exchange that was granted: 1970-01-01 00:02:00 +0000 UTC. \n"
-                        "Who must act: a Salesforce admin of the org.\n"
-                        "What to do (setup guide, step 4): the steps in `remedy`, in their order.\n"
-                        "To ask once more: `bearerwatch check acme`."
+                        "It holds since 1970-01-01 00:04:00 +0000 UTC.\n"
+                        "The last exchange that was granted: 1970-01-01 00:02:00 +0000 UTC.\n"
+                        "Who must act: a Salesforce admin of the org at acme.my.salesforce.com."
+                        f" Which app and user: {page}.\n"
+                        "What to do (setup guide, step 4):\n"
+                        f"{steps}"
                     ),
-                    "remedy": remedy,
                     "note": decayed.contested or "",
-                    "guide": "step 4",
                     "runbook_url": page,
                     "dashboard_url": "http://127.0.0.1:3000/d/bearerwatch?var-connection=acme",
                     "status_url": page,

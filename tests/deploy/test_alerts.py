@@ -1,0 +1,116 @@
+"""The rules and routes to deploy: of one mind with the product, and proved by Prometheus' own tools."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from monitor.config import load
+from monitor.core.causes import CATALOGUE
+from monitor.rules import rules
+from tests.deploy.alert_cases import DEPLOY, RULES, TESTS, alert_of, cases, written
+
+ROOT = DEPLOY.parent
+EXAMPLE = ROOT / "config.example.yaml"
+ALERTMANAGER = DEPLOY / "alertmanager/alertmanager.yml"
+
+CASES = list(cases())
+
+
+def run(*command: str | Path) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def deployed() -> list[dict[str, Any]]:
+    """Every alerting rule of the file, in its order."""
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"] if "alert" in rule]
+
+
+NAMES = sorted({rule["alert"] for rule in deployed()})
+
+
+def test_the_rules_to_deploy_are_those_of_the_example_configuration() -> None:
+    assert RULES.read_text() == rules(load(EXAMPLE, {})), (
+        f"Write it anew: {Path(sys.executable).parent}/bearerwatch rules --config {EXAMPLE} > {RULES}"
+    )
+
+
+def test_every_cause_has_an_alert_and_everything_the_daemon_owes_one_as_well() -> None:
+    assert {alert_of(cause) for cause in CATALOGUE} <= set(NAMES)
+
+
+@pytest.mark.real("promtool")
+def test_prometheus_takes_rules_and_configuration_without_a_complaint() -> None:
+    run("promtool", "check", "rules", "--lint=all", "--lint-fatal", RULES)
+    run("promtool", "check", "config", "--lint=all", "--lint-fatal", DEPLOY / "prometheus/prometheus.yml")
+
+
+@pytest.mark.parametrize("rule", deployed(), ids=lambda rule: rule["alert"])
+def test_an_alert_says_what_is_so_who_must_act_and_what_to_do(rule: dict[str, Any]) -> None:
+    said = rule["annotations"]
+
+    assert {"summary", "description", "runbook_url", "dashboard_url", "status_url"} <= set(said)
+    assert "\nWho must act: " in said["description"]
+    assert "\n1. " in said["description"]
+    assert " NAME" not in said["description"], "a command that lacks the connection's name"
+
+
+# The cases
+
+
+def test_the_cases_to_deploy_are_those_that_are_written_here() -> None:
+    assert TESTS.read_text() == written(), f"Write it anew: {sys.executable} -m tests.deploy.alert_cases"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_alert_has_a_case_in_which_it_fires_and_one_in_which_it_must_not(name: str) -> None:
+    fires = [
+        case.name for case in CASES if any(name == each.name for at in case.firing.values() for each in at)
+    ]
+    spared = [case.name for case in CASES if name in case.spares]
+
+    assert fires
+    assert spared
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.spares], ids=lambda case: case.name)
+def test_a_case_that_spares_an_alert_names_one_that_there_is(case: Any) -> None:
+    assert set(case.spares) <= set(NAMES)
+
+
+@pytest.mark.real("promtool")
+def test_each_alert_fires_in_its_cases_and_nothing_else_does() -> None:
+    run("promtool", "test", "rules", TESTS)
+
+
+# Whom they reach
+
+
+@pytest.mark.real("amtool")
+def test_alertmanager_takes_its_configuration() -> None:
+    run("amtool", "check-config", ALERTMANAGER)
+
+
+@pytest.mark.real("amtool")
+@pytest.mark.parametrize(
+    ("receiver", "labels"),
+    [
+        ("org-admins-urgent", "alertname=BearerwatchApprovalDecayed responsible=org_admin severity=critical"),
+        ("org-admins", "alertname=BearerwatchApprovalExpiring responsible=org_admin severity=warning"),
+        ("operators-urgent", "alertname=BearerwatchAudienceInvalid responsible=operator severity=critical"),
+        ("operators-urgent", "alertname=BearerwatchAbsent responsible=operator severity=critical"),
+        ("operators", "alertname=BearerwatchCertificateExpiring responsible=operator severity=warning"),
+        ("operators", "alertname=BearerwatchSalesforceUnavailable responsible=salesforce severity=warning"),
+        ("record", "alertname=BearerwatchPropagationPending responsible=salesforce severity=info"),
+    ],
+)
+def test_an_alert_reaches_the_one_who_must_act(receiver: str, labels: str) -> None:
+    file = f"--config.file={ALERTMANAGER}"
+
+    assert run("amtool", "config", "routes", "test", file, *labels.split()) == f"{receiver}\n"
