@@ -89,14 +89,14 @@ def operators_mistakes() -> Iterator[None]:
 
 
 @contextmanager
-def port_taken(address: str) -> Iterator[None]:
+def port_taken(address: str, mend: str) -> Iterator[None]:
     """Tell that an address to listen at can't be had."""
     try:
         yield
     except OSError as problem:
         if problem.errno not in {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}:
             raise
-        raise Mistake(f"{address} can't be listened at: {problem.strerror}.") from None
+        raise Mistake(f"{address} can't be listened at: {problem.strerror}. {mend}") from None
 
 
 def say(text: str) -> None:
@@ -130,7 +130,7 @@ def run(
         store = Store.open(settings.database)
     daemon = Daemon(config, settings, clock=Clock(), store=store)
     logs.configure(format=log_format, level=log_level, count=daemon.own.count_log_message)
-    with operators_mistakes(), port_taken(str(settings.listen)):
+    with operators_mistakes(), port_taken(str(settings.listen), f"Set another: listen, in {config}."):
         asyncio.run(daemon.run())
 
 
@@ -299,21 +299,22 @@ def simulate(
 
     Example: `bearerwatch simulate --config config.example.yaml`
     """
-    with operators_mistakes(), port_taken(f"{host}:{port}"):
+    with operators_mistakes(), port_taken(f"{host}:{port}", "Choose another: --port."):
         settings = load(config, os.environ) if config else None
         rehearsal.simulate(settings, host=host, port=port, speed=speed, say=say)
 
 
 @app.command("demo")
 def run_demo(
-    port: Annotated[
-        int, typer.Option(help="The port of the status page; the simulator takes the next.")
-    ] = 9877,
+    port: Annotated[int, typer.Option(help="The port of the status page.")] = 9877,
+    at_once: Annotated[
+        bool, typer.Option("--at-once", help="Let the weeks pass as fast as the machine can.")
+    ] = False,
 ) -> None:
     """Show the product at work: simulator and daemon together, weeks in a minute.
 
-    Example: `bearerwatch demo`
+    Needs no configuration and no Salesforce, and leaves nothing behind.
     """
     logs.configure(level="error")
-    with operators_mistakes(), port_taken(f"127.0.0.1:{port}"):
-        rehearsal.demo(port=port, say=say)
+    with operators_mistakes(), port_taken(f"127.0.0.1:{port}", "Choose another: --port."):
+        rehearsal.demo(port=port, at_once=at_once, say=say)

@@ -45,6 +45,32 @@ LAST = frozenset({Cause.PROPAGATION_PENDING})
 WELL = ("acme-production", "globex-production", "initech-sandbox")
 """Connections in which all is well, so that the page shows what that looks like."""
 
+CUSTOMERS = ("acme", "globex", "initech", "umbrella", "hooli")
+TIERS = ("gold", "silver")
+"""Labels to filter by, dealt out in turn."""
+
+BROKE_DAYS_AGO = {
+    Cause.APP_BLOCKED: 2.5,
+    Cause.CLIENT_INVALID: 4,
+    Cause.IP_RESTRICTED: 6,
+    Cause.USER_INACTIVE: 10,
+    Cause.FLOW_DISABLED: 13,
+    Cause.SALESFORCE_UNAVAILABLE: 16,
+    Cause.JWT_ACCESS_TOKEN: 19,
+    Cause.API_DISABLED: 24,
+    Cause.USER_NOT_ADMIN_APPROVED: 31,
+    Cause.ORG_INACTIVE: 45,
+    Cause.SCOPE_MISSING: 60,
+}
+"""Days before the story's end at which an org in which all was well becomes the scenario's, where the cause
+is the same after it had worked: fresh trouble beside old, as in any fleet. The other causes stand from the
+first day."""
+
+APPROVAL_LIVES = timedelta(days=27)
+APPROVED_EVERY = timedelta(days=28)
+"""The approval that decays does so three times, and an admin mends it twice: so its lifetime is learnt, and
+its last end is foretold. When the story ends, the last is some hours old."""
+
 Say = Callable[[str], None]
 
 
@@ -100,7 +126,6 @@ class _Role:
     """One connection of the demo: its org, its keys, and what happens to it when."""
 
     name: str
-    story: str
     org: dict[str, object]
     options: dict[str, object]
     keys: Keys
@@ -110,31 +135,37 @@ class _Role:
 def _roles() -> Iterable[_Role]:
     for name in WELL:
         org_type = "sandbox" if name.endswith("-sandbox") else "production"
-        yield _Role(name, "All is well.", {"org_type": org_type}, {}, Keys.RIGHT)
-    for scenario in SCENARIOS:
-        yield _Role(
-            scenario.name,
-            scenario.story,
-            dict(scenario.org),
-            dict(scenario.connection),
-            scenario.keys,
-            tuple(_late(step, scenario) for step in scenario.steps),
-        )
+        labels = {"customer": name.partition("-")[0], "tier": TIERS[0]}
+        yield _Role(name, {"org_type": org_type}, {"labels": labels}, Keys.RIGHT)
+    for turn, scenario in enumerate(SCENARIOS):
+        org, steps = _story(scenario)
+        labels = {"customer": CUSTOMERS[turn % len(CUSTOMERS)], "tier": TIERS[turn % len(TIERS)]}
+        options = {"labels": labels, **scenario.connection}
+        yield _Role(scenario.name, org, options, scenario.keys, steps)
 
 
-def _late(step: Step, scenario: Scenario) -> Step:
-    """The step so late in the story that its cause stands at the end."""
-    return Step(STORY - scenario.stands_after + step.after, step.does, step.values)
+def _story(scenario: Scenario) -> tuple[dict[str, object], tuple[Step, ...]]:
+    """The scenario's org at first, and what is done to it so that its cause stands at the story's end."""
+    org = dict(scenario.org)
+    if scenario.cause is Cause.APPROVAL_DECAYED:
+        org["refresh_token_validity_seconds"] = int(APPROVAL_LIVES.total_seconds())
+        mended = {"permission_set_assigned": True}
+        return org, tuple(Step(APPROVED_EVERY * turn, "patch", mended) for turn in (1, 2))
+    if days := BROKE_DAYS_AGO.get(scenario.cause):
+        return {}, (Step(STORY - timedelta(days=days), "patch", org),)
+    late = STORY - scenario.stands_after - timedelta(days=2)
+    return org, tuple(Step(late + step.after, step.does, step.values) for step in scenario.steps)
 
 
 class Demo:
     """Simulator and daemon together, in a folder of their own that goes with them."""
 
-    def __init__(self, folder: Path, url: str, clock: Clock, *, port: int, say: Say) -> None:
+    def __init__(self, folder: Path, url: str, clock: Clock, *, port: int, at_once: bool, say: Say) -> None:
         self._folder = folder
         self._url = url
         self._clock = clock
         self._port = port
+        self._at_once = at_once
         self._say = say
         self._began = clock.now()
         self._connections: list[dict[str, object]] = []
@@ -186,7 +217,6 @@ class Demo:
             "username": org["username"],
             "private_key": {"file": str(key)},
             "certificate": {"file": str(certificate)},
-            "labels": {"customer": role.name.split("-")[0] if role.name in WELL else "demo"},
             **role.options,
         }
         self._connections.append(options)
@@ -212,16 +242,24 @@ class Demo:
         self, daemon: Daemon, roles: list[_Role], last: list[_Role], orgs: httpx.AsyncClient
     ) -> None:
         """Let the story pass, stride by stride."""
-        self._say(f"Status page:  http://127.0.0.1:{self._port}/   (Ctrl-C ends the demo)")
-        self._say(f"Twelve weeks pass in {STORY / STRIDE / STRIDES_A_SECOND:.0f} seconds.")
+        page = f"http://127.0.0.1:{self._port}"
+        await daemon.listening.wait()
+        self._say(
+            f"{len(roles)} connections to simulated orgs: one for each cause, and a few in good order.\n"
+            f"\n  Status page   {page}/"
+            f"\n  JSON          {page}/api/status"
+            f"\n  Metrics       {page}/metrics"
+            f"\n\n{STORY // timedelta(weeks=1)} weeks pass"
+            + ("" if self._at_once else f" in {STORY / STRIDE / STRIDES_A_SECOND:.0f} seconds")
+            + ". Ctrl-C ends the demo, and nothing of it stays behind.\n"
+        )
         steps = sorted(
             ((step.after, role.name, step) for role in roles for step in role.steps), key=lambda due: due[:2]
         )
         passed = timedelta(0)
-        await daemon.listening.wait()
         await asyncio.sleep(FIRST_LOOKS_SECONDS)
         while passed < STORY:
-            breath = asyncio.create_task(asyncio.sleep(1 / STRIDES_A_SECOND))
+            breath = asyncio.create_task(asyncio.sleep(0 if self._at_once else 1 / STRIDES_A_SECOND))
             await daemon.put_ahead(STRIDE)
             passed += STRIDE
             while steps and steps[0][0] <= passed:
@@ -238,7 +276,11 @@ class Demo:
             await self._enter(role, orgs)
         self._write_configuration()
         await daemon.reload()
-        self._say("The story is told; from here on, time passes as it does.")
+        self._say(
+            "\nThe story is told; from here on, time passes as it does. Where to look first:\n"
+            f"\n  {page}/connections/approval-decayed   an approval that ages out every four weeks"
+            f"\n  {page}/?responsible=operator          what the operator must see to"
+        )
         await asyncio.Event().wait()
 
     def _narrate(self, daemon: Daemon, passed: timedelta) -> None:
@@ -247,15 +289,17 @@ class Demo:
             before = self._states.get(status.name)
             if before and before is not status.state and State.UNKNOWN not in {before, status.state}:
                 why = CATALOGUE[status.findings[0].cause].title if status.findings else "All is well"
-                self._say(f"  day {passed.days:2}  {status.name}: {before} → {status.state}. {why}.")
+                change = f"{before} → {status.state}"
+                self._say(f"  day {passed.days:2}  {status.name:23} {change:19} {why}")
             self._states[status.name] = status.state
 
 
-def demo(*, port: int, say: Say) -> None:
-    """Show the product at work until a signal."""
+def demo(*, port: int, at_once: bool, say: Say) -> None:
+    """Show the product at work until a signal; `at_once` tells the story as fast as the machine can."""
     clock = Clock()
     with (
         tempfile.TemporaryDirectory(prefix="bearerwatch-demo-") as folder,
         running(Simulator(clock=clock.now)) as url,
     ):
-        asyncio.run(Demo(Path(folder), url, clock, port=port, say=say).run())
+        asyncio.run(Demo(Path(folder), url, clock, port=port, at_once=at_once, say=say).run())
+    say("\nThe demo is over.")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from monitor.core.approval import Forecast
-from monitor.core.causes import Cause
+from monitor.core.causes import Cause, Severity
 from monitor.core.connection import Connection
 from monitor.core.credential import CredentialFacts
 from monitor.core.finding import Finding, State
@@ -99,7 +99,21 @@ WORST_FIRST = (
 )
 """The order in which a person wants to see the states."""
 
+_SEVERITIES = tuple(Severity)
+
+
+def urgency(status: ConnectionStatus) -> tuple[int, int, float, str]:
+    """What sorts the worst first: by state, by how severe its cause is, by what broke last, by name.
+
+    What broke last is what somebody is looking for; what has been broken for weeks is known.
+    """
+    place = WORST_FIRST.index(status.state)
+    if not status.findings:
+        return place, len(_SEVERITIES), 0.0, status.name
+    first = status.findings[0]
+    return place, _SEVERITIES.index(first.severity), -first.since.timestamp(), status.name
+
 
 def worst_first(statuses: Iterable[ConnectionStatus]) -> list[ConnectionStatus]:
-    """The connections in the order in which a person wants to see them, by name within a state."""
-    return sorted(statuses, key=lambda status: (WORST_FIRST.index(status.state), status.name))
+    """The connections in the order in which a person wants to see them."""
+    return sorted(statuses, key=urgency)

@@ -145,7 +145,10 @@ class Pages:
             worst_first=WORST_FIRST,
             shares=drawing.shares(counts),
             causes=_causes(snapshot.connections),
-            responsible=_responsible(snapshot.connections),
+            responsible=(people := _responsible(snapshot.connections)),
+            acting=[
+                choice for choice in people if choice.count and choice.value is not Responsible.SALESFORCE
+            ],
             labels=_labels(snapshot.connections),
             orders=ORDERS,
             rows=[_row(status, strips) for status in shown],

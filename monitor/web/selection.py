@@ -15,7 +15,7 @@ from starlette.datastructures import QueryParams
 
 from monitor.core.causes import CATALOGUE, Cause, Responsible
 from monitor.core.finding import State
-from monitor.core.status import WORST_FIRST, ConnectionStatus
+from monitor.core.status import ConnectionStatus, urgency
 
 TEXT_AT_MOST = 200
 """Characters of a search: a name has 100 at most, and nobody types more."""
@@ -122,10 +122,9 @@ def since(status: ConnectionStatus) -> datetime | None:
 
 
 _LATEST = datetime.max.replace(tzinfo=UTC)
-_PLACE = {state: place for place, state in enumerate(WORST_FIRST)}
 
 _KEYS: dict[Order, Callable[[ConnectionStatus], Any]] = {
-    Order.WORST: lambda status: _PLACE[status.state],
+    Order.WORST: urgency,
     Order.SINCE: lambda status: -(found.timestamp() if (found := since(status)) else 0),
     Order.CERTIFICATE: lambda status: certificate_end(status) or _LATEST,
     Order.APPROVAL: lambda status: status.forecast.at if status.forecast else _LATEST,

@@ -76,7 +76,7 @@ KINDS = (
         State.FAILING,
         (Cause.UNRECOGNISED,),
         Refused(400, "invalid_grant", HOSTILE, ""),
-        timedelta(minutes=41),
+        timedelta(days=8),
         f"Salesforce answered 400 invalid_grant: {HOSTILE}",
         labels=(("note", HOSTILE),),
     ),

@@ -281,11 +281,12 @@ def test_everything_can_be_reached_by_keyboard(open_page: Opening) -> None:
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
     reached = []
-    for _ in range(14):
+    for _ in range(16):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id"))
 
     assert reached == [
+        "acts-org_admin", "acts-operator",
         *(f"tile-{state}" for state in ("failing", "degraded", "settling", "unknown", "healthy", "paused")),
         "q", "cause", "responsible", "label", "sort",
         "a-acme-production", "", "",

@@ -9,7 +9,7 @@ import pytest
 
 from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.finding import State
-from monitor.core.status import WORST_FIRST, Snapshot
+from monitor.core.status import Snapshot, worst_first
 from monitor.store import Store
 from monitor.web.pages import PAGE_ROWS, headline
 from monitor.web.reproduce import command
@@ -41,9 +41,8 @@ async def text(stage: Stage, path: str, status: int = 200) -> str:
 async def test_every_connection_has_a_row_and_the_worst_come_first(stage: Stage) -> None:
     shown = names(await text(stage, "/"))
 
-    state = {status.name: status.state for status in stage.snapshot.connections}
-    assert sorted(shown) == sorted(state)
-    assert shown == sorted(shown, key=lambda name: (WORST_FIRST.index(state[name]), name))
+    assert shown == [status.name for status in worst_first(stage.snapshot.connections)]
+    assert shown[:5] == ["acme-production", "globex-eu", "initech-sandbox", "hostile", "stark-metadata"]
 
 
 async def test_the_tiles_count_every_state(stage: Stage) -> None:
@@ -143,7 +142,8 @@ async def test_ten_thousand_connections_come_a_hundred_at_a_time(stage: Stage) -
 
     first, last = await text(stage, "/"), await text(stage, "/?page=999")
 
-    assert names(first) == [f"tenant-{number:05}" for number in range(7, 10_000, 100)]
+    failing = sorted(range(7, 10_000, 100), key=lambda number: (number % 300, number))  # the latest first
+    assert names(first) == [f"tenant-{number:05}" for number in failing]
     assert len(names(last)) == PAGE_ROWS
     assert "1 to 100 of 10,000 connections" in read(first).text
     assert "9,901 to 10,000 of 10,000 connections" in read(last).text

@@ -1,0 +1,39 @@
+"""The Snapshot's judgement: which connections a person wants to see first."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from monitor.core.causes import Cause
+from monitor.core.finding import State
+from monitor.core.history import begin
+from monitor.core.status import ConnectionStatus, worst_first
+from tests.making import NOW, connection, finding
+
+
+def status(name: str, state: State, cause: Cause | None = None, hours: float = 0) -> ConnectionStatus:
+    """A connection in this state, because of a cause that holds since so many hours."""
+    history = begin(connection(name=name), NOW)
+    found = (finding(cause, NOW - timedelta(hours=hours)),) if cause else ()
+    return ConnectionStatus(connection(name=name), replace(history, state=state, findings=found))
+
+
+def test_the_worst_come_first_and_of_these_what_broke_last() -> None:
+    fleet = (
+        status("well-b", State.HEALTHY),
+        status("well-a", State.HEALTHY),
+        status("warned-lately", State.DEGRADED, Cause.CERTIFICATE_EXPIRING, 1),
+        status("critical-of-old", State.DEGRADED, Cause.JWT_ACCESS_TOKEN, 900),
+        status("broken-of-old", State.FAILING, Cause.APP_BLOCKED, 900),
+        status("broken-lately", State.FAILING, Cause.APPROVAL_DECAYED, 2),
+        status("unchecked", State.UNKNOWN),
+    )
+
+    assert [each.name for each in worst_first(fleet)] == [
+        "broken-lately",
+        "broken-of-old",
+        "critical-of-old",
+        "warned-lately",
+        "unchecked",
+        "well-a",
+        "well-b",
+    ]
