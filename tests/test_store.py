@@ -34,6 +34,7 @@ from monitor.core.outcome import (
     Refused,
     Unreachable,
 )
+from monitor.core.telling import Told
 from monitor.store import EXCHANGES_KEPT, UPGRADES, DayCounts, PastExchange, Store, StoreError, Verdict
 from monitor.store.database import DAYS_KEPT, EVENT_DAYS
 from monitor.store.waiting import FAILURE_EVENTS_KEPT, SUCCESS_EVENTS_KEPT, Waiting
@@ -54,6 +55,9 @@ REFUSED = Refused(400, "invalid_grant", "user hasn't approved this consumer", ""
 MAINTENANCE = Refused(503, "", "", "<html>")
 UNREACHABLE = Unreachable(FaultKind.DNS, "no such name")
 NOT_SENT = NotSent("no key")
+
+
+TOLD = Told({"alertname": "A", "severity": "critical"}, {"summary": "…"}, "group", NOON, NOON)
 
 
 def finding(cause: Cause) -> Finding:
@@ -493,8 +497,8 @@ def _damaged(path: Path) -> None:
         (
             _newer,
             (
-                "a newer version of bearerwatch wrote it (its schema is 7, this version knows 1): "
-                "run that version, or name another file."
+                "a newer version of bearerwatch wrote it (its schema is 7, this version knows"
+                f" {1 + len(UPGRADES)}): run that version, or name another file."
             ),
         ),
         (_foreign, "another program made it: name another file."),
@@ -731,6 +735,10 @@ def test_a_database_that_version_1_made_opens_today(path: Path, tmp_path: Path) 
         ]
         assert store.days(["acme"], NOON.date()) == {"acme": [DayCounts(NOON.date(), 1, 1, 1)]}
         assert [one.text for _, one in store.events("acme", 10)] == ["event 2", "event 1"]
+        assert store.told("hook") == {}
+        store.tell("hook", {"a": TOLD})
+    with opened(path) as store:
+        assert store.told("hook") == {"a": TOLD}
 
     fresh = tmp_path / "fresh.db"
     Store.open(fresh).close()
@@ -778,6 +786,51 @@ def test_an_upgrade_that_fails_leaves_the_database_as_it_was(path: Path) -> None
     assert _schema(path) == before
     with opened(path) as store:
         assert set(store.histories()) == {"acme"}
+
+
+# What receivers of notifications know
+
+
+def test_what_was_told_survives_a_restart_and_what_is_forgotten_does_not(path: Path) -> None:
+    ended = replace(TOLD, ended=NOON, resolved=NOON, flaps=True, lingers=timedelta(minutes=5))
+    with opened(path) as store:
+        store.tell("hook", {"a": TOLD, "b": TOLD})
+        store.tell("phone", {"a": TOLD})
+        assert store.flush()
+        store.tell("hook", {"a": ended, "b": None})
+
+    with opened(path) as store:
+        assert (store.told("hook"), store.told("phone"), store.told("nobody")) == (
+            {"a": ended},
+            {"a": TOLD},
+            {},
+        )
+
+
+def test_what_was_told_while_the_database_was_locked_or_deleted_is_written_later(path: Path) -> None:
+    with opened(path) as store:
+        with raw(path) as other:
+            other.execute("BEGIN IMMEDIATE")
+            store.tell("hook", {"a": TOLD})
+            assert not store.flush()
+            other.execute("ROLLBACK")
+        assert store.flush()
+        for file in path.parent.iterdir():
+            file.unlink()
+        store.tell("hook", {"b": TOLD})
+        assert store.flush()
+    with opened(path) as store:
+        assert store.told("hook") == {"a": TOLD, "b": TOLD}
+
+
+def test_what_was_told_and_cannot_be_read_is_told_again_and_stops_nothing(path: Path) -> None:
+    with opened(path) as store:
+        store.tell("hook", {"a": TOLD, "b": TOLD})
+    with raw(path) as other:
+        other.execute("UPDATE told SET body = '{' WHERE alert = 'a'")
+
+    with opened(path) as store:
+        assert store.told("hook") == {"b": TOLD}
 
 
 # Disks that are full or read-only, and processes that are killed

@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import Literal
 from urllib.parse import urlsplit
 
+from monitor.core.maintenance import Maintenance
+
 GENERIC_LOGIN = "https://login.salesforce.com"
 GENERIC_TEST = "https://test.salesforce.com"
 TOKEN_PATH = "/services/oauth2/token"  # noqa: S105 - the path of the token endpoint, no secret
@@ -109,6 +111,8 @@ class Connection:
     approval: ApprovalPolicy | None = None
     after_login: bool = True
     paused: bool = False
+    maintenance: tuple[Maintenance, ...] = ()
+    """When nobody is told of this connection; it is checked all the same."""
     labels: tuple[tuple[str, str], ...] = ()
 
     @property

@@ -46,6 +46,11 @@ class Approval:
         return (self.until - self.since).total_seconds() / 86_400
 
 
+RECENT_KEPT = 16
+"""Exchanges of which it is remembered whether they were granted: an hour of them at 5 minutes, with the quick
+repeats after a fault."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """The org and user that a grant was for, pinned at the first grant."""
@@ -82,6 +87,8 @@ class History:
     """Refusals in a row that were definitive: not those while a change settled, nor those before it."""
     consecutive_faults: int = 0
     """Exchanges in a row that brought no verdict: transient answers, no answer, not sent."""
+    recent: tuple[bool, ...] = ()
+    """Whether each of the last RECENT_KEPT exchanges was granted, oldest first."""
     failing_since: datetime | None = None
     """The first exchange that was not granted since the last grant."""
 
@@ -223,6 +230,7 @@ def remember(history: History, exchange: Exchange, diagnosis: Diagnosis) -> Hist
         consecutive_successes=history.consecutive_successes + 1 if granted else 0,
         consecutive_refusals=0 if granted else history.consecutive_refusals + definitive,
         consecutive_faults=0 if granted or refused else history.consecutive_faults + 1,
+        recent=(*history.recent, granted)[-RECENT_KEPT:] if sent else history.recent,
         failing_since=None if granted else history.failing_since or at,
         identity=_identity(history, outcome, at),
         approval_since=approval_since,

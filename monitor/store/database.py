@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Self
@@ -27,6 +28,7 @@ from sqlalchemy.engine import Dialect
 
 from monitor.core.causes import Cause
 from monitor.core.history import Event, History
+from monitor.core.telling import Told
 from monitor.store.place import Place
 from monitor.store.problem import StoreError
 from monitor.store.schema import (
@@ -38,6 +40,7 @@ from monitor.store.schema import (
     HISTORIES,
     META,
     SCHEMA,
+    TOLD,
     UNREADABLE,
     Upgrade,
 )
@@ -58,6 +61,7 @@ REASON_LENGTH = 300
 """Characters kept of why a history can't be read: the first few problems say it all."""
 
 _HISTORY = TypeAdapter(History)
+_TOLD = TypeAdapter(Told)
 
 _Row = tuple[int | str | None, ...]
 
@@ -164,6 +168,24 @@ class Database:
         copied = select(HISTORIES.c.connection_id, literal(reason), HISTORIES.c.body).where(this)
         self.connection.execute(insert(UNREADABLE).from_select(["connection_id", "reason", "body"], copied))
         self.connection.execute(delete(HISTORIES).where(this))
+
+    def read_told(self) -> dict[str, dict[str, Told]]:
+        """What each receiver knows, by the alerts' fingerprints; what can't be read was never told."""
+        told: dict[str, dict[str, Told]] = {}
+        with self.place.writing(self.connection):
+            for sink, alert, body in self.connection.execute(select(TOLD)):
+                with suppress(ValidationError):
+                    told.setdefault(sink, {})[alert] = _TOLD.validate_json(body)
+        return told
+
+    def write_told(self, changes: Mapping[tuple[str, str], Told | None]) -> None:
+        """Writes what receivers know now of alerts, by sink and fingerprint; None is forgotten."""
+        rows = [(*key, _TOLD.dump_json(told).decode()) for key, told in changes.items() if told]
+        with self.place.writing(self.connection):
+            if rows:
+                self.connection.exec_driver_sql(_upsert(self.place.dialect, TOLD), rows)
+            for sink, alert in (key for key, told in changes.items() if told is None):
+                self.connection.execute(delete(TOLD).where(TOLD.c.sink == sink, TOLD.c.alert == alert))
 
     def write(self, batch: Mapping[str, Waiting]) -> None:
         """Writes a batch in one transaction. After an error, close: ids may have been made in vain."""

@@ -19,6 +19,7 @@ from sqlalchemy import func, select
 
 from monitor.core.causes import Cause
 from monitor.core.history import Event, EventKind, History
+from monitor.core.telling import Told
 from monitor.store.database import DAYS_KEPT, Database
 from monitor.store.place import Place, place_of
 from monitor.store.problem import StoreError
@@ -75,8 +76,8 @@ class DayCounts:
 class Store:
     """All that the monitor remembers. `Store.open` makes one.
 
-    `save`, `histories`, `errors`, `problem` and `unreadable` belong on the event loop; the others wait for
-    the disk and belong on a thread.
+    `save`, `histories`, `tell`, `told`, `errors`, `problem` and `unreadable` belong on the event loop; the
+    others wait for the disk and belong on a thread.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Store:
         try:
             with place.in_words():
                 self._known, self._unreadable = self._database.read_histories()
+                self._told = self._database.read_told()
         finally:
             self._seen = self._database.identity
             self._let_go()  # the writer opens its own
@@ -101,6 +103,7 @@ class Store:
             log.warning("history_unreadable", connection=name, reason=reason)
         self._changed = threading.Condition()
         self._waiting: dict[str, Waiting] = {}
+        self._telling: dict[tuple[str, str], Told | None] = {}
         self._asked = 0
         self._answered = 0
         self._closing = False
@@ -165,6 +168,23 @@ class Store:
                 waiting.count(history, exchange)
             if events:
                 waiting.tell(events)
+
+    def told(self, sink: str) -> dict[str, Told]:
+        """What a receiver of notifications knows, by the alerts' fingerprints."""
+        with self._changed:
+            return dict(self._told.get(sink, {}))
+
+    def tell(self, sink: str, changes: Mapping[str, Told | None]) -> None:
+        """Puts down what a receiver knows now of these alerts; None is forgotten. Returns at once."""
+        with self._changed:
+            known = self._told.setdefault(sink, {})
+            for alert, told in changes.items():
+                if told is None:
+                    known.pop(alert, None)
+                else:
+                    known[alert] = told
+                self._telling[sink, alert] = told
+            self._changed.notify_all()
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Writes what waits, now. Whether it all is on the disk; at the latest after `timeout` seconds.
@@ -283,7 +303,7 @@ class Store:
             if pause:
                 self._changed.wait_for(urgent, pause)
             else:
-                self._changed.wait_for(lambda: bool(self._waiting) or urgent())
+                self._changed.wait_for(lambda: bool(self._waiting or self._telling) or urgent())
                 self._changed.wait_for(lambda: len(self._waiting) >= BATCH or urgent(), WRITE_AFTER_SECONDS)
             return self._asked, self._closing
 
@@ -292,6 +312,7 @@ class Store:
         size, newest, fault = BATCH, 0, None
         while True:
             database = self._open()
+            self._write_told(database)
             batch = self._take(size)
             if not batch:
                 break
@@ -317,6 +338,19 @@ class Store:
             self._tidied = newest
         return fault
 
+    def _write_told(self, database: Database) -> None:
+        with self._changed:
+            changes, self._telling = self._telling, {}
+        if not changes:
+            return
+        try:
+            with self._place.in_words():
+                database.write_told(changes)
+        except StoreError:
+            with self._changed:
+                self._telling = changes | self._telling
+            raise
+
     def _open(self) -> Database:
         """The database at the path: the one that is open, or the one that has taken its place."""
         if self._database is not None and not self._database.is_still_there():
@@ -329,6 +363,9 @@ class Store:
                 with self._changed:
                     for name, history in self._known.items():
                         self._waiting.setdefault(name, Waiting(history))
+                    for sink, known in self._told.items():
+                        for alert, told in known.items():
+                            self._telling.setdefault((sink, alert), told)
         return self._database
 
     def _let_go(self) -> None:

@@ -101,9 +101,28 @@ EVENTS = Table(
 )
 """Every change of state, cause, key and configuration."""
 
+TOLD = Table(
+    "told",
+    SCHEMA,
+    Column("sink", Text, primary_key=True),
+    Column("alert", Text, primary_key=True),
+    Column("body", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What each receiver of notifications knows of each alert, as JSON: what was told is not told again."""
+
 Upgrade = Callable[[Connection], None]
 
-UPGRADES: Mapping[int, Upgrade] = MappingProxyType({})
+
+def _add_told(connection: Connection) -> None:
+    rows = "WITHOUT ROWID" if connection.dialect.name == "sqlite" else ""
+    connection.exec_driver_sql(
+        "CREATE TABLE told ( sink TEXT NOT NULL, alert TEXT NOT NULL, body TEXT NOT NULL,"
+        f" PRIMARY KEY (sink, alert) ) {rows}"
+    )
+
+
+UPGRADES: Mapping[int, Upgrade] = MappingProxyType({1: _add_told})
 """From each version of the schema to the next: what stands under 1 makes a version 2 of a version 1, and so
 on.
 

@@ -1,0 +1,55 @@
+"""Maintenance: times in which nobody is told anything, once or every week."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+WEEK = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """From one moment to another, the last not included."""
+
+    start: datetime
+    end: datetime
+
+    def until(self, now: datetime) -> datetime | None:
+        """When the maintenance ends that holds at `now`; None where none does."""
+        return self.end if self.start <= now < self.end else None
+
+
+@dataclass(frozen=True, slots=True)
+class Weekly:
+    """From a time of a weekday on, as the clocks of a zone show it, for as long as given."""
+
+    weekday: int
+    """0 is Monday."""
+    at: time
+    lasts: timedelta
+    """At most a week."""
+    zone: str = "UTC"
+    """Of the IANA database, e.g. Europe/Berlin."""
+
+    def until(self, now: datetime) -> datetime | None:
+        """When the maintenance ends that holds at `now`; None where none does.
+
+        Where clocks are put ahead past its time, it begins when they would have shown it.
+        """
+        zone = ZoneInfo(self.zone)
+        today = now.astimezone(zone).date()
+        latest = today - timedelta(days=(today.weekday() - self.weekday) % 7)
+        for day in (latest, latest - WEEK):
+            start = datetime.combine(day, self.at, zone).astimezone(UTC)
+            if start <= now < start + self.lasts:
+                return start + self.lasts
+        return None
+
+
+Maintenance = Once | Weekly
+
+
+def until(maintenances: Iterable[Maintenance], now: datetime) -> datetime | None:
+    """When the last of the maintenances ends that hold at `now`; None where none does."""
+    return max((end for one in maintenances if (end := one.until(now))), default=None)

@@ -1,0 +1,232 @@
+"""What is due to be told to one receiver, from the alerts of now and what it was last told with success.
+
+There is no queue. What a receiver was told is remembered, what should be told follows from the alerts, and
+the difference is due: so a receiver that is away loses nothing, and a restart neither repeats nor forgets.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from monitor.core.alerts import Alert, fingerprint
+from monitor.core.finding import State
+from monitor.core.status import ConnectionStatus, Snapshot
+
+GROUP_INTERVAL = timedelta(minutes=5)
+"""A group that was told of is not told of again within this time, who ever joins or leaves it: the usual
+interval, in which a fleet is looked at once."""
+
+FLAPS = timedelta(hours=1)
+"""What comes back so soon after its end was told, comes and goes: its end is believed after so long then."""
+
+ALERTS_SHOWN = 100
+"""Alerts in one message: nobody reads more, and receivers have their limits. The others are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which alerts a receiver wants; what is empty excludes nothing."""
+
+    responsible: frozenset[str] = frozenset()
+    severity: frozenset[str] = frozenset()
+    labels: tuple[tuple[str, str], ...] = ()
+    """The operator's own labels of the connections concerned; one that has them all is enough."""
+
+    def takes(self, alert: Alert) -> bool:
+        """Whether the alert is for this receiver."""
+        if self.responsible and alert.labels["responsible"] not in self.responsible:
+            return False
+        if self.severity and alert.labels["severity"] not in self.severity:
+            return False
+        wanted = set(self.labels)
+        return not wanted or any(wanted <= set(of.labels) for of in alert.concerns)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One alert as a receiver knows it. It goes to JSON and back unchanged."""
+
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    """What its end is told with: the summary and the links."""
+    group: str
+    since: datetime
+    at: datetime
+    """When it was last told that it holds."""
+    lingers: timedelta = timedelta(0)
+    ended: datetime | None = None
+    """When it was first seen not to hold any more."""
+    resolved: datetime | None = None
+    """When its end was told."""
+    flaps: bool = False
+    """It came back soon after its end had been told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message for one receiver."""
+
+    title: str
+    group: str
+    firing: tuple[Alert, ...] = ()
+    resolved: tuple[Told, ...] = ()
+    id: str = field(default="", compare=False)
+    """The same for a message that has to be sent once more, so that a receiver can tell."""
+
+
+Known = Mapping[str, Told]
+"""What a receiver was told, by the alert's fingerprint."""
+
+ENDS_WITH = ("summary", "runbook_url", "dashboard_url", "status_url", "ended")
+"""Annotations that are still true once an alert has ended."""
+
+
+def noticed(alerts: Iterable[Alert], known: Known, snapshot: Snapshot) -> dict[str, Told | None]:
+    """What changed by itself: alerts that ended or came back, and, as None, what may be forgotten."""
+    now = snapshot.at
+    active = {alert.fingerprint for alert in alerts}
+    statuses: dict[str, ConnectionStatus] | None = None
+    changes: dict[str, Told | None] = {}
+    for mark, told in known.items():
+        if told.resolved is not None:
+            if now - told.resolved >= FLAPS and mark not in active:
+                changes[mark] = None
+        elif mark in active and told.ended is not None:
+            changes[mark] = replace(told, ended=None)
+        elif mark not in active and told.ended is None:
+            statuses = statuses or {status.name: status for status in snapshot.connections}
+            why = _why_it_ended(told, statuses)
+            changes[mark] = replace(told, ended=now, annotations={**told.annotations, "ended": why})
+    return changes
+
+
+def _why_it_ended(told: Told, statuses: Mapping[str, ConnectionStatus]) -> str:
+    if "connection" not in told.labels:
+        return "Fewer connections have it."
+    status = statuses.get(told.labels["connection"])
+    if status is None:
+        return "The connection is no longer configured."
+    if status.connection.paused:
+        return "The connection is paused: nothing is known of it."
+    causes = [found.cause for found in status.findings]
+    if told.labels.get("cause") in causes:
+        return "It holds with another severity now."
+    if causes:
+        return f"Another cause holds now: {causes[0]}."
+    return "The last exchange was granted." if status.state is State.HEALTHY else "Nothing is found any more."
+
+
+def due(alerts: Iterable[Alert], known: Known, *, repeat: timedelta, now: datetime) -> list[Message]:
+    """The messages that are due, the gravest groups as they come, ends last.
+
+    1. An alert that was never told, or whose end was told, is news. News waits for those who may have the
+       same, and for GROUP_INTERVAL after its group's last message.
+    2. A group that was told of is told again once `repeat` has passed since the last message about any of it.
+    3. Ends of a group are told together: when all of it has ended, or GROUP_INTERVAL after the first.
+    """
+    return [*_news(list(alerts), known, repeat, now), *_ends(known, now)]
+
+
+def _news(alerts: list[Alert], known: Known, repeat: timedelta, now: datetime) -> Iterator[Message]:
+    groups: defaultdict[str, list[Alert]] = defaultdict(list)
+    for alert in _free(alerts, known):
+        groups[alert.group].append(alert)
+    for group, members in groups.items():
+        last = max((told.at for alert in members if (told := _standing(known, alert))), default=None)
+        fresh = [alert for alert in members if not _standing(known, alert)]
+        if last is not None and now - last >= repeat:
+            yield _message(group, members, known)
+        elif fresh and (now - last >= GROUP_INTERVAL if last else not all(one.waits for one in fresh)):
+            yield _message(group, fresh, known)
+
+
+def _free(alerts: Iterable[Alert], known: Known) -> Iterator[Alert]:
+    """The alerts that nothing holds back; a single one is by many that are not known to be over yet."""
+    many = {
+        (told.labels["cause"], told.labels["severity"])
+        for told in known.values()
+        if "connection" not in told.labels and told.resolved is None
+    }
+    for alert in alerts:
+        one_of_many = (alert.labels.get("cause"), alert.labels["severity"]) in many
+        if not alert.held_back and not ("connection" in alert.labels and one_of_many):
+            yield alert
+
+
+def pushed(alerts: Iterable[Alert], known: Known, now: datetime) -> Message:
+    """What a receiver is to have now that groups, repeats and waits by itself, as Alertmanager does.
+
+    What it has been given it is given again, also while that is held back: it would take it for mended.
+    """
+    listed = list(alerts)
+    free = {alert.fingerprint for alert in _free(listed, known) if not alert.waits}
+    firing = [alert for alert in listed if alert.fingerprint in free or _standing(known, alert)]
+    over = [told for told in known.values() if told.resolved is None and _is_over(told, now)]
+    return Message("", "", tuple(firing), tuple(over))
+
+
+def _standing(known: Known, alert: Alert) -> Told | None:
+    """What the receiver knows of an alert that it takes to hold."""
+    told = known.get(alert.fingerprint)
+    return told if told and told.resolved is None else None
+
+
+def _ends(known: Known, now: datetime) -> Iterator[Message]:
+    groups: defaultdict[str, list[Told]] = defaultdict(list)
+    for told in known.values():
+        if told.resolved is None:
+            groups[told.group].append(told)
+    for group, members in groups.items():
+        over = [told for told in members if _is_over(told, now)]
+        if over and (
+            len(over) == len(members)
+            or any(told.ended and now - told.ended >= GROUP_INTERVAL for told in over)
+        ):
+            first = over[0].annotations.get("summary", over[0].labels["alertname"])
+            more = f" and {len(over) - 1:,} more" if len(over) > 1 else ""
+            marks = _id("resolved", over, (told.at for told in over))
+            yield Message(f"Resolved: {first}{more}", group, resolved=tuple(over), id=marks)
+
+
+def _is_over(told: Told, now: datetime) -> bool:
+    wait = max(told.lingers, FLAPS) if told.flaps else told.lingers
+    return told.ended is not None and now - told.ended >= wait
+
+
+def _message(group: str, members: list[Alert], known: Known) -> Message:
+    first = members[0]
+    title = first.annotations["summary"]
+    if first.shared and len(members) > 1:
+        everyone = len(members) >= first.shared_by
+        count = f"all {len(members):,}" if everyone else f"{len(members):,} of {first.shared_by:,}"
+        what = title.removesuffix(f": {first.labels['connection']}")
+        title = f"{what}: {count} connections of {first.shared}"
+    before = (known[alert.fingerprint].at for alert in members if alert.fingerprint in known)
+    return Message(title, group, firing=tuple(members), id=_id("firing", members, before))
+
+
+def _id(status: str, of: Iterable[Alert | Told], told: Iterable[datetime]) -> str:
+    """A word for what is told: of whom, since when, and after which messages."""
+    parts = [status, *(f"{sorted(one.labels.items())} {one.since}" for one in of), *map(str, sorted(told))]
+    return hashlib.sha256("\n".join(parts).encode(errors="surrogatepass")).hexdigest()[:24]
+
+
+def accepted(message: Message, known: Known, now: datetime) -> dict[str, Told]:
+    """What the receiver knows after it took the message at `now`."""
+    from_now = {}
+    for alert in message.firing:
+        before = known.get(alert.fingerprint)
+        from_now[alert.fingerprint] = Told(
+            labels=dict(alert.labels),
+            annotations={name: text for name, text in alert.annotations.items() if name in ENDS_WITH},
+            group=alert.group,
+            since=alert.since,
+            at=now,
+            lingers=alert.lingers,
+            flaps=before is not None and (before.flaps or before.resolved is not None),
+        )
+    for told in message.resolved:
+        from_now[fingerprint(told.labels)] = replace(told, resolved=now)
+    return from_now
