@@ -35,6 +35,7 @@ _NEEDS_NO_EXCHANGE = frozenset(
         Cause.KEY_UNREADABLE,
         Cause.KEY_NOT_RSA,
         Cause.KEY_TOO_SHORT,
+        Cause.KEY_FILE_EXPOSED,
         Cause.CERTIFICATE_EXPIRING,
         Cause.CERTIFICATE_EXPIRED,
         Cause.CERTIFICATE_NOT_YET_VALID,

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from threading import Lock
 from weakref import WeakValueDictionary
 
@@ -34,6 +35,9 @@ CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"
 
 READS_AT_MOST = 3
 """How often a pair is read that changes while it is read. After that its next load looks again anyway."""
+
+MOUNTS = Path("/proc/self/mountinfo")
+"""The mounts that this process sees (proc_pid_mountinfo(5)); not there on other systems than Linux."""
 
 EARLIER_STAYS = "The earlier one stays in use until this is put right."
 
@@ -113,6 +117,56 @@ def _content(path: str, where: str) -> bytes:
             return file.read(BYTES_AT_MOST + 1)
     finally:
         os.close(descriptor)
+
+
+def exposure(source: Source, environment: Mapping[str, str]) -> str | None:
+    """How a private key is open to others, in a sentence; None where it is not, or where there is none."""
+    if source.kind == "env":
+        return None
+    try:
+        path = _path(source, environment)
+        found = os.stat(path)  # noqa: PTH116 - as the ring does
+    except (SourceError, OSError, ValueError):
+        return None  # reading it tells what is wrong
+    said = open_to_others(found.st_mode, found.st_uid)
+    if said is None or is_handed_over(found.st_dev, _mounts()):
+        return None
+    return f"{_capital(describe(source))} {said}: chmod 600 {path}"
+
+
+def open_to_others(mode: int, owner: int) -> str | None:
+    """How others may get at a private key's file of this mode and owner; None where they may not.
+
+    PostgreSQL's rule for the key of its server: nothing for group and others, but that a group may read what
+    is root's (its documentation, "Secure TCP/IP Connections with SSL").
+    """
+    open_to = mode & (0o026 if owner == 0 else 0o066)
+    if not open_to:
+        return None
+    what = "read" if open_to & 0o044 else "written"
+    who = "other users of this machine" if open_to & 0o006 else "its group"
+    return f"may be {what} by {who} (mode {stat.S_IMODE(mode):04o})"
+
+
+def is_handed_over(device: int, mounts: str) -> bool:
+    """Whether a file's device is memory that is mounted for reading only.
+
+    So Kubernetes, Docker and systemd hand secrets over. Kubernetes gives them mode 0644; yet who sees the
+    mount can read them, which is one container or service. (A /tmp in memory can be written to.)
+    """
+    number = f"{os.major(device)}:{os.minor(device)}"
+    own = [line.split() for line in mounts.splitlines() if line.split()[2:3] == [number]]
+    return bool(own) and all(
+        {"tmpfs", "ramfs"} & set(fields[fields.index("-") :]) and "ro" in fields[5].split(",")
+        for fields in own
+    )
+
+
+def _mounts() -> str:
+    try:
+        return MOUNTS.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _bounded(content: bytes, where: str) -> None:
@@ -204,6 +258,7 @@ class Keyring:
     def _load(self, pair: Pair, before: _Held | None) -> _Held:
         key, certificates, files = self._read_steadily(pair)
         shown_key, shown_certificates = key, certificates
+        exposed = exposure(pair.private_key, self._environment)
         if before and before.key.key is not None and key.key is None:
             shown_key = replace(before.key, problems=_earlier_stays(key.problems) + before.key.problems)
             key = before.key
@@ -211,6 +266,9 @@ class Keyring:
         if good and not good.problems and certificates and certificates.problems:
             shown_certificates = replace(good, problems=_earlier_stays(certificates.problems))
             certificates = good
+        if exposed:
+            problem = Problem(Cause.KEY_FILE_EXPOSED, f"Private key: {exposed}")
+            shown_key = replace(shown_key, problems=(*shown_key.problems, problem))
         return _Held(credential_of(shown_key, shown_certificates), files, key, certificates)
 
     def _read_steadily(self, pair: Pair) -> tuple[KeyReading, CertificateReading | None, _Stamps | None]:

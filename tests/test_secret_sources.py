@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from monitor.core.causes import Cause
 from monitor.core.connection import Pair, Source
 from monitor.core.credential import Credential
-from monitor.secret_sources import EARLIER_STAYS, Keyring, SourceError, read
+from monitor.secret_sources import EARLIER_STAYS, Keyring, SourceError, is_handed_over, open_to_others, read
 from tests.credentials.pairs import KEYS, certificate_of, pem_of
 
 
@@ -28,6 +28,7 @@ async def keyring() -> AsyncIterator[Keyring]:
 
 def key_file(directory: Path, name: str = "key.pem", key: rsa.RSAPrivateKey = KEYS[0]) -> Path:
     path = directory / name
+    path.touch(mode=0o600)
     path.write_bytes(pem_of(key))
     return path
 
@@ -125,6 +126,78 @@ def test_a_refused_source_leaves_no_file_open(tmp_path: Path) -> None:
             read(Source("file", str(tmp_path)), {})
 
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+# Who else may read a key
+
+
+MINE, ROOTS = 1000, 0
+KUBERNETES = "600 590 0:53 / /etc/keys ro,relatime shared:1 - tmpfs tmpfs rw,size=8g\n"
+TMP = "601 590 0:54 / /tmp rw,nosuid shared:2 - tmpfs tmpfs rw\n"
+DISK = "590 1 8:1 / / rw,relatime - ext4 /dev/root rw\n"
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "said"),
+    [
+        (0o600, MINE, None),
+        (0o400, MINE, None),
+        (0o640, ROOTS, None),
+        (0o440, ROOTS, None),
+        (0o640, MINE, "may be read by its group (mode 0640)"),
+        (0o644, MINE, "may be read by other users of this machine (mode 0644)"),
+        (0o644, ROOTS, "may be read by other users of this machine (mode 0644)"),
+        (0o620, ROOTS, "may be written by its group (mode 0620)"),
+        (0o711, MINE, None),
+    ],
+)
+def test_a_key_is_for_its_owner_and_one_of_roots_for_a_group_as_well(
+    mode: int, owner: int, said: str | None
+) -> None:
+    assert open_to_others(mode, owner) == said
+
+
+@pytest.mark.parametrize(
+    ("device", "mounts", "handed_over"),
+    [
+        (os.makedev(0, 53), DISK + KUBERNETES + TMP, True),
+        (os.makedev(0, 54), DISK + KUBERNETES + TMP, False),
+        (os.makedev(8, 1), DISK + KUBERNETES + TMP, False),
+        (os.makedev(0, 53), KUBERNETES + KUBERNETES.replace("ro,", "rw,"), False),
+        (os.makedev(0, 53), "", False),
+        (os.makedev(0, 53), "torn\n", False),
+    ],
+)
+def test_what_is_mounted_from_memory_for_reading_only_was_handed_over(
+    device: int, mounts: str, handed_over: bool
+) -> None:
+    assert is_handed_over(device, mounts) is handed_over
+
+
+async def test_a_key_that_others_may_read_serves_and_is_a_problem_until_it_is_closed(
+    keyring: Keyring, tmp_path: Path
+) -> None:
+    key = key_file(tmp_path)
+    key.chmod(0o644)
+
+    open_to_all = await keyring.load(file_pair(key))
+    key.chmod(0o600)
+    closed = await keyring.load(file_pair(key))
+
+    assert is_key(open_to_all, KEYS[0])
+    assert details(open_to_all) == [
+        f"Private key: The file {key} may be read by other users of this machine (mode 0644): chmod 600 {key}"
+    ]
+    assert [problem.cause for problem in open_to_all.facts.problems] == [Cause.KEY_FILE_EXPOSED]
+    assert details(closed) == []
+
+
+async def test_a_certificate_is_for_everybody(keyring: Keyring, tmp_path: Path) -> None:
+    certificate = tmp_path / "cert.pem"
+    certificate.write_bytes(certificate_of(KEYS[0]))
+    certificate.chmod(0o644)
+
+    assert details(await keyring.load(file_pair(key_file(tmp_path), certificate))) == []
 
 
 # The ring
@@ -272,7 +345,7 @@ async def test_a_broken_replacement_leaves_the_earlier_key_in_use_as_a_finding(
     else:
         path.write_bytes(broken)
     during = [await keyring.load(pair) for _ in range(3)]
-    path.write_bytes(pem_of(KEYS[1]))
+    key_file(tmp_path, path.name, KEYS[1])
     after = await keyring.load(pair)
 
     for credential in during:

@@ -47,6 +47,7 @@ class Cause(StrEnum):
     KEY_UNREADABLE = "key_unreadable"
     KEY_NOT_RSA = "key_not_rsa"
     KEY_TOO_SHORT = "key_too_short"
+    KEY_FILE_EXPOSED = "key_file_exposed"
     CERTIFICATE_EXPIRING = "certificate_expiring"
     CERTIFICATE_EXPIRED = "certificate_expired"
     CERTIFICATE_NOT_YET_VALID = "certificate_not_yet_valid"
@@ -606,6 +607,24 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             tell_apart=(
                 "It is known without asking Salesforce: `openssl pkey -in KEY -noout -text` shows the bits."
             ),
+        ),
+        Cause.KEY_FILE_EXPOSED: Entry(
+            title="Others may read the private key",
+            meaning=(
+                "The key's file is open to other users of the monitor's machine. Whoever reads it can log in"
+                " as the integration user, from anywhere, until the certificate is taken out of the app."
+            ),
+            severity=Severity.WARNING,
+            responsible=Responsible.OPERATOR,
+            remedy=(
+                (
+                    "Close it: `chmod 600 FILE`, owned by the user as which the monitor runs; or owned by"
+                    " root with `chmod 640 FILE`, where that user is in its group."
+                ),
+                "See who has an account, a backup or a container with that file, and since when.",
+                "If anybody could have read it who may not: make a new pair (`bearerwatch rotate NAME`).",
+            ),
+            tell_apart="It is known without asking Salesforce: `ls -lL FILE` shows r or w for others.",
         ),
         Cause.CERTIFICATE_EXPIRING: Entry(
             title="The certificate is about to expire",

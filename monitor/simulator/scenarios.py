@@ -242,6 +242,7 @@ SCENARIOS: tuple[Scenario, ...] = (
 )
 
 NOT_PLAYED: Mapping[Cause, str] = {
+    Cause.KEY_FILE_EXPOSED: "It is the mode of a file on the monitor's machine, which no org sees.",
     Cause.PERMISSION_SET_EXPIRING: "It needs reads inside the org that an integration user may not do.",
     Cause.REQUEST_MALFORMED: "The exchange sends no malformed request.",
     Cause.TLS_UNTRUSTED: "The simulator speaks plain HTTP unless it is given a certificate.",

@@ -272,6 +272,11 @@ class Traveller:
         self.journey.look_soon(self.connection.name)
         return self
 
+    async def open_key_file(self) -> None:
+        """The operator lets everybody on the machine read the key, and the daemon notices."""
+        Path(self.connection.current.private_key.place).chmod(0o644)
+        self.journey.look_soon(self.connection.name)
+
     def write(self, files: PairFiles) -> None:
         certificate = self.connection.current.certificate
         assert certificate is not None
@@ -281,6 +286,7 @@ class Traveller:
         ):
             # Put in place as a whole, as deployments do.
             fresh = Path(f"{place}.new")
+            fresh.touch(mode=0o600)
             fresh.write_bytes(content)
             fresh.rename(place)
 

@@ -288,6 +288,14 @@ KEYS = (
         ),
     ),
     Tale(
+        "everybody on the machine may read the key, until it is put there anew",
+        chapters=(
+            Chapter(DAY, HEALTHY, lambda traveller: traveller.open_key_file()),
+            Chapter(2 * DAY, degraded(Cause.KEY_FILE_EXPOSED), key_files(pair_files)),
+            Chapter(3 * DAY, HEALTHY),
+        ),
+    ),
+    Tale(
         "the key is an elliptic-curve key",
         files=of_kind(Keys.ELLIPTIC),
         chapters=(Chapter(DAY, failing(Cause.KEY_NOT_RSA)),),
