@@ -26,6 +26,9 @@ from monitor.core.connection import Connection
 from monitor.core.finding import State
 from monitor.core.status import ConnectionStatus
 from monitor.daemon import Daemon
+from monitor.discover import as_json as discovered_as_json
+from monitor.discover import discover
+from monitor.discover import told as discovered
 from monitor.exchange import CaFileError
 from monitor.explain import Unreadable, explain
 from monitor.once import check_once
@@ -177,6 +180,42 @@ def _verdict(statuses: list[ConnectionStatus]) -> Exit:
     if State.FAILING in states:
         return Exit.FAILING
     return Exit.NO_VERDICT if states & {State.UNKNOWN, State.SETTLING} else Exit.FINE
+
+
+@app.command("discover")
+def find_pair(
+    name: Annotated[str, typer.Argument(help="The connection.")],
+    config: ConfigOption,
+    every: Annotated[bool, typer.Option("--all", help="Go on after the first grant.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the endpoint and audience that an org wants: the sensible pairs, tried once each.
+
+    Each try is a login of the user. Exit code: 0 one is granted, 1 all are refused, 2 a mistake in the
+    configuration, 3 no verdict.
+
+    Example: `bearerwatch discover acme-production --config bearerwatch.yaml`
+    """
+    logs.configure(level="error")
+    with operators_mistakes():
+        settings = load(config, os.environ)
+        (connection,) = _chosen(settings, [name])
+        found = discover(
+            settings,
+            connection,
+            clock=Clock(),
+            every=every,
+            tell=lambda tried: None if as_json else say(tried.told()),
+        )
+        tried = asyncio.run(found)
+    if as_json:
+        print(json.dumps(discovered_as_json(connection, tried), indent=2))
+    else:
+        print("\n".join(discovered(connection, tried)))
+    if any(each.granted for each in tried):
+        raise typer.Exit(Exit.FINE)
+    failing = any(each.verdict.state is State.FAILING for each in tried)
+    raise typer.Exit(Exit.FAILING if failing else Exit.NO_VERDICT)
 
 
 @config_app.command("check")
