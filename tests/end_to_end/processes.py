@@ -85,10 +85,15 @@ class Running:
         return self.process.wait(PATIENCE_SECONDS)
 
 
+def without_proxies() -> dict[str, str]:
+    """The environment, without what would send loopback's requests elsewhere."""
+    return {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+
+
 @contextmanager
 def started(command: list[str], url: str, log: Path, *, ahead: timedelta = timedelta(0)) -> Iterator[Running]:
     """Run `bearerwatch` with these arguments, `ahead` of the real time, until the block ends."""
-    environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    environment = without_proxies()
     if ahead:
         environment |= {
             "LD_PRELOAD": str(FAKETIME),
@@ -138,3 +143,27 @@ def daemon(config: Path, *, ahead: timedelta = timedelta(0)) -> Iterator[Running
 
         until(ready, "the daemon to be ready")
         yield running
+
+
+@contextmanager
+def component(folder: Path, name: str, *command: str, ready: str) -> Iterator[None]:
+    """One of Prometheus' programs, until the block ends."""
+    log = folder / f"{name}.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [name, *command], cwd=folder, stdout=stream, stderr=stream, env=without_proxies()
+        )
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            return httpx.get(ready, trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        until(answers, name)
+        yield
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_SECONDS)

@@ -1,0 +1,323 @@
+"""From an org that refuses to the person who is told: simulator, daemon, Prometheus, Alertmanager, webhook.
+
+All of it are real processes. The rules are those that `bearerwatch rules` prints and the routes those of
+deploy/, a minute of theirs passing in three seconds. How long the rules wait in truth, promtool proves.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+import yaml
+
+from monitor.config.words import duration
+from tests.end_to_end.processes import component, daemon, free_port, simulator, until
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+
+FASTER = 20
+"""A `for` of a minute takes three seconds."""
+
+
+class Told(NamedTuple):
+    """What a person is told, and who that is."""
+
+    receiver: str
+    alert: str
+    connection: str = ""
+    cause: str = ""
+    severity: str = "critical"
+    responsible: str = "operator"
+
+
+@dataclass
+class Collector:
+    """A webhook that keeps what it is told, in order."""
+
+    url: str = ""
+    notifications: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    """The receiver, and an alert."""
+
+    def of(self, status: str) -> list[Told]:
+        """Everything that was told with this status so far."""
+        return [
+            Told(
+                receiver,
+                labels["alertname"],
+                *(labels.get(name, "") for name in ("connection", "cause", "severity", "responsible")),
+            )
+            for receiver, alert in list(self.notifications)
+            if alert["status"] == status
+            for labels in [alert["labels"]]
+        ]
+
+    def texts(self, connection: str) -> dict[str, str]:
+        """The annotations of the first alert about a connection."""
+        return next(
+            dict(alert["annotations"])
+            for _, alert in self.notifications
+            if alert["labels"].get("connection") == connection
+        )
+
+
+@contextmanager
+def collector() -> Iterator[Collector]:
+    found = Collector()
+
+    class Webhook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            found.notifications += [(message["receiver"], alert) for alert in message["alerts"]]
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: a test's output is its own."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Webhook)
+    found.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield found
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def faster(rules: str) -> str:
+    """The rules, whose alerts wait for a part of the time only."""
+
+    def part(wait: re.Match[str]) -> str:
+        return f"{wait[1]}{duration(wait[2]) / FASTER / timedelta(milliseconds=1):.0f}ms"
+
+    return re.sub(r"(\b(?:for|keep_firing_for): )(\w+)$", part, rules, flags=re.MULTILINE)
+
+
+def routes(webhook: str) -> dict[str, Any]:
+    """deploy/'s routes and inhibition, with every receiver at the webhook and with little patience."""
+    config: dict[str, Any] = yaml.safe_load((DEPLOY / "alertmanager/alertmanager.yml").read_text())
+    config["route"] |= {"group_wait": "2s", "group_interval": "1s"}
+    for receiver in config["receivers"]:
+        receiver["webhook_configs"] = [{"url": webhook, "send_resolved": True}]
+    return config
+
+
+@dataclass
+class Chain:
+    """All of it at work."""
+
+    orgs: httpx.Client
+    told: Collector
+    key: Path
+    prometheus: str
+    alertmanager: str
+
+    def change(self, org: str, **settings: object) -> dict[str, object]:
+        """Change an org; gives what these settings were before."""
+        before = self.orgs.get(f"/_orgs/{org}").json()
+        assert self.orgs.patch(f"/_orgs/{org}", json=settings).is_success
+        return {name: before[name] for name in settings}
+
+    def look(self) -> None:
+        """Let the daemon look at every connection now, as it does when a key file changes."""
+        self.key.touch()
+
+    def firing(self) -> set[tuple[str, str]]:
+        """What fires in Prometheus: alert and connection."""
+        answer = httpx.get(f"{self.prometheus}/api/v1/alerts", trust_env=False).json()
+        return {
+            (alert["labels"]["alertname"], alert["labels"].get("connection", ""))
+            for alert in answer["data"]["alerts"]
+            if alert["state"] == "firing"
+        }
+
+    def held_back(self) -> set[tuple[str, str]]:
+        """What Alertmanager keeps to itself: alert and connection."""
+        answer = httpx.get(f"{self.alertmanager}/api/v2/alerts", trust_env=False).json()
+        return {
+            (alert["labels"]["alertname"], alert["labels"].get("connection", ""))
+            for alert in answer
+            if alert["status"]["state"] == "suppressed"
+        }
+
+    def wait_for(self, status: str, expected: set[Told]) -> None:
+        until(lambda: expected <= set(self.told.of(status)), f"{status}: {expected}")
+
+    def scraped(self, query: str) -> bool:
+        """Whether the query gives something in Prometheus."""
+        answer = httpx.get(f"{self.prometheus}/api/v1/query", params={"query": query}, trust_env=False)
+        return bool(answer.json()["data"]["result"])
+
+
+ADMINS, OPERATORS = "org-admins-urgent", "operators-urgent"
+
+BREAKS: dict[str, tuple[dict[str, object], Told]] = {
+    "user-not-admin-approved": (
+        {"permission_set_assigned": False},
+        Told(ADMINS, "BearerwatchUserNotAdminApproved", responsible="org_admin"),
+    ),
+    "approval-decayed": (
+        {"user_approved": False},
+        Told(ADMINS, "BearerwatchApprovalDecayed", responsible="org_admin"),
+    ),
+    "ip-restricted": (
+        {"ip_allowed": False},
+        Told(ADMINS, "BearerwatchIpRestricted", responsible="org_admin"),
+    ),
+    "flow-disabled": (
+        {"flow_enabled": False},
+        Told(ADMINS, "BearerwatchFlowDisabled", responsible="org_admin"),
+    ),
+    "user-inactive": (
+        {"user_active": False},
+        Told(ADMINS, "BearerwatchUserInactive", responsible="org_admin"),
+    ),
+    "jwt-access-token": (
+        {"jwt_access_tokens": True},
+        Told(ADMINS, "BearerwatchJwtAccessToken", responsible="org_admin"),
+    ),
+    "clock-skewed": (
+        {"clock_offset_seconds": 3600},
+        Told(OPERATORS, "BearerwatchClockSkewed"),
+    ),
+    "salesforce-unavailable": (
+        {"maintenance": True},
+        Told("operators", "BearerwatchSalesforceUnavailable", severity="warning", responsible="salesforce"),
+    ),
+}
+"""Connections, each named after its cause, with what breaks the org, and what is told to whom."""
+
+EXPECTED = {
+    told._replace(connection=name, cause=name.replace("-", "_")) for name, (_, told) in BREAKS.items()
+}
+FLEET = [f"fleet-{number}" for number in range(6)]
+BYSTANDERS = ["healthy", "paused", "settling", "blip"]
+
+MANY = Told(ADMINS, "BearerwatchManyConnectionsAffected", cause="app_blocked", responsible="org_admin")
+ABSENT = Told(OPERATORS, "BearerwatchAbsent")
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Iterator[Chain]:
+    key, port, prometheus, alertmanager = tmp_path / "private-key.pem", free_port(), free_port(), free_port()
+    subprocess.run(
+        [sys.executable, "-m", "monitor", "keygen", "--out", tmp_path], check=True, capture_output=True
+    )
+    with simulator(tmp_path) as orgs, collector() as told:
+        options: dict[str, dict[str, object]] = {"paused": {"paused": True}, "settling": {"settle": "20h"}}
+        listed = []
+        for name in [*BREAKS, *FLEET, *BYSTANDERS]:
+            identity: dict[str, object] = {
+                "consumer_key": f"3MVG9_{name}",
+                "username": f"integration@{name}.example",
+            }
+            settings = identity | {"certificate": (tmp_path / "cert.pem").read_text()}
+            settings |= {"permitted_users": "self_authorized"} if name == "approval-decayed" else {}
+            settings |= {"permission_set_assigned": False} if name in {"paused", "settling"} else {}
+            assert orgs.put(f"/_orgs/{name}", json=settings).is_success
+            own = {"name": name, "login_url": f"{str(orgs.base_url).rstrip('/')}/{name}"}
+            listed.append(own | identity | {"private_key": {"file": str(key)}} | options.get(name, {}))
+        config = {
+            "listen": f"127.0.0.1:{port}",
+            "interval": "10s",
+            "settle": "0s",
+            "login_budget_per_hour": 3600,
+            "alerts": {"transient_for": "5m"},
+            "web": {"external_url": f"http://127.0.0.1:{port}"},
+            "connections": listed,
+        }
+        file = tmp_path / "bearerwatch.yaml"
+        file.write_text(yaml.safe_dump(config, sort_keys=False))
+        rules = subprocess.run(
+            [sys.executable, "-m", "monitor", "rules", "--config", file],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        (tmp_path / "alerts.yml").write_text(faster(rules))
+        scraping: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
+        scraping["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+        scraping["scrape_configs"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{port}"]
+        scraping["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [
+            f"127.0.0.1:{alertmanager}"
+        ]
+        (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(scraping))
+        (tmp_path / "alertmanager.yml").write_text(yaml.safe_dump(routes(told.url)))
+        with (
+            component(
+                *(tmp_path, "prometheus-alertmanager", "--config.file=alertmanager.yml", "--storage.path=am"),
+                *(f"--web.listen-address=127.0.0.1:{alertmanager}", "--cluster.listen-address="),
+                ready=f"http://127.0.0.1:{alertmanager}/-/ready",
+            ),
+            component(
+                *(tmp_path, "prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=tsdb"),
+                f"--web.listen-address=127.0.0.1:{prometheus}",
+                ready=f"http://127.0.0.1:{prometheus}/-/ready",
+            ),
+        ):
+            yield Chain(orgs, told, key, f"http://127.0.0.1:{prometheus}", f"http://127.0.0.1:{alertmanager}")
+
+
+@pytest.mark.real("prometheus", "prometheus-alertmanager")
+def test_each_cause_reaches_the_one_who_must_act_ends_when_it_is_mended_and_nothing_else_is_told(
+    chain: Chain, tmp_path: Path
+) -> None:
+    config = tmp_path / "bearerwatch.yaml"
+    with daemon(config) as running:
+        working = len([*BREAKS, *FLEET, "healthy", "blip"])
+        until(lambda: chain.scraped(f"sum(bearerwatch_connection_up) == {working}"), "all to work")
+
+        # Failures that last, and one that passes.
+        before = {name: chain.change(name, **broken) for name, (broken, _) in BREAKS.items()}
+        chain.change("blip", fault="error_500")
+        chain.look()
+        until(
+            lambda: chain.scraped('bearerwatch_connection_finding{connection="blip"}'), "the passing failure"
+        )
+        chain.change("blip", fault=None)
+        chain.look()
+        chain.wait_for("firing", EXPECTED)
+        said = chain.told.texts("approval-decayed")["description"]
+        assert f"{running.url}/connections/approval-decayed" in said
+        assert "set Refresh Token Policy to Refresh token is valid until revoked" in said
+
+        for name, settings in before.items():
+            chain.change(name, **settings)
+        chain.look()
+        chain.wait_for("resolved", EXPECTED)
+        until(lambda: not chain.firing(), "nothing to fire any more")
+        assert set(chain.told.of("firing")) == EXPECTED
+
+        # Many at once are told of as one.
+        for name in FLEET:
+            chain.change(name, app_blocked=True)
+        chain.look()
+        chain.wait_for("firing", {MANY})
+        single = {("BearerwatchAppBlocked", name) for name in FLEET}
+        until(lambda: chain.held_back() == single, "the single alerts to be held back")
+        for name in FLEET:
+            chain.change(name, app_blocked=False)
+        chain.look()
+        chain.wait_for("resolved", {MANY})
+
+        # Nobody is left who could tell.
+        running.kill()
+        chain.wait_for("firing", {ABSENT})
+
+    with daemon(config):
+        chain.wait_for("resolved", {ABSENT})
+
+    assert set(chain.told.of("firing")) == {*EXPECTED, MANY, ABSENT}
