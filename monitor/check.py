@@ -13,13 +13,13 @@ from functools import partial
 import structlog
 
 from monitor.clock import Clock
-from monitor.core import approval, cadence, history
+from monitor.core import approval, cadence, history, rotation
 from monitor.core.assertion import sign
 from monitor.core.connection import Connection
 from monitor.core.credential import Credential, CredentialFacts
 from monitor.core.diagnosis import diagnose
 from monitor.core.history import Event, History
-from monitor.core.outcome import Exchange, NotSent
+from monitor.core.outcome import Exchange, NotSent, Outcome
 from monitor.core.status import ConnectionStatus
 from monitor.exchange import Exchanger
 from monitor.fleet import Fleet
@@ -74,6 +74,7 @@ class Checker:
         self._keep = keep
         self._clock = clock
         self._budget = budget
+        self._next_budget = LoginBudget(rotation.LOGINS_PER_HOUR)
         self._own = own
 
     async def check(self, name: str) -> datetime | None:
@@ -82,7 +83,7 @@ class Checker:
             return None
         before = self._fleet[name]
         try:
-            after = await self._checked(before)
+            after = await (self._next_looked_at if self._is_for_next(before) else self._checked)(before)
         except Exception as fault:  # the one net: no bug of ours may stop the other checks
             log.exception("check_failed", connection=name)
             exchange = Exchange(
@@ -108,12 +109,64 @@ class Checker:
         known = history.rekeyed(before.history, credential.facts.key, now)
         if credential.key is None:
             exchange = Exchange(now, NotSent("No usable private key."))
+            before, known = await self._beside(before, known, credential.facts, exchange.outcome)
             return self._judged(before, known, credential.facts, exchange)
         if free_again := self._budget.take(connection.username, now):
             self._own.logins_deferred.inc()
             return replace(before, history=known, credential=credential.facts, next_exchange=free_again)
         exchange = await self._exchanged(connection, credential, known)
+        before, known = await self._beside(before, known, credential.facts, exchange.outcome)
         return self._judged(before, known, credential.facts, exchange)
+
+    def _is_for_next(self, status: ConnectionStatus) -> bool:
+        """Whether the appointment is one of the next key's own, and the current one has its turn later."""
+        if status.next_try is None or status.next_exchange is None:
+            return False
+        now, changed = self._clock.now(), self._keyring.stale(status.connection.current)
+        return status.next_try <= now < status.next_exchange and not changed
+
+    async def _next_looked_at(self, before: ConnectionStatus) -> ConnectionStatus:
+        """The status after a look at the next key alone."""
+        before, known = await self._beside(before, before.history, before.credential, None)
+        own_look = rotation.own_look(known, before.connection, self._clock.now())
+        return replace(before, history=known, next_try=own_look)
+
+    async def _beside(
+        self, before: ConnectionStatus, known: History, current: CredentialFacts, outcome: Outcome | None
+    ) -> tuple[ConnectionStatus, History]:
+        """Facts of the next pair, and where the rotation stands, after this answer to the current key.
+
+        Has a net of its own: whatever goes wrong here, the verdict on the current key stands.
+        """
+        connection = before.connection
+        if connection.next is None:
+            if known.rotation:
+                known = rotation.seen(known, connection, current, CredentialFacts(), self._clock.now())
+            return replace(before, next_credential=None), known
+        try:
+            following = await self._keyring.load(connection.next)
+            now = self._clock.now()
+            seen = rotation.seen(known, connection, current, following.facts, now)
+            tried = await self._tried(connection, following, seen, outcome)
+            advanced = rotation.advanced(seen, connection, outcome, tried, now)
+            return replace(before, next_credential=following.facts), advanced
+        except Exception:  # a bug of ours here is no fault of the connection's
+            log.exception("next_key_failed", connection=connection.name)
+            return before, known
+
+    async def _tried(
+        self, connection: Connection, following: Credential, seen: History, outcome: Outcome | None
+    ) -> Outcome | None:
+        """What one exchange with the next key came to; None where it is not its time."""
+        now = self._clock.now()
+        if following.key is None or not rotation.due(seen, connection, outcome, now):
+            return None
+        if self._next_budget.take(connection.username, now):
+            return None
+        exchange = await self._exchanger.exchange(
+            connection, partial(sign, connection, following.key), after_login=False
+        )
+        return exchange.outcome
 
     async def _exchanged(self, connection: Connection, credential: Credential, known: History) -> Exchange:
         assert credential.key is not None
@@ -150,6 +203,7 @@ class Checker:
             credential=facts,
             forecast=approval.forecast(connection, after, siblings, now),
             next_exchange=cadence.next_exchange(connection, after, now, refused=self._fleet.refused),
+            next_try=rotation.own_look(after, connection, now),
         )
 
     def _kept(self, before: ConnectionStatus, after: ConnectionStatus) -> datetime | None:
@@ -168,4 +222,4 @@ class Checker:
         for event in events:
             tell = log.warning if event.failure else log.info
             tell(event.kind, connection=after.name, cause=event.cause, text=event.text)
-        return after.next_exchange
+        return min((at for at in (after.next_exchange, after.next_try) if at), default=None)

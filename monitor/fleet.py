@@ -72,7 +72,7 @@ class Fleet:
             history = known or histories.begin(connection, now)
             history = histories.reconfigured(history, connection, now)
             status = status or ConnectionStatus(connection, history)
-            self.put(replace(status, connection=connection, history=history))
+            self.put(replace(status, connection=connection, history=history, next_try=None))
         return changed, gone
 
     def put(self, status: ConnectionStatus) -> None:

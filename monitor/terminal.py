@@ -17,6 +17,7 @@ from rich.table import Table
 
 from monitor.core.causes import CATALOGUE
 from monitor.core.finding import Diagnosis, State
+from monitor.core.history import STAGES
 from monitor.core.status import ConnectionStatus, worst_first
 from monitor.explain import as_json as diagnosis_as_json
 
@@ -109,6 +110,8 @@ def lines(status: ConnectionStatus, now: datetime) -> Iterator[str]:
     findings = status.findings
     title = CATALOGUE[findings[0].cause].title if findings else "nothing is wrong"
     yield f"[{style}]{status.state}[/] [bold]{escape(status.name)}[/]: {title}"
+    if status.history.rotation:
+        yield f"  rotation   {STAGES[status.history.rotation.stage]}"
     if not findings:
         return
     first = findings[0]

@@ -135,6 +135,10 @@ class Entry:
 _POLICIES = "In Setup, open External Client App Manager, select the app, and on the Policies tab click Edit."
 _SETTINGS = "In Setup, open External Client App Manager, select the app, and open the Settings tab."
 _SAVE = "Click Save, then wait 2 to 10 minutes before judging the result."
+_NEXT_FIRST = (
+    "If the evidence says that the next key is accepted, upload nothing: switch the integration to that key,"
+    " then make it the current one (`bearerwatch rotate NAME --config FILE --write`)."
+)
 _UNREACHED = (
     Cause.NETWORK_UNREACHABLE,
     Cause.TLS_UNTRUSTED,
@@ -363,6 +367,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             settle=ROTATION,
             hidden_by=_UNIDENTIFIED,
             remedy=(
+                _NEXT_FIRST,
                 _SETTINGS,
                 (
                     "Under Flow Enablement, see that Enable JWT Bearer Flow is checked, and upload the"
@@ -854,6 +859,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             settle=ROTATION,
             hidden_by=_UNIDENTIFIED,
             remedy=(
+                _NEXT_FIRST,
                 _SETTINGS,
                 (
                     "Under Flow Enablement, see that Enable JWT Bearer Flow is checked, and upload the"

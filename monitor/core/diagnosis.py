@@ -6,7 +6,7 @@ stopped at once.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from monitor.core import approval, meaning
@@ -244,6 +244,8 @@ def diagnose(
             meant = meaning.Meaning(turn.becomes, turn.certainty, others)
     state = _state(meant.cause, known)
     first = _finding(known, meant.cause, meant.certainty, evidence_for(meant.cause, known))
+    if meant.cause in _UNPROVEN and known.superseded:
+        first = replace(first, responsible=Responsible.OPERATOR)  # the admin has done their part
     return Diagnosis(state, _distinct((first, *_beside(known))), tuple(_alternatives(meant, known)))
 
 

@@ -8,7 +8,7 @@ from monitor.core import approval
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection, OrgType, is_generic
 from monitor.core.credential import CredentialFacts
-from monitor.core.history import Approval, Change, History
+from monitor.core.history import STAGES, Approval, Change, History, Stage
 from monitor.core.outcome import Exchange, Granted, NotSent, Refused, Unreachable
 
 FLEET_SHARE = 0.5
@@ -131,6 +131,12 @@ class Known:
         outcome = self.exchange.outcome
         return isinstance(outcome, Refused) and not outcome.description
 
+    @property
+    def superseded(self) -> bool:
+        """Whether the app's certificate is that of the next key."""
+        rotation = self.history.rotation
+        return rotation is not None and rotation.stage is Stage.CURRENT_REFUSED
+
     def has_problem(self, cause: Cause) -> bool:
         """Whether this is wrong with our own key or certificate."""
         if cause is Cause.KEY_CERTIFICATE_MISMATCH and self.credential.pairs is False:
@@ -141,6 +147,8 @@ class Known:
 def evidence_for(cause: Cause, known: Known) -> list[str]:
     """What speaks for the cause: the answer, the past, ourselves, the fleet."""
     evidence = [_what_came(known)]
+    if known.superseded and cause in {Cause.ASSERTION_INVALID, Cause.CLIENT_INVALID}:
+        evidence.insert(0, STAGES[Stage.CURRENT_REFUSED])
     if cause is Cause.PROPAGATION_PENDING:
         evidence += _change(known)
     elif isinstance(known.exchange.outcome, Refused) and cause not in NO_VERDICT:

@@ -4,6 +4,7 @@ What is remembered must survive a restart, so a History is plain data: it goes t
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -31,6 +32,50 @@ class Slot(StrEnum):
 
     CURRENT = "current"
     NEXT = "next"
+
+
+class Stage(StrEnum):
+    """Where the rotation to the next pair stands. An app holds one certificate, which proves one key."""
+
+    PREPARED = "prepared"
+    """The next key waits for its certificate to be uploaded."""
+    PROPAGATING = "propagating"
+    """The org changed its mind about a key within the settle time: either may still be refused."""
+    ACCEPTED = "accepted"
+    """The next key is granted, and the current one was not seen to be refused."""
+    CURRENT_REFUSED = "current_refused"
+    """The next key is granted, and the current one is refused: whoever still uses that one stands still."""
+
+
+STAGES = {
+    Stage.PREPARED: (
+        "The next key is prepared; its certificate is not in the app yet. Upload it under Flow Enablement"
+        " (setup guide, step 2)."
+    ),
+    Stage.PROPAGATING: "The app's certificate is changing: for some minutes either key may be refused.",
+    Stage.ACCEPTED: "The next key is accepted: switch the integration to it, then make it the current one.",
+    Stage.CURRENT_REFUSED: (
+        "The next key is accepted and the current one no longer is: switch the integration to the next key"
+        " now, then make it the current one."
+    ),
+}
+"""What each stage means, and what to do, for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """The rotation to the next pair, from the moment at which its key was first seen."""
+
+    key_fingerprint: str
+    """Of the next key."""
+    prepared_at: datetime
+    stage: Stage
+    since: datetime
+    """When the stage began."""
+    tried_at: datetime | None = None
+    """The last exchange with the next key, whatever it came to."""
+    moved_at: datetime | None = None
+    """When the org was last seen to take or refuse a key otherwise than before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +144,8 @@ class History:
     """The approval epochs that ended in a decay, oldest first, at most LIFETIMES_KEPT."""
     keys_accepted: dict[Slot, bool] = field(default_factory=dict)
     """Whether the last verdict with the slot's key was a grant. Never changed in place."""
+    rotation: Rotation | None = None
+    """Where the rotation stands; None where there is no other key to rotate to."""
 
     state: State = State.UNKNOWN
     state_since: datetime | None = None
@@ -178,6 +225,7 @@ def reconfigured(history: History, connection: Connection, now: datetime) -> His
         identity=Identity(),
         approval_since=None,
         keys_accepted={},
+        rotation=None,
     )
 
 
@@ -310,10 +358,23 @@ def changes(before: History | None, after: History) -> tuple[Event, ...]:
         events.append(Event(at, EventKind.APPROVAL, text, Cause.APPROVAL_DECAYED, failure=True))
     elif after.approval_since and before.approval_since is None:
         events.append(Event(at, EventKind.APPROVAL, "An approval was first seen to be granted."))
+    if after.rotation != before.rotation:
+        events += _of_rotation(before, after, at)
     if after.identity != before.identity and Identity() not in {before.identity, after.identity}:
         text = f"The grants are now for org {after.identity.org_id} and user {after.identity.user_id}."
         events.append(Event(at, EventKind.IDENTITY, text, Cause.IDENTITY_CHANGED))
     return tuple(events)
+
+
+def _of_rotation(before: History, after: History, at: datetime) -> Iterator[Event]:
+    was, now = before.rotation, after.rotation
+    if now is None:
+        done = was is not None and was.key_fingerprint == after.key_fingerprint
+        text = "The next key became the current one: the rotation is done."
+        yield Event(at, EventKind.ROTATION, text if done else "There is no longer a key to rotate to.")
+    elif was is None or was.key_fingerprint != now.key_fingerprint or was.stage is not now.stage:
+        stopped = now.stage is Stage.CURRENT_REFUSED
+        yield Event(now.since, EventKind.ROTATION, STAGES[now.stage], failure=stopped)
 
 
 _CHANGES = {

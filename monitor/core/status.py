@@ -32,6 +32,8 @@ class ConnectionStatus:
     forecast: Forecast | None = None
     next_exchange: datetime | None = None
     """When it is looked at next; None while it is paused."""
+    next_try: datetime | None = None
+    """When the next pair's key is tried by itself, before or after that; None where the checks suffice."""
 
     @property
     def name(self) -> str:

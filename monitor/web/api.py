@@ -14,7 +14,7 @@ from monitor.core.approval import Forecast
 from monitor.core.causes import CATALOGUE
 from monitor.core.credential import CredentialFacts
 from monitor.core.finding import Finding
-from monitor.core.history import Approval, Slot
+from monitor.core.history import STAGES, Approval, Rotation, Slot
 from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
 from monitor.web.record import Record
 from monitor.web.reproduce import command
@@ -161,6 +161,7 @@ def detail(status: ConnectionStatus, record: Record) -> dict[str, Any]:
         "next": None
         if status.next_credential is None
         else credential(status.next_credential, accepted=history.keys_accepted.get(Slot.NEXT)),
+        "rotation": _rotation(history.rotation),
         "approvals": _approvals(history.approvals),
         "forecast": _forecast(status.forecast),
         "days": None
@@ -220,6 +221,17 @@ def credential(facts: CredentialFacts, *, accepted: bool | None) -> dict[str, An
         "pairs": facts.pairs,
         "accepted": accepted,
         "problems": [{"cause": str(problem.cause), "detail": problem.detail} for problem in facts.problems],
+    }
+
+
+def _rotation(rotation: Rotation | None) -> dict[str, Any] | None:
+    if rotation is None:
+        return None
+    return {
+        "stage": str(rotation.stage),
+        "since": moment(rotation.since),
+        "tried": moment(rotation.tried_at),
+        "text": STAGES[rotation.stage],
     }
 
 

@@ -17,7 +17,7 @@ from monitor.core.causes import CATALOGUE, Cause, Responsible
 from monitor.core.connection import Connection, Source
 from monitor.core.credential import CredentialFacts
 from monitor.core.finding import Finding, State
-from monitor.core.history import Slot
+from monitor.core.history import STAGES, Slot
 from monitor.core.status import WORST_FIRST, ConnectionStatus, Snapshot
 from monitor.store import Store, StoreError
 from monitor.web import drawing, words
@@ -269,20 +269,25 @@ def _sides(status: ConnectionStatus, now: datetime) -> list[Side]:
             facts,
             _source(pair.private_key),
             _source(pair.certificate) if pair.certificate else "",
-            *_TAKEN[slot, status.history.keys_accepted.get(slot)],
+            *_taken(status, slot),
             _spent(facts, now),
         )
         for heading, pair, facts, slot in pairs
     ]
 
 
+def _taken(status: ConnectionStatus, slot: Slot) -> tuple[State, str]:
+    """Whether the org takes a pair; of the next one, where the rotation to it stands."""
+    accepted, rotation = status.history.keys_accepted.get(slot), status.history.rotation
+    if slot is Slot.NEXT and rotation and rotation.tried_at:
+        return (State.HEALTHY if accepted else State.SETTLING), STAGES[rotation.stage]
+    return _TAKEN[accepted]
+
+
 _TAKEN = {
-    (Slot.CURRENT, True): (State.HEALTHY, "Accepted at its last verdict"),
-    (Slot.CURRENT, False): (State.FAILING, "Refused at its last verdict"),
-    (Slot.CURRENT, None): (State.UNKNOWN, "Not tried yet"),
-    (Slot.NEXT, True): (State.HEALTHY, "Accepted: it can take the place of the current one"),
-    (Slot.NEXT, False): (State.SETTLING, "Not accepted yet: its certificate is not in the app"),
-    (Slot.NEXT, None): (State.UNKNOWN, "Not tried yet"),
+    True: (State.HEALTHY, "Accepted at its last verdict"),
+    False: (State.FAILING, "Refused at its last verdict"),
+    None: (State.UNKNOWN, "Not tried yet"),
 }
 
 

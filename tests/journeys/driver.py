@@ -237,6 +237,7 @@ class Traveller:
         self.journey = journey
         self.connection = connection
         self.subdomain = subdomain
+        self.next_pair = 0
 
     # What happens to it
 
@@ -277,12 +278,26 @@ class Traveller:
         Path(self.connection.current.private_key.place).chmod(0o644)
         self.journey.look_soon(self.connection.name)
 
-    def write(self, files: PairFiles) -> None:
-        certificate = self.connection.current.certificate
-        assert certificate is not None
+    async def prepare(self, files: PairFiles) -> Self:
+        """The operator configures a pair to rotate to."""
+        self.next_pair += 1
+        key, certificate = (
+            Source("file", self.connection.current.private_key.place.removesuffix(".pem") + ending)
+            for ending in (f"-{self.next_pair}.pem", f"-{self.next_pair}-cert.pem")
+        )
+        self.write(files, Pair(key, certificate))
+        return await self.reconfigure(next=Pair(key, certificate))
+
+    async def make_current(self) -> Self:
+        """The operator lets the next pair be the current one."""
+        return await self.reconfigure(current=self.connection.next, next=None)
+
+    def write(self, files: PairFiles, pair: Pair | None = None) -> None:
+        pair = pair or self.connection.current
+        assert pair.certificate is not None
         for place, content in (
-            (self.connection.current.private_key.place, files.private_key),
-            (certificate.place, files.certificate),
+            (pair.private_key.place, files.private_key),
+            (pair.certificate.place, files.certificate),
         ):
             # Put in place as a whole, as deployments do.
             fresh = Path(f"{place}.new")

@@ -10,7 +10,17 @@ from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.connection import ApprovalPolicy, Connection, Pair, Source
 from monitor.core.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
 from monitor.core.finding import Alternative, Certainty, Diagnosis, Finding, State
-from monitor.core.history import Approval, Event, History, Slot, begin, changes, remember
+from monitor.core.history import (
+    Approval,
+    Event,
+    History,
+    Rotation,
+    Slot,
+    Stage,
+    begin,
+    changes,
+    remember,
+)
 from monitor.core.outcome import Exchange, NotSent, Outcome, Refused, Unreachable
 from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
 from monitor.store import Store
@@ -275,7 +285,7 @@ def _lived(kind: Kind, store: Store) -> ConnectionStatus:
             history = remember(history, _exchange(kind, at), _verdict(kind, at))
             store.save(kind.name, history, (*events, *changes(before, history)))
             events = ()
-    history = _with_approvals(kind, history)
+    history = _with_its_past(kind, history)
     store.save(kind.name, history, events)
     facts = _facts(kind.name, kind.certificate_days)
     if Cause.KEY_UNREADABLE in kind.causes:
@@ -321,17 +331,16 @@ def _verdict(kind: Kind, at: datetime) -> Diagnosis:
     return Diagnosis(kind.state, findings, alternatives)
 
 
-def _with_approvals(kind: Kind, history: History) -> History:
+def _with_its_past(kind: Kind, history: History) -> History:
     ended, until = [], history.first_success or NOW
     for days in kind.approvals:
         ended.append(Approval(until - timedelta(days=days), until))
         until -= timedelta(days=days + 0.4)
+    if kind.next_pair:
+        rotation = Rotation("next", NOW - timedelta(days=2), Stage.PREPARED, NOW - timedelta(days=2), NOW)
+        history = replace(
+            history, rotation=rotation, keys_accepted={**history.keys_accepted, Slot.NEXT: False}
+        )
     if not ended:
         return history
-    return replace(
-        history,
-        approvals=(*reversed(ended), *history.approvals),
-        keys_accepted={**history.keys_accepted, Slot.NEXT: False}
-        if kind.next_pair
-        else history.keys_accepted,
-    )
+    return replace(history, approvals=(*reversed(ended), *history.approvals))

@@ -9,6 +9,8 @@ import pytest
 
 from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.finding import State
+from monitor.core.history import STAGES
+from monitor.core.history import Stage as Rotating
 from monitor.core.status import Snapshot, worst_first
 from monitor.store import Store
 from monitor.web.pages import PAGE_ROWS, headline
@@ -223,7 +225,7 @@ async def test_the_page_of_one_tells_the_whole_diagnosis(stage: Stage) -> None:
         "4 earlier approvals",
         "The approval ended after 39.6 days.",
         "RSA, 2048 bits",
-        "Not accepted yet: its certificate is not in the app",
+        STAGES[Rotating.PREPARED],
         "00Dxx0000000001AAA",
     ):
         assert words in page.text

@@ -1,0 +1,145 @@
+"""Where the rotation to the next pair stands, and when its key is worth a try.
+
+The next key is tried beside the current one, at checks that are made anyway; only while the app's
+certificate is seen to change does it have looks of its own. What comes of it never touches the verdict on the
+current key.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from monitor.core import meaning
+from monitor.core.causes import Cause
+from monitor.core.connection import Connection
+from monitor.core.credential import CredentialFacts
+from monitor.core.history import History, Rotation, Slot, Stage
+from monitor.core.outcome import Granted, Outcome, Refused
+
+LOGINS_PER_HOUR = 12
+"""Tries of next keys that one username may make in an hour, beside its budget for checks: most of them are
+refused, and repeated refusals can get the source address blocked (Salesforce knowledge article 000212767)."""
+
+SOON = timedelta(minutes=1)
+"""Between two tries while the current key is refused for its signature, or the certificate is changing."""
+
+AT_FIRST = timedelta(minutes=10)
+"""Between two tries of a key that was prepared lately: its certificate is probably being uploaded."""
+
+LATELY = timedelta(hours=2)
+
+SELDOM = timedelta(hours=1)
+"""Between two tries of a key that waits for longer, or that is accepted already."""
+
+STEP = timedelta(minutes=2)
+"""Between looks at the next key alone while the certificate changes, which takes 2 to 10 minutes (step 2)."""
+
+REFUSED_SIGNATURES = frozenset({Cause.ASSERTION_INVALID, Cause.CLIENT_INVALID})
+"""What an answer means where the app's certificate does not prove the signature."""
+
+
+def proven(outcome: Outcome, connection: Connection) -> bool | None:
+    """Whether the app's certificate proves the key that signed; None where the answer does not tell."""
+    if isinstance(outcome, Granted):
+        return True
+    if isinstance(outcome, Refused) and meaning.of_refusal(outcome, connection).cause in REFUSED_SIGNATURES:
+        return False
+    return None
+
+
+def seen(
+    history: History,
+    connection: Connection,
+    current: CredentialFacts,
+    following: CredentialFacts,
+    now: datetime,
+) -> History:
+    """After a look at both pairs: another next key begins a rotation, none or the same ends it."""
+    begun, key = history.rotation, following.key
+    if connection.next and key is None:
+        return history
+    if not connection.next or key is None or (current.key and current.key.fingerprint == key.fingerprint):
+        return replace(history, rotation=None, keys_accepted=_without_next(history.keys_accepted))
+    if begun and begun.key_fingerprint == key.fingerprint:
+        return history
+    return replace(
+        history,
+        rotation=Rotation(key.fingerprint, now, Stage.PREPARED, now),
+        keys_accepted=_without_next(history.keys_accepted),
+    )
+
+
+def _without_next(accepted: Mapping[Slot, bool]) -> dict[Slot, bool]:
+    return {slot: was for slot, was in accepted.items() if slot is not Slot.NEXT}
+
+
+def due(history: History, connection: Connection, outcome: Outcome | None, now: datetime) -> bool:
+    """Whether the next key is worth a try after this answer to the current one; None: it was not asked."""
+    rotation = history.rotation
+    if rotation is None:
+        return False
+    if rotation.tried_at is None:
+        return True
+    if rotation.stage is Stage.PROPAGATING or (outcome and proven(outcome, connection) is False):
+        gap = SOON
+    elif history.keys_accepted.get(Slot.NEXT) or now - rotation.prepared_at >= LATELY:
+        gap = SELDOM
+    else:
+        gap = AT_FIRST
+    return now - rotation.tried_at >= gap
+
+
+def advanced(
+    history: History, connection: Connection, outcome: Outcome | None, tried: Outcome | None, now: datetime
+) -> History:
+    """The history after a check of the current key, a try of the next, or both; None where one was not asked.
+
+    `history` is what was known before the check. A refusal of the next key counts where it is one of its
+    signature, or where the current one was just granted: nothing but the key differs between the two.
+    """
+    rotation = history.rotation
+    if rotation is None:
+        return history
+    before = proven(history.last_verdict.outcome, connection) if history.last_verdict else None
+    current = proven(outcome, connection) if outcome else None
+    was = following = history.keys_accepted.get(Slot.NEXT)
+    if tried is not None:
+        found = proven(tried, connection)
+        if found is None and isinstance(tried, Refused) and isinstance(outcome, Granted):
+            found = False
+        following = was if found is None else found
+    moved = bool(following) if was is None else following is not was
+    moved = moved or (None not in {before, current} and before is not current)
+    current = before if current is None else current
+    moved_at = now if moved else rotation.moved_at
+    settling = moved_at is not None and now - moved_at < connection.settle
+    stage = _stage(current=current, following=following, settling=settling)
+    return replace(
+        history,
+        keys_accepted=history.keys_accepted
+        if following is None
+        else {**history.keys_accepted, Slot.NEXT: following},
+        rotation=replace(
+            rotation,
+            stage=stage,
+            since=rotation.since if stage is rotation.stage else now,
+            tried_at=rotation.tried_at if tried is None else now,
+            moved_at=moved_at,
+        ),
+    )
+
+
+def _stage(*, current: bool | None, following: bool | None, settling: bool) -> Stage:
+    if following and current is False:
+        return Stage.CURRENT_REFUSED
+    if settling:
+        return Stage.PROPAGATING
+    return Stage.ACCEPTED if following else Stage.PREPARED
+
+
+def own_look(history: History, connection: Connection, now: datetime) -> datetime | None:
+    """When to look at the next key without the current one; None where the checks suffice."""
+    rotation = history.rotation
+    if rotation is None or rotation.stage is not Stage.PROPAGATING:
+        return None
+    return now + min(STEP, connection.interval)

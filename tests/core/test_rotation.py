@@ -1,0 +1,162 @@
+"""Where a rotation stands, from what the org says of either key."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from monitor.core.connection import Pair, Source
+from monitor.core.credential import CredentialFacts, KeyFacts
+from monitor.core.history import History, Slot, Stage, changes
+from monitor.core.outcome import Exchange, NotSent, Outcome, Refused
+from monitor.core.rotation import (
+    AT_FIRST,
+    LATELY,
+    SELDOM,
+    SOON,
+    STEP,
+    advanced,
+    due,
+    own_look,
+    seen,
+)
+from tests.making import ACME, GRANTED, NOT_APPROVED, NOW, UNREACHABLE, history
+
+UNPROVEN = Refused(400, "invalid_grant", "invalid assertion", "")
+NO_CLIENT = Refused(400, "invalid_client", "invalid client credentials", "")
+BARE = Refused(400, "invalid_grant", "", "")
+ACME_NEXT = replace(ACME, next=Pair(Source("file", "/keys/acme-next.pem")))
+MINUTE = timedelta(minutes=1)
+
+
+def facts(fingerprint: str) -> CredentialFacts:
+    return CredentialFacts(KeyFacts("rsa", 2048, fingerprint))
+
+
+def begun(at: datetime = NOW, *, granted: bool = True) -> History:
+    past = history(key_fingerprint="one", last_verdict=Exchange(at, GRANTED) if granted else None)
+    return seen(past, ACME_NEXT, facts("one"), facts("two"), at)
+
+
+def after(*answers: tuple[Outcome | None, Outcome | None], every: timedelta = 5 * MINUTE) -> History:
+    """A rotation after answers to the current and the next key, one round each `every`."""
+    known = begun()
+    for number, (current, tried) in enumerate(answers, 1):
+        at = NOW + number * every
+        known = advanced(known, ACME_NEXT, current, tried, at)
+        if current in {GRANTED, UNPROVEN, NOT_APPROVED} and current is not None:
+            known = replace(known, last_verdict=Exchange(at, current))
+    return known
+
+
+def stage(known: History) -> Stage:
+    assert known.rotation is not None
+    return known.rotation.stage
+
+
+@pytest.mark.parametrize(
+    ("answers", "stands"),
+    [
+        ([(GRANTED, UNPROVEN)], Stage.PREPARED),
+        ([(GRANTED, NO_CLIENT)], Stage.PREPARED),
+        ([(GRANTED, BARE)], Stage.PREPARED),
+        ([(NOT_APPROVED, NOT_APPROVED)], Stage.PREPARED),
+        ([(GRANTED, UNREACHABLE)], Stage.PREPARED),
+        ([(NotSent("No usable private key."), UNPROVEN)], Stage.PREPARED),
+        ([(GRANTED, UNPROVEN), (UNPROVEN, UNPROVEN)], Stage.PROPAGATING),
+        ([(GRANTED, UNPROVEN), (UNPROVEN, UNPROVEN), (UNPROVEN, UNPROVEN)], Stage.PROPAGATING),
+        ([(GRANTED, UNPROVEN), (UNPROVEN, UNPROVEN), *[(UNPROVEN, UNPROVEN)] * 2], Stage.PREPARED),
+        ([(GRANTED, UNPROVEN), (GRANTED, GRANTED)], Stage.PROPAGATING),
+        ([(GRANTED, GRANTED)] * 3, Stage.ACCEPTED),
+        ([(GRANTED, GRANTED), (UNPROVEN, UNPROVEN)], Stage.PROPAGATING),
+        ([(GRANTED, UNPROVEN), (UNPROVEN, GRANTED)], Stage.CURRENT_REFUSED),
+        ([(GRANTED, UNPROVEN), (UNPROVEN, UNPROVEN), (None, GRANTED)], Stage.CURRENT_REFUSED),
+        ([(UNPROVEN, GRANTED), (NOT_APPROVED, NOT_APPROVED)], Stage.CURRENT_REFUSED),
+        ([(UNPROVEN, GRANTED), (UNREACHABLE, UNREACHABLE)], Stage.CURRENT_REFUSED),
+        ([(UNPROVEN, GRANTED), (GRANTED, UNPROVEN)], Stage.PROPAGATING),
+    ],
+)
+def test_the_stage_follows_from_the_answers(
+    answers: list[tuple[Outcome | None, Outcome | None]], stands: Stage
+) -> None:
+    assert stage(after(*answers)) is stands
+
+
+def test_a_refusal_that_says_nothing_counts_only_where_the_current_key_is_granted() -> None:
+    assert after((GRANTED, BARE)).keys_accepted == {Slot.NEXT: False}
+    assert after((NOT_APPROVED, BARE)).keys_accepted == {}
+    assert after((UNREACHABLE, UNREACHABLE)).keys_accepted == {}
+
+
+def test_a_stage_keeps_the_moment_at_which_it_began() -> None:
+    known = after(*[(GRANTED, UNPROVEN)] * 4)
+
+    assert known.rotation is not None
+    assert known.rotation.since == NOW
+    assert known.rotation.tried_at == NOW + 20 * MINUTE
+
+
+def test_only_another_key_is_one_to_rotate_to() -> None:
+    known = after((GRANTED, UNPROVEN))
+
+    assert seen(known, ACME_NEXT, facts("one"), facts("two"), NOW).rotation == known.rotation
+    assert seen(known, ACME_NEXT, facts("one"), CredentialFacts(), NOW).rotation == known.rotation
+    for ended in (
+        seen(known, ACME_NEXT, facts("two"), facts("two"), NOW),
+        seen(known, ACME, facts("one"), CredentialFacts(), NOW),
+    ):
+        assert (ended.rotation, ended.keys_accepted) == (None, {})
+
+
+def test_a_third_key_begins_a_rotation_of_its_own() -> None:
+    known = seen(after((UNPROVEN, GRANTED)), ACME_NEXT, facts("one"), facts("three"), NOW + 9 * MINUTE)
+
+    assert stage(known) is Stage.PREPARED
+    assert known.keys_accepted == {}
+    assert known.rotation is not None
+    assert known.rotation.prepared_at == NOW + 9 * MINUTE
+
+
+def tried(known: History, ago: timedelta, prepared: timedelta = timedelta(0)) -> History:
+    assert known.rotation is not None
+    return replace(known, rotation=replace(known.rotation, tried_at=NOW - ago, prepared_at=NOW - prepared))
+
+
+@pytest.mark.parametrize(
+    ("known", "outcome", "gap"),
+    [
+        (begun(), GRANTED, AT_FIRST),
+        (begun(), NOT_APPROVED, AT_FIRST),
+        (begun(), UNPROVEN, SOON),
+        (after((UNPROVEN, UNPROVEN)), GRANTED, SOON),
+        (after((UNPROVEN, UNPROVEN)), None, SOON),
+        (after(*[(GRANTED, GRANTED)] * 3), GRANTED, SELDOM),
+    ],
+)
+def test_the_next_key_is_tried_when_it_matters(known: History, outcome: Outcome, gap: timedelta) -> None:
+    assert due(tried(known, gap), ACME_NEXT, outcome, NOW)
+    assert not due(tried(known, gap - timedelta(seconds=1)), ACME_NEXT, outcome, NOW)
+
+
+def test_a_key_that_waits_for_long_is_tried_seldom() -> None:
+    assert due(begun(), ACME_NEXT, GRANTED, NOW)
+    assert not due(tried(begun(), SELDOM - MINUTE, LATELY), ACME_NEXT, GRANTED, NOW)
+    assert due(tried(begun(), SELDOM, LATELY), ACME_NEXT, GRANTED, NOW)
+    assert not due(history(), ACME, GRANTED, NOW)
+
+
+def test_the_next_key_has_looks_of_its_own_only_while_the_certificate_changes() -> None:
+    assert own_look(after((GRANTED, UNPROVEN), (UNPROVEN, UNPROVEN)), ACME_NEXT, NOW) == NOW + STEP
+    assert own_look(after((GRANTED, UNPROVEN)), ACME_NEXT, NOW) is None
+    assert own_look(after((UNPROVEN, GRANTED)), ACME_NEXT, NOW) is None
+    assert own_look(history(), ACME, NOW) is None
+
+
+def test_a_rotation_that_ends_tells_how() -> None:
+    known = after((UNPROVEN, GRANTED))
+    ended = replace(known, rotation=None)
+
+    assert [event.text for event in changes(known, ended)] == ["There is no longer a key to rotate to."]
+    assert [event.text for event in changes(known, replace(ended, key_fingerprint="two"))] == [
+        "The next key became the current one: the rotation is done."
+    ]
