@@ -228,7 +228,8 @@ def config_check(file: Annotated[Path, typer.Argument(help="The configuration fi
         settings = load(file, os.environ)
     for warning in settings.warnings:
         errors.print(f"{file}: {warning}", markup=False)
-    print(f"{file}: {len(settings.connections):,} connections, no mistakes.")
+    count = len(settings.connections)
+    print(f"{file}: {count:,} connection{'' if count == 1 else 's'}, no mistakes.")
 
 
 @config_app.command("schema")
@@ -328,10 +329,10 @@ def simulate(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="Make an org for each connection of this file.")
     ] = None,
-    port: Annotated[int, typer.Option(help="The port.")] = 8899,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="The port; 0 for a free one.")] = 8899,
     host: Annotated[str, typer.Option(help="The address; loopback unless told otherwise.")] = "127.0.0.1",
     speed: Annotated[
-        float, typer.Option(help="Org seconds a second: 86400 lets a day pass each second.")
+        float, typer.Option(min=0, help="Org seconds a second: 86400 lets a day pass each second.")
     ] = 1,
 ) -> None:
     """Run the simulator: orgs that answer as Salesforce does, with a control API.
@@ -345,7 +346,7 @@ def simulate(
 
 @app.command("demo")
 def run_demo(
-    port: Annotated[int, typer.Option(help="The port of the status page.")] = 9877,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="The port of the status page.")] = 9877,
     at_once: Annotated[
         bool, typer.Option("--at-once", help="Let the weeks pass as fast as the machine can.")
     ] = False,

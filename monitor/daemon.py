@@ -101,8 +101,6 @@ class Daemon:
         self._schedule.start()
         self._take_on(self._settings)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        for warning in self._settings.warnings:
-            log.warning("configuration", text=warning)
         log.info("started", address=str(self._settings.listen), connections=len(self._settings.connections))
         alive = asyncio.create_task(self._manager.keep_alive())
         self._manager.ready()
@@ -245,6 +243,8 @@ class Daemon:
                 continue
             self._schedule.at(name, turns[name])
             self._fleet.put(replace(status, next_exchange=turns[name]))
+        for warning in settings.warnings:
+            log.warning("configuration", text=warning)
         self._watch.over(settings)
         self._status = replace(
             self._status, configured=len(settings.connections), reloaded=now, reload_problem=None

@@ -39,13 +39,16 @@ def cautions(
     protection: WebConfig,
     connections: tuple[Connection, ...],
     environ: Mapping[str, str],
+    *,
+    fruitless: Iterable[str],
 ) -> tuple[str, ...]:
-    """What an operator should look at again: a sentence each."""
+    """What an operator should look at again: a sentence each. `fruitless` patterns found no file."""
     about: defaultdict[str, list[str]] = defaultdict(list)
     for connection in connections:
         for doubt in _doubts(connection, environ):
             about[doubt].append(connection.name)
     return (
+        *(f"connections_from: {pattern} finds no file." for pattern in fruitless),
         *_general(listen, web, protection, connections),
         *(f"{_names(names)}: {doubt}" for doubt, names in about.items()),
         *_twice(connections),

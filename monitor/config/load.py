@@ -95,7 +95,9 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
         files=tuple(file.path for file in loader.files),
         patterns=tuple(main.resolved(pattern) for pattern in general.connections_from),
         fingerprint=_fingerprint(loader.files),
-        warnings=cautions(general.listen, web, loader.protection, connections, environ),
+        warnings=cautions(
+            general.listen, web, loader.protection, connections, environ, fruitless=loader.fruitless
+        ),
     )
 
 
@@ -146,6 +148,8 @@ class _Loader:
     problems: list[Problem] = field(default_factory=list)
     protection: WebConfig = field(default_factory=WebConfig)
     files: list[_File] = field(default_factory=list)
+    fruitless: list[str] = field(default_factory=list)
+    """Patterns that found no file."""
 
     def sorted_problems(self) -> list[Problem]:
         """File by file in the order in which they were read, top to bottom."""
@@ -215,7 +219,10 @@ class _Loader:
         base = Path(glob.escape(str(Path(main.shown).parent)))
         seen = {main.path.resolve()}
         for pattern in patterns:
-            for shown in sorted(glob.glob(str(base / pattern), recursive=True)):  # noqa: PTH207 - no absolute ones
+            found = sorted(glob.glob(str(base / pattern), recursive=True))  # noqa: PTH207 - no absolute ones
+            if not found:
+                self.fruitless.append(pattern)
+            for shown in found:
                 path = _absolute(Path(shown))
                 if path.resolve() not in seen:
                     seen.add(path.resolve())

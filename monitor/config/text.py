@@ -140,7 +140,20 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> Mistake:
     if mark and written[: mark.column + 1].strip(" ").startswith("\t"):
         return Mistake(line, (), "is indented with a tab. YAML indents with spaces.")
     where = f" {error.context}" if error.context else ""
-    return Mistake(line, (), f"is not YAML: {error.problem or 'it breaks off'}{where}.")
+    advice = next((right for wrong, right in _ADVICE if wrong in (error.problem or "")), "")
+    return Mistake(line, (), f"is not YAML: {error.problem or 'it breaks off'}{where}.{advice}")
+
+
+_ADVICE = (
+    ("mapping values are not allowed", " Quote the value if it holds a colon, else look at the indentation."),
+    ("cannot start any token", " Quote the value."),
+    ("did not find expected '-' indicator", " Indent this line as those of the same entry."),
+    ("did not find expected key", " Indent this line as those of the same entry."),
+    ("could not find expected ':'", " Write the option, a colon, a blank, and the value."),
+    ("found unexpected end of stream", " Close the quote."),
+    ("did not find expected ',' or", " Close the bracket or brace."),
+)
+"""What would be right, by what libyaml complains of; its other complaints say it themselves."""
 
 
 @dataclass(slots=True)

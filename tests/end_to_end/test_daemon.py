@@ -160,10 +160,12 @@ def test_a_reload_adds_and_removes_connections_and_a_bad_file_changes_nothing(
     with daemon(config) as running:
         until(lambda: up(running, "first"), "the first connection")
 
-        write(tmp_path, second, port=port, more="web: {enable_reload: true}")
+        more = "web: {enable_reload: true}\nconnections_from: [nowhere/*.yaml]"
+        write(tmp_path, second, port=port, more=more)
         running.process.send_signal(signal.SIGHUP)
         until(lambda: up(running, "second"), "the second connection")
         assert running.sample("bearerwatch_connection_up", connection="first") is None
+        assert "nowhere/*.yaml finds no file" in running.log.read_text()
 
         config.write_text("connections: [{name: broken}]\nlisten: nonsense\n")
         answer = httpx.post(f"{running.url}/-/reload", trust_env=False)
