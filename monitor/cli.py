@@ -21,10 +21,10 @@ from rich.console import Console
 from monitor import __version__, keygen, logs, rehearsal, terminal
 from monitor.clock import Clock
 from monitor.config import ConfigError, Settings, load, schema
-from monitor.core.causes import Cause
+from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.connection import Connection
 from monitor.core.finding import State
-from monitor.core.status import ConnectionStatus
+from monitor.core.status import ConnectionStatus, worst_first
 from monitor.daemon import Daemon
 from monitor.discover import as_json as discovered_as_json
 from monitor.discover import discover
@@ -53,7 +53,15 @@ class Mistake(Exception):  # noqa: N818 - it is the operator's, and no error of 
 
 app = typer.Typer(
     name="bearerwatch",
-    help="Watches Salesforce OAuth 2.0 JWT Bearer credentials and names the cause of each failure.",
+    help="""Watches Salesforce OAuth 2.0 JWT Bearer credentials and names the cause of each failure.
+
+    **First steps**
+
+    - `bearerwatch demo`: see it at work, without Salesforce
+    - `bearerwatch config check bearerwatch.yaml`: is the configuration right?
+    - `bearerwatch check --config bearerwatch.yaml`: ask every org once, now
+    - `bearerwatch run --config bearerwatch.yaml`: watch them
+    """,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -63,6 +71,24 @@ app.add_typer(config_app, name="config")
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
+
+def _complete_connection(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of connections, for the shell, where the configuration is named before or in the environment."""
+    path = context.params.get("config") or os.environ.get("BEARERWATCH_CONFIG")
+    try:
+        settings = load(Path(path), os.environ) if path else None
+    except ConfigError:
+        return []
+    return (
+        [each.name for each in settings.connections if each.name.startswith(incomplete)] if settings else []
+    )
+
+
+def _complete_cause(incomplete: str) -> list[tuple[str, str]]:
+    """Causes with their titles, for the shell."""
+    return [(str(cause), CATALOGUE[cause].title) for cause in Cause if cause.startswith(incomplete)]
+
+
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="The configuration file.", envvar="BEARERWATCH_CONFIG")
 ]
@@ -71,7 +97,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, 
 
 def main() -> None:
     """Run the command."""
-    app()
+    app(prog_name="bearerwatch")
 
 
 @contextmanager
@@ -122,11 +148,18 @@ def run(
     log_format: Annotated[
         Literal["logfmt", "json"], typer.Option(help="One line an event, for people or for machines.")
     ] = "logfmt",
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], typer.Option()] = "info",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(help="The least that is told.")
+    ] = "info",
 ) -> None:
     """Run the daemon until it is told to stop (SIGTERM). SIGHUP reloads the configuration.
 
-    Example: `bearerwatch run --config bearerwatch.yaml`
+    It logs changes and failures, to stderr; that all goes on well is no line.
+
+    **Examples**
+
+    - `bearerwatch run --config bearerwatch.yaml`
+    - `bearerwatch run --config bearerwatch.yaml --log-format json --log-level warning`
     """
     with operators_mistakes():
         settings = load(config, os.environ)
@@ -140,26 +173,42 @@ def run(
 @app.command()
 def check(
     config: ConfigOption,
-    names: Annotated[list[str] | None, typer.Argument(help="Connections to check; all without one.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Connections to check; all without one.", autocompletion=_complete_connection),
+    ] = None,
     as_json: JsonOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print what is not healthy only.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what is not healthy.")] = False,
 ) -> None:
-    """Check connections now, and explain what is wrong.
+    """Check connections now: a line for each, or all about those that are named.
 
-    Exit code: 0 all healthy or degraded, 1 any failing, 2 a mistake in the configuration, 3 no verdict.
+    It knows what the daemon's database remembers, and writes nothing into it.
 
-    Example: `bearerwatch check acme-production --config bearerwatch.yaml`
+    **Examples**
+
+    - `bearerwatch check -c bearerwatch.yaml`: all, the worst first
+    - `bearerwatch check acme-production -c bearerwatch.yaml`: the diagnosis of one
+    - `bearerwatch check --quiet -c bearerwatch.yaml`: for a cron job, silent while all is well
+    - `bearerwatch check --json -c bearerwatch.yaml | jq '.[] | select(.state == "failing")'`
+
+    **Exit code**: 0 all healthy or degraded, 1 any failing, 2 a mistake in the configuration, 3 no verdict.
     """
     logs.configure(level="error")
     with operators_mistakes():
         settings = load(config, os.environ)
         chosen = _chosen(settings, names or [])
-        with terminal.progress(len(chosen), shown=not (as_json or quiet)) as advance:
-            statuses = asyncio.run(check_once(settings, chosen, clock=Clock(), done=advance))
+        clock = Clock()
+        with terminal.progress(len(chosen), now=clock.now, shown=not (as_json or quiet)) as done:
+            statuses = asyncio.run(check_once(settings, chosen, clock=clock, done=done))
     if as_json:
         print(json.dumps([terminal.as_json(status) for status in statuses], indent=2))
     else:
-        terminal.show(statuses, now=datetime.now(UTC), quiet=quiet, whole=bool(names))
+        terminal.show(statuses, now=clock.now(), quiet=quiet, whole=bool(names))
+    if not (as_json or quiet or names):
+        errors.print("", terminal.summary(statuses), sep="\n")
+        worst = worst_first(statuses)[:1]
+        if worst and worst[0].findings:
+            say(f"All about one: bearerwatch check {worst[0].name} --config {config}")
     raise typer.Exit(_verdict(statuses))
 
 
@@ -248,7 +297,11 @@ def explain_answer(
 ) -> None:
     """Diagnose a recorded answer without a network: a JSON record, or a line pasted from a log.
 
-    Example: `echo "invalid_grant: user hasn't approved this consumer" | bearerwatch explain`
+    **Examples**
+
+    - `echo "invalid_grant: user hasn't approved this consumer" | bearerwatch explain`
+    - `curl -i … | bearerwatch explain`: an answer with its headers
+    - `bearerwatch explain answer.json --json`
     """
     with operators_mistakes():
         explained = explain(_text(file), datetime.now(UTC))
@@ -269,12 +322,19 @@ def _text(file: str) -> str:
 
 @app.command()
 def causes(
-    code: Annotated[str | None, typer.Argument(help="A cause; without one, the whole catalogue.")] = None,
+    code: Annotated[
+        str | None,
+        typer.Argument(help="A cause; without one, the whole catalogue.", autocompletion=_complete_cause),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the causes, or print the runbook of one.
 
-    Example: `bearerwatch causes approval_decayed`
+    **Examples**
+
+    - `bearerwatch causes`: all, a line each
+    - `bearerwatch causes approval_decayed`: what it is, how to tell, what to do
+    - `bearerwatch causes --json`
     """
     with operators_mistakes():
         chosen = [_cause(code)] if code else list(Cause)
@@ -289,7 +349,7 @@ def causes(
 
 def _cause(code: str) -> Cause:
     try:
-        return Cause(code)
+        return Cause(code.replace("-", "_"))  # as the demo's connections are named
     except ValueError:
         raise Mistake(terminal.unknown_name("cause", code, [str(cause) for cause in Cause])) from None
 

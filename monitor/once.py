@@ -28,9 +28,12 @@ async def check_once(
     connections: Iterable[Connection],
     *,
     clock: Clock,
-    done: Callable[[str], None] = lambda name: None,
+    done: Callable[[ConnectionStatus], None] = lambda status: None,
 ) -> list[ConnectionStatus]:
-    """Check these connections once each, paused or not, and give their statuses in the same order."""
+    """Check these connections once each, paused or not, and give their statuses in the same order.
+
+    `done` is told each as it comes in.
+    """
     chosen = [replace(connection, paused=False, after_login=True) for connection in connections]
     fleet = Fleet(await asyncio.to_thread(_remembered, settings))
     fleet.configure(chosen, clock.now())
@@ -54,7 +57,7 @@ async def check_once(
 
     async def check(name: str) -> None:
         await checker.check(name)
-        done(name)
+        done(fleet[name])
 
     try:
         await asyncio.gather(*(check(connection.name) for connection in chosen))

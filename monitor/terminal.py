@@ -1,25 +1,32 @@
-"""What a person at a terminal sees of connections: a table of many, the whole diagnosis of one.
+"""What a person at a terminal sees of connections: checks as they come in, a table of many, all about one.
 
-Colours only on a terminal, and never where NO_COLOR is set (rich sees to both); plain text pipes well.
+Colours only on a terminal, and never where NO_COLOR is set (rich sees to both); what is piped has a line a
+connection, however long, so that it can be searched and cut.
 """
 
 import difflib
-import sys
+import io
+import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from monitor.core.causes import CATALOGUE
-from monitor.core.finding import Diagnosis, State
+from monitor.core.finding import Diagnosis, Finding, State
 from monitor.core.history import STAGES
-from monitor.core.status import ConnectionStatus, worst_first
+from monitor.core.status import WORST_FIRST, ConnectionStatus, worst_first
 from monitor.explain import as_json as diagnosis_as_json
+from monitor.web.reproduce import command
+from monitor.web.selection import certificate_end
+from monitor.web.words import WHO, WHO_EXACTLY, WITHOUT_FINDING, exact, relative
 
 STYLES = {
     State.HEALTHY: "green",
@@ -30,8 +37,14 @@ STYLES = {
     State.PAUSED: "dim",
 }
 
-RESPONSIBLE = {"org_admin": "Salesforce admin", "operator": "operator", "salesforce": "Salesforce"}
-"""Who must act, in words for a person."""
+READABLE_COLUMNS = 100
+"""A line of prose that is longer is hard to read (WCAG 2.1, 1.4.8 says 80; sentences here are indented)."""
+
+PIPED_COLUMNS = 10_000
+"""Wide enough that no row of a table is ever broken where nobody looks."""
+
+FOUND_SHOWN = 10
+"""Rows of what is not healthy, while checks are under way: what a small terminal has room for."""
 
 
 def as_json(status: ConnectionStatus) -> dict[str, Any]:
@@ -42,31 +55,54 @@ def as_json(status: ConnectionStatus) -> dict[str, Any]:
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     """Tell that nothing has this name, and what may be meant."""
-    meant = difflib.get_close_matches(name, list(known), n=1)
-    return f"No {what} is named {name!r}." + (f" Is {meant[0]!r} meant?" if meant else "")
+    known = list(known)
+    meant = difflib.get_close_matches(name, known, n=1)
+    if meant:
+        return f"No {what} is named {name!r}. Is {meant[0]!r} meant?"
+    few = ", ".join(known) if len(known) <= 5 else f"{', '.join(known[:5])} and {len(known) - 5} more"
+    return f"No {what} is named {name!r}. There are: {few}."
 
 
 def show_catalogue(console: Console | None = None) -> None:
     """Print the causes, a line each."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("CAUSE", "SEVERITY", "WHO ACTS", "GUIDE", "MEANS"):
-        table.add_column(heading, overflow="fold")
+    table = _table("CAUSE", "SEVERITY", "WHO ACTS", "GUIDE", "MEANS")
     for cause, entry in CATALOGUE.items():
-        table.add_row(
-            cause, entry.severity, RESPONSIBLE[entry.responsible], entry.guide or "", escape(entry.title)
-        )
-    (console or Console(highlight=False)).print(table)
+        table.add_row(cause, entry.severity, WHO[entry.responsible], entry.guide or "", Text(entry.title))
+    _print(table, console or Console(highlight=False))
 
 
 @contextmanager
-def progress(total: int, *, shown: bool) -> Iterator[Callable[[str], None]]:
-    """A progress bar on stderr while there are many to check and somebody looks."""
-    if not shown or total < 2 or not sys.stderr.isatty():
-        yield lambda name: None
+def progress(
+    total: int, *, now: Callable[[], datetime], shown: bool, console: Console | None = None
+) -> Iterator[Callable[[ConnectionStatus], None]]:
+    """A live view on stderr while there are many to check and somebody looks: a bar, and what is found."""
+    console = console or Console(stderr=True, highlight=False)
+    if not shown or total < 2 or not console.is_terminal:
+        yield lambda status: None
         return
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Checking", total=total)
-        yield lambda name: bar.advance(task)
+    bar = Progress(
+        TextColumn("Checking"), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn(), expand=True
+    )
+    task = bar.add_task("", total=total)
+    counted: Counter[State] = Counter()
+    found: list[ConnectionStatus] = []
+
+    def done(status: ConnectionStatus) -> None:
+        bar.advance(task)
+        counted[status.state] += 1
+        if status.state is not State.HEALTHY:
+            found.append(status)
+
+    def view() -> RenderableType:
+        parts: list[RenderableType] = [bar, _counts(counted)]
+        if found:
+            parts.append(_rows(worst_first(found)[:FOUND_SHOWN], now()))
+        if len(found) > FOUND_SHOWN:
+            parts.append(Text(f"and {len(found) - FOUND_SHOWN} more", "dim"))
+        return Group(*parts)
+
+    with Live(get_renderable=view, console=console, transient=True, refresh_per_second=8):
+        yield done
 
 
 def show(
@@ -77,69 +113,137 @@ def show(
     whole: bool,
     console: Console | None = None,
 ) -> None:
-    """Print connections, worst first: each with its diagnosis where `whole`, else a line each."""
-    console = console or Console(highlight=False, soft_wrap=whole)
+    """Print connections, worst first: all about each where `whole`, else a line each."""
+    console = console or Console(highlight=False)
     told = [status for status in worst_first(statuses) if not quiet or status.state is not State.HEALTHY]
-    if whole:
-        for place, status in enumerate(told):
-            if place:
-                console.print()
-            for line in lines(status, now):
-                console.print(line)
-        return
     if not told:
         return
+    if not whole:
+        _print(_rows(told, now), console)
+        return
+    width = min(console.width, READABLE_COLUMNS) if console.is_terminal else PIPED_COLUMNS
+    for place, status in enumerate(told):
+        if place:
+            console.print()
+        for line in _about(status, now):
+            console.print(_folded(line, width), soft_wrap=not console.is_terminal)
+
+
+def summary(statuses: Sequence[ConnectionStatus]) -> Text:
+    """How many came to what: `12 connections: 1 failing, 11 healthy`."""
+    many = f"{len(statuses):,} connection{'' if len(statuses) == 1 else 's'}: "
+    return Text(many) + _counts(Counter(status.state for status in statuses))
+
+
+def _counts(counted: Counter[State]) -> Text:
+    return Text(", ").join(
+        Text(f"{counted[state]:,} {state}", STYLES[state]) for state in WORST_FIRST if counted[state]
+    )
+
+
+def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("STATE", "CONNECTION", "CAUSE", "WHO ACTS", "SINCE"):
-        table.add_column(heading, overflow="fold")
-    for status in told:
+    for heading in headings:
+        table.add_column(heading, overflow="fold", no_wrap=heading in {"STATE", "SINCE", "SEVERITY"})
+    return table
+
+
+def _rows(statuses: Iterable[ConnectionStatus], now: datetime) -> Table:
+    table = _table("STATE", "CONNECTION", "CAUSE", "WHO ACTS", "SINCE")
+    for status in statuses:
         first = status.findings[0] if status.findings else None
         table.add_row(
-            f"[{STYLES[status.state]}]{status.state}[/]",
-            escape(status.name),
+            Text(status.state, STYLES[status.state]),
+            Text(status.name),
             CATALOGUE[first.cause].title if first else "",
-            RESPONSIBLE[first.responsible] if first else "",
-            ago(now - first.since) if first else "",
+            WHO[first.responsible] if first else "",
+            relative(first.since, now) if first else "",
         )
-    console.print(table)
+    return table
 
 
-def lines(status: ConnectionStatus, now: datetime) -> Iterator[str]:
-    """The whole diagnosis of one connection, as marked-up lines."""
-    style = STYLES[status.state]
+def _print(table: Table, console: Console) -> None:
+    """Print a table to the terminal's width; piped, a row is a line and has no blanks at its end."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    wide = Console(file=io.StringIO(), width=PIPED_COLUMNS)
+    with wide.capture() as captured:
+        wide.print(table)
+    for line in captured.get().splitlines():
+        console.print(Text(line.rstrip()), soft_wrap=True)
+
+
+Line = tuple[str, str | Text]
+"""What stands before a line, by whose width it is indented where it goes on, and its text."""
+
+
+def _folded(line: Line, width: int) -> Text:
+    before, text = line
+    if isinstance(text, Text):
+        return text
+    folded = textwrap.fill(
+        text,
+        width,
+        initial_indent=before,
+        subsequent_indent=" " * len(before),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return Text(folded or before)
+
+
+def _about(status: ConnectionStatus, now: datetime) -> Iterator[Line]:
+    """What the page of one connection tells, in its order."""
     findings = status.findings
-    title = CATALOGUE[findings[0].cause].title if findings else "nothing is wrong"
-    yield f"[{style}]{status.state}[/] [bold]{escape(status.name)}[/]: {title}"
+    title = CATALOGUE[findings[0].cause].title if findings else WITHOUT_FINDING[status.state]
+    name = Text.assemble((status.state, STYLES[status.state]), " ", (status.name, "bold"))
+    yield "", name + Text(f": {title}")
+    if findings:
+        yield from _found(findings[0], now)
+    if end := certificate_end(status):
+        yield "  Certificate  ", f"{'ended' if end <= now else 'ends'} {exact(end)} ({relative(end, now)})"
+    if status.forecast:
+        at = status.forecast.at
+        yield "  Approval     ", f"may end {exact(at)} ({relative(at, now)}). {status.forecast.reason}"
     if status.history.rotation:
-        yield f"  rotation   {STAGES[status.history.rotation.stage]}"
+        yield "  Rotation     ", STAGES[status.history.rotation.stage]
     if not findings:
         return
-    first = findings[0]
+    yield from _diagnosed(findings[0], status)
+    for other in findings[1:]:
+        yield from _heading(f"Beside it: {CATALOGUE[other.cause].title}")
+        yield "  ", f"{other.cause}, {other.severity}, {WHO[other.responsible]}, since {exact(other.since)}"
+        yield from (("  - ", sentence) for sentence in other.evidence)
+    yield from _heading("Reproduce it")
+    yield from (
+        ("", Text(f"  {line}", no_wrap=True, overflow="ignore"))
+        for line in command(status.connection).splitlines()
+    )
+
+
+def _found(first: Finding, now: datetime) -> Iterator[Line]:
     entry = CATALOGUE[first.cause]
-    yield f"  cause      {first.cause} ({first.certainty}), {first.severity}"
-    yield f"  who acts   {RESPONSIBLE[first.responsible]}"
-    yield f"  since      {first.since:%Y-%m-%d %H:%M} UTC ({ago(now - first.since)})"
-    if entry.guide:
-        yield f"  guide      {entry.guide}"
-    yield "  evidence"
-    for sentence in first.evidence:
-        yield f"    - {escape(sentence)}"
-    yield "  what to do"
-    for number, action in enumerate(entry.remedy, 1):
-        yield f"    {number}. {escape(action)}"
+    yield "  ", entry.meaning
+    yield "", ""
+    yield "  Since        ", f"{exact(first.since)} ({relative(first.since, now)})"
+    yield "  Who acts     ", f"{WHO[first.responsible]} ({WHO_EXACTLY[first.responsible]})"
+    guide = f"; setup guide, {entry.guide}" if entry.guide else ""
+    yield "  Cause        ", f"{first.cause}, {first.certainty}, {first.severity}{guide}"
+
+
+def _diagnosed(first: Finding, status: ConnectionStatus) -> Iterator[Line]:
+    yield from _heading("What to do")
+    for number, action in enumerate(CATALOGUE[first.cause].remedy, 1):
+        yield f"  {number}. ", action
+    yield from _heading("Evidence")
+    yield from (("  - ", sentence) for sentence in first.evidence)
     if status.history.alternatives:
-        yield "  it may also be"
+        yield from _heading("It may also be")
         for other in status.history.alternatives:
-            yield f"    - {other.cause}: {escape(other.tell_apart)}"
-    for other_finding in findings[1:]:
-        said = escape(other_finding.evidence[0]) if other_finding.evidence else ""
-        yield f"  also       {other_finding.cause} ({other_finding.severity}): {said}"
+            yield "  - ", f"{CATALOGUE[other.cause].title} ({other.cause}): {other.tell_apart}"
 
 
-def ago(span: timedelta) -> str:
-    """A span of time in one unit, as a person says it."""
-    seconds = max(0, int(span.total_seconds()))
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length} {unit} ago"
-    return f"{seconds} s ago"
+def _heading(text: str) -> Iterator[Line]:
+    yield "", ""
+    yield "", Text(text, "bold")

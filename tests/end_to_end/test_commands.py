@@ -1,0 +1,119 @@
+"""The commands as a shell runs them: what goes to stdout, what to stderr, exit codes, completion."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from monitor import keygen
+from monitor.core.causes import Cause
+from tests.end_to_end.processes import simulator
+from tests.making import NOW
+
+NAMES = ("acme", "globex")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with two configurations: one in which all is well, and one with a key that is not there."""
+    folder = tmp_path_factory.mktemp("commands")
+    pair = keygen.generate(folder, now=NOW)
+    with simulator(folder) as control:
+        connections = ""
+        for name in NAMES:
+            settings = {
+                "consumer_key": f"3MVG9_{name}",
+                "username": f"integration@{name}.example",
+                "certificate": pair.certificate_path.read_text(),
+            }
+            control.put(f"/_orgs/{name}", json=settings).raise_for_status()
+            connections += f"""
+  - name: {name}
+    login_url: {str(control.base_url).rstrip("/")}/{name}
+    consumer_key: 3MVG9_{name}
+    username: integration@{name}.example
+    private_key: {{file: {pair.key_path.name}}}
+"""
+        (folder / "well.yaml").write_text(f"connections:\n{connections}")
+        (folder / "keyless.yaml").write_text(
+            f"connections:\n{connections}".replace(f"file: {pair.key_path.name}", "file: nowhere.pem", 1)
+        )
+        yield folder
+
+
+def bearerwatch(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "monitor", *arguments],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_check_has_a_line_for_each_and_says_how_many(folder: Path) -> None:
+    ended = bearerwatch(folder, "check", "--config", "well.yaml")
+
+    assert ended.returncode == 0
+    assert [line.split() for line in ended.stdout.splitlines()[1:]] == [["healthy", name] for name in NAMES]
+    assert ended.stderr == "\n2 connections: 2 healthy\n"
+
+
+def test_check_of_what_fails_says_so_by_its_exit_code_and_what_to_ask_next(folder: Path) -> None:
+    ended = bearerwatch(folder, "check", "--config", "keyless.yaml")
+
+    assert ended.returncode == 1
+    assert ended.stdout.splitlines()[1].split()[:2] == ["failing", "acme"]
+    assert ended.stderr.endswith("All about one: bearerwatch check acme --config keyless.yaml\n")
+
+
+def test_check_quietly_is_silent_where_all_is_well(folder: Path) -> None:
+    ended = bearerwatch(folder, "check", "--quiet", "--config", "well.yaml")
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_check_as_json_prints_json_and_nothing_else(folder: Path) -> None:
+    ended = bearerwatch(folder, "check", "--json", "--config", "keyless.yaml")
+
+    assert {each["connection"]: each["state"] for each in json.loads(ended.stdout)} == {
+        "acme": "failing",
+        "globex": "healthy",
+    }
+    assert ended.stderr == ""
+
+
+def test_causes_take_the_names_of_the_demos_connections_too(folder: Path) -> None:
+    ended = bearerwatch(folder, "causes", "approval-decayed")
+
+    assert ended.returncode == 0
+    assert "`approval_decayed`" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        pytest.param("causes app", [cause for cause in Cause if cause.startswith("app")], id="causes"),
+        pytest.param("check --config well.yaml g", ["globex"], id="connections of the file that is named"),
+        pytest.param("check a", ["acme"], id="connections of the file in the environment"),
+        pytest.param("check --config nowhere.yaml a", [], id="nothing where there is no file"),
+    ],
+)
+def test_a_shell_completes(folder: Path, line: str, offered: list[str]) -> None:
+    words = f"bearerwatch {line}"
+
+    ended = bearerwatch(
+        folder,
+        _BEARERWATCH_COMPLETE="complete_bash",
+        COMP_WORDS=words,
+        COMP_CWORD=str(len(words.split()) - 1),
+        BEARERWATCH_CONFIG="well.yaml",
+    )
+
+    assert sorted(ended.stdout.split()) == sorted(offered)
+    assert ended.stderr == ""
