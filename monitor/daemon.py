@@ -26,9 +26,10 @@ from monitor.clock import Clock
 from monitor.config import Address, ConfigError, Settings, WebConfig, load
 from monitor.core import cadence
 from monitor.core.status import DaemonStatus, Snapshot
-from monitor.exchange import Exchanger, Limits
+from monitor.exchange import Exchanger, Limits, rust_transport
 from monitor.fleet import Fleet
 from monitor.metrics import MetricsPage, OwnMetrics, negotiate
+from monitor.notify import Notifier
 from monitor.schedule import Schedule
 from monitor.secret_sources import Keyring
 from monitor.service_manager import ServiceManager
@@ -44,6 +45,11 @@ IDLE_WITHIN_SECONDS = 5.0
 STOP_WITHIN_SECONDS = 20.0
 """How long checks under way may take at a stop: longer than the exchange's own timeouts, shorter than the
 90 seconds after which systemd kills."""
+
+NOTIFYING = Limits(
+    connect=timedelta(seconds=5), answer=timedelta(seconds=10), whole=timedelta(seconds=15), in_flight=16
+)
+"""How long a receiver of notifications may take: shorter than a stop, and far longer than any needs."""
 
 log = structlog.get_logger()
 
@@ -85,6 +91,13 @@ class Daemon:
         self._schedule = Schedule(
             self._checker.check, clock=clock, at_once=settings.max_in_flight, own=self.own
         )
+        self._notifier = Notifier(
+            snapshot=self.snapshot,
+            memory=store,
+            transport=rust_transport(NOTIFYING, settings.ca_file),
+            environment=os.environ,
+            counted=self.own.count_notification,
+        )
         self._watch = Watch(self._look_at_files)
         self._manager = ServiceManager(os.environ)
         self.listening = asyncio.Event()
@@ -103,6 +116,7 @@ class Daemon:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         log.info("started", address=str(self._settings.listen), connections=len(self._settings.connections))
         alive = asyncio.create_task(self._manager.keep_alive())
+        self._notifier.start()
         self._manager.ready()
         self.listening.set()
         await self._stopping.wait()
@@ -110,6 +124,7 @@ class Daemon:
         self._manager.stopping()
         for what, stopping in (
             ("watch", self._watch.stop()),
+            ("notifier", self._notifier.stop()),
             ("schedule", self._schedule.stop(STOP_WITHIN_SECONDS)),
             ("exchanger", self._exchanger.aclose()),
             ("keyring", asyncio.to_thread(self._keyring.close)),
@@ -246,6 +261,7 @@ class Daemon:
         for warning in settings.warnings:
             log.warning("configuration", text=warning)
         self._watch.over(settings)
+        self._notifier.configure(settings)
         self._status = replace(
             self._status, configured=len(settings.connections), reloaded=now, reload_problem=None
         )

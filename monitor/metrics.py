@@ -346,6 +346,12 @@ class OwnMetrics:
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
 
+    def count_notification(self, arrived: bool) -> None:
+        """Count one try to notify."""
+        self.notifications.inc()
+        if not arrived:
+            self.notifications_failed.inc()
+
     def count_log_message(self, level: str) -> None:
         """Count one line of the log; a level that is not of LOG_LEVELS counts as an error."""
         self._log_messages.get(level, self._log_messages["error"]).inc()

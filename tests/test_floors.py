@@ -67,6 +67,7 @@ TOP = ("daemon", "rehearsal", "terminal", "cli", "__main__")
 KNOWS_ANOTHER_EDGE = {
     ("watch", "config"): "what is to be watched stands in the settings",
     ("rules", "config"): "thresholds and intervals are those of the settings",
+    ("notify", "secret_sources"): "addresses, tokens and keys of receivers are kept there",
     ("notify", "config"): "sinks and routes stand in the settings",
     ("reminders", "config"): "how early to remind stands in the settings",
     ("web_config", "config"): "its problems are told as the configuration's are",

@@ -6,7 +6,7 @@ what may be written, `complaints` says what is wrong with it, and `cautions` wha
 
 from monitor.config.load import load, schema
 from monitor.config.problem import ConfigError, Problem
-from monitor.config.settings import Alerts, Settings, Web
+from monitor.config.settings import Alerts, Settings, Sink, Web
 from monitor.config.web_file import WebConfig, load_web_config
 from monitor.config.words import Address
 
@@ -16,6 +16,7 @@ __all__ = [
     "ConfigError",
     "Problem",
     "Settings",
+    "Sink",
     "Web",
     "WebConfig",
     "load",

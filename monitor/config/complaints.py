@@ -13,21 +13,30 @@ from monitor.config.options import (
     ConnectionOptions,
     ExpiryOptions,
     GeneralOptions,
+    MaintenanceOptions,
+    NotifyOptions,
     Options,
     PairOptions,
+    SinkOptions,
     SourceOptions,
     WebOptions,
 )
 from monitor.config.text import Path
 from monitor.config.web_options import HttpOptions, RateOptions, TlsOptions
 
-BLOCKS: dict[str | int, type[Options]] = {
+BLOCKS: dict[str, type[Options]] = {
     "private_key": SourceOptions,
     "certificate": SourceOptions,
     "next": PairOptions,
     "alerts": AlertOptions,
     "approval": ApprovalOptions,
     "certificate_expiry": ExpiryOptions,
+    "notify": NotifyOptions,
+    "sinks": SinkOptions,
+    "maintenance": MaintenanceOptions,
+    "url_from": SourceOptions,
+    "token": SourceOptions,
+    "secret": SourceOptions,
     "web": WebOptions,
     "tls_server_config": TlsOptions,
     "http_server_config": HttpOptions,
@@ -89,7 +98,8 @@ _WORDS: dict[str, str] = {
 
 def _holder(model: type[Options], path: Path) -> type[Options]:
     """The model of the block in which the last key of a path stands."""
-    return BLOCKS[path[-2]] if len(path) > 1 else model
+    blocks = [step for step in path[:-1] if isinstance(step, str)]
+    return BLOCKS[blocks[-1]] if blocks else model
 
 
 def _missing(model: type[Options], name: str) -> str:
@@ -125,5 +135,6 @@ _ELSEWHERE: tuple[tuple[type[Options], str], ...] = (
     (ConnectionOptions, "to a connection"),
     (WebOptions, "under web:"),
     (AlertOptions, "under alerts:"),
+    (NotifyOptions, "under notify:"),
     (ApprovalOptions, "under approval:"),
 )

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -29,12 +30,14 @@ from monitor.config.options import (
     ConnectionOptions,
     ExpiryOptions,
     GeneralOptions,
+    MaintenanceOptions,
     Options,
     PairOptions,
+    SinkOptions,
     SourceOptions,
 )
 from monitor.config.problem import ConfigError, Problem, quoted
-from monitor.config.settings import Alerts, Settings, Web
+from monitor.config.settings import Alerts, Settings, Sink, Web
 from monitor.config.text import Block, Listing, Value
 from monitor.config.web_file import WebConfig, load_web_config
 from monitor.core.connection import (
@@ -46,6 +49,8 @@ from monitor.core.connection import (
     audience_of,
     login_url_of,
 )
+from monitor.core.maintenance import Maintenance, Once, Weekly
+from monitor.core.telling import Route
 
 LARGEST_FILE = 64 * 1024 * 1024
 """Bytes of one file: some 150,000 connections. More is no configuration but a mistaken path."""
@@ -91,6 +96,8 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
             transient_for=general.alerts.transient_for,
             labels=general.alerts.labels,
         ),
+        sinks=tuple(_sink(main, each, general.notify.repeat) for each in general.notify.sinks),
+        maintenance=_maintenances(general.maintenance),
         connections=connections,
         files=tuple(file.path for file in loader.files),
         patterns=tuple(main.resolved(pattern) for pattern in general.connections_from),
@@ -319,6 +326,7 @@ class _Loader:
             approval=ApprovalPolicy(approval.policy, approval.days, approval.granted) if approval else None,
             after_login=options.after_login,
             paused=options.paused,
+            maintenance=_maintenances(options.maintenance),
             labels=options.labels,
         )
 
@@ -349,6 +357,13 @@ class _Loader:
             )
         elif "?" in place:
             self._note(main, ("database",), "has parameters (after ?), of which none is supported.")
+        for place_in_list, sink in enumerate(general.notify.sinks):
+            if sink.type == "apprise" and find_spec("apprise") is None:
+                self._note(
+                    main,
+                    ("notify", "sinks", place_in_list, "type"),
+                    'needs a package that is not installed. Install it: pip install "bearerwatch[notify]".',
+                )
         if general.web.config_file:
             try:
                 self.protection = load_web_config(Path(main.resolved(general.web.config_file)))
@@ -423,6 +438,31 @@ def _source(file: _File, options: SourceOptions) -> Source:
     if options.env is not None:
         return Source("env", options.env)
     return Source("credential", options.credential or "")
+
+
+def _sink(file: _File, options: SinkOptions, repeat: timedelta) -> Sink:
+    return Sink(
+        name=options.name,
+        kind=options.type,
+        url=options.url or _source(file, options.url_from or SourceOptions()),
+        token=_source(file, options.token) if options.token else None,
+        secret=_source(file, options.secret) if options.secret else None,
+        repeat=options.repeat or repeat,
+        resolved=options.resolved,
+        route=Route(tuple(options.responsible), tuple(options.severity), options.labels),
+    )
+
+
+def _maintenances(options: Iterable[MaintenanceOptions]) -> tuple[Maintenance, ...]:
+    return tuple(_maintenance(each) for each in options)
+
+
+def _maintenance(options: MaintenanceOptions) -> Maintenance:
+    if options.start and options.end:
+        return Once(options.start, options.end)
+    assert options.weekly is not None
+    assert options.lasts is not None
+    return Weekly(options.weekly.weekday, options.weekly.at, options.lasts, options.zone)
 
 
 def _texts(value: Value) -> list[str]:

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from monitor.config import words
+from monitor.core.causes import Responsible, Severity
 
 SHORTEST_INTERVAL = timedelta(seconds=10)
 """About as long as one exchange may take before it is given up: two at once say nothing more than one."""
@@ -35,6 +36,12 @@ LOGIN_LIMIT = 3_600
 
 MOST_IN_FLIGHT = 1_000
 """An exchange under way holds up to 320 KiB, most of it TLS buffers (measured): so 320 MiB at the most."""
+
+WEEK = timedelta(days=7)
+
+SHORTEST_REPEAT = timedelta(minutes=5)
+LONGEST_REPEAT = timedelta(days=30)
+"""How often the same may be told again."""
 
 MOST_LABELS = 20
 """Labels of the operator's on one connection: each of them is sent with each scrape."""
@@ -72,7 +79,34 @@ _BAND: dict[str, Any] = {
     "oneOf": [_SHARE_OR_DURATION, {"type": "array", "items": _SHARE_OR_DURATION, "maxItems": 2}]
 }
 
+Moment = Annotated[
+    datetime | None,
+    BeforeValidator(words.moment),
+    WithJsonSchema({"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}),
+]
 Flag = Annotated[bool, BeforeValidator(words.flag), WithJsonSchema({"type": "boolean"})]
+Labels = Annotated[
+    tuple[tuple[str, str], ...],
+    BeforeValidator(words.labels),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": MOST_LABELS,
+            "propertyNames": {"pattern": f"^{words.LABEL.pattern}$"},
+            "additionalProperties": {"type": ["string", "number", "boolean"]},
+        }
+    ),
+    Field(max_length=MOST_LABELS),
+]
+Repeat = Annotated[
+    timedelta,
+    BeforeValidator(
+        words.duration_between(
+            SHORTEST_REPEAT, LONGEST_REPEAT, "more often nobody can act, and after a month nobody remembers."
+        )
+    ),
+    WithJsonSchema(_DURATION),
+]
 Interval = Annotated[
     timedelta,
     BeforeValidator(
@@ -134,6 +168,44 @@ class SourceOptions(Options):
         if not value:
             raise ValueError("names no place. Write e.g. {file: keys/acme.pem}.")
         return value
+
+
+class MaintenanceOptions(Options):
+    """A time in which nobody is told anything: once (`start`, `end`) or every week (`weekly`, `lasts`)."""
+
+    start: Moment = None
+    """When it begins."""
+    end: Moment = None
+    """When it ends."""
+    weekly: Annotated[
+        words.WeekTime | None,
+        BeforeValidator(words.week_time),
+        WithJsonSchema({"type": "string", "examples": ["sat 22:00"]}),
+    ] = None
+    """The weekday and time at which it begins."""
+    lasts: Annotated[
+        Annotated[
+            timedelta,
+            BeforeValidator(
+                words.duration_between(timedelta(minutes=1), WEEK, "a longer one would never end.")
+            ),
+        ]
+        | None,
+        BeforeValidator(_filled),
+        WithJsonSchema(_DURATION),
+    ] = None
+    """For how long."""
+    zone: Annotated[str, BeforeValidator(words.zone), WithJsonSchema(_TEXT)] = "UTC"
+    """By whose clocks, e.g. Europe/Berlin."""
+
+    @model_validator(mode="after")
+    def _once_or_weekly(self) -> Self:
+        once, weekly = (self.start, self.end), (self.weekly, self.lasts)
+        if (None in once) == (None in weekly) or (any(once) and any(weekly)):
+            raise ValueError("needs start and end, or weekly and lasts: one of the two pairs, and whole.")
+        if self.start and self.end and self.start >= self.end:
+            raise ValueError("ends before it has begun. Write the earlier moment under start.")
+        return self
 
 
 class PairOptions(Options):
@@ -218,11 +290,7 @@ class ConnectionOptions(Options):
     """The key that signs (setup guide, step 1)."""
     certificate: SourceOptions | None = None
     """The certificate that was uploaded to the app: its end is watched, and that it fits the key."""
-    certificate_not_after: Annotated[
-        datetime | None,
-        BeforeValidator(words.moment),
-        WithJsonSchema({"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}),
-    ] = None
+    certificate_not_after: Moment = None
     """The certificate's end, where the certificate itself is not at hand."""
     next: Annotated[PairOptions | None, BeforeValidator(_filled)] = None
     """The pair to rotate to."""
@@ -238,19 +306,9 @@ class ConnectionOptions(Options):
     """One REST call now and then proves that the token is accepted."""
     paused: Flag = False
     """Not checked, but still shown."""
-    labels: Annotated[
-        tuple[tuple[str, str], ...],
-        BeforeValidator(words.labels),
-        WithJsonSchema(
-            {
-                "type": "object",
-                "maxProperties": MOST_LABELS,
-                "propertyNames": {"pattern": f"^{words.LABEL.pattern}$"},
-                "additionalProperties": {"type": ["string", "number", "boolean"]},
-            }
-        ),
-        Field(max_length=MOST_LABELS),
-    ] = Field(default=(), json_schema_extra={"default": {}})
+    maintenance: Annotated[list[MaintenanceOptions], BeforeValidator(_listed)] = Field(default=[])
+    """When nobody is told of this connection, beside the general times. It is checked all the same."""
+    labels: Labels = Field(default=(), json_schema_extra={"default": {}})
     """The operator's own labels, on `bearerwatch_connection_info`."""
 
 
@@ -315,6 +373,81 @@ class AlertOptions(Options):
     """Which of the connections' own labels alerts carry, beside the host, for routes that go by them."""
 
 
+_RESPONSIBLE, _SEVERITY = [each.value for each in Responsible], [each.value for each in Severity]
+_Responsible = Annotated[
+    str, BeforeValidator(words.one_of(*_RESPONSIBLE)), WithJsonSchema({"enum": _RESPONSIBLE})
+]
+_Severity = Annotated[str, BeforeValidator(words.one_of(*_SEVERITY)), WithJsonSchema({"enum": _SEVERITY})]
+
+
+class SinkOptions(Options):
+    """One receiver of notifications. What it takes is narrowed by `responsible`, `severity` and `labels`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["url"]}, {"required": ["url_from"]}]}
+    )
+
+    name: Annotated[
+        str,
+        BeforeValidator(words.connection_name),
+        WithJsonSchema({"type": "string", "pattern": f"^{words.NAME.pattern}$"}),
+    ]
+    """Unique: what it was told is remembered under it."""
+    type: Annotated[
+        Literal["alertmanager", "webhook", "apprise"],
+        BeforeValidator(words.one_of("alertmanager", "webhook", "apprise")),
+    ]
+    """`alertmanager`: its API. `webhook`: JSON as Alertmanager's own webhooks send it. `apprise`: a
+    notification service, by an Apprise URL; needs the extra bearerwatch[notify]."""
+    url: Annotated[
+        str | None, BeforeValidator(words.sink_url), WithJsonSchema({"type": "string", "format": "uri"})
+    ] = None
+    """Its address; of an Alertmanager without /api. Or `url_from`."""
+    url_from: SourceOptions | None = None
+    """Where an address is kept that holds a secret, as those of chat services and of Apprise do."""
+    token: SourceOptions | None = None
+    """Where a token is kept that is sent as `Authorization: Bearer`."""
+    secret: SourceOptions | None = None
+    """Where the key is kept that a webhook's messages are signed with (Standard Webhooks, HMAC-SHA256)."""
+    repeat: Annotated[Repeat | None, BeforeValidator(_filled), WithJsonSchema(_DURATION)] = None
+    """Time between two messages about the same to this receiver, in place of the general one. An Alertmanager
+    repeats by its own."""
+    resolved: Flag = True
+    """Whether it is told that something has ended."""
+    responsible: Annotated[list[_Responsible], BeforeValidator(_listed)] = Field(default=[])
+    """Only what these must act on. Default: all."""
+    severity: Annotated[list[_Severity], BeforeValidator(_listed)] = Field(default=[])
+    """Only what is so severe. Default: all."""
+    labels: Labels = Field(default=(), json_schema_extra={"default": {}})
+    """Only connections with all of these labels of the operator's. Default: all."""
+
+    @model_validator(mode="after")
+    def _of_its_type(self) -> Self:
+        if (self.url is None) == (self.url_from is None):
+            raise ValueError("needs url, or url_from where the address holds a secret: one of the two.")
+        if self.secret and self.type != "webhook":
+            raise ValueError("has a secret, but only a webhook's messages are signed. Leave secret out.")
+        if self.type == "apprise" and (self.url or self.token):
+            raise ValueError("is of type apprise, whose address holds all its secrets. Write url_from alone.")
+        return self
+
+
+class NotifyOptions(Options):
+    """Who is told, for those who have no Prometheus, or want more than its Alertmanager."""
+
+    repeat: Repeat = _default(timedelta(hours=4))
+    """Time between two messages about the same, while it holds."""
+    sinks: Annotated[list[SinkOptions], BeforeValidator(_listed)] = Field(default=[])
+    """The receivers. Without one nothing is sent."""
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        names = [sink.name for sink in self.sinks]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f'has more than one sink named "{twice}". Give each a name of its own.')
+        return self
+
+
 class GeneralOptions(Options):
     """Everything but the list of connections."""
 
@@ -365,6 +498,10 @@ class GeneralOptions(Options):
     """When a certificate's end becomes a finding."""
     alerts: Annotated[AlertOptions, BeforeValidator(_filled)] = AlertOptions()
     """What alerts link to, carry and wait for."""
+    notify: Annotated[NotifyOptions, BeforeValidator(_filled)] = NotifyOptions()
+    """Who is told, beside Prometheus."""
+    maintenance: Annotated[list[MaintenanceOptions], BeforeValidator(_listed)] = Field(default=[])
+    """When nobody is told anything by `notify`. Checks and metrics go on."""
     connections_from: Annotated[
         list[Annotated[str, BeforeValidator(words.text), WithJsonSchema(_TEXT)]], BeforeValidator(_listed)
     ] = Field(default=[])

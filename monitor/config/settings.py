@@ -3,9 +3,15 @@
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from monitor.config.words import Address
-from monitor.core.connection import Connection
+from monitor.core.alerts import Terms
+from monitor.core.connection import Connection, Source
+from monitor.core.holds import Holds
+from monitor.core.maintenance import Maintenance
+from monitor.core.telling import Route
+from monitor.core.wording import Links
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,22 @@ class Alerts:
 
 
 @dataclass(frozen=True, slots=True)
+class Sink:
+    """One receiver of notifications. What is secret of it stays at its source until it is needed."""
+
+    name: str
+    kind: Literal["alertmanager", "webhook", "apprise"]
+    url: str | Source
+    """Its address; no slash at the end. A source where the address is a secret."""
+    token: Source | None
+    secret: Source | None
+    repeat: timedelta
+    resolved: bool
+    """Whether it is told that something has ended."""
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that an operator may decide, with defaults filled in and paths made absolute."""
 
@@ -54,6 +76,10 @@ class Settings:
     allowed_hosts: frozenset[str]
     ca_file: Path | None
     alerts: Alerts
+    sinks: tuple[Sink, ...]
+    """Who is told; names are unique."""
+    maintenance: tuple[Maintenance, ...]
+    """When nobody is told anything."""
     connections: tuple[Connection, ...]
     """In the order of the files; names are unique."""
 
@@ -65,3 +91,22 @@ class Settings:
     """SHA-256 of all that was read: equal where a reload would change nothing."""
     warnings: tuple[str, ...]
     """What is allowed, but may be meant otherwise: a sentence each, for a person."""
+
+    @property
+    def terms(self) -> Terms:
+        """What follows from it for alerts: how long things must hold, what they link to, when to be quiet."""
+        return Terms(
+            Holds.of(
+                self.connections,
+                interval=self.interval,
+                settle=self.settle,
+                transient_for=self.alerts.transient_for,
+            ),
+            Links(
+                runbooks=self.alerts.runbook_url,
+                dashboard=self.alerts.dashboard_url,
+                pages=self.web.external_url,
+                labels=self.alerts.labels,
+            ),
+            self.maintenance,
+        )

@@ -8,8 +8,9 @@ import difflib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from monitor.config.problem import quoted
 from monitor.core.connection import (
@@ -213,6 +214,39 @@ def moment(value: object) -> datetime:
     raise ValueError(f"{quoted(written)} has no time zone. Write it with one, e.g. {written}Z.")
 
 
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+@dataclass(frozen=True, slots=True)
+class WeekTime:
+    """A time of a weekday; 0 is Monday."""
+
+    weekday: int
+    at: time
+
+
+def week_time(value: object) -> WeekTime:
+    """`sat 22:00`."""
+    written = text(value)
+    found = re.fullmatch(r"([a-z]{3})[a-z]* ([0-9]{2}):([0-9]{2})", written.lower())
+    if not found or found[1] not in WEEKDAYS or int(found[2]) > 23 or int(found[3]) > 59:
+        raise ValueError(f"{quoted(written)} is no time of a week. Write it as sat 22:00.")
+    return WeekTime(WEEKDAYS.index(found[1]), time(int(found[2]), int(found[3])))
+
+
+def zone(value: object) -> str:
+    """A time zone of the IANA database."""
+    written = text(value)
+    try:
+        ZoneInfo(written)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(
+            f"{quoted(written)} is no time zone that this machine knows. Write e.g. Europe/Berlin, or install"
+            " the package tzdata."
+        ) from error
+    return written
+
+
 @dataclass(frozen=True, slots=True)
 class Band:
     """When a certificate's end comes near: at a share of its lifetime, at a time before it, or at both."""
@@ -355,6 +389,17 @@ def web_url(value: object) -> str:
             f"{quoted(written)} is no plain URL. Write e.g. https://monitor.example.com/bearerwatch."
         )
     return written.rstrip("/")
+
+
+def sink_url(value: object) -> str:
+    """The address of a receiver of notifications. It is never repeated: it may hold a secret by mistake."""
+    try:
+        return web_url(value)
+    except ValueError:
+        raise ValueError(
+            "is no plain URL, e.g. http://127.0.0.1:9093. One with a password or with parameters holds a"
+            " secret: keep it elsewhere, and write url_from: {file: PATH} in its place."
+        ) from None
 
 
 def login_url(value: object, allowed_hosts: frozenset[str]) -> str:

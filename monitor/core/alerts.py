@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
+from itertools import pairwise
 
 from monitor.core import maintenance
 from monitor.core.cadence import BACK_OFF
@@ -32,13 +33,16 @@ from monitor.core.wording import (
     WHO,
     Links,
     name_of,
-    remedy,
+    told,
     with_name,
 )
 
 UNSTEADY_SHARE = 0.5
 """Of the last RECENT_KEPT exchanges, failed. An outage just short of an alert of its own fails 7 of 16 at 5
 minutes, with its quick repeats."""
+
+UNSTEADY_BEGINS = 3
+"""So often the failures must have begun anew: what failed for long, once or twice, was told of as it was."""
 
 GROUP_WAIT = timedelta(minutes=5)
 """For so long an alert waits at most for a look at those who may have the same: the usual interval, in which
@@ -159,10 +163,13 @@ def _of_cause(key: _Key, seen: _Seen, now: datetime, terms: Terms, many: str) ->
     cause, severity, responsible = key
     connection, entry = seen.status.connection, CATALOGUE[cause]
     last = seen.status.history.last_success
-    facts = [f"It holds since {_written(seen.finding.since)}.", f"Host: {connection.host}."]
+    facts = [entry.meaning, *seen.finding.evidence, f"It holds since {_written(seen.finding.since)}."]
     if last:
         facts.append(f"The last exchange that was granted: {_written(last)}.")
-    guide = f" (setup guide, {entry.guide})" if entry.guide else ""
+    who = WHO[responsible]
+    if responsible is Responsible.ORG_ADMIN:
+        page = f". Which app and user: {terms.links.page(connection.name)}" if terms.links.pages else ""
+        who += f" at {connection.host}{page}"
     return Alert(
         labels={
             "alertname": name_of(cause),
@@ -174,19 +181,15 @@ def _of_cause(key: _Key, seen: _Seen, now: datetime, terms: Terms, many: str) ->
         },
         annotations={
             "summary": f"{entry.title}: {connection.name}",
-            "description": "\n".join(
-                [
-                    entry.meaning,
-                    " ".join(facts),
-                    *seen.finding.evidence,
-                    f"Who must act: {WHO[responsible]}.",
-                    f"What to do{guide}: the steps in `remedy`, in their order.",
-                    f"To ask once more: `bearerwatch check {connection.name}`.",
-                ]
+            "description": told(
+                "\n".join(facts),
+                who=who,
+                steps=with_name(
+                    [*entry.remedy, "To ask once more: `bearerwatch check NAME`."], connection.name
+                ),
+                guide=entry.guide,
             ),
-            "remedy": remedy(with_name(entry.remedy, connection.name)),
             **({"note": entry.contested} if entry.contested else {}),
-            **({"guide": entry.guide} if entry.guide else {}),
             **terms.links.to(cause=cause, connection=connection.name),
         },
         since=seen.finding.since,
@@ -224,14 +227,14 @@ def _many(key: _Key, those: Sequence[_Seen], watched: int, now: datetime, terms:
         },
         annotations={
             "summary": f"{CATALOGUE[cause].title}: {len(those):,} of {watched:,} connections at once",
-            "description": (
+            "description": told(
                 f"The same cause, {cause}, holds for {len(those):,} of {watched:,} connections: something"
                 " that they share is the likely reason, be it an app, a key, an address, the network, or"
                 f" Salesforce. Single connections are not told of meanwhile.\nAmong them: {names}{more}."
-                f" {' '.join(alike)}".rstrip()
-                + f"\nWho must act: {WHO[responsible]}."
+                f" {' '.join(alike)}".rstrip(),
+                who="the operator first, who finds out what they share",
+                steps=(step.replace("CAUSE", cause) for step in MANY_AT_ONCE),
             ),
-            "remedy": remedy(step.replace("CAUSE", cause) for step in MANY_AT_ONCE),
             **terms.links.to(cause=cause),
         },
         since=since[0],
@@ -254,7 +257,8 @@ def _unnamed(
         history = status.history
         since = history.state_since or history.first_seen
         silent = status.state in {State.FAILING, State.UNKNOWN} and not status.findings
-        failed = len(history.recent) - sum(history.recent)
+        failed = history.recent.count(False)
+        begins = sum(not granted and before for before, granted in pairwise((True, *history.recent)))
         if silent and now - since >= unexplained_for:
             yield _of_connection(
                 "BearerwatchConnectionUnexplained",
@@ -264,12 +268,12 @@ def _unnamed(
                 f"No verdict and no cause: {status.name}",
                 f"{status.name} has not been found to work since {_written(since)}, and no cause is named for"
                 " it: whether it works is not known.",
-                remedy(with_name(UNEXPLAINED, status.name)),
+                with_name(UNEXPLAINED, status.name),
                 terms.links.to(cause=Cause.MONITOR_FAULT, connection=status.name),
                 now,
                 terms,
             )
-        elif failed >= RECENT_KEPT * UNSTEADY_SHARE:
+        elif failed >= RECENT_KEPT * UNSTEADY_SHARE and begins >= UNSTEADY_BEGINS:
             yield _of_connection(
                 "BearerwatchConnectionUnsteady",
                 Severity.WARNING,
@@ -278,7 +282,7 @@ def _unnamed(
                 f"Fails again and again: {status.name}",
                 f"Of the last {len(history.recent)} exchanges of {status.name} {failed} failed, yet none for"
                 " long.",
-                remedy(UNSTEADY),
+                UNSTEADY,
                 terms.links.to(cause=Cause.NETWORK_UNREACHABLE, connection=status.name),
                 now,
                 terms,
@@ -292,7 +296,7 @@ def _of_connection(
     since: datetime,
     summary: str,
     description: str,
-    steps: str,
+    steps: Iterable[str],
     links: Mapping[str, str],
     now: datetime,
     terms: Terms,
@@ -305,7 +309,11 @@ def _of_connection(
             "responsible": Responsible.OPERATOR.value,
             **_carried(status.connection, terms.links),
         },
-        annotations={"summary": summary, "description": description, "remedy": steps, **links},
+        annotations={
+            "summary": summary,
+            "description": told(description, who=WHO[Responsible.OPERATOR], steps=steps),
+            **links,
+        },
         since=since,
         concerns=(status.connection,),
         lingers=terms.holds.lingers,
@@ -315,7 +323,7 @@ def _of_connection(
 
 def _carried(connection: Connection, links: Links) -> dict[str, str]:
     own = dict(connection.labels)
-    return {name: own.get(name, "none") for name in links.labels}
+    return {"host": connection.host, **{name: own[name] for name in links.labels if name in own}}
 
 
 def _maintained(connection: Connection | None, now: datetime, terms: Terms) -> str:
@@ -359,7 +367,7 @@ def _waiting(
         for pool in (status.connection.consumer_key if status.connection.consumer_key in apps else "", "*"):
             last_looks[pool] = min(last_looks.get(pool, last.at), last.at)
     looks = {status.name: status for status in watched}
-    told = []
+    judged = []
     for alert in made:
         status = looks[alert.labels["connection"]]
         ready = max(alert.since + holds.of_cause(key[0]), started)
@@ -373,8 +381,8 @@ def _waiting(
             and status.next_exchange < started + GROUP_WAIT
         )
         waits = now < ready + GROUP_WAIT and (others or pending or own)
-        told.append(replace(alert, waits=waits))
-    return told
+        judged.append(replace(alert, waits=waits))
+    return judged
 
 
 _SHARED: tuple[tuple[str, Callable[[Connection], str], Callable[[Connection], str]], ...] = (

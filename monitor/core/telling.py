@@ -29,8 +29,8 @@ ALERTS_SHOWN = 100
 class Route:
     """Which alerts a receiver wants; what is empty excludes nothing."""
 
-    responsible: frozenset[str] = frozenset()
-    severity: frozenset[str] = frozenset()
+    responsible: tuple[str, ...] = ()
+    severity: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     """The operator's own labels of the connections concerned; one that has them all is enough."""
 

@@ -5,8 +5,6 @@ are the rules.
 """
 
 from monitor.config import Settings
-from monitor.core.holds import Holds
-from monitor.core.wording import Links
 from monitor.rules import causes, daemon, fleet
 from monitor.rules.document import Group, document
 
@@ -18,18 +16,7 @@ def rules(settings: Settings) -> str:
 
     Who changes intervals, settle times or links makes it anew: it holds for the configuration it was made of.
     """
-    holds = Holds.of(
-        settings.connections,
-        interval=settings.interval,
-        settle=settings.settle,
-        transient_for=settings.alerts.transient_for,
-    )
-    links = Links(
-        runbooks=settings.alerts.runbook_url,
-        dashboard=settings.alerts.dashboard_url,
-        pages=settings.web.external_url,
-        labels=settings.alerts.labels,
-    )
+    holds, links = settings.terms.holds, settings.terms.links
     return document(
         Group("bearerwatch-fleet", "Totals for dashboards and reports.", fleet.RECORDS),
         Group(

@@ -1,0 +1,103 @@
+"""One POST to a receiver: bounded in time and size, no redirect followed, and nothing secret in what it says.
+
+The transport is handed in: it has the timeouts, and belongs to notifications alone, so that a receiver that
+hangs takes nothing from the checks.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import httpx
+
+from monitor.core.connection import Source
+from monitor.core.secret import Secret
+from monitor.secret_sources import SourceError, read
+
+MAX_ANSWER_BYTES = 64 * 1024
+"""Receivers answer with a few words. More is not read: the status has said it all."""
+
+
+class Undelivered(Exception):  # noqa: N818 - the world's failure, no error of ours
+    """A receiver has not taken a message; one sentence says why, without its address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a receiver said to a message that it took."""
+
+    status: int
+    body: bytes
+    """At most MAX_ANSWER_BYTES of it."""
+
+
+class Wire:
+    """Posts to receivers. Belongs to one event loop; whoever made the transport closes it."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, environment: Mapping[str, str]) -> None:
+        self._transport = transport
+        self._environment = environment
+
+    async def secret(self, source: str | Source) -> Secret:
+        """What a source holds, read anew, so that a changed file counts at once. A text is taken as it is."""
+        if isinstance(source, str):
+            return Secret(source)
+        try:
+            return Secret((await asyncio.to_thread(read, source, self._environment)).strip())
+        except SourceError as error:
+            raise Undelivered(str(error)) from None
+
+    async def post(
+        self, url: Secret, body: bytes, *, path: str = "", token: Secret | None = None, **headers: str
+    ) -> Answer:
+        """Posts JSON. Raises Undelivered for every answer but one of success."""
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        try:
+            if token:
+                fields["Authorization"] = f"Bearer {token.text()}"
+            address = url.text().rstrip("/") + path if path else url.text()
+            request = httpx.Request("POST", address, content=body, headers=_HEADERS | fields)
+            usable = request.url.scheme in {"http", "https"} and bool(request.url.host)
+        except (httpx.InvalidURL, ValueError):
+            usable = False
+        if not usable:
+            raise Undelivered("Its address or token can't be used: see what is kept there.")
+        try:
+            answer = await self._answer(request)
+        except Exception as error:  # noqa: BLE001 - of any class; its text may quote the address
+            raise Undelivered(_why(error)) from None
+        if httpx.codes.is_redirect(answer.status):
+            raise Undelivered(f"It redirects (status {answer.status}): write the address that it leads to.")
+        if not httpx.codes.is_success(answer.status):
+            raise Undelivered(f"It refuses: status {answer.status}.")
+        return answer
+
+    async def _answer(self, request: httpx.Request) -> Answer:
+        response = await self._transport.handle_async_request(request)
+        body = bytearray()
+        try:
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            async for chunk in response.stream:
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
+                    break
+        finally:
+            await response.aclose()
+        return Answer(response.status_code, bytes(body[:MAX_ANSWER_BYTES]))
+
+
+_HEADERS = {
+    "Accept-Encoding": "identity",
+    "Connection": "close",
+    "Content-Type": "application/json",
+    "User-Agent": "bearerwatch",
+}
+
+
+def _why(error: Exception) -> str:
+    kind = type(error).__name__
+    if "Timeout" in kind:
+        return "It gives no answer in time."
+    if isinstance(error, httpx.ConnectError):
+        return "There is no connection to it, or it breaks off."
+    return f"It gives no usable answer ({kind})."
