@@ -167,6 +167,7 @@ class Daemon:
             store=self._store,
             ready=self.ready,
             reload=self.reload if self._settings.web.enable_reload else None,
+            external_url=lambda: self._settings.web.external_url,
         )
 
     def stop(self) -> None:

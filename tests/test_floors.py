@@ -69,7 +69,6 @@ KNOWS_ANOTHER_EDGE = {
     ("rules", "config"): "thresholds and intervals are those of the settings",
     ("notify", "secret_sources"): "addresses, tokens and keys of receivers are kept there",
     ("notify", "config"): "sinks and routes stand in the settings",
-    ("reminders", "config"): "how early to remind stands in the settings",
     ("web_config", "config"): "its problems are told as the configuration's are",
     ("rules", "metrics"): "rules are about metrics",
     ("rules", "runbook"): "alerts link to runbooks",

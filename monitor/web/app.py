@@ -1,7 +1,8 @@
 """The web application: the routes, and what holds for every answer.
 
 `/` · `/connections/{name}`: pages. `/api/status` · `/api/connections/{name}`: the same as JSON.
-`/metrics`: Prometheus. `/-/healthy` · `/-/ready` · `POST /-/reload`: for whoever runs the daemon.
+`/calendar.ics`: what ends when. `/metrics`: Prometheus. `/-/healthy` · `/-/ready` · `POST /-/reload`: for
+whoever runs the daemon.
 
 The daemon serves it in its own event loop, so whatever costs more than a millisecond (a page, JSON, metrics,
 compression, the disk) is done in a thread.
@@ -24,6 +25,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from monitor.core.status import ConnectionStatus, Snapshot
+from monitor.reminders import Feed
 from monitor.store import Store
 from monitor.web import api
 from monitor.web.pages import STATIC, Pages
@@ -62,6 +64,7 @@ CONTENT_TYPES = {
 
 HTML = "text/html; charset=utf-8"
 JSON = "application/json"
+ICALENDAR = "text/calendar; charset=utf-8"
 
 RELOAD_IS_OFF = "Reloading over HTTP is off. Set web.enable_reload to true, or send the process a SIGHUP.\n"
 
@@ -83,20 +86,23 @@ def create_app(
     store: Store,
     ready: Callable[[], tuple[str, ...]],
     reload: Callable[[], Awaitable[str | None]] | None = None,
+    external_url: Callable[[], str] = str,
 ) -> Starlette:
     """The application over a daemon.
 
     `snapshot` and `ready` are called in the event loop and must be cheap; `ready` gives the reasons why the
     daemon is not, in words. `metrics` turns an Accept header into a body and its content type, in a thread.
-    `reload` gives what was wrong, or None; without it the daemon can't be reloaded over HTTP.
+    `reload` gives what was wrong, or None; without it the daemon can't be reloaded over HTTP. `external_url`
+    gives where people reach the pages, for links in the calendar.
     """
-    web = _Web(snapshot, metrics, store, ready, reload)
+    web = _Web(snapshot, metrics, store, ready, reload, external_url)
     return Starlette(
         routes=[
             Route("/", web.fleet),
             Route("/connections/{name}", web.connection),
             Route("/api/status", web.api_status),
             Route("/api/connections/{name}", web.api_connection),
+            Route("/calendar.ics", web.calendar),
             Route("/metrics", web.metrics),
             Route("/-/healthy", web.healthy),
             Route("/-/ready", web.readiness),
@@ -116,12 +122,15 @@ class _Web:
         store: Store,
         ready: Callable[[], tuple[str, ...]],
         reload: Callable[[], Awaitable[str | None]] | None,
+        external_url: Callable[[], str],
     ) -> None:
         self._snapshot = snapshot
         self._metrics = metrics
         self._store = store
         self._ready = ready
         self._reload = reload
+        self._external_url = external_url
+        self._reminders = Feed()
         self._pages = Pages(store)
         self._status_document = api.StatusDocument()
         self._static = _static_files()
@@ -155,6 +164,16 @@ class _Web:
             return api.connection_document(snapshot, status, record)
 
         return await _tagged(request, await run_in_threadpool(make))
+
+    async def calendar(self, request: Request) -> Response:
+        """What ends when, for calendars; filters as on the status page."""
+        selection, snapshot, url = _selection(request), self._snapshot(), self._external_url()
+
+        def make() -> api.Document:
+            body = self._reminders.render(selection.of(snapshot.connections), snapshot.at, url)
+            return api.Document(body, f'W/"{blake2b(body, digest_size=16).hexdigest()}"')
+
+        return await _tagged(request, await run_in_threadpool(make), ICALENDAR)
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus's page."""
@@ -267,12 +286,12 @@ async def _answer(
     return answer
 
 
-async def _tagged(request: Request, document: api.Document) -> Response:
+async def _tagged(request: Request, document: api.Document, content_type: str = JSON) -> Response:
     headers = {"ETag": document.tag, "Cache-Control": "no-cache"}
     known = {tag.strip() for tag in request.headers.get("if-none-match", "").split(",")}
     if document.tag in known or "*" in known:
         return Response(status_code=304, headers=headers)
-    return await _answer(request, lambda: (document.body, JSON), headers=headers)
+    return await _answer(request, lambda: (document.body, content_type), headers=headers)
 
 
 def _takes_gzip(accept_encoding: str) -> bool:

@@ -1,0 +1,161 @@
+"""Ends of certificates and forecast decays as an iCalendar feed (RFC 5545), for whoever must act in time."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+
+from icalendar import Alarm, Calendar, Event
+
+from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.history import Slot
+from monitor.core.status import ConnectionStatus
+
+ALARM_DAYS = (60, 30, 14, 7, 1)
+"""Days before an end at which a calendar reminds: to plan, to file a change, and the last week."""
+
+EVENTS_AT_MOST = 1_000
+"""The soonest ends are told: calendars show no more sensibly, and one event with its alarms is 2 KiB."""
+
+KEPT = timedelta(days=30)
+"""For how long an end that has passed stays in the calendar."""
+
+READ_AGAIN = timedelta(hours=1)
+"""How often a calendar is asked to fetch the feed."""
+
+REVISIONS_BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
+"""SEQUENCE counts the seconds from here to an event's last change: so it rises with every change, also across
+restarts, without being remembered, and fits 32 bits until 2088."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reminder:
+    """One end that is to be known in time."""
+
+    uid: str
+    """The same for as long as it is this connection's end of this kind, whenever that is."""
+    at: datetime
+    summary: str
+    description: str
+    certain: bool
+    """Whether it is written in a certificate or by the operator; a forecast is only expected."""
+    url: str
+
+
+def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Reminder]:
+    """The ends of one connection's certificates and of its approval; none of a paused one."""
+    connection = status.connection
+    if connection.paused:
+        return
+    name, url = status.name, f"{external_url}/connections/{status.name}" if external_url else ""
+    current, following = (
+        status.credential.certificate,
+        (status.next_credential or status.credential).certificate,
+    )
+    end = current.not_after if current else connection.certificate_not_after
+    if end:
+        yield Reminder(
+            f"certificate.{Slot.CURRENT}.{name}@bearerwatch",
+            end,
+            f"{name}: the certificate ends",
+            _description(status, f"bearerwatch rotate {name} --config FILE", Cause.CERTIFICATE_EXPIRING),
+            certain=True,
+            url=url,
+        )
+    if following and following != current:
+        yield Reminder(
+            f"certificate.{Slot.NEXT}.{name}@bearerwatch",
+            following.not_after,
+            f"{name}: the certificate of the next pair ends",
+            _description(status, f"bearerwatch rotate {name} --config FILE", Cause.CERTIFICATE_EXPIRING),
+            certain=True,
+            url=url,
+        )
+    if status.forecast:
+        yield Reminder(
+            f"approval.{name}@bearerwatch",
+            status.forecast.at,
+            f"{name}: the approval is expected to end",
+            _description(status, status.forecast.reason, Cause.APPROVAL_EXPIRING),
+            certain=False,
+            url=url,
+        )
+
+
+def _description(status: ConnectionStatus, first: str, cause: Cause) -> str:
+    steps = (f"{number}. {step}" for number, step in enumerate(CATALOGUE[cause].remedy, 1))
+    user = f"Org {status.connection.host}, user {status.connection.username}."
+    return "\n".join((user, first, *steps))
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """An event as it was told last."""
+
+    reminder: Reminder
+    body: bytes
+
+
+class Feed:
+    """Makes the feed, and remembers what it told: an event that is told otherwise is a newer revision."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, _Told] = {}
+        self._lock = Lock()
+
+    def render(self, statuses: Iterable[ConnectionStatus], now: datetime, external_url: str = "") -> bytes:
+        """The calendar of these connections: the soonest ends, and those that passed lately."""
+        found = [each for status in statuses for each in reminders(status, external_url)]
+        found = sorted((each for each in found if each.at > now - KEPT), key=lambda each: (each.at, each.uid))
+        with self._lock:
+            bodies = [self._body(each, now) for each in found[:EVENTS_AT_MOST]]
+            if len(self._told) > 2 * EVENTS_AT_MOST:
+                self._told = {each.uid: self._told[each.uid] for each in found[:EVENTS_AT_MOST]}
+        left_out = len(found) - len(bodies)
+        head, end, _ = _calendar(left_out).to_ical().partition(b"END:VCALENDAR")
+        return b"".join((head, *bodies, end, b"\r\n"))
+
+    def _body(self, reminder: Reminder, now: datetime) -> bytes:
+        told = self._told.get(reminder.uid)
+        if told is None or told.reminder != reminder:
+            told = self._told[reminder.uid] = _Told(reminder, _event(reminder, now).to_ical())
+        return told.body
+
+
+def _calendar(left_out: int) -> Calendar:
+    calendar = Calendar()
+    calendar.add("prodid", "-//bearerwatch//reminders//EN")
+    calendar.add("version", "2.0")
+    calendar.add("x-wr-calname", "bearerwatch")
+    said = "Ends of certificates and approvals of Salesforce connections."
+    if left_out:
+        said += f" {left_out:,} later ones are left out: filter by label, as on the status page."
+    calendar.add("x-wr-caldesc", said)
+    calendar.add("refresh-interval", READ_AGAIN, parameters={"value": "DURATION"})
+    calendar.add("x-published-ttl", READ_AGAIN)
+    return calendar
+
+
+def _event(reminder: Reminder, now: datetime) -> Event:
+    """An event with its alarms, as revised at `now`.
+
+    DTSTAMP is the moment of the last revision, as always without a METHOD (RFC 5545, 3.8.7.2).
+    """
+    event = Event()
+    event.add("uid", reminder.uid)
+    event.add("dtstamp", now.replace(microsecond=0))
+    event.add("sequence", int((now - REVISIONS_BEGIN).total_seconds()))
+    event.add("dtstart", reminder.at.astimezone(UTC).replace(microsecond=0))
+    event.add("summary", reminder.summary)
+    event.add("description", reminder.description)
+    event.add("status", "CONFIRMED" if reminder.certain else "TENTATIVE")
+    event.add("transp", "TRANSPARENT")
+    if reminder.url:
+        event.add("url", reminder.url)
+    for days in ALARM_DAYS:
+        alarm = Alarm()
+        alarm.add("action", "DISPLAY")
+        alarm.add("trigger", timedelta(days=-days))
+        alarm.add("description", f"{reminder.summary} in {days} {'day' if days == 1 else 'days'}")
+        event.add_component(alarm)
+    return event

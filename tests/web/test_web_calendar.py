@@ -1,0 +1,45 @@
+"""The calendar as it is served: behind the same door as the pages, and told anew only where it changed."""
+
+import icalendar
+import vobject
+
+from tests.web.reading import read
+from tests.web.serving import Stage
+
+
+async def test_the_calendar_is_one_that_calendars_take(stage: Stage) -> None:
+    async with stage.client() as client:
+        answer = await client.get("/calendar.ics")
+
+    assert answer.headers["content-type"] == "text/calendar; charset=utf-8"
+    told = icalendar.Calendar.from_ical(answer.content).walk("VEVENT")
+    assert {str(event["UID"]) for event in told} >= {
+        "certificate.current.acme-production@bearerwatch",
+        "certificate.next.acme-production@bearerwatch",
+    }
+    assert len(vobject.readOne(answer.text).vevent_list) == len(told)
+
+
+async def test_what_did_not_change_is_not_sent_again(stage: Stage) -> None:
+    async with stage.client() as client:
+        first = await client.get("/calendar.ics")
+        again = await client.get("/calendar.ics", headers={"If-None-Match": first.headers["etag"]})
+
+    assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_the_filters_of_the_page_work_here(stage: Stage) -> None:
+    async with stage.client() as client:
+        mine = await client.get("/calendar.ics?label=customer%3Dumbrella")
+        wrong = await client.get("/calendar.ics?state=nonsense")
+
+    told = icalendar.Calendar.from_ical(mine.content).walk("VEVENT")
+    assert {str(event["UID"]).split(".")[-1].split("@")[0] for event in told} == {"umbrella-crm"}
+    assert wrong.status_code == 400
+
+
+async def test_the_pages_lead_to_it(stage: Stage) -> None:
+    async with stage.client() as client:
+        page = read((await client.get("/")).text)
+
+    assert "/calendar.ics" in [link.attributes.get("href") for link in page.all("a")]
