@@ -19,6 +19,8 @@ import typer
 from rich.console import Console
 
 from monitor import __version__, keygen, logs, rehearsal, terminal
+from monitor.alerts import as_json as alert_as_json
+from monitor.alerts import drills, for_drill, standing
 from monitor.clock import Clock
 from monitor.config import ConfigError, Settings, load, schema
 from monitor.core.causes import CATALOGUE, Cause
@@ -68,6 +70,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Check a configuration, or print its JSON Schema.")
 app.add_typer(config_app, name="config")
+alerts_app = typer.Typer(help="Tell what would be told now, and to whom; or send a drill.")
+app.add_typer(alerts_app, name="alerts", invoke_without_command=True)
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -265,6 +269,71 @@ def find_pair(
         raise typer.Exit(Exit.FINE)
     failing = any(each.verdict.state is State.FAILING for each in tried)
     raise typer.Exit(Exit.FAILING if failing else Exit.NO_VERDICT)
+
+
+@alerts_app.callback()
+def show_alerts(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="The configuration file.", envvar="BEARERWATCH_CONFIG"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what would be told now, and to whom: from the database, without a check, and nothing is sent.
+
+    Example: `bearerwatch alerts --config bearerwatch.yaml`
+    """
+    if context.invoked_subcommand:
+        return
+    logs.configure(level="error")
+    now = datetime.now(UTC)
+    with operators_mistakes():
+        if config is None:
+            raise Mistake("Name the configuration: --config FILE.")
+        settings = load(config, os.environ)
+        found = standing(settings, now)
+    if as_json:
+        print(json.dumps([alert_as_json(one) for one in found], indent=2))
+        return
+    terminal.show_alerts(found, now=now)
+    say(f"{len(found):,} alert{'' if len(found) == 1 else 's'}; {len(settings.sinks)} sinks are configured.")
+
+
+@alerts_app.command("test")
+def send_drill(
+    cause: Annotated[str, typer.Option(help="The cause to play.")],
+    config: ConfigOption,
+    to: Annotated[
+        str | None, typer.Option(help="The sink; without it all that take a cause of this severity.")
+    ] = None,
+) -> None:
+    """Send a drill, clearly marked as one, to see that notifications arrive.
+
+    Exit code: 0 every sink took it, 2 one did not, or a mistake in the configuration.
+
+    Example: `bearerwatch alerts test --cause approval_decayed --config bearerwatch.yaml`
+    """
+    logs.configure(level="error")
+    with operators_mistakes():
+        settings, chosen = load(config, os.environ), _cause(cause)
+        sinks = for_drill(settings, chosen, to)
+        if not settings.sinks:
+            raise Mistake(f"{config} has no sinks: add one under notify.")
+        if to is not None and not sinks:
+            raise Mistake(terminal.unknown_name("sink", to, [sink.name for sink in settings.sinks]))
+        if not sinks:
+            raise Mistake(f"No sink takes {chosen}: its severity or who must act is routed to none.")
+
+        async def send() -> list[str]:
+            refused = []
+            async for name, problem in drills(settings, chosen, sinks, datetime.now(UTC)):
+                say(f"{name}: {problem or 'took the drill.'}")
+                refused += [name] if problem else []
+            return refused
+
+        if asyncio.run(send()):
+            raise typer.Exit(Exit.MISTAKE)
 
 
 @config_app.command("check")

@@ -21,6 +21,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from monitor import __version__
+from monitor.alerts import NOTIFYING
 from monitor.check import Checker, LoginBudget
 from monitor.clock import Clock
 from monitor.config import Address, ConfigError, Settings, WebConfig, load
@@ -45,11 +46,6 @@ IDLE_WITHIN_SECONDS = 5.0
 STOP_WITHIN_SECONDS = 20.0
 """How long checks under way may take at a stop: longer than the exchange's own timeouts, shorter than the
 90 seconds after which systemd kills."""
-
-NOTIFYING = Limits(
-    connect=timedelta(seconds=5), answer=timedelta(seconds=10), whole=timedelta(seconds=15), in_flight=16
-)
-"""How long a receiver of notifications may take: shorter than a stop, and far longer than any needs."""
 
 log = structlog.get_logger()
 

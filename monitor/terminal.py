@@ -19,7 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from monitor.core.causes import CATALOGUE
+from monitor.alerts import Standing
+from monitor.core.causes import CATALOGUE, Responsible
 from monitor.core.finding import Diagnosis, Finding, State
 from monitor.core.history import STAGES
 from monitor.core.status import WORST_FIRST, ConnectionStatus, worst_first
@@ -127,6 +128,26 @@ def show(
             console.print()
         for line in _about(status, now):
             console.print(_folded(line, width), soft_wrap=not console.is_terminal)
+
+
+def show_alerts(found: Sequence[Standing], *, now: datetime, console: Console | None = None) -> None:
+    """Print what would be told, a line an alert: to whom, or why to nobody now."""
+    table = _table("SEVERITY", "ALERT", "WHO ACTS", "SINCE", "TELLS")
+    for one in found:
+        reaches = ", ".join(
+            f"{name} (told {relative(one.told[name], now)})" if name in one.told else name
+            for name in one.reaches
+        )
+        held = f"held back: {one.alert.held_back}" if one.alert.held_back else ""
+        table.add_row(
+            one.alert.labels["severity"],
+            Text(one.alert.annotations["summary"]),
+            WHO[Responsible(one.alert.labels["responsible"])],
+            relative(one.alert.since, now),
+            Text("; ".join(part for part in (reaches or "nobody", held) if part)),
+        )
+    if found:
+        _print(table, console or Console(highlight=False))
 
 
 def summary(statuses: Sequence[ConnectionStatus]) -> Text:

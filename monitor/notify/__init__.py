@@ -6,6 +6,6 @@
 """
 
 from monitor.notify.notifier import Memory, Notifier, drill, sender
-from monitor.notify.wire import Undelivered
+from monitor.notify.wire import Undelivered, Wire
 
-__all__ = ["Memory", "Notifier", "Undelivered", "drill", "sender"]
+__all__ = ["Memory", "Notifier", "Undelivered", "Wire", "drill", "sender"]

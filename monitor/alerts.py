@@ -1,0 +1,124 @@
+"""What would be told now and to whom, from what the database remembers; and drills. Nothing is checked."""
+
+import os
+from collections.abc import AsyncIterator, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from monitor import __version__
+from monitor.config import Settings, Sink
+from monitor.core import approval
+from monitor.core.alerts import Alert, alerts
+from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.history import History
+from monitor.core.status import DaemonStatus, Snapshot
+from monitor.core.telling import Told
+from monitor.exchange import Limits, rust_transport
+from monitor.fleet import Fleet
+from monitor.notify import Undelivered, Wire, drill, sender
+from monitor.store import Store
+
+NOTIFYING = Limits(
+    connect=timedelta(seconds=5), answer=timedelta(seconds=10), whole=timedelta(seconds=15), in_flight=16
+)
+"""How long a receiver of notifications may take: shorter than a stop, and far longer than any needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One alert of this moment, and who is told of it."""
+
+    alert: Alert
+    reaches: tuple[str, ...]
+    """The receivers that take it, by name."""
+    told: dict[str, datetime]
+    """When those of them were last told that were."""
+
+
+def standing(settings: Settings, now: datetime) -> list[Standing]:
+    """Every alert of this moment, also those that are held back. Raises StoreError."""
+    histories, known = _remembered(settings)
+    fleet = Fleet(histories)
+    fleet.configure(settings.connections, now)
+    for status in fleet.statuses():
+        siblings = fleet.siblings(status.connection)
+        forecast = approval.forecast(status.connection, status.history, siblings, now)
+        fleet.put(replace(status, forecast=forecast))
+    snapshot = Snapshot(
+        at=now,
+        daemon=DaemonStatus(now, __version__, configured=len(settings.connections), reloaded=now),
+        connections=fleet.statuses(),
+        retired_failures={},
+    )
+    found = []
+    for alert in alerts(snapshot, settings.terms):
+        takers = tuple(sink.name for sink in settings.sinks if sink.route.takes(alert))
+        told = {
+            name: one.at
+            for name in takers
+            if (one := known[name].get(alert.fingerprint)) and one.resolved is None
+        }
+        found.append(Standing(alert, takers, told))
+    return found
+
+
+def _remembered(settings: Settings) -> tuple[dict[str, History], dict[str, dict[str, Told]]]:
+    """The histories, and what each receiver knows; nothing where there is no database yet."""
+    names = [sink.name for sink in settings.sinks]
+    if "://" not in settings.database and not Path(settings.database).exists():
+        return {}, {name: {} for name in names}
+    store = Store.open(settings.database)
+    try:
+        return store.histories(), {name: store.told(name) for name in names}
+    finally:
+        store.close()
+
+
+def as_json(one: Standing) -> dict[str, Any]:
+    """One alert as `alerts --json` prints it."""
+    return {
+        "labels": dict(one.alert.labels),
+        "annotations": dict(one.alert.annotations),
+        "since": one.alert.since.isoformat(),
+        "held_back": one.alert.held_back or None,
+        "reaches": list(one.reaches),
+        "told": {name: at.isoformat() for name, at in one.told.items()},
+    }
+
+
+def for_drill(settings: Settings, cause: Cause, name: str | None) -> list[Sink]:
+    """The receivers of a drill: the named one, else those that take a cause of this severity."""
+    if name is not None:
+        return [sink for sink in settings.sinks if sink.name == name]
+    entry = CATALOGUE[cause]
+    return [
+        sink
+        for sink in settings.sinks
+        if (not sink.route.responsible or entry.responsible in sink.route.responsible)
+        and (not sink.route.severity or entry.severity in sink.route.severity)
+    ]
+
+
+async def drills(
+    settings: Settings, cause: Cause, sinks: Collection[Sink], now: datetime
+) -> AsyncIterator[tuple[str, str]]:
+    """Send a drill to each receiver. Gives its name, and why it did not take it; empty where it did."""
+    transport = rust_transport(NOTIFYING, settings.ca_file)
+    threads = ThreadPoolExecutor(1)
+    wire = Wire(transport, os.environ)
+    try:
+        for sink in sinks:
+            try:
+                await sender(sink, wire, threads, pages=settings.web.external_url).send(
+                    drill(cause, now), now
+                )
+            except Undelivered as undelivered:
+                yield sink.name, str(undelivered)
+            else:
+                yield sink.name, ""
+    finally:
+        await transport.aclose()
+        threads.shutdown()
