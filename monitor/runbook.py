@@ -25,7 +25,7 @@ sf org login jwt --client-id CONSUMER_KEY --jwt-key-file private-key.pem \\
   --username USERNAME --instance-url https://SUBDOMAIN.my.salesforce.com
 ```
 
-`bearerwatch check NAME` asks once more with what is configured, and explains.
+`bearerwatch check NAME --config FILE` asks once more with what is configured, and explains.
 """
 
 _NEEDS_NO_EXCHANGE = frozenset(

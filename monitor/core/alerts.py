@@ -27,6 +27,7 @@ from monitor.core.holds import APPROVAL_CRITICAL, MANY, MANY_SHARE, TRANSIENT, U
 from monitor.core.maintenance import Maintenance
 from monitor.core.status import ConnectionStatus, Snapshot
 from monitor.core.wording import (
+    ASK_AGAIN,
     MANY_AT_ONCE,
     UNEXPLAINED,
     UNSTEADY,
@@ -163,7 +164,7 @@ def _of_cause(key: _Key, seen: _Seen, now: datetime, terms: Terms, many: str) ->
     cause, severity, responsible = key
     connection, entry = seen.status.connection, CATALOGUE[cause]
     last = seen.status.history.last_success
-    facts = [entry.meaning, *seen.finding.evidence, f"It holds since {_written(seen.finding.since)}."]
+    facts = [entry.meaning, *seen.finding.evidence, f"It has held since {_written(seen.finding.since)}."]
     if last:
         facts.append(f"The last exchange that was granted: {_written(last)}.")
     who = WHO[responsible]
@@ -184,9 +185,7 @@ def _of_cause(key: _Key, seen: _Seen, now: datetime, terms: Terms, many: str) ->
             "description": told(
                 "\n".join(facts),
                 who=who,
-                steps=with_name(
-                    [*entry.remedy, "To ask once more: `bearerwatch check NAME`."], connection.name
-                ),
+                steps=with_name([*entry.remedy, ASK_AGAIN], connection.name),
                 guide=entry.guide,
             ),
             **({"note": entry.contested} if entry.contested else {}),

@@ -346,8 +346,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
                     " (observed)."
                 ),
                 (
-                    "`bearerwatch discover NAME` tries the sensible pairs once each and prints the one that"
-                    " is granted."
+                    "`bearerwatch discover NAME --config FILE` tries the sensible pairs once each and prints"
+                    " the one that is granted."
                 ),
             ),
             tell_apart=(
@@ -627,7 +627,10 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
                     " root with `chmod 640 FILE`, where that user is in its group."
                 ),
                 "See who has an account, a backup or a container with that file, and since when.",
-                "If anybody could have read it who may not: make a new pair (`bearerwatch rotate NAME`).",
+                (
+                    "If anybody could have read it who may not: make a new pair"
+                    " (`bearerwatch rotate NAME --config FILE`)."
+                ),
             ),
             tell_apart="It is known without asking Salesforce: `ls -lL FILE` shows r or w for others.",
         ),
@@ -641,7 +644,10 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             responsible=Responsible.OPERATOR,
             guide="step 1",
             remedy=(
-                "Make the next pair in time: `bearerwatch rotate NAME`, or step 1 of the guide.",
+                (
+                    "Make the next pair in time: `bearerwatch rotate NAME --config FILE`, or step 1 of the"
+                    " guide."
+                ),
                 (
                     "Agree on a quiet hour with the org's admin: between the upload (step 2) and the switch"
                     " of the key logins may be refused for 2 to 10 minutes."
@@ -664,7 +670,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             responsible=Responsible.OPERATOR,
             guide="step 1",
             remedy=(
-                "Make a new pair now: `bearerwatch rotate NAME`, or step 1 of the guide.",
+                "Make a new pair now: `bearerwatch rotate NAME --config FILE`, or step 1 of the guide.",
                 (
                     "Let an admin upload the new certificate under Flow Enablement of the app (step 2),"
                     " then switch the key of the integration and of this monitor."

@@ -12,6 +12,9 @@ WHO = {
     Responsible.SALESFORCE: "nobody here; Salesforce, or time",
 }
 
+ASK_AGAIN = "To ask once more: `bearerwatch check NAME --config FILE`."
+"""The last step of each remedy."""
+
 MANY_AT_ONCE = (
     "See on the status page or the dashboard what the connections with this cause share.",
     "If they share a host, see https://status.salesforce.com for its instance.",
@@ -21,7 +24,7 @@ MANY_AT_ONCE = (
 """What to do where many connections have the same cause at once."""
 
 UNEXPLAINED = (
-    "`bearerwatch check NAME` asks at once, and explains.",
+    "`bearerwatch check NAME --config FILE` asks at once, and explains.",
     "If that works, see the log of the daemon: it does not come to this connection.",
 )
 

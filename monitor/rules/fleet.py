@@ -82,16 +82,18 @@ def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
     ):
         yield Alert(
             name=name,
-            expression=_many(matchers),
+            expression=_many(name, matchers),
             hold=hold,
             why=f"At least {MANY} connections and a share of {MANY_SHARE} of the watched ones have the same"
-            f" cause: one event, for which Alertmanager holds the single alerts back. {reason}",
+            f" cause: one event, for which Alertmanager holds the single alerts back. It stays one until"
+            f" fewer than {MANY} have it, for who is refused is looked at again within an hour. {reason}",
             annotations={
                 "summary": "{{ $labels.cause }}: {{ $value }} connections at once",
                 "description": told(
-                    "The same cause holds for {{ $value }} connections, a quarter of the fleet or more:"
-                    " something that they share is the likely reason, be it an app, a key, an address, the"
-                    " network, or Salesforce. Alerts of single connections for it are held back meanwhile."
+                    "The same cause holds for {{ $value }} connections, and held for a quarter of the fleet"
+                    " at once: something that they share is the likely reason, be it an app, a key, an"
+                    " address, the network, or Salesforce. Alerts of single connections for it are held back"
+                    " meanwhile."
                     f"{_named()}",
                     who="the operator first, who finds out what they share",
                     steps=(step.replace("CAUSE", "{{ $labels.cause }}") for step in MANY_AT_ONCE),
@@ -103,10 +105,14 @@ def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
     yield _unsteady(holds, links)
 
 
-def _many(matchers: str) -> str:
+def _many(name: str, matchers: str) -> str:
     counted = f"count by (cause, severity, responsible) ({holding(matchers)})"
     watched = f"scalar(last_over_time({WATCHED}[{written_duration(REMEMBERED)}]))"
-    return f"{counted} >= {MANY}\nand {counted} / {watched} >= {MANY_SHARE}"
+    still = f'ALERTS{{alertname="{name}",alertstate="firing"}}'
+    return (
+        f"{counted} >= {MANY}\nand on (cause, severity, responsible) (\n"
+        f"  {counted} / {watched} >= {MANY_SHARE}\n  or {still}\n)"
+    )
 
 
 def _named() -> str:

@@ -7,7 +7,7 @@ or two, would lose the alert; a look-up that finds nothing loses its own sentenc
 from collections.abc import Iterable
 
 from monitor.core.causes import Cause, Entry, Responsible
-from monitor.core.wording import WHO, Links, told, with_name
+from monitor.core.wording import ASK_AGAIN, WHO, Links, told, with_name
 
 CONNECTION = "{{ $labels.connection }}"
 
@@ -48,7 +48,7 @@ def _evidence(metric: str, then: str, selector: str = "", shown: str = "humanize
 
 SINCE = looked_up(
     "min(bearerwatch_connection_finding_since_timestamp_seconds{connection=%q,cause=%q})",
-    "\nIt holds since {{ . | first | value | humanizeTimestamp }}.",
+    "\nIt has held since {{ . | first | value | humanizeTimestamp }}.",
     "connection",
     "cause",
 )
@@ -56,18 +56,20 @@ SINCE = looked_up(
 LAST_GRANTED = _evidence("last_success_timestamp_seconds", "The last exchange that was granted: VALUE.")
 
 _CERTIFICATE_END = _evidence(
-    "certificate_not_after_timestamp_seconds", "The certificate ends: VALUE.", ',slot="current"'
+    "certificate_not_after_timestamp_seconds", "The end of the certificate: VALUE.", ',slot="current"'
 )
 
 MORE_EVIDENCE = {
     Cause.APPROVAL_EXPIRING: _evidence(
-        "approval_forecast_timestamp_seconds", "The approval is expected to end: VALUE."
+        "approval_forecast_timestamp_seconds", "The expected end of the approval: VALUE."
     )
     + _evidence("approval_since_timestamp_seconds", "It was first seen to serve: VALUE."),
     Cause.CERTIFICATE_EXPIRING: _CERTIFICATE_END,
     Cause.CERTIFICATE_EXPIRED: _CERTIFICATE_END,
     Cause.CERTIFICATE_NOT_YET_VALID: _evidence(
-        "certificate_not_before_timestamp_seconds", "The certificate begins: VALUE.", ',slot="current"'
+        "certificate_not_before_timestamp_seconds",
+        "The beginning of the certificate: VALUE.",
+        ',slot="current"',
     ),
     Cause.ASSERTION_INVALID: _CERTIFICATE_END,
     Cause.CLIENT_INVALID: _CERTIFICATE_END,
@@ -85,13 +87,14 @@ def annotations_of_cause(cause: Cause, entry: Entry, links: Links) -> dict[str, 
     """All that a person needs who reads nothing but the alert."""
     who = WHO[entry.responsible]
     if entry.responsible is Responsible.ORG_ADMIN:
-        who += f"{AT_HOST}. Which app and user: {links.page(CONNECTION)}" if links.pages else AT_HOST
+        who += AT_HOST
+    page = f"\nUser, answers and all evidence: {links.page(CONNECTION)}" if links.pages else ""
     return {
         "summary": f"{entry.title}: {CONNECTION}",
         "description": told(
-            f"{entry.meaning}{SINCE}{MORE_EVIDENCE.get(cause, '')}{LAST_GRANTED}",
+            f"{entry.meaning}{SINCE}{MORE_EVIDENCE.get(cause, '')}{LAST_GRANTED}{page}",
             who=who,
-            steps=with_name([*entry.remedy, "To ask once more: `bearerwatch check NAME`."], CONNECTION),
+            steps=with_name([*entry.remedy, ASK_AGAIN], CONNECTION),
             guide=entry.guide,
         ),
         **({"note": entry.contested} if entry.contested else {}),

@@ -320,6 +320,19 @@ def fleet() -> Iterator[Case]:
             BEGIN + CONFIRMED: [affected, *(single(name, decayed) for name in numbered(5))],
         },
     )
+    mending = some(8, decayed, between(BEGIN, LONG))
+    for place, name in enumerate(numbered(8)):
+        mending |= finding(name, decayed, between(BEGIN, 20 + 5 * place))
+    yield Case(
+        "Many that are mended one after the other stay one until fewer than five are left",
+        connections(*numbered(30)) | mending,
+        {
+            BEGIN + 0.5: [affected],
+            31: [affected, *(single(name, decayed) for name in numbered(8)[3:])],
+            36: [single(name, decayed) for name in numbered(8)[4:]],
+            56: [],
+        },
+    )
     yield Case(
         "Five of twenty-one are less than a quarter",
         connections(*numbered(21)) | some(5, decayed, between(BEGIN, BEGIN + 1.5)),
@@ -615,7 +628,7 @@ def absence() -> Iterator[Case]:
 
 def texts() -> Iterator[Case]:
     decayed = CATALOGUE[Cause.APPROVAL_DECAYED]
-    remedy = [*decayed.remedy, "To ask once more: `bearerwatch check acme`."]
+    remedy = [*decayed.remedy, "To ask once more: `bearerwatch check acme --config FILE`."]
     steps = "\n".join(f"{number}. {step}" for number, step in enumerate(remedy, 1))
     info = {"host": "acme.my.salesforce.com", "customer": "Acme Ltd"}
     known = {
@@ -645,10 +658,10 @@ def texts() -> Iterator[Case]:
                     "summary": "The approval has aged out: acme",
                     "description": (
                         f"{decayed.meaning}\n"
-                        "It holds since 1970-01-01 00:04:00 +0000 UTC.\n"
+                        "It has held since 1970-01-01 00:04:00 +0000 UTC.\n"
                         "The last exchange that was granted: 1970-01-01 00:02:00 +0000 UTC.\n"
-                        "Who must act: a Salesforce admin of the org at acme.my.salesforce.com."
-                        f" Which app and user: {page}.\n"
+                        f"User, answers and all evidence: {page}\n"
+                        "Who must act: a Salesforce admin of the org at acme.my.salesforce.com.\n"
                         "What to do (setup guide, step 4):\n"
                         f"{steps}"
                     ),
