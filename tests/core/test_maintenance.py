@@ -1,0 +1,65 @@
+from datetime import UTC, datetime, time, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.core.maintenance import Once, Weekly, until
+
+SATURDAY_EVENING = Weekly(5, time(22), timedelta(hours=4), "Europe/Berlin")
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("now", "ends"),
+    [
+        ("2026-12-05T20:59:59", None),
+        ("2026-12-05T21:00", "2026-12-06T01:00"),  # 22:00 in Berlin in winter
+        ("2026-12-06T00:59", "2026-12-06T01:00"),  # it is Sunday meanwhile
+        ("2026-12-06T01:00", None),
+        ("2026-07-04T20:00", "2026-07-05T00:00"),  # and in summer
+        ("2026-12-04T21:30", None),
+    ],
+)
+def test_a_weekly_maintenance_begins_by_the_clocks_of_its_zone(now: str, ends: str | None) -> None:
+    assert SATURDAY_EVENING.until(at(now)) == (at(ends) if ends else None)
+
+
+def test_it_lasts_as_long_as_given_also_when_clocks_are_put_back() -> None:
+    through_the_change = Weekly(5, time(22), timedelta(hours=8), "Europe/Berlin")
+
+    assert through_the_change.until(at("2026-10-24T21:00")) == at("2026-10-25T04:00")
+
+
+def test_one_of_a_whole_week_never_ends() -> None:
+    always = Weekly(0, time(0), timedelta(days=7))
+
+    assert all(always.until(at("2026-11-23T00:00") + timedelta(hours=hour)) for hour in range(14 * 24))
+
+
+def test_the_last_of_several_to_end_counts() -> None:
+    first = Once(at("2026-12-05T10:00"), at("2026-12-05T12:00"))
+    second = Once(at("2026-12-05T11:00"), at("2026-12-05T13:00"))
+
+    assert until((first, second), at("2026-12-05T11:30")) == second.end
+    assert until((first, second), at("2026-12-05T10:30")) == first.end
+    assert until((first, second), at("2026-12-05T13:00")) is None
+
+
+@given(
+    st.integers(0, 6),
+    st.times(),
+    st.timedeltas(timedelta(minutes=1), timedelta(days=7)),
+    st.timedeltas(timedelta(0), timedelta(days=36_500)),
+)
+def test_a_weekly_maintenance_ends_within_its_length(
+    weekday: int, begins: time, lasts: timedelta, later: timedelta
+) -> None:
+    now = at("2000-01-01T00:00") + later
+
+    end = Weekly(weekday, begins, lasts, "America/New_York").until(now)
+
+    assert end is None or now < end <= now + lasts

@@ -1,0 +1,440 @@
+"""What is told to one receiver as days pass: due from what holds and what it was last told."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from monitor.core.alerts import Terms, alerts
+from monitor.core.causes import Cause
+from monitor.core.maintenance import Maintenance, Once, Weekly
+from monitor.core.status import ConnectionStatus
+from monitor.core.telling import FLAPS, Message, Route, Told, accepted, due, noticed, pushed
+from tests.core.fleets import MINUTE, NOW, TERMS, ill, quiet, snapshot, well
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+REPEAT = 4 * HOUR
+
+JSON = TypeAdapter(dict[str, Told])
+
+
+@dataclass
+class Receiver:
+    """A receiver over simulated time: what it was told, and whether it is there."""
+
+    terms: Terms = TERMS
+    repeat: timedelta = REPEAT
+    there: Callable[[datetime], bool] = lambda _: True
+    taken: list[tuple[timedelta, Message]] = field(default_factory=list)
+    known: dict[str, Told] = field(default_factory=dict)
+
+    def look(self, now: datetime, *statuses: ConnectionStatus) -> None:
+        """One round, with all that a restart keeps."""
+        self.known = JSON.validate_json(JSON.dump_json(self.known))
+        shot = snapshot(*statuses, at=now)
+        mine = alerts(shot, self.terms)
+        self._remember(noticed(mine, self.known, shot))
+        for message in due(mine, self.known, repeat=self.repeat, now=now):
+            if self.there(now):
+                self.taken.append((now - NOW, message))
+                self._remember(accepted(message, self.known, now))
+
+    def _remember(self, changes: dict[str, Told | None] | dict[str, Told]) -> None:
+        for mark, told in changes.items():
+            self.known.pop(mark, None)
+            if told is not None:
+                self.known[mark] = told
+
+    def live(
+        self,
+        until: timedelta,
+        fleet: Callable[[datetime], Iterable[ConnectionStatus]],
+        step: timedelta = MINUTE,
+    ) -> None:
+        """Look every step."""
+        now = NOW
+        while now <= NOW + until:
+            self.look(now, *fleet(now))
+            now += step
+
+    def told(self) -> list[tuple[timedelta, str]]:
+        return [(at, message.title) for at, message in self.taken]
+
+
+def failing(
+    during: Callable[[datetime], datetime | None], cause: Cause = Cause.API_DISABLED, name: str = "acme"
+) -> Callable[[datetime], list[ConnectionStatus]]:
+    """A connection that fails whenever `during` gives since when it does."""
+
+    def fleet(now: datetime) -> list[ConnectionStatus]:
+        since = during(now)
+        status = well(name, now)
+        return [ill(status, cause, since, now) if since else status]
+
+    return fleet
+
+
+def between(begin: timedelta, end: timedelta) -> Callable[[datetime], datetime | None]:
+    return lambda now: NOW + begin if NOW + begin <= now < NOW + end else None
+
+
+@pytest.fixture(name="title", scope="module")
+def _title() -> str:
+    (alert,) = alerts(snapshot(ill(well("acme"), Cause.API_DISABLED, NOW - DAY)), TERMS)
+    return alert.annotations["summary"]
+
+
+# Once, again after the interval, and its end once
+
+
+def test_what_holds_is_told_once_repeated_as_configured_and_its_end_is_told_once(title: str) -> None:
+    receiver = Receiver()
+
+    receiver.live(DAY, failing(between(HOUR, 10 * HOUR)))
+
+    assert receiver.told() == [
+        (HOUR + 2 * MINUTE, title),
+        (5 * HOUR + 2 * MINUTE, title),
+        (9 * HOUR + 2 * MINUTE, title),
+        (10 * HOUR, f"Resolved: {title}"),
+    ]
+    assert receiver.taken[-1][1].resolved[0].annotations["ended"] == "The last exchange was granted."
+    assert receiver.known == {}
+
+
+def test_a_single_transient_failure_is_told_to_nobody() -> None:
+    receiver = Receiver()
+
+    receiver.live(2 * HOUR, failing(between(HOUR, HOUR + 14 * MINUTE), Cause.NETWORK_UNREACHABLE))
+
+    assert receiver.told() == []
+
+
+def test_the_end_of_a_transient_is_believed_after_an_interval() -> None:
+    receiver = Receiver()
+
+    receiver.live(3 * HOUR, failing(between(HOUR, 2 * HOUR), Cause.NETWORK_UNREACHABLE))
+
+    assert [at for at, _ in receiver.told()] == [HOUR + 15 * MINUTE, 2 * HOUR + 5 * MINUTE]
+
+
+# A receiver that is away
+
+
+def test_a_receiver_that_was_away_is_told_what_holds_when_it_is_back_and_nothing_of_the_past(
+    title: str,
+) -> None:
+    receiver = Receiver(there=lambda now: not NOW + HOUR <= now < NOW + 8 * HOUR)
+
+    def fleet(now: datetime) -> list[ConnectionStatus]:
+        return [
+            *failing(between(2 * HOUR, 3 * HOUR), name="short")(now),
+            *failing(between(2 * HOUR, 9 * HOUR))(now),
+        ]
+
+    receiver.live(DAY, fleet)
+
+    assert receiver.told() == [(8 * HOUR, title), (9 * HOUR, f"Resolved: {title}")]
+
+
+def test_an_end_that_could_not_be_told_is_told_later(title: str) -> None:
+    receiver = Receiver(there=lambda now: not NOW + 2 * HOUR <= now < NOW + 3 * DAY)
+
+    receiver.live(4 * DAY, failing(between(HOUR, 2 * HOUR)))
+
+    assert receiver.told() == [(HOUR + 2 * MINUTE, title), (3 * DAY, f"Resolved: {title}")]
+
+
+def test_a_message_that_has_to_be_sent_once_more_has_the_same_id_and_the_next_has_another() -> None:
+    shot = snapshot(ill(well("acme"), Cause.API_DISABLED, NOW - DAY))
+    found = alerts(shot, TERMS)
+
+    (first,) = due(found, {}, repeat=REPEAT, now=NOW)
+    (again,) = due(found, {}, repeat=REPEAT, now=NOW + MINUTE)
+    (repeated,) = due(found, accepted(first, {}, NOW), repeat=REPEAT, now=NOW + REPEAT)
+
+    assert first.id == again.id
+    assert first.id != repeated.id
+
+
+# What comes and goes
+
+
+def test_what_flaps_for_days_is_not_told_of_each_time() -> None:
+    """A refusal that holds for 10 minutes of every 20, for two days: 144 times."""
+    receiver = Receiver(repeat=DAY)
+
+    def during(now: datetime) -> datetime | None:
+        since = (now - NOW) // (20 * MINUTE) * 20 * MINUTE
+        return NOW + since if now - NOW - since < 10 * MINUTE else None
+
+    receiver.live(2 * DAY, failing(during), step=2 * MINUTE)
+
+    assert len(receiver.taken) <= 5
+    assert [bool(message.firing) for _, message in receiver.taken][:3] == [True, False, True]
+
+
+def test_what_comes_back_a_day_later_is_news(title: str) -> None:
+    receiver = Receiver()
+
+    def twice(now: datetime) -> datetime | None:
+        return between(HOUR, 2 * HOUR)(now) or between(DAY, DAY + HOUR)(now)
+
+    receiver.live(2 * DAY, failing(twice))
+
+    assert receiver.told() == [
+        (HOUR + 2 * MINUTE, title),
+        (2 * HOUR, f"Resolved: {title}"),
+        (DAY + 2 * MINUTE, title),
+        (DAY + HOUR, f"Resolved: {title}"),
+    ]
+
+
+# Maintenance
+
+
+@pytest.mark.parametrize(
+    "window",
+    [Once(NOW + HOUR, NOW + 4 * HOUR), Weekly(0, (NOW + HOUR).time(), 3 * HOUR)],
+    ids=["once", "weekly"],
+)
+def test_in_a_maintenance_nothing_new_is_told_and_what_still_holds_at_its_end_is(
+    window: Maintenance, title: str
+) -> None:
+    receiver = Receiver(terms=quiet(window))
+
+    def fleet(now: datetime) -> list[ConnectionStatus]:
+        return [
+            *failing(between(2 * HOUR, 3 * HOUR), name="short")(now),
+            *failing(between(2 * HOUR, 5 * HOUR))(now),
+        ]
+
+    receiver.live(DAY, fleet)
+
+    assert receiver.told() == [(4 * HOUR, title), (5 * HOUR, f"Resolved: {title}")]
+
+
+def test_what_was_told_before_a_maintenance_is_not_taken_for_mended_in_it(title: str) -> None:
+    receiver = Receiver(terms=quiet(Once(NOW + 2 * HOUR, NOW + 12 * HOUR)))
+
+    receiver.live(DAY, failing(between(HOUR, 14 * HOUR)))
+
+    assert receiver.told() == [
+        (HOUR + 2 * MINUTE, title),
+        (12 * HOUR, title),
+        (14 * HOUR, f"Resolved: {title}"),
+    ]
+
+
+def test_what_is_paused_or_no_longer_configured_has_ended_and_is_said_why() -> None:
+    receiver, other = Receiver(), Receiver()
+    broken = ill(well("acme"), Cause.API_DISABLED, NOW - DAY)
+    receiver.look(NOW, broken)
+    other.look(NOW, broken)
+
+    receiver.look(NOW + HOUR, replace(broken, connection=replace(broken.connection, paused=True)))
+    other.look(NOW + HOUR, well("another"))
+
+    ends = [each.taken[-1][1].resolved[0].annotations["ended"] for each in (receiver, other)]
+    assert ends == [
+        "The connection is paused: nothing is known of it.",
+        "The connection is no longer configured.",
+    ]
+
+
+# Together
+
+
+def looked_at_in_turn(
+    count: int, breaks: timedelta, mended: timedelta, of: int | None = None
+) -> Callable[[datetime], list[ConnectionStatus]]:
+    """Some connections of one app, each looked at every 5 minutes in its turn; the others have their own.
+
+    The app breaks and is mended at these times. Who was refused is looked at again every 15 minutes.
+    """
+
+    def fleet(now: datetime) -> list[ConnectionStatus]:
+        statuses = []
+        for number in range(of or count):
+            phase = number * timedelta(seconds=300) / count
+            turn = NOW + phase + (now - NOW - phase) // (5 * MINUTE) * 5 * MINUTE
+            app = {"consumer_key": "3MVG9SharedByMany"} if number < count else {}
+            status = well(f"c{number:03}", turn, **app)
+            seen = NOW + phase + -((phase - breaks) // (5 * MINUTE)) * 5 * MINUTE
+            end = seen + -((seen - NOW - mended) // (15 * MINUTE)) * 15 * MINUTE
+            if number < count and seen <= now < end:
+                status = ill(status, Cause.APP_BLOCKED, seen, turn)
+            statuses.append(status)
+        return statuses
+
+    return fleet
+
+
+def test_forty_connections_of_a_consumer_key_that_fail_for_the_same_cause_are_one_message() -> None:
+    receiver = Receiver(repeat=DAY)
+
+    receiver.live(3 * HOUR, looked_at_in_turn(40, 10 * MINUTE, HOUR, of=170), step=2 * MINUTE)
+
+    (_, first), *others = receiver.taken
+    assert first.title.endswith(": all 40 connections of the consumer key 3MVG9…ByMany")
+    assert len(first.firing) == 40
+    assert all(message.resolved for _, message in others)
+    assert sum(len(message.resolved) for _, message in others) == 40
+    assert len(others) <= 4
+    assert receiver.taken[0][0] <= 22 * MINUTE
+
+
+def test_an_outage_of_everybody_is_one_message_and_its_end_another() -> None:
+    receiver = Receiver(repeat=DAY)
+
+    receiver.live(4 * HOUR, looked_at_in_turn(30, 10 * MINUTE, HOUR))
+
+    assert [bool(message.firing) for _, message in receiver.taken] == [True, False]
+    assert receiver.taken[0][1].firing[0].name == "BearerwatchManyConnectionsAffected"
+    assert "All of them share the consumer key" in receiver.taken[0][1].firing[0].annotations["description"]
+
+
+def test_who_joins_a_group_that_was_told_of_is_told_of_alone_and_not_before_five_minutes() -> None:
+    app = {"consumer_key": "3MVG9Shared"}
+    receiver = Receiver()
+
+    def fleet(now: datetime) -> list[ConnectionStatus]:
+        statuses = [well(f"w{number}", now) for number in range(20)]
+        for number in range(3):
+            since = NOW + number * 4 * MINUTE
+            status = well(f"c{number}", now, **app)
+            statuses.append(ill(status, Cause.API_DISABLED, since, now) if since <= now else status)
+        return statuses
+
+    receiver.live(HOUR, fleet)
+
+    sizes = [(at, len(message.firing)) for at, message in receiver.taken]
+    assert sizes == [(2 * MINUTE, 1), (7 * MINUTE, 1), (12 * MINUTE, 1)]
+
+
+# Who is told
+
+
+@pytest.mark.parametrize(
+    ("route", "takes"),
+    [
+        (Route(), True),
+        (Route(responsible=("org_admin",)), True),
+        (Route(responsible=("operator", "salesforce")), False),
+        (Route(severity=("critical",)), True),
+        (Route(severity=("warning",)), False),
+        (Route(labels=(("tier", "gold"),)), True),
+        (Route(labels=(("customer", "acme"), ("tier", "gold"))), True),
+        (Route(labels=(("tier", "silver"),)), False),
+        (Route(responsible=("org_admin",), labels=(("tier", "silver"),)), False),
+    ],
+)
+def test_a_route_goes_by_who_must_act_severity_and_labels(route: Route, *, takes: bool) -> None:
+    status = well("acme", labels=(("customer", "acme"), ("tier", "gold")))
+    (alert,) = alerts(snapshot(ill(status, Cause.API_DISABLED, NOW - DAY)), TERMS)
+
+    assert route.takes(alert) is takes
+
+
+def test_many_at_once_reach_each_whose_connections_are_among_them() -> None:
+    own = [
+        ill(well(f"c{n}", labels=(("customer", f"{n}"),)), Cause.API_DISABLED, NOW - DAY) for n in range(5)
+    ]
+    many = alerts(snapshot(*own), TERMS)[0]
+
+    assert Route(labels=(("customer", "3"),)).takes(many)
+    assert not Route(labels=(("customer", "7"),)).takes(many)
+
+
+# An Alertmanager
+
+
+def test_an_alertmanager_is_given_again_what_it_was_given_also_while_that_is_held_back() -> None:
+    broken = ill(well("acme"), Cause.API_DISABLED, NOW - DAY)
+    other = ill(well("other"), Cause.API_DISABLED, NOW - DAY)
+    found = alerts(snapshot(broken), TERMS)
+    known = accepted(pushed(found, {}, NOW), {}, NOW)
+    maintained = alerts(snapshot(broken, other), quiet(Once(NOW - HOUR, NOW + HOUR)))
+
+    message = pushed(maintained, known, NOW)
+
+    assert [alert.labels["connection"] for alert in message.firing] == ["acme"]
+    assert message.resolved == ()
+
+
+# Whatever happens
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> list[tuple[bool, ...]]:
+    """Which of three connections fail, a step of 5 minutes after the other."""
+    return draw(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=20, max_size=60))
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    lives(), st.sampled_from([5 * MINUTE, HOUR, REPEAT]), st.lists(st.booleans(), min_size=60, max_size=60)
+)
+def test_the_same_is_never_told_more_often_than_the_repeat_interval_allows(
+    life: list[tuple[bool, ...]], repeat: timedelta, there: list[bool]
+) -> None:
+    step = 5 * MINUTE
+    receiver = Receiver(repeat=repeat, there=lambda now: there[(now - NOW) // step])
+    since: dict[int, datetime] = {}
+    for place, fails in enumerate(life):
+        now = NOW + place * step
+        statuses = []
+        for number, failing_now in enumerate(fails):
+            status = well(f"c{number}", now, consumer_key="3MVG9Shared" if number else "3MVG9Other")
+            if failing_now:
+                status = ill(status, Cause.API_DISABLED, since.setdefault(number, now), now)
+            else:
+                since.pop(number, None)
+            statuses.append(status)
+        receiver.look(now, *statuses)
+
+    told: dict[str, list[timedelta]] = {}
+    ends: Counter[str] = Counter()
+    for at, message in receiver.taken:
+        for alert in message.firing:
+            told.setdefault(alert.labels["connection"], []).append(at)
+        ends.update(one.labels["connection"] for one in message.resolved)
+    lasted = len(life) * step
+    for name, moments in told.items():
+        assert len(moments) <= 2 + lasted / min(repeat, FLAPS)
+        assert ends[name] <= len(moments), "an end is told of what was told alone"
+        # Between two messages about the same lies the interval, but for one that came back after its end.
+        close = sum(later - earlier < repeat for earlier, later in pairwise(moments))
+        assert close <= ends[name]
+
+
+@settings(deadline=None, max_examples=25)
+@given(lives())
+def test_whatever_happened_before_what_holds_long_enough_is_known_in_the_end(
+    life: list[tuple[bool, ...]],
+) -> None:
+    step = 5 * MINUTE
+    receiver = Receiver(there=lambda now: (now - NOW) // step % 7 == 0)
+    since: dict[int, datetime] = {}
+    final = life[-1]
+    for place, fails in enumerate([*life, *[final] * 40]):
+        now = NOW + place * step
+        statuses = []
+        for number, failing_now in enumerate(fails):
+            status = well(f"c{number}", now)
+            if failing_now:
+                status = ill(status, Cause.API_DISABLED, since.setdefault(number, now), now)
+            else:
+                since.pop(number, None)
+            statuses.append(status)
+        receiver.look(now, *statuses)
+
+    holds = {told.labels["connection"] for told in receiver.known.values() if told.resolved is None}
+    assert holds == {f"c{number}" for number, fails in enumerate(final) if fails}
