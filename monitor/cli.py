@@ -34,6 +34,7 @@ from monitor.discover import told as discovered
 from monitor.exchange import CaFileError
 from monitor.explain import Unreadable, explain
 from monitor.once import check_once
+from monitor.rotate import AGAIN, Options, RotateError, rotate
 from monitor.rules import rules
 from monitor.runbook import as_json as cause_as_json
 from monitor.runbook import runbook
@@ -116,6 +117,7 @@ def operators_mistakes() -> Iterator[None]:
         CaFileError,
         Unreadable,
         keygen.KeygenError,
+        RotateError,
     ) as mistake:
         errors.print(str(mistake), markup=False)
         raise typer.Exit(Exit.MISTAKE) from None
@@ -451,6 +453,57 @@ def make_keys(
     errors.print(f"Certificate (upload to Salesforce): {pair.certificate_path}", markup=False)
     errors.print("The private key as one base64 line:", markup=False)
     print(pair.base64_line)
+
+
+@app.command("rotate")
+def rotate_key(
+    name: Annotated[str, typer.Argument(help="The connection.")],
+    config: ConfigOption,
+    write: Annotated[
+        bool,
+        typer.Option(
+            "--write", help="Write the next pair into the configuration, and keep a copy beside it."
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to make the pair; beside the current key without it.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=36_500, help="How long its certificate is valid.")] = 3650,
+    bits: Annotated[int, typer.Option(help="2048, 3072 or 4096.")] = 2048,
+) -> None:
+    """Rotate a key step by step: make the next pair, see it uploaded, and be told when to switch.
+
+    It may be stopped at any time, and goes on where it stopped. Exit code: 0 the next key is accepted,
+    1 neither key is, 2 a mistake, 3 not accepted yet.
+
+    Example: `bearerwatch rotate acme-production --config bearerwatch.yaml`
+    """
+    logs.configure(level="error")
+    try:
+        with operators_mistakes():
+            settings = load(config, os.environ)
+            (connection,) = _chosen(settings, [name])
+            look = rotate(
+                settings,
+                connection,
+                Options(out, days, bits),
+                write=write,
+                clock=Clock(),
+                say=say,
+                ask=_ask,
+            )
+    except KeyboardInterrupt:
+        say(f"\nStopped. {AGAIN}")
+        raise typer.Exit(Exit.NO_VERDICT) from None
+    if look is None or look.accepted:
+        raise typer.Exit(Exit.FINE)
+    raise typer.Exit(Exit.FAILING if look.current is False else Exit.NO_VERDICT)
+
+
+def _ask(question: str) -> bool:
+    """Ask on stderr for a yes on stdin; whatever else comes, or nothing, is a no."""
+    say(f"{question} [y/N]")
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 @app.command("simulate")

@@ -78,6 +78,23 @@ def generate(
     )
 
 
+def certify(
+    key: rsa.RSAPrivateKey,
+    certificate_path: Path,
+    *,
+    now: datetime,
+    days: int = 3650,
+    common_name: str = COMMON_NAME,
+) -> None:
+    """Makes the certificate of a key that is there already: of one whose making was interrupted.
+
+    Raises KeygenError.
+    """
+    _refuse_nonsense(days=days, bits=key.key_size, common_name=common_name)
+    certificate = _certificate(key, common_name, now, now + timedelta(days=days))
+    _write(certificate_path, certificate.public_bytes(Encoding.PEM), mode=0o644)
+
+
 def _refuse_nonsense(*, days: int, bits: int, common_name: str) -> None:
     if bits not in BITS_ALLOWED:
         raise KeygenError(f"A key of {bits} bits is not made: choose 2048, 3072 or 4096.")

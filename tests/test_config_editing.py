@@ -1,0 +1,176 @@
+"""A rotation is written into a file of which every other character stays as it was."""
+
+import difflib
+
+import pytest
+
+from monitor.config.editing import EditError, with_next, with_next_current
+
+FILE = """\
+# ours
+interval: 5m   # the usual
+connections:
+  - name: globex
+    private_key: {file: keys/globex.pem}
+    subdomain:   globex
+
+  - name: acme      # the big one
+    subdomain: acme
+    # from the vault
+    private_key: {file: keys/acme.pem}   # 0600
+    # uploaded in March
+    certificate:
+      file: keys/acme-cert.pem           # public
+
+    # who pays
+    labels: {customer: ä “acme”}
+    username: integration@acme.com
+  - {name: initech, private_key: {env: KEY}}
+"""
+
+NEXT = """\
+    next:
+      private_key: {file: keys/acme-2.pem}
+      certificate: {file: keys/acme-2-cert.pem}
+"""
+
+
+def added(raw: bytes, name: str = "acme") -> bytes:
+    made = with_next(
+        raw,
+        name,
+        private_key="/etc/x/keys/acme-2.pem",
+        certificate="/etc/x/keys/acme-2-cert.pem",
+        folder="/etc/x",
+    )
+    assert made is not None
+    return made
+
+
+def current(raw: bytes, name: str = "acme") -> bytes:
+    made = with_next_current(raw, name)
+    assert made is not None
+    return made
+
+
+def changed(before: str, after: bytes) -> list[str]:
+    lines = difflib.ndiff(before.splitlines(), after.decode().splitlines())
+    return [line for line in lines if line[0] in "+-"]
+
+
+def test_the_next_pair_is_three_lines_after_the_certificate() -> None:
+    made = added(FILE.encode())
+
+    assert made.decode() == FILE.replace("           # public\n", "           # public\n" + NEXT)
+
+
+def test_the_next_pair_becomes_the_current_one_and_nothing_else_changes() -> None:
+    assert changed(FILE, current(added(FILE.encode()))) == [
+        "-     private_key: {file: keys/acme.pem}   # 0600",
+        "+     private_key: {file: keys/acme-2.pem}   # 0600",
+        "-       file: keys/acme-cert.pem           # public",
+        "+       {file: keys/acme-2-cert.pem}           # public",
+    ]
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_line_ends_and_marks_stay(ends: str, mark: str) -> None:
+    raw = (mark + FILE.replace("\n", ends)).encode()
+
+    assert (
+        added(raw)
+        == (
+            mark + FILE.replace("           # public\n", "           # public\n" + NEXT).replace("\n", ends)
+        ).encode()
+    )
+    assert changed(FILE, current(added(raw)).removeprefix("\ufeff".encode())) == changed(
+        FILE, current(added(FILE.encode()))
+    )
+
+
+def test_a_file_that_is_the_list_and_ends_without_a_line_break() -> None:
+    raw = b"- name: acme\n  private_key: {file: key.pem}"
+
+    assert added(raw).decode() == raw.decode() + "\n" + NEXT.replace("    ", "  ", 1).replace(
+        "\n      ", "\n    "
+    ).rstrip("\n")
+    assert current(added(raw)).decode() == (
+        "- name: acme\n  private_key: {file: keys/acme-2.pem}\n  certificate: {file: keys/acme-2-cert.pem}\n"
+    )
+
+
+def test_a_declared_end_goes_with_the_pair_that_it_was_of() -> None:
+    raw = b"""connections:
+- name: acme
+  private_key: {file: acme.pem}
+  certificate_not_after: 2027-03-01   # as the customer says
+  paused: false
+"""
+
+    assert (
+        current(added(raw)).decode()
+        == """connections:
+- name: acme
+  private_key: {file: keys/acme-2.pem}
+  certificate: {file: keys/acme-2-cert.pem}
+  paused: false
+"""
+    )
+
+
+def test_a_next_pair_without_a_certificate_takes_the_old_one_away() -> None:
+    raw = b"""- name: acme
+  certificate: {file: old-cert.pem}
+  private_key: {file: old.pem}
+  next:
+    private_key:
+      env: "NEW"   # by the vault
+"""
+
+    assert current(raw).decode() == '- name: acme\n  private_key: {env: "NEW"}\n'
+
+
+def test_a_path_is_quoted_where_yaml_wants_it() -> None:
+    made = with_next(
+        FILE.encode(), "acme", private_key="/x/a, b: {c}.pem", certificate='/x/"ä".pem', folder="/x"
+    )
+
+    assert made is not None
+    assert '{file: "a, b: {c}.pem"}' in made.decode()
+    assert '{file: "\\"ä\\".pem"}' in made.decode()
+
+
+def test_paths_are_absolute_where_the_current_one_is_or_is_no_path() -> None:
+    for written in (b"{env: KEY}", b"{file: /keys/acme.pem}"):
+        assert b"{file: /etc/x/keys/acme-2.pem}" in added(b"- name: acme\n  private_key: " + written)
+
+
+def test_another_files_connection_is_not_here() -> None:
+    assert with_next(FILE.encode(), "hooli", private_key="/a", certificate="/b", folder="/") is None
+    assert with_next(b"labels: acme\n", "acme", private_key="/a", certificate="/b", folder="/") is None
+    assert with_next_current(b"", "acme") is None
+
+
+SHARED = b"- name: other\n  private_key: &key {env: A}\n"
+ANCHORED = b"""- name: initech
+  private_key: &key {env: A}
+  next: {private_key: {env: B}}
+- name: other
+  private_key: *key
+"""
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (FILE.encode(), "in braces"),
+        (SHARED + b"- name: initech\n  private_key: *key\n  next: {private_key: {env: B}}\n", "is an alias"),
+        (b"- next: {private_key: {env: B}}\n  name: initech\n  private_key: {env: A}\n", "on one line with"),
+        (b"- name: initech\n  private_key: {env: A}\n", "next is not there"),
+        (ANCHORED, "something else"),
+    ],
+)
+def test_what_cannot_be_changed_safely_is_left_alone(raw: bytes, why: str) -> None:
+    with pytest.raises(EditError, match=why):
+        with_next_current(raw, "initech")
