@@ -25,7 +25,9 @@ from hypothesis import strategies as st
 from monitor.config import ConfigError, WebConfig, load
 from monitor.config.web_file import load_web_config
 from monitor.core.answer import read_after_login, read_answer, token_in
+from monitor.core.causes import Cause
 from monitor.core.credential import CertificateReading, read_certificates, read_private_key
+from monitor.core.evidence import FLEET_SHARE, NO_VERDICT
 from monitor.core.outcome import Granted
 from monitor.explain import Unreadable, explain
 from monitor.web.access import protect
@@ -227,11 +229,12 @@ def answer() -> Iterator[Holds]:
     yield holds
 
 
-RECORDS = [
-    case["in"].encode() if isinstance(case["in"], str) else json.dumps(case["in"]).encode()
+CASES = [
+    case["in"]
     for file in sorted((ROOT / "tests/corpus").glob("*.yaml"))
     for case in yaml.safe_load(file.read_text(encoding="utf-8"))
 ]
+RECORDS = [case.encode() if isinstance(case, str) else json.dumps(case).encode() for case in CASES]
 
 
 @contextmanager
@@ -246,6 +249,76 @@ def pasted() -> Iterator[Holds]:
 
     yield holds
 
+
+# What an answer is taken to mean, whatever is known beside it
+
+_PARTS: dict[str, list[Any]] = {}
+for _case in CASES:
+    for _name, _part in _case.items() if isinstance(_case, dict) else ():
+        if _part is not None:
+            _PARTS.setdefault(_name, []).append(_part)
+
+RECORDED = st.fixed_dictionaries(
+    {},
+    optional={
+        "now": st.sampled_from(_PARTS["now"]),
+        "answer": st.sampled_from(_PARTS["answer"])
+        | st.builds(
+            lambda answer, status: {**answer, "status": status},
+            st.sampled_from(_PARTS["answer"]),
+            st.integers(100, 999),
+        )
+        | ANSWERS.map(
+            lambda tried: {"status": tried[0], "headers": tried[1], "body": tried[2].decode(errors="replace")}
+        ),
+        "fault": st.fixed_dictionaries(
+            {
+                "kind": st.sampled_from(("dns", "connect", "tls", "timeout", "protocol", "pool", "not_sent")),
+                "message": st.sampled_from([fault.get("message") for fault in _PARTS["fault"]])
+                | st.text(max_size=60),
+            }
+        ),
+        "after_login": st.sampled_from(_PARTS["after_login"]),
+        "connection": st.sampled_from(_PARTS["connection"]),
+        "local": st.sampled_from(_PARTS["local"]),
+        "history": st.sampled_from(_PARTS["history"]),
+    },
+)
+"""Records whose parts come from different cases: an answer of one with the past of another."""
+
+
+@contextmanager
+def diagnosed() -> Iterator[Holds]:
+    def holds(record: dict[str, Any]) -> None:
+        explained, complaint = _read(partial(explain, json.dumps(record), NOW), Unreadable)
+        assert explained or complaint
+        if not explained:
+            return
+        told = explained.as_json()
+        cause, state = told["cause"], told["state"]
+        others = {other["cause"] for other in told["alternatives"]}
+        assert (state == "healthy") == (cause is None)
+        assert cause not in others
+        assert TOKEN not in json.dumps(told)
+        answer, fault = record.get("answer"), record.get("fault")
+        if cause in NO_VERDICT:
+            assert state == "unknown"
+            assert others <= _OF_NO_CREDENTIAL
+        if (answer and answer["status"] >= 500) or (fault and fault["kind"] != "not_sent"):
+            assert cause in _OF_NO_CREDENTIAL
+        if fault and fault["kind"] != "not_sent":
+            assert state == "unknown" or cause == Cause.SUBDOMAIN_UNKNOWN
+            share = (record.get("local") or {}).get("failing_share_of_fleet") or 0
+            assert state == "unknown" or share < FLEET_SHARE
+
+    yield holds
+
+
+_OF_NO_CREDENTIAL = NO_VERDICT | {
+    Cause.SUBDOMAIN_UNKNOWN,
+    Cause.CLOCK_SKEWED,
+    Cause.LOGIN_RATE_EXCEEDED,
+}
 
 # Requests to the pages
 
@@ -352,6 +425,7 @@ TARGETS = (
     Target("private keys", near(KEY_FILES) | st.binary(max_size=300), private_key),
     Target("certificates", near(CERTIFICATE_FILES) | st.binary(max_size=300), certificate),
     Target("answers", ANSWERS, answer),
+    Target("diagnoses", RECORDED, diagnosed),
     Target("pasted answers", near(RECORDS) | st.binary(max_size=200), pasted),
     Target("web requests", requests(), web),
 )
