@@ -219,6 +219,9 @@ class Checker:
         self._fleet.put(after)
         events = history.changes(before.history, after.history)
         self._keep(after.name, after.history, events)
+        shown, shown_before = after.history.assignments, before.history.assignments
+        if shown and shown.refused and shown != shown_before:
+            log.warning("permission_sets_not_shown", connection=after.name, text=shown.refused)
         for event in events:
             tell = log.warning if event.failure else log.info
             tell(event.kind, connection=after.name, cause=event.cause, text=event.text)

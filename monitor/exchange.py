@@ -44,17 +44,24 @@ from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.compatibility.httpx import HttpxTransport
 from pyreqwest.proxy import ProxyBuilder
 
-from monitor.core.answer import harmless, read_after_login, read_answer, token_in
+from monitor.core.answer import harmless, read_after_login, read_answer, read_assignments, token_in
 from monitor.core.connection import LOOPBACK_HOSTS, Connection, may_receive_assertions
-from monitor.core.outcome import AfterLogin, Exchange, FaultKind, Granted, NotSent, Unreachable
+from monitor.core.outcome import Exchange, FaultKind, Granted, NotSent, Unreachable
 
 MAX_ANSWER_BYTES = 64 * 1024
 """An answer has 1 to 2 KiB, a maintenance page some 10 KiB (*observed*). More is not read."""
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
-AFTER_LOGIN_PATH = "/services/data/v62.0/"
+REST_PATH = "/services/data/v62.0/"
 """The list of REST resources: the cheapest call that "API Enabled" and the token's scopes decide on."""
+
+ENDING_ASSIGNMENTS = (
+    "SELECT PermissionSet.Label, ExpirationDate FROM PermissionSetAssignment"
+    " WHERE AssigneeId = '{user_id}' AND ExpirationDate != null"
+)
+"""The permission sets that a user is to lose. It takes View Setup and Configuration, which an integration
+user of the setup guide does not have: so this is asked only where it is configured."""
 
 DATE_ROUNDING_SECONDS = 0.5
 """`Date` is cut to whole seconds, so the server's clock is half a second further on average."""
@@ -438,30 +445,34 @@ class Exchanger:
         if isinstance(answer, Unreachable):
             return Exchange(at, answer, duration_seconds=duration)
         outcome = read_answer(answer.status, answer.headers, answer.body)
-        called = None
+        called, assignments = None, None
         if after_login and isinstance(outcome, Granted):
-            called = await self._call(_instance(outcome, connection), answer.body)
+            instance = _instance(outcome, connection)
+            if resources := await self._get(instance + REST_PATH, answer.body):
+                called = read_after_login(resources.status, resources.body)
+            if called and not called.error and connection.read_permission_sets and outcome.user_id:
+                query = urlencode({"q": ENDING_ASSIGNMENTS.format(user_id=outcome.user_id)})
+                if rows := await self._get(f"{instance}{REST_PATH}query?{query}", answer.body):
+                    assignments = read_assignments(rows.status, rows.body)
         return Exchange(
             at,
             outcome,
             after_login=called,
+            assignments=assignments,
             duration_seconds=duration,
             clock_offset_seconds=clock_offset(
                 answer.headers.get("date"), at + timedelta(seconds=answer.waited_seconds)
             ),
         )
 
-    async def _call(self, instance_url: str, granted: bytes) -> AfterLogin | None:
-        """The first REST call with the token of a granted answer; None where it was not made or answered."""
+    async def _get(self, url: str, granted: bytes) -> "_Answer | None":
+        """The answer to a REST call with the token of a granted answer; None where none was made or came."""
         token = token_in(granted)
-        if not token or not _TOKEN.fullmatch(token) or not self._may_receive(instance_url):
+        if not token or not _TOKEN.fullmatch(token) or not self._may_receive(url):
             return None
-        answer = await self._ask(
-            "GET", instance_url.rstrip("/") + AFTER_LOGIN_PATH, "", {"Authorization": f"Bearer {token}"}
-        )
-        if not isinstance(answer, _Answer) or httpx.codes.is_redirect(answer.status):
-            return None
-        return read_after_login(answer.status, answer.body)
+        answer = await self._ask("GET", url, "", {"Authorization": f"Bearer {token}"})
+        redirected = isinstance(answer, _Answer) and httpx.codes.is_redirect(answer.status)
+        return answer if isinstance(answer, _Answer) and not redirected else None
 
     def _may_receive(self, url: str) -> bool:
         """Whether the allow list has this address, and no two parsers could read another host from it."""
@@ -537,7 +548,8 @@ _PLAIN_URL = re.compile(r"https?://[!-?A-\[\]-~]+", re.IGNORECASE)
 def _instance(granted: Granted, connection: Connection) -> str:
     """Where the org serves its API: the login URL (it may have a path) if the grant names its origin."""
     named = granted.instance_url
-    return named if named and not f"{connection.login_url}/".startswith(f"{named}/") else connection.login_url
+    url = named if named and not f"{connection.login_url}/".startswith(f"{named}/") else connection.login_url
+    return url.rstrip("/")
 
 
 def _too_large(response: httpx.Response) -> _FaultError:

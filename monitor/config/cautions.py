@@ -96,6 +96,8 @@ def _doubts(connection: Connection, environ: Mapping[str, str]) -> Iterator[str]
             "the refresh token policy counts days without use, and a check may count as use: the monitor may "
             "keep an approval alive that would lapse without it."
         )
+    if connection.read_permission_sets and not connection.after_login:
+        yield "read_permission_sets needs after_login: true, as it is read with that call. It is not read."
     if connection.current.certificate is None and connection.certificate_not_after is None:
         yield "neither certificate nor certificate_not_after is given: the end of the certificate is unknown."
     for source in _sources(connection):

@@ -325,6 +325,7 @@ class _Loader:
             expiry=bands,
             approval=ApprovalPolicy(approval.policy, approval.days, approval.granted) if approval else None,
             after_login=options.after_login,
+            read_permission_sets=options.read_permission_sets,
             paused=options.paused,
             maintenance=_maintenances(options.maintenance),
             labels=options.labels,

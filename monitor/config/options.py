@@ -304,6 +304,8 @@ class ConnectionOptions(Options):
     """What the owner knows of the refresh token policy: it dates the forecast."""
     after_login: Flag = True
     """One REST call now and then proves that the token is accepted."""
+    read_permission_sets: Flag = False
+    """With that call, see whether permission sets of the user end. Takes View Setup and Configuration."""
     paused: Flag = False
     """Not checked, but still shown."""
     maintenance: Annotated[list[MaintenanceOptions], BeforeValidator(_listed)] = Field(default=[])

@@ -213,6 +213,11 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
                     "If both are right, add a second permission set without a licence to both places: see"
                     " the note."
                 ),
+                (
+                    "If it had worked, see Setup > View Setup Audit Trail for what was taken away. An app"
+                    " that is deployed from source loses its permission sets where the source names none"
+                    " (observed)."
+                ),
             ),
             tell_apart=(
                 "The app's Selected Permission Sets lack the user's set, or the set's Manage Assignments"
@@ -447,7 +452,10 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             tell_apart=(
                 "Setup > Login History shows neither Restricted IP nor a missing API permission at the time."
             ),
-            contested=_IP,
+            contested=(
+                f"{_IP} The text `not authorized` itself stands in the guide only: Salesforce's own lists of"
+                " errors do not have it."
+            ),
         ),
         Cause.IP_RESTRICTED: Entry(
             title="The address or the hour is not allowed",
@@ -475,6 +483,10 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
                 (
                     "If the address is only this monitor's, decide whether the monitor should share the"
                     " integration's way out: its verdict holds for its own address."
+                ),
+                (
+                    "If many orgs refuse at the same moment, no org changed, but our own address did: see the"
+                    " evidence, and what of our network was moved."
                 ),
             ),
             tell_apart=(
@@ -552,6 +564,11 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             tell_apart=(
                 "Setup > Users shows another username for the integration user, usually with the sandbox's"
                 " name at its end; the sandbox was refreshed at the time of the first refusal."
+            ),
+            contested=(
+                "The guide says that a refresh changes usernames, but no source has the text with which this"
+                " flow answers an unknown one: most reports show `user hasn't approved this consumer`. So"
+                " compare the username there, too."
             ),
         ),
         Cause.KEY_UNREADABLE: Entry(
@@ -763,6 +780,10 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             tell_apart=(
                 "Enable JWT Bearer Flow is unchecked, and other clients of this kind are refused as well."
             ),
+            contested=(
+                "Salesforce does not document what a switched-off flow answers. RFC 6749 (section 5.2) has"
+                " `unsupported_grant_type` for it; `invalid assertion` was reported as well (observed)."
+            ),
         ),
         Cause.CONSUMER_KEY_UNKNOWN: Entry(
             title="The org does not know the consumer key",
@@ -785,7 +806,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
                 "See that `subdomain` names the org that the app lives in.",
             ),
             tell_apart=(
-                "The Consumer Key shown under Consumer Key and Secret differs from the configured one."
+                "The Consumer Key shown under Consumer Key and Secret differs from the configured one, or the"
+                " app is no longer in the list."
             ),
         ),
         Cause.SUBDOMAIN_UNKNOWN: Entry(
@@ -812,18 +834,23 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
         Cause.PERMISSION_SET_EXPIRING: Entry(
             title="A permission set assignment ends",
             meaning=(
-                "The assignment of the permission set to the user has an end date; on that day the user is"
-                " no longer approved for the app."
+                "An assignment of a permission set to the user has an end date. If it is the set that the app"
+                " selects, the user is no longer approved on that day. Seen only where a connection is"
+                " configured with `read_permission_sets: true` and its user has View Setup and Configuration."
             ),
             severity=Severity.WARNING,
             responsible=Responsible.ORG_ADMIN,
             guide="step 5",
             remedy=(
                 (
-                    "In Setup, open Permission Sets, select the integration user's set, and click Manage"
+                    "In Setup, open Permission Sets, select the set that the evidence names, and click Manage"
                     " Assignments."
                 ),
-                "Assign it to the user again, with Expires On set to Never Expires.",
+                (
+                    "Remove the integration user's assignment and add it again at once (Add Assignment), with"
+                    " Expires On set to Never Expires: between the two the app may refuse the user."
+                ),
+                "If the end is meant, give the user another way to what the set allows before that day.",
             ),
             tell_apart="Manage Assignments shows a date under Expires On.",
         ),
@@ -840,7 +867,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             remedy=(
                 (
                     "Use the org's own address: `subdomain` (step 7) rather than login or"
-                    " test.salesforce.com, and `audience: my_domain`."
+                    " test.salesforce.com, and `audience: my_domain`. `bearerwatch discover NAME` tries the"
+                    " sensible pairs once each."
                 ),
                 "In that org, open Setup > External Client App Manager and see that the app is there.",
                 "After a sandbox refresh, set the app up again from step 2 on, and use its new consumer key.",
@@ -876,6 +904,11 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             tell_apart=(
                 "The app shows no certificate under Flow Enablement, or one with another serial number."
+            ),
+            contested=(
+                "For a certificate that is absent, or not the key's, both `invalid_client` and"
+                " `invalid assertion` are reported, by one project even for the same case. Salesforce"
+                " documents neither: look at the certificate with either."
             ),
         ),
         Cause.APP_BLOCKED: Entry(

@@ -110,6 +110,7 @@ class Connection:
     expiry: ExpiryBands = ExpiryBands()
     approval: ApprovalPolicy | None = None
     after_login: bool = True
+    read_permission_sets: bool = False
     paused: bool = False
     maintenance: tuple[Maintenance, ...] = ()
     """When nobody is told of this connection; it is checked all the same."""

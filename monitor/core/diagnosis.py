@@ -349,6 +349,7 @@ def _beside(known: Known) -> Iterator[Finding]:
         )
     if granted:
         yield from _of_forecast(known)
+        yield from _of_assignments(known)
 
 
 def _problems(known: Known, severity: Severity | None) -> Iterator[Finding]:
@@ -394,6 +395,18 @@ def _of_forecast(known: Known) -> Iterator[Finding]:
     when = f"in {span(left)}" if left > timedelta(0) else f"{span(-left)} ago, yet it is granted still"
     evidence = [f"The approval is expected to end on {moment(foreseen.at)}, {when}.", foreseen.reason]
     yield _finding(known, Cause.APPROVAL_EXPIRING, certainty, evidence)
+
+
+def _of_assignments(known: Known) -> Iterator[Finding]:
+    """Permission sets that the user is to lose: the guide (step 5) wants them to never expire."""
+    evidence = [
+        f'The assignment of the permission set "{one.permission_set}" ends on {moment(one.ends)}, in'
+        f" {span(one.ends - known.now)}."
+        for one in known.ending_assignments
+        if one.ends > known.now
+    ]
+    if evidence:
+        yield _finding(known, Cause.PERMISSION_SET_EXPIRING, Certainty.CERTAIN, evidence)
 
 
 def _finding(

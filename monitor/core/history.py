@@ -13,7 +13,7 @@ from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 from monitor.core.credential import KeyFacts
 from monitor.core.finding import Alternative, Diagnosis, Finding, State
-from monitor.core.outcome import AfterLogin, Exchange, Granted, NotSent, Outcome, Refused
+from monitor.core.outcome import AfterLogin, Assignments, Exchange, Granted, NotSent, Outcome, Refused
 
 LIFETIMES_KEPT = 12
 """Approval lifetimes remembered of a connection: a year of monthly decays; older ones say nothing new."""
@@ -125,6 +125,8 @@ class History:
     """The last exchange that was granted or refused: what the state rests on while the network is away."""
     after_login: AfterLogin | None = None
     """What the last REST call came to that followed a grant."""
+    assignments: Assignments | None = None
+    """What the org last showed of the user's permission set assignments."""
     first_success: datetime | None = None
     last_success: datetime | None = None
     consecutive_successes: int = 0
@@ -223,6 +225,7 @@ def reconfigured(history: History, connection: Connection, now: datetime) -> His
         changed=Change.CONFIGURATION,
         consecutive_refusals=0,
         identity=Identity(),
+        assignments=None,
         approval_since=None,
         keys_accepted={},
         rotation=None,
@@ -273,6 +276,7 @@ def remember(history: History, exchange: Exchange, diagnosis: Diagnosis) -> Hist
         last_exchange=exchange,
         last_verdict=exchange if granted or refused else history.last_verdict,
         after_login=exchange.after_login or history.after_login,
+        assignments=exchange.assignments or history.assignments,
         first_success=history.first_success or (at if granted else None),
         last_success=at if granted else history.last_success,
         consecutive_successes=history.consecutive_successes + 1 if granted else 0,

@@ -82,6 +82,24 @@ class AfterLogin:
 
 
 @dataclass(frozen=True, slots=True)
+class Assignment:
+    """A permission set that the user has until a certain moment."""
+
+    permission_set: str
+    ends: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Assignments:
+    """What the org showed of the user's permission set assignments."""
+
+    ending: tuple[Assignment, ...] = ()
+    """Those with an end, the earliest first."""
+    refused: str = ""
+    """Why the org did not show them, in its words; empty where it did."""
+
+
+@dataclass(frozen=True, slots=True)
 class Exchange:
     """One signed assertion posted to the token endpoint, and what came of it."""
 
@@ -93,3 +111,5 @@ class Exchange:
     """From the start of the connection to the end of the answer; None where nothing was sent."""
     clock_offset_seconds: float | None = None
     """The server's `Date` minus our clock: positive where our clock is slow. None without a `Date`."""
+    assignments: Assignments | None = None
+    """None where they were not asked for, or where no answer came."""

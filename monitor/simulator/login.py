@@ -137,7 +137,8 @@ class _Attempt:
         return refused and self.org.certificate_ended(self.settings, self.now)
 
     def lacks_permission_set(self) -> bool:
-        return self.settings.permitted_users == "admin_approved" and not self.settings.permission_set_assigned
+        admins_approve = self.settings.permitted_users == "admin_approved"
+        return admins_approve and not self.org.has_permission_set(self.settings, self.now)
 
     def lacks_scopes(self) -> bool:
         """The flow looks for earlier approvals with a refresh token, and so for the scope that brings one.

@@ -67,6 +67,9 @@ class OrgSettings:
     permitted_users: Literal["admin_approved", "self_authorized"] = "admin_approved"
     permission_set_assigned: bool = True
     """Whether the user has a permission set that is selected in the app's policies; for `admin_approved`."""
+    permission_set_lifetime_seconds: float | None = None
+    """When the assignment of that permission set expires, counted from the last approval; None: never (setup
+    guide, step 5)."""
     user_approved: bool = True
     """Whether an approval of this user for this app is on record."""
     refresh_token_policy: Literal["infinite", "zero", "lifetime", "inactivity"] = "infinite"  # noqa: S105
@@ -82,6 +85,8 @@ class OrgSettings:
     """What a login from a forbidden address is told: Salesforce's error list has the first, the setup guide's
     troubleshooting the second. *Contested*."""
     api_enabled: bool = True
+    view_setup: bool = False
+    """Whether the user has View Setup and Configuration, which a profile of minimum access lacks."""
     user_active: bool = True
     org_active: bool = True
     app_present: bool = True
@@ -195,6 +200,7 @@ _CHECKS: Mapping[str, Check] = {
     "accepted_audiences": _one_of("any", "my_domain", "generic"),
     "permitted_users": _one_of("admin_approved", "self_authorized"),
     "permission_set_assigned": _flag,
+    "permission_set_lifetime_seconds": lambda value: None if value is None else _seconds(value),
     "user_approved": _flag,
     "refresh_token_policy": _one_of("infinite", "zero", "lifetime", "inactivity"),
     "refresh_token_validity_seconds": lambda value: None if value is None else _seconds(value),
@@ -203,6 +209,7 @@ _CHECKS: Mapping[str, Check] = {
     "ip_allowed": _flag,
     "ip_refusal": _one_of("ip_restricted", "not_authorized"),
     "api_enabled": _flag,
+    "view_setup": _flag,
     "user_active": _flag,
     "org_active": _flag,
     "app_present": _flag,
@@ -227,6 +234,7 @@ PROPAGATED: Final = frozenset(
         "accepted_audiences",
         "permitted_users",
         "permission_set_assigned",
+        "permission_set_lifetime_seconds",
         "refresh_token_policy",
         "refresh_token_validity_seconds",
         "flow_enabled",
@@ -487,6 +495,16 @@ class Org:
             "inactivity": now - self._used_at < validity,
         }
         return settings.user_approved and living[settings.refresh_token_policy]
+
+    def permission_set_ends(self, settings: OrgSettings) -> datetime | None:
+        """When the assignment of the permission set expires; None where it never does."""
+        lifetime = settings.permission_set_lifetime_seconds
+        return None if lifetime is None else self._approved_at + timedelta(seconds=lifetime)
+
+    def has_permission_set(self, settings: OrgSettings, now: datetime) -> bool:
+        """Whether the user has the permission set that is selected for the app."""
+        ends = self.permission_set_ends(settings)
+        return settings.permission_set_assigned and (ends is None or now < ends)
 
     def rate_exceeded(self, now: datetime) -> bool:
         """Whether the hour's logins are used up (Salesforce: 3,600 for each user in a rolling hour)."""

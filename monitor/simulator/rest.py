@@ -70,7 +70,7 @@ def _resources(org: Org, request: Request, now: datetime, version: str) -> Answe
 
 
 def _query(org: Org, request: Request, now: datetime, version: str) -> Answer:
-    """`SELECT fields FROM object [LIMIT n]`, on what a user of minimum access may read of itself."""
+    """`SELECT fields FROM object [WHERE field = 'text' AND …] [LIMIT n]`, on what the user may read."""
     if refused := _rest_refusal(org, request, now, version):
         return refused
     soql = parse_qs(request.query).get("q", [""])[0]
@@ -81,25 +81,43 @@ def _query(org: Org, request: Request, now: datetime, version: str) -> Answer:
     fields = [name.strip() for name in found["fields"].split(",")]
     objects = {name.lower(): (name, rows) for name, rows in _OBJECTS.items()}
     kind, rows = objects.get(found["object"].lower(), (None, None))
-    if kind is None or rows is None:
+    hidden = kind in _NEEDS_VIEW_SETUP and not org.in_force(now).view_setup
+    if kind is None or rows is None or hidden:
         text = f"sObject type '{found['object']}' is not supported."
         return _counted_error(org, now, 400, "INVALID_TYPE", text)
     records = []
     base = f"{urlsplit(request.base).path}/services/data/v{version}.0/sobjects/{kind}"
-    for row in list(rows(org, now))[: int(found["limit"] or 2000)]:
+    conditions = _CONDITION.findall(found["where"] or "")
+    for row in rows(org, now):
         by_name = {name.lower(): (name, value) for name, value in row.items()}
-        if missing := [name for name in fields if name.lower() not in by_name]:
+        named = [*fields, *(field for field, _, _ in conditions)]
+        if missing := [name for name in named if name.lower() not in by_name]:
             text = f"No such column '{missing[0]}' on entity '{kind}'."
             return _counted_error(org, now, 400, "INVALID_FIELD", text)
-        attributes = {"type": kind, "url": f"{base}/{row['Id']}"}
-        records.append({"attributes": attributes} | dict(by_name[name.lower()] for name in fields))
+        if not all(_holds(by_name[field.lower()][1], *rest) for field, *rest in conditions):
+            continue
+        record: dict[str, object] = {"attributes": {"type": kind, "url": f"{base}/{row['Id']}"}}
+        for name, value in (by_name[name.lower()] for name in fields):
+            parent, _, of_parent = name.partition(".")
+            record[parent] = {"attributes": {"type": parent}, of_parent: value} if of_parent else value
+        records.append(record)
+    del records[int(found["limit"] or 2000) :]
     return _counted(org, now, 200, {"totalSize": len(records), "done": True, "records": records})
 
 
 _SOQL = re.compile(
-    r"\s*select\s+(?P<fields>\w+(?:\s*,\s*\w+)*)\s+from\s+(?P<object>\w+)(?:\s+limit\s+(?P<limit>\d{1,6}))?\s*",
+    r"\s*select\s+(?P<fields>[\w.]+(?:\s*,\s*[\w.]+)*)\s+from\s+(?P<object>\w+)"
+    r"(?:\s+where\s+(?P<where>[\w.]+\s*!?=\s*(?:'[^']*'|null)(?:\s+and\s+[\w.]+\s*!?=\s*(?:'[^']*'|null))*))?"
+    r"(?:\s+limit\s+(?P<limit>\d{1,6}))?\s*",
     re.IGNORECASE,
 )
+_CONDITION = re.compile(r"([\w.]+)\s*(!?=)\s*('[^']*'|null)", re.IGNORECASE)
+
+
+def _holds(value: object, operator: str, wanted: str) -> bool:
+    """Whether a field's value is what a condition asks for."""
+    same = value is None if wanted.lower() == "null" else value == wanted[1:-1]
+    return same is (operator == "=")
 
 
 def _organization(org: Org, now: datetime) -> Iterable[dict[str, object]]:
@@ -124,11 +142,27 @@ def _login_history(org: Org, now: datetime) -> Iterable[dict[str, object]]:
         }
 
 
+def _assignments(org: Org, now: datetime) -> Iterable[dict[str, object]]:
+    settings = org.in_force(now)
+    ends = org.permission_set_ends(settings)
+    if org.has_permission_set(settings, now):
+        yield {
+            "Id": "0Pa000000000001AAA",
+            "AssigneeId": org.user_id,
+            "PermissionSet.Label": "Integration User Permission Set",
+            "ExpirationDate": ends.strftime("%Y-%m-%dT%H:%M:%S.000+0000") if ends else None,
+        }
+
+
 _OBJECTS: dict[str, Callable[[Org, datetime], Iterable[dict[str, object]]]] = {
     "Organization": _organization,
     "User": _user,
     "LoginHistory": _login_history,
+    "PermissionSetAssignment": _assignments,
 }
+
+_NEEDS_VIEW_SETUP = frozenset({"PermissionSetAssignment"})
+"""Objects that are not there for a user without View Setup and Configuration (object reference)."""
 
 
 def _userinfo(org: Org, request: Request, now: datetime) -> Answer:

@@ -198,6 +198,12 @@ SCENARIOS: tuple[Scenario, ...] = (
         connection={"login_url": "https://no-such-org.my.salesforce.com.invalid"},
     ),
     Scenario(
+        Cause.PERMISSION_SET_EXPIRING,
+        "The permission set was assigned to the user for 90 days.",
+        org={"permission_set_lifetime_seconds": 90 * _DAY_SECONDS, "view_setup": True},
+        connection={"read_permission_sets": True},
+    ),
+    Scenario(
         Cause.APP_NOT_FOUND,
         "An External Client App is asked with the generic audience.",
         org={"accepted_audiences": "my_domain"},
@@ -243,7 +249,6 @@ SCENARIOS: tuple[Scenario, ...] = (
 
 NOT_PLAYED: Mapping[Cause, str] = {
     Cause.KEY_FILE_EXPOSED: "It is the mode of a file on the monitor's machine, which no org sees.",
-    Cause.PERMISSION_SET_EXPIRING: "It needs reads inside the org that an integration user may not do.",
     Cause.REQUEST_MALFORMED: "The exchange sends no malformed request.",
     Cause.TLS_UNTRUSTED: "The simulator speaks plain HTTP unless it is given a certificate.",
     Cause.MONITOR_FAULT: "The monitor does not fail on request.",

@@ -17,6 +17,8 @@ from monitor.core.history import Approval, Change, History, Identity
 from monitor.core.meaning import TEXTS
 from monitor.core.outcome import (
     AfterLogin,
+    Assignment,
+    Assignments,
     Exchange,
     FaultKind,
     Granted,
@@ -415,6 +417,35 @@ def test_many_refused_for_their_approval_at_once_are_still_refused_for_it() -> N
 
     assert (found.state, found.cause) == (State.FAILING, Cause.APPROVAL_DECAYED)
     assert "80% of the other orgs stopped with the same trouble lately." in found.findings[0].evidence
+
+
+# Permission sets that end
+
+ENDING = Assignments((Assignment("Integration", NOW + 12 * DAY), Assignment("Past", NOW - DAY)))
+READS = connection(read_permission_sets=True)
+
+
+def test_a_permission_set_that_is_to_end_is_a_warning_until_it_is_seen_to_stay() -> None:
+    found = verdict(GRANTED, replace(LONG, assignments=ENDING), of=READS)
+
+    assert (found.state, causes(found)) == (State.DEGRADED, [Cause.PERMISSION_SET_EXPIRING])
+    assert found.findings[0].evidence == (
+        'The assignment of the permission set "Integration" ends on 2026-12-05 12:00 UTC, in 12 days.',
+    )
+    assert verdict(GRANTED, replace(LONG, assignments=Assignments()), of=READS).state is State.HEALTHY
+    refused = Assignments(refused="INVALID_TYPE")
+    assert verdict(GRANTED, replace(LONG, assignments=refused), of=READS).state is State.HEALTHY
+    assert verdict(GRANTED, replace(LONG, assignments=ENDING)).state is State.HEALTHY
+
+
+def test_a_permission_set_that_has_ended_explains_a_refusal() -> None:
+    refused = Refused(400, "invalid_app_access", "user is not admin approved to access this app", "")
+
+    found = verdict(refused, replace(LONG, assignments=ENDING), of=READS)
+
+    ended = 'The assignment of the permission set "Past" ended on 2026-11-22 12:00 UTC.'
+    assert ended in found.findings[0].evidence
+    assert causes(found) == [Cause.USER_NOT_ADMIN_APPROVED]
 
 
 # A grant and what follows it

@@ -490,6 +490,36 @@ APPROVALS = (
         ),
     ),
     Tale(
+        "a permission set that was assigned for a month is foreseen to end, and ends",
+        org={"permission_set_lifetime_seconds": 30 * 86_400, "view_setup": True},
+        options={"read_permission_sets": True},
+        chapters=(
+            Chapter(DAY, degraded(Cause.PERMISSION_SET_EXPIRING)),
+            Chapter(29 * DAY, degraded(Cause.PERMISSION_SET_EXPIRING)),
+            Chapter(
+                31 * DAY,
+                failing(Cause.USER_NOT_ADMIN_APPROVED),
+                in_org(permission_set_assigned=True, permission_set_lifetime_seconds=None),
+            ),
+            Chapter(36 * DAY, HEALTHY),
+        ),
+    ),
+    Tale(
+        "a user that may not see its permission sets is healthy, and its end comes unforeseen",
+        org={"permission_set_lifetime_seconds": 30 * 86_400},
+        options={"read_permission_sets": True},
+        chapters=(
+            Chapter(29 * DAY, HEALTHY),
+            Chapter(31 * DAY, failing(Cause.USER_NOT_ADMIN_APPROVED), lambda traveller: traveller.approve()),
+            Chapter(32 * DAY, HEALTHY),
+        ),
+    ),
+    Tale(
+        "nobody asks for permission sets unless it is configured",
+        org={"permission_set_lifetime_seconds": 30 * 86_400, "view_setup": True},
+        chapters=(Chapter(29 * DAY, HEALTHY), Chapter(31 * DAY, failing(Cause.USER_NOT_ADMIN_APPROVED))),
+    ),
+    Tale(
         "the scope for refresh tokens is removed, which looks like a decay",
         chapters=(
             Chapter(30 * DAY, HEALTHY, in_org(scopes=["api"])),

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -144,6 +145,34 @@ def test_a_query_of_the_login_history_begins_with_the_newest(make_org: MakeOrg, 
     assert found["records"][0]["Status"] == "Success"
     assert found["records"][0]["LoginTime"] == "2026-11-23T12:00:00.000+0000"
     assert len(found["records"]) == 1
+
+
+ENDING = (
+    "SELECT PermissionSet.Label, ExpirationDate FROM PermissionSetAssignment"
+    " WHERE AssigneeId = '{user}' AND ExpirationDate != null"
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "ends"),
+    [
+        ({"permission_set_lifetime_seconds": 86_400}, ["2026-11-24T12:00:00.000+0000"]),
+        ({}, []),
+        ({"permission_set_lifetime_seconds": 86_400, "permission_set_assigned": False}, []),
+    ],
+)
+def test_who_may_view_setup_sees_when_permission_sets_end(
+    make_org: MakeOrg, pair: Pair, settings: dict[str, object], ends: list[str]
+) -> None:
+    org = make_org(view_setup=True, permitted_users="self_authorized", **settings)
+    token = token_of(ask(org, pair))
+
+    found = said(get(org, QUERY, token, query=urlencode({"q": ENDING.format(user=org.user_id)})))
+    of_others = said(get(org, QUERY, token, query=urlencode({"q": ENDING.format(user="005xx")})))
+
+    assert [row["ExpirationDate"] for row in found["records"]] == ends
+    assert all(row["PermissionSet"]["Label"] for row in found["records"])
+    assert of_others["records"] == []
 
 
 @pytest.mark.parametrize(
