@@ -14,7 +14,7 @@ COMPONENTS := promtool=prometheus prometheus=prometheus amtool=prometheus-alertm
 # Where `make release` puts what is handed out.
 DIST := dist
 
-.PHONY: demo test check bench fuzz audit release components lock clean
+.PHONY: demo test check bench fuzz audit release components lock screenshots clean
 
 demo: $(VENV)/run
 	$(BIN)/bearerwatch demo
@@ -83,6 +83,11 @@ release: $(VENV)/dev
 	  --output-file $(DIST)/bearerwatch-$$($(BIN)/uv version --short).cdx.json $(DIST)/.empty
 	rm -rf $(DIST)/.empty
 	cd $(DIST) && sha256sum bearerwatch-* >SHA256SUMS && cat SHA256SUMS
+
+# The pictures of the README, of the demo at the end of its story; smaller where pngquant is installed.
+screenshots: $(VENV)/dev components
+	$(BIN)/python -m tests.screenshots docs/screenshots
+	@! command -v pngquant >/dev/null || pngquant --force --skip-if-larger --strip --ext .png docs/screenshots/*.png
 
 # Writes the lock files anew from pyproject.toml, for every platform and Python that the project supports.
 # With extras: pip takes `coverage[toml]` as not pinned by `coverage==…` once there is a newer coverage.

@@ -11,7 +11,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 LogFormat = Literal["logfmt", "json"]
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
-_KEY_ORDER = ("timestamp", "level", "event", "connection", "cause")
+_FIRST = ("timestamp", "level", "event", "connection", "cause")
+"""What a reader looks for, in this order; the rest follows as it was given."""
 
 
 def configure(
@@ -30,20 +31,17 @@ def configure(
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _without_nothing,
         structlog.processors.format_exc_info,  # plain text: never the values of local variables
         counted,
     ]
     renderer: Processor = (
-        structlog.processors.JSONRenderer()
-        if format == "json"
-        else structlog.processors.LogfmtRenderer(key_order=list(_KEY_ORDER), drop_missing=True)
+        structlog.processors.JSONRenderer() if format == "json" else structlog.processors.LogfmtRenderer()
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _in_order, renderer],
         )
     )
     root = logging.getLogger()
@@ -62,5 +60,9 @@ def configure(
     )
 
 
-def _without_nothing(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    return {key: value for key, value in event.items() if value is not None}
+def _in_order(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """The line's fields in their order, without those that say nothing."""
+    told = {key: value for key, value in event.items() if value is not None}
+    if "event" in told:
+        told["event"] = str(told["event"]).strip()  # uvicorn ends its text with a line break
+    return {key: told[key] for key in (*(key for key in _FIRST if key in told), *told)}

@@ -26,15 +26,15 @@ PATIENCE_SECONDS = 60.0
 """How long a real process may take for what it is waited for, on a busy machine."""
 
 
-def until(probe: Callable[[], T | None], what: str) -> T:
+def until(probe: Callable[[], T | None], what: str, patience: float = PATIENCE_SECONDS) -> T:
     """What the probe gives as soon as it gives something; fails where that takes too long."""
-    end = time.monotonic() + PATIENCE_SECONDS
+    end = time.monotonic() + patience
     pause = threading.Event()
     while time.monotonic() < end:
         if found := probe():
             return found
         pause.wait(0.05)
-    raise AssertionError(f"waited {PATIENCE_SECONDS:.0f} s in vain for: {what}")
+    raise AssertionError(f"waited {patience:.0f} s in vain for: {what}")
 
 
 def free_port() -> int:
@@ -167,3 +167,22 @@ def component(folder: Path, name: str, *command: str, ready: str) -> Iterator[No
     finally:
         process.terminate()
         process.wait(PATIENCE_SECONDS)
+
+
+STORY_PATIENCE_SECONDS = 300.0
+"""How long twelve weeks may take at once: some ten thousand exchanges, on a busy machine."""
+
+
+@contextmanager
+def told_demo(folder: Path) -> Iterator[Running]:
+    """The demo at the end of its story."""
+    port = free_port()
+    command = ["demo", "--at-once", "--port", str(port)]
+    with started(command, f"http://127.0.0.1:{port}", folder / "demo.log") as running:
+
+        def told() -> bool:
+            assert running.process.poll() is None, running.log.read_text()
+            return "The story is told" in running.log.read_text()
+
+        until(told, "the demo's story", STORY_PATIENCE_SECONDS)
+        yield running

@@ -25,6 +25,7 @@ class Stage:
         self.snapshot = snapshot
         self.problems: tuple[str, ...] = ()
         self.accepted: list[str] = []
+        self.exposed = METRICS[0]
 
     def app(self, reload: Callable[[], Awaitable[str | None]] | None = None) -> Starlette:
         """The application over this stage."""
@@ -43,7 +44,7 @@ class Stage:
 
     def _metrics(self, accept: str) -> tuple[bytes, str]:
         self.accepted.append(accept)
-        return METRICS
+        return self.exposed, METRICS[1]
 
 
 @contextlib.contextmanager

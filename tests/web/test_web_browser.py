@@ -8,12 +8,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from prometheus_client.parser import text_string_to_metric_families
 
 from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.finding import State
 from monitor.core.status import Snapshot
+from monitor.metrics import MetricsPage, OwnMetrics
 from monitor.store import Store
 from monitor.web.pages import REFRESH_SECONDS
 from tests.web.fleets import HOSTILE, many
@@ -130,6 +133,44 @@ def test_what_broke_since_when_who_acts_and_what_to_do_take_one_click(open_page:
     expect(page.get_by_text("a Salesforce administrator of the org")).to_be_in_viewport()
     expect(page.get_by_role("heading", name="What to do")).to_be_in_viewport()
     expect(page.locator("ol.steps li").first).to_be_in_viewport()
+
+
+def test_page_json_and_metrics_say_the_same(open_page: Opening) -> None:
+    seen = open_page()
+    seen.stage.exposed = MetricsPage(OwnMetrics()).render(seen.stage.snapshot)
+
+    told = httpx.get(seen.address + "/api/status", trust_env=False).json()
+    metrics = httpx.get(seen.address + "/metrics", trust_env=False).text
+    samples = [each for family in text_string_to_metric_families(metrics) for each in family.samples]
+
+    tiles = {
+        state: int(seen.page.locator(f"#tile-{state} .number").inner_text()) for state in map(str, State)
+    }
+    assert tiles == told["counts"]
+    assert tiles == {
+        each.labels["state"]: each.value for each in samples if each.name == "bearerwatch_connections"
+    }
+    rows = {
+        name: (row.locator(".badge").inner_text().lower(), row.locator(".what").inner_text())
+        for name, row in zip(seen.rows(), seen.page.locator("tbody tr").all(), strict=True)
+    }
+    connections = {each["name"]: each for each in told["connections"]}
+    assert {name: state for name, (state, _) in rows.items()} == {
+        each.labels["connection"]: each.labels["state"]
+        for each in samples
+        if each.name == "bearerwatch_connection_state" and each.value == 1
+    }
+    for name, row in rows.items():
+        assert row == (connections[name]["state"], connections[name]["title"] or row[1])
+    assert {
+        (each.labels["connection"], each.labels["cause"], each.labels["severity"], each.labels["responsible"])
+        for each in samples
+        if each.name == "bearerwatch_connection_finding"
+    } == {
+        (name, found["cause"], found["severity"], found["responsible"])
+        for name, each in connections.items()
+        for found in each["findings"]
+    }
 
 
 def test_the_table_filters_while_one_types_and_the_address_follows(open_page: Opening) -> None:

@@ -71,6 +71,27 @@ async def test_a_row_says_what_broke_since_when_and_who_acts(stage: Stage) -> No
         assert words in row.text
 
 
+async def test_a_row_says_how_far_an_approval_is_on_its_way(stage: Stage) -> None:
+    page = read(await text(stage, "/"))
+
+    def row(name: str) -> str:
+        (found,) = page.all("tr", id=f"c-{name}")
+        return found.text
+
+    assert "approval on day 39 of 90" in row("hooli-orders")
+    assert "approval 39 days old" in row("globex-eu")
+    assert "no approval" in row("acme-production")
+
+
+async def test_the_glance_says_who_must_act_on_how_many_and_leads_there(stage: Stage) -> None:
+    page = read(await text(stage, "/"))
+
+    (admin,) = page.all("a", id="acts-org_admin")
+    assert admin.text == "Salesforce admin on 4"
+    shown = names(await text(stage, "/" + admin.attributes["href"]))
+    assert len(shown) == 4
+
+
 async def test_a_time_is_told_from_the_snapshots_moment_and_exactly_beside_it(stage: Stage) -> None:
     (row,) = read(await text(stage, "/")).all("tr", id="c-acme-production")
 

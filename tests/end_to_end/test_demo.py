@@ -1,0 +1,35 @@
+"""The demo as a newcomer meets it: every cause that it promises, and a story that is told."""
+
+import signal
+from pathlib import Path
+
+from monitor.simulator.scenarios import SCENARIOS
+from tests.end_to_end.processes import Running, told_demo, until
+
+PROMISED = {scenario.name: str(scenario.cause) for scenario in SCENARIOS}
+
+
+def causes(demo: Running) -> dict[str, set[str]]:
+    """The causes that hold for each connection."""
+    answer = demo.page("/api/status")
+    assert answer is not None
+    return {each["name"]: {f["cause"] for f in each["findings"]} for each in answer.json()["connections"]}
+
+
+def test_the_demo_shows_every_cause_that_an_org_can_bring_about(tmp_path: Path) -> None:
+    with told_demo(tmp_path) as demo:
+
+        def all_stand() -> bool:
+            found = causes(demo)
+            return all(cause in found.get(name, set()) for name, cause in PROMISED.items())
+
+        until(all_stand, "every cause to stand")
+        decayed = demo.page("/api/connections/approval-decayed")
+        assert decayed is not None
+        assert len(decayed.json()["connection"]["approvals"]) == 3
+        assert demo.stop(signal.SIGINT) == 0
+        said = demo.log.read_text()
+
+    assert "approval-decayed        degraded → failing  The approval has aged out" in said
+    assert said.endswith("The demo is over.\n")
+    assert "Traceback" not in said

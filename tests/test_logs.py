@@ -1,0 +1,88 @@
+"""The log: one line an event, our own and the libraries', in either format, each counted by its level."""
+
+import io
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from monitor import logs
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """Logging is the process's, so each test leaves it as it was."""
+    root, ours = logging.getLogger(), logging.getLogger("monitor")
+    handlers, levels = root.handlers, (root.level, ours.level)
+    yield
+    root.handlers = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+    structlog.reset_defaults()
+
+
+def logged(format: logs.LogFormat, level: str = "info") -> tuple[io.StringIO, Counter[str]]:  # noqa: A002 - as there
+    stream, counted = io.StringIO(), Counter[str]()
+    logs.configure(format=format, level=level, stream=stream, count=lambda of: counted.update([of]))
+    return stream, counted
+
+
+def test_logfmt_is_for_people_and_begins_with_what_they_look_for() -> None:
+    stream, _ = logged("logfmt")
+
+    structlog.get_logger("monitor.check").warning("state", text="It went.", connection="acme", cause=None)
+
+    timestamp, rest = stream.getvalue().split(" ", 1)
+    assert timestamp.startswith("timestamp=")
+    assert rest == 'level=warning event=state connection=acme text="It went."\n'
+
+
+def test_json_has_the_same_fields_in_the_same_order() -> None:
+    stream, _ = logged("json")
+
+    structlog.get_logger("monitor.check").info(
+        "state", text="It went.", cause="app_blocked", connection="acme"
+    )
+
+    told = json.loads(stream.getvalue())
+    assert list(told) == ["timestamp", "level", "event", "connection", "cause", "text"]
+    assert told["timestamp"].endswith("Z")
+
+
+@pytest.mark.parametrize("format", ["logfmt", "json"])
+def test_an_event_is_one_line_whatever_it_holds(format: logs.LogFormat) -> None:  # noqa: A002 - as there
+    stream, _ = logged(format)
+
+    structlog.get_logger("monitor").warning("cause", text='a "word"\nlevel=error event=forged')
+    fault = ValueError("a fault\nof two lines")
+    structlog.get_logger("monitor").error("check_failed", connection="acme", exc_info=fault)
+
+    assert len(stream.getvalue().splitlines()) == 2
+
+
+def test_libraries_are_heard_when_something_is_wrong_and_counted_with_the_rest() -> None:
+    stream, counted = logged("logfmt")
+
+    logging.getLogger("httpx").info("HTTP Request: POST https://acme.my.salesforce.com")
+    logging.getLogger("apscheduler.scheduler").warning("missed %s", "a turn")
+    logging.getLogger("uvicorn.error").error("Exception in ASGI application\n")
+    structlog.get_logger("monitor").info("started")
+
+    assert [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()] == [
+        'level=warning event="missed a turn"',
+        'level=error event="Exception in ASGI application"',
+        "level=info event=started",
+    ]
+    assert counted == {"warning": 1, "error": 1, "info": 1}
+
+
+def test_the_least_level_is_the_operators_choice() -> None:
+    stream, counted = logged("logfmt", level="warning")
+
+    structlog.get_logger("monitor").info("started")
+
+    assert stream.getvalue() == ""
+    assert not counted
