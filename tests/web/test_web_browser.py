@@ -381,6 +381,10 @@ def test_nothing_is_wider_than_the_window(open_page: Opening, path: str, width: 
     seen = open_page(path, viewport={"width": width, "height": 800})
 
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert (
+        seen.page.evaluate("(main => main.scrollWidth - main.clientWidth)(document.querySelector('main'))")
+        == 0
+    )
     if path == "/":
         expect(seen.page.get_by_role("row").nth(1)).to_contain_text("acme-production")
 
