@@ -150,6 +150,7 @@ class Daemon:
             ),
             ssl_context_factory=(lambda _config, _default: context) if context else None,
             lifespan="off",
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,

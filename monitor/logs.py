@@ -3,10 +3,13 @@
 import logging
 import sys
 from collections.abc import Callable
+from types import TracebackType
 from typing import Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from monitor.core.answer import masked
 
 LogFormat = Literal["logfmt", "json"]
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -32,6 +35,7 @@ def configure(
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,  # plain text: never the values of local variables
+        _without_secrets,
         counted,
     ]
     renderer: Processor = (
@@ -47,6 +51,8 @@ def configure(
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)  # libraries speak when something is wrong
+    # Its warnings are about what somebody sent, a line each: whoever reaches the port could fill the disk.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     logging.getLogger("monitor").setLevel(level.upper())
     structlog.configure(
         processors=[
@@ -58,6 +64,20 @@ def configure(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+    sys.excepthook = _ended
+
+
+def _ended(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What ends the process is a line of the log like any other."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    structlog.get_logger().critical("ended_by_a_fault", exc_info=(kind, error, trace))
+
+
+def _without_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """No line of ours holds a secret; this is for what an exception of a library may say."""
+    return {key: masked(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def _in_order(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

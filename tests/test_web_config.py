@@ -220,6 +220,17 @@ NEWER_BAD = {
 }
 
 
+def test_a_file_that_never_ends_is_not_read(material: Material) -> None:
+    """Found by fuzzing: /dev/zero was read until the memory was full."""
+    told = "can't be read: /dev/zero: Is a pipe or a device: name a regular file."
+
+    assert problems(
+        material,
+        "tls_server_config:\n  cert_file: /dev/zero\n  key_file: server.key\n"
+        "  client_ca_file: /dev/zero\n  client_auth_type: RequireAndVerifyClientCert\n",
+    ) == [f"2: tls_server_config.cert_file: {told}", f"4: tls_server_config.client_ca_file: {told}"]
+
+
 def cases(table: dict[str, Any]) -> list[Any]:
     return [pytest.param(case, id=name) for name, case in table.items()]
 

@@ -39,6 +39,7 @@ from monitor.config.options import (
 from monitor.config.problem import ConfigError, Problem, quoted
 from monitor.config.settings import Alerts, Settings, Sink, Web
 from monitor.config.text import Block, Listing, Value
+from monitor.config.tls import bounded
 from monitor.config.web_file import WebConfig, load_web_config
 from monitor.core.connection import (
     ApprovalPolicy,
@@ -371,9 +372,10 @@ class _Loader:
             except ConfigError as error:
                 self.problems += error.problems
         if general.ca_file:
+            ca_file = Path(main.resolved(general.ca_file))
             try:
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-                context.load_verify_locations(main.resolved(general.ca_file))
+                bounded(ca_file)
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
             except ssl.SSLError:
                 self._note(main, ("ca_file",), f"{quoted(general.ca_file)} holds no certificate in PEM.")
             except OSError as error:

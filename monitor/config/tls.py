@@ -1,7 +1,9 @@
 """TLS for the daemon's own pages: Go's names in OpenSSL's words, and the context that keeps to them."""
 
+import errno
 import ipaddress
 import ssl
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,9 @@ CIPHERS = {
 
 TLS13_CIPHERS = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 """Always on, in Go as in OpenSSL: naming them changes nothing."""
+
+FILE_AT_MOST = 4 * 1024**2
+"""Bytes of a file of certificates: the roots of a whole system are some 250 KB."""
 
 CURVES = {"X25519": "X25519", "CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1"}
 
@@ -90,6 +95,7 @@ def server_context(tls: ServerTls) -> ssl.SSLContext:
         context.set_ecdh_curve(CURVES[tls.curve_preferences[0]])
     if tls.client_ca_file:
         try:
+            bounded(tls.client_ca_file)
             context.load_verify_locations(tls.client_ca_file)
         except ssl.SSLError:
             problems.append(("client_ca_file", f"holds no certificate in PEM ({tls.client_ca_file})."))
@@ -109,6 +115,15 @@ def server_context(tls: ServerTls) -> ssl.SSLContext:
     return context
 
 
+def bounded(path: Path) -> None:
+    """See that a file ends. Raises OSError for a device, a pipe, or what is too large for certificates."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise OSError(errno.EINVAL, "Is a pipe or a device: name a regular file")
+    if found.st_size > FILE_AT_MOST:
+        raise OSError(errno.EFBIG, f"Is larger than {FILE_AT_MOST // 1024**2} MiB: that is no PEM")
+
+
 def unreadable(path: Path, error: OSError) -> str:
     """Why a file can't be read, in words that go on from its option's name."""
     return f"can't be read: {path}: {error.strerror or type(error).__name__}."
@@ -119,6 +134,7 @@ def _pair_problems(tls: ServerTls) -> Iterator[tuple[str, str]]:
     contents = {}
     for option, path in (("cert_file", tls.cert_file), ("key_file", tls.key_file)):
         try:
+            bounded(path)
             contents[option] = path.read_bytes()
         except OSError as error:
             yield option, unreadable(path, error)

@@ -178,12 +178,16 @@ def harmless(text: str, limit: int = TEXT_LIMIT) -> str:
         for character in text
         if character.isspace() or not unicodedata.category(character).startswith("C")
     )
-    for secret in _SECRETS:
-        text = secret.sub(_MASK, text)
-    text = _LONG_RUN.sub(lambda run: _MASK if any(map(str.isdigit, run[0])) else run[0], text)
-    text = _NAMED_SECRET.sub(rf"\1{_MASK}", text)
+    text = _LONG_RUN.sub(lambda run: _MASK if any(map(str.isdigit, run[0])) else run[0], masked(text))
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def masked(text: str) -> str:
+    """The text without what has the shape of a secret: PEM, JWT, session id, and what is named as one."""
+    for secret in _SECRETS:
+        text = secret.sub(_MASK, text)
+    return _NAMED_SECRET.sub(rf"\1{_MASK}", text)
 
 
 def _granted(token: str, fields: Mapping[str, object]) -> Granted:

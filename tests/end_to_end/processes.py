@@ -102,7 +102,10 @@ def started(command: list[str], url: str, log: Path, *, ahead: timedelta = timed
         }
     with log.open("ab") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "monitor", *command], stdout=stream, stderr=stream, env=environment
+            [sys.executable, "-X", "faulthandler", "-m", "monitor", *command],
+            stdout=stream,
+            stderr=stream,
+            env=environment,
         )
         try:
             yield Running(process, url, log)
@@ -130,10 +133,10 @@ def simulator(folder: Path) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def daemon(config: Path, *, ahead: timedelta = timedelta(0)) -> Iterator[Running]:
+def daemon(config: Path, *options: str, ahead: timedelta = timedelta(0)) -> Iterator[Running]:
     """The daemon over a configuration that says where it listens."""
     address = next(line.split()[1] for line in config.read_text().splitlines() if line.startswith("listen:"))
-    command = ["run", "--config", str(config)]
+    command = ["run", "--config", str(config), *options]
     with started(command, f"http://{address}", config.with_suffix(".log"), ahead=ahead) as running:
 
         def ready() -> bool:

@@ -1,0 +1,74 @@
+"""A process with a bug whose exception tells all that it knows: in a check, and outside of all nets.
+
+python -m tests.end_to_end.faulty CONFIGURATION LOG_FORMAT
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from monitor import logs
+from monitor.check import Checker, LoginBudget
+from monitor.clock import Clock
+from monitor.config import load
+from monitor.core.assertion import sign
+from monitor.core.connection import Connection
+from monitor.fleet import Fleet
+from monitor.metrics import OwnMetrics
+from monitor.secret_sources import Keyring
+
+TOKEN = "00D5g000004cYlf!AQ4AQPjSecretOfTheOrg"
+
+
+def telltale(connection: Connection, key: RSAPrivateKey) -> LookupError:
+    """An exception that holds assertion, token and key."""
+    assertion = sign(connection, key, datetime.now(UTC))
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return LookupError(f"{TOKEN} for {assertion}, assertion={assertion!r}, of {pem!r} and {pem}")
+
+
+class Faulty:
+    """In the place of the exchanger."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    async def exchange(
+        self, connection: Connection, _signed: Callable[[datetime], str], *, after_login: bool
+    ) -> Any:
+        """Raises."""
+        key = (await self._keyring.load(connection.current)).key
+        assert key
+        raise telltale(connection, key)
+
+
+async def main(config: Path) -> None:
+    """One check, and then the end."""
+    settings = load(config, {})
+    well = settings.connections[-1]
+    fleet, clock, keyring = Fleet({}), Clock(), Keyring({})
+    fleet.configure([well], clock.now())
+    faulty: Any = Faulty(keyring)
+    checker = Checker(
+        fleet,
+        keyring=keyring,
+        exchanger=faulty,
+        keep=lambda *_: None,
+        clock=clock,
+        budget=LoginBudget(60),
+        own=OwnMetrics(),
+    )
+    await checker.check(well.name)
+    sys.stdout.write(f"{fleet[well.name]!r}\n")
+    await faulty.exchange(well, None, after_login=True)
+
+
+if __name__ == "__main__":
+    logs.configure(format="json" if sys.argv[2] == "json" else "logfmt", level="debug")
+    asyncio.run(main(Path(sys.argv[1])))
