@@ -147,8 +147,8 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> Mistake:
 _ADVICE = (
     ("mapping values are not allowed", " Quote the value if it holds a colon, else look at the indentation."),
     ("cannot start any token", " Quote the value."),
-    ("did not find expected '-' indicator", " Indent this line as those of the same entry."),
-    ("did not find expected key", " Indent this line as those of the same entry."),
+    ("did not find expected '-' indicator", " Look at its indentation, and at brackets before it."),
+    ("did not find expected key", " Look at its indentation, and at brackets before it."),
     ("could not find expected ':'", " Write the option, a colon, a blank, and the value."),
     ("found unexpected end of stream", " Close the quote."),
     ("did not find expected ',' or", " Close the bracket or brace."),
