@@ -45,7 +45,7 @@ class LoginBudget:
 
     def take(self, username: str, now: datetime) -> datetime | None:
         """Take one login. Gives None where there was one, else the moment at which there is one again."""
-        logins = self._logins.setdefault(username, deque())
+        logins = self._logins.setdefault(username.lower(), deque())  # as Salesforce compares them
         while logins and now - logins[0] >= timedelta(hours=1):
             logins.popleft()
         if len(logins) >= self.per_hour:
@@ -67,6 +67,7 @@ class Checker:
         clock: Clock,
         budget: LoginBudget,
         own: OwnMetrics,
+        after_login_every: int = AFTER_LOGIN_EVERY,
     ) -> None:
         self._fleet = fleet
         self._keyring = keyring
@@ -76,6 +77,7 @@ class Checker:
         self._budget = budget
         self._next_budget = LoginBudget(rotation.LOGINS_PER_HOUR)
         self._own = own
+        self._after_login_every = after_login_every
 
     async def check(self, name: str) -> datetime | None:
         """Check the connection of this name, and give the moment of the next look; None where it is gone."""
@@ -171,7 +173,7 @@ class Checker:
     async def _exchanged(self, connection: Connection, credential: Credential, known: History) -> Exchange:
         assert credential.key is not None
         doubted = known.after_login is not None and bool(known.after_login.error)
-        turn = known.exchanges % AFTER_LOGIN_EVERY == 0
+        turn = known.exchanges % self._after_login_every == 0
         exchange = await self._exchanger.exchange(
             connection,
             partial(sign, connection, credential.key),

@@ -34,7 +34,7 @@ async def check_once(
 
     `done` is told each as it comes in.
     """
-    chosen = [replace(connection, paused=False, after_login=True) for connection in connections]
+    chosen = [replace(connection, paused=False) for connection in connections]
     fleet = Fleet(await asyncio.to_thread(_remembered, settings))
     fleet.configure(chosen, clock.now())
     keyring = Keyring(os.environ)
@@ -53,6 +53,7 @@ async def check_once(
         clock=clock,
         budget=LoginBudget(settings.login_budget_per_hour),
         own=own,
+        after_login_every=1,  # a person who asks wants to know whether the token is accepted, too
     )
 
     async def check(name: str) -> None:

@@ -38,6 +38,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     username: integration@{name}.example
     private_key: {{file: {pair.key_path.name}}}
 """
+        without_api = settings | {"api_enabled": False}
+        control.put("/_orgs/without-api", json=without_api).raise_for_status()
+        moved = connections[connections.rindex("\n  - ") :].replace("/globex", "/without-api")
+        (folder / "asked.yaml").write_text(f"connections:{moved}")
+        (folder / "unasked.yaml").write_text(f"connections:{moved}    after_login: false\n")
         (folder / "well.yaml").write_text(f"connections:\n{connections}")
         (folder / "keyless.yaml").write_text(
             f"connections:\n{connections}".replace(f"file: {pair.key_path.name}", "file: nowhere.pem", 1)
@@ -54,6 +59,16 @@ def bearerwatch(folder: Path, *arguments: str, **environment: str) -> "subproces
         text=True,
         check=False,
     )
+
+
+def test_check_makes_the_first_rest_call_too_unless_the_configuration_says_not_to(folder: Path) -> None:
+    asked = bearerwatch(folder, "check", "--json", "--config", "asked.yaml")
+    unasked = bearerwatch(folder, "check", "--json", "--config", "unasked.yaml")
+
+    assert asked.returncode == 1
+    assert "api_disabled" in asked.stdout
+    assert unasked.returncode == 0
+    assert "api_disabled" not in unasked.stdout
 
 
 def test_check_has_a_line_for_each_and_says_how_many(folder: Path) -> None:
