@@ -11,7 +11,7 @@ from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 from monitor.core.finding import State
 from monitor.core.history import History
-from monitor.core.outcome import Unreachable
+from monitor.core.outcome import Refused, Unreachable
 
 CONFIRM = timedelta(minutes=1)
 """A first refusal is looked at once more before it is believed for long: a blip of one node ends sooner."""
@@ -30,6 +30,9 @@ found: soon it is known whether the others' names are found."""
 THROTTLED = timedelta(minutes=15)
 """After `login rate exceeded`: the limit counts a rolling hour, and each try counts towards it
 (Salesforce knowledge article 000381578)."""
+
+ASKED_TO_WAIT_AT_MOST = timedelta(hours=1)
+"""The longest `Retry-After` that is kept to: an outage said to last a day may be over sooner."""
 
 MANY_REFUSALS = 100
 """Connections refused at the same time from one address, from which on all of them slow down: at 100 on the
@@ -60,7 +63,8 @@ def next_exchange(connection: Connection, history: History, now: datetime, *, re
     1. Login rate exceeded: not before THROTTLED.
     2. Settling: at each of SETTLE_STEPS after the change, then at the end of the settle time.
     3. Refused: confirm once, then back off; slower still where `refused` connections share our address.
-    4. No verdict after a fault, or no answer at all: retry soon, then at the interval.
+    4. No verdict after a fault, or no answer at all: retry soon, then at the interval; not before the answer
+       asked to (`Retry-After`).
     5. Otherwise at the connection's regular turn.
 
     No step is shorter than the operator's interval would make it, but for confirming, settling and retrying,
@@ -80,7 +84,11 @@ def next_exchange(connection: Connection, history: History, now: datetime, *, re
     if history.state is State.FAILING and history.consecutive_refusals > 1:
         step = BACK_OFF[min(history.consecutive_refusals - 2, len(BACK_OFF) - 1)]
         return max(turn, now + step * max(1.0, refused / MANY_REFUSALS))
-    unanswered = history.last_exchange and isinstance(history.last_exchange.outcome, Unreachable)
+    outcome = history.last_exchange.outcome if history.last_exchange else None
+    if isinstance(outcome, Refused) and history.state is State.UNKNOWN and outcome.retry_after_seconds:
+        asked = timedelta(seconds=outcome.retry_after_seconds)
+        return max(turn, now + min(asked, ASKED_TO_WAIT_AT_MOST))
+    unanswered = isinstance(outcome, Unreachable)
     if (history.state is State.UNKNOWN or unanswered) and 0 < history.consecutive_faults <= len(RETRY):
         return min(turn, now + RETRY[history.consecutive_faults - 1])
     return turn
@@ -97,7 +105,9 @@ def first_looks(known: Iterable[tuple[Connection, History]], now: datetime) -> d
     due: list[Connection] = []
     for connection, history in known:
         last = history.last_exchange
-        turn = next_exchange(connection, history, last.at) if last and history.changed_at <= last.at else now
+        # A last look that lies ahead tells nothing: the clock was wrong then.
+        counts = last is not None and history.changed_at <= last.at <= now
+        turn = next_exchange(connection, history, last.at) if last and counts else now
         if turn > now:
             looks[connection.name] = turn
         else:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.core.cadence import (
+    ASKED_TO_WAIT_AT_MOST,
     BACK_OFF,
     CONFIRM,
     MANY_REFUSALS,
@@ -18,7 +19,7 @@ from monitor.core.cadence import (
 )
 from monitor.core.causes import Cause
 from monitor.core.finding import State
-from monitor.core.outcome import FaultKind, Unreachable
+from monitor.core.outcome import FaultKind, Refused, Unreachable
 from tests.making import ACME, NOW, connection, exchange, finding, history
 
 MINUTE = timedelta(minutes=1)
@@ -103,6 +104,19 @@ def test_a_lasting_fault_is_looked_at_at_the_interval() -> None:
     assert next_exchange(ACME, known, NOW) == regular(ACME, NOW)
 
 
+@pytest.mark.parametrize(
+    ("asked", "wait"),
+    [(120.0, 2 * MINUTE), (900.0, 15 * MINUTE), (86_400.0, ASKED_TO_WAIT_AT_MOST)],
+)
+def test_it_comes_back_no_sooner_than_it_was_asked_to_but_within_the_hour(
+    asked: float, wait: timedelta
+) -> None:
+    busy = exchange(Refused(503, "", "", "Down for maintenance", retry_after_seconds=asked))
+    known = history(state=State.UNKNOWN, consecutive_faults=1, last_exchange=busy)
+
+    assert next_exchange(ACME, known, NOW) == max(NOW + wait, regular(ACME, NOW))
+
+
 def test_a_used_up_login_rate_is_left_alone_for_a_quarter_of_an_hour() -> None:
     known = history(
         state=State.FAILING, consecutive_refusals=1, findings=(finding(Cause.LOGIN_RATE_EXCEEDED),)
@@ -135,6 +149,13 @@ def test_a_restart_keeps_the_turns_that_are_yet_to_come() -> None:
     )
 
     assert first_looks([(ACME, failing)], NOW)["acme"] == at + BACK_OFF[-1]
+
+
+def test_a_last_look_that_lies_ahead_holds_nothing_up() -> None:
+    """The daemon was started while the clock was a day fast."""
+    fast = history(seen=60 * MINUTE, state=State.HEALTHY, last_exchange=exchange(at=NOW + timedelta(days=1)))
+
+    assert first_looks([(ACME, fast)], NOW)["acme"] == NOW
 
 
 def test_a_changed_connection_is_looked_at_at_once() -> None:
