@@ -43,6 +43,9 @@ from monitor.web.rereading import Rereading
 IDLE_WITHIN_SECONDS = 5.0
 """How long the clock waits to be put ahead: not for a check that hangs in a name server."""
 
+ONLY_AT_A_START = ("listen", "database", "ca_file", "max_in_flight")
+"""Options that a reload cannot change: what they name is open."""
+
 STOP_WITHIN_SECONDS = 20.0
 """How long checks under way may take at a stop: longer than the exchange's own timeouts, shorter than the
 90 seconds after which systemd kills."""
@@ -58,7 +61,7 @@ class Daemon:
         self._clock = clock
         self._store = store
         self._fleet = Fleet(store.histories())
-        self._settings = settings
+        self._settings = self._started_with = settings
         self._stamps = configuration_stamps(settings)
         self._status = DaemonStatus(
             started=clock.now(), version=__version__, configured=0, reloaded=clock.now()
@@ -98,6 +101,10 @@ class Daemon:
         self._manager = ServiceManager(os.environ)
         self.listening = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._reload_turn = asyncio.Lock()
+        self._reloads_asked = 0
+        self._reloads_done = 0
+        self._reloads_under_way: set[asyncio.Task[str | None]] = set()
 
     async def run(self) -> None:
         """Live until `stop` is asked for; needs a free port, which was checked when the socket was bound."""
@@ -106,7 +113,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self.reload()))
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         self._schedule.start()
         self._take_on(self._settings)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -172,12 +179,28 @@ class Daemon:
         self._stopping.set()
 
     async def reload(self) -> str | None:
-        """Load the configuration aside and swap it in. Gives what is wrong with it; None where it holds."""
-        self._manager.reloading()
-        try:
-            return await self._reload()
-        finally:
-            self._manager.ready()
+        """Load the configuration aside and swap it in. Gives what is wrong with it; None where it holds.
+
+        One after the other, so that an older file never comes last; those that were asked for while another
+        was under way are one.
+        """
+        self._reloads_asked += 1
+        mine = self._reloads_asked
+        async with self._reload_turn:
+            if self._reloads_done >= mine:
+                return self._status.reload_problem
+            asked = self._reloads_asked
+            self._manager.reloading()
+            try:
+                return await self._reload()
+            finally:
+                self._reloads_done = asked
+                self._manager.ready()
+
+    def _hung_up(self) -> None:
+        task = asyncio.get_running_loop().create_task(self.reload())
+        self._reloads_under_way.add(task)  # the loop itself would not keep it
+        task.add_done_callback(self._reloads_under_way.discard)
 
     async def _reload(self) -> str | None:
         self._stamps = await asyncio.to_thread(configuration_stamps, self._settings)
@@ -188,6 +211,11 @@ class Daemon:
             self._status = replace(self._status, reload_problem=problem)
             log.warning("reload_failed", problem=problem)
             return problem
+        for option in ONLY_AT_A_START:
+            if getattr(settings, option) != getattr(self._started_with, option):
+                log.warning(
+                    "configuration", text=f"{option} has changed, which counts from the next start on."
+                )
         self._take_on(settings)
         log.info("reloaded", connections=len(settings.connections))
         return None
@@ -237,6 +265,7 @@ class Daemon:
         now = self._clock.now()
         self._settings = settings
         self._budget.per_hour = settings.login_budget_per_hour
+        self._exchanger.allowed_hosts = settings.allowed_hosts
         known = self._store.histories()
         changed, gone = self._fleet.configure(settings.connections, now)
         for name in gone:

@@ -388,7 +388,8 @@ class Exchanger:
     ) -> None:
         """Raises `CaFileError` where `ca_file` can't be used. `clock` is the wall clock, aware."""
         self._limits = limits
-        self._allowed_hosts = allowed_hosts
+        self.allowed_hosts = allowed_hosts
+        """Further hosts that may receive assertions; a reload may change them."""
         self._clock = clock
         self._ca_file = ca_file
         self._transport = transport
@@ -477,7 +478,7 @@ class Exchanger:
     def _may_receive(self, url: str) -> bool:
         """Whether the allow list has this address, and no two parsers could read another host from it."""
         try:
-            return bool(_PLAIN_URL.fullmatch(url)) and may_receive_assertions(url, self._allowed_hosts)
+            return bool(_PLAIN_URL.fullmatch(url)) and may_receive_assertions(url, self.allowed_hosts)
         except ValueError:
             return False
 

@@ -2,13 +2,16 @@
 
 What is due goes into a queue that a fixed number of workers empty. So there is a hard cap on checks under
 way, and ten thousand appointments that fall due at once (a suspended machine wakes up) wait their turn; none
-is lost.
+is lost. Nor where the wall clock is set back: appointments move with it, for else none would be kept until it
+has caught up.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
+import structlog
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobEvent
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -16,6 +19,17 @@ from apscheduler.triggers.date import DateTrigger
 
 from monitor.clock import Clock
 from monitor.metrics import OwnMetrics
+
+CLOCK_WATCHED_EVERY_SECONDS = 10.0
+"""How soon it is seen that the wall clock was set back: no later than the shortest interval ends."""
+
+SET_BACK = timedelta(seconds=5)
+"""A step of the wall clock that matters; a smaller one delays no check by more than that."""
+
+AFTER_A_FAULT = timedelta(minutes=5)
+"""Until the next appointment of a connection whose check raised: the usual interval."""
+
+log = structlog.get_logger()
 
 Check = Callable[[str], Awaitable[datetime | None]]
 """Checks the connection of this name, and gives the moment of its next appointment; None for no more."""
@@ -32,6 +46,7 @@ class Schedule:
         self._due: asyncio.Queue[tuple[str, datetime]] = asyncio.Queue()
         self._busy: dict[str, datetime | None] = {}
         self._workers: list[asyncio.Task[None]] = []
+        self._clock_watch: asyncio.Task[None] | None = None
         self._scheduler = AsyncIOScheduler(
             timezone=UTC,
             # A late check is still wanted: by default one that is a second late is dropped.
@@ -50,6 +65,7 @@ class Schedule:
         """Begin to keep appointments."""
         self._scheduler.start()
         self._workers = [asyncio.create_task(self._work()) for _ in range(self._at_once)]
+        self._clock_watch = asyncio.create_task(self._watch_clock())
 
     def at(self, name: str, moment: datetime) -> None:
         """Make the connection's appointment, in place of the one it has.
@@ -69,7 +85,7 @@ class Schedule:
         )
 
     def hasten(self, by: timedelta) -> None:
-        """The clock was put ahead: every appointment comes so much the sooner."""
+        """The clock was put ahead, or the wall clock back: every appointment comes so much the sooner."""
         for job in self._scheduler.get_jobs():
             self._scheduler.modify_job(job.id, next_run_time=job.next_run_time - by)
 
@@ -87,6 +103,8 @@ class Schedule:
 
     async def stop(self, within_seconds: float) -> None:
         """Make no more checks, and wait for those under way, but not longer than this."""
+        if self._clock_watch:
+            self._clock_watch.cancel()
         if self._scheduler.running:
             self._scheduler.pause()
             # What falls due just now gets into the queue: the shutdown would cancel it, and log an error.
@@ -113,10 +131,28 @@ class Schedule:
                 continue
             self._own.schedule_delay.observe(max(0.0, (datetime.now(UTC) - due).total_seconds()))
             self._busy[name] = None
-            following = await self._check(name)
+            try:
+                following = await self._check(name)
+            except (
+                Exception
+            ):  # a check has its own net; should it tear, the others go on, and this one comes back
+                log.exception("check_failed", connection=name)
+                self._own.schedule_missed.inc()
+                following = self._clock.now() + AFTER_A_FAULT
             wanted = [moment for moment in (following, self._busy.pop(name)) if moment]
             if wanted:
                 self.at(name, min(wanted))
+
+    async def _watch_clock(self) -> None:
+        """Move appointments with a wall clock that is set back; one that is set ahead makes them due."""
+        steady = time.time() - time.monotonic()
+        while True:
+            await asyncio.sleep(CLOCK_WATCHED_EVERY_SECONDS)
+            before, steady = steady, time.time() - time.monotonic()
+            back = timedelta(seconds=before - steady)
+            if back > SET_BACK:
+                log.warning("clock_set_back", seconds=round(back.total_seconds()))
+                self.hasten(back)
 
     def _missed(self, event: JobEvent) -> None:
         self._own.schedule_missed.inc()

@@ -7,7 +7,7 @@ import pytest
 
 from monitor.clock import Clock
 from monitor.metrics import OwnMetrics
-from monitor.schedule import Check, Schedule
+from monitor.schedule import AFTER_A_FAULT, Check, Schedule
 
 SECOND = timedelta(seconds=1)
 CLOCK = Clock()
@@ -90,6 +90,35 @@ async def test_a_connection_is_never_checked_twice_at_once() -> None:
     await appointments.stop(1)
 
     assert not overlapped
+
+
+async def test_a_check_that_raises_is_counted_and_has_another_turn_and_the_others_go_on() -> None:
+    clock, own, seen = Clock(), OwnMetrics(), []
+    went_on, came_back = asyncio.Event(), asyncio.Event()
+
+    async def check(name: str) -> datetime | None:
+        seen.append(name)
+        if name == "well":
+            went_on.set()
+            return None
+        if seen.count("torn") == 2:
+            came_back.set()
+        raise ValueError
+
+    appointments = Schedule(check, clock=clock, at_once=1, own=own)
+    appointments.start()
+    for name in ("torn", "well"):
+        appointments.at(name, clock.now())
+    async with asyncio.timeout(5):
+        await went_on.wait()
+        clock.advance(AFTER_A_FAULT)
+        appointments.hasten(AFTER_A_FAULT)
+        await came_back.wait()
+    running = appointments.running
+    await appointments.stop(1)
+
+    assert running
+    assert own.schedule_missed._value.get() == 2
 
 
 async def test_a_cancelled_appointment_is_not_kept() -> None:

@@ -74,6 +74,10 @@ class Running:
         """One sample; None where it is not there."""
         return self.samples().get((name, frozenset(labels.items())))
 
+    def set_clock(self, ahead: timedelta) -> None:
+        """Set its wall clock, while it runs; only one that was started ahead can be set."""
+        _write_clock(self.log, ahead)
+
     def kill(self) -> None:
         """End it as a power cut would."""
         self.process.kill()
@@ -90,6 +94,14 @@ def without_proxies() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
 
 
+def _write_clock(log: Path, ahead: timedelta) -> Path:
+    """Write how far ahead the process with this log is, where libfaketime looks for it."""
+    clock = log.with_suffix(".clock")
+    new = log.with_suffix(".clock.new")
+    new.write_text(f"+{ahead.total_seconds():.0f}s\n")
+    return new.replace(clock)
+
+
 @contextmanager
 def started(command: list[str], url: str, log: Path, *, ahead: timedelta = timedelta(0)) -> Iterator[Running]:
     """Run `bearerwatch` with these arguments, `ahead` of the real time, until the block ends."""
@@ -97,7 +109,8 @@ def started(command: list[str], url: str, log: Path, *, ahead: timedelta = timed
     if ahead:
         environment |= {
             "LD_PRELOAD": str(FAKETIME),
-            "FAKETIME": f"+{ahead.total_seconds():.0f}s",
+            "FAKETIME_TIMESTAMP_FILE": str(_write_clock(log, ahead)),
+            "FAKETIME_CACHE_DURATION": "1",  # seconds until it sees that the file was changed
             "DONT_FAKE_MONOTONIC": "1",  # else no thread that waits with a time limit ever wakes up
         }
     with log.open("ab") as stream:

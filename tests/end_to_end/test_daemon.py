@@ -66,8 +66,21 @@ def write(folder: Path, *connections: str, port: int | None = None, more: str = 
     return config
 
 
+FOREIGN = """
+  - name: foreign
+    login_url: https://org.invalid
+    consumer_key: 3MVG9_foreign
+    username: integration@foreign.example
+    private_key: {{file: {pair}/private-key.pem}}
+"""
+
+
 def up(running: Running, name: str) -> bool:
     return running.sample("bearerwatch_connection_up", connection=name) == 1
+
+
+def exchanges_of(running: Running, name: str) -> float:
+    return running.sample("bearerwatch_connection_exchanges_total", connection=name) or 0
 
 
 def finding_of(running: Running, name: str) -> set[str]:
@@ -160,12 +173,20 @@ def test_a_reload_adds_and_removes_connections_and_a_bad_file_changes_nothing(
     with daemon(config) as running:
         until(lambda: up(running, "first"), "the first connection")
 
-        more = "web: {enable_reload: true}\nconnections_from: [nowhere/*.yaml]"
-        write(tmp_path, second, port=port, more=more)
-        running.process.send_signal(signal.SIGHUP)
+        more = (
+            "web: {enable_reload: true}\nconnections_from: [nowhere/*.yaml]\n"
+            "allowed_hosts: [org.invalid]\nmax_in_flight: 5"
+        )
+        vouched_for = FOREIGN.format(pair=pair)
+        write(tmp_path, second, vouched_for, port=port, more=more)
+        for _ in range(20):
+            running.process.send_signal(signal.SIGHUP)
         until(lambda: up(running, "second"), "the second connection")
+        until(lambda: finding_of(running, "foreign"), "the connection to the host that is allowed now")
+        assert "monitor_fault" not in finding_of(running, "foreign")
         assert running.sample("bearerwatch_connection_up", connection="first") is None
         assert "nowhere/*.yaml finds no file" in running.log.read_text()
+        assert "max_in_flight has changed" in running.log.read_text()
 
         config.write_text("connections: [{name: broken}]\nlisten: nonsense\n")
         answer = httpx.post(f"{running.url}/-/reload", trust_env=False)
@@ -180,6 +201,22 @@ def test_a_reload_adds_and_removes_connections_and_a_bad_file_changes_nothing(
         write(tmp_path, first, second, port=port, more="web: {enable_reload: true}")
         until(lambda: up(running, "first"), "the changed file to be noticed without being told")
         assert running.sample("bearerwatch_config_last_reload_successful") == 1
+
+
+@pytest.mark.real("openssl", "faketime")
+def test_a_wall_clock_that_is_set_back_stops_no_checks(
+    orgs: httpx.Client, pair: Path, tmp_path: Path
+) -> None:
+    """A machine boots with a wrong clock, and is put right when the daemon runs already."""
+    config = write(tmp_path, connection(orgs, pair, "well"))
+
+    with daemon(config, ahead=DAY) as running:
+        until(lambda: up(running, "well"), "an exchange while the clock is wrong")
+        running.set_clock(timedelta(0))
+        until(lambda: "clock_set_back" in running.log.read_text(), "the clock to be noticed")
+        before = exchanges_of(running, "well")
+
+        until(lambda: exchanges_of(running, "well") > before + 1, "exchanges by the right clock")
 
 
 def test_it_stops_when_it_is_told_to_and_keeps_what_it_knew(
