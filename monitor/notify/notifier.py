@@ -94,6 +94,7 @@ class _Round:
     snapshot: Snapshot
     alerts: list[Alert]
     known: dict[str, Told] = field(default_factory=dict)
+    tries: int = 0
 
     async def run(self) -> None:
         outlet, now = self.outlet, self.snapshot.at
@@ -101,6 +102,8 @@ class _Round:
         self.known = self.memory.told(sink.name)
         self._remember(noticed(self.alerts, self.known, self.snapshot))
         problems = await (self._push() if sink.kind == "alertmanager" else self._tell())
+        if not self.tries:
+            return
         if problems:
             first, longest = PAUSES
             outlet.not_before = now + min(first * 2**outlet.failures, longest)
@@ -146,6 +149,7 @@ class _Round:
     async def _sent(self, message: Message) -> str | None:
         """Send a message. Gives why it was not taken."""
         problem = None
+        self.tries += 1
         try:
             await self.outlet.sender.send(message, self.snapshot.at)
         except Undelivered as undelivered:

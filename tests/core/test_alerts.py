@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,7 +15,8 @@ from monitor.core.finding import State
 from monitor.core.holds import TRANSIENT
 from monitor.core.maintenance import Once
 from monitor.core.status import ConnectionStatus
-from tests.core.fleets import LONG_AGO, MINUTE, NOW, TERMS, ill, quiet, snapshot, well
+from tests.core.fleets import LONG_AGO, MINUTE, TERMS, ill, quiet, snapshot, well
+from tests.making import NOW
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"
 DAY = timedelta(days=1)
@@ -221,7 +223,7 @@ def test_connections_in_maintenance_do_not_make_many() -> None:
     ],
 )
 def test_connections_that_share_an_app_a_user_or_an_org_are_one_group(
-    shared: dict[str, str], called: str
+    shared: dict[str, Any], called: str
 ) -> None:
     fleet = [well(f"well{number}") for number in range(20)]
     together = [ill(well(f"ill{number}", **shared), Cause.API_DISABLED, LONG_AGO) for number in range(4)]
@@ -238,14 +240,14 @@ def test_connections_that_share_an_app_a_user_or_an_org_are_one_group(
 
 def test_the_generic_host_is_nothing_that_orgs_share() -> None:
     fleet = [well(f"well{number}") for number in range(20)]
-    generic = {"login_url": "https://login.salesforce.com"}
+    generic: dict[str, Any] = {"login_url": "https://login.salesforce.com"}
     told = found(*fleet, *(ill(well(f"c{n}", **generic), Cause.APP_NOT_FOUND, LONG_AGO) for n in range(2)))
 
     assert len({alert.group for alert in told}) == 2
 
 
 def test_an_alert_waits_for_a_look_at_those_that_share_its_app() -> None:
-    app = {"consumer_key": "3MVG9Shared"}
+    app: dict[str, Any] = {"consumer_key": "3MVG9Shared"}
     since = NOW - 2 * MINUTE
     first = ill(well("first", **app), Cause.API_DISABLED, since)
 
@@ -257,7 +259,7 @@ def test_an_alert_waits_for_a_look_at_those_that_share_its_app() -> None:
 
 
 def test_nobody_is_waited_for_longer_than_five_minutes() -> None:
-    app = {"consumer_key": "3MVG9Shared"}
+    app: dict[str, Any] = {"consumer_key": "3MVG9Shared"}
     first = ill(well("first", **app), Cause.API_DISABLED, NOW - 8 * MINUTE)
 
     (alert,) = found(first, well("slow", NOW - 9 * MINUTE, **app, interval=timedelta(minutes=10)))

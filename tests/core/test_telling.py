@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,8 @@ from monitor.core.causes import Cause
 from monitor.core.maintenance import Maintenance, Once, Weekly
 from monitor.core.status import ConnectionStatus
 from monitor.core.telling import FLAPS, Message, Route, Told, accepted, due, noticed, pushed
-from tests.core.fleets import MINUTE, NOW, TERMS, ill, quiet, snapshot, well
+from tests.core.fleets import MINUTE, TERMS, ill, quiet, snapshot, well
+from tests.making import NOW
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -265,7 +267,7 @@ def looked_at_in_turn(
         for number in range(of or count):
             phase = number * timedelta(seconds=300) / count
             turn = NOW + phase + (now - NOW - phase) // (5 * MINUTE) * 5 * MINUTE
-            app = {"consumer_key": "3MVG9SharedByMany"} if number < count else {}
+            app: dict[str, Any] = {"consumer_key": "3MVG9SharedByMany"} if number < count else {}
             status = well(f"c{number:03}", turn, **app)
             seen = NOW + phase + -((phase - breaks) // (5 * MINUTE)) * 5 * MINUTE
             end = seen + -((seen - NOW - mended) // (15 * MINUTE)) * 15 * MINUTE
@@ -302,7 +304,7 @@ def test_an_outage_of_everybody_is_one_message_and_its_end_another() -> None:
 
 
 def test_who_joins_a_group_that_was_told_of_is_told_of_alone_and_not_before_five_minutes() -> None:
-    app = {"consumer_key": "3MVG9Shared"}
+    app: dict[str, Any] = {"consumer_key": "3MVG9Shared"}
     receiver = Receiver()
 
     def fleet(now: datetime) -> list[ConnectionStatus]:

@@ -1,0 +1,420 @@
+"""What arrives at receivers that work, hang, break, refuse or answer garbage; and what never leaks."""
+
+import asyncio
+import base64
+import json
+import re
+import time
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.core.fleets import well
+from tests.exchange.wire import Reply, Visit, closes, drips, floods, hangs, http, resets, says
+from tests.making import NOW
+from tests.notify.world import DAY, SECOND, World, broken, header, receiver, takes, world
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "notifications.md"
+MINUTE = timedelta(minutes=1)
+
+
+def hook(url: str, name: str = "hook", **options: object) -> dict[str, object]:
+    return {"name": name, "type": "webhook", "url": url, **options}
+
+
+def message(visit: Visit) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(visit.body)
+    return told
+
+
+def told(world: World, sink: str = "hook") -> list[str]:
+    """The connections that a receiver takes to fail."""
+    return [one.labels["connection"] for one in world.store.told(sink).values() if one.resolved is None]
+
+
+# What a webhook gets
+
+
+async def test_a_webhook_gets_a_message_in_the_format_of_alertmanagers_own(tmp_path: Path) -> None:
+    async with receiver() as (_, server, url), world(tmp_path, hook(f"{url}/in")) as here:
+        await here.look()
+
+        (visit,) = server.visits
+        assert visit.head.startswith("POST /in HTTP/1.1\r\n")
+        assert header(visit, "content-type") == "application/json"
+        sent = message(visit)
+        assert {name: sent[name] for name in ("version", "status", "receiver", "truncatedAlerts")} == {
+            "version": "4",
+            "status": "firing",
+            "receiver": "hook",
+            "truncatedAlerts": 0,
+        }
+        (alert,) = sent["alerts"]
+        assert alert["labels"]["alertname"] == "BearerwatchApiDisabled"
+        assert alert["startsAt"] == (NOW - DAY).isoformat()
+        assert alert["endsAt"] == "0001-01-01T00:00:00Z"
+        assert re.fullmatch("[0-9a-f]{16}", alert["fingerprint"])
+        assert sent["commonLabels"] == alert["labels"]
+
+        here.fleet = [well("acme")]
+        await here.look(MINUTE)
+
+        ended = message(server.visits[1])
+        assert ended["status"] == "resolved"
+        assert ended["alerts"][0]["fingerprint"] == alert["fingerprint"]
+        assert ended["alerts"][0]["endsAt"] == (NOW + MINUTE).isoformat()
+        assert here.tries == [True, True]
+
+
+async def test_a_receiver_that_wants_no_ends_is_told_none(tmp_path: Path) -> None:
+    async with receiver() as (_, server, url), world(tmp_path, hook(url, resolved=False)) as here:
+        await here.look()
+        here.fleet = [well("acme")]
+        await here.look(MINUTE)
+        await here.look(MINUTE)
+
+        assert [message(visit)["status"] for visit in server.visits] == ["firing"]
+        assert told(here) == []
+
+
+async def test_a_message_about_thousands_shows_a_hundred_and_counts_the_others(tmp_path: Path) -> None:
+    async with receiver() as (_, server, url), world(tmp_path, hook(url)) as here:
+        app = {"consumer_key": "3MVG9Shared"}
+        here.fleet = [broken(f"c{number}", **app) for number in range(150)]
+        here.fleet += [well(f"w{number}") for number in range(500)]
+        await here.look()
+
+        (visit,) = server.visits
+        sent = message(visit)
+        assert sent["title"].endswith(": all 150 connections of the consumer key 3MVG9Shared")
+        assert (len(sent["alerts"]), sent["truncatedAlerts"]) == (100, 50)
+        assert len(told(here)) == 150
+
+
+# Signatures
+
+
+def verifier() -> Any:
+    """What the document tells receivers to do."""
+    (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    return names["is_genuine"]
+
+
+@pytest.mark.parametrize(
+    ("kept_as", "key"),
+    [("a key as it stands", b"a key as it stands"), ("whsec_" + base64.b64encode(b"raw").decode(), b"raw")],
+    ids=["plain", "of Standard Webhooks"],
+)
+async def test_a_receiver_verifies_the_signature_as_the_document_tells(
+    tmp_path: Path, kept_as: str, key: bytes
+) -> None:
+    (tmp_path / "key").write_text(f"{kept_as}\n")
+    sink_secret = {"file": str(tmp_path / "key")}
+    async with receiver() as (_, server, url), world(tmp_path, hook(url, secret=sink_secret)) as here:
+        here.now = NOW + (time.time() - NOW.timestamp()) * SECOND
+        await here.look()
+
+        (visit,) = server.visits
+        headers = {
+            name: header(visit, name) for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
+        }
+        is_genuine = verifier()
+        assert is_genuine(key, headers, visit.body)
+        assert not is_genuine(key, headers, visit.body + b" ")
+        assert not is_genuine(b"another", headers, visit.body)
+        assert not is_genuine(key, headers | {"webhook-id": "msg_other"}, visit.body)
+        assert not is_genuine(key, headers | {"webhook-timestamp": "1"}, visit.body)
+
+
+async def test_a_key_that_changes_on_disk_signs_the_next_message(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("old")
+    sink = hook("", secret={"file": str(tmp_path / "key")}, repeat="5m")
+    async with receiver() as (_, server, url), world(tmp_path, sink | {"url": url}) as here:
+        await here.look()
+        (tmp_path / "key").write_text("new")
+        await here.look(10 * MINUTE)
+
+        first, second = (header(visit, "webhook-signature") for visit in server.visits)
+        assert first != second
+
+
+# Receivers that fail
+
+
+FAILURES: dict[str, Reply] = {
+    "hangs": hangs,
+    "closes at once": closes,
+    "resets before an answer": resets(b""),
+    "says nothing but bytes": says(b"\x00\xff garbage\r\n\r\n"),
+    "500": says(http(500, "<html>Oops</html>", "Content-Type: text/html")),
+    "404": says(http(404, "no such hook")),
+    "redirects": says(http(302, "", "Location: http://127.0.0.1:1/elsewhere")),
+    "500 without an end": floods(b"HTTP/1.1 500 Oops\r\n\r\n", b"x" * 65_536),
+    "drips header lines": drips(b"HTTP/1.1 200 OK\r\n", b"X-Drop: 1\r\n"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_a_receiver_that_fails_and_recovers_has_lost_nothing_and_has_nothing_twice(
+    tmp_path: Path, failure: str
+) -> None:
+    async with (
+        receiver(FAILURES[failure]) as (way, server, url),
+        receiver() as (_, other, other_url),
+        world(tmp_path, hook(url), hook(other_url, "other")) as here,
+    ):
+        await here.look()
+        assert told(here) == []
+        assert sorted(here.tries) == [False, True]
+
+        way.reply = takes
+        server.visits.clear()
+        await here.look(MINUTE)
+        await here.look(MINUTE)
+
+        assert [message(visit)["status"] for visit in server.visits] == ["firing"]
+        assert told(here) == ["acme"]
+        assert len(other.visits) == 1, "the other receiver has nothing to do with it"
+
+
+async def test_an_answer_of_success_without_an_end_is_one_of_success(tmp_path: Path) -> None:
+    flood = floods(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65_536)
+    async with receiver(flood) as (_, _, url), world(tmp_path, hook(url)) as here:
+        await here.look()
+
+        assert told(here) == ["acme"]
+
+
+async def test_a_message_that_was_taken_without_an_answer_comes_again_under_the_same_id(
+    tmp_path: Path,
+) -> None:
+    async with receiver(resets(b"")) as (way, server, url), world(tmp_path, hook(url)) as here:
+        await here.look()
+        way.reply = takes
+        await here.look(MINUTE)
+
+        ids = [header(visit, "webhook-id") for visit in server.visits]
+        assert len(ids) >= 2
+        assert len(set(ids)) == 1
+
+
+async def test_pauses_after_failures_grow_to_five_minutes(tmp_path: Path) -> None:
+    async with receiver(says(http(503, ""))) as (_, _, url), world(tmp_path, hook(url)) as here:
+        tried = []
+        for second in range(0, 3600, 5):
+            here.tries.clear()
+            await here.look(5 * SECOND if second else timedelta(0))
+            tried += [second] if here.tries else []
+
+        gaps = [later - earlier for earlier, later in pairwise(tried)]
+        assert gaps[:5] == [15, 30, 60, 120, 240]
+        assert set(gaps[5:]) == {300}
+
+
+async def test_a_receiver_that_hangs_holds_up_neither_a_round_nor_another_receiver(tmp_path: Path) -> None:
+    came = asyncio.Event()
+
+    async def takes_and_tells(visit: Visit) -> None:
+        await takes(visit)
+        came.set()
+
+    async with (
+        receiver(hangs) as (_, hung, url),
+        receiver(takes_and_tells) as (_, other, other_url),
+        world(tmp_path, hook(url), hook(other_url, "other")) as here,
+    ):
+        await here.notifier.look()  # returns though one hangs
+        await came.wait()
+        await here.notifier.look()
+
+        assert here.tries == [] or here.tries == [True], "the one that hangs is still waited for"
+        assert (len(hung.visits), len(other.visits)) == (1, 1)
+
+
+async def test_one_message_that_is_refused_does_not_keep_the_next_from_being_sent(tmp_path: Path) -> None:
+    async def refuses_one(visit: Visit) -> None:
+        await visit.read()
+        refused = b'"connection": "first"' in visit.body
+        await visit.send(http(400 if refused else 200, ""))
+
+    async with receiver(refuses_one) as (_, _, url), world(tmp_path, hook(url)) as here:
+        here.fleet = [broken("first"), broken("second")]
+        await here.look()
+
+        assert told(here) == ["second"]
+
+
+# Restarts and reloads
+
+
+async def test_a_restart_neither_repeats_nor_forgets(tmp_path: Path) -> None:
+    async with receiver() as (_, server, url):
+        async with world(tmp_path, hook(url)) as here:
+            await here.look()
+        async with world(tmp_path, hook(url)) as here:
+            await here.look(MINUTE)
+            assert len(server.visits) == 1
+            here.fleet = [well("acme")]
+            await here.look(MINUTE)
+
+        assert [message(visit)["status"] for visit in server.visits] == ["firing", "resolved"]
+
+
+async def test_a_reload_takes_another_address_and_leaves_the_others_alone(tmp_path: Path) -> None:
+    async with (
+        receiver(says(http(503, ""))) as (_, _, url),
+        receiver() as (_, second, second_url),
+        world(tmp_path, hook(url)) as here,
+    ):
+        await here.look()
+        here.notifier.configure(here.settings(hook(second_url)))
+        await here.look(SECOND)
+
+        assert len(second.visits) == 1
+
+        here.notifier.configure(here.settings())
+        here.fleet.append(broken("another"))
+        await here.look(MINUTE)
+
+        assert len(second.visits) == 1
+
+
+async def test_without_a_receiver_nothing_is_sent(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        await here.look()
+
+        assert here.tries == []
+
+
+# Secrets
+
+OF_APPRISE = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+"""What Apprise imports is deprecated in parts, and its own affair."""
+
+
+@OF_APPRISE
+@pytest.mark.parametrize("kind", ["webhook", "alertmanager", "apprise"])
+@pytest.mark.parametrize("failure", ["500", "resets before an answer", "redirects"])
+async def test_secrets_of_receivers_are_said_nowhere(
+    tmp_path: Path, kind: str, failure: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with receiver(FAILURES[failure]) as (_, server, url):
+        environment = {
+            "ADDRESS": f"{url.replace('http', 'json') if kind == 'apprise' else url}/hunter2-path?q=hunter2",
+            "TOKEN": "hunter2-token",
+            "KEY": "hunter2-key",
+        }
+        sink: dict[str, object] = {"name": "quiet", "type": kind, "url_from": {"env": "ADDRESS"}}
+        if kind != "apprise":
+            sink |= {"token": {"env": "TOKEN"}}
+        if kind == "webhook":
+            sink |= {"secret": {"env": "KEY"}}
+        with capture_logs() as logged:
+            async with world(tmp_path, sink, environment=environment) as here:
+                await here.look()
+                assert here.tries == [False]
+                shown = f"{here.settings(sink)!r} {here.notifier!r}"
+
+        assert server.visits
+        if kind == "webhook":
+            assert header(server.visits[0], "authorization") == "Bearer hunter2-token"
+    output = capfd.readouterr()
+    everything = f"{logged} {shown} {output.out} {output.err}"
+    files = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert "hunter2" not in everything
+    assert b"hunter2" not in files
+    assert [event["event"] for event in logged] == ["notification_failed"]
+
+
+async def test_a_source_that_cannot_be_read_is_said_and_tried_again(tmp_path: Path) -> None:
+    async with receiver() as (_, server, url):
+        place = tmp_path / "address"
+        sink = {"name": "hook", "type": "webhook", "url_from": {"file": str(place)}}
+        async with world(tmp_path, sink) as here:
+            with capture_logs() as logged:
+                await here.look()
+            place.write_text(f"{url}\n")
+            await here.look(MINUTE)
+
+    assert f"The file {place} does not exist" in logged[0]["problem"]
+    assert len(server.visits) == 1
+
+
+@pytest.mark.parametrize("address", ["hunter2", "ftp://127.0.0.1/x", "http://[::1", "http://", "\n\x00"])
+async def test_an_address_that_is_none_is_said_without_repeating_it(tmp_path: Path, address: str) -> None:
+    (tmp_path / "address").write_text(address)
+    sink = {"name": "hook", "type": "webhook", "url_from": {"file": str(tmp_path / "address")}}
+    with capture_logs() as logged:
+        async with world(tmp_path, sink) as here:
+            await here.look()
+
+    assert logged[0]["problem"] == "Its address or token can't be used: see what is kept there."
+
+
+# Apprise
+
+
+@OF_APPRISE
+async def test_a_service_of_apprise_gets_plain_text(tmp_path: Path) -> None:
+    async with receiver() as (_, server, url):
+        environment = {"ADDRESS": url.replace("http", "json")}
+        sink = {"name": "phone", "type": "apprise", "url_from": {"env": "ADDRESS"}}
+        async with world(tmp_path, sink, environment=environment) as here:
+            await here.look()
+            here.fleet = [well("acme")]
+            await here.look(MINUTE)
+
+    first, second = (message(visit) for visit in server.visits)
+    assert first["title"].endswith(": acme")
+    assert [first["type"], second["type"]] == ["failure", "success"]
+    assert "Who must act: a Salesforce admin" in first["message"]
+    assert second["title"].startswith("Resolved: ")
+
+
+@OF_APPRISE
+async def test_an_address_that_apprise_does_not_know_is_said_without_repeating_it(tmp_path: Path) -> None:
+    sink = {"name": "phone", "type": "apprise", "url_from": {"env": "ADDRESS"}}
+    with capture_logs() as logged:
+        async with world(tmp_path, sink, environment={"ADDRESS": "nosuch://hunter2"}) as here:
+            await here.look()
+
+    assert logged[0]["problem"] == "Its address is none that Apprise knows."
+
+
+# An Alertmanager that is none
+
+
+@pytest.mark.parametrize(
+    "answer", [http(200, "<html>Sign in</html>", "Content-Type: text/html"), http(404, "")]
+)
+async def test_what_answers_otherwise_than_an_alertmanager_has_not_taken_an_alert(
+    tmp_path: Path, answer: bytes
+) -> None:
+    async with receiver(says(answer)) as (way, server, url):
+        sink = {"name": "am", "type": "alertmanager", "url": url}
+        async with world(tmp_path, sink) as here:
+            await here.look()
+            assert told(here, "am") == []
+
+            way.reply = takes
+            await here.look(MINUTE)
+
+            assert told(here, "am") == ["acme"]
+            assert server.visits[-1].head.startswith("POST /api/v2/alerts HTTP/1.1")
+
+
+async def test_an_alert_of_a_connection_that_was_taken_out_ends_and_says_so(tmp_path: Path) -> None:
+    async with receiver() as (_, server, url), world(tmp_path, hook(url)) as here:
+        await here.look()
+        here.fleet = []
+        await here.look(MINUTE)
+
+        assert message(server.visits[1])["alerts"][0]["annotations"]["ended"] == (
+            "The connection is no longer configured."
+        )
