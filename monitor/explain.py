@@ -26,7 +26,16 @@ from monitor.core.evidence import ASSUMED_LIFETIME, UNKNOWN_PAST
 from monitor.core.finding import Diagnosis
 from monitor.core.history import Approval, History, Identity
 from monitor.core.meaning import of_text
-from monitor.core.outcome import AfterLogin, Exchange, FaultKind, NotSent, Outcome, Refused, Unreachable
+from monitor.core.outcome import (
+    AfterLogin,
+    Exchange,
+    FaultKind,
+    Granted,
+    NotSent,
+    Outcome,
+    Refused,
+    Unreachable,
+)
 
 BITS_AT_LEAST = 2048
 """Setup guide, step 1: "at least 2048 bits"."""
@@ -93,7 +102,11 @@ def explain(text: str, now: datetime) -> Explained:
     outcome, host = _pasted(text, value)
     connection = _connection(ConnectionRecord(login_url=f"https://{host}" if host else None))
     history = _history(HistoryRecord(), connection, now)
-    return Explained(diagnose(Exchange(now, outcome), CredentialFacts(), connection, history, now))
+    exchange = Exchange(now, outcome)
+    if isinstance(outcome, Refused) and outcome.error.upper() in _OF_A_CALL:
+        called = AfterLogin(outcome.status, outcome.error, outcome.description)
+        exchange = Exchange(now, Granted("opaque", None, None, None, None), after_login=called)
+    return Explained(diagnose(exchange, CredentialFacts(), connection, history, now))
 
 
 # Records
@@ -316,6 +329,10 @@ def _history(record: HistoryRecord, connection: Connection, now: datetime) -> Hi
     seen = record.first_seen or UNKNOWN_PAST
     lifetimes = record.approval_lifetimes_days or ()
     last_success = record.last_success or record.first_success
+    # Those that lived longer than that is ago had ended before it.
+    lived_before = not lifetimes or bool(
+        record.first_success and now - record.first_success < timedelta(days=sum(lifetimes))
+    )
     return replace(
         histories.begin(connection, seen),
         changed_at=record.changed_at or seen,
@@ -327,8 +344,8 @@ def _history(record: HistoryRecord, connection: Connection, now: datetime) -> Hi
         consecutive_successes=record.consecutive_successes or 0,
         failing_since=record.failing_since,
         identity=Identity(record.org_id or None, record.user_id or None),
-        # Where approvals have ended, nobody told when the one began that serves now.
-        approval_since=None if lifetimes else record.first_success,
+        # Where approvals have ended since the first success, nobody told when the one began that serves now.
+        approval_since=record.first_success if lived_before else None,
         approvals=tuple(Approval(now - timedelta(days=days), now) for days in lifetimes),
     )
 
@@ -346,6 +363,19 @@ _CODED = (
     re.compile(r"(?<![\w.])([a-z]+(?:_[a-z]+)+|[A-Z]+(?:_[A-Z]+)+):\s+(.+)"),
 )
 """A code and what follows it on its line: the known ones anywhere, others before a colon."""
+
+_OF_A_CALL = frozenset(
+    {
+        "INVALID_SESSION_ID",
+        "REQUEST_LIMIT_EXCEEDED",
+        "API_CURRENTLY_DISABLED",
+        "API_DISABLED_FOR_ORG",
+        "INVALID_JWT_FORMAT",
+        "INVALID_AUTH_HEADER",
+        "BAD_OAUTH_TOKEN",
+    }
+)
+"""Codes that only a call with a token brings: the login before it was granted."""
 
 _STATUS = re.compile(r"\b(?:HTTP(?:/[\d.]+)?|status(?:[ _]?code)?)[\"' :=]*([1-5]\d\d)\b", re.IGNORECASE)
 
@@ -542,7 +572,7 @@ def _literal(text: str) -> object:
 
 def _lines(diagnosis: Diagnosis) -> Iterator[str]:
     if not diagnosis.findings:
-        yield f"{diagnosis.state}: nothing is wrong."
+        yield f"{diagnosis.state}: nothing is wrong with the credential."
         return
     first = diagnosis.findings[0]
     entry = CATALOGUE[first.cause]

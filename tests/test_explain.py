@@ -90,7 +90,7 @@ def test_where_nothing_is_wrong_there_is_no_cause() -> None:
         "remedy": [],
         "guide": None,
     }
-    assert explain(json.dumps(WELL), NOW).lines() == ["healthy: nothing is wrong."]
+    assert explain(json.dumps(WELL), NOW).lines() == ["healthy: nothing is wrong with the credential."]
 
 
 def test_a_person_reads_cause_evidence_and_what_to_do() -> None:
