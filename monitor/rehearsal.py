@@ -251,7 +251,7 @@ class Demo:
             f"\n  Metrics       {page}/metrics"
             f"\n\n{STORY // timedelta(weeks=1)} weeks pass"
             + ("" if self._at_once else f" in {STORY / STRIDE / STRIDES_A_SECOND:.0f} seconds")
-            + ". Ctrl-C ends the demo, and nothing of it stays behind.\n"
+            + ". Ctrl-C ends the demo; nothing stays behind.\n"
         )
         steps = sorted(
             ((step.after, role.name, step) for role in roles for step in role.steps), key=lambda due: due[:2]
@@ -289,8 +289,7 @@ class Demo:
             before = self._states.get(status.name)
             if before and before is not status.state and State.UNKNOWN not in {before, status.state}:
                 why = CATALOGUE[status.findings[0].cause].title if status.findings else "All is well"
-                change = f"{before} → {status.state}"
-                self._say(f"  day {passed.days:2}  {status.name:23} {change:19} {why}")
+                self._say(f"day {passed.days:2}  {status.name:23} {status.state:9} {why}")
             self._states[status.name] = status.state
 
 

@@ -30,6 +30,6 @@ def test_the_demo_shows_every_cause_that_an_org_can_bring_about(tmp_path: Path) 
         assert demo.stop(signal.SIGINT) == 0
         said = demo.log.read_text()
 
-    assert "approval-decayed        degraded → failing  The approval has aged out" in said
+    assert "approval-decayed        failing   The approval has aged out" in said
     assert said.endswith("The demo is over.\n")
     assert "Traceback" not in said

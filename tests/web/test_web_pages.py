@@ -263,6 +263,15 @@ async def test_the_page_of_one_shows_its_last_exchanges_and_what_they_took(stage
     assert " ms" in rows[0]
 
 
+async def test_each_page_leads_to_its_own_json(stage: Stage) -> None:
+    for path, json in (
+        ("/", "/api/status"),
+        ("/connections/acme-production", "/api/connections/acme-production"),
+    ):
+        (link,) = (link for link in read(await text(stage, path)).all("a") if link.text == "JSON")
+        assert link.attributes["href"] == json
+
+
 async def test_the_timeline_draws_the_forecast(stage: Stage) -> None:
     page = read(await text(stage, "/connections/hooli-orders"))
 
