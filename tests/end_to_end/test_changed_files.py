@@ -1,0 +1,89 @@
+"""Keys that change under a running daemon, which looks once an hour: it must notice by itself."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+
+from monitor import keygen
+from tests.end_to_end.processes import Running, daemon, free_port, simulator, until
+
+NAME = {"connection": "acme"}
+
+
+def configured(folder: Path, orgs: httpx.Client, keys: Path) -> Path:
+    org = {
+        "consumer_key": "3MVG9acme",
+        "username": "integration@acme.example",
+        "certificate": (keys / "tls.crt").read_text(),
+    }
+    orgs.put("/_orgs/acme", json=org).raise_for_status()
+    config = folder / "bearerwatch.yaml"
+    config.write_text(f"""\
+listen: 127.0.0.1:{free_port()}
+interval: 1h
+connections:
+  - name: acme
+    login_url: {str(orgs.base_url).rstrip("/")}/acme
+    consumer_key: 3MVG9acme
+    username: integration@acme.example
+    private_key: {{file: {keys}/tls.key}}
+    certificate: {{file: {keys}/tls.crt}}
+""")
+    return config
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    keygen.generate(folder, now=datetime.now(UTC), key_name="tls.key", certificate_name="tls.crt")
+    return folder
+
+
+def state(running: Running) -> set[str]:
+    return {
+        dict(labels)["state"]
+        for (name, labels), value in running.samples().items()
+        if name == "bearerwatch_connection_state" and value == 1
+    }
+
+
+def causes(running: Running) -> set[str]:
+    return {
+        dict(labels)["cause"]
+        for name, labels in running.samples()
+        if name == "bearerwatch_connection_finding"
+    }
+
+
+def test_a_half_written_key_is_a_finding_and_the_earlier_one_stays_in_use(tmp_path: Path) -> None:
+    with simulator(tmp_path) as orgs:
+        keys = make(tmp_path / "keys")
+        whole = (keys / "tls.key").read_bytes()
+        with daemon(configured(tmp_path, orgs, keys)) as running:
+            until(lambda: state(running) == {"healthy"}, "the first grant")
+
+            (keys / "tls.key").write_bytes(whole[:700])
+            until(lambda: causes(running) == {"key_unreadable"}, "the broken file to be noticed")
+            assert running.sample("bearerwatch_connection_up", **NAME) == 1
+            assert state(running) == {"degraded"}
+
+            (keys / "tls.key").write_bytes(whole)
+            until(lambda: state(running) == {"healthy"}, "the whole file to be noticed")
+
+
+def test_a_volume_swapped_as_kubernetes_does_begins_the_settle_time(tmp_path: Path) -> None:
+    with simulator(tmp_path) as orgs:
+        volume = tmp_path / "volume"
+        make(volume / "..2026_01")
+        (volume / "..data").symlink_to("..2026_01")
+        for name in ("tls.key", "tls.crt"):
+            (volume / name).symlink_to(f"..data/{name}")
+        with daemon(configured(tmp_path, orgs, volume)) as running:
+            until(lambda: state(running) == {"healthy"}, "the first grant")
+
+            make(volume / "..2026_02")
+            (volume / "..data_tmp").symlink_to("..2026_02")
+            (volume / "..data_tmp").rename(volume / "..data")
+
+            until(lambda: state(running) == {"settling"}, "the other key to be noticed")
+            assert causes(running) == {"propagation_pending"}
