@@ -31,7 +31,7 @@ from monitor.daemon import Daemon
 from monitor.discover import as_json as discovered_as_json
 from monitor.discover import discover
 from monitor.discover import told as discovered
-from monitor.exchange import CaFileError
+from monitor.exchange import CaFileError, ProxyError
 from monitor.explain import Unreadable, explain
 from monitor.once import check_once
 from monitor.rotate import AGAIN, Options, RotateError, rotate
@@ -115,6 +115,7 @@ def operators_mistakes() -> Iterator[None]:
         ConfigError,
         StoreError,
         CaFileError,
+        ProxyError,
         Unreadable,
         keygen.KeygenError,
         RotateError,
@@ -170,7 +171,7 @@ def run(
     with operators_mistakes():
         settings = load(config, os.environ)
         store = Store.open(settings.database)
-    daemon = Daemon(config, settings, clock=Clock(), store=store)
+        daemon = Daemon(config, settings, clock=Clock(), store=store)
     logs.configure(format=log_format, level=log_level, count=daemon.own.count_log_message)
     with operators_mistakes(), port_taken(str(settings.listen), f"Set another: listen, in {config}."):
         asyncio.run(daemon.run())

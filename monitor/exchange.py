@@ -96,6 +96,10 @@ class CaFileError(Exception):
     """The file of further trusted certificates can't be used; the message says why."""
 
 
+class ProxyError(Exception):
+    """The proxy that the environment names can't be used; the message says what would be right."""
+
+
 def rust_transport(
     limits: Limits, ca_file: Path | None = None, environ: Mapping[str, str] = os.environ
 ) -> httpx.AsyncBaseTransport:
@@ -182,7 +186,9 @@ def _certificates(file: Path | None) -> list[bytes]:
 
 
 def _proxy(environ: Mapping[str, str]) -> ProxyBuilder | None:
-    """The proxy for HTTPS that the environment names, as curl reads it: lower case before upper."""
+    """The proxy for HTTPS that the environment names, as curl reads it: lower case before upper, HTTP without
+    a scheme. Raises ProxyError.
+    """
 
     def variable(name: str) -> str:
         return environ.get(name) or environ.get(name.upper()) or ""
@@ -190,7 +196,14 @@ def _proxy(environ: Mapping[str, str]) -> ProxyBuilder | None:
     address = variable("https_proxy") or variable("all_proxy")
     if not address:
         return None
-    return ProxyBuilder.https(address).no_proxy(",".join([*sorted(LOOPBACK_HOSTS), variable("no_proxy")]))
+    try:
+        proxy = ProxyBuilder.https(address if "://" in address else f"http://{address}")
+    except ValueError:  # without the address, which may hold a password
+        raise ProxyError(
+            "https_proxy or all_proxy in the environment is no address of a proxy: write e.g. "
+            "http://proxy.example.com:3128."
+        ) from None
+    return proxy.no_proxy(",".join([*sorted(LOOPBACK_HOSTS), variable("no_proxy")]))
 
 
 # What each error class comes to. None: nothing was wrong outside, so it is ours (`NotSent`). The nearest

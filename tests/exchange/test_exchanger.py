@@ -25,6 +25,7 @@ from monitor.exchange import (
     CaFileError,
     Exchanger,
     Limits,
+    ProxyError,
     TransportFactory,
     clock_offset,
     rust_transport,
@@ -511,7 +512,8 @@ def through(environ: dict[str, str]) -> TransportFactory:
 ORG = frozenset({"org.test"})
 
 
-async def test_https_goes_through_the_environments_proxy(certificates: Certificates) -> None:
+@pytest.mark.parametrize("scheme", ["http://", ""])
+async def test_https_goes_through_the_environments_proxy(certificates: Certificates, scheme: str) -> None:
     async with (
         serving(says(granted()), certificates.good) as server,
         proxying(lambda: server.port, b"200 Connected") as proxy,
@@ -519,7 +521,7 @@ async def test_https_goes_through_the_environments_proxy(certificates: Certifica
         exchanger = Exchanger(
             ca_file=certificates.ca_file,
             allowed_hosts=ORG,
-            transport=through({"HTTPS_PROXY": f"http://127.0.0.1:{proxy.port}"}),
+            transport=through({"HTTPS_PROXY": f"{scheme}127.0.0.1:{proxy.port}"}),
         )
         exchange = await exchanger.exchange(connection(login_url="https://org.test"), sign)
         await exchanger.aclose()
@@ -527,6 +529,14 @@ async def test_https_goes_through_the_environments_proxy(certificates: Certifica
     assert isinstance(exchange.outcome, Granted)
     assert proxy.visits[0].head.startswith("CONNECT org.test:443 HTTP/1.1")
     assert "signature" not in proxy.visits[0].head
+
+
+@pytest.mark.parametrize("address", ["http://", "::", "http://user:hush@proxy:99999"])
+def test_an_address_that_no_proxy_can_have_is_one_clear_message_without_it(address: str) -> None:
+    with pytest.raises(ProxyError, match=r"write e\.g\. http://") as caught:
+        rust_transport(Limits(), None, {"https_proxy": address})
+
+    assert "hush" not in str(caught.value)
 
 
 async def test_a_proxy_that_refuses_is_no_connection(certificates: Certificates) -> None:
