@@ -11,6 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from monitor.core.approval import note
 from monitor.core.causes import CATALOGUE, Cause, Responsible
@@ -109,6 +110,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.filters.update(
+            coded=coded,
             relative=words.relative,
             span=words.span,
             exact=words.exact,
@@ -198,6 +200,14 @@ class Pages:
         except StoreError as error:
             return None, str(error)
         return {name: drawing.strip(days.get(name, ()), now.date()) for name in names}, None
+
+
+def coded(text: str) -> Markup:
+    """A text of the catalogue, in which `…` is code. All of it is escaped."""
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
+        for place, part in enumerate(text.split("`"))
+    )
 
 
 def headline(counts: Mapping[State, int]) -> str:

@@ -13,7 +13,7 @@ from monitor.core.history import STAGES
 from monitor.core.history import Stage as Rotating
 from monitor.core.status import Snapshot, worst_first
 from monitor.store import Store
-from monitor.web.pages import PAGE_ROWS, headline
+from monitor.web.pages import PAGE_ROWS, coded, headline
 from monitor.web.reproduce import command
 from tests.making import connection
 from tests.web.fleets import HOSTILE, NOW, SECRET_KEY, many, snapshot_of
@@ -285,6 +285,15 @@ async def test_a_paused_connection_says_so_and_nothing_else(stage: Stage) -> Non
 
     assert "Not checked: paused in the configuration" in page.text
     assert "What to do" not in page.text
+
+
+def test_commands_in_the_catalogues_texts_are_code_and_nothing_else_is_markup() -> None:
+    assert coded("Run `a <b> & c` now <b>.") == "Run <code>a &lt;b&gt; &amp; c</code> now &lt;b&gt;."
+    assert all(
+        text.count("`") % 2 == 0
+        for entry in CATALOGUE.values()
+        for text in (entry.meaning, entry.tell_apart, entry.contested or "", *entry.remedy)
+    )
 
 
 async def test_hostile_text_is_text(stage: Stage) -> None:
