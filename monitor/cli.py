@@ -7,6 +7,7 @@ import asyncio
 import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -168,6 +169,7 @@ def run(
     - `bearerwatch run --config bearerwatch.yaml`
     - `bearerwatch run --config bearerwatch.yaml --log-format json --log-level warning`
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon takes it up: it would end the process
     with operators_mistakes():
         settings = load(config, os.environ)
         store = Store.open(settings.database)

@@ -1,5 +1,6 @@
 """The daemon as a process: what its operator sees of it, whatever happens."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.end_to_end.processes import Running, daemon, free_port, simulator, until
+from tests.end_to_end.processes import Running, daemon, free_port, simulator, started, until
 
 DAY = timedelta(days=1)
 
@@ -217,6 +218,20 @@ def test_a_wall_clock_that_is_set_back_stops_no_checks(
         before = exchanges_of(running, "well")
 
         until(lambda: exchanges_of(running, "well") > before + 1, "exchanges by the right clock")
+
+
+def test_a_reload_that_is_asked_for_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
+    text = write(tmp_path).read_text()
+    url = f"http://{text.split()[1]}"
+    config = tmp_path / "pipe.yaml"
+    os.mkfifo(config)
+
+    with started(["run", "--config", str(config)], url, tmp_path / "pipe.log") as running:
+        with config.open("w") as pipe:  # opens when the daemon has begun to read it
+            running.process.send_signal(signal.SIGHUP)
+            pipe.write(text)
+
+        until(lambda: running.page("/-/healthy"), "the daemon")
 
 
 def test_it_stops_when_it_is_told_to_and_keeps_what_it_knew(
