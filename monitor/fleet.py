@@ -31,6 +31,7 @@ class _Stop:
     trouble: str
     began: datetime
     """When it stopped to work, or went from one trouble to another."""
+    org: str
 
 
 class Fleet:
@@ -39,7 +40,7 @@ class Fleet:
     def __init__(self, remembered: Mapping[str, History]) -> None:
         self._remembered = dict(remembered)
         self._statuses: dict[str, ConnectionStatus] = {}
-        self._working: dict[str, datetime] = {}
+        self._working: dict[str, tuple[datetime, str]] = {}
         self._stopped: dict[str, _Stop] = {}
         self._refused: set[str] = set()
         self._approvals: dict[str, dict[str, tuple[Approval, ...]]] = {}
@@ -91,13 +92,14 @@ class Fleet:
         if exchange is None or history.first_success is None:
             return
         if history.consecutive_successes:
-            self._working[name] = exchange.at
+            self._working[name] = exchange.at, _org(status)
         elif history.failing_since:
             trouble = _trouble(exchange.outcome)
             if before and before.trouble == trouble:
                 self._stopped[name] = before
             else:
-                self._stopped[name] = _Stop(trouble, exchange.at if before else history.failing_since)
+                began = exchange.at if before else history.failing_since
+                self._stopped[name] = _Stop(trouble, began, _org(status))
 
     def _forget(self, name: str) -> None:
         """Drop what `put` derived from the connection's status."""
@@ -121,20 +123,14 @@ class Fleet:
         stop = self._stopped.get(name)
         began = stop.began if stop and stop.trouble == trouble else exchange.at
         at_once = max(AT_ONCE, self._statuses[name].connection.interval)
-        alike, others = set[str](), set[str]()
-        for of, other in self._stopped.items():
-            if abs(other.began - began) <= at_once:
-                (alike if other.trouble == trouble else others).add(self._org(of))
-        others |= {self._org(of) for of, asked in self._working.items() if asked >= began}
-        alike.discard(own := self._org(name))
-        others = (others | alike) - {own}
+        earliest, latest = began - at_once, began + at_once
+        together = [other for other in self._stopped.values() if earliest <= other.began <= latest]
+        own = {_org(self._statuses[name])}
+        alike = {other.org for other in together if other.trouble == trouble} - own
+        working = {org for asked, org in self._working.values() if asked >= began}
+        others = (working | {other.org for other in together}) - own
         enough = len(others) >= ENOUGH_OTHERS or (others and others == alike)
         return len(alike) / len(others) if enough else None
-
-    def _org(self, name: str) -> str:
-        """The org that a connection leads to: as its grants name it, else as its address does."""
-        status = self._statuses[name]
-        return status.history.identity.org_id or status.connection.login_url
 
     def siblings(self, connection: Connection) -> tuple[Approval, ...]:
         """The approval epochs that ended on other connections of the same app."""
@@ -154,6 +150,11 @@ class Fleet:
             for cause, count in history.failures_by_cause.items():
                 counted[cause] = counted.get(cause, 0) + count
         return counted
+
+
+def _org(status: ConnectionStatus) -> str:
+    """The org that a connection leads to: as its grants name it, else as its address does."""
+    return status.history.identity.org_id or status.connection.login_url
 
 
 def _trouble(outcome: Outcome) -> str:
