@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from threading import Lock
 
-from icalendar import Alarm, Calendar, Event
+from icalendar import Alarm, Calendar, Event, vDuration
 
 from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.history import Slot
@@ -132,7 +132,7 @@ def _calendar(left_out: int) -> Calendar:
         said += f" {left_out:,} later ones are left out: filter by label, as on the status page."
     calendar.add("x-wr-caldesc", said)
     calendar.add("refresh-interval", READ_AGAIN, parameters={"value": "DURATION"})
-    calendar.add("x-published-ttl", READ_AGAIN)
+    calendar.add("x-published-ttl", vDuration(READ_AGAIN))
     return calendar
 
 

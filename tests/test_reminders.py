@@ -111,6 +111,7 @@ def test_lines_end_and_fold_as_the_standard_has_them() -> None:
     assert feed.endswith(b"END:VCALENDAR\r\n")
     lines = feed.split(b"\r\n")
     assert not any(b"\n" in line or b"\r" in line for line in lines)
+    assert {b"REFRESH-INTERVAL;VALUE=DURATION:PT1H", b"X-PUBLISHED-TTL:PT1H"} <= set(lines)
     assert max(map(len, lines)) <= 75
     assert any(line.startswith(b" ") for line in lines)
     for line in lines:

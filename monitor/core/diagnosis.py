@@ -136,8 +136,13 @@ PAST = (
         Cause.SUBDOMAIN_UNKNOWN,
         Certainty.POSSIBLE,
     ),
-    # A change that is minutes old may still be spreading.
-    Turn(_SETTLES, lambda known: known.settling, Cause.PROPAGATION_PENDING, Certainty.LIKELY),
+    # A change that is minutes old may still be spreading; waiting helps no key that another one has replaced.
+    Turn(
+        _SETTLES,
+        lambda known: known.settling and not known.superseded,
+        Cause.PROPAGATION_PENDING,
+        Certainty.LIKELY,
+    ),
     # It had worked, and nothing changed on our side since.
     Turn(
         _NOT_APPROVED,

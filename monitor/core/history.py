@@ -49,8 +49,8 @@ class Stage(StrEnum):
 
 STAGES = {
     Stage.PREPARED: (
-        "The next key is prepared; its certificate is not in the app yet. Upload it under Flow Enablement"
-        " (setup guide, step 2)."
+        "The next key is prepared: its certificate is to be uploaded under Flow Enablement of the app (setup"
+        " guide, step 2)."
     ),
     Stage.PROPAGATING: "The app's certificate is changing: for some minutes either key may be refused.",
     Stage.ACCEPTED: "The next key is accepted: switch the integration to it, then make it the current one.",

@@ -78,9 +78,11 @@ def due(history: History, connection: Connection, outcome: Outcome | None, now: 
     rotation = history.rotation
     if rotation is None:
         return False
-    if rotation.tried_at is None:
+    refused = outcome is not None and proven(outcome, connection) is False
+    before = history.last_verdict
+    if rotation.tried_at is None or (refused and before and proven(before.outcome, connection)):
         return True
-    if rotation.stage is Stage.PROPAGATING or (outcome and proven(outcome, connection) is False):
+    if rotation.stage is Stage.PROPAGATING or refused:
         gap = SOON
     elif history.keys_accepted.get(Slot.NEXT) or now - rotation.prepared_at >= LATELY:
         gap = SELDOM

@@ -127,7 +127,7 @@ def tried(known: History, ago: timedelta, prepared: timedelta = timedelta(0)) ->
     [
         (begun(), GRANTED, AT_FIRST),
         (begun(), NOT_APPROVED, AT_FIRST),
-        (begun(), UNPROVEN, SOON),
+        (begun(granted=False), UNPROVEN, SOON),
         (after((UNPROVEN, UNPROVEN)), GRANTED, SOON),
         (after((UNPROVEN, UNPROVEN)), None, SOON),
         (after(*[(GRANTED, GRANTED)] * 3), GRANTED, SELDOM),
@@ -136,6 +136,10 @@ def tried(known: History, ago: timedelta, prepared: timedelta = timedelta(0)) ->
 def test_the_next_key_is_tried_when_it_matters(known: History, outcome: Outcome, gap: timedelta) -> None:
     assert due(tried(known, gap), ACME_NEXT, outcome, NOW)
     assert not due(tried(known, gap - timedelta(seconds=1)), ACME_NEXT, outcome, NOW)
+
+
+def test_the_next_key_is_tried_at_once_where_the_current_one_stops_to_be_accepted() -> None:
+    assert due(tried(begun(), timedelta(seconds=1)), ACME_NEXT, UNPROVEN, NOW)
 
 
 def test_a_key_that_waits_for_long_is_tried_seldom() -> None:

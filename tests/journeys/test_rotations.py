@@ -115,7 +115,20 @@ async def test_the_finding_of_a_refused_current_key_says_to_switch(journey: Jour
     assert acme.history.keys_accepted == {Slot.CURRENT: False, Slot.NEXT: True}
 
 
-async def test_a_key_that_both_are_accepted_beside_is_switched_to_after_the_settle_time(
+async def test_a_current_key_that_is_replaced_within_its_settle_time_is_not_waited_for(
+    journey: Journey,
+) -> None:
+    acme = await journey.enter("acme", interval=MINUTE)
+    await acme.prepare(pair_files("second"))
+    await journey.at(minutes=2)
+    await acme.upload(pair_files("second"))
+    await journey.at(minutes=3, seconds=30)
+
+    assert (acme.state, acme.causes) == (State.FAILING, [Cause.ASSERTION_INVALID])
+    assert stage(acme) is Stage.CURRENT_REFUSED
+
+
+async def test_an_admin_may_put_the_old_certificate_back(
     journey: Journey,
 ) -> None:
     acme = await journey.enter("acme", interval=OFTEN)
