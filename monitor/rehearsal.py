@@ -174,6 +174,7 @@ class Demo:
     async def run(self) -> None:
         """Tell the story, then stay until a signal."""
         roles = list(_roles())
+        self._say(f"{len(roles)} connections to simulated orgs: one for each cause, and a few in good order.")
         last = [role for role in roles if role.name in {cause.replace("_", "-") for cause in LAST}]
         async with httpx.AsyncClient(base_url=self._url, trust_env=False) as orgs:
             for role in roles:
@@ -245,7 +246,6 @@ class Demo:
         page = f"http://127.0.0.1:{self._port}"
         await daemon.listening.wait()
         self._say(
-            f"{len(roles)} connections to simulated orgs: one for each cause, and a few in good order.\n"
             f"\n  Status page   {page}/"
             f"\n  JSON          {page}/api/status"
             f"\n  Metrics       {page}/metrics"
