@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Protocol
 
 import structlog
 
@@ -34,6 +35,13 @@ Keep = Callable[[str, History, tuple[Event, ...]], None]
 """Writes a connection's history down, with what happened; must neither wait nor raise."""
 
 log = structlog.get_logger()
+
+
+class Budget(Protocol):
+    """How many logins of each username are left."""
+
+    def take(self, username: str, now: datetime) -> datetime | None:
+        """Take one login. Gives None where there was one, else the moment at which to ask again."""
 
 
 class LoginBudget:
@@ -65,7 +73,7 @@ class Checker:
         exchanger: Exchanger,
         keep: Keep,
         clock: Clock,
-        budget: LoginBudget,
+        budget: Budget,
         own: OwnMetrics,
         after_login_every: int = AFTER_LOGIN_EVERY,
     ) -> None:
@@ -102,6 +110,38 @@ class Checker:
         history_now = self._fleet[name].history
         if history_now != known:
             self._keep(name, history_now, history.changes(known, history_now))
+
+    def taken_over(self, name: str, known: History | None, due: datetime) -> None:
+        """Begin a check where another replica may have made the last one: with what is remembered now."""
+        status, now = self._fleet[name], self._clock.now()
+        begun = history.reconfigured(known or history.begin(status.connection, now), status.connection, now)
+        self._fleet.put(self._remembered(status, begun, due))
+        self.taken_on(name, known)
+
+    async def heard(self, name: str, found: History, due: datetime) -> None:
+        """Show what another replica found, as if it had been found here."""
+        connection = self._fleet[name].connection
+        current = (await self._keyring.load(connection.current)).facts
+        following = (await self._keyring.load(connection.next)).facts if connection.next else None
+        if name not in self._fleet:
+            return
+        status = self._fleet[name]
+        if status.connection == connection and not _older(found, status.history):
+            status = self._remembered(status, found, due)
+            self._fleet.put(replace(status, credential=current, next_credential=following))
+
+    def _remembered(self, status: ConnectionStatus, found: History, due: datetime) -> ConnectionStatus:
+        """The status as a history leaves it, whose next appointment, for whichever key, is at `due`."""
+        connection, now, last = status.connection, self._clock.now(), found.last_exchange
+        own_look = rotation.own_look(found, connection, now)
+        turn = cadence.next_exchange(connection, found, last.at, refused=self._fleet.refused) if last else due
+        return replace(
+            status,
+            history=found,
+            forecast=approval.forecast(connection, found, self._fleet.siblings(connection), now),
+            next_exchange=due if own_look is None else max(due, turn),
+            next_try=own_look and due,
+        )
 
     async def _checked(self, before: ConnectionStatus) -> ConnectionStatus:
         """The status after one check; nothing is kept yet."""
@@ -228,3 +268,9 @@ class Checker:
             tell = log.warning if event.failure else log.info
             tell(event.kind, connection=after.name, cause=event.cause, text=event.text)
         return min((at for at in (after.next_exchange, after.next_try) if at), default=None)
+
+
+def _older(found: History, known: History) -> bool:
+    """Whether what another replica found was found before what is known here."""
+    theirs, ours = found.last_exchange, known.last_exchange
+    return theirs is not None and ours is not None and theirs.at < ours.at

@@ -39,7 +39,7 @@ from monitor.rotate import AGAIN, Options, RotateError, rotate
 from monitor.rules import rules
 from monitor.runbook import as_json as cause_as_json
 from monitor.runbook import runbook
-from monitor.store import Store, StoreError
+from monitor.store import Store, StoreError, move
 
 
 class Exit(IntEnum):
@@ -74,6 +74,8 @@ config_app = typer.Typer(no_args_is_help=True, help="Check a configuration, or p
 app.add_typer(config_app, name="config")
 alerts_app = typer.Typer(help="Tell what would be told now, and to whom; or send a drill.")
 app.add_typer(alerts_app, name="alerts", invoke_without_command=True)
+database_app = typer.Typer(no_args_is_help=True, help="Move what is remembered to another database.")
+app.add_typer(database_app, name="database")
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -362,6 +364,20 @@ def config_schema() -> None:
     Example: `bearerwatch config schema > bearerwatch.schema.json`
     """
     print(json.dumps(schema(), indent=2))
+
+
+@database_app.command("move")
+def database_move(
+    source: Annotated[Path, typer.Option("--from", help="The SQLite file. Stop its daemon first.")],
+    to: Annotated[str, typer.Option(help="postgresql://USER@HOST/DATABASE, empty of bearerwatch's rows.")],
+) -> None:
+    """Copy all that a SQLite file remembers into a PostgreSQL database. The file stays as it is.
+
+    Example: `bearerwatch database move --from bearerwatch.db --to postgresql://monitor@db/bearerwatch`
+    """
+    with operators_mistakes():
+        moved = move(source, to)
+    print(f"Moved {moved:,} histories, with their events and exchanges.")
 
 
 @app.command("explain")

@@ -31,10 +31,12 @@ from monitor.exchange import Exchanger, Limits, rust_transport
 from monitor.fleet import Fleet
 from monitor.metrics import MetricsPage, OwnMetrics, negotiate
 from monitor.notify import Notifier
+from monitor.replicas import Replica, new_name
 from monitor.schedule import Schedule
 from monitor.secret_sources import Keyring
 from monitor.service_manager import ServiceManager
 from monitor.store import Store
+from monitor.store.appointments import Appointments
 from monitor.watch import Watch, configuration_stamps
 from monitor.web.access import known_hosts, protect
 from monitor.web.app import create_app
@@ -78,16 +80,19 @@ class Daemon:
         self._page = MetricsPage(self.own)
         self._budget = LoginBudget(settings.login_budget_per_hour)
         self._keyring = Keyring(os.environ)
+        self._replica = self._one_of_several() if settings.replicas else None
         self._checker = Checker(
             self._fleet,
             keyring=self._keyring,
             exchanger=self._exchanger,
-            keep=store.save,
+            keep=self._replica.keep if self._replica else store.save,
             clock=clock,
-            budget=self._budget,
+            budget=self._replica or self._budget,
             own=self.own,
         )
-        self._schedule = Schedule(
+        if self._replica:
+            self._replica.checker = self._checker
+        self._schedule: Schedule | Replica = self._replica or Schedule(
             self._checker.check, clock=clock, at_once=settings.max_in_flight, own=self.own
         )
         self._notifier = Notifier(
@@ -96,7 +101,9 @@ class Daemon:
             transport=rust_transport(NOTIFYING, settings.ca_file),
             environment=os.environ,
             counted=self.own.count_notification,
+            leads=self._leads,
         )
+        self._led = self._replica is None
         self._watch = Watch(self._look_at_files)
         self._manager = ServiceManager(os.environ)
         self.listening = asyncio.Event()
@@ -105,6 +112,27 @@ class Daemon:
         self._reloads_asked = 0
         self._reloads_done = 0
         self._reloads_under_way: set[asyncio.Task[str | None]] = set()
+
+    def _one_of_several(self) -> Replica:
+        """What keeps the appointments together with other daemons. Raises StoreError."""
+        me = new_name()
+        return Replica(
+            Appointments.open(self._settings.database, me),
+            me,
+            fleet=self._fleet,
+            store=self._store,
+            clock=self._clock,
+            at_once=self._settings.max_in_flight,
+            own=self.own,
+        )
+
+    async def _leads(self) -> bool:
+        """Whether it is this daemon that notifies. One of several hears first what the one before it told."""
+        leads = self._replica is None or self._replica.leads
+        if leads and not self._led:
+            await asyncio.to_thread(self._store.hear_told)
+        self._led = leads
+        return leads
 
     async def run(self) -> None:
         """Live until `stop` is asked for; needs a free port, which was checked when the socket was bound."""
@@ -243,6 +271,8 @@ class Daemon:
         problems = []
         if not self._schedule.running:
             problems.append("The schedule is not running.")
+        if self._replica and self._replica.problem:
+            problems.append(f"No appointments can be kept: {self._replica.problem}")
         if self._store.problem:
             problems.append(f"The store can't be written: {self._store.problem}")
         return tuple(problems)
@@ -255,7 +285,11 @@ class Daemon:
         """Everything at this moment."""
         return Snapshot(
             at=self._clock.now(),
-            daemon=replace(self._status, store_problem=self._store.problem),
+            daemon=replace(
+                self._status,
+                store_problem=self._store.problem,
+                replicas=self._replica.status if self._replica else None,
+            ),
             connections=self._fleet.statuses(),
             retired_failures=self._fleet.retired_failures(),
         )
@@ -266,6 +300,8 @@ class Daemon:
         self._settings = settings
         self._budget.per_hour = settings.login_budget_per_hour
         self._exchanger.allowed_hosts = settings.allowed_hosts
+        if self._replica:
+            self._replica.configure(settings)
         known = self._store.histories()
         changed, gone = self._fleet.configure(settings.connections, now)
         for name in gone:

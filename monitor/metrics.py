@@ -118,7 +118,7 @@ def _seconds(value: float | None) -> Samples:
 def _up(status: ConnectionStatus) -> Samples:
     last = status.history.last_exchange
     granted = last is not None and isinstance(last.outcome, Granted)
-    return (("", int(granted and not status.connection.paused)),)
+    return (("", int(granted and not status.connection.paused and not status.unwatched)),)
 
 
 _STATE_LABELS = {state: f',state="{state}"' for state in State}
@@ -212,7 +212,7 @@ FAMILIES = (
     _family(
         "up",
         "1 = the last exchange was granted; 0 = nothing proves that it works: refused, no answer, not checked"
-        " yet, or paused (bearerwatch_connection_state tells them apart).",
+        " yet or in time, or paused (bearerwatch_connection_state tells them apart).",
         _up,
         own_timer=True,
     ),
@@ -392,6 +392,31 @@ def _fleet(snapshot: Snapshot) -> Iterable[Metric]:
         ),
         snapshot.failures().items(),
     )
+    if replicas := daemon.replicas:
+        for name, meaning, value in (
+            ("bearerwatch_replicas", "Replicas that live, as this one hears of them.", replicas.alive),
+            (
+                "bearerwatch_replicas_configurations",
+                "Different configurations among the replicas that live: 1 where they agree.",
+                replicas.configurations,
+            ),
+            (
+                "bearerwatch_replica_leads",
+                "1 = this replica sends the notifications of all.",
+                replicas.leads,
+            ),
+            (
+                "bearerwatch_connections_scheduled",
+                "Connections of the configuration that have an appointment.",
+                replicas.scheduled,
+            ),
+            (
+                "bearerwatch_database_reachable",
+                "1 = the shared database answers; 0 = no replica that can't reach it checks anything.",
+                replicas.reachable,
+            ),
+        ):
+            yield GaugeMetricFamily(name, meaning, value=value)
     yield GaugeMetricFamily(
         "bearerwatch_config_last_reload_successful",
         "1 = the last attempt to load the configuration succeeded.",

@@ -58,7 +58,7 @@ EDGES = {
 }
 """What touches the world, or speaks to it; none knows another, but for what a word of its own stands in."""
 
-SHELL = {"fleet", "check", "schedule", "once", "web", "discover", "rotate", "alerts"}
+SHELL = {"fleet", "check", "schedule", "replicas", "once", "web", "discover", "rotate", "alerts"}
 """Where core and edges meet."""
 
 TOP = ("daemon", "rehearsal", "terminal", "cli", "__main__")

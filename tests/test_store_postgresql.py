@@ -5,15 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from monitor.core.causes import Cause
 from monitor.core.outcome import AfterLogin
-from monitor.store import EXCHANGES_KEPT, Store, StoreError, Verdict
+from monitor.store import EXCHANGES_KEPT, Store, StoreError, Verdict, move
 from tests.postgres import COMMAND, Postgres, postgres
-from tests.test_store import GRANTED, NOON, REFUSED, event, history
+from tests.test_store import GRANTED, NOON, REFUSED, TOLD, event, history
 
 pytestmark = pytest.mark.real(COMMAND)
 
@@ -141,3 +142,46 @@ def test_a_server_that_can_not_be_used_is_said_in_one_sentence_without_its_passw
     assert why in str(raised.value)
     assert "s3cret" not in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+# From a file
+
+
+def test_a_file_is_moved_with_all_that_it_remembers(url: str, tmp_path: Path) -> None:
+    path = tmp_path / "bearerwatch.db"
+    with closing(Store.open(path)) as store:
+        for number in range(1, 101):
+            at = NOON + timedelta(seconds=number)
+            told = event(number, failure=True, at=at, cause=Cause.API_DISABLED)
+            store.save("acme", history(REFUSED, number=number, at=at, cause=Cause.API_DISABLED), (told,))
+            store.save(f"other {number}", history(GRANTED))
+        store.tell("sink", {"alert": TOLD})
+
+    assert move(path, url) == 101
+
+    with closing(Store.open(path)) as old, opened(url) as new:
+        assert new.histories() == old.histories()
+        assert new.events(None, 1000) == old.events(None, 1000)
+        assert new.exchanges("acme") == old.exchanges("acme")
+        assert new.days(["acme"], NOON.date()) == old.days(["acme"], NOON.date())
+        assert new.told("sink") == old.told("sink")
+        new.save("new", history(GRANTED), (event(1, cause=Cause.IP_RESTRICTED),))
+        assert new.flush(), new.problem
+        assert new.events("new", 1)[0][1].cause is Cause.IP_RESTRICTED
+
+    with pytest.raises(StoreError, match="already remembers 102 connections"):
+        move(path, url)
+
+
+@pytest.mark.parametrize(
+    ("source", "to", "why"),
+    [
+        pytest.param("nowhere.db", "", "no such file", id="no file"),
+        pytest.param("bearerwatch.db", "other.db", "must be postgresql://", id="into a file"),
+    ],
+)
+def test_what_can_not_be_moved_is_said(tmp_path: Path, source: str, to: str, why: str) -> None:
+    Store.open(tmp_path / "bearerwatch.db").close()
+
+    with pytest.raises(StoreError, match=why):
+        move(tmp_path / source, str(tmp_path / to))

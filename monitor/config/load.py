@@ -85,6 +85,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
         database=general.database
         if general.database.startswith("postgresql://")
         else main.resolved(general.database.removeprefix("sqlite:///")),
+        replicas=general.replicas,
         interval=general.interval,
         settle=general.settle,
         login_budget_per_hour=general.login_budget_per_hour,
@@ -349,6 +350,13 @@ class _Loader:
 
     def _general(self, main: _File, general: GeneralOptions) -> None:
         place = general.database.removeprefix("sqlite:///")
+        if general.replicas and not place.startswith("postgresql://"):
+            self._note(
+                main,
+                ("replicas",),
+                "needs a PostgreSQL database: a file can't be shared. Write database:"
+                " postgresql://USER@HOST/DATABASE, or replicas: false.",
+            )
         if place.startswith("postgresql://"):
             self._server(main, place)
         elif "://" in place:

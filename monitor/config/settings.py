@@ -68,6 +68,8 @@ class Settings:
     web: Web
     database: str = field(repr=False)
     """Absolute path of a SQLite file, or the URL of a PostgreSQL database, without its password."""
+    replicas: bool
+    """Whether several daemons watch together."""
     interval: timedelta
     settle: timedelta
     login_budget_per_hour: int

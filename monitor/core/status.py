@@ -34,6 +34,8 @@ class ConnectionStatus:
     """When it is looked at next; None while it is paused."""
     next_try: datetime | None = None
     """When the next pair's key is tried by itself, before or after that; None where the checks suffice."""
+    unwatched: bool = False
+    """Its turn has passed, and no replica can look at it: the database is away."""
 
     @property
     def name(self) -> str:
@@ -42,13 +44,31 @@ class ConnectionStatus:
 
     @property
     def state(self) -> State:
-        """Paused by configuration, else what the last exchange left."""
-        return State.PAUSED if self.connection.paused else self.history.state
+        """Paused by configuration, else what the last exchange left, where that isn't out of date."""
+        if self.connection.paused:
+            return State.PAUSED
+        return State.UNKNOWN if self.unwatched else self.history.state
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What holds now; nothing is said of a paused connection."""
         return () if self.connection.paused else self.history.findings
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicasStatus:
+    """What a replica knows of itself and the others."""
+
+    alive: int
+    """Replicas that were heard of within seconds."""
+    configurations: int
+    """How many different configurations they have: 1 where all is well."""
+    scheduled: int
+    """Our connections that have an appointment: all that are not paused, if all is well."""
+    leads: bool
+    """Whether this one does what is to be done once."""
+    reachable: bool
+    """Whether the last word to the database had an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +85,8 @@ class DaemonStatus:
     """Why the last reload changed nothing; None where it succeeded."""
     store_problem: str | None = None
     """Why the last write of the store failed; None where it succeeded."""
+    replicas: ReplicasStatus | None = None
+    """None where this daemon watches alone."""
 
 
 @dataclass(frozen=True, slots=True)

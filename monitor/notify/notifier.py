@@ -5,7 +5,7 @@ for any of them. Nothing is queued: the next round derives anew what is due.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -182,13 +182,17 @@ class Notifier:
         transport: httpx.AsyncBaseTransport,
         environment: Mapping[str, str],
         counted: Callable[[bool], None] = lambda arrived: None,
+        leads: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        """`counted` hears of each try whether it arrived. The transport is closed with the notifier."""
+        """`counted` hears of each try whether it arrived; nothing is sent while another replica `leads`. The
+        transport is closed with the notifier.
+        """
         self._snapshot = snapshot
         self._memory = memory
         self._transport = transport
         self._wire = Wire(transport, environment)
         self._counted = counted
+        self._leads = leads
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="apprise")
         self._settings: Settings | None = None
         self._outlets: dict[str, _Outlet] = {}
@@ -231,7 +235,8 @@ class Notifier:
     async def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                await self.look()
+                if self._leads is None or await self._leads():
+                    await self.look()
             except Exception:  # the rounds must go on, whatever went wrong in one
                 log.exception("notifier_failed")
             try:

@@ -3,7 +3,7 @@
 The credentials' owners are never told of these: they are the operator's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from monitor.config.words import written_duration
@@ -139,6 +139,7 @@ def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
             "Restart the daemon, and report the difference: this is a fault of bearerwatch.",
         ),
     )
+    yield from _of_replicas(alert)
     yield alert(
         "BearerwatchWatchesNothing",
         Severity.WARNING,
@@ -256,6 +257,61 @@ def _late_ones() -> str:
     each = "{{ $one.Labels.connection }} ({{ $one.Value | humanizeDuration }})"
     names = f"{{{{ range $place, $one := . }}}}{{{{ if $place }}}}, {{{{ end }}}}{each}{{{{ end }}}}"
     return looked_up(query, f"\nThe latest: {names}.")
+
+
+def _of_replicas(alert: Callable[..., Alert]) -> Iterator[Alert]:
+    """Alerts where several daemons watch together: once for all of them, whoever sees it."""
+    yield alert(
+        "BearerwatchDatabaseUnreachable",
+        Severity.CRITICAL,
+        "count by (job) (bearerwatch_database_reachable == 0)",
+        RESTART,
+        f"Replicas that the shared database does not answer. {_RESTART}",
+        summary="{{ $value }} replicas of bearerwatch can't reach their database",
+        description="A replica that can't reach the shared database checks nothing, since it can't know what"
+        " the others check. Where it is all replicas, no connection is watched.",
+        steps=(
+            "`/-/ready` of a replica says what the database, or the way to it, answers.",
+            "See whether PostgreSQL runs, takes connections, and has room on its disk.",
+            "Nothing is to be restarted: replicas go on, and write what they still know, once it answers.",
+        ),
+    )
+    yield alert(
+        "BearerwatchScheduleIncomplete",
+        Severity.CRITICAL,
+        "max by (job) (\n"
+        "  abs(\n"
+        "    bearerwatch_connections_configured\n"
+        '    - on (job, instance) bearerwatch_connections{state="paused"}\n'
+        "    - on (job, instance) bearerwatch_connections_scheduled\n"
+        "  )\n"
+        ") > 0",
+        SAVED,
+        f"{written_duration(SAVED)}: appointments are compared with the configuration every 30 seconds.",
+        summary="{{ $value }} connections have no appointment for their next check",
+        description="Connections are configured and not paused, and yet no replica will check them.",
+        steps=(
+            "If BearerwatchReplicasDiffer is firing as well, give all replicas the same configuration.",
+            "If not, restart one replica, and report the difference: this is a fault of bearerwatch.",
+        ),
+    )
+    yield alert(
+        "BearerwatchReplicasDiffer",
+        Severity.WARNING,
+        "max by (job) (bearerwatch_replicas_configurations) > 1",
+        LASTING,
+        f"{written_duration(LASTING)}: while a new configuration reaches one after the other, they differ.",
+        summary="Replicas of bearerwatch run with {{ $value }} different configurations",
+        description="A connection that only some replicas have is watched by those alone, and what was"
+        " removed from some of them is watched still.",
+        steps=(
+            (
+                "Compare `bearerwatch_config_last_reload_success_timestamp_seconds` of the replicas: the"
+                " eldest is the one that was left behind."
+            ),
+            "Give it the configuration of the others, and see its log for why it was not taken on.",
+        ),
+    )
 
 
 def _not_covered() -> str:

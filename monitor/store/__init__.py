@@ -8,8 +8,18 @@
 """
 
 from monitor.store.keeper import DayCounts, PastExchange, Store
+from monitor.store.moving import move
 from monitor.store.problem import StoreError
 from monitor.store.schema import UPGRADES
 from monitor.store.waiting import EXCHANGES_KEPT, Verdict
 
-__all__ = ["EXCHANGES_KEPT", "UPGRADES", "DayCounts", "PastExchange", "Store", "StoreError", "Verdict"]
+__all__ = [
+    "EXCHANGES_KEPT",
+    "UPGRADES",
+    "DayCounts",
+    "PastExchange",
+    "Store",
+    "StoreError",
+    "Verdict",
+    "move",
+]

@@ -29,6 +29,7 @@ from sqlalchemy.engine import Dialect
 from monitor.core.causes import Cause
 from monitor.core.history import Event, History
 from monitor.core.telling import Told
+from monitor.store.appointments import settled
 from monitor.store.place import Place
 from monitor.store.problem import StoreError
 from monitor.store.schema import (
@@ -171,12 +172,8 @@ class Database:
 
     def read_told(self) -> dict[str, dict[str, Told]]:
         """What each receiver knows, by the alerts' fingerprints; what can't be read was never told."""
-        told: dict[str, dict[str, Told]] = {}
         with self.place.writing(self.connection):
-            for sink, alert, body in self.connection.execute(select(TOLD)):
-                with suppress(ValidationError):
-                    told.setdefault(sink, {})[alert] = _TOLD.validate_json(body)
-        return told
+            return told_in(self.connection)
 
     def write_told(self, changes: Mapping[tuple[str, str], Told | None]) -> None:
         """Writes what receivers know now of alerts, by sink and fingerprint; None is forgotten."""
@@ -193,7 +190,7 @@ class Database:
         with self.place.writing(self.connection):
             if new := [name for name in batch if name not in self.connection_ids]:
                 self.connection_ids.update(_ids(self.connection, CONNECTIONS, new))
-            items = [(self.connection_ids[name], waiting) for name, waiting in batch.items()]
+            items = self._ours([(self.connection_ids[name], waiting) for name, waiting in batch.items()])
             for upsert, rows_of in (
                 (_upsert(dialect, HISTORIES), _history_rows),
                 (_upsert(dialect, EXCHANGES), self._exchange_rows),
@@ -206,6 +203,14 @@ class Database:
             for connection_id, waiting in items:
                 if waiting.events:
                     self._write_events(connection_id, waiting.events)
+
+    def _ours(self, items: list[tuple[int, Waiting]]) -> list[tuple[int, Waiting]]:
+        """Without those that another replica has taken over meanwhile; with the next appointments made."""
+        turns = {connection_id: waiting.turn for connection_id, waiting in items if waiting.turn}
+        if not turns:
+            return items
+        ours = settled(self.connection, turns)
+        return [item for item in items if item[1].turn is None or item[0] in ours]
 
     def _exchange_rows(self, connection_id: int, waiting: Waiting) -> Iterator[_Row]:
         for slot, row in waiting.exchanges.items():
@@ -242,6 +247,15 @@ class Database:
                 )
                 deleted += self.connection.execute(delete(EVENTS).where(EVENTS.c.id.in_(old))).rowcount
         return deleted > 0
+
+
+def told_in(connection: Connection) -> dict[str, dict[str, Told]]:
+    """What each receiver knows, by the alerts' fingerprints; what can't be read was never told."""
+    told: dict[str, dict[str, Told]] = {}
+    for sink, alert, body in connection.execute(select(TOLD)):
+        with suppress(ValidationError):
+            told.setdefault(sink, {})[alert] = _TOLD.validate_json(body)
+    return told
 
 
 def _made_or_upgraded(connection: Connection, place: Place, upgrades: Mapping[int, Upgrade]) -> str:

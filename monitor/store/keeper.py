@@ -7,7 +7,7 @@ all histories again.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import islice
@@ -20,11 +20,20 @@ from sqlalchemy import func, select
 from monitor.core.causes import Cause
 from monitor.core.history import Event, EventKind, History
 from monitor.core.telling import Told
-from monitor.store.database import DAYS_KEPT, Database
+from monitor.store.database import DAYS_KEPT, Database, told_in
 from monitor.store.place import Place, place_of
 from monitor.store.problem import StoreError
 from monitor.store.schema import CAUSES, CONNECTIONS, DAYS, EVENTS, EXCHANGES, UPGRADES, Upgrade
-from monitor.store.waiting import EXCHANGES_KEPT, VERDICTS, Verdict, Waiting, date_of, day_number, moment
+from monitor.store.waiting import (
+    EXCHANGES_KEPT,
+    VERDICTS,
+    Turn,
+    Verdict,
+    Waiting,
+    date_of,
+    day_number,
+    moment,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -104,6 +113,7 @@ class Store:
         self._changed = threading.Condition()
         self._waiting: dict[str, Waiting] = {}
         self._telling: dict[tuple[str, str], Told | None] = {}
+        self._writing: frozenset[str] = frozenset()
         self._asked = 0
         self._answered = 0
         self._closing = False
@@ -149,10 +159,13 @@ class Store:
         with self._changed:
             return dict(self._known)
 
-    def save(self, name: str, history: History, events: tuple[Event, ...] = ()) -> None:
+    def save(
+        self, name: str, history: History, events: tuple[Event, ...] = (), turn: Turn | None = None
+    ) -> None:
         """Puts a history down to be written, with what happened. Returns at once.
 
-        The history's last exchange is counted where it isn't that of the save before.
+        The history's last exchange is counted where it isn't that of the save before. A replica names its
+        turn: where that is over by the time of writing, nothing is written.
         """
         with self._changed:
             before = self._known.get(name)
@@ -163,6 +176,7 @@ class Store:
                 if len(self._waiting) in {1, BATCH}:  # the two moments at which the writer has to wake up
                     self._changed.notify_all()
             waiting.history = history
+            waiting.turn = turn
             exchange, past = history.last_exchange, before.last_exchange if before else None
             if exchange is not None and (past is None or exchange.at != past.at):
                 waiting.count(history, exchange)
@@ -185,6 +199,23 @@ class Store:
                     known[alert] = told
                 self._telling[sink, alert] = told
             self._changed.notify_all()
+
+    def hear_told(self) -> None:
+        """Read again what receivers know: another replica may have told them. Raises StoreError."""
+        with self._place.reading(self._for_reading) as connection:
+            told = told_in(connection)
+        with self._changed:
+            self._told = told
+
+    def heard(self, name: str, history: History) -> None:
+        """Another replica has written this history."""
+        with self._changed:
+            self._known[name] = history
+
+    def unwritten(self, names: Iterable[str]) -> set[str]:
+        """Those of the names of which something is yet to be written."""
+        with self._changed:
+            return {name for name in names if name in self._waiting or name in self._writing}
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Writes what waits, now. Whether it all is on the disk; at the latest after `timeout` seconds.
@@ -375,7 +406,9 @@ class Store:
 
     def _take(self, size: int) -> dict[str, Waiting]:
         with self._changed:
-            return {name: self._waiting.pop(name) for name in list(islice(self._waiting, size))}
+            batch = {name: self._waiting.pop(name) for name in list(islice(self._waiting, size))}
+            self._writing = frozenset(batch)
+            return batch
 
     def _give_back(self, batch: Mapping[str, Waiting]) -> None:
         with self._changed:

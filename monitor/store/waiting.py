@@ -46,6 +46,15 @@ class ExchangeRow:
     duration_ms: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The right of one of several replicas to write of a connection once, and when it is looked at next."""
+
+    epoch: int
+    due_ms: int
+    by: str
+
+
 @dataclass(slots=True)
 class Waiting:
     """What is yet to be written of one connection."""
@@ -56,6 +65,8 @@ class Waiting:
     days: dict[int, list[int]] = field(default_factory=dict)
     """By day since 1970: a count for each verdict, in the order of VERDICTS."""
     events: list[Event] = field(default_factory=list)
+    turn: Turn | None = None
+    """None where one daemon alone writes."""
 
     def count(self, history: History, exchange: Exchange) -> None:
         """Notes an exchange. One that was not sent counts for its day, but has no number and so no slot."""
@@ -90,7 +101,9 @@ class Waiting:
         days = dict(self.days)
         for day, counts in newer.days.items():
             days[day] = [a + b for a, b in zip(days.get(day, [0, 0, 0]), counts, strict=True)]
-        both = Waiting(newer.history, self.exchanges | newer.exchanges, days, list(self.events))
+        both = Waiting(
+            newer.history, self.exchanges | newer.exchanges, days, list(self.events), newer.turn or self.turn
+        )
         both.tell(newer.events)
         return both
 

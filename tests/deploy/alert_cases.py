@@ -435,6 +435,7 @@ def unsteady() -> Iterator[Case]:
 def daemon() -> Iterator[Case]:
     yield from late()
     yield from coverage()
+    yield from replicas()
     reload = "bearerwatch_config_last_reload_successful" + of()
     failed = own("BearerwatchReloadFailed", **HERE)
     yield Case(
@@ -561,6 +562,52 @@ def coverage() -> Iterator[Case]:
         connections("acme") | {configured: f"0x0 {constant(1)}"},
         {1: [], 16: []},
         spares=("BearerwatchWatchesNothing",),
+    )
+
+
+def at_each(series: Mapping[str, str]) -> dict[str, str]:
+    """The same series of three replicas."""
+    return {
+        name.replace("here:9877", f"{instance}:9877"): values
+        for instance in ("here", "there", "yonder")
+        for name, values in series.items()
+    }
+
+
+def replicas() -> Iterator[Case]:
+    """Three of them, who see the same: each alert is one."""
+    reachable, scheduled = "bearerwatch_database_reachable" + of(), "bearerwatch_connections_scheduled" + of()
+    three = at_each(
+        connections("acme")
+        | connections("old", state="paused")
+        | {"bearerwatch_connections_configured" + of(): constant(2)}
+        | {"bearerwatch_connections" + of(state="paused"): constant(1)}
+        | {scheduled: constant(1)}
+    )
+    lone = {"job": "bearerwatch"}
+    differing = "bearerwatch_replicas_configurations" + of()
+    for name, severity, broken, hold, passing in (
+        ("BearerwatchDatabaseUnreachable", "critical", (reachable, 1, 0), 3, 2),
+        ("BearerwatchScheduleIncomplete", "critical", (scheduled, 1, 0), 5, 4),
+        ("BearerwatchReplicasDiffer", "warning", (differing, 1, 2), 15, 10),
+    ):
+        series, well, ill = broken
+        yield Case(
+            f"{name}: once for all three, when it lasts; a paused connection needs no appointment",
+            three | at_each({series: f"{well}x9 {constant(ill)}"}),
+            {4.5 + hold: [], 5 + hold: [own(name, severity, **lone)]},
+        )
+        yield Case(
+            f"{name}: a restart, or a renewal of one after the other, is none",
+            three | at_each({series: f"{well}x9 {ill}x{steps(passing)} {constant(well)}"}),
+            {4.5 + hold: [], 6 + hold: [], 30: []},
+            spares=(name,),
+        )
+    decayed = single("acme", Cause.APPROVAL_DECAYED)
+    yield Case(
+        "A finding that three replicas see is one alert",
+        three | at_each(finding("acme", Cause.APPROVAL_DECAYED, constant(1))),
+        {30: [decayed]},
     )
 
 

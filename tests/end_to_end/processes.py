@@ -59,6 +59,11 @@ class Running:
         except httpx.TransportError:
             return None
 
+    def text(self) -> str:
+        """The text of /metrics; empty while nobody answers."""
+        page = self.page("/metrics")
+        return page.text if page is not None and page.status_code == 200 else ""
+
     def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """Every sample of /metrics by name and labels; empty while nobody answers."""
         page = self.page("/metrics")
