@@ -4,16 +4,12 @@ All of it are real processes. The rules are those that `bearerwatch rules` print
 deploy/, a minute of theirs passing in three seconds. How long the rules wait in truth, promtool proves.
 """
 
-import json
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +18,7 @@ import pytest
 import yaml
 
 from monitor.config.words import duration
+from tests.end_to_end.collector import Collector, collector
 from tests.end_to_end.processes import component, daemon, free_port, simulator, until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -41,60 +38,27 @@ class Told(NamedTuple):
     responsible: str = "operator"
 
 
-@dataclass
-class Collector:
-    """A webhook that keeps what it is told, in order."""
-
-    url: str = ""
-    notifications: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    """The receiver, and an alert."""
-
-    def of(self, status: str) -> list[Told]:
-        """Everything that was told with this status so far."""
-        return [
-            Told(
-                receiver,
-                labels["alertname"],
-                *(labels.get(name, "") for name in ("connection", "cause", "severity", "responsible")),
-            )
-            for receiver, alert in list(self.notifications)
-            if alert["status"] == status
-            for labels in [alert["labels"]]
-        ]
-
-    def texts(self, connection: str) -> dict[str, str]:
-        """The annotations of the first alert about a connection."""
-        return next(
-            dict(alert["annotations"])
-            for _, alert in self.notifications
-            if alert["labels"].get("connection") == connection
+def heard(told: Collector, status: str) -> list[Told]:
+    """Everything that was told with this status so far."""
+    return [
+        Told(
+            receiver,
+            labels["alertname"],
+            *(labels.get(name, "") for name in ("connection", "cause", "severity", "responsible")),
         )
+        for receiver, alert in told.notifications
+        if alert["status"] == status
+        for labels in [alert["labels"]]
+    ]
 
 
-@contextmanager
-def collector() -> Iterator[Collector]:
-    found = Collector()
-
-    class Webhook(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            found.notifications += [(message["receiver"], alert) for alert in message["alerts"]]
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Nothing: a test's output is its own."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Webhook)
-    found.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield found
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def texts(told: Collector, connection: str) -> dict[str, str]:
+    """The annotations of the first alert about a connection."""
+    return next(
+        dict(alert["annotations"])
+        for _, alert in told.notifications
+        if alert["labels"].get("connection") == connection
+    )
 
 
 def faster(rules: str) -> str:
@@ -154,7 +118,7 @@ class Chain:
         }
 
     def wait_for(self, status: str, expected: set[Told]) -> None:
-        until(lambda: expected <= set(self.told.of(status)), f"{status}: {expected}")
+        until(lambda: expected <= set(heard(self.told, status)), f"{status}: {expected}")
 
     def scraped(self, query: str) -> bool:
         """Whether the query gives something in Prometheus."""
@@ -290,7 +254,7 @@ def test_each_cause_reaches_the_one_who_must_act_ends_when_it_is_mended_and_noth
         chain.change("blip", fault=None)
         chain.look()
         chain.wait_for("firing", EXPECTED)
-        said = chain.told.texts("approval-decayed")["description"]
+        said = texts(chain.told, "approval-decayed")["description"]
         assert f"{running.url}/connections/approval-decayed" in said
         assert "set Refresh Token Policy to Refresh token is valid until revoked" in said
 
@@ -299,7 +263,7 @@ def test_each_cause_reaches_the_one_who_must_act_ends_when_it_is_mended_and_noth
         chain.look()
         chain.wait_for("resolved", EXPECTED)
         until(lambda: not chain.firing(), "nothing to fire any more")
-        assert set(chain.told.of("firing")) == EXPECTED
+        assert set(heard(chain.told, "firing")) == EXPECTED
 
         # Many at once are told of as one.
         for name in FLEET:
@@ -320,4 +284,4 @@ def test_each_cause_reaches_the_one_who_must_act_ends_when_it_is_mended_and_noth
     with daemon(config):
         chain.wait_for("resolved", {ABSENT})
 
-    assert set(chain.told.of("firing")) == {*EXPECTED, MANY, ABSENT}
+    assert set(heard(chain.told, "firing")) == {*EXPECTED, MANY, ABSENT}

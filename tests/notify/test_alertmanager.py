@@ -1,0 +1,130 @@
+"""A real Alertmanager: it gets alerts, keeps them while they hold, and hears of their end."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from monitor.core.causes import Cause
+from tests.core.fleets import ill, well
+from tests.end_to_end.processes import component, free_port, until
+from tests.notify.world import World, world
+
+HOUR = timedelta(hours=1)
+
+pytestmark = pytest.mark.real("prometheus-alertmanager")
+
+
+@contextmanager
+def alertmanager(folder: Path) -> Iterator[str]:
+    """An Alertmanager that tells nobody; gives its address."""
+    folder.mkdir()
+    (folder / "alertmanager.yml").write_text("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")
+    address = f"127.0.0.1:{free_port()}"
+    with component(
+        *(folder, "prometheus-alertmanager", "--config.file=alertmanager.yml", "--storage.path=data"),
+        *(f"--web.listen-address={address}", "--cluster.listen-address="),
+        ready=f"http://{address}/-/ready",
+    ):
+        yield f"http://{address}"
+
+
+def alerts(url: str) -> list[dict[str, Any]]:
+    """What it holds for firing."""
+    found: list[dict[str, Any]] = httpx.get(f"{url}/api/v2/alerts", trust_env=False).json()
+    return found
+
+
+def connections(url: str) -> set[str]:
+    return {alert["labels"].get("connection", alert["labels"]["alertname"]) for alert in alerts(url)}
+
+
+def sink(url: str) -> dict[str, object]:
+    return {"name": "am", "type": "alertmanager", "url": url}
+
+
+def broken(here: World, name: str) -> None:
+    here.fleet.append(ill(well(name, here.now), Cause.API_DISABLED, here.now - HOUR, here.now))
+
+
+async def test_an_alertmanager_gets_alerts_with_all_that_they_say_and_hears_of_their_end(
+    tmp_path: Path,
+) -> None:
+    with alertmanager(tmp_path / "am") as url:
+        async with world(tmp_path, sink(url)) as here:
+            here.now, here.fleet = datetime.now(UTC), []
+            broken(here, "acme")
+            broken(here, "other")
+            await here.look()
+
+            assert connections(url) == {"acme", "other"}
+            alert = next(alert for alert in alerts(url) if alert["labels"]["connection"] == "acme")
+            assert alert["labels"]["alertname"] == "BearerwatchApiDisabled"
+            assert alert["labels"]["responsible"] == "org_admin"
+            assert "What to do (setup guide, step 5):" in alert["annotations"]["description"]
+            assert (
+                datetime.fromisoformat(alert["startsAt"])
+                == here.now.replace(microsecond=here.now.microsecond // 1000 * 1000) - HOUR
+            )
+
+            here.fleet = [well("acme", here.now), here.fleet[1]]
+            here.now = datetime.now(UTC)
+            await here.look()
+
+            until(lambda: connections(url) == {"other"}, "the end of the alert")
+
+
+async def test_an_alertmanager_that_has_forgotten_is_given_it_again_within_a_minute(tmp_path: Path) -> None:
+    with alertmanager(tmp_path / "am") as url, alertmanager(tmp_path / "fresh") as fresh:
+        async with world(tmp_path, sink(url)) as here:
+            here.now, here.fleet = datetime.now(UTC), []
+            broken(here, "acme")
+            await here.look()
+            await here.look(timedelta(seconds=30))
+            assert here.tries == [True], "not so soon"
+
+            await here.look(timedelta(seconds=30))
+            assert here.tries == [True, True]
+
+        async with world(tmp_path, sink(fresh)) as here:
+            here.now, here.fleet = datetime.now(UTC), []
+            broken(here, "acme")
+            await here.look()
+
+            assert connections(fresh) == {"acme"}, "also after a restart of ours"
+
+
+async def test_an_end_that_came_while_the_alertmanager_was_away_is_told_later(tmp_path: Path) -> None:
+    with alertmanager(tmp_path / "am") as url:
+        async with world(tmp_path, sink(url)) as here:
+            here.now, here.fleet = datetime.now(UTC), []
+            broken(here, "acme")
+            await here.look()
+            here.fleet = [well("acme", here.now)]
+            here.notifier.configure(here.settings(sink(f"http://127.0.0.1:{free_port()}")))
+            await here.look()
+            assert here.tries == [True, False]
+            assert connections(url) == {"acme"}
+
+        async with world(tmp_path, sink(url)) as here:
+            here.now, here.fleet = datetime.now(UTC), [well("acme")]
+            await here.look()
+
+            until(lambda: connections(url) == set(), "the end of the alert")
+
+
+async def test_many_at_once_are_one_alert_and_who_was_told_before_stays_told(tmp_path: Path) -> None:
+    with alertmanager(tmp_path / "am") as url:
+        async with world(tmp_path, sink(url)) as here:
+            here.now, here.fleet = datetime.now(UTC), []
+            broken(here, "first")
+            await here.look()
+            for number in range(5):
+                broken(here, f"later-{number}")
+            await here.look()
+
+            assert connections(url) == {"first", "BearerwatchManyConnectionsAffected"}
