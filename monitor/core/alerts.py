@@ -130,7 +130,7 @@ def alerts(snapshot: Snapshot, terms: Terms) -> tuple[Alert, ...]:
     held = {(alert.labels["cause"], alert.labels["severity"]): alert.name for alert in many}
     single: list[Alert] = []
     for key, those in seen.items():
-        active = [one for one in those if now - one.finding.since >= holds.of_cause(key[0])]
+        active = [one for one in those if lasted(one.finding.since, holds.of_cause(key[0]), now)]
         if not active:
             continue
         made = [_of_cause(key, one, now, terms, held.get((key[0], key[1]), "")) for one in active]
@@ -143,6 +143,11 @@ def alerts(snapshot: Snapshot, terms: Terms) -> tuple[Alert, ...]:
         for alert in _unnamed(watched, named, now, terms)
     ]
     return (*many, *_grouped(single, watched))
+
+
+def lasted(since: datetime, span: timedelta, now: datetime) -> bool:
+    """Whether it has been so for that long. What began ahead of the clock, which was set back, has."""
+    return since > now or now - since >= span
 
 
 def _first_of_each_cause(status: ConnectionStatus) -> Iterable[Finding]:
@@ -207,7 +212,7 @@ def _many(key: _Key, those: Sequence[_Seen], watched: int, now: datetime, terms:
     enough = max(MANY, math.ceil(MANY_SHARE * watched))
     transient = cause in TRANSIENT
     hold = terms.holds.many_transient if transient else terms.holds.many_confirmed
-    if len(since) < enough or now - since[enough - 1] < hold:
+    if len(since) < enough or not lasted(since[enough - 1], hold, now):
         return None
     names = ", ".join(one.status.name for one in those[:SHOWN])
     more = f" and {len(those) - SHOWN:,} more" if len(those) > SHOWN else ""
@@ -258,7 +263,7 @@ def _unnamed(
         silent = status.state in {State.FAILING, State.UNKNOWN} and not status.findings
         failed = history.recent.count(False)
         begins = sum(not granted and before for before, granted in pairwise((True, *history.recent)))
-        if silent and now - since >= unexplained_for:
+        if silent and lasted(since, unexplained_for, now):
             yield _of_connection(
                 "BearerwatchConnectionUnexplained",
                 Severity.CRITICAL,

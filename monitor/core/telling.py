@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from monitor.core.alerts import Alert, fingerprint
+from monitor.core.alerts import Alert, fingerprint, lasted
 from monitor.core.finding import State
 from monitor.core.status import ConnectionStatus, Snapshot
 
@@ -91,7 +91,7 @@ def noticed(alerts: Iterable[Alert], known: Known, snapshot: Snapshot) -> dict[s
     changes: dict[str, Told | None] = {}
     for mark, told in known.items():
         if told.resolved is not None:
-            if now - told.resolved >= FLAPS and mark not in active:
+            if lasted(told.resolved, FLAPS, now) and mark not in active:
                 changes[mark] = None
         elif mark in active and told.ended is not None:
             changes[mark] = replace(told, ended=None)
@@ -136,9 +136,9 @@ def _news(alerts: list[Alert], known: Known, repeat: timedelta, now: datetime) -
     for group, members in groups.items():
         last = max((told.at for alert in members if (told := _standing(known, alert))), default=None)
         fresh = [alert for alert in members if not _standing(known, alert)]
-        if last is not None and now - last >= repeat:
+        if last is not None and lasted(last, repeat, now):
             yield _message(group, members, known)
-        elif fresh and (now - last >= GROUP_INTERVAL if last else not all(one.waits for one in fresh)):
+        elif fresh and (lasted(last, GROUP_INTERVAL, now) if last else not all(one.waits for one in fresh)):
             yield _message(group, fresh, known)
 
 
@@ -182,7 +182,7 @@ def _ends(known: Known, now: datetime) -> Iterator[Message]:
         over = [told for told in members if _is_over(told, now)]
         if over and (
             len(over) == len(members)
-            or any(told.ended and now - told.ended >= GROUP_INTERVAL for told in over)
+            or any(told.ended and lasted(told.ended, GROUP_INTERVAL, now) for told in over)
         ):
             first = over[0].annotations.get("summary", over[0].labels["alertname"])
             more = f" and {len(over) - 1:,} more" if len(over) > 1 else ""
@@ -192,7 +192,7 @@ def _ends(known: Known, now: datetime) -> Iterator[Message]:
 
 def _is_over(told: Told, now: datetime) -> bool:
     wait = max(told.lingers, FLAPS) if told.flaps else told.lingers
-    return told.ended is not None and now - told.ended >= wait
+    return told.ended is not None and lasted(told.ended, wait, now)
 
 
 def _message(group: str, members: list[Alert], known: Known) -> Message:

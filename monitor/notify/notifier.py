@@ -15,7 +15,7 @@ import httpx
 import structlog
 
 from monitor.config import Settings, Sink
-from monitor.core.alerts import Alert, alerts
+from monitor.core.alerts import Alert, alerts, lasted
 from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.status import Snapshot
 from monitor.core.telling import Message, Told, accepted, due, noticed, pushed
@@ -74,7 +74,8 @@ class _Outlet:
     sender: Sender
     failures: int = 0
     """Rounds in a row that failed."""
-    not_before: datetime | None = None
+    failed: datetime | None = None
+    """When the last of them did."""
     pushed: datetime | None = None
     """When an Alertmanager last got all that it should have."""
     task: asyncio.Task[None] | None = None
@@ -82,6 +83,12 @@ class _Outlet:
     @property
     def busy(self) -> bool:
         return self.task is not None and not self.task.done()
+
+    def rests(self, now: datetime) -> bool:
+        """Whether it is let be for a while after a failure."""
+        first, longest = PAUSES
+        pause = min(first * 2 ** (self.failures - 1), longest) if self.failures else timedelta(0)
+        return self.failed is not None and not lasted(self.failed, pause, now)
 
 
 @dataclass(slots=True)
@@ -105,20 +112,19 @@ class _Round:
         if not self.tries:
             return
         if problems:
-            first, longest = PAUSES
-            outlet.not_before = now + min(first * 2**outlet.failures, longest)
+            outlet.failed = now
             outlet.failures = min(outlet.failures + 1, 10)
             log.warning("notification_failed", sink=sink.name, problem=problems[0], messages=len(problems))
         else:
             if outlet.failures:
                 log.info("notifications_arrive_again", sink=sink.name)
-            outlet.failures, outlet.not_before = 0, None
+            outlet.failures, outlet.failed = 0, None
 
     async def _push(self) -> list[str]:
         now, outlet = self.snapshot.at, self.outlet
         message = pushed(self.alerts, self.known, now)
         new = [alert for alert in message.firing if _unknown(self.known.get(alert.fingerprint))]
-        rested = outlet.pushed is None or now - outlet.pushed >= RESENT
+        rested = outlet.pushed is None or lasted(outlet.pushed, RESENT, now)
         if not (new or message.resolved or (message.firing and rested)):
             return []
         if problem := await self._sent(message):
@@ -253,7 +259,7 @@ class Notifier:
         snapshot = self._snapshot()
         found = await asyncio.to_thread(alerts, snapshot, settings.terms)
         for outlet in self._outlets.values():
-            if outlet.busy or (outlet.not_before and snapshot.at < outlet.not_before):
+            if outlet.busy or outlet.rests(snapshot.at):
                 continue
             mine = [alert for alert in found if outlet.sink.route.takes(alert)]
             this = _Round(outlet, self._memory, self._counted, snapshot, mine)

@@ -199,6 +199,22 @@ def test_what_comes_back_a_day_later_is_news(title: str) -> None:
     ]
 
 
+def test_a_clock_that_is_set_back_holds_nothing_up_and_ends_nothing(title: str) -> None:
+    receiver = Receiver()
+    failed = ill(well("acme"), Cause.API_DISABLED, NOW - HOUR)
+    receiver.look(NOW, failed)
+
+    receiver.look(NOW - DAY, failed)
+    receiver.look(NOW - DAY + MINUTE, failed)
+    receiver.look(NOW - DAY + 2 * MINUTE, well("acme"))
+
+    assert receiver.told() == [
+        (timedelta(0), title),
+        (-DAY, title),
+        (-DAY + 2 * MINUTE, f"Resolved: {title}"),
+    ]
+
+
 # Maintenance
 
 
