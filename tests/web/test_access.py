@@ -152,7 +152,7 @@ def basic(user: str, password: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/metrics", "/api/status", "/static/style.css", "/-/reload", "/-/healthy/"]
+    "path", ["/", "/metrics", "/api/status", "/calendar.ics", "/static/style.css", "/-/reload", "/-/healthy/"]
 )
 async def test_without_a_login_there_is_nothing_but_the_question_for_one(path: str) -> None:
     async with asking() as client:
