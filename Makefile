@@ -30,7 +30,7 @@ check: $(VENV)/dev
 
 # Fails where an advisory is known for what the product or its build needs; says so where none can be asked.
 audit: $(VENV)/dev
-	@$(BIN)/python requirements/audit.py requirements/run.lock requirements/build.lock
+	@$(BIN)/python requirements/audit.py requirements/extras.lock requirements/build.lock
 
 bench: $(VENV)/dev
 	$(BIN)/python -m bench
@@ -89,7 +89,8 @@ screenshots: $(VENV)/dev components
 	$(BIN)/python -m tests.screenshots docs/screenshots
 	@! command -v pngquant >/dev/null || pngquant --force --skip-if-larger --strip --ext .png docs/screenshots/*.png
 
-# Writes the lock files anew from pyproject.toml, for every platform and Python that the project supports.
+# Writes the lock files anew from pyproject.toml, for every platform and Python that the project supports:
+# what runs, what builds, what the tests need, and what runs with all extras (Vault, PostgreSQL, notifications).
 # With extras: pip takes `coverage[toml]` as not pinned by `coverage==…` once there is a newer coverage.
 lock: $(VENV)/dev
 	$(BIN)/uv pip compile --quiet --universal --upgrade --no-strip-extras --generate-hashes --no-emit-index-url \
@@ -98,6 +99,8 @@ lock: $(VENV)/dev
 	  --no-emit-find-links --no-header requirements/build.in -o requirements/build.lock
 	$(BIN)/uv pip compile --quiet --universal --upgrade --no-strip-extras --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header --all-extras --group dev -c requirements/run.lock pyproject.toml -o requirements/dev.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --no-header --all-extras -c requirements/dev.lock pyproject.toml -o requirements/extras.lock
 
 clean:
 	rm -rf $(VENV) dist node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

@@ -79,7 +79,7 @@ class Daemon:
         )
         self._page = MetricsPage(self.own)
         self._budget = LoginBudget(settings.login_budget_per_hour)
-        self._keyring = Keyring(os.environ)
+        self._keyring = Keyring(os.environ, settings.vault)
         self._replica = self._one_of_several() if settings.replicas else None
         self._checker = Checker(
             self._fleet,
@@ -306,6 +306,7 @@ class Daemon:
         changed, gone = self._fleet.configure(settings.connections, now)
         for name in gone:
             self._schedule.cancel(name)
+        self._keyring.look_into(settings.vault)
         self._keyring.keep_only(
             [pair for of in settings.connections for pair in (of.current, of.next) if pair is not None]
         )

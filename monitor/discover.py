@@ -175,7 +175,7 @@ async def discover(
     tell: Callable[[Try], None] = lambda tried: None,
 ) -> list[Try]:
     """Try the pairs of one connection with the settings' network, and tell of each as it comes."""
-    keyring = Keyring(os.environ)
+    keyring = Keyring(os.environ, settings.vault)
     exchanger = Exchanger(
         limits=Limits(in_flight=1),
         ca_file=settings.ca_file,

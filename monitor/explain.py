@@ -8,6 +8,7 @@ simple-salesforce, the Salesforce CLI, curl, httpx, requests or Node, with whate
 import ast
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -565,7 +566,8 @@ def _literal(text: str) -> object:
     if not text.startswith("{") or len(text) > 10_000:
         return None
     try:
-        return cast("object", ast.literal_eval(text))
+        with warnings.catch_warnings(action="ignore"):  # of what the text would be as Python's own source
+            return cast("object", ast.literal_eval(text))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
 

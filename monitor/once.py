@@ -37,7 +37,7 @@ async def check_once(
     chosen = [replace(connection, paused=False) for connection in connections]
     fleet = Fleet(await asyncio.to_thread(_remembered, settings))
     fleet.configure(chosen, clock.now())
-    keyring = Keyring(os.environ)
+    keyring = Keyring(os.environ, settings.vault)
     own = OwnMetrics()
     exchanger = Exchanger(
         limits=Limits(in_flight=settings.max_in_flight),

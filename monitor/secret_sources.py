@@ -1,16 +1,20 @@
-"""Where keys come from (file, environment, systemd credential), and the ring that keeps them."""
+"""Where keys come from (file, environment, systemd credential, Vault), and the ring that keeps them."""
 
 import asyncio
 import hashlib
+import math
 import os
 import stat
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 from weakref import WeakValueDictionary
 
+from monitor.config.settings import Vault
 from monitor.core.causes import Cause
 from monitor.core.connection import Pair, Source
 from monitor.core.credential import (
@@ -22,6 +26,8 @@ from monitor.core.credential import (
     read_certificates,
     read_private_key,
 )
+from monitor.core.secret import Secret
+from monitor.vault import READERS, VaultError, VaultReader
 
 BYTES_AT_MOST = 64 * 1024
 """The largest key or certificate that is read: ten times a chain of certificates, and no harm to memory."""
@@ -50,11 +56,15 @@ def read(source: Source, environment: Mapping[str, str]) -> bytes:
     """The bytes in a source, at most BYTES_AT_MOST of them. Raises SourceError."""
     if source.kind == "env":
         return _variable(source.place, environment)
+    if source.kind == "vault":
+        raise SourceError(f"{_capital(describe(source))} is for the keys of connections only.")
     return _file(_path(source, environment), describe(source))
 
 
 def describe(source: Source) -> str:
     """The source in words, to begin or end a sentence with."""
+    if source.kind == "vault":
+        return f"the field {source.field} of the Vault secret {source.place}"
     words = {"file": "the file", "env": "the environment variable", "credential": "the systemd credential"}
     return f"{words[source.kind]} {source.place}"
 
@@ -121,7 +131,7 @@ def _content(path: str, where: str) -> bytes:
 
 def exposure(source: Source, environment: Mapping[str, str]) -> str | None:
     """How a private key is open to others, in a sentence; None where it is not, or where there is none."""
-    if source.kind == "env":
+    if source.kind in {"env", "vault"}:
         return None
     try:
         path = _path(source, environment)
@@ -209,6 +219,8 @@ class _Held:
     """The last reading that could sign, else the last one."""
     certificates: CertificateReading | None
     """The last reading without a problem, else the last one."""
+    until: float
+    """When it is read again though no file changed, by the monotonic clock."""
 
 
 class Keyring:
@@ -222,22 +234,43 @@ class Keyring:
     A content that can't sign never replaces a key that can, and an unreadable certificate never replaces
     a good one: a half-written file is a problem among the facts, and the earlier one stays in use.
     Of what was read only the key object and the facts are kept.
+
+    A pair in Vault is read again when it is `vault.reread` old, in threads of its own.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        vault: Vault | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._environment = environment
+        self._monotonic = monotonic
+        self._vault: VaultReader | None = None
+        self.look_into(vault)
         self._held: dict[Pair, _Held] = {}
         self._keys: WeakValueDictionary[bytes, KeyReading] = WeakValueDictionary()
         self._parsing = Lock()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="keys")
+        self._vault_threads = ThreadPoolExecutor(READERS, thread_name_prefix="vault")
+
+    def look_into(self, vault: Vault | None) -> None:
+        """From now on, take from this Vault what is kept in Vault."""
+        if vault != (self._vault and self._vault.vault):
+            if self._vault:
+                self._vault.close()
+            read_login = partial(read, environment=self._environment)
+            self._vault = VaultReader(vault, read_login, self._monotonic) if vault else None
 
     async def load(self, pair: Pair) -> Credential:
         """The credential of a pair as its sources stand now. Never raises for what they hold or lack."""
         held = self._held.get(pair)
-        if held and held.files is not None and not self.stale(pair):
+        fresh = held is not None and held.files is not None and self._monotonic() < held.until
+        if held and fresh and not self.stale(pair):
             return held.credential
         loop = asyncio.get_running_loop()
-        held = await loop.run_in_executor(self._threads, self._load, pair, held)
+        threads = self._vault_threads if _in_vault(pair) else self._threads
+        held = await loop.run_in_executor(threads, self._load, pair, held)
         self._held[pair] = held
         return held.credential
 
@@ -254,6 +287,8 @@ class Keyring:
     def close(self) -> None:
         """Ends the threads; what they are reading is finished first."""
         self._threads.shutdown()
+        self._vault_threads.shutdown()
+        self.look_into(None)
 
     def _load(self, pair: Pair, before: _Held | None) -> _Held:
         key, certificates, files = self._read_steadily(pair)
@@ -269,7 +304,9 @@ class Keyring:
         if exposed:
             problem = Problem(Cause.KEY_FILE_EXPOSED, f"Private key: {exposed}")
             shown_key = replace(shown_key, problems=(*shown_key.problems, problem))
-        return _Held(credential_of(shown_key, shown_certificates), files, key, certificates)
+        age = self._vault.vault.reread.total_seconds() if self._vault and _in_vault(pair) else math.inf
+        until = self._monotonic() + age
+        return _Held(credential_of(shown_key, shown_certificates), files, key, certificates, until)
 
     def _read_steadily(self, pair: Pair) -> tuple[KeyReading, CertificateReading | None, _Stamps | None]:
         """Reads key and certificate, again if one changed meanwhile: so that they are of one time."""
@@ -283,7 +320,7 @@ class Keyring:
     def _stamps(self, pair: Pair) -> _Stamps:
         stamps = []
         for source in (pair.private_key, pair.certificate):
-            if source is not None and source.kind != "env":
+            if source is not None and source.kind in {"file", "credential"}:
                 try:
                     path = _path(source, self._environment)
                 except SourceError:
@@ -295,14 +332,15 @@ class Keyring:
         """Key, certificate, and whether both sources could be read, whatever they hold."""
         complete = True
         certificates = None
+        of_vault = cache(self._of_vault)  # both fields from one version of a secret
         try:
-            key = self._key(pair.private_key)
+            key = self._key(self._material(pair.private_key, of_vault))
         except SourceError as error:
             key = KeyReading(problems=(Problem(Cause.KEY_UNREADABLE, f"Private key: {error}"),))
             complete = False
         if pair.certificate is not None:
             try:
-                certificates = read_certificates(read(pair.certificate, self._environment))
+                certificates = read_certificates(self._material(pair.certificate, of_vault))
             except SourceError as error:
                 certificates = CertificateReading(
                     problems=(Problem(Cause.KEY_UNREADABLE, f"Certificate: {error}"),)
@@ -310,14 +348,38 @@ class Keyring:
                 complete = False
         return key, certificates, complete
 
-    def _key(self, source: Source) -> KeyReading:
-        material = read(source, self._environment)
+    def _material(self, source: Source, of_vault: Callable[[str], Mapping[str, Secret]]) -> bytes:
+        if source.kind != "vault":
+            return read(source, self._environment)
+        fields = of_vault(source.place)
+        if source.field not in fields:
+            there = ", ".join(sorted(fields)) or "none"
+            raise SourceError(f"{_capital(describe(source))} does not exist: its fields are {there}.")
+        material = fields[source.field].reveal()
+        _bounded(material, _capital(describe(source)))
+        return material
+
+    def _of_vault(self, path: str) -> Mapping[str, Secret]:
+        if self._vault is None:
+            raise SourceError("No Vault is configured: add vault: to the configuration.")
+        try:
+            return self._vault.secrets(path)
+        except VaultError as error:
+            raise SourceError(str(error)) from None
+
+    def _key(self, material: bytes) -> KeyReading:
         content = hashlib.sha256(material).digest()
         with self._parsing:
             reading = self._keys.get(content)
             if reading is None:
                 reading = self._keys[content] = read_private_key(material)
         return reading
+
+
+def _in_vault(pair: Pair) -> bool:
+    return any(
+        source is not None and source.kind == "vault" for source in (pair.private_key, pair.certificate)
+    )
 
 
 def _earlier_stays(problems: tuple[Problem, ...]) -> tuple[Problem, ...]:

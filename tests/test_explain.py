@@ -285,3 +285,9 @@ def test_no_record_crashes_it(record: dict[str, object]) -> None:
     except Unreadable:
         return
     assert list(found.as_json()) == KEYS
+
+
+def test_a_text_that_python_would_warn_of_is_read_without_a_word() -> None:
+    """Found by fuzzing: the warning stood on the operator's screen."""
+    with pytest.raises(Unreadable):
+        explain("{'a': 0x1for 2}", NOW)

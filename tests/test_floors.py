@@ -41,6 +41,7 @@ JUDGEMENT = {
 EDGES = {
     "config",
     "secret_sources",
+    "vault",
     "keygen",
     "exchange",
     "store",
@@ -66,6 +67,9 @@ TOP = ("daemon", "rehearsal", "terminal", "cli", "__main__")
 
 KNOWS_ANOTHER_EDGE = {
     ("watch", "config"): "what is to be watched stands in the settings",
+    ("vault", "config"): "where it is and how to log in stands in the settings",
+    ("secret_sources", "config"): "the same",
+    ("secret_sources", "vault"): "it is one of the places",
     ("rules", "config"): "thresholds and intervals are those of the settings",
     ("notify", "secret_sources"): "addresses, tokens and keys of receivers are kept there",
     ("notify", "config"): "sinks and routes stand in the settings",

@@ -13,20 +13,23 @@ from monitor.config.options import (
     ConnectionOptions,
     ExpiryOptions,
     GeneralOptions,
+    KeyOptions,
     MaintenanceOptions,
     NotifyOptions,
     Options,
     PairOptions,
     SinkOptions,
     SourceOptions,
+    VaultLoginOptions,
+    VaultOptions,
     WebOptions,
 )
 from monitor.config.text import Path
 from monitor.config.web_options import HttpOptions, RateOptions, TlsOptions
 
 BLOCKS: dict[str, type[Options]] = {
-    "private_key": SourceOptions,
-    "certificate": SourceOptions,
+    "private_key": KeyOptions,
+    "certificate": KeyOptions,
     "next": PairOptions,
     "alerts": AlertOptions,
     "approval": ApprovalOptions,
@@ -37,6 +40,8 @@ BLOCKS: dict[str, type[Options]] = {
     "url_from": SourceOptions,
     "token": SourceOptions,
     "secret": SourceOptions,
+    "vault": VaultOptions,
+    "login": VaultLoginOptions,
     "web": WebOptions,
     "tls_server_config": TlsOptions,
     "http_server_config": HttpOptions,

@@ -30,14 +30,16 @@ from monitor.config.options import (
     ConnectionOptions,
     ExpiryOptions,
     GeneralOptions,
+    KeyOptions,
     MaintenanceOptions,
     Options,
     PairOptions,
     SinkOptions,
     SourceOptions,
+    VaultOptions,
 )
 from monitor.config.problem import ConfigError, Problem, quoted
-from monitor.config.settings import Alerts, Settings, Sink, Web
+from monitor.config.settings import Alerts, Settings, Sink, Vault, VaultLogin, Web
 from monitor.config.text import Block, Listing, Value
 from monitor.config.tls import bounded
 from monitor.config.web_file import WebConfig, load_web_config
@@ -55,6 +57,9 @@ from monitor.core.telling import Route
 
 LARGEST_FILE = 64 * 1024 * 1024
 """Bytes of one file: some 150,000 connections. More is no configuration but a mistaken path."""
+
+SERVICE_ACCOUNT = Source("file", "/var/run/secrets/kubernetes.io/serviceaccount/token")
+"""Where Kubernetes puts the token of a pod's service account."""
 
 SUMMANDS = 5
 """Connections of one username whose logins a message adds up one by one."""
@@ -92,6 +97,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
         max_in_flight=general.max_in_flight,
         allowed_hosts=frozenset(general.allowed_hosts),
         ca_file=Path(main.resolved(general.ca_file)) if general.ca_file else None,
+        vault=_vault(main, general.vault) if general.vault else None,
         alerts=Alerts(
             runbook_url=general.alerts.runbook_url or "",
             dashboard_url=general.alerts.dashboard_url or "",
@@ -191,6 +197,8 @@ class _Loader:
             if entry.options
         ]
         self._budgets(connections, general.login_budget_per_hour)
+        if general.vault is None:
+            self._without_vault(connections)
         return general, main, tuple(connection for _, connection in connections)
 
     def _note(self, file: _File, path: text.Path, message: str) -> None:
@@ -335,6 +343,15 @@ class _Loader:
 
     # What options mean together
 
+    def _without_vault(self, connections: Iterable[tuple[_Entry, Connection]]) -> None:
+        for entry, connection in connections:
+            for path, pair in (((), connection.current), (("next",), connection.next)):
+                for key in ("private_key", "certificate"):
+                    source = getattr(pair, key, None)
+                    if source is not None and source.kind == "vault":
+                        message = "is in Vault, but the main file does not say where that is. Add vault:."
+                        self._note(entry.file, (*entry.path, *path, key), message)
+
     def _server(self, main: _File, url: str) -> None:
         """A PostgreSQL server's address, which anybody who may read the file may see."""
         try:
@@ -379,15 +396,27 @@ class _Loader:
                 self.protection = load_web_config(Path(main.resolved(general.web.config_file)))
             except ConfigError as error:
                 self.problems += error.problems
-        if general.ca_file:
-            ca_file = Path(main.resolved(general.ca_file))
-            try:
-                bounded(ca_file)
-                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
-            except ssl.SSLError:
-                self._note(main, ("ca_file",), f"{quoted(general.ca_file)} holds no certificate in PEM.")
-            except OSError as error:
-                self._note(main, ("ca_file",), f"{quoted(general.ca_file)} {_unreadable(error)}")
+        self._authorities(main, ("ca_file",), general.ca_file)
+        if general.vault:
+            self._authorities(main, ("vault", "ca_file"), general.vault.ca_file)
+            if find_spec("hvac") is None:
+                message = (
+                    'needs a package that is not installed. Install it: pip install "bearerwatch[vault]".'
+                )
+                self._note(main, ("vault",), message)
+
+    def _authorities(self, main: _File, path: text.Path, written: str | None) -> None:
+        """Whether a file of certificate authorities can be used."""
+        if written is None:
+            return
+        ca_file = Path(main.resolved(written))
+        try:
+            bounded(ca_file)
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
+        except ssl.SSLError:
+            self._note(main, path, f"{quoted(written)} holds no certificate in PEM.")
+        except OSError as error:
+            self._note(main, path, f"{quoted(written)} {_unreadable(error)}")
 
     def _bands(
         self, file: _File, path: text.Path, options: ExpiryOptions, otherwise: ExpiryBands
@@ -439,16 +468,45 @@ def _over_budget(connections: list[Connection], logins: list[float], budget: int
 
 
 def _pair(file: _File, options: ConnectionOptions | PairOptions) -> Pair:
-    certificate = _source(file, options.certificate) if options.certificate else None
-    return Pair(_source(file, options.private_key), certificate)
+    certificate = options.certificate
+    return Pair(
+        _key(file, options.private_key, "private_key", "tls.key"),
+        _key(file, certificate, "certificate", "tls.crt") if certificate else None,
+    )
 
 
-def _source(file: _File, options: SourceOptions) -> Source:
+def _key(file: _File, options: KeyOptions, field_name: str, file_name: str) -> Source:
+    """Where a key or certificate is; fields of Vault and files in a directory go by a name of their own."""
+    if options.vault is not None:
+        return Source("vault", options.vault, options.field or field_name)
+    return _source(file, options, file_name)
+
+
+def _source(file: _File, options: SourceOptions, file_name: str = "") -> Source:
     if options.file is not None:
         return Source("file", file.resolved(options.file))
+    if options.directory is not None:
+        return Source("file", file.resolved(f"{options.directory}/{options.name or file_name}"))
     if options.env is not None:
         return Source("env", options.env)
     return Source("credential", options.credential or "")
+
+
+def _vault(file: _File, options: VaultOptions) -> Vault:
+    login = options.login
+    return Vault(
+        address=options.address,
+        login=VaultLogin(
+            login.method,
+            _source(file, login.secret) if login.secret else SERVICE_ACCOUNT,
+            login.role or "",
+            login.mount or login.method,
+        ),
+        mount=options.mount,
+        namespace=options.namespace or "",
+        ca_file=Path(file.resolved(options.ca_file)) if options.ca_file else None,
+        reread=options.reread,
+    )
 
 
 def _sink(file: _File, options: SinkOptions, repeat: timedelta) -> Sink:

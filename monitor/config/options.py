@@ -141,9 +141,9 @@ class Options(BaseModel):
 
 
 class SourceOptions(Options):
-    """Where a key or certificate is kept, one of the three: PEM, or base64 of PEM (setup guide, step 1)."""
+    """Where a secret is kept, in one place."""
 
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 2})
 
     file: Annotated[str | None, BeforeValidator(words.path), WithJsonSchema(_TEXT)] = None
     """A path; a relative one starts at the directory of the file in which it is written."""
@@ -151,6 +151,11 @@ class SourceOptions(Options):
     """The name of an environment variable."""
     credential: Annotated[str | None, BeforeValidator(words.credential), WithJsonSchema(_TEXT)] = None
     """The name of a systemd credential."""
+    directory: Annotated[str | None, BeforeValidator(words.path), WithJsonSchema(_TEXT)] = None
+    """A directory of secrets as Kubernetes and Docker mount them, e.g. /run/secrets/acme."""
+    name: Annotated[str | None, BeforeValidator(words.credential), WithJsonSchema(_TEXT)] = None
+    """The file in the directory. Default: `tls.key` for a private key, `tls.crt` for a certificate, as in a
+    Secret of the type kubernetes.io/tls."""
 
     @model_validator(mode="before")
     @classmethod
@@ -162,12 +167,76 @@ class SourceOptions(Options):
             raise ValueError(  # noqa: TRY004 - pydantic takes ValueError
                 "must say where it is kept: {file: PATH}, {env: NAME} or {credential: NAME}."
             )
-        known = [key for key in value if key in cls.model_fields]
-        if len(known) > 1:
-            raise ValueError(f"names {len(known)} places ({', '.join(known)}). Keep one.")
         if not value:
             raise ValueError("names no place. Write e.g. {file: keys/acme.pem}.")
+        known = [key for key in value if key in cls.model_fields and key not in _WITHIN]
+        if len(known) > 1:
+            raise ValueError(f"names {len(known)} places ({', '.join(known)}). Keep one.")
+        for key, place in _WITHIN.items():
+            if key in value and place not in value:
+                raise ValueError(f"has {key} without {place}. Write e.g. {{{place}: PATH, {key}: NAME}}.")
         return value
+
+
+_WITHIN = {"name": "directory", "field": "vault"}
+"""What says more exactly where in a place, by the place."""
+
+
+class KeyOptions(SourceOptions):
+    """Where a key or certificate is kept, in one place: PEM, or base64 of PEM (setup guide, step 1)."""
+
+    vault: Annotated[str | None, BeforeValidator(words.vault_path), WithJsonSchema(_TEXT)] = None
+    """The path of a secret in HashiCorp Vault, within `vault.mount`."""
+    field: Annotated[str | None, BeforeValidator(words.text), WithJsonSchema(_TEXT)] = None
+    """Its field. Default: `private_key` or `certificate`."""
+
+
+class VaultLoginOptions(Options):
+    """How to log in to Vault."""
+
+    method: Annotated[
+        Literal["token", "approle", "kubernetes"],
+        BeforeValidator(words.one_of("token", "approle", "kubernetes")),
+    ]
+    """`token`, `approle`, or `kubernetes`."""
+    secret: SourceOptions | None = None
+    """The token; or AppRole's secret id. For `kubernetes`, the token of the pod's service account, where it
+    does not lie where Kubernetes puts it."""
+    role: Annotated[str | None, BeforeValidator(words.text), WithJsonSchema(_TEXT)] = None
+    """AppRole's role id, or the name of the role for `kubernetes`."""
+    mount: Annotated[str | None, BeforeValidator(words.vault_path), WithJsonSchema(_TEXT)] = None
+    """Where the method is enabled. Default: the method's name."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.method != "kubernetes" and self.secret is None:
+            raise ValueError(f"lacks secret, which {self.method} needs. Write e.g. secret: {{file: PATH}}.")
+        if (self.method == "token") == bool(self.role):
+            raise ValueError(
+                "has role, which a token does not need. Leave it out."
+                if self.role
+                else f"lacks role, which {self.method} needs."
+            )
+        return self
+
+
+class VaultOptions(Options):
+    """HashiCorp Vault, for keys that are kept there: in a key/value store of version 2."""
+
+    address: Annotated[
+        str, BeforeValidator(words.vault_address), WithJsonSchema({"type": "string", "format": "uri"})
+    ]
+    """E.g. https://vault.example.com:8200; plain http on this machine only, as for Vault's agent."""
+    login: VaultLoginOptions
+    """How to log in."""
+    mount: Annotated[str, BeforeValidator(words.vault_path), WithJsonSchema(_TEXT)] = "secret"
+    """Where the key/value store is mounted."""
+    namespace: Annotated[str | None, BeforeValidator(words.vault_path), WithJsonSchema(_TEXT)] = None
+    """A namespace of Vault Enterprise."""
+    ca_file: Annotated[str | None, BeforeValidator(words.path), WithJsonSchema(_TEXT)] = None
+    """The authority of Vault's own certificate, in PEM, where the system does not know it."""
+    reread: Interval = _default(timedelta(minutes=15))
+    """How old a key may be before it is read again: a rotation in Vault is noticed within that time."""
 
 
 class MaintenanceOptions(Options):
@@ -211,9 +280,9 @@ class MaintenanceOptions(Options):
 class PairOptions(Options):
     """A private key, and its certificate where it is at hand."""
 
-    private_key: SourceOptions
+    private_key: KeyOptions
     """The key that signs (setup guide, step 1)."""
-    certificate: SourceOptions | None = None
+    certificate: KeyOptions | None = None
     """The certificate that was uploaded to the app: its end is watched, and that it fits the key."""
 
 
@@ -286,9 +355,9 @@ class ConnectionOptions(Options):
         str, BeforeValidator(words.username), WithJsonSchema({"type": "string", "pattern": "@"})
     ]
     """The integration user's username (setup guide, step 5)."""
-    private_key: SourceOptions
+    private_key: KeyOptions
     """The key that signs (setup guide, step 1)."""
-    certificate: SourceOptions | None = None
+    certificate: KeyOptions | None = None
     """The certificate that was uploaded to the app: its end is watched, and that it fits the key."""
     certificate_not_after: Moment = None
     """The certificate's end, where the certificate itself is not at hand."""
@@ -498,6 +567,8 @@ class GeneralOptions(Options):
     """Hosts that assertions may go to, beside those of Salesforce and loopback."""
     ca_file: Annotated[str | None, BeforeValidator(words.path), WithJsonSchema(_TEXT)] = None
     """Certificate authorities in PEM, beside those of the system, e.g. of a proxy that opens TLS."""
+    vault: Annotated[VaultOptions | None, BeforeValidator(_filled)] = None
+    """HashiCorp Vault, for keys that are kept there."""
     certificate_expiry: Annotated[ExpiryOptions, BeforeValidator(_filled)] = ExpiryOptions()
     """When a certificate's end becomes a finding."""
     alerts: Annotated[AlertOptions, BeforeValidator(_filled)] = AlertOptions()

@@ -61,6 +61,34 @@ class Sink:
 
 
 @dataclass(frozen=True, slots=True)
+class VaultLogin:
+    """How we log in to Vault."""
+
+    method: Literal["token", "approle", "kubernetes"]
+    secret: Source
+    """What proves who we are: a token, the secret id, or the service account's token."""
+    role: str = ""
+    """The role id, or the role's name; nothing for a token."""
+    mount: str = ""
+    """Where the method is enabled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vault:
+    """Where keys are that are kept in HashiCorp Vault."""
+
+    address: str
+    """Scheme, host and port; no slash at the end."""
+    login: VaultLogin
+    mount: str
+    """Where the key/value store is mounted."""
+    namespace: str
+    ca_file: Path | None
+    reread: timedelta
+    """How old a key may be before it is read again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that an operator may decide, with defaults filled in and paths made absolute."""
 
@@ -77,6 +105,7 @@ class Settings:
     max_in_flight: int
     allowed_hosts: frozenset[str]
     ca_file: Path | None
+    vault: Vault | None
     alerts: Alerts
     sinks: tuple[Sink, ...]
     """Who is told; names are unique."""

@@ -391,6 +391,25 @@ def web_url(value: object) -> str:
     return written.rstrip("/")
 
 
+def vault_address(value: object) -> str:
+    """The address of a Vault: over TLS, unless an agent on this machine stands before it."""
+    written = web_url(value)
+    parts = _split(written)
+    if parts.username or parts.password or (parts.scheme != "https" and parts.hostname not in LOOPBACK_HOSTS):
+        raise ValueError(
+            f"{quoted(parts.hostname or '')} must be asked over https, e.g. https://vault.example.com:8200."
+        )
+    return written
+
+
+def vault_path(value: object) -> str:
+    """Mount or path within Vault, as its own command line takes it."""
+    written = place(value).strip("/")
+    if not re.fullmatch(r"[\w.@ -]+(/[\w.@ -]+)*", written) or ".." in written.split("/"):
+        raise ValueError(f"{quoted(written)} is no path in Vault. Write e.g. salesforce/acme.")
+    return written
+
+
 def sink_url(value: object) -> str:
     """The address of a receiver of notifications. It is never repeated: it may hold a secret by mistake."""
     try:

@@ -58,8 +58,10 @@ _PARTITIONS = {
 class Source:
     """Where a key or certificate comes from; `place` is a path or a name, as `kind` says."""
 
-    kind: Literal["file", "env", "credential"]
+    kind: Literal["file", "env", "credential", "vault"]
     place: str
+    field: str = ""
+    """Of a secret in Vault, which has several."""
 
 
 @dataclass(frozen=True, slots=True)

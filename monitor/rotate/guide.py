@@ -79,7 +79,7 @@ async def _watched(
     """The way from the pair to the last look; None where there is nothing to rotate."""
     pair, now = rotating.next, clock.now()
     assert pair is not None
-    keyring = Keyring(os.environ)
+    keyring = Keyring(os.environ, settings.vault)
     exchanger = Exchanger(
         limits=Limits(in_flight=1),
         ca_file=settings.ca_file,

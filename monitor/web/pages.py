@@ -302,7 +302,7 @@ _TAKEN = {
 
 
 def _source(source: Source) -> str:
-    return f"{source.kind} {source.place}"
+    return f"{source.kind} {source.place} {source.field}".rstrip()
 
 
 def _spent(facts: CredentialFacts, now: datetime) -> float | None:
