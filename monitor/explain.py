@@ -37,6 +37,7 @@ from monitor.core.outcome import (
     Refused,
     Unreachable,
 )
+from monitor.core.wording import WHO
 
 BITS_AT_LEAST = 2048
 """Setup guide, step 1: "at least 2048 bits"."""
@@ -582,7 +583,7 @@ def _lines(diagnosis: Diagnosis) -> Iterator[str]:
     yield ""
     yield f"  cause      {first.cause} ({first.certainty})"
     yield f"  severity   {first.severity}"
-    yield f"  who acts   {first.responsible}"
+    yield f"  who acts   {WHO[first.responsible]}"
     if entry.guide:
         yield f"  guide      {entry.guide}"
     yield from ("", "Evidence", *(f"  - {sentence}" for sentence in first.evidence))

@@ -3,18 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from monitor.core.causes import CATALOGUE, Cause, Entry, Responsible, Severity
+from monitor.core.causes import CATALOGUE, Cause, Entry, Severity
+from monitor.core.wording import WHO
 
 _SEVERITY = {
     Severity.CRITICAL: "critical: the integration stands still or is about to",
     Severity.WARNING: "warning: act in time, or watch it",
     Severity.INFO: "info: nobody needs to act yet",
-}
-
-_RESPONSIBLE = {
-    Responsible.ORG_ADMIN: "a Salesforce admin of the org",
-    Responsible.OPERATOR: "the operator: whoever runs the integration, its keys and this monitor",
-    Responsible.SALESFORCE: "nobody here: Salesforce, or time",
 }
 
 _REPRODUCE = """\
@@ -102,7 +97,7 @@ def _facts(cause: Cause, entry: Entry) -> list[str]:
     facts = [
         f"- Cause: `{cause}`",
         f"- Severity: {_SEVERITY[entry.severity]}",
-        f"- Who acts: {_RESPONSIBLE[entry.responsible]}",
+        f"- Who acts: {WHO[entry.responsible]}",
         f"- Setup guide: {entry.guide or 'says nothing of it'}",
     ]
     if entry.settle:

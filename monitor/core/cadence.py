@@ -38,6 +38,10 @@ MANY_REFUSALS = 100
 """Connections refused at the same time from one address, from which on all of them slow down: at 100 on the
 longest back-off that is one refused login in 36 seconds."""
 
+SLOWED_TO_AT_MOST = timedelta(hours=6)
+"""However many are refused, each is looked at four times a day: a fleet that was mended is seen to be well
+on the same working day."""
+
 FIRST_LOOKS_PER_SECOND = 20.0
 """How fast a fleet is first looked at: a hundred connections within seconds, without signing in a burst."""
 
@@ -83,7 +87,7 @@ def next_exchange(connection: Connection, history: History, now: datetime, *, re
         return now + min(CONFIRM, connection.interval)
     if history.state is State.FAILING and history.consecutive_refusals > 1:
         step = BACK_OFF[min(history.consecutive_refusals - 2, len(BACK_OFF) - 1)]
-        return max(turn, now + step * max(1.0, refused / MANY_REFUSALS))
+        return max(turn, now + min(SLOWED_TO_AT_MOST, step * max(1.0, refused / MANY_REFUSALS)))
     outcome = history.last_exchange.outcome if history.last_exchange else None
     if isinstance(outcome, Refused) and history.state is State.UNKNOWN and outcome.retry_after_seconds:
         asked = timedelta(seconds=outcome.retry_after_seconds)

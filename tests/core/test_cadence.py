@@ -12,6 +12,7 @@ from monitor.core.cadence import (
     CONFIRM,
     MANY_REFUSALS,
     RETRY,
+    SLOWED_TO_AT_MOST,
     THROTTLED,
     first_looks,
     next_exchange,
@@ -73,6 +74,7 @@ def test_many_refused_connections_slow_all_of_them_down() -> None:
     known = history(state=State.FAILING, consecutive_refusals=4)
 
     assert next_exchange(ACME, known, NOW, refused=3 * MANY_REFUSALS) == NOW + 3 * BACK_OFF[-1]
+    assert next_exchange(ACME, known, NOW, refused=10_000) == NOW + SLOWED_TO_AT_MOST
 
 
 @pytest.mark.parametrize(("minutes_ago", "due_in"), [(0, 2), (1, 1), (2, 3), (4, 1), (5, 5), (9, 1)])
