@@ -29,7 +29,10 @@ RECENTLY = "15m"
 """Counters that should not count: what happened within this time is still news."""
 
 LASTING = timedelta(minutes=15)
-"""A receiver that restarts is back by then; a daemon that is being set up has its connections."""
+"""A daemon that is being set up has its connections by then."""
+
+UNTOLD = timedelta(minutes=20)
+"""A receiver that restarts, or is upgraded, was back ten minutes ago, and is news for ten more."""
 
 BUDGET_HELD = timedelta(hours=1)
 """The login budget is one of an hour: once it has been short for so long, it is too small and not unlucky."""
@@ -185,10 +188,10 @@ def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
     yield alert(
         "BearerwatchNotificationsFailing",
         Severity.CRITICAL,
-        "increase(bearerwatch_notifications_failed_total[5m]) > 0",
-        LASTING,
-        f"{written_duration(LASTING)} of failures, none more than 5m before the next: a receiver that"
-        " restarts is back by then, and nothing is lost meanwhile.",
+        "increase(bearerwatch_notifications_failed_total[10m]) > 0",
+        UNTOLD,
+        f"{written_duration(UNTOLD)}: a receiver that is away is tried every 5m at least, and one that is"
+        " back within 10m is no alert: nothing is lost meanwhile.",
         summary=f"Notifications of bearerwatch at {AT} do not arrive",
         description="A receiver of notifications refuses them, or is away. They are sent again until they"
         " arrive.",

@@ -477,7 +477,7 @@ def daemon() -> Iterator[Case]:
     )
     yield from over_time("BearerwatchStoreFailing", "store_errors_total", "warning", hold=5.5, passes=3)
     yield from over_time(
-        "BearerwatchNotificationsFailing", "notifications_failed_total", "critical", hold=15.5, passes=10
+        "BearerwatchNotificationsFailing", "notifications_failed_total", "critical", hold=20.5, passes=9
     )
     yield from over_time(
         "BearerwatchLoginBudgetShort", "logins_deferred_total", "warning", hold=60.5, passes=0.5
