@@ -18,12 +18,13 @@ def rules(settings: Settings) -> str:
     """
     holds, links = settings.terms.holds, settings.terms.links
     return document(
-        Group("bearerwatch-fleet", "Totals for dashboards and reports.", fleet.RECORDS),
         Group(
-            "bearerwatch-connections",
-            "One alert for each cause, and what no cause explains.",
-            [*causes.rules(holds, links), *fleet.alerts(holds, links)],
+            "bearerwatch-fleet",
+            "Totals, what is held, and what only many or much time can show. Apart from the single alerts:"
+            " where thousands fail, those take Prometheus seconds, and must not delay the one about many.",
+            [*fleet.RECORDS, causes.held(links), *fleet.alerts(holds, links)],
         ),
+        Group("bearerwatch-connections", "One alert for each cause.", causes.alerts(holds, links)),
         Group(
             "bearerwatch-daemon",
             "Without these, silence of the others proves nothing.",

@@ -12,7 +12,7 @@ from monitor.core.cadence import CONFIRM
 from monitor.core.causes import CATALOGUE, Cause, Severity
 from monitor.core.holds import APPROVAL_CRITICAL, EXCHANGE, SCRAPE, TRANSIENT, Holds
 from monitor.core.wording import Links, name_of, told
-from monitor.rules.document import Alert, Record, Rule
+from monitor.rules.document import Alert, Record
 from monitor.rules.wording import (
     CONNECTION,
     LAST_GRANTED,
@@ -33,9 +33,8 @@ HELD = f"connection:{FINDING}:held"
 """The findings that alerts go by: those of now; while the daemon is away, those of when it was last there."""
 
 
-def rules(holds: Holds, links: Links) -> Iterator[Rule]:
-    """What is held, the alerts of all causes in the catalogue's order, and those of causes without a rule."""
-    yield _held(links)
+def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
+    """The alerts of all causes, in the catalogue's order, then those of causes that have no rule here."""
     for cause in CATALOGUE:
         yield from _of(cause, holds, links)
     yield _of_no_rule(holds, links)
@@ -46,7 +45,8 @@ def holding(matchers: str, by: str = BY) -> str:
     return f"max by ({by}) ({HELD}{{{matchers}}})"
 
 
-def _held(links: Links) -> Record:
+def held(links: Links) -> Record:
+    """The rule for what alerts go by."""
     labels = ", ".join(("job", BY, *carried(links.labels)))
     away = f"{HELD} unless on (job) bearerwatch_build_info"
     lately = f"last_over_time(bearerwatch_build_info[{written_duration(REMEMBERED)}])"

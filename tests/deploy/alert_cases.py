@@ -732,6 +732,7 @@ HEAD = """\
 # Written by `python -m tests.deploy.alert_cases`, where the cases stand. The times are those of alerts.yml.
 rule_files: [alerts.yml]
 evaluation_interval: 30s
+group_eval_order: [bearerwatch-fleet, bearerwatch-connections, bearerwatch-daemon]
 tests:
 """
 

@@ -1,5 +1,6 @@
 """The rules and routes to deploy: of one mind with the product, and proved by Prometheus' own tools."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,12 @@ def test_an_alert_says_what_is_so_who_must_act_and_what_to_do(rule: dict[str, An
     assert "\nWho must act: " in said["description"]
     assert "\n1. " in said["description"]
     assert " NAME" not in said["description"], "a command that lacks the connection's name"
+
+
+def test_the_page_about_alerts_tells_of_each_that_no_cause_has() -> None:
+    told = re.findall(r"^\| (Bearerwatch\w+) \|", (ROOT / "docs/alerts.md").read_text(), re.MULTILINE)
+
+    assert sorted(told) == [name for name in NAMES if name not in {alert_of(cause) for cause in CATALOGUE}]
 
 
 # The cases
