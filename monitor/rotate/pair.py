@@ -109,7 +109,8 @@ def refuse_unusable(pair: Pair, current: Credential, following: Credential) -> N
     """Raises RotateError where the pair can't sign, or is the current one."""
     problems = [problem.detail for problem in following.facts.problems]
     if following.key is None or following.facts.pairs is False:
-        raise RotateError("\n".join(["The next pair can't be used:", *problems]))
+        cure = "If nobody uses it yet, remove its files, and run the command again: it makes another pair."
+        raise RotateError("\n".join(["The next pair can't be used:", *problems, cure]))
     if current.facts.key and following.facts.key and current.facts.key == following.facts.key:
         raise RotateError(
             f"{shown(pair.private_key)} is the current key, and no other one: put another pair in its place,"
