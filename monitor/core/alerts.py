@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 
 from monitor.core import maintenance
@@ -69,7 +69,8 @@ class Alert:
 
     labels: Mapping[str, str]
     """Its identity, with `alertname`: the labels that the rule for Prometheus gives it."""
-    annotations: Mapping[str, str]
+    texts: Callable[[], Mapping[str, str]] = field(compare=False, repr=False)
+    """Makes the annotations: most alerts of a moment are not told of in it."""
     since: datetime
     """Since when that holds which it tells of."""
     concerns: tuple[Connection, ...]
@@ -90,6 +91,11 @@ class Alert:
     def name(self) -> str:
         """The alert's name."""
         return self.labels["alertname"]
+
+    @cached_property
+    def annotations(self) -> Mapping[str, str]:
+        """What it says: summary, description, links."""
+        return self.texts()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -117,7 +123,7 @@ _Key = tuple[Cause, Severity, Responsible]
 
 
 def alerts(snapshot: Snapshot, terms: Terms) -> tuple[Alert, ...]:
-    """Every alert of this moment, also those that are held back, in the order of the configuration."""
+    """Every alert of this moment: of many at once, then of single connections, those held back first."""
     now, holds = snapshot.at, terms.holds
     watched = [status for status in snapshot.connections if not status.connection.paused]
     seen: defaultdict[_Key, list[_Seen]] = defaultdict(list)
@@ -135,14 +141,17 @@ def alerts(snapshot: Snapshot, terms: Terms) -> tuple[Alert, ...]:
             continue
         made = [_of_cause(key, one, now, terms, held.get((key[0], key[1]), "")) for one in active]
         pending = len(active) < len(those)
-        single += _waiting(made, key, len(those), watched, snapshot, pending=pending, holds=holds)
+        free = [alert for alert in made if not alert.held_back]
+        single += [alert for alert in made if alert.held_back]
+        single += _waiting(free, key, len(those), watched, snapshot, pending=pending, holds=holds)
     named = {alert.labels["connection"] for alert in single}
     unreachable = any(cause in TRANSIENT for cause, _ in held)
     single += [
         replace(alert, held_back=alert.held_back or (unreachable and "many are unreachable") or "")
         for alert in _unnamed(watched, named, now, terms)
     ]
-    return (*many, *_grouped(single, watched))
+    free = [alert for alert in single if not alert.held_back]
+    return (*many, *(alert for alert in single if alert.held_back), *_grouped(free, watched))
 
 
 def lasted(since: datetime, span: timedelta, now: datetime) -> bool:
@@ -167,15 +176,7 @@ def _severity(found: Finding, status: ConnectionStatus, now: datetime) -> Severi
 
 def _of_cause(key: _Key, seen: _Seen, now: datetime, terms: Terms, many: str) -> Alert:
     cause, severity, responsible = key
-    connection, entry = seen.status.connection, CATALOGUE[cause]
-    last = seen.status.history.last_success
-    facts = [entry.meaning, *seen.finding.evidence, f"It has held since {_written(seen.finding.since)}."]
-    if last:
-        facts.append(f"The last exchange that was granted: {_written(last)}.")
-    who = WHO[responsible]
-    if responsible is Responsible.ORG_ADMIN:
-        page = f". Which app and user: {terms.links.page(connection.name)}" if terms.links.pages else ""
-        who += f" at {connection.host}{page}"
+    connection = seen.status.connection
     return Alert(
         labels={
             "alertname": name_of(cause),
@@ -185,22 +186,36 @@ def _of_cause(key: _Key, seen: _Seen, now: datetime, terms: Terms, many: str) ->
             "responsible": responsible.value,
             **_carried(connection, terms.links),
         },
-        annotations={
-            "summary": f"{entry.title}: {connection.name}",
-            "description": told(
-                "\n".join(facts),
-                who=who,
-                steps=with_name([*entry.remedy, ASK_AGAIN], connection.name),
-                guide=entry.guide,
-            ),
-            **({"note": entry.contested} if entry.contested else {}),
-            **terms.links.to(cause=cause, connection=connection.name),
-        },
+        texts=partial(_texts_of_cause, key, seen, terms),
         since=seen.finding.since,
         concerns=(connection,),
         lingers=terms.holds.lingers if cause in TRANSIENT else timedelta(0),
         held_back=_maintained(connection, now, terms) or (many and f"told as {many}"),
     )
+
+
+def _texts_of_cause(key: _Key, seen: _Seen, terms: Terms) -> dict[str, str]:
+    cause, _, responsible = key
+    connection, entry = seen.status.connection, CATALOGUE[cause]
+    last = seen.status.history.last_success
+    facts = [entry.meaning, *seen.finding.evidence, f"It has held since {_written(seen.finding.since)}."]
+    if last:
+        facts.append(f"The last exchange that was granted: {_written(last)}.")
+    who = WHO[responsible]
+    if responsible is Responsible.ORG_ADMIN:
+        page = f". Which app and user: {terms.links.page(connection.name)}" if terms.links.pages else ""
+        who += f" at {connection.host}{page}"
+    return {
+        "summary": f"{entry.title}: {connection.name}",
+        "description": told(
+            "\n".join(facts),
+            who=who,
+            steps=with_name([*entry.remedy, ASK_AGAIN], connection.name),
+            guide=entry.guide,
+        ),
+        **({"note": entry.contested} if entry.contested else {}),
+        **terms.links.to(cause=cause, connection=connection.name),
+    }
 
 
 def _many(key: _Key, those: Sequence[_Seen], watched: int, now: datetime, terms: Terms) -> Alert | None:
@@ -229,7 +244,7 @@ def _many(key: _Key, those: Sequence[_Seen], watched: int, now: datetime, terms:
             "severity": severity.value,
             "responsible": responsible.value,
         },
-        annotations={
+        texts=lambda: {
             "summary": f"{CATALOGUE[cause].title}: {len(those):,} of {watched:,} connections at once",
             "description": told(
                 f"The same cause, {cause}, holds for {len(those):,} of {watched:,} connections: something"
@@ -313,7 +328,7 @@ def _of_connection(
             "responsible": Responsible.OPERATOR.value,
             **_carried(status.connection, terms.links),
         },
-        annotations={
+        texts=lambda: {
             "summary": summary,
             "description": told(description, who=WHO[Responsible.OPERATOR], steps=steps),
             **links,
@@ -359,6 +374,8 @@ def _waiting(
     anyone. Who is looked at soon, and was not yet since the cause began, is waited for. So is a look of its
     own after a start: the cause may have ended meanwhile.
     """
+    if not made:
+        return []
     now, started = snapshot.at, snapshot.daemon.started
     apps = {alert.concerns[0].consumer_key for alert in made}
     soon = now + GROUP_WAIT
@@ -413,15 +430,16 @@ def _short(consumer_key: str) -> str:
 
 def _grouped(single: list[Alert], watched: Iterable[ConnectionStatus]) -> list[Alert]:
     """The alerts, each with its group: the largest of what two or more with the same cause share."""
-    if not single:
-        return []
-    sharing: Counter[tuple[str, str]] = Counter()
-    for status in watched:
-        sharing.update((kind, value(status.connection)) for kind, value, _ in _SHARED)
     candidates: defaultdict[tuple[str, int, str], list[Alert]] = defaultdict(list)
     for alert in single:
         for place, (_, value, _) in enumerate(_SHARED):
             candidates[_topic(alert), place, value(alert.concerns[0])].append(alert)
+    shared_kinds = [
+        _SHARED[place] for place in {key[1] for key, those in candidates.items() if len(those) > 1}
+    ]
+    sharing = Counter(
+        (kind, value(status.connection)) for kind, value, _ in shared_kinds for status in watched
+    )
     grouped: dict[str, Alert] = {}
     for (topic, place, shared), those in sorted(
         candidates.items(), key=lambda each: (-len(each[1]), each[0][1], each[0])

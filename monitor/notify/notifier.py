@@ -278,7 +278,7 @@ def drill(cause: Cause, now: datetime) -> Message:
             "responsible": entry.responsible.value,
             "drill": "true",
         },
-        annotations={
+        texts=lambda: {
             "summary": f"DRILL: {entry.title}",
             "description": "This is a drill, sent by hand: nothing is wrong. In earnest it would say:\n"
             + told(entry.meaning, who=WHO[entry.responsible], steps=entry.remedy, guide=entry.guide),
