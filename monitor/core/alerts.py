@@ -434,9 +434,8 @@ def _grouped(single: list[Alert], watched: Iterable[ConnectionStatus]) -> list[A
     for alert in single:
         for place, (_, value, _) in enumerate(_SHARED):
             candidates[_topic(alert), place, value(alert.concerns[0])].append(alert)
-    shared_kinds = [
-        _SHARED[place] for place in {key[1] for key, those in candidates.items() if len(those) > 1}
-    ]
+    places = {place for (_, place, _), those in candidates.items() if len(those) > 1}
+    shared_kinds = [_SHARED[place] for place in places]
     sharing = Counter(
         (kind, value(status.connection)) for kind, value, _ in shared_kinds for status in watched
     )
