@@ -139,6 +139,11 @@ class Store:
         """
         return cls(place_of(url_or_path, busy_seconds), upgrades, retry_seconds)
 
+    def claim(self) -> None:
+        """Be the one daemon of a database that takes only one. Raises StoreError where another is."""
+        with self._place.in_words():
+            self._place.claim()
+
     @property
     def errors(self) -> int:
         """How often writing failed since the start."""

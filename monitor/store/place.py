@@ -32,6 +32,9 @@ class Place(Protocol):
     def stamp(self) -> object | None:
         """Tells the database that is there from one that took its place; None where there is none."""
 
+    def claim(self) -> None:
+        """Be the one daemon of a database that takes only one. Raises StoreError where another is."""
+
     def settle(self, connection: Connection) -> None:
         """What is to be done once it is known to be ours."""
 

@@ -109,6 +109,9 @@ class Server:
         with self.in_words(), engine.connect() as connection, _in_time(connection):
             yield connection
 
+    def claim(self) -> None:
+        """Nothing to do: a server's database is made to be shared; replicas keep out of each other's way."""
+
     def settle(self, connection: Connection) -> None:
         """Nothing to do."""
 

@@ -4,6 +4,9 @@ Each transaction that writes begins with BEGIN IMMEDIATE, so that it waits for a
 never fails in its middle.
 """
 
+import errno
+import fcntl
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,6 +107,27 @@ class SqliteFile:
         """A connection to read by. Raises StoreError."""
         with self.in_words(), engine.connect() as connection:
             yield connection
+
+    def claim(self) -> None:
+        """Be the one daemon of this file for as long as the process lives. Raises StoreError.
+
+        By a lock on a file beside it, which the kernel lets go with the process, however that ends: one on
+        the database would go with the first descriptor of it that is closed (fcntl(2)).
+        """
+        try:
+            descriptor = os.open(f"{self.path}-daemon", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return  # what is wrong with the directory, the first write says
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
+                raise StoreError(
+                    f"The database {self} is another running daemon's: stop that one, or name another file"
+                    " for this one. Two would double the logins and write over each other's history."
+                ) from None
+            # Else the file system knows no locks, as some networks' don't, and nobody can tell.
 
     def settle(self, connection: Connection) -> None:
         """Only once it is known to be ours, as this mode stays in the file. In it reads and writes go on side

@@ -311,6 +311,24 @@ def test_an_operators_mistake_is_one_message_and_exit_2(
     assert ended.stdout == ""
 
 
+def test_a_second_daemon_on_one_database_is_one_message_and_exit_2(tmp_path: Path) -> None:
+    with daemon(write(tmp_path)) as first:
+        ended = subprocess.run(
+            [sys.executable, "-m", "monitor", "run", "--config", str(write(tmp_path))],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert first.page("/-/ready")
+        first.kill()
+        with daemon(write(tmp_path)):
+            pass  # the claim ends with the process, even with one that was killed
+
+    assert ended.returncode == 2
+    assert "is another running daemon's" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_port_that_is_taken_is_one_message_and_exit_2(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = write(tmp_path, port=listener.getsockname()[1])
