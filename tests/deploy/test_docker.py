@@ -170,6 +170,20 @@ def test_the_configuration_of_the_show_has_no_mistake_and_leads_to_the_simulator
     assert settings.database.startswith("/var/lib/bearerwatch/")
 
 
+def test_the_compose_file_of_replicas_is_valid_confined_and_shares_one_database() -> None:
+    file = DOCKER / "compose.replicas.yaml"
+    run(TOOLS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", file)
+    services = yaml.safe_load(file.read_text())["services"]
+    settings = load(DOCKER / "replicas.yaml", {})
+
+    assert settings.replicas
+    assert urlsplit(settings.database).hostname in services
+    assert services["bearerwatch"]["image"] == f"bearerwatch:{VERSION}"
+    for service in services.values():
+        assert service["cap_drop"] == ["ALL"]
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
 def test_the_daemon_is_given_the_time_that_it_takes_to_stop() -> None:
     assert float(SERVICES["bearerwatch"]["stop_grace_period"].removesuffix("s")) > STOP_WITHIN_SECONDS
 

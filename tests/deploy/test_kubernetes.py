@@ -29,6 +29,10 @@ KINDS = {
     "overlays/plain": [
         *("ConfigMap", "ConfigMap", "Namespace", "NetworkPolicy", "Service", "ServiceAccount", "StatefulSet"),
     ],
+    "overlays/replicas": [
+        *("ConfigMap", "Namespace", "NetworkPolicy", "NetworkPolicy", "PodDisruptionBudget"),
+        *("Service", "ServiceAccount", "StatefulSet"),
+    ],
     "overlays/prometheus-operator": [
         *("ConfigMap", "ConfigMap", "Namespace", "NetworkPolicy", "PodMonitor", "PrometheusRule"),
         *("Service", "ServiceAccount", "StatefulSet"),
@@ -83,6 +87,10 @@ def _merge(into: Manifest, change: Manifest) -> None:
     for key, value in change.items():
         if isinstance(value, dict):
             _merge(into.setdefault(key, {}), value)
+        elif key == "containers":
+            for container, changed in zip(into[key], value, strict=True):
+                assert container["name"] == changed["name"]
+                _merge(container, changed)
         else:
             into[key] = value
 
@@ -259,6 +267,20 @@ def test_the_operators_rules_are_those_of_the_rule_file() -> None:
     )
     rules = one_of("PrometheusRule", "overlays/prometheus-operator")["spec"]
     assert rules == yaml.safe_load(RULES.read_text())
+
+
+def test_the_replicas_share_a_database_and_its_password_is_a_secret(tmp_path: Path) -> None:
+    folder = "overlays/replicas"
+    file = tmp_path / "bearerwatch.yaml"
+    file.write_text(one_of("ConfigMap", folder)["data"]["bearerwatch.yaml"])
+    settings = load(file, {})
+    spec = one_of("StatefulSet", folder)["spec"]
+    (variable,) = spec["template"]["spec"]["containers"][0]["env"]
+
+    assert settings.replicas
+    assert spec["replicas"] > 1
+    assert variable["name"] == "PGPASSWORD"
+    assert "secretKeyRef" in variable["valueFrom"]
 
 
 @pytest.mark.parametrize("folder", KINDS)

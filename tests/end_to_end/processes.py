@@ -26,14 +26,16 @@ PATIENCE_SECONDS = 60.0
 """How long a real process may take for what it is waited for, on a busy machine."""
 
 
-def until(probe: Callable[[], T | None], what: str, patience: float = PATIENCE_SECONDS) -> T:
+def until(
+    probe: Callable[[], T | None], what: str, patience: float = PATIENCE_SECONDS, pause: float = 0.05
+) -> T:
     """What the probe gives as soon as it gives something; fails where that takes too long."""
     end = time.monotonic() + patience
-    pause = threading.Event()
+    never = threading.Event()
     while time.monotonic() < end:
         if found := probe():
             return found
-        pause.wait(0.05)
+        never.wait(pause)
     raise AssertionError(f"waited {patience:.0f} s in vain for: {what}")
 
 
