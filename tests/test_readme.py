@@ -13,7 +13,9 @@ from typer.core import TyperGroup
 from monitor.cli import app
 from monitor.config import load
 from monitor.core.causes import CATALOGUE
+from monitor.explain import explain
 from monitor.web.words import WHO
+from tests.making import NOW
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -92,6 +94,15 @@ def test_it_lists_every_library() -> None:
     assert all(
         f"`bearerwatch[{extras[name.lower()]}]`" in why for name, why in said if name.lower() in extras
     )
+
+
+def test_what_it_shows_of_explain_is_what_is_printed() -> None:
+    (shown,) = re.findall(
+        r"```console\n\$ echo \"(.*?)\" \| \.venv/bin/bearerwatch explain\n(.*?)```", TEXT, re.DOTALL
+    )
+    pasted, printed = shown
+
+    assert "\n".join(explain(pasted, NOW).lines()) == printed.rstrip("\n")
 
 
 def test_its_configuration_is_one(tmp_path: Path) -> None:
