@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from weakref import WeakValueDictionary
@@ -259,8 +259,7 @@ class Keyring:
         if vault != (self._vault and self._vault.vault):
             if self._vault:
                 self._vault.close()
-            read_login = partial(read, environment=self._environment)
-            self._vault = VaultReader(vault, read_login, self._monotonic) if vault else None
+            self._vault = VaultReader(vault, self._proof, self._monotonic) if vault else None
 
     async def load(self, pair: Pair) -> Credential:
         """The credential of a pair as its sources stand now. Never raises for what they hold or lack."""
@@ -358,6 +357,13 @@ class Keyring:
         material = fields[source.field].reveal()
         _bounded(material, _capital(describe(source)))
         return material
+
+    def _proof(self, source: Source) -> bytes:
+        """What proves to Vault who we are."""
+        try:
+            return read(source, self._environment)
+        except SourceError as error:
+            raise SourceError(f"The login to Vault: {error}") from None
 
     def _of_vault(self, path: str) -> Mapping[str, Secret]:
         if self._vault is None:

@@ -186,6 +186,18 @@ async def test_a_refused_login_says_where_to_look_and_tells_no_secret(
     assert "hvs" not in str(said)
 
 
+async def test_a_login_whose_proof_is_missing_says_whose_it_is(fake: FakeVault) -> None:
+    ring = Keyring({}, settings(fake))
+
+    said = details(await ring.load(ACME))
+    ring.close()
+
+    assert said[0] == (
+        "Private key: The login to Vault: The environment variable PROOF is not set: "
+        "set it for this process, and restart it."
+    )
+
+
 @pytest.mark.parametrize(
     ("pair", "told"),
     [
