@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -36,6 +38,36 @@ class World:
     control: httpx.Client
     connections: list[dict[str, object]]
     keys: list[bytes]
+    sinks: list[dict[str, object]]
+    words: list[str]
+    """The secrets of the sinks."""
+    told: list[bytes]
+    """What the sinks were sent, but for its head: that holds their token."""
+
+
+@contextmanager
+def receiver(told: list[bytes]) -> Iterator[int]:
+    """Takes notifications on a free port, each second one with an error: failures are told too."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200 if len(told) % 2 else 500)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +75,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("world")
     connections: list[dict[str, object]] = []
     keys: dict[bytes, None] = {}
-    with simulator(folder) as control:
+    told: list[bytes] = []
+    words = [f"sink-{kind}-that-nobody-may-see" for kind in ("path", "token", "secret")]
+    with simulator(folder) as control, receiver(told) as port:
+        sinks: list[dict[str, object]] = []
+        for name, at in (("takes", port), ("absent", free_port())):
+            for part, content in (("url", f"http://127.0.0.1:{at}/{words[0]}"), ("token", words[1])):
+                (folder / f"{name}-{part}").write_text(content)
+            (folder / "secret").write_text(words[2])
+            files = {part: {"file": str(folder / f"{name}-{part}")} for part in ("url", "token")}
+            sinks.append({"name": name, "type": "webhook", "url_from": files["url"], "token": files["token"]})
+            sinks[-1]["secret"] = {"file": str(folder / "secret")}
         url = str(control.base_url).rstrip("/")
 
         def enter(name: str, kind: Keys, org: dict[str, object], options: dict[str, object]) -> None:
@@ -77,16 +119,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         for fault in FAULTS:
             enter(f"fault-{fault.replace('_', '-')}", Keys.RIGHT, {"fault": fault}, {})
         enter("well", Keys.RIGHT, {}, {})
-        yield World(control, connections, list(keys))
+        yield World(control, connections, list(keys), sinks, words, told)
 
 
-def write(config: Path, *connections: Mapping[str, object]) -> Path:
+def write(config: Path, world: World, *connections: Mapping[str, object]) -> Path:
     settings = {
         "listen": f"127.0.0.1:{free_port()}",
         "interval": "10s",
         "login_budget_per_hour": 3600,
         "allowed_hosts": ["no-such-org.my.salesforce.com.invalid"],
         "web": {"enable_reload": True},
+        "notify": {"sinks": world.sinks},
         "connections": list(connections),
     }
     config.write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -104,7 +147,7 @@ def test_daemons_in_every_trouble_show_no_secret_anywhere_at_any_log_level(
         daemons = {}
         for level, form in LEVELS:
             (tmp_path / level).mkdir()
-            config = write(tmp_path / level / "bearerwatch.yaml", *world.connections)
+            config = write(tmp_path / level / "bearerwatch.yaml", world, *world.connections)
             options = ("--log-level", level, "--log-format", form)
             daemons[config] = stack.enter_context(daemon(config, *options))
         for config, running in daemons.items():
@@ -112,7 +155,7 @@ def test_daemons_in_every_trouble_show_no_secret_anywhere_at_any_log_level(
             until(looked_at, "every connection to be looked at")
             # A key is pasted where the name of its file belongs.
             pasted = {**world.connections[0], "private_key": world.keys[0].decode()}
-            write(config, pasted, *world.connections[1:])
+            write(config, world, pasted, *world.connections[1:])
             level = config.parent.name
             left[f"{level} reload"] = httpx.post(
                 f"{running.url}/-/reload", trust_env=False, timeout=30
@@ -126,6 +169,7 @@ def test_daemons_in_every_trouble_show_no_secret_anywhere_at_any_log_level(
             assert running.process.wait(60) < 0
             left[f"{level} log"] = running.log.read_bytes()
             assert b"Fatal Python error: Aborted" in left[f"{level} log"]
+    left["notifications"] = b"\n".join(world.told)
     databases = {str(path): path.read_bytes() for path in tmp_path.glob("*/bearerwatch.db*")}
 
     assert sum(map(len, databases.values())) > 4096 * len(LEVELS)
@@ -146,8 +190,8 @@ def paths(world: World) -> Iterator[str]:
 
 
 def shown(world: World, left: Mapping[str, bytes]) -> dict[str, list[bytes]]:
-    """What of the world's keys, and of any assertion or token, stands where."""
-    searched = Searched(world.keys)
+    """What of the world's keys and sinks, and of any assertion or token, stands where."""
+    searched = Searched(world.keys, world.words)
     return {where: found for where, content in left.items() if (found := searched.found_in(content))}
 
 
@@ -161,7 +205,7 @@ def command(*arguments: str, stdin: bytes = b"") -> bytes:
 
 
 def test_commands_show_no_secret(world: World, tmp_path: Path) -> None:
-    config = write(tmp_path / "bearerwatch.yaml", *world.connections)
+    config = write(tmp_path / "bearerwatch.yaml", world, *world.connections)
     token = "00D5g000004cYlf!AQ4AQPjSecretOfTheOrg.x_y"
     grant = json.dumps(
         {"answer": {"status": 200, "body": json.dumps({"access_token": token, "scope": "api"})}}
@@ -181,6 +225,8 @@ def test_commands_show_no_secret(world: World, tmp_path: Path) -> None:
         "config check": command("config", "check", str(config)),
         "a key pasted into it": command("config", "check", str(pasted)),
         "a key in its place": command("config", "check", str(wrong_file)),
+        "alerts": command("alerts", "--config", str(config)),
+        "alerts test": command("alerts", "test", "--cause", "key_unreadable", "--config", str(config)),
         "rules": command("rules", "--config", str(config)),
         "explain": command("explain", stdin=grant.encode()),
         "explain --json": command("explain", "--json", stdin=grant.encode()),
@@ -189,6 +235,8 @@ def test_commands_show_no_secret(world: World, tmp_path: Path) -> None:
         "settings": repr(load(config, os.environ)).encode(),
     }
 
+    assert world.told
+    left["notifications"] = b"\n".join(world.told)
     assert all(left.values())
     assert shown(world, left) == {}
 
@@ -198,7 +246,7 @@ def test_a_bug_whose_exception_tells_everything_is_logged_without_it(
     world: World, tmp_path: Path, form: str
 ) -> None:
     """In the net around a check, and where there is none."""
-    config = write(tmp_path / "bearerwatch.yaml", world.connections[-1])
+    config = write(tmp_path / "bearerwatch.yaml", world, world.connections[-1])
     ran = subprocess.run(
         [sys.executable, "-m", "tests.end_to_end.faulty", str(config), form],
         capture_output=True,
