@@ -2,6 +2,7 @@
 
 import os
 from base64 import b64encode
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -52,9 +53,10 @@ def generate(
     key_name: str = "private-key.pem",
     certificate_name: str = "cert.pem",
 ) -> GeneratedPair:
-    """Makes both files in an existing directory, the key readable for its owner alone; overwrites nothing.
+    """Makes both files in a directory, the key readable for its owner alone; overwrites nothing.
 
-    Raises KeygenError, and then leaves nothing behind. The key is PKCS#8; the certificate is what
+    A directory that is not there is made, for its owner alone, where the one above it is: a path that is
+    misspelt further up stays a mistake. Raises KeygenError, and then leaves no file behind. The key is PKCS#8; the certificate is what
     `openssl req -x509 -sha256` makes: version 3, a random serial number, and it may verify itself.
     """
     key_path, certificate_path = directory / key_name, directory / certificate_name
@@ -67,6 +69,8 @@ def generate(
     certificate = _certificate(key, common_name, now, now + timedelta(days=days))
     key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
+    with suppress(OSError, ValueError):  # what is wrong with the directory, the first file says
+        directory.mkdir(mode=0o700)
     _write(key_path, key_pem, mode=0o600)
     try:
         _write(certificate_path, certificate.public_bytes(Encoding.PEM), mode=0o644)

@@ -13,7 +13,9 @@ from pathlib import Path
 from monitor.check import Checker, LoginBudget
 from monitor.clock import Clock
 from monitor.config import Settings
+from monitor.core import history
 from monitor.core.connection import Connection
+from monitor.core.evidence import UNKNOWN_PAST
 from monitor.core.history import Event, History
 from monitor.core.status import ConnectionStatus
 from monitor.exchange import Exchanger, Limits
@@ -35,7 +37,10 @@ async def check_once(
     `done` is told each as it comes in.
     """
     chosen = [replace(connection, paused=False) for connection in connections]
-    fleet = Fleet(await asyncio.to_thread(_remembered, settings))
+    remembered = await asyncio.to_thread(_remembered, settings)
+    # What was never seen here may be years old: a refusal is not taken for a change on its way.
+    unknown = {of.name: history.begin(of, UNKNOWN_PAST) for of in chosen if of.name not in remembered}
+    fleet = Fleet(remembered | unknown)
     fleet.configure(chosen, clock.now())
     keyring = Keyring(os.environ, settings.vault)
     own = OwnMetrics()
@@ -79,5 +84,5 @@ def _remembered(settings: Settings) -> dict[str, History]:
         store.close()
 
 
-def _forget(name: str, history: History, events: tuple[Event, ...]) -> None:
+def _forget(name: str, known: History, events: tuple[Event, ...]) -> None:
     """Keep nothing: a one-off check is nobody's history."""

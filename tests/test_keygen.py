@@ -134,12 +134,18 @@ def test_a_key_whose_certificate_cannot_be_written_is_taken_back(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_directory_that_is_not_there_is_one_clear_message(tmp_path: Path) -> None:
+def test_a_directory_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    made = generate(tmp_path / "keys", now=NOW)
+
+    assert made.key_path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_directory_that_cannot_be_made_is_one_clear_message(tmp_path: Path) -> None:
     with pytest.raises(KeygenError) as raised:
-        generate(tmp_path / "missing", now=NOW)
+        generate(tmp_path / "missing" / "keys", now=NOW)
 
     assert str(raised.value) == (
-        f"{tmp_path}/missing/private-key.pem can't be written (No such file or directory): "
+        f"{tmp_path}/missing/keys/private-key.pem can't be written (No such file or directory): "
         "choose a directory that exists and can be written to."
     )
 

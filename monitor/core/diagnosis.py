@@ -269,6 +269,8 @@ def _alternatives(meant: meaning.Meaning, known: Known) -> Iterator[Alternative]
         others.insert(0, Cause.CERTIFICATE_EXPIRED)
     if meant.cause in _UNPROVEN and known.clock_is_off:
         others.insert(0, Cause.CLOCK_SKEWED)
+    if meant.cause in _SETTLES and known.history.changed_at <= UNKNOWN_PAST:
+        others.insert(ALTERNATIVES_SHOWN - 1, Cause.PROPAGATION_PENDING)
     excluded = {meant.cause}
     if known.credential.pairs:
         excluded.add(Cause.KEY_CERTIFICATE_MISMATCH)

@@ -44,6 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / "asked.yaml").write_text(f"connections:{moved}")
         (folder / "unasked.yaml").write_text(f"connections:{moved}    after_login: false\n")
         (folder / "well.yaml").write_text(f"connections:\n{connections}")
+        elsewhere = connections[: connections.index("\n  - ", 1)].replace("3MVG9_acme", "3MVG9_misspelt")
+        (folder / "misspelt.yaml").write_text(f"connections:{elsewhere}")
         (folder / "keyless.yaml").write_text(
             f"connections:\n{connections}".replace(f"file: {pair.key_path.name}", "file: nowhere.pem", 1)
         )
@@ -69,6 +71,15 @@ def test_check_makes_the_first_rest_call_too_unless_the_configuration_says_not_t
     assert "api_disabled" in asked.stdout
     assert unasked.returncode == 0
     assert "api_disabled" not in unasked.stdout
+
+
+def test_check_takes_a_refusal_of_what_it_never_saw_for_one_and_no_change_on_its_way(folder: Path) -> None:
+    ended = bearerwatch(folder, "check", "--json", "--config", "misspelt.yaml")
+
+    (verdict,) = json.loads(ended.stdout)
+    assert ended.returncode == 1
+    assert (verdict["state"], verdict["cause"]) == ("failing", "consumer_key_unknown")
+    assert "propagation_pending" in [other["cause"] for other in verdict["alternatives"]]
 
 
 def test_check_has_a_line_for_each_and_says_how_many(folder: Path) -> None:
