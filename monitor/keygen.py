@@ -56,8 +56,10 @@ def generate(
     """Makes both files in a directory, the key readable for its owner alone; overwrites nothing.
 
     A directory that is not there is made, for its owner alone, where the one above it is: a path that is
-    misspelt further up stays a mistake. Raises KeygenError, and then leaves no file behind. The key is PKCS#8; the certificate is what
-    `openssl req -x509 -sha256` makes: version 3, a random serial number, and it may verify itself.
+    misspelt further up stays a mistake. Raises KeygenError, and then leaves no file behind.
+
+    The key is PKCS#8; the certificate is what `openssl req -x509 -sha256` makes: version 3, a random serial
+    number, and it may verify itself.
     """
     key_path, certificate_path = directory / key_name, directory / certificate_name
     _refuse_nonsense(days=days, bits=bits, common_name=common_name)
