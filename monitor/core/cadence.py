@@ -45,6 +45,9 @@ on the same working day."""
 FIRST_LOOKS_PER_SECOND = 20.0
 """How fast a fleet is first looked at: a hundred connections within seconds, without signing in a burst."""
 
+TOO_NEAR = 0.25
+"""Of an interval: two looks nearer to each other than that say no more than one, and each costs a login."""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -55,10 +58,14 @@ def phase(name: str) -> float:
 
 
 def regular(connection: Connection, now: datetime) -> datetime:
-    """The connection's next turn after `now`: its interval, counted from its phase."""
+    """The connection's next turn after a look at `now`: its interval, counted from its phase.
+
+    A turn that is TOO_NEAR is left out: a first look, or one that came late, serves for it as well.
+    """
     # In timedeltas, which count whole microseconds: floats of this size would now and then give `now` itself.
-    begin = EPOCH + connection.interval * phase(connection.name)
-    return begin + ((now - begin) // connection.interval + 1) * connection.interval
+    interval = connection.interval
+    begin = EPOCH + interval * phase(connection.name)
+    return begin + ((now - begin + interval * TOO_NEAR) // interval + 1) * interval
 
 
 def next_exchange(connection: Connection, history: History, now: datetime, *, refused: int = 0) -> datetime:

@@ -14,6 +14,7 @@ from monitor.core.cadence import (
     RETRY,
     SLOWED_TO_AT_MOST,
     THROTTLED,
+    TOO_NEAR,
     first_looks,
     next_exchange,
     regular,
@@ -27,7 +28,7 @@ MINUTE = timedelta(minutes=1)
 
 
 @given(st.text(min_size=1, max_size=20), st.integers(10, 86_400), st.integers(0, 10**8))
-def test_the_regular_turn_lies_within_one_interval_and_repeats_with_it(
+def test_the_regular_turn_comes_once_an_interval_and_never_at_once(
     name: str, seconds: int, later: int
 ) -> None:
     interval = timedelta(seconds=seconds)
@@ -36,12 +37,13 @@ def test_the_regular_turn_lies_within_one_interval_and_repeats_with_it(
 
     turn = regular(of, now)
 
-    assert timedelta(0) < turn - now <= interval
+    assert interval * TOO_NEAR <= turn - now <= interval * (1 + TOO_NEAR)
     assert regular(of, turn) == turn + interval
 
 
 def test_connections_are_spread_over_the_interval_by_their_names() -> None:
-    turns = [(regular(connection(name=f"customer-{n}"), NOW) - NOW) / MINUTE for n in range(1000)]
+    nearest = NOW + ACME.interval * TOO_NEAR
+    turns = [(regular(connection(name=f"customer-{n}"), NOW) - nearest) / MINUTE for n in range(1000)]
 
     for minute in range(5):
         assert 150 < sum(minute <= turn < minute + 1 for turn in turns) < 250
