@@ -287,7 +287,7 @@ class Daemon:
             at=self._clock.now(),
             daemon=replace(
                 self._status,
-                store_problem=self._store.problem,
+                store_problem=self._store.problem or (self._replica.problem if self._replica else None),
                 replicas=self._replica.status if self._replica else None,
             ),
             connections=self._fleet.statuses(),

@@ -185,11 +185,12 @@ class Replica:
                 task.cancel()
                 await asyncio.wait([task])
         self._tasks = []
-        await asyncio.to_thread(self._store.flush)
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._appointments.leave)
-        except StoreError as error:
-            log.warning("replica_not_signed_off", problem=str(error))
+        if self._problem is None:  # else whoever is there notices in time, and nobody waits for a stop
+            await asyncio.to_thread(self._store.flush)
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._appointments.leave)
+            except StoreError as error:
+                log.warning("replica_not_signed_off", problem=str(error))
         self._thread.shutdown(wait=False)
 
     # The word with the database

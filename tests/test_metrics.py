@@ -23,7 +23,7 @@ from monitor.core.credential import CertificateFacts, CredentialFacts, KeyFacts,
 from monitor.core.finding import Certainty, Finding, State
 from monitor.core.history import History, Slot
 from monitor.core.outcome import Exchange, FaultKind, Granted, NotSent, Refused, Unreachable
-from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
+from monitor.core.status import ConnectionStatus, DaemonStatus, ReplicasStatus, Snapshot
 from monitor.metrics import FAMILIES, OPEN_METRICS, TEXT, Exposition, MetricsPage, OwnMetrics, negotiate
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -440,6 +440,32 @@ def test_a_connection_that_was_never_granted_has_its_series(status: ConnectionSt
     assert of(text, "connection_exchange_failures_total", connection="new") == 0
     assert of(text, "connection_last_success_timestamp_seconds", connection="new") is None
     assert sum(of(text, "connection_state", connection="new", state=state) or 0 for state in State) == 1
+
+
+def test_what_no_replica_can_look_at_claims_no_health() -> None:
+    unwatched = replace(healthy(), unwatched=True)
+    text = page(snapshot(unwatched))
+
+    assert of(text, "connection_up", connection=unwatched.name) == 0
+    assert of(text, "connection_state", connection=unwatched.name, state="unknown") == 1
+    assert of(text, "connection_state", connection=unwatched.name, state="healthy") == 0
+
+
+def test_a_replica_tells_of_the_others_and_a_lone_daemon_has_nothing_to_tell() -> None:
+    alone = snapshot(healthy())
+    known = ReplicasStatus(alive=3, configurations=2, scheduled=7, leads=True, reachable=False)
+    one_of_three = replace(alone, daemon=replace(alone.daemon, replicas=known))
+
+    told = samples(page(one_of_three)).items() - samples(page(alone)).items()
+    assert {
+        name: value for (name, labels), value in told if not labels and name.startswith("bearerwatch")
+    } == {
+        "bearerwatch_replicas": 3,
+        "bearerwatch_replicas_configurations": 2,
+        "bearerwatch_replica_leads": 1,
+        "bearerwatch_connections_scheduled": 7,
+        "bearerwatch_database_reachable": 0,
+    }
 
 
 def test_a_paused_connection_claims_neither_health_nor_trouble() -> None:

@@ -156,12 +156,17 @@ class Database:
         body = self.place.raw(HISTORIES.c.body)
         with self.place.writing(self.connection):
             rows = select(CONNECTIONS.c.id, CONNECTIONS.c.name, body).join_from(HISTORIES, CONNECTIONS)
-            for row_id, name, text in self.connection.execute(rows).all():
-                try:
-                    histories[name] = _HISTORY.validate_json(text)
-                except ValidationError as error:
-                    unreadable[name] = _reason(error)
-                    self._set_aside(row_id, unreadable[name])
+            found = self.connection.execute(rows).all()
+        damaged: dict[int, str] = {}
+        for row_id, name, text in found:  # other writers need not wait for this
+            try:
+                histories[name] = _HISTORY.validate_json(text)
+            except ValidationError as error:
+                damaged[row_id] = unreadable[name] = _reason(error)
+        if damaged:
+            with self.place.writing(self.connection):
+                for row_id, reason in damaged.items():
+                    self._set_aside(row_id, reason)
         return histories, unreadable
 
     def _set_aside(self, connection_id: int, reason: str) -> None:
