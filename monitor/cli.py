@@ -1,6 +1,9 @@
 """The `bearerwatch` command: reads the command line, calls the room that does it, chooses the exit code.
 
 An operator's mistake is a message on stderr and exit code 2, never a traceback.
+
+What takes long to come up (configuration, network, database, pages) is imported by the command that needs it:
+a runbook, a completion or `--help` would otherwise take three times as long.
 """
 
 import asyncio
@@ -14,32 +17,21 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
-from monitor import __version__, keygen, logs, rehearsal, terminal
-from monitor.alerts import as_json as alert_as_json
-from monitor.alerts import drills, for_drill, standing
+from monitor import __version__, keygen, terminal
 from monitor.clock import Clock
-from monitor.config import ConfigError, Settings, load, schema
 from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.connection import Connection
 from monitor.core.finding import State
+from monitor.core.problem import OperatorError
 from monitor.core.status import ConnectionStatus, worst_first
-from monitor.daemon import Daemon
-from monitor.discover import as_json as discovered_as_json
-from monitor.discover import discover
-from monitor.discover import told as discovered
-from monitor.exchange import CaFileError, ProxyError
-from monitor.explain import Unreadable, explain
-from monitor.once import check_once
-from monitor.rotate import AGAIN, Options, RotateError, rotate
-from monitor.rules import rules
-from monitor.runbook import as_json as cause_as_json
-from monitor.runbook import runbook
-from monitor.store import Store, StoreError, move
+
+if TYPE_CHECKING:
+    from monitor.config import Settings
 
 
 class Exit(IntEnum):
@@ -49,10 +41,6 @@ class Exit(IntEnum):
     FAILING = 1
     MISTAKE = 2
     NO_VERDICT = 3
-
-
-class Mistake(Exception):  # noqa: N818 - it is the operator's, and no error of ours
-    """A mistake on the command line, in one message."""
 
 
 app = typer.Typer(
@@ -84,12 +72,10 @@ def _complete_connection(context: typer.Context, incomplete: str) -> list[str]:
     """Names of connections, for the shell, where the configuration is named before or in the environment."""
     path = context.params.get("config") or os.environ.get("BEARERWATCH_CONFIG")
     try:
-        settings = load(Path(path), os.environ) if path else None
-    except ConfigError:
+        connections = _settings(Path(path)).connections if path else ()
+    except OperatorError:
         return []
-    return (
-        [each.name for each in settings.connections if each.name.startswith(incomplete)] if settings else []
-    )
+    return [each.name for each in connections if each.name.startswith(incomplete)]
 
 
 def _complete_cause(incomplete: str) -> list[tuple[str, str]]:
@@ -113,16 +99,7 @@ def operators_mistakes() -> Iterator[None]:
     """Tell an operator's mistake on stderr, and leave with exit code 2."""
     try:
         yield
-    except (
-        Mistake,
-        ConfigError,
-        StoreError,
-        CaFileError,
-        ProxyError,
-        Unreadable,
-        keygen.KeygenError,
-        RotateError,
-    ) as mistake:
+    except OperatorError as mistake:
         errors.print(str(mistake), markup=False)
         raise typer.Exit(Exit.MISTAKE) from None
 
@@ -135,12 +112,26 @@ def port_taken(address: str, mend: str) -> Iterator[None]:
     except OSError as problem:
         if problem.errno not in {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}:
             raise
-        raise Mistake(f"{address} can't be listened at: {problem.strerror}. {mend}") from None
+        raise OperatorError(f"{address} can't be listened at: {problem.strerror}. {mend}") from None
 
 
 def say(text: str) -> None:
     """Tell a person something, on stderr."""
     errors.print(text, markup=False)
+
+
+def _settings(config: Path) -> "Settings":
+    """What a configuration says. Raises ConfigError."""
+    from monitor.config import load
+
+    return load(config, os.environ)
+
+
+def _log_errors_alone() -> None:
+    """Of what happens the command itself tells."""
+    from monitor import logs
+
+    logs.configure(level="error")
 
 
 @app.callback(invoke_without_command=True)
@@ -171,9 +162,13 @@ def run(
     - `bearerwatch run --config bearerwatch.yaml`
     - `bearerwatch run --config bearerwatch.yaml --log-format json --log-level warning`
     """
+    from monitor import logs
+    from monitor.daemon import Daemon
+    from monitor.store import Store
+
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon takes it up: it would end the process
     with operators_mistakes():
-        settings = load(config, os.environ)
+        settings = _settings(config)
         store = Store.open(settings.database)
         store.claim()
         daemon = Daemon(config, settings, clock=Clock(), store=store)
@@ -205,15 +200,18 @@ def check(
 
     **Exit code**: 0 all healthy or degraded, 1 any failing, 2 a mistake in the configuration, 3 no verdict.
     """
-    logs.configure(level="error")
+    from monitor.once import as_json as status_as_json
+    from monitor.once import check_once
+
+    _log_errors_alone()
     with operators_mistakes():
-        settings = load(config, os.environ)
+        settings = _settings(config)
         chosen = _chosen(settings, names or [])
         clock = Clock()
         with terminal.progress(len(chosen), now=clock.now, shown=not (as_json or quiet)) as done:
             statuses = asyncio.run(check_once(settings, chosen, clock=clock, done=done))
     if as_json:
-        print(json.dumps([terminal.as_json(status) for status in statuses], indent=2))
+        print(json.dumps([status_as_json(status) for status in statuses], indent=2))
     else:
         terminal.show(statuses, now=clock.now(), quiet=quiet, whole=bool(names))
     if not (as_json or quiet or names):
@@ -224,12 +222,12 @@ def check(
     raise typer.Exit(_verdict(statuses))
 
 
-def _chosen(settings: Settings, names: list[str]) -> list[Connection]:
+def _chosen(settings: "Settings", names: list[str]) -> list[Connection]:
     """The named connections; without names, those that are not paused."""
     by_name = {connection.name: connection for connection in settings.connections}
     unknown = [name for name in names if name not in by_name]
     if unknown:
-        raise Mistake("\n".join(terminal.unknown_name("connection", name, by_name) for name in unknown))
+        raise OperatorError("\n".join(terminal.unknown_name("connection", name, by_name) for name in unknown))
     if names:
         return [by_name[name] for name in names]
     return [connection for connection in settings.connections if not connection.paused]
@@ -257,9 +255,13 @@ def find_pair(
 
     Example: `bearerwatch discover acme-production --config bearerwatch.yaml`
     """
-    logs.configure(level="error")
+    from monitor.discover import as_json as discovered_as_json
+    from monitor.discover import discover
+    from monitor.discover import told as discovered
+
+    _log_errors_alone()
     with operators_mistakes():
-        settings = load(config, os.environ)
+        settings = _settings(config)
         (connection,) = _chosen(settings, [name])
         found = discover(
             settings,
@@ -294,12 +296,15 @@ def show_alerts(
     """
     if context.invoked_subcommand:
         return
-    logs.configure(level="error")
+    from monitor.alerts import as_json as alert_as_json
+    from monitor.alerts import standing
+
+    _log_errors_alone()
     now = datetime.now(UTC)
     with operators_mistakes():
         if config is None:
-            raise Mistake("Name the configuration: --config FILE.")
-        settings = load(config, os.environ)
+            raise OperatorError("Name the configuration: --config FILE.")
+        settings = _settings(config)
         found = standing(settings, now)
     if as_json:
         print(json.dumps([alert_as_json(one) for one in found], indent=2))
@@ -322,16 +327,18 @@ def send_drill(
 
     Example: `bearerwatch alerts test --cause approval_decayed --config bearerwatch.yaml`
     """
-    logs.configure(level="error")
+    from monitor.alerts import drills, for_drill
+
+    _log_errors_alone()
     with operators_mistakes():
-        settings, chosen = load(config, os.environ), _cause(cause)
+        settings, chosen = _settings(config), _cause(cause)
         sinks = for_drill(settings, chosen, to)
         if not settings.sinks:
-            raise Mistake(f"{config} has no sinks: add one under notify.")
+            raise OperatorError(f"{config} has no sinks: add one under notify.")
         if to is not None and not sinks:
-            raise Mistake(terminal.unknown_name("sink", to, [sink.name for sink in settings.sinks]))
+            raise OperatorError(terminal.unknown_name("sink", to, [sink.name for sink in settings.sinks]))
         if not sinks:
-            raise Mistake(f"No sink takes {chosen}: its severity or who must act is routed to none.")
+            raise OperatorError(f"No sink takes {chosen}: its severity or who must act is routed to none.")
 
         async def send() -> list[str]:
             refused = []
@@ -351,7 +358,7 @@ def config_check(file: Annotated[Path, typer.Argument(help="The configuration fi
     Example: `bearerwatch config check bearerwatch.yaml`
     """
     with operators_mistakes():
-        settings = load(file, os.environ)
+        settings = _settings(file)
     for warning in settings.warnings:
         errors.print(f"{file}: {warning}", markup=False)
     count = len(settings.connections)
@@ -364,6 +371,8 @@ def config_schema() -> None:
 
     Example: `bearerwatch config schema > bearerwatch.schema.json`
     """
+    from monitor.config import schema
+
     print(json.dumps(schema(), indent=2))
 
 
@@ -376,6 +385,8 @@ def database_move(
 
     Example: `bearerwatch database move --from bearerwatch.db --to postgresql://monitor@db/bearerwatch`
     """
+    from monitor.store import move
+
     with operators_mistakes():
         moved = move(source, to)
     print(f"Moved {moved:,} histories, with their events and exchanges.")
@@ -394,6 +405,8 @@ def explain_answer(
     - `curl -i … | bearerwatch explain`: an answer with its headers
     - `bearerwatch explain answer.json --json`
     """
+    from monitor.explain import explain
+
     with operators_mistakes():
         explained = explain(_text(file), datetime.now(UTC))
     if as_json:
@@ -407,7 +420,7 @@ def _text(file: str) -> str:
     try:
         raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as problem:
-        raise Mistake(f"{file} can't be read: {problem.strerror}.") from None
+        raise OperatorError(f"{file} can't be read: {problem.strerror}.") from None
     return raw.decode("utf-8", errors="replace")
 
 
@@ -427,6 +440,9 @@ def causes(
     - `bearerwatch causes approval_decayed`: what it is, how to tell, what to do
     - `bearerwatch causes --json`
     """
+    from monitor.runbook import as_json as cause_as_json
+    from monitor.runbook import runbook
+
     with operators_mistakes():
         chosen = [_cause(code)] if code else list(Cause)
     if as_json:
@@ -442,7 +458,7 @@ def _cause(code: str) -> Cause:
     try:
         return Cause(code.replace("-", "_"))  # as the demo's connections are named
     except ValueError:
-        raise Mistake(terminal.unknown_name("cause", code, [str(cause) for cause in Cause])) from None
+        raise OperatorError(terminal.unknown_name("cause", code, [str(cause) for cause in Cause])) from None
 
 
 @app.command("rules")
@@ -451,8 +467,10 @@ def print_rules(config: ConfigOption) -> None:
 
     Example: `bearerwatch rules --config bearerwatch.yaml > alerts.yml`
     """
+    from monitor.rules import rules
+
     with operators_mistakes():
-        settings = load(config, os.environ)
+        settings = _settings(config)
     print(rules(settings), end="")
 
 
@@ -498,10 +516,12 @@ def rotate_key(
 
     Example: `bearerwatch rotate acme-production --config bearerwatch.yaml`
     """
-    logs.configure(level="error")
+    from monitor.rotate import AGAIN, Options, rotate
+
+    _log_errors_alone()
     try:
         with operators_mistakes():
-            settings = load(config, os.environ)
+            settings = _settings(config)
             (connection,) = _chosen(settings, [name])
             look = rotate(
                 settings,
@@ -541,8 +561,10 @@ def simulate(
 
     Example: `bearerwatch simulate --config config.example.yaml`
     """
+    from monitor import rehearsal
+
     with operators_mistakes(), port_taken(f"{host}:{port}", "Choose another: --port."):
-        settings = load(config, os.environ) if config else None
+        settings = _settings(config) if config else None
         rehearsal.simulate(settings, host=host, port=port, speed=speed, say=say)
 
 
@@ -557,6 +579,8 @@ def run_demo(
 
     Needs no configuration and no Salesforce, and leaves nothing behind.
     """
-    logs.configure(level="error")
+    from monitor import rehearsal
+
+    _log_errors_alone()
     with operators_mistakes(), port_taken(f"127.0.0.1:{port}", "Choose another: --port."):
         rehearsal.demo(port=port, at_once=at_once, say=say)

@@ -47,6 +47,7 @@ from pyreqwest.proxy import ProxyBuilder
 from monitor.core.answer import harmless, read_after_login, read_answer, read_assignments, token_in
 from monitor.core.connection import LOOPBACK_HOSTS, Connection, may_receive_assertions
 from monitor.core.outcome import Exchange, FaultKind, Granted, NotSent, Unreachable
+from monitor.core.problem import OperatorError
 
 MAX_ANSWER_BYTES = 64 * 1024
 """An answer has 1 to 2 KiB, a maintenance page some 10 KiB (*observed*). More is not read."""
@@ -92,11 +93,11 @@ TransportFactory = Callable[[Limits, Path | None], httpx.AsyncBaseTransport]
 """Makes a transport that keeps the limits, and trusts the certificates of a PEM file beside the system's."""
 
 
-class CaFileError(Exception):
+class CaFileError(OperatorError):
     """The file of further trusted certificates can't be used; the message says why."""
 
 
-class ProxyError(Exception):
+class ProxyError(OperatorError):
     """The proxy that the environment names can't be used; the message says what would be right."""
 
 

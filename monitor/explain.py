@@ -37,6 +37,7 @@ from monitor.core.outcome import (
     Refused,
     Unreachable,
 )
+from monitor.core.problem import OperatorError
 from monitor.core.wording import WHO
 
 BITS_AT_LEAST = 2048
@@ -49,7 +50,7 @@ _LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 """Later moments are no dates of this field, and leave no room to count on from them."""
 
 
-class Unreadable(Exception):  # noqa: N818 - what it says of the input
+class Unreadable(OperatorError):  # noqa: N818 - what it says of the input
     """The input holds no answer that could be diagnosed; the message says why and what would be right."""
 
 

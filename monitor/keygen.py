@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from monitor.core.problem import OperatorError
+
 BITS_ALLOWED = (2048, 3072, 4096)
 """Setup guide, step 1: "at least 2048 bits". Beyond 4096 a signature costs more than its exchange."""
 
@@ -28,7 +30,7 @@ COMMON_NAME = "salesforce-jwt-integration"
 """The subject in the setup guide's command."""
 
 
-class KeygenError(Exception):
+class KeygenError(OperatorError):
     """Nothing was made; its text says why, and what would be right."""
 
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from monitor.check import Checker, LoginBudget
 from monitor.clock import Clock
@@ -16,9 +17,11 @@ from monitor.config import Settings
 from monitor.core import history
 from monitor.core.connection import Connection
 from monitor.core.evidence import UNKNOWN_PAST
+from monitor.core.finding import Diagnosis
 from monitor.core.history import Event, History
 from monitor.core.status import ConnectionStatus
 from monitor.exchange import Exchanger, Limits
+from monitor.explain import as_json as diagnosis_as_json
 from monitor.fleet import Fleet
 from monitor.metrics import OwnMetrics
 from monitor.secret_sources import Keyring
@@ -86,3 +89,9 @@ def _remembered(settings: Settings) -> dict[str, History]:
 
 def _forget(name: str, known: History, events: tuple[Event, ...]) -> None:
     """Keep nothing: a one-off check is nobody's history."""
+
+
+def as_json(status: ConnectionStatus) -> dict[str, Any]:
+    """One verdict as `check --json` prints it: the shape of `explain`, after the connection's name."""
+    verdict = Diagnosis(status.state, status.findings, status.history.alternatives)
+    return {"connection": status.name, **diagnosis_as_json(verdict)}

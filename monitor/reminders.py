@@ -48,15 +48,12 @@ def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Remi
     if connection.paused:
         return
     name, url = status.name, f"{external_url}/connections/{status.name}" if external_url else ""
-    current, following = (
-        status.credential.certificate,
-        (status.next_credential or status.credential).certificate,
-    )
-    end = current.not_after if current else connection.certificate_not_after
-    if end:
+    current = status.credential.certificate
+    following = status.next_credential.certificate if status.next_credential else None
+    if status.certificate_end:
         yield Reminder(
             f"certificate.{Slot.CURRENT}.{name}@bearerwatch",
-            end,
+            status.certificate_end,
             f"{name}: the certificate ends",
             _description(status, f"bearerwatch rotate {name} --config FILE", Cause.CERTIFICATE_EXPIRING),
             certain=True,

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -19,15 +19,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from monitor.alerts import Standing
 from monitor.core.causes import CATALOGUE, Responsible
-from monitor.core.finding import Diagnosis, Finding, State
+from monitor.core.finding import Finding, State
 from monitor.core.history import STAGES
 from monitor.core.status import WORST_FIRST, ConnectionStatus, worst_first
-from monitor.explain import as_json as diagnosis_as_json
 from monitor.web.reproduce import command
-from monitor.web.selection import certificate_end
 from monitor.web.words import WHO, WHO_EXACTLY, WITHOUT_FINDING, exact, relative
+
+if TYPE_CHECKING:  # it comes with the database and the network, which a runbook does without
+    from monitor.alerts import Standing
 
 STYLES = {
     State.HEALTHY: "green",
@@ -46,12 +46,6 @@ PIPED_COLUMNS = 10_000
 
 FOUND_SHOWN = 10
 """Rows of what is not healthy, while checks are under way: what a small terminal has room for."""
-
-
-def as_json(status: ConnectionStatus) -> dict[str, Any]:
-    """One verdict as `check --json` prints it: the shape of `explain`, after the connection's name."""
-    verdict = Diagnosis(status.state, status.findings, status.history.alternatives)
-    return {"connection": status.name, **diagnosis_as_json(verdict)}
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
@@ -130,7 +124,7 @@ def show(
             console.print(_folded(line, width), soft_wrap=not console.is_terminal)
 
 
-def show_alerts(found: Sequence[Standing], *, now: datetime, console: Console | None = None) -> None:
+def show_alerts(found: "Sequence[Standing]", *, now: datetime, console: Console | None = None) -> None:
     """Print what would be told, a line an alert: to whom, or why to nobody now."""
     table = _table("SEVERITY", "ALERT", "WHO ACTS", "SINCE", "TELLS")
     for one in found:
@@ -222,7 +216,7 @@ def _about(status: ConnectionStatus, now: datetime) -> Iterator[Line]:
     yield "", name + Text(f": {title}")
     if findings:
         yield from _found(findings[0], now)
-    if end := certificate_end(status):
+    if end := status.certificate_end:
         yield "  Certificate  ", f"{'ended' if end <= now else 'ends'} {exact(end)} ({relative(end, now)})"
     if status.forecast:
         at = status.forecast.at

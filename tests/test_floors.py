@@ -9,6 +9,7 @@ import pytest
 MONITOR = Path(__file__).parent.parent / "monitor"
 
 WORDS = {
+    "problem",
     "maintenance",
     "secret",
     "causes",
@@ -55,7 +56,6 @@ EDGES = {
     "clock",
     "watch",
     "service_manager",
-    "web_config",
 }
 """What touches the world, or speaks to it; none knows another, but for what a word of its own stands in."""
 
@@ -73,7 +73,6 @@ KNOWS_ANOTHER_EDGE = {
     ("rules", "config"): "thresholds and intervals are those of the settings",
     ("notify", "secret_sources"): "addresses, tokens and keys of receivers are kept there",
     ("notify", "config"): "sinks and routes stand in the settings",
-    ("web_config", "config"): "its problems are told as the configuration's are",
     ("rules", "metrics"): "rules are about metrics",
     ("rules", "runbook"): "alerts link to runbooks",
     ("notify", "runbook"): "notifications link to runbooks",

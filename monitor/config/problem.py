@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from monitor.core.problem import OperatorError
+
 REPORTED = 50
 """Problems that a report prints. A template that is wrong once is wrong in each of thousands of connections,
 and nobody reads further; the number of the others is printed."""
@@ -31,7 +33,7 @@ class Problem:
         return ": ".join(part for part in (place, self.path, self.message) if part)
 
 
-class ConfigError(Exception):
+class ConfigError(OperatorError):
     """A configuration that cannot be used, with every problem found in it, in the order of the files."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:

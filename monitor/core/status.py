@@ -54,6 +54,12 @@ class ConnectionStatus:
         """What holds now; nothing is said of a paused connection."""
         return () if self.connection.paused else self.history.findings
 
+    @property
+    def certificate_end(self) -> datetime | None:
+        """The end of the current certificate; as the operator declares it where none is configured."""
+        certificate = self.credential.certificate
+        return certificate.not_after if certificate else self.connection.certificate_not_after
+
 
 @dataclass(frozen=True, slots=True)
 class ReplicasStatus:

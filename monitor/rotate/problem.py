@@ -1,5 +1,7 @@
 """Why a rotation can't begin or go on."""
 
+from monitor.core.problem import OperatorError
 
-class RotateError(Exception):
+
+class RotateError(OperatorError):
     """The rotation can't begin or go on; the message says why, and what would be right."""

@@ -1,5 +1,7 @@
 """What is wrong with a database, for the operator."""
 
+from monitor.core.problem import OperatorError
 
-class StoreError(Exception):
+
+class StoreError(OperatorError):
     """The database can't be used: one sentence for the operator."""

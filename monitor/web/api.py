@@ -18,7 +18,7 @@ from monitor.core.history import STAGES, Approval, Rotation, Slot
 from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
 from monitor.web.record import Record
 from monitor.web.reproduce import command
-from monitor.web.selection import Selection, certificate_end
+from monitor.web.selection import Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def summary(status: ConnectionStatus) -> dict[str, Any]:
         "host": connection.host,
         "org_type": str(connection.org_type),
         "labels": dict(connection.labels),
-        "certificate_not_after": moment(certificate_end(status)),
+        "certificate_not_after": moment(status.certificate_end),
         "approval_since": moment(history.approval_since),
         "approval_forecast": moment(status.forecast.at) if status.forecast else None,
         "last_exchange": moment(history.last_exchange.at) if history.last_exchange else None,

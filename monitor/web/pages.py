@@ -25,7 +25,7 @@ from monitor.web import drawing, words
 from monitor.web.drawing import Strip
 from monitor.web.record import first_day, read_record
 from monitor.web.reproduce import command
-from monitor.web.selection import Order, Selection, certificate_end, since
+from monitor.web.selection import Order, Selection, since
 
 STATIC = Path(__file__).parent / "static"
 
@@ -245,7 +245,7 @@ def _row(status: ConnectionStatus, strips: Mapping[str, Strip] | None) -> Row:
         others=max(0, len(status.findings) - 1),
         cause=CATALOGUE[first.cause].title if first else words.WITHOUT_FINDING[status.state],
         since=since(status),
-        certificate_end=certificate_end(status),
+        certificate_end=status.certificate_end,
         certificate_marked=not causes.isdisjoint(CERTIFICATE_CAUSES),
         approval_marked=Cause.APPROVAL_EXPIRING in causes,
         strip=None if strips is None else strips[status.name],

@@ -110,12 +110,6 @@ class Selection:
         return not self.text or self.text.casefold() in _searchable(status)
 
 
-def certificate_end(status: ConnectionStatus) -> datetime | None:
-    """The end of the current certificate; as the operator declares it where none is configured."""
-    certificate = status.credential.certificate
-    return certificate.not_after if certificate else status.connection.certificate_not_after
-
-
 def since(status: ConnectionStatus) -> datetime | None:
     """Since when it is as it is: its first finding holds, or its state where there is none."""
     return status.findings[0].since if status.findings else status.history.state_since
@@ -126,7 +120,7 @@ _LATEST = datetime.max.replace(tzinfo=UTC)
 _KEYS: dict[Order, Callable[[ConnectionStatus], Any]] = {
     Order.WORST: urgency,
     Order.SINCE: lambda status: -(found.timestamp() if (found := since(status)) else 0),
-    Order.CERTIFICATE: lambda status: certificate_end(status) or _LATEST,
+    Order.CERTIFICATE: lambda status: status.certificate_end or _LATEST,
     Order.APPROVAL: lambda status: status.forecast.at if status.forecast else _LATEST,
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -112,6 +113,59 @@ def test_check_as_json_prints_json_and_nothing_else(folder: Path) -> None:
         "globex": "healthy",
     }
     assert ended.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--version"],
+        ["--help"],
+        ["causes"],
+        ["causes", "approval_decayed"],
+        ["explain", "answer.txt"],
+        ["keygen", "--out", "."],
+        ["config", "check", "well.yaml"],
+    ],
+    ids=" ".join,
+)
+def test_what_needs_neither_network_nor_database_does_not_wait_for_them(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    (tmp_path / "answer.txt").write_text("invalid_grant: user hasn't approved this consumer")
+    (tmp_path / "well.yaml").write_text("connections: []")
+
+    ended = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "monitor", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines() if "|" in line}
+    assert "monitor.cli" in imported
+    assert not imported & {"httpx", "sqlalchemy", "starlette", "structlog", "uvicorn"}
+
+
+@pytest.mark.parametrize("module", ["typer", "monitor.daemon"])
+def test_ctrl_c_while_a_command_comes_up_shows_no_traceback(folder: Path, module: str) -> None:
+    """The process interrupts itself in the middle of its imports: no other process could hit the moment."""
+    interrupted = (
+        "import os, signal, sys\n"
+        f"hook = lambda event, args: event == 'import' and args[0] == {module!r} and"
+        " os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.addaudithook(hook)\n"
+        "sys.argv[1:] = ['run', '--config', 'well.yaml']\n"
+        "from monitor.__main__ import main\n"
+        "main()\n"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", interrupted], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+    assert ended.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in ended.stderr
 
 
 def test_causes_take_the_names_of_the_demos_connections_too(folder: Path) -> None:
