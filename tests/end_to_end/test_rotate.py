@@ -105,15 +105,16 @@ class World:
         (self.folder / "clock").write_text(f"+{self.passed}s")
 
     def minute(self) -> None:
-        """A minute passes: the command looks, and production logs in with the key that it was told to use."""
+        """A minute passes: the command looks, and production logs in."""
         seen = self.looks()
         self.pass_seconds(MINUTE)
         until(lambda: self.looks() > seen, "the next look")
-        if "switch the integration" in self.said():
-            self.production = self.folder / "keys" / "acme-2.pem"
         self.log_in()
 
     def log_in(self) -> None:
+        """Production logs in, with the key that it was told to use: that is said a moment after the look."""
+        if "switch the integration" in self.said():
+            self.production = self.folder / "keys" / "acme-2.pem"
         now = datetime.now(UTC) + timedelta(seconds=self.passed)
         claims = {
             "iss": "3MVG9acme",
