@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from monitor import __version__
@@ -13,13 +12,11 @@ from monitor.config import Settings, Sink
 from monitor.core import approval
 from monitor.core.alerts import Alert, alerts
 from monitor.core.causes import CATALOGUE, Cause
-from monitor.core.history import History
 from monitor.core.status import DaemonStatus, Snapshot
-from monitor.core.telling import Told
 from monitor.exchange import Limits, rust_transport
 from monitor.fleet import Fleet
 from monitor.notify import Undelivered, Wire, drill, sender
-from monitor.store import Store
+from monitor.without_daemon import memory
 
 NOTIFYING = Limits(
     connect=timedelta(seconds=5), answer=timedelta(seconds=10), whole=timedelta(seconds=15), in_flight=16
@@ -40,7 +37,9 @@ class Standing:
 
 def standing(settings: Settings, now: datetime) -> list[Standing]:
     """Every alert of this moment, also those that are held back. Raises StoreError."""
-    histories, known = _remembered(settings)
+    with memory(settings) as store:
+        histories = store.histories() if store else {}
+        known = {sink.name: store.told(sink.name) if store else {} for sink in settings.sinks}
     fleet = Fleet(histories)
     fleet.configure(settings.connections, now)
     for status in fleet.statuses():
@@ -63,18 +62,6 @@ def standing(settings: Settings, now: datetime) -> list[Standing]:
         }
         found.append(Standing(alert, takers, told))
     return found
-
-
-def _remembered(settings: Settings) -> tuple[dict[str, History], dict[str, dict[str, Told]]]:
-    """The histories, and what each receiver knows; nothing where there is no database yet."""
-    names = [sink.name for sink in settings.sinks]
-    if "://" not in settings.database and not Path(settings.database).exists():
-        return {}, {name: {} for name in names}
-    store = Store.open(settings.database)
-    try:
-        return store.histories(), {name: store.told(name) for name in names}
-    finally:
-        store.close()
 
 
 def as_json(one: Standing) -> dict[str, Any]:

@@ -5,7 +5,6 @@ blocked for good logins as well (Salesforce knowledge articles 000381578, 000212
 """
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -33,8 +32,8 @@ from monitor.core.diagnosis import diagnose
 from monitor.core.evidence import UNKNOWN_PAST
 from monitor.core.finding import Diagnosis
 from monitor.core.outcome import Exchange, Granted, NotSent
-from monitor.exchange import Exchanger, Limits
-from monitor.secret_sources import Keyring
+from monitor.exchange import Exchanger
+from monitor.without_daemon import keys_and_network
 
 PAUSE_SECONDS = 2.0
 """Between two tries: a handful of refusals in a quarter of a minute, as of a person who tries by hand."""
@@ -175,25 +174,15 @@ async def discover(
     tell: Callable[[Try], None] = lambda tried: None,
 ) -> list[Try]:
     """Try the pairs of one connection with the settings' network, and tell of each as it comes."""
-    keyring = Keyring(os.environ, settings.vault)
-    exchanger = Exchanger(
-        limits=Limits(in_flight=1),
-        ca_file=settings.ca_file,
-        allowed_hosts=settings.allowed_hosts,
-        clock=clock.now,
-    )
     budget = LoginBudget(settings.login_budget_per_hour)
     tried: list[Try] = []
-    try:
+    async with keys_and_network(settings, clock) as (keyring, exchanger):
         credential = await keyring.load(connection.current)
         coming = tries(connection, credential, exchanger, clock=clock, budget=budget, every=every)
         async with aclosing(coming):
             async for each in coming:
                 tried.append(each)
                 tell(each)
-    finally:
-        await exchanger.aclose()
-        keyring.close()
     return tried
 
 

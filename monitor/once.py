@@ -5,10 +5,8 @@ nothing into it: the running daemon's word is not disturbed.
 """
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from monitor.check import Checker, LoginBudget
@@ -20,12 +18,10 @@ from monitor.core.evidence import UNKNOWN_PAST
 from monitor.core.finding import Diagnosis
 from monitor.core.history import Event, History
 from monitor.core.status import ConnectionStatus
-from monitor.exchange import Exchanger, Limits
 from monitor.explain import as_json as diagnosis_as_json
 from monitor.fleet import Fleet
 from monitor.metrics import OwnMetrics
-from monitor.secret_sources import Keyring
-from monitor.store import Store
+from monitor.without_daemon import keys_and_network, memory
 
 
 async def check_once(
@@ -45,46 +41,29 @@ async def check_once(
     unknown = {of.name: history.begin(of, UNKNOWN_PAST) for of in chosen if of.name not in remembered}
     fleet = Fleet(remembered | unknown)
     fleet.configure(chosen, clock.now())
-    keyring = Keyring(os.environ, settings.vault)
-    own = OwnMetrics()
-    exchanger = Exchanger(
-        limits=Limits(in_flight=settings.max_in_flight),
-        ca_file=settings.ca_file,
-        allowed_hosts=settings.allowed_hosts,
-        clock=clock.now,
-    )
-    checker = Checker(
-        fleet,
-        keyring=keyring,
-        exchanger=exchanger,
-        keep=_forget,
-        clock=clock,
-        budget=LoginBudget(settings.login_budget_per_hour),
-        own=own,
-        after_login_every=1,  # a person who asks wants to know whether the token is accepted, too
-    )
+    async with keys_and_network(settings, clock, in_flight=settings.max_in_flight) as (keyring, exchanger):
+        checker = Checker(
+            fleet,
+            keyring=keyring,
+            exchanger=exchanger,
+            keep=_forget,
+            clock=clock,
+            budget=LoginBudget(settings.login_budget_per_hour),
+            own=OwnMetrics(),
+            after_login_every=1,  # a person who asks wants to know whether the token is accepted, too
+        )
 
-    async def check(name: str) -> None:
-        await checker.check(name)
-        done(fleet[name])
+        async def check(name: str) -> None:
+            await checker.check(name)
+            done(fleet[name])
 
-    try:
         await asyncio.gather(*(check(connection.name) for connection in chosen))
-    finally:
-        await exchanger.aclose()
-        keyring.close()
     return [fleet[connection.name] for connection in chosen]
 
 
 def _remembered(settings: Settings) -> dict[str, History]:
-    """What the daemon's database remembers; nothing where there is none yet."""
-    if "://" not in settings.database and not Path(settings.database).exists():
-        return {}
-    store = Store.open(settings.database)
-    try:
-        return store.histories()
-    finally:
-        store.close()
+    with memory(settings) as store:
+        return store.histories() if store else {}
 
 
 def _forget(name: str, known: History, events: tuple[Event, ...]) -> None:

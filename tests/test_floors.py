@@ -59,7 +59,18 @@ EDGES = {
 }
 """What touches the world, or speaks to it; none knows another, but for what a word of its own stands in."""
 
-SHELL = {"fleet", "check", "schedule", "replicas", "once", "web", "discover", "rotate", "alerts"}
+SHELL = {
+    "fleet",
+    "check",
+    "schedule",
+    "replicas",
+    "once",
+    "web",
+    "discover",
+    "rotate",
+    "alerts",
+    "without_daemon",
+}
 """Where core and edges meet."""
 
 TOP = ("daemon", "rehearsal", "terminal", "cli", "__main__")

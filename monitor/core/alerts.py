@@ -23,12 +23,21 @@ from monitor.core.causes import CATALOGUE, Cause, Responsible, Severity
 from monitor.core.connection import Connection, is_generic
 from monitor.core.finding import Finding, State
 from monitor.core.history import RECENT_KEPT
-from monitor.core.holds import APPROVAL_CRITICAL, MANY, MANY_SHARE, TRANSIENT, UNCHECKED, Holds
+from monitor.core.holds import (
+    APPROVAL_CRITICAL,
+    MANY,
+    MANY_SHARE,
+    TRANSIENT,
+    UNCHECKED,
+    UNSTEADY_SHARE,
+    Holds,
+)
 from monitor.core.maintenance import Maintenance
 from monitor.core.status import ConnectionStatus, Snapshot
 from monitor.core.wording import (
     ASK_AGAIN,
     MANY_AT_ONCE,
+    SHOWN,
     UNEXPLAINED,
     UNSTEADY,
     WHO,
@@ -38,19 +47,12 @@ from monitor.core.wording import (
     with_name,
 )
 
-UNSTEADY_SHARE = 0.5
-"""Of the last RECENT_KEPT exchanges, failed. An outage just short of an alert of its own fails 7 of 16 at 5
-minutes, with its quick repeats."""
-
 UNSTEADY_BEGINS = 3
 """So often the failures must have begun anew: what failed for long, once or twice, was told of as it was."""
 
 GROUP_WAIT = timedelta(minutes=5)
 """For so long an alert waits at most for a look at those who may have the same: the usual interval, in which
 each of them has its turn."""
-
-SHOWN = 5
-"""Connections that an alert about many names."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,10 @@ STEADINESS_INTERVALS = 12
 LONGEST_STEADINESS_WINDOW = timedelta(days=1)
 """Over so much time are a connection's failures counted: a dozen intervals, an hour at 5 minutes."""
 
+UNSTEADY_SHARE = 0.5
+"""Of the exchanges that count, failed: an outage just short of an alert of its own makes 7 of 16 at 5
+minutes, with its quick repeats."""
+
 
 @dataclass(frozen=True, slots=True)
 class Holds:

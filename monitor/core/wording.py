@@ -23,6 +23,9 @@ MANY_AT_ONCE = (
 )
 """What to do where many connections have the same cause at once."""
 
+SHOWN = 5
+"""Connections that an alert about many names."""
+
 UNEXPLAINED = (
     "`bearerwatch check NAME --config FILE` asks at once, and explains.",
     "If that works, see the log of the daemon: it does not come to this connection.",

@@ -1,7 +1,6 @@
 """What a person is told, step by step."""
 
 import asyncio
-import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,11 +10,10 @@ from monitor.clock import Clock
 from monitor.config import Settings
 from monitor.core.connection import Connection
 from monitor.core.history import STAGES
-from monitor.exchange import Exchanger, Limits
 from monitor.rotate.looking import Look, Watcher
 from monitor.rotate.pair import Options, complete, is_done, make, next_pair, refuse_unusable, shown
 from monitor.rotate.writing import lines, write_current, write_next
-from monitor.secret_sources import Keyring
+from monitor.without_daemon import keys_and_network
 
 Say = Callable[[str], None]
 
@@ -79,14 +77,7 @@ async def _watched(
     """The way from the pair to the last look; None where there is nothing to rotate."""
     pair, now = rotating.next, clock.now()
     assert pair is not None
-    keyring = Keyring(os.environ, settings.vault)
-    exchanger = Exchanger(
-        limits=Limits(in_flight=1),
-        ca_file=settings.ca_file,
-        allowed_hosts=settings.allowed_hosts,
-        clock=clock.now,
-    )
-    try:
+    async with keys_and_network(settings, clock) as (keyring, exchanger):
         current = await keyring.load(connection.current)
         if is_done(connection, pair, current, now):
             say("The current pair was made within a day: there is nothing to rotate.")
@@ -129,6 +120,3 @@ async def _watched(
         if look.accepted:
             say(f"   {look.at:%H:%M:%S}  {look.told()}")
         return look
-    finally:
-        await exchanger.aclose()
-        keyring.close()

@@ -4,20 +4,14 @@ from collections.abc import Iterator
 
 from monitor.config.words import written_duration
 from monitor.core.causes import CATALOGUE, Cause, Responsible, Severity
-from monitor.core.holds import MANY, MANY_SHARE, SCRAPE, TRANSIENT, UNCHECKED, Holds
-from monitor.core.wording import MANY_AT_ONCE, UNEXPLAINED, UNSTEADY, WHO, Links, told, with_name
+from monitor.core.holds import MANY, MANY_SHARE, SCRAPE, TRANSIENT, UNCHECKED, UNSTEADY_SHARE, Holds
+from monitor.core.wording import MANY_AT_ONCE, SHOWN, UNEXPLAINED, UNSTEADY, WHO, Links, told, with_name
 from monitor.rules.causes import BY, FINDING, HELD, REMEMBERED, holding
 from monitor.rules.document import Alert, Record
 from monitor.rules.wording import CONNECTION, LAST_GRANTED, carrying, looked_up
 
 UNSTEADY_FAILURES = 5
 """Failed exchanges: one short outage makes four, the first and its three quick repeats."""
-
-UNSTEADY_SHARE = 0.5
-"""Of the exchanges in the window. An outage just short of an alert of its own makes 7 of 16 at 5 minutes."""
-
-SHOWN = 5
-"""Connections that an alert about many names."""
 
 WATCHED = "fleet:bearerwatch_connections_watched:count"
 """Recorded, so that it can be had while the daemon is away: its findings stand for that time as well."""
