@@ -112,7 +112,7 @@ def port_taken(address: str, mend: str) -> Iterator[None]:
     except OSError as problem:
         if problem.errno not in {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}:
             raise
-        raise OperatorError(f"{address} can't be listened at: {problem.strerror}. {mend}") from None
+        raise OperatorError(f"{address} can't be listened at: {os.strerror(problem.errno)}. {mend}") from None
 
 
 def say(text: str) -> None:
@@ -476,14 +476,14 @@ def print_rules(config: ConfigOption) -> None:
 
 @app.command("keygen")
 def make_keys(
-    out: Annotated[Path, typer.Option(help="The directory for the two files.")],
+    out: Annotated[Path, typer.Option(help="The directory for the two files; made if it is not there.")],
     days: Annotated[int, typer.Option(min=1, max=36_500, help="How long the certificate is valid.")] = 3650,
     bits: Annotated[int, typer.Option(help="2048, 3072 or 4096.")] = 2048,
     name: Annotated[str, typer.Option(help="The certificate's common name.")] = keygen.COMMON_NAME,
 ) -> None:
     """Make a private key and a certificate, as step 1 of the setup guide does with openssl.
 
-    Nothing is ever overwritten. Example: `bearerwatch keygen --out keys --name acme`
+    Nothing is ever overwritten. Example: `bearerwatch keygen --out keys`
     """
     with operators_mistakes():
         pair = keygen.generate(out, days=days, bits=bits, common_name=name, now=datetime.now(UTC))

@@ -153,7 +153,7 @@ def _write(path: Path, content: bytes, *, mode: int) -> None:
 
 
 def _in_the_way(path: Path) -> KeygenError:
-    return KeygenError(f"{path} exists already and is not overwritten: choose another directory or name.")
+    return KeygenError(f"{path} exists already and is not overwritten: choose another directory.")
 
 
 def _not_written(path: Path, error: OSError | ValueError) -> KeygenError:

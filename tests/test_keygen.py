@@ -118,9 +118,7 @@ def test_nothing_is_overwritten_and_nothing_half_made(tmp_path: Path, name: str,
     with pytest.raises(KeygenError) as raised:
         generate(tmp_path, now=NOW)
 
-    assert str(raised.value) == (
-        f"{path} exists already and is not overwritten: choose another directory or name."
-    )
+    assert str(raised.value) == (f"{path} exists already and is not overwritten: choose another directory.")
     assert [each.name for each in tmp_path.iterdir()] == [name]
     assert link or path.read_text() == "precious"
 

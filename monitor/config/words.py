@@ -343,7 +343,10 @@ def consumer_key(value: object) -> str:
     """A consumer key (setup guide, step 3). Only what cannot be one is refused."""
     if isinstance(value, str) and value.strip() and any(character.isspace() for character in value):
         raise ValueError("has a space in it. Copy the Consumer Key again: it is one long word.")
-    return text(value)
+    written = text(value)
+    if "…" in written or "..." in written:
+        raise ValueError(f"{quoted(written)} is cut short. Copy the whole Consumer Key.")
+    return written
 
 
 def host_name(value: object) -> str:

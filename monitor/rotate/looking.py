@@ -59,7 +59,7 @@ class Look:
         if self.verdict.cause is None:
             return "The next key is accepted here and there: its certificate is spreading."
         said = self.verdict.findings[0].evidence[:1]
-        return " ".join(("No word on the next key:", self.verdict.cause, *said))
+        return ": ".join(("No word on the next key", self.verdict.cause, *said))
 
 
 class Watcher:
