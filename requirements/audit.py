@@ -88,11 +88,11 @@ def ask(database: str, locks: list[str]) -> Audit | None:
 def main(locks: list[str]) -> int:
     """Ask one database after the other, until one knows something."""
     if importlib.util.find_spec("pip_audit") is None:  # which is not the same as a database out of reach
-        print("audit: pip-audit is not installed: make check installs it", file=sys.stderr)  # noqa: T201
+        print("audit: pip-audit is not installed: make check installs it", file=sys.stderr)
         return 2
     for lock in locks:
         if not Path(lock).is_file():
-            print(f"audit: no such file: {lock}", file=sys.stderr)  # noqa: T201
+            print(f"audit: no such file: {lock}", file=sys.stderr)
             return 2
     audit = None
     for database in DATABASES:
@@ -100,7 +100,7 @@ def main(locks: list[str]) -> int:
         if audit and audit.looked_up:
             break
     code, told = verdict(audit)
-    print(told)  # noqa: T201 - what a command does
+    print(told)
     return code
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from email.utils import format_datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeGuard
 
 import jwt
 from cryptography import x509
@@ -72,7 +72,7 @@ class OrgSettings:
     guide, step 5)."""
     user_approved: bool = True
     """Whether an approval of this user for this app is on record."""
-    refresh_token_policy: Literal["infinite", "zero", "lifetime", "inactivity"] = "infinite"  # noqa: S105
+    refresh_token_policy: Literal["infinite", "zero", "lifetime", "inactivity"] = "infinite"  # noqa: S105 - a policy
     refresh_token_validity_seconds: float | None = None
     """For `lifetime` since the approval, for `inactivity` since the last granted login."""
     decays_when_admin_approved: bool = True
@@ -159,17 +159,17 @@ def _texts(value: object) -> str | None:
     return None if good else "must be a list of texts"
 
 
-def _number(value: object) -> bool:
+def _number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _seconds(value: object) -> str | None:
-    good = _number(value) and 0 <= value <= LONGEST_SECONDS  # type: ignore[operator]
+    good = _number(value) and 0 <= value <= LONGEST_SECONDS
     return None if good else f"must be a number of seconds from 0 to {LONGEST_SECONDS}"
 
 
 def _offset(value: object) -> str | None:
-    good = _number(value) and abs(value) <= LONGEST_SECONDS  # type: ignore[arg-type]
+    good = _number(value) and abs(value) <= LONGEST_SECONDS
     return None if good else "must be a number of seconds, at most a hundred years either way"
 
 
@@ -276,7 +276,7 @@ class Refresh:
             problems.append(f"loses: must be a list of some of {', '.join(REFRESH_LOSSES)}")
         if problems:
             raise SettingsError(tuple(sorted(problems)))
-        return cls(str(suffix), tuple(loses))  # type: ignore[arg-type]
+        return cls(str(suffix), tuple(loses))  # type: ignore[arg-type]  # seen above
 
 
 @dataclass(frozen=True, slots=True)
@@ -595,7 +595,7 @@ class Org:
     def _admits_jwt(self, token: str, now: datetime) -> bool:
         unchecked = {"verify_exp": False, "verify_aud": False}
         try:
-            claims = jwt.decode(token, self._secret(), algorithms=["HS256"], options=unchecked)  # type: ignore[arg-type]
+            claims = jwt.decode(token, self._secret(), algorithms=["HS256"], options=unchecked)  # type: ignore[arg-type]  # PyJWT's own TypedDict
         except jwt.InvalidTokenError:
             return False
         return bool(claims["exp"] > now.timestamp())

@@ -162,7 +162,7 @@ def create_app(simulator: Simulator, *, slow_seconds: float = wire.SLOW_SECONDS)
             if values.keys() != {"advance_seconds"} or not number:
                 raise SettingsError(("advance_seconds: must be there, alone, and a number",))
             try:
-                simulator.advance(seconds)  # type: ignore[arg-type]
+                simulator.advance(seconds)  # type: ignore[arg-type]  # seen above
             except ValueError as error:
                 raise SettingsError((f"advance_seconds: {error}",)) from error
         return JSONResponse({"now": _text(simulator.now())})

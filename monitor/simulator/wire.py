@@ -39,7 +39,7 @@ _STATE_KEY = "transport"
 class TransportProtocol(H11Protocol):
     """HTTP/1.1 as uvicorn speaks it, whose requests know their connection."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Lay the transport into the state that each request's scope is given."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, _STATE_KEY: transport}

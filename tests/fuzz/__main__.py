@@ -61,14 +61,14 @@ def fuzz(target: Target, seconds: float, first_seed: int) -> None:
             try:
                 batch(one, target, number)()
             except BaseException:
-                print(f"{target.name}: found with --seed {number}, after {tried} examples")  # noqa: T201
+                print(f"{target.name}: found with --seed {number}, after {tried} examples")
                 raise
             number += 1
             if number - first_seed == WARM_BATCHES:
                 warm = resident_mib()
     faulthandler.cancel_dump_traceback_later()
     grown = resident_mib() - warm if warm else 0.0
-    print(f"{target.name}: {tried} examples, {grown:+.1f} MiB", flush=True)  # noqa: T201 - its result
+    print(f"{target.name}: {tried} examples, {grown:+.1f} MiB", flush=True)
     assert grown < GROWTH_AT_MOST_MIB, f"{target.name} grew by {grown:.0f} MiB"
 
 
