@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import requests
+import schemathesis
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import strategies as st
+from schemathesis import GenerationMode
 
 from monitor.config import ConfigError, WebConfig, load
 from monitor.config.web_file import load_web_config
@@ -358,7 +361,7 @@ Range: bytes=0-1
 
 
 @st.composite
-def requests(draw: st.DrawFn) -> bytes:
+def raw_requests(draw: st.DrawFn) -> bytes:
     """A request as it comes over the wire; mostly nearly right."""
     method = draw(
         st.sampled_from((b"GET", b"HEAD", b"OPTIONS", b"POST", b"PUT", b"DELETE", b"CONNECT", b"GE T"))
@@ -376,6 +379,23 @@ def requests(draw: st.DrawFn) -> bytes:
 
 @contextmanager
 def web() -> Iterator[Holds]:
+    with rich_web() as address:
+        host, port = urlsplit(address).hostname, urlsplit(address).port
+        assert host
+        assert port
+
+        def holds(request: bytes) -> None:
+            answer = _answered(host, port, request)
+            assert not answer.startswith(b"HTTP/1.1 5"), answer[:2_000]
+            healthy = _answered(host, port, b"GET /-/healthy HTTP/1.0\r\n\r\n")
+            assert healthy.startswith(b"HTTP/1.1 200 ")
+
+        yield holds
+
+
+@contextmanager
+def rich_web() -> Iterator[str]:
+    """The address of the application over the rich fleet, behind its protection."""
     with tempfile.TemporaryDirectory() as directory:
         store, snapshot = rich_fleet(Path(directory))
         seconds = count()
@@ -386,17 +406,7 @@ def web() -> Iterator[Holds]:
         )
         try:
             with served(app) as address:
-                host, port = urlsplit(address).hostname, urlsplit(address).port
-                assert host
-                assert port
-
-                def holds(request: bytes) -> None:
-                    answer = _answered(host, port, request)
-                    assert not answer.startswith(b"HTTP/1.1 5"), answer[:2_000]
-                    healthy = _answered(host, port, b"GET /-/healthy HTTP/1.0\r\n\r\n")
-                    assert healthy.startswith(b"HTTP/1.1 200 ")
-
-                yield holds
+                yield address
         finally:
             store.close()
 
@@ -415,6 +425,31 @@ def _answered(host: str, port: int, request: bytes) -> bytes:
             return b""
 
 
+# The JSON, from its document
+
+KNOWN = {"name": "acme-production"}
+
+
+def documented_requests() -> st.SearchStrategy[Any]:
+    """Requests as docs/openapi.yaml has them, and others that differ from that in one respect."""
+    document = schemathesis.openapi.from_path(ROOT / "docs" / "openapi.yaml")
+    operations = [document[path]["get"] for path in document]
+    return st.one_of(
+        *(operation.as_strategy(mode) for operation in operations for mode in GenerationMode),
+        *(operation.as_strategy(path_parameters=KNOWN) for operation in operations if "{" in operation.path),
+    )
+
+
+@contextmanager
+def documented() -> Iterator[Holds]:
+    with rich_web() as address, requests.Session() as session:
+
+        def holds(case: schemathesis.Case[Any]) -> None:
+            case.call_and_validate(base_url=address, session=session, timeout=30)
+
+        yield holds
+
+
 TARGETS = (
     Target(
         "configuration",
@@ -427,5 +462,6 @@ TARGETS = (
     Target("answers", ANSWERS, answer),
     Target("diagnoses", RECORDED, diagnosed),
     Target("pasted answers", near(RECORDS) | st.binary(max_size=200), pasted),
-    Target("web requests", requests(), web),
+    Target("web requests", raw_requests(), web),
+    Target("documented requests", st.deferred(documented_requests), documented),
 )

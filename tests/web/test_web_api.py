@@ -65,6 +65,13 @@ async def test_the_filters_of_the_page_work_here(stage: Stage) -> None:
     assert data["counts"]["failing"] == 4
 
 
+async def test_an_empty_filter_is_none(stage: Stage) -> None:
+    everything = (await get(stage, "/api/status")).json()
+
+    for empty in ("state=", "cause=&cause=", "responsible=", "label=&label=", "q=", "sort="):
+        assert (await get(stage, f"/api/status?{empty}")).json() == everything
+
+
 async def test_a_filter_that_there_is_not_is_refused(stage: Stage) -> None:
     answer = await get(stage, "/api/status?responsible=nobody")
 
