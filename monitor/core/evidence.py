@@ -76,10 +76,17 @@ class Known:
         return self.last_success is not None and self.history.changed_at <= self.last_success
 
     @property
+    def worked_since(self) -> datetime | None:
+        """The beginning of the approval that served last, where one is known; else the first grant."""
+        since, last = self.history.approval_since or self.history.first_success, self.last_success
+        ended = self.history.approvals[-1] if self.history.approvals else None
+        return ended.since if ended and last and ended.since <= last <= ended.until else since
+
+    @property
     def worked_for(self) -> timedelta:
-        """From the beginning of the approval that served last, or the first grant, to the last grant."""
-        since = self.history.approval_since or self.history.first_success
-        return self.last_success - since if since and self.last_success else timedelta(0)
+        """From then to the last grant."""
+        since, last = self.worked_since, self.last_success
+        return last - since if since and last else timedelta(0)
 
     @property
     def settling(self) -> bool:
@@ -188,10 +195,10 @@ def _past(known: Known) -> Iterator[str]:
         if history.first_seen > UNKNOWN_PAST:
             yield f"It has not worked since it was first seen on {moment(history.first_seen)}."
         else:
-            yield "No success is known of."
+            yield "No success is known."
         return
-    first = history.first_success or last
-    yield f"It worked from {moment(first)} until {moment(last)} ({span(last - first)})."
+    since = known.worked_since or last
+    yield f"It worked from {moment(since)} until {moment(last)} ({span(last - since)})."
     if not known.worked_unchanged:
         yield f"{_CHANGED[history.changed]} on {moment(history.changed_at)}, after it last worked."
     elif history.changed_at > UNKNOWN_PAST:

@@ -92,6 +92,19 @@ def test_an_approval_that_served_for_weeks_has_decayed() -> None:
     assert alternatives(found)[0] is Cause.USER_NOT_ADMIN_APPROVED
 
 
+def test_it_worked_for_as_long_as_the_last_approval_served_not_since_the_first_grant_of_all() -> None:
+    epochs = (Approval(NOW - 90 * DAY, NOW - 61 * DAY), Approval(NOW - 60 * DAY, NOW - 30 * DAY))
+    refused_since = replace(
+        LONG, approvals=epochs, approval_since=None, first_success=NOW - 90 * DAY, last_success=NOW - 31 * DAY
+    )
+
+    found = verdict(NOT_APPROVED, refused_since)
+
+    assert "It worked from 2026-09-24 12:00 UTC until 2026-10-23 12:00 UTC (29 days)." in (
+        found.findings[0].evidence
+    )
+
+
 def test_an_approval_that_served_for_hours_only_may_have_ended_otherwise() -> None:
     young = history(seen=DAY / 4, first_success=NOW - DAY / 4, last_success=NOW - MINUTE)
 
