@@ -114,7 +114,7 @@ class Stage:
         return self.running[replica]
 
     def stop(self, replica: str) -> None:
-        self.running.pop(replica)
+        self.running.pop(replica, None)
         self.stacks.pop(replica).close()
 
     def make_orgs(self, names: list[str]) -> None:
@@ -157,7 +157,8 @@ def _stage(tmp_path: Path) -> Iterator[Stage]:
             yield stage
         finally:
             for replica in list(stage.stacks):
-                stage.running[replica].process.send_signal(signal.SIGCONT)
+                if running := stage.running.get(replica):  # else it was killed
+                    running.process.send_signal(signal.SIGCONT)
                 stage.stop(replica)
             proxy.close()
 
