@@ -45,7 +45,7 @@ from monitor.web.rereading import Rereading
 IDLE_WITHIN_SECONDS = 5.0
 """How long the clock waits to be put ahead: not for a check that hangs in a name server."""
 
-ONLY_AT_A_START = ("listen", "database", "ca_file", "max_in_flight")
+ONLY_AT_A_START = ("listen", "database", "replicas", "ca_file", "max_in_flight")
 """Options that a reload cannot change: what they name is open."""
 
 STOP_WITHIN_SECONDS = 20.0

@@ -176,7 +176,8 @@ def test_a_reload_adds_and_removes_connections_and_a_bad_file_changes_nothing(
 
         more = (
             "web: {enable_reload: true}\nconnections_from: [nowhere/*.yaml]\n"
-            "allowed_hosts: [org.invalid]\nmax_in_flight: 5"
+            "allowed_hosts: [org.invalid]\nmax_in_flight: 5\n"
+            "database: postgresql://monitor@db.invalid/bearerwatch\nreplicas: true"
         )
         vouched_for = FOREIGN.format(pair=pair)
         write(tmp_path, second, vouched_for, port=port, more=more)
@@ -187,7 +188,8 @@ def test_a_reload_adds_and_removes_connections_and_a_bad_file_changes_nothing(
         assert "monitor_fault" not in finding_of(running, "foreign")
         assert running.sample("bearerwatch_connection_up", connection="first") is None
         assert "nowhere/*.yaml finds no file" in running.log.read_text()
-        assert "max_in_flight has changed" in running.log.read_text()
+        for option in ("max_in_flight", "database", "replicas"):
+            assert f"{option} has changed, which counts from the next start" in running.log.read_text()
 
         config.write_text("connections: [{name: broken}]\nlisten: nonsense\n")
         answer = httpx.post(f"{running.url}/-/reload", trust_env=False)
