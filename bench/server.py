@@ -21,8 +21,15 @@ START_WITHIN_SECONDS = 60.0
 
 def pin(core: int) -> None:
     """Keep this process on one core, where the system lets it and there is another for the rest."""
+    unpin()
     if hasattr(os, "sched_setaffinity") and len(cores := sorted(os.sched_getaffinity(0))) > 1:
         os.sched_setaffinity(0, {cores[core]})
+
+
+def unpin() -> None:
+    """Let this process on every core that the system gives it: it begins on its parent's alone."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
 
 
 @contextmanager

@@ -30,6 +30,8 @@ class Postgres:
 
     folder: Path
     port: int
+    durable: bool = False
+    """Whether it waits for the disk, as one does that must outlive a power cut."""
 
     def url(self, database: str) -> str:
         """The address of a database."""
@@ -49,12 +51,17 @@ class Postgres:
 
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
-        settings = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        fsync = "on" if self.durable else "off"
+        settings = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync={fsync}"
         self._control("start", "-o", settings, "-l", str(self.folder / "log"))
 
     def stop(self) -> None:
         """Stop it, and break off every connection."""
         self._control("stop", "-m", "fast")
+
+    def pid(self) -> int:
+        """The number of its first process, the parent of the others."""
+        return int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
 
     def _control(self, *arguments: str) -> None:
         _as_nobody_special(_program("pg_ctl"), "-D", self.folder / "data", "-w", *arguments)
@@ -69,7 +76,7 @@ def _as_nobody_special(*command: str | Path) -> None:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
+def postgres(*, durable: bool = False) -> Iterator[Postgres]:
     """A server, until the block ends."""
     with tempfile.TemporaryDirectory(prefix="bearerwatch-postgres-") as name:
         folder = Path(name)
@@ -80,7 +87,7 @@ def postgres() -> Iterator[Postgres]:
         _as_nobody_special(
             _program("initdb"), "-D", folder / "data", "-A", "trust", "-U", "monitor", "--no-sync"
         )
-        server = Postgres(folder, port)
+        server = Postgres(folder, port, durable)
         server.start()
         try:
             yield server

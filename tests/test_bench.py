@@ -5,11 +5,22 @@ from pathlib import Path
 
 import pytest
 
+from bench import replicas
 from bench.__main__ import Sizes, measure
 from bench.figures import Figure, median_ratio, percentile
+from tests.postgres import COMMAND
 
 HANDFUL = Sizes(
-    small=4, medium=6, medium_seconds=1, large=8, large_seconds=2, rounds=1, times=4, turn_seconds=0.5
+    small=4,
+    medium=6,
+    medium_seconds=1,
+    large=8,
+    large_seconds=2,
+    rounds=1,
+    times=4,
+    turn_seconds=0.5,
+    shared=20,
+    shared_seconds=1,
 )
 
 
@@ -21,6 +32,19 @@ def test_every_part_measures_and_what_must_never_happen_did_not(tmp_path: Path) 
     assert not any(figure.missed for figure in never)
     assert all(math.isfinite(figure.value) for figure in figures)
     assert len({figure.what for figure in figures}) == len(figures)
+
+
+@pytest.mark.real(COMMAND)
+def test_replicas_are_measured_beside_one_process_with_a_file(tmp_path: Path) -> None:
+    figures = list(replicas.figures(tmp_path / "replicas", HANDFUL.shared, HANDFUL.shared_seconds))
+
+    rates = [figure.value for figure in figures if "checks a second" in figure.what]
+    shares = [figure.value for figure in figures if "share" in figure.what]
+    assert len(rates) == 1 + len(replicas.REPLICAS)
+    assert all(rate > 0 for rate in rates)
+    assert len(shares) == len(replicas.REPLICAS)
+    assert max(shares) > 0, "one may be less than a tick of the CPU's count"
+    assert max(shares) < 1
 
 
 @pytest.mark.parametrize(

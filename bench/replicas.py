@@ -1,0 +1,257 @@
+"""Replicas over one PostgreSQL, beside one process with a file: how many checks a second, and what limits it.
+
+Real processes of the product, more due than they can check. Their orgs only answer: over plain HTTP and
+without a proof, in the bench's own process, so that what is measured is the monitor and its database.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.figures import Figure
+from bench.material import HOST, Material, consumer_key_of, name_of, prepare, username_of
+from bench.server import unpin
+from tests.end_to_end.processes import Running, daemon, free_port, until
+from tests.postgres import COMMAND, Postgres, postgres
+
+INTERVAL_SECONDS = 10
+"""The shortest that there is: the most is due."""
+
+REPLICAS = (1, 2, 4)
+
+PATIENCE_SECONDS = 120.0
+"""For the first checks."""
+
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+def measurable() -> bool:
+    """Whether PostgreSQL's server is installed, and the system tells what its processes cost."""
+    return shutil.which(COMMAND) is not None and Path("/proc/stat").exists()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What some daemons did together, in one stretch of time."""
+
+    checks_a_second: float
+    asked_a_second: float
+    busiest: float
+    """The cores that the busiest daemon used: one at the most, as all but its signatures share one lock."""
+    daemons: float
+    """The cores that all daemons used."""
+    server: float
+    """The cores that PostgreSQL used."""
+    machine: float
+    """The share of the machine's CPU that was used, by whomever."""
+
+    @property
+    def limit(self) -> tuple[str, float]:
+        """What was nearest to its end, and how near."""
+        shares = {
+            "what was due": self.checks_a_second / self.asked_a_second,
+            "the core of the busiest process": self.busiest,
+            "PostgreSQL, which writes for one at a time": self.server,
+            "the machine's cores": self.machine,
+        }
+        return max(shares.items(), key=lambda share: share[1])
+
+
+def figures(place: Path, count: int, seconds: float) -> Iterator[Figure]:
+    """One process with a file, then one replica and more; each from nothing."""
+    unpin()
+    place.mkdir()
+    material = prepare(place, 1)
+    with answering() as orgs, ExitStack() as stack:
+        bench = _Bench(material, orgs, count, seconds)
+        alone = bench.run(material.place / "alone", 1, f"{material.place}/alone.db")
+        yield Figure(f"one process, a file: checks a second of {count:,} in turn", alone.checks_a_second)
+        yield from _limit("one process, a file", alone)
+        server = stack.enter_context(postgres(durable=True))
+        for replicas in REPLICAS:
+            run = bench.run(material.place / f"replicas-{replicas}", replicas, server.database(), server)
+            what = f"{replicas} replica{'s' * (replicas > 1)}"
+            yield Figure(f"{what}: checks a second", run.checks_a_second)
+            yield Figure(
+                f"{what}: … to those of one process with a file", run.checks_a_second / alone.checks_a_second
+            )
+            yield Figure(
+                f"{what}: CPU of a check, database and all, to that with a file",
+                _cost(run) / _cost(alone),
+            )
+            yield Figure(f"{what}: PostgreSQL's share of it", run.server / (run.server + run.daemons))
+            yield from _limit(what, run)
+
+
+def _limit(what: str, run: Run) -> Iterator[Figure]:
+    limit, share = run.limit
+    yield Figure(f"{what}: nearest to its end, {limit}", share)
+
+
+def _cost(run: Run) -> float:
+    return (run.daemons + run.server) / run.checks_a_second
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    material: Material
+    orgs: "Orgs"
+    count: int
+    seconds: float
+
+    def run(self, folder: Path, daemons: int, database: str, server: Postgres | None = None) -> Run:
+        """Start them, let them get going, and watch for a while."""
+        folder.mkdir()
+        with ExitStack() as stack:
+            configs = [self._config(folder / f"{number}.yaml", database, server) for number in range(daemons)]
+            running = [stack.enter_context(daemon(config)) for config in configs]
+            before = self.orgs.answered
+            enough = before + self.count // 10
+            until(lambda: self.orgs.answered >= enough, "the first checks", PATIENCE_SECONDS)
+            return self._watch(running, server)
+
+    def _watch(self, running: list[Running], server: Postgres | None) -> Run:
+        def used() -> tuple[list[float], float, float, float]:
+            ours = [_cpu_seconds(one.process.pid) for one in running]
+            return ours, _family(server.pid()) if server else 0.0, *_machine()
+
+        answered, began = self.orgs.answered, time.monotonic()
+        before = used()
+        time.sleep(self.seconds)
+        until(lambda: self.orgs.answered > answered, "a check", PATIENCE_SECONDS)
+        after = used()
+        seconds = time.monotonic() - began
+        daemons = [(end - start) / seconds for start, end in zip(before[0], after[0], strict=True)]
+        return Run(
+            checks_a_second=(self.orgs.answered - answered) / seconds,
+            asked_a_second=self.count / INTERVAL_SECONDS,
+            busiest=max(daemons),
+            daemons=sum(daemons),
+            server=(after[1] - before[1]) / seconds,
+            machine=(after[2] - before[2]) / (after[3] - before[3]),
+        )
+
+    def _config(self, path: Path, database: str, server: Postgres | None) -> Path:
+        options = {
+            "listen": f"{HOST}:{free_port()}",
+            "database": database,
+            "interval": f"{INTERVAL_SECONDS}s",
+            "login_budget_per_hour": 3600,
+            "replicas": server is not None,
+            "connections": [
+                {
+                    "name": name_of(number),
+                    "login_url": f"{self.orgs.url}/{name_of(number)}",
+                    "consumer_key": consumer_key_of(number),
+                    "username": username_of(number),
+                    # One key for all: to take in a new one costs more than ten checks, once.
+                    "private_key": {"file": str(self.material.key(0))},
+                    "after_login": False,
+                }
+                for number in range(self.count)
+            ],
+        }
+        lines = (f"{name}: {json.dumps(value).strip(chr(34))}\n" for name, value in options.items())
+        path.write_text("".join(lines))
+        return path
+
+
+# What the system says of processes, in seconds of CPU
+
+
+def _stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Of one process (proc(5): utime, stime)."""
+    return sum(map(int, _stat(pid)[11:13])) / TICKS_A_SECOND
+
+
+def _family(pid: int) -> float:
+    """Of a process and its children, and of those that are gone (cutime, cstime)."""
+    seconds = sum(map(int, _stat(pid)[11:15])) / TICKS_A_SECOND
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            child = int(place.parent.name)
+            seconds += _cpu_seconds(child) if int(_stat(child)[1]) == pid else 0.0
+        except OSError:  # it ended just now
+            continue
+    return seconds
+
+
+def _machine() -> tuple[float, float]:
+    """What was used of all cores, and what there was (user, nice, system, idle, iowait, …)."""
+    ticks = [int(part) for part in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    return (sum(ticks) - sum(ticks[3:5])) / TICKS_A_SECOND, sum(ticks) / TICKS_A_SECOND
+
+
+# The orgs
+
+
+class Orgs:
+    """Where every login is granted, and counted."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+        self.url = ""
+
+    async def serve(self, listening: threading.Event, done: asyncio.Event) -> None:
+        """Answer until it is done."""
+        server = await asyncio.get_running_loop().create_server(lambda: _Answer(self), HOST, 0)
+        self.url = f"http://{HOST}:{server.sockets[0].getsockname()[1]}"
+        listening.set()
+        await done.wait()
+        server.close()
+
+
+class _Answer(asyncio.Protocol):
+    def __init__(self, orgs: Orgs) -> None:
+        self._orgs = orgs
+        self._received = b""
+        body = json.dumps(
+            {
+                "access_token": "00D000000000001!" + "a" * 96,
+                "instance_url": orgs.url,
+                "id": f"{orgs.url}/id/00D000000000001EAA/005000000000001AAA",
+                "scope": "api refresh_token",
+                "token_type": "Bearer",
+            }
+        )
+        head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close"
+        self._answer = f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}".encode()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, _, body = self._received.partition(b"\r\n\r\n")
+        for line in head.lower().split(b"\r\n"):
+            if line.startswith(b"content-length:") and len(body) >= int(line.split(b":")[1]):
+                self._transport.write(self._answer)
+                self._transport.close()
+                self._orgs.answered += 1
+
+
+@contextmanager
+def answering() -> Iterator[Orgs]:
+    """The orgs, in a thread, until the block ends."""
+    orgs, listening, done, loop = Orgs(), threading.Event(), asyncio.Event(), asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_until_complete, args=(orgs.serve(listening, done),))
+    thread.start()
+    listening.wait()
+    try:
+        yield orgs
+    finally:
+        loop.call_soon_threadsafe(done.set)
+        thread.join()
+        loop.close()
