@@ -5,7 +5,9 @@
 """
 
 import http.client
+import select
 import time
+from contextlib import closing
 from dataclasses import dataclass
 
 from bench.daemon import Lag, Run, StartUp, Watching
@@ -109,20 +111,22 @@ def _ask_until_done(watching: Elsewhere[Watching], address: str, pause_seconds: 
     worst = Answers()
     while not watching.answered(pause_seconds):
         worst = Answers(
-            max(worst.healthy, _seconds(address, "/-/healthy")),
-            max(worst.metrics, _seconds(address, "/metrics")),
+            max(worst.healthy, _seconds(watching, address, "/-/healthy")),
+            max(worst.metrics, _seconds(watching, address, "/metrics")),
         )
     return worst
 
 
-def _seconds(address: str, path: str) -> float:
-    """How long the whole answer took."""
+def _seconds(watching: Elsewhere[Watching], address: str, path: str) -> float:
+    """How long the whole answer took; 0 where the run was over before it: then nobody serves any more."""
     began = time.monotonic()
-    line = http.client.HTTPConnection(address, timeout=60)
-    line.request("GET", path, headers=PROMETHEUS)
-    answer = line.getresponse()
-    answer.read()
-    line.close()
+    with closing(http.client.HTTPConnection(address, timeout=60)) as line:
+        line.request("GET", path, headers=PROMETHEUS)
+        while not select.select([line.sock], [], [], ASK_SECONDS)[0]:
+            if watching.answered(0):
+                return 0.0
+        answer = line.getresponse()
+        answer.read()
     if answer.status != http.client.OK:
         raise RuntimeError(f"{path} answered {answer.status}")
     return time.monotonic() - began

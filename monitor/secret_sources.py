@@ -138,7 +138,7 @@ def exposure(source: Source, environment: Mapping[str, str]) -> str | None:
         found = os.stat(path)  # noqa: PTH116 - as the ring does
     except (SourceError, OSError, ValueError):
         return None  # reading it tells what is wrong
-    said = open_to_others(found.st_mode, found.st_uid)
+    said = open_to_others(found.st_mode, found.st_uid) if stat.S_ISREG(found.st_mode) else None
     if said is None or is_handed_over(found.st_dev, _mounts()):
         return None
     return f"{_capital(describe(source))} {said}: chmod 600 {path}"

@@ -115,6 +115,7 @@ def not_files(directory: Path) -> dict[str, str]:
     (directory / "dangling.pem").symlink_to("nowhere.pem")
     (directory / "circle.pem").symlink_to("circle.pem")
     os.mkfifo(directory / "pipe.pem")
+    (directory / "huge.pem").touch(mode=0o600)
     (directory / "huge.pem").write_bytes(b"A" * (64 * 1024 + 1))
     return {
         "missing.pem": "does not exist",
