@@ -91,6 +91,12 @@ def _merge(into: Manifest, change: Manifest) -> None:
             for container, changed in zip(into[key], value, strict=True):
                 assert container["name"] == changed["name"]
                 _merge(container, changed)
+        elif key == "volumeMounts":
+            gone = {mount["mountPath"] for mount in value if mount["$patch"] == "delete"}
+            assert len(gone) == len(value)
+            into[key] = [mount for mount in into[key] if mount["mountPath"] not in gone]
+        elif value is None:
+            del into[key]
         else:
             into[key] = value
 
@@ -279,6 +285,9 @@ def test_the_replicas_share_a_database_and_its_password_is_a_secret(tmp_path: Pa
 
     assert settings.replicas
     assert spec["replicas"] > 1
+    assert "volumeClaimTemplates" not in spec
+    volumes = {volume["name"] for volume in spec["template"]["spec"]["volumes"]}
+    assert {mount["name"] for mount in spec["template"]["spec"]["containers"][0]["volumeMounts"]} == volumes
     assert variable["name"] == "PGPASSWORD"
     assert "secretKeyRef" in variable["valueFrom"]
 
