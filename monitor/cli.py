@@ -170,7 +170,8 @@ def run(
     with operators_mistakes():
         settings = _settings(config)
         store = Store.open(settings.database)
-        store.claim()
+        if not settings.replicas:
+            store.claim()
         daemon = Daemon(config, settings, clock=Clock(), store=store)
     logs.configure(format=log_format, level=log_level, count=daemon.own.count_log_message)
     with operators_mistakes(), port_taken(str(settings.listen), f"Set another: listen, in {config}."):

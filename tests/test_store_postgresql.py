@@ -13,6 +13,7 @@ import pytest
 from monitor.core.causes import Cause
 from monitor.core.outcome import AfterLogin
 from monitor.store import EXCHANGES_KEPT, Store, StoreError, Verdict, move
+from tests.end_to_end.processes import until
 from tests.postgres import COMMAND, Postgres, postgres
 from tests.test_store import GRANTED, NOON, REFUSED, TOLD, event, history
 
@@ -185,3 +186,30 @@ def test_what_can_not_be_moved_is_said(tmp_path: Path, source: str, to: str, why
 
     with pytest.raises(StoreError, match=why):
         move(tmp_path / source, str(tmp_path / to))
+
+
+def test_a_second_daemon_that_is_no_replica_is_refused_for_as_long_as_the_first_is_connected(
+    server: Postgres, url: str
+) -> None:
+    with opened(url) as first, opened(url) as second:
+        first.claim()
+        with pytest.raises(StoreError, match="another running daemon's"):
+            second.claim()
+
+        # Its connection is lost: it goes on all the same.
+        name = url.rsplit("/", 1)[1]
+        server.sql(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_locks USING (pid)"
+            f" WHERE locktype = 'advisory' AND datname = '{name}'"
+        )
+        until(lambda: _claimed(second), "the server to end it")
+        first.save("acme", history(GRANTED))
+        assert first.flush(), first.problem
+
+
+def _claimed(store: Store) -> bool:
+    try:
+        store.claim()
+    except StoreError:
+        return False
+    return True

@@ -7,6 +7,7 @@ A server that is cut off doesn't say so. Each of our transactions has an end tha
 its socket down; and one that we leave open (a process that is stopped in its middle) is ended by the server.
 """
 
+import atexit
 import os
 import socket
 import threading
@@ -38,6 +39,15 @@ LEFT_OPEN_MS = 5_000
 
 WRITERS = 0x6265_6172
 """The number of the advisory lock; any will do that no other program in the same database takes ("bear")."""
+
+DAEMON = WRITERS + 1
+"""The number of the advisory lock of the one daemon that is no replica."""
+
+_NOTICE_THE_DEAD = """
+    SELECT set_config('tcp_keepalives_idle', '20', false), set_config('tcp_keepalives_interval', '5', false),
+    set_config('tcp_keepalives_count', '4', false)
+"""
+"""A machine that died doesn't say so: its daemon may be started elsewhere after 40 seconds, not two hours."""
 
 _WORLD = (
     psycopg.OperationalError,
@@ -110,7 +120,29 @@ class Server:
             yield connection
 
     def claim(self) -> None:
-        """Nothing to do: a server's database is made to be shared; replicas keep out of each other's way."""
+        """Be the one daemon of this database for as long as the process lives. Raises StoreError.
+
+        Replicas don't: they keep out of each other's way. It is held by a connection of its own, which nobody
+        looks after: where it is lost, as with the server's restart, the daemon goes on, and a second one is
+        no longer refused.
+        """
+        with self.in_words():
+            connection = psycopg.connect(
+                self.url.render_as_string(hide_password=False),
+                autocommit=True,
+                connect_timeout=CONNECT_WITHIN_SECONDS,
+                application_name="bearerwatch",
+            )
+            connection.execute(_NOTICE_THE_DEAD)
+            taken = connection.execute("SELECT pg_try_advisory_lock(%s)", (DAEMON,)).fetchone()
+        if taken != (True,):
+            connection.close()
+            raise StoreError(
+                f"The database {self} is another running daemon's: stop that one, name another database for"
+                " this one, or set `replicas: true` for both. Two would double the logins and write over each"
+                " other's history."
+            )
+        atexit.register(connection.close)
 
     def settle(self, connection: Connection) -> None:
         """Nothing to do."""
