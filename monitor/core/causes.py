@@ -524,8 +524,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
         Cause.PROPAGATION_PENDING: Entry(
             title="A change is still spreading",
             meaning=(
-                "It is refused, but something was changed minutes ago, and Salesforce needs 2 to 10 minutes"
-                " to spread a change of an app to all its servers."
+                "It is refused, but it was first seen, or something was changed, minutes ago, and Salesforce"
+                " needs 2 to 10 minutes to spread a change of an app to all its servers."
             ),
             severity=Severity.INFO,
             responsible=Responsible.SALESFORCE,
