@@ -1,0 +1,70 @@
+"""Two replicas and a webhook: what one has told the other doesn't tell, also when it takes over."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+import yaml
+
+from tests.end_to_end.collector import collector
+from tests.end_to_end.processes import Running, daemon, free_port, simulator, until
+from tests.end_to_end.test_notifications import remembered
+from tests.postgres import COMMAND, postgres
+
+pytestmark = pytest.mark.real(COMMAND)
+
+
+def is_written(database: object) -> bool:
+    """Whether it is in the database what the receiver knows: a kill before that makes it be told again."""
+    with psycopg.connect(str(database)) as connection:
+        return connection.execute("SELECT 1 FROM told").fetchone() is not None
+
+
+def leads(running: Running) -> bool:
+    return running.sample("bearerwatch_replica_leads") == 1
+
+
+def test_a_finding_is_told_by_one_replica_and_not_again_by_the_one_that_takes_over(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "monitor", "keygen", "--out", tmp_path], check=True, capture_output=True
+    )
+    identity = {"consumer_key": "3MVG9_acme", "username": "integration@acme.example"}
+    with postgres() as server, simulator(tmp_path) as orgs, collector() as told:
+        org = identity | {"certificate": (tmp_path / "cert.pem").read_text(), "ip_allowed": False}
+        assert orgs.put("/_orgs/acme", json=org).is_success
+        acme = {
+            "name": "acme",
+            "login_url": f"{str(orgs.base_url).rstrip('/')}/acme",
+            "private_key": {"file": str(tmp_path / "private-key.pem")},
+            **identity,
+        }
+        options = {
+            "database": server.database(),
+            "replicas": True,
+            "notify": {"sinks": [{"name": "hook", "type": "webhook", "url": told.url}]},
+        }
+
+        def config(replica: str) -> Path:
+            path = tmp_path / f"{replica}.yaml"
+            listen = {"listen": f"127.0.0.1:{free_port()}"}
+            path.write_text(yaml.safe_dump(listen | options | {"connections": [acme]}, sort_keys=False))
+            return path
+
+        remembered(config("before"))
+        with daemon(config("elder")) as elder, daemon(younger_config := config("younger")) as younger:
+            until(lambda: told.messages, "the message")
+            until(lambda: is_written(options["database"]), "that it is remembered")
+            until(lambda: younger.sample("bearerwatch_replicas") == 2, "both to live")
+            assert leads(elder)
+            assert not leads(younger)
+
+            elder.kill()
+            until(lambda: leads(younger), "the other to take over")
+            # What it tells of the end comes after a look at all that it has to tell.
+            before = yaml.safe_load(younger_config.read_text())
+            younger_config.write_text(yaml.safe_dump(before | {"connections": []}, sort_keys=False))
+            until(lambda: len(told.messages) > 1, "the end")
+            assert younger.stop() == 0
+        assert [message["status"] for message in told.messages] == ["firing", "resolved"]
