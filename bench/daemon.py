@@ -201,8 +201,8 @@ class Watching:
 
     def _turns(self) -> dict[str, datetime]:
         """Each connection's next turn: all of them within one interval from now, one after the other."""
-        now = self._clock.now()
-        return {connection.name: cadence.regular(connection, now) for connection in self._connections}
+        looked = self._clock.now() - self._interval * cadence.TOO_NEAR  # long enough ago for the next turn
+        return {connection.name: cadence.regular(connection, looked) for connection in self._connections}
 
     async def _stop(self) -> None:
         """Keep no appointments until there are new ones."""
