@@ -78,7 +78,7 @@ def faster(rules: str) -> str:
 def routes(webhook: str) -> dict[str, Any]:
     """deploy/'s routes and inhibition, with every receiver at the webhook and with little patience."""
     config: dict[str, Any] = yaml.safe_load((DEPLOY / "alertmanager/alertmanager.yml").read_text())
-    config["route"] |= {"group_wait": "2s", "group_interval": "1s"}
+    config["route"] |= {"group_wait": "10s", "group_interval": "1s"}
     for receiver in config["receivers"]:
         receiver["webhook_configs"] = [{"url": webhook, "send_resolved": True}]
     return config
