@@ -10,7 +10,8 @@ from typing import Any
 from monitor import __version__
 from monitor.config import Settings, Sink
 from monitor.core import approval
-from monitor.core.alerts import Alert, alerts
+from monitor.core.alert import Alert
+from monitor.core.alerts import alerts
 from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.status import DaemonStatus, Snapshot
 from monitor.exchange import Limits, rust_transport

@@ -34,6 +34,10 @@ JUDGEMENT = {
     "rotation",
     "holds",
     "wording",
+    "alert",
+    "grouping",
+    "alerts_of_one",
+    "alerts_of_many",
     "alerts",
     "telling",
 }

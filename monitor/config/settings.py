@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from monitor.config.words import Address
-from monitor.core.alerts import Terms
+from monitor.core.alert import Terms
 from monitor.core.connection import Connection, Source
 from monitor.core.holds import Holds
 from monitor.core.maintenance import Maintenance

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from monitor.core.alerts import Alert, fingerprint, lasted
+from monitor.core.alert import Alert, fingerprint, lasted
 from monitor.core.finding import State
 from monitor.core.status import ConnectionStatus, Snapshot
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from monitor.config import Sink
-from monitor.core.alerts import Alert
+from monitor.core.alert import Alert
 from monitor.core.telling import Message, Told
 from monitor.notify.wire import Undelivered, Wire
 

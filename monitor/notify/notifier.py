@@ -15,7 +15,8 @@ import httpx
 import structlog
 
 from monitor.config import Settings, Sink
-from monitor.core.alerts import Alert, alerts, lasted
+from monitor.core.alert import Alert, lasted
+from monitor.core.alerts import alerts
 from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.status import Snapshot
 from monitor.core.telling import Message, Told, accepted, due, noticed, pushed

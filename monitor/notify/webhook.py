@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from monitor.config import Sink
-from monitor.core.alerts import Alert, fingerprint
+from monitor.core.alert import Alert, fingerprint
 from monitor.core.secret import Secret
 from monitor.core.telling import ALERTS_SHOWN, Message, Told
 from monitor.notify.wire import Undelivered, Wire

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from monitor.core.alerts import Alert, alerts
+from monitor.core.alert import Alert
+from monitor.core.alerts import alerts
 from monitor.core.approval import Forecast, Grounds
 from monitor.core.causes import CATALOGUE, Cause, Severity
 from monitor.core.finding import State

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from monitor.core.alerts import Terms, alerts
+from monitor.core.alert import Terms
+from monitor.core.alerts import alerts
 from monitor.core.causes import Cause
 from monitor.core.maintenance import Maintenance, Once, Weekly
 from monitor.core.status import ConnectionStatus
