@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -60,7 +60,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Check a configuration, or print its JSON Schema.")
 app.add_typer(config_app, name="config")
-alerts_app = typer.Typer(help="Tell what would be told now, and to whom; or send a drill.")
+alerts_app = typer.Typer()
 app.add_typer(alerts_app, name="alerts", invoke_without_command=True)
 database_app = typer.Typer(no_args_is_help=True, help="Move what is remembered to another database.")
 app.add_typer(database_app, name="database")
@@ -134,6 +134,19 @@ def _log_errors_alone() -> None:
     logs.configure(level="error")
 
 
+def _choice(*words: str, help: str) -> Any:  # noqa: A002 - the option's name
+    """An option that is one of a few words. typer's own of a Literal says "Value error" of any other."""
+
+    def read(word: str) -> str:
+        if word not in words:
+            raise typer.BadParameter(f"{word!r} is none of {', '.join(words)}.")
+        return word
+
+    return typer.Option(
+        parser=read, metavar=f"[{'|'.join(words)}]", autocompletion=lambda: list(words), help=help
+    )
+
+
 @app.callback(invoke_without_command=True)
 def _version(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
@@ -147,10 +160,11 @@ def _version(
 def run(
     config: ConfigOption,
     log_format: Annotated[
-        Literal["logfmt", "json"], typer.Option(help="One line an event, for people or for machines.")
+        Literal["logfmt", "json"],
+        _choice("logfmt", "json", help="One line an event, for people or for machines."),
     ] = "logfmt",
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], typer.Option(help="The least that is told.")
+        str, _choice("debug", "info", "warning", "error", help="The least that is told.")
     ] = "info",
 ) -> None:
     """Run the daemon until it is told to stop (SIGTERM). SIGHUP reloads the configuration.
@@ -291,9 +305,14 @@ def show_alerts(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what would be told now, and to whom: from the database, without a check, and nothing is sent.
+    """Tell what would be told now, and to whom; or send a drill.
 
-    Example: `bearerwatch alerts --config bearerwatch.yaml`
+    It reads what the daemon's database remembers: it checks nothing, and sends nothing.
+
+    **Examples**
+
+    - `bearerwatch alerts --config bearerwatch.yaml`: what would be told now
+    - `bearerwatch alerts test --cause approval_decayed --config bearerwatch.yaml`: a drill
     """
     if context.invoked_subcommand:
         return

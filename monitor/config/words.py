@@ -65,8 +65,10 @@ INSTANCE = re.compile(r"[a-z]{2,4}\d+[a-z]?\.salesforce\.com")
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that looks most like this one; None where none does."""
-    matches = difflib.get_close_matches(word[:100], list(known), n=1)
+    """The known word that looks most like this one, first of all one of the same letters; None where none."""
+    word, known = word[:100], list(known)
+    turned = [each for each in known if sorted(each) == sorted(word)]  # `fiel` is `file`, rather than `field`
+    matches = turned or difflib.get_close_matches(word, known, n=1)
     return matches[0] if matches else None
 
 

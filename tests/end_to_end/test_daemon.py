@@ -255,6 +255,20 @@ def test_it_stops_when_it_is_told_to_and_keeps_what_it_knew(
         assert now >= counted
 
 
+def test_what_is_no_request_fills_no_log(tmp_path: Path) -> None:
+    """The server's own warning of it is a line each: whoever reaches the port could fill the disk."""
+    config = write(tmp_path, port=(port := free_port()))
+
+    with daemon(config, "--log-level", "debug") as running:
+        before = running.log.read_text()
+        for noise in (b"\x16\x03\x01\r\n\r\n", b"GET  \r\nA B\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(noise)
+                assert b" 400 " in client.recv(1000)
+
+        assert running.log.read_text() == before
+
+
 @pytest.mark.parametrize(
     "fault",
     ["slow", "reset", "truncate", "huge", "garbage", "error_500", "retry_your_request", "maintenance"],
@@ -290,6 +304,11 @@ def test_no_answer_of_an_org_ends_the_daemon_or_stops_the_others(
         pytest.param(["explain", "missing.json"], "missing.json can't be read", id="no input"),
         pytest.param(["causes", "approval_dekayed"], "'approval_decayed' meant", id="an unknown cause"),
         pytest.param(["keygen", "--out", "keys", "--bits", "1024"], "2048", id="a short key"),
+        pytest.param(
+            ["run", "--config", "good.yaml", "--log-level", "loud"],
+            "Invalid value for '--log-level': 'loud' is none of debug,",
+            id="an unknown level",
+        ),
     ],
 )
 def test_an_operators_mistake_is_one_message_and_exit_2(
