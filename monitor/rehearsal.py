@@ -17,11 +17,11 @@ import yaml
 
 from monitor import keygen
 from monitor.clock import Clock
-from monitor.config import Settings, load
+from monitor.config import Address, Settings, load
 from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.connection import LOOPBACK_HOSTS, Connection, Pair, Source
 from monitor.core.finding import State
-from monitor.daemon import Daemon
+from monitor.daemon import Daemon, listen
 from monitor.secret_sources import SourceError, read
 from monitor.simulator.scenarios import SCENARIOS, Keys, Scenario, Step, make_keys
 from monitor.simulator.server import Simulator, running, serve
@@ -173,6 +173,7 @@ class Demo:
 
     async def run(self) -> None:
         """Tell the story, then stay until a signal."""
+        listen(Address("127.0.0.1", self._port)).close()  # a port that is taken is told before all else
         roles = list(_roles())
         self._say(f"{len(roles)} connections to simulated orgs: one for each cause, and a few in good order.")
         last = [role for role in roles if role.name in {cause.replace("_", "-") for cause in LAST}]

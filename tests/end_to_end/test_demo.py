@@ -1,6 +1,9 @@
 """The demo as a newcomer meets it: every cause that it promises, and a story that is told."""
 
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 from monitor.simulator.scenarios import SCENARIOS
@@ -14,6 +17,20 @@ def causes(demo: Running) -> dict[str, set[str]]:
     answer = demo.page("/api/status")
     assert answer is not None
     return {each["name"]: {f["cause"] for f in each["findings"]} for each in answer.json()["connections"]}
+
+
+def test_a_port_that_is_taken_is_all_that_is_said(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        ended = subprocess.run(
+            [sys.executable, "-m", "monitor", "demo", "--port", str(port)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    taken = f"127.0.0.1:{port} can't be listened at: Address already in use. Choose another: --port.\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", taken)
 
 
 def test_the_demo_shows_every_cause_that_an_org_can_bring_about(tmp_path: Path) -> None:
