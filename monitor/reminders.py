@@ -10,6 +10,7 @@ from icalendar import Alarm, Calendar, Event, vDuration
 from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.history import Slot
 from monitor.core.status import ConnectionStatus
+from monitor.core.wording import remedy, with_name
 
 ALARM_DAYS = (60, 30, 14, 7, 1)
 """Days before an end at which a calendar reminds: to plan, to file a change, and the last week."""
@@ -55,7 +56,7 @@ def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Remi
             f"certificate.{Slot.CURRENT}.{name}@bearerwatch",
             status.certificate_end,
             f"{name}: the certificate ends",
-            _description(status, f"bearerwatch rotate {name} --config FILE", Cause.CERTIFICATE_EXPIRING),
+            _description(status, Cause.CERTIFICATE_EXPIRING),
             certain=True,
             url=url,
         )
@@ -64,7 +65,7 @@ def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Remi
             f"certificate.{Slot.NEXT}.{name}@bearerwatch",
             following.not_after,
             f"{name}: the certificate of the next pair ends",
-            _description(status, f"bearerwatch rotate {name} --config FILE", Cause.CERTIFICATE_EXPIRING),
+            _description(status, Cause.CERTIFICATE_EXPIRING),
             certain=True,
             url=url,
         )
@@ -73,16 +74,15 @@ def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Remi
             f"approval.{name}@bearerwatch",
             status.forecast.at,
             f"{name}: the approval is expected to end",
-            _description(status, status.forecast.reason, Cause.APPROVAL_EXPIRING),
+            _description(status, Cause.APPROVAL_EXPIRING, status.forecast.reason),
             certain=False,
             url=url,
         )
 
 
-def _description(status: ConnectionStatus, first: str, cause: Cause) -> str:
-    steps = (f"{number}. {step}" for number, step in enumerate(CATALOGUE[cause].remedy, 1))
+def _description(status: ConnectionStatus, cause: Cause, *why: str) -> str:
     user = f"Org {status.connection.host}, user {status.connection.username}."
-    return "\n".join((user, first, *steps))
+    return "\n".join((user, *why, remedy(with_name(CATALOGUE[cause].remedy, status.name))))
 
 
 @dataclass(frozen=True, slots=True)

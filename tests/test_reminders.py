@@ -72,7 +72,7 @@ def test_each_end_is_an_event_with_its_alarms() -> None:
         assert event["URL"] == f"{URL}/connections/acme"
         assert "acme" in event["SUMMARY"]
     assert {str(event["STATUS"]) for event in found.values()} == {"CONFIRMED", "TENTATIVE"}
-    assert "bearerwatch rotate acme" in found["certificate.current.acme@bearerwatch"]["DESCRIPTION"]
+    assert found["certificate.current.acme@bearerwatch"]["DESCRIPTION"].count("bearerwatch rotate acme ") == 1
     assert "ä, “quotes”; and\nbreaks" in found["approval.acme@bearerwatch"]["DESCRIPTION"]
 
 
