@@ -111,6 +111,7 @@ class Pages:
         )
         self._templates.filters.update(
             coded=coded,
+            foldable=foldable,
             relative=words.relative,
             span=words.span,
             exact=words.exact,
@@ -147,10 +148,7 @@ class Pages:
             worst_first=WORST_FIRST,
             shares=drawing.shares(counts),
             causes=_causes(snapshot.connections),
-            responsible=(people := _responsible(snapshot.connections)),
-            acting=[
-                choice for choice in people if choice.count and choice.value is not Responsible.SALESFORCE
-            ],
+            responsible=_responsible(snapshot.connections),
             labels=_labels(snapshot.connections),
             orders=ORDERS,
             rows=[_row(status, strips) for status in shown],
@@ -208,6 +206,11 @@ def coded(text: str) -> Markup:
         Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
         for place, part in enumerate(text.split("`"))
     )
+
+
+def foldable(code: str) -> Markup:
+    """A cause's code, which a narrow page breaks between its words. What is copied of it is as it was."""
+    return Markup("_<wbr>").join(code.split("_"))
 
 
 def headline(counts: Mapping[State, int]) -> str:

@@ -322,12 +322,12 @@ def test_everything_can_be_reached_by_keyboard(open_page: Opening) -> None:
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
     reached = []
-    for _ in range(16):
+    for _ in range(17):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id"))
 
     assert reached == [
-        "acts-org_admin", "acts-operator",
+        "acts-org_admin", "acts-operator", "acts-salesforce",
         *(f"tile-{state}" for state in ("failing", "degraded", "settling", "unknown", "healthy", "paused")),
         "q", "cause", "responsible", "label", "sort",
         "a-acme-production", "", "",

@@ -13,7 +13,7 @@ from monitor.core.history import STAGES
 from monitor.core.history import Stage as Rotating
 from monitor.core.status import Snapshot, worst_first
 from monitor.store import Store
-from monitor.web.pages import PAGE_ROWS, coded, headline
+from monitor.web.pages import PAGE_ROWS, coded, foldable, headline
 from monitor.web.reproduce import command
 from tests.making import connection
 from tests.web.fleets import HOSTILE, NOW, SECRET_KEY, many, snapshot_of
@@ -90,6 +90,13 @@ async def test_the_glance_says_who_must_act_on_how_many_and_leads_there(stage: S
     assert admin.text == "Salesforce admin on 4"
     shown = names(await text(stage, "/" + admin.attributes["href"]))
     assert len(shown) == 4
+    (nobody,) = page.all("a", id="acts-salesforce")
+    assert nobody.text == "Salesforce on 1"
+    assert "nobody here" in nobody.attributes["title"]
+
+
+def test_the_code_of_a_cause_breaks_between_its_words_where_it_must() -> None:
+    assert foldable(Cause.PROPAGATION_PENDING) == "propagation_<wbr>pending"
 
 
 async def test_a_time_is_told_from_the_snapshots_moment_and_exactly_beside_it(stage: Stage) -> None:
