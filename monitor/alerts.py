@@ -49,7 +49,13 @@ def standing(settings: Settings, now: datetime) -> list[Standing]:
         fleet.put(replace(status, forecast=forecast))
     snapshot = Snapshot(
         at=now,
-        daemon=DaemonStatus(now, __version__, configured=len(settings.connections), reloaded=now),
+        daemon=DaemonStatus(
+            now,
+            __version__,
+            configured=len(settings.connections),
+            reloaded=now,
+            maintenance=settings.maintenance,
+        ),
         connections=fleet.statuses(),
         retired_failures={},
     )

@@ -327,7 +327,11 @@ class Daemon:
         self._watch.over(settings)
         self._notifier.configure(settings)
         self._status = replace(
-            self._status, configured=len(settings.connections), reloaded=now, reload_problem=None
+            self._status,
+            configured=len(settings.connections),
+            reloaded=now,
+            maintenance=settings.maintenance,
+            reload_problem=None,
         )
 
 

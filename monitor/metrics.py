@@ -11,6 +11,7 @@ The families and their labels are a promise to whoever writes alerts and dashboa
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache, partial
 from typing import Literal
 
 from prometheus_client import (
@@ -28,6 +29,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from monitor.core import maintenance
 from monitor.core.connection import org_type
 from monitor.core.credential import CertificateFacts
 from monitor.core.finding import Finding, State
@@ -208,6 +210,13 @@ def _family(
     return Family(f"bearerwatch_connection_{name}", kind, meaning + own_timer * OWN_TIMER, samples)
 
 
+MAINTENANCE = _family(
+    "maintenance",
+    "1 while a maintenance window runs, its own or one of all; absent otherwise.",
+    lambda status: (("", 1),),
+)
+"""The one that goes by the clock, and not by the status: see `_in_maintenance`."""
+
 FAMILIES = (
     _family(
         "up",
@@ -224,6 +233,7 @@ FAMILIES = (
         _finding_since,
         own_timer=True,
     ),
+    MAINTENANCE,
     _family("info", "Always 1: what is configured, with the operator's labels.", _info),
     _family(
         "last_exchange_timestamp_seconds",
@@ -476,9 +486,21 @@ class MetricsPage:
         pieces: list[bytes] = []
         for family, column in zip(FAMILIES, rendered.columns, strict=True):
             pieces.append(family.header(exposition))
-            pieces += column
+            pieces += _in_maintenance(column, snapshot) if family is MAINTENANCE else column
         pieces.append(exposition.generate(_Totals(snapshot, self._own)))
         return b"".join(pieces)
+
+
+def _in_maintenance(lines: list[bytes], snapshot: Snapshot) -> list[bytes]:
+    """Of the lines of all connections, kept like the others, those of the connections in maintenance now."""
+    until = cache(partial(maintenance.until, now=snapshot.at))  # many have the same windows
+    if until(snapshot.daemon.maintenance):
+        return lines
+    return [
+        line
+        for line, status in zip(lines, snapshot.connections, strict=True)
+        if status.connection.maintenance and until(status.connection.maintenance)
+    ]
 
 
 def _rendered(statuses: tuple[ConnectionStatus, ...], kept: _Rendered) -> _Rendered:

@@ -22,11 +22,13 @@ from monitor.core.connection import ApprovalPolicy, Connection, Pair, Source
 from monitor.core.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
 from monitor.core.finding import Certainty, Finding, State
 from monitor.core.history import History, Slot
+from monitor.core.maintenance import Once
 from monitor.core.outcome import Exchange, FaultKind, Granted, NotSent, Refused, Unreachable
 from monitor.core.status import ConnectionStatus, DaemonStatus, ReplicasStatus, Snapshot
 from monitor.metrics import FAMILIES, OPEN_METRICS, TEXT, Exposition, MetricsPage, OwnMetrics, negotiate
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+WINDOW = Once(NOW - timedelta(hours=1), NOW + timedelta(hours=1))
 GOLDEN = Path(__file__).parent / "golden" / "metrics.txt"
 
 PROMISED = {
@@ -34,6 +36,7 @@ PROMISED = {
     "bearerwatch_connection_state": {"connection", "state"},
     "bearerwatch_connection_finding": {"connection", "cause", "severity", "responsible"},
     "bearerwatch_connection_finding_since_timestamp_seconds": {"connection", "cause"},
+    "bearerwatch_connection_maintenance": {"connection"},
     "bearerwatch_connection_info": {"connection", "host", "org_type", "customer", "tier"},
     "bearerwatch_connection_last_exchange_timestamp_seconds": {"connection"},
     "bearerwatch_connection_last_success_timestamp_seconds": {"connection"},
@@ -166,7 +169,7 @@ def paused() -> ConnectionStatus:
 
 
 def degraded() -> ConnectionStatus:
-    """Granted, with two findings; one cause is named twice, as when both key pairs near their end."""
+    """Granted, in maintenance; two findings, one cause named twice, as when both key pairs near their end."""
     last = granted(NOW - timedelta(minutes=2))
     history = History(
         NOW - timedelta(days=300),
@@ -186,6 +189,7 @@ def degraded() -> ConnectionStatus:
         "degraded",
         login_url="https://acme--dev.sandbox.my.salesforce.com",
         certificate_not_after=NOW + timedelta(days=999),  # the certificate itself knows better
+        maintenance=(WINDOW,),
     )
     return ConnectionStatus(
         sandbox, history, CredentialFacts(certificate=certificate(NOW - timedelta(days=360), 365))
@@ -359,6 +363,8 @@ def expected(status: ConnectionStatus) -> Iterable[tuple[str, dict[str, str], fl
         }
         yield "finding", labels, 1
         yield "finding_since_timestamp_seconds", {"cause": cause.value}, moment(first.since)
+    if configured.maintenance:
+        yield "maintenance", {}, 1
     info = {"host": configured.host, "org_type": configured.org_type.value, **dict(configured.labels)}
     yield "info", info, 1
     yield "last_exchange_timestamp_seconds", {}, moment(last.at if last else None)
@@ -529,6 +535,21 @@ def test_a_changed_connection_shows_at_the_next_scrape_and_a_removed_one_is_gone
     assert of(text, "connection_up", connection="b") == 1
     assert 'connection="c"' not in text
     assert without_the_process(text) == without_the_process(page(second))
+
+
+def test_a_maintenance_shows_from_its_start_to_its_end_though_nothing_else_has_changed() -> None:
+    kept = MetricsPage(OwnMetrics())
+    shown = snapshot(degraded(), never_checked())
+
+    def of_each(now: Snapshot) -> list[float | None]:
+        text = kept.render(now).decode()
+        return [of(text, "connection_maintenance", connection=name) for name in ("degraded", "new-one")]
+
+    assert of_each(replace(shown, at=WINDOW.start - timedelta(seconds=1))) == [None, None]
+    assert of_each(replace(shown, at=WINDOW.start)) == [1, None]
+    assert of_each(replace(shown, at=WINDOW.end)) == [None, None]
+    everybody = replace(shown.daemon, maintenance=(WINDOW,))
+    assert of_each(replace(shown, daemon=everybody)) == [1, 1]
 
 
 def test_lines_are_made_once_for_a_status_that_stays() -> None:

@@ -576,7 +576,7 @@ class GeneralOptions(Options):
     notify: Annotated[NotifyOptions, BeforeValidator(_filled)] = NotifyOptions()
     """Who is told, beside Prometheus."""
     maintenance: Annotated[list[MaintenanceOptions], BeforeValidator(_listed)] = Field(default=[])
-    """When nobody is told anything by `notify`. Checks and metrics go on."""
+    """When nobody is told anything new, by `notify` or the rules for Prometheus. Checks and metrics go on."""
     connections_from: Annotated[
         list[Annotated[str, BeforeValidator(words.text), WithJsonSchema(_TEXT)]], BeforeValidator(_listed)
     ] = Field(default=[])

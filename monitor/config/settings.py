@@ -125,7 +125,7 @@ class Settings:
 
     @property
     def terms(self) -> Terms:
-        """What follows from it for alerts: how long things must hold, what they link to, when to be quiet."""
+        """What follows from it for alerts: how long things must hold, and what they link to."""
         return Terms(
             Holds.of(
                 self.connections,
@@ -139,5 +139,4 @@ class Settings:
                 pages=self.web.external_url,
                 labels=self.alerts.labels,
             ),
-            self.maintenance,
         )

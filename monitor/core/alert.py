@@ -15,7 +15,6 @@ from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.connection import Connection
 from monitor.core.finding import Finding
 from monitor.core.holds import Holds
-from monitor.core.maintenance import Maintenance
 from monitor.core.status import ConnectionStatus, Snapshot
 from monitor.core.wording import Links
 
@@ -26,8 +25,6 @@ class Terms:
 
     holds: Holds
     links: Links
-    maintenance: tuple[Maintenance, ...] = ()
-    """When nobody is told of anything."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ class Moment:
 
     def maintenance(self, connection: Connection | None = None) -> str:
         """Until when there is maintenance, of all or of this connection, in words; empty if there is none."""
-        windows = self.terms.maintenance + (connection.maintenance if connection else ())
+        windows = self.snapshot.daemon.maintenance + (connection.maintenance if connection else ())
         end = maintenance.until(windows, self.now)
         return f"maintenance until {written(end)}" if end else ""
 

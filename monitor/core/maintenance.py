@@ -1,4 +1,4 @@
-"""Maintenance: times in which nobody is told anything, once or every week."""
+"""Maintenance: times in which nobody is told of anything, once or every week."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

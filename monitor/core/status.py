@@ -15,6 +15,7 @@ from monitor.core.connection import Connection
 from monitor.core.credential import CredentialFacts
 from monitor.core.finding import Finding, State
 from monitor.core.history import History
+from monitor.core.maintenance import Maintenance
 
 NO_FACTS = CredentialFacts()
 """Of keys that were not looked at yet."""
@@ -93,6 +94,8 @@ class DaemonStatus:
     """Why the last write of the store failed; None where it succeeded."""
     replicas: ReplicasStatus | None = None
     """None where this daemon watches alone."""
+    maintenance: tuple[Maintenance, ...] = ()
+    """When nobody is told of anything, by the configuration that holds."""
 
 
 @dataclass(frozen=True, slots=True)

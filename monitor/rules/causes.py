@@ -16,10 +16,12 @@ from monitor.rules.document import Alert, Record
 from monitor.rules.wording import (
     CONNECTION,
     LAST_GRANTED,
+    MAINTENANCE,
     SINCE,
     annotations_of_cause,
     carried,
     carrying,
+    firing,
 )
 
 REMEMBERED = timedelta(hours=1)
@@ -29,8 +31,12 @@ that all is well, and then that all is broken. Its absence is an alert of its ow
 BY = "connection, cause, severity, responsible"
 FINDING = "bearerwatch_connection_finding"
 
+OF_A_CAUSE = 'alertname=~"Bearerwatch.+",cause!=""'
+"""The alerts that have a cause."""
+
 HELD = f"connection:{FINDING}:held"
-"""The findings that alerts go by: those of now; while the daemon is away, those of when it was last there."""
+"""The findings that alerts go by: those of now, but for what is new in a maintenance; while the daemon is
+away, those of when it was last there."""
 
 
 def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
@@ -48,12 +54,17 @@ def holding(matchers: str, by: str = BY) -> str:
 def held(links: Links) -> Record:
     """The rule for what alerts go by."""
     labels = ", ".join(("job", BY, *carried(links.labels)))
+    news = (
+        f"(\n  {FINDING} unless on (connection) {MAINTENANCE}\n"
+        f"  or {FINDING} and on (connection, cause) {firing(OF_A_CAUSE)}\n)"
+    )
     away = f"{HELD} unless on (job) bearerwatch_build_info"
     lately = f"last_over_time(bearerwatch_build_info[{written_duration(REMEMBERED)}])"
     return Record(
         HELD,
-        f"max by ({labels}) (\n{carrying(FINDING, links.labels)}\n)\nor {away}\n  and on (job) {lately}",
-        "The findings of now. While a daemon is away, the rule keeps what it came to itself before, for"
+        f"max by ({labels}) (\n{carrying(news, links.labels)}\n)\nor {away}\n  and on (job) {lately}",
+        "The findings of now; in a maintenance those alone that are told of already: without them they would"
+        " be told to be mended. While a daemon is away, the rule keeps what it came to itself before, for"
         f" {written_duration(REMEMBERED)}: neither a restart nor a lost scrape ends an alert, and what ended"
         " before stays so.",
     )

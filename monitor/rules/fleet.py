@@ -6,9 +6,17 @@ from monitor.config.words import written_duration
 from monitor.core.causes import CATALOGUE, Cause, Responsible, Severity
 from monitor.core.holds import MANY, MANY_SHARE, SCRAPE, TRANSIENT, UNCHECKED, UNSTEADY_SHARE, Holds
 from monitor.core.wording import MANY_AT_ONCE, SHOWN, UNEXPLAINED, UNSTEADY, WHO, Links, told, with_name
-from monitor.rules.causes import BY, FINDING, HELD, REMEMBERED, holding
+from monitor.rules.causes import BY, FINDING, HELD, OF_A_CAUSE, REMEMBERED, holding
 from monitor.rules.document import Alert, Record
-from monitor.rules.wording import CONNECTION, LAST_GRANTED, carrying, looked_up
+from monitor.rules.wording import (
+    CONNECTION,
+    LAST_GRANTED,
+    MAINTENANCE,
+    carrying,
+    firing,
+    looked_up,
+    quiet,
+)
 
 UNSTEADY_FAILURES = 5
 """Failed exchanges: one short outage makes four, the first and its three quick repeats."""
@@ -102,10 +110,10 @@ def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
 def _many(name: str, matchers: str) -> str:
     counted = f"count by (cause, severity, responsible) ({holding(matchers)})"
     watched = f"scalar(last_over_time({WATCHED}[{written_duration(REMEMBERED)}]))"
-    still = f'ALERTS{{alertname="{name}",alertstate="firing"}}'
+    this = f'alertname="{name}"'
     return (
         f"{counted} >= {MANY}\nand on (cause, severity, responsible) (\n"
-        f"  {counted} / {watched} >= {MANY_SHARE}\n  or {still}\n)"
+        f"  {counted} / {watched} >= {MANY_SHARE}\n  or {firing(this)}\n)"
     )
 
 
@@ -125,13 +133,14 @@ def _links_of_label(links: Links) -> dict[str, str]:
 
 
 def _unexplained(holds: Holds, links: Links) -> Alert:
-    hold = max(holds.transient, UNCHECKED)
+    name, hold = "BearerwatchConnectionUnexplained", max(holds.transient, UNCHECKED)
     return Alert(
-        name="BearerwatchConnectionUnexplained",
+        name=name,
         expression=carrying(
             "(\n"
             '  max by (connection) (bearerwatch_connection_state{state=~"failing|unknown"}) == 1\n'
             f"  unless on (connection) {FINDING}\n"
+            f"  unless on (connection) {quiet(name)}\n"
             ")",
             links.labels,
         ),
@@ -153,17 +162,19 @@ def _unexplained(holds: Holds, links: Links) -> Alert:
 
 
 def _unsteady(holds: Holds, links: Links) -> Alert:
-    window = written_duration(holds.window)
+    name, window = "BearerwatchConnectionUnsteady", written_duration(holds.window)
     failed = f"max by (connection) (increase(bearerwatch_connection_exchange_failures_total[{window}]))"
     tried = f"max by (connection) (increase(bearerwatch_connection_exchanges_total[{window}]))"
-    told_of = f'last_over_time(ALERTS{{alertstate="firing",alertname=~"Bearerwatch.+",cause!=""}}[{window}])'
+    lately = quiet(name, f"last_over_time({MAINTENANCE}[{window}])")
     return Alert(
-        name="BearerwatchConnectionUnsteady",
+        name=name,
         expression=carrying(
             "(\n"
             f"  {failed} >= {UNSTEADY_FAILURES}\n"
             f"  and {failed} / {tried} >= {UNSTEADY_SHARE}\n"
-            f"  unless on (connection) {told_of}\n"
+            f"  unless on (connection) last_over_time({firing(OF_A_CAUSE)}[{window}])\n"
+            f"  unless on (connection) {lately}\n"
+            '  unless on (connection) bearerwatch_connection_state{state="paused"} == 1\n'
             ")",
             links.labels,
         ),
@@ -171,7 +182,7 @@ def _unsteady(holds: Holds, links: Links) -> Alert:
         why=f"At least {UNSTEADY_FAILURES} failures, and half of the exchanges in {window} (a dozen"
         " intervals, an hour at least): faults that come and go never hold long enough to be an alert of"
         " their own. One short outage makes four failures, with its quick repeats. Failures that an alert has"
-        " told of in that time are no news.",
+        " told of in that time, or that a maintenance covers, are no news.",
         labels={"severity": Severity.WARNING.value, "responsible": Responsible.OPERATOR.value},
         annotations={
             "summary": f"Fails again and again: {CONNECTION}",

@@ -11,6 +11,9 @@ from monitor.core.wording import ASK_AGAIN, WHO, Links, told, with_name
 
 CONNECTION = "{{ $labels.connection }}"
 
+MAINTENANCE = "bearerwatch_connection_maintenance"
+"""Of whom nobody is told anything new now."""
+
 
 def carried(labels: Iterable[str]) -> tuple[str, ...]:
     """The labels of alerts about connections beside what is found: the org's, and the operator's own."""
@@ -28,6 +31,17 @@ def carrying(expression: str, labels: Iterable[str]) -> str:
         "  topk by (connection) (1, bearerwatch_connection_info)\n"
         "  or on (connection) max by (connection) (bearerwatch_connection_state)\n)"
     )
+
+
+def firing(matchers: str) -> str:
+    """The alerts that fire and fit, as Prometheus itself records them."""
+    return f'ALERTS{{alertstate="firing",{matchers}}}'
+
+
+def quiet(alert: str, maintenance: str = MAINTENANCE) -> str:
+    """Those in a maintenance, but for those of which this alert tells already: leaving out is ending."""
+    told_already = f'alertname="{alert}"'
+    return f"({maintenance} unless on (connection) {firing(told_already)})"
 
 
 def looked_up(query: str, then: str, *labels: str) -> str:

@@ -1,5 +1,6 @@
 """Fleets of statuses as a reader of the Snapshot gets them, made by hand, and Snapshots of them."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,11 +21,6 @@ TERMS = Terms(
     Holds.of((), interval=5 * MINUTE, settle=10 * MINUTE, transient_for=None),
     Links(pages="https://monitor.example.com"),
 )
-
-
-def quiet(*windows: Maintenance) -> Terms:
-    """The usual terms, with maintenance."""
-    return replace(TERMS, maintenance=windows)
 
 
 def well(name: str, looked_at: datetime = NOW, **of_connection: Any) -> ConnectionStatus:
@@ -56,7 +52,9 @@ def ill(
     return replace(status, history=known)
 
 
-def snapshot(*statuses: ConnectionStatus, at: datetime = NOW) -> Snapshot:
+def snapshot(
+    *statuses: ConnectionStatus, at: datetime = NOW, maintenance: Iterable[Maintenance] = ()
+) -> Snapshot:
     """These connections at a moment, of a daemon that has run for long."""
-    daemon = DaemonStatus(LONG_AGO, "0", configured=len(statuses), reloaded=LONG_AGO)
+    daemon = DaemonStatus(LONG_AGO, "0", len(statuses), reloaded=LONG_AGO, maintenance=tuple(maintenance))
     return Snapshot(at, daemon, statuses, {})

@@ -16,7 +16,7 @@ from monitor.core.finding import State
 from monitor.core.holds import TRANSIENT
 from monitor.core.maintenance import Once
 from monitor.core.status import ConnectionStatus
-from tests.core.fleets import LONG_AGO, MINUTE, TERMS, ill, quiet, snapshot, well
+from tests.core.fleets import LONG_AGO, MINUTE, TERMS, ill, snapshot, well
 from tests.making import NOW
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"
@@ -199,7 +199,7 @@ def test_maintenance_of_one_connection_holds_back_that_one() -> None:
 def test_maintenance_of_all_holds_back_all_also_many_at_once() -> None:
     many = [ill(well(f"c{number}"), Cause.ORG_INACTIVE, LONG_AGO) for number in range(5)]
 
-    told = alerts(snapshot(*many), quiet(Once(NOW - MINUTE, NOW + MINUTE)))
+    told = alerts(snapshot(*many, maintenance=[Once(NOW - MINUTE, NOW + MINUTE)]), TERMS)
 
     assert len(told) == 6
     assert all(alert.held_back.startswith("maintenance") for alert in told)

@@ -12,13 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from monitor.core.alert import Terms
 from monitor.core.alerts import alerts
 from monitor.core.causes import Cause
 from monitor.core.maintenance import Maintenance, Once, Weekly
 from monitor.core.status import ConnectionStatus
 from monitor.core.telling import FLAPS, Message, Route, Told, accepted, due, noticed, pushed
-from tests.core.fleets import MINUTE, TERMS, ill, quiet, snapshot, well
+from tests.core.fleets import MINUTE, TERMS, ill, snapshot, well
 from tests.making import NOW
 
 HOUR = timedelta(hours=1)
@@ -32,7 +31,7 @@ JSON = TypeAdapter(dict[str, Told])
 class Receiver:
     """A receiver over simulated time: what it was told, and whether it is there."""
 
-    terms: Terms = TERMS
+    maintenance: tuple[Maintenance, ...] = ()
     repeat: timedelta = REPEAT
     there: Callable[[datetime], bool] = lambda _: True
     taken: list[tuple[timedelta, Message]] = field(default_factory=list)
@@ -41,8 +40,8 @@ class Receiver:
     def look(self, now: datetime, *statuses: ConnectionStatus) -> None:
         """One round, with all that a restart keeps."""
         self.known = JSON.validate_json(JSON.dump_json(self.known))
-        shot = snapshot(*statuses, at=now)
-        mine = alerts(shot, self.terms)
+        shot = snapshot(*statuses, at=now, maintenance=self.maintenance)
+        mine = alerts(shot, TERMS)
         self._remember(noticed(mine, self.known, shot))
         for message in due(mine, self.known, repeat=self.repeat, now=now):
             if self.there(now):
@@ -227,7 +226,7 @@ def test_a_clock_that_is_set_back_holds_nothing_up_and_ends_nothing(title: str) 
 def test_in_a_maintenance_nothing_new_is_told_and_what_still_holds_at_its_end_is(
     window: Maintenance, title: str
 ) -> None:
-    receiver = Receiver(terms=quiet(window))
+    receiver = Receiver(maintenance=(window,))
 
     def fleet(now: datetime) -> list[ConnectionStatus]:
         return [
@@ -241,7 +240,7 @@ def test_in_a_maintenance_nothing_new_is_told_and_what_still_holds_at_its_end_is
 
 
 def test_what_was_told_before_a_maintenance_is_not_taken_for_mended_in_it(title: str) -> None:
-    receiver = Receiver(terms=quiet(Once(NOW + 2 * HOUR, NOW + 12 * HOUR)))
+    receiver = Receiver(maintenance=(Once(NOW + 2 * HOUR, NOW + 12 * HOUR),))
 
     receiver.live(DAY, failing(between(HOUR, 14 * HOUR)))
 
@@ -380,9 +379,9 @@ def test_an_alertmanager_is_given_again_what_it_was_given_also_while_that_is_hel
     other = ill(well("other"), Cause.API_DISABLED, NOW - DAY)
     found = alerts(snapshot(broken), TERMS)
     known = accepted(pushed(found, {}, NOW), {}, NOW)
-    maintained = alerts(snapshot(broken, other), quiet(Once(NOW - HOUR, NOW + HOUR)))
+    now = snapshot(broken, other, maintenance=[Once(NOW - HOUR, NOW + HOUR)])
 
-    message = pushed(maintained, known, NOW)
+    message = pushed(alerts(now, TERMS), known, NOW)
 
     assert [alert.labels["connection"] for alert in message.firing] == ["acme"]
     assert message.resolved == ()

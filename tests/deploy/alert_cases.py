@@ -183,6 +183,7 @@ def cases() -> Iterator[Case]:
     yield from causes()
     yield from bands()
     yield from fleet()
+    yield from maintenance()
     yield from daemon()
     yield from absence()
     yield from texts()
@@ -425,6 +426,92 @@ def unsteady() -> Iterator[Case]:
             "bearerwatch_connection_exchange_failures_total" + of(connection="acme"): jump(20, 4),
         },
         {22: [], 40: []},
+        spares=("BearerwatchConnectionUnsteady",),
+    )
+
+
+# What is held back
+
+
+def in_maintenance(start: float, end: float, *names: str) -> dict[str, str]:
+    return {"bearerwatch_connection_maintenance" + of(connection=name): between(start, end) for name in names}
+
+
+def maintenance() -> Iterator[Case]:
+    decayed, network = Cause.APPROVAL_DECAYED, Cause.NETWORK_UNREACHABLE
+    held = alert_of(decayed)
+    yield Case(
+        "What begins in a maintenance is no alert before its end, and then one where it still holds",
+        connections("acme", "globex", "short")
+        | in_maintenance(4, 30, "acme", "short")
+        | finding("acme", decayed, between(BEGIN, 40))
+        | finding("short", decayed, between(BEGIN, 29))
+        | finding("globex", decayed, between(BEGIN, 40)),
+        {
+            BEGIN + CONFIRMED: [single("globex", decayed)],
+            29: [single("globex", decayed)],
+            30 + CONFIRMED - STEP: [single("globex", decayed)],
+            30 + CONFIRMED: [single("globex", decayed), single("acme", decayed)],
+            40: [],
+        },
+        spares=(held,),
+    )
+    yield Case(
+        "What was told before a maintenance is not told to be mended in it, and its end is",
+        connections("acme")
+        | in_maintenance(10, 60, "acme")
+        | finding("acme", decayed, between(BEGIN, 40))
+        | finding("acme", network, between(20, 50)),
+        {9: [single("acme", decayed)], 10: [single("acme", decayed)], 39: [single("acme", decayed)], 40: []},
+        spares=(alert_of(network),),
+    )
+    yield Case(
+        "Those in a maintenance do not make many",
+        connections(*numbered(8))
+        | in_maintenance(0, LONG, *numbered(4))
+        | some(8, decayed, between(BEGIN, LONG)),
+        {BEGIN + 0.5: [], BEGIN + CONFIRMED: [single(name, decayed) for name in numbered(8)[4:]]},
+        spares=("BearerwatchManyConnectionsAffected",),
+    )
+    yield Case(
+        "A maintenance of all holds back many at once as well",
+        connections(*numbered(8))
+        | in_maintenance(0, 20, *numbered(8))
+        | some(8, decayed, between(BEGIN, LONG)),
+        {
+            BEGIN + CONFIRMED: [],
+            19: [],
+            20.5: [many("BearerwatchManyConnectionsAffected", decayed)],
+        },
+        spares=("BearerwatchManyConnectionsAffected", held),
+    )
+    yield Case(
+        "What no cause explains waits for the end of a maintenance as well",
+        connections("acme", state="unknown") | in_maintenance(0, 30, "acme"),
+        {
+            29: [],
+            44.5: [],
+            45: [own("BearerwatchConnectionUnexplained", "critical", connection="acme")],
+        },
+        spares=("BearerwatchConnectionUnexplained",),
+    )
+    unsteady = own("BearerwatchConnectionUnsteady", connection="acme")
+    yield Case(
+        "Failures within a maintenance make no connection unsteady, also after its end",
+        connections("acme") | exchanges(24, 16) | in_maintenance(0, 30, "acme"),
+        {29: [], 32: []},
+        spares=("BearerwatchConnectionUnsteady",),
+    )
+    yield Case(
+        "An unsteadiness that was told before a maintenance goes on in it",
+        connections("acme") | exchanges(24, 16) | in_maintenance(30, 50, "acme"),
+        {29: [unsteady], 40: [unsteady]},
+    )
+    paused = "bearerwatch_connection_state" + of(connection="acme", state="paused")
+    yield Case(
+        "A connection that is paused is no longer unsteady, whatever it was before",
+        connections("acme") | exchanges(24, 16) | {paused: f"0x{steps(30) - 1} {constant(1)}"},
+        {29.5: [unsteady], 30: []},
         spares=("BearerwatchConnectionUnsteady",),
     )
 
