@@ -23,6 +23,7 @@ from monitor.core.causes import CATALOGUE, Responsible
 from monitor.core.finding import Finding, State
 from monitor.core.history import STAGES
 from monitor.core.status import WORST_FIRST, ConnectionStatus, worst_first
+from monitor.core.wording import with_name
 from monitor.web.reproduce import command
 from monitor.web.words import WHO, WHO_EXACTLY, WITHOUT_FINDING, exact, relative
 
@@ -249,7 +250,7 @@ def _found(first: Finding, now: datetime) -> Iterator[Line]:
 
 def _diagnosed(first: Finding, status: ConnectionStatus) -> Iterator[Line]:
     yield from _heading("What to do")
-    for number, action in enumerate(CATALOGUE[first.cause].remedy, 1):
+    for number, action in enumerate(with_name(CATALOGUE[first.cause].remedy, status.name), 1):
         yield f"  {number}. ", action
     yield from _heading("Evidence")
     yield from (("  - ", sentence) for sentence in first.evidence)

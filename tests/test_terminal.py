@@ -124,6 +124,14 @@ def test_one_is_told_as_its_page_tells_it() -> None:
     assert places == sorted(places)
 
 
+def test_a_command_of_the_remedy_has_the_connections_name() -> None:
+    console = pipe()
+
+    show(FLEET[-1:], now=NOW, quiet=False, whole=True, console=console)
+
+    assert "`bearerwatch rotate initech --config FILE`" in printed(console)
+
+
 def test_markup_in_an_answer_is_text() -> None:
     console = terminal(200, no_color=True)
     hostile = status("acme", State.FAILING, Cause.UNRECOGNISED, evidence="said [red]owned[/red] [/] \\[")

@@ -259,6 +259,12 @@ async def test_the_page_of_one_tells_the_whole_diagnosis(stage: Stage) -> None:
         assert words in page.text
 
 
+async def test_a_command_of_the_remedy_has_the_connections_name(stage: Stage) -> None:
+    page = read(await text(stage, "/connections/umbrella-crm"))
+
+    assert "bearerwatch rotate umbrella-crm --config FILE" in [code.text for code in page.all("code")]
+
+
 async def test_the_page_of_one_shows_its_last_exchanges_and_what_they_took(stage: Stage) -> None:
     page = read(await text(stage, "/connections/globex-eu"))
 
