@@ -1,17 +1,22 @@
-"""Writes the operator's PrometheusRule from `deploy/prometheus/alerts.yml`: the same groups, a level deeper.
+"""Writes the operator's PrometheusRule: what `bearerwatch rules` gives for the base's configuration.
 
+Not deploy/prometheus/alerts.yml, whose links lead to the machine of the example.
 A test compares the two. Where the rules have changed: `python deploy/kubernetes/build_prometheusrule.py`.
 """
 
 import textwrap
 from pathlib import Path
 
-DEPLOY = Path(__file__).parents[1]
-RULES = DEPLOY / "prometheus/alerts.yml"
-MANIFEST = DEPLOY / "kubernetes/overlays/prometheus-operator/prometheusrule.yaml"
+from monitor.config import load
+from monitor.rules import rules
+
+KUBERNETES = Path(__file__).parent
+CONFIG = KUBERNETES / "base/bearerwatch.yaml"
+MANIFEST = KUBERNETES / "overlays/prometheus-operator/prometheusrule.yaml"
 
 HEAD = """\
-# Written by deploy/kubernetes/build_prometheusrule.py from deploy/prometheus/alerts.yml: change them there.
+# Written by deploy/kubernetes/build_prometheusrule.py for base/bearerwatch.yaml. For the times, links and
+# labels of your own configuration, make a patch (docs/deployment.md).
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
@@ -22,10 +27,10 @@ spec:
 """
 
 
-def manifest(rules: str) -> str:
-    """The manifest around a rule file, whose comments and order stay as they are."""
-    return HEAD + textwrap.indent(rules, "  ")
+def manifest() -> str:
+    """The manifest around the rules, whose comments and order stay as they are."""
+    return HEAD + textwrap.indent(rules(load(CONFIG, {})), "  ")
 
 
 if __name__ == "__main__":
-    MANIFEST.write_text(manifest(RULES.read_text(encoding="utf-8")), encoding="utf-8")
+    MANIFEST.write_text(manifest(), encoding="utf-8")

@@ -16,9 +16,10 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from deploy.kubernetes.build_prometheusrule import MANIFEST, RULES, manifest
+from deploy.kubernetes.build_prometheusrule import CONFIG, MANIFEST, manifest
 from monitor.config import load
 from monitor.daemon import STOP_WITHIN_SECONDS
+from monitor.rules import rules
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy/kubernetes"
@@ -267,12 +268,16 @@ def test_both_ways_of_scraping_lead_to_the_metrics() -> None:
     assert (plain["prometheus.io/port"], plain["prometheus.io/path"]) == ("9877", "/metrics")
 
 
-def test_the_operators_rules_are_those_of_the_rule_file() -> None:
-    assert MANIFEST.read_text() == manifest(RULES.read_text()), (
+def test_the_operators_rules_are_those_of_the_bases_configuration() -> None:
+    assert MANIFEST.read_text() == manifest(), (
         f"Write it anew: {sys.executable} deploy/kubernetes/build_prometheusrule.py"
     )
-    rules = one_of("PrometheusRule", "overlays/prometheus-operator")["spec"]
-    assert rules == yaml.safe_load(RULES.read_text())
+    shown = one_of("PrometheusRule", "overlays/prometheus-operator")["spec"]
+    assert shown == yaml.safe_load(rules(load(CONFIG, {})))
+
+
+def test_no_alert_of_a_cluster_links_to_a_machine_of_ours() -> None:
+    assert "127.0.0.1" not in MANIFEST.read_text()
 
 
 def test_the_replicas_share_a_database_and_its_password_is_a_secret(tmp_path: Path) -> None:
