@@ -1,15 +1,19 @@
 """What docs/deployment.md tells people to paste works, as far as it can be tried without an engine."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from monitor.config import load
+from monitor.rules import rules
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/deployment.md").read_text()
@@ -57,19 +61,55 @@ def test_what_the_page_names_is_there_and_of_this_version() -> None:
     assert set(re.findall(r"(?:bearerwatch:|newTag: )(\d\S*)", TEXT)) == {VERSION}
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
-def test_the_kustomization_of_the_page_replaces_image_and_configuration(tmp_path: Path) -> None:
+needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """The directory that the page tells people to make beside the repository's."""
     (kustomization,) = (block for block in blocks("yaml") if block.startswith("# kustomization.yaml"))
     mine = tmp_path / "mine"
     mine.mkdir()
     (tmp_path / "bearerwatch").symlink_to(ROOT)
     (mine / "kustomization.yaml").write_text(kustomization)
     (mine / "bearerwatch.yaml").write_text(configurations()[-1])
+    return mine
 
+
+def kustomized(mine: Path) -> dict[tuple[str, str], Any]:
+    """What kubectl would apply, by kind and name."""
     done = subprocess.run(["kubectl", "kustomize", mine], capture_output=True, text=True, check=False)
-
     assert done.returncode == 0, done.stderr
-    made = {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(done.stdout)}
+    return {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(done.stdout)}
+
+
+@needs_kubectl
+def test_the_kustomization_of_the_page_replaces_image_and_configuration(mine: Path) -> None:
+    made = kustomized(mine)
+
     (container,) = made["StatefulSet", "bearerwatch"]["spec"]["template"]["spec"]["containers"]
     assert container["image"] == f"registry.example.com/bearerwatch:{VERSION}"
     assert made["ConfigMap", "bearerwatch"]["data"] == {"bearerwatch.yaml": configurations()[-1]}
+
+
+@needs_kubectl
+def test_the_patches_of_the_page_give_all_of_it_a_label_and_the_rules_their_own_times(mine: Path) -> None:
+    (label,) = re.findall(r"^  (labels:\n    - pairs.*)$", TEXT, re.MULTILINE)
+    (patches,) = re.findall(r"`(patches: .*?)`", TEXT)
+    (script,) = (block for block in blocks("sh") if "rules.yaml" in block)
+    with (mine / "kustomization.yaml").open("a") as kustomization:
+        kustomization.write(f"{patches}\n{label}\n")
+    with (mine / "bearerwatch.yaml").open("a") as configuration:
+        configuration.write("web: {external_url: https://watch.example.com}\n")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(
+        ["sh", "-e"], input=script, text=True, cwd=mine, env=os.environ | {"PATH": path}, check=True
+    )
+
+    made = kustomized(mine)
+
+    assert all(one["metadata"]["labels"]["release"] == "prometheus" for one in made.values())
+    assert made["PrometheusRule", "bearerwatch"]["spec"] == yaml.safe_load(
+        rules(load(mine / "bearerwatch.yaml", {}))
+    )
+    assert "https://watch.example.com" in str(made["PrometheusRule", "bearerwatch"])
