@@ -235,7 +235,7 @@ class Checker:
             connection,
             known,
             now,
-            failing_share=self._fleet.failing_share(connection.name, exchange),
+            failing_share=self._fleet.failing_share(before, exchange),
             siblings=siblings,
         )
         after = history.remember(known, exchange, verdict)

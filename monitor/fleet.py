@@ -109,8 +109,10 @@ class Fleet:
         if status := self._statuses.get(name):
             self._approvals.get(status.connection.consumer_key, {}).pop(name, None)
 
-    def failing_share(self, name: str, exchange: Exchange) -> float | None:
+    def failing_share(self, status: ConnectionStatus, exchange: Exchange) -> float | None:
         """The share of the other orgs that had worked and have stopped with the same trouble at once.
+
+        `status` is how the connection was before the exchange, for a reload may have taken it out meanwhile.
 
         1. The connections of one org are one witness: what stops them may be the org's own doing.
         2. An org that was not asked since the trouble began is none.
@@ -120,12 +122,12 @@ class Fleet:
         if isinstance(exchange.outcome, Granted):
             return None
         trouble = _trouble(exchange.outcome)
-        stop = self._stopped.get(name)
+        stop = self._stopped.get(status.name)
         began = stop.began if stop and stop.trouble == trouble else exchange.at
-        at_once = max(AT_ONCE, self._statuses[name].connection.interval)
+        at_once = max(AT_ONCE, status.connection.interval)
         earliest, latest = began - at_once, began + at_once
         together = [other for other in self._stopped.values() if earliest <= other.began <= latest]
-        own = {_org(self._statuses[name])}
+        own = {_org(status)}
         alike = {other.org for other in together if other.trouble == trouble} - own
         working = {org for asked, org in self._working.values() if asked >= began}
         others = (working | {other.org for other in together}) - own

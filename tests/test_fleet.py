@@ -50,7 +50,7 @@ def test_the_share_counts_the_others_that_stopped_with_the_same_trouble() -> Non
     for name in ("c1", "c2"):
         stop(fleet, name, UNREACHABLE)
 
-    assert fleet.failing_share("c0", exchange(UNREACHABLE)) == 0.5
+    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE)) == 0.5
 
 
 def test_another_trouble_is_not_the_same_trouble() -> None:
@@ -58,7 +58,7 @@ def test_another_trouble_is_not_the_same_trouble() -> None:
     for name in ("c1", "c2"):
         stop(fleet, name, Unreachable(FaultKind.DNS, "no such host"))
 
-    assert fleet.failing_share("c0", exchange(UNREACHABLE)) == 0
+    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE)) == 0
 
 
 def test_a_connection_that_has_long_been_broken_says_nothing_of_the_network() -> None:
@@ -66,7 +66,7 @@ def test_a_connection_that_has_long_been_broken_says_nothing_of_the_network() ->
     for name in ("c1", "c2"):
         stop(fleet, name, NOT_APPROVED, failing_for=AT_ONCE + MINUTE)
 
-    assert fleet.failing_share("c0", exchange(NOT_APPROVED)) is None
+    assert fleet.failing_share(fleet["c0"], exchange(NOT_APPROVED)) is None
 
 
 def test_an_outage_that_lasts_is_still_everybodys() -> None:
@@ -76,7 +76,7 @@ def test_an_outage_that_lasts_is_still_everybodys() -> None:
 
     hours_later = exchange(UNREACHABLE, NOW + 10 * AT_ONCE)
 
-    assert fleet.failing_share("c0", hours_later) == 0.5
+    assert fleet.failing_share(fleet["c0"], hours_later) == 0.5
 
 
 def test_what_had_been_broken_before_joins_an_outage_with_the_moment_of_the_outage() -> None:
@@ -86,8 +86,8 @@ def test_what_had_been_broken_before_joins_an_outage_with_the_moment_of_the_outa
     for name in ("c0", "c1", "c2"):
         stop(fleet, name, UNREACHABLE, failing_for=10 * AT_ONCE)
 
-    assert fleet.failing_share("c0", exchange(UNREACHABLE, NOW)) == 0.5
-    assert fleet.failing_share("c3", exchange(UNREACHABLE, NOW)) == 0.75
+    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE, NOW)) == 0.5
+    assert fleet.failing_share(fleet["c3"], exchange(UNREACHABLE, NOW)) == 0.75
 
 
 def test_a_connection_that_never_worked_is_no_witness() -> None:
@@ -95,32 +95,32 @@ def test_a_connection_that_never_worked_is_no_witness() -> None:
     never = history(state=State.FAILING, last_exchange=exchange(NOT_APPROVED), failing_since=NOW)
     fleet.put(replace(fleet["c1"], history=never))
 
-    assert fleet.failing_share("c0", exchange(NOT_APPROVED)) is None
+    assert fleet.failing_share(fleet["c0"], exchange(NOT_APPROVED)) is None
 
 
 def test_too_few_others_tell_nothing_and_a_grant_needs_no_share() -> None:
-    assert fleet_of(3).failing_share("c0", exchange(UNREACHABLE)) is None
-    assert fleet_of(9).failing_share("c0", exchange()) is None
+    assert (fleet := fleet_of(3)).failing_share(fleet["c0"], exchange(UNREACHABLE)) is None
+    assert (fleet := fleet_of(9)).failing_share(fleet["c0"], exchange()) is None
 
 
 def test_all_of_a_few_that_agree_are_enough() -> None:
     fleet = fleet_of(2)
     stop(fleet, "c1", UNREACHABLE)
 
-    assert fleet.failing_share("c0", exchange(UNREACHABLE)) == 1
+    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE)) == 1
 
 
 def test_a_few_that_do_not_agree_tell_nothing() -> None:
     fleet = fleet_of(3)
     stop(fleet, "c1", UNREACHABLE)
 
-    assert fleet.failing_share("c0", exchange(UNREACHABLE)) is None
+    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE)) is None
 
 
 def test_who_was_not_asked_since_a_trouble_began_is_no_witness_of_health() -> None:
     fleet = fleet_of(9)
 
-    assert fleet.failing_share("c0", exchange(UNREACHABLE, NOW + MINUTE)) is None
+    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE, NOW + MINUTE)) is None
 
 
 def test_the_connections_of_one_org_are_one_witness() -> None:
@@ -129,7 +129,7 @@ def test_the_connections_of_one_org_are_one_witness() -> None:
         fleet.put(replace(fleet[name], history=working("acme")))
         stop(fleet, name, UNREACHABLE)
 
-    assert fleet.failing_share("c0", exchange(UNREACHABLE)) == 1 / 3
+    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE)) == 1 / 3
 
 
 def test_the_other_connections_of_an_org_tell_nothing_of_other_orgs() -> None:
@@ -138,7 +138,7 @@ def test_the_other_connections_of_an_org_tell_nothing_of_other_orgs() -> None:
         fleet.put(replace(fleet[name], history=working("acme")))
         stop(fleet, name, UNREACHABLE)
 
-    assert fleet.failing_share("c0", exchange(UNREACHABLE)) is None
+    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE)) is None
 
 
 def test_orgs_that_are_asked_seldom_stop_together_within_their_interval() -> None:
@@ -149,7 +149,7 @@ def test_orgs_that_are_asked_seldom_stop_together_within_their_interval() -> Non
         fleet.put(replace(status, history=working(status.name)))
         stop(fleet, status.name, UNREACHABLE, failing_for=hourly / 4 * n)
 
-    assert fleet.failing_share("c0", exchange(UNREACHABLE)) == 1
+    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE)) == 1
 
 
 def test_a_connection_that_recovers_is_a_witness_of_health_again() -> None:
@@ -157,7 +157,7 @@ def test_a_connection_that_recovers_is_a_witness_of_health_again() -> None:
     stop(fleet, "c1", UNREACHABLE)
     fleet.put(replace(fleet["c1"], history=working("c1")))
 
-    assert fleet.failing_share("c0", exchange(UNREACHABLE)) == 0
+    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE)) == 0
 
 
 def test_a_configuration_names_what_is_new_changed_and_gone() -> None:
