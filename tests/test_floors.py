@@ -38,6 +38,7 @@ JUDGEMENT = {
     "grouping",
     "alerts_of_one",
     "alerts_of_many",
+    "alerts_of_daemon",
     "alerts",
     "telling",
 }

@@ -32,7 +32,8 @@ class Route:
     responsible: tuple[str, ...] = ()
     severity: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
-    """The operator's own labels of the connections concerned; one that has them all is enough."""
+    """The operator's own labels of the connections concerned; one that has them all is enough. What concerns
+    none, such as the daemon's own condition, is not for whoever asks for some."""
 
     def takes(self, alert: Alert) -> bool:
         """Whether the alert is for this receiver."""
@@ -103,6 +104,8 @@ def noticed(alerts: Iterable[Alert], known: Known, snapshot: Snapshot) -> dict[s
 
 
 def _why_it_ended(told: Told, statuses: Mapping[str, ConnectionStatus]) -> str:
+    if "cause" not in told.labels and "connection" not in told.labels:
+        return "It is so no more."
     if "connection" not in told.labels:
         return "Fewer connections have it."
     status = statuses.get(told.labels["connection"])
@@ -147,7 +150,7 @@ def _free(alerts: Iterable[Alert], known: Known) -> Iterator[Alert]:
     many = {
         (told.labels["cause"], told.labels["severity"])
         for told in known.values()
-        if "connection" not in told.labels and told.resolved is None
+        if "connection" not in told.labels and "cause" in told.labels and told.resolved is None
     }
     for alert in alerts:
         one_of_many = (alert.labels.get("cause"), alert.labels["severity"]) in many

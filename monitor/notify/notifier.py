@@ -15,8 +15,9 @@ import httpx
 import structlog
 
 from monitor.config import Settings, Sink
-from monitor.core.alert import Alert, lasted
+from monitor.core.alert import Alert, Moment, lasted
 from monitor.core.alerts import alerts
+from monitor.core.alerts_of_daemon import Trouble, alert_of_trouble, troubles
 from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.status import Snapshot
 from monitor.core.telling import Message, Told, accepted, due, noticed, pushed
@@ -201,6 +202,7 @@ class Notifier:
         self._counted = counted
         self._leads = leads
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="apprise")
+        self._troubles: dict[Trouble, datetime] = {}
         self._settings: Settings | None = None
         self._outlets: dict[str, _Outlet] = {}
         self._running: asyncio.Task[None] | None = None
@@ -258,13 +260,23 @@ class Notifier:
         if settings is None or not self._outlets:
             return
         snapshot = self._snapshot()
-        found = await asyncio.to_thread(alerts, snapshot, settings.terms)
+        found = await asyncio.to_thread(self._alerts, Moment(snapshot, settings.terms))
         for outlet in self._outlets.values():
             if outlet.busy or outlet.rests(snapshot.at):
                 continue
             mine = [alert for alert in found if outlet.sink.route.takes(alert)]
             this = _Round(outlet, self._memory, self._counted, snapshot, mine)
             outlet.task = asyncio.get_running_loop().create_task(this.run())
+
+    def _alerts(self, moment: Moment) -> list[Alert]:
+        """The alerts of this moment. A trouble of our own must have been there in every round of its time."""
+        self._troubles = {one: self._troubles.get(one, moment.now) for one in troubles(moment)}
+        own = [
+            alert_of_trouble(trouble, since, moment)
+            for trouble, since in self._troubles.items()
+            if moment.lasted(since, trouble.hold)
+        ]
+        return [*own, *alerts(moment.snapshot, moment.terms)]
 
 
 def drill(cause: Cause, now: datetime) -> Message:

@@ -20,6 +20,7 @@ from tests.notify.world import DAY, SECOND, World, broken, header, receiver, tak
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "notifications.md"
 MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
 
 
 def hook(url: str, name: str = "hook", **options: object) -> dict[str, object]:
@@ -93,6 +94,75 @@ async def test_a_message_about_thousands_shows_a_hundred_and_counts_the_others(t
         assert sent["title"].endswith(": all 150 connections of the consumer key 3MVG9Shared")
         assert (len(sent["alerts"]), sent["truncatedAlerts"]) == (100, 50)
         assert len(told(here)) == 150
+
+
+# What is wrong with the daemon itself
+
+
+IDLE = well("idle", paused=True)
+"""Of which nothing is told, however much time goes by."""
+
+
+async def test_a_configuration_that_stays_broken_is_told_and_that_it_is_mended(tmp_path: Path) -> None:
+    async with receiver() as (_, server, url), world(tmp_path, hook(url)) as here:
+        here.fleet, here.reload_problem = [IDLE], "line 3: no such option"
+        await here.look()
+        await here.look(4 * MINUTE)
+        assert server.visits == [], "who saves a mistake sees it, and saves again"
+
+        await here.look(MINUTE)
+        here.reload_problem = None
+        await here.look(MINUTE)
+        await here.look(5 * MINUTE)
+
+    first, last = map(message, server.visits)
+    assert first["title"] == "bearerwatch keeps an old configuration"
+    assert first["commonLabels"] == {
+        "alertname": "BearerwatchReloadFailed",
+        "severity": "warning",
+        "responsible": "operator",
+    }
+    assert last["status"] == "resolved"
+    assert last["alerts"][0]["annotations"]["ended"] == "It is so no more."
+
+
+async def test_a_trouble_that_comes_and_goes_before_its_time_is_told_to_nobody(tmp_path: Path) -> None:
+    async with receiver() as (_, server, url), world(tmp_path, hook(url)) as here:
+        here.fleet = [IDLE]
+        for _round in range(6):
+            here.reload_problem = "line 3: no such option"
+            await here.look(MINUTE)
+            await here.look(3 * MINUTE)
+            here.reload_problem = None
+            await here.look(MINUTE)
+
+    assert server.visits == []
+
+
+async def test_a_restart_neither_repeats_nor_ends_what_was_told_of_the_daemon(tmp_path: Path) -> None:
+    async with receiver() as (_, server, url):
+        for start in range(2):
+            async with world(tmp_path, hook(url)) as here:
+                here.now = NOW + start * 20 * MINUTE
+                here.fleet, here.reload_problem = [IDLE], "line 3: no such option"
+                for _round in range(8):
+                    await here.look(MINUTE)
+
+    assert [message(visit)["status"] for visit in server.visits] == ["firing"]
+
+
+async def test_owners_of_connections_hear_nothing_of_the_daemon(tmp_path: Path) -> None:
+    sink = {"responsible": ["org_admin"]}
+    labels = {"labels": {"tier": "gold"}}
+    async with (
+        receiver() as (_, server, url),
+        world(tmp_path, hook(url, "admins", **sink), hook(url, "gold", **labels)) as here,
+    ):
+        here.fleet, here.reload_problem = [IDLE], "line 3: no such option"
+        await here.look()
+        await here.look(HOUR)
+
+    assert server.visits == []
 
 
 # Signatures

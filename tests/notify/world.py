@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,14 @@ class World:
     store: Store
     environment: dict[str, str] = field(default_factory=dict)
     now: datetime = NOW
+    reload_problem: str | None = None
     fleet: list[ConnectionStatus] = field(default_factory=lambda: [broken()])
     tries: list[bool] = field(default_factory=list)
     notifier: Notifier = field(init=False)
 
     def snapshot(self) -> Snapshot:
-        return snapshot(*self.fleet, at=self.now)
+        shot = snapshot(*self.fleet, at=self.now)
+        return replace(shot, daemon=replace(shot.daemon, reload_problem=self.reload_problem))
 
     def settings(self, *sinks: Mapping[str, object], **general: object) -> Settings:
         file = self.folder / "bearerwatch.yaml"

@@ -1,0 +1,95 @@
+"""What the daemon can tell of itself: as the rules for Prometheus tell it."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from monitor.core.alert import Alert, Moment
+from monitor.core.alerts_of_daemon import alert_of_trouble, troubles
+from monitor.core.maintenance import Once
+from monitor.core.status import ConnectionStatus, Snapshot
+from tests.core.fleets import LONG_AGO, MINUTE, TERMS, snapshot, well
+from tests.making import NOW
+
+RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"
+
+
+def found(shown: Snapshot) -> list[Alert]:
+    moment = Moment(shown, TERMS)
+    return [alert_of_trouble(trouble, LONG_AGO, moment) for trouble in troubles(moment)]
+
+
+def overdue(by: timedelta, *names: str, **of_connection: Any) -> Iterable[ConnectionStatus]:
+    return (replace(well(name, **of_connection), next_exchange=NOW - by) for name in names)
+
+
+def troubled() -> Snapshot:
+    """All of it at once."""
+    shown = snapshot(*overdue(TERMS.holds.late + MINUTE, "acme", "globex"), well("on time"))
+    daemon = replace(shown.daemon, configured=0, reload_problem="line 3", store_problem="The disk is full.")
+    return replace(shown, daemon=daemon)
+
+
+def test_all_that_it_tells_has_the_name_the_labels_and_the_time_of_its_rule() -> None:
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    rules = {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+
+    told = {alert.name: alert for alert in found(troubled())}
+
+    assert told.keys() == {
+        "BearerwatchChecksLate",
+        "BearerwatchWatchesNothing",
+        "BearerwatchReloadFailed",
+        "BearerwatchStoreFailing",
+    }
+    for name, alert in told.items():
+        own = {"alertname": name, "instance": "monitor.example.com"}
+        assert alert.labels == rules[name]["labels"] | own
+        assert f"{alert.lingers / MINUTE:.0f}m" == rules[name]["for"]
+        summary = rules[name]["annotations"]["summary"]
+        summary = summary.replace("{{ $labels.instance }}", "monitor.example.com")
+        assert alert.annotations["summary"] == summary.replace("{{ $value }}", "2")
+
+
+def test_the_page_about_notifications_lists_it_with_its_times() -> None:
+    page = (RULES.parents[2] / "docs" / "notifications.md").read_text()
+    said = {name: int(minutes) for name, minutes in re.findall(r"^\| (Bear\w+) \| (\d+) minute", page, re.M)}
+
+    assert said == {trouble.name: trouble.hold / MINUTE for trouble in troubles(Moment(troubled(), TERMS))}
+
+
+def test_checks_that_are_late_are_counted_and_named() -> None:
+    (alert,) = found(snapshot(*overdue(TERMS.holds.late + MINUTE, "acme", "globex"), well("on time")))
+
+    assert alert.annotations["summary"] == "2 connections are not checked in time"
+    assert "\nAmong them: acme, globex.\n" in alert.annotations["description"]
+
+
+@pytest.mark.parametrize(
+    "statuses",
+    [
+        pytest.param(list(overdue(TERMS.holds.late, "acme")), id="overdue, and not late yet"),
+        pytest.param(list(overdue(timedelta(days=1), "acme", paused=True)), id="paused"),
+    ],
+)
+def test_what_waits_for_its_turn_or_is_paused_is_not_late(statuses: list[ConnectionStatus]) -> None:
+    assert not found(snapshot(*statuses))
+
+
+def test_where_nothing_is_wrong_nothing_is_told() -> None:
+    assert not found(snapshot(well("acme")))
+
+
+def test_a_maintenance_of_all_holds_it_back_as_well() -> None:
+    window = Once(NOW - MINUTE, NOW + MINUTE)
+    shown = troubled()
+
+    told = found(replace(shown, daemon=replace(shown.daemon, maintenance=(window,))))
+
+    assert {alert.held_back for alert in told} == {"maintenance until 2026-11-23 12:01 UTC"}
