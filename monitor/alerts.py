@@ -67,7 +67,8 @@ def standing(settings: Settings, now: datetime) -> list[Standing]:
             for name in takers
             if (one := known[name].get(alert.fingerprint)) and one.resolved is None
         }
-        found.append(Standing(alert, takers, told))
+        if told or not alert.stays:
+            found.append(Standing(alert, takers, told))
     return found
 
 

@@ -48,6 +48,8 @@ class Alert:
     """How many watched connections share that."""
     waits: bool = False
     """A look at others that may have the same is yet to come, and does so soon."""
+    stays: bool = False
+    """It is no news any more: only those are told of it who were already, for whom it goes on."""
     held_back: str = field(default="", compare=False)
     """Why nobody is told of it now; empty where nothing speaks against it."""
 

@@ -1,7 +1,8 @@
 """What is an alert now, from a Snapshot: the same names, labels and times as the rules for Prometheus.
 
 1. A finding is an alert once it has held as long as `Holds` says; nothing else is asked of it.
-2. Many connections with the same cause at once are one alert, which holds the single ones back.
+2. Many connections with the same cause at once are one alert, which holds the single ones back. Once told,
+   it goes on until few are left.
 3. Alerts of connections that share an app, a user or an org are one group: one thing to mend, one message.
 4. Maintenance holds back, of all connections or of one. What is paused or settling has no alert at all.
 
@@ -28,7 +29,11 @@ def alerts(snapshot: Snapshot, terms: Terms) -> tuple[Alert, ...]:
     moment = Moment(snapshot, terms)
     seen = _seen(moment)
     many = {topic: alert for topic, those in seen.items() if (alert := alert_of_many(topic, those, moment))}
-    told_as = {(topic.cause, topic.severity): f"told as {alert.name}" for topic, alert in many.items()}
+    told_as = {
+        (topic.cause, topic.severity): f"told as {alert.name}"
+        for topic, alert in many.items()
+        if not alert.stays
+    }
     free: list[Alert] = []
     held_back: list[Alert] = []
     for topic, those in seen.items():
@@ -40,7 +45,7 @@ def alerts(snapshot: Snapshot, terms: Terms) -> tuple[Alert, ...]:
         held_back += [alert for alert in made if alert.held_back]
         free += waiting([alert for alert in made if not alert.held_back], topic, those, moment)
     named = {alert.labels["connection"] for alert in (*free, *held_back)}
-    unreachable = "many are unreachable" if any(topic.cause in TRANSIENT for topic in many) else ""
+    unreachable = "many are unreachable" if any(cause in TRANSIENT for cause, _ in told_as) else ""
     for status in moment.watched:
         if status.name not in named and (alert := alert_of_no_cause(status, moment)):
             why = alert.held_back or unreachable

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from datetime import timedelta
 from functools import partial
 
 from monitor.core.alert import Alert, Moment, Seen, Topic
@@ -13,9 +12,12 @@ from monitor.core.holds import MANY, MANY_SHARE, TRANSIENT
 from monitor.core.maintenance import until
 from monitor.core.wording import MANY_AT_ONCE, SHOWN, told
 
+AFFECTED = "BearerwatchManyConnectionsAffected"
+UNREACHABLE = "BearerwatchManyConnectionsUnreachable"
+
 
 def alert_of_many(topic: Topic, those: Sequence[Seen], moment: Moment) -> Alert | None:
-    """The one alert about all of them, if they are many and for long enough."""
+    """The one alert about all of them, if they are many and for long enough, or are still told to be."""
     cause, holds = topic.cause, moment.terms.holds
     if cause is Cause.PROPAGATION_PENDING:
         return None
@@ -24,19 +26,17 @@ def alert_of_many(topic: Topic, those: Sequence[Seen], moment: Moment) -> Alert 
     enough = max(MANY, math.ceil(MANY_SHARE * len(moment.watched)))
     transient = cause in TRANSIENT
     hold = holds.many_transient if transient else holds.many_confirmed
-    if len(since) < enough or not moment.lasted(since[enough - 1], hold):
+    if len(since) < MANY:
         return None
     return Alert(
-        labels={
-            "alertname": f"BearerwatchManyConnections{'Unreachable' if transient else 'Affected'}",
-            **topic.labels,
-        },
+        labels={"alertname": UNREACHABLE if transient else AFFECTED, **topic.labels},
         texts=partial(_texts, topic, those, moment),
         since=since[0],
         concerns=tuple(one.status.connection for one in those),
         # The refused are looked at again after up to that long: until then nobody knows who is well again.
-        lingers=max(holds.lingers, timedelta(0) if transient else BACK_OFF[-1]),
+        lingers=holds.lingers if transient else BACK_OFF[-1],
         group=f"many {cause} {topic.severity} {topic.responsible}",
+        stays=len(since) < enough or not moment.lasted(since[enough - 1], hold),
         held_back=moment.maintenance(),
     )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from monitor.core.alert import Alert, fingerprint, lasted
+from monitor.core.alerts_of_many import AFFECTED
 from monitor.core.finding import State
 from monitor.core.status import ConnectionStatus, Snapshot
 
@@ -100,7 +101,24 @@ def noticed(alerts: Iterable[Alert], known: Known, snapshot: Snapshot) -> dict[s
             statuses = statuses or {status.name: status for status in snapshot.connections}
             why = _why_it_ended(told, statuses)
             changes[mark] = replace(told, ended=now, annotations={**told.annotations, "ended": why})
-    return changes
+    return changes | _over_for_everybody({**known, **changes}, snapshot)
+
+
+def _over_for_everybody(known: Mapping[str, Told | None], snapshot: Snapshot) -> dict[str, Told]:
+    """Many that were refused, of whom none is left: there is nobody to look at again."""
+    ended = {
+        mark: told
+        for mark, told in known.items()
+        if told and told.labels["alertname"] == AFFECTED and told.lingers and told.ended and not told.resolved
+    }
+    if not ended:
+        return {}
+    held = {found.cause for status in snapshot.connections for found in status.findings}
+    return {
+        mark: replace(told, lingers=timedelta(0))
+        for mark, told in ended.items()
+        if told.labels["cause"] not in held
+    }
 
 
 def _why_it_ended(told: Told, statuses: Mapping[str, ConnectionStatus]) -> str:
@@ -153,6 +171,8 @@ def _free(alerts: Iterable[Alert], known: Known) -> Iterator[Alert]:
         if "connection" not in told.labels and "cause" in told.labels and told.resolved is None
     }
     for alert in alerts:
+        if alert.stays and not _standing(known, alert):
+            continue
         one_of_many = (alert.labels.get("cause"), alert.labels["severity"]) in many
         if not alert.held_back and not ("connection" in alert.labels and one_of_many):
             yield alert

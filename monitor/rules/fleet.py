@@ -1,8 +1,11 @@
 """What only many connections together, or one over an hour, can show: totals, many at once, unsteadiness."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from monitor.config.words import written_duration
+from monitor.core.alerts_of_many import AFFECTED, UNREACHABLE
+from monitor.core.cadence import BACK_OFF
 from monitor.core.causes import CATALOGUE, Cause, Responsible, Severity
 from monitor.core.holds import MANY, MANY_SHARE, SCRAPE, TRANSIENT, UNCHECKED, UNSTEADY_SHARE, Holds
 from monitor.core.wording import MANY_AT_ONCE, SHOWN, UNEXPLAINED, UNSTEADY, WHO, Links, told, with_name
@@ -23,6 +26,12 @@ UNSTEADY_FAILURES = 5
 
 WATCHED = "fleet:bearerwatch_connections_watched:count"
 """Recorded, so that it can be had while the daemon is away: its findings stand for that time as well."""
+
+SAME = "cause, severity, responsible"
+"""What the connections of one event have in common."""
+
+MANY_HELD = "cause_severity_responsible:bearerwatch_connection_finding:many"
+"""How many connections make one event."""
 
 RECORDS = (
     Record(
@@ -64,31 +73,39 @@ RECORDS = (
 def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
     """Many at once, and single connections that no cause explains."""
     transient = "|".join(cause for cause in CATALOGUE if cause in TRANSIENT)
-    quiet = "|".join([transient, Cause.PROPAGATION_PENDING])
-    for name, matchers, hold, reason in (
+    refused, waits = BACK_OFF[-1], written_duration(holds.lingers)
+    for name, matchers, hold, seen_again, lingers, reason in (
         (
-            "BearerwatchManyConnectionsAffected",
-            f'cause!~"{quiet}"',
+            AFFECTED,
+            f'cause!~"{transient}"',
             holds.many_confirmed,
-            f"{written_duration(holds.many_confirmed)}: many refused at once confirm each other.",
+            refused,
+            None,
+            (
+                f"{written_duration(holds.many_confirmed)}: many refused at once confirm each other."
+                f" {written_duration(refused)}: so late may who was refused be looked at again."
+            ),
         ),
         (
-            "BearerwatchManyConnectionsUnreachable",
+            UNREACHABLE,
             f'cause=~"{transient}"',
             holds.many_transient,
+            holds.lingers,
+            holds.lingers + 2 * SCRAPE,
             (
                 f"{written_duration(holds.many_transient)}: the single alerts' time less one interval,"
                 " within which the fleet is seen once, so that this comes before them."
+                f" {waits}: an interval, and it stays longer than the single alerts do after their end."
             ),
         ),
     ):
         yield Alert(
             name=name,
-            expression=_many(name, matchers),
+            expression=_many(name, matchers, seen_again),
             hold=hold,
-            why=f"At least {MANY} connections and a share of {MANY_SHARE} of the watched ones have the same"
-            f" cause: one event, for which Alertmanager holds the single alerts back. It stays one until"
-            f" fewer than {MANY} have it, for who is refused is looked at again within an hour. {reason}",
+            lingers=lingers,
+            why="Many, as recorded above: one event, for which Alertmanager holds the single alerts back."
+            f" With fewer than {MANY} it goes on until those were looked at again, or none is left. {reason}",
             annotations={
                 "summary": "{{ $labels.cause }}: {{ $value }} connections at once",
                 "description": told(
@@ -107,13 +124,28 @@ def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
     yield _unsteady(holds, links)
 
 
-def _many(name: str, matchers: str) -> str:
-    counted = f"count by (cause, severity, responsible) ({holding(matchers)})"
+def many() -> Record:
+    """The rule for what is one event of many."""
+    lasting = f'cause!="{Cause.PROPAGATION_PENDING}"'
+    counted = f"count by ({SAME}) ({holding(lasting)})"
     watched = f"scalar(last_over_time({WATCHED}[{written_duration(REMEMBERED)}]))"
+    told = f'alertname=~"{AFFECTED}|{UNREACHABLE}"'
+    return Record(
+        MANY_HELD,
+        f"{counted} >= {MANY}\nand on ({SAME}) (\n"
+        f"  {counted} / {watched} >= {MANY_SHARE}\n  or {firing(told)}\n)",
+        f"At least {MANY} connections and a share of {MANY_SHARE} of the watched ones have the same cause. It"
+        f" is told until fewer than {MANY} have it.",
+    )
+
+
+def _many(name: str, matchers: str, seen_again: timedelta) -> str:
+    counted = f"count by ({SAME}) ({holding(matchers)})"
+    lately = f"last_over_time({MANY_HELD}[{written_duration(seen_again)}])"
     this = f'alertname="{name}"'
     return (
-        f"{counted} >= {MANY}\nand on (cause, severity, responsible) (\n"
-        f"  {counted} / {watched} >= {MANY_SHARE}\n  or {firing(this)}\n)"
+        f"{MANY_HELD}{{{matchers}}}\nor {counted}\n"
+        f"  and on ({SAME}) {lately}\n  and on ({SAME}) {firing(this)}"
     )
 
 

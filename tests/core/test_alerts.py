@@ -24,7 +24,8 @@ DAY = timedelta(days=1)
 
 
 def found(*statuses: ConnectionStatus) -> list[Alert]:
-    return list(alerts(snapshot(*statuses), TERMS))
+    """The alerts of which somebody may be told who was told nothing before."""
+    return [alert for alert in alerts(snapshot(*statuses), TERMS) if not alert.stays]
 
 
 def names(those: list[Alert]) -> list[str]:

@@ -319,6 +319,66 @@ def test_an_outage_of_everybody_is_one_message_and_its_end_another() -> None:
     assert "All of them share the consumer key" in receiver.taken[0][1].firing[0].annotations["description"]
 
 
+def of_forty(*ill_until: tuple[timedelta, int]) -> Callable[[datetime], list[ConnectionStatus]]:
+    """Forty connections, of which so many are refused, from the beginning until then."""
+
+    def fleet(now: datetime) -> list[ConnectionStatus]:
+        affected = next((count for until, count in ill_until if now < NOW + until), 0)
+        return [
+            ill(well(f"c{n:02}", now), Cause.APP_BLOCKED, NOW, now) if n < affected else well(f"c{n:02}", now)
+            for n in range(40)
+        ]
+
+    return fleet
+
+
+def names_told(receiver: Receiver) -> list[tuple[timedelta, str]]:
+    return [
+        (at, told)
+        for at, message in receiver.taken
+        for told in (
+            *(f"firing {alert.name}" for alert in message.firing),
+            *(f"resolved {ended.labels['alertname']}" for ended in message.resolved),
+        )
+    ]
+
+
+def test_many_stay_one_while_five_are_left_though_that_is_less_than_a_quarter_and_end_with_the_last() -> None:
+    receiver = Receiver()
+
+    receiver.live(DAY, of_forty((HOUR, 12), (7 * HOUR, 5), (7 * HOUR + 20 * MINUTE, 2)), step=MINUTE)
+
+    assert names_told(receiver) == [
+        (MINUTE, "firing BearerwatchManyConnectionsAffected"),
+        (4 * HOUR + MINUTE, "firing BearerwatchManyConnectionsAffected"),
+        (7 * HOUR + 20 * MINUTE, "resolved BearerwatchManyConnectionsAffected"),
+    ]
+
+
+def test_of_many_that_are_mended_one_that_is_left_is_told_of_alone_after_an_hour() -> None:
+    receiver = Receiver(repeat=DAY)
+
+    receiver.live(5 * HOUR, of_forty((HOUR, 12), (4 * HOUR, 1)))
+
+    assert names_told(receiver) == [
+        (MINUTE, "firing BearerwatchManyConnectionsAffected"),
+        (2 * HOUR, "resolved BearerwatchManyConnectionsAffected"),
+        (2 * HOUR + MINUTE, "firing BearerwatchAppBlocked"),
+        (4 * HOUR, "resolved BearerwatchAppBlocked"),
+    ]
+
+
+def test_five_that_never_were_a_quarter_are_told_one_by_one() -> None:
+    receiver = Receiver(repeat=DAY)
+
+    receiver.live(HOUR, of_forty((HOUR, 5)))
+
+    assert {name for _, name in names_told(receiver)} == {
+        "firing BearerwatchAppBlocked",
+        "resolved BearerwatchAppBlocked",
+    }
+
+
 def test_who_joins_a_group_that_was_told_of_is_told_of_alone_and_not_before_five_minutes() -> None:
     app: dict[str, Any] = {"consumer_key": "3MVG9Shared"}
     receiver = Receiver()

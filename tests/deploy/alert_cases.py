@@ -325,13 +325,24 @@ def fleet() -> Iterator[Case]:
     for place, name in enumerate(numbered(8)):
         mending |= finding(name, decayed, between(BEGIN, 20 + 5 * place))
     yield Case(
-        "Many that are mended one after the other stay one until fewer than five are left",
+        "Many that are mended one after the other stay one until none is left",
         connections(*numbered(30)) | mending,
         {
             BEGIN + 0.5: [affected],
             31: [affected, *(single(name, decayed) for name in numbered(8)[3:])],
-            36: [single(name, decayed) for name in numbered(8)[4:]],
-            56: [],
+            36: [affected, *(single(name, decayed) for name in numbered(8)[4:])],
+            54: [affected, *(single(name, decayed) for name in numbered(8)[7:])],
+            55: [],
+        },
+    )
+    yield Case(
+        "Of many that are mended, one that is left is told of alone after an hour, in which it was looked at",
+        connections(*numbered(20))
+        | some(5, decayed, between(BEGIN, 10))
+        | finding(numbered(1)[0], decayed, between(BEGIN, LONG)),
+        {
+            68: [affected, *(single(name, decayed) for name in numbered(1))],
+            70: [single(name, decayed) for name in numbered(1)],
         },
     )
     yield Case(
@@ -361,6 +372,16 @@ def fleet() -> Iterator[Case]:
             BEGIN + 9.5: [],
             BEGIN + 10: [unreachable],
             BEGIN + TRANSIENT: [unreachable, *(single(name, network) for name in numbered(8))],
+        },
+    )
+    yield Case(
+        "At its end an outage is one for longer than the single ones are: else each would be told of then",
+        connections(*numbered(8)) | some(8, network, between(BEGIN, 30)),
+        {
+            29.5: [unreachable, *(single(name, network) for name in numbered(8))],
+            34.5: [unreachable, *(single(name, network) for name in numbered(8))],
+            35.5: [unreachable],
+            36.5: [],
         },
     )
     yield Case(

@@ -14,6 +14,7 @@ from tests.core.fleets import ill, well
 from tests.end_to_end.processes import component, free_port, until
 from tests.notify.world import World, world
 
+DEPLOYED = Path(__file__).parents[2] / "deploy" / "alertmanager" / "alertmanager.yml"
 HOUR = timedelta(hours=1)
 
 pytestmark = pytest.mark.real("prometheus-alertmanager")
@@ -21,9 +22,9 @@ pytestmark = pytest.mark.real("prometheus-alertmanager")
 
 @contextmanager
 def alertmanager(folder: Path) -> Iterator[str]:
-    """An Alertmanager that tells nobody; gives its address."""
+    """An Alertmanager that tells nobody and inhibits as that of deploy/ does; gives its address."""
     folder.mkdir()
-    (folder / "alertmanager.yml").write_text("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")
+    (folder / "alertmanager.yml").write_text(DEPLOYED.read_text())
     address = f"127.0.0.1:{free_port()}"
     with component(
         *(folder, "prometheus-alertmanager", "--config.file=alertmanager.yml", "--storage.path=data"),
@@ -41,6 +42,12 @@ def alerts(url: str) -> list[dict[str, Any]]:
 
 def connections(url: str) -> set[str]:
     return {alert["labels"].get("connection", alert["labels"]["alertname"]) for alert in alerts(url)}
+
+
+def held_back(url: str) -> set[str]:
+    return {
+        alert["labels"]["connection"] for alert in alerts(url) if alert["status"]["state"] == "suppressed"
+    }
 
 
 def sink(url: str) -> dict[str, object]:
@@ -128,3 +135,4 @@ async def test_many_at_once_are_one_alert_and_who_was_told_before_stays_told(tmp
             await here.look()
 
             assert connections(url) == {"first", "BearerwatchManyConnectionsAffected"}
+            until(lambda: held_back(url) == {"first"}, "the rules of inhibition to find what they go by")
