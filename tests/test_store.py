@@ -183,6 +183,15 @@ def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
     assert (tmp_path / name).is_file()
 
 
+def test_a_new_file_and_what_stands_beside_it_are_for_their_owner_alone(path: Path) -> None:
+    with opened(path) as store:
+        store.save("acme", history(GRANTED), ())
+        store.flush()
+        modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+
+    assert modes == dict.fromkeys((path.name, f"{path.name}-wal", f"{path.name}-shm"), 0o600)
+
+
 def test_a_url_names_a_file_too(path: Path) -> None:
     Store.open(f"sqlite:///{path}").close()
 

@@ -9,7 +9,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -58,6 +58,8 @@ class SqliteFile:
         uri = f"{self.path.as_uri()}?mode={'rwc' if writes else 'rw'}"
 
         def connect() -> sqlite3.Connection:
+            if writes:
+                self._make_private()
             # No isolation level: the library's own BEGIN would come late, and not at all before a CREATE
             # TABLE.
             return sqlite3.connect(uri, uri=True, timeout=self.busy_seconds, isolation_level=None)
@@ -75,6 +77,14 @@ class SqliteFile:
             connection.exec_driver_sql(begin)
 
         return engine
+
+    def _make_private(self) -> None:
+        """Make the file, where there is none, for its owner alone; what SQLite puts beside it follows.
+
+        One that is there is never opened here: to close it would let go SQLite's locks on it (fcntl(2)).
+        """
+        with suppress(OSError):  # what is wrong with the directory, SQLite says
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     @contextmanager
     def in_words(self) -> Iterator[None]:
