@@ -330,7 +330,8 @@ def show_alerts(
         print(json.dumps([alert_as_json(one) for one in found], indent=2))
         return
     terminal.show_alerts(found, now=now)
-    say(f"{len(found):,} alert{'' if len(found) == 1 else 's'}; {len(settings.sinks)} sinks are configured.")
+    sinks = f"{len(settings.sinks)} sink{' is' if len(settings.sinks) == 1 else 's are'} configured"
+    say(f"{len(found):,} alert{'' if len(found) == 1 else 's'}; {sinks}.")
 
 
 @alerts_app.command("test")
