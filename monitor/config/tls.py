@@ -4,7 +4,7 @@ import errno
 import ipaddress
 import ssl
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from monitor.config.problem import quoted
 
 VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 TOO_OLD = ("TLS10", "TLS11")
@@ -64,6 +66,13 @@ class ServerTls:
     curve_preferences: tuple[str, ...]
 
 
+NAMES_SHOWN = 5
+"""Names of a client's certificate that are told: enough to know whose it is."""
+
+TurnedAway = Callable[[str], None]
+"""Is told why a client was not let in, since all that the client sees is that nobody answers."""
+
+
 class TlsError(Exception):
     """Why there is no TLS with these files: pairs of an option and what is wrong with it."""
 
@@ -72,7 +81,7 @@ class TlsError(Exception):
         super().__init__("; ".join(f"{option} {message}" for option, message in problems))
 
 
-def server_context(tls: ServerTls) -> ssl.SSLContext:
+def server_context(tls: ServerTls, turned_away: TurnedAway) -> ssl.SSLContext:
     """The context of a server, with its files read. Raises TlsError with every problem."""
     problems = list(_pair_problems(tls))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -110,8 +119,8 @@ def server_context(tls: ServerTls) -> ssl.SSLContext:
             problems.append(("cert_file", f"can't be used ({str(why).replace('_', ' ').lower()})."))
     if problems:
         raise TlsError(problems)
-    if tls.client_allowed_sans:
-        context.sslobject_class = _restricted_to(tls.client_allowed_sans)
+    if context.verify_mode is not ssl.CERT_NONE:
+        context.sslobject_class = _asking(frozenset(map(_plain, tls.client_allowed_sans)), turned_away)
     return context
 
 
@@ -160,18 +169,28 @@ def _pair_problems(tls: ServerTls) -> Iterator[tuple[str, str]]:
         yield "key_file", "does not belong to the first certificate in cert_file. Give the pair."
 
 
-def _restricted_to(allowed: frozenset[str]) -> type[ssl.SSLObject]:
-    """A connection whose handshake fails unless the client's certificate holds one of these names."""
-    wanted = frozenset(map(_plain, allowed))
+def _asking(allowed: frozenset[str], turned_away: TurnedAway) -> type[ssl.SSLObject]:
+    """A connection whose client shows a certificate, with one of the allowed names where there are any."""
 
-    class Restricted(ssl.SSLObject):
+    class Asking(ssl.SSLObject):
         def do_handshake(self) -> None:
-            super().do_handshake()
-            if wanted.isdisjoint(subject_names(self.getpeercert())):
+            try:
+                super().do_handshake()
+            except ssl.SSLCertVerificationError as error:
+                turned_away(f"the client's certificate is refused: {error.verify_message}")
+                raise
+            except ssl.SSLError as error:
+                if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+                    turned_away("the client shows no certificate")
+                raise
+            names = subject_names(self.getpeercert())
+            if allowed and allowed.isdisjoint(names):
+                shown = ", ".join(map(quoted, sorted(names)[:NAMES_SHOWN])) or "no name at all"
+                turned_away(f"the client's certificate holds none of client_allowed_sans, but {shown}")
                 # An SSLError, so that asyncio ends the connection as after any failed handshake.
                 raise ssl.SSLCertVerificationError("the client's certificate holds none of the allowed names")
 
-    return Restricted
+    return Asking
 
 
 def subject_names(certificate: Any) -> frozenset[str]:

@@ -19,7 +19,7 @@ from monitor.config import text
 from monitor.config.complaints import complaints
 from monitor.config.problem import ConfigError, Problem, quoted
 from monitor.config.text import Block
-from monitor.config.tls import ServerTls, TlsError, server_context, unreadable
+from monitor.config.tls import ServerTls, TlsError, TurnedAway, server_context, unreadable
 from monitor.config.web_options import TlsOptions, WebFileOptions
 from monitor.config.words import Address
 
@@ -58,7 +58,7 @@ class WebConfig:
     """What is allowed, but may be meant otherwise: a sentence each."""
 
 
-def load_web_config(path: Path) -> WebConfig:
+def load_web_config(path: Path, turned_away: TurnedAway = lambda _: None) -> WebConfig:
     """What a web configuration file says. Raises ConfigError with every problem found."""
     shown = str(path)
     try:
@@ -88,7 +88,7 @@ def load_web_config(path: Path) -> WebConfig:
     tls = _tls(options.tls_server_config, path.parent, note) if options else None
     if tls:
         try:
-            context = server_context(tls)
+            context = server_context(tls, turned_away)
         except TlsError as error:
             for option, message in error.problems:
                 note(("tls_server_config", option), message)

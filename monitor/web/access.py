@@ -50,7 +50,8 @@ BCRYPT_BYTES = 72
 """What bcrypt looks at of a password; whoever made the hash cut the rest off as well."""
 
 REFUSALS_LOGGED = 10
-"""Refused logins that are logged at once; after that one a minute, so that guessing can't fill a disk."""
+"""Refused logins, and clients turned away for their certificate, that are logged at once; after that one a
+minute, so that guessing can't fill a disk."""
 
 log = structlog.get_logger()
 

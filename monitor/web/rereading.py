@@ -13,6 +13,7 @@ import structlog
 
 from monitor.config import ConfigError
 from monitor.config.web_file import WebConfig, load_web_config
+from monitor.web.access import REFUSALS_LOGGED, Bucket
 
 TLS_COMES_OR_GOES = (
     "turns TLS on or off, which takes a restart: whoever is connected speaks one of the two. "
@@ -33,6 +34,7 @@ class Rereading:
     def __init__(self, path: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._monotonic = monotonic
+        self._told = Bucket(1 / 60, REFUSALS_LOGGED, monotonic)
         self.problem: str | None = None
         """Why the file as it stands is not in use; None where it is."""
         self._stamps = _stamps([path])
@@ -58,10 +60,10 @@ class Rereading:
     def _load(self) -> WebConfig:
         """Read the file, with stamps from before: what changes meanwhile is seen at the next look."""
         self._stamps = _stamps(self._stamps)
-        config = load_web_config(self._path)
+        config = load_web_config(self._path, self._turned_away)
         if not self._stamps.keys() >= set(config.files):  # it names files of which there is no stamp yet
             self._stamps = _stamps(config.files)
-            config = load_web_config(self._path)
+            config = load_web_config(self._path, self._turned_away)
         return config
 
     def _reread(self) -> None:
@@ -77,6 +79,10 @@ class Rereading:
         self._stamps = {path: self._stamps.get(path) for path in config.files}
         self._read, self.problem = config, None
         log.info("web_config_reread", file=str(self._path))
+
+    def _turned_away(self, why: str) -> None:
+        if not self._told.take():
+            log.warning("client_turned_away", reason=why)
 
     def _complain(self, problem: str) -> None:
         if problem != self.problem:

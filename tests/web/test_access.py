@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from monitor.config import ConfigError
 from monitor.config.web_file import Rate, WebConfig
-from monitor.web.access import REMEMBERED, known_hosts, protect
+from monitor.web.access import REFUSALS_LOGGED, REMEMBERED, known_hosts, protect
 from monitor.web.rereading import TRY_AGAIN_SECONDS, Rereading
 from tests.web.certificates import Issued, authority, for_loopback, signed
 from tests.web.serving import Stage
@@ -658,6 +658,34 @@ async def test_only_clients_with_an_allowed_name_are_let_in_and_the_list_may_cha
             await ask(url, by, prometheus)
 
     assert (allowed, now_allowed) == (200, 200)
+
+
+async def test_the_log_says_a_few_times_why_a_client_was_turned_away_for_its_certificate(
+    tmp_path: Path,
+) -> None:
+    by = authority()
+    for_loopback(by).write(tmp_path, "server")
+    by.write(tmp_path, "ca")
+    other = signed(by, x509.DNSName("other")).write(tmp_path, "other")
+    stranger = signed(authority("another"), x509.DNSName("prometheus")).write(tmp_path, "stranger")
+    text = (
+        f"{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n"
+        "  client_allowed_sans: [prometheus]\n"
+    )
+    file = Rereading(write_config(tmp_path, text))
+
+    with structlog.testing.capture_logs() as logs:
+        async with serving(protect(APP, config=file.now), file.context()) as url:
+            for refused in (other, stranger, *[None] * REFUSALS_LOGGED):
+                with pytest.raises(httpx.TransportError):
+                    await ask(url, by, refused)
+
+    assert [log["reason"] for log in logs[:3]] == [
+        'the client\'s certificate holds none of client_allowed_sans, but "other"',
+        "the client's certificate is refused: unable to get local issuer certificate",
+        "the client shows no certificate",
+    ]
+    assert len(logs) == REFUSALS_LOGGED
 
 
 async def test_a_lifespan_goes_through() -> None:
