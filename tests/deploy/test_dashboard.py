@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.grafana.build_dashboard import FILE, built
 from tests.deploy.alert_cases import DEPLOY
-from tests.end_to_end.processes import component, daemon, free_port, simulator, until
+from tests.end_to_end.processes import component, free_port, started, until
 
 GRAFANA = DEPLOY / "grafana"
 BOARD: dict[str, Any] = json.loads(FILE.read_text())
@@ -91,46 +90,24 @@ def test_grafana_is_provisioned_with_what_the_compose_file_mounts() -> None:
 
 
 @contextmanager
-def scraped_fleet(folder: Path) -> Iterator[httpx.Client]:
-    """A client of a Prometheus that scrapes a daemon with one connection that works and one that doesn't."""
-    subprocess.run(
-        [sys.executable, "-m", "monitor", "keygen", "--out", folder], check=True, capture_output=True
-    )
+def scraped_demo(folder: Path) -> Iterator[httpx.Client]:
+    """A client of a Prometheus that scrapes the demo while its weeks pass."""
     port, prometheus = free_port(), free_port()
-    with simulator(folder) as orgs:
-        listed = []
-        for name, settings in (("works", {}), ("refused", {"user_active": False})):
-            identity: dict[str, object] = {
-                "consumer_key": f"3MVG9_{name}",
-                "username": f"integration@{name}.example",
-            }
-            certificate = (folder / "cert.pem").read_text()
-            orgs.put(f"/_orgs/{name}", json={**identity, "certificate": certificate, **settings})
-            pair = {kind: {"file": str(folder / file)} for kind, file in PAIR.items()}
-            own: dict[str, object] = {"name": name, "login_url": f"{str(orgs.base_url).rstrip('/')}/{name}"}
-            own |= {"labels": {"customer": name}, "approval": {"policy": "lifetime", "days": 90}}
-            listed.append(own | identity | pair)
-        general = {"listen": f"127.0.0.1:{port}", "interval": "10s", "login_budget_per_hour": 3600}
-        config = folder / "bearerwatch.yaml"
-        config.write_text(yaml.safe_dump({**general, "connections": listed}, sort_keys=False))
-        scraping: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
-        scraping |= {"global": {"scrape_interval": "1s"}, "rule_files": [], "alerting": {}}
-        scraping["scrape_configs"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{port}"]
-        (folder / "prometheus.yml").write_text(yaml.safe_dump(scraping))
-        url = f"http://127.0.0.1:{prometheus}"
-        with (
-            daemon(config),
-            component(
-                *(folder, "prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=tsdb"),
-                f"--web.listen-address=127.0.0.1:{prometheus}",
-                ready=f"{url}/-/ready",
-            ),
-            httpx.Client(base_url=f"{url}/api/v1", trust_env=False, timeout=10) as client,
-        ):
-            yield client
-
-
-PAIR = {"private_key": "private-key.pem", "certificate": "cert.pem"}
+    scraping: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
+    scraping |= {"global": {"scrape_interval": "1s"}, "rule_files": [], "alerting": {}}
+    scraping["scrape_configs"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{port}"]
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(scraping))
+    url = f"http://127.0.0.1:{prometheus}"
+    with (
+        started(["demo", "--port", str(port)], f"http://127.0.0.1:{port}", folder / "demo.log"),
+        component(
+            *(folder, "prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=tsdb"),
+            f"--web.listen-address=127.0.0.1:{prometheus}",
+            ready=f"{url}/-/ready",
+        ),
+        httpx.Client(base_url=f"{url}/api/v1", trust_env=False, timeout=10) as client,
+    ):
+        yield client
 
 
 def found(prometheus: httpx.Client, query: str) -> list[dict[str, Any]]:
@@ -141,8 +118,8 @@ def found(prometheus: httpx.Client, query: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.real("prometheus")
-def test_every_query_finds_something_and_only_of_what_is_chosen(tmp_path: Path) -> None:
-    with scraped_fleet(tmp_path) as prometheus:
+def test_every_query_finds_something_in_the_demo_and_only_of_what_is_chosen(tmp_path: Path) -> None:
+    with scraped_demo(tmp_path) as prometheus:
         for name, query in queries().items():
             until(lambda query=query: found(prometheus, filled(query)), f"{name}: {query}")  # type: ignore[misc]
 
@@ -155,18 +132,23 @@ def test_every_query_finds_something_and_only_of_what_is_chosen(tmp_path: Path) 
                 offered = found(prometheus, series)
                 assert offered, name
                 assert label is None or all(label in one["metric"] for one in offered), name
-        names = found(prometheus, "bearerwatch_connection_info")[0]["metric"]
-        assert {name for name in names if re.match(VARIABLES["label"]["regex"], name)} == {
+        infos = [one["metric"] for one in found(prometheus, "bearerwatch_connection_info")]
+        assert {name for name in infos[0] if re.match(VARIABLES["label"]["regex"], name)} == {
             "host",
             "org_type",
             "customer",
+            "tier",
         }
 
+        of_acme = {info["connection"] for info in infos if info["customer"] == "acme"}
+        assert 1 < len(of_acme) < len(infos)
         for name, query in queries().items():
             if "$connection" in query:
-                for chosen in ({"connection": "works"}, {"value": "works"}):
-                    of = {
-                        one["metric"].get("connection", "works")
-                        for one in found(prometheus, filled(query, **chosen))
-                    }
-                    assert of <= {"works"}, name
+                assert chosen(prometheus, query, connection="app-blocked") <= {"app-blocked"}, name
+                assert chosen(prometheus, query, value="acme") <= of_acme, name
+
+
+def chosen(prometheus: httpx.Client, query: str, **variables: str) -> set[str]:
+    """The connections of which a query gives something, where that is of single ones."""
+    samples = found(prometheus, filled(query, **variables))
+    return {one["metric"]["connection"] for one in samples if "connection" in one["metric"]}
