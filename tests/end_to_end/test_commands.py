@@ -168,6 +168,32 @@ def test_ctrl_c_while_a_command_comes_up_shows_no_traceback(folder: Path, module
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize(("arguments", "code"), [(["causes"], 0), (["causes", "no_such"], 2)])
+def test_a_command_is_over_when_it_is_done_whatever_its_libraries_threads_do_at_an_end(
+    arguments: list[str], code: int
+) -> None:
+    program = (
+        "import atexit, sys; atexit.register(print, 'taken apart');"
+        f" sys.argv = ['bearerwatch', *{arguments}]; from monitor.__main__ import main; main()"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert done.returncode == code
+    assert done.stdout or done.stderr
+    assert "taken apart" not in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk to write to, which Linux has")
+def test_what_cannot_be_written_is_no_success() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "monitor", "causes", "approval_decayed"], stdout=full, check=False
+        )
+
+    assert done.returncode != 0
+
+
 def test_causes_take_the_names_of_the_demos_connections_too(folder: Path) -> None:
     ended = bearerwatch(folder, "causes", "approval-decayed")
 
