@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,18 @@ def bearerwatch(*arguments: object, **environment: str) -> "subprocess.Completed
     )
 
 
-def configured(folder: Path, *sinks: dict[str, object], **general: object) -> Path:
-    """A configuration of three connections, and a database in which two of them fail."""
-    names = {"acme": {"tier": "gold"}, "globex": {"tier": "silver"}, "healthy": {}}
+FAIL = {"acme": {"tier": "gold"}, "globex": {"tier": "silver"}}
+
+
+def configured(
+    folder: Path,
+    *sinks: dict[str, object],
+    fail: Mapping[str, dict[str, str]] = FAIL,
+    work: Iterable[str] = ("healthy",),
+    **general: object,
+) -> Path:
+    """A configuration of some connections, three unless told otherwise, and a database in which some fail."""
+    names = {**fail, **{name: {} for name in work}}
     listed = [
         {
             "name": name,
@@ -51,7 +61,7 @@ def configured(folder: Path, *sinks: dict[str, object], **general: object) -> Pa
     store = Store.open(folder / "bearerwatch.db")
     for name in names:
         status = well(name, NOW)
-        if name != "healthy":
+        if name in fail:
             status = ill(status, Cause.API_DISABLED, NOW - HOUR, NOW)
         store.save(name, status.history)
     assert store.close()
@@ -91,6 +101,15 @@ def test_as_json_it_says_all_of_it_and_what_is_held_back(tmp_path: Path) -> None
     assert first["reaches"] == second["reaches"] == ["hook"]
     assert first["told"] == {}
     assert first["held_back"].startswith("maintenance until ")
+
+
+def test_few_of_a_large_fleet_are_shown_one_by_one(tmp_path: Path) -> None:
+    few: dict[str, dict[str, str]] = {f"ill-{number}": {} for number in range(5)}
+    others = [f"well-{number}" for number in range(16)]
+
+    done = bearerwatch("alerts", "--config", configured(tmp_path, HOOK, fail=few, work=others), "--json")
+
+    assert [alert["labels"]["connection"] for alert in json.loads(done.stdout)] == list(few)
 
 
 def test_without_a_database_nothing_would_be_told_and_none_is_made(tmp_path: Path) -> None:
