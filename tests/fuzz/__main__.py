@@ -8,6 +8,7 @@ What is found is printed smallest first, with the seed; it belongs into the test
 import argparse
 import faulthandler
 import gc
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -38,6 +39,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    logging.getLogger("uvicorn.error").setLevel(
+        logging.ERROR
+    )  # as in the daemon: a line for each bad request
     for target in TARGETS:
         if not options.targets or target.name in options.targets:
             fuzz(target, options.minutes * 60, options.seed)
