@@ -31,7 +31,11 @@ STORY = timedelta(days=84)
 """How long the demo's story lasts: twelve weeks, told in three quarters of a minute."""
 
 STRIDE = timedelta(hours=12)
-"""How far the clock is put ahead at once: also the interval of the demo's checks."""
+"""How far the clock is put ahead at once."""
+
+INTERVAL = timedelta(hours=9)
+"""Of the demo's checks. A look that came late serves for a turn that is a quarter of an interval off at most,
+so the next is 11¼ h away at most: each stride has one, and no day of the story is without."""
 
 STRIDES_A_SECOND = 4
 """How fast the story is told, where the machine keeps up."""
@@ -231,7 +235,7 @@ class Demo:
                 {
                     "listen": f"127.0.0.1:{self._port}",
                     "database": str(self._folder / "bearerwatch.db"),
-                    "interval": f"{STRIDE // timedelta(hours=1)}h",
+                    "interval": f"{INTERVAL // timedelta(hours=1)}h",
                     "allowed_hosts": sorted(host for host in hosts if host and host not in LOOPBACK_HOSTS),
                     "connections": self._connections,
                 },

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from monitor.rehearsal import WELL
 from monitor.simulator.scenarios import SCENARIOS
 from tests.end_to_end.processes import Running, told_demo, until
+from tests.web.reading import read
 
 PROMISED = {scenario.name: str(scenario.cause) for scenario in SCENARIOS}
 
@@ -44,6 +46,12 @@ def test_the_demo_shows_every_cause_that_an_org_can_bring_about(tmp_path: Path) 
         decayed = demo.page("/api/connections/approval-decayed")
         assert decayed is not None
         assert len(decayed.json()["connection"]["approvals"]) == 3
+        fleet = demo.page("/")
+        assert fleet is not None
+        for name in WELL:
+            (row,) = read(fleet.text).all("tr", id=f"c-{name}")
+            (strip,) = row.all("svg", role="img")
+            assert strip.attributes["aria-label"] == "Last 30 days: 30 days with grants"
         assert demo.stop(signal.SIGINT) == 0
         said = demo.log.read_text()
 
