@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,7 @@ from monitor.core import assertion, cadence
 from monitor.core.status import DaemonStatus, Snapshot
 from monitor.exchange import Exchanger, Limits
 from monitor.fleet import Fleet
+from monitor.garbage import survivors_frozen
 from monitor.metrics import MetricsPage, OwnMetrics, negotiate
 from monitor.schedule import Schedule
 from monitor.secret_sources import Keyring
@@ -39,6 +41,9 @@ TICK_SECONDS = 0.005
 
 SETTLE_SECONDS = 0.5
 """From the start of a schedule until its CPU is counted."""
+
+AWAKE_IN_SECONDS = 4.0
+"""Until the moment at which all are due: enough to make their appointments before it."""
 
 PATIENCE_SECONDS = 300.0
 """For what should be done long before: then it counts as lost."""
@@ -88,16 +93,10 @@ class Lag:
 class Watching:
     """A fleet of so many connections under watch."""
 
-    def __init__(
-        self, material: Material, url: str, count: int, interval_seconds: float, *, freeze: bool = True
-    ) -> None:
+    def __init__(self, material: Material, url: str, count: int, interval_seconds: float) -> None:
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
         self._url = url
         self._material = material
-        self._freeze = freeze
-        self._connections = [
-            material.connection(number, url, timedelta(seconds=interval_seconds)) for number in range(count)
-        ]
         self._interval = timedelta(seconds=interval_seconds)
         self._clock = Clock()
         self._store = Store.open(material.place / f"watching-{count}.db")
@@ -125,6 +124,12 @@ class Watching:
         self._schedule: Schedule | None = None
         self._serving: asyncio.Task[None] | None = None
         self._address = ""
+        self._frozen = ExitStack()
+        gc.collect()
+        self._kib_before = resident_kib()
+        self._connections = [
+            material.connection(number, url, timedelta(seconds=interval_seconds)) for number in range(count)
+        ]
 
     # What the parent asks for
 
@@ -142,9 +147,13 @@ class Watching:
         """Keep the appointments of one interval, each connection's one turn."""
         return self._runner.run(self._whole_interval())
 
-    def all_at_once(self) -> Run:
+    def suspend(self) -> None:
         """Let all connections fall due at the same moment, as after a suspended machine wakes up."""
-        return self._runner.run(self._all_at_once())
+        self._runner.run(self._suspend())
+
+    def wake_up(self) -> Run:
+        """See that moment through."""
+        return self._runner.run(self._run(AWAKE_IN_SECONDS))
 
     def on_schedule(self, seconds: float) -> float:
         """CPU seconds of one check among those that the schedule makes in this time."""
@@ -183,21 +192,18 @@ class Watching:
         daemon = DaemonStatus(self._started, "0", len(statuses), self._started)
         return Snapshot(self._clock.now(), daemon, statuses, {})
 
-    def _metrics(self, accept: str) -> tuple[bytes, str]:
+    def _metrics(self, accept: str) -> tuple[list[bytes], str]:
         exposition = negotiate(accept)
         return self._page.render(self._snapshot(), exposition), exposition.content_type
 
     async def _take_on(self) -> StartUp:
-        gc.collect()
-        before, began = resident_kib(), time.perf_counter()
+        began = time.perf_counter()
         now = self._clock.now()
         self._fleet.configure(self._connections, now)
         await self._keep_appointments(self._turns())
         seconds = time.perf_counter() - began
-        if self._freeze:
-            gc.collect()
-            gc.freeze()
-        return StartUp(seconds, before)
+        self._frozen.enter_context(survivors_frozen())
+        return StartUp(seconds, self._kib_before)
 
     def _turns(self) -> dict[str, datetime]:
         """Each connection's next turn: all of them within one interval from now, one after the other."""
@@ -227,11 +233,10 @@ class Watching:
     async def _whole_interval(self) -> Run:
         return await self._run(self._interval.total_seconds())
 
-    async def _all_at_once(self) -> Run:
-        moment = self._clock.now() + timedelta(seconds=2)
+    async def _suspend(self) -> None:
+        moment = self._clock.now() + timedelta(seconds=AWAKE_IN_SECONDS)
         await self._keep_appointments({connection.name: moment for connection in self._connections})
-        await asyncio.sleep((moment - self._clock.now()).total_seconds() - SETTLE_SECONDS)
-        return await self._run(2 * SETTLE_SECONDS)
+        self._metrics("")  # as a scrape before the machine went to sleep left it
 
     async def _run(self, at_least_seconds: float) -> Run:
         """Watch for this long, and until every connection was checked since."""
@@ -247,8 +252,9 @@ class Watching:
                 break
         seconds, cpu = time.monotonic() - began, time.process_time() - cpu
         ticking.cancel()
-        await self._stop()
         gc.collect()
+        kib = resident_kib()
+        await self._stop()
         during = {id(tick): self._in_scrape(tick) for tick in self._ticks}
         return Run(
             seconds=seconds,
@@ -260,7 +266,7 @@ class Watching:
             delays=self._delays,
             lags=[tick for tick in self._ticks if not during[id(tick)]],
             lags_in_scrapes=[tick for tick in self._ticks if during[id(tick)]],
-            kib=resident_kib(),
+            kib=kib,
         )
 
     def _unchecked(self, before: dict[str, int]) -> list[str]:

@@ -72,7 +72,8 @@ def whole_interval(watching: Elsewhere[Watching], count: int) -> list[Figure]:
 def all_at_once(watching: Elsewhere[Watching], count: int) -> list[Figure]:
     """The same fleet with every appointment at the same moment."""
     address = watching.call(Watching.serve)
-    watching.ask(Watching.all_at_once)
+    watching.call(Watching.suspend)
+    watching.ask(Watching.wake_up)
     answers = _ask_until_done(watching, address, ASK_SECONDS)
     run: Run = watching.answer()
     what = f"{count:,} due at once"

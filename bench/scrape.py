@@ -125,7 +125,7 @@ def figures(count: int, rounds: int = ROUNDS) -> list[Figure]:
     pieces = [
         line for column in zip(*by_connection, strict=True) for line in column
     ]  # laid out as the page's
-    rendered = page.render(fleet)
+    rendered = b"".join(page.render(fleet))
 
     changed = [churn(statuses, turn) for turn in range(rounds)]
     joins: list[float] = []

@@ -4,10 +4,10 @@ One net is around each check: our own fault is logged, counted, and shown as `mo
 that it hit; the next check runs.
 """
 
-from collections import deque
+from array import array
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
@@ -31,6 +31,8 @@ AFTER_LOGIN_EVERY = 6
 """One exchange in so many is followed by a REST call: that counts against the API allocation, and keeps the
 session alive that production shares, so it is made now and then only. At 5 minutes that is twice an hour."""
 
+HOUR_SECONDS = 3600.0
+
 Keep = Callable[[str, History, tuple[Event, ...]], None]
 """Writes a connection's history down, with what happened; must neither wait nor raise."""
 
@@ -49,16 +51,18 @@ class LoginBudget:
 
     def __init__(self, per_hour: int) -> None:
         self.per_hour = per_hour
-        self._logins: dict[str, deque[datetime]] = {}
+        self._logins: dict[str, array[float]] = {}
+        """Unix times; an array of them is a quarter of the size of a list, for thousands of usernames."""
 
     def take(self, username: str, now: datetime) -> datetime | None:
         """Take one login. Gives None where there was one, else the moment at which there is one again."""
-        logins = self._logins.setdefault(username.lower(), deque())  # as Salesforce compares them
-        while logins and now - logins[0] >= timedelta(hours=1):
-            logins.popleft()
+        logins = self._logins.setdefault(username.lower(), array("d"))  # as Salesforce compares them
+        second = now.timestamp()
+        while logins and second - logins[0] >= HOUR_SECONDS:
+            logins.pop(0)
         if len(logins) >= self.per_hour:
-            return logins[0] + timedelta(hours=1)
-        logins.append(now)
+            return datetime.fromtimestamp(logins[0] + HOUR_SECONDS, UTC)
+        logins.append(second)
         return None
 
 

@@ -29,6 +29,7 @@ from monitor.core import cadence
 from monitor.core.status import DaemonStatus, Snapshot
 from monitor.exchange import Exchanger, Limits, rust_transport
 from monitor.fleet import Fleet
+from monitor.garbage import survivors_frozen
 from monitor.metrics import MetricsPage, OwnMetrics, negotiate
 from monitor.notify import Notifier
 from monitor.replicas import Replica, new_name
@@ -144,6 +145,10 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         self._schedule.start()
         self._take_on(self._settings)
+        with survivors_frozen():
+            await self._serve_until_stopped(server, listener)
+
+    async def _serve_until_stopped(self, server: "_Server", listener: socket.socket) -> None:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         log.info("started", address=str(self._settings.listen), connections=len(self._settings.connections))
         alive = asyncio.create_task(self._manager.keep_alive())
@@ -277,7 +282,7 @@ class Daemon:
             problems.append(f"The store can't be written: {self._store.problem}")
         return tuple(problems)
 
-    def _metrics(self, accept: str) -> tuple[bytes, str]:
+    def _metrics(self, accept: str) -> tuple[list[bytes], str]:
         exposition = negotiate(accept)
         return self._page.render(self.snapshot(), exposition), exposition.content_type
 

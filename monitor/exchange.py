@@ -409,6 +409,7 @@ class Exchanger:
         self._transport = transport
         self._line = self._new_line()
         self._slots = asyncio.Semaphore(limits.in_flight)
+        self._signing = asyncio.Lock()
         self._in_flight = 0
 
     def _new_line(self) -> _Line:
@@ -444,12 +445,14 @@ class Exchanger:
     async def _exchange(
         self, connection: Connection, sign: Callable[[datetime], str], *, after_login: bool
     ) -> Exchange:
-        at = self._clock()
         if not self._may_receive(connection.login_url):
             return Exchange(
-                at, NotSent("the login URL is not of a host that is allowed to receive assertions")
+                self._clock(), NotSent("the login URL is not of a host that is allowed to receive assertions")
             )
-        form = urlencode({"grant_type": GRANT_TYPE, "assertion": sign(at)})
+        async with self._signing:
+            at = self._clock()
+            form = urlencode({"grant_type": GRANT_TYPE, "assertion": sign(at)})
+            await asyncio.sleep(0)  # one signature in a turn of the loop: all in flight would keep it a while
         started = time.perf_counter()
         answer = await self._ask(
             "POST", connection.token_endpoint, form, {"Content-Type": "application/x-www-form-urlencoded"}

@@ -190,10 +190,11 @@ def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-_Stamp = tuple[int, int, int, int, int]
+_Stamp = int
 """What tells that a path holds another content: device, inode, size, and when content and inode changed.
 
-The last also tells of a change of permissions, and of a copy that keeps the time of its content.
+The last also tells of a change of permissions, and of a copy that keeps the time of its content. All in one
+number: there are two for each connection.
 """
 
 _Stamps = tuple[tuple[str, _Stamp | None], ...]
@@ -205,7 +206,7 @@ def _stamp(path: str) -> _Stamp | None:
         found = os.stat(path)  # noqa: PTH116 - at each check: quicker than a Path's, and smaller
     except (OSError, ValueError):
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return hash((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
 
 
 @dataclass(frozen=True, slots=True)

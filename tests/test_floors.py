@@ -59,6 +59,7 @@ EDGES = {
     "runbook",
     "logs",
     "clock",
+    "garbage",
     "watch",
     "service_manager",
 }

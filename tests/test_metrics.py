@@ -261,7 +261,7 @@ def used() -> OwnMetrics:
 
 
 def page(shown: Snapshot, exposition: Exposition = TEXT, own: OwnMetrics | None = None) -> str:
-    return MetricsPage(own or OwnMetrics()).render(shown, exposition).decode()
+    return b"".join(MetricsPage(own or OwnMetrics()).render(shown, exposition)).decode()
 
 
 def read(text: str, exposition: Exposition = TEXT) -> list[Metric]:
@@ -529,7 +529,7 @@ def test_a_changed_connection_shows_at_the_next_scrape_and_a_removed_one_is_gone
     kept.render(first)
 
     second = snapshot(first.connections[0], replace(healthy(), connection=connection("b")))
-    text = kept.render(second).decode()
+    text = b"".join(kept.render(second)).decode()
 
     assert of(text, "connection_up", connection="a") == 0
     assert of(text, "connection_up", connection="b") == 1
@@ -542,7 +542,7 @@ def test_a_maintenance_shows_from_its_start_to_its_end_though_nothing_else_has_c
     shown = snapshot(degraded(), never_checked())
 
     def of_each(now: Snapshot) -> list[float | None]:
-        text = kept.render(now).decode()
+        text = b"".join(kept.render(now)).decode()
         return [of(text, "connection_maintenance", connection=name) for name in ("degraded", "new-one")]
 
     assert of_each(replace(shown, at=WINDOW.start - timedelta(seconds=1))) == [None, None]
@@ -579,7 +579,7 @@ def test_scrapes_at_the_same_time_each_see_their_own_snapshot() -> None:
     shown = [snapshot(*(never_checked(f"{turn % 3}-{number}") for number in range(40))) for turn in range(24)]
 
     with ThreadPoolExecutor(8) as threads:
-        texts = list(threads.map(lambda one: kept.render(one).decode(), shown))
+        texts = list(threads.map(lambda one: b"".join(kept.render(one)).decode(), shown))
 
     for one, text in zip(shown, texts, strict=True):
         assert without_the_process(text) == without_the_process(page(one))
@@ -636,7 +636,7 @@ def test_open_metrics_ends_with_its_end_mark() -> None:
 @pytest.mark.real("promtool")
 @pytest.mark.parametrize("shown", [many_shapes(), snapshot()], ids=["many shapes", "no connection"])
 def test_promtool_finds_nothing_to_say(shown: Snapshot) -> None:
-    page_now = MetricsPage(used()).render(shown)
+    page_now = b"".join(MetricsPage(used()).render(shown))
 
     checked = subprocess.run(
         ["promtool", "check", "metrics"], input=page_now, capture_output=True, check=False, timeout=60

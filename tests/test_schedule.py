@@ -7,7 +7,7 @@ import pytest
 
 from monitor.clock import Clock
 from monitor.metrics import OwnMetrics
-from monitor.schedule import AFTER_A_FAULT, Check, Schedule
+from monitor.schedule import AFTER_A_FAULT, DUE_AT_ONCE, Check, Schedule
 
 SECOND = timedelta(seconds=1)
 CLOCK = Clock()
@@ -64,6 +64,35 @@ async def test_ten_thousand_that_fall_due_at_once_are_all_kept_a_few_at_a_time()
     await appointments.stop(1)
 
     assert most <= 16
+
+
+async def test_while_ten_thousand_fall_due_at_once_the_loop_comes_round_again_and_again() -> None:
+    turns, kept = 0, 0
+    done = asyncio.Event()
+
+    async def check(name: str) -> datetime | None:
+        nonlocal kept
+        kept += 1
+        if kept == 10_000:
+            done.set()
+        return None
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while not done.is_set():
+            turns += 1
+            await asyncio.sleep(0)
+
+    appointments = schedule(check, at_once=16)
+    long_ago = CLOCK.now() - timedelta(hours=8)
+    for n in range(10_000):
+        appointments.at(f"c{n}", long_ago)
+    appointments.start()
+    async with asyncio.timeout(60):
+        await asyncio.gather(done.wait(), count_turns())
+    await appointments.stop(1)
+
+    assert turns >= 10_000 / DUE_AT_ONCE
 
 
 async def test_a_connection_is_never_checked_twice_at_once() -> None:

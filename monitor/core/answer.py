@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from html.parser import HTMLParser
 from typing import cast
 from urllib.parse import parse_qsl, urlsplit
@@ -199,15 +200,17 @@ def _granted(token: str, fields: Mapping[str, object]) -> Granted:
     is_jwt = bool(_JWT.fullmatch(token)) or _string(fields, "token_format").lower() == "jwt"
     return Granted(
         token_format="jwt" if is_jwt else "opaque",
-        scopes=frozenset(
-            harmless(scope, CODE_LIMIT) for scope in re.split(r"[\s,]+", scopes.strip()) if scope
-        )
-        if isinstance(scopes, str)
-        else None,
+        scopes=_scopes(scopes) if isinstance(scopes, str) else None,
         instance_url=instance,
         org_id=identity[1] if identity else None,
         user_id=identity[2] if identity else None,
     )
+
+
+@lru_cache(maxsize=32)
+def _scopes(text: str) -> frozenset[str]:
+    """The scopes of a grant. Remembered, as one app's grants all have the same."""
+    return frozenset(harmless(scope, CODE_LIMIT) for scope in re.split(r"[\s,]+", text.strip()) if scope)
 
 
 def _origin(url: str) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cache
 
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection
@@ -287,7 +288,7 @@ def remember(history: History, exchange: Exchange, diagnosis: Diagnosis) -> Hist
         identity=_identity(history, outcome, at),
         approval_since=approval_since,
         approvals=approvals,
-        keys_accepted={**history.keys_accepted, Slot.CURRENT: granted}
+        keys_accepted=_shared((*(history.keys_accepted | {Slot.CURRENT: granted}).items(),))
         if granted or refused
         else history.keys_accepted,
         state=diagnosis.state,
@@ -295,6 +296,12 @@ def remember(history: History, exchange: Exchange, diagnosis: Diagnosis) -> Hist
         findings=_standing(history, diagnosis, verdict=verdict),
         alternatives=diagnosis.alternatives,
     )
+
+
+@cache
+def _shared(accepted: tuple[tuple[Slot, bool], ...]) -> dict[Slot, bool]:
+    """One that all histories have which say the same: there are half a dozen, and thousands of histories."""
+    return dict(accepted)
 
 
 def _standing(history: History, diagnosis: Diagnosis, *, verdict: bool) -> tuple[Finding, ...]:

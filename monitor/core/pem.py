@@ -6,6 +6,7 @@ spaces around it, line breaks written as the two characters of an escape; and DE
 """
 
 import codecs
+import re
 from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -33,6 +34,9 @@ _ENCODINGS = (
 
 _WRAPPING = " \t\r\n\"'`“”‘’\ufeff\u00a0\u200b"
 """Characters that copying leaves around a value: spaces, quotes, marks that nobody sees."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+"""Characters that no text has: control characters but tabs and line breaks."""
 
 _BEGIN = "-----BEGIN "
 _BEGIN_IN_BASE64 = "LS0tLS1CRUdJTi"
@@ -77,7 +81,7 @@ def _text(material: bytes) -> str | None:
         text = material.decode(next(marked, unmarked.get(zeros, "utf-8")))
     except UnicodeDecodeError:
         return None
-    if any(character < " " and character not in "\t\r\n" for character in text):
+    if _CONTROL.search(text):
         return None
     return text.replace("\\r", "").replace("\\n", "\n").strip(_WRAPPING)
 

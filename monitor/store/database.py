@@ -13,6 +13,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Executable,
+    Select,
     Table,
     bindparam,
     delete,
@@ -128,8 +129,8 @@ class Database:
             try:
                 with place.writing(connection):
                     mark = _made_or_upgraded(connection, place, upgrades)
-                    connection_ids = _ids(connection, CONNECTIONS, ())
-                    cause_ids = _ids(connection, CAUSES, list(Cause))
+                    connection_ids = _ids(connection, select(CONNECTIONS))
+                    cause_ids = _ids_of(connection, CAUSES, list(Cause))
                 place.settle(connection)
                 return cls(place, connection, place.stamp(), mark, connection_ids, cause_ids)
             except BaseException:
@@ -194,7 +195,7 @@ class Database:
         dialect = self.place.dialect
         with self.place.writing(self.connection):
             if new := [name for name in batch if name not in self.connection_ids]:
-                self.connection_ids.update(_ids(self.connection, CONNECTIONS, new))
+                self.connection_ids.update(_ids_of(self.connection, CONNECTIONS, new))
             items = self._ours([(self.connection_ids[name], waiting) for name, waiting in batch.items()])
             for upsert, rows_of in (
                 (_upsert(dialect, HISTORIES), _history_rows),
@@ -205,9 +206,7 @@ class Database:
                     row for connection_id, waiting in items for row in rows_of(connection_id, waiting)
                 ]:
                     self.connection.exec_driver_sql(upsert, rows)
-            for connection_id, waiting in items:
-                if waiting.events:
-                    self._write_events(connection_id, waiting.events)
+            self._write_events([(number, event) for number, waiting in items for event in waiting.events])
 
     def _ours(self, items: list[tuple[int, Waiting]]) -> list[tuple[int, Waiting]]:
         """Without those that another replica has taken over meanwhile; with the next appointments made."""
@@ -222,22 +221,26 @@ class Database:
             cause_id = self.cause_ids[row.cause] if row.cause else None
             yield connection_id, slot, row.at_ms, row.verdict, cause_id, row.status, row.duration_ms
 
-    def _write_events(self, connection_id: int, events: Sequence[Event]) -> None:
+    def _write_events(self, told: Sequence[tuple[int, Event]]) -> None:
+        if not told:
+            return
         rows = [
             {
                 "connection_id": connection_id,
-                "at_ms": milliseconds(told.at),
-                "kind": told.kind,
-                "cause_id": self.cause_ids[told.cause] if told.cause else None,
-                "failure": told.failure,
-                "text": told.text.replace("\0", "\N{REPLACEMENT CHARACTER}"),  # PostgreSQL keeps no NUL
+                "at_ms": milliseconds(event.at),
+                "kind": event.kind,
+                "cause_id": self.cause_ids[event.cause] if event.cause else None,
+                "failure": event.failure,
+                "text": event.text.replace("\0", "\N{REPLACEMENT CHARACTER}"),  # PostgreSQL keeps no NUL
             }
-            for told in events
+            for connection_id, event in told
         ]
         self.connection.execute(_WRITE_EVENT, rows)
-        for failure in {told.failure for told in events}:
-            surplus = {"connection": connection_id, "failing": failure, "kept": EVENTS_KEPT[failure]}
-            self.connection.execute(_TRIM_EVENTS, surplus)
+        surplus = [
+            {"connection": connection_id, "failing": failure, "kept": EVENTS_KEPT[failure]}
+            for connection_id, failure in dict.fromkeys((number, event.failure) for number, event in told)
+        ]
+        self.connection.execute(_TRIM_EVENTS, surplus)
 
     def tidy(self, today: int) -> bool:
         """Deletes one slice of what is too old on a day (since 1970). Whether there may be more."""
@@ -293,14 +296,20 @@ def _made_or_upgraded(connection: Connection, place: Place, upgrades: Mapping[in
     return str(meta.get("mark", ""))
 
 
-def _ids(connection: Connection, table: Table, names: Sequence[str]) -> dict[str, int]:
-    """The small integers of all names in a table of names, after these have been added to it."""
+def _ids(connection: Connection, rows: Select[Any]) -> dict[str, int]:
+    """The small integers of names in rows of a table of names."""
+    return {name: number for number, name in connection.execute(rows)}
+
+
+def _ids_of(connection: Connection, table: Table, names: Sequence[str]) -> dict[str, int]:
+    """The small integers of these names, after those that a table of names lacks have been added to it."""
     name = table.c[1]
-    if names:
-        known = set(connection.scalars(select(name)))
-        if new := [{name.name: one} for one in names if one not in known]:
-            connection.execute(insert(table), new)
-    return {text: number for number, text in connection.execute(select(table))}
+    rows = select(table).where(name.in_(names))
+    known = _ids(connection, rows)
+    if new := [{name.name: one} for one in names if one not in known]:
+        connection.execute(insert(table), new)
+        known = _ids(connection, rows)
+    return known
 
 
 def _reason(error: ValidationError) -> str:

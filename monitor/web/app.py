@@ -9,7 +9,8 @@ compression, the disk) is done in a thread.
 """
 
 import gzip
-from collections.abc import Awaitable, Callable, Mapping
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from http import HTTPStatus
@@ -20,7 +21,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -82,7 +83,7 @@ class StaticFile:
 def create_app(
     *,
     snapshot: Callable[[], Snapshot],
-    metrics: Callable[[str], tuple[bytes, str]],
+    metrics: Callable[[str], tuple[list[bytes], str]],
     store: Store,
     ready: Callable[[], tuple[str, ...]],
     reload: Callable[[], Awaitable[str | None]] | None = None,
@@ -91,9 +92,9 @@ def create_app(
     """The application over a daemon.
 
     `snapshot` and `ready` are called in the event loop and must be cheap; `ready` gives the reasons why the
-    daemon is not, in words. `metrics` turns an Accept header into a body and its content type, in a thread.
-    `reload` gives what was wrong, or None; without it the daemon can't be reloaded over HTTP. `external_url`
-    gives where people reach the pages, for links in the calendar.
+    daemon is not, in words. `metrics` turns an Accept header into the pieces of a body and its content type,
+    in a thread. `reload` gives what was wrong, or None; without it the daemon can't be reloaded over HTTP.
+    `external_url` gives where people reach the pages, for links in the calendar.
     """
     web = _Web(snapshot, metrics, store, ready, reload, external_url)
     return Starlette(
@@ -118,7 +119,7 @@ class _Web:
     def __init__(
         self,
         snapshot: Callable[[], Snapshot],
-        metrics: Callable[[str], tuple[bytes, str]],
+        metrics: Callable[[str], tuple[list[bytes], str]],
         store: Store,
         ready: Callable[[], tuple[str, ...]],
         reload: Callable[[], Awaitable[str | None]] | None,
@@ -176,9 +177,19 @@ class _Web:
         return await _tagged(request, await run_in_threadpool(make), ICALENDAR)
 
     async def metrics(self, request: Request) -> Response:
-        """Prometheus's page."""
+        """Prometheus's page, sent piece by piece."""
         accept = request.headers.get("accept", "")
-        return await _answer(request, lambda: self._metrics(accept))
+        compress = _takes_gzip(request.headers.get("accept-encoding", ""))
+
+        def made() -> tuple[list[bytes], str]:
+            pieces, content_type = self._metrics(accept)
+            return (_gzipped(pieces) if compress else pieces), content_type
+
+        pieces, content_type = await run_in_threadpool(made)
+        headers = {"Content-Length": str(sum(map(len, pieces))), "Vary": "Accept-Encoding"}
+        if compress:
+            headers["Content-Encoding"] = "gzip"
+        return StreamingResponse(_one_by_one(pieces), headers=headers, media_type=content_type)
 
     async def healthy(self, _request: Request) -> Response:
         """That the event loop turns."""
@@ -284,6 +295,16 @@ async def _answer(
     if smaller:
         answer.headers["Content-Encoding"] = "gzip"
     return answer
+
+
+def _gzipped(pieces: Iterable[bytes]) -> list[bytes]:
+    compressor = zlib.compressobj(GZIP_LEVEL, wbits=zlib.MAX_WBITS | 16)  # 16: in gzip's format
+    return [*map(compressor.compress, pieces), compressor.flush()]
+
+
+async def _one_by_one(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
 
 
 async def _tagged(request: Request, document: api.Document, content_type: str = JSON) -> Response:

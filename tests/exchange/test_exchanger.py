@@ -6,7 +6,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -145,6 +145,28 @@ async def test_what_signing_raises_is_raised_and_gives_its_turn_back(make_exchan
 # How many at once.
 
 
+async def test_no_two_assertions_are_signed_in_one_turn_of_the_loop(make_exchanger: MakeExchanger) -> None:
+    turn, signed_in = 0, []
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    def signs(_now: datetime) -> str:
+        signed_in.append(turn)
+        return "head.claims.signature"
+
+    counting = asyncio.create_task(count_turns())
+    async with serving(says(granted())) as server:
+        exchanger = make_exchanger()
+        await asyncio.gather(*(exchanger.exchange(connection(login_url=at(server)), signs) for _ in range(8)))
+    counting.cancel()
+
+    assert len(set(signed_in)) == 8
+
+
 async def test_no_more_are_in_flight_than_allowed_and_the_rest_is_signed_when_its_turn_comes(
     make_exchanger: MakeExchanger,
 ) -> None:
@@ -177,6 +199,14 @@ async def test_no_more_are_in_flight_than_allowed_and_the_rest_is_signed_when_it
     assert exchanger.in_flight == 0
 
 
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """What a test lost is collected before the next one begins."""
+    yield
+    gc.collect()
+
+
+@pytest.mark.usefixtures("collected")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_cancelled_exchanges_over_tls_do_not_stop_those_that_follow(
     make_exchanger: MakeExchanger, transport: TransportFactory, certificates: Certificates
@@ -209,7 +239,6 @@ async def test_cancelled_exchanges_over_tls_do_not_stop_those_that_follow(
     assert [type(outcome) for outcome in then] == [Granted] * 9
     assert exchanger.in_flight == 0
     assert len(made) == 1 or transport is not rust_transport
-    gc.collect()
 
 
 class Exhausted(httpx.AsyncBaseTransport):

@@ -137,7 +137,7 @@ def test_what_broke_since_when_who_acts_and_what_to_do_take_one_click(open_page:
 
 def test_page_json_and_metrics_say_the_same(open_page: Opening) -> None:
     seen = open_page()
-    seen.stage.exposed = MetricsPage(OwnMetrics()).render(seen.stage.snapshot)
+    seen.stage.exposed = b"".join(MetricsPage(OwnMetrics()).render(seen.stage.snapshot))
 
     told = httpx.get(seen.address + "/api/status", trust_env=False).json()
     metrics = httpx.get(seen.address + "/metrics", trust_env=False).text
