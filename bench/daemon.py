@@ -29,7 +29,7 @@ from monitor.core import assertion, cadence
 from monitor.core.status import DaemonStatus, Snapshot
 from monitor.exchange import Exchanger, Limits
 from monitor.fleet import Fleet
-from monitor.garbage import survivors_frozen
+from monitor.interpreter import responsive
 from monitor.metrics import MetricsPage, OwnMetrics, negotiate
 from monitor.schedule import Schedule
 from monitor.secret_sources import Keyring
@@ -124,7 +124,7 @@ class Watching:
         self._schedule: Schedule | None = None
         self._serving: asyncio.Task[None] | None = None
         self._address = ""
-        self._frozen = ExitStack()
+        self._responsive = ExitStack()
         gc.collect()
         self._kib_before = resident_kib()
         self._connections = [
@@ -202,7 +202,7 @@ class Watching:
         self._fleet.configure(self._connections, now)
         await self._keep_appointments(self._turns())
         seconds = time.perf_counter() - began
-        self._frozen.enter_context(survivors_frozen())
+        self._responsive.enter_context(responsive())
         return StartUp(seconds, self._kib_before)
 
     def _turns(self) -> dict[str, datetime]:

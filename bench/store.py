@@ -1,4 +1,4 @@
-"""CPU of writing a check down: as a ratio to SQLite writing the same rows and nothing else."""
+"""CPU of writing a check down: as a ratio to making the same JSON and having SQLite write the same rows."""
 
 import sqlite3
 import statistics
@@ -12,10 +12,11 @@ from pydantic import TypeAdapter
 from bench.figures import Figure, median_ratio
 from bench.scrape import status
 from monitor.core.history import History
+from monitor.interpreter import responsive
 from monitor.store import Store
 
-GOAL_RATIO = 3.0
-"""Making the history's JSON is not among the bare rows."""
+GOAL_RATIO = 2.0
+"""What is ours beside the two libraries: noting what waits, batches, events, a thread of its own."""
 
 BATCH = 500
 """Rows in one transaction, as the store has them."""
@@ -42,15 +43,18 @@ def figures(place: Path, connections: int, rounds: int) -> list[Figure]:
     bare = sqlite3.connect(place / "bare.db", isolation_level=None)
     bare.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {TABLES}")
     saves, rows = [], []
-    for turn in range(rounds + 1):  # the first makes the rows that the others write over
-        histories = {name: _later(history) for name, history in histories.items()}
-        saves.append(_saved(store, histories) / connections)
-        rows.append(_written(bare, list(histories.values()), turn) / connections)
+    with responsive():  # as the daemon does
+        for turn in range(rounds + 1):  # the first makes the rows that the others write over
+            histories = {name: _later(history) for name, history in histories.items()}
+            saves.append(_saved(store, histories) / connections)
+            rows.append(_written(bare, list(histories.values()), turn) / connections)
     store.close()
     bare.close()
     return [
         Figure("CPU of a save", 1e6 * statistics.median(saves[1:]), "us"),
-        Figure("CPU of a save / bare rows in SQLite", median_ratio(saves[1:], rows[1:]), goal=GOAL_RATIO),
+        Figure(
+            "CPU of a save / JSON and bare rows in SQLite", median_ratio(saves[1:], rows[1:]), goal=GOAL_RATIO
+        ),
     ]
 
 
@@ -72,10 +76,12 @@ def _saved(store: Store, histories: dict[str, History]) -> float:
 
 def _written(bare: sqlite3.Connection, histories: list[History], turn: int) -> float:
     to_json = TypeAdapter(History).dump_json
-    bodies = [(number, to_json(history).decode()) for number, history in enumerate(histories)]
     before = time.process_time()
-    for start in range(0, len(bodies), BATCH):
-        batch = bodies[start : start + BATCH]
+    for start in range(0, len(histories), BATCH):
+        batch = [
+            (number, to_json(history).decode())
+            for number, history in enumerate(histories[start : start + BATCH], start)
+        ]
         bare.execute("BEGIN IMMEDIATE")
         bare.executemany(WRITES[0], batch)
         bare.executemany(WRITES[1], [(number, turn % 50, 1_795_000_000_000 + turn) for number, _ in batch])

@@ -1,6 +1,5 @@
 """The way in: `python -m monitor` is the `bearerwatch` command. And the way out."""
 
-import contextlib
 import os
 import signal
 import sys
@@ -23,9 +22,13 @@ def _leave(code: int) -> NoReturn:
     """Leave at once. A thread of pyreqwest's that ends while the interpreter takes itself apart aborts the
     process, when all is done: of twenty `alerts test` on a busy machine, one gave 134 for its exit code.
     """
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(BrokenPipeError):  # whoever read it has gone
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # a shell can close either (`2>&-`)
+        try:
             stream.flush()
+        except BrokenPipeError:
+            continue  # whoever read it has gone
+        except OSError:
+            code = code or 1  # nobody will read it: a full disk
     os._exit(code)
 
 

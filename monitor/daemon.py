@@ -29,7 +29,7 @@ from monitor.core import cadence
 from monitor.core.status import DaemonStatus, Snapshot
 from monitor.exchange import Exchanger, Limits, rust_transport
 from monitor.fleet import Fleet
-from monitor.garbage import survivors_frozen
+from monitor.interpreter import responsive
 from monitor.metrics import MetricsPage, OwnMetrics, negotiate
 from monitor.notify import Notifier
 from monitor.replicas import Replica, new_name
@@ -145,7 +145,7 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         self._schedule.start()
         self._take_on(self._settings)
-        with survivors_frozen():
+        with responsive():
             await self._serve_until_stopped(server, listener)
 
     async def _serve_until_stopped(self, server: "_Server", listener: socket.socket) -> None:

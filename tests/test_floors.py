@@ -59,7 +59,7 @@ EDGES = {
     "runbook",
     "logs",
     "clock",
-    "garbage",
+    "interpreter",
     "watch",
     "service_manager",
 }

@@ -194,6 +194,16 @@ def test_what_cannot_be_written_is_no_success() -> None:
     assert done.returncode != 0
 
 
+@pytest.mark.parametrize("closed", [1, 2])
+def test_a_shell_that_closed_an_output_still_hears_of_the_success(closed: int) -> None:
+    shell = f"exec {closed}>&-; exec {sys.executable} -m monitor causes"
+
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0
+    assert not done.stderr
+
+
 def test_causes_take_the_names_of_the_demos_connections_too(folder: Path) -> None:
     ended = bearerwatch(folder, "causes", "approval-decayed")
 

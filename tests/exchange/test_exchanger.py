@@ -142,6 +142,28 @@ async def test_what_signing_raises_is_raised_and_gives_its_turn_back(make_exchan
     assert exchanger.in_flight == 0
 
 
+async def test_an_exchange_that_fails_leaves_nothing_for_the_garbage_collector(
+    make_exchanger: MakeExchanger,
+) -> None:
+    exchanger = make_exchanger()
+
+    async def fail() -> None:
+        exchange = await exchanger.exchange(connection(login_url="http://localhost:1"), sign)
+        assert isinstance(exchange.outcome, Unreachable)
+
+    await fail()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            await fail()
+        left = gc.collect()
+    finally:
+        gc.enable()
+
+    assert left < 20
+
+
 # How many at once.
 
 

@@ -1,9 +1,10 @@
-"""A full garbage collection looks at what is new, and now and then at everything."""
+"""What the interpreter is told while the daemon lives: to look at what is new, and to be quick with turns."""
 
 import gc
+import sys
 import weakref
 
-from monitor.garbage import ALL_EVERY, survivors_frozen
+from monitor.interpreter import ALL_EVERY, responsive
 
 
 class Knot:
@@ -14,7 +15,7 @@ class Knot:
 
 
 def test_what_survived_a_full_collection_is_not_looked_at_by_the_next() -> None:
-    with survivors_frozen():
+    with responsive():
         kept = Knot()
         gc.collect()
 
@@ -22,7 +23,7 @@ def test_what_survived_a_full_collection_is_not_looked_at_by_the_next() -> None:
 
 
 def test_a_cycle_that_was_in_use_at_a_collection_and_was_given_up_later_is_freed_all_the_same() -> None:
-    with survivors_frozen():
+    with responsive():
         kept = Knot()
         gone = weakref.ref(kept)
         gc.collect()
@@ -36,12 +37,16 @@ def test_a_cycle_that_was_in_use_at_a_collection_and_was_given_up_later_is_freed
     assert gone() is None
 
 
-def test_afterwards_the_collector_is_as_it_was() -> None:
-    before = gc.get_threshold(), len(gc.callbacks)
+def settings() -> tuple[object, ...]:
+    return gc.get_threshold(), len(gc.callbacks), sys.getswitchinterval()
 
-    with survivors_frozen():
-        within = gc.get_threshold(), len(gc.callbacks)
 
-    assert within != before
-    assert (gc.get_threshold(), len(gc.callbacks)) == before
+def test_afterwards_the_interpreter_is_as_it_was() -> None:
+    before = settings()
+
+    with responsive():
+        within = settings()
+
+    assert all(is_now != was for is_now, was in zip(within, before, strict=True))
+    assert settings() == before
     assert gc.get_freeze_count() == 0
