@@ -27,7 +27,7 @@ from monitor.core.status import ReplicasStatus
 from monitor.fleet import Fleet
 from monitor.metrics import OwnMetrics
 from monitor.store import Store, StoreError
-from monitor.store.appointments import ALIVE_SECONDS, Appointments, Round, Taken, Wanted
+from monitor.store.appointments import ALIVE_SECONDS, Appointments, Heard, Taken, Wanted, Word
 from monitor.store.waiting import Turn, milliseconds
 
 WORD_SECONDS = 1.0
@@ -227,21 +227,21 @@ class Replica:
         given_back, self._given_back = self._given_back, {}
         reconcile = begun - self._reconciled >= RECONCILE_SECONDS
         steady = self._steady_since is not None and begun - self._steady_since >= ALIVE_SECONDS
+        word = Word(
+            self._configuration,
+            self._configured,
+            self._budget_per_hour,
+            wanted=wanted,
+            sooner=self._status is not None,
+            busy=self._busy | self._settled,
+            given_back=given_back,
+            room=room,
+            judges=steady,
+            reconcile=reconcile,
+        )
         try:
             heard = await asyncio.get_running_loop().run_in_executor(
-                self._thread,
-                lambda: self._appointments.round(
-                    self._configuration,
-                    self._configured,
-                    wanted=wanted,
-                    sooner=self._status is not None,
-                    busy=self._busy | self._settled,
-                    given_back=given_back,
-                    room=room,
-                    budget=self._budget_per_hour,
-                    judges=steady,
-                    reconcile=reconcile,
-                ),
+                self._thread, self._appointments.say, word
             )
         except BaseException:
             self._wanted = wanted | self._wanted
@@ -259,7 +259,7 @@ class Replica:
         self._take_in(heard, begun)
         return room > 0 and len(heard.taken) + heard.deferred >= room
 
-    def _take_in(self, heard: Round, begun: float) -> None:
+    def _take_in(self, heard: Heard, begun: float) -> None:
         before = self._status
         self._status = ReplicasStatus(
             alive=len(heard.alive),

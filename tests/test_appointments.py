@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitor.store import Store
-from monitor.store.appointments import Appointments, Round, Taken, Wanted
+from monitor.store.appointments import Appointments, Heard, Taken, Wanted, Word
 from monitor.store.waiting import Turn, milliseconds
 from tests.postgres import COMMAND, Postgres, postgres
 from tests.test_store import GRANTED, event, history
@@ -56,18 +56,19 @@ class Replica:
         configuration: str = "one",
         budget: int = 60,
         given_back: Mapping[str, Turn] | None = None,
-    ) -> Round:
-        return self.appointments.round(
-            configuration,
-            self.configured,
-            wanted=wanted or {},
-            sooner=True,
-            busy=busy,
-            given_back=given_back or {},
-            room=room,
-            budget=budget,
-            judges=judges,
-            reconcile=reconcile,
+    ) -> Heard:
+        return self.appointments.say(
+            Word(
+                configuration,
+                self.configured,
+                budget,
+                wanted=wanted or {},
+                busy=busy,
+                given_back=given_back or {},
+                room=room,
+                judges=judges,
+                reconcile=reconcile,
+            )
         )
 
     def turn(self, taken: Taken, due: datetime = FUTURE) -> Turn:
@@ -82,7 +83,7 @@ def due(*names: str) -> dict[str, datetime]:
     return dict.fromkeys(names, PAST)
 
 
-def names_of(found: Round) -> set[str]:
+def names_of(found: Heard) -> set[str]:
     return {taken.name for taken in found.taken}
 
 
@@ -247,16 +248,8 @@ def test_sooner_is_for_those_who_have_been_there(url: str) -> None:
     assert names_of(replica.word(due("a"))) == {"a"}
 
     began = Replica("two", url, configured("a"))
-    began.appointments.round(
-        "one",
-        began.configured,
-        wanted={"a": datetime.now(UTC) - timedelta(days=1)},
-        sooner=False,
-        busy=(),
-        given_back={},
-        room=0,
-        budget=60,
-        judges=False,
-        reconcile=True,
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    began.appointments.say(
+        Word("one", began.configured, 60, wanted={"a": yesterday}, sooner=False, reconcile=True)
     )
     assert names_of(began.word()) == set()

@@ -9,8 +9,8 @@
 All of it happens while no other writer is at work (`Place.writing`): it is short, and there is no deadlock.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import BigInteger, Column, Connection, Index, Integer, MetaData, Row, Table, Text, text
 
 from monitor.core.history import History
+from monitor.store.logins import LOGINS, Logins, forget_logins
 from monitor.store.place import Place, place_of
 from monitor.store.waiting import Turn, milliseconds, moment
 
@@ -28,8 +29,6 @@ interval is as long, so that what it held is taken over within one."""
 
 FORGOTTEN_SECONDS = 3600
 """For so long the row of a dead replica is left to be looked at."""
-
-MINUTES_AN_HOUR = 60
 
 SHARED = MetaData()
 
@@ -58,15 +57,6 @@ REPLICAS = Table(
     Column("seen_ms", BigInteger, nullable=False),
     Column("configuration", Text, nullable=False),
 )
-
-LOGINS = Table(
-    "logins",
-    SHARED,
-    Column("username", Text, primary_key=True),
-    Column("minute", Integer, primary_key=True),
-    Column("count", Integer, nullable=False),
-)
-"""Logins by the minute since 1970, for the budget that all checks of one username share."""
 
 _MAKE = text("CREATE SEQUENCE IF NOT EXISTS appointment_changes")
 
@@ -129,6 +119,7 @@ _CHANGED = text(
     "WHERE a.change > :since AND a.writer IS DISTINCT FROM :me"
 )
 _LAST_CHANGE = text("SELECT last_value FROM appointment_changes")
+_HOLDERS = text("SELECT DISTINCT holder FROM appointments WHERE holder > ''")
 _ALL = text(
     "SELECT c.id, c.name, a.configuration FROM appointments a JOIN connections c ON c.id = a.connection_id"
 )
@@ -137,18 +128,6 @@ _LEAVE = (
     text("UPDATE appointments SET holder = NULL WHERE holder = :me"),
     text("DELETE FROM replicas WHERE id = :me"),
 )
-_LOGINS = text(
-    "SELECT username, minute, count AS logins FROM logins "
-    "WHERE username = ANY(CAST(:usernames AS text[])) AND minute > :since ORDER BY minute"
-)
-_COUNT_LOGINS = text(
-    "INSERT INTO logins (username, minute, count) "
-    "SELECT u.username, :minute, u.count FROM unnest(CAST(:usernames AS text[]), CAST(:counts AS int[])) "
-    "AS u (username, count) "
-    "ON CONFLICT (username, minute) DO UPDATE SET count = logins.count + excluded.count"
-)
-_FORGET_LOGINS = text("DELETE FROM logins WHERE minute <= :before")
-
 _HISTORY = TypeAdapter(History)
 
 
@@ -182,20 +161,58 @@ class Wanted:
     """When it is to be checked at the latest, where that is new."""
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What a replica says of itself, and what it wants."""
+
+    configuration: str
+    """Differs where replicas watch differently."""
+    configured: Mapping[str, Wanted]
+    """What it is to check, by name."""
+    logins_per_hour: int
+    """The budget of each username's checks."""
+    wanted: Mapping[str, datetime] = field(default_factory=dict)
+    """The moments at which connections are to be checked at the latest."""
+    sooner: bool = True
+    """Whether those that have an appointment get a sooner one."""
+    busy: Collection[str] = ()
+    """Held and under way, or yet to be written."""
+    given_back: Mapping[str, Turn] = field(default_factory=dict)
+    room: int = 0
+    """How many connections it would take."""
+    judges: bool = False
+    """Whether it takes from the dead: it has been there for long enough that the others could be heard of."""
+    reconcile: bool = False
+    """Whether appointments are compared with what is configured."""
+
+
 @dataclass(slots=True)
-class Round:
+class Heard:
     """What one word to the database brings."""
 
+    alive: tuple[str, ...]
+    """Replicas, the eldest first."""
+    configurations: int
+    """How many different ones they have."""
+    scheduled: int | None = None
+    """Our connections that have an appointment; None where it was not counted this time."""
     taken: list[Taken] = field(default_factory=list)
     deferred: int = 0
     """Checks put off for want of logins."""
     news: dict[str, News] = field(default_factory=dict)
-    alive: tuple[str, ...] = ()
-    """Replicas, the eldest first."""
-    configurations: int = 1
-    """How many different ones they have."""
-    scheduled: int | None = None
-    """Our connections that have an appointment; None where it was not counted this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An appointment that has just been taken, before it is known whether it is for us."""
+
+    id: int
+    name: str
+    epoch: int
+    due_ms: int
+    configuration: str
+    known: History | None
+    readable: bool
 
 
 class Appointments:
@@ -208,6 +225,7 @@ class Appointments:
         self._connection: Connection | None = None
         self._ids: dict[str, int] = {}
         self._foreign: set[int] = set()
+        """What another replica has in a newer configuration or version."""
         self._change = -1
 
     @classmethod
@@ -217,61 +235,35 @@ class Appointments:
         appointments = cls(place, me)
         with place.in_words(), appointments._engine.connect() as connection, place.writing(connection):
             SHARED.create_all(connection)
+            LOGINS.create(connection, checkfirst=True)
             connection.execute(_MAKE)
         return appointments
 
-    def round(
-        self,
-        configuration: str,
-        configured: Mapping[str, Wanted],
-        *,
-        wanted: Mapping[str, datetime],
-        sooner: bool,
-        busy: Iterable[str],
-        given_back: Mapping[str, Turn],
-        room: int,
-        budget: int,
-        judges: bool,
-        reconcile: bool,
-    ) -> Round:
-        """Say that we live, want, give back and take; and hear what the others did.
-
-        `configured` holds what this replica is to check. `wanted` are the moments at which it is to be
-        checked at the latest; those that have an appointment get a `sooner` one only where that is asked.
-        `busy` is held and under way, or yet to be written. A replica that `judges` takes from the dead: it
-        has been heard of for long enough that the others could be.
-        """
-        with self._place.in_words():
-            connection = self._open()
-            try:
-                with self._place.writing(connection):
-                    now: int = connection.scalar(_NOW)
-                    found = Round()
-                    connection.execute(_SEEN, {"me": self._me, "now": now, "configuration": configuration})
-                    self._hear_who_lives(connection, found, now)
-                    self._want(connection, configured, wanted, sooner=sooner)
-                    if reconcile:
-                        self._reconcile(connection, found, configured, now)
-                    self._give_back(connection, given_back)
-                    if room > 0:
-                        self._take(connection, found, configured, now, busy, room, budget, judges=judges)
-                    change, rows = self._hear_what_changed(connection)
-            except BaseException:
-                self.close()
-                raise
+    def say(self, word: Word) -> Heard:
+        """Say that we live, want, give back and take; and hear what the others did."""
+        with self._writing() as connection:
+            now = _now(connection)
+            heard = self._who_lives(connection, word.configuration, now)
+            self._want(connection, word.configured, word.wanted, sooner=word.sooner)
+            if word.reconcile:
+                agreed = heard.configurations == 1
+                heard.scheduled = self._reconciled(connection, word.configured, now, agreed=agreed)
+            self._give_back(connection, word.given_back)
+            if word.room > 0:
+                not_from = heard.alive if word.judges else (*heard.alive, *_holders(connection))
+                heard.taken, heard.deferred = self._take(connection, word, not_from, now)
+            change, rows = self._changed(connection)
         self._change = change
         for row in rows:  # now that others may write again
             if (history := _history(row.body)) is not None:
-                found.news[row.name] = News(history, moment(row.due_ms))
-        return found
+                heard.news[row.name] = News(history, moment(row.due_ms))
+        return heard
 
     def leave(self) -> None:
         """Give everything back, and be no replica any more."""
-        with self._place.in_words():
-            connection = self._open()
-            with self._place.writing(connection):
-                for statement in _LEAVE:
-                    connection.execute(statement, {"me": self._me})
+        with self._writing() as connection:
+            for statement in _LEAVE:
+                connection.execute(statement, {"me": self._me})
         self.close()
 
     def close(self) -> None:
@@ -280,15 +272,23 @@ class Appointments:
             self._connection.close()
             self._connection = None
 
-    def _open(self) -> Connection:
-        if self._connection is None:
-            self._connection = self._engine.connect()
-        return self._connection
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._place.in_words():
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            try:
+                with self._place.writing(self._connection):
+                    yield self._connection
+            except BaseException:
+                self.close()
+                raise
 
-    def _hear_who_lives(self, connection: Connection, found: Round, now: int) -> None:
+    def _who_lives(self, connection: Connection, configuration: str, now: int) -> Heard:
+        """Say that we do, and hear who else does."""
+        connection.execute(_SEEN, {"me": self._me, "now": now, "configuration": configuration})
         rows = connection.execute(_ALIVE, {"since": now - round(ALIVE_SECONDS * 1000)}).all()
-        found.alive = tuple(row.id for row in rows)
-        found.configurations = len({row.configuration for row in rows})
+        return Heard(tuple(row.id for row in rows), len({row.configuration for row in rows}))
 
     def _want(
         self,
@@ -312,17 +312,16 @@ class Appointments:
             },
         )
 
-    def _reconcile(
-        self, connection: Connection, found: Round, configured: Mapping[str, Wanted], now: int
-    ) -> None:
-        """An appointment for each configured connection, and none for others.
+    def _reconciled(
+        self, connection: Connection, configured: Mapping[str, Wanted], now: int, *, agreed: bool
+    ) -> int:
+        """An appointment for each configured connection, and none for others. How many of ours there were.
 
         While replicas differ in their configuration, nothing that another one may want is taken away.
         """
         rows = connection.execute(_ALL).all()
         there = {row.name: row.configuration for row in rows}
         self._ids = {row.name: row.id for row in rows}
-        agreed = found.configurations == 1
         lacking = [
             name
             for name, one in configured.items()
@@ -333,110 +332,73 @@ class Appointments:
             self._foreign.clear()
             surplus = [row.id for row in rows if row.name not in configured]
             connection.execute(_REMOVE, {"ids": surplus})
-        found.scheduled = len(configured.keys() & there.keys())
         connection.execute(_FORGET, {"before": now - FORGOTTEN_SECONDS * 1000})
-        connection.execute(_FORGET_LOGINS, {"before": now // 60_000 - MINUTES_AN_HOUR})
+        forget_logins(connection, now)
+        return len(configured.keys() & there.keys())
 
     def _give_back(self, connection: Connection, given_back: Mapping[str, Turn]) -> None:
-        if turns := {self._ids[name]: turn for name, turn in given_back.items() if name in self._ids}:
-            connection.execute(_FREE, _columns(turns))
+        _free(connection, {self._ids[name]: turn for name, turn in given_back.items() if name in self._ids})
 
     def _take(
-        self,
-        connection: Connection,
-        found: Round,
-        configured: Mapping[str, Wanted],
-        now: int,
-        busy: Iterable[str],
-        room: int,
-        budget: int,
-        *,
-        judges: bool,
-    ) -> None:
-        alive = found.alive if judges else (*found.alive, *self._holders(connection))
+        self, connection: Connection, word: Word, not_from: Sequence[str], now: int
+    ) -> tuple[list[Taken], int]:
+        """What is ours to check, and how many checks are put off for want of logins."""
+        held = self._hold(connection, word, not_from, now)
+        if not held:
+            return [], 0
+        ours: list[tuple[_Held, str]] = []
+        free: dict[int, Turn] = {}
+        for one in held:
+            wanted = word.configured.get(one.name)
+            if wanted and wanted.configuration == one.configuration and one.readable:
+                ours.append((one, wanted.username))
+            else:
+                # Another replica's: our configuration is older or doesn't have it, or our version is older.
+                self._foreign.add(one.id)
+                free[one.id] = Turn(one.epoch, one.due_ms, self._me)
+        left = Logins(connection, {username for _, username in ours}, word.logins_per_hour, now)
+        taken: list[Taken] = []
+        for one, username in ours:
+            if again_ms := left.take(username):
+                free[one.id] = Turn(one.epoch, again_ms, self._me)
+            else:
+                taken.append(Taken(one.name, one.epoch, moment(one.due_ms), one.known))
+        left.count()
+        _free(connection, free)
+        return taken, len(ours) - len(taken)
+
+    def _hold(self, connection: Connection, word: Word, not_from: Sequence[str], now: int) -> list[_Held]:
+        """Become the holder of what is due and free; what was due first comes first."""
         rows = connection.execute(
             _TAKE,
             {
                 "me": self._me,
                 "now": now,
-                "alive": list(alive),
-                "busy": [self._ids[name] for name in busy if name in self._ids],
+                "alive": list(not_from),
+                "busy": [self._ids[name] for name in word.busy if name in self._ids],
                 "foreign": list(self._foreign),
-                "room": room,
+                "room": word.room,
             },
         ).all()
         if not rows:
-            return
-        known = {
-            row.id: row for row in connection.execute(_TAKEN, {"ids": [row.connection_id for row in rows]})
-        }
-        free: dict[int, Turn] = {}
-        wishes: list[tuple[Any, str]] = []
+            return []
+        of = {row.id: row for row in connection.execute(_TAKEN, {"ids": [row.connection_id for row in rows]})}
+        self._ids |= {row.name: row.id for row in of.values()}
+        held: list[_Held] = []
         for row in sorted(rows, key=lambda row: row.due_ms):
-            name = known[row.connection_id].name
-            self._ids[name] = row.connection_id
-            one = configured.get(name)
-            body = known[row.connection_id].body
-            if one is None or one.configuration != row.configuration or (body and _history(body) is None):
-                # Another replica's: our configuration is older or doesn't have it, or our version is older.
-                self._foreign.add(row.connection_id)
-                free[row.connection_id] = Turn(row.epoch, row.due_ms, self._me)
-            else:
-                wishes.append((row, name))
-        left = _Logins(connection, {configured[name].username for _, name in wishes}, now, budget)
-        for row, name in wishes:
-            if again_ms := left.take(configured[name].username):
-                found.deferred += 1
-                free[row.connection_id] = Turn(row.epoch, again_ms, self._me)
-                continue
-            found.taken.append(
-                Taken(name, row.epoch, moment(row.due_ms), _history(known[row.connection_id].body))
+            name, body = of[row.connection_id].name, of[row.connection_id].body
+            known = _history(body)
+            readable = body is None or known is not None
+            held.append(
+                _Held(row.connection_id, name, row.epoch, row.due_ms, row.configuration, known, readable)
             )
-        left.count(connection)
-        if free:
-            connection.execute(_FREE, _columns(free))
+        return held
 
-    def _holders(self, connection: Connection) -> list[str]:
-        return list(connection.scalars(text("SELECT DISTINCT holder FROM appointments WHERE holder > ''")))
-
-    def _hear_what_changed(self, connection: Connection) -> tuple[int, Sequence[Row[Any]]]:
+    def _changed(self, connection: Connection) -> tuple[int, Sequence[Row[Any]]]:
         """The last change there is, and the histories that others changed since the one we knew."""
         last: int = connection.scalar(_LAST_CHANGE)
         since = self._change if self._change <= last else -1  # an older database was put in its place
         return last, connection.execute(_CHANGED, {"since": since, "me": self._me}).all()
-
-
-class _Logins:
-    """The logins of the last hour, of a few usernames."""
-
-    def __init__(self, connection: Connection, usernames: Iterable[str], now: int, budget: int) -> None:
-        self._minute = now // 60_000
-        self._budget = budget
-        self._taken: Counter[str] = Counter()
-        self._past: dict[str, dict[int, int]] = {}
-        since = self._minute - MINUTES_AN_HOUR
-        for row in connection.execute(_LOGINS, {"usernames": list(usernames), "since": since}):
-            self._past.setdefault(row.username, {})[row.minute] = row.logins
-
-    def take(self, username: str) -> int | None:
-        """Take one login. Gives None where there was one, else the moment at which there is one again."""
-        past = self._past.get(username, {})
-        if sum(past.values()) + self._taken[username] >= self._budget:
-            return (min(past, default=self._minute) + MINUTES_AN_HOUR) * 60_000
-        self._taken[username] += 1
-        return None
-
-    def count(self, connection: Connection) -> None:
-        """Write down what was taken."""
-        if self._taken:
-            connection.execute(
-                _COUNT_LOGINS,
-                {
-                    "minute": self._minute,
-                    "usernames": list(self._taken),
-                    "counts": list(self._taken.values()),
-                },
-            )
 
 
 def settled(connection: Connection, turns: Mapping[int, Turn]) -> set[int]:
@@ -444,6 +406,21 @@ def settled(connection: Connection, turns: Mapping[int, Turn]) -> set[int]:
     return set(
         connection.scalars(_SETTLE, _columns(turns) | {"writers": [turn.by for turn in turns.values()]})
     )
+
+
+def _free(connection: Connection, turns: Mapping[int, Turn]) -> None:
+    if turns:
+        connection.execute(_FREE, _columns(turns))
+
+
+def _holders(connection: Connection) -> list[str]:
+    return list(connection.scalars(_HOLDERS))
+
+
+def _now(connection: Connection) -> int:
+    """Milliseconds since 1970, by the server's clock."""
+    now: int = connection.scalar(_NOW)
+    return now
 
 
 def _columns(turns: Mapping[int, Turn]) -> dict[str, list[Any]]:
