@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from monitor.replicas import UNWATCHED
+from monitor.store.appointments import ALIVE_SECONDS
 from tests.end_to_end import processes
 from tests.end_to_end.processes import Running, daemon, free_port, simulator
 from tests.postgres import COMMAND, Postgres, postgres
@@ -27,6 +29,7 @@ from tests.postgres import COMMAND, Postgres, postgres
 pytestmark = pytest.mark.real(COMMAND, "openssl")
 
 INTERVAL_SECONDS = 20
+SHORTEST_INTERVAL_SECONDS = 10
 CONNECTIONS = 1_000
 FLIPPED = 25
 """Orgs that begin to refuse at each blow."""
@@ -82,6 +85,7 @@ class Stage:
     proxy: Proxy
     name: str
     """Of the database."""
+    interval_seconds: int = INTERVAL_SECONDS
     running: dict[str, Running] = field(default_factory=dict)
     stacks: dict[str, ExitStack] = field(default_factory=dict)
     refusing: set[str] = field(default_factory=set)
@@ -103,7 +107,7 @@ class Stage:
         path.write_text(
             f"listen: 127.0.0.1:{free_port()}\nreplicas: true\n"
             f"database: postgresql://monitor@127.0.0.1:{port}/{self.name}\n"
-            f"interval: {INTERVAL_SECONDS}s\nlogin_budget_per_hour: 3600\nconnections:{listed}\n"
+            f"interval: {self.interval_seconds}s\nlogin_budget_per_hour: 3600\nconnections:{listed}\n"
         )
         return path
 
@@ -127,10 +131,10 @@ class Stage:
             }
             assert self.orgs.put(f"/_orgs/{name}", json=org).status_code in {200, 201}
 
-    def refuse(self, names: list[str]) -> set[str]:
+    def refuse(self, names: list[str], **settings: object) -> set[str]:
         """Let these orgs refuse from now on."""
         for name in names:
-            self.orgs.patch(f"/_orgs/{name}", json={"user_active": False})
+            self.orgs.patch(f"/_orgs/{name}", json={"user_active": False} | settings)
         self.refusing |= set(names)
         return set(names)
 
@@ -183,6 +187,10 @@ def all_healthy(running: Running, names: list[str]) -> bool:
     return in_state(running, "healthy") == set(names)
 
 
+def all_unwatched(running: Running, names: set[str]) -> bool:
+    return names <= in_state(running, "unknown")
+
+
 def sees_refused(running: Running, names: set[str]) -> bool:
     return names <= in_state(running, "failing")
 
@@ -195,6 +203,39 @@ def stopped(running: Running) -> Iterator[None]:
         yield
     finally:
         running.process.send_signal(signal.SIGCONT)
+
+
+def assert_told_once(stage: Stage) -> None:
+    """Each refusal is one event."""
+    events = stage.server.sql(
+        "SELECT c.name FROM events e JOIN connections c ON c.id = e.connection_id"
+        " WHERE e.kind = 'state' AND e.text LIKE '%to failing%'",
+        stage.name,
+    )
+    assert Counter(str(name) for (name,) in events) == Counter(stage.refusing)
+
+
+def exchanges_written(stage: Stage) -> dict[str, int]:
+    """How many exchanges the database counts of each connection."""
+    rows = stage.server.sql(
+        "SELECT c.name, (h.body::json ->> 'exchanges')::int FROM histories h"
+        " JOIN connections c ON c.id = h.connection_id",
+        stage.name,
+    )
+    return {str(name): int(str(count)) for name, count in rows}
+
+
+def gaps_of(logins: dict[str, list[datetime]]) -> dict[str, list[float]]:
+    """Seconds between the logins of each connection."""
+    return {
+        name: [(later - earlier).total_seconds() for earlier, later in pairwise(times)]
+        for name, times in logins.items()
+    }
+
+
+def assert_none_at_once(gaps: dict[str, list[float]]) -> None:
+    """No check was made twice."""
+    assert {name: min(each) for name, each in gaps.items() if each and min(each) < AT_ONCE_SECONDS} == {}
 
 
 def test_whatever_befalls_replicas_each_check_is_made_once_and_in_time(stage: Stage) -> None:
@@ -260,12 +301,8 @@ def test_whatever_befalls_replicas_each_check_is_made_once_and_in_time(stage: St
     # The witness.
     end = datetime.now(UTC)
     logins = {name: stage.logins(name) for name in [*names, *new]}
-    gaps = {
-        name: [(later - earlier).total_seconds() for earlier, later in pairwise(times)]
-        for name, times in logins.items()
-    }
-    at_once = {name: min(each) for name, each in gaps.items() if each and min(each) < AT_ONCE_SECONDS}
-    assert at_once == {}
+    gaps = gaps_of(logins)
+    assert_none_at_once(gaps)
     watched = set(wanted) - stage.refusing
     late = {
         name: max([*gaps[name], (end - logins[name][-1]).total_seconds()])
@@ -274,22 +311,66 @@ def test_whatever_befalls_replicas_each_check_is_made_once_and_in_time(stage: St
     }
     assert late == {}
 
-    # What was written agrees: each refusal is one event, and no exchange is counted that was not made.
-    events = stage.server.sql(
-        "SELECT c.name FROM events e JOIN connections c ON c.id = e.connection_id"
-        " WHERE e.kind = 'state' AND e.text LIKE '%to failing%'",
-        stage.name,
-    )
-    assert Counter(str(name) for (name,) in events) == Counter(stage.refusing)
+    assert_told_once(stage)
     for running in stage.running.values():
         assert running.stop() == 0
-    rows = stage.server.sql(
-        "SELECT c.name, (h.body::json ->> 'exchanges')::int FROM histories h"
-        " JOIN connections c ON c.id = h.connection_id",
-        stage.name,
-    )
     made = {name: len(stage.logins(name)) for name in logins}
-    counts = {str(name): int(str(count)) for name, count in rows}
+    counts = exchanges_written(stage)
     assert all(counts[name] <= made[name] for name in made)
     lost = sum(made.values()) - sum(counts.values())
     assert lost <= 2 * 64 + len(gone), "only what was under way in a replica that died or stood still"
+
+
+def test_a_database_that_is_away_for_more_than_a_minute_loses_and_doubles_nothing(stage: Stage) -> None:
+    stage.interval_seconds = SHORTEST_INTERVAL_SECONDS
+    under_way, *others = names = [f"c{number}" for number in range(30)]
+    stage.make_orgs(names)
+    replicas = stage.start("first", names), stage.start("second", names)
+    each(replicas, lambda one: all_healthy(one, names), "every check")
+
+    # It goes while an answer is on its way: what it says is seen, though it can't be written yet.
+    before = len(stage.logins(under_way))
+    stage.refuse([under_way], fault="slow")
+    processes.until(lambda: len(stage.logins(under_way)) > before, "a check to be under way")
+    stage.server.stop()
+    gone = datetime.now(UTC)
+    until(lambda: any(sees_refused(one, {under_way}) for one in replicas), "the check to end")
+    each(replicas, lambda one: one.sample("bearerwatch_database_reachable") == 0, "it to notice")
+
+    # It stays away until nobody knows any more how the connections are.
+    refused = stage.refuse(others[:5])
+    each(replicas, lambda one: all_unwatched(one, set(others)), "the connections to be unwatched")
+    away_seconds = (datetime.now(UTC) - gone).total_seconds()
+    for running in replicas:
+        ready, page, status = (running.page(path) for path in ("/-/ready", "/", "/api/status"))
+        assert ready
+        assert page
+        assert status
+        assert ready.status_code == 503
+        problem = status.json()["daemon"]["store_problem"]
+        assert "can't be used" in problem
+        assert "The store can’t be written" in page.text
+        states = {one["name"]: one["state"] for one in status.json()["connections"]}
+        assert {states[name] for name in others} == {"unknown"}
+    held_until = gone + timedelta(seconds=ALIVE_SECONDS)
+    logins = {name: stage.logins(name) for name in names}
+    assert away_seconds > UNWATCHED.total_seconds()
+    assert {name for name in names if logins[name][-1] > held_until} == set(), "nobody knows who else looks"
+
+    # It comes back, and so does all else.
+    back = datetime.now(UTC)
+    stage.server.start()
+    healthy = set(others) - refused
+    each(replicas, lambda one: sees_refused(one, refused | {under_way}), "what changed meanwhile")
+    each(replicas, lambda one: in_state(one, "healthy") == healthy, "all to be watched again")
+    each(replicas, lambda one: one.sample("bearerwatch_database_reachable") == 1, "it to be reachable")
+
+    for running in replicas:
+        assert running.stop() == 0
+    logins = {name: stage.logins(name) for name in names}
+    assert_none_at_once(gaps_of(logins))
+    first_again = {name: min(at for at in logins[name] if at > back) for name in healthy}
+    interval = timedelta(seconds=SHORTEST_INTERVAL_SECONDS)
+    assert {name: at for name, at in first_again.items() if at - back > interval} == {}
+    assert exchanges_written(stage) == {name: len(times) for name, times in logins.items()}
+    assert_told_once(stage)
