@@ -5,7 +5,7 @@ that it hit; the next check runs.
 """
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -35,6 +35,9 @@ HOUR_SECONDS = 3600.0
 
 Keep = Callable[[str, History, tuple[Event, ...]], None]
 """Writes a connection's history down, with what happened; must neither wait nor raise."""
+
+TakeNextKey = Callable[[str, datetime], Awaitable[bool]]
+"""Takes one login for a try of a username's next key. Whether there was one."""
 
 log = structlog.get_logger()
 
@@ -79,6 +82,7 @@ class Checker:
         clock: Clock,
         budget: Budget,
         own: OwnMetrics,
+        take_next_key: TakeNextKey | None = None,
         after_login_every: int = AFTER_LOGIN_EVERY,
     ) -> None:
         self._fleet = fleet
@@ -87,7 +91,7 @@ class Checker:
         self._keep = keep
         self._clock = clock
         self._budget = budget
-        self._next_budget = LoginBudget(rotation.LOGINS_PER_HOUR)
+        self._take_next_key = take_next_key or _taken_here()
         self._own = own
         self._after_login_every = after_login_every
 
@@ -207,7 +211,7 @@ class Checker:
         now = self._clock.now()
         if following.key is None or not rotation.due(seen, connection, outcome, now):
             return None
-        if self._next_budget.take(connection.username, now):
+        if not await self._take_next_key(connection.username, now):
             return None
         exchange = await self._exchanger.exchange(
             connection, partial(sign, connection, following.key), after_login=False
@@ -272,6 +276,16 @@ class Checker:
             tell = log.warning if event.failure else log.info
             tell(event.kind, connection=after.name, cause=event.cause, text=event.text)
         return min((at for at in (after.next_exchange, after.next_try) if at), default=None)
+
+
+def _taken_here() -> TakeNextKey:
+    """The budget for tries of next keys where there is no other daemon."""
+    budget = LoginBudget(rotation.LOGINS_PER_HOUR)
+
+    async def take(username: str, now: datetime) -> bool:
+        return budget.take(username, now) is None
+
+    return take
 
 
 def _older(found: History, known: History) -> bool:

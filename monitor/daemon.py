@@ -89,6 +89,7 @@ class Daemon:
             keep=self._replica.keep if self._replica else store.save,
             clock=clock,
             budget=self._replica or self._budget,
+            take_next_key=self._replica.take_next_key if self._replica else None,
             own=self.own,
         )
         if self._replica:

@@ -21,6 +21,7 @@ import structlog
 from monitor.check import Checker
 from monitor.clock import Clock
 from monitor.config import Settings
+from monitor.core import rotation
 from monitor.core.connection import Connection
 from monitor.core.history import Event, History, configuration_fingerprint
 from monitor.core.status import ReplicasStatus
@@ -168,6 +169,15 @@ class Replica:
     def take(self, username: str, now: datetime) -> datetime | None:
         """The login budget: a login came with the turn. Gives a later moment where the turn may be over."""
         return None if self.sure else now + timedelta(seconds=ALIVE_SECONDS)
+
+    async def take_next_key(self, username: str, _now: datetime) -> bool:
+        """The budget for tries of next keys; while the database is away nobody knows what is left of it."""
+        try:
+            return self.sure and await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._appointments.take_next_key, username, rotation.LOGINS_PER_HOUR
+            )
+        except StoreError:
+            return False  # the next word fails, too, and says it
 
     async def stop(self, within_seconds: float) -> None:
         """Make no more checks, wait for those under way, but not longer than this; give back what is held."""

@@ -179,6 +179,29 @@ def test_the_login_budget_is_one_for_all(url: str) -> None:
     assert (later.taken, later.deferred) == ([], 0), "what was put off is due in an hour"
 
 
+def test_a_username_is_one_however_it_is_written(url: str) -> None:
+    replica = Replica("one", url, {"a": Wanted("v1", "one@acme.com"), "b": Wanted("v1", "One@Acme.com")})
+    replica.word(due("a", "b"), room=0)
+
+    found = replica.word(budget=1)
+
+    assert (len(found.taken), found.deferred) == (1, 1)
+
+
+def test_tries_of_next_keys_have_a_budget_of_their_own_that_is_one_for_all(url: str) -> None:
+    first, second = (Replica(name, url, configured("a")).appointments for name in ("first", "second"))
+
+    tries = [
+        replica.take_next_key(username, 3)
+        for username in ("one@acme.com", "One@Acme.com")
+        for replica in (first, second)
+    ]
+
+    assert tries == [True, True, True, False]
+    assert first.take_next_key("two@acme.com", 3)
+    assert names_of(Replica("third", url, configured("a")).word(due("a"), budget=1)) == {"a"}
+
+
 def test_a_turn_that_is_given_back_is_free_again(url: str) -> None:
     first, second = (Replica(name, url, configured("a")) for name in ("first", "second"))
     [taken] = first.word(due("a")).taken

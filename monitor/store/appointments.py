@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import BigInteger, Column, Connection, Index, Integer, MetaData, Row, Table, Text, text
 
 from monitor.core.history import History
-from monitor.store.logins import LOGINS, Logins, forget_logins
+from monitor.store.logins import LOGINS, Budget, Logins, forget_logins
 from monitor.store.place import Place, place_of
 from monitor.store.waiting import Turn, milliseconds, moment
 
@@ -259,6 +259,14 @@ class Appointments:
                 heard.news[row.name] = News(history, moment(row.due_ms))
         return heard
 
+    def take_next_key(self, username: str, per_hour: int) -> bool:
+        """Take one login for a try of a next key. Whether there was one."""
+        with self._writing() as connection:
+            left = Logins(connection, Budget.NEXT_KEYS, [username], per_hour, _now(connection))
+            there = left.take(username) is None
+            left.count()
+        return there
+
     def leave(self) -> None:
         """Give everything back, and be no replica any more."""
         with self._writing() as connection:
@@ -356,7 +364,9 @@ class Appointments:
                 # Another replica's: our configuration is older or doesn't have it, or our version is older.
                 self._foreign.add(one.id)
                 free[one.id] = Turn(one.epoch, one.due_ms, self._me)
-        left = Logins(connection, {username for _, username in ours}, word.logins_per_hour, now)
+        left = Logins(
+            connection, Budget.CHECKS, {username for _, username in ours}, word.logins_per_hour, now
+        )
         taken: list[Taken] = []
         for one, username in ours:
             if again_ms := left.take(username):
