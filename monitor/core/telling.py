@@ -58,6 +58,8 @@ class Told:
     at: datetime
     """When it was last told that it holds."""
     lingers: timedelta = timedelta(0)
+    ebbed: datetime | None = None
+    """When it was first seen to be no news any more: to stay only, or to have ended."""
     ended: datetime | None = None
     """When it was first seen not to hold any more."""
     resolved: datetime | None = None
@@ -86,21 +88,23 @@ ENDS_WITH = ("summary", "runbook_url", "dashboard_url", "status_url", "ended")
 
 
 def noticed(alerts: Iterable[Alert], known: Known, snapshot: Snapshot) -> dict[str, Told | None]:
-    """What changed by itself: alerts that ended or came back, and, as None, what may be forgotten."""
+    """What changed by itself: alerts that ebbed, ended or came back, and, as None, what may be forgotten."""
     now = snapshot.at
-    active = {alert.fingerprint for alert in alerts}
+    active = {alert.fingerprint: alert for alert in alerts}
     statuses: dict[str, ConnectionStatus] | None = None
     changes: dict[str, Told | None] = {}
     for mark, told in known.items():
         if told.resolved is not None:
             if lasted(told.resolved, FLAPS, now) and mark not in active:
                 changes[mark] = None
-        elif mark in active and told.ended is not None:
-            changes[mark] = replace(told, ended=None)
-        elif mark not in active and told.ended is None:
+        elif alert := active.get(mark):
+            seen = replace(told, ebbed=(told.ebbed or now) if alert.stays else None, ended=None)
+            if seen != told:
+                changes[mark] = seen
+        elif told.ended is None:
             statuses = statuses or {status.name: status for status in snapshot.connections}
-            why = _why_it_ended(told, statuses)
-            changes[mark] = replace(told, ended=now, annotations={**told.annotations, "ended": why})
+            said = {**told.annotations, "ended": _why_it_ended(told, statuses)}
+            changes[mark] = replace(told, ebbed=told.ebbed or now, ended=now, annotations=said)
     return changes | _over_for_everybody({**known, **changes}, snapshot)
 
 
@@ -164,18 +168,36 @@ def _news(alerts: list[Alert], known: Known, repeat: timedelta, now: datetime) -
 
 
 def _free(alerts: Iterable[Alert], known: Known) -> Iterator[Alert]:
-    """The alerts that nothing holds back; a single one is by many that are not known to be over yet."""
-    many = {
-        (told.labels["cause"], told.labels["severity"])
+    """The alerts that nothing holds back."""
+    return (alert for alert, why in held_back(alerts, known) if not why)
+
+
+def held_back(alerts: Iterable[Alert], known: Known) -> Iterator[tuple[Alert, str]]:
+    """Each alert, and why this receiver is not told of it now; empty where nothing speaks against it."""
+    many = [
+        told
         for told in known.values()
         if "connection" not in told.labels and "cause" in told.labels and told.resolved is None
-    }
+    ]
     for alert in alerts:
-        if alert.stays and not _standing(known, alert):
-            continue
-        one_of_many = (alert.labels.get("cause"), alert.labels["severity"]) in many
-        if not alert.held_back and not ("connection" in alert.labels and one_of_many):
-            yield alert
+        if alert.held_back:
+            yield alert, alert.held_back
+        elif alert.stays and not _standing(known, alert):
+            yield alert, "told one by one"
+        else:
+            yield (
+                alert,
+                next((f"told as {told.labels['alertname']}" for told in many if _of(alert, told)), ""),
+            )
+
+
+def _of(alert: Alert, many: Told) -> bool:
+    """Whether it is about one of the many that were told as one. Who fails once they ebbed is none of them."""
+    return (
+        "connection" in alert.labels
+        and all(alert.labels.get(name) == many.labels[name] for name in ("cause", "severity"))
+        and (many.ebbed is None or alert.since <= many.ebbed)
+    )
 
 
 def pushed(alerts: Iterable[Alert], known: Known, now: datetime) -> Message:
@@ -248,6 +270,7 @@ def accepted(message: Message, known: Known, now: datetime) -> dict[str, Told]:
             since=alert.since,
             at=now,
             lingers=alert.lingers,
+            ebbed=before.ebbed if before and alert.stays else None,
             flaps=before is not None and (before.flaps or before.resolved is not None),
         )
     for told in message.resolved:

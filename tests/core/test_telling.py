@@ -368,6 +368,53 @@ def test_of_many_that_are_mended_one_that_is_left_is_told_of_alone_after_an_hour
     ]
 
 
+@pytest.mark.parametrize("left", [5, 1], ids=["who still stay one", "who are looked at again"])
+def test_who_fails_once_many_have_ebbed_is_told_of_alone_though_some_are_left(left: int) -> None:
+    begins = HOUR + 30 * MINUTE
+    receiver = Receiver()
+
+    def fleet(now: datetime) -> list[ConnectionStatus]:
+        new = failing(between(begins, 30 * DAY), Cause.APP_BLOCKED, "zeta")(now)
+        return [*of_forty((MINUTE + HOUR, 12), (30 * DAY, left))(now), *new]
+
+    receiver.live(begins + 20 * MINUTE, fleet)
+
+    assert names_told(receiver) == [
+        (MINUTE, "firing BearerwatchManyConnectionsAffected"),
+        (begins + 2 * MINUTE, "firing BearerwatchAppBlocked"),
+    ]
+    assert receiver.taken[-1][1].firing[0].labels["connection"] == "zeta"
+
+
+def test_who_fails_just_before_the_many_that_are_left_are_told_again_is_told_of_alone() -> None:
+    begins = MINUTE + REPEAT - MINUTE
+    receiver = Receiver()
+
+    def fleet(now: datetime) -> list[ConnectionStatus]:
+        new = failing(between(begins, 30 * DAY), Cause.APP_BLOCKED, "zeta")(now)
+        return [*of_forty((HOUR, 12), (30 * DAY, 5))(now), *new]
+
+    receiver.live(begins + 20 * MINUTE, fleet)
+
+    assert [name for _, name in names_told(receiver)] == [
+        "firing BearerwatchManyConnectionsAffected",
+        "firing BearerwatchManyConnectionsAffected",
+        "firing BearerwatchAppBlocked",
+    ]
+
+
+def test_who_joined_while_it_was_many_is_none_who_fails_later() -> None:
+    receiver = Receiver()
+
+    def fleet(now: datetime) -> list[ConnectionStatus]:
+        late = failing(between(30 * MINUTE, 30 * DAY), Cause.APP_BLOCKED, "zeta")(now)
+        return [*of_forty((HOUR, 12), (30 * DAY, 4))(now), *late]
+
+    receiver.live(3 * HOUR, fleet)
+
+    assert names_told(receiver) == [(MINUTE, "firing BearerwatchManyConnectionsAffected")]
+
+
 def test_five_that_never_were_a_quarter_are_told_one_by_one() -> None:
     receiver = Receiver(repeat=DAY)
 
