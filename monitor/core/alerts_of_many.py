@@ -21,13 +21,14 @@ def alert_of_many(topic: Topic, those: Sequence[Seen], moment: Moment) -> Alert 
     cause, holds = topic.cause, moment.terms.holds
     if cause is Cause.PROPAGATION_PENDING:
         return None
-    told_of = (one for one in those if not until(one.status.connection.maintenance, moment.now))
-    since = sorted(one.finding.since for one in told_of)
+    if len(those) < MANY:
+        return None
+    # Who is in a maintenance makes no event, and yet the event goes on: its end would be told as mended.
+    news = [one for one in those if not until(one.status.connection.maintenance, moment.now)]
+    since = sorted(one.finding.since for one in news or those)
     enough = max(MANY, math.ceil(MANY_SHARE * len(moment.watched)))
     transient = cause in TRANSIENT
     hold = holds.many_transient if transient else holds.many_confirmed
-    if len(since) < MANY:
-        return None
     return Alert(
         labels={"alertname": UNREACHABLE if transient else AFFECTED, **topic.labels},
         texts=partial(_texts, topic, those, moment),
@@ -36,8 +37,8 @@ def alert_of_many(topic: Topic, those: Sequence[Seen], moment: Moment) -> Alert 
         # The refused are looked at again after up to that long: until then nobody knows who is well again.
         lingers=holds.lingers if transient else BACK_OFF[-1],
         group=f"many {cause} {topic.severity} {topic.responsible}",
-        stays=len(since) < enough or not moment.lasted(since[enough - 1], hold),
-        held_back=moment.maintenance(),
+        stays=len(news) < enough or not moment.lasted(since[enough - 1], hold),
+        held_back=moment.maintenance(None if news else those[0].status.connection),
     )
 
 

@@ -192,7 +192,7 @@ def held_back(alerts: Iterable[Alert], known: Known) -> Iterator[tuple[Alert, st
 
 
 def _of(alert: Alert, many: Told) -> bool:
-    """Whether it is about one of the many that were told as one. Who fails once they ebbed is none of them."""
+    """Whether it is about one of the many that were told as one: who fails once they ebbed is not."""
     return (
         "connection" in alert.labels
         and all(alert.labels.get(name) == many.labels[name] for name in ("cause", "severity"))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from monitor.config.words import written_duration
+from monitor.core.alerts_of_many import AFFECTED, UNREACHABLE
 from monitor.core.cadence import CONFIRM
 from monitor.core.causes import CATALOGUE, Cause, Severity
 from monitor.core.holds import APPROVAL_CRITICAL, EXCHANGE, SCRAPE, TRANSIENT, Holds
@@ -28,11 +29,17 @@ REMEMBERED = timedelta(hours=1)
 """While the daemon is away, what it found last stands for so long: a restart would otherwise tell everybody
 that all is well, and then that all is broken. Its absence is an alert of its own long before."""
 
-BY = "connection, cause, severity, responsible"
+EVENT = "cause, severity, responsible"
+"""What the connections of one event have in common."""
+
+BY = f"connection, {EVENT}"
 FINDING = "bearerwatch_connection_finding"
 
 OF_A_CAUSE = 'alertname=~"Bearerwatch.+",cause!=""'
 """The alerts that have a cause."""
+
+OF_MANY = f'alertname=~"{AFFECTED}|{UNREACHABLE}"'
+"""The alerts about many connections at once."""
 
 HELD = f"connection:{FINDING}:held"
 """The findings that alerts go by: those of now, but for what is new in a maintenance; while the daemon is
@@ -56,17 +63,18 @@ def held(links: Links) -> Record:
     labels = ", ".join(("job", BY, *carried(links.labels)))
     news = (
         f"(\n  {FINDING} unless on (connection) {MAINTENANCE}\n"
-        f"  or {FINDING} and on (connection, cause) {firing(OF_A_CAUSE)}\n)"
+        f"  or {FINDING} and on (connection, cause) {firing(OF_A_CAUSE)}\n"
+        f"  or {FINDING} and on ({EVENT}) {firing(OF_MANY)}\n)"
     )
     away = f"{HELD} unless on (job) bearerwatch_build_info"
     lately = f"last_over_time(bearerwatch_build_info[{written_duration(REMEMBERED)}])"
     return Record(
         HELD,
         f"max by ({labels}) (\n{carrying(news, links.labels)}\n)\nor {away}\n  and on (job) {lately}",
-        "The findings of now; in a maintenance those alone that are told of already: without them they would"
-        " be told to be mended. While a daemon is away, the rule keeps what it came to itself before, for"
-        f" {written_duration(REMEMBERED)}: neither a restart nor a lost scrape ends an alert, and what ended"
-        " before stays so.",
+        "The findings of now; in a maintenance those alone that are told of already, be it as one of many:"
+        " without them they would be told to be mended. While a daemon is away, the rule keeps what it came"
+        f" to itself before, for {written_duration(REMEMBERED)}: neither a restart nor a lost scrape ends"
+        " an alert, and what ended before stays so.",
     )
 
 

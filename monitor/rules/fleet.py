@@ -9,7 +9,7 @@ from monitor.core.cadence import BACK_OFF
 from monitor.core.causes import CATALOGUE, Cause, Responsible, Severity
 from monitor.core.holds import MANY, MANY_SHARE, SCRAPE, TRANSIENT, UNCHECKED, UNSTEADY_SHARE, Holds
 from monitor.core.wording import MANY_AT_ONCE, SHOWN, UNEXPLAINED, UNSTEADY, WHO, Links, told, with_name
-from monitor.rules.causes import BY, FINDING, HELD, OF_A_CAUSE, REMEMBERED, holding
+from monitor.rules.causes import BY, EVENT, FINDING, HELD, OF_A_CAUSE, OF_MANY, REMEMBERED, holding
 from monitor.rules.document import Alert, Record
 from monitor.rules.wording import (
     CONNECTION,
@@ -26,9 +26,6 @@ UNSTEADY_FAILURES = 5
 
 WATCHED = "fleet:bearerwatch_connections_watched:count"
 """Recorded, so that it can be had while the daemon is away: its findings stand for that time as well."""
-
-SAME = "cause, severity, responsible"
-"""What the connections of one event have in common."""
 
 MANY_HELD = "cause_severity_responsible:bearerwatch_connection_finding:many"
 """How many connections make one event."""
@@ -127,25 +124,24 @@ def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
 def many() -> Record:
     """The rule for what is one event of many."""
     lasting = f'cause!="{Cause.PROPAGATION_PENDING}"'
-    counted = f"count by ({SAME}) ({holding(lasting)})"
+    counted = f"count by ({EVENT}) ({holding(lasting)})"
     watched = f"scalar(last_over_time({WATCHED}[{written_duration(REMEMBERED)}]))"
-    told = f'alertname=~"{AFFECTED}|{UNREACHABLE}"'
     return Record(
         MANY_HELD,
-        f"{counted} >= {MANY}\nand on ({SAME}) (\n"
-        f"  {counted} / {watched} >= {MANY_SHARE}\n  or {firing(told)}\n)",
+        f"{counted} >= {MANY}\nand on ({EVENT}) (\n"
+        f"  {counted} / {watched} >= {MANY_SHARE}\n  or {firing(OF_MANY)}\n)",
         f"At least {MANY} connections and a share of {MANY_SHARE} of the watched ones have the same cause. It"
         f" is told until fewer than {MANY} have it.",
     )
 
 
 def _many(name: str, matchers: str, seen_again: timedelta) -> str:
-    counted = f"count by ({SAME}) ({holding(matchers)})"
+    counted = f"count by ({EVENT}) ({holding(matchers)})"
     lately = f"last_over_time({MANY_HELD}[{written_duration(seen_again)}])"
     this = f'alertname="{name}"'
     return (
         f"{MANY_HELD}{{{matchers}}}\nor {counted}\n"
-        f"  and on ({SAME}) {lately}\n  and on ({SAME}) {firing(this)}"
+        f"  and on ({EVENT}) {lately}\n  and on ({EVENT}) {firing(this)}"
     )
 
 

@@ -251,6 +251,25 @@ def test_what_was_told_before_a_maintenance_is_not_taken_for_mended_in_it(title:
     ]
 
 
+def test_many_that_were_told_before_a_maintenance_of_each_are_not_taken_for_mended_in_it() -> None:
+    window = Once(NOW + 2 * HOUR, NOW + 9 * HOUR)
+    receiver = Receiver()
+
+    def fleet(now: datetime) -> list[ConnectionStatus]:
+        return [
+            replace(status, connection=replace(status.connection, maintenance=(window,)))
+            for status in of_forty((12 * HOUR, 12))(now)
+        ]
+
+    receiver.live(DAY, fleet, step=2 * MINUTE)
+
+    assert names_told(receiver) == [
+        (2 * MINUTE, "firing BearerwatchManyConnectionsAffected"),
+        (9 * HOUR, "firing BearerwatchManyConnectionsAffected"),
+        (12 * HOUR, "resolved BearerwatchManyConnectionsAffected"),
+    ]
+
+
 def test_what_is_paused_or_no_longer_configured_has_ended_and_is_said_why() -> None:
     receiver, other = Receiver(), Receiver()
     broken = ill(well("acme"), Cause.API_DISABLED, NOW - DAY)

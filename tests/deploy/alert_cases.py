@@ -506,6 +506,21 @@ def maintenance() -> Iterator[Case]:
         },
         spares=("BearerwatchManyConnectionsAffected", held),
     )
+    unreachable = many("BearerwatchManyConnectionsUnreachable", network)
+    yield Case(
+        "Many that were told before a maintenance, and before each was told of alone, go on in it",
+        connections(*numbered(8))
+        | in_maintenance(17, 60, *numbered(8))
+        | some(8, network, between(BEGIN, 40)),
+        {
+            16.5: [unreachable],
+            17: [unreachable],
+            # At the end of their own time each is an alert, which the one about all of them holds back.
+            BEGIN + TRANSIENT: [unreachable, *(single(name, network) for name in numbered(8))],
+            39: [unreachable, *(single(name, network) for name in numbered(8))],
+            47: [],
+        },
+    )
     yield Case(
         "What no cause explains waits for the end of a maintenance as well",
         connections("acme", state="unknown") | in_maintenance(0, 30, "acme"),
