@@ -14,6 +14,7 @@ from monitor.core.alert import Alert
 from monitor.core.alerts import alerts
 from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.status import DaemonStatus, Snapshot
+from monitor.core.telling import held_back
 from monitor.exchange import Limits, rust_transport
 from monitor.fleet import Fleet
 from monitor.notify import Undelivered, Wire, drill, sender
@@ -30,10 +31,11 @@ class Standing:
     """One alert of this moment, and who is told of it."""
 
     alert: Alert
+    """Held back where each receiver that takes it is not told of it now."""
     reaches: tuple[str, ...]
-    """The receivers that take it, by name."""
+    """Who is told of it, by name; where all are not now, who would be."""
     told: dict[str, datetime]
-    """When those of them were last told that were."""
+    """When the receivers that take it were last told, those that were."""
 
 
 def standing(settings: Settings, now: datetime) -> list[Standing]:
@@ -59,17 +61,22 @@ def standing(settings: Settings, now: datetime) -> list[Standing]:
         connections=fleet.statuses(),
         retired_failures={},
     )
-    found = []
-    for alert in alerts(snapshot, settings.terms):
-        takers = tuple(sink.name for sink in settings.sinks if sink.route.takes(alert))
+    found = alerts(snapshot, settings.terms)
+    reasons = {name: [why for _, why in held_back(found, knows)] for name, knows in known.items()}
+    shown = []
+    for place, alert in enumerate(found):
+        why = {sink.name: reasons[sink.name][place] for sink in settings.sinks if sink.route.takes(alert)}
         told = {
             name: one.at
-            for name in takers
+            for name in why
             if (one := known[name].get(alert.fingerprint)) and one.resolved is None
         }
-        if told or not alert.stays:
-            found.append(Standing(alert, takers, told))
-    return found
+        if alert.stays and not told:
+            continue
+        free = tuple(name for name in why if not why[name])
+        held = alert.held_back if free or not why else next(iter(why.values()))
+        shown.append(Standing(replace(alert, held_back=held), free or tuple(why), told))
+    return shown
 
 
 def as_json(one: Standing) -> dict[str, Any]:

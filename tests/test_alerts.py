@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from monitor.core.alerts import alerts
 from monitor.core.causes import Cause
+from monitor.core.telling import Message, accepted
 from monitor.store import Store
-from tests.core.fleets import ill, well
+from tests.core.fleets import TERMS, ill, snapshot, well
 from tests.end_to_end.collector import collector
 
 NOW = datetime.now(UTC)
@@ -110,6 +112,32 @@ def test_few_of_a_large_fleet_are_shown_one_by_one(tmp_path: Path) -> None:
     done = bearerwatch("alerts", "--config", configured(tmp_path, HOOK, fail=few, work=others), "--json")
 
     assert [alert["labels"]["connection"] for alert in json.loads(done.stdout)] == list(few)
+
+
+def test_a_single_one_is_held_back_of_a_receiver_that_was_told_of_many_and_not_of_another(
+    tmp_path: Path,
+) -> None:
+    few: dict[str, dict[str, str]] = {f"ill-{number}": {"tier": "gold"} for number in range(6)}
+    others = [f"well-{number}" for number in range(34)]
+    new = HOOK | {"name": "new", "labels": {"tier": "gold"}}
+    many = alerts(snapshot(*(ill(well(name, NOW), Cause.API_DISABLED, NOW - HOUR) for name in few)), TERMS)[0]
+
+    def shown(*sinks: dict[str, object]) -> list[tuple[str, list[str], str | None]]:
+        config = configured(tmp_path, *sinks, fail=few, work=others)
+        store = Store.open(tmp_path / "bearerwatch.db")
+        store.tell("hook", accepted(Message("", "", (many,)), {}, NOW))
+        assert store.close()
+        listed = json.loads(bearerwatch("alerts", "--config", config, "--json").stdout)
+        return [
+            (alert["labels"].get("connection", "many"), alert["reaches"], alert["held_back"])
+            for alert in listed
+        ]
+
+    assert shown(HOOK) == [
+        ("many", ["hook"], None),
+        *((name, ["hook"], "told as BearerwatchManyConnectionsAffected") for name in few),
+    ]
+    assert shown(HOOK, new) == [("many", ["hook"], None), *((name, ["new"], None) for name in few)]
 
 
 def test_without_a_database_nothing_would_be_told_and_none_is_made(tmp_path: Path) -> None:
