@@ -1,6 +1,7 @@
 """The alerts about a single connection: a cause that holds, no verdict and no cause, or coming and going."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import pairwise
@@ -78,7 +79,10 @@ def alert_of_no_cause(status: ConnectionStatus, moment: Moment) -> Alert | None:
     begins = sum(not granted and before for before, granted in pairwise((True, *history.recent)))
     if history.recent.count(False) >= RECENT_KEPT * UNSTEADY_SHARE and begins >= UNSTEADY_BEGINS:
         texts = partial(_texts_of_unsteadiness, status, links)
-        return _operators("BearerwatchConnectionUnsteady", Severity.WARNING, texts, status, moment)
+        alert = _operators("BearerwatchConnectionUnsteady", Severity.WARNING, texts, status, moment)
+        # What failed in a maintenance counts among the last exchanges for as long after its end.
+        lately = moment.after_maintenance(status.connection, moment.terms.holds.window)
+        return replace(alert, held_back=alert.held_back or lately)
     return None
 
 

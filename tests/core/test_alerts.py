@@ -164,6 +164,18 @@ def test_what_fails_again_and_again_is_an_alert_of_its_own(recent: tuple[bool, .
     assert [alert.name for alert in told] == ["BearerwatchConnectionUnsteady"] * unsteady
 
 
+@pytest.mark.parametrize("of_all", [True, False], ids=["of all", "of the connection"])
+def test_what_failed_in_a_maintenance_is_no_unsteadiness_for_as_long_as_it_counts(*, of_all: bool) -> None:
+    def told(ended: timedelta) -> list[str]:
+        window = Once(NOW - DAY, NOW - ended)
+        status = well("acme", maintenance=() if of_all else (window,))
+        status = replace(status, history=replace(status.history, recent=(True, False) * 8))
+        return free(list(alerts(snapshot(status, maintenance=[window] if of_all else []), TERMS)))
+
+    assert told(TERMS.holds.window - MINUTE) == []
+    assert told(TERMS.holds.window) == ["acme"]
+
+
 # What holds back
 
 

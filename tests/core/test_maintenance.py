@@ -28,6 +28,18 @@ def test_a_weekly_maintenance_begins_by_the_clocks_of_its_zone(now: str, ends: s
     assert SATURDAY_EVENING.until(at(now)) == (at(ends) if ends else None)
 
 
+@pytest.mark.parametrize(
+    ("now", "ended"),
+    [
+        ("2026-12-06T00:59", "2026-11-29T01:00"),
+        ("2026-12-06T01:00", "2026-12-06T01:00"),
+        ("2026-12-12T12:00", "2026-12-06T01:00"),  # on the day of the next
+    ],
+)
+def test_a_weekly_maintenance_ended_when_it_last_did(now: str, ended: str) -> None:
+    assert SATURDAY_EVENING.ended(at(now)) == at(ended)
+
+
 def test_it_lasts_as_long_as_given_also_when_clocks_are_put_back() -> None:
     through_the_change = Weekly(5, time(22), timedelta(hours=8), "Europe/Berlin")
 
