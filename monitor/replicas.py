@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import secrets
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -68,6 +69,7 @@ class Replica:
         clock: Clock,
         at_once: int,
         own: OwnMetrics,
+        awake: Callable[[], float] = awake,
     ) -> None:
         self._appointments = appointments
         self._me = me
@@ -76,6 +78,7 @@ class Replica:
         self._clock = clock
         self._at_once = at_once
         self._own = own
+        self._awake = awake
         self._budget_per_hour = 0
         self._configuration = ""
         self._configured: dict[str, Wanted] = {}
@@ -119,7 +122,7 @@ class Replica:
     @property
     def sure(self) -> bool:
         """Whether nobody else can have taken over what we hold."""
-        return awake() < self._sure_until
+        return self._awake() < self._sure_until
 
     @property
     def leads(self) -> bool:
@@ -230,7 +233,7 @@ class Replica:
 
     async def _word(self) -> bool:
         """One word. Whether there may be more to take."""
-        begun = awake()
+        begun = self._awake()
         self._settled = self._store.unwritten(self._settled)
         room = 0 if self._stopping else max(0, 2 * self._at_once - len(self._busy))
         wanted, self._wanted = self._wanted, {}
@@ -265,6 +268,8 @@ class Replica:
             log.info("appointments_recovered")
             await asyncio.to_thread(self._store.flush, 0.0)  # what waited is written without its next turn
         self._problem = None
+        if not self.sure:
+            self._let_go()
         self._sure_until = begun + SURE_SECONDS
         self._take_in(heard, begun)
         return room > 0 and len(heard.taken) + heard.deferred >= room
@@ -289,6 +294,12 @@ class Replica:
             self._news.pop(taken.name, None)
             self._busy.add(taken.name)
             self._due.put_nowait(taken)
+
+    def _let_go(self) -> None:
+        """What waits here for its check may be another's by now; whoever holds it takes it once more."""
+        while not (self._stopping or self._due.empty()):
+            if taken := self._due.get_nowait():
+                self._busy.discard(taken.name)
 
     def _away(self, problem: str) -> None:
         self._steady_since = None

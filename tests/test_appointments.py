@@ -143,6 +143,33 @@ def test_the_dead_are_inherited_from_and_their_late_word_counts_for_nothing(
         assert store.histories()["a"].exchanges == 8
 
 
+def test_what_was_written_without_an_answer_is_not_written_twice(url: str) -> None:
+    """As when the server stops between a commit and its answer: the store tries again when it is back."""
+    replica = Replica("one", url, configured("a"))
+    [taken] = replica.word(due("a")).taken
+
+    for _ in range(2):
+        with closing(Store.open(url)) as store:
+            store.save("a", history(GRANTED), (event(),), replica.turn(taken))
+            assert store.flush()
+
+    with closing(Store.open(url)) as store:
+        assert len(store.events("a", 10)) == 1
+        assert [day.granted for day in store.days(["a"], PAST.date())["a"]] == [1]
+
+
+def test_what_is_still_busy_here_is_left_to_the_others(url: str) -> None:
+    """As when another one took it over, checked it, and gave it free, while our check was under way."""
+    first, second = (Replica(name, url, configured("a")) for name in ("first", "second"))
+    [taken] = first.word(due("a")).taken
+    with closing(Store.open(url)) as store:
+        store.save("a", history(GRANTED), (), first.turn(taken, PAST))
+        assert store.flush()
+
+    assert names_of(first.word(busy=("a",))) == set()
+    assert names_of(second.word()) == {"a"}
+
+
 def test_who_takes_gets_what_is_remembered_then(url: str) -> None:
     first, second = (Replica(name, url, configured("a")) for name in ("first", "second"))
     [taken] = first.word(due("a")).taken

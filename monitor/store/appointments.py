@@ -1,6 +1,7 @@
 """Appointments that several replicas keep together, in PostgreSQL: who checks which connection when.
 
-1. A connection's appointment is one row. Who checks it holds the row; each time it is taken, its epoch grows.
+1. A connection's appointment is one row. Who checks it holds the row; each time it is taken or its result is
+   written, its epoch grows.
 2. A result is written only by the epoch under which the row was taken, with the next appointment, in one
    transaction (`settled`). Who slept meanwhile changes nothing.
 3. A replica that has not been heard of for ALIVE_SECONDS holds nothing any more.
@@ -89,9 +90,8 @@ next one too. Who begins wants none sooner than it is: it knows less than those 
 _TAKE = text(
     "UPDATE appointments a SET holder = :me, epoch = epoch + 1, wanted_ms = NULL "
     "FROM (SELECT connection_id FROM appointments "
-    "WHERE due_ms <= :now AND (holder IS NULL OR holder <> ALL(CAST(:alive AS text[])) "
-    "OR (holder = :me AND connection_id <> ALL(CAST(:busy AS int[])))) "
-    "AND connection_id <> ALL(CAST(:foreign AS int[])) ORDER BY due_ms LIMIT :room) due "
+    "WHERE due_ms <= :now AND (holder IS NULL OR holder = :me OR holder <> ALL(CAST(:alive AS text[]))) "
+    "AND connection_id <> ALL(CAST(:not_these AS int[])) ORDER BY due_ms LIMIT :room) due "
     "WHERE a.connection_id = due.connection_id "
     "RETURNING a.connection_id, a.epoch, a.due_ms, a.configuration"
 )
@@ -107,12 +107,14 @@ _FREE = text(
     "AS f (connection_id, epoch, due_ms) WHERE a.connection_id = f.connection_id AND a.epoch = f.epoch"
 )
 _SETTLE = text(
-    "UPDATE appointments a SET holder = NULL, due_ms = least(f.due_ms, a.wanted_ms), "
+    "UPDATE appointments a SET holder = NULL, epoch = a.epoch + 1, due_ms = least(f.due_ms, a.wanted_ms), "
     "change = nextval('appointment_changes'), writer = f.writer "
     "FROM unnest(CAST(:ids AS int[]), CAST(:epochs AS bigint[]), CAST(:dues AS bigint[]), "
     "CAST(:writers AS text[])) AS f (connection_id, epoch, due_ms, writer) "
     "WHERE a.connection_id = f.connection_id AND a.epoch = f.epoch RETURNING a.connection_id"
 )
+"""A turn is good for one write: its epoch ends with it. Where the answer to a commit is lost, the store tries
+again to write what may be there."""
 _CHANGED = text(
     "SELECT c.name, a.due_ms, h.body FROM appointments a JOIN connections c ON c.id = a.connection_id "
     "JOIN histories h ON h.connection_id = a.connection_id "
@@ -385,8 +387,7 @@ class Appointments:
                 "me": self._me,
                 "now": now,
                 "alive": list(not_from),
-                "busy": [self._ids[name] for name in word.busy if name in self._ids],
-                "foreign": list(self._foreign),
+                "not_these": [*self._foreign, *(self._ids[name] for name in word.busy if name in self._ids)],
                 "room": word.room,
             },
         ).all()
