@@ -70,6 +70,15 @@ def test_the_operator_can_say_how_long_a_fault_must_last(tmp_path: Path) -> None
     assert of(text, "BearerwatchApprovalDecayed")["for"] == "2m"
 
 
+@pytest.mark.parametrize(("interval", "again"), [("5m", "1h"), ("6h", "6h")])
+def test_many_that_were_refused_end_once_the_slowest_was_looked_at_again(
+    tmp_path: Path, interval: str, again: str
+) -> None:
+    text = made(tmp_path, options=f"    interval: {interval}\n")
+
+    assert f"[{again}])" in of(text, "BearerwatchManyConnectionsAffected")["expr"]
+
+
 def test_a_change_that_settles_is_waited_for_as_long_as_the_slowest_connection_needs(tmp_path: Path) -> None:
     text = made(tmp_path, "settle: 5m", "    settle: 20m\n")
 

@@ -64,8 +64,8 @@ CHECKS_LATE = Trouble(
     "BearerwatchChecksLate",
     Severity.CRITICAL,
     2 * SCRAPE,
-    "COUNT connections are not checked in time",
-    "The daemon is behind its own appointments for COUNT connections, so that what it says of them is old.",
+    "Connections that are not checked in time: COUNT",
+    "The daemon is behind its own appointments: what it says of COUNT of its connections is old.",
     (
         (
             "If it is all of them, see the daemon's processor time and"

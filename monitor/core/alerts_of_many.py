@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from functools import partial
 
 from monitor.core.alert import Alert, Moment, Seen, Topic
-from monitor.core.cadence import BACK_OFF
 from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.grouping import shared_by_all
 from monitor.core.holds import MANY, MANY_SHARE, TRANSIENT
@@ -34,8 +33,8 @@ def alert_of_many(topic: Topic, those: Sequence[Seen], moment: Moment) -> Alert 
         texts=partial(_texts, topic, those, moment),
         since=since[0],
         concerns=tuple(one.status.connection for one in those),
-        # The refused are looked at again after up to that long: until then nobody knows who is well again.
-        lingers=holds.lingers if transient else BACK_OFF[-1],
+        # Until the refused were looked at again nobody knows who is well again.
+        lingers=holds.lingers if transient else holds.refused,
         group=f"many {cause} {topic.severity} {topic.responsible}",
         stays=len(news) < enough or not moment.lasted(since[enough - 1], hold),
         held_back=moment.maintenance(None if news else those[0].status.connection),

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from monitor.core.cadence import CONFIRM, THROTTLED
+from monitor.core.cadence import BACK_OFF, CONFIRM, THROTTLED
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 from monitor.core.history import WITHOUT_VERDICT
@@ -73,6 +73,9 @@ class Holds:
     """The last of many is seen an interval after the first, and must not be told later than that one."""
     late: timedelta
     """A check is overdue by so much."""
+    refused: timedelta
+    """Who was refused is looked at again within so long, the longest back-off or interval; only where more than
+    a hundred are refused are looks further apart."""
     lingers: timedelta
     """An alert of a fault that comes and goes stays for so long: its end shows at the next look."""
     window: timedelta
@@ -102,6 +105,7 @@ class Holds:
             many_confirmed=SCRAPE,
             many_transient=max(min(confirmed, transient), transient - interval),
             late=max(SHORTEST_LATENESS, min(interval, LONGEST_LATENESS)),
+            refused=max(BACK_OFF[-1], slowest),
             lingers=min(interval, LONGEST_TRANSIENT),
             window=max(STEADINESS_WINDOW, min(STEADINESS_INTERVALS * interval, LONGEST_STEADINESS_WINDOW)),
         )

@@ -98,7 +98,8 @@ def noticed(alerts: Iterable[Alert], known: Known, snapshot: Snapshot) -> dict[s
             if lasted(told.resolved, FLAPS, now) and mark not in active:
                 changes[mark] = None
         elif alert := active.get(mark):
-            seen = replace(told, ebbed=(told.ebbed or now) if alert.stays else None, ended=None)
+            ebbed = (told.ebbed or now) if alert.stays else None
+            seen = replace(told, lingers=alert.lingers, ebbed=ebbed, ended=None)
             if seen != told:
                 changes[mark] = seen
         elif told.ended is None:

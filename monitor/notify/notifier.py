@@ -244,8 +244,7 @@ class Notifier:
     async def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                if self._leads is None or await self._leads():
-                    await self.look()
+                await self.look()
             except Exception:  # the rounds must go on, whatever went wrong in one
                 log.exception("notifier_failed")
             try:
@@ -255,9 +254,13 @@ class Notifier:
                 continue
 
     async def look(self) -> None:
-        """Begin a round for each receiver that is not busy, nor in its pause after a failure."""
-        settings = self._settings
-        if settings is None or not self._outlets:
+        """Begin a round for each receiver that is not busy, nor in its pause after a failure.
+
+        None begins while another replica leads.
+        """
+        settings, leads = self._settings, self._leads is None or await self._leads()
+        if settings is None or not self._outlets or not leads:
+            self._troubles = {}  # nobody looks whether they go on
             return
         snapshot = self._snapshot()
         found = await asyncio.to_thread(self._alerts, Moment(snapshot, settings.terms))

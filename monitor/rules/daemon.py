@@ -141,7 +141,7 @@ COVERAGE = _Rule(
         "BearerwatchCoverageIncomplete",
         Severity.CRITICAL,
         2 * SCRAPE,
-        f"COUNT configured connections have no series at {AT}",
+        f"Configured connections without a series at {AT}: COUNT",
         "The configuration has more or other connections than the metrics page shows: some are"
         " not watched, and no other alert can tell.",
         (

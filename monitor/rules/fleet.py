@@ -5,7 +5,6 @@ from datetime import timedelta
 
 from monitor.config.words import written_duration
 from monitor.core.alerts_of_many import AFFECTED, UNREACHABLE
-from monitor.core.cadence import BACK_OFF
 from monitor.core.causes import CATALOGUE, Cause, Responsible, Severity
 from monitor.core.holds import MANY, MANY_SHARE, SCRAPE, TRANSIENT, UNCHECKED, UNSTEADY_SHARE, Holds
 from monitor.core.wording import MANY_AT_ONCE, SHOWN, UNEXPLAINED, UNSTEADY, WHO, Links, told, with_name
@@ -70,17 +69,18 @@ RECORDS = (
 def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
     """Many at once, and single connections that no cause explains."""
     transient = "|".join(cause for cause in CATALOGUE if cause in TRANSIENT)
-    refused, waits = BACK_OFF[-1], written_duration(holds.lingers)
+    waits = written_duration(holds.lingers)
     for name, matchers, hold, seen_again, lingers, reason in (
         (
             AFFECTED,
             f'cause!~"{transient}"',
             holds.many_confirmed,
-            refused,
+            holds.refused,
             None,
             (
                 f"{written_duration(holds.many_confirmed)}: many refused at once confirm each other."
-                f" {written_duration(refused)}: so late may who was refused be looked at again."
+                f" {written_duration(holds.refused)}: so late may who was refused be looked at again, and"
+                " later where more than a hundred are."
             ),
         ),
         (

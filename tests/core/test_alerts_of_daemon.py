@@ -67,7 +67,7 @@ def test_the_page_about_notifications_lists_it_with_its_times() -> None:
 def test_checks_that_are_late_are_counted_and_named() -> None:
     (alert,) = found(snapshot(*overdue(TERMS.holds.late + MINUTE, "acme", "globex"), well("on time")))
 
-    assert alert.annotations["summary"] == "2 connections are not checked in time"
+    assert alert.annotations["summary"] == "Connections that are not checked in time: 2"
     assert "\nAmong them: acme, globex.\n" in alert.annotations["description"]
 
 

@@ -434,6 +434,16 @@ def test_who_joined_while_it_was_many_is_none_who_fails_later() -> None:
     assert names_told(receiver) == [(MINUTE, "firing BearerwatchManyConnectionsAffected")]
 
 
+def test_many_who_come_back_after_their_last_had_gone_end_as_late_as_before() -> None:
+    gone = NOW + 2 * HOUR
+    receiver = Receiver(there=lambda now: now != gone)
+    broken, whole = of_forty((DAY, 12)), of_forty()
+
+    receiver.live(3 * HOUR, lambda now: whole(now) if now == gone else broken(now))
+
+    assert [told.lingers for told in receiver.known.values()] == [TERMS.holds.refused]
+
+
 def test_five_that_never_were_a_quarter_are_told_one_by_one() -> None:
     receiver = Receiver(repeat=DAY)
 

@@ -126,6 +126,28 @@ async def test_a_configuration_that_stays_broken_is_told_and_that_it_is_mended(t
     assert last["alerts"][0]["annotations"]["ended"] == "It is so no more."
 
 
+async def test_a_trouble_lasts_from_when_it_was_seen_since_this_replica_leads_or_has_receivers(
+    tmp_path: Path,
+) -> None:
+    async with receiver() as (_, server, url), world(tmp_path, hook(url)) as here:
+        here.fleet, here.reload_problem = [IDLE], "line 3: no such option"
+        await here.look()
+        here.leads = False
+        await here.look(HOUR)
+        here.leads = True
+        await here.look(HOUR)
+        here.notifier.configure(here.settings())
+        await here.look(MINUTE)
+        here.notifier.configure(here.settings(hook(url)))
+        await here.look(HOUR)
+        await here.look(4 * MINUTE)
+        assert server.visits == []
+
+        await here.look(MINUTE)
+
+    assert len(server.visits) == 1
+
+
 async def test_a_trouble_that_comes_and_goes_before_its_time_is_told_to_nobody(tmp_path: Path) -> None:
     async with receiver() as (_, server, url), world(tmp_path, hook(url)) as here:
         here.fleet = [IDLE]

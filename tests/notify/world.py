@@ -41,6 +41,7 @@ class World:
     environment: dict[str, str] = field(default_factory=dict)
     now: datetime = NOW
     reload_problem: str | None = None
+    leads: bool = True
     fleet: list[ConnectionStatus] = field(default_factory=lambda: [broken()])
     tries: list[bool] = field(default_factory=list)
     notifier: Notifier = field(init=False)
@@ -53,6 +54,9 @@ class World:
         file = self.folder / "bearerwatch.yaml"
         file.write_text(yaml.safe_dump({"notify": {"sinks": list(sinks)}, "connections": [], **general}))
         return load(file, self.environment)
+
+    async def asked_whether_it_leads(self) -> bool:
+        return self.leads
 
     async def look(self, later: timedelta = timedelta(0)) -> None:
         """Let time pass, and one round run to its end."""
@@ -83,6 +87,7 @@ async def world(
             transport=rust_transport(QUICK, None, {}),
             environment=made.environment,
             counted=made.tries.append,
+            leads=made.asked_whether_it_leads,
         )
         made.notifier.configure(made.settings(*sinks))
         try:
