@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import time
+from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -119,7 +120,7 @@ class Watching:
         self._started = self._clock.now()
         self._delays: list[float] = []
         self._scrapes: list[tuple[float, float]] = []
-        self._ticks: list[Lag] = []
+        self._ticks = array("d")  # three numbers each: objects would count into the memory of connections
         self._runner = asyncio.Runner()
         self._schedule: Schedule | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -240,7 +241,7 @@ class Watching:
 
     async def _run(self, at_least_seconds: float) -> Run:
         """Watch for this long, and until every connection was checked since."""
-        self._delays, self._scrapes, self._ticks = [], [], []
+        self._delays, self._scrapes, self._ticks = [], [], array("d")
         before = {status.name: status.history.exchanges for status in self._fleet.statuses()}
         failures, missed = self._failures(), self._missed()
         began, cpu = time.monotonic(), time.process_time()
@@ -255,7 +256,7 @@ class Watching:
         gc.collect()
         kib = resident_kib()
         await self._stop()
-        during = {id(tick): self._in_scrape(tick) for tick in self._ticks}
+        ticks = [Lag(*self._ticks[start : start + 3]) for start in range(0, len(self._ticks), 3)]
         return Run(
             seconds=seconds,
             checks=len(self._delays),
@@ -264,8 +265,8 @@ class Watching:
             missed=int(self._missed() - missed),
             failed=self._failures() - failures,
             delays=self._delays,
-            lags=[tick for tick in self._ticks if not during[id(tick)]],
-            lags_in_scrapes=[tick for tick in self._ticks if during[id(tick)]],
+            lags=[tick for tick in ticks if not self._in_scrape(tick)],
+            lags_in_scrapes=[tick for tick in ticks if self._in_scrape(tick)],
             kib=kib,
         )
 
@@ -294,7 +295,7 @@ class Watching:
             await asyncio.sleep(TICK_SECONDS)
             now = time.monotonic()
             late = now - before - TICK_SECONDS
-            self._ticks.append(Lag(now, late, min(late, time.process_time() - cpu)))
+            self._ticks.extend((now, late, min(late, time.process_time() - cpu)))
 
     def _in_scrape(self, tick: Lag) -> bool:
         before = tick.at - tick.whole - TICK_SECONDS

@@ -74,8 +74,8 @@ class Holds:
     late: timedelta
     """A check is overdue by so much."""
     refused: timedelta
-    """Who was refused is looked at again within so long, the longest back-off or interval; only where more than
-    a hundred are refused are looks further apart."""
+    """Who was refused is looked at again within so long, the longest back-off or interval; only where more
+    than a hundred are refused are looks further apart."""
     lingers: timedelta
     """An alert of a fault that comes and goes stays for so long: its end shows at the next look."""
     window: timedelta
