@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from monitor.core.cadence import BACK_OFF, CONFIRM, THROTTLED
+from monitor.core.cadence import BACK_OFF, CONFIRM, SLOWED_TO_AT_MOST, THROTTLED
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 from monitor.core.history import WITHOUT_VERDICT
@@ -22,6 +22,10 @@ MANY = 5
 MANY_SHARE = 0.25
 """The share of the fleet that makes one event of many. Half of it is where the daemon itself calls a fault
 its own; a quarter is told half an interval earlier."""
+
+MANY_LEFT = SLOWED_TO_AT_MOST
+"""So long after they are no such share any more do those who are left hold single alerts back in an
+Alertmanager: by then whoever was refused was looked at again. It would mute who fails anew as well."""
 
 SCRAPE = timedelta(seconds=30)
 """The longest scrape interval that the rules are made for; that of deploy/ is shorter or equal."""

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from monitor.core.alert import Alert, fingerprint, lasted
 from monitor.core.alerts_of_many import AFFECTED
 from monitor.core.finding import State
+from monitor.core.holds import MANY_LEFT
 from monitor.core.status import ConnectionStatus, Snapshot
 
 GROUP_INTERVAL = timedelta(minutes=5)
@@ -204,13 +205,20 @@ def _of(alert: Alert, many: Told) -> bool:
 def pushed(alerts: Iterable[Alert], known: Known, now: datetime) -> Message:
     """What a receiver is to have now that groups, repeats and waits by itself, as Alertmanager does.
 
-    What it has been given it is given again, also while that is held back: it would take it for mended.
+    What it has been given it is given again, also while that is held back: it would take it for mended. But
+    many that have long become few end, as by the rules for Prometheus: it would mute whoever fails anew.
     """
     listed = list(alerts)
-    free = {alert.fingerprint for alert in _free(listed, known) if not alert.waits}
-    firing = [alert for alert in listed if alert.fingerprint in free or _standing(known, alert)]
-    over = [told for told in known.values() if told.resolved is None and _is_over(told, now)]
-    return Message("", "", tuple(firing), tuple(over))
+    standing = {mark: told for mark, told in known.items() if told.resolved is None}
+    over = {mark: told for mark, told in standing.items() if _is_over(told, now) or _is_left(told, now)}
+    kept = {mark: told for mark, told in standing.items() if mark not in over}
+    free = {alert.fingerprint for alert in _free(listed, kept) if not alert.waits}
+    firing = [alert for alert in listed if alert.fingerprint in free or alert.fingerprint in kept]
+    return Message("", "", tuple(firing), tuple(over.values()))
+
+
+def _is_left(told: Told, now: datetime) -> bool:
+    return told.ebbed is not None and told.ended is None and lasted(told.ebbed, MANY_LEFT + told.lingers, now)
 
 
 def _standing(known: Known, alert: Alert) -> Told | None:

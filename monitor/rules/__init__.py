@@ -22,7 +22,7 @@ def rules(settings: Settings) -> str:
             "bearerwatch-fleet",
             "Totals, what is held, and what only many or much time can show. Apart from the single alerts:"
             " where thousands fail, those take Prometheus seconds, and must not delay the one about many.",
-            [*fleet.RECORDS, causes.held(links), fleet.many(), *fleet.alerts(holds, links)],
+            [*fleet.RECORDS, causes.held(links), *fleet.many(), *fleet.alerts(holds, links)],
         ),
         Group("bearerwatch-connections", "One alert for each cause.", causes.alerts(holds, links)),
         Group(

@@ -6,7 +6,16 @@ from datetime import timedelta
 from monitor.config.words import written_duration
 from monitor.core.alerts_of_many import AFFECTED, UNREACHABLE
 from monitor.core.causes import CATALOGUE, Cause, Responsible, Severity
-from monitor.core.holds import MANY, MANY_SHARE, SCRAPE, TRANSIENT, UNCHECKED, UNSTEADY_SHARE, Holds
+from monitor.core.holds import (
+    MANY,
+    MANY_LEFT,
+    MANY_SHARE,
+    SCRAPE,
+    TRANSIENT,
+    UNCHECKED,
+    UNSTEADY_SHARE,
+    Holds,
+)
 from monitor.core.wording import MANY_AT_ONCE, SHOWN, UNEXPLAINED, UNSTEADY, WHO, Links, told, with_name
 from monitor.rules.causes import BY, EVENT, FINDING, HELD, OF_A_CAUSE, OF_MANY, REMEMBERED, holding
 from monitor.rules.document import Alert, Record
@@ -25,6 +34,9 @@ UNSTEADY_FAILURES = 5
 
 WATCHED = "fleet:bearerwatch_connections_watched:count"
 """Recorded, so that it can be had while the daemon is away: its findings stand for that time as well."""
+
+AT_ONCE = "cause_severity_responsible:bearerwatch_connection_finding:at_once"
+"""How many connections begin one event."""
 
 MANY_HELD = "cause_severity_responsible:bearerwatch_connection_finding:many"
 """How many connections make one event."""
@@ -121,17 +133,24 @@ def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
     yield _unsteady(holds, links)
 
 
-def many() -> Record:
-    """The rule for what is one event of many."""
+def many() -> Iterator[Record]:
+    """The rules for what is one event of many."""
     lasting = f'cause!="{Cause.PROPAGATION_PENDING}"'
-    counted = f"count by ({EVENT}) ({holding(lasting)})"
+    counted = f"count by ({EVENT}) ({holding(lasting)}) >= {MANY}"
     watched = f"scalar(last_over_time({WATCHED}[{written_duration(REMEMBERED)}]))"
-    return Record(
+    left = written_duration(MANY_LEFT)
+    yield Record(
+        AT_ONCE,
+        f"{counted}\nand on ({EVENT}) count by ({EVENT}) ({holding(lasting)}) / {watched} >= {MANY_SHARE}",
+        f"At least {MANY} connections and a share of {MANY_SHARE} of the watched ones have the same cause.",
+    )
+    yield Record(
         MANY_HELD,
-        f"{counted} >= {MANY}\nand on ({EVENT}) (\n"
-        f"  {counted} / {watched} >= {MANY_SHARE}\n  or {firing(OF_MANY)}\n)",
-        f"At least {MANY} connections and a share of {MANY_SHARE} of the watched ones have the same cause. It"
-        f" is told until fewer than {MANY} have it.",
+        f"{AT_ONCE}\nor {counted}\n"
+        f"  and on ({EVENT}) last_over_time({AT_ONCE}[{left}])\n  and on ({EVENT}) {firing(OF_MANY)}",
+        f"Once told, it goes on while at least {MANY} have it, but no longer than {left} after they were less"
+        " than that share: by then whoever was refused was looked at again, and who is left is told of"
+        " alone.",
     )
 
 

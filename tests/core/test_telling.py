@@ -523,6 +523,28 @@ def test_an_alertmanager_is_given_again_what_it_was_given_also_while_that_is_hel
     assert message.resolved == ()
 
 
+def test_an_alertmanager_is_told_that_many_ended_which_have_long_become_few_and_who_is_left() -> None:
+    known: dict[str, Told] = {}
+
+    def look(after: timedelta, affected: int) -> tuple[set[str], set[str]]:
+        now = NOW + after
+        shot = snapshot(*of_forty((DAY, affected))(now), at=now)
+        found = alerts(shot, TERMS)
+        known.update({mark: told for mark, told in noticed(found, known, shot).items() if told})
+        message = pushed(found, known, now)
+        known.update(accepted(message, known, now))
+        names = {alert.labels.get("connection", "many") for alert in message.firing}
+        return names, {told.labels.get("connection", "many") for told in message.resolved}
+
+    few = {f"c{number:02}" for number in range(6)}
+    assert look(HOUR, 12) == ({"many"}, set())
+    assert look(2 * HOUR, 6) == ({"many"}, set())
+    assert look(9 * HOUR - MINUTE, 6) == ({"many"}, set())
+    assert look(9 * HOUR, 6) == (few, {"many"})
+    assert look(9 * HOUR + MINUTE, 6) == (few, set())
+    assert "many" in look(10 * HOUR, 12)[0]
+
+
 # Whatever happens
 
 

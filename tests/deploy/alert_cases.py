@@ -346,6 +346,17 @@ def fleet() -> Iterator[Case]:
         },
     )
     yield Case(
+        "Of many that are mended, five that are left are told of one by one after hours",
+        connections(*numbered(30))
+        | some(8, decayed, between(BEGIN, 30))
+        | some(5, decayed, between(BEGIN, LONG)),
+        {
+            30: [affected, *(single(name, decayed) for name in numbered(5))],
+            440: [affected, *(single(name, decayed) for name in numbered(5))],
+            460: [single(name, decayed) for name in numbered(5)],
+        },
+    )
+    yield Case(
         "Five of twenty-one are less than a quarter",
         connections(*numbered(21)) | some(5, decayed, between(BEGIN, BEGIN + 1.5)),
         {BEGIN + 0.5: [], BEGIN + 1: []},
