@@ -38,8 +38,9 @@ WORD_SECONDS = 1.0
 BUSY_WORD_SECONDS = 0.05
 """The same while more is due than we could take."""
 
-SURE_SECONDS = ALIVE_SECONDS - 1
-"""For so long after a word nobody else can have taken over what we hold."""
+SURE_SECONDS = ALIVE_SECONDS - 3
+"""For so long after a word a check may be begun: its login is at the org before anybody else can have
+taken it over. That takes milliseconds, or seconds on a machine that has no time for us."""
 
 RECONCILE_SECONDS = 30.0
 """How often appointments are compared with the configuration."""
@@ -121,7 +122,7 @@ class Replica:
 
     @property
     def sure(self) -> bool:
-        """Whether nobody else can have taken over what we hold."""
+        """Whether nobody else can take over what we hold before a check that begins now is made."""
         return self._awake() < self._sure_until
 
     @property
