@@ -11,7 +11,6 @@ The families and their labels are a promise to whoever writes alerts and dashboa
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, partial
 from typing import Literal
 
 from prometheus_client import (
@@ -29,7 +28,6 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
-from monitor.core import maintenance
 from monitor.core.connection import org_type
 from monitor.core.credential import CertificateFacts
 from monitor.core.finding import Finding, State
@@ -494,10 +492,9 @@ class MetricsPage:
 
 def _in_maintenance(snapshot: Snapshot) -> Iterator[bytes]:
     """The lines of the connections that are in maintenance now."""
-    until = cache(partial(maintenance.until, now=snapshot.at))  # many have the same windows
-    of_all = until(snapshot.daemon.maintenance)
+    until = snapshot.maintenance()
     for status in snapshot.connections:
-        if of_all or (status.connection.maintenance and until(status.connection.maintenance)):
+        if until(status.connection):
             yield MAINTENANCE.lines(status, _escaped(status.name))
 
 

@@ -5,10 +5,12 @@ ledger. A ConnectionStatus is never changed in place: a view may keep what it ma
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache, partial
 
+from monitor.core import maintenance
 from monitor.core.approval import Forecast
 from monitor.core.causes import Cause, Severity
 from monitor.core.connection import Connection
@@ -112,6 +114,13 @@ class Snapshot:
         """How many connections are in each state; every state is there."""
         counted = Counter(status.state for status in self.connections)
         return {state: counted[state] for state in State}
+
+    def maintenance(self) -> Callable[[Connection], datetime | None]:
+        """Tells until when a connection is in maintenance, its own or one of all; None: it is in none."""
+        until = cache(partial(maintenance.until, now=self.at))  # many have the same windows
+        of_all = self.daemon.maintenance
+        end = until(of_all)
+        return lambda one: until(of_all + one.maintenance) if one.maintenance else end
 
     def failures(self) -> dict[Cause, int]:
         """How many checks failed for each cause since the store began; every cause is there."""

@@ -32,9 +32,11 @@ class Document:
 
 @dataclass(slots=True)
 class StatusDocument:
-    """Makes the list of all connections. A connection's part is kept while its status is the same object."""
+    """Makes the list of all connections. A connection's part is kept while it is the same: its status as an
+    object, and until when it is in maintenance, which the clock says.
+    """
 
-    _parts: dict[str, tuple[ConnectionStatus, bytes]] = field(default_factory=dict)
+    _parts: dict[str, tuple[ConnectionStatus, datetime | None, bytes]] = field(default_factory=dict)
 
     def render(self, snapshot: Snapshot, selection: Selection) -> Document:
         """The fleet, or what is selected of it."""
@@ -46,21 +48,26 @@ class StatusDocument:
                 "matched": len(chosen),
             }
         )
-        parts = b",\n".join(self._part(status) for status in chosen)
+        until = snapshot.maintenance()
+        parts = b",\n".join(self._part(status, until(status.connection)) for status in chosen)
         if len(self._parts) > 2 * len(snapshot.connections):
             self._parts = {status.name: self._parts[status.name] for status in chosen}
         return _document(snapshot.at, head[1:-1] + b',"connections":[\n' + parts + b"\n]")
 
-    def _part(self, status: ConnectionStatus) -> bytes:
+    def _part(self, status: ConnectionStatus, maintenance: datetime | None) -> bytes:
         kept = self._parts.get(status.name)
-        if kept is None or kept[0] is not status:
-            kept = self._parts[status.name] = (status, _dumps(summary(status)))
-        return kept[1]
+        if kept is None or kept[0] is not status or kept[1] != maintenance:
+            part = _dumps(summary(status, maintenance))
+            kept = self._parts[status.name] = (status, maintenance, part)
+        return kept[2]
 
 
 def connection_document(snapshot: Snapshot, status: ConnectionStatus, record: Record) -> Document:
     """All that is known of one connection."""
-    return _document(snapshot.at, b'"connection":' + _dumps(detail(status, record)))
+    return _document(
+        snapshot.at,
+        b'"connection":' + _dumps(detail(status, snapshot.maintenance()(status.connection), record)),
+    )
 
 
 def _document(at: datetime, rest: bytes) -> Document:
@@ -102,7 +109,7 @@ def finding(found: Finding) -> dict[str, Any]:
     }
 
 
-def summary(status: ConnectionStatus) -> dict[str, Any]:
+def summary(status: ConnectionStatus, maintenance: datetime | None) -> dict[str, Any]:
     """A connection as it stands in the list."""
     history, connection = status.history, status.connection
     first = status.findings[0] if status.findings else None
@@ -110,6 +117,7 @@ def summary(status: ConnectionStatus) -> dict[str, Any]:
         "name": status.name,
         "state": str(status.state),
         "state_since": moment(history.state_since),
+        "maintenance_until": moment(maintenance),
         "cause": str(first.cause) if first else None,
         "title": CATALOGUE[first.cause].title if first else None,
         "severity": str(first.severity) if first else None,
@@ -131,13 +139,13 @@ def summary(status: ConnectionStatus) -> dict[str, Any]:
     }
 
 
-def detail(status: ConnectionStatus, record: Record) -> dict[str, Any]:
+def detail(status: ConnectionStatus, maintenance: datetime | None, record: Record) -> dict[str, Any]:
     """A connection with all that its page tells."""
     history, connection = status.history, status.connection
     entry = CATALOGUE[status.findings[0].cause] if status.findings else None
     last = history.last_exchange
     return {
-        **summary(status),
+        **summary(status, maintenance),
         "evidence": list(status.findings[0].evidence) if status.findings else [],
         "alternatives": [
             {"cause": str(other.cause), "tell_apart": other.tell_apart}

@@ -67,6 +67,8 @@ class Row:
     """Findings beside the first."""
     cause: str
     since: datetime | None
+    maintenance: datetime | None
+    """Until when nobody is told anything new of it; None where there is no maintenance."""
     certificate_end: datetime | None
     certificate_marked: bool
     approval_marked: bool
@@ -139,7 +141,7 @@ class Pages:
         first = (page - 1) * PAGE_ROWS
         shown = chosen[first : first + PAGE_ROWS]
         strips, unreadable = self._strips([status.name for status in shown], snapshot.at)
-        counts = snapshot.states()
+        counts, until = snapshot.states(), snapshot.maintenance()
         return self._render(
             "fleet.html",
             snapshot,
@@ -153,7 +155,7 @@ class Pages:
             responsible=_responsible(snapshot.connections),
             labels=_labels(snapshot.connections),
             orders=ORDERS,
-            rows=[_row(status, strips) for status in shown],
+            rows=[_row(status, until(status.connection), strips) for status in shown],
             total=len(snapshot.connections),
             matched=len(chosen),
             first=first + 1,
@@ -177,6 +179,7 @@ class Pages:
             also=status.findings[1:],
             alternatives=history.alternatives if status.findings else (),
             since=since(status),
+            maintenance=snapshot.maintenance()(connection),
             command=command(connection),
             sides=_sides(status, snapshot.at),
             strip=None if record.days is None else drawing.strip(record.days, snapshot.at.date()),
@@ -241,7 +244,7 @@ def _and(parts: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 
-def _row(status: ConnectionStatus, strips: Mapping[str, Strip] | None) -> Row:
+def _row(status: ConnectionStatus, maintenance: datetime | None, strips: Mapping[str, Strip] | None) -> Row:
     first = status.findings[0] if status.findings else None
     causes = {found.cause for found in status.findings}
     return Row(
@@ -250,6 +253,7 @@ def _row(status: ConnectionStatus, strips: Mapping[str, Strip] | None) -> Row:
         others=max(0, len(status.findings) - 1),
         cause=CATALOGUE[first.cause].title if first else words.WITHOUT_FINDING[status.state],
         since=since(status),
+        maintenance=maintenance,
         certificate_end=status.certificate_end,
         certificate_marked=not causes.isdisjoint(CERTIFICATE_CAUSES),
         approval_marked=Cause.APPROVAL_EXPIRING in causes,

@@ -21,6 +21,7 @@ from monitor.core.history import (
     changes,
     remember,
 )
+from monitor.core.maintenance import Once
 from monitor.core.outcome import Exchange, NotSent, Outcome, Refused, Unreachable
 from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
 from monitor.store import Store
@@ -197,6 +198,20 @@ def snapshot_of(statuses: Iterable[ConnectionStatus], at: datetime = NOW) -> Sna
         reloaded=NOW - timedelta(hours=20),
     )
     return Snapshot(at, daemon, statuses, {})
+
+
+def in_maintenance(snapshot: Snapshot, *names: str, ends: datetime) -> Snapshot:
+    """The same with a maintenance of the last hour that ends then: of all, or of those named."""
+    window = (Once(snapshot.at - timedelta(hours=1), ends),)
+    if not names:
+        return replace(snapshot, daemon=replace(snapshot.daemon, maintenance=window))
+    statuses = (
+        replace(status, connection=replace(status.connection, maintenance=window))
+        if status.name in names
+        else status
+        for status in snapshot.connections
+    )
+    return replace(snapshot, connections=tuple(statuses))
 
 
 def many(count: int) -> Snapshot:

@@ -15,7 +15,7 @@ from monitor.core.finding import State
 from monitor.store import Store
 from monitor.web.api import StatusDocument
 from monitor.web.selection import Selection
-from tests.web.fleets import many
+from tests.web.fleets import NOW, in_maintenance, many
 from tests.web.serving import Stage
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "api.md"
@@ -149,16 +149,38 @@ async def test_a_failed_reload_changes_the_tag(stage: Stage) -> None:
     assert (await get(stage, "/api/status")).headers["etag"] != first.headers["etag"]
 
 
+async def test_a_maintenance_is_told_from_its_start_to_its_end_though_nothing_else_has_changed(
+    stage: Stage,
+) -> None:
+    ends = NOW + timedelta(hours=2)
+    stage.snapshot = in_maintenance(stage.snapshot, "acme-production", ends=ends)
+
+    async def until() -> dict[str, str]:
+        listed = (await get(stage, "/api/status")).json()["connections"]
+        told = {each["name"]: each["maintenance_until"] for each in listed if each["maintenance_until"]}
+        alone = (await get(stage, "/api/connections/acme-production")).json()["connection"]
+        assert alone["maintenance_until"] == told.get("acme-production")
+        return told
+
+    assert await until() == {"acme-production": "2026-11-23T14:00:00Z"}
+    stage.snapshot = replace(stage.snapshot, at=ends)
+    assert await until() == {}
+    later = in_maintenance(stage.snapshot, ends=ends + timedelta(hours=1))
+    stage.snapshot = later
+    assert set((await until()).values()) == {"2026-11-23T15:00:00Z"}
+    assert len(await until()) == len(later.connections)
+
+
 def test_the_part_of_a_connection_is_made_once_while_it_is_the_same() -> None:
     snapshot, document = many(50), StatusDocument()
     document.render(snapshot, Selection())
-    kept = {name: part for name, (_, part) in document._parts.items()}
+    kept = {name: part for name, (*_, part) in document._parts.items()}
     first, *others = snapshot.connections
 
     changed = replace(snapshot, connections=(replace(first, next_exchange=None), *others))
     document.render(changed, Selection())
 
-    anew = [name for name, (_, part) in document._parts.items() if part is not kept[name]]
+    anew = [name for name, (*_, part) in document._parts.items() if part is not kept[name]]
     assert anew == [first.name]
 
 

@@ -16,7 +16,7 @@ from monitor.store import Store
 from monitor.web.pages import PAGE_ROWS, coded, foldable, headline
 from monitor.web.reproduce import command
 from tests.making import connection
-from tests.web.fleets import HOSTILE, NOW, SECRET_KEY, many, snapshot_of
+from tests.web.fleets import HOSTILE, NOW, SECRET_KEY, in_maintenance, many, snapshot_of
 from tests.web.reading import names, read
 from tests.web.serving import Stage
 
@@ -291,6 +291,19 @@ async def test_the_timeline_draws_the_forecast(stage: Stage) -> None:
     (timeline,) = page.all("svg", class_="timeline")
     assert [rect.attributes["class"] for rect in timeline.all("rect")] == ["ended", "current", "forecast"]
     assert "The declared policy ends an approval after 90 days" in page.text
+
+
+async def test_a_connection_in_maintenance_says_until_when(stage: Stage) -> None:
+    stage.snapshot = in_maintenance(stage.snapshot, "globex-eu", ends=NOW + timedelta(hours=3))
+
+    rows = [row.text for row in read(await text(stage, "/")).all("tr", role="row")]
+    (row,) = (row for row in rows if "in maintenance" in row)
+    assert "globex-eu" in row
+    assert "in maintenance, ends in 3 h" in row
+    page = read(await text(stage, "/connections/globex-eu")).text
+    assert "In maintenance until 2026-11-23 15:00:00 UTC (in 3 h)" in page
+    assert "nobody is told anything new of it" in page
+    assert "In maintenance" not in read(await text(stage, "/connections/acme-production")).text
 
 
 async def test_a_paused_connection_says_so_and_nothing_else(stage: Stage) -> None:
