@@ -410,7 +410,7 @@ def database_move(
 
     with operators_mistakes():
         moved = move(source, to)
-    print(f"Moved {moved:,} histories, with their events and exchanges.")
+    print(f"Moved {moved:,} {'history' if moved == 1 else 'histories'}, with events and exchanges.")
 
 
 @app.command("explain")

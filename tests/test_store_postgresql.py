@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from monitor.cli import database_move
 from monitor.core.causes import Cause
 from monitor.core.outcome import AfterLogin
 from monitor.store import EXCHANGES_KEPT, Store, StoreError, Verdict, move
@@ -172,6 +173,20 @@ def test_a_file_is_moved_with_all_that_it_remembers(url: str, tmp_path: Path) ->
 
     with pytest.raises(StoreError, match="already remembers 102 connections"):
         move(path, url)
+
+
+@pytest.mark.parametrize(("histories", "said"), [(1, "1 history"), (2, "2 histories")])
+def test_what_was_moved_is_said(
+    url: str, tmp_path: Path, histories: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bearerwatch.db"
+    with closing(Store.open(path)) as store:
+        for number in range(histories):
+            store.save(f"acme {number}", history(GRANTED))
+
+    database_move(path, url)
+
+    assert capsys.readouterr().out == f"Moved {said}, with events and exchanges.\n"
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ REPLICAS = (
             "BearerwatchDatabaseUnreachable",
             Severity.CRITICAL,
             RESTART,
-            "COUNT replicas of bearerwatch can't reach their database",
+            "Replicas of bearerwatch that can't reach their database: COUNT",
             "A replica that can't reach the shared database checks nothing, since it can't know what"
             " the others check. Where it is all replicas, no connection is watched.",
             (
@@ -179,7 +179,7 @@ REPLICAS = (
             "BearerwatchScheduleIncomplete",
             Severity.CRITICAL,
             SAVED,
-            "COUNT connections have no appointment for their next check",
+            "Connections without an appointment for their next check: COUNT",
             "Connections are configured and not paused, and yet no replica will check them.",
             (
                 "If BearerwatchReplicasDiffer is firing as well, give all replicas the same configuration.",

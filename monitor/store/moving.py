@@ -42,7 +42,8 @@ def move(source: Path, to: str) -> int:
     ):
         if known := new.connection.scalar(select(func.count()).select_from(HISTORIES)):
             raise StoreError(
-                f"The database {there} already remembers {known:,} connections: name an empty one."
+                f"The database {there} already remembers {known:,} connection{'' if known == 1 else 's'}:"
+                " name an empty one."
             )
         new.connection.execute(delete(CAUSES))
         for table in SCHEMA.sorted_tables:

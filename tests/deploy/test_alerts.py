@@ -62,6 +62,18 @@ def test_an_alert_says_what_is_so_who_must_act_and_what_to_do(rule: dict[str, An
     assert " NAME" not in said["description"], "a command that lacks the connection's name"
 
 
+def test_a_summary_reads_right_where_one_alone_is_concerned() -> None:
+    plural = {
+        rule["alert"] for rule in deployed() if re.search(r"\$value }} \w", rule["annotations"]["summary"])
+    }
+
+    assert plural == {
+        "BearerwatchManyConnectionsAffected",
+        "BearerwatchManyConnectionsUnreachable",
+        "BearerwatchReplicasDiffer",
+    }, "those that are never about one"
+
+
 def test_the_page_about_alerts_tells_of_each_that_no_cause_has() -> None:
     told = re.findall(r"^\| (Bearerwatch\w+) \|", (ROOT / "docs/alerts.md").read_text(), re.MULTILINE)
 
