@@ -56,7 +56,7 @@ class StartUp:
 
     seconds: float
     kib_before: float
-    """Memory of the process with everything but the connections."""
+    """Memory of the process with everything, and one connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,21 +123,17 @@ class Watching:
         self._ticks = array("d")  # three numbers each: objects would count into the memory of connections
         self._runner = asyncio.Runner()
         self._schedule: Schedule | None = None
-        self._serving: asyncio.Task[None] | None = None
-        self._address = ""
         self._responsive = ExitStack()
+        self._address = self._runner.run(self._serve())
+        self._runner.run(self._warm_up())
         gc.collect()
         self._kib_before = resident_kib()
-        self._connections = [
-            material.connection(number, url, timedelta(seconds=interval_seconds)) for number in range(count)
-        ]
+        self._connections = [material.connection(number, url, self._interval) for number in range(count)]
 
     # What the parent asks for
 
-    def serve(self) -> str:
-        """Open the web application, once; gives its address. It answers while another method runs."""
-        if self._serving is None:
-            self._address = self._runner.run(self._serve())
+    def address(self) -> str:
+        """Where the web application is. It answers while another method runs."""
         return self._address
 
     def take_on(self) -> StartUp:
@@ -165,10 +161,23 @@ class Watching:
         return self._runner.run(self._checks(count, at_once))
 
     def floor(self, times: int) -> float:
-        """CPU seconds of a bare signature and a bare exchange."""
+        """CPU seconds of a bare signature and a bare exchange, so many of them in a row."""
         return self._runner.run(self._floor(times))
 
+    def floor_at_pace(self, seconds: float) -> float:
+        """The same, for so long as often as the schedule makes a check."""
+        every_seconds = self._interval.total_seconds() / len(self._connections)
+        return self._runner.run(self._floor(max(1, round(seconds / every_seconds)), every_seconds))
+
     # How
+
+    async def _warm_up(self) -> None:
+        """Have all that the first connection brings and no other brings again: libraries, threads, caches."""
+        first = self._material.connection(0, self._url, self._interval)
+        self._fleet.configure([first], self._clock.now())
+        await self._checker.check(first.name)
+        self._metrics("")
+        await asyncio.to_thread(self._store.flush)
 
     async def _serve(self) -> str:
         app = create_app(snapshot=self._snapshot, metrics=self._metrics, store=self._store, ready=lambda: ())
@@ -323,12 +332,13 @@ class Watching:
         await asyncio.to_thread(self._store.flush)
         return (time.process_time() - before) / count
 
-    async def _floor(self, times: int) -> float:
+    async def _floor(self, times: int, every_seconds: float = 0.0) -> float:
+        await self._stop()
         first = self._connections[0]
         credential = await self._keyring.load(first.current)
         assert credential.key
         signed = assertion.sign(first, credential.key, self._clock.now())
-        return Floor(self._url, self._material, credential.key, signed).cpu_seconds(times)
+        return Floor(self._url, self._material, credential.key, signed).cpu_seconds(times, every_seconds)
 
 
 class _Server(uvicorn.Server):

@@ -45,7 +45,7 @@ class Answers:
 
 def whole_interval(watching: Elsewhere[Watching], count: int) -> list[Figure]:
     """A fleet from its start through one interval."""
-    address = watching.call(Watching.serve)
+    address = watching.call(Watching.address)
     start = watching.call(Watching.take_on)
     watching.ask(Watching.whole_interval)
     answers = _ask_until_done(watching, address, SCRAPE_SECONDS)
@@ -71,7 +71,7 @@ def whole_interval(watching: Elsewhere[Watching], count: int) -> list[Figure]:
 
 def all_at_once(watching: Elsewhere[Watching], count: int) -> list[Figure]:
     """The same fleet with every appointment at the same moment."""
-    address = watching.call(Watching.serve)
+    address = watching.call(Watching.address)
     watching.call(Watching.suspend)
     watching.ask(Watching.wake_up)
     answers = _ask_until_done(watching, address, ASK_SECONDS)

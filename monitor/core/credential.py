@@ -166,7 +166,8 @@ def read_private_key(material: bytes) -> KeyReading:
     made to deceive; and whoever can place those can as well place a sound key of theirs.
     """
     try:
-        key = _load_key(_private_block(blocks(material, "private key")))
+        block = _private_block(blocks(material, "private key"))
+        key = _load_key(block)
     except NotPemError as wrong:
         return KeyReading(problems=(Problem(Cause.KEY_UNREADABLE, str(wrong)),))
     except _Malformed as wrong:
@@ -184,7 +185,7 @@ def read_private_key(material: bytes) -> KeyReading:
         return KeyReading(facts, (damaged,))
     except ValueError:  # too short to hold the signature
         return KeyReading(facts, (short,))
-    return KeyReading(facts, problems, key)
+    return KeyReading(facts, problems, _loaded_anew(block))
 
 
 _DAMAGED = "The private key is damaged ({}): take the file again from where it was made, or make a new pair."
@@ -249,6 +250,17 @@ def _load_key(block: Block) -> RSAPrivateKey:
     flaw = _flaw(key.private_numbers())
     if flaw:
         raise _Malformed(_DAMAGED.format(flaw))
+    return key
+
+
+def _loaded_anew(block: Block) -> RSAPrivateKey:
+    """A sound key once more, without the signature that it was proved by.
+
+    OpenSSL keeps what blinds a key's signatures for the thread that made the first of them. Keys are read
+    beside the event loop, and used in it: for that it would keep a second set, of 2 KiB, behind a lock.
+    """
+    key = load_der_private_key(block.der, None, unsafe_skip_rsa_key_validation=True)
+    assert isinstance(key, RSAPrivateKey)
     return key
 
 
