@@ -49,7 +49,7 @@ CERTIFICATE_CAUSES = frozenset(
 )
 
 ORDERS = {
-    Order.WORST: "Worst first",
+    Order.WORST: "Worst, latest first",
     Order.NAME: "Name",
     Order.SINCE: "Latest change",
     Order.CERTIFICATE: "Certificate’s end",

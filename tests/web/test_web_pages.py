@@ -47,6 +47,17 @@ async def test_every_connection_has_a_row_and_the_worst_come_first(stage: Stage)
     assert shown[:5] == ["acme-production", "globex-eu", "initech-sandbox", "hostile", "stark-metadata"]
 
 
+async def test_the_order_says_that_what_broke_last_comes_first_among_equals(stage: Stage) -> None:
+    page = read(await text(stage, "/?state=failing"))
+
+    (order,) = (one for one in page.all("option", value="worst"))
+    assert "selected" in order.attributes
+    assert order.text == "Worst, latest first"
+    assert [row.all("td", data_title="Since")[0].text for row in page.all("tr", class_="failing")] == [
+        "3 h ago", "2 days ago", "5 days ago", "8 days ago"
+    ]  # fmt: skip
+
+
 async def test_the_tiles_count_every_state(stage: Stage) -> None:
     page = read(await text(stage, "/"))
 
