@@ -93,7 +93,7 @@ class DaemonStatus:
     reload_problem: str | None = None
     """Why the last reload changed nothing; None where it succeeded."""
     store_problem: str | None = None
-    """Why the last write of the store failed; None where it succeeded."""
+    """Why the last write of the store, or word to the replicas' database, failed; None where it succeeded."""
     replicas: ReplicasStatus | None = None
     """None where this daemon watches alone."""
     maintenance: tuple[Maintenance, ...] = ()

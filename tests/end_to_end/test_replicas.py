@@ -378,7 +378,7 @@ def test_a_database_that_is_away_for_more_than_a_minute_loses_and_doubles_nothin
         assert ready.status_code == 503
         problem = status.json()["daemon"]["store_problem"]
         assert "can't be used" in problem
-        assert "The store can’t be written" in page.text
+        assert "The database fails; what is new is kept in memory only" in page.text
         states = {one["name"]: one["state"] for one in status.json()["connections"]}
         assert {states[name] for name in others} == {"unknown"}
     held_until = gone + timedelta(seconds=ALIVE_SECONDS)

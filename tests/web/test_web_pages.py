@@ -228,7 +228,7 @@ async def test_a_failed_reload_and_a_broken_store_stand_on_every_page(stage: Sta
     for path in ("/", "/connections/acme-production", "/connections/nobody"):
         page = await text(stage, path, 404 if "nobody" in path else 200)
         assert "a.yaml:3: <b>no</b>" in read(page).text
-        assert "The disk is full." in read(page).text
+        assert "The database fails; what is new is kept in memory only The disk is full." in read(page).text
 
 
 async def test_a_store_that_cannot_be_read_leaves_the_rest_of_the_pages(stage: Stage, tmp_path: Path) -> None:
