@@ -17,6 +17,17 @@ def schedule(check: Check, at_once: int = 4) -> Schedule:
     return Schedule(check, clock=CLOCK, at_once=at_once, own=OwnMetrics())
 
 
+async def keep_ten_thousand_that_are_long_due(check: Check, done: asyncio.Event) -> None:
+    appointments = schedule(check, at_once=16)
+    long_ago = CLOCK.now() - timedelta(hours=8)
+    for n in range(10_000):
+        appointments.at(f"c{n}", long_ago)
+    appointments.start()
+    async with asyncio.timeout(60):
+        await done.wait()
+    await appointments.stop(1)
+
+
 async def test_each_appointment_is_kept_and_the_next_one_made() -> None:
     seen: list[str] = []
     done = asyncio.Event()
@@ -54,14 +65,7 @@ async def test_ten_thousand_that_fall_due_at_once_are_all_kept_a_few_at_a_time()
             done.set()
         return None
 
-    appointments = schedule(check, at_once=16)
-    long_ago = CLOCK.now() - timedelta(hours=8)
-    for n in range(10_000):
-        appointments.at(f"c{n}", long_ago)
-    appointments.start()
-    async with asyncio.timeout(60):
-        await done.wait()
-    await appointments.stop(1)
+    await keep_ten_thousand_that_are_long_due(check, done)
 
     assert most <= 16
 
@@ -83,14 +87,9 @@ async def test_while_ten_thousand_fall_due_at_once_the_loop_comes_round_again_an
             turns += 1
             await asyncio.sleep(0)
 
-    appointments = schedule(check, at_once=16)
-    long_ago = CLOCK.now() - timedelta(hours=8)
-    for n in range(10_000):
-        appointments.at(f"c{n}", long_ago)
-    appointments.start()
-    async with asyncio.timeout(60):
-        await asyncio.gather(done.wait(), count_turns())
-    await appointments.stop(1)
+    turning = asyncio.create_task(count_turns())
+    await keep_ten_thousand_that_are_long_due(check, done)
+    await turning
 
     assert turns >= 10_000 / DUE_AT_ONCE
 

@@ -1,24 +1,43 @@
 """The daemon tells a webhook; it is killed at the worst moment, and started again."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import httpx
 import yaml
 
+from monitor import keygen
 from monitor.config import load
 from monitor.core.causes import Cause
 from monitor.core.history import begin
 from monitor.core.status import ConnectionStatus
 from monitor.store import Store
 from tests.core.fleets import ill
-from tests.end_to_end.collector import collector
+from tests.end_to_end.collector import Collector, collector
 from tests.end_to_end.processes import daemon, free_port, simulator, until
 
 DAY = timedelta(days=1)
+
+
+def told_of_one_that_is_refused(folder: Path, orgs: httpx.Client, told: Collector) -> dict[str, Any]:
+    """An org that refuses our address, and the options of a daemon that watches it and tells the webhook."""
+    pair = keygen.generate(folder, now=datetime.now(UTC))
+    identity = {"consumer_key": "3MVG9_acme", "username": "integration@acme.example"}
+    org = identity | {"certificate": pair.certificate_path.read_text(), "ip_allowed": False}
+    assert orgs.put("/_orgs/acme", json=org).is_success
+    acme = {
+        "name": "acme",
+        "login_url": f"{str(orgs.base_url).rstrip('/')}/acme",
+        "private_key": {"file": str(pair.key_path)},
+        **identity,
+    }
+    return {
+        "notify": {"sinks": [{"name": "hook", "type": "webhook", "url": told.url}]},
+        "connections": [acme],
+    }
 
 
 def remembered(config: Path) -> None:
@@ -33,27 +52,14 @@ def remembered(config: Path) -> None:
 
 
 def test_a_kill_while_a_message_is_on_its_way_doubles_it_once_and_loses_nothing(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "monitor", "keygen", "--out", tmp_path], check=True, capture_output=True
-    )
-    identity = {"consumer_key": "3MVG9_acme", "username": "integration@acme.example"}
     on_message: list[Callable[[], None]] = []
     with (
         simulator(tmp_path) as orgs,
         collector(lambda: on_message.pop()() if on_message else None) as told,
     ):
-        settings = identity | {"certificate": (tmp_path / "cert.pem").read_text(), "ip_allowed": False}
-        assert orgs.put("/_orgs/acme", json=settings).is_success
-        acme = {
-            "name": "acme",
-            "login_url": f"{str(orgs.base_url).rstrip('/')}/acme",
-            "private_key": {"file": str(tmp_path / "private-key.pem")},
-            **identity,
-        }
         options = {
             "listen": f"127.0.0.1:{free_port()}",
-            "notify": {"sinks": [{"name": "hook", "type": "webhook", "url": told.url}]},
-            "connections": [acme],
+            **told_of_one_that_is_refused(tmp_path, orgs, told),
         }
         config = tmp_path / "bearerwatch.yaml"
         config.write_text(yaml.safe_dump(options, sort_keys=False))

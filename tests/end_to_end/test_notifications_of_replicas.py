@@ -1,7 +1,5 @@
 """Two replicas and a webhook: what one has told the other doesn't tell, also when it takes over."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
@@ -10,7 +8,7 @@ import yaml
 
 from tests.end_to_end.collector import collector
 from tests.end_to_end.processes import Running, daemon, free_port, simulator, until
-from tests.end_to_end.test_notifications import remembered
+from tests.end_to_end.test_notifications import remembered, told_of_one_that_is_refused
 from tests.postgres import COMMAND, postgres
 
 pytestmark = pytest.mark.real(COMMAND)
@@ -27,29 +25,17 @@ def leads(running: Running) -> bool:
 
 
 def test_a_finding_is_told_by_one_replica_and_not_again_by_the_one_that_takes_over(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "monitor", "keygen", "--out", tmp_path], check=True, capture_output=True
-    )
-    identity = {"consumer_key": "3MVG9_acme", "username": "integration@acme.example"}
     with postgres() as server, simulator(tmp_path) as orgs, collector() as told:
-        org = identity | {"certificate": (tmp_path / "cert.pem").read_text(), "ip_allowed": False}
-        assert orgs.put("/_orgs/acme", json=org).is_success
-        acme = {
-            "name": "acme",
-            "login_url": f"{str(orgs.base_url).rstrip('/')}/acme",
-            "private_key": {"file": str(tmp_path / "private-key.pem")},
-            **identity,
-        }
         options = {
             "database": server.database(),
             "replicas": True,
-            "notify": {"sinks": [{"name": "hook", "type": "webhook", "url": told.url}]},
+            **told_of_one_that_is_refused(tmp_path, orgs, told),
         }
 
         def config(replica: str) -> Path:
             path = tmp_path / f"{replica}.yaml"
             listen = {"listen": f"127.0.0.1:{free_port()}"}
-            path.write_text(yaml.safe_dump(listen | options | {"connections": [acme]}, sort_keys=False))
+            path.write_text(yaml.safe_dump(listen | options, sort_keys=False))
             return path
 
         remembered(config("before"))
