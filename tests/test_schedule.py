@@ -96,14 +96,19 @@ async def test_while_ten_thousand_fall_due_at_once_the_loop_comes_round_again_an
 
 async def test_a_connection_is_never_checked_twice_at_once() -> None:
     under_way, overlapped, count = 0, False, 0
-    done = asyncio.Event()
+    another, done = asyncio.Event(), asyncio.Event()
 
     async def check(name: str) -> datetime | None:
         nonlocal under_way, overlapped, count
+        if name == "another":
+            another.set()
+            return None
         under_way += 1
         overlapped |= under_way > 1
+        another.clear()
         appointments.at(name, CLOCK.now())
-        await asyncio.sleep(0.01)
+        appointments.at("another", CLOCK.now())
+        await another.wait()  # it was due later, and so would have come after a second one
         under_way -= 1
         count += 1
         if count == 3:
@@ -174,23 +179,31 @@ async def test_a_cancelled_appointment_is_not_kept() -> None:
 
 
 async def test_stopping_waits_for_a_check_under_way_but_not_for_ever() -> None:
-    begun, finished = asyncio.Event(), asyncio.Event()
+    begun, may_end, finished = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def check(name: str) -> datetime | None:
         begun.set()
-        await asyncio.sleep(0.05 if name == "short" else 3600)
+        await may_end.wait()
         finished.set()
         return None
 
-    for name, ends in (("short", True), ("long", False)):
+    async def with_one_under_way() -> Schedule:
         begun.clear()
-        finished.clear()
         appointments = schedule(check)
         appointments.start()
-        appointments.at(name, CLOCK.now())
-        await begun.wait()
-        await appointments.stop(0.5)
-        assert finished.is_set() is ends
+        appointments.at("a", CLOCK.now())
+        async with asyncio.timeout(5):
+            await begun.wait()
+        return appointments
+
+    appointments = await with_one_under_way()
+    await appointments.stop(0.01)
+    assert not finished.is_set()
+
+    appointments = await with_one_under_way()
+    asyncio.get_running_loop().call_soon(may_end.set)  # once the stop has begun
+    await appointments.stop(60)
+    assert finished.is_set()
 
 
 async def test_a_stop_at_the_moment_at_which_a_check_falls_due_is_no_error(
