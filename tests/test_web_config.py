@@ -282,6 +282,29 @@ def test_every_problem_of_a_file_is_told_at_once_in_the_order_of_its_lines(mater
     assert [line.split(":")[0] for line in found] == ["2", "3", "5", "6", "9"]
 
 
+def test_what_the_other_blocks_and_their_files_have_wrong_is_told_at_once(material: Material) -> None:
+    text = (
+        "basic_auth_users:\n  alice: x\nrate_limit:\n  interval: 1s\n"
+        "tls_server_config:\n  cert_file: no.crt\n  key_file: server.key\n  client_ca_file: ca.crt\n  min_version: TLS13\n  max_version: TLS12\n"
+    )
+
+    found = problems(material, text)
+
+    assert [line.split(":")[:2] for line in found] == [
+        ["1", " basic_auth_users"],
+        ["3", " rate_limit"],
+        ["6", " tls_server_config.cert_file"],
+        ["8", " tls_server_config.client_ca_file"],
+        ["9", " tls_server_config.min_version"],
+    ]
+
+
+def test_a_block_that_is_there_and_misspelt_as_well_is_told_of(material: Material) -> None:
+    found = problems(material, "rate_limits:\n  burst: 1\nrate_limit: 5\n")
+
+    assert [line.split(":")[0] for line in found] == ["1"]
+
+
 def test_a_password_in_the_clear_is_repeated_nowhere(material: Material) -> None:
     found = "\n".join(problems(material, "basic_auth_users:\n  alice: correct-horse-battery\n"))
 

@@ -84,6 +84,10 @@ def load_web_config(path: Path, turned_away: TurnedAway = lambda _: None) -> Web
     except ValidationError as error:
         for within, message in complaints(error, WebFileOptions):
             note(within, message)
+        # The other blocks are looked at all the same, so that what is wrong in them is told at once.
+        wrong = {found["loc"][0] for found in error.errors(include_url=False, include_input=False)}
+        sound = {name: block for name, block in written.items() if name not in wrong}
+        options = WebFileOptions.model_validate(sound)
     context = None
     tls = _tls(options.tls_server_config, path.parent, note) if options else None
     if tls:
@@ -145,31 +149,29 @@ def _authority(tls: ServerTls | None) -> tuple[Path, ...]:
 
 
 def _tls(options: TlsOptions, directory: Path, note: _Note) -> ServerTls | None:
-    """The TLS that is asked for; None where none is, or where its options don't go together."""
+    """The TLS that is asked for, also where its options don't go together; None where it lacks a file."""
     if not options.model_fields_set:
         return None
-    wrong: list[tuple[text.Path, str]] = []
+    within: text.Path = ("tls_server_config",)
     for needed in ("cert_file", "key_file"):
         if getattr(options, needed) is None:
-            wrong.append(((), f"lacks {needed}: without it there is no TLS, and all of it would be in vain."))
+            note(within, f"lacks {needed}: without it there is no TLS, and all of it would be in vain.")
     verifies = options.client_auth_type in {"VerifyClientCertIfGiven", "RequireAndVerifyClientCert"}
     if verifies and options.client_ca_file is None:
-        wrong.append(
-            (("client_auth_type",), "needs client_ca_file: else any public authority could let people in.")
-        )
+        message = "needs client_ca_file: else any public authority could let people in."
+        note((*within, "client_auth_type"), message)
     if options.client_ca_file and not verifies:
         message = (
             "has no effect without client_auth_type. Write client_auth_type: RequireAndVerifyClientCert."
         )
-        wrong.append((("client_ca_file",), message))
+        note((*within, "client_ca_file"), message)
     if options.client_allowed_sans and options.client_auth_type != "RequireAndVerifyClientCert":
         message = "needs client_auth_type: RequireAndVerifyClientCert, else there is no name to look at."
-        wrong.append((("client_allowed_sans",), message))
+        note((*within, "client_allowed_sans"), message)
     if options.min_version > options.max_version:
-        wrong.append((("min_version",), f"{options.min_version} is above max_version {options.max_version}."))
-    for within, message in wrong:
-        note(("tls_server_config", *within), message)
-    if wrong or options.cert_file is None or options.key_file is None:
+        message = f"{options.min_version} is above max_version {options.max_version}."
+        note((*within, "min_version"), message)
+    if options.cert_file is None or options.key_file is None:
         return None
     return ServerTls(
         cert_file=directory / options.cert_file,
