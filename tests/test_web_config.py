@@ -285,7 +285,8 @@ def test_every_problem_of_a_file_is_told_at_once_in_the_order_of_its_lines(mater
 def test_what_the_other_blocks_and_their_files_have_wrong_is_told_at_once(material: Material) -> None:
     text = (
         "basic_auth_users:\n  alice: x\nrate_limit:\n  interval: 1s\n"
-        "tls_server_config:\n  cert_file: no.crt\n  key_file: server.key\n  client_ca_file: ca.crt\n  min_version: TLS13\n  max_version: TLS12\n"
+        "tls_server_config:\n  cert_file: no.crt\n  key_file: server.key\n"
+        "  client_ca_file: ca.crt\n  min_version: TLS13\n  max_version: TLS12\n"
     )
 
     found = problems(material, text)
