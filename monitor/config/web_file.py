@@ -76,18 +76,10 @@ def load_web_config(path: Path, turned_away: TurnedAway = lambda _: None) -> Web
 
     written = Block(1) if content.value is None else content.value
     options = None
-    try:
-        if isinstance(written, Block):
-            options = WebFileOptions.model_validate(written)
-        else:
-            note((), f"must be a mapping of options, but is {quoted(written)}.")
-    except ValidationError as error:
-        for within, message in complaints(error, WebFileOptions):
-            note(within, message)
-        # The other blocks are looked at all the same, so that what is wrong in them is told at once.
-        wrong = {found["loc"][0] for found in error.errors(include_url=False, include_input=False)}
-        sound = {name: block for name, block in written.items() if name not in wrong}
-        options = WebFileOptions.model_validate(sound)
+    if isinstance(written, Block):
+        options = _options(written, note)
+    else:
+        note((), f"must be a mapping of options, but is {quoted(written)}.")
     context = None
     tls = _tls(options.tls_server_config, path.parent, note) if options else None
     if tls:
@@ -146,6 +138,17 @@ def _shown(path: text.Path) -> str:
 
 def _authority(tls: ServerTls | None) -> tuple[Path, ...]:
     return (tls.client_ca_file,) if tls and tls.client_ca_file else ()
+
+
+def _options(written: Block, note: _Note) -> WebFileOptions:
+    """The options, less the blocks that have a mistake: what is wrong in the others is told at once."""
+    try:
+        return WebFileOptions.model_validate(written)
+    except ValidationError as error:
+        for within, message in complaints(error, WebFileOptions):
+            note(within, message)
+        wrong = {found["loc"][0] for found in error.errors(include_url=False, include_input=False)}
+    return WebFileOptions.model_validate({name: written[name] for name in written if name not in wrong})
 
 
 def _tls(options: TlsOptions, directory: Path, note: _Note) -> ServerTls | None:
