@@ -7,7 +7,7 @@ from functools import partial
 from monitor.core.alert import Alert, Moment, Seen, Topic
 from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.grouping import shared_by_all
-from monitor.core.holds import MANY, MANY_SHARE, TRANSIENT
+from monitor.core.holds import MANY, MANY_SHARE, TRANSIENT, seen_again
 from monitor.core.maintenance import until
 from monitor.core.wording import MANY_AT_ONCE, SHOWN, told
 
@@ -28,13 +28,14 @@ def alert_of_many(topic: Topic, those: Sequence[Seen], moment: Moment) -> Alert 
     enough = max(MANY, math.ceil(MANY_SHARE * len(moment.watched)))
     transient = cause in TRANSIENT
     hold = holds.many_transient if transient else holds.many_confirmed
+    concerned = tuple(one.status.connection for one in those)
     return Alert(
         labels={"alertname": UNREACHABLE if transient else AFFECTED, **topic.labels},
         texts=partial(_texts, topic, those, moment),
         since=since[0],
-        concerns=tuple(one.status.connection for one in those),
+        concerns=concerned,
         # Until the refused were looked at again nobody knows who is well again.
-        lingers=holds.lingers if transient else holds.refused,
+        lingers=holds.lingers if transient else seen_again(concerned),
         group=f"many {cause} {topic.severity} {topic.responsible}",
         stays=len(news) < enough or not moment.lasted(since[enough - 1], hold),
         held_back=moment.maintenance(None if news else those[0].status.connection),

@@ -58,6 +58,14 @@ UNSTEADY_SHARE = 0.5
 minutes, with its quick repeats."""
 
 
+def seen_again(refused: Iterable[Connection]) -> timedelta:
+    """Within so long each of the refused is looked at again: the longest back-off, or their longest interval.
+
+    Only where more than a hundred are refused are looks further apart.
+    """
+    return max((BACK_OFF[-1], *(each.interval for each in refused)))
+
+
 @dataclass(frozen=True, slots=True)
 class Holds:
     """The times of one configuration."""
@@ -78,8 +86,7 @@ class Holds:
     late: timedelta
     """A check is overdue by so much."""
     refused: timedelta
-    """Who was refused is looked at again within so long, the longest back-off or interval; only where more
-    than a hundred are refused are looks further apart."""
+    """Whoever was refused is looked at again within so long."""
     lingers: timedelta
     """An alert of a fault that comes and goes stays for so long: its end shows at the next look."""
     window: timedelta
@@ -109,7 +116,7 @@ class Holds:
             many_confirmed=SCRAPE,
             many_transient=max(min(confirmed, transient), transient - interval),
             late=max(SHORTEST_LATENESS, min(interval, LONGEST_LATENESS)),
-            refused=max(BACK_OFF[-1], slowest),
+            refused=seen_again(listed),
             lingers=min(interval, LONGEST_TRANSIENT),
             window=max(STEADINESS_WINDOW, min(STEADINESS_INTERVALS * interval, LONGEST_STEADINESS_WINDOW)),
         )

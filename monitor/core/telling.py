@@ -26,6 +26,10 @@ FLAPS = timedelta(hours=1)
 ALERTS_SHOWN = 100
 """Alerts in one message: nobody reads more, and receivers have their limits. The others are counted."""
 
+HOLDS = timedelta(hours=1)
+"""So long an alert holds for an Alertmanager that hears nothing more of it: while the daemon is away, what it
+found stands for that time, as in the rules for Prometheus."""
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -206,11 +210,16 @@ def pushed(alerts: Iterable[Alert], known: Known, now: datetime) -> Message:
     """What a receiver is to have now that groups, repeats and waits by itself, as Alertmanager does.
 
     What it has been given it is given again, also while that is held back: it would take it for mended. But
-    many that have long become few end, as by the rules for Prometheus: it would mute whoever fails anew.
+    many that have long become few end, as by the rules for Prometheus: it would mute whoever fails anew. And
+    what has ended holds nobody back any more once it has forgotten that.
     """
     listed = list(alerts)
     standing = {mark: told for mark, told in known.items() if told.resolved is None}
-    over = {mark: told for mark, told in standing.items() if _is_over(told, now) or _is_left(told, now)}
+    over = {
+        mark: told
+        for mark, told in standing.items()
+        if _is_over(told, now, at_most=HOLDS) or _is_left(told, now)
+    }
     kept = {mark: told for mark, told in standing.items() if mark not in over}
     free = {alert.fingerprint for alert in _free(listed, kept) if not alert.waits}
     firing = [alert for alert in listed if alert.fingerprint in free or alert.fingerprint in kept]
@@ -244,9 +253,9 @@ def _ends(known: Known, now: datetime) -> Iterator[Message]:
             yield Message(f"Resolved: {first}{more}", group, resolved=tuple(over), id=marks)
 
 
-def _is_over(told: Told, now: datetime) -> bool:
+def _is_over(told: Told, now: datetime, *, at_most: timedelta = timedelta.max) -> bool:
     wait = max(told.lingers, FLAPS) if told.flaps else told.lingers
-    return told.ended is not None and lasted(told.ended, wait, now)
+    return told.ended is not None and lasted(told.ended, min(wait, at_most), now)
 
 
 def _message(group: str, members: list[Alert], known: Known) -> Message:

@@ -12,15 +12,11 @@ from typing import Any
 
 from monitor.config import Sink
 from monitor.core.alert import Alert
-from monitor.core.telling import Message, Told
+from monitor.core.telling import HOLDS, Message, Told
 from monitor.notify.wire import Undelivered, Wire
 
 RESENT = timedelta(minutes=1)
 """How often alerts are sent again while they hold: as often as Prometheus does."""
-
-HOLDS = timedelta(hours=1)
-"""So long they hold for an Alertmanager that hears nothing more: while the daemon is away, what it found
-stands for that time, as in the rules for Prometheus. Their end is sent."""
 
 DRILL_HOLDS = timedelta(minutes=5)
 """A drill ends by itself: nothing is remembered of it."""

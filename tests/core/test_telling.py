@@ -12,13 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from monitor.core.alert import Terms
 from monitor.core.alerts import alerts
 from monitor.core.causes import Cause
+from monitor.core.holds import Holds
 from monitor.core.maintenance import Maintenance, Once, Weekly
 from monitor.core.status import ConnectionStatus
-from monitor.core.telling import FLAPS, Message, Route, Told, accepted, due, noticed, pushed
+from monitor.core.telling import FLAPS, HOLDS, Message, Route, Told, accepted, due, noticed, pushed
 from tests.core.fleets import MINUTE, TERMS, ill, snapshot, well
-from tests.making import NOW
+from tests.making import NOW, connection
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -32,6 +34,7 @@ class Receiver:
     """A receiver over simulated time: what it was told, and whether it is there."""
 
     maintenance: tuple[Maintenance, ...] = ()
+    terms: Terms = TERMS
     repeat: timedelta = REPEAT
     there: Callable[[datetime], bool] = lambda _: True
     taken: list[tuple[timedelta, Message]] = field(default_factory=list)
@@ -41,7 +44,7 @@ class Receiver:
         """One round, with all that a restart keeps."""
         self.known = JSON.validate_json(JSON.dump_json(self.known))
         shot = snapshot(*statuses, at=now, maintenance=self.maintenance)
-        mine = alerts(shot, TERMS)
+        mine = alerts(shot, self.terms)
         self._remember(noticed(mine, self.known, shot))
         for message in due(mine, self.known, repeat=self.repeat, now=now):
             if self.there(now):
@@ -338,17 +341,23 @@ def test_an_outage_of_everybody_is_one_message_and_its_end_another() -> None:
     assert "All of them share the consumer key" in receiver.taken[0][1].firing[0].annotations["description"]
 
 
-def of_forty(*ill_until: tuple[timedelta, int]) -> Callable[[datetime], list[ConnectionStatus]]:
+def of_forty(
+    *ill_until: tuple[timedelta, int], interval: timedelta = 5 * MINUTE
+) -> Callable[[datetime], list[ConnectionStatus]]:
     """Forty connections, of which so many are refused, from the beginning until then."""
 
     def fleet(now: datetime) -> list[ConnectionStatus]:
         affected = next((count for until, count in ill_until if now < NOW + until), 0)
-        return [
-            ill(well(f"c{n:02}", now), Cause.APP_BLOCKED, NOW, now) if n < affected else well(f"c{n:02}", now)
-            for n in range(40)
-        ]
+        forty = [well(f"c{n:02}", now, interval=interval) for n in range(40)]
+        return [ill(one, Cause.APP_BLOCKED, NOW, now) for one in forty[:affected]] + forty[affected:]
 
     return fleet
+
+
+def one_is_slow(interval: timedelta) -> Terms:
+    """The terms of a fleet in which some connection is looked at that rarely."""
+    slow = connection(interval=interval)
+    return replace(TERMS, holds=Holds.of([slow], interval=5 * MINUTE, settle=10 * MINUTE, transient_for=None))
 
 
 def names_told(receiver: Receiver) -> list[tuple[timedelta, str]]:
@@ -385,6 +394,22 @@ def test_of_many_that_are_mended_one_that_is_left_is_told_of_alone_after_an_hour
         (2 * HOUR + MINUTE, "firing BearerwatchAppBlocked"),
         (4 * HOUR, "resolved BearerwatchAppBlocked"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("interval", "waits"), [(5 * MINUTE, HOUR), (3 * HOUR, 3 * HOUR)], ids=["usual", "slow themselves"]
+)
+def test_who_is_left_of_many_is_told_of_once_looked_at_again_however_slow_others_are(
+    interval: timedelta, waits: timedelta
+) -> None:
+    receiver = Receiver(terms=one_is_slow(6 * HOUR), repeat=DAY)
+
+    receiver.live(7 * HOUR, of_forty((HOUR, 12), (DAY, 2), interval=interval), step=2 * MINUTE)
+
+    firing = [(at, name) for at, name in names_told(receiver) if name.startswith("firing")]
+    assert firing[0] == (2 * MINUTE, "firing BearerwatchManyConnectionsAffected")
+    assert {name for _, name in firing[1:]} == {"firing BearerwatchAppBlocked"}
+    assert HOUR + waits <= firing[1][0] <= HOUR + waits + 2 * MINUTE
 
 
 @pytest.mark.parametrize("left", [5, 1], ids=["who still stay one", "who are looked at again"])
@@ -523,18 +548,37 @@ def test_an_alertmanager_is_given_again_what_it_was_given_also_while_that_is_hel
     assert message.resolved == ()
 
 
-def test_an_alertmanager_is_told_that_many_ended_which_have_long_become_few_and_who_is_left() -> None:
+def an_alertmanager(
+    terms: Terms = TERMS, **of_fleet: timedelta
+) -> Callable[[timedelta, int], tuple[set[str], set[str]]]:
+    """Looks at forty, of which so many are refused: what is pushed to hold, and what to have ended."""
     known: dict[str, Told] = {}
 
     def look(after: timedelta, affected: int) -> tuple[set[str], set[str]]:
         now = NOW + after
-        shot = snapshot(*of_forty((DAY, affected))(now), at=now)
-        found = alerts(shot, TERMS)
+        shot = snapshot(*of_forty((DAY, affected), **of_fleet)(now), at=now)
+        found = alerts(shot, terms)
         known.update({mark: told for mark, told in noticed(found, known, shot).items() if told})
         message = pushed(found, known, now)
         known.update(accepted(message, known, now))
         names = {alert.labels.get("connection", "many") for alert in message.firing}
         return names, {told.labels.get("connection", "many") for told in message.resolved}
+
+    return look
+
+
+def test_an_alertmanager_is_told_who_is_left_of_many_before_it_has_forgotten_the_many_for_long() -> None:
+    look = an_alertmanager(one_is_slow(6 * HOUR), interval=6 * HOUR)
+
+    assert look(HOUR, 12) == ({"many"}, set())
+    assert look(HOUR + MINUTE, 2) == (set(), set())
+    assert look(HOUR + HOLDS, 2) == (set(), set())
+    assert look(HOUR + MINUTE + HOLDS, 2) == ({"c00", "c01"}, {"many"})
+    assert look(HOUR + 2 * MINUTE + HOLDS, 2) == ({"c00", "c01"}, set())
+
+
+def test_an_alertmanager_is_told_that_many_ended_which_have_long_become_few_and_who_is_left() -> None:
+    look = an_alertmanager()
 
     few = {f"c{number:02}" for number in range(6)}
     assert look(HOUR, 12) == ({"many"}, set())
