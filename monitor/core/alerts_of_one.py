@@ -80,8 +80,9 @@ def alert_of_no_cause(status: ConnectionStatus, moment: Moment) -> Alert | None:
     if history.recent.count(False) >= RECENT_KEPT * UNSTEADY_SHARE and begins >= UNSTEADY_BEGINS:
         texts = partial(_texts_of_unsteadiness, status, links)
         alert = _operators("BearerwatchConnectionUnsteady", Severity.WARNING, texts, status, moment)
-        # What failed in a maintenance counts among the last exchanges for as long after its end.
-        lately = moment.after_maintenance(status.connection, moment.terms.holds.window)
+        # What failed in a maintenance is among the last exchanges for so long after its end.
+        counts = max(moment.terms.holds.window, RECENT_KEPT * status.connection.interval)
+        lately = moment.after_maintenance(status.connection, counts)
         return replace(alert, held_back=alert.held_back or lately)
     return None
 

@@ -165,15 +165,22 @@ def test_what_fails_again_and_again_is_an_alert_of_its_own(recent: tuple[bool, .
 
 
 @pytest.mark.parametrize("of_all", [True, False], ids=["of all", "of the connection"])
-def test_what_failed_in_a_maintenance_is_no_unsteadiness_for_as_long_as_it_counts(*, of_all: bool) -> None:
+@pytest.mark.parametrize(
+    ("interval", "counts"),
+    [(MINUTE, TERMS.holds.window), (5 * MINUTE, 80 * MINUTE), (60 * MINUTE, 16 * 60 * MINUTE)],
+    ids=["shorter than the general one", "the general one", "longer"],
+)
+def test_what_failed_in_a_maintenance_is_no_unsteadiness_for_as_long_as_it_counts(
+    interval: timedelta, counts: timedelta, *, of_all: bool
+) -> None:
     def told(ended: timedelta) -> list[str]:
         window = Once(NOW - DAY, NOW - ended)
-        status = well("acme", maintenance=() if of_all else (window,))
+        status = well("acme", maintenance=() if of_all else (window,), interval=interval)
         status = replace(status, history=replace(status.history, recent=(True, False) * 8))
         return free(list(alerts(snapshot(status, maintenance=[window] if of_all else []), TERMS)))
 
-    assert told(TERMS.holds.window - MINUTE) == []
-    assert told(TERMS.holds.window) == ["acme"]
+    assert told(counts - MINUTE) == []
+    assert told(counts) == ["acme"]
 
 
 # What holds back
