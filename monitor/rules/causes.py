@@ -64,17 +64,18 @@ def held(links: Links) -> Record:
     news = (
         f"(\n  {FINDING} unless on (connection) {MAINTENANCE}\n"
         f"  or {FINDING} and on (connection, cause) {firing(OF_A_CAUSE)}\n"
-        f"  or {FINDING} and on ({EVENT}) {firing(OF_MANY)}\n)"
+        f"  or {FINDING} and on ({EVENT}) {firing(OF_MANY)}\n"
+        f"    and on (connection, cause) {HELD}\n)"
     )
     away = f"{HELD} unless on (job) bearerwatch_build_info"
     lately = f"last_over_time(bearerwatch_build_info[{written_duration(REMEMBERED)}])"
     return Record(
         HELD,
         f"max by ({labels}) (\n{carrying(news, links.labels)}\n)\nor {away}\n  and on (job) {lately}",
-        "The findings of now; in a maintenance those alone that are told of already, be it as one of many:"
-        " without them they would be told to be mended. While a daemon is away, the rule keeps what it came"
-        f" to itself before, for {written_duration(REMEMBERED)}: neither a restart nor a lost scrape ends"
-        " an alert, and what ended before stays so.",
+        "The findings of now; in a maintenance those alone that are told of already, or that this rule held"
+        " before and that are told of as one of many: without them they would be told to be mended. While a"
+        f" daemon is away, the rule keeps what it came to itself before, for {written_duration(REMEMBERED)}:"
+        " neither a restart nor a lost scrape ends an alert, and what ended before stays so.",
     )
 
 

@@ -532,6 +532,22 @@ def maintenance() -> Iterator[Case]:
             47: [],
         },
     )
+    others, last = numbered(6)[:5], numbered(6)[5]
+    affected = many("BearerwatchManyConnectionsAffected", decayed)
+    yield Case(
+        "Who fails anew in a maintenance is none of the many that were told of before",
+        connections(*others, last)
+        | some(5, decayed, between(BEGIN, 20))
+        | in_maintenance(10, 60, last)
+        | finding(last, decayed, between(12, 50)),
+        {
+            9: [affected, *(single(name, decayed) for name in others)],
+            12 + CONFIRMED: [affected, *(single(name, decayed) for name in others)],
+            20: [],
+            49: [],
+        },
+        spares=(held,),
+    )
     yield Case(
         "What no cause explains waits for the end of a maintenance as well",
         connections("acme", state="unknown") | in_maintenance(0, 30, "acme"),
