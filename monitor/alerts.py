@@ -31,7 +31,7 @@ class Standing:
     """One alert of this moment, and who is told of it."""
 
     alert: Alert
-    """Held back where each receiver that takes it is not told of it now."""
+    """Held back where none of the receivers that take it is told of it now."""
     reaches: tuple[str, ...]
     """Who is told of it, by name; where all are not now, who would be."""
     told: dict[str, datetime]
