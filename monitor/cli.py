@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 from rich.console import Console
@@ -65,6 +65,8 @@ app.add_typer(alerts_app, name="alerts", invoke_without_command=True)
 database_app = typer.Typer(no_args_is_help=True, help="Move what is remembered to another database.")
 app.add_typer(database_app, name="database")
 
+LogFormat = Literal["logfmt", "json"]
+
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -95,13 +97,13 @@ def main() -> None:
 
 
 @contextmanager
-def operators_mistakes() -> Iterator[None]:
-    """Tell an operator's mistake on stderr, and leave with exit code 2."""
+def operators_mistakes(code: Exit = Exit.MISTAKE) -> Iterator[None]:
+    """Tell an operator's mistake on stderr, and leave with its exit code."""
     try:
         yield
     except OperatorError as mistake:
         errors.print(str(mistake), markup=False)
-        raise typer.Exit(Exit.MISTAKE) from None
+        raise typer.Exit(code) from None
 
 
 @contextmanager
@@ -135,7 +137,7 @@ def _log_errors_alone() -> None:
 
 
 def _choice(*words: str, help: str) -> Any:  # noqa: A002 - the option's name
-    """An option that is one of a few words. typer's own of a Literal says "Value error" of any other."""
+    """An option that is one of a few words: of another one, typer itself would say "Value error" alone."""
 
     def read(word: str) -> str:
         if word not in words:
@@ -160,8 +162,8 @@ def _version(
 def run(
     config: ConfigOption,
     log_format: Annotated[
-        Literal["logfmt", "json"],
-        _choice("logfmt", "json", help="One line an event, for people or for machines."),
+        LogFormat,
+        _choice(*get_args(LogFormat), help="One line an event, for people or for machines."),
     ] = "logfmt",
     log_level: Annotated[
         str, _choice("debug", "info", "warning", "error", help="The least that is told.")
@@ -175,6 +177,9 @@ def run(
 
     - `bearerwatch run --config bearerwatch.yaml`
     - `bearerwatch run --config bearerwatch.yaml --log-format json --log-level warning`
+
+    **Exit code** at the start: 2 a mistake in the configuration, 3 the database can't be used, or is another
+    daemon's, and trying again may help.
     """
     from monitor import logs
     from monitor.daemon import Daemon
@@ -183,9 +188,9 @@ def run(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon takes it up: it would end the process
     with operators_mistakes():
         settings = _settings(config)
-        store = Store.open(settings.database)
-        if not settings.replicas:
-            store.claim()
+    with operators_mistakes(Exit.NO_VERDICT):  # it may be there soon
+        store = Store.open(settings.database, alone=not settings.replicas)
+    with operators_mistakes():
         daemon = Daemon(config, settings, clock=Clock(), store=store)
     logs.configure(format=log_format, level=log_level, count=daemon.own.count_log_message)
     with operators_mistakes(), port_taken(str(settings.listen), f"Set another: listen, in {config}."):

@@ -29,7 +29,7 @@ from monitor.core.status import ReplicasStatus
 from monitor.fleet import Fleet
 from monitor.metrics import OwnMetrics
 from monitor.store import Store, StoreError
-from monitor.store.appointments import ALIVE_SECONDS, Appointments, Heard, Taken, Wanted, Word
+from monitor.store.appointments import ALIVE_SECONDS, Appointments, Configured, Heard, Taken, Word
 from monitor.store.waiting import Turn, milliseconds
 
 WORD_SECONDS = 1.0
@@ -82,7 +82,7 @@ class Replica:
         self._awake = awake
         self._budget_per_hour = 0
         self._configuration = ""
-        self._configured: dict[str, Wanted] = {}
+        self._configured: dict[str, Configured] = {}
         self._wanted: dict[str, datetime] = {}
         self._given_back: dict[str, Turn] = {}
         self._due: asyncio.Queue[Taken | None] = asyncio.Queue()
@@ -177,11 +177,12 @@ class Replica:
     async def take_next_key(self, username: str, _now: datetime) -> bool:
         """The budget for tries of next keys; while the database is away nobody knows what is left of it."""
         try:
-            return self.sure and await asyncio.get_running_loop().run_in_executor(
+            taken = self.sure and await asyncio.get_running_loop().run_in_executor(
                 self._thread, self._appointments.take_next_key, username, rotation.LOGINS_PER_HOUR
             )
         except StoreError:
             return False  # the next word fails, too, and says it
+        return taken and self.sure  # the word may have taken long
 
     async def stop(self, within_seconds: float) -> None:
         """Make no more checks, wait for those under way, but not longer than this; give back what is held."""
@@ -370,7 +371,7 @@ class Replica:
         self._configuration = fingerprint(settings)
         # Here, as a word comes up to 20 times a second and 10,000 fingerprints take 25 ms.
         self._configured = {
-            connection.name: _wanted(connection)
+            connection.name: _configured(connection)
             for connection in settings.connections
             if not connection.paused
         }
@@ -388,5 +389,5 @@ def fingerprint(settings: Settings) -> str:
     return hashlib.sha256(repr(watched).encode()).hexdigest()[:16]
 
 
-def _wanted(connection: Connection) -> Wanted:
-    return Wanted(configuration_fingerprint(connection), connection.username)
+def _configured(connection: Connection) -> Configured:
+    return Configured(configuration_fingerprint(connection), connection.username)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitor.store import Store
-from monitor.store.appointments import Appointments, Heard, Taken, Wanted, Word
+from monitor.store.appointments import Appointments, Configured, Heard, Taken, Word
 from monitor.store.waiting import Turn, milliseconds
 from tests.postgres import COMMAND, Postgres, postgres
 from tests.test_store import GRANTED, event, history
@@ -39,7 +39,7 @@ class Replica:
 
     name: str
     url: str
-    configured: Mapping[str, Wanted]
+    configured: Mapping[str, Configured]
     appointments: Appointments = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,8 +75,8 @@ class Replica:
         return Turn(taken.epoch, milliseconds(due), self.name)
 
 
-def configured(*names: str, version: str = "v1") -> dict[str, Wanted]:
-    return {name: Wanted(version, "one@acme.com") for name in names}
+def configured(*names: str, version: str = "v1") -> dict[str, Configured]:
+    return {name: Configured(version, "one@acme.com") for name in names}
 
 
 def due(*names: str) -> dict[str, datetime]:
@@ -206,8 +206,30 @@ def test_the_login_budget_is_one_for_all(url: str) -> None:
     assert (later.taken, later.deferred) == ([], 0), "what was put off is due in an hour"
 
 
+def test_all_hear_of_a_check_that_is_put_off(url: str) -> None:
+    """Else it would seem late to all of them, up to an hour."""
+    first, second = (Replica(name, url, configured("a", "b")) for name in ("first", "second"))
+    taken = first.word(due("a", "b"), budget=2).taken
+    second.word()
+    with closing(Store.open(url)) as store:
+        for one in taken:
+            store.save(one.name, history(GRANTED), (), first.turn(one, PAST))
+        assert store.flush(), store.problem
+    second.word(room=0)
+
+    found = first.word(budget=2)
+    heard = second.word(room=0)
+
+    assert found.deferred == 2
+    for news in (found.news, heard.news):
+        assert {name: one.history for name, one in news.items()} == dict.fromkeys("ab", history(GRANTED))
+        assert min(one.due for one in news.values()) > datetime.now(UTC) + timedelta(minutes=50)
+    assert first.word(room=0).news == {}
+
+
 def test_a_username_is_one_however_it_is_written(url: str) -> None:
-    replica = Replica("one", url, {"a": Wanted("v1", "one@acme.com"), "b": Wanted("v1", "One@Acme.com")})
+    users = {"a": Configured("v1", "one@acme.com"), "b": Configured("v1", "One@Acme.com")}
+    replica = Replica("one", url, users)
     replica.word(due("a", "b"), room=0)
 
     found = replica.word(budget=1)

@@ -106,6 +106,12 @@ _FREE = text(
     "FROM unnest(CAST(:ids AS int[]), CAST(:epochs AS bigint[]), CAST(:dues AS bigint[])) "
     "AS f (connection_id, epoch, due_ms) WHERE a.connection_id = f.connection_id AND a.epoch = f.epoch"
 )
+_PUT_OFF = text(
+    "UPDATE appointments a SET change = nextval('appointment_changes'), writer = :me "
+    "WHERE a.connection_id = ANY(CAST(:ids AS int[]))"
+)
+"""So that the others hear of the later moment."""
+
 _SETTLE = text(
     "UPDATE appointments a SET holder = NULL, epoch = a.epoch + 1, due_ms = least(f.due_ms, a.wanted_ms), "
     "change = nextval('appointment_changes'), writer = f.writer "
@@ -146,21 +152,19 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """A connection that another replica checked."""
+    """A connection that another replica checked, or whose check was put off."""
 
     history: History
     due: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Configured:
     """What a replica has configured of a connection."""
 
     configuration: str
     """Changes with anything that is sent."""
     username: str
-    due: datetime | None = None
-    """When it is to be checked at the latest, where that is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +173,7 @@ class Word:
 
     configuration: str
     """Differs where replicas watch differently."""
-    configured: Mapping[str, Wanted]
+    configured: Mapping[str, Configured]
     """What it is to check, by name."""
     logins_per_hour: int
     """The budget of each username's checks."""
@@ -253,7 +257,7 @@ class Appointments:
             self._give_back(connection, word.given_back)
             if word.room > 0:
                 not_from = heard.alive if word.judges else (*heard.alive, *_holders(connection))
-                heard.taken, heard.deferred = self._take(connection, word, not_from, now)
+                self._take(connection, word, not_from, now, heard)
             change, rows = self._changed(connection)
         self._change = change
         for row in rows:  # now that others may write again
@@ -303,7 +307,7 @@ class Appointments:
     def _want(
         self,
         connection: Connection,
-        configured: Mapping[str, Wanted],
+        configured: Mapping[str, Configured],
         wanted: Mapping[str, datetime],
         *,
         sooner: bool,
@@ -323,7 +327,7 @@ class Appointments:
         )
 
     def _reconciled(
-        self, connection: Connection, configured: Mapping[str, Wanted], now: int, *, agreed: bool
+        self, connection: Connection, configured: Mapping[str, Configured], now: int, *, agreed: bool
     ) -> int:
         """An appointment for each configured connection, and none for others. How many of ours there were.
 
@@ -350,12 +354,12 @@ class Appointments:
         _free(connection, {self._ids[name]: turn for name, turn in given_back.items() if name in self._ids})
 
     def _take(
-        self, connection: Connection, word: Word, not_from: Sequence[str], now: int
-    ) -> tuple[list[Taken], int]:
-        """What is ours to check, and how many checks are put off for want of logins."""
+        self, connection: Connection, word: Word, not_from: Sequence[str], now: int, heard: Heard
+    ) -> None:
+        """What is ours to check, and what is put off for want of logins."""
         held = self._hold(connection, word, not_from, now)
         if not held:
-            return [], 0
+            return
         ours: list[tuple[_Held, str]] = []
         free: dict[int, Turn] = {}
         for one in held:
@@ -369,15 +373,20 @@ class Appointments:
         left = Logins(
             connection, Budget.CHECKS, {username for _, username in ours}, word.logins_per_hour, now
         )
-        taken: list[Taken] = []
+        put_off: list[int] = []
         for one, username in ours:
             if again_ms := left.take(username):
                 free[one.id] = Turn(one.epoch, again_ms, self._me)
+                put_off.append(one.id)
+                if one.known:
+                    heard.news[one.name] = News(one.known, moment(again_ms))
             else:
-                taken.append(Taken(one.name, one.epoch, moment(one.due_ms), one.known))
+                heard.taken.append(Taken(one.name, one.epoch, moment(one.due_ms), one.known))
         left.count()
         _free(connection, free)
-        return taken, len(ours) - len(taken)
+        if put_off:
+            connection.execute(_PUT_OFF, {"ids": put_off, "me": self._me})
+        heard.deferred = len(put_off)
 
     def _hold(self, connection: Connection, word: Word, not_from: Sequence[str], now: int) -> list[_Held]:
         """Become the holder of what is due and free; what was due first comes first."""

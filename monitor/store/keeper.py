@@ -7,7 +7,7 @@ all histories again.
 """
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import islice
@@ -94,8 +94,12 @@ class Store:
         place: Place,
         upgrades: Mapping[int, Upgrade],
         retry_seconds: tuple[float, float],
+        *,
+        alone: bool,
     ) -> None:
         self._place = place
+        with place.in_words():
+            self._let_others: Callable[[], None] | None = place.claim() if alone else None
         self._upgrades = upgrades
         self._retry_seconds = retry_seconds
         self._for_writing = place.engine(writes=True)
@@ -131,18 +135,16 @@ class Store:
         upgrades: Mapping[int, Upgrade] = UPGRADES,
         busy_seconds: float = BUSY_SECONDS,
         retry_seconds: tuple[float, float] = RETRY_SECONDS,
+        alone: bool = False,
     ) -> Self:
         """Opens a database, makes it where there is none, upgrades an older one, and reads all histories.
 
-        Raises StoreError where it can't be used: no such directory, not writable, locked, damaged, not a
-        database, another program's, a newer version's, or not of a kind that is supported.
-        """
-        return cls(place_of(url_or_path, busy_seconds), upgrades, retry_seconds)
+        `alone`: as the one daemon that writes, which it stays until it is closed.
 
-    def claim(self) -> None:
-        """Be the one daemon of a database that takes only one. Raises StoreError where another is."""
-        with self._place.in_words():
-            self._place.claim()
+        Raises StoreError where it can't be used: no such directory, not writable, locked, damaged, not a
+        database, another program's or daemon's, a newer version's, or not of a kind that is supported.
+        """
+        return cls(place_of(url_or_path, busy_seconds), upgrades, retry_seconds, alone=alone)
 
     @property
     def errors(self) -> int:
@@ -239,6 +241,9 @@ class Store:
             self._closing = True
             self._changed.notify_all()
         self._writer.join(timeout)
+        if self._let_others and not self._writer.is_alive():
+            self._let_others()
+            self._let_others = None
         return not self._writer.is_alive() and self._problem is None
 
     def events(self, name: str | None, limit: int) -> list[tuple[str, Event]]:

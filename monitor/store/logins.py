@@ -18,7 +18,7 @@ LOGINS = Table(
 )
 """Logins by the minute since 1970."""
 
-_LOGINS = text(
+_OF_LAST_HOUR = text(
     "SELECT username, minute, count AS logins FROM login_budgets "
     "WHERE budget = :budget AND username = ANY(CAST(:usernames AS text[])) AND minute > :since"
 )
@@ -55,7 +55,7 @@ class Logins:
             "usernames": [username.lower() for username in usernames],
             "since": self._minute - MINUTES_AN_HOUR,
         }
-        for row in connection.execute(_LOGINS, of_last_hour):
+        for row in connection.execute(_OF_LAST_HOUR, of_last_hour):
             self._past.setdefault(row.username, {})[row.minute] = row.logins
 
     def take(self, username: str) -> int | None:

@@ -1,5 +1,6 @@
 """Where a database is: a SQLite file, or a PostgreSQL server; what is asked of either."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -32,8 +33,11 @@ class Place(Protocol):
     def stamp(self) -> object | None:
         """Tells the database that is there from one that took its place; None where there is none."""
 
-    def claim(self) -> None:
-        """Be the one daemon of a database that takes only one. Raises StoreError where another is."""
+    def claim(self) -> Callable[[], None]:
+        """Be the one daemon of a database, until what this gives is called, or the process ends.
+
+        Raises StoreError where another is.
+        """
 
     def settle(self, connection: Connection) -> None:
         """What is to be done once it is known to be ours."""

@@ -7,11 +7,10 @@ A server that is cut off doesn't say so. Each of our transactions has an end tha
 its socket down; and one that we leave open (a process that is stopped in its middle) is ended by the server.
 """
 
-import atexit
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -119,12 +118,12 @@ class Server:
         with self.in_words(), engine.connect() as connection, _in_time(connection):
             yield connection
 
-    def claim(self) -> None:
-        """Be the one daemon of this database for as long as the process lives. Raises StoreError.
+    def claim(self) -> Callable[[], None]:
+        """Be the one daemon of this database, until what this gives is called, or the process ends.
 
-        Replicas don't: they keep out of each other's way. It is held by a connection of its own, which nobody
-        looks after: where it is lost, as with the server's restart, the daemon goes on, and a second one is
-        no longer refused.
+        Raises StoreError where another is. Replicas don't claim it: they keep out of each other's way. The
+        claim is held by a connection of its own, which nobody looks after: where it is lost, as with the
+        server's restart, the daemon goes on, and a second one is no longer refused.
         """
         with self.in_words():
             connection = psycopg.connect(
@@ -142,7 +141,7 @@ class Server:
                 " this one, or set `replicas: true` for both. Two would double the logins and write over each"
                 " other's history."
             )
-        atexit.register(connection.close)
+        return connection.close  # keeps it, too: without anybody who does it would be closed
 
     def settle(self, connection: Connection) -> None:
         """Nothing to do."""

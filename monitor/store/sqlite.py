@@ -8,9 +8,10 @@ import errno
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,6 +34,10 @@ _WHY = {
     sqlite3.SQLITE_IOERR: "the disk can't be read or written: look for a quota, and at the kernel's log",
 }
 """By primary result code (sqlite.org/rescode.html): what is wrong and what would be right."""
+
+
+def _nothing_claimed() -> None:
+    """Nothing is to be let go of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +123,10 @@ class SqliteFile:
         with self.in_words(), engine.connect() as connection:
             yield connection
 
-    def claim(self) -> None:
-        """Be the one daemon of this file for as long as the process lives. Raises StoreError.
+    def claim(self) -> Callable[[], None]:
+        """Be the one daemon of this file, until what this gives is called, or the process ends.
+
+        Raises StoreError where another is.
 
         By a lock on a file beside it, which the kernel lets go with the process, however that ends: one on
         the database would go with the first descriptor of it that is closed (fcntl(2)).
@@ -127,7 +134,7 @@ class SqliteFile:
         try:
             descriptor = os.open(f"{self.path}-daemon", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
-            return  # what is wrong with the directory, the first write says
+            return _nothing_claimed  # what is wrong with the directory, opening the database says
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -138,6 +145,8 @@ class SqliteFile:
                     " for this one. Two would double the logins and write over each other's history."
                 ) from None
             # Else the file system knows no locks, as some networks' don't, and nobody can tell.
+            return _nothing_claimed
+        return partial(os.close, descriptor)
 
     def settle(self, connection: Connection) -> None:
         """Only once it is known to be ours, as this mode stays in the file. In it reads and writes go on side
