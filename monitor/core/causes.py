@@ -867,8 +867,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             remedy=(
                 (
                     "Use the org's own address: `subdomain` (step 7) rather than login or"
-                    " test.salesforce.com, and `audience: my_domain`. `bearerwatch discover NAME` tries the"
-                    " sensible pairs once each."
+                    " test.salesforce.com, and `audience: my_domain`."
+                    " `bearerwatch discover NAME --config FILE` tries the sensible pairs once each."
                 ),
                 "In that org, open Setup > External Client App Manager and see that the app is there.",
                 "After a sandbox refresh, set the app up again from step 2 on, and use its new consumer key.",

@@ -16,6 +16,7 @@ from monitor.core.credential import CredentialFacts
 from monitor.core.finding import Finding
 from monitor.core.history import STAGES, Approval, Rotation, Slot
 from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
+from monitor.core.wording import with_name
 from monitor.web.record import Record
 from monitor.web.reproduce import command
 from monitor.web.selection import Selection
@@ -151,7 +152,7 @@ def detail(status: ConnectionStatus, maintenance: datetime | None, record: Recor
             {"cause": str(other.cause), "tell_apart": other.tell_apart}
             for other in (history.alternatives if status.findings else ())
         ],
-        "remedy": list(entry.remedy) if entry else [],
+        "remedy": list(with_name(entry.remedy, status.name)) if entry else [],
         "guide": entry.guide if entry else None,
         "reproduce": command(connection),
         "username": connection.username,

@@ -1,5 +1,6 @@
 """Both pages, as the server writes them: what they say, and what they can't be made to do."""
 
+import json
 import shlex
 from dataclasses import replace
 from datetime import timedelta
@@ -273,7 +274,11 @@ async def test_the_page_of_one_tells_the_whole_diagnosis(stage: Stage) -> None:
 async def test_a_command_of_the_remedy_has_the_connections_name(stage: Stage) -> None:
     page = read(await text(stage, "/connections/umbrella-crm"))
 
-    assert "bearerwatch rotate umbrella-crm --config FILE" in [code.text for code in page.all("code")]
+    data = json.loads(await text(stage, "/api/connections/umbrella-crm"))["connection"]
+
+    command = "bearerwatch rotate umbrella-crm --config FILE"
+    assert command in [code.text for code in page.all("code")]
+    assert f"`{command}`" in " ".join(data["remedy"])
 
 
 async def test_the_page_of_one_shows_its_last_exchanges_and_what_they_took(stage: Stage) -> None:
@@ -288,12 +293,12 @@ async def test_the_page_of_one_shows_its_last_exchanges_and_what_they_took(stage
 
 
 async def test_each_page_leads_to_its_own_json(stage: Stage) -> None:
-    for path, json in (
+    for path, data in (
         ("/", "/api/status"),
         ("/connections/acme-production", "/api/connections/acme-production"),
     ):
         (link,) = (link for link in read(await text(stage, path)).all("a") if link.text == "JSON")
-        assert link.attributes["href"] == json
+        assert link.attributes["href"] == data
 
 
 async def test_the_timeline_draws_the_forecast(stage: Stage) -> None:
