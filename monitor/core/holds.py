@@ -24,8 +24,8 @@ MANY_SHARE = 0.25
 its own; a quarter is told half an interval earlier."""
 
 MANY_LEFT = SLOWED_TO_AT_MOST
-"""Once fewer than that share are left, the alert about many goes on in an Alertmanager for so long at most: by
-then each of them was looked at again, and while it goes on, whoever fails anew for that cause is muted."""
+"""Once fewer than that share are left, the alert about many goes on in an Alertmanager for so long at most:
+by then each of them was looked at again, and while it goes on, whoever fails anew for that cause is muted."""
 
 SCRAPE = timedelta(seconds=30)
 """The longest scrape interval that the rules are made for; that of deploy/ is shorter or equal."""

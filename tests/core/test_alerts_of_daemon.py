@@ -71,6 +71,17 @@ def test_checks_that_are_late_are_counted_and_named() -> None:
     assert "\nAmong them: acme, globex.\n" in alert.annotations["description"]
 
 
+def test_what_is_not_paused_and_has_no_next_moment_is_late_as_well() -> None:
+    left_out = [
+        replace(well(name, paused=name == "paused"), next_exchange=None) for name in ("acme", "paused")
+    ]
+
+    (alert,) = found(snapshot(*left_out, well("on time")))
+
+    assert alert.name == "BearerwatchChecksLate"
+    assert "\nAmong them: acme.\n" in alert.annotations["description"]
+
+
 @pytest.mark.parametrize(
     "statuses",
     [
