@@ -15,7 +15,6 @@ from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.connection import Connection
 from monitor.core.finding import Finding
 from monitor.core.holds import Holds
-from monitor.core.maintenance import Maintenance
 from monitor.core.status import ConnectionStatus, Snapshot
 from monitor.core.wording import Links
 
@@ -120,16 +119,18 @@ class Moment:
 
     def maintenance(self, connection: Connection | None = None) -> str:
         """Until when there is maintenance, of all or of this connection, in words; empty if there is none."""
-        end = maintenance.until(self._windows(connection), self.now)
+        end = self._maintenance_end(connection)
         return f"maintenance until {written(end)}" if end else ""
 
     def after_maintenance(self, connection: Connection, span: timedelta) -> str:
         """When there was maintenance of all or of this connection within that time, in words."""
-        end = maintenance.ended(self._windows(connection), self.now)
+        windows = self.snapshot.daemon.maintenance + connection.maintenance
+        end = maintenance.ended(windows, self.now)
         return f"maintenance until {written(end)} counts yet" if end and not self.lasted(end, span) else ""
 
-    def _windows(self, connection: Connection | None) -> tuple[Maintenance, ...]:
-        return self.snapshot.daemon.maintenance + (connection.maintenance if connection else ())
+    @cached_property
+    def _maintenance_end(self) -> Callable[[Connection | None], datetime | None]:
+        return self.snapshot.maintenance()
 
 
 def lasted(since: datetime, span: timedelta, now: datetime) -> bool:

@@ -115,12 +115,12 @@ class Snapshot:
         counted = Counter(status.state for status in self.connections)
         return {state: counted[state] for state in State}
 
-    def maintenance(self) -> Callable[[Connection], datetime | None]:
-        """Tells until when a connection is in maintenance, its own or one of all; None: it is in none."""
+    def maintenance(self) -> Callable[[Connection | None], datetime | None]:
+        """Tells until when there is maintenance of a connection, or of all for None; None: there is none."""
         until = cache(partial(maintenance.until, now=self.at))  # many have the same windows
         of_all = self.daemon.maintenance
         end = until(of_all)
-        return lambda one: until(of_all + one.maintenance) if one.maintenance else end
+        return lambda one: until(of_all + one.maintenance) if one and one.maintenance else end
 
     def failures(self) -> dict[Cause, int]:
         """How many checks failed for each cause since the store began; every cause is there."""
