@@ -9,12 +9,11 @@ from typing import Any
 
 from monitor import __version__
 from monitor.config import Settings, Sink
-from monitor.core import approval
+from monitor.core import approval, telling
 from monitor.core.alert import Alert
 from monitor.core.alerts import alerts
 from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.status import DaemonStatus, Snapshot
-from monitor.core.telling import held_back
 from monitor.exchange import Limits, rust_transport
 from monitor.fleet import Fleet
 from monitor.notify import Undelivered, Wire, drill, sender
@@ -42,7 +41,9 @@ def standing(settings: Settings, now: datetime) -> list[Standing]:
     """Every alert of this moment, also those that are held back. Raises StoreError."""
     with memory(settings) as store:
         histories = store.histories() if store else {}
-        known = {sink.name: store.told(sink.name) if store else {} for sink in settings.sinks}
+        stands = {
+            sink.name: telling.standing(store.told(sink.name) if store else {}) for sink in settings.sinks
+        }
     fleet = Fleet(histories)
     fleet.configure(settings.connections, now)
     for status in fleet.statuses():
@@ -62,15 +63,11 @@ def standing(settings: Settings, now: datetime) -> list[Standing]:
         retired_failures={},
     )
     found = alerts(snapshot, settings.terms)
-    reasons = {name: [why for _, why in held_back(found, knows)] for name, knows in known.items()}
+    reasons = {name: [why for _, why in telling.held_back(found, its)] for name, its in stands.items()}
     shown = []
     for place, alert in enumerate(found):
         why = {sink.name: reasons[sink.name][place] for sink in settings.sinks if sink.route.takes(alert)}
-        told = {
-            name: one.at
-            for name in why
-            if (one := known[name].get(alert.fingerprint)) and one.resolved is None
-        }
+        told = {name: one.at for name in why if (one := stands[name].get(alert.fingerprint))}
         if alert.stays and not told:
             continue
         free = tuple(name for name in why if not why[name])

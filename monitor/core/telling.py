@@ -92,6 +92,11 @@ ENDS_WITH = ("summary", "runbook_url", "dashboard_url", "status_url", "ended")
 """Annotations that are still true once an alert has ended."""
 
 
+def standing(known: Known) -> dict[str, Told]:
+    """What the receiver takes to hold, by the alert's fingerprint: its end was not told."""
+    return {mark: told for mark, told in known.items() if told.resolved is None}
+
+
 def noticed(alerts: Iterable[Alert], known: Known, snapshot: Snapshot) -> dict[str, Told | None]:
     """What changed by itself: alerts that ebbed, ended or came back, and, as None, what may be forgotten."""
     now = snapshot.at
@@ -161,40 +166,35 @@ def due(alerts: Iterable[Alert], known: Known, *, repeat: timedelta, now: dateti
 
 
 def _news(alerts: list[Alert], known: Known, repeat: timedelta, now: datetime) -> Iterator[Message]:
+    stands = standing(known)
     groups: defaultdict[str, list[Alert]] = defaultdict(list)
-    for alert in _free(alerts, known):
+    for alert in _free(alerts, stands):
         groups[alert.group].append(alert)
     for group, members in groups.items():
-        last = max((told.at for alert in members if (told := _standing(known, alert))), default=None)
-        fresh = [alert for alert in members if not _standing(known, alert)]
+        last = max((told.at for alert in members if (told := stands.get(alert.fingerprint))), default=None)
+        fresh = [alert for alert in members if alert.fingerprint not in stands]
         if last is not None and lasted(last, repeat, now):
             yield _message(group, members, known)
         elif fresh and (lasted(last, GROUP_INTERVAL, now) if last else not all(one.waits for one in fresh)):
             yield _message(group, fresh, known)
 
 
-def _free(alerts: Iterable[Alert], known: Known) -> Iterator[Alert]:
+def _free(alerts: Iterable[Alert], stands: Known) -> Iterator[Alert]:
     """The alerts that nothing holds back."""
-    return (alert for alert, why in held_back(alerts, known) if not why)
+    return (alert for alert, why in held_back(alerts, stands) if not why)
 
 
-def held_back(alerts: Iterable[Alert], known: Known) -> Iterator[tuple[Alert, str]]:
-    """Each alert, and why this receiver is not told of it now; empty where nothing speaks against it."""
-    many = [
-        told
-        for told in known.values()
-        if "connection" not in told.labels and "cause" in told.labels and told.resolved is None
-    ]
+def held_back(alerts: Iterable[Alert], stands: Known) -> Iterator[tuple[Alert, str]]:
+    """Each alert, and why a receiver for whom these stand is not told of it now; empty where it may be."""
+    many = [told for told in stands.values() if "connection" not in told.labels and "cause" in told.labels]
     for alert in alerts:
         if alert.held_back:
             yield alert, alert.held_back
-        elif alert.stays and not _standing(known, alert):
+        elif alert.stays and alert.fingerprint not in stands:
             yield alert, "told one by one"
         else:
-            yield (
-                alert,
-                next((f"told as {told.labels['alertname']}" for told in many if _of(alert, told)), ""),
-            )
+            as_many = (told.labels["alertname"] for told in many if _of(alert, told))
+            yield alert, next((f"told as {name}" for name in as_many), "")
 
 
 def _of(alert: Alert, many: Told) -> bool:
@@ -209,38 +209,28 @@ def _of(alert: Alert, many: Told) -> bool:
 def pushed(alerts: Iterable[Alert], known: Known, now: datetime) -> Message:
     """What a receiver is to have now that groups, repeats and waits by itself, as Alertmanager does.
 
-    What it has been given it is given again, also while that is held back: it would take it for mended. But
-    many that have long become few end, as by the rules for Prometheus: it would mute whoever fails anew. And
-    what has ended holds nobody back any more once it has forgotten that.
+    What it has been given it is given again, also while that is held back: it would take it for mended.
     """
     listed = list(alerts)
-    standing = {mark: told for mark, told in known.items() if told.resolved is None}
-    over = {
-        mark: told
-        for mark, told in standing.items()
-        if _is_over(told, now, at_most=HOLDS) or _is_left(told, now)
-    }
-    kept = {mark: told for mark, told in standing.items() if mark not in over}
+    stands = standing(known)
+    over = {mark: told for mark, told in stands.items() if _is_over_where_pushed(told, now)}
+    kept = {mark: told for mark, told in stands.items() if mark not in over}
     free = {alert.fingerprint for alert in _free(listed, kept) if not alert.waits}
     firing = [alert for alert in listed if alert.fingerprint in free or alert.fingerprint in kept]
     return Message("", "", tuple(firing), tuple(over.values()))
 
 
-def _is_left(told: Told, now: datetime) -> bool:
-    return told.ebbed is not None and told.ended is None and lasted(told.ebbed, MANY_LEFT + told.lingers, now)
-
-
-def _standing(known: Known, alert: Alert) -> Told | None:
-    """What the receiver knows of an alert that it takes to hold."""
-    told = known.get(alert.fingerprint)
-    return told if told and told.resolved is None else None
+def _is_over_where_pushed(told: Told, now: datetime) -> bool:
+    """Ended, or forgotten there by now; or many that have long become few, who would mute who fails anew."""
+    if told.ended:
+        return _is_over(told, now) or lasted(told.ended, HOLDS, now)
+    return told.ebbed is not None and lasted(told.ebbed, MANY_LEFT + told.lingers, now)
 
 
 def _ends(known: Known, now: datetime) -> Iterator[Message]:
     groups: defaultdict[str, list[Told]] = defaultdict(list)
-    for told in known.values():
-        if told.resolved is None:
-            groups[told.group].append(told)
+    for told in standing(known).values():
+        groups[told.group].append(told)
     for group, members in groups.items():
         over = [told for told in members if _is_over(told, now)]
         if over and (
@@ -253,9 +243,9 @@ def _ends(known: Known, now: datetime) -> Iterator[Message]:
             yield Message(f"Resolved: {first}{more}", group, resolved=tuple(over), id=marks)
 
 
-def _is_over(told: Told, now: datetime, *, at_most: timedelta = timedelta.max) -> bool:
+def _is_over(told: Told, now: datetime) -> bool:
     wait = max(told.lingers, FLAPS) if told.flaps else told.lingers
-    return told.ended is not None and lasted(told.ended, min(wait, at_most), now)
+    return told.ended is not None and lasted(told.ended, wait, now)
 
 
 def _message(group: str, members: list[Alert], known: Known) -> Message:

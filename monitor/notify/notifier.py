@@ -20,7 +20,7 @@ from monitor.core.alerts import alerts
 from monitor.core.alerts_of_daemon import Trouble, alert_of_trouble, troubles
 from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.status import Snapshot
-from monitor.core.telling import Message, Told, accepted, due, noticed, pushed
+from monitor.core.telling import Message, Told, accepted, due, noticed, pushed, standing
 from monitor.core.wording import WHO, name_of, told
 from monitor.notify.alertmanager import RESENT, Alertmanager
 from monitor.notify.services import Service
@@ -125,7 +125,8 @@ class _Round:
     async def _push(self) -> list[str]:
         now, outlet = self.snapshot.at, self.outlet
         message = pushed(self.alerts, self.known, now)
-        new = [alert for alert in message.firing if _unknown(self.known.get(alert.fingerprint))]
+        stands = standing(self.known)
+        new = [alert for alert in message.firing if alert.fingerprint not in stands]
         rested = outlet.pushed is None or lasted(outlet.pushed, RESENT, now)
         if not (new or message.resolved or (message.firing and rested)):
             return []
@@ -173,10 +174,6 @@ class _Round:
             return
         self.memory.tell(self.outlet.sink.name, changes)
         self.known = self.memory.told(self.outlet.sink.name)
-
-
-def _unknown(told_before: Told | None) -> bool:
-    return told_before is None or told_before.resolved is not None
 
 
 class Notifier:
