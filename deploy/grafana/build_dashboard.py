@@ -60,6 +60,11 @@ WINDOW = "30m"
 JOB = 'job=~"$job"'
 """Narrows what the daemon says of itself."""
 
+REACHABLE = f"bearerwatch_database_reachable{{{JOB}}}"
+
+BUT_CUT_OFF = f"unless on (job, instance) ({REACHABLE} == 0 and on (job) {REACHABLE} == 1)"
+"""As in the alert rules: a replica that alone is cut off from the database shows what stands still."""
+
 PAGE = "${pages}/connections/${__data.fields.connection}"
 
 
@@ -68,7 +73,7 @@ def chosen(metric: str, by: str, matchers: str = "", shape: str = "METRIC") -> s
     selector = ",".join(part for part in (JOB, 'connection=~"$connection"', matchers) if part)
     having = f'bearerwatch_connection_info{{{JOB},$label=~"$value"}}'
     shaped = shape.replace("METRIC", f"bearerwatch_connection_{metric}{{{selector}}}")
-    return f"max by ({by}) ({shaped} and on (connection) {having})"
+    return f"max by ({by}) ({shaped} and on (connection) {having} {BUT_CUT_OFF})"
 
 
 def own(metric: str, matchers: str = "") -> str:

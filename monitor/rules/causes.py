@@ -14,6 +14,7 @@ from monitor.core.causes import CATALOGUE, Cause, Severity
 from monitor.core.holds import APPROVAL_CRITICAL, EXCHANGE, SCRAPE, TRANSIENT, Holds
 from monitor.core.wording import Links, name_of, told
 from monitor.rules.document import Alert, Record
+from monitor.rules.replicas import BUT_CUT_OFF
 from monitor.rules.wording import (
     CONNECTION,
     LAST_GRANTED,
@@ -71,7 +72,8 @@ def held(links: Links) -> Record:
     lately = f"last_over_time(bearerwatch_build_info[{written_duration(REMEMBERED)}])"
     return Record(
         HELD,
-        f"max by ({labels}) (\n{carrying(news, links.labels)}\n)\nor {away}\n  and on (job) {lately}",
+        f"max by ({labels}) (\n{carrying(news, links.labels)}\n{BUT_CUT_OFF}\n)\n"
+        f"or {away}\n  and on (job) {lately}",
         "The findings of now; in a maintenance those alone that are told of already, or that this rule held"
         " before and that are told of as one of many: without them they would be told to be mended. While a"
         f" daemon is away, the rule keeps what it came to itself before, for {written_duration(REMEMBERED)}:"
@@ -121,7 +123,8 @@ def _of(cause: Cause, holds: Holds, links: Links) -> Iterator[Alert]:
 def _approval_ends_within(span: timedelta) -> str:
     forecast = "bearerwatch_connection_approval_forecast_timestamp_seconds"
     lately = f"last_over_time({forecast}[{written_duration(REMEMBERED)}])"
-    return f"(\n  max by (connection) ({lately}) - time() > 0 < {span.total_seconds():.0f}\n)"
+    left = f"max by (connection) ({lately} {BUT_CUT_OFF}) - time()"
+    return f"(\n  {left} > 0 < {span.total_seconds():.0f}\n)"
 
 
 def _hold(cause: Cause, holds: Holds) -> tuple[timedelta, str]:

@@ -23,6 +23,7 @@ from monitor.core.causes import Severity
 from monitor.core.holds import SCRAPE, Holds
 from monitor.core.wording import SHOWN, Links
 from monitor.rules.document import Alert
+from monitor.rules.replicas import BUT_CUT_OFF
 from monitor.rules.wording import looked_up
 
 JOB = "bearerwatch"
@@ -119,17 +120,18 @@ PRESENCE = (
 
 
 def _checks_late(holds: Holds) -> _Rule:
-    overdue = f"max by (connection) (time() - {_DUE}) > {holds.late.total_seconds():.0f}"
+    behind = f"max by (connection) (time() - {_DUE} {BUT_CUT_OFF})"
+    overdue = f"{behind} > {holds.late.total_seconds():.0f}"
     watched = 'max by (connection) (bearerwatch_connection_state{state="paused"}) == 0'
     each = "{{ $one.Labels.connection }} ({{ $one.Value | humanizeDuration }})"
     names = f"{{{{ range $place, $one := . }}}}{{{{ if $place }}}}, {{{{ end }}}}{each}{{{{ end }}}}"
     return _Rule(
         CHECKS_LATE,
-        f"count(\n  {overdue}\n  or ({watched} unless on (connection) {_DUE})\n) > 0",
+        f"count(\n  {overdue}\n  or ({watched} unless on (connection) ({_DUE} {BUT_CUT_OFF}))\n) > 0",
         f"{holds.late.total_seconds():.0f} s behind the moment that the daemon itself has set (an interval,"
         " but at least 2m for a full queue, at most 1h), or no such moment though not paused. Paused"
         f" connections and those that are looked at less often after a refusal are not late. {_TWICE}",
-        looked_up(f"topk({SHOWN}, max by (connection) (time() - {_DUE}))", f"\nThe latest: {names}."),
+        looked_up(f"topk({SHOWN}, {behind})", f"\nThe latest: {names}."),
     )
 
 
@@ -191,6 +193,7 @@ REPLICAS = (
         "    bearerwatch_connections_configured\n"
         '    - on (job, instance) bearerwatch_connections{state="paused"}\n'
         "    - on (job, instance) bearerwatch_connections_scheduled\n"
+        f"    {BUT_CUT_OFF}\n"
         "  )\n"
         ") > 0",
         f"{written_duration(SAVED)}: appointments are compared with the configuration every 30 seconds.",
@@ -211,7 +214,7 @@ REPLICAS = (
                 "Give it the configuration of the others, and see its log for why it was not taken on.",
             ),
         ),
-        "max by (job) (bearerwatch_replicas_configurations) > 1",
+        f"max by (job) (bearerwatch_replicas_configurations {BUT_CUT_OFF}) > 1",
         f"{written_duration(LASTING)}: while a new configuration reaches one after the other, they differ.",
     ),
 )

@@ -19,6 +19,7 @@ from monitor.core.holds import (
 from monitor.core.wording import MANY_AT_ONCE, SHOWN, UNEXPLAINED, UNSTEADY, WHO, Links, told, with_name
 from monitor.rules.causes import BY, EVENT, FINDING, HELD, OF_A_CAUSE, OF_MANY, REMEMBERED, holding
 from monitor.rules.document import Alert, Record
+from monitor.rules.replicas import BUT_CUT_OFF, CUT_OFF, CUT_OFF_NOW
 from monitor.rules.wording import (
     CONNECTION,
     LAST_GRANTED,
@@ -42,9 +43,10 @@ MANY_HELD = "cause_severity_responsible:bearerwatch_connection_finding:many"
 """How many connections make one event."""
 
 RECORDS = (
+    CUT_OFF_NOW,
     Record(
         "state:bearerwatch_connections:count",
-        "count by (state) (max by (connection, state) (bearerwatch_connection_state) == 1)",
+        f"count by (state) (max by (connection, state) (bearerwatch_connection_state {BUT_CUT_OFF}) == 1)",
         "Connections in each state, each once however many replicas see it.",
     ),
     Record(
@@ -55,14 +57,14 @@ RECORDS = (
     Record(
         "fleet:bearerwatch_connection_up:ratio",
         "avg(\n"
-        "  max by (connection) (bearerwatch_connection_up)\n"
+        f"  max by (connection) (bearerwatch_connection_up {BUT_CUT_OFF})\n"
         '  and on (connection) max by (connection) (bearerwatch_connection_state{state="paused"}) == 0\n'
         ")",
         "The share of the watched connections whose last exchange was granted: a service level.",
     ),
     Record(
         "cause_severity_responsible:bearerwatch_connection_finding:count",
-        f"count by (cause, severity, responsible) (max by ({BY}) ({FINDING}))",
+        f"count by (cause, severity, responsible) (max by ({BY}) ({FINDING} {BUT_CUT_OFF}))",
         "Connections for which each cause holds.",
     ),
     Record(
@@ -181,12 +183,13 @@ def _links_of_label(links: Links) -> dict[str, str]:
 
 def _unexplained(holds: Holds, links: Links) -> Alert:
     name, hold = "BearerwatchConnectionUnexplained", max(holds.transient, UNCHECKED)
+    silent = 'bearerwatch_connection_state{state=~"failing|unknown"}'
     return Alert(
         name=name,
         expression=carrying(
             "(\n"
-            '  max by (connection) (bearerwatch_connection_state{state=~"failing|unknown"}) == 1\n'
-            f"  unless on (connection) {FINDING}\n"
+            f"  max by (connection) ({silent} {BUT_CUT_OFF}) == 1\n"
+            f"  unless on (connection) ({FINDING} {BUT_CUT_OFF})\n"
             f"  unless on (connection) {quiet(name)}\n"
             ")",
             links.labels,
@@ -210,8 +213,12 @@ def _unexplained(holds: Holds, links: Links) -> Alert:
 
 def _unsteady(holds: Holds, links: Links) -> Alert:
     name, window = "BearerwatchConnectionUnsteady", written_duration(holds.window)
-    failed = f"max by (connection) (increase(bearerwatch_connection_exchange_failures_total[{window}]))"
-    tried = f"max by (connection) (increase(bearerwatch_connection_exchanges_total[{window}]))"
+    # One that was cut off counts at its return, at once, what the others counted meanwhile.
+    steadily = f"unless on (job, instance) last_over_time({CUT_OFF}[{window}])"
+    failed, tried = (
+        f"max by (connection) (increase(bearerwatch_connection_{metric}_total[{window}]) {steadily})"
+        for metric in ("exchange_failures", "exchanges")
+    )
     lately = quiet(name, f"last_over_time({MAINTENANCE}[{window}])")
     return Alert(
         name=name,

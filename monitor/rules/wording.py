@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from monitor.core.causes import Cause, Entry, Responsible
 from monitor.core.wording import ASK_AGAIN, WHO, Links, told, with_name
+from monitor.rules.replicas import BUT_CUT_OFF
 
 CONNECTION = "{{ $labels.connection }}"
 
@@ -55,13 +56,13 @@ def looked_up(query: str, then: str, *labels: str) -> str:
 
 def _evidence(metric: str, then: str, selector: str = "", shown: str = "humanizeTimestamp") -> str:
     """A template: a line of evidence, in which VALUE is the metric of the alert's connection."""
-    query = f"max(bearerwatch_connection_{metric}{{connection=%q{selector}}})"
+    query = f"max(bearerwatch_connection_{metric}{{connection=%q{selector}}} {BUT_CUT_OFF})"
     value = f"{{{{ . | first | value | {shown} }}}}"
     return looked_up(query, "\n" + then.replace("VALUE", value), "connection")
 
 
 SINCE = looked_up(
-    "min(bearerwatch_connection_finding_since_timestamp_seconds{connection=%q,cause=%q})",
+    f"min(bearerwatch_connection_finding_since_timestamp_seconds{{connection=%q,cause=%q}} {BUT_CUT_OFF})",
     "\nIt has held since {{ . | first | value | humanizeTimestamp }}.",
     "connection",
     "cause",

@@ -65,6 +65,8 @@ class Case:
     spares: tuple[str, ...] = ()
     """Alerts that come near, and must not fire."""
     texts: tuple[Text, ...] = field(default=())
+    counts: Mapping[tuple[float, str], float] = field(default_factory=dict)
+    """At a minute, what a query gives: one number, without labels."""
 
 
 # Series
@@ -586,6 +588,7 @@ def daemon() -> Iterator[Case]:
     yield from late()
     yield from coverage()
     yield from replicas()
+    yield from cut_off()
     reload = "bearerwatch_config_last_reload_successful" + of()
     failed = own("BearerwatchReloadFailed", **HERE)
     yield Case(
@@ -715,12 +718,17 @@ def coverage() -> Iterator[Case]:
     )
 
 
+def at_one(instance: str, series: Mapping[str, str]) -> dict[str, str]:
+    """The same series of another replica."""
+    return {name.replace("here:9877", f"{instance}:9877"): values for name, values in series.items()}
+
+
 def at_each(series: Mapping[str, str]) -> dict[str, str]:
     """The same series of three replicas."""
     return {
-        name.replace("here:9877", f"{instance}:9877"): values
+        name: values
         for instance in ("here", "there", "yonder")
-        for name, values in series.items()
+        for name, values in at_one(instance, series).items()
     }
 
 
@@ -758,6 +766,121 @@ def replicas() -> Iterator[Case]:
         "A finding that three replicas see is one alert",
         three | at_each(finding("acme", Cause.APPROVAL_DECAYED, constant(1))),
         {30: [decayed]},
+    )
+
+
+def cut_off() -> Iterator[Case]:
+    """A replica of which the database is out of reach from minute 5: what it shows stands still."""
+    reachable = "bearerwatch_database_reachable" + of()
+    due = "bearerwatch_connection_next_exchange_timestamp_seconds" + of(connection="acme")
+    well = connections("acme", "globex") | {reachable: constant(1)}
+    alone = well | {
+        reachable: f"1x9 {constant(0)}",
+        due: f"200+30x9 {constant(470)}",
+        "bearerwatch_connection_state" + of(connection="acme", state="healthy"): f"1x11 {constant(0)}",
+        "bearerwatch_connection_state" + of(connection="acme", state="unknown"): f"0x11 {constant(1)}",
+    }
+    unreachable = own("BearerwatchDatabaseUnreachable", "critical", job="bearerwatch")
+    late, silent = (
+        own("BearerwatchChecksLate", "critical"),
+        own("BearerwatchConnectionUnexplained", "critical", connection="acme"),
+    )
+    decayed, approval = Cause.APPROVAL_DECAYED, Cause.APPROVAL_EXPIRING
+    states = "sum(state:bearerwatch_connections:count)"
+    findings = "sum(cause_severity_responsible:bearerwatch_connection_finding:count)"
+    healthy = 'sum(state:bearerwatch_connections:count{state="healthy"})'
+    yield Case(
+        "One replica is cut off: what the others see counts, and what it saw before is no alert any more",
+        well
+        | finding("globex", decayed, between(0, 12))
+        | at_one(
+            "there",
+            alone
+            | finding("globex", decayed, constant(1))
+            | {
+                "bearerwatch_replicas_configurations" + of(): f"1x9 {constant(2)}",
+                "bearerwatch_connections" + of(state="paused"): constant(0),
+                "bearerwatch_connections_scheduled" + of(): f"2x9 {constant(1)}",
+            },
+        ),
+        {
+            5: [single("globex", decayed)],
+            8: [single("globex", decayed), unreachable],
+            12: [unreachable],
+            40: [unreachable],
+        },
+        spares=(
+            "BearerwatchApprovalDecayed",
+            "BearerwatchChecksLate",
+            "BearerwatchConnectionUnexplained",
+            "BearerwatchReplicasDiffer",
+            "BearerwatchScheduleIncomplete",
+        ),
+        counts={(40, states): 2, (40, healthy): 2, (11, findings): 1, (40, f"{findings} or vector(0)"): 0},
+    )
+    yield Case(
+        "One replica is cut off: neither its cause nor its appointment is one for what the others see",
+        connections("acme", "globex", state="failing")
+        | {due: "_"}
+        | finding("globex", Cause.APP_BLOCKED, constant(1))
+        | {reachable: constant(1)}
+        | {"bearerwatch_connection_up" + of(connection=name): constant(0) for name in ("acme", "globex")}
+        | at_one("there", alone | finding("acme", decayed, constant(1)))
+        | at_one("there", {"bearerwatch_connection_up" + of(connection="globex"): constant(1)}),
+        {
+            4: [single("globex", Cause.APP_BLOCKED), single("acme", decayed)],
+            40: [single("globex", Cause.APP_BLOCKED), unreachable, late, silent],
+        },
+        counts={(40, "sum(fleet:bearerwatch_connection_up:ratio)"): 0},
+    )
+    yield Case(
+        "All replicas are cut off: nobody knows, which is told, and what is known goes on",
+        at_each(alone | finding("globex", decayed, constant(1))),
+        {
+            13: [single("globex", decayed), unreachable],
+            40: [single("globex", decayed), unreachable, late, silent],
+        },
+        counts={(40, states): 2, (40, healthy): 1},
+    )
+    yield Case(
+        "The last replica that was reachable goes: what the one that is cut off knows counts again",
+        {series: until(20, values) for series, values in well.items()}
+        | at_one("there", alone | finding("acme", decayed, constant(1))),
+        {4: [single("acme", decayed)], 19: [unreachable], 22.5: [single("acme", decayed), unreachable, late]},
+    )
+    yield Case(
+        "The forecast of a replica that is cut off is an old one",
+        well
+        | finding("acme", approval, between(BEGIN, LONG))
+        | {FORECAST + of(connection="acme"): constant(DAY)}
+        | at_one("there", alone | {FORECAST + of(connection="acme"): constant(5 * DAY)}),
+        {20: [single("acme", approval, Severity.CRITICAL), unreachable]},
+    )
+    network, back = Cause.NETWORK_UNREACHABLE, 250
+    tried, failed = (
+        f"bearerwatch_connection_{metric}_total" + of(connection="acme")
+        for metric in ("exchanges", "exchange_failures")
+    )
+    # Twelve exchanges an hour, all of which fail from minute 10 to minute 170.
+    yield Case(
+        "A replica that was cut off for hours has all at once what the others counted, and that is no news",
+        well
+        | finding("acme", network, between(10, 170))
+        | {tried: counting(12 / 60), failed: f"0x19 0+0.1x{steps(160)} {16 * 2:g}x{steps(LONG)}"}
+        | at_one(
+            "there",
+            alone
+            | {
+                reachable: f"1x9 0x{steps(back) - 11} {constant(1)}",
+                due: f"200+30x9 470x{steps(back) - 11} {200 + back * 60}+30x{steps(LONG)}",
+                "bearerwatch_connection_state" + of(connection="acme", state="healthy"): constant(1),
+                "bearerwatch_connection_state" + of(connection="acme", state="unknown"): constant(0),
+                tried: f"0+0.1x9 1x{steps(back) - 11} {back / 5:g}+0.1x{steps(LONG)}",
+                failed: f"0x{steps(back) - 1} 32x{steps(LONG)}",
+            },
+        ),
+        {100: [single("acme", network), unreachable], 180: [unreachable], back + 1: [], back + 30: []},
+        spares=("BearerwatchConnectionUnsteady",),
     )
 
 
@@ -906,6 +1029,10 @@ def as_test(case: Case) -> dict[str, Any]:
                 "exp_samples": [alert.sample() for alert in firing],
             }
             for at, firing in case.firing.items()
+        ]
+        + [
+            {"expr": query, "eval_time": minutes(at), "exp_samples": [{"labels": "{}", "value": value}]}
+            for (at, query), value in case.counts.items()
         ],
     }
     if case.texts:
