@@ -4,7 +4,7 @@ A check is a look at the credential, the signature, the exchange, the diagnosis,
 written of it, and the new status. Fleets and yardstick take turns, so that a busy machine shifts them all.
 
 Like is compared with like: checks in a row with bare exchanges in a row, and checks on schedule with bare
-exchanges at the schedule's pace. Whoever begins anew every 15 ms finds the core's caches and clock cold, and
+exchanges at the schedule's pace. Whoever begins anew every 30 ms finds the core's caches and clock cold, and
 pays a third more for the very same exchange; the monitor can't help that.
 """
 

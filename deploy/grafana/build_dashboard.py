@@ -222,7 +222,12 @@ def fleet(board: dashboard.Dashboard) -> None:
         over_time.override_by_name(state, fixed(colour))
     watched = chosen("state", "connection", 'state="paused"')
     working = f"avg({chosen('up', 'connection')} and on (connection) {watched} == 0)"
-    failures = f"sum by (cause) (increase({own('failures_total')}[{WINDOW}]))"
+    failed, replica = (
+        f"increase({own('failures_total')}[{WINDOW}])",
+        "on (job, instance) bearerwatch_replicas",
+    )
+    of_all = f"avg by (job, cause) ({failed} and {replica} {BUT_CUT_OFF})"  # each replica counts those of all
+    failures = f"sum by (cause) ({failed} unless {replica} or {of_all})"
     board.with_row(dashboard.Row("Fleet"))
     board.with_panel(states)
     board.with_panel(

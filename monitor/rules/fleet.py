@@ -69,8 +69,15 @@ RECORDS = (
     ),
     Record(
         "cause:bearerwatch_failures:rate1h",
-        "sum by (cause) (rate(bearerwatch_failures_total[1h]))",
-        "Failed exchanges a second by cause, over an hour: a dozen looks at the usual interval.",
+        "sum by (cause) (\n"
+        "  rate(bearerwatch_failures_total[1h]) unless on (job, instance) bearerwatch_replicas\n"
+        "  or avg by (job, cause) (\n"
+        "    rate(bearerwatch_failures_total[1h]) and on (job, instance) bearerwatch_replicas\n"
+        f"    {BUT_CUT_OFF}\n"
+        "  )\n"
+        ")",
+        "Failed exchanges a second by cause, over an hour: a dozen looks at the usual interval. Each replica"
+        " counts those of all.",
     ),
     Record(
         "fleet:bearerwatch_exchange_duration_seconds:p95_1h",

@@ -767,6 +767,16 @@ def replicas() -> Iterator[Case]:
         three | at_each(finding("acme", Cause.APPROVAL_DECAYED, constant(1))),
         {30: [decayed]},
     )
+    failures = "bearerwatch_failures_total" + of(cause="app_blocked")
+    rate = 'sum(cause:bearerwatch_failures:rate1h{cause="app_blocked"})'
+    yield Case(
+        "Failures that three replicas count are counted once; those of a daemon that watches alone add up",
+        three
+        | at_each({failures: counting(60), "bearerwatch_replicas" + of(): constant(3)})
+        | at_one("alone", DAEMON | {failures: counting(120)}),
+        {62: []},
+        counts={(62, rate): 3},
+    )
 
 
 def cut_off() -> Iterator[Case]:
