@@ -1,12 +1,14 @@
 """A real PostgreSQL server for tests: started, stopped, broken; one each test module that asks for it."""
 
+import math
 import os
 import pwd
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -93,3 +95,49 @@ def postgres(*, durable: bool = False) -> Iterator[Postgres]:
             yield server
         finally:
             server.stop()
+
+
+class Proxy:
+    """A way to the database that can be stalled: it still takes connections, and passes nothing on.
+
+    `answers_at_most`: after so many bytes of a connection's answers it is stalled.
+    """
+
+    def __init__(self, port: int, answers_at_most: float = math.inf) -> None:
+        self._at_most = answers_at_most
+        self._to = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.open = threading.Event()
+        self.open.set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                try:
+                    far = socket.create_connection(("127.0.0.1", self._to))
+                except OSError:
+                    near.close()
+                    continue
+                for ends in ((near, far, math.inf), (far, near, self._at_most)):
+                    threading.Thread(target=self._pump, args=ends, daemon=True).start()
+
+    def _pump(self, source: socket.socket, to: socket.socket, at_most: float) -> None:
+        passed = 0
+        with suppress(OSError):
+            while data := source.recv(65536):
+                passed += len(data)
+                if passed > at_most:
+                    self.open.clear()
+                self.open.wait()
+                to.sendall(data)
+        # The other direction's end, too: each end is closed once, by whoever is last to read from it.
+        with suppress(OSError):
+            to.shutdown(socket.SHUT_RDWR)
+        source.close()
+
+    def close(self) -> None:
+        self.open.set()
+        self._listener.close()

@@ -1,16 +1,18 @@
 """Appointments that replicas keep together, on a real PostgreSQL: who may check, and whose word holds."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from monitor.store import Store
+from monitor.store import Store, StoreError
 from monitor.store.appointments import Appointments, Configured, Heard, Taken, Word
 from monitor.store.waiting import Turn, milliseconds
-from tests.postgres import COMMAND, Postgres, postgres
+from tests.end_to_end.processes import until
+from tests.postgres import COMMAND, Postgres, Proxy, postgres
 from tests.test_store import GRANTED, event, history
 
 pytestmark = pytest.mark.real(COMMAND)
@@ -141,6 +143,31 @@ def test_the_dead_are_inherited_from_and_their_late_word_counts_for_nothing(
         assert [told.text for _, told in store.events("a", 10)] == [event(8).text]
     with closing(Store.open(url)) as store:
         assert store.histories()["a"].exchanges == 8
+
+
+def test_who_is_cut_off_in_the_middle_of_an_answer_holds_up_nobody_for_long(
+    server: Postgres, url: str
+) -> None:
+    names = [f"c{number}" for number in range(6_000)]  # several megabytes of news
+    first = Replica("first", url, configured(*names))
+    first.word(due(*names), room=0)
+    with closing(Store.open(url)) as store:
+        for taken in first.word(room=len(names), budget=len(names)).taken:
+            store.save(taken.name, history(GRANTED), (), first.turn(taken))
+        assert store.flush(60), store.problem
+    proxy = Proxy(server.port, answers_at_most=200_000)
+    through = url.replace(f":{server.port}/", f":{proxy.port}/")
+
+    with closing(proxy), ThreadPoolExecutor(1) as beside:
+        cut_off = beside.submit(Replica("second", through, configured(*names)).word)
+        until(lambda: not proxy.open.is_set(), "the answer to be under way")
+
+        with suppress(StoreError):
+            first.word()  # it may have to wait for too long, once
+        heard = first.word()
+
+        assert heard.alive[0] == "first"
+        assert isinstance(cut_off.exception(), StoreError)
 
 
 def test_what_was_written_without_an_answer_is_not_written_twice(url: str) -> None:

@@ -34,7 +34,9 @@ TRANSACTION_WITHIN_SECONDS = 8.0
 for the server to end one that was left open."""
 
 LEFT_OPEN_MS = 5_000
-"""After so long without a word within a transaction the server ends it: it holds the others up."""
+"""After so long without a word within a transaction the server ends it: it holds the others up. So it does
+where what it sends isn't taken for so long, as by a machine that is cut off in the middle of an answer: of
+itself it would wait a quarter of an hour, and all other writers with it."""
 
 WRITERS = 0x6265_6172
 """The number of the advisory lock; any will do that no other program in the same database takes ("bear")."""
@@ -75,7 +77,7 @@ class Server:
         own = conninfo_to_dict(address).get("options") or ""
         read_only = "off" if writes else "on"
         options = (
-            f"{own} -c idle_in_transaction_session_timeout={LEFT_OPEN_MS}"
+            f"{own} -c idle_in_transaction_session_timeout={LEFT_OPEN_MS} -c tcp_user_timeout={LEFT_OPEN_MS}"
             f" -c default_transaction_read_only={read_only}"
         ).strip()
 

@@ -5,12 +5,10 @@ The witness is the orgs' login history: it knows nothing of replicas.
 
 import re
 import signal
-import socket
 import subprocess
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -24,7 +22,7 @@ from monitor.replicas import UNWATCHED
 from monitor.store.appointments import ALIVE_SECONDS
 from tests.end_to_end import processes
 from tests.end_to_end.processes import Running, daemon, free_port, simulator
-from tests.postgres import COMMAND, Postgres, postgres
+from tests.postgres import COMMAND, Postgres, Proxy, postgres
 
 pytestmark = pytest.mark.real(COMMAND, "openssl")
 
@@ -39,44 +37,6 @@ ON_THEIR_WAY = 2
 """Requests that were on their way as a replica fell asleep, and went on as it woke up: of 17 a second that it
 made, each of which took milliseconds."""
 WAKES_UP = "second wakes up"
-
-
-class Proxy:
-    """A way to the database that can be stalled: it still takes connections, and passes nothing on."""
-
-    def __init__(self, port: int) -> None:
-        self._to = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self.open = threading.Event()
-        self.open.set()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                try:
-                    far = socket.create_connection(("127.0.0.1", self._to))
-                except OSError:
-                    near.close()
-                    continue
-                for ends in ((near, far), (far, near)):
-                    threading.Thread(target=self._pump, args=ends, daemon=True).start()
-
-    def _pump(self, source: socket.socket, to: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                self.open.wait()
-                to.sendall(data)
-        # The other direction's end, too: each end is closed once, by whoever is last to read from it.
-        with suppress(OSError):
-            to.shutdown(socket.SHUT_RDWR)
-        source.close()
-
-    def close(self) -> None:
-        self.open.set()
-        self._listener.close()
 
 
 @dataclass
