@@ -33,9 +33,9 @@ FLIPPED = 25
 """Orgs that begin to refuse at each blow."""
 AT_ONCE_SECONDS = 1.0
 """Two logins so near each other would be one check made twice."""
-ON_THEIR_WAY = 2
-"""Requests that were on their way as a replica fell asleep, and went on as it woke up: of 17 a second that it
-made, each of which took milliseconds."""
+ON_THEIR_WAY = CONNECTIONS // INTERVAL_SECONDS
+"""Checks that a replica had begun as it fell asleep, and that went on as it woke up: what came due in a second
+is begun together, on a busy machine. What it has not begun it lets go, which tests/test_replicas.py shows."""
 WAKES_UP = "second wakes up"
 
 
