@@ -34,8 +34,8 @@ FLIPPED = 25
 AT_ONCE_SECONDS = 1.0
 """Two logins so near each other would be one check made twice."""
 ON_THEIR_WAY = CONNECTIONS // INTERVAL_SECONDS
-"""Checks that a replica had begun as it fell asleep, and that went on as it woke up: what came due in a second
-is begun together, on a busy machine. What it has not begun it lets go, which tests/test_replicas.py shows."""
+"""Checks that a replica had begun as it fell asleep, and that went on as it woke up: what came due in a
+second is begun together. What it has not begun it lets go, which tests/test_replicas.py shows."""
 WAKES_UP = "second wakes up"
 
 
