@@ -65,7 +65,7 @@ app.add_typer(alerts_app, name="alerts", invoke_without_command=True)
 database_app = typer.Typer(no_args_is_help=True, help="Move what is remembered to another database.")
 app.add_typer(database_app, name="database")
 
-LogFormat = Literal["logfmt", "json"]
+LogFormat = Literal["logfmt", "json"]  # that of monitor.logs, whose import every command would wait for
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
