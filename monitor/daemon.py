@@ -257,11 +257,18 @@ class Daemon:
     async def put_ahead(self, by: timedelta) -> None:
         """Put the clock ahead, for a demo, when no check is under way: an assertion would age in flight."""
         waited = 0.0
-        while not self._schedule.idle and waited < IDLE_WITHIN_SECONDS:
+        while waited < IDLE_WITHIN_SECONDS and not await self._at_rest():
             await asyncio.sleep(0.01)
             waited += 0.01
         self._clock.advance(by)
         self._schedule.hasten(by)
+
+    async def _at_rest(self) -> bool:
+        """Whether no check is under way, nor about to begin."""
+        if not self._schedule.idle:
+            return False
+        await asyncio.sleep(0)
+        return self._schedule.idle
 
     async def _look_at_files(self) -> None:
         """Take on what changed on disk: another configuration by a reload, another key by a check now."""

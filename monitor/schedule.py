@@ -53,9 +53,10 @@ class Schedule:
         self._busy: dict[str, datetime | None] = {}
         self._workers: list[asyncio.Task[None]] = []
         self._clock_watch: asyncio.Task[None] | None = None
+        self._kept = _AFewAtOnce()
         self._scheduler = AsyncIOScheduler(
             timezone=UTC,
-            jobstores={"default": _AFewAtOnce()},
+            jobstores={"default": self._kept},
             # A late check is still wanted: by default one that is a second late is dropped.
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
@@ -101,8 +102,12 @@ class Schedule:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is due and no check is under way."""
-        return not self._busy and self._due.empty()
+        """Whether nothing is due and no check is under way.
+
+        What falls due just now is on its way into the queue for one turn of the event loop, and missed here.
+        """
+        first = self._kept.get_next_run_time()
+        return not self._busy and self._due.empty() and (first is None or first > datetime.now(UTC))
 
     def cancel(self, name: str) -> None:
         """Let the connection's appointment go; a check under way is not disturbed."""
