@@ -69,6 +69,14 @@ class LoginBudget:
         return None
 
 
+class _PutOff(Exception):  # noqa: N818 # no error: the check is made later
+    """There is no login for this check before `until`."""
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__(until)
+        self.until = until
+
+
 class Checker:
     """Checks connections of a fleet, one at a time for each name."""
 
@@ -161,10 +169,11 @@ class Checker:
             exchange = Exchange(now, NotSent("No usable private key."))
             before, known = await self._beside(before, known, credential.facts, exchange.outcome)
             return self._judged(before, known, credential.facts, exchange)
-        if free_again := self._budget.take(connection.username, now):
+        try:
+            exchange = await self._exchanged(connection, credential, known)
+        except _PutOff as put_off:
             self._own.logins_deferred.inc()
-            return replace(before, history=known, credential=credential.facts, next_exchange=free_again)
-        exchange = await self._exchanged(connection, credential, known)
+            return replace(before, history=known, credential=credential.facts, next_exchange=put_off.until)
         before, known = await self._beside(before, known, credential.facts, exchange.outcome)
         return self._judged(before, known, credential.facts, exchange)
 
@@ -219,12 +228,20 @@ class Checker:
         return exchange.outcome
 
     async def _exchanged(self, connection: Connection, credential: Credential, known: History) -> Exchange:
-        assert credential.key is not None
+        key = credential.key
+        assert key is not None
+
+        def signed(at: datetime) -> str:
+            # Asked only now, as a replica may have slept since the check began, and its turn be another's.
+            if free_again := self._budget.take(connection.username, at):
+                raise _PutOff(free_again)
+            return sign(connection, key, at)
+
         doubted = known.after_login is not None and bool(known.after_login.error)
         turn = known.exchanges % self._after_login_every == 0
         exchange = await self._exchanger.exchange(
             connection,
-            partial(sign, connection, credential.key),
+            signed,
             after_login=connection.after_login and (turn or doubted),
         )
         if exchange.duration_seconds is not None:

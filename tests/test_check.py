@@ -1,6 +1,7 @@
-"""A check whose connection is taken out of the configuration before its answer comes."""
+"""A check that something happens to on its way."""
 
-from datetime import UTC, datetime
+import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -10,7 +11,8 @@ from monitor import keygen
 from monitor.check import Checker, LoginBudget
 from monitor.clock import Clock
 from monitor.core.connection import Pair, Source
-from monitor.exchange import Exchanger
+from monitor.core.credential import Credential
+from monitor.exchange import Exchanger, Limits
 from monitor.fleet import Fleet
 from monitor.metrics import OwnMetrics
 from monitor.secret_sources import Keyring
@@ -42,3 +44,58 @@ async def test_what_is_gone_when_its_answer_comes_is_no_fault_of_ours(tmp_path: 
 
     assert (following, kept, logged) == (None, [], [])
     assert "acme" not in fleet
+
+
+async def test_a_login_that_may_no_longer_be_made_as_it_is_signed_is_put_off(tmp_path: Path) -> None:
+    """So for a replica that was suspended while a check waited for its turn: another has made it since."""
+    pair = keygen.generate(tmp_path, now=datetime.now(UTC))
+    clock, fleet, own, asked = Clock(), Fleet({}), OwnMetrics(), list[str]()
+    current = Pair(Source("file", str(pair.key_path)))
+    fleet.configure([connection(name=name, current=current) for name in ("first", "second")], clock.now())
+    both_have_their_key, answer = asyncio.Event(), asyncio.Event()
+    later = clock.now() + timedelta(minutes=1)
+
+    async def refuse_in_time(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        await answer.wait()
+        return httpx.Response(400, json={"error": "invalid_grant"})
+
+    class Counting(Keyring):
+        loads = 0
+
+        async def load(self, pair: Pair) -> Credential:
+            found = await super().load(pair)
+            self.loads += 1
+            if self.loads == 2:
+                both_have_their_key.set()
+            return found
+
+    class Turn:
+        """Over as soon as the first check has its answer."""
+
+        def take(self, _username: str, _now: datetime) -> datetime | None:
+            return later if answer.is_set() else None
+
+    checker = Checker(
+        fleet,
+        keyring=Counting({}),
+        exchanger=Exchanger(
+            limits=Limits(in_flight=1),
+            transport=lambda *_: httpx.MockTransport(refuse_in_time),
+            clock=clock.now,
+        ),
+        keep=lambda *_: None,
+        clock=clock,
+        budget=Turn(),
+        own=own,
+    )
+    first, second = (asyncio.create_task(checker.check(name)) for name in ("first", "second"))
+    async with asyncio.timeout(5):
+        await both_have_their_key.wait()
+        answer.set()
+        await first
+
+        assert await second == later
+    assert len(asked) == 1
+    assert fleet["second"].history.last_exchange is None
+    assert own.logins_deferred._value.get() == 1

@@ -33,9 +33,9 @@ FLIPPED = 25
 """Orgs that begin to refuse at each blow."""
 AT_ONCE_SECONDS = 1.0
 """Two logins so near each other would be one check made twice."""
-ON_THEIR_WAY = CONNECTIONS // INTERVAL_SECONDS
-"""Checks that a replica had begun as it fell asleep, and that went on as it woke up: what came due in a
-second is begun together. What it has not begun it lets go, which tests/test_replicas.py shows."""
+ON_THEIR_WAY = 64
+"""Logins that a replica had signed as it fell asleep, and that go on as it wakes up: `max_in_flight` at most.
+What it has not begun it lets go, which tests/test_replicas.py shows."""
 WAKES_UP = "second wakes up"
 
 
