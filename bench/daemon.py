@@ -96,9 +96,8 @@ class Watching:
 
     def __init__(self, material: Material, url: str, count: int, interval_seconds: float) -> None:
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-        logging.getLogger("asyncio").setLevel(
-            logging.ERROR
-        )  # it warns of a scrape that the run's end cuts off
+        # asyncio warns of a scrape that the run's end cuts off.
+        logging.getLogger("asyncio").setLevel(logging.ERROR)
         self._url = url
         self._material = material
         self._interval = timedelta(seconds=interval_seconds)
