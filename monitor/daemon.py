@@ -24,7 +24,7 @@ from monitor import __version__
 from monitor.alerts import NOTIFYING
 from monitor.check import Checker, LoginBudget
 from monitor.clock import Clock
-from monitor.config import Address, ConfigError, Settings, WebConfig, load
+from monitor.config import ConfigError, Settings, WebConfig, load
 from monitor.core import cadence
 from monitor.core.status import DaemonStatus, Snapshot
 from monitor.exchange import Exchanger, Limits, rust_transport
@@ -41,6 +41,7 @@ from monitor.store.appointments import Appointments
 from monitor.watch import Watch, configuration_stamps
 from monitor.web.access import known_hosts, protect
 from monitor.web.app import create_app
+from monitor.web.connections import Impatient, listen
 from monitor.web.rereading import Rereading
 
 IDLE_WITHIN_SECONDS = 5.0
@@ -190,6 +191,7 @@ class Daemon:
                 open_health=web.open_health,
             ),
             ssl_context_factory=(lambda _config, _default: context) if context else None,
+            http=Impatient,
             lifespan="off",
             ws="none",
             log_config=None,
@@ -354,18 +356,3 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def listen(address: Address) -> socket.socket:
-    """The bound socket of the web pages; an `OSError` says why the address can't be had."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    # Only where the protocol is named does asyncio set TCP_NODELAY on what is accepted; without that the body
-    # of an answer waits 40 ms for the ACK of its headers.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((address.host, address.port))
-    except OSError:
-        listener.close()
-        raise
-    return listener

@@ -21,11 +21,12 @@ from monitor.config import Address, Settings, load
 from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.connection import LOOPBACK_HOSTS, Connection, Pair, Source
 from monitor.core.finding import State
-from monitor.daemon import Daemon, listen
+from monitor.daemon import Daemon
 from monitor.secret_sources import SourceError, read
 from monitor.simulator.scenarios import SCENARIOS, Keys, Scenario, Step, make_keys
 from monitor.simulator.server import Simulator, running, serve
 from monitor.store import Store
+from monitor.web.connections import listen
 
 STORY = timedelta(days=84)
 """How long the demo's story lasts: twelve weeks, told in three quarters of a minute."""
