@@ -51,8 +51,10 @@ def configure(
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)  # libraries speak when something is wrong
-    # Its warnings are about what somebody sent, a line each: whoever reaches the port could fill the disk.
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    # Their warnings are about what somebody sent, or did not wait for, a line each: whoever reaches the port
+    # could fill the disk.
+    for served_by in ("uvicorn.error", "asyncio"):
+        logging.getLogger(served_by).setLevel(logging.ERROR)
     logging.getLogger("monitor").setLevel(level.upper())
     structlog.configure(
         processors=[

@@ -79,6 +79,16 @@ def test_libraries_are_heard_when_something_is_wrong_and_counted_with_the_rest()
     assert counted == {"warning": 1, "error": 1, "info": 1}
 
 
+@pytest.mark.parametrize("library", ["uvicorn.error", "asyncio"])
+def test_who_reaches_the_port_cannot_fill_the_log(library: str) -> None:
+    stream, counted = logged("logfmt")
+
+    logging.getLogger(library).warning("socket.send() raised exception.")
+
+    assert stream.getvalue() == ""
+    assert not counted
+
+
 def test_the_least_level_is_the_operators_choice() -> None:
     stream, counted = logged("logfmt", level="warning")
 
