@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from monitor.core.alert import Alert, fingerprint, lasted
 from monitor.core.alerts_of_many import AFFECTED
+from monitor.core.causes import Responsible
 from monitor.core.finding import State
 from monitor.core.holds import MANY_LEFT
 from monitor.core.status import ConnectionStatus, Snapshot
@@ -36,6 +37,7 @@ class Route:
     """Which alerts a receiver wants; what is empty excludes nothing."""
 
     responsible: tuple[str, ...] = ()
+    """Who acts. An alert about many is the operator's as well, who finds out first what they share."""
     severity: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     """The operator's own labels of the connections concerned; one that has them all is enough. What concerns
@@ -43,12 +45,19 @@ class Route:
 
     def takes(self, alert: Alert) -> bool:
         """Whether the alert is for this receiver."""
-        if self.responsible and alert.labels["responsible"] not in self.responsible:
+        acts = {alert.labels["responsible"]}
+        if _is_of_many(alert.labels):
+            acts.add(Responsible.OPERATOR.value)
+        if self.responsible and acts.isdisjoint(self.responsible):
             return False
         if self.severity and alert.labels["severity"] not in self.severity:
             return False
         wanted = set(self.labels)
         return not wanted or any(wanted <= set(of.labels) for of in alert.concerns)
+
+
+def _is_of_many(labels: Mapping[str, str]) -> bool:
+    return "connection" not in labels and "cause" in labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +195,7 @@ def _free(alerts: Iterable[Alert], stands: Known) -> Iterator[Alert]:
 
 def held_back(alerts: Iterable[Alert], stands: Known) -> Iterator[tuple[Alert, str]]:
     """Each alert, and why a receiver for whom these stand is not told of it now; empty where it may be."""
-    many = [told for told in stands.values() if "connection" not in told.labels and "cause" in told.labels]
+    many = [told for told in stands.values() if _is_of_many(told.labels)]
     for alert in alerts:
         if alert.held_back:
             yield alert, alert.held_back

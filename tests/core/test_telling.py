@@ -532,6 +532,18 @@ def test_many_at_once_reach_each_whose_connections_are_among_them() -> None:
     assert not Route(labels=(("customer", "7"),)).takes(many)
 
 
+def test_many_at_once_reach_the_operator_too_who_finds_out_what_they_share() -> None:
+    own = [ill(well(f"c{n}"), Cause.API_DISABLED, NOW - DAY) for n in range(5)]
+    many, *single = alerts(snapshot(*own), TERMS)
+
+    operators, admins = Route(responsible=("operator",)), Route(responsible=("org_admin",))
+
+    assert operators.takes(many)
+    assert admins.takes(many)
+    assert not any(operators.takes(alert) for alert in single)
+    assert not Route(responsible=("salesforce",)).takes(many)
+
+
 # An Alertmanager
 
 

@@ -126,6 +126,18 @@ def test_alertmanager_takes_its_configuration() -> None:
         ("operators-urgent", "alertname=BearerwatchAbsent responsible=operator severity=critical"),
         ("operators", "alertname=BearerwatchCertificateExpiring responsible=operator severity=warning"),
         ("operators", "alertname=BearerwatchSalesforceUnavailable responsible=salesforce severity=warning"),
+        (
+            "operators-urgent,org-admins-urgent",
+            "alertname=BearerwatchManyConnectionsAffected responsible=org_admin severity=critical",
+        ),
+        (
+            "operators,org-admins",
+            "alertname=BearerwatchManyConnectionsAffected responsible=org_admin severity=warning",
+        ),
+        (
+            "operators",
+            "alertname=BearerwatchManyConnectionsUnreachable responsible=salesforce severity=warning",
+        ),
         ("record", "alertname=BearerwatchPropagationPending responsible=salesforce severity=info"),
     ],
 )
