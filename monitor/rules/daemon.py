@@ -250,8 +250,8 @@ WORK = (
             (
                 "See the log for the receiver and its answer.",
                 (
-                    "`bearerwatch alerts test --cause approval_decayed` sends a marked drill once that is"
-                    " mended."
+                    "Once that is mended, `bearerwatch alerts test --cause approval_decayed --to SINK"
+                    " --config FILE` sends a marked drill."
                 ),
             ),
         ),
