@@ -9,7 +9,7 @@ from typing import Any
 
 from monitor import __version__
 from monitor.config import Settings, Sink
-from monitor.core import approval, telling
+from monitor.core import telling
 from monitor.core.alert import Alert
 from monitor.core.alerts import alerts
 from monitor.core.causes import CATALOGUE, Cause
@@ -46,10 +46,6 @@ def standing(settings: Settings, now: datetime) -> list[Standing]:
         }
     fleet = Fleet(histories)
     fleet.configure(settings.connections, now)
-    for status in fleet.statuses():
-        siblings = fleet.siblings(status.connection)
-        forecast = approval.forecast(status.connection, status.history, siblings, now)
-        fleet.put(replace(status, forecast=forecast))
     snapshot = Snapshot(
         at=now,
         daemon=DaemonStatus(

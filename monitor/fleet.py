@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from monitor.core import approval
 from monitor.core import history as histories
+from monitor.core.approval import Forecast
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 from monitor.core.finding import State
@@ -74,6 +76,11 @@ class Fleet:
             history = histories.reconfigured(history, connection, now)
             status = status or ConnectionStatus(connection, history)
             self.put(replace(status, connection=connection, history=history, next_try=None))
+        for name in changed:
+            status = self._statuses[name]
+            # How urgent it is hangs on its date: what was told before a restart must not seem to have ended.
+            if any(found.cause is Cause.APPROVAL_EXPIRING for found in status.findings):
+                self.put(replace(status, forecast=self._foreseen(status, now)))
         return changed, gone
 
     def put(self, status: ConnectionStatus) -> None:
@@ -133,6 +140,12 @@ class Fleet:
         others = (working | {other.org for other in together}) - own
         enough = len(others) >= ENOUGH_OTHERS or (others and others == alike)
         return len(alike) / len(others) if enough else None
+
+    def _foreseen(self, status: ConnectionStatus, now: datetime) -> Forecast | None:
+        """When the approval may end."""
+        own = approval.lifetimes(status.history.approvals)
+        siblings = () if own else self.siblings(status.connection)  # they may be thousands
+        return approval.forecast(status.connection, status.history, siblings, now)
 
     def siblings(self, connection: Connection) -> tuple[Approval, ...]:
         """The approval epochs that ended on other connections of the same app."""

@@ -9,7 +9,7 @@ from monitor.core.history import Approval, History, Identity
 from monitor.core.outcome import FaultKind, Outcome, Unreachable
 from monitor.core.status import ConnectionStatus
 from monitor.fleet import AT_ONCE, Fleet
-from tests.making import NOT_APPROVED, NOW, UNREACHABLE, connection, exchange, history
+from tests.making import NOT_APPROVED, NOW, UNREACHABLE, connection, exchange, finding, history
 
 MINUTE = timedelta(minutes=1)
 
@@ -201,6 +201,24 @@ def test_lifetimes_are_shared_by_the_connections_of_one_app() -> None:
 
     assert fleet.siblings(connection(name="a")) == (ended,)
     assert fleet.siblings(connection(name="b")) == ()
+
+
+def test_an_approval_that_was_near_its_end_before_a_restart_still_is() -> None:
+    day = 24 * 60 * MINUTE
+    expiring = finding(Cause.APPROVAL_EXPIRING, NOW - day)
+    own = replace(working(), approval_since=NOW - 29 * day, findings=(expiring,))
+    lived = Approval(NOW - 59 * day, NOW - 29 * day)
+    remembered = {
+        "learnt": replace(own, approvals=(lived,)),
+        "from_sibling": own,
+        "far_from_it": replace(own, findings=()),
+    }
+    fleet = Fleet(remembered)
+
+    fleet.configure([connection(name=name) for name in remembered], NOW)
+
+    ends = {status.name: status.forecast and status.forecast.at for status in fleet.statuses()}
+    assert ends == {"learnt": NOW + day, "from_sibling": NOW + day, "far_from_it": None}
 
 
 def test_the_refused_are_counted_and_the_paused_are_not() -> None:

@@ -10,6 +10,7 @@ from monitor.core.alert import Alert, Moment, Seen, Topic, written
 from monitor.core.causes import CATALOGUE, Cause, Responsible, Severity
 from monitor.core.connection import Connection
 from monitor.core.finding import State
+from monitor.core.grouping import short
 from monitor.core.history import RECENT_KEPT
 from monitor.core.holds import TRANSIENT, UNCHECKED, UNSTEADY_SHARE
 from monitor.core.status import ConnectionStatus
@@ -54,8 +55,13 @@ def _texts_of_cause(topic: Topic, seen: Seen, links: Links) -> dict[str, str]:
         facts.append(f"The last exchange that was granted: {written(last)}.")
     who = WHO[topic.responsible]
     if topic.responsible is Responsible.ORG_ADMIN:
-        page = f". Which app and user: {links.page(connection.name)}" if links.pages else ""
-        who += f" at {connection.host}{page}"
+        # That admin may be a customer's, who sees none of our pages.
+        who += (
+            f" at {connection.host}, for the app with the consumer key {short(connection.consumer_key)}"
+            f" and the user {connection.username}"
+        )
+        if links.pages:
+            who += f". More: {links.page(connection.name)}"
     return {
         "summary": f"{entry.title}: {connection.name}",
         "description": told(

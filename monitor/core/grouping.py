@@ -26,7 +26,7 @@ class _Shared:
 
 
 _SHARED = (
-    _Shared("app", lambda of: of.consumer_key, lambda of: f"the consumer key {_short(of.consumer_key)}"),
+    _Shared("app", lambda of: of.consumer_key, lambda of: f"the consumer key {short(of.consumer_key)}"),
     _Shared("user", lambda of: of.username.lower(), lambda of: f"the user {of.username}"),
     _Shared("org", lambda of: _org(of), lambda of: f"the org {of.host}"),
 )
@@ -38,7 +38,7 @@ def _org(of: Connection) -> str:
     return of.name if is_generic(of.login_url) else of.login_url
 
 
-def _short(consumer_key: str) -> str:
+def short(consumer_key: str) -> str:
     """Enough of a consumer key to find it, and no more: it is no secret, but nobody's business either."""
     return consumer_key if len(consumer_key) <= 12 else f"{consumer_key[:5]}…{consumer_key[-6:]}"
 

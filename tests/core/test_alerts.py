@@ -107,6 +107,17 @@ def test_who_reads_nothing_but_the_alert_knows_what_to_do_where_and_who_must(cau
         assert step.replace("NAME", "acme") in text
 
 
+def test_who_must_act_in_the_org_is_told_for_which_app_and_user() -> None:
+    one = well("acme", consumer_key="3MVG9acme.and.many.more.letters", username="integration@acme.com")
+
+    (alert,) = found(ill(one, Cause.USER_INACTIVE, LONG_AGO))
+
+    assert (
+        "a Salesforce admin of the org at acme.my.salesforce.com, for the app with the consumer key"
+        " 3MVG9…etters and the user integration@acme.com" in alert.annotations["description"]
+    )
+
+
 # For how long it must hold
 
 
