@@ -25,7 +25,7 @@ from monitor.core.wording import WHO, name_of, told
 from monitor.notify.alertmanager import RESENT, Alertmanager
 from monitor.notify.services import Service
 from monitor.notify.webhook import Webhook
-from monitor.notify.wire import Undelivered, Wire
+from monitor.notify.wire import Unanswered, Undelivered, Wire
 
 EVERY_SECONDS = 10.0
 """Between two rounds: an alert has held for minutes when it becomes one."""
@@ -33,6 +33,10 @@ EVERY_SECONDS = 10.0
 PAUSES = (timedelta(seconds=15), timedelta(minutes=5))
 """After a failure and at the longest; it doubles in between. A receiver that was away for an hour is found to
 be back within minutes."""
+
+UNANSWERED_AT_MOST = 3
+"""In a row, then a round is over: each may have waited for a quarter of a minute, and what is told when the
+receiver is back must be so then. What had no answer comes last in the next round, and keeps no other back."""
 
 THREADS = 2
 """For the services of Apprise."""
@@ -78,6 +82,8 @@ class _Outlet:
     """Rounds in a row that failed."""
     failed: datetime | None = None
     """When the last of them did."""
+    unanswered: frozenset[str] = frozenset()
+    """The groups whose messages had no answer in the last round."""
     pushed: datetime | None = None
     """When an Alertmanager last got all that it should have."""
     task: asyncio.Task[None] | None = None
@@ -104,6 +110,8 @@ class _Round:
     alerts: list[Alert]
     known: dict[str, Told] = field(default_factory=dict)
     tries: int = 0
+    unanswered: int = 0
+    """In a row."""
 
     async def run(self) -> None:
         outlet, now = self.outlet, self.snapshot.at
@@ -140,10 +148,15 @@ class _Round:
     async def _tell(self) -> list[str]:
         now, sink = self.snapshot.at, self.outlet.sink
         problems = []
-        for message in due(self.alerts, self.known, repeat=sink.repeat, now=now):
+        messages = due(self.alerts, self.known, repeat=sink.repeat, now=now)
+        messages.sort(key=lambda message: message.group in self.outlet.unanswered)
+        self.outlet.unanswered = frozenset()
+        for message in messages:
             if message.firing or sink.resolved:
                 if problem := await self._sent(message):
                     problems.append(problem)
+                    if self.unanswered == UNANSWERED_AT_MOST:
+                        break
                     continue  # it may be this message that is refused, and not the next
                 log.info(
                     "notified",
@@ -157,15 +170,18 @@ class _Round:
 
     async def _sent(self, message: Message) -> str | None:
         """Send a message. Gives why it was not taken."""
-        problem = None
+        problem, silent = None, False
         self.tries += 1
         try:
             await self.outlet.sender.send(message, self.snapshot.at)
         except Undelivered as undelivered:
-            problem = str(undelivered)
+            problem, silent = str(undelivered), isinstance(undelivered, Unanswered)
         except Exception as fault:  # the one net: no bug of ours may end the rounds
             log.exception("notifier_failed", sink=self.outlet.sink.name)
             problem = f"The monitor itself failed: {type(fault).__name__}."
+        self.unanswered = self.unanswered + 1 if silent else 0
+        if silent:
+            self.outlet.unanswered |= {message.group}
         self.counted(problem is None)
         return problem
 

@@ -22,6 +22,10 @@ class Undelivered(Exception):  # noqa: N818 - the world's failure, no error of o
     """A receiver has not taken a message; one sentence says why, without its address."""
 
 
+class Unanswered(Undelivered):
+    """It has not taken it because nothing came from it: the next message would fare no better."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a receiver said to a message that it took."""
@@ -50,7 +54,7 @@ class Wire:
     async def post(
         self, url: Secret, body: bytes, *, path: str = "", token: Secret | None = None, **headers: str
     ) -> Answer:
-        """Posts JSON. Raises Undelivered for every answer but one of success."""
+        """Posts JSON. Raises Undelivered for every answer but one of success, Unanswered where none came."""
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
             if token:
@@ -65,7 +69,7 @@ class Wire:
         try:
             answer = await self._answer(request)
         except Exception as error:  # noqa: BLE001 - of any class; its text may quote the address
-            raise Undelivered(_why(error)) from None
+            raise Unanswered(_why(error)) from None
         if httpx.codes.is_redirect(answer.status):
             raise Undelivered(f"It redirects (status {answer.status}): write the address that it leads to.")
         if not httpx.codes.is_success(answer.status):

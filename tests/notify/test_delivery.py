@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from monitor.notify.notifier import UNANSWERED_AT_MOST
 from tests.core.fleets import well
 from tests.exchange.wire import Reply, Visit, closes, drips, floods, hangs, http, resets, says
 from tests.making import NOW
-from tests.notify.world import DAY, SECOND, World, broken, header, receiver, takes, world
+from tests.notify.world import DAY, SECOND, TAKEN, World, broken, header, receiver, takes, world
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "notifications.md"
 MINUTE = timedelta(minutes=1)
@@ -340,6 +341,26 @@ async def test_one_message_that_is_refused_does_not_keep_the_next_from_being_sen
         await here.look()
 
         assert told(here) == ["second"]
+
+
+async def test_a_round_ends_where_no_answer_comes_and_the_next_one_begins_with_the_others(
+    tmp_path: Path,
+) -> None:
+    async def answers_one(visit: Visit) -> None:
+        await visit.read()
+        if b'"connection": "last"' in visit.body:
+            await visit.send(TAKEN)
+
+    async with receiver(answers_one) as (_, _, url), world(tmp_path, hook(url)) as here:
+        here.fleet = [broken(f"c{number}") for number in range(UNANSWERED_AT_MOST)]
+        here.fleet += [broken("last"), *(well(f"w{number}") for number in range(20))]
+        await here.look()
+        assert here.tries == [False] * UNANSWERED_AT_MOST
+
+        here.tries.clear()
+        await here.look(MINUTE)
+        assert here.tries == [True] + [False] * UNANSWERED_AT_MOST
+        assert told(here) == ["last"]
 
 
 # Restarts and reloads
