@@ -490,17 +490,18 @@ def test_a_ca_file_that_cannot_be_used_is_one_clear_message(
 
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, os, sys
 from monitor import exchange
 from tests.making import connection
 
 async def main():
     exchanger = exchange.Exchanger(transport=getattr(exchange, sys.argv[1]))
     made = await exchanger.exchange(connection(login_url=sys.argv[2]), lambda now: "a.b.c")
-    print(type(made.outcome).__name__)
+    print(type(made.outcome).__name__, flush=True)
     await exchanger.aclose()
 
 asyncio.run(main())
+os._exit(0)  # as the command does: a thread of pyreqwest's may abort an interpreter that takes itself apart
 """
 
 
