@@ -3,7 +3,7 @@
 The codes are a contract: metric label, alert, page, runbook and JSON all take the spelling from here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -27,6 +27,33 @@ class Responsible(StrEnum):
     """Whoever runs this monitor and the integration: configuration, keys, network."""
     SALESFORCE = "salesforce"
     """Nobody here: Salesforce itself, or time."""
+
+
+class Kind(StrEnum):
+    """What a cause is a fault of."""
+
+    CREDENTIAL = "credential"
+    """The key, the user, the app or the org's settings for them: what this monitor watches."""
+    SALESFORCE = "salesforce"
+    """Salesforce's servers and limits, whatever the credential."""
+    NETWORK = "network"
+    """The way to the org: name, route, proxy, TLS."""
+    OURS = "ours"
+    """The monitor, or the machine it runs on."""
+
+
+class Hold(StrEnum):
+    """How long a cause must hold before anybody is notified; `Holds` has the times of a configuration."""
+
+    CONFIRMED = "confirmed"
+    """Until a second look has confirmed it."""
+    TRANSIENT = "transient"
+    """Until it is no passing fault of network or server (`alerts.transient_for`): one failed exchange does
+    not prove that it lasts."""
+    SETTLING = "settling"
+    """Until every settle time is over."""
+    THROTTLED = "throttled"
+    """Until the late look after a spent login limit has confirmed it."""
 
 
 class Cause(StrEnum):
@@ -118,6 +145,7 @@ class Entry:
     severity: Severity
     """The severity unless a diagnosis has reason for another: a finding beside a grant may be milder."""
     responsible: Responsible
+    kind: Kind
     remedy: tuple[str, ...]
     """What to do, in this order."""
     tell_apart: str
@@ -130,6 +158,45 @@ class Entry:
     """Causes that answer first while both hold, so that mending them may bring this one to light."""
     contested: str | None = None
     """Where sources contradict the guide or each other: what each says, and which it is."""
+    hold: Hold = Hold.CONFIRMED
+    no_verdict: bool = False
+    """It says nothing about the credential: the state is unknown."""
+    shared: bool = False
+    """Where many connections have it at once, it is not an org's own: the network, our clock or address."""
+    stops_calls: bool = False
+    """If the first call is refused for it, the connection is failing although a token was granted."""
+    refuses_signature: bool = False
+    """The app's certificate does not prove the signature."""
+    ends_approval: bool = False
+    """It ends an approval. Only `approval_decayed` tells something about the lifetime of the next."""
+    wrong_pair: bool = False
+    """A wrong address or audience is answered with it; an exchange with any other answer got further."""
+    network_mimics: bool = False
+    """A fault of our own network looks the same, so that many at once are one."""
+    certificate_dates: bool = False
+    """It is about the certificate's dates."""
+    needs_exchange: bool = True
+    """Whether a login from another client would show it."""
+
+    @property
+    def transient(self) -> bool:
+        """Whether one failed exchange does not prove that it lasts."""
+        return self.hold is Hold.TRANSIENT
+
+    @property
+    def passing(self) -> bool:
+        """Whether it is over once another exchange finds something else, whatever the verdict before it."""
+        return self.hold in {Hold.TRANSIENT, Hold.SETTLING}
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether nobody answered for the org: no other audience at the same address would help."""
+        return self.transient and self.kind is not Kind.OURS
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether no other address or audience would help, although there may have been an answer."""
+        return self.kind is not Kind.CREDENTIAL and not self.unanswered
 
 
 _POLICIES = "In Setup, open External Client App Manager, select the app, and on the Policies tab click Edit."
@@ -193,6 +260,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.ORG_ADMIN,
+            kind=Kind.CREDENTIAL,
+            ends_approval=True,
             guide="step 6",
             settle=PROPAGATION,
             hidden_by=_UNPROVEN,
@@ -233,6 +302,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.ORG_ADMIN,
+            kind=Kind.CREDENTIAL,
+            ends_approval=True,
             guide="steps 4 and 6",
             settle=PROPAGATION,
             hidden_by=_UNPROVEN,
@@ -273,6 +344,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.ORG_ADMIN,
+            kind=Kind.CREDENTIAL,
+            ends_approval=True,
             guide="step 4",
             hidden_by=_UNPROVEN,
             remedy=(
@@ -310,6 +383,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.WARNING,
             responsible=Responsible.ORG_ADMIN,
+            kind=Kind.CREDENTIAL,
+            needs_exchange=False,
             guide="step 4",
             remedy=(
                 _POLICIES,
@@ -334,6 +409,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.OPERATOR,
+            kind=Kind.CREDENTIAL,
+            wrong_pair=True,
             guide="step 7",
             hidden_by=(*_UNREACHED, Cause.APP_NOT_FOUND),
             remedy=(
@@ -368,6 +445,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.ORG_ADMIN,
+            kind=Kind.CREDENTIAL,
+            refuses_signature=True,
             guide="steps 1 and 2",
             settle=ROTATION,
             hidden_by=_UNIDENTIFIED,
@@ -403,6 +482,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.OPERATOR,
+            kind=Kind.CREDENTIAL,
+            needs_exchange=False,
             guide="steps 1 and 2",
             remedy=(
                 (
@@ -425,6 +506,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.ORG_ADMIN,
+            kind=Kind.CREDENTIAL,
             guide="steps 4 and 5",
             settle=PROPAGATION,
             hidden_by=_UNPROVEN,
@@ -465,6 +547,9 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.ORG_ADMIN,
+            kind=Kind.CREDENTIAL,
+            shared=True,
+            stops_calls=True,
             guide="step 4",
             hidden_by=_UNPROVEN,
             remedy=(
@@ -503,6 +588,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.ORG_ADMIN,
+            kind=Kind.CREDENTIAL,
+            stops_calls=True,
             guide="step 5",
             hidden_by=(*_UNPROVEN, Cause.NOT_AUTHORIZED),
             remedy=(
@@ -529,6 +616,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.INFO,
             responsible=Responsible.SALESFORCE,
+            kind=Kind.CREDENTIAL,
+            hold=Hold.SETTLING,
             guide="step 2",
             settle=PROPAGATION,
             remedy=(
@@ -546,6 +635,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.OPERATOR,
+            kind=Kind.CREDENTIAL,
             guide="sandbox refresh",
             hidden_by=_UNPROVEN,
             remedy=(
@@ -579,6 +669,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.OPERATOR,
+            kind=Kind.CREDENTIAL,
+            needs_exchange=False,
             guide="step 1",
             remedy=(
                 "See in the evidence which source is meant and what is wrong with it.",
@@ -595,6 +687,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             meaning="Salesforce accepts RSA signatures only; keys of elliptic curves are refused.",
             severity=Severity.CRITICAL,
             responsible=Responsible.OPERATOR,
+            kind=Kind.CREDENTIAL,
+            needs_exchange=False,
             guide="step 1",
             remedy=(
                 (
@@ -617,6 +711,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.OPERATOR,
+            kind=Kind.CREDENTIAL,
+            needs_exchange=False,
             guide="step 1",
             remedy=(
                 (
@@ -638,6 +734,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.WARNING,
             responsible=Responsible.OPERATOR,
+            kind=Kind.CREDENTIAL,
+            needs_exchange=False,
             remedy=(
                 (
                     "Close it: `chmod 600 FILE`, owned by the user as which the monitor runs; or owned by"
@@ -659,6 +757,9 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.WARNING,
             responsible=Responsible.OPERATOR,
+            kind=Kind.CREDENTIAL,
+            certificate_dates=True,
+            needs_exchange=False,
             guide="step 1",
             remedy=(
                 (
@@ -685,6 +786,9 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.OPERATOR,
+            kind=Kind.CREDENTIAL,
+            certificate_dates=True,
+            needs_exchange=False,
             guide="step 1",
             remedy=(
                 "Make a new pair now: `bearerwatch rotate NAME --config FILE`, or step 1 of the guide.",
@@ -707,6 +811,9 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.WARNING,
             responsible=Responsible.OPERATOR,
+            kind=Kind.CREDENTIAL,
+            certificate_dates=True,
+            needs_exchange=False,
             guide="step 1",
             remedy=(
                 "Compare the clocks of this machine and of the one that made the certificate.",
@@ -722,6 +829,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.ORG_ADMIN,
+            kind=Kind.CREDENTIAL,
             guide="step 2",
             remedy=(
                 _SETTINGS,
@@ -741,6 +849,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.WARNING,
             responsible=Responsible.ORG_ADMIN,
+            kind=Kind.CREDENTIAL,
+            stops_calls=True,
             guide="step 2",
             settle=PROPAGATION,
             hidden_by=_UNPROVEN,
@@ -766,6 +876,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.ORG_ADMIN,
+            kind=Kind.CREDENTIAL,
             guide="step 2",
             settle=PROPAGATION,
             hidden_by=_UNIDENTIFIED,
@@ -793,6 +904,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.OPERATOR,
+            kind=Kind.CREDENTIAL,
+            wrong_pair=True,
             guide="step 3",
             settle=REPLICATION,
             hidden_by=_UNREACHED,
@@ -817,6 +930,9 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.OPERATOR,
+            kind=Kind.NETWORK,
+            hold=Hold.TRANSIENT,
+            network_mimics=True,
             guide="step 7",
             hidden_by=(Cause.NETWORK_UNREACHABLE,),
             remedy=(
@@ -840,6 +956,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.WARNING,
             responsible=Responsible.ORG_ADMIN,
+            kind=Kind.CREDENTIAL,
+            needs_exchange=False,
             guide="step 5",
             remedy=(
                 (
@@ -862,6 +980,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.OPERATOR,
+            kind=Kind.CREDENTIAL,
+            wrong_pair=True,
             settle=REPLICATION,
             hidden_by=_UNREACHED,
             remedy=(
@@ -890,6 +1010,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.ORG_ADMIN,
+            kind=Kind.CREDENTIAL,
+            refuses_signature=True,
             settle=ROTATION,
             hidden_by=_UNIDENTIFIED,
             remedy=(
@@ -919,6 +1041,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.ORG_ADMIN,
+            kind=Kind.CREDENTIAL,
             hidden_by=_UNREACHED,
             remedy=(
                 "In Setup, open Connected Apps OAuth Usage, find the app, and click Unblock or Install.",
@@ -942,6 +1065,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.ORG_ADMIN,
+            kind=Kind.CREDENTIAL,
+            stops_calls=True,
             hidden_by=_UNPROVEN,
             remedy=(
                 "In Setup, open Users and select the integration user.",
@@ -962,6 +1087,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             meaning="The whole org is closed to logins: a trial or contract ended, or Salesforce locked it.",
             severity=Severity.CRITICAL,
             responsible=Responsible.ORG_ADMIN,
+            kind=Kind.CREDENTIAL,
+            stops_calls=True,
             hidden_by=_UNREACHED,
             remedy=(
                 (
@@ -980,6 +1107,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.WARNING,
             responsible=Responsible.OPERATOR,
+            kind=Kind.CREDENTIAL,
             guide="sandbox refresh",
             remedy=(
                 (
@@ -1006,6 +1134,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.OPERATOR,
+            kind=Kind.SALESFORCE,
+            hold=Hold.THROTTLED,
             hidden_by=_UNREACHED,
             remedy=(
                 "See Setup > Login History of the user for the address and application with most logins.",
@@ -1029,6 +1159,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.OPERATOR,
+            kind=Kind.OURS,
+            shared=True,
             hidden_by=_UNREACHED,
             remedy=(
                 (
@@ -1051,6 +1183,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             meaning="The request itself was not understood: a proxy changed it, or this program is at fault.",
             severity=Severity.CRITICAL,
             responsible=Responsible.OPERATOR,
+            kind=Kind.CREDENTIAL,
             hidden_by=_UNREACHED,
             remedy=(
                 (
@@ -1070,6 +1203,11 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.WARNING,
             responsible=Responsible.SALESFORCE,
+            kind=Kind.SALESFORCE,
+            hold=Hold.TRANSIENT,
+            no_verdict=True,
+            shared=True,
+            network_mimics=True,
             remedy=(
                 "Wait: the check is repeated by itself. Most such answers last for minutes.",
                 (
@@ -1094,6 +1232,10 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.WARNING,
             responsible=Responsible.OPERATOR,
+            kind=Kind.NETWORK,
+            hold=Hold.TRANSIENT,
+            no_verdict=True,
+            shared=True,
             remedy=(
                 (
                     "From the monitor's machine: `curl -sv https://HOST/services/data/` shows how far a"
@@ -1121,6 +1263,10 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.OPERATOR,
+            kind=Kind.NETWORK,
+            hold=Hold.TRANSIENT,
+            no_verdict=True,
+            shared=True,
             remedy=(
                 "See who issued it: `openssl s_client -connect HOST:443 -servername HOST` prints the issuer.",
                 (
@@ -1145,6 +1291,11 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.OPERATOR,
+            kind=Kind.OURS,
+            hold=Hold.TRANSIENT,
+            no_verdict=True,
+            shared=True,
+            needs_exchange=False,
             remedy=(
                 (
                     "See the monitor's log of that moment, its /-/ready page, free memory, file handles and"
@@ -1163,6 +1314,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ),
             severity=Severity.CRITICAL,
             responsible=Responsible.OPERATOR,
+            kind=Kind.CREDENTIAL,
             remedy=(
                 "See Setup > Login History of the user: its status is often plainer than the answer.",
                 "Reproduce it with the Salesforce CLI (sf org login jwt).",
@@ -1173,3 +1325,8 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
     }
 )
 """Every cause has its entry: what the alerts, pages, runbooks and diagnoses say of it."""
+
+
+def causes_where(holds: Callable[[Entry], object]) -> frozenset[Cause]:
+    """The causes for whose entry this holds."""
+    return frozenset(cause for cause, entry in CATALOGUE.items() if holds(entry))
