@@ -16,7 +16,7 @@ from monitor.clock import Clock
 from monitor.config import Settings
 from monitor.core import history
 from monitor.core.assertion import sign
-from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.causes import CATALOGUE, Entry
 from monitor.core.connection import (
     ALLOWED_HOSTS,
     ALLOWED_SUFFIXES,
@@ -37,17 +37,6 @@ from monitor.without_daemon import keys_and_network
 
 PAUSE_SECONDS = 2.0
 """Between two tries: a handful of refusals in a quarter of a minute, as of a person who tries by hand."""
-
-NO_PAIRS_FAULT = frozenset({Cause.LOGIN_RATE_EXCEEDED, Cause.CLOCK_SKEWED, Cause.MONITOR_FAULT})
-"""Causes that no other pair would mend: what comes after them is not tried."""
-
-NO_ANSWER = frozenset(
-    {Cause.NETWORK_UNREACHABLE, Cause.TLS_UNTRUSTED, Cause.SALESFORCE_UNAVAILABLE, Cause.SUBDOMAIN_UNKNOWN}
-)
-"""Causes that no other audience at the same address would mend."""
-
-WRONG_PAIR = frozenset({Cause.APP_NOT_FOUND, Cause.AUDIENCE_INVALID, Cause.CONSUMER_KEY_UNKNOWN})
-"""Causes with which a wrong address or audience answers; whatever else came got further than these."""
 
 Pause = Callable[[float], Awaitable[object]]
 
@@ -101,7 +90,12 @@ class Try:
     @property
     def answered(self) -> bool:
         """Whether an org, or its login server, judged it."""
-        return self.verdict.cause not in NO_ANSWER
+        return not (self.entry and self.entry.unanswered)
+
+    @property
+    def entry(self) -> Entry | None:
+        """What the catalogue says of the first cause; None where there is none."""
+        return CATALOGUE[self.verdict.cause] if self.verdict.cause else None
 
 
 def pairs(connection: Connection) -> tuple[tuple[str, str], ...]:
@@ -160,7 +154,7 @@ async def tries(
         yield (tried := Try(asked, exchange, verdict))
         if not tried.answered:
             silent.add(login_url)
-        hopeless = credential.key is None or verdict.cause in NO_PAIRS_FAULT
+        hopeless = credential.key is None or bool(tried.entry and tried.entry.hopeless)
         if not every if tried.granted else hopeless:
             return
 
@@ -221,7 +215,7 @@ def told(connection: Connection, tried: list[Try]) -> Iterator[str]:
     if granted or not tried:
         return
     answered = [each for each in tried if each.answered]
-    furthest = next((each for each in answered if each.verdict.cause not in WRONG_PAIR), tried[0])
+    furthest = next((each for each in answered if not (each.entry and each.entry.wrong_pair)), tried[0])
     cause = furthest.verdict.findings[0].cause
     if answered:
         yield "No pair is granted, so it is not, or not only, the address and the audience. The furthest got"

@@ -23,23 +23,6 @@ sf org login jwt --client-id CONSUMER_KEY --jwt-key-file private-key.pem \\
 `bearerwatch check NAME --config FILE` asks once more with what is configured, and explains.
 """
 
-_NEEDS_NO_EXCHANGE = frozenset(
-    {
-        Cause.APPROVAL_EXPIRING,
-        Cause.KEY_CERTIFICATE_MISMATCH,
-        Cause.KEY_UNREADABLE,
-        Cause.KEY_NOT_RSA,
-        Cause.KEY_TOO_SHORT,
-        Cause.KEY_FILE_EXPOSED,
-        Cause.CERTIFICATE_EXPIRING,
-        Cause.CERTIFICATE_EXPIRED,
-        Cause.CERTIFICATE_NOT_YET_VALID,
-        Cause.PERMISSION_SET_EXPIRING,
-        Cause.MONITOR_FAULT,
-    }
-)
-"""Causes that a login from another client would not show."""
-
 
 def runbook(cause: Cause) -> str:
     """The page of one cause, in Markdown: what it is, who acts, what to do, what it may be taken for."""
@@ -57,7 +40,7 @@ def runbook(cause: Cause) -> str:
         parts.append(f"While one of these holds, its answer comes first and hides this cause:\n\n{names}\n")
     if entry.contested:
         parts.append(f"## Where sources disagree\n\n{entry.contested}\n")
-    if cause not in _NEEDS_NO_EXCHANGE:
+    if entry.needs_exchange:
         parts.append(_REPRODUCE)
     return "\n".join(parts)
 

@@ -1,7 +1,7 @@
 """Who may import whom: the floor plan, kept."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -209,3 +209,44 @@ def test_the_words_of_the_core_go_in_no_circle() -> None:
     for module in KNOWN:
         if module.startswith("core."):
             reached(module, frozenset({module}))
+
+
+CAUSES_LISTED = {
+    ("core.causes", ast.Dict): "the catalogue itself",
+    ("core.causes", ast.Tuple): "what hides a cause, in the order in which its page lists it",
+    ("core.meaning", ast.Tuple): "what else an answer may mean, most likely first",
+    ("core.diagnosis", ast.Tuple): "what else an answer may mean given the past, most likely first",
+    ("core.evidence", ast.Dict): "a function for each cause that has more evidence",
+    ("rules.wording", ast.Dict): "a query for each cause that has more evidence",
+    ("simulator.scenarios", ast.Dict): "a reason for each cause that no org can bring about",
+    ("rehearsal", ast.Dict): "the plot of the demo",
+}
+"""Where two or more causes are listed, and as what; which causes are alike stands in the catalogue alone."""
+
+
+def test_sets_of_causes_stand_in_the_catalogue_alone() -> None:
+    listed = {(module, type(node)) for module, path in KNOWN.items() for node in lists_of_causes(path)}
+
+    assert listed == set(CAUSES_LISTED)
+
+
+def lists_of_causes(path: Path) -> Iterator[ast.Dict | ast.Set | ast.List | ast.Tuple]:
+    """Displays with two causes or more; what is searched with `in` counts as a set."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            for other in node.comparators:
+                if isinstance(other, ast.Tuple | ast.List) and len(causes_of(other.elts)) > 1:
+                    yield ast.Set(other.elts)
+        if isinstance(node, ast.Dict) and len(causes_of(node.keys)) > 1:
+            yield node
+        if isinstance(node, ast.Set | ast.List | ast.Tuple) and len(causes_of(node.elts)) > 1:
+            yield node
+
+
+def causes_of(nodes: Iterable[ast.expr | None]) -> list[str]:
+    return [
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Cause"
+    ]

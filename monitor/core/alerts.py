@@ -17,10 +17,10 @@ from datetime import datetime, timedelta
 from monitor.core.alert import Alert, Moment, Seen, Terms, Topic
 from monitor.core.alerts_of_many import alert_of_many
 from monitor.core.alerts_of_one import alert_of_cause, alert_of_no_cause
-from monitor.core.causes import Cause, Severity
+from monitor.core.causes import CATALOGUE, Cause, Severity
 from monitor.core.finding import Finding
 from monitor.core.grouping import grouped, waiting
-from monitor.core.holds import APPROVAL_CRITICAL, TRANSIENT
+from monitor.core.holds import APPROVAL_CRITICAL
 from monitor.core.status import ConnectionStatus, Snapshot
 
 
@@ -45,7 +45,7 @@ def alerts(snapshot: Snapshot, terms: Terms) -> tuple[Alert, ...]:
         held_back += [alert for alert in made if alert.held_back]
         free += waiting([alert for alert in made if not alert.held_back], topic, those, moment)
     named = {alert.labels["connection"] for alert in (*free, *held_back)}
-    unreachable = "many are unreachable" if any(cause in TRANSIENT for cause, _ in told_as) else ""
+    unreachable = "many are unreachable" if any(CATALOGUE[cause].transient for cause, _ in told_as) else ""
     for status in moment.watched:
         if status.name not in named and (alert := alert_of_no_cause(status, moment)):
             why = alert.held_back or unreachable

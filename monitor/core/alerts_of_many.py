@@ -7,7 +7,7 @@ from functools import partial
 from monitor.core.alert import Alert, Moment, Seen, Topic
 from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.grouping import shared_by_all
-from monitor.core.holds import MANY, MANY_SHARE, TRANSIENT, seen_again
+from monitor.core.holds import MANY, MANY_SHARE, seen_again
 from monitor.core.maintenance import until
 from monitor.core.wording import MANY_AT_ONCE, SHOWN, told
 
@@ -26,7 +26,7 @@ def alert_of_many(topic: Topic, those: Sequence[Seen], moment: Moment) -> Alert 
     news = [one for one in those if not until(one.status.connection.maintenance, moment.now)]
     since = sorted(one.finding.since for one in news or those)
     enough = max(MANY, math.ceil(MANY_SHARE * len(moment.watched)))
-    transient = cause in TRANSIENT
+    transient = CATALOGUE[cause].transient
     hold = holds.many_transient if transient else holds.many_confirmed
     concerned = tuple(one.status.connection for one in those)
     return Alert(

@@ -12,7 +12,7 @@ from monitor.core.connection import Connection
 from monitor.core.finding import State
 from monitor.core.grouping import short
 from monitor.core.history import RECENT_KEPT
-from monitor.core.holds import TRANSIENT, UNCHECKED, UNSTEADY_SHARE
+from monitor.core.holds import UNCHECKED, UNSTEADY_SHARE
 from monitor.core.status import ConnectionStatus
 from monitor.core.wording import (
     ASK_AGAIN,
@@ -42,7 +42,7 @@ def alert_of_cause(topic: Topic, seen: Seen, moment: Moment) -> Alert:
         texts=partial(_texts_of_cause, topic, seen, links),
         since=seen.finding.since,
         concerns=(connection,),
-        lingers=holds.lingers if topic.cause in TRANSIENT else timedelta(0),
+        lingers=holds.lingers if CATALOGUE[topic.cause].transient else timedelta(0),
         held_back=moment.maintenance(connection),
     )
 

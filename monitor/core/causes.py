@@ -212,9 +212,9 @@ _UNREACHED = (
     Cause.SUBDOMAIN_UNKNOWN,
     Cause.SALESFORCE_UNAVAILABLE,
 )
-_UNIDENTIFIED = (Cause.CONSUMER_KEY_UNKNOWN, Cause.APP_NOT_FOUND, Cause.APP_BLOCKED)
-_UNPROVEN = (
-    *_UNIDENTIFIED,
+_NO_SUCH_APP = (Cause.CONSUMER_KEY_UNKNOWN, Cause.APP_NOT_FOUND, Cause.APP_BLOCKED)
+_NOT_ACCEPTED = (
+    *_NO_SUCH_APP,
     Cause.CLIENT_INVALID,
     Cause.ASSERTION_INVALID,
     Cause.AUDIENCE_INVALID,
@@ -264,7 +264,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ends_approval=True,
             guide="step 6",
             settle=PROPAGATION,
-            hidden_by=_UNPROVEN,
+            hidden_by=_NOT_ACCEPTED,
             remedy=(
                 _POLICIES,
                 (
@@ -306,7 +306,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             ends_approval=True,
             guide="steps 4 and 6",
             settle=PROPAGATION,
-            hidden_by=_UNPROVEN,
+            hidden_by=_NOT_ACCEPTED,
             remedy=(
                 _POLICIES,
                 (
@@ -347,7 +347,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             kind=Kind.CREDENTIAL,
             ends_approval=True,
             guide="step 4",
-            hidden_by=_UNPROVEN,
+            hidden_by=_NOT_ACCEPTED,
             remedy=(
                 _POLICIES,
                 (
@@ -449,7 +449,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             refuses_signature=True,
             guide="steps 1 and 2",
             settle=ROTATION,
-            hidden_by=_UNIDENTIFIED,
+            hidden_by=_NO_SUCH_APP,
             remedy=(
                 _NEXT_FIRST,
                 _SETTINGS,
@@ -509,7 +509,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             kind=Kind.CREDENTIAL,
             guide="steps 4 and 5",
             settle=PROPAGATION,
-            hidden_by=_UNPROVEN,
+            hidden_by=_NOT_ACCEPTED,
             remedy=(
                 _POLICIES,
                 (
@@ -551,7 +551,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             shared=True,
             stops_calls=True,
             guide="step 4",
-            hidden_by=_UNPROVEN,
+            hidden_by=_NOT_ACCEPTED,
             remedy=(
                 (
                     "See Setup > Login History for the source address and the status (Restricted IP or"
@@ -591,7 +591,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             kind=Kind.CREDENTIAL,
             stops_calls=True,
             guide="step 5",
-            hidden_by=(*_UNPROVEN, Cause.NOT_AUTHORIZED),
+            hidden_by=(*_NOT_ACCEPTED, Cause.NOT_AUTHORIZED),
             remedy=(
                 (
                     "In Setup, open Permission Sets, select the integration user's set, open System"
@@ -637,7 +637,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             responsible=Responsible.OPERATOR,
             kind=Kind.CREDENTIAL,
             guide="sandbox refresh",
-            hidden_by=_UNPROVEN,
+            hidden_by=_NOT_ACCEPTED,
             remedy=(
                 (
                     "In the org, open Setup > Users and read the Username of the integration user: it is"
@@ -853,7 +853,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             stops_calls=True,
             guide="step 2",
             settle=PROPAGATION,
-            hidden_by=_UNPROVEN,
+            hidden_by=_NOT_ACCEPTED,
             remedy=(
                 _SETTINGS,
                 (
@@ -879,7 +879,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             kind=Kind.CREDENTIAL,
             guide="step 2",
             settle=PROPAGATION,
-            hidden_by=_UNIDENTIFIED,
+            hidden_by=_NO_SUCH_APP,
             remedy=(
                 _SETTINGS,
                 (
@@ -1013,7 +1013,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             kind=Kind.CREDENTIAL,
             refuses_signature=True,
             settle=ROTATION,
-            hidden_by=_UNIDENTIFIED,
+            hidden_by=_NO_SUCH_APP,
             remedy=(
                 _NEXT_FIRST,
                 _SETTINGS,
@@ -1067,7 +1067,7 @@ CATALOGUE: Mapping[Cause, Entry] = MappingProxyType(
             responsible=Responsible.ORG_ADMIN,
             kind=Kind.CREDENTIAL,
             stops_calls=True,
-            hidden_by=_UNPROVEN,
+            hidden_by=_NOT_ACCEPTED,
             remedy=(
                 "In Setup, open Users and select the integration user.",
                 "See that Active is checked; click Unfreeze or Unlock where such a button is shown.",

@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from monitor.core import approval, meaning
-from monitor.core.causes import CATALOGUE, Cause, Responsible, Severity
+from monitor.core.causes import CATALOGUE, Cause, Kind, Responsible, Severity, causes_where
 from monitor.core.connection import Connection, is_generic
 from monitor.core.credential import CredentialFacts
 from monitor.core.evidence import (
-    NO_VERDICT,
     UNKNOWN_PAST,
     Known,
     clock_evidence,
@@ -35,17 +34,6 @@ as well be an admin who is still at work."""
 ALTERNATIVES_SHOWN = 5
 """More would be a list of everything, which helps nobody at night."""
 
-_SAYS_NOTHING_OF_CREDENTIALS = NO_VERDICT | {
-    Cause.SUBDOMAIN_UNKNOWN,
-    Cause.CLOCK_SKEWED,
-    Cause.LOGIN_RATE_EXCEEDED,
-}
-
-_STOPS_CALLS = frozenset(
-    {Cause.API_DISABLED, Cause.ORG_INACTIVE, Cause.USER_INACTIVE, Cause.IP_RESTRICTED, Cause.SCOPE_MISSING}
-)
-"""Causes of a refused first call for which the connection is failing, though its token was granted."""
-
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -59,10 +47,11 @@ class Turn:
     """Alternatives that come before those of the answer; the cause that it was is always among them."""
 
 
-_UNPROVEN = frozenset({Cause.ASSERTION_INVALID, Cause.CLIENT_INVALID})
+_SIGNATURE_REFUSED = causes_where(lambda entry: entry.refuses_signature)
 _NOT_APPROVED = frozenset({Cause.CONSUMER_NOT_APPROVED})
-_SETTLES = frozenset(cause for cause, entry in CATALOGUE.items() if entry.settle)
-_IN_THE_WAY = frozenset({Cause.SALESFORCE_UNAVAILABLE, Cause.SUBDOMAIN_UNKNOWN})
+_SETTLES = causes_where(lambda entry: entry.settle)
+_NETWORK_MIMICS = causes_where(lambda entry: entry.network_mimics)
+_OF_CREDENTIALS = causes_where(lambda entry: entry.kind is Kind.CREDENTIAL)
 
 
 def _is_server_error(known: Known) -> bool:
@@ -78,18 +67,23 @@ def _is_generic(known: Known) -> bool:
 PAST = (
     # Our own key explains a refused signature better than anything at the other end.
     Turn(
-        _UNPROVEN,
+        _SIGNATURE_REFUSED,
         lambda known: known.has_problem(Cause.KEY_CERTIFICATE_MISMATCH),
         Cause.KEY_CERTIFICATE_MISMATCH,
         Certainty.CERTAIN,
     ),
     Turn(
-        _UNPROVEN,
+        _SIGNATURE_REFUSED,
         lambda known: known.has_problem(Cause.KEY_TOO_SHORT),
         Cause.KEY_TOO_SHORT,
         Certainty.LIKELY,
     ),
-    Turn(_UNPROVEN, lambda known: known.has_problem(Cause.KEY_NOT_RSA), Cause.KEY_NOT_RSA, Certainty.CERTAIN),
+    Turn(
+        _SIGNATURE_REFUSED,
+        lambda known: known.has_problem(Cause.KEY_NOT_RSA),
+        Cause.KEY_NOT_RSA,
+        Certainty.CERTAIN,
+    ),
     # A bare `invalid_grant` is explained by what is known to be wrong on our side.
     Turn(
         _NOT_APPROVED,
@@ -105,7 +99,7 @@ PAST = (
     ),
     # Everybody's signatures refused at once, and our clock is wrong.
     Turn(
-        _UNPROVEN,
+        _SIGNATURE_REFUSED,
         lambda known: known.fleet_fails and known.clock_is_off,
         Cause.CLOCK_SKEWED,
         Certainty.LIKELY,
@@ -125,7 +119,7 @@ PAST = (
     ),
     # Pages, broken answers and missing names that hit many orgs at once come from our side.
     Turn(
-        _IN_THE_WAY,
+        _NETWORK_MIMICS,
         lambda known: known.fleet_fails and not _is_server_error(known),
         Cause.NETWORK_UNREACHABLE,
         Certainty.LIKELY,
@@ -249,7 +243,7 @@ def diagnose(
             meant = meaning.Meaning(turn.becomes, turn.certainty, others)
     state = _state(meant.cause, known)
     first = _finding(known, meant.cause, meant.certainty, evidence_for(meant.cause, known))
-    if meant.cause in _UNPROVEN and known.superseded:
+    if meant.cause in _SIGNATURE_REFUSED and known.superseded:
         first = replace(first, responsible=Responsible.OPERATOR)  # the admin has done their part
     return Diagnosis(state, _distinct((first, *_beside(known))), tuple(_alternatives(meant, known)))
 
@@ -259,15 +253,16 @@ def _state(cause: Cause, known: Known) -> State:
         return State.SETTLING
     if cause is Cause.SUBDOMAIN_UNKNOWN and known.name_may_return:
         return State.UNKNOWN
-    return State.UNKNOWN if cause in NO_VERDICT or known.is_everybodys(cause) else State.FAILING
+    no_verdict = CATALOGUE[cause].no_verdict or known.is_everybodys(cause)
+    return State.UNKNOWN if no_verdict else State.FAILING
 
 
 def _alternatives(meant: meaning.Meaning, known: Known) -> Iterator[Alternative]:
     """The other causes that the answer allows, without those that the facts exclude."""
     others = list(meant.others)
-    if _UNPROVEN & {meant.cause, *others} and known.certificate_ended:
+    if _SIGNATURE_REFUSED & {meant.cause, *others} and known.certificate_ended:
         others.insert(0, Cause.CERTIFICATE_EXPIRED)
-    if meant.cause in _UNPROVEN and known.clock_is_off:
+    if meant.cause in _SIGNATURE_REFUSED and known.clock_is_off:
         others.insert(0, Cause.CLOCK_SKEWED)
     if meant.cause in _SETTLES and known.history.changed_at <= UNKNOWN_PAST:
         others.insert(ALTERNATIVES_SHOWN - 1, Cause.PROPAGATION_PENDING)
@@ -278,8 +273,8 @@ def _alternatives(meant: meaning.Meaning, known: Known) -> Iterator[Alternative]
         excluded.add(Cause.CERTIFICATE_EXPIRED)
     if not known.last_success and known.history.first_seen > UNKNOWN_PAST:
         excluded.add(Cause.APPROVAL_DECAYED)
-    if meant.cause in NO_VERDICT:
-        excluded |= set(Cause) - _SAYS_NOTHING_OF_CREDENTIALS
+    if CATALOGUE[meant.cause].no_verdict:
+        excluded |= _OF_CREDENTIALS
     fitting = [other for other in dict.fromkeys(others) if other not in excluded]
     for other in fitting[:ALTERNATIVES_SHOWN]:
         yield Alternative(other, CATALOGUE[other].tell_apart)
@@ -294,7 +289,7 @@ def _granted(granted: Granted, known: Known) -> Diagnosis:
     meant = meaning.of_after_login(after, granted) if after else None
     findings = [*_of_first_call(meant, known), *_of_token(granted, known), *_beside(known)]
     findings.sort(key=lambda finding: finding.severity is not Severity.CRITICAL)
-    stopped = meant is not None and meant.cause in _STOPS_CALLS
+    stopped = meant is not None and CATALOGUE[meant.cause].stops_calls
     if meant is not None:
         # What refuses the calls is what stops the integration, whatever else is wrong.
         findings.sort(key=lambda finding: finding.cause is not meant.cause or not stopped)
@@ -312,7 +307,7 @@ def _of_first_call(meant: meaning.Meaning | None, known: Known) -> Iterator[Find
     evidence = [f"{said} (HTTP {after.status})."]
     if meant.cause is Cause.UNRECOGNISED:
         evidence.append("The token may have been revoked in the same moment, or be bound to other addresses.")
-    severity = Severity.CRITICAL if meant.cause in _STOPS_CALLS else None
+    severity = Severity.CRITICAL if CATALOGUE[meant.cause].stops_calls else None
     if meant.cause is Cause.UNRECOGNISED:
         severity = Severity.WARNING
     yield _finding(known, meant.cause, meant.certainty, evidence, severity)

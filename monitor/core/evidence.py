@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from monitor.core import approval
-from monitor.core.causes import Cause
+from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.connection import Connection, OrgType, is_generic
 from monitor.core.credential import CredentialFacts
 from monitor.core.history import STAGES, Approval, Change, History, Stage
@@ -26,16 +26,6 @@ itself makes (a year at 2048 bits, two at 4096), so that the warning comes rathe
 
 UNKNOWN_PAST = datetime(1970, 1, 1, tzinfo=UTC)
 """The `first_seen` of a history of which nothing is known: a recorded answer may come without one."""
-
-NO_VERDICT = frozenset(
-    {Cause.SALESFORCE_UNAVAILABLE, Cause.NETWORK_UNREACHABLE, Cause.TLS_UNTRUSTED, Cause.MONITOR_FAULT}
-)
-"""Causes that say nothing of the credential: the state is unknown, and no credential's cause may stand beside
-them as an alternative."""
-
-NO_ORGS_OWN = NO_VERDICT | {Cause.CLOCK_SKEWED, Cause.IP_RESTRICTED}
-"""Causes that are no org's own where many meet them at once: the network, our clock, the address that we come
-from."""
 
 NAME_MAY_RETURN = timedelta(minutes=30)
 """How long a resolver's denial of a name that had been found is no verdict, while nobody else tells whether
@@ -100,7 +90,7 @@ class Known:
 
     def is_everybodys(self, cause: Cause) -> bool:
         """Whether the cause is no org's own, as many meet it at once."""
-        return self.fleet_fails and cause in NO_ORGS_OWN
+        return self.fleet_fails and CATALOGUE[cause].shared
 
     @property
     def name_may_return(self) -> bool:
@@ -160,11 +150,11 @@ class Known:
 def evidence_for(cause: Cause, known: Known) -> list[str]:
     """What speaks for the cause: the answer, the past, ourselves, the fleet."""
     evidence = [_what_came(known)]
-    if known.superseded and cause in {Cause.ASSERTION_INVALID, Cause.CLIENT_INVALID}:
+    if known.superseded and CATALOGUE[cause].refuses_signature:
         evidence.insert(0, STAGES[Stage.CURRENT_REFUSED])
     if cause is Cause.PROPAGATION_PENDING:
         evidence += _change(known)
-    elif isinstance(known.exchange.outcome, Refused) and cause not in NO_VERDICT:
+    elif isinstance(known.exchange.outcome, Refused) and not CATALOGUE[cause].no_verdict:
         evidence += _past(known)
     evidence += _CONTEXT.get(cause, _nothing)(known)
     if known.failing_share:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache
 
-from monitor.core.causes import Cause
+from monitor.core.causes import CATALOGUE, Cause
 from monitor.core.connection import Connection
 from monitor.core.credential import KeyFacts
 from monitor.core.finding import Alternative, Diagnosis, Finding, State
@@ -180,24 +180,6 @@ class Event:
     """Events of failures are kept longer than the others."""
 
 
-NO_LONGER_APPROVED = frozenset(
-    {Cause.APPROVAL_DECAYED, Cause.USER_NOT_ADMIN_APPROVED, Cause.CONSUMER_NOT_APPROVED}
-)
-"""Causes that end an approval epoch. Only a decay tells something about the lifetime of the next."""
-
-WITHOUT_VERDICT = frozenset(
-    {
-        Cause.NETWORK_UNREACHABLE,
-        Cause.SALESFORCE_UNAVAILABLE,
-        Cause.TLS_UNTRUSTED,
-        Cause.MONITOR_FAULT,
-        Cause.PROPAGATION_PENDING,
-        Cause.SUBDOMAIN_UNKNOWN,
-    }
-)
-"""Causes that say nothing of the credential: they end with the fault, whatever the verdict before it was. A
-host name that was unknown is known again, or was not the org's trouble, once something else is found."""
-
 PINNED_AGAIN_AFTER = timedelta(days=7)
 """How long a changed identity stands as a finding before it is taken as the new one: after a week it has been
 seen by whoever looks, and a finding that never ends is one that nobody reads."""
@@ -312,7 +294,7 @@ def _standing(history: History, diagnosis: Diagnosis, *, verdict: bool) -> tuple
         return now
     named = {finding.cause for finding in now}
     return now + tuple(
-        found for found in history.findings if found.cause not in named and found.cause not in WITHOUT_VERDICT
+        found for found in history.findings if found.cause not in named and not CATALOGUE[found.cause].passing
     )
 
 
@@ -321,7 +303,8 @@ def _approvals(
 ) -> tuple[datetime | None, tuple[Approval, ...]]:
     if granted:
         return history.approval_since or at, history.approvals
-    if history.approval_since is None or diagnosis.cause not in NO_LONGER_APPROVED:
+    ended_by = diagnosis.cause and CATALOGUE[diagnosis.cause].ends_approval
+    if history.approval_since is None or not ended_by:
         return history.approval_since, history.approvals
     if diagnosis.cause is Cause.APPROVAL_DECAYED:
         ended = Approval(history.approval_since, at)

@@ -5,12 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from monitor.core.cadence import BACK_OFF, CONFIRM, SLOWED_TO_AT_MOST, THROTTLED
-from monitor.core.causes import Cause
+from monitor.core.causes import CATALOGUE, Cause, Hold
 from monitor.core.connection import Connection
-from monitor.core.history import WITHOUT_VERDICT
-
-TRANSIENT = WITHOUT_VERDICT - {Cause.PROPAGATION_PENDING}
-"""Causes that a single failed exchange does not prove to last."""
 
 APPROVAL_CRITICAL = timedelta(days=2)
 """The last part of an approval's forecast life: time to reach an admin on the next working day in most weeks,
@@ -123,8 +119,12 @@ class Holds:
 
     def of_cause(self, cause: Cause) -> timedelta:
         """How long this cause must hold."""
-        if cause in TRANSIENT:
-            return self.transient
-        if cause is Cause.PROPAGATION_PENDING:
-            return self.settling
-        return self.throttled if cause is Cause.LOGIN_RATE_EXCEEDED else self.confirmed
+        match CATALOGUE[cause].hold:
+            case Hold.CONFIRMED:
+                return self.confirmed
+            case Hold.TRANSIENT:
+                return self.transient
+            case Hold.SETTLING:
+                return self.settling
+            case Hold.THROTTLED:
+                return self.throttled

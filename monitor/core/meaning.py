@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from monitor.core.answer import HTML_PAGE, REDIRECT
-from monitor.core.causes import Cause
+from monitor.core.causes import CATALOGUE, Cause, Kind
 from monitor.core.connection import ALLOWED_HOSTS, ALLOWED_SUFFIXES, Connection, is_generic
 from monitor.core.finding import Certainty
 from monitor.core.outcome import AfterLogin, FaultKind, Granted, NotSent, Refused, Unreachable
@@ -466,10 +466,6 @@ _WRONG_ORG = re.compile(r"wrong.?org")
 _SPEAKS_OF_THE_GRANT = frozenset({400, 401, 403})
 """The statuses with which a first call can be refused for what the token is; others are about the call."""
 
-_AFTER_LOGIN_CAUSES = frozenset(
-    {Cause.API_DISABLED, Cause.ORG_INACTIVE, Cause.USER_INACTIVE, Cause.IP_RESTRICTED, Cause.SCOPE_MISSING}
-)
-
 
 def of_after_login(after: AfterLogin, granted: Granted) -> Meaning | None:
     """What a refused first call means; None where it says nothing against the credential.
@@ -488,9 +484,9 @@ def of_after_login(after: AfterLogin, granted: Granted) -> Meaning | None:
     if _WRONG_ORG.search(text):
         return Meaning(Cause.IDENTITY_CHANGED, Certainty.POSSIBLE)
     found = of_text(text)
-    if found and found.cause in _AFTER_LOGIN_CAUSES:
+    if found and CATALOGUE[found.cause].stops_calls:
         return Meaning(found.cause, Certainty.CERTAIN)
-    if found and found.cause in {Cause.SALESFORCE_UNAVAILABLE, Cause.LOGIN_RATE_EXCEEDED}:
+    if found and CATALOGUE[found.cause].kind is Kind.SALESFORCE:
         return None
     others = (Cause.IP_RESTRICTED, Cause.API_DISABLED, Cause.SCOPE_MISSING)
     return Meaning(Cause.UNRECOGNISED, Certainty.POSSIBLE, others)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from monitor.core import meaning
-from monitor.core.causes import Cause
+from monitor.core.causes import CATALOGUE
 from monitor.core.connection import Connection
 from monitor.core.credential import CredentialFacts
 from monitor.core.history import History, Rotation, Slot, Stage
@@ -34,16 +34,14 @@ SELDOM = timedelta(hours=1)
 STEP = timedelta(minutes=2)
 """Between looks at the next key alone while the certificate changes, which takes 2 to 10 minutes (step 2)."""
 
-REFUSED_SIGNATURES = frozenset({Cause.ASSERTION_INVALID, Cause.CLIENT_INVALID})
-"""What an answer means where the app's certificate does not prove the signature."""
-
 
 def proven(outcome: Outcome, connection: Connection) -> bool | None:
     """Whether the app's certificate proves the key that signed; None where the answer does not tell."""
     if isinstance(outcome, Granted):
         return True
-    if isinstance(outcome, Refused) and meaning.of_refusal(outcome, connection).cause in REFUSED_SIGNATURES:
-        return False
+    if isinstance(outcome, Refused):
+        cause = meaning.of_refusal(outcome, connection).cause
+        return False if CATALOGUE[cause].refuses_signature else None
     return None
 
 

@@ -10,6 +10,7 @@ from monitor.check import LoginBudget
 from monitor.clock import Clock
 from monitor.core import history, rotation
 from monitor.core.assertion import sign
+from monitor.core.causes import CATALOGUE
 from monitor.core.connection import Connection
 from monitor.core.credential import Credential
 from monitor.core.diagnosis import diagnose
@@ -54,10 +55,10 @@ class Look:
         """One line for a person."""
         if self.accepted:
             return "The next key is accepted."
-        if self.verdict.cause in rotation.REFUSED_SIGNATURES:
-            return "The next key is not accepted yet."
         if self.verdict.cause is None:
             return "The next key is accepted here and there: its certificate is spreading."
+        if CATALOGUE[self.verdict.cause].refuses_signature:
+            return "The next key is not accepted yet."
         said = self.verdict.findings[0].evidence[:1]
         return ": ".join(("No word on the next key", self.verdict.cause, *said))
 

@@ -10,8 +10,8 @@ from datetime import timedelta
 from monitor.config.words import written_duration
 from monitor.core.alerts_of_many import AFFECTED, UNREACHABLE
 from monitor.core.cadence import CONFIRM
-from monitor.core.causes import CATALOGUE, Cause, Severity
-from monitor.core.holds import APPROVAL_CRITICAL, EXCHANGE, SCRAPE, TRANSIENT, Holds
+from monitor.core.causes import CATALOGUE, Cause, Hold, Severity
+from monitor.core.holds import APPROVAL_CRITICAL, EXCHANGE, SCRAPE, Holds
 from monitor.core.wording import Links, name_of, told
 from monitor.rules.document import Alert, Record
 from monitor.rules.replicas import BUT_CUT_OFF
@@ -116,7 +116,7 @@ def _of(cause: Cause, holds: Holds, links: Links) -> Iterator[Alert]:
             why=f"{reason} {why}",
             labels=labels,
             annotations=annotations_of_cause(cause, CATALOGUE[cause], links),
-            lingers=holds.lingers if cause in TRANSIENT else None,
+            lingers=holds.lingers if CATALOGUE[cause].transient else None,
         )
 
 
@@ -130,27 +130,25 @@ def _approval_ends_within(span: timedelta) -> str:
 def _hold(cause: Cause, holds: Holds) -> tuple[timedelta, str]:
     """How long a cause must hold, and why."""
     hold = holds.of_cause(cause)
-    if cause in TRANSIENT:
-        return hold, (
-            f"{written_duration(holds.transient)}: one failed exchange proves nothing (alerts.transient_for,"
-            f" or three intervals). It stays for {written_duration(holds.lingers)} after its end, for a"
-            " fault that comes and goes."
-        )
-    if cause is Cause.PROPAGATION_PENDING:
-        return hold, (
-            f"{written_duration(holds.settling)}: the longest settle time, and what it takes to see its end."
-            " A change that settles is no alert; one that is made again and again is."
-        )
-    if cause is Cause.LOGIN_RATE_EXCEEDED:
-        return hold, (
-            f"{written_duration(holds.throttled)}: the next look comes 15m after such an answer, and must"
-            " have found the same."
-        )
-    return hold, (
-        f"{written_duration(holds.confirmed)}: seen again after"
-        f" {written_duration(min(CONFIRM, holds.confirmed))} at most, by an exchange of at most"
-        f" {written_duration(EXCHANGE)}, and scraped within {written_duration(SCRAPE)}."
-    )
+    match CATALOGUE[cause].hold:
+        case Hold.TRANSIENT:
+            why = (
+                "one failed exchange proves nothing (alerts.transient_for, or three intervals). It stays for"
+                f" {written_duration(holds.lingers)} after its end, for a fault that comes and goes."
+            )
+        case Hold.SETTLING:
+            why = (
+                "the longest settle time, and what it takes to see its end. A change that settles is no"
+                " alert; one that is made again and again is."
+            )
+        case Hold.THROTTLED:
+            why = "the next look comes 15m after such an answer, and must have found the same."
+        case Hold.CONFIRMED:
+            why = (
+                f"seen again after {written_duration(min(CONFIRM, holds.confirmed))} at most, by an exchange"
+                f" of at most {written_duration(EXCHANGE)}, and scraped within {written_duration(SCRAPE)}."
+            )
+    return hold, f"{written_duration(hold)}: {why}"
 
 
 def _of_no_rule(holds: Holds, links: Links) -> Alert:

@@ -11,7 +11,6 @@ from monitor.core.holds import (
     MANY_LEFT,
     MANY_SHARE,
     SCRAPE,
-    TRANSIENT,
     UNCHECKED,
     UNSTEADY_SHARE,
     Holds,
@@ -89,7 +88,7 @@ RECORDS = (
 
 def alerts(holds: Holds, links: Links) -> Iterator[Alert]:
     """Many at once, and single connections that no cause explains."""
-    transient = "|".join(cause for cause in CATALOGUE if cause in TRANSIENT)
+    transient = "|".join(cause for cause, entry in CATALOGUE.items() if entry.transient)
     waits = written_duration(holds.lingers)
     for name, matchers, hold, seen_again, lingers, reason in (
         (

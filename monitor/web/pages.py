@@ -40,14 +40,6 @@ values as connections, and nobody scrolls through those."""
 REFRESH_SECONDS = 10
 """How often an open page asks anew: sooner than a person wonders, at about 20 ms of the daemon's time."""
 
-CERTIFICATE_CAUSES = frozenset(
-    {
-        Cause.CERTIFICATE_EXPIRING,
-        Cause.CERTIFICATE_EXPIRED,
-        Cause.CERTIFICATE_NOT_YET_VALID,
-    }
-)
-
 ORDERS = {
     Order.WORST: "Worst, latest first",
     Order.NAME: "Name",
@@ -255,7 +247,7 @@ def _row(status: ConnectionStatus, maintenance: datetime | None, strips: Mapping
         since=since(status),
         maintenance=maintenance,
         certificate_end=status.certificate_end,
-        certificate_marked=not causes.isdisjoint(CERTIFICATE_CAUSES),
+        certificate_marked=any(CATALOGUE[cause].certificate_dates for cause in causes),
         approval_marked=Cause.APPROVAL_EXPIRING in causes,
         strip=None if strips is None else strips[status.name],
     )

@@ -11,9 +11,8 @@ import yaml
 from monitor.core.alert import Alert
 from monitor.core.alerts import alerts
 from monitor.core.approval import Forecast, Grounds
-from monitor.core.causes import CATALOGUE, Cause, Severity
+from monitor.core.causes import CATALOGUE, Cause, Severity, causes_where
 from monitor.core.finding import State
-from monitor.core.holds import TRANSIENT
 from monitor.core.maintenance import Once
 from monitor.core.status import ConnectionStatus
 from tests.core.fleets import LONG_AGO, MINUTE, TERMS, ill, snapshot, well
@@ -129,7 +128,7 @@ def test_a_cause_is_an_alert_once_it_has_held_and_not_a_second_sooner(cause: Cau
     assert not found(ill(well("acme"), cause, NOW - hold + timedelta(seconds=1)))
 
 
-@pytest.mark.parametrize("cause", sorted(TRANSIENT))
+@pytest.mark.parametrize("cause", sorted(causes_where(lambda entry: entry.transient)))
 def test_a_fault_of_network_or_server_must_last_for_three_intervals(cause: Cause) -> None:
     assert TERMS.holds.of_cause(cause) == 15 * MINUTE
 

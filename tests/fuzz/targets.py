@@ -29,9 +29,9 @@ from schemathesis.specs.openapi.checks import negative_data_rejection
 from monitor.config import ConfigError, WebConfig, load
 from monitor.config.web_file import load_web_config
 from monitor.core.answer import read_after_login, read_answer, token_in
-from monitor.core.causes import Cause
+from monitor.core.causes import Cause, Kind, causes_where
 from monitor.core.credential import CertificateReading, read_certificates, read_private_key
-from monitor.core.evidence import FLEET_SHARE, NO_VERDICT
+from monitor.core.evidence import FLEET_SHARE
 from monitor.core.outcome import Granted
 from monitor.explain import Unreadable, explain
 from monitor.web.access import protect
@@ -305,7 +305,7 @@ def diagnosed() -> Iterator[Holds]:
         assert cause not in others
         assert TOKEN not in json.dumps(told)
         answer, fault = record.get("answer"), record.get("fault")
-        if cause in NO_VERDICT:
+        if cause in _NO_VERDICT:
             assert state == "unknown"
             assert others <= _OF_NO_CREDENTIAL
         if (answer and answer["status"] >= 500) or (fault and fault["kind"] != "not_sent"):
@@ -318,11 +318,8 @@ def diagnosed() -> Iterator[Holds]:
     yield holds
 
 
-_OF_NO_CREDENTIAL = NO_VERDICT | {
-    Cause.SUBDOMAIN_UNKNOWN,
-    Cause.CLOCK_SKEWED,
-    Cause.LOGIN_RATE_EXCEEDED,
-}
+_NO_VERDICT = causes_where(lambda entry: entry.no_verdict)
+_OF_NO_CREDENTIAL = causes_where(lambda entry: entry.kind is not Kind.CREDENTIAL)
 
 # Requests to the pages
 

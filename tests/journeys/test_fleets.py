@@ -5,8 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from monitor.core.causes import Cause
-from monitor.core.evidence import NO_VERDICT
+from monitor.core.causes import Cause, causes_where
 from monitor.core.finding import State
 from monitor.core.history import EventKind
 from tests.journeys.driver import Journey, Traveller
@@ -58,7 +57,7 @@ async def test_an_outage_of_all_never_counts_against_a_credential(
 
     assert {traveller.state for traveller in fleet} == {State.UNKNOWN}
     assert {tuple(traveller.causes) for traveller in fleet} <= {(cause,), (Cause.NETWORK_UNREACHABLE,)}
-    assert counted(fleet) <= NO_VERDICT
+    assert counted(fleet) <= causes_where(lambda entry: entry.no_verdict)
 
     journey.weather(None)
     await journey.at(hours=3, minutes=6)
