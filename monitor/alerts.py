@@ -12,7 +12,8 @@ from monitor.config import Settings, Sink
 from monitor.core import telling
 from monitor.core.alert import Alert
 from monitor.core.alerts import alerts
-from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
 from monitor.core.status import DaemonStatus, Snapshot
 from monitor.exchange import Limits, rust_transport
 from monitor.fleet import Fleet

@@ -24,7 +24,8 @@ from rich.console import Console
 
 from monitor import __version__, keygen, terminal
 from monitor.clock import Clock
-from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 from monitor.core.finding import State
 from monitor.core.problem import OperatorError

@@ -16,7 +16,7 @@ from monitor.clock import Clock
 from monitor.config import Settings
 from monitor.core import history
 from monitor.core.assertion import sign
-from monitor.core.causes import CATALOGUE, Entry
+from monitor.core.catalogue import CATALOGUE, Entry
 from monitor.core.connection import (
     ALLOWED_HOSTS,
     ALLOWED_SUFFIXES,

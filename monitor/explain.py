@@ -19,7 +19,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from monitor.core import history as histories
 from monitor.core.answer import harmless, read_after_login, read_answer
-from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
 from monitor.core.connection import Connection, Pair, Source, audience_of
 from monitor.core.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
 from monitor.core.diagnosis import diagnose

@@ -18,7 +18,8 @@ import yaml
 from monitor import keygen
 from monitor.clock import Clock
 from monitor.config import Address, Settings, load
-from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
 from monitor.core.connection import LOOPBACK_HOSTS, Connection, Pair, Source
 from monitor.core.finding import State
 from monitor.daemon import Daemon

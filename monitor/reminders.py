@@ -7,7 +7,8 @@ from threading import Lock
 
 from icalendar import Alarm, Calendar, Event, vDuration
 
-from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
 from monitor.core.history import Slot
 from monitor.core.status import ConnectionStatus
 from monitor.core.wording import remedy, with_name

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from monitor.core.causes import CATALOGUE, Cause, Entry, Severity
+from monitor.core.catalogue import CATALOGUE, Entry
+from monitor.core.causes import Cause, Severity
 from monitor.core.wording import WHO
 
 _SEVERITY = {

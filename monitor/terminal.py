@@ -19,7 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from monitor.core.causes import CATALOGUE, Responsible
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Responsible
 from monitor.core.finding import Finding, State
 from monitor.core.history import STAGES
 from monitor.core.status import WORST_FIRST, ConnectionStatus, worst_first

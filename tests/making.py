@@ -4,7 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
 from monitor.core.connection import Connection, Pair, Source
 from monitor.core.finding import Certainty, Diagnosis, Finding, State
 from monitor.core.history import History, begin

@@ -13,6 +13,7 @@ WORDS = {
     "maintenance",
     "secret",
     "causes",
+    "catalogue",
     "outcome",
     "answer",
     "connection",
@@ -105,7 +106,15 @@ PURE = {
 }  # fmt: skip
 """What the core may use of other people's: nothing that has a clock, a file, a socket, a log or chance."""
 
-IMPURE_NAMES = {"now", "today", "utcnow", "time_ns", "open", "getenv", "print", "urlopen"}
+IMPURE_BUT = {
+    "core.catalogue": ({"importlib", "pydantic", "tomllib"}, {"read_text"}),
+}
+"""What a module of the core may import and call beyond that. The catalogue is data of the package, in a file
+for the sake of those who correct it: it is read and checked once, at import, and by no function."""
+
+IMPURE_NAMES = {
+    "now", "today", "utcnow", "time_ns", "open", "getenv", "print", "urlopen", "read_text", "read_bytes",
+}  # fmt: skip
 """Functions that even a pure module could be tempted to call."""
 
 
@@ -183,14 +192,15 @@ def test_the_core_is_pure() -> None:
     for module, path in KNOWN.items():
         if not module.startswith("core"):
             continue
-        foreign = {name.split(".")[0] for name in imports(path)} - {"monitor"}
+        imported, excused = IMPURE_BUT.get(module, (set(), set()))
+        foreign = {name.split(".")[0] for name in imports(path)} - {"monitor"} - imported
         assert foreign <= PURE, f"{module} imports {foreign - PURE}"
         called = {
             node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Call)
         }
-        assert not called & IMPURE_NAMES, f"{module} calls {called & IMPURE_NAMES}"
+        assert called & IMPURE_NAMES == excused, f"{module} calls {called & IMPURE_NAMES}"
 
 
 def test_the_org_is_an_independent_witness() -> None:
@@ -212,8 +222,6 @@ def test_the_words_of_the_core_go_in_no_circle() -> None:
 
 
 CAUSES_LISTED = {
-    ("core.causes", ast.Dict): "the catalogue itself",
-    ("core.causes", ast.Tuple): "what hides a cause, in the order in which its page lists it",
     ("core.meaning", ast.Tuple): "what else an answer may mean, most likely first",
     ("core.diagnosis", ast.Tuple): "what else an answer may mean given the past, most likely first",
     ("core.evidence", ast.Dict): "a function for each cause that has more evidence",

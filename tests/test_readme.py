@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from monitor.cli import app
 from monitor.config import load
-from monitor.core.causes import CATALOGUE
+from monitor.core.catalogue import CATALOGUE
 from monitor.explain import explain
 from monitor.web.words import WHO
 from tests.making import NOW

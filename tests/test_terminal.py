@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 from rich.console import Console
 
-from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
 from monitor.core.finding import Alternative, State
 from monitor.core.status import ConnectionStatus
 from monitor.terminal import progress, show, show_catalogue, summary, unknown_name

@@ -17,7 +17,8 @@ from datetime import datetime, timedelta
 from monitor.core.alert import Alert, Moment, Seen, Terms, Topic
 from monitor.core.alerts_of_many import alert_of_many
 from monitor.core.alerts_of_one import alert_of_cause, alert_of_no_cause
-from monitor.core.causes import CATALOGUE, Cause, Severity
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause, Severity
 from monitor.core.finding import Finding
 from monitor.core.grouping import grouped, waiting
 from monitor.core.holds import APPROVAL_CRITICAL

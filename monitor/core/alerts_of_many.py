@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from monitor.core.alert import Alert, Moment, Seen, Topic
-from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
 from monitor.core.grouping import shared_by_all
 from monitor.core.holds import MANY, MANY_SHARE, seen_again
 from monitor.core.maintenance import until

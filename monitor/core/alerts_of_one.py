@@ -7,7 +7,8 @@ from functools import partial
 from itertools import pairwise
 
 from monitor.core.alert import Alert, Moment, Seen, Topic, written
-from monitor.core.causes import CATALOGUE, Cause, Responsible, Severity
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.connection import Connection
 from monitor.core.finding import State
 from monitor.core.grouping import short

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from monitor.core import approval, meaning
-from monitor.core.causes import CATALOGUE, Cause, Kind, Responsible, Severity, causes_where
+from monitor.core.catalogue import CATALOGUE, Kind, causes_where
+from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.connection import Connection, is_generic
 from monitor.core.credential import CredentialFacts
 from monitor.core.evidence import (

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from monitor.core import approval
-from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
 from monitor.core.connection import Connection, OrgType, is_generic
 from monitor.core.credential import CredentialFacts
 from monitor.core.history import STAGES, Approval, Change, History, Stage
@@ -90,7 +91,7 @@ class Known:
 
     def is_everybodys(self, cause: Cause) -> bool:
         """Whether the cause is no org's own, as many meet it at once."""
-        return self.fleet_fails and CATALOGUE[cause].shared
+        return self.fleet_fails and CATALOGUE[cause].shared_fault
 
     @property
     def name_may_return(self) -> bool:

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache
 
-from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 from monitor.core.credential import KeyFacts
 from monitor.core.finding import Alternative, Diagnosis, Finding, State

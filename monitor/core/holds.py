@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from monitor.core.cadence import BACK_OFF, CONFIRM, SLOWED_TO_AT_MOST, THROTTLED
-from monitor.core.causes import CATALOGUE, Cause, Hold
+from monitor.core.catalogue import CATALOGUE, Hold
+from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 
 APPROVAL_CRITICAL = timedelta(days=2)

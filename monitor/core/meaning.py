@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from monitor.core.answer import HTML_PAGE, REDIRECT
-from monitor.core.causes import CATALOGUE, Cause, Kind
+from monitor.core.catalogue import CATALOGUE, Kind
+from monitor.core.causes import Cause
 from monitor.core.connection import ALLOWED_HOSTS, ALLOWED_SUFFIXES, Connection, is_generic
 from monitor.core.finding import Certainty
 from monitor.core.outcome import AfterLogin, FaultKind, Granted, NotSent, Refused, Unreachable

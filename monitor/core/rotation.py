@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from monitor.core import meaning
-from monitor.core.causes import CATALOGUE
+from monitor.core.catalogue import CATALOGUE
 from monitor.core.connection import Connection
 from monitor.core.credential import CredentialFacts
 from monitor.core.history import History, Rotation, Slot, Stage

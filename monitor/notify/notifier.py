@@ -18,7 +18,8 @@ from monitor.config import Settings, Sink
 from monitor.core.alert import Alert, Moment, lasted
 from monitor.core.alerts import alerts
 from monitor.core.alerts_of_daemon import Trouble, alert_of_trouble, troubles
-from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
 from monitor.core.status import Snapshot
 from monitor.core.telling import Message, Told, accepted, due, noticed, pushed, standing
 from monitor.core.wording import WHO, name_of, told

@@ -10,7 +10,7 @@ from monitor.check import LoginBudget
 from monitor.clock import Clock
 from monitor.core import history, rotation
 from monitor.core.assertion import sign
-from monitor.core.causes import CATALOGUE
+from monitor.core.catalogue import CATALOGUE
 from monitor.core.connection import Connection
 from monitor.core.credential import Credential
 from monitor.core.diagnosis import diagnose

@@ -10,7 +10,8 @@ from datetime import timedelta
 from monitor.config.words import written_duration
 from monitor.core.alerts_of_many import AFFECTED, UNREACHABLE
 from monitor.core.cadence import CONFIRM
-from monitor.core.causes import CATALOGUE, Cause, Hold, Severity
+from monitor.core.catalogue import CATALOGUE, Hold
+from monitor.core.causes import Cause, Severity
 from monitor.core.holds import APPROVAL_CRITICAL, EXCHANGE, SCRAPE, Holds
 from monitor.core.wording import Links, name_of, told
 from monitor.rules.document import Alert, Record

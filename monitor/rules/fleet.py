@@ -5,7 +5,8 @@ from datetime import timedelta
 
 from monitor.config.words import written_duration
 from monitor.core.alerts_of_many import AFFECTED, UNREACHABLE
-from monitor.core.causes import CATALOGUE, Cause, Responsible, Severity
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.holds import (
     MANY,
     MANY_LEFT,

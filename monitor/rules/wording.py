@@ -6,7 +6,8 @@ or two, would lose the alert; a look-up that finds nothing loses its own sentenc
 
 from collections.abc import Iterable
 
-from monitor.core.causes import Cause, Entry, Responsible
+from monitor.core.catalogue import Entry
+from monitor.core.causes import Cause, Responsible
 from monitor.core.wording import ASK_AGAIN, WHO, Links, told, with_name
 from monitor.rules.replicas import BUT_CUT_OFF
 

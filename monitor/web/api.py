@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import Any
 
 from monitor.core.approval import Forecast
-from monitor.core.causes import CATALOGUE
+from monitor.core.catalogue import CATALOGUE
 from monitor.core.credential import CredentialFacts
 from monitor.core.finding import Finding
 from monitor.core.history import STAGES, Approval, Rotation, Slot

@@ -14,7 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from monitor.core.approval import note
-from monitor.core.causes import CATALOGUE, Cause, Responsible
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause, Responsible
 from monitor.core.connection import Connection, Source
 from monitor.core.credential import CredentialFacts
 from monitor.core.finding import Finding, State

@@ -13,7 +13,8 @@ from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
 
-from monitor.core.causes import CATALOGUE, Cause, Responsible
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause, Responsible
 from monitor.core.finding import State
 from monitor.core.status import ConnectionStatus, urgency
 

@@ -11,7 +11,8 @@ import yaml
 from monitor.core.alert import Alert
 from monitor.core.alerts import alerts
 from monitor.core.approval import Forecast, Grounds
-from monitor.core.causes import CATALOGUE, Cause, Severity, causes_where
+from monitor.core.catalogue import CATALOGUE, causes_where
+from monitor.core.causes import Cause, Severity
 from monitor.core.finding import State
 from monitor.core.maintenance import Once
 from monitor.core.status import ConnectionStatus

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.causes import CATALOGUE, Cause, Responsible, Severity
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.connection import ApprovalPolicy, Connection
 from monitor.core.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
 from monitor.core.diagnosis import diagnose

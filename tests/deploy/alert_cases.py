@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from monitor.core.causes import CATALOGUE, Cause, Severity
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause, Severity
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = DEPLOY / "prometheus" / "alerts.yml"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from monitor.config import load
-from monitor.core.causes import CATALOGUE
+from monitor.core.catalogue import CATALOGUE
 from monitor.rules import rules
 from tests.deploy.alert_cases import DEPLOY, RULES, TESTS, alert_of, cases, written
 

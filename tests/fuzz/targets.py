@@ -29,7 +29,8 @@ from schemathesis.specs.openapi.checks import negative_data_rejection
 from monitor.config import ConfigError, WebConfig, load
 from monitor.config.web_file import load_web_config
 from monitor.core.answer import read_after_login, read_answer, token_in
-from monitor.core.causes import Cause, Kind, causes_where
+from monitor.core.catalogue import Kind, causes_where
+from monitor.core.causes import Cause
 from monitor.core.credential import CertificateReading, read_certificates, read_private_key
 from monitor.core.evidence import FLEET_SHARE
 from monitor.core.outcome import Granted

@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from monitor.core.causes import Cause, causes_where
+from monitor.core.catalogue import causes_where
+from monitor.core.causes import Cause
 from monitor.core.finding import State
 from monitor.core.history import EventKind
 from tests.journeys.driver import Journey, Traveller

@@ -2,7 +2,7 @@
 
 import pytest
 
-from monitor.core.causes import CATALOGUE
+from monitor.core.catalogue import CATALOGUE
 from monitor.core.finding import State
 from tests.journeys.driver import Journey
 from tests.journeys.tales import TALES, Tale

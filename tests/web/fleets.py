@@ -6,7 +6,8 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from monitor.core.approval import forecast
-from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
 from monitor.core.connection import ApprovalPolicy, Connection, Pair, Source
 from monitor.core.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
 from monitor.core.finding import Alternative, Certainty, Diagnosis, Finding, State

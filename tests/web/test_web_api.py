@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
 from monitor.core.finding import State
 from monitor.store import Store
 from monitor.web.api import StatusDocument

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from monitor.core.causes import CATALOGUE, Cause
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
 from monitor.core.finding import State
 from monitor.core.history import STAGES
 from monitor.core.history import Stage as Rotating

@@ -1,0 +1,82 @@
+"""How the catalogue is read, and what its reader says about mistakes in it."""
+
+import re
+import tomllib
+from collections import Counter
+from importlib.resources import files
+
+import pytest
+
+from monitor.core.catalogue import CATALOGUE, CatalogueError, causes_where, read
+from monitor.core.causes import Cause
+
+TEXT = (files("monitor.core") / "catalogue.toml").read_text(encoding="utf-8")
+TABLES = tomllib.loads(TEXT)
+
+
+def test_line_breaks_count_as_blanks_and_names_in_braces_stand_for_shared_texts() -> None:
+    text = TEXT.replace('title = "A scope is missing"', 'title = """\n  A scope\n  {save}"""')
+
+    assert read(text)[Cause.SCOPE_MISSING].title == f"A scope {TABLES['steps']['save']}"
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "problem"),
+    [
+        ("[causes.org_inactive]", "[causes.org_asleep]", "causes.org_inactive: missing"),
+        ("[causes.org_inactive]", "[causes.org_asleep]", "causes.org_asleep: Input should be 'user_not"),
+        ("[causes.scope_missing]\ntitle", "[causes.scope_missing]\ntitel", "scope_missing.title: Field"),
+        ("[causes.scope_missing]\ntitle", "[causes.scope_missing]\ntitel", "scope_missing.titel: Unexpected"),
+        ('"{save}"', '"{safe}"', "causes.scope_missing: nothing is called 'safe'"),
+        ('"{save}"', '"{save"', "causes.scope_missing: expected '}' before end of string"),
+        ('"{not_accepted}"', '"not_accepted"', "scope_missing.hidden_by.0: Input should be"),
+        ('"{not_accepted}"', '"{not_excepted}"', "causes.scope_missing: nothing is called 'not_excepted'"),
+        ('settle = "propagation"', 'settle = "quickly"', "scope_missing: nothing is called 'quickly'"),
+        ('kind = "credential"', 'kind = "theirs"', "causes.scope_missing.kind: Input should be 'credential'"),
+        ("stops_calls = true", 'stops_calls = "often"', "causes.scope_missing.stops_calls: Input should be"),
+        ("[steps]", "[stages]", "stages: unknown table"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(written: str, instead: str, problem: str) -> None:
+    place = 0 if written.startswith("[") else TEXT.index("[causes.scope_missing]")
+    begin = TEXT.index(written, place)
+    text = TEXT[:begin] + instead + TEXT[begin + len(written) :]
+
+    with pytest.raises(CatalogueError, match=re.escape(problem)):
+        read(text)
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    text = TEXT.replace('guide = "step 4"', "guide = 4").replace("[causes.org_inactive]", "[causes.asleep]")
+
+    with pytest.raises(CatalogueError) as raised:
+        read(text)
+
+    assert len(str(raised.value).splitlines()) == text.count("guide = 4") + 2
+
+
+def test_a_text_that_is_needed_twice_is_written_once() -> None:
+    texts = Counter(
+        text
+        for row in TABLES["causes"].values()
+        for text in (row["meaning"], row["tell_apart"], row.get("contested"), *row["remedy"])
+        if text and not re.fullmatch(r"(\{\w+\} ?)+", text)
+    )
+
+    assert [text for text, times in texts.items() if times > 1] == []
+
+
+def test_what_is_shared_is_used() -> None:
+    for table in ("steps", "notes", "groups"):
+        for name in TABLES[table]:
+            assert f"{{{name}}}" in TEXT, name
+    for name in TABLES["settle"]:
+        assert f'settle = "{name}"' in TEXT, name
+
+
+def test_what_leaves_an_org_unreached_is_what_gets_no_answer() -> None:
+    assert set(TABLES["groups"]["unreached"]) == causes_where(lambda entry: entry.unanswered)
+
+
+def test_the_file_is_in_the_order_of_the_codes() -> None:
+    assert list(CATALOGUE) == list(Cause)
