@@ -6,7 +6,7 @@ This is all that the network may tell the core. None of these values holds a tok
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,6 @@ class Unreachable:
 @dataclass(frozen=True, slots=True)
 class NotSent:
     """Nothing was sent: the key cannot sign (its problem stands in the credential's facts), or we failed."""
-
-    # For the store: else an Unreachable of a kind that only a newer version knows would be read as this.
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     message: str
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from sqlalchemy import BigInteger, Column, Connection, Index, Integer, MetaData, Row, Table, Text, text
 
 from monitor.core.history import History
+from monitor.store import records
 from monitor.store.logins import LOGINS, Budget, Logins, forget_logins
 from monitor.store.place import Place, place_of
 from monitor.store.waiting import Turn, milliseconds, moment
@@ -136,7 +137,6 @@ _LEAVE = (
     text("UPDATE appointments SET holder = NULL WHERE holder = :me"),
     text("DELETE FROM replicas WHERE id = :me"),
 )
-_HISTORY = TypeAdapter(History)
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,6 +456,6 @@ def _history(body: str | None) -> History | None:
     if body is None:
         return None
     try:
-        return _HISTORY.validate_json(body)
+        return records.read(body)
     except ValidationError:
         return None

@@ -30,6 +30,7 @@ from sqlalchemy.engine import Dialect
 from monitor.core.causes import Cause
 from monitor.core.history import Event, History
 from monitor.core.telling import Told
+from monitor.store import records
 from monitor.store.appointments import settled
 from monitor.store.place import Place
 from monitor.store.problem import StoreError
@@ -62,7 +63,6 @@ EVENTS_SLICE = 1000
 REASON_LENGTH = 300
 """Characters kept of why a history can't be read: the first few problems say it all."""
 
-_HISTORY = TypeAdapter(History)
 _TOLD = TypeAdapter(Told)
 
 _Row = tuple[int | str | None, ...]
@@ -99,7 +99,7 @@ _TRIM_EVENTS = _trim()
 
 
 def _history_rows(connection_id: int, waiting: Waiting) -> Iterator[_Row]:
-    yield connection_id, _HISTORY.dump_json(waiting.history).decode()
+    yield connection_id, records.written(waiting.history)
 
 
 def _day_rows(connection_id: int, waiting: Waiting) -> Iterator[_Row]:
@@ -161,7 +161,7 @@ class Database:
         damaged: dict[int, str] = {}
         for row_id, name, text in found:  # other writers need not wait for this
             try:
-                histories[name] = _HISTORY.validate_json(text)
+                histories[name] = records.read(text)
             except ValidationError as error:
                 damaged[row_id] = unreadable[name] = _reason(error)
         if damaged:
@@ -314,8 +314,8 @@ def _ids_of(connection: Connection, table: Table, names: Sequence[str]) -> dict[
 
 def _reason(error: ValidationError) -> str:
     problems = error.errors(include_url=False, include_context=False, include_input=False)
-    # What is missing goes last: of an outcome it only says that it isn't one of the other kinds.
-    problems.sort(key=lambda one: one["type"] == "missing")
+    # Missing and unknown keys go last: of an outcome they only say that it isn't one of the other kinds.
+    problems.sort(key=lambda one: one["type"] in {"missing", "extra_forbidden"})
     return ("; ").join((f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}") for one in problems)[
         :REASON_LENGTH
     ]
