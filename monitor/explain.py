@@ -5,19 +5,18 @@ pasted text may be the raw answer (body, or headers and body as `curl -i` prints
 simple-salesforce, the Salesforce CLI, curl, httpx, requests or Node, with whatever a logger put before it.
 """
 
-import ast
 import json
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from monitor.core import history as histories
+from monitor.core import paste
 from monitor.core.answer import harmless, read_after_login, read_answer
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
@@ -27,7 +26,6 @@ from monitor.core.diagnosis import diagnose
 from monitor.core.evidence import ASSUMED_LIFETIME, UNKNOWN_PAST
 from monitor.core.finding import Diagnosis
 from monitor.core.history import Approval, History, Identity
-from monitor.core.meaning import of_text
 from monitor.core.outcome import (
     AfterLogin,
     Exchange,
@@ -38,6 +36,7 @@ from monitor.core.outcome import (
     Refused,
     Unreachable,
 )
+from monitor.core.paste import Paste
 from monitor.core.problem import OperatorError
 from monitor.core.wording import WHO
 
@@ -103,14 +102,7 @@ def explain(text: str, now: datetime) -> Explained:
     value = _json(text)
     if isinstance(value, dict) and {"answer", "fault", "after_login", "history", "local"} & value.keys():
         return Explained(_of_record(value, now))
-    outcome, host = _pasted(text, value)
-    connection = _connection(ConnectionRecord(login_url=f"https://{host}" if host else None))
-    history = _history(HistoryRecord(), connection, now)
-    exchange = Exchange(now, outcome)
-    if isinstance(outcome, Refused) and outcome.error.upper() in _OF_A_CALL:
-        called = AfterLogin(outcome.status, outcome.error, outcome.description)
-        exchange = Exchange(now, Granted("opaque", None, None, None, None), after_login=called)
-    return Explained(diagnose(exchange, CredentialFacts(), connection, history, now))
+    return Explained(_of_paste(text, now))
 
 
 # Records
@@ -356,18 +348,6 @@ def _history(record: HistoryRecord, connection: Connection, now: datetime) -> Hi
 
 # Pasted texts
 
-_KNOWN_CODES = (
-    "invalid_grant|invalid_app_access|invalid_client_id|invalid_client|app_not_found|unsupported_grant_type"
-    "|invalid_request|unknown_error|server_error|temporarily_unavailable|inactive_user|inactive_org"
-    "|rate_limit_exceeded|login_rate_exceeded|unauthorized_client|invalid_scope|access_denied|invalid_assertion"
-)
-
-_CODED = (
-    re.compile(rf"\b({_KNOWN_CODES}|OAUTH_[A-Z_]+)\b[\"']?\s*[:=,)\]–—-]*\s*(.*)", re.IGNORECASE),
-    re.compile(r"(?<![\w.])([a-z]+(?:_[a-z]+)+|[A-Z]+(?:_[A-Z]+)+):\s+(.+)"),
-)
-"""A code and what follows it on its line: the known ones anywhere, others before a colon."""
-
 _OF_A_CALL = frozenset(
     {
         "INVALID_SESSION_ID",
@@ -381,197 +361,57 @@ _OF_A_CALL = frozenset(
 )
 """Codes that only a call with a token brings: the login before it was granted."""
 
-_STATUS = re.compile(r"\b(?:HTTP(?:/[\d.]+)?|status(?:[ _]?code)?)[\"' :=]*([1-5]\d\d)\b", re.IGNORECASE)
-
-_HOST = re.compile(
-    r"(?<![\w.-])((?:[a-z0-9-]{1,63}\.){1,5}"
-    r"(?:my\.salesforce\.com|my\.salesforce\.mil|my\.site\.com|sfcrmproducts\.cn)"
-    r"|(?:login|test)\.salesforce\.com)\b",
-    re.IGNORECASE,
+_OTHER_FLOWS = (
+    ("username and password", r"grant_type=password|username[- ]password|security token|INVALID_LOGIN"),
+    ("refresh token", r"grant_type=refresh_token|refresh[_ ]token"),
+    ("web server", r"grant_type=authorization_code|auth(orization)? code due|auth:web|login web"),
+    ("client credentials", r"client[_ ]credentials (grant|flow|user)|grant_type=client_credentials"),
 )
-
-_FAULTS = (
-    (FaultKind.POOL, re.compile(r"PoolTimeout")),
-    (
-        FaultKind.TLS,
-        re.compile(
-            r"certificate[ _]verify|self.signed|SSL certificate problem|CERT_|UNABLE_TO_(VERIFY|GET)"
-            r"|DEPTH_ZERO|ERR_TLS|SSLCertVerification|invalid peer certificate|SSLError|x509:"
-            r"|hostname mismatch|PKIX|SSLHandshake|SSL connection could not|remote certificate is invalid"
-            r"|curl: \((35|51|60|77)\)|ALTNAME",
-            re.IGNORECASE,
-        ),
-    ),
-    (
-        FaultKind.DNS,
-        re.compile(
-            r"ENOTFOUND|EAI_|getaddrinfo|name resolution|Name or service not known|resolve host|gaierror"
-            r"|NameResolution|nodename nor servname|no such host|curl: \([56]\)|NXDOMAIN|dns error"
-            r"|failed to lookup address|No address associated|UnknownHost|name could not be resolved",
-            re.IGNORECASE,
-        ),
-    ),
-    (
-        FaultKind.CONNECT,
-        re.compile(
-            r"ECONNREFUSED|Connection refused|EHOSTUNREACH|ENETUNREACH|No route to host|unreachable"
-            r"|ConnectTimeout|ConnectError|ProxyError|curl: \(7\)|Failed to connect|NewConnectionError"
-            r"|connect ETIMEDOUT|actively refused|tunnel",
-            re.IGNORECASE,
-        ),
-    ),
-    (
-        FaultKind.TIMEOUT,
-        re.compile(
-            r"ReadTimeout|timed out|ETIMEDOUT|ESOCKETTIMEDOUT|curl: \(28\)|\btimeout\b", re.IGNORECASE
-        ),
-    ),
-    (
-        FaultKind.PROTOCOL,
-        re.compile(
-            r"ECONNRESET|Connection reset|socket hang up|RemoteProtocolError|RemoteDisconnected|ReadError"
-            r"|curl: \((52|55|56|92)\)|IncompleteRead|Unexpected end of JSON"
-            r"|HTML response|Unexpected token|EPIPE|Connection aborted",
-            re.IGNORECASE,
-        ),
-    ),
-)
-"""How clients tell of a fault, in the order in which a text with several of these is to be taken."""
+_THIS_FLOW = re.compile(r"jwt|assertion", re.IGNORECASE)
 
 
-def _pasted(text: str, value: object) -> tuple[Outcome, str]:
-    """What a pasted text tells, and the host that it names, if any. The first of these that fits:
-
-    1. Headers and body, as `curl -i` or `curl -v` print them.
-    2. The body of an answer: JSON, XML, form-encoded, a web page.
-    3. Such a body within a line.
-    4. An OAuth error code, with the rest of its line.
-    5. A fault of the network in the words of one of many clients.
-    6. Words that mean something without a code, or a bare HTTP status.
-    """
-    named = _HOST.search(text)
-    host = named[1].lower() if named else ""
-    for reading in (_with_headers, _bare_body, _inner_body, _coded, _fault, _worded):
-        outcome = reading(text)
-        if outcome is not None:
-            return outcome, host
-    what = "It is JSON, but" if isinstance(value, dict | list) else "The text"
-    raise Unreadable(
-        f"{what} holds no answer that is known: give the JSON record (`answer` or `fault`), the body of the"
-        " answer, or the line with its error code (`invalid_grant: …`)."
-    )
-
-
-def _with_headers(text: str) -> Outcome | None:
-    lines = [
-        line.removeprefix("< ") for line in text.splitlines() if not re.match(r"[*>}{] ?(\[|\w|$)", line)
-    ]
-    starts = [number for number, line in enumerate(lines) if re.match(r"HTTP/[\d.]+ \d{3}\b", line)]
-    if not starts:
-        return None
-    # Of several answers (a proxy's, `100 Continue`) the last is the org's.
-    block = lines[starts[-1] :]
-    end = next((number for number, line in enumerate(block) if line.strip() in {"", "<"}), len(block))
-    headers = {}
-    for line in block[1:end]:
-        name, _, content = line.partition(":")
-        headers[name.strip()] = content.strip()
-    # curl goes on in the body's last line, where the body does not end it.
-    body = re.sub(r"(?<=[}>])\* (Connection|Closing|shutting) .*", "", "\n".join(block[end + 1 :]))
-    return read_answer(int(block[0].split()[1]), headers, body.strip().encode(errors="replace"))
+def _of_paste(text: str, now: datetime) -> Diagnosis:
+    """The diagnosis of a pasted text: of its own words alone, as nothing is known of any deployment."""
+    told = paste.read(text)
+    if told is None:
+        what = "It is JSON, but" if isinstance(_json(text), dict | list) else "The text"
+        raise Unreadable(
+            f"{what} holds no answer that is known: give the JSON record (`answer` or `fault`), the body of"
+            " the answer, or the line with its error code (`invalid_grant: …`)."
+        )
+    login_url = f"https://{told.host}" if told.host else None
+    connection = _connection(ConnectionRecord(login_url=login_url, audience=told.audience or None))
+    history = _history(HistoryRecord(), connection, now)
+    exchange = Exchange(now, told.outcome)
+    if isinstance(told.outcome, Refused) and told.outcome.error.upper() in _OF_A_CALL:
+        refused = told.outcome
+        called = AfterLogin(refused.status or 401, refused.error, refused.description)
+        exchange = Exchange(now, Granted("opaque", None, None, None, None), after_login=called)
+    found = diagnose(exchange, CredentialFacts(), connection, history, now)
+    if not found.findings:
+        return found
+    # What else the evidence says is about a deployment, and here is none.
+    said = [found.findings[0].evidence[0], *_context(text, told)]
+    return replace(found, findings=(replace(found.findings[0], evidence=tuple(said)), *found.findings[1:]))
 
 
-def _bare_body(text: str) -> Outcome | None:
-    if text.startswith("<"):
-        answer = read_answer(200, {}, text.encode(errors="replace"))
-        return replace(answer, status=400) if isinstance(answer, Refused) and answer.error else answer
-    return _of_fields(_json(text) or _literal(text)) or (_form(text) if re.match(r"\w+=", text) else None)
-
-
-def _inner_body(text: str) -> Outcome | None:
-    for candidate in (text, text.replace('\\"', '"')):
-        for brace in [place.start() for place in re.finditer(r"\{", candidate)][:20]:
-            try:
-                value, _ = json.JSONDecoder(parse_int=str).raw_decode(candidate, brace)
-            except (ValueError, RecursionError):
-                end = candidate.find("}", brace)
-                value = _literal(candidate[brace : end + 1]) if end > 0 else None
-            if outcome := _of_fields(value, text):
-                return outcome
-    if found := re.search(r"\berror=[\w+%]+&error_description=\S+", text):
-        return _form(found[0])
-    return None
-
-
-def _coded(text: str) -> Outcome | None:
-    for pattern in _CODED:
-        for line in text.splitlines():
-            if found := pattern.search(line):
-                return _refused(found[1], found[2].strip().strip("\"'"), text)
-    return None
-
-
-def _fault(text: str) -> Outcome | None:
-    for kind, pattern in _FAULTS:
-        # The last line of a traceback says it; the lines above say where.
-        for line in reversed(text.splitlines()):
-            if pattern.search(line):
-                return Unreachable(kind, harmless(line))
-    return None
-
-
-def _worded(text: str) -> Outcome | None:
-    for line in reversed(text.splitlines()):
-        if of_text(line):
-            return _refused("", line.strip(), text)
-    # In a record that is cut off, a status is no status of an answer.
-    return _refused("", "", text) if _STATUS.search(text) and not text.startswith("{") else None
-
-
-def _refused(error: str, description: str, text: str) -> Refused:
-    """A refusal whose status is the one that the text names, else 400, which almost every refusal has."""
-    status = _STATUS.search(text)
-    return Refused(int(status[1]) if status else 400, harmless(error, 80), harmless(description), "")
-
-
-def _of_fields(value: object, around: str = "") -> Outcome | None:
-    """The answer whose body is this value, if it has the fields of one."""
-    if isinstance(value, list) and value:
-        value = value[0]
-    if not isinstance(value, dict):
-        return None
-    fields = cast("dict[str, Any]", value)
-    if isinstance(fields.get("access_token"), str):
-        return read_answer(200, {}, json.dumps(fields).encode())
-    if not {"error", "errorCode", "error_description"} & fields.keys():
-        return None
-    status = _STATUS.search(around)
-    try:
-        return read_answer(int(status[1]) if status else 400, {}, json.dumps(fields).encode())
-    except (TypeError, ValueError, RecursionError):
-        return None
-
-
-def _form(text: str) -> Outcome | None:
-    answer = read_answer(400, {}, text.encode(errors="replace"))
-    return answer if isinstance(answer, Refused) and answer.error else None
+def _context(text: str, told: Paste) -> Iterator[str]:
+    """What else the text shows: which host was asked, and another flow than that of this monitor."""
+    if told.audience:
+        yield f"The text names the pair of host {told.host} and audience {harmless(told.audience, 200)}."
+    elif told.host:
+        yield f"The text names the host {told.host}."
+    if not _THIS_FLOW.search(text):
+        for flow, pattern in _OTHER_FLOWS:
+            if re.search(pattern, text, re.IGNORECASE):
+                yield f"The client does not use the JWT bearer flow: the text speaks of the {flow} flow."
+                return
 
 
 def _json(text: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        return None
-
-
-def _literal(text: str) -> object:
-    """A Python dict as a logger prints it."""
-    if not text.startswith("{") or len(text) > 10_000:
-        return None
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of what the text would be as Python's own source
-            return cast("object", ast.literal_eval(text))
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
 
 

@@ -41,12 +41,17 @@ def told(given_in: object, now: datetime = NOW) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("given_in", "expect"), [*_cases("cases.yaml"), *_cases("wordings.yaml"), *_cases("field.yaml")]
+    ("given_in", "expect"),
+    [case for file in sorted(CORPUS.glob("*.yaml")) for case in _cases(file.name)],
 )
 def test_a_case_of_the_corpus_is_diagnosed_as_one_who_knows_would(
     given_in: object, expect: dict[str, Any]
 ) -> None:
-    found = told(given_in)
+    try:
+        found = told(given_in)
+    except Unreadable:
+        assert expect.get("unreadable_is_right")
+        return
 
     assert found["cause"] in expect["cause"]
     assert found["state"] in expect.get("state", [found["state"]])
@@ -99,7 +104,7 @@ def test_a_person_reads_cause_evidence_and_what_to_do() -> None:
     lines = explain("invalid_grant: ip restricted", NOW).lines()
 
     assert lines[0] == "failing: The address or the hour is not allowed"
-    assert '  - Salesforce answered HTTP 400: "invalid_grant: ip restricted".' in lines
+    assert '  - Salesforce answered: "invalid_grant: ip restricted".' in lines
     assert any(line.startswith("  1. See Setup > Login History") for line in lines)
     assert "Where sources disagree" in lines
 

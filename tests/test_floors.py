@@ -26,6 +26,10 @@ WORDS = {
 """core: values that everything else speaks in."""
 
 JUDGEMENT = {
+    "login_history",
+    "texts",
+    "faults",
+    "paste",
     "meaning",
     "evidence",
     "diagnosis",
@@ -222,6 +226,7 @@ def test_the_words_of_the_core_go_in_no_circle() -> None:
 
 
 CAUSES_LISTED = {
+    ("core.texts", ast.Tuple): "what else a text may mean, most likely first",
     ("core.meaning", ast.Tuple): "what else an answer may mean, most likely first",
     ("core.diagnosis", ast.Tuple): "what else an answer may mean given the past, most likely first",
     ("core.evidence", ast.Dict): "a function for each cause that has more evidence",

@@ -7,6 +7,7 @@
 """
 
 import contextlib
+import html
 import json
 import re
 import unicodedata
@@ -41,6 +42,9 @@ HTML_PAGE = "HTML page: "
 
 REDIRECT = "Redirect to "
 """How the excerpt of a redirect begins; the target follows, without its query."""
+
+NOT_SHOWN = "not shown"
+"""The excerpt of an answer of which a client printed the status alone."""
 
 _MASK = "[masked]"
 
@@ -236,7 +240,7 @@ def _error(fields: Mapping[str, object]) -> tuple[str, str]:
     text = next((text for name in _TEXT_FIELDS if (text := _string(fields, name).strip())), "")
     if "faultcode" in fields:
         code = code.rpartition(":")[2]
-    return code, text
+    return code, html.unescape(text)  # proxies and portals escape what they pass on
 
 
 def _decode(body: bytes, content_type: str) -> str:

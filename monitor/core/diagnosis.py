@@ -27,6 +27,7 @@ from monitor.core.evidence import (
 from monitor.core.finding import Alternative, Certainty, Diagnosis, Finding, State
 from monitor.core.history import Approval, History
 from monitor.core.outcome import Exchange, Granted, NotSent, Refused, Unreachable
+from monitor.core.texts import Meaning
 
 LASTING = timedelta(days=1)
 """So long must it have worked before its end is likely to be an approval that aged out: what ends sooner may
@@ -34,6 +35,9 @@ as well be an admin who is still at work."""
 
 ALTERNATIVES_SHOWN = 5
 """More would be a list of everything, which helps nobody at night."""
+
+SCOPES_SHOWN = 10
+"""An app has a handful; a sentence of more would not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,12 @@ def _is_server_error(known: Known) -> bool:
 def _is_generic(known: Known) -> bool:
     """Whether host or audience is the login server of all orgs rather than this org's own address."""
     return is_generic(known.connection.login_url) or is_generic(known.connection.audience)
+
+
+def _asked_its_own_org(known: Known) -> bool:
+    """Whether host and audience are the org's own, or were right until now as far as is known."""
+    served = known.worked_unchanged and known.worked_for >= LASTING
+    return not _is_generic(known) and (bool(known.connection.host) or served)
 
 
 PAST = (
@@ -241,11 +251,13 @@ def diagnose(
     for turn in PAST:
         if meant.cause in turn.of and turn.holds(known):
             others = (*turn.others, meant.cause, *meant.others)
-            meant = meaning.Meaning(turn.becomes, turn.certainty, others)
+            meant = Meaning(turn.becomes, turn.certainty, others)
     state = _state(meant.cause, known)
     first = _finding(known, meant.cause, meant.certainty, evidence_for(meant.cause, known))
     if meant.cause in _SIGNATURE_REFUSED and known.superseded:
         first = replace(first, responsible=Responsible.OPERATOR)  # the admin has done their part
+    if meant.cause is Cause.APP_NOT_FOUND and _asked_its_own_org(known):
+        first = replace(first, responsible=Responsible.ORG_ADMIN)  # nothing of ours could be righter
     return Diagnosis(state, _distinct((first, *_beside(known))), tuple(_alternatives(meant, known)))
 
 
@@ -258,7 +270,7 @@ def _state(cause: Cause, known: Known) -> State:
     return State.UNKNOWN if no_verdict else State.FAILING
 
 
-def _alternatives(meant: meaning.Meaning, known: Known) -> Iterator[Alternative]:
+def _alternatives(meant: Meaning, known: Known) -> Iterator[Alternative]:
     """The other causes that the answer allows, without those that the facts exclude."""
     others = list(meant.others)
     if _SIGNATURE_REFUSED & {meant.cause, *others} and known.certificate_ended:
@@ -298,7 +310,7 @@ def _granted(granted: Granted, known: Known) -> Diagnosis:
     return Diagnosis(state, _distinct(findings), tuple(_alternatives(meant, known)) if meant else ())
 
 
-def _of_first_call(meant: meaning.Meaning | None, known: Known) -> Iterator[Finding]:
+def _of_first_call(meant: Meaning | None, known: Known) -> Iterator[Finding]:
     after = known.exchange.after_login
     if meant is None or after is None:
         return
@@ -306,6 +318,9 @@ def _of_first_call(meant: meaning.Meaning | None, known: Known) -> Iterator[Find
         f"A token was granted, but the first call with it was refused: {quoted(after.error, after.message)}"
     )
     evidence = [f"{said} (HTTP {after.status})."]
+    granted = known.exchange.outcome
+    if isinstance(granted, Granted) and granted.scopes:
+        evidence.append(f"The scopes granted are {', '.join(sorted(granted.scopes)[:SCOPES_SHOWN])}.")
     if meant.cause is Cause.UNRECOGNISED:
         evidence.append("The token may have been revoked in the same moment, or be bound to other addresses.")
     severity = Severity.CRITICAL if CATALOGUE[meant.cause].stops_calls else None
@@ -319,7 +334,7 @@ def _of_token(granted: Granted, known: Known) -> Iterator[Finding]:
         said = "The access token granted is in JWT format: Bulk and Metadata API calls will refuse it."
         yield _finding(known, Cause.JWT_ACCESS_TOKEN, Certainty.CERTAIN, [said])
     if granted.scopes is not None and not granted.scopes & meaning.API_SCOPES:
-        named = ", ".join(sorted(granted.scopes)[:10]) or "none"
+        named = ", ".join(sorted(granted.scopes)[:SCOPES_SHOWN]) or "none"
         said = f"The scopes granted lack api: {named}."
         yield _finding(known, Cause.SCOPE_MISSING, Certainty.CERTAIN, [said])
     pinned = known.history.identity

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from monitor.core import approval
+from monitor.core.answer import NOT_SHOWN
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection, OrgType, is_generic
 from monitor.core.credential import CredentialFacts
 from monitor.core.history import STAGES, Approval, Change, History, Stage
-from monitor.core.outcome import Assignment, Exchange, Granted, NotSent, Refused, Unreachable
+from monitor.core.outcome import NO_STATUS, Assignment, Exchange, Granted, NotSent, Refused, Unreachable
 
 FLEET_SHARE = 0.5
 """The share of the other orgs that stopped with the same trouble, from which on the trouble is ours.
@@ -166,12 +167,19 @@ def evidence_for(cause: Cause, known: Known) -> list[str]:
 
 def _what_came(known: Known) -> str:
     match known.exchange.outcome:
+        case Refused(error="", description="", excerpt=excerpt, status=status) if excerpt == NOT_SHOWN:
+            return (
+                f"The text shows HTTP {status} only: the body of the answer names the reason. Let the client"
+                " print that body (axios: `error.response.data`; requests: `e.response.text`), or read the"
+                " user's status in Setup > Login History."
+            )
         case Refused(error="", description="", excerpt="", status=status):
             return f"The answer was HTTP {status} with an empty body."
         case Refused(error="", description="", excerpt=excerpt, status=status):
             return f'The answer was HTTP {status}, and no answer of the token endpoint: "{excerpt}".'
         case Refused(error=error, description=description, status=status):
-            return f"Salesforce answered HTTP {status}: {quoted(error, description)}."
+            with_status = "" if status == NO_STATUS else f" HTTP {status}"
+            return f"Salesforce answered{with_status}: {quoted(error, description)}."
         case Unreachable(kind=kind, message=message):
             return f'No answer came ({kind}): "{message}".'
         case NotSent(message=message):

@@ -22,6 +22,10 @@ class Granted:
     user_id: str | None
 
 
+NO_STATUS = 0
+"""In place of an HTTP status that is not known: a pasted text may hold the answer's words alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """An HTTP answer that is no grant: an OAuth error, but also a maintenance page or a broken body."""

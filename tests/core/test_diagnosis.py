@@ -15,7 +15,6 @@ from monitor.core.diagnosis import diagnose
 from monitor.core.evidence import CLOCK_OFF, FLEET_SHARE, NAME_MAY_RETURN
 from monitor.core.finding import Certainty, Diagnosis, State
 from monitor.core.history import Approval, Change, History, Identity
-from monitor.core.meaning import TEXTS
 from monitor.core.outcome import (
     AfterLogin,
     Assignment,
@@ -28,6 +27,7 @@ from monitor.core.outcome import (
     Refused,
     Unreachable,
 )
+from monitor.core.texts import TEXTS
 from tests.making import ACME, GRANTED, NOT_APPROVED, NOW, connection, exchange, history
 
 DAY = timedelta(days=1)
@@ -516,7 +516,7 @@ def test_scopes_that_are_not_told_are_not_missing() -> None:
             "INVALID_SESSION_ID",
             "This session is not valid for use with the REST API",
             State.FAILING,
-            Cause.SCOPE_MISSING,
+            Cause.APP_BLOCKED,
         ),
         (403, "ORG_LOCKED", "the org is locked", State.FAILING, Cause.ORG_INACTIVE),
         (403, "ORG_IN_MAINTENANCE", "", State.HEALTHY, None),
@@ -699,6 +699,9 @@ def test_every_rule_can_be_reached() -> None:
             "audience is invalid",
             "request not supported on this domain",
             "no valid scopes defined",
+            "too many scopes requested",
+            "invalid username, password, security token; or user locked out",
+            "authentication failure",
             "expired certificate",
             "expired access/refresh token",
             "expired authorization code",

@@ -1,0 +1,162 @@
+"""How programs word what stopped them before an answer came: the key, TLS, the name, the network.
+
+One table serves recorded messages and pasted text. Lines are matched as `texts.plain` makes them alike.
+"""
+
+import re
+
+from monitor.core.causes import Cause
+from monitor.core.outcome import FaultKind
+
+_KEYS = (
+    (Cause.KEY_UNREADABLE, (r"deseriali[sz]e",)),
+    (
+        Cause.KEY_TOO_SHORT,
+        (
+            r"\bkey\b.{0,80}\b\d{3,4}.?bits?\b",
+            r"\bkey\b.{0,60}(too (short|small|weak)|smaller than)",
+            r"(weak|minimum|insufficient) key",
+        ),
+    ),
+    (
+        Cause.KEY_NOT_RSA,
+        (
+            r"\bnot an? (valid )?rsa",
+            r"\belliptic|\becd?sa\b|\bed25519\b|\bec\b.{0,10}\bkey",
+            r"unsupported key|key type must be",
+        ),
+    ),
+    (
+        Cause.KEY_CERTIFICATE_MISMATCH,
+        (r"\bkey\b.{0,40}(not|n't|mis).{0,10}(match|pair)|key.{0,20}mismatch|key values mismatch",),
+    ),
+    (
+        Cause.KEY_UNREADABLE,
+        (
+            r"\b(key|pem)\b.{0,80}(unreadable|missing|encrypted|damaged|corrupt)",
+            (
+                r"\b(key|pem)\b.{0,60}(not|n't|cannot|unable|failed|fail) .{0,12}"
+                r"(be )?(read|found|load|pars|deserial|decod|permit|coerced)"
+            ),
+            (
+                r"(not|n't|cannot|unable|fail\w{0,5}|error) .{0,20}(pars|read|load|decod|import|sign|open)"
+                r"\w{0,5} .{0,40}\b(p?key|pem|certificate file)\b"
+            ),
+            r"must be an asymmetric key|must have a value|neither pub key nor priv key|no usable private key",
+            r"invalid ?key\b.{0,20}(spec|format|exception|must be|:)|(private|signing) key format",
+            r"\bpem\b.{0,20}(routines|block|file|framing|start|format|encod)|no start line|no pem",
+            r"decoder routines|bignum routines|rsa routines|(nested|corrupted|structure) ?asn1|\basn\.?1\b",
+            r"nested asn1|algid parse|not openssh|no supported key formats",
+            r"openssl.{0,30}(unable to sign|pkey)|bad decrypt|passphrase|keystore|key ?set does not exist",
+            r"(illegal|invalid|valid|malformed|incorrect).{0,20}base.?64|base.?64.{0,30}(invalid|illegal|pad|error)",
+            (
+                r"(no such file|not exist|not find|not found|cannot open|permission denied|eacces|enoent)"
+                r".{0,120}(\.(key|pem|p12|pfx|jks|der|crt|cer|p8)\b|private.?key|\bkey.?file)"
+            ),
+            (
+                r"(\.(key|pem|p12|pfx|jks|der|crt|cer|p8)\b|private.?key|\bkey.?file).{0,60}"
+                r"(no such file|not exist|not found|cannot be opened|permission denied)"
+            ),
+        ),
+    ),
+)
+"""What is wrong with the key that was to sign."""
+
+_FAULTS = (
+    (FaultKind.POOL, (r"pool ?timeout",)),
+    (FaultKind.TIMEOUT, (r"(tls|ssl).{0,40}(time.?out|timed out)|handshake (timeout|timed out)",)),
+    (
+        FaultKind.TLS,
+        (
+            r"certificate[ _]?verif|self.?signed|\bcert has|unable to (verify|get) \w+|depth zero|err tls",
+            r"ssl certificate problem|sslcertverif|sslerror|ssl ?exception|sslhandshake|ssl connection could",
+            r"ssl routines|ssl3|sslv3 alert|\btls alert|handshake fail|secure channel|schannel",
+            r"invalid peer certificate|remote certificate|(peer|server|host).{0,20}certificate|x509",
+            r"certificate (has expired|is not yet valid|chain|authority|unknown|signed by)",
+            r"unknown (ca|issuer|authority)|trust relationship|untrustedroot|trust anchor|pkix|certpath",
+            r"hostname.{0,20}mismatch|not valid for|altname|alternative name",
+            r"wrong version number|eproto|not look like a tls|unrecogni[sz]ed ssl",
+            r"curl(:| error)? ?[#(]? ?(35|51|60|77)\b",
+        ),
+    ),
+    (
+        FaultKind.DNS,
+        (
+            r"enotfound|eai |getaddrinfo|gaierror|unknown ?host|no such host|nxdomain|dns (error|lookup)",
+            r"name resolution|nameresolution|name or service not known|nodename nor servname",
+            r"resolve (host|proxy|')|n't resolve|could not resolve|failed to resolve|could not be resolved",
+            r"failed to lookup address|no address associated|curl(:| error)? ?[#(]? ?[56]\b",
+        ),
+    ),
+    (
+        FaultKind.CONNECT,
+        (
+            r"econnrefused|connection refused|actively refused|ehostunreach|enetunreach|unreachable",
+            r"no route to host|failed to connect|(unable to|cannot|couldn't) connect|newconnectionerror",
+            r"connect(ion)? (etimedout|timed out|timeout)|connecttimeout|connecterror|connectexception",
+            r"i/o timeout|dial tcp|tunnel|proxyerror|proxy authentication required",
+            r"curl(:| error)? ?[#(]? ?7\b",
+        ),
+    ),
+    (
+        FaultKind.TIMEOUT,
+        (
+            r"readtimeout|timed out|etimedout|esockettimedout|econnaborted|deadline exceeded|timeout ?error",
+            r"time.?out (of|exceed|expired|was|error|while|waiting|reached|occurred|after)|time.?out:? ?$",
+            r"(request|read|socket|gateway|operation|response) time.?out|was canceled due to|taskcancel",
+            r"curl(:| error)? ?[#(]? ?28\b",
+        ),
+    ),
+    (
+        FaultKind.PROTOCOL,
+        (
+            r"econnreset|connection (reset|aborted|closed|was closed)|closed connection|forcibly closed",
+            r"reset by peer|socket hang up|epipe|broken pipe|remoteprotocolerror|remotedisconnected",
+            r"readerror|incompleteread|unexpected end of|end of file|\beof\b|premature",
+            r"html response|unexpected token|curl(:| error)? ?[#(]? ?(52|55|56|92)\b",
+        ),
+    ),
+)
+"""How clients tell of a fault, in the order in which a text with several of these is to be taken."""
+
+_TRUSTED_LISTS = re.compile(r"\bca\b|trust.?store|cacert|ca.?bundle|ca.?file|\bssl cert")
+"""Files of trusted authorities: if one can't be read, no key of ours is at fault."""
+
+_KEY_RULES = tuple((cause, re.compile("|".join(patterns))) for cause, patterns in _KEYS)
+_FAULT_RULES = tuple((kind, re.compile("|".join(patterns))) for kind, patterns in _FAULTS)
+
+ORDER = tuple(dict.fromkeys(kind for kind, _ in _FAULTS))
+"""The kinds, the one first that says most where a text has several."""
+
+NO_SUCH_NAME = re.compile(
+    r"errno -(2|5)\b|eai noname|eai nodata|nxdomain|enotfound|name or service not known|name does not resolve"
+    r"|no address associated|nodename nor servname|no such host|non-?existent domain|n't resolve host"
+    r"|could not resolve|name not resolved|name could not be resolved|unknown ?host|failed to resolve"
+    r"|errno 11001|no usable address"
+)
+"""The resolver answered that there is no such name; any other trouble of it is not the name's fault."""
+
+NOT_TLS = re.compile(
+    r"wrong.version.number|unknown protocol|not look like a tls|unrecogni[sz]ed ssl|record overflow"
+    r"|packet length too long|plaintext connection|http request to an? https"
+)
+"""What answered did not speak TLS: mostly a proxy that is spoken to in the wrong way."""
+
+BROKEN_OFF = re.compile(
+    r"^(?!.*(trust|verif|issuer))"
+    r".*(eof occurred|unexpected eof|end of file|connection (was )?(reset|closed|aborted)|reset by peer"
+    r"|timed out|time.?out|terminated during handshake)"
+)
+"""The connection ended within the handshake, which says nothing of trust."""
+
+
+def of_key(text: str) -> Cause | None:
+    """What is wrong with the key by this plain text; None where it doesn't speak of one."""
+    if _TRUSTED_LISTS.search(text):
+        return None
+    return next((cause for cause, pattern in _KEY_RULES if pattern.search(text)), None)
+
+
+def kind_of(text: str) -> FaultKind | None:
+    """The fault that this plain text tells of, if any."""
+    return next((kind for kind, pattern in _FAULT_RULES if pattern.search(text)), None)
