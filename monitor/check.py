@@ -260,7 +260,7 @@ class Checker:
             connection,
             known,
             now,
-            failing_share=self._fleet.failing_share(before, exchange),
+            witnesses=self._fleet.witnesses(before, exchange),
             siblings=siblings,
         )
         after = history.remember(known, exchange, verdict)

@@ -23,7 +23,7 @@ from monitor.core.causes import Cause
 from monitor.core.connection import Connection, Pair, Source, audience_of
 from monitor.core.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
 from monitor.core.diagnosis import diagnose
-from monitor.core.evidence import ASSUMED_LIFETIME, UNKNOWN_PAST
+from monitor.core.evidence import ASSUMED_LIFETIME, UNKNOWN_PAST, Witnesses
 from monitor.core.finding import Diagnosis
 from monitor.core.history import Approval, History, Identity
 from monitor.core.outcome import (
@@ -217,6 +217,7 @@ def _of_record(value: Mapping[str, Any], now: datetime) -> Diagnosis:
         raise Unreadable("The record must hold either `answer` or `fault`, and not both.")
     at = record.now or now
     local = record.local or LocalRecord()
+    share = local.failing_share_of_fleet
     connection = _connection(record.connection or ConnectionRecord())
     if local.key_matches_certificate is None:
         connection = replace(connection, certificate_not_after=local.certificate_not_after)
@@ -232,7 +233,7 @@ def _of_record(value: Mapping[str, Any], now: datetime) -> Diagnosis:
         connection,
         _history(record.history or HistoryRecord(), connection, at),
         at,
-        failing_share=local.failing_share_of_fleet,
+        witnesses=None if share is None else Witnesses.of_share(share),
     )
 
 

@@ -4,6 +4,8 @@ It also knows what only the whole fleet can tell: whether a trouble is everybody
 approvals of the same app lived; how many connections are refused at the same time.
 """
 
+from bisect import bisect_left, bisect_right, insort
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -13,6 +15,7 @@ from monitor.core import history as histories
 from monitor.core.approval import Forecast
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection
+from monitor.core.evidence import Witnesses
 from monitor.core.finding import State
 from monitor.core.history import Approval, History
 from monitor.core.outcome import Exchange, Granted, NotSent, Outcome, Unreachable
@@ -22,18 +25,16 @@ AT_ONCE = timedelta(minutes=30)
 """Connections whose troubles begin within this time of each other, or within an interval where that is
 longer, have stopped together, however long it lasts: each had its turn in that time."""
 
-ENOUGH_OTHERS = 3
-"""So many other orgs must have been asked before their share says anything, unless all of them agree."""
-
 
 @dataclass(frozen=True, slots=True)
-class _Stop:
-    """What keeps a connection from working that had worked, and since when it is this."""
+class _Witness:
+    """What a connection says about others: it works, or what keeps it from working that had worked."""
 
+    name: str
     trouble: str
-    began: datetime
-    """When it stopped to work, or went from one trouble to another."""
-    org: str
+    """Empty: it works."""
+    at: datetime
+    """When it was last asked; where it stopped, since when it has this trouble."""
 
 
 class Fleet:
@@ -42,8 +43,11 @@ class Fleet:
     def __init__(self, remembered: Mapping[str, History]) -> None:
         self._remembered = dict(remembered)
         self._statuses: dict[str, ConnectionStatus] = {}
-        self._working: dict[str, tuple[datetime, str]] = {}
-        self._stopped: dict[str, _Stop] = {}
+        self._stopped: dict[str, _Witness] = {}
+        self._orgs: dict[str, _Witness] = {}
+        """The witness of each org: its connection that was asked last."""
+        self._moments: defaultdict[str | None, list[datetime]] = defaultdict(list)
+        """The moments of these witnesses, sorted: by trouble, and under None of all that stopped."""
         self._refused: set[str] = set()
         self._approvals: dict[str, dict[str, tuple[Approval, ...]]] = {}
 
@@ -99,47 +103,70 @@ class Fleet:
         if exchange is None or history.first_success is None:
             return
         if history.consecutive_successes:
-            self._working[name] = exchange.at, _org(status)
+            self._speaks(_org(status), _Witness(name, "", exchange.at))
         elif history.failing_since:
             trouble = _trouble(exchange.outcome)
-            if before and before.trouble == trouble:
-                self._stopped[name] = before
-            else:
-                began = exchange.at if before else history.failing_since
-                self._stopped[name] = _Stop(trouble, began, _org(status))
+            if before is None or before.trouble != trouble:
+                before = _Witness(name, trouble, exchange.at if before else history.failing_since)
+            self._stopped[name] = before
+            self._speaks(_org(status), before)
 
     def _forget(self, name: str) -> None:
         """Drop what `put` derived from the connection's status."""
-        self._working.pop(name, None)
         self._refused.discard(name)
         self._stopped.pop(name, None)
         if status := self._statuses.get(name):
             self._approvals.get(status.connection.consumer_key, {}).pop(name, None)
+            org = _org(status)
+            if (witness := self._orgs.get(org)) and witness.name == name:
+                self._speaks(org, None)
 
-    def failing_share(self, status: ConnectionStatus, exchange: Exchange) -> float | None:
-        """The share of the other orgs that had worked and have stopped with the same trouble at once.
+    def _speaks(self, org: str, witness: _Witness | None) -> None:
+        """Let this be the org's witness."""
+        if before := self._orgs.pop(org, None):
+            for moments in self._counted(before):
+                del moments[bisect_left(moments, before.at)]
+            if not self._moments[before.trouble]:
+                del self._moments[before.trouble]
+        if witness:
+            self._orgs[org] = witness
+            for moments in self._counted(witness):
+                insort(moments, witness.at)
+
+    def _counted(self, witness: _Witness) -> list[list[datetime]]:
+        """Where the moment of this witness stands."""
+        return [self._moments[key] for key in ((witness.trouble, None) if witness.trouble else ("",))]
+
+    def witnesses(self, status: ConnectionStatus, exchange: Exchange) -> Witnesses | None:
+        """What the orgs say about a trouble: how many stopped with it at once, of those asked since.
 
         `status` is how the connection was before the exchange, for a reload may have taken it out meanwhile.
 
-        1. The connections of one org are one witness: what stops them may be the org's own doing.
-        2. An org that was not asked since the trouble began is none.
-        3. None where the answer is a grant, or the witnesses are too few; but all of a few that agree are
-           enough.
+        1. The event began when the first of those stopped that did so at once. An org that was not asked
+           since then says nothing, nor does one that had stopped before.
+        2. The connections of one org are one witness, the one asked last: what stops them may be the org's
+           own doing.
+        3. None where the answer is a grant, or the witnesses are too few.
+
+        Each count is a search in a sorted list, so that an outage costs a large fleet no more than a small.
         """
         if isinstance(exchange.outcome, Granted):
             return None
-        trouble = _trouble(exchange.outcome)
+        org, trouble = _org(status), _trouble(exchange.outcome)
         stop = self._stopped.get(status.name)
-        began = stop.began if stop and stop.trouble == trouble else exchange.at
+        began = stop.at if stop and stop.trouble == trouble else exchange.at
         at_once = max(AT_ONCE, status.connection.interval)
-        earliest, latest = began - at_once, began + at_once
-        together = [other for other in self._stopped.values() if earliest <= other.began <= latest]
-        own = {_org(status)}
-        alike = {other.org for other in together if other.trouble == trouble} - own
-        working = {org for asked, org in self._working.values() if asked >= began}
-        others = (working | {other.org for other in together}) - own
-        enough = len(others) >= ENOUGH_OTHERS or (others and others == alike)
-        return len(alike) / len(others) if enough else None
+        latest = began + at_once
+        own = self._orgs.get(org)
+        self._speaks(org, _Witness(status.name, trouble, began))
+        same = self._moments[trouble]
+        first = bisect_left(same, began - at_once)
+        since = same[first]
+        alike = bisect_right(same, latest) - first
+        asked = len(self._moments[""]) - bisect_left(self._moments[""], since)
+        asked += bisect_right(self._moments[None], latest) - bisect_left(self._moments[None], since)
+        self._speaks(org, own)
+        return Witnesses.counted(alike, asked, since)
 
     def _foreseen(self, status: ConnectionStatus, now: datetime) -> Forecast | None:
         """When the approval may end."""

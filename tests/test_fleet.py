@@ -1,15 +1,21 @@
 """What only the whole fleet can tell."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from heapq import heapify, heappop, heappush
 
-from monitor.core.causes import Cause
+import pytest
+
+from monitor.core.cadence import next_exchange, phase, regular
+from monitor.core.causes import Cause, Responsible, Severity
+from monitor.core.credential import CredentialFacts
+from monitor.core.diagnosis import diagnose
 from monitor.core.finding import State
-from monitor.core.history import Approval, History, Identity
-from monitor.core.outcome import FaultKind, Outcome, Unreachable
+from monitor.core.history import Approval, History, Identity, remember
+from monitor.core.outcome import FaultKind, Outcome, Refused, Unreachable
 from monitor.core.status import ConnectionStatus
 from monitor.fleet import AT_ONCE, Fleet
-from tests.making import NOT_APPROVED, NOW, UNREACHABLE, connection, exchange, finding, history
+from tests.making import GRANTED, NOT_APPROVED, NOW, UNREACHABLE, connection, exchange, finding, history
 
 MINUTE = timedelta(minutes=1)
 
@@ -45,20 +51,28 @@ def stop(fleet: Fleet, name: str, outcome: Outcome, failing_for: timedelta = MIN
     fleet.put(replace(fleet[name], history=stopped))
 
 
-def test_the_share_counts_the_others_that_stopped_with_the_same_trouble() -> None:
-    fleet = fleet_of(5)
-    for name in ("c1", "c2"):
-        stop(fleet, name, UNREACHABLE)
+def said(fleet: Fleet, name: str, outcome: Outcome, at: datetime = NOW) -> str:
+    """The sentence about the fleet, without its end; "nothing" where there is no verdict of the fleet."""
+    witnesses = fleet.witnesses(fleet[name], exchange(outcome, at))
+    if witnesses is None:
+        return "nothing"
+    return witnesses.sentence.removesuffix(" UTC stopped with the same trouble")
 
-    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE)) == 0.5
+
+def test_the_orgs_that_stopped_with_the_same_trouble_are_counted_among_those_asked_since() -> None:
+    fleet = fleet_of(7)
+    for name in ("c1", "c2"):
+        stop(fleet, name, UNREACHABLE, failing_for=timedelta(0))
+
+    assert said(fleet, "c0", UNREACHABLE) == "3 of the 7 orgs asked since 2026-11-23 12:00"
 
 
 def test_another_trouble_is_not_the_same_trouble() -> None:
     fleet = fleet_of(5)
     for name in ("c1", "c2"):
-        stop(fleet, name, Unreachable(FaultKind.DNS, "no such host"))
+        stop(fleet, name, Unreachable(FaultKind.DNS, "no such host"), failing_for=timedelta(0))
 
-    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE)) == 0
+    assert said(fleet, "c0", UNREACHABLE) == ""
 
 
 def test_a_connection_that_has_long_been_broken_says_nothing_of_the_network() -> None:
@@ -66,17 +80,19 @@ def test_a_connection_that_has_long_been_broken_says_nothing_of_the_network() ->
     for name in ("c1", "c2"):
         stop(fleet, name, NOT_APPROVED, failing_for=AT_ONCE + MINUTE)
 
-    assert fleet.failing_share(fleet["c0"], exchange(NOT_APPROVED)) is None
+    assert said(fleet, "c0", NOT_APPROVED) == "nothing"
 
 
 def test_an_outage_that_lasts_is_still_everybodys() -> None:
     fleet = fleet_of(5)
-    for name in ("c0", "c1", "c2"):
-        stop(fleet, name, UNREACHABLE)
+    for status in fleet.statuses():
+        stop(fleet, status.name, UNREACHABLE)
 
-    hours_later = exchange(UNREACHABLE, NOW + 10 * AT_ONCE)
+    witnesses = fleet.witnesses(fleet["c0"], exchange(UNREACHABLE, NOW + 10 * AT_ONCE))
 
-    assert fleet.failing_share(fleet["c0"], hours_later) == 0.5
+    assert witnesses
+    assert witnesses.everybodys
+    assert "5 of the 5 orgs asked since 2026-11-23 11:59 UTC" in witnesses.sentence
 
 
 def test_what_had_been_broken_before_joins_an_outage_with_the_moment_of_the_outage() -> None:
@@ -86,70 +102,64 @@ def test_what_had_been_broken_before_joins_an_outage_with_the_moment_of_the_outa
     for name in ("c0", "c1", "c2"):
         stop(fleet, name, UNREACHABLE, failing_for=10 * AT_ONCE)
 
-    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE, NOW)) == 0.5
-    assert fleet.failing_share(fleet["c3"], exchange(UNREACHABLE, NOW)) == 0.75
+    assert said(fleet, "c0", UNREACHABLE) == "3 of the 5 orgs asked since 2026-11-23 12:00"
+    assert said(fleet, "c3", UNREACHABLE) == "4 of the 5 orgs asked since 2026-11-23 12:00"
 
 
 def test_a_connection_that_never_worked_is_no_witness() -> None:
-    fleet = fleet_of(4)
+    fleet = fleet_of(5)
     never = history(state=State.FAILING, last_exchange=exchange(NOT_APPROVED), failing_since=NOW)
     fleet.put(replace(fleet["c1"], history=never))
 
-    assert fleet.failing_share(fleet["c0"], exchange(NOT_APPROVED)) is None
+    assert said(fleet, "c0", NOT_APPROVED) == "nothing"
 
 
-def test_too_few_others_tell_nothing_and_a_grant_needs_no_share() -> None:
-    assert (fleet := fleet_of(3)).failing_share(fleet["c0"], exchange(UNREACHABLE)) is None
-    assert (fleet := fleet_of(9)).failing_share(fleet["c0"], exchange()) is None
+def test_a_grant_needs_no_witnesses() -> None:
+    fleet = fleet_of(9)
+
+    assert fleet.witnesses(fleet["c0"], exchange()) is None
 
 
-def test_all_of_a_few_that_agree_are_enough() -> None:
-    fleet = fleet_of(2)
-    stop(fleet, "c1", UNREACHABLE)
-
-    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE)) == 1
-
-
-def test_a_few_that_do_not_agree_tell_nothing() -> None:
+def test_two_of_three_that_stop_tell_nothing_of_the_fleet() -> None:
     fleet = fleet_of(3)
     stop(fleet, "c1", UNREACHABLE)
 
-    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE)) is None
+    assert said(fleet, "c0", UNREACHABLE) == "nothing"
 
 
 def test_who_was_not_asked_since_a_trouble_began_is_no_witness_of_health() -> None:
     fleet = fleet_of(9)
 
-    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE, NOW + MINUTE)) is None
+    assert said(fleet, "c0", UNREACHABLE, NOW + MINUTE) == "nothing"
 
 
 def test_the_connections_of_one_org_are_one_witness() -> None:
-    fleet = fleet_of(6)
+    fleet = fleet_of(8)
     for name in ("c1", "c2", "c3"):
         fleet.put(replace(fleet[name], history=working("acme")))
-        stop(fleet, name, UNREACHABLE)
+        stop(fleet, name, UNREACHABLE, failing_for=timedelta(0))
 
-    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE)) == 1 / 3
+    assert said(fleet, "c0", UNREACHABLE) == "2 of the 6 orgs asked since 2026-11-23 12:00"
 
 
 def test_the_other_connections_of_an_org_tell_nothing_of_other_orgs() -> None:
-    fleet = fleet_of(4)
-    for name in ("c0", "c1", "c2", "c3"):
-        fleet.put(replace(fleet[name], history=working("acme")))
-        stop(fleet, name, UNREACHABLE)
+    fleet = fleet_of(6)
+    for status in fleet.statuses():
+        fleet.put(replace(status, history=working("acme")))
+        stop(fleet, status.name, UNREACHABLE)
 
-    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE)) is None
+    assert said(fleet, "c0", UNREACHABLE) == "nothing"
 
 
 def test_orgs_that_are_asked_seldom_stop_together_within_their_interval() -> None:
     fleet = Fleet({})
     hourly = timedelta(hours=1)
-    fleet.configure([connection(name=f"c{n}", interval=hourly) for n in range(4)], NOW)
+    fleet.configure([connection(name=f"c{n}", interval=hourly) for n in range(5)], NOW)
     for n, status in enumerate(fleet.statuses()):
         fleet.put(replace(status, history=working(status.name)))
-        stop(fleet, status.name, UNREACHABLE, failing_for=hourly / 4 * n)
+        stop(fleet, status.name, UNREACHABLE, failing_for=hourly / 5 * n)
 
-    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE)) == 1
+    assert said(fleet, "c0", UNREACHABLE) == "5 of the 5 orgs asked since 2026-11-23 11:12"
 
 
 def test_a_connection_that_recovers_is_a_witness_of_health_again() -> None:
@@ -157,7 +167,64 @@ def test_a_connection_that_recovers_is_a_witness_of_health_again() -> None:
     stop(fleet, "c1", UNREACHABLE)
     fleet.put(replace(fleet["c1"], history=working("c1")))
 
-    assert fleet.failing_share(fleet["c0"], exchange(UNREACHABLE)) == 0
+    assert said(fleet, "c0", UNREACHABLE) == ""
+
+
+IP_RESTRICTED = Refused(400, "invalid_grant", "ip restricted", "")
+UNNAMED = replace(GRANTED, org_id=None, user_id=None)
+
+
+@pytest.mark.parametrize(
+    ("size", "blocked", "responsible", "state"),
+    [
+        pytest.param(5000, 1600, Responsible.ORG_ADMIN, State.FAILING, id="a third of 5,000 orgs"),
+        pytest.param(1000, 1000, Responsible.OPERATOR, State.UNKNOWN, id="each of 1,000 orgs"),
+    ],
+)
+def test_an_event_in_a_large_fleet_has_one_owner_and_no_false_sentence(
+    size: int, blocked: int, responsible: Responsible, state: State
+) -> None:
+    """Two intervals of checks as the daemon makes them, of which each is judged by those before it."""
+    interval = timedelta(minutes=10)
+    fleet = Fleet({})
+    connections = [
+        connection(name=f"customer-{n:04}", login_url=f"https://o{n}.my.salesforce.com", interval=interval)
+        for n in range(size)
+    ]
+    fleet.configure(connections, NOW)
+    for status in fleet.statuses():
+        asked = NOW - interval * (1 - phase(status.name))
+        begun = replace(working(status.name), last_exchange=exchange(at=asked), last_success=asked)
+        fleet.put(replace(status, history=begun))
+    victims = {one.name for one in connections[:blocked]}
+    due = [(regular(one, NOW), one.name) for one in connections]
+    heapify(due)
+    owners: list[tuple[Responsible, State]] = []
+    by_name = {one.name: one for one in connections}
+    seen_blocked: set[str] = set()
+    while due[0][0] <= NOW + 2 * interval:
+        now, name = heappop(due)
+        status, of = fleet[name], by_name[name]
+        said = exchange(IP_RESTRICTED if name in victims else UNNAMED, now)
+        witnesses = fleet.witnesses(status, said)
+        verdict = diagnose(said, CredentialFacts(), of, status.history, now, witnesses=witnesses)
+        after = remember(status.history, said, verdict)
+        fleet.put(replace(status, history=after))
+        heappush(due, (next_exchange(of, after, now, refused=fleet.refused), name))
+        if name not in victims:
+            assert verdict.state is State.HEALTHY
+            continue
+        seen_blocked.add(name)
+        owners.append((verdict.findings[0].responsible, verdict.state))
+        if blocked < size:
+            assert "not one org's own" not in " ".join(verdict.findings[0].evidence)
+
+    assert seen_blocked == victims
+    # The first four are asked before there are five witnesses.
+    assert set(owners[4:]) == {(responsible, state)}
+    holding = [found for one in fleet.statuses() for found in one.findings]
+    assert {(found.cause, found.severity) for found in holding} == {(Cause.IP_RESTRICTED, Severity.CRITICAL)}
+    assert len(holding) == len(victims)
 
 
 def test_a_configuration_names_what_is_new_changed_and_gone() -> None:

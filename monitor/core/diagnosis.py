@@ -17,6 +17,7 @@ from monitor.core.credential import CredentialFacts
 from monitor.core.evidence import (
     UNKNOWN_PAST,
     Known,
+    Witnesses,
     clock_evidence,
     evidence_for,
     moment,
@@ -137,7 +138,7 @@ PAST = (
     ),
     Turn(
         frozenset({Cause.SUBDOMAIN_UNKNOWN}),
-        lambda known: known.failing_share is None and known.last_success is not None,
+        lambda known: known.witnesses is None and known.last_success is not None,
         Cause.SUBDOMAIN_UNKNOWN,
         Certainty.POSSIBLE,
     ),
@@ -227,16 +228,16 @@ def diagnose(
     history: History,
     now: datetime,
     *,
-    failing_share: float | None = None,
+    witnesses: Witnesses | None = None,
     siblings: tuple[Approval, ...] = (),
 ) -> Diagnosis:
     """The verdict on one exchange.
 
-    `history` is what was known before the exchange. `failing_share` is the share of the other orgs
-    that lately stopped with the same trouble; None where there are too few to tell. `siblings` are the
-    approvals that ended on other connections of the same app.
+    `history` is what was known before the exchange. `witnesses` is what the fleet says about
+    whose trouble it is; None where too few orgs were asked to tell. `siblings` are the approvals that ended
+    on other connections of the same app.
     """
-    known = Known(exchange, credential, connection, history, now, failing_share, siblings)
+    known = Known(exchange, credential, connection, history, now, witnesses, siblings)
     match exchange.outcome:
         case Granted() as granted:
             return _granted(granted, known)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import sqrt
 
 from monitor.core import approval
 from monitor.core.answer import NOT_SHOWN
@@ -14,9 +15,12 @@ from monitor.core.history import STAGES, Approval, Change, History, Stage
 from monitor.core.outcome import NO_STATUS, Assignment, Exchange, Granted, NotSent, Refused, Unreachable
 
 FLEET_SHARE = 0.5
-"""The share of the other orgs that stopped with the same trouble, from which on the trouble is ours.
+"""The share of the orgs that stopped with the same trouble, from which on the trouble is ours.
 Orgs of many customers share little but us: half of them failing alike within minutes is no coincidence,
 while one instance's maintenance stays below it. Our own choice; no source."""
+
+ENOUGH_WITNESSES = 5
+"""Fewer orgs say nothing about the fleet: two of three may fail by coincidence."""
 
 CLOCK_OFF = timedelta(seconds=60)
 """An offset from the server's `Date` that is worth a finding: a third of the assertion's life of 180 seconds.
@@ -35,6 +39,37 @@ it denies others' too: outages of resolvers are mostly over by then. Our own cho
 
 
 @dataclass(frozen=True, slots=True)
+class Witnesses:
+    """What the orgs that were asked since a trouble began say about whose trouble it is."""
+
+    everybodys: bool
+    """So many stopped alike that the trouble is ours and not an org's own."""
+    sentence: str
+    """How many of how many stopped alike; empty where it was only this one."""
+
+    @classmethod
+    def counted(cls, alike: int, asked: int, since: datetime) -> "Witnesses | None":
+        """The verdict of those asked since then, the org itself included; None below ENOUGH_WITNESSES.
+
+        A share is only as exact as its sample is large. The first few orgs asked in an event may all be hit
+        by chance, so the share must exceed FLEET_SHARE by two standard deviations: 5 of 5, 12 of 16, 60 of
+        100. So the verdict on one event does not change while more of the fleet is asked.
+        """
+        if asked < ENOUGH_WITNESSES:
+            return None
+        deviation = sqrt(asked * FLEET_SHARE * (1 - FLEET_SHARE))
+        said = f"{alike:,} of the {asked:,} orgs asked since {moment(since)} stopped with the same trouble"
+        return cls(alike >= asked * FLEET_SHARE + 2 * deviation, said if alike > 1 else "")
+
+    @classmethod
+    def of_share(cls, share: float) -> "Witnesses":
+        """The verdict of a share that somebody else counted."""
+        return cls(
+            share >= FLEET_SHARE, f"{share:.0%} of the fleet stopped with the same trouble" if share else ""
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """All that a verdict rests on."""
 
@@ -43,7 +78,7 @@ class Known:
     connection: Connection
     history: History
     now: datetime
-    failing_share: float | None
+    witnesses: Witnesses | None
     siblings: tuple[Approval, ...]
 
     @property
@@ -88,7 +123,7 @@ class Known:
     @property
     def fleet_fails(self) -> bool:
         """Whether so many others stopped alike that the trouble is ours."""
-        return self.failing_share is not None and self.failing_share >= FLEET_SHARE
+        return self.witnesses is not None and self.witnesses.everybodys
 
     def is_everybodys(self, cause: Cause) -> bool:
         """Whether the cause is no org's own, as many meet it at once."""
@@ -100,7 +135,7 @@ class Known:
         since = self.history.failing_since or self.now
         return (
             isinstance(self.exchange.outcome, Unreachable)
-            and self.failing_share is None
+            and self.witnesses is None
             and self.last_success is not None
             and self.now - since < NAME_MAY_RETURN
         )
@@ -159,9 +194,9 @@ def evidence_for(cause: Cause, known: Known) -> list[str]:
     elif isinstance(known.exchange.outcome, Refused) and not CATALOGUE[cause].no_verdict:
         evidence += _past(known)
     evidence += _CONTEXT.get(cause, _nothing)(known)
-    if known.failing_share:
-        share = f"{known.failing_share:.0%} of the other orgs stopped with the same trouble lately"
-        evidence.append(f"{share}: it is no org's own." if known.is_everybodys(cause) else f"{share}.")
+    if known.witnesses and known.witnesses.sentence:
+        whose = ": it is not one org's own" if known.is_everybodys(cause) else ""
+        evidence.append(f"{known.witnesses.sentence}{whose}.")
     return evidence
 
 

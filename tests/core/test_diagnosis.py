@@ -12,7 +12,7 @@ from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.connection import ApprovalPolicy, Connection
 from monitor.core.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
 from monitor.core.diagnosis import diagnose
-from monitor.core.evidence import CLOCK_OFF, FLEET_SHARE, NAME_MAY_RETURN
+from monitor.core.evidence import CLOCK_OFF, FLEET_SHARE, NAME_MAY_RETURN, Witnesses
 from monitor.core.finding import Certainty, Diagnosis, State
 from monitor.core.history import Approval, Change, History, Identity
 from monitor.core.outcome import (
@@ -57,8 +57,11 @@ def verdict(
     now: datetime = NOW,
     offset: float | None = None,
     after: AfterLogin | None = None,
+    share: float | None = None,
     **more: Any,
 ) -> Diagnosis:
+    if share is not None:
+        more["witnesses"] = Witnesses.of_share(share)
     return diagnose(
         Exchange(now, outcome, after_login=after, clock_offset_seconds=offset), facts, of, known, now, **more
     )
@@ -367,8 +370,8 @@ def test_a_bare_invalid_grant_while_the_clock_is_off_is_the_clock() -> None:
 def test_a_clock_that_stops_the_whole_fleet_counts_against_no_credential() -> None:
     expired = Refused(400, "invalid_grant", "expired authorization code", "")
 
-    assert verdict(expired, offset=600, failing_share=FLEET_SHARE).state is State.UNKNOWN
-    assert verdict(expired, offset=600, failing_share=FLEET_SHARE - 0.01).state is State.FAILING
+    assert verdict(expired, offset=600, share=FLEET_SHARE).state is State.UNKNOWN
+    assert verdict(expired, offset=600, share=FLEET_SHARE - 0.01).state is State.FAILING
 
 
 NO_SUCH_NAME = Unreachable(FaultKind.DNS, "[Errno -2] Name or service not known")
@@ -386,7 +389,7 @@ NO_SUCH_NAME = Unreachable(FaultKind.DNS, "[Errno -2] Name or service not known"
 def test_a_name_that_does_not_exist_is_the_connections_unless_many_vanish(
     share: float | None, known: History, cause: Cause, certainty: Certainty
 ) -> None:
-    found = verdict(NO_SUCH_NAME, known, failing_share=share)
+    found = verdict(NO_SUCH_NAME, known, share=share)
 
     assert (found.cause, found.findings[0].certainty) == (cause, certainty)
 
@@ -398,19 +401,19 @@ def test_a_name_that_had_been_found_is_no_verdict_until_it_is_known_whether_othe
     assert verdict(NO_SUCH_NAME, LONG).state is State.UNKNOWN
     assert verdict(NO_SUCH_NAME, failing_for(NAME_MAY_RETURN - MINUTE)).state is State.UNKNOWN
     assert verdict(NO_SUCH_NAME, failing_for(NAME_MAY_RETURN)).state is State.FAILING
-    assert verdict(NO_SUCH_NAME, LONG, failing_share=0.0).state is State.FAILING
+    assert verdict(NO_SUCH_NAME, LONG, share=0.0).state is State.FAILING
     assert verdict(NO_SUCH_NAME, NEVER).state is State.FAILING
 
 
 def test_an_address_that_most_orgs_refuse_at_once_is_ours_and_no_admins() -> None:
     restricted = Refused(400, "invalid_grant", "ip restricted", "")
 
-    found = verdict(restricted, failing_share=FLEET_SHARE)
+    found = verdict(restricted, share=FLEET_SHARE)
     assert (found.state, found.cause) == (State.UNKNOWN, Cause.IP_RESTRICTED)
     assert found.findings[0].responsible is Responsible.OPERATOR
-    assert found.findings[0].evidence[-1].endswith("it is no org's own.")
+    assert found.findings[0].evidence[-1].endswith("it is not one org's own.")
 
-    alone = verdict(restricted, failing_share=FLEET_SHARE - 0.01)
+    alone = verdict(restricted, share=FLEET_SHARE - 0.01)
     assert (alone.state, alone.findings[0].responsible) == (State.FAILING, Responsible.ORG_ADMIN)
 
 
@@ -419,18 +422,31 @@ PORTAL = Refused(200, "", "", "HTML page: Welcome")
 
 def test_a_page_that_many_get_at_once_comes_from_our_own_network() -> None:
     assert verdict(PORTAL).cause is Cause.SALESFORCE_UNAVAILABLE
-    assert verdict(PORTAL, failing_share=FLEET_SHARE).cause is Cause.NETWORK_UNREACHABLE
+    assert verdict(PORTAL, share=FLEET_SHARE).cause is Cause.NETWORK_UNREACHABLE
 
 
 def test_a_server_error_that_many_get_at_once_stays_salesforces() -> None:
-    assert verdict(Refused(503, "", "", ""), failing_share=1.0).cause is Cause.SALESFORCE_UNAVAILABLE
+    assert verdict(Refused(503, "", "", ""), share=1.0).cause is Cause.SALESFORCE_UNAVAILABLE
 
 
 def test_many_refused_for_their_approval_at_once_are_still_refused_for_it() -> None:
-    found = verdict(NOT_APPROVED, failing_share=0.8)
+    found = verdict(NOT_APPROVED, witnesses=Witnesses.counted(14, 16, NOW))
 
     assert (found.state, found.cause) == (State.FAILING, Cause.APPROVAL_DECAYED)
-    assert "80% of the other orgs stopped with the same trouble lately." in found.findings[0].evidence
+    said = "14 of the 16 orgs asked since 2026-11-23 12:00 UTC stopped with the same trouble."
+    assert said in found.findings[0].evidence
+
+
+def test_fewer_than_five_orgs_say_nothing_about_the_fleet_and_few_must_agree_more() -> None:
+    def everybodys(alike: int, asked: int) -> bool | None:
+        said = Witnesses.counted(alike, asked, NOW)
+        return None if said is None else said.everybodys
+
+    assert everybodys(4, 4) is None
+    assert (everybodys(4, 5), everybodys(5, 5)) == (False, True)
+    assert (everybodys(11, 16), everybodys(12, 16)) == (False, True)
+    assert (everybodys(59, 100), everybodys(60, 100)) == (False, True)
+    assert (everybodys(1600, 5000), everybodys(2600, 5000)) == (False, True)
 
 
 # Permission sets that end
@@ -632,7 +648,7 @@ def test_every_outcome_gets_a_whole_diagnosis(
     share: float | None,
     offset: float | None,
 ) -> None:
-    found = verdict(outcome, known, credential, of, offset=offset, failing_share=share)
+    found = verdict(outcome, known, credential, of, offset=offset, share=share)
 
     assert (found.state is State.HEALTHY) == (not found.findings)
     assert len(set(causes(found))) == len(found.findings)
@@ -657,7 +673,7 @@ def test_no_fault_of_the_network_is_ever_laid_on_the_credential(
     share: float | None,
     offset: float | None,
 ) -> None:
-    found = verdict(fault, known, credential, of, offset=offset, failing_share=share)
+    found = verdict(fault, known, credential, of, offset=offset, share=share)
 
     assert found.cause not in CREDENTIAL_CAUSES
     if found.state is not State.UNKNOWN:
