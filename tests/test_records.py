@@ -21,6 +21,7 @@ from monitor.core.outcome import (
     FaultKind,
     Granted,
     NotSent,
+    Outcome,
     Refused,
     Unreachable,
 )
@@ -82,9 +83,9 @@ FULL = History(
 
 NOT_OF_A_BARE_GRANT = ("after_login", "duration_seconds", "clock_offset_seconds", "assignments")
 
-OTHERS = {
+OTHERS: dict[str, Outcome] = {
     "unreachable": Unreachable(FaultKind.DNS, "the host name was not resolved"),
-    "not sent": NotSent("No usable private key."),
+    "not-sent": NotSent("No usable private key."),
 }
 
 
@@ -132,11 +133,13 @@ def test_a_record_of_the_first_days_lacks_what_came_later() -> None:
     assert known == History(first_seen=known.first_seen, changed_at=known.changed_at)
 
 
-@pytest.mark.parametrize("outcome", OTHERS.values(), ids=OTHERS)
-def test_every_kind_of_outcome_comes_back_as_itself(outcome: Unreachable | NotSent) -> None:
-    known = replace(FULL, last_exchange=Exchange(AT, outcome), last_verdict=None)
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_kind_of_outcome_is_written_as_its_golden_file_and_comes_back_as_itself(name: str) -> None:
+    golden = (GOLDEN / f"v1-{name}.json").read_text()
+    known = History(AT, AT, last_exchange=Exchange(AT, OTHERS[name]))
 
-    assert records.read(records.written(known)) == known
+    assert json.loads(records.written(known)) == json.loads(golden)
+    assert records.read(golden) == known
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,9 @@ def _damage(path: Path, name: str, body: str) -> None:
         ("'[]'", "it: Input should be an object"),
         ('replace(body, \'"state":"unknown"\', \'"state":"confused"\')', "state: Input should be"),
         ("replace(body, '\"dns\"', '\"quic\"')", "kind: Input should be"),
+        ("replace(body, '\"approval_since\"', '\"granted_since\"')", "granted_since: Extra inputs"),
+        ("replace(body, '\"org_id\"', '\"organisation\"')", "identity.organisation: Extra inputs"),
+        ("replace(body, '\"version\":1', '\"version\":2')", "version: Input should be 1"),
     ],
 )
 def test_a_history_that_cannot_be_read_is_set_aside_and_stops_no_other(
@@ -734,15 +737,43 @@ def _schema(path: Path) -> list[tuple[str, str]]:
     return [(name, " ".join(sql.replace("\n", " ").split())) for name, sql in rows]
 
 
+def _exchange(minute: int, outcome: Outcome) -> Exchange:
+    return Exchange(NOON + timedelta(minutes=minute), outcome, None, 0.1234, -0.5)
+
+
+OF_VERSION_1 = {
+    "acme": History(
+        NOON,
+        NOON,
+        exchanges=3,
+        failures=2,
+        failures_by_cause={Cause.APPROVAL_DECAYED: 2},
+        last_exchange=_exchange(2, MAINTENANCE),
+        last_verdict=_exchange(1, REFUSED),
+        failing_since=NOON + timedelta(minutes=1),
+        keys_accepted={Slot.CURRENT: False},
+        state=State.FAILING,
+        findings=(finding(Cause.APPROVAL_DECAYED),),
+    ),
+    "other": History(
+        NOON,
+        NOON,
+        exchanges=1,
+        last_exchange=_exchange(0, UNREACHABLE),
+        findings=(finding(Cause.NETWORK_UNREACHABLE),),
+    ),
+}
+"""All that the database of version 1 holds: a time that had no `recent`, `assignments` or `rotation` yet."""
+
+
 def test_a_database_that_version_1_made_opens_today(path: Path, tmp_path: Path) -> None:
     with raw(path) as connection:
         connection.executescript(VERSION_1.read_text())
 
     with opened(path) as store:
         histories = store.histories()
-        assert {name: one.exchanges for name, one in histories.items()} == {"acme": 3, "other": 1}
+        assert histories == OF_VERSION_1
         assert store.unreadable == {}
-        assert histories["acme"].findings[0].cause is Cause.APPROVAL_DECAYED
         assert [one.verdict for one in store.exchanges("acme")] == [
             Verdict.NO_VERDICT,
             Verdict.REFUSED,
