@@ -24,7 +24,7 @@ from monitor import __version__
 from monitor.alerts import NOTIFYING
 from monitor.check import Checker, LoginBudget
 from monitor.clock import Clock
-from monitor.config import ConfigError, Settings, WebConfig, load
+from monitor.config import ConfigError, Settings, load
 from monitor.core import cadence
 from monitor.core.status import DaemonStatus, Snapshot
 from monitor.exchange import Exchanger, Limits, rust_transport
@@ -41,8 +41,7 @@ from monitor.store.appointments import Appointments
 from monitor.watch import Watch, configuration_stamps
 from monitor.web.access import known_hosts, protect
 from monitor.web.app import create_app
-from monitor.web.connections import Impatient, listen
-from monitor.web.rereading import Rereading
+from monitor.web.connections import DeadlineProtocol, listen
 
 IDLE_WITHIN_SECONDS = 5.0
 """How long the clock waits to be put ahead: not for a check that hangs in a name server."""
@@ -178,20 +177,18 @@ class Daemon:
 
     def _serving(self) -> uvicorn.Config:
         """How the pages are served: protected, and over TLS where the web configuration file has it."""
-        web = self._settings.web
-        file = Rereading(web.config_file) if web.config_file else None
-        context = file.context() if file else None
+        context = self._settings.protection.context
         return uvicorn.Config(
             protect(
                 self.app(),
-                config=file.now if file else WebConfig,
+                users=lambda: dict(self._settings.protection.users),
                 hosts=lambda: known_hosts(
                     self._settings.listen.host, self._settings.web.external_url, self._settings.web.hosts
                 ),
-                open_health=web.open_health,
+                open_health=self._settings.web.open_health,
             ),
             ssl_context_factory=(lambda _config, _default: context) if context else None,
-            http=Impatient,
+            http=DeadlineProtocol,
             lifespan="off",
             ws="none",
             log_config=None,
@@ -252,6 +249,8 @@ class Daemon:
                 log.warning(
                     "configuration", text=f"{option} has changed, which counts from the next start on."
                 )
+        if not_taken_on := self._started_with.protection.renew(settings.protection):
+            log.warning("configuration", text=not_taken_on)
         self._take_on(settings)
         log.info("reloaded", connections=len(settings.connections))
         return None

@@ -19,7 +19,7 @@ QUIET_MILLISECONDS = 500
 
 def directories(settings: Settings) -> frozenset[Path]:
     """The directories in which a change may matter, of those that exist, and where a link to one is."""
-    places = [file.parent for file in settings.files]
+    places = [file.parent for file in (*settings.files, *settings.protection.files)]
     places += [_fixed_part(Path(pattern)) for pattern in settings.patterns]
     for connection in settings.connections:
         for pair in (connection.current, connection.next):
@@ -31,8 +31,8 @@ def directories(settings: Settings) -> frozenset[Path]:
 
 
 def configuration_stamps(settings: Settings) -> frozenset[tuple[str, int, int, int]]:
-    """Changes when a file of the configuration is changed, added or removed."""
-    found = {str(settings.files[0])}
+    """Changes when a file of the configuration or of the pages' TLS is changed, added or removed."""
+    found = {str(settings.files[0]), *map(str, settings.protection.files)}
     for pattern in settings.patterns:
         found |= set(glob.glob(pattern))  # noqa: PTH207 - a pattern is absolute
     stamps = []

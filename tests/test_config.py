@@ -1,7 +1,9 @@
 """The configuration: what it says of good and bad files, what a file cannot do to it, and its documents."""
 
 import json
+import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import fields
 from datetime import timedelta
@@ -50,7 +52,7 @@ def described(found: Settings, directory: Path) -> str:
     """All that the settings say but for a connection's defaults, with paths relative to the configuration."""
     lines = [f"database: {found.database}"]
     for field in fields(found):
-        if field.name not in {"database", "connections", "fingerprint", "warnings"}:
+        if field.name not in {"database", "connections", "protection", "warnings"}:
             lines.append(f"{field.name}: {getattr(found, field.name)}")
     for connection in found.connections:
         lines += ["", f"{connection.name} ({connection.org_type})"]
@@ -145,6 +147,19 @@ def test_a_report_of_thousands_of_problems_is_cut_and_says_so() -> None:
     assert str(error) == error.report()
 
 
+def test_a_pipe_may_be_the_main_file_and_no_other(tmp_path: Path) -> None:
+    """A named pipe among the included files once stopped reloads forever."""
+    os.mkfifo(tmp_path / "more.yaml")
+    os.mkfifo(tmp_path / "main.yaml")
+    writer = threading.Thread(
+        target=lambda: (tmp_path / "main.yaml").write_text("connections_from: [more.yaml]\n")
+    )
+    writer.start()
+
+    assert problems(tmp_path / "main.yaml") == "more.yaml: is a pipe or a device. Name a regular file.\n"
+    writer.join()
+
+
 # What is no problem at load
 
 
@@ -198,19 +213,6 @@ def test_a_directory_whose_name_looks_like_a_pattern_is_searched_as_it_is_named(
     (directory / "acme.yaml").write_text(ACME, encoding="utf-8")
 
     assert [each.name for each in load(directory / "x.yaml", {}).connections] == ["acme"]
-
-
-def test_the_fingerprint_changes_with_any_file_and_with_nothing_else(tmp_path: Path) -> None:
-    main, other = tmp_path / "x.yaml", tmp_path / "acme.yaml"
-    main.write_text("connections_from: [acme.yaml]\n", encoding="utf-8")
-    other.write_text(ACME, encoding="utf-8")
-    before = load(main, {}).fingerprint
-
-    again = load(main, {}).fingerprint
-    other.write_text(ACME + "    paused: true\n", encoding="utf-8")
-
-    assert again == before
-    assert load(main, {}).fingerprint != before
 
 
 # What must never be shown

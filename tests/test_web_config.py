@@ -1,7 +1,6 @@
 """The web configuration file: good and bad ones, as promtool sees them, and the TLS that comes of them."""
 
 import contextlib
-import ipaddress
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -10,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.config import Address, ConfigError
-from monitor.config.tls import CIPHERS, TLS13_CIPHERS
-from monitor.config.web_file import WebConfig, exposure, load_web_config
+from monitor.config.web_file import PROXY, WebConfig, exposure, load_web_config
 from tests.web.certificates import Issued, authority, for_loopback, signed
 
 HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
@@ -24,6 +21,8 @@ HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 
 PAIR = "cert_file: server.crt\n  key_file: server.key"
 CLIENTS = "client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt"
+
+IF_GIVEN = "VerifyClientCertIfGiven"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +70,11 @@ def problems(material: Material, text: str) -> list[str]:
 GOOD = {
     "an_empty_file": "",
     "comments_only": "# nothing yet\n",
-    "empty_blocks": "tls_server_config:\nhttp_server_config:\nbasic_auth_users:\n",
+    "empty_blocks": "tls_server_config:\nbasic_auth_users:\n",
     "a_pair": f"tls_server_config:\n  {PAIR}\n",
-    "versions": f"tls_server_config:\n  {PAIR}\n  min_version: TLS12\n  max_version: TLS13\n",
-    "suites": f"tls_server_config:\n  {PAIR}\n  cipher_suites: [{', '.join([*CIPHERS, *TLS13_CIPHERS])}]\n",
-    "curves": f"tls_server_config:\n  {PAIR}\n  curve_preferences: [CurveP384, X25519]\n",
-    "the_clients_order": f"tls_server_config:\n  {PAIR}\n  prefer_server_cipher_suites: false\n",
+    "the_newest_version_only": f"tls_server_config:\n  {PAIR}\n  min_version: TLS13\n",
     "clients_verified": f"tls_server_config:\n  {PAIR}\n  {CLIENTS}\n",
-    "clients_verified_if_given": (
-        f"tls_server_config:\n  {PAIR}\n"
-        "  client_auth_type: VerifyClientCertIfGiven\n  client_ca_file: ca.crt\n"
-    ),
-    "clients_asked": f"tls_server_config:\n  {PAIR}\n  client_auth_type: RequestClientCert\n",
     "no_clients": f"tls_server_config:\n  {PAIR}\n  client_auth_type: NoClientCert\n",
-    "no_http2": "http_server_config:\n  http2: false\n",
-    "headers": (
-        "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    X-Content-Type-Options: nosniff\n"
-        "    Strict-Transport-Security: max-age=31536000\n    X-XSS-Protection: '0'\n"
-        "    Content-Security-Policy: default-src 'none'\n"
-    ),
     "users": f"basic_auth_users:\n  alice: {HASH}\n  bob: {HASH}\n",
 }
 
@@ -107,13 +92,13 @@ BAD = {
     "not_yaml": ("a: [\n", ["is not YAML"]),
     "no_key": (
         "tls_server_config:\n  cert_file: server.crt\n",
-        ["1: tls_server_config: lacks key_file: without it there is no TLS"],
+        ["1: tls_server_config: lacks key_file. Its private key."],
     ),
     "no_such_file": (
         "tls_server_config:\n  cert_file: no.crt\n  key_file: no.key\n",
         [
-            "2: tls_server_config.cert_file: can't be read: no.crt: No such file or directory.",
-            "3: tls_server_config.key_file: can't be read: no.key: No such file or directory.",
+            '2: tls_server_config.cert_file: "no.crt" does not exist.',
+            '3: tls_server_config.key_file: "no.key" does not exist.',
         ],
     ),
     "another_pairs_key": (
@@ -123,17 +108,17 @@ BAD = {
     "the_key_as_certificate": (
         "tls_server_config:\n  cert_file: server.key\n  key_file: server.crt\n",
         [
-            "2: tls_server_config.cert_file: holds no certificate in PEM (server.key).",
-            "3: tls_server_config.key_file: holds no private key in PEM (server.crt).",
+            '2: tls_server_config.cert_file: "server.key" holds no certificate in PEM.',
+            '3: tls_server_config.key_file: "server.crt" holds no private key in PEM.',
         ],
     ),
     "an_encrypted_key": (
         "tls_server_config:\n  cert_file: server.crt\n  key_file: encrypted.key\n",
-        ["3: tls_server_config.key_file: is encrypted, and nobody is there to type its passphrase."],
+        ['3: tls_server_config.key_file: "encrypted.key" is encrypted, and the daemon has no'],
     ),
     "an_authority_for_nobody": (
         f"tls_server_config:\n  {PAIR}\n  client_ca_file: ca.crt\n",
-        ["4: tls_server_config.client_ca_file: has no effect without client_auth_type."],
+        ["client_auth_type: must be RequireAndVerifyClientCert, else client_ca_file has no effect."],
     ),
     "an_unknown_client_check": (
         f"tls_server_config:\n  {PAIR}\n  client_auth_type: RequireAndVerifyClientCerts\n",
@@ -143,25 +128,9 @@ BAD = {
         f"tls_server_config:\n  {PAIR}\n  min_version: TLS1.2\n",
         ['"TLS1.2" is none of TLS12, TLS13, TLS10, TLS11. Did you mean "TLS12"?'],
     ),
-    "an_unknown_suite": (
-        f"tls_server_config:\n  {PAIR}\n  cipher_suites: [ECDHE-RSA-AES128-GCM-SHA256]\n",
-        ["4: tls_server_config.cipher_suites[0]: ", "is none of the cipher suites that Go calls secure."],
-    ),
-    "an_unknown_curve": (
-        f"tls_server_config:\n  {PAIR}\n  curve_preferences: [P256]\n",
-        ['tls_server_config.curve_preferences[0]: "P256" is none of X25519, CurveP256'],
-    ),
-    "an_unknown_header": (
-        "http_server_config:\n  headers:\n    X-Frame-Option: deny\n",
-        ['2: http_server_config.headers: "X-Frame-Option" can\'t be set. Did you mean "X-Frame-Options"?'],
-    ),
-    "an_unknown_header_value": (
-        "http_server_config:\n  headers:\n    X-Frame-Options: allow\n",
-        ['X-Frame-Options is "allow", but may be deny or sameorigin only.'],
-    ),
     "a_password": (
         "basic_auth_users:\n  alice: hunter2\n",
-        ['What stands for "alice" is no bcrypt hash. Make one with htpasswd -nBC 10 alice.'],
+        ['"alice" has no bcrypt hash. Make one with htpasswd -nBC 10 alice.'],
     ),
 }
 
@@ -171,13 +140,9 @@ STRICTER = {
         ["min_version: TLS10 is broken, and RFC 8996 forbids it. Write TLS12 or TLS13."],
     ),
     "tls_that_is_none": ("tls_server_config:\n  min_version: TLS12\n", ["lacks cert_file", "lacks key_file"]),
-    "versions_the_wrong_way_round": (
-        f"tls_server_config:\n  {PAIR}\n  min_version: TLS13\n  max_version: TLS12\n",
-        ["4: tls_server_config.min_version: TLS13 is above max_version TLS12."],
-    ),
     "any_certificate": (
         f"tls_server_config:\n  {PAIR}\n  client_auth_type: RequireAnyClientCert\n",
-        ["lets in whoever makes a certificate of their own"],
+        ["RequireAnyClientCert is not supported here", "put a proxy in front"],
     ),
     "public_authorities": (
         f"tls_server_config:\n  {PAIR}\n  client_auth_type: RequireAndVerifyClientCert\n",
@@ -185,44 +150,45 @@ STRICTER = {
     ),
     "an_empty_authority": (
         f"tls_server_config:\n  {PAIR}\n  {CLIENTS.replace('ca.crt', 'empty.pem')}\n",
-        ["5: tls_server_config.client_ca_file: holds no certificate in PEM (empty.pem)."],
+        ['5: tls_server_config.client_ca_file: "empty.pem" holds no certificate in PEM.'],
     ),
     "a_user_with_a_colon": (f"basic_auth_users:\n  'a:b': {HASH}\n", ["no colon"]),
     "a_hash_that_takes_hours": (
         f"basic_auth_users:\n  alice: {HASH.replace('$10$', '$31$')}\n",
         ['The hash of "alice" has the cost 31'],
     ),
-    "a_header_in_another_language": (
-        "http_server_config:\n  headers:\n    Content-Security-Policy: für\n",
-        ["holds a character that can't stand in a header"],
+    "optional_client_certificates": (
+        f"tls_server_config:\n  {PAIR}\n  {CLIENTS.replace('RequireAndVerifyClientCert', IF_GIVEN)}\n",
+        [f"4: tls_server_config.client_auth_type: {IF_GIVEN} is not supported here"],
     ),
-    "suites_that_can_be_read_later": (
-        f"tls_server_config:\n  {PAIR}\n  cipher_suites: [TLS_RSA_WITH_AES_128_GCM_SHA256]\n",
-        ["has no forward secrecy"],
+    "headers": (
+        "http_server_config:\n  headers:\n    X-Frame-Options: deny\n",
+        [f"1: http_server_config: {PROXY}"],
+    ),
+    "the_newest_version": (
+        f"tls_server_config:\n  {PAIR}\n  max_version: TLS13\n",
+        [f"4: tls_server_config.max_version: {PROXY}"],
+    ),
+    "cipher_suites": (
+        f"tls_server_config:\n  {PAIR}\n  cipher_suites: [TLS_AES_128_GCM_SHA256]\n",
+        [f"4: tls_server_config.cipher_suites: {PROXY}"],
     ),
 }
 """What promtool lets pass, and we don't, each for the reason in its message."""
 
-NEWER = {
-    "allowed_names": f"tls_server_config:\n  {PAIR}\n  {CLIENTS}\n  client_allowed_sans: [prometheus]\n",
-    "a_rate": "rate_limit:\n  interval: 100ms\n  burst: 20\n",
-    "no_rate": "rate_limit:\n  interval: 0\n  burst: 0\n",
+NEWER_BAD = {
+    "allowed_names": (
+        f"tls_server_config:\n  {PAIR}\n  {CLIENTS}\n  client_allowed_sans: [prometheus]\n",
+        [f"6: tls_server_config.client_allowed_sans: {PROXY}"],
+    ),
+    "a_rate": ("rate_limit:\n  interval: 100ms\n", [f"1: rate_limit: {PROXY}"]),
 }
 """Options that came to the format later than the promtool that Debian 12 packages."""
-
-NEWER_BAD = {
-    "allowed_names_of_nobody": (
-        f"tls_server_config:\n  {PAIR}\n  client_allowed_sans: [prometheus]\n",
-        ["client_allowed_sans: needs client_auth_type: RequireAndVerifyClientCert"],
-    ),
-    "a_rate_without_a_unit": ("rate_limit:\n  interval: 5\n", ['"5" is no duration.', "e.g. 100ms or 1s"]),
-    "a_rate_that_lets_nothing_pass": ("rate_limit:\n  interval: 1s\n", ["has a burst of 0"]),
-}
 
 
 def test_a_file_that_never_ends_is_not_read(material: Material) -> None:
     """Found by fuzzing: /dev/zero was read until the memory was full."""
-    told = "can't be read: /dev/zero: Is a pipe or a device: name a regular file."
+    told = '"/dev/zero" is a pipe or a device. Name a regular file.'
 
     assert problems(
         material,
@@ -235,12 +201,12 @@ def cases(table: dict[str, Any]) -> list[Any]:
     return [pytest.param(case, id=name) for name, case in table.items()]
 
 
-@pytest.mark.parametrize("text", cases(GOOD | NEWER))
+@pytest.mark.parametrize("text", cases(GOOD))
 def test_a_good_file_is_accepted(material: Material, text: str) -> None:
     config = loaded(material, text)
 
     assert config.files
-    assert (config.tls is not None) == ("cert_file" in text)
+    assert (config.context is not None) == ("cert_file" in text)
 
 
 @pytest.mark.parametrize("case", cases(BAD | STRICTER | NEWER_BAD))
@@ -271,7 +237,7 @@ def test_promtool_agrees_but_for_where_we_are_stricter(material: Material, text:
     assert ("FAILED" not in verdict.stdout + verdict.stderr and verdict.returncode == 0) == good
 
 
-def test_every_problem_of_a_file_is_told_at_once_in_the_order_of_its_lines(material: Material) -> None:
+def test_every_problem_of_a_file_is_given_at_once_in_the_order_of_its_lines(material: Material) -> None:
     text = (
         "tls_server_config:\n  min_version: TLS11\n  cipher_suites: [x]\n"
         "http_server_config:\n  http2: maybe\nbasic_auth_users:\n  alice: x\nrate_limit:\n  burst: -1\n"
@@ -279,14 +245,13 @@ def test_every_problem_of_a_file_is_told_at_once_in_the_order_of_its_lines(mater
 
     found = problems(material, text)
 
-    assert [line.split(":")[0] for line in found] == ["2", "3", "5", "6", "9"]
+    assert [line.split(":")[0] for line in found] == ["1", "1", "2", "3", "4", "6", "8"]
 
 
-def test_what_the_other_blocks_and_their_files_have_wrong_is_told_at_once(material: Material) -> None:
+def test_what_other_blocks_and_their_files_have_wrong_is_given_at_once(material: Material) -> None:
     text = (
         "basic_auth_users:\n  alice: x\nrate_limit:\n  interval: 1s\n"
         "tls_server_config:\n  cert_file: no.crt\n  key_file: server.key\n"
-        "  client_ca_file: ca.crt\n  min_version: TLS13\n  max_version: TLS12\n"
     )
 
     found = problems(material, text)
@@ -295,15 +260,7 @@ def test_what_the_other_blocks_and_their_files_have_wrong_is_told_at_once(materi
         ["1", " basic_auth_users"],
         ["3", " rate_limit"],
         ["6", " tls_server_config.cert_file"],
-        ["8", " tls_server_config.client_ca_file"],
-        ["9", " tls_server_config.min_version"],
     ]
-
-
-def test_a_block_that_is_there_and_misspelt_as_well_is_told_of(material: Material) -> None:
-    found = problems(material, "rate_limits:\n  burst: 1\nrate_limit: 5\n")
-
-    assert [line.split(":")[0] for line in found] == ["1"]
 
 
 def test_a_password_in_the_clear_is_repeated_nowhere(material: Material) -> None:
@@ -331,19 +288,7 @@ def test_files_are_found_from_the_directory_of_the_file(
     assert all(path.is_absolute() for path in config.files)
 
 
-def test_blank_headers_stay_unset(material: Material) -> None:
-    config = loaded(
-        material,
-        "http_server_config:\n  headers:\n    X-Frame-Options: ''\n    X-Content-Type-Options: nosniff\n",
-    )
-
-    assert config.headers == (("X-Content-Type-Options", "nosniff"),)
-
-
 NOTED = {
-    "http2": ("http_server_config:\n  http2: true\n", "http2 has no effect"),
-    "clients_asked": (GOOD["clients_asked"], "RequestClientCert lets everyone in"),
-    "curves": (GOOD["curves"], "OpenSSL's own list is used"),
     "cheap_hash": (
         f"basic_auth_users:\n  alice: {HASH.replace('$10$', '$04$')}\n",
         'The hashes of "alice" cost less than 10',
@@ -408,63 +353,28 @@ def client(material: Material, own: Issued | None = None) -> ssl.SSLContext:
 
 
 def server(material: Material, more: str = "") -> ssl.SSLContext:
-    tls = loaded(material, f"tls_server_config:\n  {PAIR}\n{more}").tls
-    assert tls is not None
-    return tls
+    context = loaded(material, f"tls_server_config:\n  {PAIR}\n{more}").context
+    assert context is not None
+    return context
 
 
 def test_a_client_that_trusts_the_authority_gets_a_connection(material: Material) -> None:
     assert handshake(server(material), client(material)).version() == "TLSv1.3"
 
 
-def test_the_oldest_and_newest_version_hold(material: Material) -> None:
+def test_the_oldest_version_holds(material: Material) -> None:
     old = client(material)
     old.maximum_version = ssl.TLSVersion.TLSv1_2
 
     assert handshake(server(material), old).version() == "TLSv1.2"
-    assert handshake(server(material, "  max_version: TLS12\n"), client(material)).version() == "TLSv1.2"
     with pytest.raises(ssl.SSLError):
         handshake(server(material, "  min_version: TLS13\n"), old)
-
-
-def test_only_the_suites_given_are_spoken(material: Material) -> None:
-    only = server(material, "  cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384]\n")
-    old = client(material)
-    old.maximum_version = ssl.TLSVersion.TLSv1_2
-
-    cipher = handshake(only, old).cipher()
-    old.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
-
-    assert cipher is not None
-    assert cipher[0] == "ECDHE-ECDSA-AES256-GCM-SHA384"
-    with pytest.raises(ssl.SSLError):
-        handshake(only, old)
-
-
-def test_suites_of_tls_1_3_alone_leave_nothing_for_tls_1_2(material: Material) -> None:
-    old = client(material)
-    old.maximum_version = ssl.TLSVersion.TLSv1_2
-
-    with pytest.raises(ssl.SSLError):
-        handshake(server(material, "  cipher_suites: [TLS_AES_128_GCM_SHA256]\n"), old)
-
-
-def test_a_single_curve_holds(material: Material) -> None:
-    other = client(material)
-    other.set_ecdh_curve("prime256v1")
-
-    with pytest.raises(ssl.SSLError):
-        handshake(server(material, "  curve_preferences: [CurveP384]\n"), other)
 
 
 @pytest.mark.parametrize(
     ("kind", "shows", "enters"),
     [
         ("NoClientCert", None, True),
-        ("RequestClientCert", None, True),
-        ("VerifyClientCertIfGiven", None, True),
-        ("VerifyClientCertIfGiven", "ours", True),
-        ("VerifyClientCertIfGiven", "foreign", False),
         ("RequireAndVerifyClientCert", None, False),
         ("RequireAndVerifyClientCert", "ours", True),
         ("RequireAndVerifyClientCert", "foreign", False),
@@ -484,49 +394,46 @@ def test_clients_are_verified_as_asked(
             handshake(server(material, more), theirs)
 
 
-@pytest.mark.parametrize(
-    ("name", "enters"),
-    [
-        (x509.DNSName("prometheus.example"), True),
-        (x509.DNSName("prometheus.example.evil"), False),
-        (x509.DNSName("PROMETHEUS.example"), False),
-        (x509.IPAddress(ipaddress.ip_address("10.0.0.7")), True),
-        (x509.IPAddress(ipaddress.ip_address("2001:db8::7")), True),
-        (x509.IPAddress(ipaddress.ip_address("10.0.0.8")), False),
-        (x509.RFC822Name("sre@acme.example"), True),
-        (x509.UniformResourceIdentifier("spiffe://acme/prometheus"), True),
-        (x509.UniformResourceIdentifier("spiffe://acme/other"), False),
-    ],
-)
-def test_only_the_names_allowed_get_in(material: Material, name: x509.GeneralName, enters: bool) -> None:
-    allowed = '[prometheus.example, 10.0.0.7, "2001:db8::7", sre@acme.example, "spiffe://acme/prometheus"]'
-    ours = server(material, f"  {CLIENTS}\n  client_allowed_sans: {allowed}\n")
-    theirs = client(material, signed(material.authority, x509.DNSName("another"), name))
-
-    if enters:
-        handshake(ours, theirs)
-    else:
-        with pytest.raises(ssl.SSLCertVerificationError, match="none of the allowed names"):
-            handshake(ours, theirs)
+# Renewal
 
 
-def test_a_common_name_is_no_allowed_name(material: Material) -> None:
-    ours = server(material, f"  {CLIENTS}\n  client_allowed_sans: [prometheus]\n")
+def reissued(directory: Path, by: Issued, text: str = "") -> WebConfig:
+    """The web configuration of a directory with another certificate."""
+    for_loopback(by).write(directory, "server")
+    path = directory / "web.yml"
+    path.write_text(f"tls_server_config:\n  {PAIR}\n{text}", encoding="utf-8")
+    return load_web_config(path)
 
-    with pytest.raises(ssl.SSLCertVerificationError):
-        handshake(ours, client(material, signed(material.authority, common_name="prometheus")))
+
+def trusting(by: Issued) -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=by.pem.decode())
 
 
-@pytest.mark.real("openssl")
-def test_the_names_of_suites_are_those_that_openssl_knows() -> None:
-    output = subprocess.run(
-        ["openssl", "ciphers", "-stdname", "ALL"], capture_output=True, check=True, text=True
-    ).stdout
+def test_a_renewed_certificate_is_served_by_the_context_in_use(tmp_path: Path) -> None:
+    first, second = authority("first"), authority("second")
+    serving = reissued(tmp_path, first)
+    assert serving.context is not None
+    handshake(serving.context, trusting(first))
 
-    known = {line.split()[0]: line.split()[2] for line in output.splitlines()}
+    assert serving.renew(reissued(tmp_path, second)) is None
 
-    assert {name: known[name] for name in CIPHERS} == CIPHERS
-    assert set(TLS13_CIPHERS) <= known.keys()
+    handshake(serving.context, trusting(second))
+    with pytest.raises(ssl.SSLError):
+        handshake(serving.context, trusting(first))
+
+
+def test_what_of_tls_takes_a_restart_is_said(tmp_path: Path) -> None:
+    by = authority()
+    by.write(tmp_path, "ca")
+    authority("another").write(tmp_path, "another")
+    serving = reissued(tmp_path, by, f"  {CLIENTS}\n")
+    at_the_next_start = "tls_server_config has changed, which takes effect at the next start."
+
+    assert serving.renew(reissued(tmp_path, by, f"  {CLIENTS}\n")) is None
+    for changed in ("", f"  {CLIENTS}\n  min_version: TLS13\n", f"  {CLIENTS.replace('ca.', 'another.')}\n"):
+        assert serving.renew(reissued(tmp_path, by, changed)) == at_the_next_start
+    assert serving.renew(WebConfig()) == at_the_next_start
+    assert WebConfig().renew(serving) == at_the_next_start
 
 
 # Exposure
@@ -538,10 +445,9 @@ def exposures(material: Material) -> Iterator[tuple[str, WebConfig, str | None]]
     yield "127.0.0.1", plain, None
     yield "::1", plain, None
     yield "localhost", plain, None
-    yield "0.0.0.0", plain, "without TLS and without a login: whoever reaches it can read"
+    yield "0.0.0.0", plain, "without TLS and without a login: anyone who reaches it can read"
     yield "10.1.2.3", loaded(material, GOOD["users"]), "without TLS: passwords and pages can be read"
-    yield "::", tls, "without a login: whoever reaches it can read"
-    yield "0.0.0.0", loaded(material, GOOD["clients_verified_if_given"]), "without a login"
+    yield "::", tls, "without a login: anyone who reaches it can read"
     yield "0.0.0.0", loaded(material, GOOD["clients_verified"]), None
     yield "0.0.0.0", both, None
 

@@ -1,53 +1,19 @@
 """What pydantic found wrong in a block of options, in words for the operator."""
 
 from collections.abc import Iterator
+from typing import get_args
 
 from pydantic import ValidationError
 
 from monitor.config import words
 from monitor.config.options import (
     MOST_LABELS,
-    AlertOptions,
-    ApprovalOptions,
     ConfigurationOptions,
     ConnectionOptions,
-    ExpiryOptions,
     GeneralOptions,
-    KeyOptions,
-    MaintenanceOptions,
-    NotifyOptions,
     Options,
-    PairOptions,
-    SinkOptions,
-    SourceOptions,
-    VaultLoginOptions,
-    VaultOptions,
-    WebOptions,
 )
 from monitor.config.text import Path
-from monitor.config.web_options import HttpOptions, RateOptions, TlsOptions
-
-BLOCKS: dict[str, type[Options]] = {
-    "private_key": KeyOptions,
-    "certificate": KeyOptions,
-    "next": PairOptions,
-    "alerts": AlertOptions,
-    "approval": ApprovalOptions,
-    "certificate_expiry": ExpiryOptions,
-    "notify": NotifyOptions,
-    "sinks": SinkOptions,
-    "maintenance": MaintenanceOptions,
-    "url_from": SourceOptions,
-    "token": SourceOptions,
-    "secret": SourceOptions,
-    "vault": VaultOptions,
-    "login": VaultLoginOptions,
-    "web": WebOptions,
-    "tls_server_config": TlsOptions,
-    "http_server_config": HttpOptions,
-    "rate_limit": RateOptions,
-}
-"""The options that are blocks themselves, and what may stand in them."""
 
 OTHER_NAMES = {
     "aud": "audience",
@@ -103,8 +69,18 @@ _WORDS: dict[str, str] = {
 
 def _holder(model: type[Options], path: Path) -> type[Options]:
     """The model of the block in which the last key of a path stands."""
-    blocks = [step for step in path[:-1] if isinstance(step, str)]
-    return BLOCKS[blocks[-1]] if blocks else model
+    for step in path[:-1]:
+        if isinstance(step, str):
+            model = next(_blocks(model.model_fields[step].annotation))
+    return model
+
+
+def _blocks(annotation: object) -> Iterator[type[Options]]:
+    """The blocks of options in the type of an option, which may be a list of them, or none at all."""
+    if isinstance(annotation, type) and issubclass(annotation, Options):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _blocks(part)
 
 
 def _missing(model: type[Options], name: str) -> str:
@@ -127,19 +103,21 @@ def meant(model: type[Options], name: str) -> str | None:
 
 def no_option(model: type[Options], name: str) -> str:
     """What to say of a key that is no option of this block."""
+    if name in model.removed:
+        return model.removed[name]
     if option := meant(model, name):
         return f'is no option here. Did you mean "{option}"?'
-    for other, where in _ELSEWHERE:
+    for other, where in _places():
         if model is not other and name in other.model_fields:
             return f"is no option here. It belongs {where}."
     return f"is no option here. Options here are {', '.join(_known(model))}."
 
 
-_ELSEWHERE: tuple[tuple[type[Options], str], ...] = (
-    (GeneralOptions, "at the top of the main file"),
-    (ConnectionOptions, "to a connection"),
-    (WebOptions, "under web:"),
-    (AlertOptions, "under alerts:"),
-    (NotifyOptions, "under notify:"),
-    (ApprovalOptions, "under approval:"),
-)
+def _places() -> Iterator[tuple[type[Options], str]]:
+    """Each block of options, and where it stands."""
+    yield GeneralOptions, "at the top of the main file"
+    yield ConnectionOptions, "to a connection"
+    for model in (GeneralOptions, ConnectionOptions):
+        for name, field in model.model_fields.items():
+            for block in _blocks(field.annotation):
+                yield block, f"under {name}:"

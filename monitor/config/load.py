@@ -6,7 +6,6 @@
 """
 
 import glob
-import hashlib
 import math
 import os
 import ssl
@@ -24,6 +23,7 @@ from pydantic import ValidationError
 from monitor.config import text, words
 from monitor.config.cautions import cautions
 from monitor.config.complaints import complaints, meant, no_option
+from monitor.config.files import FileError, read, trust_authorities
 from monitor.config.options import (
     LOGIN_LIMIT,
     ConfigurationOptions,
@@ -41,7 +41,6 @@ from monitor.config.options import (
 from monitor.config.problem import ConfigError, Problem, quoted
 from monitor.config.settings import Alerts, Settings, Sink, Vault, VaultLogin, Web
 from monitor.config.text import Block, Listing, Value
-from monitor.config.tls import bounded
 from monitor.config.web_file import WebConfig, load_web_config
 from monitor.core.connection import (
     ApprovalPolicy,
@@ -109,7 +108,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
         connections=connections,
         files=tuple(file.path for file in loader.files),
         patterns=tuple(main.resolved(pattern) for pattern in general.connections_from),
-        fingerprint=_fingerprint(loader.files),
+        protection=loader.protection,
         warnings=cautions(
             general.listen, web, loader.protection, connections, environ, fruitless=loader.fruitless
         ),
@@ -203,27 +202,23 @@ class _Loader:
 
     def _note(self, file: _File, path: text.Path, message: str) -> None:
         line = text.line_of(file.value, path)
-        self.problems.append(Problem(file.shown, line, _shown_path(file.value, path), message))
+        self.problems.append(Problem(file.shown, line, text.shown_path(file.value, path), message))
 
     # Files
 
     def _file(self, shown: str, path: Path) -> _File | None:
         """One file, read and taken apart; None, with a problem, where that cannot be done."""
         try:
-            with path.open("rb") as stream:
-                raw = stream.read(LARGEST_FILE + 1)
-        except OSError as error:
-            self.problems.append(Problem(shown, None, "", _unreadable(error)))
-            return None
-        if len(raw) > LARGEST_FILE:
-            message = f"is larger than {LARGEST_FILE // 1024**2} MiB. Split it, with connections_from."
-            self.problems.append(Problem(shown, None, "", message))
+            # The main file may be a shell's <(…) or /dev/stdin.
+            raw = read(path, LARGEST_FILE, or_pipe=not self.files)
+        except FileError as error:
+            self.problems.append(Problem(shown, None, "", str(error)))
             return None
         content = text.read(raw)
         file = _File(shown, path, str(path.parent), raw, content.value)
         self.files.append(file)
         for mistake in content.mistakes:
-            where = _shown_path(content.value, mistake.path)
+            where = text.shown_path(content.value, mistake.path)
             self.problems.append(Problem(shown, mistake.line, where, mistake.message))
         if content.value is None:
             if not content.mistakes:
@@ -409,14 +404,10 @@ class _Loader:
         """Whether a file of certificate authorities can be used."""
         if written is None:
             return
-        ca_file = Path(main.resolved(written))
         try:
-            bounded(ca_file)
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
-        except ssl.SSLError:
-            self._note(main, path, f"{quoted(written)} holds no certificate in PEM.")
-        except OSError as error:
-            self._note(main, path, f"{quoted(written)} {_unreadable(error)}")
+            trust_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), Path(main.resolved(written)))
+        except FileError as error:
+            self._note(main, path, f"{quoted(written)} {error}")
 
     def _bands(
         self, file: _File, path: text.Path, options: ExpiryOptions, otherwise: ExpiryBands
@@ -553,39 +544,3 @@ def _misplaced(key: str) -> str:
     if key in GeneralOptions.model_fields:
         return "belongs to the main file. This one may hold connections only."
     return no_option(ConfigurationOptions, key)
-
-
-def _unreadable(error: OSError) -> str:
-    """Why a file cannot be read."""
-    reasons: tuple[tuple[type[OSError], str], ...] = (
-        (FileNotFoundError, "does not exist."),
-        (IsADirectoryError, "is a directory. Name a file."),
-        (PermissionError, "may not be read by this user."),
-    )
-    for kind, reason in reasons:
-        if isinstance(error, kind):
-            return reason
-    return f"cannot be read: {error.strerror or type(error).__name__}."
-
-
-def _shown_path(value: Value, path: text.Path) -> str:
-    """`connections[3] "acme".audience`: a path, with the names of the connections that it passes."""
-    shown = ""
-    for step in path:
-        if isinstance(step, int):
-            value = value[step] if isinstance(value, Listing) and step < len(value) else None
-            name = value.get("name") if isinstance(value, Block) else None
-            shown += f"[{step}] {quoted(name)}" if isinstance(name, str) and name.strip() else f"[{step}]"
-        else:
-            value = value.get(step) if isinstance(value, Block) else None
-            key = step if step.isidentifier() and len(step) <= 100 else quoted(step)
-            shown += f".{key}" if shown else key
-    return shown
-
-
-def _fingerprint(files: Iterable[_File]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.path}\0{len(file.raw)}\0".encode(errors="surrogateescape"))
-        digest.update(file.raw)
-    return digest.hexdigest()

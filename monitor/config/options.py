@@ -3,8 +3,10 @@
 An option is added here, and is given its meaning in `load`. Its docstring is what an editor shows.
 """
 
+import os
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -56,6 +58,14 @@ def _filled(value: object) -> object:
 def _listed(value: object) -> object:
     """A key with nothing behind it is an empty list: what stood there was commented out."""
     return [] if value is None else value
+
+
+def resolved(value: object, info: ValidationInfo) -> str:
+    """A path, absolute: a relative one starts at the directory of the file in which it is written. Links stay
+    links, since a rotation may swap them.
+    """
+    directory: str = (info.context or {}).get("directory", "")
+    return os.path.normpath(os.path.join(directory, words.path(value)))  # noqa: PTH118 - thousands of times
 
 
 def _login_url(value: object, info: ValidationInfo) -> str:
@@ -138,6 +148,9 @@ class Options(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, arbitrary_types_allowed=True
     )
+
+    removed: ClassVar[Mapping[str, str]] = {}
+    """Options that were here, or could be expected here, each with what to say of it."""
 
 
 class SourceOptions(Options):
@@ -393,7 +406,7 @@ class WebOptions(Options):
     ] = None
     """Where people reach the pages, for links in messages; where absent, links start at `listen`."""
     config_file: Annotated[str | None, BeforeValidator(words.path), WithJsonSchema(_TEXT)] = None
-    """TLS, users and headers of the pages: a web configuration file of the Prometheus exporter-toolkit."""
+    """TLS and users of the pages, in a web configuration file as Prometheus' exporters have it."""
     hosts: Annotated[
         list[
             Annotated[

@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
+from monitor.config.web_file import WebConfig
 from monitor.config.words import Address
 from monitor.core.alert import Terms
 from monitor.core.connection import Connection, Source
@@ -23,7 +24,7 @@ class Web:
     external_url: str = ""
     """Where people reach the pages; no slash at the end. Empty where the operator names none."""
     config_file: Path | None = None
-    """A web configuration file of the Prometheus exporter-toolkit: TLS, users, headers."""
+    """A web configuration file: TLS and users, in the format of Prometheus' exporters."""
     hosts: tuple[str, ...] = ()
     """Further names by which the pages are called."""
     open_health: bool = True
@@ -118,8 +119,8 @@ class Settings:
     """Every file that was read, the main one first: what to watch for a change."""
     patterns: tuple[str, ...]
     """The absolute patterns of `connections_from`: what to watch for new files."""
-    fingerprint: str
-    """SHA-256 of all that was read: equal where a reload would change nothing."""
+    protection: WebConfig = field(repr=False)
+    """What the web configuration file says."""
     warnings: tuple[str, ...]
     """What is allowed, but may be meant otherwise: a sentence each, for a person."""
 

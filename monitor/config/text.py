@@ -117,6 +117,21 @@ def line_of(value: Value, path: Path) -> int | None:
     return line if line is not None or not isinstance(value, Block | Listing) else value.line
 
 
+def shown_path(value: Value, path: Path) -> str:
+    """`connections[3] "acme".audience`: a path, with the names of the connections that it passes."""
+    shown = ""
+    for step in path:
+        if isinstance(step, int):
+            value = value[step] if isinstance(value, Listing) and step < len(value) else None
+            name = value.get("name") if isinstance(value, Block) else None
+            shown += f"[{step}] {quoted(name)}" if isinstance(name, str) and name.strip() else f"[{step}]"
+        else:
+            value = value.get(step) if isinstance(value, Block) else None
+            key = step if step.isidentifier() and len(step) <= 100 else quoted(step)
+            shown += f".{key}" if shown else key
+    return shown
+
+
 def _line(event: Event) -> int:
     assert event.start_mark is not None
     return event.start_mark.line + 1

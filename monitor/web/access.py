@@ -1,15 +1,12 @@
-"""Who may ask the daemon for something, and how often: what stands before the web application.
+"""What stands before the web application, for each request in this order:
 
-In this order, for each request:
+1. Host: a name that is not ours is refused, so that no web page can reach the daemon through the browser of
+   someone who may (DNS rebinding). Any IP address passes, since there is no name to rebind.
+2. Basic authentication, if the web configuration names users.
+3. A request that changes something (any method but GET, HEAD and OPTIONS) must not come from another site.
+4. A limit, for each client, on what is expensive to render.
 
-1. The Host header: a name that is not ours is refused, so that no web page can reach us through the browser
-   of somebody who may (DNS rebinding). An address is always ours: there is no name to rebind.
-2. The operator's `rate_limit`.
-3. Basic authentication, where the web configuration names users.
-4. What changes something (any method but GET, HEAD and OPTIONS) must not come from another site's page.
-5. A limit for what is dear to render.
-
-Health may be asked for by everybody, without limit, unless the operator says otherwise.
+Health is open to all, without a limit, unless the operator says otherwise.
 """
 
 import asyncio
@@ -21,19 +18,18 @@ import math
 import os
 import socket
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import bcrypt
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from monitor.config.problem import quoted
-from monitor.config.web_file import WebConfig
 
 HEALTH = frozenset({"/-/healthy", "/-/ready"})
 
@@ -46,32 +42,28 @@ REMEMBERED = 100
 WAITING_AT_MOST = 8
 """Passwords that may wait to be verified, one at a time: at 70 ms each (cost 10), half a second."""
 
+WAITING_OF_ONE_CLIENT = 4
+"""How many of them one client address may have: the others are left to those with the right password."""
+
 BCRYPT_BYTES = 72
-"""What bcrypt looks at of a password; whoever made the hash cut the rest off as well."""
+"""What bcrypt looks at of a password; the tool that made the hash cut the rest off as well."""
 
 REFUSALS_LOGGED = 10
-"""Refused logins, and clients turned away for their certificate, that are logged at once; after that one a
-minute, so that guessing can't fill a disk."""
+"""Refused logins that are logged at once; after that one a minute, so that guessing can't fill a disk."""
+
+CLIENTS_REMEMBERED = 1_000
+"""Client addresses whose requests are counted: some 300 KB."""
+
+Limit = tuple[float, int]
+"""How many requests a second one client may make, and how many at once."""
+
+METRICS: Limit = (5, 20)
+"""5 a second are 75 Prometheus servers at 15 s."""
+
+PAGES: Limit = (50, 100)
+"""50 people behind one proxy who look at a page that refreshes each second."""
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Dear:
-    """Paths that keep a core busy, and how often a second, and at once, they may be asked for."""
-
-    prefixes: tuple[str, ...]
-    each_second: float
-    at_once: int
-
-
-DEAR = (
-    # 5 a second are 75 Prometheus servers at 15 s. A limit of its own, so that no page can starve a scrape.
-    Dear(("/metrics",), each_second=5, at_once=20),
-    # Pages, JSON and the calendar: 50 people who look at a page that renews itself each second.
-    Dear(("/", "/connections/", "/api/", "/calendar.ics"), each_second=50, at_once=100),
-)
-"""The built-in limits; a prefix without a slash at its end, and "/", stand for themselves alone."""
 
 
 class Bucket:
@@ -98,13 +90,16 @@ class Bucket:
 def protect(
     app: ASGIApp,
     *,
-    config: Callable[[], WebConfig] = WebConfig,
+    users: Callable[[], Mapping[str, str]] = dict,
     hosts: Callable[[], frozenset[str]] = frozenset,
     open_health: bool = True,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> ASGIApp:
-    """The application behind its protection. `config` and `hosts` (see `known_hosts`) are asked each time."""
-    return _Protection(app, config, hosts, open_health, monotonic)
+    """The application behind its protection.
+
+    `users` (names with their bcrypt hashes) and `hosts` (see `known_hosts`) are asked for each request.
+    """
+    return _Protection(app, users, hosts, open_health, monotonic)
 
 
 def known_hosts(
@@ -125,146 +120,97 @@ class _Protection:
     def __init__(
         self,
         app: ASGIApp,
-        config: Callable[[], WebConfig],
+        users: Callable[[], Mapping[str, str]],
         hosts: Callable[[], frozenset[str]],
         open_health: bool,
         monotonic: Callable[[], float],
     ) -> None:
         self._app = app
-        self._config = config
+        self._users = users
         self._hosts = hosts
         self._open = HEALTH if open_health else frozenset[str]()
         self._monotonic = monotonic
         self._passwords = _Passwords()
-        self._rate: tuple[object, Bucket | None] = (None, None)
-        self._dear = [(dear, Bucket(dear.each_second, dear.at_once, monotonic)) for dear in DEAR]
+        self._buckets: OrderedDict[tuple[str, Limit], Bucket] = OrderedDict()
         self._refusals = Bucket(1 / 60, REFUSALS_LOGGED, monotonic)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        if scope["type"] != "http":  # nothing of ours is a web socket
-            await send({"type": "websocket.close", "code": 1008})
-            return
-        config = self._config()
+        answer: ASGIApp | None = None
+        if scope["type"] == "http" and scope["path"] not in self._open:
+            answer = await self._refusal(scope, (scope.get("client") or ("",))[0])
+        await (answer or self._app)(scope, receive, send)
 
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in config.headers:
-                    headers[name] = value
-            await send(message)
-
-        refusal = None if scope["path"] in self._open else await self._refusal(scope, config)
-        if refusal is None:
-            await self._app(scope, receive, send_with_headers)
-        else:
-            await refusal.send(send_with_headers)
-
-    async def _refusal(self, scope: Scope, config: WebConfig) -> "_Refusal | None":
-        headers = Headers(scope=scope)
-        hosts = self._hosts()
-        if refusal := _other_host(headers.getlist("host"), hosts) or self._too_often(config):
+    async def _refusal(self, scope: Scope, client: str) -> Response | None:
+        headers, hosts, users = Headers(scope=scope), self._hosts(), self._users()
+        if refusal := _other_host(headers.getlist("host"), hosts):
             return refusal
-        if config.users and (refusal := await self._no_login(scope, headers, config)):
+        if users and (refusal := await self._no_login(headers, users, client)):
             return refusal
         if scope["method"] not in SAFE_METHODS and _from_another_site(headers, hosts):
-            return _Refusal(HTTPStatus.FORBIDDEN, "Not from another site's page.")
-        return self._too_dear(scope["path"])
+            return _refused(HTTPStatus.FORBIDDEN, "Not from another site's page.")
+        return self._too_often(scope["path"], client)
 
-    def _too_often(self, config: WebConfig) -> "_Refusal | None":
-        made_of, bucket = self._rate
-        if made_of != config.rate:
-            rate = config.rate
-            bucket = Bucket(1 / rate.interval.total_seconds(), rate.burst, self._monotonic) if rate else None
-            self._rate = (rate, bucket)
-        return _later(bucket.take()) if bucket else None
-
-    def _too_dear(self, path: str) -> "_Refusal | None":
-        for dear, bucket in self._dear:
-            for prefix in dear.prefixes:
-                if path == prefix or (prefix != "/" and prefix.endswith("/") and path.startswith(prefix)):
-                    return _later(bucket.take())
+    def _too_often(self, path: str, client: str) -> Response | None:
+        limit = METRICS if path == "/metrics" else PAGES
+        if path.startswith("/static/"):
+            return None
+        bucket = self._buckets.pop((client, limit), None) or Bucket(*limit, self._monotonic)
+        self._buckets[client, limit] = bucket
+        if len(self._buckets) > CLIENTS_REMEMBERED:
+            self._buckets.popitem(last=False)
+        if seconds := math.ceil(bucket.take()):
+            text = f"Too many requests. Again after {seconds} s."
+            return _refused(HTTPStatus.TOO_MANY_REQUESTS, text, {"Retry-After": str(seconds)})
         return None
 
-    async def _no_login(self, scope: Scope, headers: Headers, config: WebConfig) -> "_Refusal | None":
+    async def _no_login(self, headers: Headers, users: Mapping[str, str], client: str) -> Response | None:
         given = _credentials(headers.get("authorization", ""))
         if given is None:
-            return UNAUTHORIZED
+            return _unauthorized()
         user, password = given
-        verdict = await self._passwords.verify(dict(config.users), user, password)
+        verdict = await self._passwords.verify(users, user, password, client)
         if verdict is None:
-            return _Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Too many logins at once.", {"Retry-After": "1"})
+            return _refused(HTTPStatus.SERVICE_UNAVAILABLE, "Too many logins at once.", {"Retry-After": "1"})
         if verdict:
             return None
         if not self._refusals.take():
-            known = any(user == name for name, _ in config.users)
-            # What is no user's name may be a password that was typed into the wrong field.
-            log.warning(
-                "login_refused", user=user if known else None, client=(scope.get("client") or ("",))[0]
-            )
-        return UNAUTHORIZED
+            # A name that is no user's may be a password that was typed into the wrong field.
+            log.warning("login_refused", user=user if user in users else None, client=client)
+        return _unauthorized()
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    """An answer in place of the application's."""
-
-    status: HTTPStatus
-    text: str
-    headers: Mapping[str, str] | None = None
-
-    async def send(self, send: Send) -> None:
-        body = f"{self.text}\n".encode()
-        headers = {
-            "Content-Type": "text/plain; charset=utf-8",
-            "Content-Length": str(len(body)),
-            "Cache-Control": "no-store",
-            "X-Content-Type-Options": "nosniff",
-            **(self.headers or {}),
-        }
-        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": self.status.value, "headers": raw})
-        await send({"type": "http.response.body", "body": body})
+def _refused(status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None) -> Response:
+    kept_safe = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return PlainTextResponse(f"{text}\n", status, {**kept_safe, **(headers or {})})
 
 
-UNAUTHORIZED = _Refusal(
-    HTTPStatus.UNAUTHORIZED,
-    "A user and a password are needed.",
-    {"WWW-Authenticate": 'Basic realm="bearerwatch", charset="UTF-8"'},
-)
+def _unauthorized() -> Response:
+    ask = {"WWW-Authenticate": 'Basic realm="bearerwatch", charset="UTF-8"'}
+    return _refused(HTTPStatus.UNAUTHORIZED, "A user and a password are needed.", ask)
 
 
-def _later(seconds: float) -> _Refusal | None:
-    if not seconds:
-        return None
-    after = str(math.ceil(seconds))
-    return _Refusal(
-        HTTPStatus.TOO_MANY_REQUESTS, f"Too many requests. Again after {after} s.", {"Retry-After": after}
-    )
+def _other_host(given: list[str], ours: frozenset[str]) -> Response | None:
+    """A refusal of a request for a host that is not ours.
 
-
-def _other_host(given: list[str], ours: frozenset[str]) -> _Refusal | None:
-    """A refusal where the request is for a host that is not ours.
-
-    A request without the header passes: a browser always sends it, an old health checker may not.
+    A request without the header passes: a browser always sends it, an old health checker may not. Starlette's
+    TrustedHostMiddleware knows fixed names alone: neither any address, which scrapers of pods use, nor names
+    that a reload adds.
     """
     if len(given) > 1:
-        return _Refusal(HTTPStatus.BAD_REQUEST, "More than one Host header.")
+        return _refused(HTTPStatus.BAD_REQUEST, "More than one Host header.")
     name = _host(given[0]) if given else "localhost"
     if name is None:
-        return _Refusal(HTTPStatus.BAD_REQUEST, "The Host header is neither a name nor an address.")
+        return _refused(HTTPStatus.BAD_REQUEST, "The Host header is neither a name nor an address.")
     if _is_anywhere(name) or name in ours:
         return None
-    return _Refusal(
+    return _refused(
         HTTPStatus.MISDIRECTED_REQUEST,
-        f"{quoted(name)} is no name of this monitor. If it should be, add it to web.hosts.",
+        f"{quoted(name)} is not a name of this monitor. If it should be, add it to web.hosts.",
     )
 
 
 def _host(header: str) -> str | None:
-    """The host of a Host header, in lower case; None where it can't be one."""
+    """The host of a Host header, in lower case; None if it can't be one."""
     try:
         parts = urlsplit(f"//{header}")
         _, host = parts.port, parts.hostname
@@ -302,7 +248,7 @@ def _from_another_site(headers: Headers, ours: frozenset[str]) -> bool:
 
 
 def _credentials(header: str) -> tuple[str, bytes] | None:
-    """User and password of an Authorization header (RFC 7617); None where it holds none."""
+    """User and password of an Authorization header (RFC 7617); None if it has none."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -324,24 +270,24 @@ class _Passwords:
         self._key = os.urandom(32)
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._one = asyncio.Semaphore(1)
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()
 
-    async def verify(self, users: Mapping[str, str], user: str, password: bytes) -> bool | None:
-        """Whether the password is the user's; None where too many wait to be verified."""
+    async def verify(self, users: Mapping[str, str], user: str, password: bytes, client: str) -> bool | None:
+        """Whether the password is the user's; None if too many wait to be verified."""
         hashed = users.get(user) or max(users.values(), key=lambda each: each[4:6])
         # With a key of this process: what a memory dump shows can't be guessed at without it.
         digest = hashlib.blake2b(repr((user, hashed, password)).encode(), key=self._key).digest()
         if user in users and digest in self._right:  # the hash may be another user's, see above
             self._right.move_to_end(digest)
             return True
-        if self._waiting >= WAITING_AT_MOST:
+        if self._waiting.total() >= WAITING_AT_MOST or self._waiting[client] >= WAITING_OF_ONE_CLIENT:
             return None
-        self._waiting += 1
+        self._waiting[client] += 1
         try:
             async with self._one:
                 matches = await asyncio.to_thread(bcrypt.checkpw, password[:BCRYPT_BYTES], hashed.encode())
         finally:
-            self._waiting -= 1
+            self._waiting -= Counter({client: 1})  # which leaves out those with none
         if not (matches and user in users):
             return False
         self._right[digest] = None

@@ -31,6 +31,12 @@ from monitor.web.selection import Order, Selection, since
 
 STATIC = Path(__file__).parent / "static"
 
+VERSIONED = {
+    file.name: f"/static/{file.name}?v={blake2b(file.read_bytes(), digest_size=6).hexdigest()}"
+    for file in STATIC.iterdir()
+}
+"""Where each static file is, with its content's hash: so a browser may keep it, and an update is seen."""
+
 PAGE_ROWS = 100
 """Connections on one page: more than a person reads, little enough that a browser draws it at once."""
 
@@ -123,7 +129,7 @@ class Pages:
             who_exactly=words.WHO_EXACTLY,
             without_finding=words.WITHOUT_FINDING,
             refresh_seconds=REFRESH_SECONDS,
-            asset=_addresses(),
+            asset=VERSIONED,
         )
 
     def fleet(self, snapshot: Snapshot, selection: Selection, page: int) -> bytes:
@@ -314,11 +320,3 @@ def _spent(facts: CredentialFacts, now: datetime) -> float | None:
     if not lifetime:
         return 100.0
     return round(min(100.0, max(0.0, 100 * ((now - facts.certificate.not_before) / lifetime))), 2)
-
-
-def _addresses() -> Mapping[str, str]:
-    """Where each static file is, with its content's hash: so a browser may keep it, and an update is seen."""
-    return {
-        file.name: f"/static/{file.name}?v={blake2b(file.read_bytes(), digest_size=6).hexdigest()}"
-        for file in STATIC.iterdir()
-    }

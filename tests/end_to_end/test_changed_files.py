@@ -1,12 +1,15 @@
-"""Keys that change under a running daemon, which looks once an hour: it must notice by itself."""
+"""Files that change under a running daemon, which looks once an hour: it must notice by itself."""
 
+import ssl
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 
 from monitor import keygen
-from tests.end_to_end.processes import Running, daemon, free_port, simulator, until
+from tests.end_to_end.processes import Running, daemon, free_port, simulator, started, until
+from tests.test_web_config import HASH
+from tests.web.certificates import Issued, authority, for_loopback
 
 NAME = {"connection": "acme"}
 
@@ -87,3 +90,30 @@ def test_a_volume_swapped_as_kubernetes_does_begins_the_settle_time(tmp_path: Pa
 
             until(lambda: state(running) == {"settling"}, "the other key to be noticed")
             assert causes(running) == {"propagation_pending"}
+
+
+def test_a_renewed_certificate_and_a_new_user_of_the_pages_are_taken_on(tmp_path: Path) -> None:
+    first, second = authority("first"), authority("second")
+    for_loopback(first).write(tmp_path, "server")
+    web = tmp_path / "web.yml"
+    web.write_text("tls_server_config: {cert_file: server.crt, key_file: server.key}\n")
+    (tmp_path / "bearerwatch.yaml").write_text(
+        f"listen: 127.0.0.1:{(port := free_port())}\nweb: {{config_file: web.yml}}\nconnections: []\n"
+    )
+
+    def status(by: Issued) -> int | None:
+        trusted = ssl.create_default_context(cadata=by.pem.decode())
+        try:
+            return httpx.get(f"https://127.0.0.1:{port}/metrics", verify=trusted, trust_env=False).status_code
+        except httpx.TransportError:
+            return None
+
+    with started(["run", "--config", str(tmp_path / "bearerwatch.yaml")], "", tmp_path / "log"):
+        until(lambda: status(first) == 200, "the pages over TLS")
+
+        for_loopback(second).write(tmp_path, "server")
+        until(lambda: status(second) == 200, "the renewed certificate")
+        assert status(first) is None
+
+        web.write_text(web.read_text() + f"basic_auth_users:\n  alice: {HASH}\n")
+        until(lambda: status(second) == 401, "a password to be asked for")

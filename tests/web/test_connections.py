@@ -13,20 +13,21 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from structlog.testing import capture_logs
 
-from monitor.web.connections import Impatient, Listener
+from monitor.web.connections import LEAVING_AT_MOST, DeadlineProtocol, Listener
 
 ASKED = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @contextlib.asynccontextmanager
 async def pages(
-    *, size: int = 2, within: float = 60, at_most: int = 2
+    *, size: int = 2, request: float = 10, answer: float = 60, at_most: int = 2
 ) -> AsyncIterator[tuple[int, asyncio.Event]]:
     """The port of a page with so many bytes, and what says that a connection to it has ended."""
     ended = asyncio.Event()
 
-    class Hasty(Impatient):
-        within_seconds = within
+    class Hasty(DeadlineProtocol):
+        request_within = request
+        answer_within = answer
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
@@ -62,7 +63,7 @@ async def rest(reader: asyncio.StreamReader) -> bytes:
 
 @pytest.mark.parametrize("said", [b"", ASKED[:-2]], ids=["nothing", "half_a_request"])
 async def test_who_does_not_ask_in_time_is_let_go(said: bytes) -> None:
-    async with pages(within=0.05) as (port, _):
+    async with pages(request=0.05) as (port, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(said)
 
@@ -72,7 +73,7 @@ async def test_who_does_not_ask_in_time_is_let_go(said: bytes) -> None:
 
 async def test_who_does_not_take_the_answer_is_let_go() -> None:
     size = 64 * 1024**2  # more than both ends of the socket hold
-    async with pages(size=size, within=0.5) as (port, ended):
+    async with pages(size=size, request=0.1, answer=0.5) as (port, ended):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.transport.pause_reading()  # type: ignore[attr-defined] # asyncio's own has it
         writer.write(ASKED)
@@ -84,24 +85,44 @@ async def test_who_does_not_take_the_answer_is_let_go() -> None:
         writer.close()
 
 
-async def test_one_connection_too_many_is_turned_away_and_said_once_until_there_is_room() -> None:
+async def test_one_connection_too_many_takes_the_place_of_the_oldest_which_is_logged_once() -> None:
     async with pages(at_most=2) as (port, _):
         with capture_logs() as logs:
-            first, second, *others = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
-            turned_away = [await rest(reader) for reader, _ in others]
-            first[1].write(ASKED)
-            answer = await first[0].readline()
-        for _, writer in (first, second, *others):
-            writer.close()
-        answered_again = b""
-        async with asyncio.timeout(30):
-            while not answered_again:  # until it has seen that they went
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+            closed = [await rest(reader) for reader, _ in held[:3]]
+            answers = []
+            for reader, writer in held[3:]:
                 writer.write(ASKED)
-                with contextlib.suppress(ConnectionError):
-                    answered_again = await reader.readline()
-                writer.close()
+                answers.append(await reader.readline())
+        for _, writer in held:
+            writer.close()
 
-    assert turned_away == [b""] * 3
-    assert answer == answered_again == b"HTTP/1.1 200 OK\r\n"
-    assert [line["event"] for line in logs] == ["connection_turned_away"]
+    assert closed == [b""] * 3
+    assert answers == [b"HTTP/1.1 200 OK\r\n"] * 2
+    assert [(line["event"], line["most_from"]) for line in logs] == [("connections_full", "127.0.0.1")]
+
+
+async def test_a_client_that_opens_hundreds_closes_its_own_and_not_those_of_others() -> None:
+    async with pages(at_most=8) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+        flood = [await asyncio.open_connection("127.0.0.1", port) for _ in range(300)]
+        writer.write(ASKED)
+
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        for _, each in (*flood, (reader, writer)):
+            each.close()
+
+
+def test_a_burst_of_connections_within_one_turn_of_the_loop_is_bounded() -> None:
+    with Listener(socket.AF_INET, at_most=10) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1000)
+        clients = [socket.create_connection(listener.getsockname()) for _ in range(200)]
+        accepted = []
+        for _ in clients:
+            with contextlib.suppress(ConnectionAbortedError):
+                accepted.append(listener.accept()[0])
+        for each in (*clients, *accepted):
+            each.close()
+
+    assert len(accepted) == 10 + LEAVING_AT_MOST
