@@ -100,12 +100,21 @@ def explain(text: str, now: datetime) -> Explained:
     if len(text) > INPUT_LIMIT:
         raise Unreadable(f"The input is longer than {INPUT_LIMIT:,} characters: one answer is needed.")
     value = _json(text)
-    if isinstance(value, dict) and {"answer", "fault", "after_login", "history", "local"} & value.keys():
+    if isinstance(value, dict) and _is_record(value):
         return Explained(_of_record(value, now))
     return Explained(_of_paste(text, now))
 
 
 # Records
+
+
+def _is_record(value: Mapping[str, Any]) -> bool:
+    """Whether it is meant as a record. Gateways have a `fault` too, but not of a kind."""
+    fault = value.get("fault")
+    foreign = isinstance(fault, dict) and "kind" not in fault
+    return bool({"answer", "after_login", "history", "local"} & value.keys()) or (
+        "fault" in value and not foreign
+    )
 
 
 def _within_reach(moment: datetime) -> datetime:
@@ -363,11 +372,19 @@ _OF_A_CALL = frozenset(
 """Codes that only a call with a token brings: the login before it was granted."""
 
 _OTHER_FLOWS = (
-    ("username and password", r"grant_type=password|username[- ]password|security token|INVALID_LOGIN"),
-    ("refresh token", r"grant_type=refresh_token|refresh[_ ]token"),
-    ("web server", r"grant_type=authorization_code|auth(orization)? code due|auth:web|login web"),
-    ("client credentials", r"client[_ ]credentials (grant|flow|user)|grant_type=client_credentials"),
+    (
+        "username-password",
+        r"grant_type=password|username[- ]password|security token|INVALID_LOGIN|authentication failure",
+    ),
+    ("refresh token", r"grant_type=refresh_token|refresh[_ ]token|token validity expired"),
+    ("web server", r"grant_type=authorization_code|auth code|auth:web|login web"),
+    (
+        "client credentials",
+        r"grant_type=client_credentials|client[_ ]credentials (grant|flow|user)|no valid scopes defined",
+    ),
 )
+"""What shows that a client logs in another way, by the name of that way in Salesforce's help."""
+
 _THIS_FLOW = re.compile(r"jwt|assertion", re.IGNORECASE)
 
 
@@ -405,7 +422,7 @@ def _context(text: str, told: Paste) -> Iterator[str]:
     if not _THIS_FLOW.search(text):
         for flow, pattern in _OTHER_FLOWS:
             if re.search(pattern, text, re.IGNORECASE):
-                yield f"The client does not use the JWT bearer flow: the text speaks of the {flow} flow."
+                yield f"The text belongs to the {flow} flow: see whether this client uses JWT bearer at all."
                 return
 
 
@@ -431,11 +448,11 @@ def _lines(diagnosis: Diagnosis) -> Iterator[str]:
         yield f"  guide      {entry.guide}"
     yield from ("", "Evidence", *(f"  - {sentence}" for sentence in first.evidence))
     yield from ("", "What to do", *(f"  {number}. {step}" for number, step in enumerate(entry.remedy, 1)))
-    if entry.contested:
-        yield from ("", "Where sources disagree", f"  {entry.contested}")
     if diagnosis.alternatives:
         yield from ("", "It may also be")
         yield from (f"  - {other.cause}: {other.tell_apart}" for other in diagnosis.alternatives)
     for finding in diagnosis.findings[1:]:
         yield from ("", f"Beside it: {finding.cause} ({finding.severity})")
         yield from (f"  - {sentence}" for sentence in finding.evidence)
+    if entry.contested:
+        yield from ("", "Where sources disagree", f"  {entry.contested}")

@@ -14,7 +14,7 @@ _KEYS = (
         Cause.KEY_TOO_SHORT,
         (
             r"\bkey\b.{0,80}\b\d{3,4}.?bits?\b",
-            r"\bkey\b.{0,60}(too (short|small|weak)|smaller than)",
+            r"key\b.{0,60}(too (short|small|weak)|smaller than)",
             r"(weak|minimum|insufficient) key",
         ),
     ),
@@ -47,7 +47,8 @@ _KEYS = (
             r"\bpem\b.{0,20}(routines|block|file|framing|start|format|encod)|no start line|no pem",
             r"decoder routines|bignum routines|rsa routines|(nested|corrupted|structure) ?asn1|\basn\.?1\b",
             r"nested asn1|algid parse|not openssh|no supported key formats",
-            r"openssl.{0,30}(unable to sign|pkey)|bad decrypt|passphrase|keystore|key ?set does not exist",
+            r"openssl.{0,30}(unable to|pkey)|\bpkcs.?[18]\b|bad decrypt",
+            r"passphrase|keystore|key ?set does not exist",
             r"(illegal|invalid|valid|malformed|incorrect).{0,20}base.?64|base.?64.{0,30}(invalid|illegal|pad|error)",
             (
                 r"(no such file|not exist|not find|not found|cannot open|permission denied|eacces|enoent)"
@@ -94,7 +95,7 @@ _FAULTS = (
             r"econnrefused|connection refused|actively refused|ehostunreach|enetunreach|unreachable",
             r"no route to host|failed to connect|(unable to|cannot|couldn't) connect|newconnectionerror",
             r"connect(ion)? (etimedout|timed out|timeout)|connecttimeout|connecterror|connectexception",
-            r"i/o timeout|dial tcp|tunnel|proxyerror|proxy authentication required",
+            r"connection attempt failed|i/o timeout|dial tcp|tunnel|proxyerror|proxy authentication required",
             r"curl(:| error)? ?[#(]? ?7\b",
         ),
     ),

@@ -16,6 +16,7 @@ from typing import cast
 from urllib.parse import unquote
 
 from monitor.core.answer import CODE_LIMIT, HTML_PAGE, NOT_SHOWN, harmless, read_answer
+from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.connection import is_generic
 from monitor.core.faults import ORDER, kind_of, of_key
@@ -34,6 +35,9 @@ ADJACENT = 80
 
 AT_MOST = 200
 """Codes, labels and sentences that are looked at, from the end: a paste is no archive."""
+
+ALMOST_ALWAYS = 400
+"""The status of a refusal."""
 
 SERVER_ERROR = 500
 """From this status on it is a server's or gateway's own, and not that of the answer which it passes on."""
@@ -114,7 +118,7 @@ _OTHER_CODED = re.compile(
 
 _STATUS = re.compile(
     r"\b(?:HTTP(?:/[\d.]{1,3})?|status(?:[ _]?code)?|code|error)[\"'\] :=>]{1,5}([1-5]\d\d)\b"
-    r"|\b([1-5]\d\d)[ :-]{1,3}(?:Bad Request|Unauthorized|Forbidden|Client Error|Server Error|Service Unav"
+    r"|\b([1-5]\d\d)[ :(-]{1,3}(?:Bad Request|Unauthorized|Forbidden|Client Error|Server Error|Service Unav"
     r"|Internal Server|Bad Gateway|Gateway Time|Too Many|Proxy Auth)",
     re.IGNORECASE,
 )
@@ -405,9 +409,11 @@ def _deciding(attempts: list[_Attempt], text: str) -> _Attempt | None:
 
 
 def _refused(attempt: _Attempt, text: str) -> Refused:
+    """The refusal as an answer. A status that the token endpoint never sends with an error is another's."""
     status = _status(text)
+    its_own = status == ALMOST_ALWAYS or (attempt.code and status < SERVER_ERROR)
     return Refused(
-        NO_STATUS if status >= SERVER_ERROR and attempt.weight == ANSWER else status,
+        status if its_own else NO_STATUS,
         harmless(attempt.code, CODE_LIMIT),
         harmless(attempt.text),
         "",
@@ -421,9 +427,14 @@ def _status(text: str) -> int:
 
 
 def _worded(lines: list[str], text: str) -> Iterator[_Attempt]:
-    """Words that mean something without a code; then any code before a colon."""
+    """Words that mean something without a code; then any code before a colon.
+
+    Beside the status of a refusal, what could be a reason phrase or a setting of the client means nothing.
+    """
+    refused = ALMOST_ALWAYS <= _status(text) < SERVER_ERROR
     for line in lines:
-        if of_text(line):
+        meant = of_text(_STATUS.sub(" ", line))
+        if meant and not (refused and CATALOGUE[meant.cause].no_verdict):
             yield _Attempt(0, "", _Said(0, 0, line, is_sentence=False, is_strong=False))
     if other := _OTHER_CODED.search(text):
         yield _Attempt(0, other[1], _Said(0, 0, other[2], is_sentence=False, is_strong=False))
