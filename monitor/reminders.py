@@ -9,12 +9,14 @@ from icalendar import Alarm, Calendar, Event, vDuration
 
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
+from monitor.core.connection import ExpiryBands
+from monitor.core.evidence import ASSUMED_LIFETIME
 from monitor.core.history import Slot
 from monitor.core.status import ConnectionStatus
 from monitor.core.wording import remedy, with_name
 
-ALARM_DAYS = (60, 30, 14, 7, 1)
-"""Days before an end at which a calendar reminds: to plan, to file a change, and the last week."""
+ALARMS = (timedelta(days=7), timedelta(days=1))
+"""Before each end; those of a certificate are preceded by the two days on which its finding begins."""
 
 EVENTS_AT_MOST = 1_000
 """The soonest ends are told: calendars show no more sensibly, and one event with its alarms is 2 KiB."""
@@ -42,6 +44,8 @@ class Reminder:
     certain: bool
     """Whether it is written in a certificate or by the operator; a forecast is only expected."""
     url: str
+    alarms: tuple[timedelta, ...] = ALARMS
+    """How long before it a calendar reminds."""
 
 
 def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Reminder]:
@@ -53,6 +57,7 @@ def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Remi
     current = status.credential.certificate
     following = status.next_credential.certificate if status.next_credential else None
     if status.certificate_end:
+        lifetime = current.not_after - current.not_before if current else ASSUMED_LIFETIME
         yield Reminder(
             f"certificate.{Slot.CURRENT}.{name}@bearerwatch",
             status.certificate_end,
@@ -60,6 +65,7 @@ def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Remi
             _description(status, Cause.CERTIFICATE_EXPIRING),
             certain=True,
             url=url,
+            alarms=_alarms(connection.expiry, lifetime),
         )
     if following and following != current:
         yield Reminder(
@@ -69,6 +75,7 @@ def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Remi
             _description(status, Cause.CERTIFICATE_EXPIRING),
             certain=True,
             url=url,
+            alarms=_alarms(connection.expiry, following.not_after - following.not_before),
         )
     if status.forecast:
         yield Reminder(
@@ -79,6 +86,11 @@ def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Remi
             certain=False,
             url=url,
         )
+
+
+def _alarms(bands: ExpiryBands, lifetime: timedelta) -> tuple[timedelta, ...]:
+    """The days on which the finding begins and becomes critical, and the usual ones; the longest first."""
+    return tuple(sorted({bands.warning.of(lifetime), bands.critical.of(lifetime), *ALARMS}, reverse=True))
 
 
 def _description(status: ConnectionStatus, cause: Cause, *why: str) -> str:
@@ -150,10 +162,10 @@ def _event(reminder: Reminder, now: datetime) -> Event:
     event.add("transp", "TRANSPARENT")
     if reminder.url:
         event.add("url", reminder.url)
-    for days in ALARM_DAYS:
-        alarm = Alarm()
+    for before in reminder.alarms:
+        alarm, days = Alarm(), before.days
         alarm.add("action", "DISPLAY")
-        alarm.add("trigger", timedelta(days=-days))
+        alarm.add("trigger", -before)
         alarm.add("description", f"{reminder.summary} in {days} {'day' if days == 1 else 'days'}")
         event.add_component(alarm)
     return event

@@ -172,7 +172,7 @@ def _rows(statuses: Iterable[ConnectionStatus], now: datetime) -> Table:
         table.add_row(
             Text(status.state, STYLES[status.state]),
             Text(status.name),
-            CATALOGUE[first.cause].title if first else "",
+            status.title(first, now) if first else "",
             WHO[first.responsible] if first else "",
             relative(first.since, now) if first else "",
         )
@@ -213,7 +213,7 @@ def _folded(line: Line, width: int) -> Text:
 def _about(status: ConnectionStatus, now: datetime) -> Iterator[Line]:
     """What the page of one connection tells, in its order."""
     findings = status.findings
-    title = CATALOGUE[findings[0].cause].title if findings else WITHOUT_FINDING[status.state]
+    title = status.title(findings[0], now) if findings else WITHOUT_FINDING[status.state]
     name = Text.assemble((status.state, STYLES[status.state]), " ", (status.name, "bold"))
     yield "", name + Text(f": {title}")
     if findings:
@@ -229,7 +229,7 @@ def _about(status: ConnectionStatus, now: datetime) -> Iterator[Line]:
         return
     yield from _diagnosed(findings[0], status)
     for other in findings[1:]:
-        yield from _heading(f"Beside it: {CATALOGUE[other.cause].title}")
+        yield from _heading(f"Beside it: {status.title(other, now)}")
         yield "  ", f"{other.cause}, {other.severity}, {WHO[other.responsible]}, since {exact(other.since)}"
         yield from (("  - ", sentence) for sentence in other.evidence)
     yield from _heading("Reproduce it")

@@ -12,7 +12,7 @@ from monitor.core.approval import Forecast, Grounds
 from monitor.core.connection import Pair, Source
 from monitor.core.credential import CertificateFacts, CredentialFacts
 from monitor.core.status import ConnectionStatus
-from monitor.reminders import ALARM_DAYS, EVENTS_AT_MOST, KEPT, Feed, reminders
+from monitor.reminders import EVENTS_AT_MOST, KEPT, Feed, reminders
 from tests.making import ACME, NOW, history
 
 YEAR = timedelta(days=365)
@@ -67,8 +67,9 @@ def test_each_end_is_an_event_with_its_alarms() -> None:
         "certificate.next.acme@bearerwatch": NOW + YEAR,
     }
     for event in found.values():
-        triggers = [alarm["TRIGGER"].dt for alarm in event.walk("VALARM")]
-        assert triggers == [timedelta(days=-days) for days in ALARM_DAYS]
+        triggers = [-alarm["TRIGGER"].dt.days for alarm in event.walk("VALARM")]
+        # Those of a certificate begin on the days of its finding's bands: of a year, 60 and 14.
+        assert triggers == ([7, 1] if event["UID"].startswith("approval") else [60, 14, 7, 1])
         assert event["URL"] == f"{URL}/connections/acme"
         assert "acme" in event["SUMMARY"]
     assert {str(event["STATUS"]) for event in found.values()} == {"CONFIRMED", "TENTATIVE"}

@@ -54,6 +54,9 @@ from monitor.core.connection import (
 from monitor.core.maintenance import Maintenance, Once, Weekly
 from monitor.core.telling import Route
 
+LIFETIMES = tuple(timedelta(days=days) for days in (1, 7, 30, 90, 365, 730, 3650))
+"""Certificates as people make them: for some of them a warning must come before the critical band."""
+
 LARGEST_FILE = 64 * 1024 * 1024
 """Bytes of one file: some 150,000 connections. More is no configuration but a mistaken path."""
 
@@ -413,17 +416,11 @@ class _Loader:
         self, file: _File, path: text.Path, options: ExpiryOptions, otherwise: ExpiryBands
     ) -> ExpiryBands:
         """The bands as given, the others as they were. A warning that can never come first is a mistake."""
-        warning = options.warning or words.Band(otherwise.warning_share, otherwise.warning_at_least)
-        critical = options.critical or words.Band(otherwise.critical_share, otherwise.critical_at_least)
-        if critical.share >= warning.share and critical.at_least >= warning.at_least:
-            message = f"is critical at {critical}, so that the warning at {warning} never comes before it."
-            self._note(file, path, f"{message} Make the warning the larger one.")
-        return ExpiryBands(
-            warning_share=warning.share,
-            critical_share=critical.share,
-            critical_at_least=critical.at_least,
-            warning_at_least=warning.at_least,
-        )
+        bands = ExpiryBands(options.warning or otherwise.warning, options.critical or otherwise.critical)
+        if not any(bands.warning.of(each) > bands.critical.of(each) for each in LIFETIMES):
+            message = "The critical band begins no later than the warning, which would never be seen."
+            self._note(file, path, f"{message} Make the warning the longer one.")
+        return bands
 
     def _budgets(self, connections: Iterable[tuple[_Entry, Connection]], budget: int) -> None:
         """Whether the checks of each username fit into what it may log in."""

@@ -20,6 +20,7 @@ from pydantic import (
 
 from monitor.config import words
 from monitor.core.causes import Responsible, Severity
+from monitor.core.connection import Band
 
 SHORTEST_INTERVAL = timedelta(seconds=10)
 """About as long as one exchange may take before it is given up: two at once say nothing more than one."""
@@ -86,7 +87,7 @@ _DURATION: dict[str, Any] = {
 }
 _SHARE_OR_DURATION: dict[str, Any] = {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?%|([0-9]+[smhdw])+)$"}
 _BAND: dict[str, Any] = {
-    "oneOf": [_SHARE_OR_DURATION, {"type": "array", "items": _SHARE_OR_DURATION, "maxItems": 2}]
+    "oneOf": [_SHARE_OR_DURATION, {"type": "array", "items": _SHARE_OR_DURATION, "maxItems": 3}]
 }
 
 Moment = Annotated[
@@ -139,7 +140,7 @@ Settle = Annotated[
     WithJsonSchema(_DURATION),
 ]
 OwnSettle = Annotated[Settle | None, BeforeValidator(_filled), WithJsonSchema(_DURATION)]
-Band = Annotated[words.Band | None, BeforeValidator(words.band), WithJsonSchema(_BAND)]
+ExpiryBand = Annotated[Band | None, BeforeValidator(words.band), WithJsonSchema(_BAND)]
 
 
 class Options(BaseModel):
@@ -300,14 +301,14 @@ class PairOptions(Options):
 
 
 class ExpiryOptions(Options):
-    """When a certificate's end becomes a finding: a share of its lifetime, a time before its end, or a list
-    of both, of which the earlier moment holds.
+    """When a certificate's end becomes a finding: a time before its end, a share of its lifetime, or a list
+    of a share, the least time and the most.
     """
 
-    warning: Band = None
-    """Default: 25%."""
-    critical: Band = None
-    """Default: [5%, 7d]."""
+    warning: ExpiryBand = None
+    """Default: [25%, 0s, 60d]."""
+    critical: ExpiryBand = None
+    """Default: [5%, 7d, 14d]."""
 
 
 class ApprovalOptions(Options):

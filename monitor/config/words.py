@@ -16,6 +16,7 @@ from monitor.config.problem import quoted
 from monitor.core.connection import (
     LOOPBACK_HOSTS,
     TOKEN_PATH,
+    Band,
     OrgType,
     login_url_of,
     may_receive_assertions,
@@ -249,37 +250,25 @@ def zone(value: object) -> str:
     return written
 
 
-@dataclass(frozen=True, slots=True)
-class Band:
-    """When a certificate's end comes near: at a share of its lifetime, at a time before it, or at both."""
-
-    share: float = 0.0
-    at_least: timedelta = timedelta(0)
-
-    def __str__(self) -> str:
-        share = f"{self.share * 100:.4g}%" if self.share else ""
-        return " or ".join(
-            part for part in (share, self.at_least and written_duration(self.at_least)) if part
-        )
-
-
 def band(value: object) -> Band:
-    """`25%`, `90d`, or a list of both, of which the earlier moment holds."""
-    share, at_least = [], []
+    """`25%`, `90d`, or a list: `[5%, 7d, 14d]` is a share of at least a week and at most two."""
+    share, bounds = [], []
     for part in value if isinstance(value, list) else [value]:
         written = text(part)
         if re.fullmatch(r"[0-9.]+", written):
             raise ValueError(f"{quoted(written)} has neither % nor a unit. Write e.g. 25% or 90d.")
         if not written.endswith("%"):
-            at_least.append(duration(written))
+            bounds.append(duration(written))
             continue
         if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?%", written) or float(written[:-1]) > 100:
             raise ValueError(f"{quoted(written)} is no share of a lifetime. Write it as 25%.")
         share.append(float(written[:-1]) / 100)
-    if len(share) > 1 or len(at_least) > 1 or not (share or at_least):
-        raise ValueError("must be a share, a duration, or one of each: 25%, 90d or [25%, 90d].")
-    meant = Band(share[0] if share else 0.0, at_least[0] if at_least else timedelta(0))
-    if meant == Band():
+    if len(share) > 1 or len(bounds) > len(share) + 1 or not (share or bounds) or bounds != sorted(bounds):
+        raise ValueError(
+            "must be a share, a duration, or a share with its bounds: 25%, 90d or [5%, 7d, 14d]."
+        )
+    meant = Band(share[0] if share else 0.0, *bounds)
+    if not (meant.share or meant.at_least):
         raise ValueError("is zero, which never comes before the end. Write e.g. 25% or 90d.")
     return meant
 

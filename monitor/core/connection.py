@@ -83,14 +83,26 @@ class ApprovalPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class ExpiryBands:
-    """When a certificate's end becomes a finding. Shares are of the lifetime; the earlier moment holds."""
+class Band:
+    """How long before a certificate's end a finding begins: a share of its lifetime, within bounds."""
 
-    warning_share: float = 0.25
-    critical_share: float = 0.05
-    critical_at_least: timedelta = timedelta(days=7)
-    warning_at_least: timedelta = timedelta(0)
-    """Both minima are for operators who think in days; a week is what a rotation by ticket takes."""
+    share: float = 0.0
+    at_least: timedelta = timedelta(0)
+    at_most: timedelta = timedelta.max
+
+    def of(self, lifetime: timedelta) -> timedelta:
+        """The time before the end of a certificate that is valid for this long."""
+        return max(min(lifetime * self.share, self.at_most), self.at_least)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiryBands:
+    """When a certificate's end becomes a finding."""
+
+    warning: Band = Band(0.25, at_most=timedelta(days=60))
+    """Without the cap, a certificate of ten years, which the guide makes, would warn for two and a half."""
+    critical: Band = Band(0.05, at_least=timedelta(days=7), at_most=timedelta(days=14))
+    """A rotation by ticket takes a week; two weeks of critical alerts are enough for any certificate."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -386,13 +386,12 @@ def _blocking(known: Known) -> tuple[Finding, ...]:
 
 
 def _of_certificate(known: Known) -> Iterator[Finding]:
-    """Where the certificate stands between its dates. Of share and minimum the longer one holds."""
+    """Where the certificate stands between its dates."""
     ends = known.certificate_span
     if ends is None:
         return
     (begin, end), bands, left = ends, known.connection.expiry, ends[1] - known.now
-    critical = max((end - begin) * bands.critical_share, bands.critical_at_least)
-    warning = max((end - begin) * bands.warning_share, bands.warning_at_least)
+    critical, warning = bands.critical.of(end - begin), bands.warning.of(end - begin)
     if left <= timedelta(0):
         said = f"The certificate expired on {moment(end)}. Salesforce is not known for certain to refuse it."
         yield _finding(known, Cause.CERTIFICATE_EXPIRED, Certainty.CERTAIN, [said])

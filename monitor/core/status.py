@@ -12,6 +12,7 @@ from functools import cache, partial
 
 from monitor.core import maintenance
 from monitor.core.approval import Forecast
+from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Severity
 from monitor.core.connection import Connection
 from monitor.core.credential import CredentialFacts
@@ -56,6 +57,13 @@ class ConnectionStatus:
     def findings(self) -> tuple[Finding, ...]:
         """What holds now; nothing is said of a paused connection."""
         return () if self.connection.paused else self.history.findings
+
+    def title(self, finding: Finding, now: datetime) -> str:
+        """A finding in a few words: `The certificate expires in 41 days`."""
+        if finding.cause is Cause.CERTIFICATE_EXPIRING and self.certificate_end:
+            days = max((self.certificate_end - now).days, 0)
+            return f"The certificate expires in {days} {'day' if days == 1 else 'days'}"
+        return CATALOGUE[finding.cause].title
 
     @property
     def certificate_end(self) -> datetime | None:

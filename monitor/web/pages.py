@@ -154,7 +154,7 @@ class Pages:
             responsible=_responsible(snapshot.connections),
             labels=_labels(snapshot.connections),
             orders=ORDERS,
-            rows=[_row(status, until(status.connection), strips) for status in shown],
+            rows=[_row(status, until(status.connection), strips, snapshot.at) for status in shown],
             total=len(snapshot.connections),
             matched=len(chosen),
             first=first + 1,
@@ -243,14 +243,19 @@ def _and(parts: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 
-def _row(status: ConnectionStatus, maintenance: datetime | None, strips: Mapping[str, Strip] | None) -> Row:
+def _row(
+    status: ConnectionStatus,
+    maintenance: datetime | None,
+    strips: Mapping[str, Strip] | None,
+    now: datetime,
+) -> Row:
     first = status.findings[0] if status.findings else None
     causes = {found.cause for found in status.findings}
     return Row(
         status=status,
         finding=first,
         others=max(0, len(status.findings) - 1),
-        cause=CATALOGUE[first.cause].title if first else words.WITHOUT_FINDING[status.state],
+        cause=status.title(first, now) if first else words.WITHOUT_FINDING[status.state],
         since=since(status),
         maintenance=maintenance,
         certificate_end=status.certificate_end,

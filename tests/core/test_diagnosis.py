@@ -291,32 +291,37 @@ def test_our_own_failure_is_never_the_keys() -> None:
 YEAR = 365 * DAY
 
 
+EXPIRING, EXPIRED = Cause.CERTIFICATE_EXPIRING, Cause.CERTIFICATE_EXPIRED
+
+
 @pytest.mark.parametrize(
-    ("left", "cause", "severity"),
+    ("days_of_life", "days_left", "cause", "severity"),
     [
-        (0.26 * YEAR, None, None),
-        (0.24 * YEAR, Cause.CERTIFICATE_EXPIRING, Severity.WARNING),
-        (0.06 * YEAR, Cause.CERTIFICATE_EXPIRING, Severity.WARNING),
-        (0.04 * YEAR, Cause.CERTIFICATE_EXPIRING, Severity.CRITICAL),
-        (timedelta(seconds=1), Cause.CERTIFICATE_EXPIRING, Severity.CRITICAL),
-        (timedelta(0), Cause.CERTIFICATE_EXPIRED, Severity.CRITICAL),
-        (-DAY, Cause.CERTIFICATE_EXPIRED, Severity.CRITICAL),
-        (1.1 * YEAR, Cause.CERTIFICATE_NOT_YET_VALID, Severity.WARNING),
+        (200, 51, None, None),
+        (200, 49, EXPIRING, Severity.WARNING),
+        (200, 11, EXPIRING, Severity.WARNING),
+        (200, 9, EXPIRING, Severity.CRITICAL),
+        (200, 0, EXPIRED, Severity.CRITICAL),
+        (200, -1, EXPIRED, Severity.CRITICAL),
+        (200, 201, Cause.CERTIFICATE_NOT_YET_VALID, Severity.WARNING),
+        # A ten-year certificate, as the guide makes it.
+        (3650, 850, None, None),
+        (3650, 61, None, None),
+        (3650, 59, EXPIRING, Severity.WARNING),
+        (3650, 15, EXPIRING, Severity.WARNING),
+        (3650, 13, EXPIRING, Severity.CRITICAL),
+        # A short one: a twentieth of it would be too late.
+        (90, 8, EXPIRING, Severity.WARNING),
+        (90, 6, EXPIRING, Severity.CRITICAL),
     ],
 )
-def test_a_certificates_dates_are_findings_in_bands_of_its_life(
-    left: timedelta, cause: Cause | None, severity: Severity | None
+def test_a_certificate_warns_at_a_quarter_of_its_life_or_60_days_and_is_critical_in_7_to_14_days(
+    days_of_life: int, days_left: int, cause: Cause | None, severity: Severity | None
 ) -> None:
-    found = verdict(GRANTED, facts=pair(left=left, life=YEAR))
+    found = verdict(GRANTED, facts=pair(left=days_left * DAY, life=days_of_life * DAY))
 
     assert found.cause is cause
     assert (found.findings[0].severity if found.findings else None) is severity
-
-
-def test_the_minimum_holds_where_a_share_of_the_life_is_shorter() -> None:
-    found = verdict(GRANTED, facts=pair(left=6 * DAY, life=90 * DAY))
-
-    assert found.findings[0].severity is Severity.CRITICAL
 
 
 def test_a_declared_end_counts_where_no_certificate_is_configured() -> None:
@@ -504,7 +509,7 @@ def test_ids_of_either_length_are_the_same_but_their_letters_case_counts() -> No
 def test_the_worst_finding_of_a_grant_comes_first() -> None:
     odd = replace(GRANTED, token_format="jwt", scopes=frozenset({"openid"}))
 
-    found = verdict(odd, facts=pair(left=200 * DAY), offset=-100)
+    found = verdict(odd, facts=pair(left=50 * DAY), offset=-100)
 
     assert causes(found) == [
         Cause.JWT_ACCESS_TOKEN,
