@@ -28,6 +28,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from monitor.core.catalogue import CATALOGUE
 from monitor.core.connection import org_type
 from monitor.core.credential import CertificateFacts
 from monitor.core.finding import Finding, State
@@ -387,6 +388,12 @@ def _fleet(snapshot: Snapshot) -> Iterable[Metric]:
         "Connections in the configuration that holds.",
         value=daemon.configured,
     )
+    causes = GaugeMetricFamily(
+        "bearerwatch_cause_info", "Always 1: what each cause is called.", labels=["cause", "title"]
+    )
+    for cause, entry in CATALOGUE.items():
+        causes.add_metric([cause, entry.title], 1)
+    yield causes
     yield _labelled(
         GaugeMetricFamily("bearerwatch_connections", "Connections in each state.", labels=["state"]),
         snapshot.states().items(),

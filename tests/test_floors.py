@@ -95,8 +95,6 @@ KNOWS_ANOTHER_EDGE = {
     ("rules", "config"): "thresholds and intervals are those of the settings",
     ("notify", "secret_sources"): "addresses, tokens and keys of receivers are kept there",
     ("notify", "config"): "sinks and routes stand in the settings",
-    ("rules", "metrics"): "rules are about metrics",
-    ("rules", "runbook"): "alerts link to runbooks",
     ("notify", "runbook"): "notifications link to runbooks",
 }
 """Exceptions, each with its reason."""
@@ -230,7 +228,6 @@ CAUSES_LISTED = {
     ("core.meaning", ast.Tuple): "what else an answer may mean, most likely first",
     ("core.diagnosis", ast.Tuple): "what else an answer may mean given the past, most likely first",
     ("core.evidence", ast.Dict): "a function for each cause that has more evidence",
-    ("rules.wording", ast.Dict): "a query for each cause that has more evidence",
     ("simulator.scenarios", ast.Dict): "a reason for each cause that no org can bring about",
     ("rehearsal", ast.Dict): "the plot of the demo",
 }

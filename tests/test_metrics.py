@@ -50,6 +50,7 @@ PROMISED = {
     "bearerwatch_connection_approval_since_timestamp_seconds": {"connection"},
     "bearerwatch_connection_approval_forecast_timestamp_seconds": {"connection"},
     "bearerwatch_connection_clock_offset_seconds": {"connection"},
+    "bearerwatch_cause_info": {"cause", "title"},
     "bearerwatch_failures_total": {"cause"},
     "bearerwatch_exchange_duration_seconds_bucket": {"le"},
     "bearerwatch_exchange_duration_seconds_sum": set(),

@@ -12,16 +12,13 @@ Nothing is remembered here: what a restart must not lose stands in the histories
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
 
 from monitor.core.alert import Alert, Moment, Seen, Terms, Topic
 from monitor.core.alerts_of_many import alert_of_many
 from monitor.core.alerts_of_one import alert_of_cause, alert_of_no_cause
 from monitor.core.catalogue import CATALOGUE
-from monitor.core.causes import Cause, Severity
 from monitor.core.finding import Finding
 from monitor.core.grouping import grouped, waiting
-from monitor.core.holds import APPROVAL_CRITICAL
 from monitor.core.status import ConnectionStatus, Snapshot
 
 
@@ -59,18 +56,10 @@ def _seen(moment: Moment) -> dict[Topic, list[Seen]]:
     seen: defaultdict[Topic, list[Seen]] = defaultdict(list)
     for status in moment.watched:
         for found in _first_of_each_cause(status):
-            topic = Topic(found.cause, _severity(found, status, moment.now), found.responsible)
+            topic = Topic(found.cause, found.severity, found.responsible)
             seen[topic].append(Seen(status, found))
     return seen
 
 
 def _first_of_each_cause(status: ConnectionStatus) -> Iterable[Finding]:
     return {found.cause: found for found in reversed(status.findings)}.values()
-
-
-def _severity(found: Finding, status: ConnectionStatus, now: datetime) -> Severity:
-    """The finding's, but for an approval whose forecast end is near: that is critical until it has passed."""
-    if found.cause is Cause.APPROVAL_EXPIRING and status.forecast:
-        near = timedelta(0) < status.forecast.at - now < APPROVAL_CRITICAL
-        return Severity.CRITICAL if near else Severity.WARNING
-    return found.severity

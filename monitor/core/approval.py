@@ -16,6 +16,10 @@ LEAD_SHARE = 1 / 6
 """The last part of a lifetime in which the forecast is a finding: 5 days of a month, 15 of 90 days.
 Enough for a change by ticket; short enough that it does not stand half of the time."""
 
+CRITICAL = timedelta(days=2)
+"""The last part of an approval's forecast life: time to reach an admin on the next working day in most weeks,
+and less than the warning, which comes a sixth of the lifetime ahead."""
+
 SHORTEST_LIFETIME = timedelta(days=1)
 """Epochs that ended sooner tell of an admin at work, not of a policy: policies are mostly in days or months;
 those in hours are possible, but a forecast of hours warns nobody in time."""

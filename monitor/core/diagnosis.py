@@ -412,7 +412,9 @@ def _of_forecast(known: Known) -> Iterator[Finding]:
     left = foreseen.at - known.now
     when = f"in {span(left)}" if left > timedelta(0) else f"{span(-left)} ago, yet it is granted still"
     evidence = [f"The approval is expected to end on {moment(foreseen.at)}, {when}.", foreseen.reason]
-    yield _finding(known, Cause.APPROVAL_EXPIRING, certainty, evidence)
+    # Once the end has passed and the org still grants, the forecast was wrong.
+    severity = Severity.CRITICAL if timedelta(0) < left < approval.CRITICAL else Severity.WARNING
+    yield _finding(known, Cause.APPROVAL_EXPIRING, certainty, evidence, severity)
 
 
 def _of_assignments(known: Known) -> Iterator[Finding]:

@@ -9,10 +9,6 @@ from monitor.core.catalogue import CATALOGUE, Hold
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 
-APPROVAL_CRITICAL = timedelta(days=2)
-"""The last part of an approval's forecast life: time to reach an admin on the next working day in most weeks,
-and less than the warning, which comes a sixth of the lifetime ahead."""
-
 MANY = 5
 """So many connections at least make one event of many: fewer alerts are read one by one."""
 

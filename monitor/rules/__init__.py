@@ -1,33 +1,62 @@
-"""Prometheus alert rules for one configuration: the catalogue's causes, the fleet, and the daemon itself.
+"""Prometheus alert rules: `alerts.yml.j2`, rendered with the times, links and labels of one configuration."""
 
-`rules` is the way in. `wording` says it to a person, `document` writes YAML; `causes`, `fleet` and `daemon`
-are the rules.
-"""
+import json
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+from jinja2 import Environment, Undefined
 
 from monitor.config import Settings
-from monitor.rules import causes, daemon, fleet
-from monitor.rules.document import Group, document
+from monitor.config.words import written_duration
+from monitor.core.catalogue import CATALOGUE, Entry
+from monitor.core.holds import SCRAPE, UNCHECKED
+from monitor.core.wording import name_of, with_name
 
 __all__ = ["rules"]
 
+KEPT = timedelta(minutes=5)
+"""An alert goes on for so long after its end: a restart, or a move to another node, takes one to two minutes,
+and BearerwatchAbsent, which holds the alerts of connections back, fires after three."""
+
 
 def rules(settings: Settings) -> str:
-    """The rule file for Prometheus, as YAML with the reason of each number in a comment.
-
-    Who changes intervals, settle times or links makes it anew: it holds for the configuration it was made of.
-    """
+    """The rule file for Prometheus. Write it again when intervals, settle times, links or labels change."""
     holds, links = settings.terms.holds, settings.terms.links
-    return document(
-        Group(
-            "bearerwatch-fleet",
-            "Totals, what is held, and what only many or much time can show. Apart from the single alerts:"
-            " where thousands fail, those take Prometheus seconds, and must not delay the one about many.",
-            [*fleet.RECORDS, causes.held(links), *fleet.many(), *fleet.alerts(holds, links)],
-        ),
-        Group("bearerwatch-connections", "One alert for each cause.", causes.alerts(holds, links)),
-        Group(
-            "bearerwatch-daemon",
-            "Without these, silence of the others proves nothing.",
-            daemon.alerts(holds, links),
-        ),
+    template = _ENVIRONMENT.from_string(Path(__file__).with_name("alerts.yml.j2").read_text(encoding="utf-8"))
+    written = template.render(
+        causes=CATALOGUE,
+        transient="|".join(cause for cause, entry in CATALOGUE.items() if entry.transient),
+        holds=holds,
+        links=links,
+        labels=", ".join(("host", *links.labels)),
+        scrape=SCRAPE,
+        kept=KEPT,
+        lingers=max(holds.lingers, KEPT),
+        unexplained=max(holds.transient, UNCHECKED),
     )
+    return "".join(line for line in written.splitlines(keepends=True) if line.strip())
+
+
+def _steps(entry: Entry) -> list[str]:
+    return list(with_name(entry.remedy, "{{ $labels.connection }}"))
+
+
+_ENVIRONMENT = Environment(  # noqa: S701 - YAML, not HTML
+    variable_start_string="<<",
+    variable_end_string=">>",
+    block_start_string="<%",
+    block_end_string="%>",
+    comment_start_string="<#",
+    comment_end_string="#>",
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    undefined=Undefined,
+)
+_ENVIRONMENT.filters |= {
+    "alert": name_of,
+    "duration": written_duration,
+    "steps": _steps,
+    "yaml": partial(json.dumps, ensure_ascii=False),
+}

@@ -10,9 +10,8 @@ import yaml
 
 from monitor.core.alert import Alert
 from monitor.core.alerts import alerts
-from monitor.core.approval import Forecast, Grounds
 from monitor.core.catalogue import CATALOGUE, causes_where
-from monitor.core.causes import Cause, Severity
+from monitor.core.causes import Cause
 from monitor.core.finding import State
 from monitor.core.maintenance import Once
 from monitor.core.status import ConnectionStatus
@@ -140,21 +139,6 @@ def test_a_change_that_settles_is_no_alert() -> None:
 
 def test_what_is_paused_is_no_alert() -> None:
     assert not found(ill(well("acme", paused=True), Cause.API_DISABLED, LONG_AGO))
-
-
-@pytest.mark.parametrize(
-    ("left", "severity"),
-    [(3 * DAY, Severity.WARNING), (DAY, Severity.CRITICAL), (-DAY, Severity.WARNING)],
-)
-def test_an_approval_is_critical_in_its_last_two_days_until_the_forecast_has_proved_wrong(
-    left: timedelta, severity: Severity
-) -> None:
-    status = ill(well("acme"), Cause.APPROVAL_EXPIRING, LONG_AGO)
-    status = replace(status, forecast=Forecast(NOW + left, Grounds.DECLARED, 90 * DAY, ""))
-
-    (alert,) = found(status)
-
-    assert alert.labels["severity"] == severity
 
 
 @pytest.mark.parametrize(

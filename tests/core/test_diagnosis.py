@@ -625,6 +625,23 @@ key_problems = st.builds(
     ),
     st.just("What is wrong, and what would be right."),
 )
+
+
+@pytest.mark.parametrize(
+    ("left", "severity"),
+    [(3 * DAY, Severity.WARNING), (DAY, Severity.CRITICAL), (-DAY, Severity.WARNING)],
+)
+def test_an_approval_is_critical_in_its_last_two_days_until_the_forecast_has_proved_wrong(
+    left: timedelta, severity: Severity
+) -> None:
+    granted = (NOW + left - 90 * DAY).date()
+    declared = connection(approval=ApprovalPolicy("lifetime", 90, granted))
+
+    (found,) = verdict(GRANTED, of=declared).findings
+
+    assert (found.cause, found.severity) == (Cause.APPROVAL_EXPIRING, severity)
+
+
 facts = st.sampled_from(
     [NOTHING, pair(), pair(matches=False), pair(left=-DAY), pair(left=4000 * DAY)]
 ) | st.builds(

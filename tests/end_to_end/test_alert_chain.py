@@ -186,10 +186,7 @@ EXPECTED = {
 FLEET = [f"fleet-{number}" for number in range(6)]
 BYSTANDERS = ["healthy", "paused", "settling", "blip"]
 
-MANY = {
-    Told(receiver, "BearerwatchManyConnectionsAffected", cause="app_blocked", responsible="org_admin")
-    for receiver in (ADMINS, OPERATORS)
-}
+MANY = {Told(OPERATORS, "BearerwatchManyConnectionsAffected", cause="app_blocked")}
 """The operator finds out first what they share."""
 ABSENT = Told(OPERATORS, "BearerwatchAbsent")
 
