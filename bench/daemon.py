@@ -24,7 +24,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bench.floor import Floor
 from bench.material import HOST, Material
-from monitor.check import Checker, LoginBudget
+from monitor.budget import LoginBudget
+from monitor.check import Checker
 from monitor.clock import Clock
 from monitor.core import assertion, cadence
 from monitor.core.status import DaemonStatus, Snapshot

@@ -1,37 +1,35 @@
-"""One check of one connection: credential, assertion, exchange, diagnosis, memory. Where core and I/O meet.
+"""One check of one connection, in one direction: look, diagnose, remember, plan the next look.
 
-One net is around each check: our own fault is logged, counted, and shown as `monitor_fault` at the connection
-that it hit; the next check runs.
+Where a next key is prepared, a second look follows with that one, after the first was kept. One net is around
+each look: our own fault is logged, counted, and shown as `monitor_fault` at the connection that it hit; the
+next check runs.
 """
 
-from array import array
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
-from typing import Protocol
 
 import structlog
 
+from monitor.budget import Budget, LoginBudget
 from monitor.clock import Clock
 from monitor.core import approval, cadence, history, rotation
-from monitor.core.assertion import sign
 from monitor.core.connection import Connection
 from monitor.core.credential import Credential, CredentialFacts
 from monitor.core.diagnosis import diagnose
 from monitor.core.history import Event, History
-from monitor.core.outcome import Exchange, NotSent, Outcome
-from monitor.core.status import ConnectionStatus
+from monitor.core.outcome import Exchange, Granted, NotSent, Outcome
+from monitor.core.status import NO_FACTS, ConnectionStatus
 from monitor.exchange import Exchanger
 from monitor.fleet import Fleet
 from monitor.metrics import OwnMetrics
+from monitor.probe import PutOff, probe
 from monitor.secret_sources import Keyring
 
 AFTER_LOGIN_EVERY = 6
 """One exchange in so many is followed by a REST call: that counts against the API allocation, and keeps the
 session alive that production shares, so it is made now and then only. At 5 minutes that is twice an hour."""
-
-HOUR_SECONDS = 3600.0
 
 Keep = Callable[[str, History, tuple[Event, ...]], None]
 """Writes a connection's history down, with what happened; must neither wait nor raise."""
@@ -40,41 +38,6 @@ TakeNextKey = Callable[[str, datetime], Awaitable[bool]]
 """Takes one login for a try of a username's next key. Whether there was one."""
 
 log = structlog.get_logger()
-
-
-class Budget(Protocol):
-    """How many logins of each username are left."""
-
-    def take(self, username: str, now: datetime) -> datetime | None:
-        """Take one login. Gives None where there was one, else the moment at which to ask again."""
-
-
-class LoginBudget:
-    """How many logins of one username are left."""
-
-    def __init__(self, per_hour: int) -> None:
-        self.per_hour = per_hour
-        self._logins: dict[str, array[float]] = {}
-        """Unix times; an array of them is a quarter of the size of a list, for thousands of usernames."""
-
-    def take(self, username: str, now: datetime) -> datetime | None:
-        """Take one login. Gives None where there was one, else the moment at which there is one again."""
-        logins = self._logins.setdefault(username.lower(), array("d"))  # as Salesforce compares them
-        second = now.timestamp()
-        while logins and second - logins[0] >= HOUR_SECONDS:
-            logins.pop(0)
-        if len(logins) >= self.per_hour:
-            return datetime.fromtimestamp(logins[0] + HOUR_SECONDS, UTC)
-        logins.append(second)
-        return None
-
-
-class _PutOff(Exception):  # noqa: N818 # no error: the check is made later
-    """There is no login for this check before `until`."""
-
-    def __init__(self, until: datetime) -> None:
-        super().__init__(until)
-        self.until = until
 
 
 class Checker:
@@ -107,16 +70,18 @@ class Checker:
         """Check the connection of this name, and give the moment of the next look; None where it is gone."""
         if name not in self._fleet or self._fleet[name].connection.paused:
             return None
-        before = self._fleet[name]
-        try:
-            after = await (self._next_looked_at if self._is_for_next(before) else self._checked)(before)
-        except Exception as fault:  # the one net: no bug of ours may stop the other checks
-            log.exception("check_failed", connection=name)
-            exchange = Exchange(
-                self._clock.now(), NotSent(f"The monitor itself failed: {type(fault).__name__}.")
-            )
-            after = self._judged(before, before.history, before.credential, exchange)
-        return self._kept(before, after)
+        after = before = self._fleet[name]
+        if not self._is_for_next(before):
+            after = await self._caught(self._current_looked_at(before), before, self._failed)
+            if not self._kept(before, after):
+                return self._again(name)
+            if after.history.last_exchange is before.history.last_exchange:
+                return _next_look(after)  # put off
+        if after.connection.next or after.history.rotation:
+            current, after = after, await self._caught(self._next_looked_at(before, after), after, self._left)
+            if not self._kept(current, after):
+                return self._again(name)
+        return _next_look(after)
 
     def taken_on(self, name: str, known: History | None) -> None:
         """Write down what a configuration brought: a connection first seen, or another address or user.
@@ -159,23 +124,46 @@ class Checker:
             next_try=own_look and due,
         )
 
-    async def _checked(self, before: ConnectionStatus) -> ConnectionStatus:
-        """The status after one check; nothing is kept yet."""
+    async def _caught(
+        self,
+        look: Awaitable[ConnectionStatus],
+        before: ConnectionStatus,
+        otherwise: Callable[[ConnectionStatus, Exception], ConnectionStatus],
+    ) -> ConnectionStatus:
+        """The one net: no bug of ours in a look may stop the other checks."""
+        try:
+            return await look
+        except Exception as fault:
+            log.exception("check_failed", connection=before.name)
+            return otherwise(before, fault)
+
+    async def _current_looked_at(self, before: ConnectionStatus) -> ConnectionStatus:
+        """The status after a look with the current key."""
         connection = before.connection
         credential = await self._keyring.load(connection.current)
-        now = self._clock.now()
-        known = history.rekeyed(before.history, credential.facts.key, now)
-        if credential.key is None:
-            exchange = Exchange(now, NotSent("No usable private key."))
-            before, known = await self._beside(before, known, credential.facts, exchange.outcome)
-            return self._judged(before, known, credential.facts, exchange)
+        known = history.rekeyed(before.history, credential.facts.key, self._clock.now())
+        doubted = known.after_login is not None and bool(known.after_login.error)
+        turn = known.exchanges % self._after_login_every == 0
         try:
-            exchange = await self._exchanged(connection, credential, known)
-        except _PutOff as put_off:
+            exchange = await probe(
+                self._exchanger,
+                self._clock,
+                connection,
+                credential,
+                take=partial(self._budget.take, connection.username),
+                first_call=connection.after_login and (turn or doubted),
+            )
+        except PutOff as put_off:
             self._own.logins_deferred.inc()
             return replace(before, history=known, credential=credential.facts, next_exchange=put_off.until)
-        before, known = await self._beside(before, known, credential.facts, exchange.outcome)
+        if exchange.duration_seconds is not None:
+            self._own.exchange_duration.observe(exchange.duration_seconds)
         return self._judged(before, known, credential.facts, exchange)
+
+    def _failed(self, before: ConnectionStatus, fault: Exception) -> ConnectionStatus:
+        """The status after a look at the current key in which we failed ourselves."""
+        exchange = Exchange(self._clock.now(), NotSent(f"The monitor itself failed: {type(fault).__name__}."))
+        return self._judged(before, before.history, before.credential, exchange)
 
     def _is_for_next(self, status: ConnectionStatus) -> bool:
         """Whether the appointment is one of the next key's own, and the current one has its turn later."""
@@ -184,76 +172,55 @@ class Checker:
         now, changed = self._clock.now(), self._keyring.stale(status.connection.current)
         return status.next_try <= now < status.next_exchange and not changed
 
-    async def _next_looked_at(self, before: ConnectionStatus) -> ConnectionStatus:
-        """The status after a look at the next key alone."""
-        before, known = await self._beside(before, before.history, before.credential, None)
-        own_look = rotation.own_look(known, before.connection, self._clock.now())
-        return replace(before, history=known, next_try=own_look)
+    async def _next_looked_at(self, before: ConnectionStatus, after: ConnectionStatus) -> ConnectionStatus:
+        """The status after a look with the next key. The verdict on the current key stays as it is.
 
-    async def _beside(
-        self, before: ConnectionStatus, known: History, current: CredentialFacts, outcome: Outcome | None
-    ) -> tuple[ConnectionStatus, History]:
-        """Facts of the next pair, and where the rotation stands, after this answer to the current key.
-
-        Has a net of its own: whatever goes wrong here, the verdict on the current key stands.
+        `before` is from before the look with the current key, if there was one, and `after` what that left.
         """
-        connection = before.connection
-        if connection.next is None:
-            if known.rotation:
-                known = rotation.seen(known, connection, current, CredentialFacts(), self._clock.now())
-            return replace(before, next_credential=None), known
-        try:
-            following = await self._keyring.load(connection.next)
-            now = self._clock.now()
-            seen = rotation.seen(known, connection, current, following.facts, now)
-            tried = await self._tried(connection, following, seen, outcome)
-            advanced = rotation.advanced(seen, connection, outcome, tried, now)
-            return replace(before, next_credential=following.facts), advanced
-        except Exception:  # a bug of ours here is no fault of the connection's
-            log.exception("next_key_failed", connection=connection.name)
-            return before, known
+        connection, was = after.connection, before.history.last_verdict
+        following = await self._keyring.load(connection.next) if connection.next else None
+        facts = following.facts if following else NO_FACTS
+        last = after.history.last_exchange
+        asked = last.outcome if last and last is not before.history.last_exchange else None
+        seen = rotation.seen(after.history, connection, after.credential, facts, self._clock.now())
+        tried = await self._tried(connection, following, seen, was, asked) if following else None
+        now = self._clock.now()
+        advanced = rotation.advanced(seen, connection, was, asked, tried, now)
+        return replace(
+            after,
+            history=advanced,
+            next_credential=facts if following else None,
+            next_exchange=rotation.current_look(seen, advanced, after.next_exchange, now),
+            next_try=rotation.own_look(advanced, connection, now),
+        )
 
     async def _tried(
-        self, connection: Connection, following: Credential, seen: History, outcome: Outcome | None
+        self,
+        connection: Connection,
+        following: Credential,
+        seen: History,
+        was: Exchange | None,
+        asked: Outcome | None,
     ) -> Outcome | None:
         """What one exchange with the next key came to; None where it is not its time."""
         now = self._clock.now()
-        if following.key is None or not rotation.due(seen, connection, outcome, now):
+        if following.key is None or not rotation.due(seen, connection, was, asked, now):
             return None
         if not await self._take_next_key(connection.username, now):
             return None
-        exchange = await self._exchanger.exchange(
-            connection, partial(sign, connection, following.key), after_login=False
-        )
-        return exchange.outcome
+        return (await probe(self._exchanger, self._clock, connection, following)).outcome
 
-    async def _exchanged(self, connection: Connection, credential: Credential, known: History) -> Exchange:
-        key = credential.key
-        assert key is not None
-
-        def signed(at: datetime) -> str:
-            # Asked only now, as a replica may have slept since the check began, and its turn be another's.
-            if free_again := self._budget.take(connection.username, at):
-                raise _PutOff(free_again)
-            return sign(connection, key, at)
-
-        doubted = known.after_login is not None and bool(known.after_login.error)
-        turn = known.exchanges % self._after_login_every == 0
-        exchange = await self._exchanger.exchange(
-            connection,
-            signed,
-            after_login=connection.after_login and (turn or doubted),
-        )
-        if exchange.duration_seconds is not None:
-            self._own.exchange_duration.observe(exchange.duration_seconds)
-        return exchange
+    def _left(self, after: ConnectionStatus, _: Exception) -> ConnectionStatus:
+        """The status after a look at the next key in which we failed: only its next try is planned."""
+        return replace(after, next_try=rotation.own_look(after.history, after.connection, self._clock.now()))
 
     def _judged(
         self, before: ConnectionStatus, known: History, facts: CredentialFacts, exchange: Exchange
     ) -> ConnectionStatus:
         """The status that an exchange leaves: diagnosed, remembered, forecast, with the next look."""
         connection, now = before.connection, exchange.at
-        siblings = self._fleet.siblings(connection)
+        served = history.granted(known, now) if isinstance(exchange.outcome, Granted) else known
+        forecast = approval.forecast(connection, served, self._fleet.siblings(connection), now)
         verdict = diagnose(
             exchange,
             facts,
@@ -261,28 +228,21 @@ class Checker:
             known,
             now,
             witnesses=self._fleet.witnesses(before, exchange),
-            siblings=siblings,
+            forecast=forecast,
         )
         after = history.remember(known, exchange, verdict)
         return replace(
             before,
             history=after,
             credential=facts,
-            forecast=approval.forecast(connection, after, siblings, now),
+            forecast=None if known.approval_since and not after.approval_since else forecast,
             next_exchange=cadence.next_exchange(connection, after, now, refused=self._fleet.refused),
-            next_try=rotation.own_look(after, connection, now),
         )
 
-    def _kept(self, before: ConnectionStatus, after: ConnectionStatus) -> datetime | None:
-        """Keep the new status, tell of what changed, and give the moment of the next look.
-
-        A reload that came in between decides what is configured, and whether the connection is still there.
-        """
-        if after.name not in self._fleet:
-            return None
-        current = self._fleet[after.name].connection
-        if current != after.connection:
-            return self._clock.now()
+    def _kept(self, before: ConnectionStatus, after: ConnectionStatus) -> bool:
+        """Keep the new status and log what changed. False where a reload changed the connection meanwhile."""
+        if after.name not in self._fleet or self._fleet[after.name].connection != after.connection:
+            return False
         self._fleet.put(after)
         events = history.changes(before.history, after.history)
         self._keep(after.name, after.history, events)
@@ -292,7 +252,15 @@ class Checker:
         for event in events:
             tell = log.warning if event.failure else log.info
             tell(event.kind, connection=after.name, cause=event.cause, text=event.text)
-        return min((at for at in (after.next_exchange, after.next_try) if at), default=None)
+        return True
+
+    def _again(self, name: str) -> datetime | None:
+        """When to look after a reload came in between: at once, unless the connection is gone."""
+        return self._clock.now() if name in self._fleet else None
+
+
+def _next_look(status: ConnectionStatus) -> datetime | None:
+    return min((at for at in (status.next_exchange, status.next_try) if at), default=None)
 
 
 def _taken_here() -> TakeNextKey:

@@ -22,7 +22,8 @@ from starlette.applications import Starlette
 
 from monitor import __version__
 from monitor.alerts import NOTIFYING
-from monitor.check import Checker, LoginBudget
+from monitor.budget import LoginBudget
+from monitor.check import Checker
 from monitor.clock import Clock
 from monitor.config import ConfigError, Settings, load
 from monitor.core import cadence

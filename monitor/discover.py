@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from monitor.check import LoginBudget
+from monitor.budget import LoginBudget
 from monitor.clock import Clock
 from monitor.config import Settings
 from monitor.core import history
-from monitor.core.assertion import sign
 from monitor.core.catalogue import CATALOGUE, Entry
 from monitor.core.connection import (
     ALLOWED_HOSTS,
@@ -29,10 +28,10 @@ from monitor.core.connection import (
 )
 from monitor.core.credential import Credential
 from monitor.core.diagnosis import diagnose
-from monitor.core.evidence import UNKNOWN_PAST
 from monitor.core.finding import Diagnosis
-from monitor.core.outcome import Exchange, Granted, NotSent
+from monitor.core.outcome import Exchange, Granted
 from monitor.exchange import Exchanger
+from monitor.probe import PutOff, probe
 from monitor.without_daemon import keys_and_network
 
 PAUSE_SECONDS = 2.0
@@ -142,15 +141,13 @@ async def tries(
             continue
         if place:
             await pause(PAUSE_SECONDS)
-        if budget.take(connection.username, clock.now()):
-            return
         asked = replace(connection, login_url=login_url, audience=audience)
-        if credential.key is None:
-            exchange = Exchange(clock.now(), NotSent("No usable private key."))
-        else:
-            exchange = await exchanger.exchange(asked, partial(sign, asked, credential.key))
-        known = history.begin(asked, UNKNOWN_PAST)
-        verdict = diagnose(exchange, credential.facts, asked, known, exchange.at)
+        try:
+            take = partial(budget.take, connection.username)
+            exchange = await probe(exchanger, clock, asked, credential, take=take)
+        except PutOff:
+            return
+        verdict = diagnose(exchange, credential.facts, asked, history.unknown(asked), exchange.at)
         yield (tried := Try(asked, exchange, verdict))
         if not tried.answered:
             silent.add(login_url)

@@ -15,17 +15,17 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from monitor.core import approval, paste
 from monitor.core import history as histories
-from monitor.core import paste
 from monitor.core.answer import harmless, read_after_login, read_answer
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection, Pair, Source, audience_of
 from monitor.core.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
 from monitor.core.diagnosis import diagnose
-from monitor.core.evidence import ASSUMED_LIFETIME, UNKNOWN_PAST, Witnesses
+from monitor.core.evidence import ASSUMED_LIFETIME, Witnesses
 from monitor.core.finding import Diagnosis
-from monitor.core.history import Approval, History, Identity
+from monitor.core.history import UNKNOWN_PAST, Approval, History, Identity
 from monitor.core.outcome import (
     AfterLogin,
     Exchange,
@@ -236,12 +236,14 @@ def _of_record(value: Mapping[str, Any], now: datetime) -> Diagnosis:
         after_login=_after_login(record.after_login),
         clock_offset_seconds=_offset(record, local),
     )
+    history = _history(record.history or HistoryRecord(), connection, at)
     return diagnose(
         exchange,
         _credential(local, at),
         connection,
-        _history(record.history or HistoryRecord(), connection, at),
+        history,
         at,
+        forecast=approval.forecast(connection, history, (), at),
         witnesses=None if share is None else Witnesses.of_share(share),
     )
 

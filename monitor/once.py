@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from monitor.check import Checker, LoginBudget
+from monitor.budget import LoginBudget
+from monitor.check import Checker
 from monitor.clock import Clock
 from monitor.config import Settings
 from monitor.core import history
 from monitor.core.connection import Connection
-from monitor.core.evidence import UNKNOWN_PAST
 from monitor.core.finding import Diagnosis
 from monitor.core.history import Event, History
 from monitor.core.status import ConnectionStatus
@@ -37,8 +37,7 @@ async def check_once(
     """
     chosen = [replace(connection, paused=False) for connection in connections]
     remembered = await asyncio.to_thread(_remembered, settings)
-    # What was never seen here may be years old: a refusal is not taken for a change on its way.
-    unknown = {of.name: history.begin(of, UNKNOWN_PAST) for of in chosen if of.name not in remembered}
+    unknown = {of.name: history.unknown(of) for of in chosen if of.name not in remembered}
     fleet = Fleet(remembered | unknown)
     fleet.configure(chosen, clock.now())
     async with keys_and_network(settings, clock, in_flight=settings.max_in_flight) as (keyring, exchanger):

@@ -8,10 +8,13 @@ import httpx
 from structlog.testing import capture_logs
 
 from monitor import keygen
-from monitor.check import Checker, LoginBudget
+from monitor.budget import LoginBudget
+from monitor.check import Checker
 from monitor.clock import Clock
+from monitor.core.causes import Cause
 from monitor.core.connection import Pair, Source
 from monitor.core.credential import Credential
+from monitor.core.finding import State
 from monitor.exchange import Exchanger, Limits
 from monitor.fleet import Fleet
 from monitor.metrics import OwnMetrics
@@ -99,3 +102,41 @@ async def test_a_login_that_may_no_longer_be_made_as_it_is_signed_is_put_off(tmp
     assert len(asked) == 1
     assert sorted(status.history.exchanges for status in fleet.statuses()) == [0, 1]
     assert own.logins_deferred._value.get() == 1
+
+
+async def test_a_fault_of_ours_with_the_next_key_leaves_the_verdict_on_the_current_one(
+    tmp_path: Path,
+) -> None:
+    clock, fleet = Clock(), Fleet({})
+    current = Pair(Source("file", str(keygen.generate(tmp_path, now=datetime.now(UTC)).key_path)))
+    following = Pair(Source("file", "/keys/next.pem"))
+    fleet.configure([connection(current=current, next=following)], clock.now())
+    kept: list[tuple[State, int]] = []
+
+    class Failing(Keyring):
+        async def load(self, pair: Pair) -> Credential:
+            if pair == following:
+                assert kept == [(State.FAILING, 1)], "the verdict is kept before the next key is looked at"
+                raise RuntimeError("a bug of ours")
+            return await super().load(pair)
+
+    def refuse(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(400, json={"error": "invalid_grant", "error_description": "user inactive"})
+
+    checker = Checker(
+        fleet,
+        keyring=Failing({}),
+        exchanger=Exchanger(transport=lambda *_: httpx.MockTransport(refuse), clock=clock.now),
+        keep=lambda _, history, __: kept.append((history.state, history.exchanges)),
+        clock=clock,
+        budget=LoginBudget(60),
+        own=OwnMetrics(),
+    )
+
+    with capture_logs() as logged:
+        again = await checker.check("acme")
+
+    assert [line["event"] for line in logged if line["log_level"] == "error"] == ["check_failed"]
+    assert set(kept) == {(State.FAILING, 1)}
+    assert [found.cause for found in fleet["acme"].findings] == [Cause.USER_INACTIVE]
+    assert again == fleet["acme"].next_exchange

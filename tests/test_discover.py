@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from monitor.check import LoginBudget
+from monitor.budget import LoginBudget
 from monitor.clock import Clock
 from monitor.core.causes import Cause
 from monitor.core.connection import GENERIC_LOGIN, GENERIC_TEST, Connection

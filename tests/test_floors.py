@@ -72,6 +72,8 @@ EDGES = {
 
 SHELL = {
     "fleet",
+    "budget",
+    "probe",
     "check",
     "schedule",
     "replicas",

@@ -94,7 +94,7 @@ def _declared(connection: Connection, history: History, lifetime: timedelta) -> 
     policy = connection.approval
     assert policy is not None
     if policy.policy == "inactivity":
-        if history.last_success is None:
+        if history.last_success is None or history.approval_since is None:
             return None
         reason = (
             f"The declared policy ends an approval after {lifetime.days} days without use; the last use seen"

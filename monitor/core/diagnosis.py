@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from monitor.core import approval, meaning
+from monitor.core import meaning
+from monitor.core.approval import Forecast, Grounds
 from monitor.core.catalogue import CATALOGUE, Kind, causes_where
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.connection import Connection, is_generic
 from monitor.core.credential import CredentialFacts
 from monitor.core.evidence import (
-    UNKNOWN_PAST,
     Known,
     Witnesses,
     clock_evidence,
@@ -26,7 +26,7 @@ from monitor.core.evidence import (
     span,
 )
 from monitor.core.finding import Alternative, Certainty, Diagnosis, Finding, State
-from monitor.core.history import Approval, History
+from monitor.core.history import UNKNOWN_PAST, History
 from monitor.core.outcome import Exchange, Granted, NotSent, Refused, Unreachable
 from monitor.core.texts import Meaning
 
@@ -229,15 +229,14 @@ def diagnose(
     now: datetime,
     *,
     witnesses: Witnesses | None = None,
-    siblings: tuple[Approval, ...] = (),
+    forecast: Forecast | None = None,
 ) -> Diagnosis:
     """The verdict on one exchange.
 
     `history` is what was known before the exchange. `witnesses` is what the fleet says about
-    whose trouble it is; None where too few orgs were asked to tell. `siblings` are the approvals that ended
-    on other connections of the same app.
+    whose trouble it is; None where too few orgs were asked to tell. `forecast` is when the approval may end.
     """
-    known = Known(exchange, credential, connection, history, now, witnesses, siblings)
+    known = Known(exchange, credential, connection, history, now, witnesses, forecast)
     match exchange.outcome:
         case Granted() as granted:
             return _granted(granted, known)
@@ -405,10 +404,10 @@ def _of_certificate(known: Known) -> Iterator[Finding]:
 
 
 def _of_forecast(known: Known) -> Iterator[Finding]:
-    foreseen = approval.forecast(known.connection, known.history, known.siblings, known.now)
+    foreseen = known.forecast
     if foreseen is None or known.now < foreseen.warns_from:
         return
-    certainty = Certainty.POSSIBLE if foreseen.grounds is approval.Grounds.SIBLINGS else Certainty.LIKELY
+    certainty = Certainty.POSSIBLE if foreseen.grounds is Grounds.SIBLINGS else Certainty.LIKELY
     left = foreseen.at - known.now
     when = f"in {span(left)}" if left > timedelta(0) else f"{span(-left)} ago, yet it is granted still"
     evidence = [f"The approval is expected to end on {moment(foreseen.at)}, {when}.", foreseen.reason]

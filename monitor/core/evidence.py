@@ -7,11 +7,12 @@ from math import sqrt
 
 from monitor.core import approval
 from monitor.core.answer import NOT_SHOWN
+from monitor.core.approval import Forecast
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection, OrgType, is_generic
 from monitor.core.credential import CredentialFacts
-from monitor.core.history import STAGES, Approval, Change, History, Stage
+from monitor.core.history import STAGES, UNKNOWN_PAST, Change, History, Stage
 from monitor.core.outcome import NO_STATUS, Assignment, Exchange, Granted, NotSent, Refused, Unreachable
 
 FLEET_SHARE = 0.5
@@ -29,9 +30,6 @@ The header counts whole seconds and the way there takes some, so that smaller of
 ASSUMED_LIFETIME = timedelta(days=365)
 """The lifetime of a certificate of which only the end is declared: the shorter of the two that Salesforce
 itself makes (a year at 2048 bits, two at 4096), so that the warning comes rather late than years ahead."""
-
-UNKNOWN_PAST = datetime(1970, 1, 1, tzinfo=UTC)
-"""The `first_seen` of a history of which nothing is known: a recorded answer may come without one."""
 
 NAME_MAY_RETURN = timedelta(minutes=30)
 """How long a resolver's denial of a name that had been found is no verdict, while nobody else tells whether
@@ -79,7 +77,7 @@ class Known:
     history: History
     now: datetime
     witnesses: Witnesses | None
-    siblings: tuple[Approval, ...]
+    forecast: Forecast | None
 
     @property
     def offset(self) -> timedelta | None:

@@ -6,7 +6,7 @@ What is remembered must survive a restart, so a History is plain data: it goes t
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
 
@@ -186,6 +186,15 @@ PINNED_AGAIN_AFTER = timedelta(days=7)
 seen by whoever looks, and a finding that never ends is one that nobody reads."""
 
 
+UNKNOWN_PAST = datetime(1970, 1, 1, tzinfo=UTC)
+"""The `first_seen` of a history of which nothing is known."""
+
+
+def unknown(connection: Connection) -> History:
+    """The history of a connection that may be years old: a refusal is not taken for a change on its way."""
+    return begin(connection, UNKNOWN_PAST)
+
+
 def begin(connection: Connection, now: datetime) -> History:
     """The history of a connection that was never seen before."""
     return History(first_seen=now, changed_at=now, configuration=configuration_fingerprint(connection))
@@ -230,6 +239,11 @@ def rekeyed(history: History, key: KeyFacts | None, now: datetime) -> History:
         consecutive_refusals=0,
         keys_accepted={slot: was for slot, was in history.keys_accepted.items() if slot is not Slot.CURRENT},
     )
+
+
+def granted(history: History, at: datetime) -> History:
+    """The history with what a grant at this moment says of the approval, and nothing else of it."""
+    return replace(history, approval_since=history.approval_since or at, last_success=at)
 
 
 def remember(history: History, exchange: Exchange, diagnosis: Diagnosis) -> History:

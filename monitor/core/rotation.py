@@ -1,6 +1,6 @@
 """Where the rotation to the next pair stands, and when its key is worth a try.
 
-The next key is tried beside the current one, at checks that are made anyway; only while the app's
+The next key is tried after the current one, at checks that are made anyway; only while the app's
 certificate is seen to change does it have looks of its own. What comes of it never touches the verdict on the
 current key.
 """
@@ -14,7 +14,7 @@ from monitor.core.catalogue import CATALOGUE
 from monitor.core.connection import Connection
 from monitor.core.credential import CredentialFacts
 from monitor.core.history import History, Rotation, Slot, Stage
-from monitor.core.outcome import Granted, Outcome, Refused
+from monitor.core.outcome import Exchange, Granted, Outcome, Refused
 
 LOGINS_PER_HOUR = 12
 """Tries of next keys that one username may make in an hour, beside its budget for checks: most of them are
@@ -71,14 +71,19 @@ def _without_next(accepted: Mapping[Slot, bool]) -> dict[Slot, bool]:
     return {slot: was for slot, was in accepted.items() if slot is not Slot.NEXT}
 
 
-def due(history: History, connection: Connection, outcome: Outcome | None, now: datetime) -> bool:
-    """Whether the next key is worth a try after this answer to the current one; None: it was not asked."""
+def due(
+    history: History, connection: Connection, was: Exchange | None, asked: Outcome | None, now: datetime
+) -> bool:
+    """Whether the next key is worth a try.
+
+    `was` is the last verdict on the current key before this check, `asked` what this check's look with it
+    came to; None where there was none.
+    """
     rotation = history.rotation
     if rotation is None:
         return False
-    refused = outcome is not None and proven(outcome, connection) is False
-    before = history.last_verdict
-    if rotation.tried_at is None or (refused and before and proven(before.outcome, connection)):
+    refused = asked is not None and proven(asked, connection) is False
+    if rotation.tried_at is None or (refused and was and proven(was.outcome, connection)):
         return True
     if rotation.stage is Stage.PROPAGATING or refused:
         gap = SOON
@@ -90,25 +95,31 @@ def due(history: History, connection: Connection, outcome: Outcome | None, now: 
 
 
 def advanced(
-    history: History, connection: Connection, outcome: Outcome | None, tried: Outcome | None, now: datetime
+    history: History,
+    connection: Connection,
+    was: Exchange | None,
+    asked: Outcome | None,
+    tried: Outcome | None,
+    now: datetime,
 ) -> History:
-    """The history after a check of the current key, a try of the next, or both; None where one was not asked.
+    """The history after looks with the current key (`asked`), the next one (`tried`), or both.
 
-    `history` is what was known before the check. A refusal of the next key counts where it is one of its
-    signature, or where the current one was just granted: nothing but the key differs between the two.
+    None where a key was not looked at; `was` is the last verdict on the current key before that. A refusal of
+    the next key counts where it is one of its signature, or where the current one was just granted: nothing
+    but the key differs between the two.
     """
     rotation = history.rotation
     if rotation is None:
         return history
-    before = proven(history.last_verdict.outcome, connection) if history.last_verdict else None
-    current = proven(outcome, connection) if outcome else None
-    was = following = history.keys_accepted.get(Slot.NEXT)
+    before = proven(was.outcome, connection) if was else None
+    current = proven(asked, connection) if asked else None
+    accepted = following = history.keys_accepted.get(Slot.NEXT)
     if tried is not None:
         found = proven(tried, connection)
-        if found is None and isinstance(tried, Refused) and isinstance(outcome, Granted):
+        if found is None and isinstance(tried, Refused) and isinstance(asked, Granted):
             found = False
-        following = was if found is None else found
-    moved = bool(following) if was is None else following is not was
+        following = accepted if found is None else found
+    moved = bool(following) if accepted is None else following is not accepted
     moved = moved or (None not in {before, current} and before is not current)
     current = before if current is None else current
     moved_at = now if moved else rotation.moved_at
@@ -143,3 +154,17 @@ def own_look(history: History, connection: Connection, now: datetime) -> datetim
     if rotation is None or rotation.stage is not Stage.PROPAGATING:
         return None
     return now + min(STEP, connection.interval)
+
+
+def current_look(before: History, after: History, planned: datetime | None, now: datetime) -> datetime | None:
+    """When to look with the current key again, after a look with the next one; `planned` is its usual turn.
+
+    Soon, where the org has just gone over to the next key: what the refusal of the current one means, and who
+    must act, is another matter then.
+    """
+    gone_over = _refuses_current(after) and not _refuses_current(before)
+    return min(planned, now + SOON) if planned and gone_over else planned
+
+
+def _refuses_current(history: History) -> bool:
+    return history.rotation is not None and history.rotation.stage is Stage.CURRENT_REFUSED

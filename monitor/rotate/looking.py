@@ -4,21 +4,19 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
 
-from monitor.check import LoginBudget
+from monitor.budget import LoginBudget
 from monitor.clock import Clock
 from monitor.core import history, rotation
-from monitor.core.assertion import sign
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.connection import Connection
 from monitor.core.credential import Credential
 from monitor.core.diagnosis import diagnose
-from monitor.core.evidence import UNKNOWN_PAST
 from monitor.core.finding import Diagnosis
 from monitor.core.history import History, Stage
-from monitor.core.outcome import Exchange, Granted, NotSent
+from monitor.core.outcome import Exchange, Granted
 from monitor.exchange import Exchanger
+from monitor.probe import probe
 
 PACE = timedelta(minutes=1)
 """Between two looks at first: a certificate takes 2 to 10 minutes to spread (setup guide, step 2)."""
@@ -112,8 +110,9 @@ class Watcher:
         wanted = isinstance(tried.outcome, Granted) or not known
         left = wanted and self._budget.take(connection.username, now) is None
         asked = await self._exchange(current) if left else None
+        was = self._history.last_verdict
         advanced = rotation.advanced(
-            self._history, connection, asked.outcome if asked else None, tried.outcome, now
+            self._history, connection, was, asked.outcome if asked else None, tried.outcome, now
         )
         if asked and rotation.proven(asked.outcome, connection) is not None:
             advanced = replace(advanced, last_verdict=asked)
@@ -126,13 +125,8 @@ class Watcher:
         return None if last is None else rotation.proven(last.outcome, self._connection)
 
     def _verdict(self, tried: Exchange, following: Credential) -> Diagnosis:
-        unknown = history.begin(self._connection, UNKNOWN_PAST)
+        unknown = history.unknown(self._connection)
         return diagnose(tried, following.facts, self._connection, unknown, tried.at)
 
     async def _exchange(self, credential: Credential) -> Exchange:
-        now = self._clock.now()
-        if credential.key is None:
-            return Exchange(now, NotSent("No usable private key."))
-        return await self._exchanger.exchange(
-            self._connection, partial(sign, self._connection, credential.key), after_login=False
-        )
+        return await probe(self._exchanger, self._clock, self._connection, credential)

@@ -12,8 +12,7 @@ from monitor import alerts, discover, once, runbook
 from monitor.config import load
 from monitor.core.causes import Cause
 from monitor.core.diagnosis import diagnose
-from monitor.core.evidence import UNKNOWN_PAST
-from monitor.core.history import begin
+from monitor.core.history import unknown
 from monitor.core.status import ConnectionStatus
 from monitor.explain import explain
 from monitor.store import Store
@@ -53,7 +52,7 @@ def documents(folder: Path) -> Mapping[str, Any]:
 def _discovered() -> list[dict[str, Any]]:
     def tried(*answers: Any) -> dict[str, Any]:
         made = [exchange(answer) for answer in answers]
-        verdicts = [diagnose(one, _facts().credential, ACME, begin(ACME, UNKNOWN_PAST), NOW) for one in made]
+        verdicts = [diagnose(one, _facts().credential, ACME, unknown(ACME), NOW) for one in made]
         return discover.as_json(
             ACME, [discover.Try(ACME, one, verdict) for one, verdict in zip(made, verdicts, strict=True)]
         )

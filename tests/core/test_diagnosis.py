@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor.core.approval import forecast
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.connection import ApprovalPolicy, Connection
@@ -58,13 +59,14 @@ def verdict(
     offset: float | None = None,
     after: AfterLogin | None = None,
     share: float | None = None,
+    siblings: tuple[Approval, ...] = (),
     **more: Any,
 ) -> Diagnosis:
     if share is not None:
         more["witnesses"] = Witnesses.of_share(share)
-    return diagnose(
-        Exchange(now, outcome, after_login=after, clock_offset_seconds=offset), facts, of, known, now, **more
-    )
+    exchange = Exchange(now, outcome, after_login=after, clock_offset_seconds=offset)
+    foreseen = forecast(of, known, siblings, now)
+    return diagnose(exchange, facts, of, known, now, forecast=foreseen, **more)
 
 
 def causes(diagnosis: Diagnosis) -> list[Cause]:

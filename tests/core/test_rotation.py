@@ -43,7 +43,7 @@ def after(*answers: tuple[Outcome | None, Outcome | None], every: timedelta = 5 
     known = begun()
     for number, (current, tried) in enumerate(answers, 1):
         at = NOW + number * every
-        known = advanced(known, ACME_NEXT, current, tried, at)
+        known = advanced(known, ACME_NEXT, known.last_verdict, current, tried, at)
         if current in {GRANTED, UNPROVEN, NOT_APPROVED} and current is not None:
             known = replace(known, last_verdict=Exchange(at, current))
     return known
@@ -134,19 +134,24 @@ def tried(known: History, ago: timedelta, prepared: timedelta = timedelta(0)) ->
     ],
 )
 def test_the_next_key_is_tried_when_it_matters(known: History, outcome: Outcome, gap: timedelta) -> None:
-    assert due(tried(known, gap), ACME_NEXT, outcome, NOW)
-    assert not due(tried(known, gap - timedelta(seconds=1)), ACME_NEXT, outcome, NOW)
+    assert due(tried(known, gap), ACME_NEXT, known.last_verdict, outcome, NOW)
+    just_before = tried(known, gap - timedelta(seconds=1))
+    assert not due(just_before, ACME_NEXT, known.last_verdict, outcome, NOW)
 
 
 def test_the_next_key_is_tried_at_once_where_the_current_one_stops_to_be_accepted() -> None:
-    assert due(tried(begun(), timedelta(seconds=1)), ACME_NEXT, UNPROVEN, NOW)
+    known = tried(begun(), timedelta(seconds=1))
+
+    assert due(known, ACME_NEXT, known.last_verdict, UNPROVEN, NOW)
 
 
 def test_a_key_that_waits_for_long_is_tried_seldom() -> None:
-    assert due(begun(), ACME_NEXT, GRANTED, NOW)
-    assert not due(tried(begun(), SELDOM - MINUTE, LATELY), ACME_NEXT, GRANTED, NOW)
-    assert due(tried(begun(), SELDOM, LATELY), ACME_NEXT, GRANTED, NOW)
-    assert not due(history(), ACME, GRANTED, NOW)
+    was = Exchange(NOW, GRANTED)
+
+    assert due(begun(), ACME_NEXT, was, GRANTED, NOW)
+    assert not due(tried(begun(), SELDOM - MINUTE, LATELY), ACME_NEXT, was, GRANTED, NOW)
+    assert due(tried(begun(), SELDOM, LATELY), ACME_NEXT, was, GRANTED, NOW)
+    assert not due(history(), ACME, was, GRANTED, NOW)
 
 
 def test_the_next_key_has_looks_of_its_own_only_while_the_certificate_changes() -> None:

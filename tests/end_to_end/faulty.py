@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from monitor import logs
-from monitor.check import Checker, LoginBudget
+from monitor.budget import LoginBudget
+from monitor.check import Checker
 from monitor.clock import Clock
 from monitor.config import load
 from monitor.core.assertion import sign

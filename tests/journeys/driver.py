@@ -14,7 +14,8 @@ from typing import Any, Self
 
 import httpx
 
-from monitor.check import Checker, LoginBudget
+from monitor.budget import LoginBudget
+from monitor.check import Checker
 from monitor.clock import Clock
 from monitor.core import cadence
 from monitor.core.causes import Cause

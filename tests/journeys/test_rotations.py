@@ -122,7 +122,7 @@ async def test_a_current_key_that_is_replaced_within_its_settle_time_is_not_wait
     await acme.prepare(pair_files("second"))
     await journey.at(minutes=2)
     await acme.upload(pair_files("second"))
-    await journey.at(minutes=3, seconds=30)
+    await journey.at(minutes=4)
 
     assert (acme.state, acme.causes) == (State.FAILING, [Cause.ASSERTION_INVALID])
     assert stage(acme) is Stage.CURRENT_REFUSED
