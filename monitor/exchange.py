@@ -17,12 +17,11 @@ httpcore 1.75; some 0.06 more where an `httpx.AsyncClient` stands between, which
 add cookies, redirects and the environment's proxies only for us to turn them off. pyreqwest ends a trickle
 of header lines on time, resolves names on threads of its own, and loses no connection when a request is
 cancelled; httpcore does none of the three. It tells faults apart as well as httpcore does, by the texts of
-its chain of causes (`_TELLS`). `httpcore_transport` stays as the other witness in the tests, and as a way
-back should pyreqwest, which is young, disappoint.
+its chain of causes (`_TELLS`). The tests run against httpcore as well: the way back should pyreqwest, which
+is young, disappoint.
 """
 
 import asyncio
-import logging
 import os
 import re
 import time
@@ -141,37 +140,6 @@ def _rust_client(limits: Limits, roots: list[bytes], proxy: ProxyBuilder | None)
     for root in roots:
         builder = builder.add_root_certificate_der(root)
     return builder.build()
-
-
-def httpcore_transport(limits: Limits, ca_file: Path | None = None) -> httpx.AsyncBaseTransport:
-    """Connections by httpcore, as httpx has them; trusts certifi's roots or `SSL_CERT_FILE`'s, and
-    `ca_file`'s.
-
-    No proxy. Its timeouts are per read, so header lines that come one by one can hold it for hours; names
-    are resolved on the event loop's own threads; a request that is cancelled while it connects costs its
-    pool a place for good, which is why `Exchanger` rebuilds.
-    """
-    return _Httpcore(limits, ca_file)
-
-
-class _Httpcore(httpx.AsyncHTTPTransport):
-    """httpcore with the timeouts that an `httpx.AsyncClient` would attach to each request."""
-
-    def __init__(self, limits: Limits, ca_file: Path | None) -> None:
-        logging.getLogger("httpcore").setLevel(logging.INFO)  # at DEBUG it quotes whatever the server said
-        context = httpx.create_ssl_context()
-        for certificate in _certificates(ca_file):
-            context.load_verify_locations(cadata=certificate)
-        pool = httpx.Limits(max_connections=limits.in_flight + SPARE_CONNECTIONS, max_keepalive_connections=0)
-        super().__init__(verify=context, limits=pool)
-        connect, answer, place = (
-            each.total_seconds() for each in (limits.connect, limits.answer, limits.pool)
-        )
-        self._timeout = httpx.Timeout(connect=connect, read=answer, write=answer, pool=place).as_dict()
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        request.extensions["timeout"] = self._timeout
-        return await super().handle_async_request(request)
 
 
 def _certificates(file: Path | None) -> list[bytes]:

@@ -12,7 +12,6 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from monitor.core.answer import masked
 
 LogFormat = Literal["logfmt", "json"]
-LEVELS = ("debug", "info", "warning", "error", "critical")
 
 _FIRST = ("timestamp", "level", "event", "connection", "cause")
 """What a reader looks for, in this order; the rest follows as it was given."""

@@ -148,9 +148,7 @@ class Schedule:
             self._busy[name] = None
             try:
                 following = await self._check(name)
-            except (
-                Exception
-            ):  # a check has its own net; should it tear, the others go on, and this one comes back
+            except Exception:  # a check has its own net; should that tear, the other connections go on
                 log.exception("check_failed", connection=name)
                 self._own.schedule_missed.inc()
                 following = self._clock.now() + AFTER_A_FAULT

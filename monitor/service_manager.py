@@ -28,22 +28,18 @@ class ServiceManager:
         """How long it waits for a sign of life before it restarts us; None where it doesn't."""
         self._failed = False
 
-    def ready(self, status: str = "") -> bool:
-        """Started, or done with a reload. `status` is a sentence for `systemctl status`."""
-        return self._tell("READY=1", *_status(status))
+    def ready(self) -> None:
+        """Started, or done with a reload."""
+        self._tell("READY=1")
 
-    def reloading(self) -> bool:
+    def reloading(self) -> None:
         """A reload begins; it ends with `ready`. The time lets systemd tell it from an earlier one."""
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000
-        return self._tell("RELOADING=1", f"MONOTONIC_USEC={now}")
+        self._tell("RELOADING=1", f"MONOTONIC_USEC={now}")
 
-    def stopping(self, status: str = "") -> bool:
+    def stopping(self) -> None:
         """The end begins."""
-        return self._tell("STOPPING=1", *_status(status))
-
-    def status(self, status: str) -> bool:
-        """A sentence for `systemctl status`."""
-        return self._tell(*_status(status))
+        self._tell("STOPPING=1")
 
     async def keep_alive(self) -> None:
         """Say twice in each watchdog interval that the event loop turns, until cancelled.
@@ -57,10 +53,10 @@ class ServiceManager:
             self._tell("WATCHDOG=1")
             await asyncio.sleep(self.watchdog_seconds / 2)  # half, as sd_watchdog_enabled(3) advises
 
-    def _tell(self, *lines: str) -> bool:
-        """Send the lines; gives whether they went off. Never blocks; a socket's failure raises nothing."""
+    def _tell(self, *lines: str) -> None:
+        """Send the lines. Never blocks; a socket's failure raises nothing and is logged once."""
         if self._address is None:
-            return False
+            return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
                 sender.setblocking(False)
@@ -69,13 +65,8 @@ class ServiceManager:
             if not self._failed:  # once: the watchdog would repeat it for ever
                 log.warning("service_manager_unreachable", problem=error.strerror)
             self._failed = True
-            return False
-        self._failed = False
-        return True
-
-
-def _status(text: str) -> list[str]:
-    return [f"STATUS={' '.join(text.split())}"] if text else []
+        else:
+            self._failed = False
 
 
 def _address(written: str) -> str | None:

@@ -5,7 +5,8 @@ from datetime import datetime
 
 import pytest
 
-from monitor.exchange import Exchanger, Limits, TransportFactory, httpcore_transport, rust_transport
+from monitor.exchange import Exchanger, Limits, TransportFactory, rust_transport
+from tests.exchange.httpcore import httpcore_transport
 from tests.exchange.wire import Certificates, MakeExchanger, make_certificates
 from tests.making import NOW
 

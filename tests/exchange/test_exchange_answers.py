@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from monitor.core.outcome import Exchange, FaultKind, Granted, Outcome, Refused, Unreachable
-from monitor.exchange import MAX_ANSWER_BYTES, Limits, TransportFactory, httpcore_transport
+from monitor.exchange import MAX_ANSWER_BYTES, Limits, TransportFactory
+from tests.exchange.httpcore import httpcore_transport
 from tests.exchange.wire import (
     BOMB,
     TOKEN,

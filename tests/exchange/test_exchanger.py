@@ -338,11 +338,16 @@ async def test_the_clock_offset_is_the_servers_date_less_our_clock_when_the_answ
 
     async def takes_a_while(visit: Visit) -> None:
         await visit.read()
-        await asyncio.sleep(0.2)
+        asked.set()
+        await answer.wait()
         await visit.send(http(400, "{}", date))
 
+    asked, answer = asyncio.Event(), asyncio.Event()
     async with serving(takes_a_while) as server:
-        exchange = await make_exchanger().exchange(connection(login_url=at(server)), sign)
+        exchanging = asyncio.create_task(make_exchanger().exchange(connection(login_url=at(server)), sign))
+        await asked.wait()
+        asyncio.get_running_loop().call_later(0.2, answer.set)
+        exchange = await exchanging
 
     assert exchange.at == NOW
     assert exchange.duration_seconds is not None
@@ -476,14 +481,14 @@ async def test_there_is_no_call_unless_it_was_asked_for_and_the_token_granted(
     ids=["missing", "empty", "damaged"],
 )
 def test_a_ca_file_that_cannot_be_used_is_one_clear_message(
-    content: bytes | None, message: str | None, transport: TransportFactory, tmp_path: Path
+    content: bytes | None, message: str | None, tmp_path: Path
 ) -> None:
     file = tmp_path / "ca.pem"
     if content is not None:
         file.write_bytes(content)
 
     with pytest.raises(CaFileError) as raised:
-        transport(Limits(), file)
+        rust_transport(Limits(), file)
 
     message = message or "{file}: holds no readable certificate; PEM certificates are needed"
     assert str(raised.value) == message.format(file=file)
@@ -492,10 +497,13 @@ def test_a_ca_file_that_cannot_be_used_is_one_clear_message(
 PROGRAM = """
 import asyncio, os, sys
 from monitor import exchange
+from tests.exchange.httpcore import httpcore_transport
 from tests.making import connection
 
+TRANSPORTS = {"httpcore": httpcore_transport, "pyreqwest": exchange.rust_transport}
+
 async def main():
-    exchanger = exchange.Exchanger(transport=getattr(exchange, sys.argv[1]))
+    exchanger = exchange.Exchanger(transport=TRANSPORTS[sys.argv[1]])
     made = await exchanger.exchange(connection(login_url=sys.argv[2]), lambda now: "a.b.c")
     print(type(made.outcome).__name__, flush=True)
     await exchanger.aclose()
@@ -517,7 +525,7 @@ async def outcome_where(roots: dict[str, str], transport: str, certificates: Cer
     return output.decode().strip()
 
 
-@pytest.mark.parametrize("transport_name", ["rust_transport", "httpcore_transport"])
+@pytest.mark.parametrize("transport_name", ["pyreqwest", "httpcore"])
 async def test_the_environment_can_name_the_trusted_roots(
     transport_name: str, certificates: Certificates
 ) -> None:
@@ -530,7 +538,7 @@ async def test_the_environment_can_name_the_trusted_roots(
 async def test_a_system_without_roots_gets_certifis(certificates: Certificates) -> None:
     roots = {"SSL_CERT_FILE": "/nonexistent", "SSL_CERT_DIR": "/nonexistent"}
 
-    assert await outcome_where(roots, "rust_transport", certificates) == "Unreachable"
+    assert await outcome_where(roots, "pyreqwest", certificates) == "Unreachable"
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """What months teach about approvals, and what must not count as a lesson."""
 
+import re
 from datetime import timedelta
 
 from monitor.core.approval import Grounds
@@ -50,13 +51,9 @@ async def test_after_one_decay_the_next_is_foretold_in_time(journey: Journey) ->
     assert acme.causes == [Cause.APPROVAL_DECAYED]
     assert [is_a_month(days) for days in lifetimes(acme)] == [True, True]
 
-    told = [event.text for event in acme.events() if event.kind is EventKind.APPROVAL]
-    assert told == [
-        "An approval was first seen to be granted.",
-        *["The approval ended after 30.3 days.", "An approval was first seen to be granted."] * 1,
-        told[-1],
-    ]
-    assert told[-1].startswith("The approval ended after 30.")
+    texts = [event.text for event in acme.events() if event.kind is EventKind.APPROVAL]
+    granted, ended = "An approval was first seen to be granted.", "The approval ended after 30.x days."
+    assert [re.sub(r"30\.\d days", "30.x days", text) for text in texts] == [granted, ended, granted, ended]
 
 
 async def test_what_one_connection_went_through_warns_those_of_the_same_app(journey: Journey) -> None:
