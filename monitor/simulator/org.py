@@ -9,19 +9,28 @@ what was *observed* in public threads. Where sources disagree, a setting decides
 
 import hashlib
 import json
-import math
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from email.utils import format_datetime
-from typing import Any, Final, Literal, TypeGuard
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 
 TOKEN_PATH = "/services/oauth2/token"  # noqa: S105 - a path
 
@@ -52,13 +61,30 @@ class SettingsError(ValueError):
         self.problems = problems
 
 
-@dataclass(frozen=True, slots=True)
-class OrgSettings:
+def _is_certificate(pem: str | None) -> str | None:
+    if pem is None:
+        return None
+    if len(pem.encode()) > CERTIFICATE_LIMIT_BYTES:
+        raise ValueError(f"must have {CERTIFICATE_LIMIT_BYTES} bytes at most")
+    try:
+        x509.load_pem_x509_certificate(pem.encode())
+    except ValueError:
+        raise ValueError("must be a certificate as PEM, or null") from None
+    return pem
+
+
+Text = Annotated[str, Field(min_length=1)]
+Seconds = Annotated[float, Field(ge=0, le=LONGEST_SECONDS)]
+
+
+class OrgSettings(BaseModel):
     """What one org is like. A brand-new one grants every proper request, once it has a certificate."""
 
-    consumer_key: str = "3MVG9_simulated"
-    username: str = "integration@example.com"
-    certificate: str | None = None
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    consumer_key: Text = "3MVG9_simulated"
+    username: Text = "integration@example.com"
+    certificate: Annotated[str | None, AfterValidator(_is_certificate)] = None
     """The certificate uploaded to the app, as PEM; an app holds one at most."""
     org_type: Literal["production", "sandbox", "developer"] = "production"
     accepted_audiences: Literal["any", "my_domain", "generic"] = "any"
@@ -67,18 +93,18 @@ class OrgSettings:
     permitted_users: Literal["admin_approved", "self_authorized"] = "admin_approved"
     permission_set_assigned: bool = True
     """Whether the user has a permission set that is selected in the app's policies; for `admin_approved`."""
-    permission_set_lifetime_seconds: float | None = None
+    permission_set_lifetime_seconds: Seconds | None = None
     """When the assignment of that permission set expires, counted from the last approval; None: never (setup
     guide, step 5)."""
     user_approved: bool = True
     """Whether an approval of this user for this app is on record."""
     refresh_token_policy: Literal["infinite", "zero", "lifetime", "inactivity"] = "infinite"  # noqa: S105 - a policy
-    refresh_token_validity_seconds: float | None = None
+    refresh_token_validity_seconds: Seconds | None = None
     """For `lifetime` since the approval, for `inactivity` since the last granted login."""
     decays_when_admin_approved: bool = True
     """Whether admin-approved users need a living approval too: yes by the setup guide (step 4), no by
     Salesforce's own CLI guide. *Contested*."""
-    propagation_seconds: float = 0
+    propagation_seconds: Seconds = 0
     """How long a new app, or a change of it, takes to have an effect: 2 to 10 minutes by the setup guide."""
     ip_allowed: bool = True
     ip_refusal: Literal["ip_restricted", "not_authorized"] = "ip_restricted"
@@ -93,12 +119,12 @@ class OrgSettings:
     app_blocked: bool = False
     flow_enabled: bool = True
     jwt_access_tokens: bool = False
-    scopes: tuple[str, ...] = ("api", "refresh_token")
+    scopes: Annotated[tuple[Text, ...], Strict(False)] = ("api", "refresh_token")
     expired_certificate_refused: bool = False
     """*Contested*: by most reports nothing happens when an app's certificate expires."""
-    session_seconds: float = 7200
-    login_rate_per_hour: int = 3600
-    clock_offset_seconds: float = 0
+    session_seconds: Seconds = 7200
+    login_rate_per_hour: Annotated[int, Field(ge=0, le=1_000_000)] = 3600
+    clock_offset_seconds: Annotated[float, Field(ge=-LONGEST_SECONDS, le=LONGEST_SECONDS)] = 0
     """How far this org's clock is ahead of the simulator's."""
     maintenance: bool = False
     fault: (
@@ -106,126 +132,44 @@ class OrgSettings:
         | None
     ) = None
 
+    @model_validator(mode="after")
+    def _timed(self) -> Self:
+        policy = self.refresh_token_policy
+        if policy in {"lifetime", "inactivity"} and self.refresh_token_validity_seconds is None:
+            raise ValueError(f"refresh_token_validity_seconds must be given with the policy {policy}")
+        return self
+
     def changed(self, values: Mapping[str, object]) -> "OrgSettings":
         """These settings with other values for some, as they come out of JSON.
 
         SettingsError names all that is wrong with them.
         """
-        problems = []
-        for name, value in values.items():
-            check = _CHECKS.get(name)
-            if check is None:
-                near = get_close_matches(name, _CHECKS, n=1)
-                hint = f", did you mean {near[0]}?" if near else ""
-                problems.append(f"{name}: there is no such setting{hint}")
-            elif problem := check(value):
-                problems.append(f"{name}: {problem}")
-        if problems:
-            raise SettingsError(tuple(problems))
-        known: dict[str, Any] = dict(values)
-        if isinstance(known.get("scopes"), list):
-            known["scopes"] = tuple(known["scopes"])
-        result = replace(self, **known)
-        timed = result.refresh_token_policy in {"lifetime", "inactivity"}
-        if timed and result.refresh_token_validity_seconds is None:
-            problem = f"must be given with refresh_token_policy {result.refresh_token_policy!r}"
-            raise SettingsError((f"refresh_token_validity_seconds: {problem}",))
-        return result
+        return _validated(OrgSettings, {**self.model_dump(), **values})
 
     def as_json(self) -> dict[str, object]:
         """All settings, such that `changed` reads them back."""
-        return asdict(self) | {"scopes": list(self.scopes)}
+        return self.model_dump(mode="json")
 
 
-Check = Callable[[object], str | None]
-"""Says what is wrong with a value, None where nothing is."""
+Model = TypeVar("Model", bound=BaseModel)
 
 
-def _one_of(*words: str | None) -> Check:
-    allowed = ", ".join(json.dumps(word) for word in words)
-    return lambda value: None if value in words else f"must be one of {allowed}"
-
-
-def _flag(value: object) -> str | None:
-    return None if isinstance(value, bool) else "must be true or false"
-
-
-def _text(value: object) -> str | None:
-    return None if isinstance(value, str) and value else "must be a text that is not empty"
-
-
-def _texts(value: object) -> str | None:
-    good = isinstance(value, list | tuple) and all(isinstance(each, str) and each for each in value)
-    return None if good else "must be a list of texts"
-
-
-def _number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _seconds(value: object) -> str | None:
-    good = _number(value) and 0 <= value <= LONGEST_SECONDS
-    return None if good else f"must be a number of seconds from 0 to {LONGEST_SECONDS}"
-
-
-def _offset(value: object) -> str | None:
-    good = _number(value) and abs(value) <= LONGEST_SECONDS
-    return None if good else "must be a number of seconds, at most a hundred years either way"
-
-
-def _count(value: object) -> str | None:
-    good = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1_000_000
-    return None if good else "must be a whole number from 0 to 1000000"
-
-
-def _certificate(value: object) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        return "must be a certificate as PEM, or null"
-    if len(value.encode()) > CERTIFICATE_LIMIT_BYTES:
-        return f"must have {CERTIFICATE_LIMIT_BYTES} bytes at most"
+def _validated(model: type[Model], values: Mapping[str, object]) -> Model:
+    """The values as this model; SettingsError names every one that makes no sense."""
     try:
-        x509.load_pem_x509_certificate(value.encode())
-    except ValueError:
-        return "must be a certificate as PEM, or null"
-    return None
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(tuple(_said(each, model) for each in error.errors(include_url=False))) from None
 
 
-_CHECKS: Mapping[str, Check] = {
-    "consumer_key": _text,
-    "username": _text,
-    "certificate": _certificate,
-    "org_type": _one_of("production", "sandbox", "developer"),
-    "accepted_audiences": _one_of("any", "my_domain", "generic"),
-    "permitted_users": _one_of("admin_approved", "self_authorized"),
-    "permission_set_assigned": _flag,
-    "permission_set_lifetime_seconds": lambda value: None if value is None else _seconds(value),
-    "user_approved": _flag,
-    "refresh_token_policy": _one_of("infinite", "zero", "lifetime", "inactivity"),
-    "refresh_token_validity_seconds": lambda value: None if value is None else _seconds(value),
-    "decays_when_admin_approved": _flag,
-    "propagation_seconds": _seconds,
-    "ip_allowed": _flag,
-    "ip_refusal": _one_of("ip_restricted", "not_authorized"),
-    "api_enabled": _flag,
-    "view_setup": _flag,
-    "user_active": _flag,
-    "org_active": _flag,
-    "app_present": _flag,
-    "app_blocked": _flag,
-    "flow_enabled": _flag,
-    "jwt_access_tokens": _flag,
-    "scopes": _texts,
-    "expired_certificate_refused": _flag,
-    "session_seconds": _seconds,
-    "login_rate_per_hour": _count,
-    "clock_offset_seconds": _offset,
-    "maintenance": _flag,
-    "fault": _one_of(
-        None, "slow", "reset", "truncate", "huge", "garbage", "hang", "error_500", "retry_your_request"
-    ),
-}
+def _said(error: ErrorDetails, model: type[BaseModel]) -> str:
+    where = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        near = get_close_matches(where, model.model_fields, n=1)
+        return f"{where}: there is no such setting" + (f", did you mean {near[0]}?" if near else "")
+    said = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {said}" if where else said
+
 
 PROPAGATED: Final = frozenset(
     {
@@ -246,37 +190,28 @@ PROPAGATED: Final = frozenset(
 )
 """What belongs to the app and so takes its time to reach every server; the rest holds at once."""
 
-_IMMEDIATE = tuple(f.name for f in fields(OrgSettings) if f.name not in PROPAGATED)
-
-REFRESH_LOSSES = ("consumer_key", "certificate", "app")
+_IMMEDIATE = tuple(name for name in OrgSettings.model_fields if name not in PROPAGATED)
 
 
-@dataclass(frozen=True, slots=True)
-class Refresh:
+class Refresh(BaseModel):
     """What a sandbox refresh does. The org's id always changes, and its sessions end."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     username_suffix: str = "refreshed"
     """Appended to the username with a dot: it "may be re-suffixed with the sandbox name" (setup guide). Where
     empty, the username stays."""
-    loses: tuple[str, ...] = ("consumer_key", "certificate")
-    """Which of REFRESH_LOSSES are gone: keys, settings and certificates of apps are, by reports from the
-    field; another vendor says that they carry over. *Contested*."""
+    loses: Annotated[tuple[Literal["consumer_key", "certificate", "app"], ...], Strict(False)] = (
+        "consumer_key",
+        "certificate",
+    )
+    """What is gone: keys, settings and certificates of apps are, by reports from the field; another vendor
+    says that they carry over. *Contested*."""
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> "Refresh":
         """From JSON; SettingsError where it makes no sense."""
-        suffix = values.get("username_suffix", cls().username_suffix)
-        loses = values.get("loses", cls().loses)
-        problems = [
-            f"{name}: there is no such option" for name in values.keys() - {"username_suffix", "loses"}
-        ]
-        if not isinstance(suffix, str):
-            problems.append("username_suffix: must be a text")
-        if not isinstance(loses, list | tuple) or not set(map(str, loses)) <= set(REFRESH_LOSSES):
-            problems.append(f"loses: must be a list of some of {', '.join(REFRESH_LOSSES)}")
-        if problems:
-            raise SettingsError(tuple(sorted(problems)))
-        return cls(str(suffix), tuple(loses))  # type: ignore[arg-type]  # seen above
+        return _validated(cls, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,9 +363,9 @@ class Org:
         self._settings = settings
         self.in_force(now)
         immediate: dict[str, Any] = {name: getattr(settings, name) for name in _IMMEDIATE}
-        self._in_force = replace(self._in_force, **immediate)
+        self._in_force = self._in_force.model_copy(update=immediate)
         self._pending = deque(
-            replace(change, settings=replace(change.settings, **immediate)) for change in self._pending
+            replace(change, settings=change.settings.model_copy(update=immediate)) for change in self._pending
         )
         if settings.login_rate_per_hour != before.login_rate_per_hour:
             self._recent = deque(self._recent, maxlen=settings.login_rate_per_hour)

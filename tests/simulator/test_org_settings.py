@@ -54,40 +54,34 @@ def test_settings_survive_the_way_to_json_and_back(pair: Pair) -> None:
     [
         ({"falt": None}, ["falt: there is no such setting, did you mean fault?"]),
         ({"zzz": 1}, ["zzz: there is no such setting"]),
-        ({"user_active": 1}, ["user_active: must be true or false"]),
-        ({"user_active": "false"}, ["user_active: must be true or false"]),
-        ({"username": ""}, ["username: must be a text that is not empty"]),
-        ({"consumer_key": None}, ["consumer_key: must be a text that is not empty"]),
-        ({"scopes": "api"}, ["scopes: must be a list of texts"]),
-        ({"scopes": [1]}, ["scopes: must be a list of texts"]),
-        ({"org_type": "scratch"}, ['org_type: must be one of "production", "sandbox", "developer"']),
-        ({"org_type": ["sandbox"]}, ['org_type: must be one of "production", "sandbox", "developer"']),
-        (
-            {"session_seconds": -1},
-            ["session_seconds: must be a number of seconds from 0 to 3153600000"],
-        ),
-        (
-            {"session_seconds": float("nan")},
-            ["session_seconds: must be a number of seconds from 0 to 3153600000"],
-        ),
-        ({"session_seconds": True}, ["session_seconds: must be a number of seconds from 0 to 3153600000"]),
-        ({"login_rate_per_hour": 1.5}, ["login_rate_per_hour: must be a whole number from 0 to 1000000"]),
+        ({"user_active": 1}, ["user_active: Input should be a valid boolean"]),
+        ({"user_active": "false"}, ["user_active: Input should be a valid boolean"]),
+        ({"username": ""}, ["username: String should have at least 1 character"]),
+        ({"consumer_key": None}, ["consumer_key: Input should be a valid string"]),
+        ({"scopes": "api"}, ["scopes: Input should be a valid tuple"]),
+        ({"scopes": [1]}, ["scopes.0: Input should be a valid string"]),
+        ({"org_type": "scratch"}, ["org_type: Input should be 'production', 'sandbox' or 'developer'"]),
+        ({"org_type": ["sandbox"]}, ["org_type: Input should be 'production', 'sandbox' or 'developer'"]),
+        ({"session_seconds": -1}, ["session_seconds: Input should be greater than or equal to 0"]),
+        ({"session_seconds": float("nan")}, ["session_seconds: Input should be a finite number"]),
+        ({"session_seconds": True}, ["session_seconds: Input should be a valid number"]),
+        ({"login_rate_per_hour": 1.5}, ["login_rate_per_hour: Input should be a valid integer"]),
         (
             {"clock_offset_seconds": 1e12},
-            ["clock_offset_seconds: must be a number of seconds, at most a hundred years either way"],
+            ["clock_offset_seconds: Input should be less than or equal to 3153600000"],
         ),
         ({"certificate": "nonsense"}, ["certificate: must be a certificate as PEM, or null"]),
-        ({"certificate": 7}, ["certificate: must be a certificate as PEM, or null"]),
+        ({"certificate": 7}, ["certificate: Input should be a valid string"]),
         ({"certificate": "x" * 4097}, ["certificate: must have 4096 bytes at most"]),
         (
             {"refresh_token_policy": "lifetime"},
-            ["refresh_token_validity_seconds: must be given with refresh_token_policy 'lifetime'"],
+            ["refresh_token_validity_seconds must be given with the policy lifetime"],
         ),
         (
             {"falt": 1, "user_active": 1},
             [
                 "falt: there is no such setting, did you mean fault?",
-                "user_active: must be true or false",
+                "user_active: Input should be a valid boolean",
             ],
         ),
     ],
@@ -96,7 +90,7 @@ def test_settings_that_make_no_sense_are_all_named(values: dict[str, Any], probl
     with pytest.raises(SettingsError) as caught:
         OrgSettings().changed(values)
 
-    assert list(caught.value.problems) == problems
+    assert sorted(caught.value.problems) == problems
 
 
 @pytest.mark.parametrize(

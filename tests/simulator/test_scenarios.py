@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from monitor.core.approval import forecast
 from monitor.core.assertion import sign
 from monitor.core.causes import Cause
 from monitor.core.connection import ApprovalPolicy, Connection, audience_of
@@ -66,7 +67,8 @@ async def checked(
     else:
         exchange = await exchanger.exchange(at, partial(sign, at, credential.key), after_login=True)
     await exchanger.aclose()
-    verdict = diagnose(exchange, credential.facts, at, history, stage.now)
+    foreseen = forecast(at, history, (), stage.now)
+    verdict = diagnose(exchange, credential.facts, at, history, stage.now, forecast=foreseen)
     return verdict, remember(history, exchange, verdict)
 
 
