@@ -11,9 +11,8 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -34,7 +33,7 @@ from monitor.interpreter import responsive
 from monitor.metrics import MetricsPage, OwnMetrics, negotiate
 from monitor.notify import Notifier
 from monitor.replicas import Replica, new_name
-from monitor.schedule import Schedule
+from monitor.schedule import Check, Engine, Schedule
 from monitor.secret_sources import Keyring
 from monitor.service_manager import ServiceManager
 from monitor.store import Store
@@ -43,9 +42,6 @@ from monitor.watch import Watch, configuration_stamps
 from monitor.web.access import known_hosts, protect
 from monitor.web.app import create_app
 from monitor.web.connections import DeadlineProtocol, listen
-
-IDLE_WITHIN_SECONDS = 5.0
-"""How long the clock waits to be put ahead: not for a check that hangs in a name server."""
 
 ONLY_AT_A_START = ("listen", "database", "replicas", "ca_file", "max_in_flight")
 """Options that a reload cannot change: what they name is open."""
@@ -60,7 +56,16 @@ log = structlog.get_logger()
 class Daemon:
     """One running daemon over one configuration file."""
 
-    def __init__(self, path: Path, settings: Settings, *, clock: Clock, store: Store) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: Settings,
+        *,
+        clock: Clock,
+        store: Store,
+        schedule: Callable[[Check], Engine] | None = None,
+    ) -> None:
+        """`schedule` makes what keeps the appointments: the demo's lets weeks pass in seconds."""
         self._path = path
         self._clock = clock
         self._store = store
@@ -95,9 +100,13 @@ class Daemon:
         )
         if self._replica:
             self._replica.checker = self._checker
-        self._schedule: Schedule | Replica = self._replica or Schedule(
-            self._checker.check, clock=clock, at_once=settings.max_in_flight, own=self.own
-        )
+        self._schedule: Engine
+        if schedule:
+            self._schedule = schedule(self._checker.check)
+        else:
+            self._schedule = self._replica or Schedule(
+                self._checker.check, clock=clock, at_once=settings.max_in_flight, own=self.own
+            )
         self._notifier = Notifier(
             snapshot=self.snapshot,
             memory=store,
@@ -255,22 +264,6 @@ class Daemon:
         self._take_on(settings)
         log.info("reloaded", connections=len(settings.connections))
         return None
-
-    async def put_ahead(self, by: timedelta) -> None:
-        """Put the clock ahead, for a demo, when no check is under way: an assertion would age in flight."""
-        waited = 0.0
-        while waited < IDLE_WITHIN_SECONDS and not await self._at_rest():
-            await asyncio.sleep(0.01)
-            waited += 0.01
-        self._clock.advance(by)
-        self._schedule.hasten(by)
-
-    async def _at_rest(self) -> bool:
-        """Whether no check is under way, nor about to begin."""
-        if not self._schedule.idle:
-            return False
-        await asyncio.sleep(0)
-        return self._schedule.idle
 
     async def _look_at_files(self) -> None:
         """Take on what changed on disk: another configuration by a reload, another key by a check now."""

@@ -1,7 +1,7 @@
 """The product without Salesforce: orgs for a configuration (`simulate`), and the whole at work (`demo`).
 
 The demo tells a story of STORY days: the daemon and the orgs share a clock that is put ahead, half a day at a
-time, whenever no check is under way. Then time goes on as it does, and the page stays.
+time, between the checks. Then time goes on as it does, and the page stays.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from monitor.core.causes import Cause
 from monitor.core.connection import LOOPBACK_HOSTS, Connection, Pair, Source
 from monitor.core.finding import State
 from monitor.daemon import Daemon
+from monitor.schedule import Check
 from monitor.secret_sources import SourceError, read
 from monitor.simulator.scenarios import SCENARIOS, Keys, Scenario, Step, make_keys
 from monitor.simulator.server import Simulator, running, serve
@@ -42,8 +43,15 @@ so the next is 11¼ h away at most: each stride has one, and no day of the story
 STRIDES_A_SECOND = 4
 """How fast the story is told, where the machine keeps up."""
 
-FIRST_LOOKS_SECONDS = 3.0
-"""How long the story waits at its beginning, so that every connection is seen as it is first."""
+FIRST_LOOKS = timedelta(seconds=10)
+"""What is due so soon after the start is checked before the story begins, so that every connection is seen as
+it is first."""
+
+AT_ONCE = 64
+"""Checks under way at the same time."""
+
+REAL_TIME_STEP_SECONDS = 0.5
+"""How late a check may be once time goes on as it does."""
 
 LAST = frozenset({Cause.PROPAGATION_PENDING})
 """Causes that stand for minutes only: they begin when the story ends, and time goes on as it does."""
@@ -163,10 +171,87 @@ def _story(scenario: Scenario) -> tuple[dict[str, object], tuple[Step, ...]]:
     return org, tuple(Step(late + step.after, step.does, step.values) for step in scenario.steps)
 
 
+class StoryClock(Clock):
+    """The wall clock, and how far the story has put it ahead."""
+
+    ahead = timedelta(0)
+
+    def now(self) -> datetime:
+        """The story's moment."""
+        return super().now() + self.ahead
+
+
+class StorySchedule:
+    """Keeps appointments by the story's clock, which goes ahead only while no check is under way.
+
+    An assertion that was in flight would be older than it may be.
+    """
+
+    def __init__(self, check: Check, clock: StoryClock) -> None:
+        self._check = check
+        self._clock = clock
+        self._due: dict[str, datetime] = {}
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._turn = asyncio.Lock()
+        self._keeping: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether appointments are kept."""
+        return self._keeping is not None and not self._keeping.done()
+
+    def start(self) -> None:
+        """Begin to keep appointments."""
+        self._keeping = asyncio.create_task(self._keep())
+
+    def at(self, name: str, moment: datetime) -> None:
+        """Make the connection's appointment, in place of the one it has."""
+        self._due[name] = moment
+
+    def cancel(self, name: str) -> None:
+        """Let the connection's appointment go."""
+        self._due.pop(name, None)
+
+    async def stop(self, within_seconds: float) -> None:
+        """Make no more checks; those under way end with their connections."""
+        if self._keeping:
+            self._keeping.cancel()
+
+    async def put_ahead(self, by: timedelta) -> None:
+        """Let so much time pass, with the checks that fall due."""
+        async with self._turn:
+            self._clock.ahead += by
+            await self._check_due(self._clock.now())
+
+    async def look_first(self) -> None:
+        """Check what is due so soon that the story should wait for it."""
+        async with self._turn:
+            await self._check_due(self._clock.now() + FIRST_LOOKS)
+
+    async def _keep(self) -> None:
+        while True:
+            async with self._turn:
+                await self._check_due(self._clock.now())
+            await asyncio.sleep(REAL_TIME_STEP_SECONDS)
+
+    async def _check_due(self, moment: datetime) -> None:
+        due = [name for name, at in self._due.items() if at <= moment]
+        await asyncio.gather(*(self._look(name) for name in due))
+
+    async def _look(self, name: str) -> None:
+        del self._due[name]
+        async with self._at_once:
+            following = await self._check(name)
+        if following:
+            self._due[name] = min(following, self._due.get(name, following))
+
+
 class Demo:
     """Simulator and daemon together, in a folder of their own that goes with them."""
 
-    def __init__(self, folder: Path, url: str, clock: Clock, *, port: int, at_once: bool, say: Say) -> None:
+    def __init__(
+        self, folder: Path, url: str, clock: StoryClock, *, port: int, at_once: bool, say: Say
+    ) -> None:
         self._folder = folder
         self._url = url
         self._clock = clock
@@ -194,6 +279,7 @@ class Demo:
                 settings,
                 clock=self._clock,
                 store=await asyncio.to_thread(Store.open, settings.database),
+                schedule=self._scheduled,
             )
             living = asyncio.create_task(daemon.run())
             telling = asyncio.create_task(self._tell(daemon, roles, last, orgs))
@@ -202,6 +288,10 @@ class Demo:
                 telling.result()
             telling.cancel()
             await living
+
+    def _scheduled(self, check: Check) -> StorySchedule:
+        self._schedule = StorySchedule(check, self._clock)
+        return self._schedule
 
     async def _enter(self, role: _Role, orgs: httpx.AsyncClient) -> None:
         """Make the role's org and key files, and write its connection down."""
@@ -264,10 +354,10 @@ class Demo:
             ((step.after, role.name, step) for role in roles for step in role.steps), key=lambda due: due[:2]
         )
         passed = timedelta(0)
-        await asyncio.sleep(FIRST_LOOKS_SECONDS)
+        await self._schedule.look_first()
         while passed < STORY:
             breath = asyncio.create_task(asyncio.sleep(0 if self._at_once else 1 / STRIDES_A_SECOND))
-            await daemon.put_ahead(STRIDE)
+            await self._schedule.put_ahead(STRIDE)
             passed += STRIDE
             while steps and steps[0][0] <= passed:
                 _, name, step = steps.pop(0)
@@ -302,7 +392,7 @@ class Demo:
 
 def demo(*, port: int, at_once: bool, say: Say) -> None:
     """Show the product at work until a signal; `at_once` tells the story as fast as the machine can."""
-    clock = Clock()
+    clock = StoryClock()
     with (
         tempfile.TemporaryDirectory(prefix="bearerwatch-demo-") as folder,
         running(Simulator(clock=clock.now)) as url,

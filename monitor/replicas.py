@@ -157,9 +157,6 @@ class Replica:
         self._wanted.pop(name, None)
         self._reconciled = 0.0
 
-    def hasten(self, by: timedelta) -> None:
-        """The clock was put ahead; the server's is not."""
-
     def keep(self, name: str, history: History, events: tuple[Event, ...]) -> None:
         """Note what a check found; it is written when the check is over.
 

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 import structlog
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobEvent
@@ -41,6 +42,26 @@ Check = Callable[[str], Awaitable[datetime | None]]
 """Checks the connection of this name, and gives the moment of its next appointment; None for no more."""
 
 
+class Engine(Protocol):
+    """What keeps one appointment for each connection, and makes its check when it is due."""
+
+    @property
+    def running(self) -> bool:
+        """Whether appointments are kept."""
+
+    def start(self) -> None:
+        """Begin to keep appointments."""
+
+    def at(self, name: str, moment: datetime) -> None:
+        """Make the connection's appointment, in place of the one it has."""
+
+    def cancel(self, name: str) -> None:
+        """Let the connection's appointment go."""
+
+    async def stop(self, within_seconds: float) -> None:
+        """Make no more checks, and wait for those under way, but not longer than this."""
+
+
 class Schedule:
     """Keeps one appointment for each connection; must be made and used inside a running event loop."""
 
@@ -53,10 +74,9 @@ class Schedule:
         self._busy: dict[str, datetime | None] = {}
         self._workers: list[asyncio.Task[None]] = []
         self._clock_watch: asyncio.Task[None] | None = None
-        self._kept = _AFewAtOnce()
         self._scheduler = AsyncIOScheduler(
             timezone=UTC,
-            jobstores={"default": self._kept},
+            jobstores={"default": _AFewAtOnce()},
             # A late check is still wanted: by default one that is a second late is dropped.
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
@@ -83,31 +103,21 @@ class Schedule:
         if name in self._busy:
             self._busy[name] = moment
             return
-        due = self._clock.wall(moment)
         self._scheduler.add_job(
             self._fall_due,
-            DateTrigger(due, timezone=UTC),
-            args=(name, due),
+            DateTrigger(moment, timezone=UTC),
+            args=(name, moment),
             id=name,
             name="check",  # else the library makes up one for each
             replace_existing=True,
         )
 
     def hasten(self, by: timedelta) -> None:
-        """The clock was put ahead, or the wall clock back: every appointment comes so much the sooner."""
+        """Every appointment comes so much sooner: the wall clock was set back."""
         self._scheduler.pause()  # else it would look anew after each
         for job in self._scheduler.get_jobs():
             self._scheduler.modify_job(job.id, next_run_time=job.next_run_time - by)
         self._scheduler.resume()
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is due and no check is under way.
-
-        What falls due just now is on its way into the queue for one turn of the event loop, and missed here.
-        """
-        first = self._kept.get_next_run_time()
-        return not self._busy and self._due.empty() and (first is None or first > datetime.now(UTC))
 
     def cancel(self, name: str) -> None:
         """Let the connection's appointment go; a check under way is not disturbed."""

@@ -89,7 +89,7 @@ class Watcher:
         while not (look.accepted or stop.is_set() or look.at - began >= LONGEST):
             due = self._turn(look.at + (PACE if look.at - began < AT_FIRST else LATER_PACE))
             tell(look, due)
-            while self._clock.now() < due and not stop.is_set():  # by the clock that a rehearsal puts ahead
+            while self._clock.now() < due and not stop.is_set():
                 await asyncio.wait([stopping], timeout=TICK_SECONDS)
             if not stop.is_set():
                 look = await self._look(current, following)

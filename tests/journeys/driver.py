@@ -43,7 +43,6 @@ class TimeTold(Clock):
     """A clock that goes on only when it is told to."""
 
     def __init__(self, begin: datetime) -> None:
-        super().__init__()
         self._moment = begin
 
     def now(self) -> datetime:
@@ -57,7 +56,7 @@ class TimeTold(Clock):
 class Journey:
     """A fleet, its orgs, and the way through their time."""
 
-    def __init__(self, folder: Path, simulator: str, clock: Clock, *, budget: int) -> None:
+    def __init__(self, folder: Path, simulator: str, clock: TimeTold, *, budget: int) -> None:
         self.clock = clock
         self._folder = folder
         self._simulator = simulator
@@ -224,7 +223,6 @@ class _Shown(Clock):
     """The clock on the monitor's wall."""
 
     def __init__(self, journey: Journey) -> None:
-        super().__init__()
         self._journey = journey
 
     def now(self) -> datetime:
