@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from monitor.core import meaning
-from monitor.core.approval import Forecast, Grounds
+from monitor.core.approval import CRITICAL, Forecast, Grounds
 from monitor.core.catalogue import CATALOGUE, Kind, causes_where
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.connection import Connection, is_generic
@@ -412,7 +412,7 @@ def _of_forecast(known: Known) -> Iterator[Finding]:
     when = f"in {span(left)}" if left > timedelta(0) else f"{span(-left)} ago, yet it is granted still"
     evidence = [f"The approval is expected to end on {moment(foreseen.at)}, {when}.", foreseen.reason]
     # Once the end has passed and the org still grants, the forecast was wrong.
-    severity = Severity.CRITICAL if timedelta(0) < left < approval.CRITICAL else Severity.WARNING
+    severity = Severity.CRITICAL if timedelta(0) < left < CRITICAL else Severity.WARNING
     yield _finding(known, Cause.APPROVAL_EXPIRING, certainty, evidence, severity)
 
 
