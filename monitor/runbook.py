@@ -39,10 +39,10 @@ def runbook(cause: Cause) -> str:
     if entry.hidden_by:
         names = "\n".join(f"- [`{other}`]({other}.md): {CATALOGUE[other].title}" for other in entry.hidden_by)
         parts.append(f"While one of these holds, its answer comes first and hides this cause:\n\n{names}\n")
-    if entry.contested:
-        parts.append(f"## Where sources disagree\n\n{entry.contested}\n")
     if entry.needs_exchange:
         parts.append(_REPRODUCE)
+    if entry.contested:
+        parts.append(f"## Where sources disagree\n\n{entry.contested}\n")
     return "\n".join(parts)
 
 
