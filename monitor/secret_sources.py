@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 from weakref import WeakValueDictionary
 
-from monitor.config.settings import Vault
+from monitor.config import VaultOptions
 from monitor.core.causes import Cause
 from monitor.core.connection import Pair, Source
 from monitor.core.credential import (
@@ -242,7 +242,7 @@ class Keyring:
     def __init__(
         self,
         environment: Mapping[str, str],
-        vault: Vault | None = None,
+        vault: VaultOptions | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._environment = environment
@@ -255,7 +255,7 @@ class Keyring:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="keys")
         self._vault_threads = ThreadPoolExecutor(READERS, thread_name_prefix="vault")
 
-    def look_into(self, vault: Vault | None) -> None:
+    def look_into(self, vault: VaultOptions | None) -> None:
         """From now on, take from this Vault what is kept in Vault."""
         if vault != (self._vault and self._vault.vault):
             if self._vault:

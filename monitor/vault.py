@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from monitor.config.settings import Vault
+from monitor.config import VaultOptions
 from monitor.core.connection import Source
 from monitor.core.secret import Secret
 
@@ -35,7 +35,7 @@ class VaultReader:
 
     def __init__(
         self,
-        vault: Vault,
+        vault: VaultOptions,
         read: Callable[[Source], bytes],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -107,7 +107,7 @@ class VaultReader:
 
         vault, login = self.vault, self.vault.login
         try:
-            proof = Secret(self._read(login.secret)).text()
+            proof = Secret(self._read(login.proof)).text()
         except ValueError:
             raise VaultError(f"vault.login.secret is no text, as {login.method} needs it.") from None
         client = Client(
@@ -121,15 +121,15 @@ class VaultReader:
         try:
             match login.method:
                 case "approle":
-                    client.auth.approle.login(login.role, proof, mount_point=login.mount)
+                    client.auth.approle.login(login.role, proof, mount_point=login.mounted_at)
                 case "kubernetes":
-                    client.auth.kubernetes.login(login.role, proof, mount_point=login.mount)
+                    client.auth.kubernetes.login(login.role, proof, mount_point=login.mounted_at)
                 case "token":
                     pass
         except (Forbidden, InvalidPath, InvalidRequest, Unauthorized) as refusal:
             raise self._unwell(
                 f"refuses our login ({type(refusal).__name__}): see vault.login, and that the method "
-                f"{login.method} is enabled at {login.mount}"
+                f"{login.method} is enabled at {login.mounted_at}"
             ) from None
         except (KeyError, TypeError):
             raise self._unwell("does not answer as Vault does: see vault.address") from None

@@ -34,6 +34,15 @@ connections:
 """
 
 
+SHOWN_OTHERWISE = {
+    "database",
+    "connections",
+    "protection",
+    "warnings",
+    *("certificate_expiry", "connections_from", "notify"),  # in connections, files and sinks
+}
+
+
 def named(folder: str) -> list[Any]:
     return [pytest.param(path, id=path.stem) for path in sorted((CONFIGS / folder).glob("*.yaml"))]
 
@@ -51,9 +60,9 @@ def problems(path: Path) -> str:
 def described(found: Settings, directory: Path) -> str:
     """All that the settings say but for a connection's defaults, with paths relative to the configuration."""
     lines = [f"database: {found.database}"]
-    for field in fields(found):
-        if field.name not in {"database", "connections", "protection", "warnings"}:
-            lines.append(f"{field.name}: {getattr(found, field.name)}")
+    for name in type(found).model_fields:
+        if name not in SHOWN_OTHERWISE:
+            lines.append(f"{name}: {getattr(found, name)}")
     for connection in found.connections:
         lines += ["", f"{connection.name} ({connection.org_type})"]
         lines += [

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -10,7 +9,7 @@ from typing import Literal
 import pytest
 
 from monitor.config import ConfigError, load
-from monitor.config.settings import Vault, VaultLogin
+from monitor.config.options import VaultLoginOptions, VaultOptions
 from monitor.core.causes import Cause
 from monitor.core.connection import Pair, Source
 from monitor.core.credential import Credential
@@ -57,9 +56,9 @@ def moments() -> Moments:
 
 def settings(
     fake: FakeVault, method: Literal["token", "approle", "kubernetes"] = "token", role: str = ""
-) -> Vault:
-    login = VaultLogin(method, Source("env", "PROOF"), role, method)
-    return Vault(fake.address, login, "secret", "", None, REREAD)
+) -> VaultOptions:
+    login = VaultLoginOptions.model_construct(method=method, secret=Source("env", "PROOF"), role=role)
+    return VaultOptions.model_construct(address=fake.address, login=login, reread=REREAD)
 
 
 @pytest.fixture
@@ -232,7 +231,7 @@ async def test_a_policy_that_is_missing_is_named(fake: FakeVault, moments: Momen
 
 
 async def test_a_namespace_is_asked_for(fake: FakeVault, moments: Moments) -> None:
-    ring = Keyring({"PROOF": "hvs.first"}, replace(settings(fake), namespace="team-a"), moments)
+    ring = Keyring({"PROOF": "hvs.first"}, settings(fake).model_copy(update={"namespace": "team-a"}), moments)
 
     await ring.load(ACME)
     ring.close()
@@ -292,19 +291,15 @@ def test_a_vault_is_configured_with_few_words(tmp_path: Path) -> None:
 
     configured = load(tmp_path / "x.yaml", {})
 
-    assert configured.vault == Vault(
+    vault = configured.vault
+    assert vault is not None
+    assert (vault.address, vault.mount, vault.reread) == (
         "https://vault.example.com:8200",
-        VaultLogin(
-            "kubernetes",
-            Source("file", "/var/run/secrets/kubernetes.io/serviceaccount/token"),
-            "watch",
-            "kubernetes",
-        ),
         "secret",
-        "",
-        None,
         timedelta(minutes=15),
     )
+    assert vault.login.proof == Source("file", "/var/run/secrets/kubernetes.io/serviceaccount/token")
+    assert (vault.login.role, vault.login.mounted_at) == ("watch", "kubernetes")
     assert configured.connections[0].current == Pair(Source("vault", "salesforce/acme", "private_key"))
 
 
@@ -325,7 +320,7 @@ def test_a_vault_is_configured_with_few_words(tmp_path: Path) -> None:
         ),
         (
             "vault: {address: 'https://v', ca_file: none.pem, login: {method: kubernetes, role: r}}",
-            'vault.ca_file: "none.pem" does not exist.',
+            'vault.ca_file: "/none.pem" does not exist.',
         ),
     ],
 )

@@ -5,19 +5,19 @@ what may be written, `complaints` says what is wrong with it, and `cautions` wha
 """
 
 from monitor.config.load import load, schema
+from monitor.config.options import Sink, VaultOptions
 from monitor.config.problem import ConfigError, Problem
-from monitor.config.settings import Alerts, Settings, Sink, Web
+from monitor.config.settings import Settings
 from monitor.config.web_file import WebConfig, load_web_config
 from monitor.config.words import Address
 
 __all__ = [
     "Address",
-    "Alerts",
     "ConfigError",
     "Problem",
     "Settings",
     "Sink",
-    "Web",
+    "VaultOptions",
     "WebConfig",
     "load",
     "load_web_config",

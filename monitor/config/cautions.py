@@ -6,9 +6,8 @@ One sentence for all connections that share a doubt: a thousand lines of warning
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
-from monitor.config.settings import Web
+from monitor.config.options import GeneralOptions
 from monitor.config.web_file import WebConfig, exposure
-from monitor.config.words import Address
 from monitor.core.connection import (
     GENERIC_LOGIN,
     GENERIC_TEST,
@@ -34,8 +33,7 @@ EXPECTED_AUDIENCE = {
 
 
 def cautions(
-    listen: Address,
-    web: Web,
+    general: GeneralOptions,
     protection: WebConfig,
     connections: tuple[Connection, ...],
     environ: Mapping[str, str],
@@ -49,20 +47,21 @@ def cautions(
             about[doubt].append(connection.name)
     return (
         *(f"connections_from: {pattern} finds no file." for pattern in fruitless),
-        *_general(listen, web, protection, connections),
+        *_general(general, protection, connections),
         *(f"{_names(names)}: {doubt}" for doubt, names in about.items()),
         *_twice(connections),
     )
 
 
 def _general(
-    listen: Address, web: Web, protection: WebConfig, connections: tuple[Connection, ...]
+    general: GeneralOptions, protection: WebConfig, connections: tuple[Connection, ...]
 ) -> Iterator[str]:
     if not connections:
         yield "No connection is configured: there is nothing to watch."
-    if web.enable_reload and not listen.is_loopback:
-        yield f"web.enable_reload is on and listen is {listen}: whoever reaches that can make it reload."
-    if open_to_others := exposure(listen, protection):
+    if general.web.enable_reload and not general.listen.is_loopback:
+        where = f"web.enable_reload is on and listen is {general.listen}"
+        yield f"{where}: anyone who reaches it can make it reload."
+    if open_to_others := exposure(general.listen, protection):
         yield open_to_others
     yield from protection.notes
 

@@ -12,6 +12,7 @@ from monitor.config.options import (
     ConnectionOptions,
     GeneralOptions,
     Options,
+    Written,
 )
 from monitor.config.text import Path
 
@@ -62,6 +63,8 @@ def complaints(error: ValidationError, model: type[Options]) -> Iterator[tuple[P
 
 _WORDS: dict[str, str] = {
     "model_type": "must be a mapping of options, each on a line of its own: NAME: VALUE.",
+    "tuple_type": "must be a list, e.g. [one, another].",
+    "frozen_set_type": "must be a list, e.g. [one, another].",
     "list_type": "must be a list, e.g. [one, another].",
     "too_long": f"has more than {MOST_LABELS} labels. Leave some out: each is sent with each scrape.",
 }
@@ -71,16 +74,20 @@ def _holder(model: type[Options], path: Path) -> type[Options]:
     """The model of the block in which the last key of a path stands."""
     for step in path[:-1]:
         if isinstance(step, str):
-            model = next(_blocks(model.model_fields[step].annotation))
+            model = next(_blocks(model, step))
     return model
 
 
-def _blocks(annotation: object) -> Iterator[type[Options]]:
-    """The blocks of options in the type of an option, which may be a list of them, or none at all."""
-    if isinstance(annotation, type) and issubclass(annotation, Options):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _blocks(part)
+def _blocks(model: type[Options], option: str) -> Iterator[type[Options]]:
+    """The block of options that an option is, or that each of its list is; nothing for other options."""
+    field = model.model_fields[option]
+    types = [field.annotation, *field.metadata]
+    for each in types:
+        if isinstance(each, Written):
+            yield each.options
+        elif isinstance(each, type) and issubclass(each, Options):
+            yield each
+        types += get_args(each)
 
 
 def _missing(model: type[Options], name: str) -> str:
@@ -118,6 +125,6 @@ def _places() -> Iterator[tuple[type[Options], str]]:
     yield GeneralOptions, "at the top of the main file"
     yield ConnectionOptions, "to a connection"
     for model in (GeneralOptions, ConnectionOptions):
-        for name, field in model.model_fields.items():
-            for block in _blocks(field.annotation):
+        for name in model.model_fields:
+            for block in _blocks(model, name):
                 yield block, f"under {name}:"

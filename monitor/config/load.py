@@ -16,7 +16,6 @@ from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import ValidationError
 
@@ -30,29 +29,17 @@ from monitor.config.options import (
     ConnectionOptions,
     ExpiryOptions,
     GeneralOptions,
-    KeyOptions,
-    MaintenanceOptions,
     Options,
-    PairOptions,
-    SinkOptions,
-    SourceOptions,
-    VaultOptions,
 )
 from monitor.config.problem import ConfigError, Problem, quoted
-from monitor.config.settings import Alerts, Settings, Sink, Vault, VaultLogin, Web
+from monitor.config.settings import Settings
 from monitor.config.text import Block, Listing, Value
 from monitor.config.web_file import WebConfig, load_web_config
 from monitor.core.connection import (
-    ApprovalPolicy,
     Connection,
     ExpiryBands,
-    Pair,
     Source,
-    audience_of,
-    login_url_of,
 )
-from monitor.core.maintenance import Maintenance, Once, Weekly
-from monitor.core.telling import Route
 
 LIFETIMES = tuple(timedelta(days=days) for days in (1, 7, 30, 90, 365, 730, 3650))
 """Certificates as people make them: for some of them a warning must come before the critical band."""
@@ -79,42 +66,14 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     if found is None or loader.problems:
         raise ConfigError(loader.sorted_problems())
     general, main, connections = found
-    web = Web(
-        enable_reload=general.web.enable_reload,
-        external_url=general.web.external_url or "",
-        config_file=Path(main.resolved(general.web.config_file)) if general.web.config_file else None,
-        hosts=tuple(general.web.hosts),
-        open_health=general.web.open_health,
-    )
-    return Settings(
-        listen=general.listen,
-        web=web,
-        database=general.database
-        if general.database.startswith("postgresql://")
-        else main.resolved(general.database.removeprefix("sqlite:///")),
-        replicas=general.replicas,
-        interval=general.interval,
-        settle=general.settle,
-        login_budget_per_hour=general.login_budget_per_hour,
-        max_in_flight=general.max_in_flight,
-        allowed_hosts=frozenset(general.allowed_hosts),
-        ca_file=Path(main.resolved(general.ca_file)) if general.ca_file else None,
-        vault=_vault(main, general.vault) if general.vault else None,
-        alerts=Alerts(
-            runbook_url=general.alerts.runbook_url or "",
-            dashboard_url=general.alerts.dashboard_url or "",
-            transient_for=general.alerts.transient_for,
-            labels=general.alerts.labels,
-        ),
-        sinks=tuple(_sink(main, each, general.notify.repeat) for each in general.notify.sinks),
-        maintenance=_maintenances(general.maintenance),
+    return Settings.model_construct(
+        **dict(general),
         connections=connections,
+        sinks=tuple(each.sink(general.notify.repeat) for each in general.notify.sinks),
         files=tuple(file.path for file in loader.files),
         patterns=tuple(main.resolved(pattern) for pattern in general.connections_from),
         protection=loader.protection,
-        warnings=cautions(
-            general.listen, web, loader.protection, connections, environ, fruitless=loader.fruitless
-        ),
+        warnings=cautions(general, loader.protection, connections, environ, fruitless=loader.fruitless),
     )
 
 
@@ -125,12 +84,16 @@ def schema() -> dict[str, Any]:
 
 
 def _without_nulls(node: Any) -> Any:
-    """The schema without `null`: an option that is not given is left out."""
+    """The schema without `null` and other words for nothing: an option that is not given is left out."""
     if isinstance(node, list):
         return [_without_nulls(part) for part in node if part != {"type": "null"}]
     if not isinstance(node, dict):
         return node
-    kept = {key: _without_nulls(part) for key, part in node.items() if part is not None}
+    kept = {
+        key: _without_nulls(part)
+        for key, part in node.items()
+        if part not in (None, "") and key != "uniqueItems"
+    }
     if len(kept.get("anyOf", ())) == 1:
         kept |= kept.pop("anyOf")[0]
     return kept
@@ -184,7 +147,7 @@ class _Loader:
         if not main.value.lines.keys() & {"connections", "connections_from"}:
             self._note(main, (), "names no connections. Add connections: or connections_from:.")
         written = {key: value for key, value in main.value.items() if key != "connections"}
-        general = self._checked(main, (), GeneralOptions, written)
+        general = self._checked(main, (), GeneralOptions, written, {})
         entries = self._entries(
             main, _texts(written.get("allowed_hosts")), _texts(written.get("connections_from"))
         )
@@ -248,7 +211,7 @@ class _Loader:
 
     def _entries(self, main: _File, allowed_hosts: list[str], patterns: list[str]) -> list[_Entry]:
         """Every connection of every file, each by itself: right or wrong."""
-        context = {"allowed_hosts": frozenset(host.lower() for host in allowed_hosts)}
+        context: dict[str, object] = {"allowed_hosts": frozenset(host.lower() for host in allowed_hosts)}
         entries = []
         for file in (main, *self._found(main, patterns)):
             for path, written in self._listed(file, is_main=file is main):
@@ -279,11 +242,11 @@ class _Loader:
         path: text.Path,
         model: type[Model],
         written: object,
-        context: Mapping[str, object] | None = None,
+        context: dict[str, object],
     ) -> Model | None:
         """A block of options, each by itself; None, with its problems, where one is wrong."""
         try:
-            return model.model_validate(written, context=context)
+            return model.model_validate(written, context={"directory": file.directory, **context})
         except ValidationError as error:
             for within, message in complaints(error, model):
                 self._note(file, (*path, *within), message)
@@ -314,30 +277,10 @@ class _Loader:
     def _connection(
         self, entry: _Entry, options: ConnectionOptions, general: GeneralOptions, bands: ExpiryBands
     ) -> Connection:
-        login_url = options.login_url or login_url_of(options.subdomain or "")
-        approval = options.approval
         if options.certificate_expiry:
             path = (*entry.path, "certificate_expiry")
             bands = self._bands(entry.file, path, options.certificate_expiry, bands)
-        return Connection(
-            name=options.name,
-            login_url=login_url,
-            audience=audience_of(options.audience, login_url),
-            consumer_key=options.consumer_key,
-            username=options.username,
-            current=_pair(entry.file, options),
-            next=_pair(entry.file, options.next) if options.next else None,
-            certificate_not_after=options.certificate_not_after,
-            interval=options.interval or general.interval,
-            settle=general.settle if options.settle is None else options.settle,
-            expiry=bands,
-            approval=ApprovalPolicy(approval.policy, approval.days, approval.granted) if approval else None,
-            after_login=options.after_login,
-            read_permission_sets=options.read_permission_sets,
-            paused=options.paused,
-            maintenance=_maintenances(options.maintenance),
-            labels=options.labels,
-        )
+        return options.connection(general, bands)
 
     # What options mean together
 
@@ -350,38 +293,14 @@ class _Loader:
                         message = "is in Vault, but the main file does not say where that is. Add vault:."
                         self._note(entry.file, (*entry.path, *path, key), message)
 
-    def _server(self, main: _File, url: str) -> None:
-        """A PostgreSQL server's address, which anybody who may read the file may see."""
-        try:
-            parts = urlsplit(url)
-            secret = parts.password is not None or "password" in parse_qs(parts.query)
-        except ValueError:
-            self._note(main, ("database",), "is no URL. Write e.g. postgresql://USER@HOST/DATABASE.")
-        else:
-            if secret:
-                self._note(
-                    main, ("database",), "holds a password. Leave it out, and set PGPASSWORD or PGPASSFILE."
-                )
-
     def _general(self, main: _File, general: GeneralOptions) -> None:
-        place = general.database.removeprefix("sqlite:///")
-        if general.replicas and not place.startswith("postgresql://"):
+        if general.replicas and not general.database.startswith("postgresql://"):
             self._note(
                 main,
                 ("replicas",),
                 "needs a PostgreSQL database: a file can't be shared. Write database:"
                 " postgresql://USER@HOST/DATABASE, or replicas: false.",
             )
-        if place.startswith("postgresql://"):
-            self._server(main, place)
-        elif "://" in place:
-            self._note(
-                main,
-                ("database",),
-                "must be the path of a SQLite file, sqlite:///PATH, or postgresql://USER@HOST/DATABASE.",
-            )
-        elif "?" in place:
-            self._note(main, ("database",), "has parameters (after ?), of which none is supported.")
         for place_in_list, sink in enumerate(general.notify.sinks):
             if sink.type == "apprise" and find_spec("apprise") is None:
                 self._note(
@@ -391,7 +310,7 @@ class _Loader:
                 )
         if general.web.config_file:
             try:
-                self.protection = load_web_config(Path(main.resolved(general.web.config_file)))
+                self.protection = load_web_config(general.web.config_file)
             except ConfigError as error:
                 self.problems += error.problems
         self._authorities(main, ("ca_file",), general.ca_file)
@@ -403,14 +322,14 @@ class _Loader:
                 )
                 self._note(main, ("vault",), message)
 
-    def _authorities(self, main: _File, path: text.Path, written: str | None) -> None:
+    def _authorities(self, main: _File, path: text.Path, ca_file: Path | None) -> None:
         """Whether a file of certificate authorities can be used."""
-        if written is None:
+        if ca_file is None:
             return
         try:
-            trust_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), Path(main.resolved(written)))
+            trust_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ca_file)
         except FileError as error:
-            self._note(main, path, f"{quoted(written)} {error}")
+            self._note(main, path, f'"{ca_file}" {error}')
 
     def _bands(
         self, file: _File, path: text.Path, options: ExpiryOptions, otherwise: ExpiryBands
@@ -453,73 +372,6 @@ def _over_budget(connections: list[Connection], logins: list[float], budget: int
     names = ", ".join(f'"{connection.name}"' for connection in connections[1:SUMMANDS])
     others = f"{names}, …" if len(connections) > SUMMANDS else names
     return f"shares its username with {others}: {summed}{more} = {sum(logins):.4g} logins an hour, {limit}"
-
-
-def _pair(file: _File, options: ConnectionOptions | PairOptions) -> Pair:
-    certificate = options.certificate
-    return Pair(
-        _key(file, options.private_key, "private_key", "tls.key"),
-        _key(file, certificate, "certificate", "tls.crt") if certificate else None,
-    )
-
-
-def _key(file: _File, options: KeyOptions, field_name: str, file_name: str) -> Source:
-    """Where a key or certificate is; fields of Vault and files in a directory go by a name of their own."""
-    if options.vault is not None:
-        return Source("vault", options.vault, options.field or field_name)
-    return _source(file, options, file_name)
-
-
-def _source(file: _File, options: SourceOptions, file_name: str = "") -> Source:
-    if options.file is not None:
-        return Source("file", file.resolved(options.file))
-    if options.directory is not None:
-        return Source("file", file.resolved(f"{options.directory}/{options.name or file_name}"))
-    if options.env is not None:
-        return Source("env", options.env)
-    return Source("credential", options.credential or "")
-
-
-def _vault(file: _File, options: VaultOptions) -> Vault:
-    login = options.login
-    return Vault(
-        address=options.address,
-        login=VaultLogin(
-            login.method,
-            _source(file, login.secret) if login.secret else SERVICE_ACCOUNT,
-            login.role or "",
-            login.mount or login.method,
-        ),
-        mount=options.mount,
-        namespace=options.namespace or "",
-        ca_file=Path(file.resolved(options.ca_file)) if options.ca_file else None,
-        reread=options.reread,
-    )
-
-
-def _sink(file: _File, options: SinkOptions, repeat: timedelta) -> Sink:
-    return Sink(
-        name=options.name,
-        kind=options.type,
-        url=options.url or _source(file, options.url_from or SourceOptions()),
-        token=_source(file, options.token) if options.token else None,
-        secret=_source(file, options.secret) if options.secret else None,
-        repeat=options.repeat or repeat,
-        resolved=options.resolved,
-        route=Route(tuple(options.responsible), tuple(options.severity), options.labels),
-    )
-
-
-def _maintenances(options: Iterable[MaintenanceOptions]) -> tuple[Maintenance, ...]:
-    return tuple(_maintenance(each) for each in options)
-
-
-def _maintenance(options: MaintenanceOptions) -> Maintenance:
-    if options.start and options.end:
-        return Once(options.start, options.end)
-    assert options.weekly is not None
-    assert options.lasts is not None
-    return Weekly(options.weekly.weekday, options.weekly.at, options.lasts, options.zone)
 
 
 def _texts(value: Value) -> list[str]:

@@ -1,11 +1,14 @@
-"""The options that may be written: pydantic models, from which the JSON Schema for editors is made as well.
+"""The options: what may be written, and what the daemon reads. The JSON Schema for editors is made of them.
 
-An option is added here, and is given its meaning in `load`. Its docstring is what an editor shows.
+An option is added here, with the function of `words` that reads it. Its docstring is what an editor shows.
+Paths become absolute, from the directory of the file in which they are written (`directory` in the context).
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -13,14 +16,27 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
+from pydantic_core import CoreSchema, core_schema
 
 from monitor.config import words
 from monitor.core.causes import Responsible, Severity
-from monitor.core.connection import Band
+from monitor.core.connection import (
+    ApprovalPolicy,
+    Band,
+    Connection,
+    ExpiryBands,
+    Pair,
+    Source,
+    audience_of,
+    login_url_of,
+)
+from monitor.core.maintenance import Maintenance, Once, Weekly
+from monitor.core.telling import Route
 
 SHORTEST_INTERVAL = timedelta(seconds=10)
 """About as long as one exchange may take before it is given up: two at once say nothing more than one."""
@@ -69,6 +85,20 @@ def resolved(value: object, info: ValidationInfo) -> str:
     return os.path.normpath(os.path.join(directory, words.path(value)))  # noqa: PTH118 - thousands of times
 
 
+def _database(value: object, info: ValidationInfo) -> str:
+    """Absolute path of a SQLite file, or the URL of a PostgreSQL database, without a password."""
+    place = words.path(value).removeprefix("sqlite:///")
+    if place.startswith("postgresql://"):
+        return words.database_server(place)
+    if "://" in place:
+        raise ValueError(
+            "must be the path of a SQLite file, sqlite:///PATH, or postgresql://USER@HOST/DATABASE."
+        )
+    if "?" in place:
+        raise ValueError("has parameters (after ?), of which none is supported.")
+    return resolved(place, info)
+
+
 def _login_url(value: object, info: ValidationInfo) -> str:
     allowed: frozenset[str] = (info.context or {}).get("allowed_hosts", frozenset())
     return words.login_url(value, allowed)
@@ -90,6 +120,12 @@ _BAND: dict[str, Any] = {
     "oneOf": [_SHARE_OR_DURATION, {"type": "array", "items": _SHARE_OR_DURATION, "maxItems": 3}]
 }
 
+Place = Annotated[Path, BeforeValidator(resolved), WithJsonSchema(_TEXT)]
+Url = Annotated[str, BeforeValidator(words.web_url), WithJsonSchema({"type": "string", "format": "uri"})]
+Pattern = Annotated[str, BeforeValidator(words.text), WithJsonSchema(_TEXT)]
+HostName = Annotated[
+    str, BeforeValidator(words.host_name), WithJsonSchema({"type": "string", "format": "hostname"})
+]
 Moment = Annotated[
     datetime | None,
     BeforeValidator(words.moment),
@@ -154,18 +190,28 @@ class Options(BaseModel):
     """Options that were here, or could be expected here, each with what to say of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Says of a type how its values are written: as a block of options, and what these then mean."""
+
+    options: type[Options]
+    meant: Callable[[Any], object]
+
+    def __get_pydantic_core_schema__(self, _source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.meant, handler.generate_schema(self.options))
+
+
 class SourceOptions(Options):
     """Where a secret is kept, in one place."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 2})
-
-    file: Annotated[str | None, BeforeValidator(words.path), WithJsonSchema(_TEXT)] = None
+    file: Annotated[str | None, BeforeValidator(resolved), WithJsonSchema(_TEXT)] = None
     """A path; a relative one starts at the directory of the file in which it is written."""
     env: Annotated[str | None, BeforeValidator(words.variable), WithJsonSchema(_TEXT)] = None
     """The name of an environment variable."""
     credential: Annotated[str | None, BeforeValidator(words.credential), WithJsonSchema(_TEXT)] = None
     """The name of a systemd credential."""
-    directory: Annotated[str | None, BeforeValidator(words.path), WithJsonSchema(_TEXT)] = None
+    directory: Annotated[str | None, BeforeValidator(resolved), WithJsonSchema(_TEXT)] = None
     """A directory of secrets as Kubernetes and Docker mount them, e.g. /run/secrets/acme."""
     name: Annotated[str | None, BeforeValidator(words.credential), WithJsonSchema(_TEXT)] = None
     """The file in the directory. Default: `tls.key` for a private key, `tls.crt` for a certificate, as in a
@@ -191,6 +237,16 @@ class SourceOptions(Options):
                 raise ValueError(f"has {key} without {place}. Write e.g. {{{place}: PATH, {key}: NAME}}.")
         return value
 
+    def source(self, file_name: str = "") -> Source:
+        """The place; in a directory the file of this name, unless another is given."""
+        if self.file is not None:
+            return Source("file", self.file)
+        if self.directory is not None:
+            return Source("file", f"{self.directory}/{self.name or file_name}")
+        if self.env is not None:
+            return Source("env", self.env)
+        return Source("credential", self.credential or "")
+
 
 _WITHIN = {"name": "directory", "field": "vault"}
 """What says more exactly where in a place, by the place."""
@@ -204,6 +260,28 @@ class KeyOptions(SourceOptions):
     field: Annotated[str | None, BeforeValidator(words.text), WithJsonSchema(_TEXT)] = None
     """Its field. Default: `private_key` or `certificate`."""
 
+    def private_key(self) -> Source:
+        """The place of a private key."""
+        return self._source("private_key", "tls.key")
+
+    def certificate(self) -> Source:
+        """The place of a certificate."""
+        return self._source("certificate", "tls.crt")
+
+    def _source(self, field: str, file_name: str) -> Source:
+        if self.vault is not None:
+            return Source("vault", self.vault, self.field or field)
+        return self.source(file_name)
+
+
+SecretPlace = Annotated[Source, Written(SourceOptions, SourceOptions.source)]
+PrivateKey = Annotated[Source, Written(KeyOptions, KeyOptions.private_key)]
+Certificate = Annotated[Source, Written(KeyOptions, KeyOptions.certificate)]
+
+
+SERVICE_ACCOUNT = Source("file", "/var/run/secrets/kubernetes.io/serviceaccount/token")
+"""Where Kubernetes puts the token of a pod's service account."""
+
 
 class VaultLoginOptions(Options):
     """How to log in to Vault."""
@@ -213,13 +291,23 @@ class VaultLoginOptions(Options):
         BeforeValidator(words.one_of("token", "approle", "kubernetes")),
     ]
     """`token`, `approle`, or `kubernetes`."""
-    secret: SourceOptions | None = None
+    secret: SecretPlace | None = None
     """The token; or AppRole's secret id. For `kubernetes`, the token of the pod's service account, where it
     does not lie where Kubernetes puts it."""
-    role: Annotated[str | None, BeforeValidator(words.text), WithJsonSchema(_TEXT)] = None
+    role: Annotated[str, BeforeValidator(words.text), WithJsonSchema(_TEXT)] = ""
     """AppRole's role id, or the name of the role for `kubernetes`."""
-    mount: Annotated[str | None, BeforeValidator(words.vault_path), WithJsonSchema(_TEXT)] = None
+    mount: Annotated[str, BeforeValidator(words.vault_path), WithJsonSchema(_TEXT)] = ""
     """Where the method is enabled. Default: the method's name."""
+
+    @property
+    def proof(self) -> Source:
+        """What proves who we are: the token, the secret id, or the service account's token."""
+        return self.secret or SERVICE_ACCOUNT
+
+    @property
+    def mounted_at(self) -> str:
+        """Where the method is enabled."""
+        return self.mount or self.method
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -245,9 +333,9 @@ class VaultOptions(Options):
     """How to log in."""
     mount: Annotated[str, BeforeValidator(words.vault_path), WithJsonSchema(_TEXT)] = "secret"
     """Where the key/value store is mounted."""
-    namespace: Annotated[str | None, BeforeValidator(words.vault_path), WithJsonSchema(_TEXT)] = None
+    namespace: Annotated[str, BeforeValidator(words.vault_path), WithJsonSchema(_TEXT)] = ""
     """A namespace of Vault Enterprise."""
-    ca_file: Annotated[str | None, BeforeValidator(words.path), WithJsonSchema(_TEXT)] = None
+    ca_file: Place | None = None
     """The authority of Vault's own certificate, in PEM, where the system does not know it."""
     reread: Interval = _default(timedelta(minutes=15))
     """How old a key may be before it is read again: a rotation in Vault is noticed within that time."""
@@ -290,14 +378,35 @@ class MaintenanceOptions(Options):
             raise ValueError("ends before it has begun. Write the earlier moment under start.")
         return self
 
+    def times(self) -> Maintenance:
+        """The times."""
+        if self.start and self.end:
+            return Once(self.start, self.end)
+        assert self.weekly is not None
+        assert self.lasts is not None
+        return Weekly(self.weekly.weekday, self.weekly.at, self.lasts, self.zone)
+
+
+Maintenances = Annotated[
+    tuple[Annotated[Maintenance, Written(MaintenanceOptions, MaintenanceOptions.times)], ...],
+    BeforeValidator(_listed),
+]
+
 
 class PairOptions(Options):
     """A private key, and its certificate where it is at hand."""
 
-    private_key: KeyOptions
+    private_key: PrivateKey
     """The key that signs (setup guide, step 1)."""
-    certificate: KeyOptions | None = None
+    certificate: Certificate | None = None
     """The certificate that was uploaded to the app: its end is watched, and that it fits the key."""
+
+    def pair(self) -> Pair:
+        """The pair."""
+        return Pair(self.private_key, self.certificate)
+
+
+NextPair = Annotated[Pair, Written(PairOptions, PairOptions.pair)]
 
 
 class ExpiryOptions(Options):
@@ -340,6 +449,13 @@ class ApprovalOptions(Options):
             raise ValueError(f'has days, but the policy "{self.policy}" knows none. Leave days out.')
         return self
 
+    def stated(self) -> ApprovalPolicy:
+        """The policy."""
+        return ApprovalPolicy(self.policy, self.days, self.granted)
+
+
+Policy = Annotated[ApprovalPolicy, Written(ApprovalOptions, ApprovalOptions.stated)]
+
 
 class ConnectionOptions(Options):
     """One app (consumer key), user and org."""
@@ -369,13 +485,13 @@ class ConnectionOptions(Options):
         str, BeforeValidator(words.username), WithJsonSchema({"type": "string", "pattern": "@"})
     ]
     """The integration user's username (setup guide, step 5)."""
-    private_key: KeyOptions
+    private_key: PrivateKey
     """The key that signs (setup guide, step 1)."""
-    certificate: KeyOptions | None = None
+    certificate: Certificate | None = None
     """The certificate that was uploaded to the app: its end is watched, and that it fits the key."""
     certificate_not_after: Moment = None
     """The certificate's end, where the certificate itself is not at hand."""
-    next: Annotated[PairOptions | None, BeforeValidator(_filled)] = None
+    next: Annotated[NextPair | None, BeforeValidator(_filled)] = None
     """The pair to rotate to."""
     interval: OwnInterval = None
     """Time between two checks of this connection, in place of the general one."""
@@ -383,7 +499,7 @@ class ConnectionOptions(Options):
     """Settle time of this connection, in place of the general one."""
     certificate_expiry: Annotated[ExpiryOptions | None, BeforeValidator(_filled)] = None
     """Bands of this connection's certificate, in place of the general ones."""
-    approval: Annotated[ApprovalOptions | None, BeforeValidator(_filled)] = None
+    approval: Annotated[Policy | None, BeforeValidator(_filled)] = None
     """What the owner knows of the refresh token policy: it dates the forecast."""
     after_login: Flag = True
     """One REST call now and then proves that the token is accepted."""
@@ -391,10 +507,33 @@ class ConnectionOptions(Options):
     """With that call, see whether permission sets of the user end. Takes View Setup and Configuration."""
     paused: Flag = False
     """Not checked, but still shown."""
-    maintenance: Annotated[list[MaintenanceOptions], BeforeValidator(_listed)] = Field(default=[])
+    maintenance: Maintenances = ()
     """When nobody is told of this connection, beside the general times. It is checked all the same."""
     labels: Labels = Field(default=(), json_schema_extra={"default": {}})
     """The operator's own labels, on `bearerwatch_connection_info`."""
+
+    def connection(self, general: "GeneralOptions", expiry: ExpiryBands) -> Connection:
+        """The connection, with the general options in place of its own where it has none."""
+        login_url = self.login_url or login_url_of(self.subdomain or "")
+        return Connection(
+            name=self.name,
+            login_url=login_url,
+            audience=audience_of(self.audience, login_url),
+            consumer_key=self.consumer_key,
+            username=self.username,
+            current=Pair(self.private_key, self.certificate),
+            next=self.next,
+            certificate_not_after=self.certificate_not_after,
+            interval=self.interval or general.interval,
+            settle=general.settle if self.settle is None else self.settle,
+            expiry=expiry,
+            approval=self.approval,
+            after_login=self.after_login,
+            read_permission_sets=self.read_permission_sets,
+            paused=self.paused,
+            maintenance=self.maintenance,
+            labels=self.labels,
+        )
 
 
 class WebOptions(Options):
@@ -402,22 +541,11 @@ class WebOptions(Options):
 
     enable_reload: Flag = False
     """Whether `POST /-/reload` reads the configuration again. Anyone who reaches the address may call it."""
-    external_url: Annotated[
-        str | None, BeforeValidator(words.web_url), WithJsonSchema({"type": "string", "format": "uri"})
-    ] = None
+    external_url: Url = ""
     """Where people reach the pages, for links in messages; where absent, links start at `listen`."""
-    config_file: Annotated[str | None, BeforeValidator(words.path), WithJsonSchema(_TEXT)] = None
+    config_file: Place | None = None
     """TLS and users of the pages, in a web configuration file as Prometheus' exporters have it."""
-    hosts: Annotated[
-        list[
-            Annotated[
-                str,
-                BeforeValidator(words.host_name),
-                WithJsonSchema({"type": "string", "format": "hostname"}),
-            ]
-        ],
-        BeforeValidator(_listed),
-    ] = Field(default=[])
+    hosts: Annotated[tuple[HostName, ...], BeforeValidator(_listed)] = ()
     """Names by which the pages are called, beside addresses, localhost, external_url's and the machine's."""
     open_health: Flag = True
     """Whether `/-/healthy` and `/-/ready` answer without a login."""
@@ -426,14 +554,10 @@ class WebOptions(Options):
 class AlertOptions(Options):
     """What alerts link to, carry and wait for."""
 
-    runbook_url: Annotated[
-        str | None, BeforeValidator(words.web_url), WithJsonSchema({"type": "string", "format": "uri"})
-    ] = None
+    runbook_url: Url = ""
     """Where the pages of `docs/causes` are served: `/CAUSE.md` is added. Where absent, alerts link to the
     connection's page."""
-    dashboard_url: Annotated[
-        str | None, BeforeValidator(words.web_url), WithJsonSchema({"type": "string", "format": "uri"})
-    ] = None
+    dashboard_url: Url = ""
     """The address of the Grafana dashboard: `?var-connection=NAME` is added."""
     transient_for: Annotated[
         Annotated[
@@ -456,6 +580,22 @@ class AlertOptions(Options):
         WithJsonSchema({"type": "array", "items": {"type": "string", "pattern": f"^{words.LABEL.pattern}$"}}),
     ] = Field(default=(), json_schema_extra={"default": []})
     """Which of the connections' own labels alerts carry, beside the host, for routes that go by them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """One receiver of notifications. What is secret of it stays at its source until it is needed."""
+
+    name: str
+    kind: Literal["alertmanager", "webhook", "apprise"]
+    url: str | Source
+    """Its address; no slash at the end. A source where the address is a secret."""
+    token: Source | None
+    secret: Source | None
+    repeat: timedelta
+    resolved: bool
+    """Whether it is told that something has ended."""
+    route: Route
 
 
 _RESPONSIBLE, _SEVERITY = [each.value for each in Responsible], [each.value for each in Severity]
@@ -488,20 +628,20 @@ class SinkOptions(Options):
         str | None, BeforeValidator(words.sink_url), WithJsonSchema({"type": "string", "format": "uri"})
     ] = None
     """Its address; of an Alertmanager without /api. Or `url_from`."""
-    url_from: SourceOptions | None = None
+    url_from: SecretPlace | None = None
     """Where an address is kept that holds a secret, as those of chat services and of Apprise do."""
-    token: SourceOptions | None = None
+    token: SecretPlace | None = None
     """Where a token is kept that is sent as `Authorization: Bearer`."""
-    secret: SourceOptions | None = None
+    secret: SecretPlace | None = None
     """Where the key is kept that a webhook's messages are signed with (Standard Webhooks, HMAC-SHA256)."""
     repeat: Annotated[Repeat | None, BeforeValidator(_filled), WithJsonSchema(_DURATION)] = None
     """Time between two messages about the same to this receiver, in place of the general one. An Alertmanager
     repeats by its own."""
     resolved: Flag = True
     """Whether it is told that something has ended."""
-    responsible: Annotated[list[_Responsible], BeforeValidator(_listed)] = Field(default=[])
+    responsible: Annotated[tuple[_Responsible, ...], BeforeValidator(_listed)] = ()
     """Only what these must act on. Default: all."""
-    severity: Annotated[list[_Severity], BeforeValidator(_listed)] = Field(default=[])
+    severity: Annotated[tuple[_Severity, ...], BeforeValidator(_listed)] = ()
     """Only what is so severe. Default: all."""
     labels: Labels = Field(default=(), json_schema_extra={"default": {}})
     """Only connections with all of these labels of the operator's. Default: all."""
@@ -516,13 +656,26 @@ class SinkOptions(Options):
             raise ValueError("is of type apprise, whose address holds all its secrets. Write url_from alone.")
         return self
 
+    def sink(self, repeat: timedelta) -> Sink:
+        """The receiver, with the general time between two messages in place of its own where it has none."""
+        return Sink(
+            name=self.name,
+            kind=self.type,
+            url=self.url or self.url_from or "",
+            token=self.token,
+            secret=self.secret,
+            repeat=self.repeat or repeat,
+            resolved=self.resolved,
+            route=Route(self.responsible, self.severity, self.labels),
+        )
+
 
 class NotifyOptions(Options):
     """Who is told, for those who have no Prometheus, or want more than its Alertmanager."""
 
     repeat: Repeat = _default(timedelta(hours=4))
     """Time between two messages about the same, while it holds."""
-    sinks: Annotated[list[SinkOptions], BeforeValidator(_listed)] = Field(default=[])
+    sinks: Annotated[tuple[SinkOptions, ...], BeforeValidator(_listed)] = ()
     """The receivers. Without one nothing is sent."""
 
     @model_validator(mode="after")
@@ -542,7 +695,9 @@ class GeneralOptions(Options):
     """Host and port of the daemon's own pages and metrics."""
     web: Annotated[WebOptions, BeforeValidator(_filled)] = WebOptions()
     """The daemon's own pages."""
-    database: Annotated[str, BeforeValidator(words.path), WithJsonSchema(_TEXT)] = "bearerwatch.db"
+    database: Annotated[str, BeforeValidator(_database), WithJsonSchema(_TEXT)] = Field(
+        default="bearerwatch.db", validate_default=True, repr=False
+    )
     """Path of a SQLite file, or `postgresql://USER@HOST/DATABASE`, its password in PGPASSWORD or
     PGPASSFILE.
     """
@@ -568,18 +723,9 @@ class GeneralOptions(Options):
         WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_IN_FLIGHT}),
     ] = 64
     """Exchanges under way at the same time."""
-    allowed_hosts: Annotated[
-        list[
-            Annotated[
-                str,
-                BeforeValidator(words.host_name),
-                WithJsonSchema({"type": "string", "format": "hostname"}),
-            ]
-        ],
-        BeforeValidator(_listed),
-    ] = Field(default=[])
+    allowed_hosts: Annotated[frozenset[HostName], BeforeValidator(_listed)] = frozenset()
     """Hosts that assertions may go to, beside those of Salesforce and loopback."""
-    ca_file: Annotated[str | None, BeforeValidator(words.path), WithJsonSchema(_TEXT)] = None
+    ca_file: Place | None = None
     """Certificate authorities in PEM, beside those of the system, e.g. of a proxy that opens TLS."""
     vault: Annotated[VaultOptions | None, BeforeValidator(_filled)] = None
     """HashiCorp Vault, for keys that are kept there."""
@@ -589,16 +735,14 @@ class GeneralOptions(Options):
     """What alerts link to, carry and wait for."""
     notify: Annotated[NotifyOptions, BeforeValidator(_filled)] = NotifyOptions()
     """Who is told, beside Prometheus."""
-    maintenance: Annotated[list[MaintenanceOptions], BeforeValidator(_listed)] = Field(default=[])
+    maintenance: Maintenances = ()
     """When nobody is told anything new, by `notify` or the rules for Prometheus. Checks and metrics go on."""
-    connections_from: Annotated[
-        list[Annotated[str, BeforeValidator(words.text), WithJsonSchema(_TEXT)]], BeforeValidator(_listed)
-    ] = Field(default=[])
+    connections_from: Annotated[tuple[Pattern, ...], BeforeValidator(_listed)] = ()
     """Patterns of files that hold more connections, as a list or under the key `connections`."""
 
 
 class ConfigurationOptions(GeneralOptions):
     """A bearerwatch configuration."""
 
-    connections: Annotated[list[ConnectionOptions], BeforeValidator(_listed)] = Field(default=[])
+    connections: Annotated[tuple[ConnectionOptions, ...], BeforeValidator(_listed)] = ()
     """What is watched."""

@@ -251,7 +251,7 @@ def server_context(tls: TlsOptions) -> tuple[ssl.SSLContext, list[tuple[str, str
         try:
             trust_authorities(context, tls.client_ca_file)
         except FileError as error:
-            wrong.append(("client_ca_file", f"{quoted(str(tls.client_ca_file))} {error}"))
+            wrong.append(("client_ca_file", f'"{tls.client_ca_file}" {error}'))
     if not wrong:
         try:
             tls.load_pair(context)
@@ -264,14 +264,14 @@ def server_context(tls: TlsOptions) -> tuple[ssl.SSLContext, list[tuple[str, str
 def _pair_problems(tls: TlsOptions) -> Iterator[tuple[str, str]]:
     """What is wrong with the certificate and the key; OpenSSL says "PEM lib" of nearly all of it."""
     certificate = private_key = None
-    shown = quoted(str(tls.cert_file))
+    shown = f'"{tls.cert_file}"'
     try:
         certificate = x509.load_pem_x509_certificates(read(tls.cert_file, PEM_AT_MOST))[0]
     except FileError as error:
         yield "cert_file", f"{shown} {error}"
     except ValueError:
         yield "cert_file", f"{shown} holds no certificate in PEM."
-    shown = quoted(str(tls.key_file))
+    shown = f'"{tls.key_file}"'
     try:
         private_key = load_pem_private_key(
             read(tls.key_file, PEM_AT_MOST), None, unsafe_skip_rsa_key_validation=True

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from monitor.config.problem import quoted
@@ -413,6 +413,18 @@ def sink_url(value: object) -> str:
             "is no plain URL, e.g. http://127.0.0.1:9093. One with a password or with parameters holds a"
             " secret: keep it elsewhere, and write url_from: {file: PATH} in its place."
         ) from None
+
+
+def database_server(url: str) -> str:
+    """The address of a PostgreSQL server, which anyone who may read the file may see."""
+    try:
+        parts = urlsplit(url)
+        secret = parts.password is not None or "password" in parse_qs(parts.query)
+    except ValueError:
+        raise ValueError("is no URL. Write e.g. postgresql://USER@HOST/DATABASE.") from None
+    if secret:
+        raise ValueError("holds a password. Leave it out, and set PGPASSWORD or PGPASSFILE.")
+    return url
 
 
 def login_url(value: object, allowed_hosts: frozenset[str]) -> str:
