@@ -190,27 +190,35 @@ def as_json(connection: Connection, tried: list[Try]) -> dict[str, Any]:
 
 def told(connection: Connection, tried: list[Try]) -> Iterator[str]:
     """What was found, for a person: the lines to configure, or what to do where nothing was granted."""
-    granted = [each for each in tried if each.granted]
     left_out = len(pairs(connection)) - len(tried)
+    if any(each.granted for each in tried):
+        yield from _told_of_grants(connection, [each for each in tried if each.granted])
+        if left_out:
+            yield f"Not tried: {left_out} more; --all tries them too."
+    elif tried:
+        yield from _told_of_none(connection, tried, left_out)
+
+
+def _told_of_grants(connection: Connection, granted: list[Try]) -> Iterator[str]:
     for place, each in enumerate(granted):
-        assert each.granted
-        if not place:
+        grant = each.granted
+        assert grant
+        if place:
+            yield "Granted as well:"
+        else:
             right = each.connection == connection
             yield "What is configured is granted:" if right else "Put this into the configuration:"
-        else:
-            yield "Granted as well:"
-        yield from ("", *(f"    {option}: {value}" for option, value in each.lines.items()), "")
-        if each.granted.org_id:
-            yield f"The grant is for org {each.granted.org_id}, user {each.granted.user_id}."
-        if is_generic(each.connection.login_url) and each.granted.instance_url:
+        yield from _options(each)
+        if grant.org_id:
+            yield f"The grant is for org {grant.org_id}, user {grant.user_id}."
+        if is_generic(each.connection.login_url) and grant.instance_url:
             yield (
-                f"The org's own address is {each.granted.instance_url}: External Client Apps are found there"
+                f"The org's own address is {grant.instance_url}: External Client Apps are found there"
                 " only, so prefer it once it is granted."
             )
-    if granted and left_out:
-        yield f"Not tried: {left_out} more; --all tries them too."
-    if granted or not tried:
-        return
+
+
+def _told_of_none(connection: Connection, tried: list[Try], left_out: int) -> Iterator[str]:
     answered = [each for each in tried if each.answered]
     furthest = next((each for each in answered if not (each.entry and each.entry.wrong_pair)), tried[0])
     cause = furthest.verdict.findings[0].cause
@@ -218,7 +226,7 @@ def told(connection: Connection, tried: list[Try]) -> Iterator[str]:
         yield "No pair is granted, so it is not, or not only, the address and the audience. The furthest got"
     else:
         yield "No answer came that would tell. Asked was"
-    yield from ("", *(f"    {option}: {value}" for option, value in furthest.lines.items()), "")
+    yield from _options(furthest)
     yield f"which came to {cause}: {CATALOGUE[cause].title}."
     yield f"`bearerwatch causes {cause}` says what to do about it."
     if is_generic(connection.login_url):
@@ -227,3 +235,7 @@ def told(connection: Connection, tried: list[Try]) -> Iterator[str]:
         yield f"Not tried: {left_out} more, which could not have helped, or for which no login was left."
     if answered:
         yield "If the app was made or changed within the last 10 minutes, wait, and try once more."
+
+
+def _options(tried: Try) -> Iterator[str]:
+    yield from ("", *(f"    {option}: {value}" for option, value in tried.lines.items()), "")

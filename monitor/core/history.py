@@ -257,41 +257,48 @@ def remember(history: History, exchange: Exchange, diagnosis: Diagnosis) -> Hist
     outcome, at = exchange.outcome, exchange.at
     granted = isinstance(outcome, Granted)
     verdict = diagnosis.state is not State.UNKNOWN
-    refused = isinstance(outcome, Refused) and verdict
-    definitive = refused and diagnosis.state is State.FAILING
-    sent = not isinstance(outcome, NotSent)
+    judged = granted or (isinstance(outcome, Refused) and verdict)
     approval_since, approvals = _approvals(history, diagnosis, at, granted=granted)
     return replace(
-        history,
-        exchanges=history.exchanges + sent,
-        failures=history.failures + (sent and not granted),
-        failures_by_cause=history.failures_by_cause
-        if granted or diagnosis.cause is None
-        else {
-            **history.failures_by_cause,
-            diagnosis.cause: history.failures_by_cause.get(diagnosis.cause, 0) + 1,
-        },
+        _counted(history, exchange, diagnosis, granted=granted, judged=judged),
         last_exchange=exchange,
-        last_verdict=exchange if granted or refused else history.last_verdict,
+        last_verdict=exchange if judged else history.last_verdict,
         after_login=exchange.after_login or history.after_login,
         assignments=exchange.assignments or history.assignments,
         first_success=history.first_success or (at if granted else None),
         last_success=at if granted else history.last_success,
-        consecutive_successes=history.consecutive_successes + 1 if granted else 0,
-        consecutive_refusals=0 if granted else history.consecutive_refusals + definitive,
-        consecutive_faults=0 if granted or refused else history.consecutive_faults + 1,
-        recent=(*history.recent, granted)[-RECENT_KEPT:] if sent else history.recent,
         failing_since=None if granted else history.failing_since or at,
         identity=_identity(history, outcome, at),
         approval_since=approval_since,
         approvals=approvals,
         keys_accepted=_shared((*(history.keys_accepted | {Slot.CURRENT: granted}).items(),))
-        if granted or refused
+        if judged
         else history.keys_accepted,
         state=diagnosis.state,
         state_since=history.state_since if diagnosis.state is history.state and history.state_since else at,
         findings=_standing(history, diagnosis, verdict=verdict),
         alternatives=diagnosis.alternatives,
+    )
+
+
+def _counted(
+    history: History, exchange: Exchange, diagnosis: Diagnosis, *, granted: bool, judged: bool
+) -> History:
+    """The history with this exchange in its counts; `judged`: it was granted or refused."""
+    sent = not isinstance(exchange.outcome, NotSent)
+    causes, cause = history.failures_by_cause, diagnosis.cause
+    if cause and not granted:
+        causes = {**causes, cause: causes.get(cause, 0) + 1}
+    definitive = judged and diagnosis.state is State.FAILING
+    return replace(
+        history,
+        exchanges=history.exchanges + sent,
+        failures=history.failures + (sent and not granted),
+        failures_by_cause=causes,
+        consecutive_successes=history.consecutive_successes + 1 if granted else 0,
+        consecutive_refusals=0 if granted else history.consecutive_refusals + definitive,
+        consecutive_faults=0 if judged else history.consecutive_faults + 1,
+        recent=(*history.recent, granted)[-RECENT_KEPT:] if sent else history.recent,
     )
 
 

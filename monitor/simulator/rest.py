@@ -78,31 +78,34 @@ def _query(org: Org, request: Request, now: datetime, version: str) -> Answer:
     if found is None:
         text = f"unexpected token: '{soql.split(maxsplit=1)[0] if soql.split() else '<EOF>'}'"
         return _counted_error(org, now, 400, "MALFORMED_QUERY", text)
-    fields = [name.strip() for name in found["fields"].split(",")]
-    objects = {name.lower(): (name, rows) for name, rows in _OBJECTS.items()}
-    kind, rows = objects.get(found["object"].lower(), (None, None))
-    hidden = kind in _NEEDS_VIEW_SETUP and not org.in_force(now).view_setup
-    if kind is None or rows is None or hidden:
+    kind = next((name for name in _OBJECTS if name.lower() == found["object"].lower()), "")
+    if not kind or (kind in _NEEDS_VIEW_SETUP and not org.in_force(now).view_setup):
         text = f"sObject type '{found['object']}' is not supported."
         return _counted_error(org, now, 400, "INVALID_TYPE", text)
-    records = []
-    base = f"{urlsplit(request.base).path}/services/data/v{version}.0/sobjects/{kind}"
+    fields = [name.strip() for name in found["fields"].split(",")]
     conditions = _CONDITION.findall(found["where"] or "")
-    for row in rows(org, now):
+    base = f"{urlsplit(request.base).path}/services/data/v{version}.0/sobjects/{kind}"
+    records = []
+    for row in _OBJECTS[kind](org, now):
         by_name = {name.lower(): (name, value) for name, value in row.items()}
         named = [*fields, *(field for field, _, _ in conditions)]
         if missing := [name for name in named if name.lower() not in by_name]:
             text = f"No such column '{missing[0]}' on entity '{kind}'."
             return _counted_error(org, now, 400, "INVALID_FIELD", text)
-        if not all(_holds(by_name[field.lower()][1], *rest) for field, *rest in conditions):
-            continue
-        record: dict[str, object] = {"attributes": {"type": kind, "url": f"{base}/{row['Id']}"}}
-        for name, value in (by_name[name.lower()] for name in fields):
-            parent, _, of_parent = name.partition(".")
-            record[parent] = {"attributes": {"type": parent}, of_parent: value} if of_parent else value
-        records.append(record)
+        if all(_holds(by_name[field.lower()][1], *rest) for field, *rest in conditions):
+            attributes = {"type": kind, "url": f"{base}/{row['Id']}"}
+            records.append({"attributes": attributes} | _selected(by_name[name.lower()] for name in fields))
     del records[int(found["limit"] or 2000) :]
     return _counted(org, now, 200, {"totalSize": len(records), "done": True, "records": records})
+
+
+def _selected(fields: Iterable[tuple[str, object]]) -> dict[str, object]:
+    """Fields of a record; one of a parent's (`PermissionSet.Label`) stands within the parent."""
+    record: dict[str, object] = {}
+    for name, value in fields:
+        parent, _, of_parent = name.partition(".")
+        record[parent] = {"attributes": {"type": parent}, of_parent: value} if of_parent else value
+    return record
 
 
 _SOQL = re.compile(

@@ -315,8 +315,8 @@ KEYS = (
         "a certificate of a year nears its end, and the org goes on",
         files=of_a_year,
         chapters=(
-            Chapter(272 * DAY, HEALTHY),
-            Chapter(275 * DAY, degraded(Cause.CERTIFICATE_EXPIRING)),
+            Chapter(303 * DAY, HEALTHY),
+            Chapter(307 * DAY, degraded(Cause.CERTIFICATE_EXPIRING)),
             Chapter(363 * DAY, degraded(Cause.CERTIFICATE_EXPIRING)),
             Chapter(367 * DAY, degraded(Cause.CERTIFICATE_EXPIRED)),
             Chapter(400 * DAY, degraded(Cause.CERTIFICATE_EXPIRED)),
