@@ -104,17 +104,23 @@ class VaultReader:
     def _login(self) -> "Client":
         from hvac import Client
         from hvac.exceptions import Forbidden, InvalidPath, InvalidRequest, Unauthorized
+        from requests import Session
 
         vault, login = self.vault, self.vault.login
         try:
             proof = Secret(self._read(login.proof)).text()
         except ValueError:
             raise VaultError(f"vault.login.secret is no text, as {login.method} needs it.") from None
+        session = Session()
+        # Else a proxy of the environment would carry the login and every key, in clear text for an agent on
+        # loopback; and ~/.netrc and REQUESTS_CA_BUNDLE would be obeyed as well.
+        session.trust_env = False
+        session.verify = str(vault.ca_file) if vault.ca_file else True
         client = Client(
             url=vault.address,
             token=proof if login.method == "token" else "",
             namespace=vault.namespace or None,
-            verify=str(vault.ca_file) if vault.ca_file else True,
+            session=session,
             timeout=TIMEOUT_SECONDS,
             allow_redirects=False,  # the token would go along, wherever it leads
         )

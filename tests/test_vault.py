@@ -185,6 +185,24 @@ async def test_a_refused_login_says_where_to_look_and_tells_no_secret(
     assert "hvs" not in str(said)
 
 
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+async def test_nothing_for_vault_goes_through_a_proxy_of_the_environment(
+    fake: FakeVault, moments: Moments, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    fake.logins["approle"] = {"role_id": "watch", "secret_id": "hvs.first"}
+    with vault() as proxy:
+        monkeypatch.setenv(variable, proxy.address)
+        ring = Keyring({"PROOF": "hvs.first"}, settings(fake, "approle", "watch"), moments)
+
+        credential = await ring.load(ACME)
+        ring.close()
+
+    assert is_key(credential, 0)
+    assert proxy.asked == []
+
+
 async def test_a_login_whose_proof_is_missing_says_whose_it_is(fake: FakeVault) -> None:
     ring = Keyring({}, settings(fake))
 
