@@ -1,4 +1,4 @@
-"""The metrics page: every family that was promised, every sample as the Snapshot has it, in both formats."""
+"""The metrics page: every sample as the Snapshot has it, in both formats."""
 
 import os
 import re
@@ -30,48 +30,6 @@ from monitor.metrics import FAMILIES, OPEN_METRICS, TEXT, Exposition, MetricsPag
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 WINDOW = Once(NOW - timedelta(hours=1), NOW + timedelta(hours=1))
 GOLDEN = Path(__file__).parent / "golden" / "metrics.txt"
-
-PROMISED = {
-    "bearerwatch_connection_up": {"connection"},
-    "bearerwatch_connection_state": {"connection", "state"},
-    "bearerwatch_connection_finding": {"connection", "cause", "severity", "responsible"},
-    "bearerwatch_connection_finding_since_timestamp_seconds": {"connection", "cause"},
-    "bearerwatch_connection_maintenance": {"connection"},
-    "bearerwatch_connection_info": {"connection", "host", "org_type", "customer", "tier"},
-    "bearerwatch_connection_last_exchange_timestamp_seconds": {"connection"},
-    "bearerwatch_connection_last_success_timestamp_seconds": {"connection"},
-    "bearerwatch_connection_next_exchange_timestamp_seconds": {"connection"},
-    "bearerwatch_connection_exchanges_total": {"connection"},
-    "bearerwatch_connection_exchange_failures_total": {"connection"},
-    "bearerwatch_connection_last_exchange_duration_seconds": {"connection"},
-    "bearerwatch_connection_certificate_not_before_timestamp_seconds": {"connection", "slot"},
-    "bearerwatch_connection_certificate_not_after_timestamp_seconds": {"connection", "slot"},
-    "bearerwatch_connection_key_accepted": {"connection", "slot"},
-    "bearerwatch_connection_approval_since_timestamp_seconds": {"connection"},
-    "bearerwatch_connection_approval_forecast_timestamp_seconds": {"connection"},
-    "bearerwatch_connection_clock_offset_seconds": {"connection"},
-    "bearerwatch_cause_info": {"cause", "title"},
-    "bearerwatch_failures_total": {"cause"},
-    "bearerwatch_exchange_duration_seconds_bucket": {"le"},
-    "bearerwatch_exchange_duration_seconds_sum": set(),
-    "bearerwatch_exchange_duration_seconds_count": set(),
-    "bearerwatch_connections": {"state"},
-    "bearerwatch_connections_configured": set(),
-    "bearerwatch_exchanges_in_flight": set(),
-    "bearerwatch_schedule_delay_seconds_bucket": {"le"},
-    "bearerwatch_schedule_delay_seconds_sum": set(),
-    "bearerwatch_schedule_delay_seconds_count": set(),
-    "bearerwatch_schedule_missed_total": set(),
-    "bearerwatch_logins_deferred_total": set(),
-    "bearerwatch_config_last_reload_successful": set(),
-    "bearerwatch_config_last_reload_success_timestamp_seconds": set(),
-    "bearerwatch_store_errors_total": set(),
-    "bearerwatch_notifications_total": set(),
-    "bearerwatch_notifications_failed_total": set(),
-    "bearerwatch_log_messages_total": {"level"},
-    "bearerwatch_build_info": {"version"},
-}
-"""Every sample on which users may build, and its labels; the operator's labels are those of `healthy()`."""
 
 
 def connection(name: str = "acme-production", **changes: object) -> Connection:
@@ -295,20 +253,6 @@ def exposition(request: pytest.FixtureRequest) -> Exposition:
     chosen = request.param
     assert isinstance(chosen, Exposition)
     return chosen
-
-
-def test_every_promised_sample_is_on_the_page_with_its_labels() -> None:
-    found: dict[str, set[str]] = {}
-    for name, labels in samples(page(snapshot(healthy(), degraded()), own=used())):
-        found.setdefault(name, set()).update(label for label, _ in labels)
-
-    assert {name: found.get(name) for name in PROMISED} == PROMISED
-
-
-def test_nothing_of_ours_is_on_the_page_that_was_not_promised() -> None:
-    names = {name for name, _ in samples(page(many_shapes(), own=used()))}
-
-    assert {name for name in names if not re.match("process_|python_", name)} == set(PROMISED)
 
 
 def test_the_page_is_what_it_was() -> None:

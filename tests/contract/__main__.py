@@ -3,4 +3,4 @@
 from tests.contract.promises import HERE, PROMISES
 
 for name, promise in PROMISES.items():
-    (HERE / name).write_text(promise())
+    (HERE / name).write_text(promise(), encoding="utf-8")

@@ -1,7 +1,10 @@
 """One full example of every JSON that leaves the product, as the code makes it."""
 
+import asyncio
 import json
 from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,48 +14,66 @@ import yaml
 from monitor import alerts, discover, once, runbook
 from monitor.config import load
 from monitor.core.causes import Cause
+from monitor.core.credential import CredentialFacts, Problem
 from monitor.core.diagnosis import diagnose
 from monitor.core.history import unknown
-from monitor.core.status import ConnectionStatus
+from monitor.core.status import Snapshot
 from monitor.explain import explain
 from monitor.store import Store
 from monitor.web.api import StatusDocument, connection_document
-from monitor.web.record import read_record
+from monitor.web.record import Record, read_record
 from monitor.web.selection import Selection
 from tests.core.fleets import ill, well
+from tests.exchange.wire import Visit, http, serving
 from tests.making import ACME, GRANTED, NOT_APPROVED, NOW, exchange
 from tests.web.fleets import in_maintenance, rich_fleet
 
 PASTED = ("invalid_grant: user hasn't approved this consumer", '{"access_token": "x", "scope": "api"}')
+HOOK = {"name": "hook", "type": "webhook", "url": "http://127.0.0.1:1/hook"}
+WELL = well("acme")
 
 
-def documents(folder: Path) -> Mapping[str, Any]:
-    """By the name of what prints it. A list holds as many examples as it takes to fill every key."""
+def documents(folder: Path) -> Mapping[str, list[Any]]:
+    """By the name of what prints it, as many examples as it takes to fill every key."""
     store, snapshot = rich_fleet(folder)
     try:
-        busy = in_maintenance(snapshot, "acme-production", ends=snapshot.at + timedelta(hours=1))
-        status = json.loads(StatusDocument().render(busy, Selection()).body)
-        connections = [
-            json.loads(connection_document(busy, one, read_record(store, one.name, busy.at)).body)
-            for one in busy.connections
+        pages = [
+            connection_document(shown, one, read_record(store, one.name, shown.at))
+            for shown in _at_their_fullest(snapshot)
+            for one in shown.connections
         ]
     finally:
         store.close()
+    pages.append(connection_document(snapshot, snapshot.connections[0], Record(None, None, None)))
+    lists = [StatusDocument().render(shown, Selection()) for shown in _at_their_fullest(snapshot)]
+    causes = [runbook.as_json(cause) for cause in Cause]
     return {
-        "GET /api/status": status,
-        "GET /api/connections/NAME": connections,
-        "check --json": [once.as_json(one) for one in snapshot.connections],
+        "GET /api/status": [json.loads(one.body) for one in lists],
+        "GET /api/connections/NAME": [json.loads(one.body) for one in pages],
+        "check --json": [[once.as_json(one) for one in snapshot.connections]],
         "explain --json": [explain(text, NOW).as_json() for text in PASTED],
-        "causes --json": [runbook.as_json(cause) for cause in Cause],
+        "causes --json": [causes],
+        "causes CODE --json": causes,
         "discover --json": _discovered(),
-        "alerts --json": _alerts(folder),
+        "alerts --json": [_alerts(folder)],
+        **asyncio.run(_notifications(folder)),
     }
+
+
+def _at_their_fullest(snapshot: Snapshot) -> list[Snapshot]:
+    """As it is, and with all troubles of the daemon, a maintenance, and a next key that can't be read."""
+    problem = "It could not be read."
+    ill_daemon = replace(snapshot.daemon, reload_problem=problem, store_problem=problem)
+    unreadable = CredentialFacts(problems=(Problem(Cause.KEY_UNREADABLE, problem),))
+    connections = tuple(replace(one, next_credential=unreadable) for one in snapshot.connections)
+    troubled = replace(snapshot, daemon=ill_daemon, connections=connections)
+    return [snapshot, in_maintenance(troubled, "acme-production", ends=snapshot.at + timedelta(hours=1))]
 
 
 def _discovered() -> list[dict[str, Any]]:
     def tried(*answers: Any) -> dict[str, Any]:
         made = [exchange(answer) for answer in answers]
-        verdicts = [diagnose(one, _facts().credential, ACME, unknown(ACME), NOW) for one in made]
+        verdicts = [diagnose(one, WELL.credential, ACME, unknown(ACME), NOW) for one in made]
         return discover.as_json(
             ACME, [discover.Try(ACME, one, verdict) for one, verdict in zip(made, verdicts, strict=True)]
         )
@@ -60,24 +81,53 @@ def _discovered() -> list[dict[str, Any]]:
     return [tried(NOT_APPROVED, GRANTED), tried(NOT_APPROVED)]
 
 
-def _facts() -> ConnectionStatus:
-    return well("acme", NOW)
-
-
 def _alerts(folder: Path) -> list[dict[str, Any]]:
-    """What would be told of a connection that fails, to a receiver that was told and to one that was not."""
+    """What would be told of two connections that fail, one of them in maintenance."""
     now = datetime.now(UTC)
-    config = folder / "bearerwatch.yaml"
-    options = {
-        "name": "acme",
-        "subdomain": "acme",
-        "consumer_key": "3MVG9acme",
-        "username": "integration@acme.com",
-        "private_key": {"file": "key.pem"},
-    }
-    sink = {"name": "hook", "type": "webhook", "url": "http://127.0.0.1:1/hook"}
-    config.write_text(yaml.safe_dump({"notify": {"sinks": [sink]}, "connections": [options]}))
-    store = Store.open(folder / "bearerwatch.db")
-    store.save("acme", ill(well("acme", now), Cause.API_DISABLED, now - timedelta(hours=1), now).history)
-    assert store.close()
+    window = {"start": (now - timedelta(hours=1)).isoformat(), "end": (now + timedelta(hours=1)).isoformat()}
+    config = _configured(folder, [HOOK], {"acme": {}, "globex": {"maintenance": [window]}})
+    with closing(Store.open(folder / "bearerwatch.db")) as store:
+        for name in ("acme", "globex"):
+            failing = ill(well(name, now), Cause.API_DISABLED, now - timedelta(hours=1), now)
+            store.save(name, failing.history)
     return [alerts.as_json(one) for one in alerts.standing(load(config, {}), now)]
+
+
+async def _notifications(folder: Path) -> dict[str, list[Any]]:
+    """What a webhook and an Alertmanager are sent, as a drill sends it."""
+
+    async def take(visit: Visit) -> None:
+        await visit.read()
+        await visit.send(http(200, ""))
+
+    sent = {}
+    for kind in ("webhook", "alertmanager"):
+        async with serving(take) as server:
+            sink = {"name": kind, "type": kind, "url": f"http://127.0.0.1:{server.port}"}
+            settings = load(_configured(folder, [sink], {"acme": {}}), {})
+            told = [
+                problem
+                async for _, problem in alerts.drills(settings, Cause.API_DISABLED, settings.sinks, NOW)
+            ]
+            assert told == [""]
+            sent[f"notify: {kind}"] = [json.loads(visit.body) for visit in server.visits]
+    return sent
+
+
+def _configured(
+    folder: Path, sinks: list[dict[str, str]], connections: Mapping[str, Mapping[str, Any]]
+) -> Path:
+    config = folder / "bearerwatch.yaml"
+    options = [
+        {
+            "name": name,
+            "subdomain": name,
+            "consumer_key": f"3MVG9{name}",
+            "username": f"integration@{name}.com",
+            "private_key": {"file": "key.pem"},
+            **more,
+        }
+        for name, more in connections.items()
+    ]
+    config.write_text(yaml.safe_dump({"notify": {"sinks": sinks}, "connections": options}))
+    return config

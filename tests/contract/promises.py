@@ -1,39 +1,42 @@
 """The promises: a file's name, and what makes its text from the code."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
 
-import typer
-import yaml
-from prometheus_client.parser import text_string_to_metric_families
-from typer.core import TyperGroup
-
-from monitor.cli import app
 from monitor.config import schema
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.history import EventKind
+from monitor.core.status import ReplicasStatus
+from tests.contract.alerts import alerts
+from tests.contract.commands import commands
 from tests.contract.documents import documents
+from tests.test_metrics import degraded, healthy, page, read, snapshot, used
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
 
 ANYBODYS = ("process_", "python_")
 """Metrics that the client library exports of any process."""
 
 
 def metrics() -> str:
-    """Name, type and help of each family, and the labels of its samples."""
-    page = (ROOT / "tests" / "golden" / "metrics.txt").read_text()  # compared with the code by test_metrics
+    """Name, type and help of each family, and the names and labels of its samples."""
+    shown = snapshot(healthy(), degraded())
+    replicas = ReplicasStatus(alive=1, configurations=1, scheduled=1, leads=True, reachable=True)
+    shown = replace(
+        shown,
+        daemon=replace(shown.daemon, replicas=replicas),
+        connections=tuple(
+            replace(one, connection=replace(one.connection, labels=())) for one in shown.connections
+        ),
+    )
     said = []
-    for family in text_string_to_metric_families(page):
+    for family in sorted(read(page(shown, own=used())), key=lambda family: family.name):
         if family.name.startswith(ANYBODYS):
             continue
         labels = sorted({label for sample in family.samples for label in sample.labels})
@@ -43,53 +46,13 @@ def metrics() -> str:
     return "".join(said)
 
 
-def commands() -> str:
-    """What `--help` of every command prints: options, and what exit codes mean."""
-    return "".join(
-        f"$ bearerwatch {' '.join([*path, '--help'])}\n{_help(path).strip()}\n\n" for path in _paths()
-    )
-
-
-def _paths() -> Iterator[tuple[str, ...]]:
-    yield ()
-    root = typer.main.get_command(app)
-    assert isinstance(root, TyperGroup)
-    for name, command in sorted(root.commands.items()):
-        yield (name,)
-        if isinstance(command, TyperGroup):
-            yield from ((name, below) for below in sorted(command.commands))
-
-
-def _help(path: tuple[str, ...]) -> str:
-    plain = {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb", "LC_ALL": "C.UTF-8"}
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    ran = subprocess.run(
-        [sys.executable, "-m", "monitor", *path, "--help"],
-        env=kept | plain, cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    # Boxes are drawn to the width of the terminal: what is promised is what stands in them.
-    lines = (re.sub(r"[╭╮╰╯│─]+", " ", line).rstrip() for line in ran.stdout.splitlines())
-    return "\n".join(" ".join(line.split()) for line in lines if line.strip())
-
-
 def causes() -> str:
     """Code, severity, who must act, step of the guide, and whether a change may settle it."""
     return "".join(
         f"{cause}: {entry.severity}, {entry.responsible}, {entry.guide or 'not in the guide'}"
         f"{', may settle' if entry.settle else ''}\n"
-        for cause, entry in CATALOGUE.items()
+        for cause, entry in sorted(CATALOGUE.items())
     )
-
-
-def alerts() -> str:
-    """Name and labels of every alert of the shipped rules, and what it carries."""
-    groups = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())["groups"]
-    said = set()
-    for rule in (rule for group in groups for rule in group["rules"] if "alert" in rule):
-        labels = ", ".join(f"{key}={value}" for key, value in sorted(rule.get("labels", {}).items()))
-        carries = ", ".join(sorted(rule["annotations"]))
-        said.add(f"{rule['alert']} {{{labels}}} with {carries}\n")
-    return "".join(sorted(said))
 
 
 def keys() -> str:
@@ -97,9 +60,10 @@ def keys() -> str:
     with TemporaryDirectory() as folder:
         made = documents(Path(folder))
     said = []
-    for name, document in made.items():
+    for name, examples in sorted(made.items()):
         found: dict[str, set[str]] = {}
-        _walk(document, "", found)
+        for example in examples:
+            _walk(example, "", found)
         said.append(f"# {name}\n")
         said += [f"{path}: {' or '.join(sorted(types))}\n" for path, types in sorted(found.items())]
         said.append("\n")
@@ -108,7 +72,7 @@ def keys() -> str:
 
 _NAMES = {dict: "object", list: "list", str: "text", bool: "flag", int: "number", float: "number"}
 
-_OPEN = re.compile(r"\.(labels|counts|told|annotations)$")
+_OPEN = re.compile(r"\.(labels|annotations|commonLabels|commonAnnotations|counts|told)$")
 """Objects whose keys are the operator's words, or codes that another file lists."""
 
 
@@ -129,7 +93,7 @@ def configuration() -> str:
 
 def events() -> str:
     """The kinds of events."""
-    return "".join(f"{kind}\n" for kind in EventKind)
+    return "".join(f"{kind}\n" for kind in sorted(EventKind))
 
 
 PROMISES: Mapping[str, Callable[[], str]] = MappingProxyType(

@@ -1,5 +1,7 @@
 """What leaves the product is as it was promised."""
 
+from difflib import unified_diff
+
 import pytest
 
 from tests.contract.promises import HERE, PROMISES
@@ -7,10 +9,17 @@ from tests.contract.promises import HERE, PROMISES
 
 @pytest.mark.parametrize("name", PROMISES)
 def test_a_promise_is_kept(name: str) -> None:
-    written = (HERE / name).read_text() if (HERE / name).exists() else ""
+    file = HERE / name
+    written = file.read_text(encoding="utf-8") if file.exists() else ""
+    made = PROMISES[name]()
 
-    assert PROMISES[name]() == written, (
-        "if this is meant: .venv/bin/python -m tests.contract, and a CHANGELOG line"
+    difference = "\n".join(
+        unified_diff(
+            written.splitlines(), made.splitlines(), f"promised in {name}", "made by the code", lineterm=""
+        )
+    )
+    assert not difference, (
+        f"if this is meant: .venv/bin/python -m tests.contract, and a CHANGELOG line\n{difference}"
     )
 
 

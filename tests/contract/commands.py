@@ -1,0 +1,50 @@
+"""What `--help` of every command prints, the same in every terminal: `python -m tests.contract.commands`.
+
+In a process of its own, as typer decides on colours, width and markup while it is imported.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+from typer.core import TyperGroup
+
+from monitor.cli import Exit, app
+
+ROOT = Path(__file__).parents[2]
+PLAIN = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
+
+
+def commands() -> str:
+    """The help of each command: its options, and what its exit codes mean; first the codes of all."""
+    ran = subprocess.run(
+        [sys.executable, "-m", __name__],
+        env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | PLAIN,
+        cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=True,
+    )  # fmt: skip
+    # Boxes are drawn to the width of the terminal: what is promised is what stands in them.
+    lines = (" ".join(re.sub(r"[╭╮╰╯│─]+", " ", line).split()) for line in ran.stdout.splitlines())
+    return "".join(f"\n{line}\n" if line.startswith("$ ") else f"{line}\n" for line in lines if line)
+
+
+def _paths() -> Iterator[list[str]]:
+    yield []
+    root = typer.main.get_command(app)
+    assert isinstance(root, TyperGroup)
+    for name, command in sorted(root.commands.items()):
+        yield [name]
+        if isinstance(command, TyperGroup):
+            yield from ([name, below] for below in sorted(command.commands))
+
+
+if __name__ == "__main__":
+    for code in Exit:
+        sys.stdout.write(f"exit code {code}: {code.name.lower()}\n")
+    for path in _paths():
+        sys.stdout.write(f"$ bearerwatch {' '.join([*path, '--help'])}\n")
+        sys.stdout.flush()
+        app([*path, "--help"], prog_name="bearerwatch", standalone_mode=False)
