@@ -353,29 +353,3 @@ def test_without_the_package_a_start_says_what_to_install(
     text = "vault: {address: 'https://v', login: {method: kubernetes, role: r}}"
 
     assert 'Install it: pip install "bearerwatch[vault]".' in loaded(tmp_path, text)
-
-
-def test_a_directory_of_secrets_holds_the_files_of_a_kubernetes_tls_secret(tmp_path: Path) -> None:
-    (tmp_path / "x.yaml").write_text(
-        "connections:\n"
-        "- name: acme\n  subdomain: acme\n  consumer_key: 3MVG9x\n  username: a@acme.com\n"
-        "  private_key: {directory: /run/secrets/acme}\n  certificate: {directory: /run/secrets/acme}\n"
-        "  next: {private_key: {directory: secrets, name: next.pem}}\n"
-    )
-
-    connection = load(tmp_path / "x.yaml", {}).connections[0]
-
-    assert connection.current == Pair(
-        Source("file", "/run/secrets/acme/tls.key"), Source("file", "/run/secrets/acme/tls.crt")
-    )
-    assert connection.next == Pair(Source("file", str(tmp_path / "secrets/next.pem")))
-
-
-def test_a_name_without_its_directory_is_a_mistake(tmp_path: Path) -> None:
-    (tmp_path / "x.yaml").write_text(
-        "connections:\n- {name: acme, subdomain: acme, consumer_key: 3MVG9x, username: a@acme.com,\n"
-        "   private_key: {file: a.pem, name: b.pem}}\n"
-    )
-
-    with pytest.raises(ConfigError, match="has name without directory"):
-        load(tmp_path / "x.yaml", {})

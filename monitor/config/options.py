@@ -175,7 +175,6 @@ Settle = Annotated[
     ),
     WithJsonSchema(_DURATION),
 ]
-OwnSettle = Annotated[Settle | None, BeforeValidator(_filled), WithJsonSchema(_DURATION)]
 ExpiryBand = Annotated[Band | None, BeforeValidator(words.band), WithJsonSchema(_BAND)]
 
 
@@ -204,18 +203,18 @@ class Written:
 class SourceOptions(Options):
     """Where a secret is kept, in one place."""
 
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 2})
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+    removed: ClassVar[Mapping[str, str]] = {
+        "directory": "is no longer an option. Write the file: {file: DIRECTORY/tls.key}, or tls.crt.",
+        "name": "is no longer an option. Write the file with its directory: {file: DIRECTORY/NAME}.",
+    }
+
     file: Annotated[str | None, BeforeValidator(resolved), WithJsonSchema(_TEXT)] = None
     """A path; a relative one starts at the directory of the file in which it is written."""
     env: Annotated[str | None, BeforeValidator(words.variable), WithJsonSchema(_TEXT)] = None
     """The name of an environment variable."""
     credential: Annotated[str | None, BeforeValidator(words.credential), WithJsonSchema(_TEXT)] = None
     """The name of a systemd credential."""
-    directory: Annotated[str | None, BeforeValidator(resolved), WithJsonSchema(_TEXT)] = None
-    """A directory of secrets as Kubernetes and Docker mount them, e.g. /run/secrets/acme."""
-    name: Annotated[str | None, BeforeValidator(words.credential), WithJsonSchema(_TEXT)] = None
-    """The file in the directory. Default: `tls.key` for a private key, `tls.crt` for a certificate, as in a
-    Secret of the type kubernetes.io/tls."""
 
     @model_validator(mode="before")
     @classmethod
@@ -229,31 +228,26 @@ class SourceOptions(Options):
             )
         if not value:
             raise ValueError("names no place. Write e.g. {file: keys/acme.pem}.")
-        known = [key for key in value if key in cls.model_fields and key not in _WITHIN]
+        known = [key for key in value if key in cls.model_fields and key != "field"]
         if len(known) > 1:
             raise ValueError(f"names {len(known)} places ({', '.join(known)}). Keep one.")
-        for key, place in _WITHIN.items():
-            if key in value and place not in value:
-                raise ValueError(f"has {key} without {place}. Write e.g. {{{place}: PATH, {key}: NAME}}.")
+        if "field" in value and "vault" not in value:
+            raise ValueError("has field without vault. Write e.g. {vault: PATH, field: NAME}.")
         return value
 
-    def source(self, file_name: str = "") -> Source:
-        """The place; in a directory the file of this name, unless another is given."""
+    def source(self) -> Source:
+        """The place."""
         if self.file is not None:
             return Source("file", self.file)
-        if self.directory is not None:
-            return Source("file", f"{self.directory}/{self.name or file_name}")
         if self.env is not None:
             return Source("env", self.env)
         return Source("credential", self.credential or "")
 
 
-_WITHIN = {"name": "directory", "field": "vault"}
-"""What says more exactly where in a place, by the place."""
-
-
 class KeyOptions(SourceOptions):
     """Where a key or certificate is kept, in one place: PEM, or base64 of PEM (setup guide, step 1)."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 2})
 
     vault: Annotated[str | None, BeforeValidator(words.vault_path), WithJsonSchema(_TEXT)] = None
     """The path of a secret in HashiCorp Vault, within `vault.mount`."""
@@ -262,16 +256,14 @@ class KeyOptions(SourceOptions):
 
     def private_key(self) -> Source:
         """The place of a private key."""
-        return self._source("private_key", "tls.key")
+        return self._with_field("private_key")
 
     def certificate(self) -> Source:
         """The place of a certificate."""
-        return self._source("certificate", "tls.crt")
+        return self._with_field("certificate")
 
-    def _source(self, field: str, file_name: str) -> Source:
-        if self.vault is not None:
-            return Source("vault", self.vault, self.field or field)
-        return self.source(file_name)
+    def _with_field(self, usual: str) -> Source:
+        return Source("vault", self.vault, self.field or usual) if self.vault else self.source()
 
 
 SecretPlace = Annotated[Source, Written(SourceOptions, SourceOptions.source)]
@@ -463,6 +455,9 @@ class ConnectionOptions(Options):
     model_config = ConfigDict(
         json_schema_extra={"oneOf": [{"required": ["subdomain"]}, {"required": ["login_url"]}]}
     )
+    removed: ClassVar[Mapping[str, str]] = {
+        "settle": "is no longer an option of one connection. Write it at the top of the main file, for all.",
+    }
 
     name: Annotated[
         str,
@@ -495,8 +490,6 @@ class ConnectionOptions(Options):
     """The pair to rotate to."""
     interval: OwnInterval = None
     """Time between two checks of this connection, in place of the general one."""
-    settle: OwnSettle = None
-    """Settle time of this connection, in place of the general one."""
     certificate_expiry: Annotated[ExpiryOptions | None, BeforeValidator(_filled)] = None
     """Bands of this connection's certificate, in place of the general ones."""
     approval: Annotated[Policy | None, BeforeValidator(_filled)] = None
@@ -525,7 +518,7 @@ class ConnectionOptions(Options):
             next=self.next,
             certificate_not_after=self.certificate_not_after,
             interval=self.interval or general.interval,
-            settle=general.settle if self.settle is None else self.settle,
+            settle=general.settle,
             expiry=expiry,
             approval=self.approval,
             after_login=self.after_login,
