@@ -32,6 +32,8 @@ from monitor.config.problem import quoted
 DEEPEST = 32
 """Levels of nesting. The options need five."""
 
+TOO_DEEP = f"is nested more than {DEEPEST} levels deep."
+
 ALIASED = 10_000
 """Values that aliases may add, beside one for each character of the text: far more than anybody shares by
 hand, and linear in what was written, so that expanding them costs no more than reading the file."""
@@ -154,6 +156,8 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> Mistake:
     written = lines[mark.line] if mark and mark.line < len(lines) else ""
     if mark and written[: mark.column + 1].strip(" ").startswith("\t"):
         return Mistake(line, (), "is indented with a tab. YAML indents with spaces.")
+    if "maximum nesting depth" in (error.problem or ""):  # libyaml's own bound, in PyYAML from 6.0.4 on
+        return Mistake(line, (), TOO_DEEP)
     where = f" {error.context}" if error.context else ""
     advice = next((right for wrong, right in _ADVICE if wrong in (error.problem or "")), "")
     return Mistake(line, (), f"is not YAML: {error.problem or 'it breaks off'}{where}.{advice}")
@@ -229,7 +233,7 @@ class _Reader:
 
     def _begin(self, event: MappingStartEvent | SequenceStartEvent) -> None:
         if len(self.stack) == DEEPEST:
-            raise self._stopping(event, f"is nested more than {DEEPEST} levels deep.")
+            raise self._stopping(event, TOO_DEEP)
         if event.tag is not None:
             self._note(event, f"has the tag {quoted(event.tag)}. Tags are not supported: leave it out.")
         line = _line(event)
