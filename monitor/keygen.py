@@ -2,7 +2,8 @@
 
 import os
 from base64 import b64encode
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from monitor.core.problem import OperatorError
+from monitor.new_files import Owner, created
 
 BITS_ALLOWED = (2048, 3072, 4096)
 """Setup guide, step 1: "at least 2048 bits". Beyond 4096 a signature costs more than its exchange."""
@@ -54,8 +56,11 @@ def generate(
     common_name: str = COMMON_NAME,
     key_name: str = "private-key.pem",
     certificate_name: str = "cert.pem",
+    owner: Owner | None = None,
 ) -> GeneratedPair:
     """Makes both files in a directory, the key readable for its owner alone; overwrites nothing.
+
+    `owner` is to whom root gives them.
 
     A directory that is not there is made, for its owner alone, where the one above it is: a path that is
     misspelt further up stays a mistake. Raises KeygenError, and then leaves no file behind.
@@ -75,12 +80,11 @@ def generate(
 
     with suppress(OSError, ValueError):  # what is wrong with the directory, the first file says
         directory.mkdir(mode=0o700)
-    _write(key_path, key_pem, mode=0o600)
-    try:
-        _write(certificate_path, certificate.public_bytes(Encoding.PEM), mode=0o644)
-    except KeygenError:
-        key_path.unlink()
-        raise
+    with (
+        _made(key_path, key_pem, 0o600, owner),
+        _made(certificate_path, certificate.public_bytes(Encoding.PEM), 0o644, owner),
+    ):
+        pass
     return GeneratedPair(
         key_path, certificate_path, certificate.not_valid_after_utc, b64encode(key_pem).decode("ascii")
     )
@@ -100,7 +104,8 @@ def certify(
     """
     _refuse_nonsense(days=days, bits=key.key_size, common_name=common_name)
     certificate = _certificate(key, common_name, now, now + timedelta(days=days))
-    _write(certificate_path, certificate.public_bytes(Encoding.PEM), mode=0o644)
+    with _made(certificate_path, certificate.public_bytes(Encoding.PEM), 0o644):
+        pass
 
 
 def _refuse_nonsense(*, days: int, bits: int, common_name: str) -> None:
@@ -136,19 +141,15 @@ def _certificate(
     )
 
 
-def _write(path: Path, content: bytes, *, mode: int) -> None:
-    """Makes a file that was not there, with its mode from the first moment; all of it or nothing."""
+@contextmanager
+def _made(path: Path, content: bytes, mode: int, owner: Owner | None = None) -> Iterator[None]:
+    """Makes a file that was not there; taken back where the block raises, so that a pair is made as one."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with created(path, content, mode=mode, owner=owner):
+            yield
     except FileExistsError:
         raise _in_the_way(path) from None
-    except (OSError, ValueError) as error:
-        raise _not_written(path, error) from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
     except OSError as error:
-        path.unlink()
         raise _not_written(path, error) from error
 
 
@@ -156,8 +157,7 @@ def _in_the_way(path: Path) -> KeygenError:
     return KeygenError(f"{path} exists already and is not overwritten: choose another directory.")
 
 
-def _not_written(path: Path, error: OSError | ValueError) -> KeygenError:
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+def _not_written(path: Path, error: OSError) -> KeygenError:
     return KeygenError(
-        f"{path} can't be written ({reason}): choose a directory that exists and can be written to."
+        f"{path} can't be written ({error.strerror}): choose a directory that exists and can be written to."
     )

@@ -1,6 +1,7 @@
 """The parts of a guided rotation, each broken in its turn: nothing is lost, and what to do is said."""
 
 import asyncio
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -183,10 +184,55 @@ def test_a_change_that_would_not_load_is_taken_back(settings: Settings, tmp_path
 
 
 def test_a_file_that_can_not_be_written_is_left_to_the_person(settings: Settings, tmp_path: Path) -> None:
-    (tmp_path / "more" / ".acme.new").mkdir()
+    following = next_pair(settings.connections[0], None)
+    (tmp_path / "more" / "acme").unlink()
 
     with pytest.raises(RotateError, match=r"can't be written .* by hand"):
-        write_next(settings, "acme", next_pair(settings.connections[0], None), NOW)
+        write_next(settings, "acme", following, NOW)
+
+
+def test_a_link_that_lies_in_the_way_of_a_new_configuration_leads_nowhere(
+    settings: Settings, tmp_path: Path
+) -> None:
+    shadow = tmp_path / "shadow"
+    shadow.write_text("root's")
+    shadow.chmod(0o600)
+    for name in (".acme.new", f".acme.before-{NOW:%Y%m%dT%H%M%SZ}"):
+        (tmp_path / "more" / name).symlink_to(shadow)
+
+    write_next(settings, "acme", next_pair(settings.connections[0], None), NOW)
+
+    assert shadow.read_text() == "root's"
+    assert shadow.stat().st_mode & 0o777 == 0o600
+    assert not (tmp_path / "more" / "acme").is_symlink()
+
+
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+
+
+@ROOT_ONLY
+def test_what_root_makes_for_another_user_is_theirs(settings: Settings, tmp_path: Path) -> None:
+    for path in (tmp_path / "keys" / "acme.pem", tmp_path / "more" / "acme"):
+        os.chown(path, 65534, 65534)
+    (acme,) = settings.connections
+
+    made = make(acme, next_pair(acme, None), Options(), NOW)
+    file, copy = write_next(settings, "acme", next_pair(acme, None), NOW)
+
+    assert {path.stat().st_uid for path in (*made, file, copy)} == {65534}
+
+
+@ROOT_ONLY
+def test_root_makes_no_key_for_another_user_in_a_directory_that_is_not_theirs(
+    settings: Settings, tmp_path: Path
+) -> None:
+    os.chown(tmp_path / "keys" / "acme.pem", 65534, 65534)
+    (tmp_path / "systems").mkdir()
+    (acme,) = settings.connections
+
+    with pytest.raises(RotateError, match="is not a directory of user 65534"):
+        make(acme, next_pair(acme, tmp_path / "systems"), Options(), NOW)
+    assert list((tmp_path / "systems").iterdir()) == []
 
 
 def test_a_connection_that_is_gone_meanwhile_is_said(settings: Settings, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from monitor import keygen
 from monitor.core.connection import Connection, Pair, Source
 from monitor.core.credential import Credential
+from monitor.new_files import Owner
 from monitor.rotate.problem import RotateError
 from monitor.secret_sources import describe
 
@@ -72,8 +73,8 @@ def make(connection: Connection, pair: Pair, options: Options, now: datetime) ->
         bits=options.bits,
         key_name=key.name,
         certificate_name=os.path.relpath(certificate, key.parent),
+        owner=_owner(connection.current.private_key, key.parent, certificate.parent),
     )
-    _own_as(connection.current.private_key, key, certificate)
     return [key, certificate]
 
 
@@ -88,13 +89,23 @@ def complete(pair: Pair, credential: Credential, options: Options, now: datetime
     return [certificate]
 
 
-def _own_as(current: Source, *made: Path) -> None:
-    """What root makes belongs to whom the current key belongs to, so that the daemon can read it."""
+def _owner(current: Source, *directories: Path) -> Owner | None:
+    """To whom root gives what it makes: the owner of the current key, so that the daemon can read it.
+
+    That user may have written the configuration, and so have chosen the directories: only one that is theirs,
+    or that of the current key, is filled for them. Raises RotateError for another one.
+    """
     if os.geteuid() != 0 or current.kind != "file" or not Path(current.place).exists():
-        return
+        return None
     owner = Path(current.place).stat()
-    for path in made:
-        os.chown(path, owner.st_uid, owner.st_gid)
+    for directory in directories:
+        theirs = directory.stat().st_uid == owner.st_uid or directory.samefile(Path(current.place).parent)
+        if owner.st_uid != 0 and not theirs:
+            raise RotateError(
+                f"{directory} is not a directory of user {owner.st_uid}, who owns {current.place}, and root"
+                " makes no files for them there: run this as that user, or `chown` the directory to them."
+            )
+    return owner.st_uid, owner.st_gid
 
 
 def is_done(connection: Connection, pair: Pair, current: Credential, now: datetime) -> bool:

@@ -1,7 +1,7 @@
 """A rotation in the configuration: the lines of it, and how they come into the file."""
 
 import os
-import shutil
+import secrets
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 from monitor.config import ConfigError, Settings, load
 from monitor.config.editing import EditError, with_next, with_next_current
 from monitor.core.connection import Pair
+from monitor.new_files import Directory, directory
 from monitor.rotate.problem import RotateError
 
 
@@ -40,36 +41,39 @@ def _edit(
     settings: Settings, edit: Callable[[bytes, Path], bytes | None], now: datetime
 ) -> tuple[Path, Path]:
     for path in settings.files:
+        real = path.resolve()
         try:
-            made = edit(path.read_bytes(), path.parent)
+            with directory(real.parent) as place:
+                if kept := _edited(place, real.name, path, edit, settings, now):
+                    return path, kept
         except EditError as problem:
             raise RotateError(f"{path} is not changed ({problem}): change it by hand.") from None
-        if made is None:
-            continue
-        try:
-            kept = _replace(path.resolve(), made, now)
         except OSError as problem:
             raise RotateError(f"{path} can't be written ({problem.strerror}): change it by hand.") from None
-        try:
-            load(settings.files[0], os.environ)
-        except ConfigError as problem:
-            kept.replace(path.resolve())
-            raise RotateError(f"{path} is as it was, for this would be wrong:\n{problem}") from None
-        return path, kept
     raise RotateError("The connection is in none of the files any more: start again.")
 
 
-def _replace(path: Path, content: bytes, now: datetime) -> Path:
-    """Puts the content in the file's place as a whole, and a copy beside it. Gives the copy.
+def _edited(
+    place: Directory,
+    name: str,
+    path: Path,
+    edit: Callable[[bytes, Path], bytes | None],
+    settings: Settings,
+    now: datetime,
+) -> Path | None:
+    """Edits one file, and gives the copy beside it; None where it has nothing of the connection.
 
-    Both names begin with a dot: patterns of `connections_from` don't find them.
+    The copy's name begins with a dot: patterns of `connections_from` don't find it.
     """
-    kept = path.with_name(f".{path.name}.before-{now:%Y%m%dT%H%M%SZ}")
-    fresh = path.with_name(f".{path.name}.new")
-    for place in (kept, fresh):
-        shutil.copy2(path, place)
-        if os.geteuid() == 0:
-            os.chown(place, path.stat().st_uid, path.stat().st_gid)
-    fresh.write_bytes(content)
-    fresh.replace(path)
-    return kept
+    made = edit(place.read(name), path.parent)
+    if made is None:
+        return None
+    kept = f".{name}.before-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    place.copy(name, kept)
+    place.replace(name, made)
+    try:
+        load(settings.files[0], os.environ)
+    except ConfigError as problem:
+        place.move(kept, name)
+        raise RotateError(f"{path} is as it was, for this would be wrong:\n{problem}") from None
+    return place.path / kept
