@@ -190,7 +190,7 @@ def run(
     with operators_mistakes():
         settings = _settings(config)
     with operators_mistakes(Exit.NO_VERDICT):  # it may be there soon
-        store = Store.open(settings.database, alone=not settings.replicas)
+        store = Store.open(settings.database, alone=True)
     with operators_mistakes():
         daemon = Daemon(config, settings, clock=Clock(), store=store)
     logs.configure(format=log_format, level=log_level, count=daemon.own.count_log_message)

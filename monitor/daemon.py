@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
@@ -32,18 +33,21 @@ from monitor.fleet import Fleet
 from monitor.interpreter import responsive
 from monitor.metrics import MetricsPage, OwnMetrics, negotiate
 from monitor.notify import Notifier
-from monitor.replicas import Replica, new_name
 from monitor.schedule import Check, Engine, Schedule
 from monitor.secret_sources import Keyring
 from monitor.service_manager import ServiceManager
 from monitor.store import Store
-from monitor.store.appointments import Appointments
+from monitor.store.place import Place, place_of
+from monitor.store.sqlite import SqliteFile
 from monitor.watch import Watch, configuration_stamps
 from monitor.web.access import known_hosts, protect
 from monitor.web.app import create_app
 from monitor.web.connections import DeadlineProtocol, listen
 
-ONLY_AT_A_START = ("listen", "database", "replicas", "ca_file", "max_in_flight")
+if TYPE_CHECKING:
+    from monitor.replicas import Replica
+
+ONLY_AT_A_START = ("listen", "database", "ca_file", "max_in_flight")
 """Options that a reload cannot change: what they name is open."""
 
 STOP_WITHIN_SECONDS = 20.0
@@ -87,7 +91,7 @@ class Daemon:
         self._page = MetricsPage(self.own)
         self._budget = LoginBudget(settings.login_budget_per_hour)
         self._keyring = Keyring(os.environ, settings.vault)
-        self._replica = self._one_of_several() if settings.replicas else None
+        self._replica = self._one_of_several(place_of(settings.database, 0))
         self._checker = Checker(
             self._fleet,
             keyring=self._keyring,
@@ -113,9 +117,7 @@ class Daemon:
             transport=rust_transport(NOTIFYING, settings.ca_file),
             environment=os.environ,
             counted=self.own.count_notification,
-            leads=self._leads,
         )
-        self._led = self._replica is None
         self._watch = Watch(self._look_at_files)
         self._manager = ServiceManager(os.environ)
         self.listening = asyncio.Event()
@@ -125,26 +127,27 @@ class Daemon:
         self._reloads_done = 0
         self._reloads_under_way: set[asyncio.Task[str | None]] = set()
 
-    def _one_of_several(self) -> Replica:
-        """What keeps the appointments together with other daemons. Raises StoreError."""
-        me = new_name()
+    def _one_of_several(self, place: Place) -> "Replica | None":
+        """What keeps the appointments together with other daemons; None where the database is a file."""
+        if isinstance(place, SqliteFile):
+            return None
+        from monitor.replicas import Replica  # its libraries are an extra
+        from monitor.store.postgresql import Server
+
+        assert isinstance(place, Server)
         return Replica(
-            Appointments.open(self._settings.database, me),
-            me,
+            place,
             fleet=self._fleet,
             store=self._store,
             clock=self._clock,
             at_once=self._settings.max_in_flight,
             own=self.own,
+            notify=self._notify,
         )
 
-    async def _leads(self) -> bool:
-        """Whether it is this daemon that notifies. One of several hears first what the one before it told."""
-        leads = self._replica is None or self._replica.leads
-        if leads and not self._led:
-            await asyncio.to_thread(self._store.hear_told)
-        self._led = leads
-        return leads
+    async def _notify(self) -> None:
+        await self._notifier.look()
+        await self._notifier.settled()
 
     async def run(self) -> None:
         """Live until `stop` is asked for; needs a free port, which was checked when the socket was bound."""
@@ -163,7 +166,8 @@ class Daemon:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         log.info("started", address=str(self._settings.listen), connections=len(self._settings.connections))
         alive = asyncio.create_task(self._manager.keep_alive())
-        self._notifier.start()
+        if self._replica is None:
+            self._notifier.start()
         self._manager.ready()
         self.listening.set()
         await self._stopping.wait()
@@ -213,6 +217,7 @@ class Daemon:
             metrics=self._metrics,
             store=self._store,
             ready=self.ready,
+            cut_off=lambda: self._replica.cut_off if self._replica else None,
             reload=self.reload if self._settings.web.enable_reload else None,
             external_url=lambda: self._settings.web.external_url,
         )

@@ -21,7 +21,7 @@ COMMAND = "pg_ctlcluster"
 _NUMBERS = count(1)
 
 
-def _program(name: str) -> Path:
+def program(name: str) -> Path:
     """One of the server's programs, of the newest version that is installed."""
     return max(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
 
@@ -61,12 +61,28 @@ class Postgres:
         """Stop it, and break off every connection."""
         self._control("stop", "-m", "fast")
 
+    def crash(self) -> None:
+        """End it as a power cut would."""
+        self._control("stop", "-m", "immediate")
+
+    def copy(self, name: str) -> None:
+        """Copy all that it has into another directory, as of now."""
+        _as_nobody_special(
+            program("pg_basebackup"), "-d", self.url("postgres"), "-D", self.folder / name, "-c", "fast"
+        )
+
+    def fail_over(self, name: str) -> None:
+        """Let the copy take its place."""
+        (self.folder / "data").rename(self.folder / f"before-{name}")
+        (self.folder / name).rename(self.folder / "data")
+        self.start()
+
     def pid(self) -> int:
         """The number of its first process, the parent of the others."""
         return int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
 
     def _control(self, *arguments: str) -> None:
-        _as_nobody_special(_program("pg_ctl"), "-D", self.folder / "data", "-w", *arguments)
+        _as_nobody_special(program("pg_ctl"), "-D", self.folder / "data", "-w", *arguments)
 
 
 def _as_nobody_special(*command: str | Path) -> None:
@@ -87,7 +103,7 @@ def postgres(*, durable: bool = False) -> Iterator[Postgres]:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port: int = listener.getsockname()[1]
         _as_nobody_special(
-            _program("initdb"), "-D", folder / "data", "-A", "trust", "-U", "monitor", "--no-sync"
+            program("initdb"), "-D", folder / "data", "-A", "trust", "-U", "monitor", "--no-sync"
         )
         server = Postgres(folder, port, durable)
         server.start()

@@ -78,6 +78,7 @@ SHELL = {
     "check",
     "schedule",
     "replicas",
+    "engine",
     "once",
     "web",
     "discover",

@@ -1,10 +1,12 @@
 """The store on a real PostgreSQL server: it remembers what it remembers in a file, and outlives it."""
 
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from importlib.resources import files
 from pathlib import Path
 
 import psycopg
@@ -14,9 +16,10 @@ from monitor.cli import database_move
 from monitor.core.causes import Cause
 from monitor.core.outcome import AfterLogin
 from monitor.store import EXCHANGES_KEPT, Store, StoreError, Verdict, move
-from tests.end_to_end.processes import until
-from tests.postgres import COMMAND, Postgres, postgres
+from tests.postgres import COMMAND, Postgres, postgres, program
 from tests.test_store import GRANTED, NOON, REFUSED, TOLD, event, history
+
+VERSION_2 = Path(__file__).parent / "store_v2_postgresql.sql"
 
 pytestmark = pytest.mark.real(COMMAND)
 
@@ -203,34 +206,50 @@ def test_what_can_not_be_moved_is_said(tmp_path: Path, source: str, to: str, why
         move(tmp_path / source, str(tmp_path / to))
 
 
-def test_a_second_daemon_that_is_no_replica_is_refused_for_as_long_as_the_first_is_connected(
+def test_daemons_share_it(url: str) -> None:
+    with closing(Store.open(url, alone=True)), closing(Store.open(url, alone=True)) as second:
+        second.save("acme", history(GRANTED))
+        assert second.flush(), second.problem
+
+
+def test_a_database_with_appointments_of_replicas_is_upgraded_and_is_as_a_new_one_is(
     server: Postgres, url: str
 ) -> None:
-    with closing(Store.open(url, alone=True)) as first:
-        assert not _is_free(url)
+    old = server.database()
+    with psycopg.connect(old) as connection:
+        connection.execute(VERSION_2.read_text())
 
-        # Its connection is lost: it goes on all the same.
-        name = url.rsplit("/", 1)[1]
-        server.sql(
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_locks USING (pid)"
-            f" WHERE locktype = 'advisory' AND datname = '{name}'"
-        )
-        until(lambda: _is_free(url), "the server to end it")
-        first.save("acme", history(GRANTED))
-        assert first.flush(), first.problem
+    for one in (old, old, url):
+        with closing(Store.open(one)) as store:
+            assert store.histories().keys() == ({"a"} if one == old else set())
+
+    rows = (
+        "SELECT c.name, d.due_at > now(), d.epoch, d.version, d.job FROM due d JOIN connections c ON c.id ="
+    )
+    assert server.sql(f"{rows} d.connection_id ORDER BY 1", old.rsplit("/", 1)[1]) == [
+        ("a", True, 0, "v1", None),
+        ("b", False, 1, "v1", None),
+    ]
+    assert shape(old) == shape(url)
+    done = [
+        name for (name,) in server.sql("SELECT name FROM engine_migrations ORDER BY 1", url.rsplit("/", 1)[1])
+    ]
+    theirs = files("procrastinate.sql").joinpath("migrations").iterdir()
+    assert done == sorted(file.name for file in theirs if file.name.endswith(".sql"))
 
 
-def test_who_ends_lets_the_next_one_in(url: str) -> None:
-    Store.open(url, alone=True).close()
+def test_the_engines_tables_are_those_that_it_would_make_itself(server: Postgres, url: str) -> None:
+    Store.open(url).close()
+    theirs = server.database()
+    with psycopg.connect(theirs) as connection:
+        connection.execute(files("procrastinate.sql").joinpath("schema.sql").read_text())
 
-    assert _is_free(url)
+    assert shape(url, "--table=procrastinate*") == shape(theirs, "--table=procrastinate*")
 
 
-def _is_free(url: str) -> bool:
-    try:
-        Store.open(url, alone=True).close()
-    except StoreError as refused:
-        if "another running daemon's" in str(refused):
-            return False
-        raise
-    return True
+def shape(url: str, *options: str) -> list[str]:
+    """All that a database is but its rows, as pg_dump has it; columns in the order of their names."""
+    dump = subprocess.run(
+        [program("pg_dump"), "--schema-only", *options, url], check=True, capture_output=True, text=True
+    )
+    return sorted(line.rstrip(",") for line in dump.stdout.splitlines() if not line.startswith("\\"))

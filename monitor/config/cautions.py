@@ -58,6 +58,11 @@ def _general(
 ) -> Iterator[str]:
     if not connections:
         yield "No connection is configured: there is nothing to watch."
+    if general.replicas is not None:
+        yield (
+            "replicas: the option has no effect any more: all daemons that name the same PostgreSQL database"
+            " watch together. Delete the line."
+        )
     if general.web.enable_reload and not general.listen.is_loopback:
         where = f"web.enable_reload is on and listen is {general.listen}"
         yield f"{where}: anyone who reaches it can make it reload."

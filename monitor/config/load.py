@@ -80,6 +80,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
 def schema() -> dict[str, Any]:
     """The JSON Schema of the configuration, for editors."""
     made = _without_nulls(ConfigurationOptions.model_json_schema())
+    del made["properties"]["replicas"]  # taken where an older version's file has it, with a warning
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 
 
@@ -294,13 +295,6 @@ class _Loader:
                         self._note(entry.file, (*entry.path, *path, key), message)
 
     def _general(self, main: _File, general: GeneralOptions) -> None:
-        if general.replicas and not general.database.startswith("postgresql://"):
-            self._note(
-                main,
-                ("replicas",),
-                "needs a PostgreSQL database: a file can't be shared. Write database:"
-                " postgresql://USER@HOST/DATABASE, or replicas: false.",
-            )
         for place_in_list, sink in enumerate(general.notify.sinks):
             if sink.type == "apprise" and find_spec("apprise") is None:
                 self._note(

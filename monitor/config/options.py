@@ -694,8 +694,8 @@ class GeneralOptions(Options):
     """Path of a SQLite file, or `postgresql://USER@HOST/DATABASE`, its password in PGPASSWORD or
     PGPASSFILE.
     """
-    replicas: Flag = False
-    """Whether several daemons watch these connections together, over one PostgreSQL database."""
+    replicas: Flag | None = None
+    """Gone: daemons that name the same PostgreSQL database watch together."""
     interval: Interval = _default(timedelta(minutes=5))
     """Time between two checks of a connection."""
     settle: Settle = _default(timedelta(minutes=10))

@@ -26,12 +26,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import DBAPIError
 
 from monitor.core.causes import Cause
 from monitor.core.history import Event, History
 from monitor.core.telling import Told
 from monitor.store import records
-from monitor.store.appointments import settled
 from monitor.store.place import Place
 from monitor.store.problem import StoreError
 from monitor.store.schema import (
@@ -43,11 +43,12 @@ from monitor.store.schema import (
     HISTORIES,
     META,
     SCHEMA,
+    SHARED,
     TOLD,
     UNREADABLE,
     Upgrade,
 )
-from monitor.store.waiting import EVENTS_KEPT, MS_A_DAY, Waiting, milliseconds
+from monitor.store.waiting import EVENTS_KEPT, MS_A_DAY, ExchangeRow, Turn, Waiting, milliseconds
 
 DAYS_KEPT = 400
 """Days for which counts and events of failures are kept: a year and a month, so that the same month a year
@@ -59,6 +60,9 @@ little."""
 
 EVENTS_SLICE = 1000
 """Old events deleted in one transaction: a few milliseconds, so that no other writer is held up."""
+
+REHEARSED = 3
+"""Connections that a write is rehearsed with, at most."""
 
 REASON_LENGTH = 300
 """Characters kept of why a history can't be read: the first few problems say it all."""
@@ -107,6 +111,10 @@ def _day_rows(connection_id: int, waiting: Waiting) -> Iterator[_Row]:
         yield day, connection_id, granted, refused, no_verdict
 
 
+class _Rehearsed(Exception):  # noqa: N818 # no error: it ends a transaction that is taken back
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """A database that one thread writes to."""
@@ -127,7 +135,7 @@ class Database:
         with place.in_words():
             connection = engine.connect()
             try:
-                with place.writing(connection):
+                with place.alone(connection):
                     mark = _made_or_upgraded(connection, place, upgrades)
                     connection_ids = _ids(connection, select(CONNECTIONS))
                     cause_ids = _ids_of(connection, CAUSES, list(Cause))
@@ -192,29 +200,59 @@ class Database:
 
     def write(self, batch: Mapping[str, Waiting]) -> None:
         """Writes a batch in one transaction. After an error, close: ids may have been made in vain."""
-        dialect = self.place.dialect
         with self.place.writing(self.connection):
             if new := [name for name in batch if name not in self.connection_ids]:
                 self.connection_ids.update(_ids_of(self.connection, CONNECTIONS, new))
-            items = self._ours([(self.connection_ids[name], waiting) for name, waiting in batch.items()])
-            for upsert, rows_of in (
-                (_upsert(dialect, HISTORIES), _history_rows),
-                (_upsert(dialect, EXCHANGES), self._exchange_rows),
-                (_upsert(dialect, DAYS, "granted", "refused", "no_verdict"), _day_rows),
-            ):
-                if rows := [
-                    row for connection_id, waiting in items for row in rows_of(connection_id, waiting)
-                ]:
-                    self.connection.exec_driver_sql(upsert, rows)
-            self._write_events([(number, event) for number, waiting in items for event in waiting.events])
+            items = [(self.connection_ids[name], waiting) for name, waiting in batch.items()]
+            ours = self._settled({number: waiting.turn for number, waiting in items if waiting.turn})
+            self._write_rows([item for item in items if item[1].turn is None or item[0] in ours])
+        for number, waiting in items:
+            if waiting.turn:
+                waiting.turn.end(written=number in ours)
 
-    def _ours(self, items: list[tuple[int, Waiting]]) -> list[tuple[int, Waiting]]:
-        """Without those that another replica has taken over meanwhile; with the next appointments made."""
-        turns = {connection_id: waiting.turn for connection_id, waiting in items if waiting.turn}
+    def rehearse(self) -> None:
+        """Writes as after a check of some connection, and takes it back. Raises what a write would raise.
+
+        One that can't be written for a reason of its own says nothing, so a few are tried.
+        """
+        rows = self.connection.execute(select(HISTORIES).order_by(func.random()).limit(REHEARSED)).all()
+        self.connection.rollback()
+        refused: Exception | None = None
+        for row in rows:
+            try:
+                self._rehearse(row.connection_id, records.read(row.body))
+            except (DBAPIError, ValidationError) as error:
+                refused = error
+            else:
+                return
+        if refused:
+            raise refused
+
+    def _rehearse(self, connection_id: int, history: History) -> None:
+        exchange, day = {0: ExchangeRow(0, 0, None, None, None)}, {0: [0, 0, 0]}
+        with suppress(_Rehearsed), self.place.writing(self.connection):
+            self._settled({connection_id: Turn(-1, -1, 0.0, "")})
+            self._write_rows([(connection_id, Waiting(history, exchange, day))])
+            raise _Rehearsed
+
+    def _settled(self, turns: dict[int, Turn]) -> set[int]:
+        """Makes the next appointments; those that another replica has taken over meanwhile are left out."""
         if not turns:
-            return items
-        ours = settled(self.connection, turns)
-        return [item for item in items if item[1].turn is None or item[0] in ours]
+            return set()
+        from monitor.store.due import settled  # its library is an extra
+
+        return settled(self.connection, turns)
+
+    def _write_rows(self, items: Sequence[tuple[int, Waiting]]) -> None:
+        dialect = self.place.dialect
+        for upsert, rows_of in (
+            (_upsert(dialect, HISTORIES), _history_rows),
+            (_upsert(dialect, EXCHANGES), self._exchange_rows),
+            (_upsert(dialect, DAYS, "granted", "refused", "no_verdict"), _day_rows),
+        ):
+            if rows := [row for number, waiting in items for row in rows_of(number, waiting)]:
+                self.connection.exec_driver_sql(upsert, rows)
+        self._write_events([(number, event) for number, waiting in items for event in waiting.events])
 
     def _exchange_rows(self, connection_id: int, waiting: Waiting) -> Iterator[_Row]:
         for slot, row in waiting.exchanges.items():
@@ -244,7 +282,7 @@ class Database:
 
     def tidy(self, today: int) -> bool:
         """Deletes one slice of what is too old on a day (since 1970). Whether there may be more."""
-        with self.place.writing(self.connection):
+        with self.place.alone(self.connection):
             old_day = select(func.min(DAYS.c.day)).where(DAYS.c.day < today - DAYS_KEPT).scalar_subquery()
             deleted = self.connection.execute(delete(DAYS).where(DAYS.c.day == old_day)).rowcount
             for failure, days in EVENT_DAYS.items():
@@ -272,6 +310,8 @@ def _made_or_upgraded(connection: Connection, place: Place, upgrades: Mapping[in
     tables = set(inspect(connection).get_table_names())
     if not tables:
         SCHEMA.create_all(connection)
+        if connection.dialect.name == "postgresql":
+            SHARED.create_all(connection)
         mark = secrets.token_hex(8)
         connection.execute(
             insert(META), [{"key": "schema", "value": str(last)}, {"key": "mark", "value": mark}]

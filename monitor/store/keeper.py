@@ -7,7 +7,8 @@ all histories again.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import islice
@@ -16,6 +17,7 @@ from typing import Self
 
 import structlog
 from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
 
 from monitor.core.causes import Cause
 from monitor.core.history import Event, EventKind, History
@@ -117,7 +119,6 @@ class Store:
         self._changed = threading.Condition()
         self._waiting: dict[str, Waiting] = {}
         self._telling: dict[tuple[str, str], Told | None] = {}
-        self._writing: frozenset[str] = frozenset()
         self._asked = 0
         self._answered = 0
         self._closing = False
@@ -182,6 +183,8 @@ class Store:
                 waiting = self._waiting[name] = Waiting(history)
                 if len(self._waiting) in {1, BATCH}:  # the two moments at which the writer has to wake up
                     self._changed.notify_all()
+            elif waiting.turn:
+                waiting.turn.end(written=False)
             waiting.history = history
             waiting.turn = turn
             exchange, past = history.last_exchange, before.last_exchange if before else None
@@ -219,10 +222,18 @@ class Store:
         with self._changed:
             self._known[name] = history
 
-    def unwritten(self, names: Iterable[str]) -> set[str]:
-        """Those of the names of which something is yet to be written."""
-        with self._changed:
-            return {name for name in names if name in self._waiting or name in self._writing}
+    def refused(self) -> str | None:
+        """Why nothing could be written just now; None where it could. Takes back what it writes."""
+        try:
+            with self._place.in_words():
+                database = Database.open(self._for_writing, self._place, self._upgrades)
+                with closing(database):
+                    database.rehearse()
+        except StoreError as error:
+            return str(error)
+        except DBAPIError as error:
+            return f"The database {self._place} takes no result: {str(error.orig).splitlines()[0]}."
+        return None
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Writes what waits, now. Whether it all is on the disk; at the latest after `timeout` seconds.
@@ -370,6 +381,10 @@ class Store:
                 if size > 1:  # so each on its own, and the one that fails then is dropped
                     self._give_back(batch)
                     size = 1
+                else:
+                    for waiting in batch.values():
+                        if waiting.turn:
+                            waiting.turn.end(written=None)
             else:
                 newest = max(newest, *(day for waiting in batch.values() for day in waiting.days), 0)
         if newest > self._tidied:
@@ -416,9 +431,7 @@ class Store:
 
     def _take(self, size: int) -> dict[str, Waiting]:
         with self._changed:
-            batch = {name: self._waiting.pop(name) for name in list(islice(self._waiting, size))}
-            self._writing = frozenset(batch)
-            return batch
+            return {name: self._waiting.pop(name) for name in list(islice(self._waiting, size))}
 
     def _give_back(self, batch: Mapping[str, Waiting]) -> None:
         with self._changed:

@@ -22,7 +22,10 @@ class Place(Protocol):
         """An engine that makes a new connection each time."""
 
     def writing(self, connection: Connection) -> AbstractContextManager[None]:
-        """A transaction that no other writer is beside."""
+        """A transaction that writes."""
+
+    def alone(self, connection: Connection) -> AbstractContextManager[None]:
+        """A transaction that no other of these is beside."""
 
     def reading(self, engine: Engine) -> AbstractContextManager[Connection]:
         """A connection to read by. Raises StoreError."""
@@ -34,9 +37,8 @@ class Place(Protocol):
         """Tells the database that is there from one that took its place; None where there is none."""
 
     def claim(self) -> Callable[[], None]:
-        """Be the one daemon of a database, until what this gives is called, or the process ends.
-
-        Raises StoreError where another is.
+        """Be the one daemon of a database that can't be shared, until what this gives is called, or the
+        process ends. Raises StoreError where another is.
         """
 
     def settle(self, connection: Connection) -> None:

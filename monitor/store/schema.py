@@ -8,6 +8,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
+    DateTime,
     ForeignKey,
     Index,
     Integer,
@@ -15,6 +16,8 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    inspect,
+    text,
 )
 
 SCHEMA = MetaData()
@@ -111,6 +114,48 @@ TOLD = Table(
 )
 """What each receiver of notifications knows of each alert, as JSON: what was told is not told again."""
 
+SHARED = MetaData()
+"""What a PostgreSQL database has beside the tables above, for the daemons that share it."""
+
+DUE = Table(
+    "due",
+    SHARED,
+    Column("connection_id", Integer, primary_key=True, autoincrement=False),
+    Column("due_at", DateTime(timezone=True), nullable=False),
+    Column("configuration", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("job", BigInteger),
+    Column("writer", Text),
+    Column("changed_at", DateTime(timezone=True), nullable=False),
+    Index("due_by_time", "due_at"),
+    Index("due_by_job", "job", postgresql_where=text("job IS NOT NULL")),
+    Index("due_by_change", "changed_at"),
+)
+"""When each connection is checked next. `configuration`: whose replicas check it; `version`: of what is sent;
+`epoch`: grows with each result; `job`: in whose hands it is; `writer`: whose result was the last."""
+
+REPLICAS = Table(
+    "replicas",
+    SHARED,
+    Column("worker", BigInteger, primary_key=True, autoincrement=False),
+    Column("configuration", Text, nullable=False),
+)
+"""Which configuration each worker of the engine has."""
+
+LOGINS = Table(
+    "login_budgets",
+    SHARED,
+    Column("budget", Text, primary_key=True),
+    Column("username", Text, primary_key=True),
+    Column("minute", Integer, primary_key=True),
+    Column("count", Integer, nullable=False),
+)
+"""How often each username logged in lately, by the minute since 1970."""
+
+ENGINE_MIGRATIONS = Table("engine_migrations", SHARED, Column("name", Text, primary_key=True))
+"""The migrations of the engine's own tables that were made."""
+
 Upgrade = Callable[[Connection], None]
 
 
@@ -122,7 +167,39 @@ def _add_told(connection: Connection) -> None:
     )
 
 
-UPGRADES: Mapping[int, Upgrade] = MappingProxyType({1: _add_told})
+_DUE = """
+CREATE TABLE due (
+  connection_id INTEGER NOT NULL, due_at TIMESTAMP WITH TIME ZONE NOT NULL, configuration TEXT NOT NULL,
+  version TEXT NOT NULL, epoch BIGINT NOT NULL, job BIGINT, writer TEXT,
+  changed_at TIMESTAMP WITH TIME ZONE NOT NULL, PRIMARY KEY (connection_id)
+);
+CREATE INDEX due_by_time ON due (due_at);
+CREATE INDEX due_by_job ON due (job) WHERE job IS NOT NULL;
+CREATE INDEX due_by_change ON due (changed_at);
+CREATE TABLE IF NOT EXISTS login_budgets (
+  budget TEXT NOT NULL, username TEXT NOT NULL, minute INTEGER NOT NULL, count INTEGER NOT NULL,
+  PRIMARY KEY (budget, username, minute)
+);
+CREATE TABLE engine_migrations (name TEXT NOT NULL, PRIMARY KEY (name));
+DROP TABLE IF EXISTS replicas;
+CREATE TABLE replicas (worker BIGINT NOT NULL, configuration TEXT NOT NULL, PRIMARY KEY (worker))"""
+
+_FROM_APPOINTMENTS = """
+INSERT INTO due (connection_id, due_at, configuration, version, epoch, changed_at)
+SELECT connection_id, to_timestamp(due_ms / 1000.0), '', configuration, epoch, now() FROM appointments;
+DROP TABLE appointments;
+DROP SEQUENCE appointment_changes"""
+
+
+def _add_due(connection: Connection) -> None:
+    if connection.dialect.name != "postgresql":
+        return
+    replicated = inspect(connection).has_table("appointments")
+    for statement in (_DUE + (";" + _FROM_APPOINTMENTS if replicated else "")).split(";"):
+        connection.exec_driver_sql(statement)
+
+
+UPGRADES: Mapping[int, Upgrade] = MappingProxyType({1: _add_told, 2: _add_due})
 """From each version of the schema to the next: what stands under 1 makes a version 2 of a version 1, and so
 on.
 

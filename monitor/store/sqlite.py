@@ -117,6 +117,8 @@ class SqliteFile:
         with connection.begin():
             yield
 
+    alone = writing
+
     @contextmanager
     def reading(self, engine: Engine) -> Iterator[Connection]:
         """A connection to read by. Raises StoreError."""

@@ -1,6 +1,9 @@
 """What is yet to be written of one connection: bounded, however long the disk is away."""
 
+import time
 from collections.abc import Iterable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -51,8 +54,24 @@ class Turn:
     """The right of one of several replicas to write of a connection once, and when it is looked at next."""
 
     epoch: int
-    due_ms: int
+    job: int
+    """In whose hands the connection was."""
+    seconds: float
+    """Until it is looked at again, from when this was `made`."""
     by: str
+    """The replica."""
+    made: float = field(default_factory=time.monotonic)
+    written: "Future[bool | None]" = field(default_factory=Future, compare=False)
+    """Whether it was written; not where the turn was over. None where it never can be."""
+
+    def seconds_left(self) -> float:
+        """How long from now it is until the connection is looked at again."""
+        return max(0.0, self.seconds - (time.monotonic() - self.made))
+
+    def end(self, *, written: bool | None) -> None:
+        """Say how it ended; the first word holds."""
+        with suppress(InvalidStateError):
+            self.written.set_result(written)
 
 
 @dataclass(slots=True)

@@ -76,15 +76,17 @@ def create_app(
     ready: Callable[[], tuple[str, ...]],
     reload: Callable[[], Awaitable[str | None]] | None = None,
     external_url: Callable[[], str] = str,
+    cut_off: Callable[[], str | None] = lambda: None,
 ) -> Starlette:
     """The application over a daemon.
 
     `snapshot` and `ready` are called in the event loop and must be cheap; `ready` gives the reasons why the
     daemon is not, in words. `metrics` turns an Accept header into the pieces of a body and its content type,
     in a thread. `reload` gives what was wrong, or None; without it the daemon can't be reloaded over HTTP.
-    `external_url` gives where people reach the pages, for links in the calendar.
+    `external_url` gives where people reach the pages, for links in the calendar. `cut_off` says why what a
+    replica shows is old: then there are no metrics, so that Prometheus counts nothing of it.
     """
-    web = _Web(snapshot, metrics, store, ready, reload, external_url)
+    web = _Web(snapshot, metrics, store, ready, reload, external_url, cut_off)
     return Starlette(
         routes=[
             Route("/", web.fleet),
@@ -116,6 +118,7 @@ class _Web:
         ready: Callable[[], tuple[str, ...]],
         reload: Callable[[], Awaitable[str | None]] | None,
         external_url: Callable[[], str],
+        cut_off: Callable[[], str | None],
     ) -> None:
         self._snapshot = snapshot
         self._metrics = metrics
@@ -123,6 +126,7 @@ class _Web:
         self._ready = ready
         self._reload = reload
         self._external_url = external_url
+        self._cut_off = cut_off
         self._reminders = Feed()
         self._pages = Pages(store)
         self._status_document = api.StatusDocument()
@@ -169,6 +173,8 @@ class _Web:
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus's page, sent piece by piece."""
+        if problem := self._cut_off():
+            return PlainTextResponse(f"{problem}\n", 503)
         accept = request.headers.get("accept", "")
         pieces, content_type = await run_in_threadpool(self._metrics, accept)
         headers = {"Content-Length": str(sum(map(len, pieces)))}

@@ -288,7 +288,7 @@ def test_the_replicas_share_a_database_and_its_password_is_a_secret(tmp_path: Pa
     spec = one_of("StatefulSet", folder)["spec"]
     (variable,) = spec["template"]["spec"]["containers"][0]["env"]
 
-    assert settings.replicas
+    assert settings.database.startswith("postgresql://")
     assert spec["replicas"] > 1
     assert "volumeClaimTemplates" not in spec
     volumes = {volume["name"] for volume in spec["template"]["spec"]["volumes"]}

@@ -105,13 +105,17 @@ def _write_clock(log: Path, ahead: timedelta) -> Path:
     """Write how far ahead the process with this log is, where libfaketime looks for it."""
     clock = log.with_suffix(".clock")
     new = log.with_suffix(".clock.new")
-    new.write_text(f"+{ahead.total_seconds():.0f}s\n")
+    new.write_text(f"{ahead.total_seconds():+.0f}s\n")
     return new.replace(clock)
 
 
 @contextmanager
-def started(command: list[str], url: str, log: Path, *, ahead: timedelta = timedelta(0)) -> Iterator[Running]:
-    """Run `bearerwatch` with these arguments, `ahead` of the real time, until the block ends."""
+def started(
+    command: list[str], url: str, log: Path, *, ahead: timedelta = timedelta(0), code: Path | None = None
+) -> Iterator[Running]:
+    """Run `bearerwatch` with these arguments, `ahead` of the real time, until the block ends; the `code` in
+    another folder, if one is given.
+    """
     environment = without_proxies()
     if ahead:
         environment |= {
@@ -126,6 +130,7 @@ def started(command: list[str], url: str, log: Path, *, ahead: timedelta = timed
             stdout=stream,
             stderr=stream,
             env=environment,
+            cwd=code,
         )
         try:
             yield Running(process, url, log)
@@ -153,11 +158,13 @@ def simulator(folder: Path) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def daemon(config: Path, *options: str, ahead: timedelta = timedelta(0)) -> Iterator[Running]:
+def daemon(
+    config: Path, *options: str, ahead: timedelta = timedelta(0), code: Path | None = None
+) -> Iterator[Running]:
     """The daemon over a configuration that says where it listens."""
     address = next(line.split()[1] for line in config.read_text().splitlines() if line.startswith("listen:"))
     command = ["run", "--config", str(config), *options]
-    with started(command, f"http://{address}", config.with_suffix(".log"), ahead=ahead) as running:
+    with started(command, f"http://{address}", config.with_suffix(".log"), ahead=ahead, code=code) as running:
 
         def ready() -> bool:
             assert running.process.poll() is None, running.log.read_text()

@@ -28,7 +28,6 @@ def test_a_finding_is_told_by_one_replica_and_not_again_by_the_one_that_takes_ov
     with postgres() as server, simulator(tmp_path) as orgs, collector() as told:
         options = {
             "database": server.database(),
-            "replicas": True,
             **told_of_one_that_is_refused(tmp_path, orgs, told),
         }
 
