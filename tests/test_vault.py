@@ -325,13 +325,13 @@ def test_a_vault_is_configured_with_few_words(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("", "is in Vault, but the main file does not say where that is. Add vault:."),
-        ("vault: {login: {method: token, secret: {env: T}}}", "lacks address."),
+        ("vault: {login: {method: token, secret: {env: T}}}", "has no address."),
         (
             "vault: {address: 'http://vault.example.com', login: {method: token, secret: {env: T}}}",
-            '"vault.example.com" must be asked over https',
+            '"vault.example.com" must be reached over https',
         ),
-        ("vault: {address: 'https://v', login: {method: token}}", "lacks secret, which token needs."),
-        ("vault: {address: 'https://v', login: {method: approle, secret: {env: T}}}", "lacks role"),
+        ("vault: {address: 'https://v', login: {method: token}}", "has no secret, which token needs."),
+        ("vault: {address: 'https://v', login: {method: approle, secret: {env: T}}}", "has no role"),
         (
             "vault: {address: 'https://v', login: {method: token, role: r, secret: {env: T}}}",
             "has role, which a token does not need.",

@@ -79,10 +79,10 @@ GOOD = {
 }
 
 BAD = {
-    "unknown_key": ("tls:\n  x: y\n", ["1: tls: is no option here."]),
+    "unknown_key": ("tls:\n  x: y\n", ["1: tls: is not an option here."]),
     "unknown_tls_key": (
         f"tls_server_config:\n  {PAIR}\n  certfile: x\n",
-        ['4: tls_server_config.certfile: is no option here. Did you mean "cert_file"?'],
+        ['4: tls_server_config.certfile: is not an option here. Did you mean "cert_file"?'],
     ),
     "a_key_twice": (
         "basic_auth_users:\nbasic_auth_users:\n",
@@ -92,7 +92,7 @@ BAD = {
     "not_yaml": ("a: [\n", ["is not YAML"]),
     "no_key": (
         "tls_server_config:\n  cert_file: server.crt\n",
-        ["1: tls_server_config: lacks key_file. Its private key."],
+        ["1: tls_server_config: has no key_file. Its private key."],
     ),
     "no_such_file": (
         "tls_server_config:\n  cert_file: no.crt\n  key_file: no.key\n",
@@ -139,7 +139,10 @@ STRICTER = {
         f"tls_server_config:\n  {PAIR}\n  min_version: TLS10\n",
         ["min_version: TLS10 is broken, and RFC 8996 forbids it. Write TLS12 or TLS13."],
     ),
-    "tls_that_is_none": ("tls_server_config:\n  min_version: TLS12\n", ["lacks cert_file", "lacks key_file"]),
+    "tls_that_is_none": (
+        "tls_server_config:\n  min_version: TLS12\n",
+        ["has no cert_file", "has no key_file"],
+    ),
     "any_certificate": (
         f"tls_server_config:\n  {PAIR}\n  client_auth_type: RequireAnyClientCert\n",
         ["RequireAnyClientCert is not supported here", "put a proxy in front"],

@@ -1,7 +1,9 @@
 """The configuration: YAML files to Settings, with every problem at once.
 
-`load` and `schema` are the two ways in. `text` reads YAML, `words` knows each kind of value, `options` says
-what may be written, `complaints` says what is wrong with it, and `cautions` what is allowed but doubtful.
+`load` and `schema` are the two ways in. `files` and `text` read YAML, `words` knows each kind of value,
+`options` says what may be written and what is read, `settings` adds what was found around it, `complaints`
+says what is wrong, and `cautions` what is allowed but doubtful. `web_file` reads the file that protects the
+pages; `editing` writes a rotation into a configuration.
 """
 
 from monitor.config.load import load, schema

@@ -1,6 +1,6 @@
 """Warnings: what a configuration may say, though it is probably meant otherwise.
 
-One sentence for all connections that share a doubt: a thousand lines of warning are none.
+One sentence for all connections that share a doubt: nobody reads a thousand warnings.
 """
 
 from collections import defaultdict
@@ -89,7 +89,7 @@ def _doubts(connection: Connection, environ: Mapping[str, str]) -> Iterator[str]
     elif is_generic(connection.audience) and not simulated:
         yield (
             f"the audience is the generic {connection.audience}, which External Client Apps refuse "
-            "(app_not_found). audience: my_domain is the one to prefer, where the org accepts it."
+            "(app_not_found). audience: my_domain is better, if the org accepts it."
         )
     if connection.org_type is OrgType.SANDBOX and "--" not in connection.host:
         yield "a sandbox's subdomain holds the sandbox's name after --, as in acme--dev.sandbox."

@@ -92,7 +92,7 @@ def _blocks(model: type[Options], option: str) -> Iterator[type[Options]]:
 
 def _missing(model: type[Options], name: str) -> str:
     described = (model.model_fields[name].description or "").replace("\n", " ")
-    return f"lacks {name}. {described}".strip()
+    return f"has no {name}. {described}".strip()
 
 
 def _known(model: type[Options]) -> list[str]:
@@ -113,11 +113,11 @@ def no_option(model: type[Options], name: str) -> str:
     if name in model.removed:
         return model.removed[name]
     if option := meant(model, name):
-        return f'is no option here. Did you mean "{option}"?'
+        return f'is not an option here. Did you mean "{option}"?'
     for other, where in _places():
         if model is not other and name in other.model_fields:
-            return f"is no option here. It belongs {where}."
-    return f"is no option here. Options here are {', '.join(_known(model))}."
+            return f"is not an option here. It belongs {where}."
+    return f"is not an option here. Options here are {', '.join(_known(model))}."
 
 
 def _places() -> Iterator[tuple[type[Options], str]]:

@@ -146,7 +146,7 @@ class _Found:
         key, value = self.option(name) or self.missing(name)
         start = key.start_mark.index - key.start_mark.column
         if self.text[start : key.start_mark.index].strip():
-            raise EditError(f"{name} stands on one line with something else")
+            raise EditError(f"{name} is on one line with something else")
         end = self.text.find("\n", self.end(key, value))
         return start, len(self.text) if end < 0 else end + 1, ""
 
@@ -192,7 +192,7 @@ def _find(raw: bytes, name: str) -> _Found | None:
     written = raw.decode("utf-8-sig")
     node = next(_nodes(yaml.compose(written, Loader=yaml.CSafeLoader), name), None)
     if node is None or node.flow_style:
-        raise EditError("the connection stands in braces, on one line")
+        raise EditError("the connection is written in braces, on one line")
     return _Found(written, mark, node, read.value, entry)
 
 

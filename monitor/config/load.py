@@ -256,11 +256,11 @@ class _Loader:
     def _pairs_of_options(self, file: _File, path: text.Path, written: Block) -> None:
         """What a connection may name once, in one of two ways."""
         if not {meant(ConnectionOptions, key) for key in written} & {"subdomain", "login_url"}:
-            self._note(file, path, "lacks subdomain (setup guide, step 7), or login_url in its place.")
+            self._note(file, path, "has no subdomain (setup guide, step 7), or login_url in its place.")
         if {"subdomain", "login_url"} <= written.keys():
-            self._note(file, (*path, "login_url"), "stands beside subdomain. Keep one of the two.")
+            self._note(file, (*path, "login_url"), "is given beside subdomain. Keep one of the two.")
         if {"certificate", "certificate_not_after"} <= written.keys():
-            message = "stands beside certificate, which knows its own end. Keep one of the two."
+            message = "is given beside certificate, which knows its own end. Keep one of the two."
             self._note(file, (*path, "certificate_not_after"), message)
 
     def _unique(self, entries: Iterable[_Entry]) -> None:

@@ -42,13 +42,13 @@ SHORTEST_INTERVAL = timedelta(seconds=10)
 """About as long as one exchange may take before it is given up: two at once say nothing more than one."""
 
 LONGEST_INTERVAL = timedelta(days=7)
-"""Whoever looks less than weekly hears of a failure from the users first."""
+"""Less often than weekly, users notice first."""
 
 LONGEST_SETTLE = timedelta(hours=24)
 """Refusals stay quiet for that long. The setup guide says 2 to 10 minutes (step 2); no report says a day."""
 
 LONGEST_HOLD = timedelta(hours=24)
-"""Faults of network and server stay quiet for that long: an outage of a day is everybody's talk already."""
+"""Faults of network and server stay quiet for that long: a day-long outage is no secret."""
 
 LOGIN_LIMIT = 3_600
 """Logins an hour that Salesforce allows a user, production's included (knowledge article 000381578)."""
@@ -148,9 +148,7 @@ Labels = Annotated[
 Repeat = Annotated[
     timedelta,
     BeforeValidator(
-        words.duration_between(
-            SHORTEST_REPEAT, LONGEST_REPEAT, "more often nobody can act, and after a month nobody remembers."
-        )
+        words.duration_between(SHORTEST_REPEAT, LONGEST_REPEAT, "shorter is noise, longer is forgotten.")
     ),
     WithJsonSchema(_DURATION),
 ]
@@ -304,12 +302,12 @@ class VaultLoginOptions(Options):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.method != "kubernetes" and self.secret is None:
-            raise ValueError(f"lacks secret, which {self.method} needs. Write e.g. secret: {{file: PATH}}.")
+            raise ValueError(f"has no secret, which {self.method} needs. Write e.g. secret: {{file: PATH}}.")
         if (self.method == "token") == bool(self.role):
             raise ValueError(
                 "has role, which a token does not need. Leave it out."
                 if self.role
-                else f"lacks role, which {self.method} needs."
+                else f"has no role, which {self.method} needs."
             )
         return self
 
@@ -557,7 +555,7 @@ class AlertOptions(Options):
             timedelta,
             BeforeValidator(
                 words.duration_between(
-                    timedelta(0), LONGEST_HOLD, "an outage that lasts for a day is no passing one."
+                    timedelta(0), LONGEST_HOLD, "an outage that lasts for a day is not a passing one."
                 )
             ),
         ]

@@ -250,7 +250,7 @@ class _Reader:
 
     def _alias(self, event: AliasEvent) -> None:
         if event.anchor not in self.anchors:
-            raise self._stopping(event, f"uses the alias *{event.anchor}, which stands for nothing yet.")
+            raise self._stopping(event, f"uses the alias *{event.anchor}, which is not defined yet.")
         value, size = self.anchors[event.anchor]
         self.made += size
         self.aliased += size
@@ -278,7 +278,7 @@ class _Reader:
         assert isinstance(top.value, Block)
         top.awaiting_key, top.ignored, top.key = False, True, None
         if not isinstance(key, str):
-            self._note(event, "has a key that is no text. Quote it.")
+            self._note(event, "has a key that is not a text. Quote it.")
         elif key == "<<":
             self._note(event, "has the merge key <<, which is not supported. Write the options out.")
         elif key in top.value.lines:

@@ -122,7 +122,7 @@ def whole(least: int, most: int, reason: str) -> Parser:
     def parse(value: object) -> int:
         written = text(value)
         if not re.fullmatch(r"[+-]?[0-9]{1,18}", written):
-            raise ValueError(f"{quoted(written)} is no whole number. Write one from {least} to {most:,}.")
+            raise ValueError(f"{quoted(written)} is not a whole number. Write one from {least} to {most:,}.")
         number = int(written)
         if not least <= number <= most:
             raise ValueError(f"{number} is not from {least} to {most:,}: {reason}")
@@ -135,7 +135,7 @@ def days(value: object) -> float:
     """A number of days, as in a refresh token policy."""
     written = text(value)
     if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,6})?", written):
-        raise ValueError(f"{quoted(written)} is no number of days. Write the number alone, e.g. 90.")
+        raise ValueError(f"{quoted(written)} is not a number of days. Write the number alone, e.g. 90.")
     if not 0 < float(written) <= LONGEST.days:
         raise ValueError(f"{written} days is not more than 0 and at most {LONGEST.days:,}.")
     return float(written)
@@ -150,7 +150,7 @@ def duration(value: object) -> timedelta:
     units = [unit for _, unit in parts]
     if "".join(number + unit for number, unit in parts) != written or not parts:
         raise ValueError(
-            f"{quoted(written)} is no duration. Write whole numbers with their units, e.g. 5m or 1h30m."
+            f"{quoted(written)} is not a duration. Write whole numbers with their units, e.g. 5m or 1h30m."
         )
     for unit in units:
         if unit not in SECONDS:
@@ -198,7 +198,7 @@ def day(value: object) -> date:
     try:
         return datetime.strptime(written, "%Y-%m-%d").replace(tzinfo=UTC).date()
     except ValueError as error:
-        raise ValueError(f"{quoted(written)} is no day. Write it as 2026-09-01.") from error
+        raise ValueError(f"{quoted(written)} is not a day. Write it as 2026-09-01.") from error
 
 
 def moment(value: object) -> datetime:
@@ -212,7 +212,7 @@ def moment(value: object) -> datetime:
             return meant.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise ValueError(
-            f"{quoted(written)} is no day or time. Write it as 2027-03-01 or 2027-03-01T12:00:00Z."
+            f"{quoted(written)} is not a day or time. Write it as 2027-03-01 or 2027-03-01T12:00:00Z."
         ) from error
     raise ValueError(f"{quoted(written)} has no time zone. Write it with one, e.g. {written}Z.")
 
@@ -233,7 +233,7 @@ def week_time(value: object) -> WeekTime:
     written = text(value)
     found = re.fullmatch(r"([a-z]{3})[a-z]* ([0-9]{2}):([0-9]{2})", written.lower())
     if not found or found[1] not in WEEKDAYS or int(found[2]) > 23 or int(found[3]) > 59:
-        raise ValueError(f"{quoted(written)} is no time of a week. Write it as sat 22:00.")
+        raise ValueError(f"{quoted(written)} is not a time of a week. Write it as sat 22:00.")
     return WeekTime(WEEKDAYS.index(found[1]), time(int(found[2]), int(found[3])))
 
 
@@ -244,8 +244,8 @@ def zone(value: object) -> str:
         ZoneInfo(written)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError(
-            f"{quoted(written)} is no time zone that this machine knows. Write e.g. Europe/Berlin, or install"
-            " the package tzdata."
+            f"{quoted(written)} is not a time zone that this machine knows. Write e.g. Europe/Berlin, or"
+            " install the package tzdata."
         ) from error
     return written
 
@@ -261,7 +261,7 @@ def band(value: object) -> Band:
             bounds.append(duration(written))
             continue
         if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?%", written) or float(written[:-1]) > 100:
-            raise ValueError(f"{quoted(written)} is no share of a lifetime. Write it as 25%.")
+            raise ValueError(f"{quoted(written)} is not a share of a lifetime. Write it as 25%.")
         share.append(float(written[:-1]) / 100)
     if len(share) > 1 or len(bounds) > len(share) + 1 or not (share or bounds) or bounds != sorted(bounds):
         raise ValueError(
@@ -295,7 +295,7 @@ def address(value: object) -> Address:
     written = text(value)
     match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*)(?::([0-9]{1,5}))?", written)
     if match is None or (written.isdigit() and match[2] is None):
-        raise ValueError(f"{quoted(written)} is no address with a port. Write e.g. 127.0.0.1:9877.")
+        raise ValueError(f"{quoted(written)} is not an address with a port. Write e.g. 127.0.0.1:9877.")
     host, port = match[1].strip("[]"), match[2]
     if port is None or int(port) > 65_535:
         raise ValueError(f"{quoted(written)} has no port from 0 to 65535. Write e.g. 127.0.0.1:9877.")
@@ -324,7 +324,7 @@ def username(value: object) -> str:
     before, at, after = written.partition("@")
     if not (before and at and after) or "@" in after or " " in written or len(written) > USERNAME_LENGTH:
         raise ValueError(
-            f"{quoted(written)} is no Salesforce username: it has the form of an e-mail address, "
+            f"{quoted(written)} is not a Salesforce username: it has the form of an e-mail address, "
             "e.g. integration@acme.com."
         )
     return written
@@ -345,7 +345,7 @@ def host_name(value: object) -> str:
     written = text(value).lower()
     if not HOST.fullmatch(written):
         raise ValueError(
-            f"{quoted(written)} is no host name. Write the name alone, without https://, port, path or *."
+            f"{quoted(written)} is not a host name. Write the name alone, without https://, port, path or *."
         )
     return written
 
@@ -364,13 +364,13 @@ def _split(written: str) -> SplitResult:
         host, _ = parts.hostname or "", parts.port
     except ValueError as error:
         raise ValueError(
-            f"{quoted(written)} is no URL. Write e.g. https://acme.my.salesforce.com."
+            f"{quoted(written)} is not a URL. Write e.g. https://acme.my.salesforce.com."
         ) from error
     if not host or not (HOST.fullmatch(host) or host in LOOPBACK_HOSTS):
         example = "https://acme.my.salesforce.com"
         if _is_host(written):
             example = f"https://{written.lower()}"
-        raise ValueError(f"{quoted(written)} is no URL with a host. Write e.g. {example}.")
+        raise ValueError(f"{quoted(written)} is not a URL with a host. Write e.g. {example}.")
     return parts
 
 
@@ -380,7 +380,7 @@ def web_url(value: object) -> str:
     parts = _split(written)
     if parts.scheme not in {"http", "https"} or parts.query or parts.fragment:
         raise ValueError(
-            f"{quoted(written)} is no plain URL. Write e.g. https://monitor.example.com/bearerwatch."
+            f"{quoted(written)} is not a plain URL. Write e.g. https://monitor.example.com/bearerwatch."
         )
     return written.rstrip("/")
 
@@ -391,7 +391,7 @@ def vault_address(value: object) -> str:
     parts = _split(written)
     if parts.username or parts.password or (parts.scheme != "https" and parts.hostname not in LOOPBACK_HOSTS):
         raise ValueError(
-            f"{quoted(parts.hostname or '')} must be asked over https, e.g. https://vault.example.com:8200."
+            f"{quoted(parts.hostname or '')} must be reached over https, e.g. https://vault.example.com:8200."
         )
     return written
 
@@ -400,7 +400,7 @@ def vault_path(value: object) -> str:
     """Mount or path within Vault, as its own command line takes it."""
     written = place(value).strip("/")
     if not re.fullmatch(r"[\w.@ -]+(/[\w.@ -]+)*", written) or ".." in written.split("/"):
-        raise ValueError(f"{quoted(written)} is no path in Vault. Write e.g. salesforce/acme.")
+        raise ValueError(f"{quoted(written)} is not a path in Vault. Write e.g. salesforce/acme.")
     return written
 
 
@@ -410,7 +410,7 @@ def sink_url(value: object) -> str:
         return web_url(value)
     except ValueError:
         raise ValueError(
-            "is no plain URL, e.g. http://127.0.0.1:9093. One with a password or with parameters holds a"
+            "is not a plain URL, e.g. http://127.0.0.1:9093. One with a password or with parameters holds a"
             " secret: keep it elsewhere, and write url_from: {file: PATH} in its place."
         ) from None
 
@@ -421,7 +421,7 @@ def database_server(url: str) -> str:
         parts = urlsplit(url)
         secret = parts.password is not None or "password" in parse_qs(parts.query)
     except ValueError:
-        raise ValueError("is no URL. Write e.g. postgresql://USER@HOST/DATABASE.") from None
+        raise ValueError("is not a URL. Write e.g. postgresql://USER@HOST/DATABASE.") from None
     if secret:
         raise ValueError("holds a password. Leave it out, and set PGPASSWORD or PGPASSFILE.")
     return url
@@ -454,7 +454,7 @@ def login_url(value: object, allowed_hosts: frozenset[str]) -> str:
             "e.g. https://acme.my.salesforce.com."
         )
     raise ValueError(
-        f"{host} is no host that Salesforce documents, and a signed assertion is a login. "
+        f"{host} is not a host that Salesforce documents, and a signed assertion is a login. "
         f"If you trust it, write it under allowed_hosts: [{host}]."
     )
 
@@ -479,10 +479,10 @@ def subdomain(value: object) -> str:
             f'"{written}" is a generic host, not the org\'s own. Setup > My Domain shows the subdomain.'
         )
     if not SUBDOMAIN.fullmatch(written):
-        raise ValueError(f"{quoted(written)} is no subdomain. Write e.g. acme or acme--dev.sandbox.")
+        raise ValueError(f"{quoted(written)} is not a subdomain. Write e.g. acme or acme--dev.sandbox.")
     if org_type(f"{written}.my.salesforce.com") is OrgType.UNKNOWN:
         raise ValueError(
-            f'{quoted(written)} ends in ".{written.partition(".")[2]}", which is no kind of org that '
+            f'{quoted(written)} ends in ".{written.partition(".")[2]}", which is not a kind of org that '
             "Salesforce documents. Write e.g. acme--dev.sandbox or acme-dev-ed.develop."
         )
     return written
@@ -525,7 +525,9 @@ def variable(value: object) -> str:
     """The name of an environment variable."""
     written = place(value).removeprefix("$")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", written):
-        raise ValueError(f"{quoted(written)} is no name of an environment variable. Write e.g. ACME_KEY.")
+        raise ValueError(
+            f"{quoted(written)} is not the name of an environment variable. Write e.g. ACME_KEY."
+        )
     return written
 
 
@@ -534,7 +536,7 @@ def credential(value: object) -> str:
     written = place(value)
     if "/" in written or written in {".", ".."}:
         raise ValueError(
-            f"{quoted(written)} is no name of a credential. Write the name alone, e.g. acme-key."
+            f"{quoted(written)} is not the name of a credential. Write the name alone, e.g. acme-key."
         )
     return written
 
@@ -549,7 +551,7 @@ def labels(value: object) -> tuple[tuple[str, str], ...]:
     for name, written in value.items():
         if not LABEL.fullmatch(name):
             wrong.append(
-                f"{quoted(name)} is no label name: use A-Z a-z 0-9 _, not beginning with a digit or __."
+                f"{quoted(name)} is not a label name: use A-Z a-z 0-9 _, not beginning with a digit or __."
             )
         elif name in RESERVED_LABELS:
             wrong.append(f'"{name}" already has a meaning in the metrics. Choose another name.')
@@ -572,5 +574,5 @@ def label_names(value: object) -> tuple[str, ...]:
     names = [text(name) for name in value]
     for name in names:
         if not LABEL.fullmatch(name) or name in RESERVED_LABELS:
-            raise ValueError(f"{quoted(name)} is no label that a connection could have under labels.")
+            raise ValueError(f"{quoted(name)} is not a label that a connection could have under labels.")
     return tuple(dict.fromkeys(names))

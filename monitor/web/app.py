@@ -199,7 +199,7 @@ class _Web:
         return PlainTextResponse("reloaded\n")
 
     async def http_problem(self, request: Request, problem: Exception) -> Response:
-        """What the asker did wrong, in the form in which they asked."""
+        """Client errors, in the requested format."""
         assert isinstance(problem, HTTPException)
         status = HTTPStatus(problem.status_code)
         # Starlette's own have the status's name for a text; ours have a sentence.
@@ -211,7 +211,7 @@ class _Web:
         return await self._problem(request, status, text, problem.headers)
 
     async def fault(self, request: Request, _problem: Exception) -> Response:
-        """A bug of ours: Starlette lets it rise to the log afterwards; here it is only owned to."""
+        """A bug of ours: logged by Starlette, a generic answer here."""
         text = "The monitor failed to answer this. Its log tells more."
         answer = await self._problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, text)
         answer.headers.update(HEADERS)  # this answer is made outside of the middleware
