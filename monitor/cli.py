@@ -498,6 +498,8 @@ def print_rules(config: ConfigOption) -> None:
 
     with operators_mistakes():
         settings = _settings(config)
+    if not settings.web.external_url:
+        errors.print("web.external_url is not set: no alert links to the page of its connection.")
     print(rules(settings), end="")
 
 

@@ -1,6 +1,7 @@
 """Logs: one line a change and a failure, logfmt for people, JSON for machines; each counted by level."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -15,6 +16,10 @@ LogFormat = Literal["logfmt", "json"]
 
 _FIRST = ("timestamp", "level", "event", "connection", "cause")
 """What a reader looks for, in this order; the rest follows as it was given."""
+
+
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+"""Of syslog, as sd-daemon(3) has them in front of a line: `journalctl --priority err` goes by them."""
 
 
 def configure(
@@ -40,6 +45,8 @@ def configure(
     renderer: Processor = (
         structlog.processors.JSONRenderer() if format == "json" else structlog.processors.LogfmtRenderer()
     )
+    if _is_the_journal(stream):
+        renderer = _with_priority(renderer)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -66,6 +73,26 @@ def configure(
         cache_logger_on_first_use=False,
     )
     sys.excepthook = _ended
+
+
+def _is_the_journal(stream: TextIO) -> bool:
+    """Whether the journal reads the stream: systemd names the one that it set up (systemd.exec(5))."""
+    named = os.environ.get("JOURNAL_STREAM")
+    if not named:
+        return False
+    try:
+        opened = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # closed, or not a file
+        return False
+    return named == f"{opened.st_dev}:{opened.st_ino}"
+
+
+def _with_priority(render: Processor) -> Processor:
+    def written(logger: WrappedLogger, name: str, event: EventDict) -> str:
+        priority = _PRIORITIES.get(str(event.get("level")), 3)
+        return f"<{priority}>{render(logger, name, event)!s}"
+
+    return written
 
 
 def _ended(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

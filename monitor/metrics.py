@@ -149,7 +149,11 @@ def _finding_since(status: ConnectionStatus) -> Samples:
 
 def _info(status: ConnectionStatus) -> Samples:
     connection, host = status.connection, status.connection.host
-    labels = (("host", host), ("org_type", org_type(host)), *connection.labels)
+    labels = [("host", host), ("org_type", org_type(host)), *connection.labels]
+    if connection.app:
+        labels.append(("app", connection.app))
+    if connection.username_in_alerts:
+        labels.append(("username", connection.username))
     return (("".join(f',{name}="{_escaped(value)}"' for name, value in labels), 1),)
 
 

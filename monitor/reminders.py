@@ -13,7 +13,7 @@ from monitor.core.connection import ExpiryBands
 from monitor.core.evidence import ASSUMED_LIFETIME
 from monitor.core.history import Slot
 from monitor.core.status import ConnectionStatus
-from monitor.core.wording import remedy, with_name
+from monitor.core.wording import remedy, steps
 
 ALARMS = (timedelta(days=7), timedelta(days=1))
 """Before each end; those of a certificate are preceded by the two days on which its finding begins."""
@@ -95,7 +95,7 @@ def _alarms(bands: ExpiryBands, lifetime: timedelta) -> tuple[timedelta, ...]:
 
 def _description(status: ConnectionStatus, cause: Cause, *why: str) -> str:
     user = f"Org {status.connection.host}, user {status.connection.username}."
-    return "\n".join((user, *why, remedy(with_name(CATALOGUE[cause].remedy, status.name))))
+    return "\n".join((user, *why, remedy(steps(CATALOGUE[cause], status.connection))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ sf org login jwt --client-id CONSUMER_KEY --jwt-key-file private-key.pem \\
 def runbook(cause: Cause) -> str:
     """The page of one cause, in Markdown: what it is, who acts, what to do, what it may be taken for."""
     entry = CATALOGUE[cause]
-    actions = "\n".join(f"{number}. {action}" for number, action in enumerate(entry.remedy, 1))
+    first = [f"Where a next pair is configured: {step}" for step in entry.remedy_with_next]
+    actions = "\n".join(f"{number}. {action}" for number, action in enumerate([*first, *entry.remedy], 1))
     parts = [
         f"# {entry.title}\n",
         "\n".join(_facts(cause, entry)) + "\n",

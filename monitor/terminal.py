@@ -24,7 +24,7 @@ from monitor.core.causes import Responsible
 from monitor.core.finding import Finding, State
 from monitor.core.history import STAGES
 from monitor.core.status import WORST_FIRST, ConnectionStatus, worst_first
-from monitor.core.wording import with_name
+from monitor.core.wording import steps
 from monitor.web.reproduce import command
 from monitor.web.words import WHO, WHO_EXACTLY, WITHOUT_FINDING, exact, relative
 
@@ -218,6 +218,8 @@ def _about(status: ConnectionStatus, now: datetime) -> Iterator[Line]:
     yield "", name + Text(f": {title}")
     if findings:
         yield from _found(findings[0], now)
+    if status.connection.app:
+        yield "  App          ", status.connection.app
     if end := status.certificate_end:
         yield "  Certificate  ", f"{'ended' if end <= now else 'ends'} {exact(end)} ({relative(end, now)})"
     if status.forecast:
@@ -251,7 +253,7 @@ def _found(first: Finding, now: datetime) -> Iterator[Line]:
 
 def _diagnosed(first: Finding, status: ConnectionStatus) -> Iterator[Line]:
     yield from _heading("What to do")
-    for number, action in enumerate(with_name(CATALOGUE[first.cause].remedy, status.name), 1):
+    for number, action in enumerate(steps(CATALOGUE[first.cause], status.connection), 1):
         yield f"  {number}. ", action
     yield from _heading("Evidence")
     yield from (("  - ", sentence) for sentence in first.evidence)

@@ -3,8 +3,10 @@
 import io
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -96,3 +98,33 @@ def test_the_least_level_is_the_operators_choice() -> None:
 
     assert stream.getvalue() == ""
     assert not counted
+
+
+@pytest.mark.parametrize("format", ["logfmt", "json"])
+def test_the_journal_is_told_the_priority_of_each_line(
+    format: logs.LogFormat,  # noqa: A002 - as there
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = tmp_path / "log"
+    with log.open("w", encoding="utf-8") as stream:
+        opened = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{opened.st_dev}:{opened.st_ino}")
+        logs.configure(format=format, stream=stream)
+        structlog.get_logger("monitor").error("failed")
+        structlog.get_logger("monitor").info("works")
+
+    assert [line[:3] for line in log.read_text().splitlines()] == ["<3>", "<6>"]
+
+
+def test_a_log_that_is_not_the_journals_has_no_priorities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A service may send its errors to a file, while systemd names the stream that it set up.
+    monkeypatch.setenv("JOURNAL_STREAM", "1:2")
+    log = tmp_path / "log"
+    with log.open("w", encoding="utf-8") as stream:
+        logs.configure(stream=stream)
+        structlog.get_logger("monitor").error("failed")
+
+    assert log.read_text().startswith("timestamp=")

@@ -589,3 +589,14 @@ def test_promtool_finds_nothing_to_say(shown: Snapshot) -> None:
 
     assert (checked.stdout + checked.stderr).decode() == ""
     assert checked.returncode == 0
+
+
+def test_the_page_names_the_app_and_the_user_where_the_operator_allows_it() -> None:
+    status = never_checked()
+    one = replace(status.connection, app="Billing", username_in_alerts=True)
+
+    text = page(snapshot(replace(status, connection=one)))
+
+    (line,) = (line for line in text.splitlines() if line.startswith("bearerwatch_connection_info{"))
+    assert 'app="Billing"' in line
+    assert f'username="{one.username}"' in line

@@ -100,3 +100,16 @@ def test_alerts_carry_the_labels_that_the_operator_names(tmp_path: Path) -> None
     text = made(tmp_path, "alerts: {labels: [tier, customer]}")
 
     assert "host, tier, customer)" in of(text, "connection:bearerwatch_connection_finding:labelled")["expr"]
+
+
+def test_alerts_name_the_app_and_the_user_where_the_operator_gives_and_allows_them(tmp_path: Path) -> None:
+    silent = of(made(tmp_path), "BearerwatchApprovalDecayed")["annotations"]["description"]
+    text = made(tmp_path, "alerts: {usernames: true}", "    app: Billing\n")
+    named = of(text, "BearerwatchApprovalDecayed")["annotations"]["description"]
+
+    assert "$labels.app" not in silent
+    assert "$labels.username" not in silent
+    assert "host, app, username)" in of(text, "connection:bearerwatch_connection_info:first")["expr"]
+    assert '{{ with $labels.app }}, for the app "{{ . }}"{{ end }}' in named
+    assert "{{ with $labels.username }}, for the user {{ . }}{{ end }}" in named
+    assert 'select the app{{ with $labels.app }} "{{ . }}"{{ end }}, and' in named

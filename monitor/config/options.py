@@ -474,6 +474,8 @@ class ConnectionOptions(Options):
     `login` (https://login.salesforce.com), `test` (https://test.salesforce.com), or a URL."""
     consumer_key: Annotated[str, BeforeValidator(words.consumer_key), WithJsonSchema(_TEXT)]
     """The app's consumer key (setup guide, step 3)."""
+    app: Annotated[str, BeforeValidator(words.app_name), WithJsonSchema(_TEXT)] = ""
+    """The app's name in the org. Whatever tells an admin to open the app then names it."""
     username: Annotated[
         str, BeforeValidator(words.username), WithJsonSchema({"type": "string", "pattern": "@"})
     ]
@@ -512,6 +514,8 @@ class ConnectionOptions(Options):
             audience=audience_of(self.audience, login_url),
             consumer_key=self.consumer_key,
             username=self.username,
+            app=self.app,
+            username_in_alerts=general.alerts.usernames,
             current=Pair(self.private_key, self.certificate),
             next=self.next,
             certificate_not_after=self.certificate_not_after,
@@ -550,6 +554,8 @@ class AlertOptions(Options):
     connection's page."""
     dashboard_url: Url = ""
     """The address of the Grafana dashboard: `?var-connection=NAME` is added."""
+    usernames: Flag = False
+    """Whether `bearerwatch_connection_info`, and with it alerts, carry the integration users' names."""
     transient_for: Annotated[
         Annotated[
             timedelta,

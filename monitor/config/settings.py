@@ -41,6 +41,10 @@ class Settings(GeneralOptions):
                 runbooks=self.alerts.runbook_url,
                 dashboard=self.alerts.dashboard_url,
                 pages=self.web.external_url,
-                labels=self.alerts.labels,
+                labels=(
+                    *(["app"] if any(connection.app for connection in self.connections) else ()),
+                    *(["username"] if self.alerts.usernames else ()),
+                    *self.alerts.labels,
+                ),
             ),
         )

@@ -40,10 +40,13 @@ LABEL = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
 """Prometheus: a label name; those that begin with two underscores are Prometheus' own."""
 
 RESERVED_LABELS = frozenset(
-    {"connection", "host", "org_type", "state", "cause", "severity", "responsible", "slot"}
-    | {"le", "quantile", "instance", "job", "alertname"}
+    {"connection", "host", "org_type", "state", "cause", "severity", "responsible", "slot", "app"}
+    | {"le", "quantile", "instance", "job", "alertname", "title", "username"}
 )
 """Labels that our metrics, or Prometheus itself, already give a meaning to."""
+
+APP_NAME_LENGTH = 80
+"""Characters of an app's name in Setup."""
 
 LABEL_LENGTH = 200
 """Characters of a label's value: it is sent with each scrape."""
@@ -337,6 +340,14 @@ def consumer_key(value: object) -> str:
     written = text(value)
     if "…" in written or "..." in written:
         raise ValueError(f"{quoted(written)} is cut short. Copy the whole Consumer Key.")
+    return written
+
+
+def app_name(value: object) -> str:
+    """The name of an app, as External Client App Manager lists it."""
+    written = text(value)
+    if len(written) > APP_NAME_LENGTH:
+        raise ValueError(f"is longer than {APP_NAME_LENGTH} characters, which no app's name is.")
     return written
 
 

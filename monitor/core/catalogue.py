@@ -68,7 +68,7 @@ class Entry:
     responsible: Responsible
     kind: Kind
     remedy: tuple[str, ...]
-    """What to do, in this order."""
+    """What to do, in this order; `wording.steps` makes it fit a connection."""
     tell_apart: str
     """What would show that it is this cause and not one that looks the same."""
     guide: str | None = None
@@ -77,6 +77,8 @@ class Entry:
     """Within which time of a change a refusal of this kind may end by itself. None where it won't."""
     hidden_by: tuple[Cause, ...] = ()
     """Causes that answer first while both hold, so that mending them may bring this one to light."""
+    remedy_with_next: tuple[str, ...] = ()
+    """What to do before, where a next pair is configured."""
     contested: str | None = None
     """Where sources contradict the guide or each other: what each says, and which it is."""
     hold: Hold = Hold.CONFIRMED

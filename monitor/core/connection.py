@@ -116,6 +116,10 @@ class Connection:
     consumer_key: str
     username: str
     current: Pair
+    app: str = ""
+    """The app's name in the org, for those who must find it there; empty where the operator gives none."""
+    username_in_alerts: bool = False
+    """Whether metrics and alerts carry the username."""
     next: Pair | None = None
     certificate_not_after: datetime | None = None
     """The certificate's end as the operator declares it, where no certificate is configured."""

@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from monitor.core.catalogue import Entry
 from monitor.core.causes import Cause, Responsible
+from monitor.core.connection import Connection
 
 WHO = {
     Responsible.ORG_ADMIN: "a Salesforce admin of the org",
@@ -54,9 +56,22 @@ def told(what: str, *, who: str, steps: Iterable[str], guide: str | None = None)
     return f"{what}\nWho must act: {who}.\nWhat to do{source}:\n{remedy(steps)}"
 
 
-def with_name(steps: Iterable[str], connection: str) -> Iterable[str]:
-    """The steps with a connection in the commands that want its name."""
-    return (re.sub(r"(`bearerwatch \w+) NAME", rf"\1 {connection}", step) for step in steps)
+def with_name(steps: Iterable[str], connection: str, app: str = "") -> list[str]:
+    """The steps with a connection in the commands that want its name, and `app` behind the first app."""
+    listed = [re.sub(r"(`bearerwatch \w+) NAME", rf"\1 {connection}", step) for step in steps]
+    for place, step in enumerate(listed):
+        named = re.sub(r"\bthe app\b(?!')", lambda found: f"{found[0]}{app}", step, count=1)
+        if named != step:
+            listed[place] = named
+            break
+    return listed
+
+
+def steps(entry: Entry, connection: Connection) -> list[str]:
+    """What to do about a cause of this connection: what applies to it, with its name and its app's."""
+    first = entry.remedy_with_next if connection.next else ()
+    app = f' "{connection.app}"' if connection.app else ""
+    return with_name([*first, *entry.remedy], connection.name, app)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,9 @@ def rules(settings: Settings) -> str:
     return "".join(line for line in written.splitlines(keepends=True) if line.strip())
 
 
-def _steps(entry: Entry) -> list[str]:
-    return list(with_name(entry.remedy, "{{ $labels.connection }}"))
+def _steps(entry: Entry, app: bool) -> list[str]:
+    name = '{{ with $labels.app }} "{{ . }}"{{ end }}'
+    return with_name(entry.remedy, "{{ $labels.connection }}", name if app else "")
 
 
 _ENVIRONMENT = Environment(  # noqa: S701 - YAML, not HTML

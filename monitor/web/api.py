@@ -16,7 +16,7 @@ from monitor.core.credential import CredentialFacts
 from monitor.core.finding import Finding
 from monitor.core.history import STAGES, Approval, Rotation, Slot
 from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
-from monitor.core.wording import with_name
+from monitor.core.wording import steps
 from monitor.web.record import Record
 from monitor.web.reproduce import command
 from monitor.web.selection import Selection
@@ -127,6 +127,7 @@ def summary(status: ConnectionStatus, maintenance: datetime | None) -> dict[str,
         "findings": [finding(found) for found in status.findings],
         "host": connection.host,
         "org_type": str(connection.org_type),
+        "app": connection.app or None,
         "labels": dict(connection.labels),
         "certificate_not_after": moment(status.certificate_end),
         "approval_since": moment(history.approval_since),
@@ -152,7 +153,7 @@ def detail(status: ConnectionStatus, maintenance: datetime | None, record: Recor
             {"cause": str(other.cause), "tell_apart": other.tell_apart}
             for other in (history.alternatives if status.findings else ())
         ],
-        "remedy": list(with_name(entry.remedy, status.name)) if entry else [],
+        "remedy": steps(entry, connection) if entry else [],
         "guide": entry.guide if entry else None,
         "reproduce": command(connection),
         "username": connection.username,

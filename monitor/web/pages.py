@@ -21,7 +21,7 @@ from monitor.core.credential import CredentialFacts
 from monitor.core.finding import Finding, State
 from monitor.core.history import STAGES, Slot
 from monitor.core.status import WORST_FIRST, ConnectionStatus, Snapshot
-from monitor.core.wording import with_name
+from monitor.core.wording import steps
 from monitor.store import Store, StoreError
 from monitor.web import drawing, words
 from monitor.web.drawing import Strip
@@ -114,7 +114,7 @@ class Pages:
         self._templates.filters.update(
             coded=coded,
             foldable=foldable,
-            with_name=with_name,
+            steps_for=steps,
             relative=words.relative,
             span=words.span,
             exact=words.exact,

@@ -14,6 +14,7 @@ import yaml
 
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Responsible, Severity
+from monitor.core.wording import with_name
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = DEPLOY / "prometheus" / "alerts.yml"
@@ -785,8 +786,9 @@ def absence() -> Iterator[Case]:
 
 def prometheus_says() -> Iterator[Case]:
     decayed = CATALOGUE[Cause.APPROVAL_DECAYED]
-    steps = "\n".join(f"{number}. {step}" for number, step in enumerate(decayed.remedy, 1))
-    info = {"host": "acme.my.salesforce.com", "customer": "Acme Ltd"}
+    remedy = with_name(decayed.remedy, "acme", ' "Billing"')
+    steps = "\n".join(f"{number}. {step}" for number, step in enumerate(remedy, 1))
+    info = HOST | {"app": "Billing", "customer": "Acme Ltd"}
     known = {
         "bearerwatch_connection_info" + of(connection="acme", org_type="production", **info): "1x99",
     }
@@ -812,7 +814,8 @@ def prometheus_says() -> Iterator[Case]:
                     "description": (
                         f"{decayed.meaning}\n"
                         f"Since 1970-01-01 00:04 UTC. Evidence: {page}\n"
-                        "Who must act: a Salesforce admin of the org at acme.my.salesforce.com.\n"
+                        "Who must act: a Salesforce admin of the org at acme.my.salesforce.com,"
+                        ' for the app "Billing".\n'
                         "What to do (setup guide, step 4):\n"
                         f"{steps}"
                     ),

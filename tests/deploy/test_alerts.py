@@ -23,6 +23,7 @@ ALERTMANAGER = DEPLOY / "alertmanager/alertmanager.yml"
 CASES = list(cases())
 
 CONNECTION = "{{ $labels.connection }}"
+APP = '{{ with $labels.app }} "{{ . }}"{{ end }}'
 
 
 def run(*command: str | Path) -> str:
@@ -84,7 +85,8 @@ def test_the_alert_of_a_cause_says_who_must_act_and_each_step(cause: Cause) -> N
 
     assert "\nWho must act: " in said
     assert [line for line in said.splitlines() if re.match(r"[0-9]+\. ", line)] == [
-        f"{number}. {step}" for number, step in enumerate(with_name(CATALOGUE[cause].remedy, CONNECTION), 1)
+        f"{number}. {step}"
+        for number, step in enumerate(with_name(CATALOGUE[cause].remedy, CONNECTION, APP), 1)
     ]
     assert "Evidence: http" in said
 

@@ -1,0 +1,26 @@
+"""What a remedy says to the people of one connection."""
+
+from dataclasses import replace
+
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
+from monitor.core.connection import Pair, Source
+from monitor.core.wording import steps
+from tests.making import ACME
+
+REFUSED = CATALOGUE[Cause.ASSERTION_INVALID]
+
+
+def test_the_first_step_that_speaks_of_the_app_names_it() -> None:
+    named = steps(REFUSED, replace(ACME, app="Billing"))
+
+    assert 'select the app "Billing", and' in named[0]
+    assert "\n".join(named).count("Billing") == 1
+    assert "select the app, and" in steps(REFUSED, ACME)[0]
+
+
+def test_a_step_about_the_next_key_is_there_only_where_one_is_configured() -> None:
+    rotating = replace(ACME, next=Pair(Source("file", "/keys/next.pem")))
+
+    assert "next key" in steps(REFUSED, rotating)[0]
+    assert not [step for step in steps(REFUSED, replace(ACME, next=None)) if "next key" in step]
