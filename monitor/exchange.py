@@ -45,7 +45,7 @@ from pyreqwest.compatibility.httpx import HttpxTransport
 from pyreqwest.proxy import ProxyBuilder
 
 from monitor.core.answer import harmless, read_after_login, read_answer, read_assignments, token_in
-from monitor.core.connection import LOOPBACK_HOSTS, Connection, may_receive_assertions
+from monitor.core.connection import LOOPBACK_HOSTS, Connection, is_loopback, may_receive_assertions
 from monitor.core.outcome import Exchange, FaultKind, Granted, NotSent, Unreachable
 from monitor.core.problem import OperatorError
 
@@ -434,6 +434,8 @@ class Exchanger:
         called, assignments = None, None
         if after_login and isinstance(outcome, Granted):
             instance = _instance(outcome, connection)
+            if is_loopback(instance) and not is_loopback(connection.login_url):
+                instance = ""  # an org on the network has no say in what is asked of this machine
             if resources := await self._get(instance + REST_PATH, answer.body):
                 called = read_after_login(resources.status, resources.body)
             if called and not called.error and connection.read_permission_sets and outcome.user_id:

@@ -43,7 +43,7 @@ from monitor.core.wording import WHO
 BITS_AT_LEAST = 2048
 """Setup guide, step 1: "at least 2048 bits"."""
 
-INPUT_LIMIT = 250_000
+INPUT_LIMIT = 65_536
 """Characters of an input that are read: a record holds one answer, and no answer is near that long."""
 
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)

@@ -245,7 +245,16 @@ def test_a_key_pasted_anywhere_is_never_repeated(tmp_path: Path, option: str) ->
     assert "MIIE" not in problems(tmp_path / "x.yaml")
 
 
-@pytest.mark.parametrize("name", ["database_elsewhere", "database_with_a_password", "login_urls"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "database_elsewhere",
+        "database_with_a_password",
+        "database_with_a_secret_in_oauth",
+        "database_with_a_secret_in_sslpassword",
+        "login_urls",
+    ],
+)
 def test_a_password_in_an_url_is_never_repeated(name: str) -> None:
     assert "hunter2" not in problems(CONFIGS / "invalid" / f"{name}.yaml")
 

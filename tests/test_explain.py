@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
-from monitor.explain import Unreadable, explain
+from monitor.explain import INPUT_LIMIT, Unreadable, explain
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 CORPUS = Path(__file__).parent / "corpus"
@@ -201,7 +201,7 @@ def test_the_order_of_facts_does_not_matter(order: Any) -> None:
         ),
         ("the quick brown fox", "The text holds no answer that is known"),
         ('{"answer": {"status": 400', "The text holds no answer that is known"),
-        ("x" * 250_001, "The input is longer than 250,000 characters: one answer is needed."),
+        ("x" * 65_537, "The input is longer than 65,536 characters: one answer is needed."),
     ],
 )
 def test_what_can_not_be_read_is_one_clear_sentence(text: str, message: str) -> None:
@@ -292,6 +292,18 @@ def test_no_record_crashes_it(record: dict[str, object]) -> None:
     except Unreadable:
         return
     assert list(found.as_json()) == KEYS
+
+
+def test_a_consumer_key_that_is_no_text_of_unicode_is_read_all_the_same() -> None:
+    refusal = {"status": 400, "body": '{"error":"invalid_client_id"}'}
+
+    assert told({"connection": {"consumer_key": "\ud83d"}, "answer": refusal})["cause"]
+
+
+@pytest.mark.parametrize("piece", ["{{'a':", "{\n", "\x1b[0"])
+def test_an_input_without_end_is_refused_before_it_is_read(piece: str) -> None:
+    with pytest.raises(Unreadable, match="longer than 65,536 characters"):
+        explain(piece * (INPUT_LIMIT // len(piece) + 1), NOW)
 
 
 def test_a_text_that_python_would_warn_of_is_read_without_a_word() -> None:

@@ -377,7 +377,8 @@ def _split(written: str) -> SplitResult:
         raise ValueError(
             f"{quoted(written)} is not a URL. Write e.g. https://acme.my.salesforce.com."
         ) from error
-    if not host or not (HOST.fullmatch(host) or host in LOOPBACK_HOSTS):
+    no_host = ":" in host and not re.fullmatch(r"\[::1\](:\d*)?", parts.netloc)  # http://[::1].evil.example
+    if not host or no_host or not (HOST.fullmatch(host) or host in LOOPBACK_HOSTS):
         example = "https://acme.my.salesforce.com"
         if _is_host(written):
             example = f"https://{written.lower()}"
@@ -426,15 +427,32 @@ def sink_url(value: object) -> str:
         ) from None
 
 
+DATABASE_PARAMETERS = frozenset(
+    {
+        "application_name", "channel_binding", "connect_timeout", "gssencmode", "host", "hostaddr",
+        "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval", "krbsrvname",
+        "load_balance_hosts", "options", "passfile", "port", "require_auth", "requirepeer", "service",
+        "ssl_min_protocol_version", "sslcert", "sslcrl", "sslkey", "sslmode", "sslnegotiation",
+        "sslrootcert", "target_session_attrs", "tcp_user_timeout", "user",
+    }
+)  # fmt: skip
+"""Parameters of libpq (its manual, "Parameter Key Words") that hold no secret, as the URL is shown."""
+
+
 def database_server(url: str) -> str:
     """The address of a PostgreSQL server, which anyone who may read the file may see."""
     try:
         parts = urlsplit(url)
-        secret = parts.password is not None or "password" in parse_qs(parts.query)
+        names = parse_qs(parts.query, keep_blank_values=True).keys()
     except ValueError:
         raise ValueError("is not a URL. Write e.g. postgresql://USER@HOST/DATABASE.") from None
-    if secret:
+    if parts.password is not None or "password" in names:
         raise ValueError("holds a password. Leave it out, and set PGPASSWORD or PGPASSFILE.")
+    if unknown := names - DATABASE_PARAMETERS:
+        raise ValueError(
+            f"has the parameter {', '.join(map(quoted, sorted(unknown)))}, which may hold a secret or is not"
+            f" libpq's. These may be given: {', '.join(sorted(DATABASE_PARAMETERS))}."
+        )
     return url
 
 

@@ -17,9 +17,10 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from html.parser import HTMLParser
 from typing import cast
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 from xml.parsers import expat
 
+from monitor.core.connection import ALLOWED_SUFFIXES, origin_of
 from monitor.core.outcome import AfterLogin, Assignment, Assignments, Granted, Refused
 
 CODE_LIMIT = 80
@@ -33,6 +34,9 @@ EXCERPT_LIMIT = TEXT_LIMIT + 2 * CODE_LIMIT
 
 READ_LIMIT = 16_384
 """Characters that `harmless` looks at: what stands further back is never shown."""
+
+SCOPES_LIMIT = 100
+"""Scopes of a grant that are kept; Salesforce documents some thirty. They are written at every check."""
 
 RETRY_AFTER_LIMIT_SECONDS = 86_400.0
 """The longest `Retry-After` that is believed: more than a day is an error or an attack, not a wish."""
@@ -55,9 +59,15 @@ _SECRETS = (
 )
 """PEM, JWT, session id."""
 
-_LONG_RUN = re.compile(r"[A-Za-z0-9+/_=-]{40,}")
+_LONG_RUN = re.compile(
+    rf"""(?P<host>https?://(?:[a-z0-9-]{{1,63}}\.)+[a-z]{{2,63}}(?:/|(?![\w.-]))
+        |(?:[a-z0-9-]{{1,63}}\.?){{1,4}}(?:{"|".join(map(re.escape, ALLOWED_SUFFIXES))})(?![\w.-]))
+    |[A-Za-z0-9+/_=-]{{40,}}""",
+    re.VERBOSE,
+)
 """Too long to be a word: a key, a signature or a part of one, unless it holds no digit (a long error code).
-A consumer key is such a run too."""
+A consumer key is such a run too. A host name is not, though the first label of a sandbox's may have 46
+characters."""
 
 _NAMED_SECRET = re.compile(
     r"""((?:access_token|refresh_token|assertion|client_secret|password|sid|Bearer)
@@ -183,7 +193,9 @@ def harmless(text: str, limit: int = TEXT_LIMIT) -> str:
         for character in text
         if character.isspace() or not unicodedata.category(character).startswith("C")
     )
-    text = _LONG_RUN.sub(lambda run: _MASK if any(map(str.isdigit, run[0])) else run[0], masked(text))
+    text = _LONG_RUN.sub(
+        lambda run: run[0] if run["host"] or not any(map(str.isdigit, run[0])) else _MASK, masked(text)
+    )
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
@@ -197,7 +209,7 @@ def masked(text: str) -> str:
 
 def _granted(token: str, fields: Mapping[str, object]) -> Granted:
     identity = _IDENTITY.search(_string(fields, "id"))
-    instance = _origin(_string(fields, "instance_url"))
+    instance = origin_of(_string(fields, "instance_url"))
     scopes = fields.get("scope")
     if isinstance(scopes, list):
         scopes = " ".join(scope for scope in scopes if isinstance(scope, str))
@@ -214,16 +226,8 @@ def _granted(token: str, fields: Mapping[str, object]) -> Granted:
 @lru_cache(maxsize=32)
 def _scopes(text: str) -> frozenset[str]:
     """The scopes of a grant. Remembered, as one app's grants all have the same."""
-    return frozenset(harmless(scope, CODE_LIMIT) for scope in re.split(r"[\s,]+", text.strip()) if scope)
-
-
-def _origin(url: str) -> str | None:
-    """Scheme and host of an URL as the answer gives it; None where it is no HTTP URL."""
-    try:
-        parts = urlsplit(url.strip())
-    except ValueError:
-        return None
-    return harmless(f"{parts.scheme}://{parts.netloc}") if parts.scheme in {"http", "https"} else None
+    scopes = [scope for scope in re.split(r"[\s,]+", text.strip()) if scope]
+    return frozenset(harmless(scope, CODE_LIMIT) for scope in scopes[:SCOPES_LIMIT])
 
 
 def _string(fields: Mapping[str, object], name: str) -> str:
@@ -326,7 +330,10 @@ def _excerpt(text: str) -> str:
     if not _is_html(text):
         return text
     reader = _VisibleText()
-    reader.feed(text[:READ_LIMIT])
+    with contextlib.suppress(
+        AssertionError
+    ):  # html.parser's, for a declaration of a kind that it doesn't know
+        reader.feed(text[:READ_LIMIT])
     return HTML_PAGE + " ".join(reader.words)
 
 
@@ -364,6 +371,6 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return min(float(value), RETRY_AFTER_LIMIT_SECONDS)
     try:
         wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, IndexError):
         return None
     return min(max(wait.total_seconds(), 0.0), RETRY_AFTER_LIMIT_SECONDS)

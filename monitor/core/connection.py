@@ -1,5 +1,6 @@
 """A connection (one app, user and org), and what follows from its host name."""
 
+import re
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -186,14 +187,39 @@ def is_generic(url: str) -> bool:
     return (urlsplit(url).hostname or "") in ALLOWED_HOSTS
 
 
+_HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,251}[a-z0-9])?")
+"""A host name as DNS has it, of at most 253 characters; with `_`, as container networks have it."""
+
+
+def origin_of(url: str) -> str | None:
+    """Scheme, host and port of an HTTP URL; None for any other, and where two parsers could differ on it."""
+    try:
+        parts = urlsplit(url.strip())
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in {"http", "https"} or not (_HOST.fullmatch(host) or host in LOOPBACK_HOSTS):
+        return None
+    address = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
+    return f"{parts.scheme}://{address}" if parts.netloc.lower() == address else None
+
+
+def is_loopback(url: str) -> bool:
+    """Whether an URL leads to this machine."""
+    return (urlsplit(url).hostname or "") in LOOPBACK_HOSTS
+
+
 def may_receive_assertions(login_url: str, allowed_hosts: frozenset[str] = frozenset()) -> bool:
     """Whether a signed assertion may go to this address: HTTPS to a host of Salesforce's, or loopback.
 
     Plain HTTP is for loopback alone. `allowed_hosts` are further host names that the operator vouches for.
     """
-    parts = urlsplit(login_url)
+    origin = origin_of(login_url)
+    if origin is None:
+        return False
+    parts = urlsplit(origin)
     host = parts.hostname or ""
     if host in LOOPBACK_HOSTS:
-        return parts.scheme in {"http", "https"}
+        return True
     known = host in ALLOWED_HOSTS or host in allowed_hosts or host.endswith(ALLOWED_SUFFIXES)
     return parts.scheme == "https" and known

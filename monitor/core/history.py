@@ -203,7 +203,7 @@ def begin(connection: Connection, now: datetime) -> History:
 def configuration_fingerprint(connection: Connection) -> str:
     """Changes when anything that is sent changes: endpoint, audience, consumer key or username."""
     sent = (connection.token_endpoint, connection.audience, connection.consumer_key, connection.username)
-    return hashlib.sha256("\n".join(sent).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(sent).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def reconfigured(history: History, connection: Connection, now: datetime) -> History:

@@ -9,6 +9,7 @@ from monitor.core.answer import (
     HTML_PAGE,
     REDIRECT,
     RETRY_AFTER_LIMIT_SECONDS,
+    SCOPES_LIMIT,
     TEXT_LIMIT,
     harmless,
     read_after_login,
@@ -107,6 +108,71 @@ def test_a_jwt_token_is_known_by_its_shape_and_by_its_format() -> None:
 )
 def test_scopes_are_told_or_unknown(fields: dict[str, object], scopes: frozenset[str] | None) -> None:
     assert granted(json.dumps({"access_token": "00D!x", **fields}).encode()).scopes == scopes
+
+
+def test_of_scopes_without_number_a_hundred_are_kept() -> None:
+    scopes = " ".join(f"scope_{number}" for number in range(9000))
+
+    assert len(granted(json.dumps(GRANT | {"scope": scopes}).encode()).scopes or ()) == SCOPES_LIMIT
+
+
+LONG_HOST = "acme-manufacturing-2-europe-west--fulluat01.sandbox.my.salesforce.com"
+
+
+def test_the_host_of_a_sandbox_with_a_long_name_is_kept_as_it_is() -> None:
+    answer = granted(json.dumps(GRANT | {"instance_url": f"https://{LONG_HOST}/"}).encode())
+
+    assert answer.instance_url == f"https://{LONG_HOST}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://acme.my.salesforce.com",
+        "https://user@acme.my.salesforce.com",
+        "https://[::1].evil.example",
+        "https://acme.my.salesforce.com\\@evil.example",
+        "https://acme%2emy.salesforce.com",
+        "https://acme.my.salesforce.com:99999",
+        "https://" + "a." * 127 + "example",
+        "https://\u212bcme.my.salesforce.com",
+    ],
+)
+def test_an_address_on_whose_host_two_parsers_could_differ_is_none(url: str) -> None:
+    assert granted(json.dumps(GRANT | {"instance_url": url}).encode()).instance_url is None
+
+
+def test_where_a_redirect_leads_is_told_whole_but_for_secrets_in_its_path() -> None:
+    secret = "Zm9v" * 12 + "9"
+    answer = refused(b"", 302, Location=f"https://{LONG_HOST}/{secret}?sid=1")
+
+    assert answer.excerpt.startswith(f"{REDIRECT}https://{LONG_HOST}/")
+    assert secret not in answer.excerpt
+
+
+@pytest.mark.parametrize("text", [f"getaddrinfo ENOTFOUND {LONG_HOST}", f"see https://{LONG_HOST}/x for it"])
+def test_a_host_in_a_text_is_not_taken_for_a_secret(text: str) -> None:
+    assert harmless(text) == text
+
+
+@pytest.mark.parametrize("page", ["<html><![foo[bar]]></html>", "<html>Sorry<![ x", "<html><!x[]></html>"])
+def test_a_page_with_a_declaration_of_no_known_kind_is_read_like_any_other(page: str) -> None:
+    assert refused(page.encode(), 503).excerpt.startswith(HTML_PAGE.strip())
+    assert read_after_login(503, page.encode()).status == 503
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "Mon, 01 Jan 2024 00:00:00 +999999999999999999999",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 99999999999999999999 Jan 2024 00:00:00 GMT",
+    ],
+)
+def test_a_moment_to_retry_after_that_no_calendar_has_is_none(moment: str) -> None:
+    answer = refused(b"", 429, Retry_After=moment, Date="Mon, 01 Jan 2024 00:00:00 GMT")
+
+    assert answer.retry_after_seconds is None
 
 
 @pytest.mark.parametrize(

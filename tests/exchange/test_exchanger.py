@@ -457,6 +457,28 @@ async def test_a_call_that_is_not_made_or_not_answered_says_nothing(
     assert exchange.after_login is None
 
 
+async def test_an_org_on_the_network_can_not_have_this_machine_asked() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(f"{request.method} {request.url.host}")
+        grant = {"access_token": "chosen", "scope": "api", "instance_url": "http://127.0.0.1:8500"}
+        return httpx.Response(200, json=grant)
+
+    exchanger = Exchanger(
+        transport=lambda _limits, _ca_file: httpx.MockTransport(answer),
+        allowed_hosts=frozenset({"mock.example.com"}),
+    )
+
+    exchange = await exchanger.exchange(
+        connection(login_url="https://mock.example.com"), sign, after_login=True
+    )
+    await exchanger.aclose()
+
+    assert isinstance(exchange.outcome, Granted)
+    assert asked == ["POST mock.example.com"]
+
+
 @pytest.mark.parametrize(("answer", "asked"), [(granted(), False), (http(400, "{}"), True)])
 async def test_there_is_no_call_unless_it_was_asked_for_and_the_token_granted(
     answer: bytes, asked: bool, make_exchanger: MakeExchanger
