@@ -1,18 +1,23 @@
 """Looks the locked dependencies up by pip-audit: in PyPI's advisories, else in OSV's.
 
-Exit code 1 only where an advisory was found: a database that can't be reached is one clear line, so that a
-laptop on a train can still check its work. Run by `make audit`, and so by `make check`.
+Exit code 1 where an advisory was found. A database that can't be reached is one clear line, so that a laptop
+on a train can still check its work; with `CI` set it is exit code 1 as well, unless AUDIT_UNAVAILABLE=skip
+says that this CI reaches none. Run by `make audit`, and so by `make check`.
 """
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 DATABASES = ("pypi", "osv")
+
+UNAVAILABLE = "AUDIT_UNAVAILABLE"
+"""The environment variable by which a CI says that it reaches no database: `skip`."""
 
 TIMEOUT_SECONDS = 180
 """For one database, all dependencies together: some forty requests of a moment each."""
@@ -52,13 +57,13 @@ def _lines(dependencies: list[dict[str, object]]) -> Iterator[str]:
             yield f"{one['name']} {one['version']}: {advisory['id']}, mended in {mended}"
 
 
-def verdict(audit: Audit | None) -> tuple[int, str]:
+def verdict(audit: Audit | None, environ: Mapping[str, str]) -> tuple[int, str]:
     """The exit code, and what to tell."""
     if audit is None or not audit.looked_up:
-        return (
-            0,
-            "audit: SKIPPED, no advisory database could be reached. Nothing is known of the dependencies.",
-        )
+        why = "no advisory database could be reached. Nothing is known of the dependencies."
+        if environ.get("CI") and environ.get(UNAVAILABLE) != "skip":
+            return 1, f"audit: FAILED, {why} Where CI can reach none, set {UNAVAILABLE}=skip."
+        return 0, f"audit: SKIPPED, {why}"
     lines = [f"audit: {line}" for line in audit.advisories]
     if audit.unknown:
         lines.append(f"audit: not in the database: {', '.join(audit.unknown)}")
@@ -99,7 +104,7 @@ def main(locks: list[str]) -> int:
         audit = ask(database, locks)
         if audit and audit.looked_up:
             break
-    code, told = verdict(audit)
+    code, told = verdict(audit, os.environ)
     print(told)
     return code
 

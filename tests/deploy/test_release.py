@@ -165,7 +165,7 @@ BAD = {
 
 def audited(*dependencies: object) -> tuple[int, str]:
     """The verdict on pip-audit's report of these dependencies."""
-    return verdict(read(json.dumps({"dependencies": dependencies, "fixes": []})))
+    return verdict(read(json.dumps({"dependencies": dependencies, "fixes": []})), {"CI": "true"})
 
 
 def test_an_advisory_fails_the_audit_and_says_which_version_mends_it() -> None:
@@ -186,17 +186,31 @@ def test_an_audit_says_what_the_database_does_not_know() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "audit",
-    [
-        pytest.param(read("Traceback (most recent call last):"), id="unreachable"),
-        pytest.param(read(""), id="silent"),
-        pytest.param(Audit(looked_up=0, unknown=("httpx",), advisories=()), id="a mirror that knows none"),
-    ],
-)
-def test_an_audit_without_a_database_is_skipped_and_never_called_clean(audit: Audit | None) -> None:
-    code, told = verdict(audit)
+WITHOUT_A_DATABASE = [
+    pytest.param(read("Traceback (most recent call last):"), id="unreachable"),
+    pytest.param(read(""), id="silent"),
+    pytest.param(Audit(looked_up=0, unknown=("httpx",), advisories=()), id="a mirror that knows none"),
+]
+
+
+@pytest.mark.parametrize("audit", WITHOUT_A_DATABASE)
+@pytest.mark.parametrize("environ", [{}, {"CI": "true", "AUDIT_UNAVAILABLE": "skip"}])
+def test_an_audit_without_a_database_is_skipped_and_never_called_clean(
+    audit: Audit | None, environ: dict[str, str]
+) -> None:
+    code, told = verdict(audit, environ)
 
     assert code == 0
     assert "SKIPPED" in told
     assert "advisories" not in told
+
+
+@pytest.mark.parametrize("audit", WITHOUT_A_DATABASE)
+@pytest.mark.parametrize("more", [{}, {"AUDIT_UNAVAILABLE": ""}, {"AUDIT_UNAVAILABLE": "true"}])
+def test_an_audit_without_a_database_fails_in_ci_unless_it_is_told_otherwise(
+    audit: Audit | None, more: dict[str, str]
+) -> None:
+    code, told = verdict(audit, {"CI": "true", **more})
+
+    assert code == 1
+    assert "AUDIT_UNAVAILABLE=skip" in told
