@@ -65,6 +65,7 @@ EDGES = {
     "runbook",
     "logs",
     "clock",
+    "memory",
     "interpreter",
     "watch",
     "service_manager",

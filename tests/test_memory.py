@@ -1,0 +1,41 @@
+"""What is in memory stays there, whoever runs the process and however it ends."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CRASH = """
+import ctypes, os, resource, sys
+from monitor import __main__, cli
+
+def crash():
+    print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), *resource.getrlimit(resource.RLIMIT_CORE), flush=True)
+    os.abort()
+
+cli.main = crash
+__main__.main()
+"""
+"""Says whether the process is dumpable (PR_GET_DUMPABLE) and how large a core file may be, and crashes."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_a_command_that_crashes_leaves_no_core_file_whatever_its_surroundings_allow(tmp_path: Path) -> None:
+    def allow_core_files() -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+
+    done = subprocess.run(
+        [sys.executable, "-c", CRASH],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=allow_core_files,
+    )
+
+    assert done.returncode < 0
+    assert done.stdout == "0 0 0\n"
+    assert list(tmp_path.iterdir()) == []
