@@ -26,7 +26,7 @@ from monitor.daemon import Daemon
 from monitor.schedule import Check
 from monitor.secret_sources import SourceError, read
 from monitor.simulator.scenarios import SCENARIOS, Keys, Scenario, Step, make_keys
-from monitor.simulator.server import Simulator, running, serve
+from monitor.simulator.server import Simulator, is_loopback, running, serve
 from monitor.store import Store
 from monitor.web.connections import listen
 
@@ -96,6 +96,8 @@ def simulate(settings: Settings | None, *, host: str, port: int, speed: float, s
             name = urlsplit(connection.login_url).path.strip("/")
             simulator.put(name, _org_of(connection))
             say(f"  {name} for {connection.name}")
+    if not is_loopback(host):
+        say(f"Warning: anyone who reaches {host} can read and change the orgs: there is no password.")
     asyncio.run(serve(simulator, host=host, port=port, ready=lambda url: say(f"The simulator is at {url}")))
 
 

@@ -10,7 +10,7 @@
 | `POST /_orgs/{name}/refresh {"username_suffix": "dev", "loses": [...]}` | refresh the sandbox |
 | `GET /_clock`, `POST /_clock {"advance_seconds": N}` | read the clock; let time pass |
 
-The control API refuses nonsense with 400 and `{"problems": [...]}`.
+The control API refuses nonsense with 400 and `{"problems": [...]}`, and web pages with 403.
 """
 
 import json
@@ -27,14 +27,19 @@ from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Scope
 
 from monitor.simulator import rest, wire
 from monitor.simulator.org import LONGEST_SECONDS, Org, OrgSettings, Refresh, Request, SettingsError
 
 MY_DOMAIN_SUFFIX = ".my.salesforce.com"
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 MAX_REQUEST_BYTES = 256 * 1024
 """An assertion has some 600 bytes; a control request with a certificate, some 6 KiB."""
@@ -122,8 +127,13 @@ class Simulator:
         del self._orgs[self.org(name).name]
 
 
-def create_app(simulator: Simulator, *, slow_seconds: float = wire.SLOW_SECONDS) -> Starlette:
-    """The ASGI app. Faults of the network need `serve` or `running`; all else works in any server."""
+def create_app(
+    simulator: Simulator, *, slow_seconds: float = wire.SLOW_SECONDS, loopback: bool = False
+) -> Starlette:
+    """The ASGI app. Faults of the network need `serve` or `running`; all else works in any server.
+
+    `loopback`: it is reached from this machine alone, so the control API believes no other host's name.
+    """
 
     async def orgs(request: HttpRequest) -> Response:
         return JSONResponse({name: simulator.org(name).settings.as_json() for name in simulator.names})
@@ -183,8 +193,36 @@ def create_app(simulator: Simulator, *, slow_seconds: float = wire.SLOW_SECONDS)
             Route("/_orgs/{name}/logins", logins),
             Mount("/", _Orgs(simulator, slow_seconds)),
         ],
+        middleware=[Middleware(_NoWebPages, loopback=loopback)],
         exception_handlers={SettingsError: wrong, UnknownOrgError: wrong},
     )
+
+
+class _NoWebPages:
+    """Keeps web pages off the control API, which any page in a browser of this machine could reach.
+
+    A browser names the page's origin with whatever may change something; on loopback, a host of another name
+    is one that somebody let lead here.
+    """
+
+    def __init__(self, app: ASGIApp, loopback: bool) -> None:
+        self._app = app
+        self._loopback = loopback
+
+    async def __call__(self, scope: Scope, receive: wire.Receive, send: wire.Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/_"):
+            headers = Headers(scope=scope)
+            foreign = self._loopback and not _is_ours(headers.get("host", ""))
+            if "origin" in headers or headers.get("sec-fetch-site", "none") != "none" or foreign:
+                refusal = JSONResponse({"problems": ["the control API is not for web pages"]}, 403)
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _is_ours(host: str) -> bool:
+    name = re.sub(r":\d*$", "", host).lower()
+    return name in LOOPBACK_NAMES or name.endswith(MY_DOMAIN_SUFFIX)
 
 
 async def _object(request: HttpRequest) -> dict[str, object]:
@@ -295,9 +333,9 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _server(simulator: Simulator, tls: Tls | None, slow_seconds: float) -> _Server:
+def _server(simulator: Simulator, tls: Tls | None, slow_seconds: float, host: str) -> _Server:
     config = uvicorn.Config(
-        create_app(simulator, slow_seconds=slow_seconds),
+        create_app(simulator, slow_seconds=slow_seconds, loopback=is_loopback(host)),
         http=wire.TransportProtocol,
         ws="none",
         lifespan="off",
@@ -311,6 +349,11 @@ def _server(simulator: Simulator, tls: Tls | None, slow_seconds: float) -> _Serv
         ssl_keyfile=tls.key if tls else None,
     )
     return _Server(config)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen at is reached from this machine alone."""
+    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def _url(listener: socket.socket, tls: Tls | None) -> str:
@@ -332,7 +375,7 @@ async def serve(
     use `running`.
     """
     listener = _listen(host, port)
-    server = _server(simulator, tls, wire.SLOW_SECONDS)
+    server = _server(simulator, tls, wire.SLOW_SECONDS, host)
     ready(_url(listener, tls))
     try:
         await server.serve(sockets=[listener])
@@ -352,7 +395,7 @@ def running(
 ) -> Iterator[str]:
     """Serve from a thread of its own; gives the address. Port 0 takes any free one."""
     listener = _listen(host, port)
-    server = _server(simulator, tls, slow_seconds)
+    server = _server(simulator, tls, slow_seconds, host)
     thread = threading.Thread(target=server.run, args=([listener],), name="simulator", daemon=True)
     thread.start()
     try:

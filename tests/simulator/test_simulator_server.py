@@ -362,6 +362,38 @@ async def test_orgs_can_be_asked_without_a_socket(pair: Pair) -> None:
     assert answer.status_code == 200
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Host": "rebound.example"},
+        {"Host": "127.0.0.1.rebound.example"},
+    ],
+    ids=str,
+)
+def test_a_web_page_can_neither_read_the_orgs_nor_move_the_clock(
+    client: httpx.Client, org: str, header: dict[str, str]
+) -> None:
+    before = client.get("/_clock").json()
+
+    answers = [
+        client.post("/_clock", content='{"advance_seconds": 86400}', headers=header),
+        client.delete(f"/_orgs/{org}", headers=header),
+        client.get("/_orgs", headers=header),
+    ]
+
+    assert [answer.status_code for answer in answers] == [403] * 3
+    assert client.get("/_clock").json() == before
+    assert client.get(f"/_orgs/{org}").status_code == 200
+
+
+@pytest.mark.parametrize("host", ["localhost:1234", "[::1]", "acme.my.salesforce.com"])
+def test_the_control_api_is_open_to_the_names_of_this_machine(client: httpx.Client, host: str) -> None:
+    assert client.get("/_clock", headers={"Host": host}).status_code == 200
+
+
 # The wire
 
 
