@@ -3,13 +3,12 @@
 import os
 from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from monitor import __version__
 from monitor.config import Settings, Sink
-from monitor.core import telling
 from monitor.core.alert import Alert
 from monitor.core.alerts import alerts
 from monitor.core.catalogue import CATALOGUE
@@ -17,7 +16,7 @@ from monitor.core.causes import Cause
 from monitor.core.status import DaemonStatus, Snapshot
 from monitor.exchange import Limits, rust_transport
 from monitor.fleet import Fleet
-from monitor.notify import Undelivered, Wire, drill, sender
+from monitor.notify import Undelivered, Wire, drill, send
 from monitor.without_daemon import memory
 
 NOTIFYING = Limits(
@@ -28,23 +27,20 @@ NOTIFYING = Limits(
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One alert of this moment, and who is told of it."""
+    """One alert of this moment, and who is notified of it."""
 
     alert: Alert
-    """Held back where none of the receivers that take it is told of it now."""
     reaches: tuple[str, ...]
-    """Who is told of it, by name; where all are not now, who would be."""
+    """The receivers that take it, by name."""
     told: dict[str, datetime]
-    """When the receivers that take it were last told, those that were."""
+    """When they were last told about it, those that were; an Alertmanager is told each minute."""
 
 
 def standing(settings: Settings, now: datetime) -> list[Standing]:
     """Every alert of this moment, also those that are held back. Raises StoreError."""
     with memory(settings) as store:
         histories = store.histories() if store else {}
-        stands = {
-            sink.name: telling.standing(store.told(sink.name) if store else {}) for sink in settings.sinks
-        }
+        known = {sink.name: store.told(sink.name) if store else {} for sink in settings.sinks}
     fleet = Fleet(histories)
     fleet.configure(settings.connections, now)
     snapshot = Snapshot(
@@ -59,17 +55,14 @@ def standing(settings: Settings, now: datetime) -> list[Standing]:
         connections=fleet.statuses(),
         retired_failures={},
     )
-    found = alerts(snapshot, settings.terms)
-    reasons = {name: [why for _, why in telling.held_back(found, its)] for name, its in stands.items()}
     shown = []
-    for place, alert in enumerate(found):
-        why = {sink.name: reasons[sink.name][place] for sink in settings.sinks if sink.route.takes(alert)}
-        told = {name: one.at for name in why if (one := stands[name].get(alert.fingerprint))}
-        if alert.stays and not told:
-            continue
-        free = tuple(name for name in why if not why[name])
-        held = alert.held_back if free or not why else next(iter(why.values()))
-        shown.append(Standing(replace(alert, held_back=held), free or tuple(why), told))
+    for alert in alerts(snapshot, settings.terms):
+        reaches = tuple(sink.name for sink in settings.sinks if sink.route.takes(alert))
+        groups = {name: known[name].get(alert.group) for name in reaches}
+        told = {
+            name: last.at for name, last in groups.items() if last and alert.connection in last.connections
+        }
+        shown.append(Standing(alert, reaches, told))
     return shown
 
 
@@ -108,9 +101,8 @@ async def drills(
     try:
         for sink in sinks:
             try:
-                await sender(sink, wire, threads, pages=settings.web.external_url).send(
-                    drill(cause, now), now
-                )
+                message, pages = drill(cause, now), settings.web.external_url
+                await send(sink, wire, message, now, threads=threads, pages=pages)
             except Undelivered as undelivered:
                 yield sink.name, str(undelivered)
             else:

@@ -47,6 +47,9 @@ from monitor.web.connections import DeadlineProtocol, listen
 if TYPE_CHECKING:
     from monitor.replicas import Replica
 
+NOTIFY_EVERY_SECONDS = 10.0
+"""Between two rounds of notifications: an alert has held for minutes when it becomes one."""
+
 ONLY_AT_A_START = ("listen", "database", "ca_file", "max_in_flight")
 """Options that a reload cannot change: what they name is open."""
 
@@ -112,7 +115,6 @@ class Daemon:
                 self._checker.check, clock=clock, at_once=settings.max_in_flight, own=self.own
             )
         self._notifier = Notifier(
-            snapshot=self.snapshot,
             memory=store,
             transport=rust_transport(NOTIFYING, settings.ca_file),
             environment=os.environ,
@@ -146,8 +148,18 @@ class Daemon:
         )
 
     async def _notify(self) -> None:
-        await self._notifier.look()
-        await self._notifier.settled()
+        await self._notifier.round(self.snapshot())
+
+    async def _notify_until_stopped(self) -> None:
+        """Round after round of notifications, where no other replica may do it."""
+        while not self._stopping.is_set():
+            try:
+                await self._notify()
+            except Exception:  # the rounds must go on, whatever went wrong in one
+                log.exception("notifier_failed")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(NOTIFY_EVERY_SECONDS):
+                    await self._stopping.wait()
 
     async def run(self) -> None:
         """Live until `stop` is asked for; needs a free port, which was checked when the socket was bound."""
@@ -166,17 +178,19 @@ class Daemon:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         log.info("started", address=str(self._settings.listen), connections=len(self._settings.connections))
         alive = asyncio.create_task(self._manager.keep_alive())
-        if self._replica is None:
-            self._notifier.start()
+        alone = self._replica is None
+        notifying = asyncio.create_task(self._notify_until_stopped() if alone else self._stopping.wait())
         self._manager.ready()
         self.listening.set()
         await self._stopping.wait()
         log.info("stopping")
         self._manager.stopping()
+        self._notifier.stop()
         for what, stopping in (
             ("watch", self._watch.stop()),
-            ("notifier", self._notifier.stop()),
+            ("notifications", notifying),
             ("schedule", self._schedule.stop(STOP_WITHIN_SECONDS)),
+            ("notifier", self._notifier.aclose()),
             ("exchanger", self._exchanger.aclose()),
             ("keyring", asyncio.to_thread(self._keyring.close)),
             ("store", asyncio.to_thread(self._store.close)),

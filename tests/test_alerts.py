@@ -14,7 +14,7 @@ import yaml
 
 from monitor.core.alerts import alerts
 from monitor.core.causes import Cause
-from monitor.core.telling import Message, accepted
+from monitor.core.telling import due
 from monitor.store import Store
 from tests.core.fleets import TERMS, ill, snapshot, well
 from tests.end_to_end.collector import collector
@@ -105,39 +105,21 @@ def test_as_json_it_says_all_of_it_and_what_is_held_back(tmp_path: Path) -> None
     assert first["held_back"].startswith("maintenance until ")
 
 
-def test_few_of_a_large_fleet_are_shown_one_by_one(tmp_path: Path) -> None:
-    few: dict[str, dict[str, str]] = {f"ill-{number}": {} for number in range(5)}
-    others = [f"well-{number}" for number in range(16)]
+def test_who_was_told_of_a_connection_is_said_with_the_time(tmp_path: Path) -> None:
+    config = configured(tmp_path, HOOK, HOOK | {"name": "new"})
+    store = Store.open(tmp_path / "bearerwatch.db")
+    (alert,) = alerts(snapshot(ill(well("acme", NOW), Cause.API_DISABLED, NOW - HOUR), at=NOW), TERMS)
+    (message,) = due([alert], {}, {}, holds=TERMS.holds, repeat=HOUR, now=NOW)
+    store.tell("hook", {message.group: message.told})
+    assert store.close()
 
-    done = bearerwatch("alerts", "--config", configured(tmp_path, HOOK, fail=few, work=others), "--json")
+    listed = json.loads(bearerwatch("alerts", "--config", config, "--json").stdout)
 
-    assert [alert["labels"]["connection"] for alert in json.loads(done.stdout)] == list(few)
-
-
-def test_a_single_one_is_held_back_of_a_receiver_that_was_told_of_many_and_not_of_another(
-    tmp_path: Path,
-) -> None:
-    few: dict[str, dict[str, str]] = {f"ill-{number}": {"tier": "gold"} for number in range(6)}
-    others = [f"well-{number}" for number in range(34)]
-    new = HOOK | {"name": "new", "labels": {"tier": "gold"}}
-    many = alerts(snapshot(*(ill(well(name, NOW), Cause.API_DISABLED, NOW - HOUR) for name in few)), TERMS)[0]
-
-    def shown(*sinks: dict[str, object]) -> list[tuple[str, list[str], str | None]]:
-        config = configured(tmp_path, *sinks, fail=few, work=others)
-        store = Store.open(tmp_path / "bearerwatch.db")
-        store.tell("hook", accepted(Message("", "", (many,)), {}, NOW))
-        assert store.close()
-        listed = json.loads(bearerwatch("alerts", "--config", config, "--json").stdout)
-        return [
-            (alert["labels"].get("connection", "many"), alert["reaches"], alert["held_back"])
-            for alert in listed
-        ]
-
-    assert shown(HOOK) == [
-        ("many", ["hook"], None),
-        *((name, ["hook"], "told as BearerwatchManyConnectionsAffected") for name in few),
-    ]
-    assert shown(HOOK, new) == [("many", ["hook"], None), *((name, ["new"], None) for name in few)]
+    told = {alert["labels"]["connection"]: (alert["reaches"], alert["told"]) for alert in listed}
+    assert told == {
+        "acme": (["hook", "new"], {"hook": NOW.isoformat()}),
+        "globex": (["hook", "new"], {}),
+    }
 
 
 def test_without_a_database_nothing_would_be_told_and_none_is_made(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """An alert as a value, and the moment that it is derived from.
 
-The labels are its identity; its texts are made when somebody is told of it.
+The labels are its identity; its texts are made when somebody is notified of it.
 """
 
 import hashlib
@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import NamedTuple
 
 from monitor.core import maintenance
-from monitor.core.causes import Cause, Responsible, Severity
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
 from monitor.core.connection import Connection
-from monitor.core.finding import Finding
 from monitor.core.holds import Holds
 from monitor.core.status import ConnectionStatus, Snapshot
 from monitor.core.wording import Links
@@ -29,71 +28,55 @@ class Terms:
 
 @dataclass(frozen=True)
 class Alert:
-    """Something that a person should be told, whether or not it is told now. Its mappings never change."""
+    """Something that a person should know, whether or not anybody is notified now."""
 
     labels: Mapping[str, str]
     """Its identity, with `alertname`: the labels that the rule for Prometheus gives it."""
+    title: str
+    """What is wrong, without the connection's name."""
     texts: Callable[[], Mapping[str, str]] = field(compare=False, repr=False)
-    """Makes the annotations: most alerts of a moment are not told of in it."""
+    """Makes the annotations: most alerts of a moment are in no message."""
     since: datetime
-    """Since when that holds which it tells of."""
-    concerns: tuple[Connection, ...]
-    lingers: timedelta = timedelta(0)
-    """Its end is believed after so long: a fault that comes and goes is told of once."""
-    group: str = ""
-    """Alerts of one group are told in one message."""
-    shared: str = ""
-    """What the connections of its group share, in words; empty where it stands alone."""
-    shared_by: int = 1
-    """How many watched connections share that."""
-    waits: bool = False
-    """A look at others that may have the same is yet to come, and does so soon."""
-    stays: bool = False
-    """It is no news any more: only those are told of it who were already, for whom it goes on."""
+    concerns: Connection | None = None
+    """None: the daemon itself."""
     held_back: str = field(default="", compare=False)
-    """Why nobody is told of it now; empty where nothing speaks against it."""
+    """Why nobody is notified now; empty where nothing speaks against it."""
 
     @property
     def name(self) -> str:
         """The alert's name."""
         return self.labels["alertname"]
 
+    @property
+    def connection(self) -> str:
+        """The connection's name; empty where it is the daemon itself."""
+        return self.labels.get("connection", "")
+
+    @property
+    def group(self) -> str:
+        """The same for all alerts with one thing to fix: the same cause in the same app.
+
+        What has its cause in our network, clock or address, or in Salesforce, has nothing to do with the app.
+        """
+        entry = CATALOGUE.get(Cause(self.labels["cause"])) if "cause" in self.labels else None
+        if self.concerns is None or (entry and (entry.shared_fault or entry.transient)):
+            return self.name
+        return f"{self.name} {hashlib.sha256(app_of(self.concerns).encode()).hexdigest()[:12]}"
+
     @cached_property
     def annotations(self) -> Mapping[str, str]:
         """What it says: summary, description, links."""
         return self.texts()
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """The same for the same labels, as long as nobody changes them."""
-        return fingerprint(self.labels)
+
+def fingerprint(alertname: str, connection: str) -> str:
+    """A short word for an alert, the same for as long as it holds, whatever its other labels become."""
+    return hashlib.sha256(f"{alertname}\n{connection}".encode()).hexdigest()[:16]
 
 
-def fingerprint(labels: Mapping[str, str]) -> str:
-    """A short word for an alert's labels: 16 hexadecimal digits, as Alertmanager's are."""
-    text = "\n".join(f"{name}={value}" for name, value in sorted(labels.items()))
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
-
-
-class Topic(NamedTuple):
-    """What findings have in common that are told of alike."""
-
-    cause: Cause
-    severity: Severity
-    responsible: Responsible
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """The labels that say so."""
-        return {name: str(value) for name, value in self._asdict().items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A finding of a connection."""
-
-    status: ConnectionStatus
-    finding: Finding
+def app_of(connection: Connection) -> str:
+    """What stands for the app that a connection logs in to: its name, else the consumer key."""
+    return connection.app or connection.consumer_key
 
 
 @dataclass(frozen=True)

@@ -1,65 +1,155 @@
-"""What is an alert now, from a Snapshot: the same names, labels and times as the rules for Prometheus.
+"""Which alerts a Snapshot has: the same names, labels and hold times as the rules for Prometheus.
 
-1. A finding is an alert once it has held as long as `Holds` says; nothing else is asked of it.
-2. Many connections with the same cause at once are one alert, which holds the single ones back. Once told,
-   it goes on until few are left.
-3. Alerts of connections that share an app, a user or an org are one group: one thing to mend, one message.
-4. Maintenance holds back, of all connections or of one. What is paused or settling has no alert at all.
+1. A finding is an alert once it has held as long as its cause's hold time; nothing else is asked of it.
+2. Maintenance holds back, of all connections or of one. What is paused or settling has no alert at all.
 
-Nothing is remembered here: what a restart must not lose stands in the histories.
+Nothing is remembered here: what a restart must not lose is in the histories.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from itertools import pairwise
 
-from monitor.core.alert import Alert, Moment, Seen, Terms, Topic
-from monitor.core.alerts_of_many import alert_of_many
-from monitor.core.alerts_of_one import alert_of_cause, alert_of_no_cause
+from monitor.core.alert import Alert, Moment, Terms, written
 from monitor.core.catalogue import CATALOGUE
-from monitor.core.finding import Finding
-from monitor.core.grouping import grouped, waiting
+from monitor.core.causes import Cause, Responsible, Severity
+from monitor.core.finding import Finding, State
+from monitor.core.history import RECENT_KEPT
+from monitor.core.holds import UNCHECKED
 from monitor.core.status import ConnectionStatus, Snapshot
+from monitor.core.wording import (
+    ASK_AGAIN,
+    UNEXPLAINED,
+    UNSTEADY,
+    WHO,
+    Links,
+    inert,
+    name_of,
+    short,
+    steps,
+    told,
+    with_name,
+)
+
+UNSTEADY_CHANGES = 6
+"""Among the last exchanges, as in the rules: it failed and recovered three times."""
 
 
-def alerts(snapshot: Snapshot, terms: Terms) -> tuple[Alert, ...]:
-    """Every alert of this moment: of many at once, then of single connections, those held back first."""
+def alerts(snapshot: Snapshot, terms: Terms) -> list[Alert]:
+    """Every alert of this moment, those that are held back included, in the order of the connections."""
     moment = Moment(snapshot, terms)
-    seen = _seen(moment)
-    many = {topic: alert for topic, those in seen.items() if (alert := alert_of_many(topic, those, moment))}
-    told_as = {
-        (topic.cause, topic.severity): f"told as {alert.name}"
-        for topic, alert in many.items()
-        if not alert.stays
+    found = []
+    for status in moment.watched:
+        of_causes = [
+            _of_cause(finding, status, moment)
+            for finding in {each.cause: each for each in reversed(status.findings)}.values()
+            if moment.lasted(finding.since, terms.holds.of_cause(finding.cause))
+        ]
+        found += of_causes or _of_no_cause(status, moment)
+    return found
+
+
+def _of_cause(found: Finding, status: ConnectionStatus, moment: Moment) -> Alert:
+    labels = {
+        "cause": found.cause.value,
+        "severity": found.severity.value,
+        "responsible": found.responsible.value,
     }
-    free: list[Alert] = []
-    held_back: list[Alert] = []
-    for topic, those in seen.items():
-        hold = terms.holds.of_cause(topic.cause)
-        lasting = [one for one in those if moment.lasted(one.finding.since, hold)]
-        made = [alert_of_cause(topic, one, moment) for one in lasting]
-        if why := told_as.get((topic.cause, topic.severity)):
-            made = [replace(alert, held_back=alert.held_back or why) for alert in made]
-        held_back += [alert for alert in made if alert.held_back]
-        free += waiting([alert for alert in made if not alert.held_back], topic, those, moment)
-    named = {alert.labels["connection"] for alert in (*free, *held_back)}
-    unreachable = "many are unreachable" if any(CATALOGUE[cause].transient for cause, _ in told_as) else ""
-    for status in moment.watched:
-        if status.name not in named and (alert := alert_of_no_cause(status, moment)):
-            why = alert.held_back or unreachable
-            (held_back if why else free).append(replace(alert, held_back=why))
-    return (*many.values(), *held_back, *grouped(free, moment.watched))
+    texts = partial(_texts_of_cause, found, status, moment.terms.links)
+    title = CATALOGUE[found.cause].title
+    return _alert(name_of(found.cause), labels, title, texts, found.since, status, moment)
 
 
-def _seen(moment: Moment) -> dict[Topic, list[Seen]]:
-    """The findings of now, by what they have in common."""
-    seen: defaultdict[Topic, list[Seen]] = defaultdict(list)
-    for status in moment.watched:
-        for found in _first_of_each_cause(status):
-            topic = Topic(found.cause, found.severity, found.responsible)
-            seen[topic].append(Seen(status, found))
-    return seen
+def _alert(
+    name: str,
+    labels: Mapping[str, str],
+    title: str,
+    texts: Callable[[], Mapping[str, str]],
+    since: datetime,
+    status: ConnectionStatus,
+    moment: Moment,
+) -> Alert:
+    connection, carried = status.connection, moment.terms.links.labels
+    own = {label: text for label, text in connection.labels if label in carried}
+    identity = {"alertname": name, "connection": status.name, **labels, "host": connection.host, **own}
+    return Alert(identity, title, texts, since, connection, moment.maintenance(connection))
 
 
-def _first_of_each_cause(status: ConnectionStatus) -> Iterable[Finding]:
-    return {found.cause: found for found in reversed(status.findings)}.values()
+def _texts_of_cause(found: Finding, status: ConnectionStatus, links: Links) -> dict[str, str]:
+    connection, entry = status.connection, CATALOGUE[found.cause]
+    facts = [entry.meaning, *map(inert, found.evidence), f"It has held since {written(found.since)}."]
+    if last := status.history.last_success:
+        facts.append(f"The last exchange that was granted: {written(last)}.")
+    who = WHO[found.responsible]
+    if found.responsible is Responsible.ORG_ADMIN:
+        # That admin may be a customer's, who sees none of our pages.
+        app = (
+            f'"{connection.app}"'
+            if connection.app
+            else f"with the consumer key {short(connection.consumer_key)}"
+        )
+        who += f" at {connection.host}, for the app {app} and the user {connection.username}"
+        if links.pages:
+            who += f". More: {links.page(connection.name)}"
+    return {
+        "summary": f"{entry.title}: {connection.name}",
+        "description": told(
+            "\n".join(facts),
+            who=who,
+            steps=[*steps(entry, connection), *with_name([ASK_AGAIN], connection.name)],
+            guide=entry.guide,
+        ),
+        **({"note": entry.contested} if entry.contested else {}),
+        **links.to(cause=found.cause, connection=connection.name),
+    }
+
+
+def _of_no_cause(status: ConnectionStatus, moment: Moment) -> list[Alert]:
+    """The alert about a connection that no cause explains: it has no verdict, or fails again and again."""
+    history = status.history
+    silent = status.state in {State.FAILING, State.UNKNOWN} and not status.findings
+    if silent and moment.lasted(_since(status), max(moment.terms.holds.transient, UNCHECKED)):
+        said = (
+            f"{status.name} has not been found to work since {written(_since(status))}, and no cause is"
+            " named for it: whether it works is not known."
+        )
+        name, cause = "BearerwatchConnectionUnexplained", Cause.MONITOR_FAULT
+        return [_operators(name, Severity.CRITICAL, "No verdict and no cause", said, cause, status, moment)]
+    if sum(before != after for before, after in pairwise(history.recent)) >= UNSTEADY_CHANGES:
+        said = (
+            f"Of the last {len(history.recent)} exchanges of {status.name} {history.recent.count(False)}"
+            " failed, yet none for long."
+        )
+        name, cause = "BearerwatchConnectionUnsteady", Cause.NETWORK_UNREACHABLE
+        alert = _operators(name, Severity.WARNING, "Fails again and again", said, cause, status, moment)
+        # What failed in a maintenance is among the last exchanges for so long after its end.
+        counts = max(moment.terms.holds.window, RECENT_KEPT * status.connection.interval)
+        lately = moment.after_maintenance(status.connection, counts)
+        return [replace(alert, held_back=alert.held_back or lately)]
+    return []
+
+
+def _operators(
+    name: str,
+    severity: Severity,
+    title: str,
+    said: str,
+    cause: Cause,
+    status: ConnectionStatus,
+    moment: Moment,
+) -> Alert:
+    """An alert for the operator, who finds out; `cause` is the one whose runbook helps."""
+    labels = {"severity": severity.value, "responsible": Responsible.OPERATOR.value}
+    what_to_do = UNSTEADY if severity is Severity.WARNING else with_name(UNEXPLAINED, status.name)
+    texts = {
+        "summary": f"{title}: {status.name}",
+        "description": told(said, who=WHO[Responsible.OPERATOR], steps=what_to_do),
+        **moment.terms.links.to(cause=cause, connection=status.name),
+    }
+    return _alert(name, labels, title, lambda: texts, _since(status), status, moment)
+
+
+def _since(status: ConnectionStatus) -> datetime:
+    return status.history.state_since or status.history.first_seen

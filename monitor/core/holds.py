@@ -4,21 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from monitor.core.cadence import BACK_OFF, CONFIRM, SLOWED_TO_AT_MOST, THROTTLED
+from monitor.core.cadence import CONFIRM, THROTTLED
 from monitor.core.catalogue import CATALOGUE, Hold
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection
-
-MANY = 5
-"""So many connections at least make one event of many: fewer alerts are read one by one."""
-
-MANY_SHARE = 0.25
-"""The share of the fleet that makes one event of many. Half of it is where the daemon itself calls a fault
-its own; a quarter is told half an interval earlier."""
-
-MANY_LEFT = SLOWED_TO_AT_MOST
-"""Once fewer than that share are left, the alert about many goes on in an Alertmanager for so long at most:
-by then each of them was looked at again, and while it goes on, whoever fails anew for that cause is muted."""
 
 SCRAPE = timedelta(seconds=30)
 """The longest scrape interval that the rules are made for; that of deploy/ is shorter or equal."""
@@ -46,17 +35,9 @@ STEADINESS_INTERVALS = 12
 LONGEST_STEADINESS_WINDOW = timedelta(days=1)
 """Over so much time are a connection's failures counted: a dozen intervals, an hour at 5 minutes."""
 
-UNSTEADY_SHARE = 0.5
-"""Of the exchanges that count, failed: an outage just short of an alert of its own makes 7 of 16 at 5
-minutes, with its quick repeats."""
-
-
-def seen_again(refused: Iterable[Connection]) -> timedelta:
-    """Within so long each of the refused is looked at again: the longest back-off, or their longest interval.
-
-    Only where more than a hundred are refused are looks further apart.
-    """
-    return max((BACK_OFF[-1], *(each.interval for each in refused)))
+KEPT = timedelta(minutes=5)
+"""An alert goes on for so long after its end: a restart, or a move to another node, takes one to two minutes,
+and BearerwatchAbsent, which holds the alerts of connections back, fires after three."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +52,12 @@ class Holds:
     """Every settle time is over, and the look at its end was scraped."""
     throttled: timedelta
     """After `login rate exceeded` the next look comes late."""
-    many_confirmed: timedelta
-    """Many refused at once confirm each other: one more scrape is enough. At 5 minutes a quarter of a fleet
-    is seen within 75 s, so that this comes before the first single alert."""
     many_transient: timedelta
     """The last of many is seen an interval after the first, and must not be told later than that one."""
     late: timedelta
     """A check is overdue by so much."""
-    refused: timedelta
-    """Whoever was refused is looked at again within so long."""
     lingers: timedelta
-    """An alert of a fault that comes and goes stays for so long: its end shows at the next look."""
+    """So long after its end does an alert about a fault that comes and goes go on: the next look shows it."""
     window: timedelta
     """Over which failures are counted."""
 
@@ -106,11 +82,9 @@ class Holds:
             transient=transient,
             settling=longest_settle + EXCHANGE + SCRAPE,
             throttled=THROTTLED + EXCHANGE + SCRAPE,
-            many_confirmed=SCRAPE,
             many_transient=max(min(confirmed, transient), transient - interval),
             late=max(SHORTEST_LATENESS, min(interval, LONGEST_LATENESS)),
-            refused=seen_again(listed),
-            lingers=min(interval, LONGEST_TRANSIENT),
+            lingers=max(KEPT, min(interval, LONGEST_TRANSIENT)),
             window=max(STEADINESS_WINDOW, min(STEADINESS_INTERVALS * interval, LONGEST_STEADINESS_WINDOW)),
         )
 
@@ -125,3 +99,8 @@ class Holds:
                 return self.settling
             case Hold.THROTTLED:
                 return self.throttled
+
+    def kept(self, cause: str) -> timedelta:
+        """How long an alert about this cause, or about none that is known, goes on after its end."""
+        transient = any(entry.transient for known, entry in CATALOGUE.items() if known == cause)
+        return self.lingers if transient else KEPT

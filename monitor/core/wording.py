@@ -17,17 +17,6 @@ WHO = {
 ASK_AGAIN = "To ask once more: `bearerwatch check NAME --config FILE`."
 """The last step of each remedy."""
 
-MANY_AT_ONCE = (
-    "See on the status page or the dashboard what the connections with this cause share.",
-    "If they share a host, see https://status.salesforce.com for its instance.",
-    "If they share nothing but this monitor, look at its own network, clock and keys.",
-    "`bearerwatch causes CAUSE` prints the runbook: what to do in each org, and who must.",
-)
-"""What to do where many connections have the same cause at once."""
-
-SHOWN = 5
-"""Connections that an alert about many names."""
-
 UNEXPLAINED = (
     "`bearerwatch check NAME --config FILE` asks at once, and explains.",
     "If that works, see the log of the daemon: it does not come to this connection.",
@@ -54,6 +43,22 @@ def told(what: str, *, who: str, steps: Iterable[str], guide: str | None = None)
     """A description: what is so, who must act, and how, step by step: all that one needs, in one text."""
     source = f" (setup guide, {guide})" if guide else ""
     return f"{what}\nWho must act: {who}.\nWhat to do{source}:\n{remedy(steps)}"
+
+
+def short(consumer_key: str) -> str:
+    """Enough of a consumer key to find it, and no more: it is no secret, but not everybody's business."""
+    return consumer_key if len(consumer_key) <= 12 else f"{consumer_key[:5]}…{consumer_key[-6:]}"
+
+
+def inert(text: str) -> str:
+    """A stranger's text that no chat takes for a link, a mention or markup, and a person still reads.
+
+    `<` and `>` hold Slack's mentions and links (`<!channel>`, `<https://…|Log in>`), Discord's mentions, and
+    HTML; an `@` that begins a word or names a whole channel is a mention; `](` makes a Markdown link.
+    """
+    text = text.translate({ord("<"): "‹", ord(">"): "›", ord("`"): "'"}).replace("](", "] (")
+    text = re.sub(r"(?i)@(?=everyone|here|channel|all\b)|(?<![\w.+-])@(?=\w)", "@\N{ZERO WIDTH SPACE}", text)
+    return re.sub(r"(?i)\b(https?|ftp)://", r"\1[:]//", text)
 
 
 def with_name(steps: Iterable[str], connection: str, app: str = "") -> list[str]:

@@ -1,68 +1,62 @@
-"""Telling an Alertmanager, by its v2 API. It groups, repeats and holds back by itself.
+"""Pushing alerts to an Alertmanager, by its v2 API, as Prometheus does: it groups, repeats and inhibits.
 
 Alerts are sent again while they hold: an Alertmanager that restarts has forgotten some, and one that hears
 nothing takes them for ended.
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from monitor.config import Sink
 from monitor.core.alert import Alert
-from monitor.core.telling import HOLDS, Message, Told
 from monitor.notify.wire import Undelivered, Wire
 
 RESENT = timedelta(minutes=1)
 """How often alerts are sent again while they hold: as often as Prometheus does."""
 
+HOLDS = timedelta(hours=1)
+"""How long an alert holds for an Alertmanager that hears nothing more of it: a daemon that is away for some
+minutes must not end what it found."""
+
 DRILL_HOLDS = timedelta(minutes=5)
-"""A drill ends by itself: nothing is remembered of it."""
+"""A drill ends by itself."""
 
 AT_ONCE = 200
 """Alerts in one request: some 600 KB."""
 
 PATH = "/api/v2/alerts"
 
-
-@dataclass(frozen=True, slots=True)
-class Alertmanager:
-    """One Alertmanager."""
-
-    sink: Sink
-    wire: Wire
-
-    async def send(self, message: Message, now: datetime) -> None:
-        """Push the alerts of a message. Raises Undelivered."""
-        url = await self.wire.secret(self.sink.url)
-        token = await self.wire.secret(self.sink.token) if self.sink.token else None
-        alerts = [*_firing(message.firing, now), *_resolved(message.resolved)]
-        for start in range(0, len(alerts), AT_ONCE):
-            body = json.dumps(alerts[start : start + AT_ONCE]).encode()
-            answer = await self.wire.post(url, body, path=PATH, token=token)
-            if answer.body.strip():
-                raise Undelivered("It is no Alertmanager: that would have nothing to say to an alert.")
+Held = Mapping[str, Alert]
+"""What an Alertmanager holds for firing, by the alerts' labels."""
 
 
-def _firing(alerts: Sequence[Alert], now: datetime) -> Iterator[dict[str, Any]]:
-    for alert in alerts:
-        yield {
-            "labels": dict(alert.labels),
-            "annotations": dict(alert.annotations),
-            "startsAt": alert.since.isoformat(),
-            "endsAt": (now + (DRILL_HOLDS if "drill" in alert.labels else HOLDS)).isoformat(),
-            "generatorURL": alert.annotations.get("status_url", ""),
-        }
+def wanted(alerts: Sequence[Alert], held: Held) -> dict[str, Alert]:
+    """What it should hold: what maintenance does not hold back, and of that what it has already."""
+    keyed = {str(sorted(alert.labels.items())): alert for alert in alerts}
+    return {key: alert for key, alert in keyed.items() if not alert.held_back or key in held}
 
 
-def _resolved(ended: Sequence[Told]) -> Iterator[dict[str, Any]]:
-    for told in ended:
-        yield {
-            "labels": told.labels,
-            "annotations": told.annotations,
-            "startsAt": told.since.isoformat(),
-            "endsAt": (told.ended or told.at).isoformat(),
-            "generatorURL": told.annotations.get("status_url", ""),
-        }
+async def push(sink: Sink, wire: Wire, alerts: Held, held: Held, now: datetime) -> None:
+    """Push these alerts, and the end of the others that it holds. Raises Undelivered."""
+    url = await wire.secret(sink.url)
+    token = await wire.secret(sink.token) if sink.token else None
+    over = [_as_json(alert, now) for key, alert in held.items() if key not in alerts]
+    everything = [*(_as_json(alert, now + HOLDS) for alert in alerts.values()), *over]
+    for start in range(0, len(everything), AT_ONCE):
+        body = json.dumps(everything[start : start + AT_ONCE]).encode()
+        answer = await wire.post(url, body, path=PATH, token=token)
+        if answer.body.strip():
+            raise Undelivered("It is not an Alertmanager: that would have nothing to say to an alert.")
+
+
+def _as_json(alert: Alert, ends: datetime) -> dict[str, Any]:
+    drill = "drill" in alert.labels
+    return {
+        "labels": dict(alert.labels),
+        "annotations": dict(alert.annotations),
+        "startsAt": alert.since.isoformat(),
+        "endsAt": (alert.since + DRILL_HOLDS if drill else ends).isoformat(),
+        "generatorURL": alert.annotations.get("status_url", ""),
+    }

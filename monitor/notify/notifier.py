@@ -1,15 +1,15 @@
-"""The rounds of notifications: what is due for each receiver is sent, and remembered once it was taken.
+"""One round of notifications: what is due for each receiver is sent, and remembered once it was taken.
 
-Each receiver has its own task and its own pauses after failures, so that none waits for another, and no check
-for any of them. Nothing is queued: the next round derives anew what is due.
+Nothing is queued. A message that is not taken is due again in the next round, because what the receiver was
+last told has not changed.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 import structlog
@@ -20,24 +20,21 @@ from monitor.core.alerts import alerts
 from monitor.core.alerts_of_daemon import Trouble, alert_of_trouble, troubles
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
+from monitor.core.holds import Holds
 from monitor.core.status import Snapshot
-from monitor.core.telling import Message, Told, accepted, due, noticed, pushed, standing
+from monitor.core.telling import GROUP_LABELS, Message, Told, due, what_became
 from monitor.core.wording import WHO, name_of, told
-from monitor.notify.alertmanager import RESENT, Alertmanager
-from monitor.notify.services import Service
-from monitor.notify.webhook import Webhook
-from monitor.notify.wire import Unanswered, Undelivered, Wire
+from monitor.notify import alertmanager, services, webhook
+from monitor.notify.wire import Undelivered, Wire
 
-EVERY_SECONDS = 10.0
-"""Between two rounds: an alert has held for minutes when it becomes one."""
+PAUSE = timedelta(minutes=1)
+"""After a message that was not taken: a receiver that is away or refuses is not asked in every round."""
 
-PAUSES = (timedelta(seconds=15), timedelta(minutes=5))
-"""After a failure and at the longest; it doubles in between. A receiver that was away for an hour is found to
-be back within minutes."""
+ROUND_SECONDS = 30.0
+"""No message is begun later than this in a round: what is sent must be so now."""
 
-UNANSWERED_AT_MOST = 3
-"""In a row, then a round is over: each may have waited for a quarter of a minute, and what is told when the
-receiver is back must be so then. What had no answer comes last in the next round, and keeps no other back."""
+GAP = timedelta(minutes=10)
+"""After so long without a round, as while another replica notifies, what was seen before proves nothing."""
 
 THREADS = 2
 """For the services of Apprise."""
@@ -46,244 +43,103 @@ log = structlog.get_logger()
 
 
 class Memory(Protocol):
-    """What receivers know, kept over restarts; must neither wait nor raise."""
+    """What receivers were told, kept over restarts."""
 
     def told(self, sink: str) -> dict[str, Told]:
-        """What a receiver knows, by the alerts' fingerprints."""
+        """What a receiver was told, by group. Neither waits nor raises."""
 
     def tell(self, sink: str, changes: Mapping[str, Told | None]) -> None:
-        """What it knows from now on; None is forgotten."""
+        """What it was told from now on; None is forgotten. Neither waits nor raises."""
 
-
-class Sender(Protocol):
-    """How one receiver is told."""
-
-    async def send(self, message: Message, now: datetime) -> None:
-        """Send it. Raises Undelivered."""
-
-
-def sender(sink: Sink, wire: Wire, threads: ThreadPoolExecutor, *, pages: str) -> Sender:
-    """How this receiver is told."""
-    match sink.kind:
-        case "alertmanager":
-            return Alertmanager(sink, wire)
-        case "webhook":
-            return Webhook(sink, wire, pages)
-        case "apprise":
-            return Service(sink, wire, threads)
+    def flush(self) -> bool:
+        """Wait until that is written. Whether it is."""
 
 
 @dataclass(slots=True)
 class _Outlet:
-    """One receiver, and how it went."""
+    """One receiver, and how it went. All of this may be lost."""
 
     sink: Sink
-    sender: Sender
-    failures: int = 0
-    """Rounds in a row that failed."""
     failed: datetime | None = None
-    """When the last of them did."""
-    unanswered: frozenset[str] = frozenset()
-    """The groups whose messages had no answer in the last round."""
+    """When a message was not taken, in the last round."""
+    refused: set[str] = field(default_factory=set)
+    """Groups whose message was not taken: they come last, and keep no other back."""
+    away: dict[str, datetime] = field(default_factory=dict)
+    """Since when groups that the receiver was told have had no alert."""
+    held: dict[str, Alert] = field(default_factory=dict)
+    """What an Alertmanager was given."""
     pushed: datetime | None = None
-    """When an Alertmanager last got all that it should have."""
-    task: asyncio.Task[None] | None = None
-
-    @property
-    def busy(self) -> bool:
-        return self.task is not None and not self.task.done()
-
-    def rests(self, now: datetime) -> bool:
-        """Whether it is let be for a while after a failure."""
-        first, longest = PAUSES
-        pause = min(first * 2 ** (self.failures - 1), longest) if self.failures else timedelta(0)
-        return self.failed is not None and not lasted(self.failed, pause, now)
+    """When that was."""
 
 
-@dataclass(slots=True)
-class _Round:
-    """One moment for one receiver."""
-
-    outlet: _Outlet
-    memory: Memory
-    counted: Callable[[bool], None]
-    snapshot: Snapshot
-    alerts: list[Alert]
-    known: dict[str, Told] = field(default_factory=dict)
-    tries: int = 0
-    unanswered: int = 0
-    """In a row."""
-
-    async def run(self) -> None:
-        outlet, now = self.outlet, self.snapshot.at
-        sink = outlet.sink
-        self.known = self.memory.told(sink.name)
-        self._remember(noticed(self.alerts, self.known, self.snapshot))
-        problems = await (self._push() if sink.kind == "alertmanager" else self._tell())
-        if not self.tries:
-            return
-        if problems:
-            outlet.failed = now
-            outlet.failures = min(outlet.failures + 1, 10)
-            log.warning("notification_failed", sink=sink.name, problem=problems[0], messages=len(problems))
-        else:
-            if outlet.failures:
-                log.info("notifications_arrive_again", sink=sink.name)
-            outlet.failures, outlet.failed = 0, None
-
-    async def _push(self) -> list[str]:
-        now, outlet = self.snapshot.at, self.outlet
-        message = pushed(self.alerts, self.known, now)
-        stands = standing(self.known)
-        new = [alert for alert in message.firing if alert.fingerprint not in stands]
-        rested = outlet.pushed is None or lasted(outlet.pushed, RESENT, now)
-        if not (new or message.resolved or (message.firing and rested)):
-            return []
-        if problem := await self._sent(message):
-            return [problem]
-        outlet.pushed = now
-        news = Message(message.title, message.group, tuple(new), message.resolved)
-        self._remember(accepted(news, self.known, now))
-        return []
-
-    async def _tell(self) -> list[str]:
-        now, sink = self.snapshot.at, self.outlet.sink
-        problems = []
-        messages = due(self.alerts, self.known, repeat=sink.repeat, now=now)
-        messages.sort(key=lambda message: message.group in self.outlet.unanswered)
-        self.outlet.unanswered = frozenset()
-        for message in messages:
-            if message.firing or sink.resolved:
-                if problem := await self._sent(message):
-                    problems.append(problem)
-                    if self.unanswered == UNANSWERED_AT_MOST:
-                        break
-                    continue  # it may be this message that is refused, and not the next
-                log.info(
-                    "notified",
-                    sink=sink.name,
-                    title=message.title,
-                    firing=len(message.firing),
-                    resolved=len(message.resolved),
-                )
-            self._remember(accepted(message, self.known, now))
-        return problems
-
-    async def _sent(self, message: Message) -> str | None:
-        """Send a message. Gives why it was not taken."""
-        problem, silent = None, False
-        self.tries += 1
-        try:
-            await self.outlet.sender.send(message, self.snapshot.at)
-        except Undelivered as undelivered:
-            problem, silent = str(undelivered), isinstance(undelivered, Unanswered)
-        except Exception as fault:  # the one net: no bug of ours may end the rounds
-            log.exception("notifier_failed", sink=self.outlet.sink.name)
-            problem = f"The monitor itself failed: {type(fault).__name__}."
-        self.unanswered = self.unanswered + 1 if silent else 0
-        if silent:
-            self.outlet.unanswered |= {message.group}
-        self.counted(problem is None)
-        return problem
-
-    def _remember(self, changes: Mapping[str, Told | None]) -> None:
-        if not changes:
-            return
-        self.memory.tell(self.outlet.sink.name, changes)
-        self.known = self.memory.told(self.outlet.sink.name)
+async def send(
+    sink: Sink, wire: Wire, message: Message, now: datetime, *, threads: ThreadPoolExecutor, pages: str
+) -> None:
+    """Send one message to one receiver. Raises Undelivered."""
+    match sink.kind:
+        case "alertmanager":
+            await alertmanager.push(sink, wire, alertmanager.wanted(message.alerts, {}), {}, now)
+        case "webhook":
+            await webhook.post(sink, wire, message, now, pages=pages)
+        case "apprise":
+            await services.say(sink, wire, message, threads)
 
 
 class Notifier:
-    """Tells receivers what is due, round by round, until it is stopped."""
+    """Notifies receivers of what is due, a round at a time."""
 
     def __init__(
         self,
         *,
-        snapshot: Callable[[], Snapshot],
         memory: Memory,
         transport: httpx.AsyncBaseTransport,
         environment: Mapping[str, str],
         counted: Callable[[bool], None] = lambda arrived: None,
-        leads: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        """`counted` hears of each try whether it arrived; nothing is sent while another replica `leads`. The
-        transport is closed with the notifier.
-        """
-        self._snapshot = snapshot
+        """`counted` hears of each try whether it arrived. The transport is closed with the notifier."""
         self._memory = memory
         self._transport = transport
         self._wire = Wire(transport, environment)
         self._counted = counted
-        self._leads = leads
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="apprise")
         self._troubles: dict[Trouble, datetime] = {}
         self._settings: Settings | None = None
         self._outlets: dict[str, _Outlet] = {}
-        self._running: asyncio.Task[None] | None = None
-        self._stopping = asyncio.Event()
+        self._stopping = False
+        self._last: datetime | None = None
+        """When the last round was."""
 
     def configure(self, settings: Settings) -> None:
         """Take on a configuration: receivers that stay as they were go on undisturbed."""
-        pages = settings.web.external_url
-        moved = self._settings is None or self._settings.web.external_url != pages
-        outlets = {}
-        for sink in settings.sinks:
-            kept = self._outlets.get(sink.name)
-            if kept and kept.sink == sink and not moved:
-                outlets[sink.name] = kept
-                continue
-            made = _Outlet(sink, sender(sink, self._wire, self._threads, pages=pages))
-            made.task = kept.task if kept else None  # what is being sent is sent before anything else is
-            outlets[sink.name] = made
-        self._settings, self._outlets = settings, outlets
+        kept = {name: outlet for name, outlet in self._outlets.items() if outlet.sink in settings.sinks}
+        self._settings = settings
+        self._outlets = {sink.name: kept.get(sink.name) or _Outlet(sink) for sink in settings.sinks}
 
-    def start(self) -> None:
-        """Begin the rounds."""
-        self._running = asyncio.get_running_loop().create_task(self._run())
+    def stop(self) -> None:
+        """Begin no further message; what is being sent has the time that the transport gives it."""
+        self._stopping = True
 
-    async def stop(self) -> None:
-        """End the rounds. What is being sent has the time that the transport gives it."""
-        self._stopping.set()
-        if self._running:
-            await self._running
-        await self.settled()
+    async def aclose(self) -> None:
+        """Close the transport; no round may be under way."""
         await self._transport.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def settled(self) -> None:
-        """Wait until nothing is being sent."""
-        if tasks := [outlet.task for outlet in self._outlets.values() if outlet.task]:
-            await asyncio.wait(tasks)
-
-    async def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                await self.look()
-            except Exception:  # the rounds must go on, whatever went wrong in one
-                log.exception("notifier_failed")
-            try:
-                async with asyncio.timeout(EVERY_SECONDS):
-                    await self._stopping.wait()
-            except TimeoutError:
-                continue
-
-    async def look(self) -> None:
-        """Begin a round for each receiver that is not busy, nor in its pause after a failure.
-
-        None begins while another replica leads.
-        """
-        settings, leads = self._settings, self._leads is None or await self._leads()
-        if settings is None or not self._outlets or not leads:
-            self._troubles = {}  # nobody looks whether they go on
+    async def round(self, snapshot: Snapshot) -> None:
+        """Send everyone what is due at this moment. Ends within ROUND_SECONDS and what one message takes."""
+        settings = self._settings
+        if settings is None or not self._outlets:
             return
-        snapshot = self._snapshot()
+        if self._last is None or lasted(self._last, GAP, snapshot.at):
+            self._troubles = {}
+            for outlet in self._outlets.values():
+                outlet.away = {}
+        self._last = snapshot.at
         found = await asyncio.to_thread(self._alerts, Moment(snapshot, settings.terms))
-        for outlet in self._outlets.values():
-            if outlet.busy or outlet.rests(snapshot.at):
-                continue
-            mine = [alert for alert in found if outlet.sink.route.takes(alert)]
-            this = _Round(outlet, self._memory, self._counted, snapshot, mine)
-            outlet.task = asyncio.get_running_loop().create_task(this.run())
+        holds = settings.terms.holds
+        rounds = (self._notify(outlet, found, snapshot, holds) for outlet in tuple(self._outlets.values()))
+        for outcome in await asyncio.gather(*rounds, return_exceptions=True):
+            if isinstance(outcome, BaseException):  # a bug of ours must keep no other receiver back
+                log.error("notifier_failed", exc_info=outcome)
 
     def _alerts(self, moment: Moment) -> list[Alert]:
         """The alerts of this moment. A trouble of our own must have been there in every round of its time."""
@@ -295,25 +151,90 @@ class Notifier:
         ]
         return [*own, *alerts(moment.snapshot, moment.terms)]
 
+    async def _notify(self, outlet: _Outlet, found: list[Alert], snapshot: Snapshot, holds: Holds) -> None:
+        now = snapshot.at
+        if outlet.failed and not lasted(outlet.failed, PAUSE, now):
+            return
+        mine = [alert for alert in found if outlet.sink.route.takes(alert)]
+        if outlet.sink.kind == "alertmanager":
+            await self._push(outlet, mine, now)
+        else:
+            await self._tell(outlet, mine, snapshot, holds)
+
+    async def _push(self, outlet: _Outlet, mine: list[Alert], now: datetime) -> None:
+        """Give an Alertmanager all that it should hold, where that changed or was a minute ago."""
+        wanted = alertmanager.wanted(mine, outlet.held)
+        rested = outlet.pushed is None or lasted(outlet.pushed, alertmanager.RESENT, now)
+        if wanted.keys() == outlet.held.keys() and not (wanted and rested):
+            return
+        if await self._tried(
+            outlet, alertmanager.push(outlet.sink, self._wire, wanted, outlet.held, now), now
+        ):
+            outlet.held, outlet.pushed = wanted, now
+
+    async def _tell(self, outlet: _Outlet, mine: list[Alert], snapshot: Snapshot, holds: Holds) -> None:
+        sink, now, known = outlet.sink, snapshot.at, self._memory.told(outlet.sink.name)
+        groups = {alert.group for alert in mine}
+        outlet.away = {group: outlet.away.get(group, now) for group in known if group not in groups}
+        messages = list(due(mine, known, outlet.away, holds=holds, repeat=sink.repeat, now=now))
+        messages.sort(key=lambda message: message.group in outlet.refused)
+        statuses = {status.name: status for status in snapshot.connections} if outlet.away else {}
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        for message in messages:
+            if self._stopping or loop.time() - begun > ROUND_SECONDS:
+                return
+            if message.alerts or sink.resolved:
+                if not message.alerts:
+                    message = replace(message, ended=what_became(message.told, statuses))
+                if not await self._tried(outlet, self._send(sink, message, now), now):
+                    outlet.refused.add(message.group)
+                    return
+                outlet.refused.discard(message.group)
+                log.info("notified", sink=sink.name, title=message.title)
+            self._memory.tell(sink.name, {message.group: message.told if message.alerts else None})
+            await asyncio.to_thread(self._memory.flush)  # so that a crash repeats one message at most
+
+    def _send(self, sink: Sink, message: Message, now: datetime) -> Coroutine[Any, Any, None]:
+        pages = self._settings.web.external_url if self._settings else ""
+        return send(sink, self._wire, message, now, threads=self._threads, pages=pages)
+
+    async def _tried(self, outlet: _Outlet, sending: Coroutine[Any, Any, None], now: datetime) -> bool:
+        """Send it. Whether it was taken."""
+        problem = None
+        try:
+            await sending
+        except Undelivered as undelivered:
+            problem = str(undelivered)
+        except Exception as fault:  # the one net: no bug of ours may end the rounds
+            log.exception("notifier_failed", sink=outlet.sink.name)
+            problem = f"The monitor itself failed: {type(fault).__name__}."
+        self._counted(problem is None)
+        if problem:
+            log.warning("notification_failed", sink=outlet.sink.name, problem=problem)
+        elif outlet.failed:
+            log.info("notifications_arrive_again", sink=outlet.sink.name)
+        outlet.failed = now if problem else None
+        return problem is None
+
 
 def drill(cause: Cause, now: datetime) -> Message:
     """A message that is clearly marked as a drill, as it would be sent for this cause."""
-    entry = CATALOGUE[cause]
-    alert = Alert(
-        labels={
-            "alertname": name_of(cause),
-            "connection": "drill",
-            "cause": cause.value,
-            "severity": entry.severity.value,
-            "responsible": entry.responsible.value,
-            "drill": "true",
-        },
-        texts=lambda: {
-            "summary": f"DRILL: {entry.title}",
-            "description": "This is a drill, sent by hand: nothing is wrong. In earnest it would say:\n"
-            + told(entry.meaning, who=WHO[entry.responsible], steps=entry.remedy, guide=entry.guide),
-        },
-        since=now,
-        concerns=(),
-    )
-    return Message(alert.annotations["summary"], "drill", (alert,), id=f"drill-{cause}-{now:%Y%m%d%H%M%S}")
+    entry, title = CATALOGUE[cause], f"DRILL: {CATALOGUE[cause].title}"
+    labels = {
+        "alertname": name_of(cause),
+        "connection": "drill",
+        "cause": cause.value,
+        "severity": entry.severity.value,
+        "responsible": entry.responsible.value,
+        "host": "drill",
+        "drill": "true",
+    }
+    texts = {
+        "summary": title,
+        "description": "This is a drill, sent by hand: nothing is wrong. In earnest it would say:\n"
+        + told(entry.meaning, who=WHO[entry.responsible], steps=entry.remedy, guide=entry.guide),
+    }
+    alert = Alert(labels, title, lambda: texts, now)
+    of_group = {label: labels[label] for label in GROUP_LABELS}
+    return Message("drill", Told(of_group, title, ("drill",), now, now), (alert,))

@@ -1,34 +1,24 @@
-"""Telling a notification service by way of Apprise, an extra: `pip install "bearerwatch[notify]"`."""
+"""Notifying a service through Apprise, an extra: `pip install "bearerwatch[notify]"`."""
 
 import asyncio
 import logging
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from datetime import datetime
 
 from monitor.config import Sink
+from monitor.core.alert import written
 from monitor.core.secret import Secret
-from monitor.core.telling import Message
+from monitor.core.telling import SHOWN, Message
 from monitor.notify.wire import Undelivered, Wire
 
-NAMED = 20
-"""Connections that a message names; a phone shows no more."""
 
+async def say(sink: Sink, wire: Wire, message: Message, threads: Executor) -> None:
+    """Send a message as plain text. Raises Undelivered.
 
-@dataclass(frozen=True, slots=True)
-class Service:
-    """One notification service."""
-
-    sink: Sink
-    wire: Wire
-    threads: Executor
-    """Apprise waits for its answers in threads: these are of its own, so that nothing else waits with it."""
-
-    async def send(self, message: Message, now: datetime) -> None:
-        """Send a message as plain text. Raises Undelivered."""
-        url = await self.wire.secret(self.sink.url)
-        await asyncio.get_running_loop().run_in_executor(self.threads, _notify, url, message)
+    Apprise waits for its answers in threads: these are its own, so that nothing else waits with it.
+    """
+    url = await wire.secret(sink.url)
+    await asyncio.get_running_loop().run_in_executor(threads, _notify, url, message)
 
 
 def _notify(url: Secret, message: Message) -> None:
@@ -38,19 +28,18 @@ def _notify(url: Secret, message: Message) -> None:
         raise Undelivered('A package is missing: pip install "bearerwatch[notify]".') from None
     for library in ("apprise", "urllib3", "requests"):  # they log addresses
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    severities = {alert.labels["severity"] for alert in message.firing}
-    kind = (
-        apprise.NotifyType.SUCCESS
-        if not severities
-        else apprise.NotifyType.FAILURE
-        if "critical" in severities
-        else apprise.NotifyType.WARNING
-    )
+    critical = message.told.labels["severity"] == "critical"
+    kinds = apprise.NotifyType
+    kind = kinds.SUCCESS if not message.alerts else kinds.FAILURE if critical else kinds.WARNING
     try:
         service = apprise.Apprise()
         known = service.add(url.text())
+        # As text, so that Apprise escapes what a service would read as HTML or Markdown.
         taken = known and service.notify(
-            title=message.title, body="\n".join(lines(message)), notify_type=kind
+            title=message.title,
+            body="\n".join(lines(message)),
+            notify_type=kind,
+            body_format=apprise.NotifyFormat.TEXT,
         )
     except Exception as error:  # noqa: BLE001 - a plug-in's, of any class; its text may quote the address
         raise Undelivered(f"Apprise fails ({type(error).__name__}).") from None
@@ -61,17 +50,19 @@ def _notify(url: Secret, message: Message) -> None:
 
 
 def lines(message: Message) -> Iterator[str]:
-    """A message as plain text: what is so, whom it concerns, what to do."""
-    if len(message.firing) > 1:
-        names = [alert.labels["connection"] for alert in message.firing]
-        more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-        yield f"Connections: {', '.join(names[:NAMED])}{more}"
-        yield f"Of the first of them: {message.firing[0].annotations['summary']}"
-    for alert in message.firing[:1]:
-        yield alert.annotations["description"]
-        yield from (alert.annotations[link] for link in ("status_url",) if link in alert.annotations)
-    for told in message.resolved[:NAMED]:
-        summary = told.annotations.get("summary", told.labels["alertname"])
-        yield f"{summary}. {told.annotations.get('ended', '')}".rstrip()
-    if len(message.resolved) > NAMED:
-        yield f"And {len(message.resolved) - NAMED:,} more."
+    """A message as plain text: what is wrong, what to do, and which connections are concerned."""
+    if not message.alerts:
+        yield message.ended
+        return
+    first, *others = message.alerts
+    yield first.annotations["description"]
+    if "status_url" in first.annotations:
+        yield first.annotations["status_url"]
+    if not others:
+        return
+    yield f"The above is about {first.connection}. All {len(message.alerts):,} connections:"
+    for alert in message.alerts[:SHOWN]:
+        link = alert.annotations.get("status_url", alert.labels["host"])
+        yield f"- {alert.connection}, since {written(alert.since)}: {link}"
+    if len(message.alerts) > SHOWN:
+        yield f"and {len(message.alerts) - SHOWN:,} more."

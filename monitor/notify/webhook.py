@@ -1,6 +1,6 @@
-"""Telling a webhook: the JSON of Alertmanager's own webhooks (version 4), signed as Standard Webhooks has it.
+"""Notifying a webhook: the JSON of Alertmanager's webhooks (version 4), signed as Standard Webhooks has it.
 
-docs/notifications.md tells receivers how to verify a message, and how to know one that comes twice.
+docs/notifications.md says how receivers verify a message, and recognise one that comes twice.
 """
 
 import base64
@@ -9,14 +9,13 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from monitor.config import Sink
 from monitor.core.alert import Alert, fingerprint
 from monitor.core.secret import Secret
-from monitor.core.telling import ALERTS_SHOWN, Message, Told
+from monitor.core.telling import SHOWN, Message
 from monitor.notify.wire import Undelivered, Wire
 
 NO_END = "0001-01-01T00:00:00Z"
@@ -26,26 +25,17 @@ PREFIX = "whsec_"
 """Standard Webhooks: what follows is the key in base64. A key without it is taken as it stands."""
 
 
-@dataclass(frozen=True, slots=True)
-class Webhook:
-    """One webhook."""
-
-    sink: Sink
-    wire: Wire
-    pages: str = ""
-    """Where the daemon's own pages are."""
-
-    async def send(self, message: Message, now: datetime) -> None:
-        """Post a message. Raises Undelivered."""
-        url = await self.wire.secret(self.sink.url)
-        token = await self.wire.secret(self.sink.token) if self.sink.token else None
-        body = json.dumps(as_json(message, receiver=self.sink.name, pages=self.pages)).encode()
-        name, at = f"msg_{message.id}", str(int(now.timestamp()))
-        headers = {"webhook_id": name, "webhook_timestamp": at}
-        if self.sink.secret:
-            key = await self.wire.secret(self.sink.secret)
-            headers["webhook_signature"] = signature(key, f"{name}.{at}.".encode() + body)
-        await self.wire.post(url, body, token=token, **headers)
+async def post(sink: Sink, wire: Wire, message: Message, now: datetime, *, pages: str) -> None:
+    """Post a message; `pages` is where the daemon's own pages are. Raises Undelivered."""
+    url = await wire.secret(sink.url)
+    token = await wire.secret(sink.token) if sink.token else None
+    body = json.dumps(as_json(message, now, receiver=sink.name, pages=pages)).encode()
+    name, at = f"msg_{message.id}", str(int(now.timestamp()))
+    headers = {"webhook_id": name, "webhook_timestamp": at}
+    if sink.secret:
+        key = await wire.secret(sink.secret)
+        headers["webhook_signature"] = signature(key, f"{name}.{at}.".encode() + body)
+    await wire.post(url, body, token=token, **headers)
 
 
 def signature(key: Secret, content: bytes) -> str:
@@ -55,26 +45,24 @@ def signature(key: Secret, content: bytes) -> str:
         try:
             raw = base64.b64decode(raw.removeprefix(PREFIX.encode()), validate=True)
         except binascii.Error:
-            raise Undelivered(f"Its key begins with {PREFIX}, but is no base64 behind that.") from None
+            raise Undelivered(f"Its key begins with {PREFIX}, but what follows is not base64.") from None
     return "v1," + base64.b64encode(hmac.new(raw, content, hashlib.sha256).digest()).decode()
 
 
-def as_json(message: Message, *, receiver: str, pages: str) -> dict[str, Any]:
+def as_json(message: Message, now: datetime, *, receiver: str, pages: str) -> dict[str, Any]:
     """A message as Alertmanager writes it, and `title`, which says it in one line."""
-    shown = [*map(_firing, message.firing), *map(_resolved, message.resolved)][:ALERTS_SHOWN]
+    told = message.told
+    shown = [_firing(alert) for alert in message.alerts[:SHOWN]] or _resolved(message, now)
     labels, annotations = ([alert[part] for alert in shown] for part in ("labels", "annotations"))
-    common = _common(labels)
     return {
         "version": "4",
         "title": message.title,
         "groupKey": message.group,
-        "truncatedAlerts": len(message.firing) + len(message.resolved) - len(shown),
-        "status": "firing" if message.firing else "resolved",
+        "truncatedAlerts": max(0, len(message.alerts or told.connections) - SHOWN),
+        "status": "firing" if message.alerts else "resolved",
         "receiver": receiver,
-        "groupLabels": {
-            name: common[name] for name in ("alertname", "severity", "responsible") if name in common
-        },
-        "commonLabels": common,
+        "groupLabels": told.labels,
+        "commonLabels": _common(labels),
         "commonAnnotations": _common(annotations),
         "externalURL": pages,
         "alerts": shown,
@@ -87,22 +75,28 @@ def _common(mappings: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def _firing(alert: Alert) -> dict[str, Any]:
-    return _alert("firing", alert.labels, alert.annotations, alert.since, NO_END)
-
-
-def _resolved(told: Told) -> dict[str, Any]:
-    return _alert("resolved", told.labels, told.annotations, told.since, (told.ended or told.at).isoformat())
-
-
-def _alert(
-    status: str, labels: Mapping[str, str], annotations: Mapping[str, str], since: datetime, end: str
-) -> dict[str, Any]:
     return {
-        "status": status,
-        "labels": dict(labels),
-        "annotations": dict(annotations),
-        "startsAt": since.isoformat(),
-        "endsAt": end,
-        "generatorURL": annotations.get("status_url", ""),
-        "fingerprint": fingerprint(labels),
+        "status": "firing",
+        "labels": dict(alert.labels),
+        "annotations": dict(alert.annotations),
+        "startsAt": alert.since.isoformat(),
+        "endsAt": NO_END,
+        "generatorURL": alert.annotations.get("status_url", ""),
+        "fingerprint": fingerprint(alert.name, alert.connection),
     }
+
+
+def _resolved(message: Message, now: datetime) -> list[dict[str, Any]]:
+    told = message.told
+    return [
+        {
+            "status": "resolved",
+            "labels": {**told.labels, "connection": name} if name else told.labels,
+            "annotations": {"summary": told.title, "ended": message.ended},
+            "startsAt": told.since.isoformat(),
+            "endsAt": now.isoformat(),
+            "generatorURL": "",
+            "fingerprint": fingerprint(told.labels["alertname"], name),
+        }
+        for name in told.connections[:SHOWN] or ("",)
+    ]

@@ -1,7 +1,6 @@
 """Prometheus alert rules: `alerts.yml.j2`, rendered with the times, links and labels of one configuration."""
 
 import json
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -10,14 +9,10 @@ from jinja2 import Environment, Undefined
 from monitor.config import Settings
 from monitor.config.words import written_duration
 from monitor.core.catalogue import CATALOGUE, Entry
-from monitor.core.holds import SCRAPE, UNCHECKED
+from monitor.core.holds import KEPT, SCRAPE, UNCHECKED
 from monitor.core.wording import name_of, with_name
 
 __all__ = ["rules"]
-
-KEPT = timedelta(minutes=5)
-"""An alert goes on for so long after its end: a restart, or a move to another node, takes one to two minutes,
-and BearerwatchAbsent, which holds the alerts of connections back, fires after three."""
 
 
 def rules(settings: Settings) -> str:
@@ -32,7 +27,7 @@ def rules(settings: Settings) -> str:
         labels=", ".join(("host", *links.labels)),
         scrape=SCRAPE,
         kept=KEPT,
-        lingers=max(holds.lingers, KEPT),
+        lingers=holds.lingers,
         unexplained=max(holds.transient, UNCHECKED),
     )
     return "".join(line for line in written.splitlines(keepends=True) if line.strip())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Self
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -67,7 +67,6 @@ REHEARSED = 3
 REASON_LENGTH = 300
 """Characters kept of why a history can't be read: the first few problems say it all."""
 
-_TOLD = TypeAdapter(Told)
 
 _Row = tuple[int | str | None, ...]
 
@@ -185,13 +184,13 @@ class Database:
         self.connection.execute(delete(HISTORIES).where(this))
 
     def read_told(self) -> dict[str, dict[str, Told]]:
-        """What each receiver knows, by the alerts' fingerprints; what can't be read was never told."""
+        """What each receiver was told, by group; what can't be read was never told."""
         with self.place.writing(self.connection):
             return told_in(self.connection)
 
     def write_told(self, changes: Mapping[tuple[str, str], Told | None]) -> None:
-        """Writes what receivers know now of alerts, by sink and fingerprint; None is forgotten."""
-        rows = [(*key, _TOLD.dump_json(told).decode()) for key, told in changes.items() if told]
+        """Writes what receivers were told, by sink and group; None is forgotten."""
+        rows = [(*key, records.written_told(told)) for key, told in changes.items() if told]
         with self.place.writing(self.connection):
             if rows:
                 self.connection.exec_driver_sql(_upsert(self.place.dialect, TOLD), rows)
@@ -296,11 +295,11 @@ class Database:
 
 
 def told_in(connection: Connection) -> dict[str, dict[str, Told]]:
-    """What each receiver knows, by the alerts' fingerprints; what can't be read was never told."""
+    """What each receiver was told, by group; what can't be read was never told."""
     told: dict[str, dict[str, Told]] = {}
     for sink, alert, body in connection.execute(select(TOLD)):
         with suppress(ValidationError):
-            told.setdefault(sink, {})[alert] = _TOLD.validate_json(body)
+            told.setdefault(sink, {})[alert] = records.read_told(body)
     return told
 
 

@@ -194,12 +194,12 @@ class Store:
                 waiting.tell(events)
 
     def told(self, sink: str) -> dict[str, Told]:
-        """What a receiver of notifications knows, by the alerts' fingerprints."""
+        """What a receiver of notifications was last told, by group."""
         with self._changed:
             return dict(self._told.get(sink, {}))
 
     def tell(self, sink: str, changes: Mapping[str, Told | None]) -> None:
-        """Puts down what a receiver knows now of these alerts; None is forgotten. Returns at once."""
+        """Puts down what a receiver was told about these groups; None is forgotten. Returns at once."""
         with self._changed:
             known = self._told.setdefault(sink, {})
             for alert, told in changes.items():

@@ -1,4 +1,4 @@
-"""How a history looks in the database: a named, versioned record, and the way from and to the core's History.
+"""How histories, and what receivers were told, look in the database: named, versioned records.
 
 The core may rename and rearrange what it remembers; what is written here stays readable. A record refuses
 keys that it does not know: a history that a newer version wrote is set aside, not cut to what we understand.
@@ -8,6 +8,7 @@ an older one is turned into the next as it is read.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -29,6 +30,7 @@ from monitor.core.outcome import (
     Refused,
     Unreachable,
 )
+from monitor.core.telling import Told
 
 T = TypeVar("T", covariant=True)
 
@@ -274,6 +276,28 @@ class HistoryRecordV1(_Record):
             findings=tuple(one.value() for one in self.findings),
             alternatives=tuple(Alternative(one.cause, one.tell_apart) for one in self.alternatives),
         )
+
+
+class ToldRecordV1(_Record):
+    """What a receiver of notifications was last told about one group; a `Told`."""
+
+    version: Literal[1]
+    labels: dict[str, str]
+    title: str
+    connections: tuple[str, ...]
+    since: datetime
+    at: datetime
+
+
+def read_told(body: str | bytes) -> Told:
+    """What a receiver was told, of any version. Raises pydantic's ValidationError where it can't be read."""
+    record = ToldRecordV1.model_validate_json(body)
+    return Told(record.labels, record.title, record.connections, record.since, record.at)
+
+
+def written_told(told: Told) -> str:
+    """Its record of the newest version, as JSON."""
+    return ToldRecordV1(version=1, **asdict(told)).model_dump_json()
 
 
 def read(body: str | bytes) -> History:

@@ -112,7 +112,7 @@ TOLD = Table(
     Column("body", Text, nullable=False),
     sqlite_with_rowid=False,
 )
-"""What each receiver of notifications knows of each alert, as JSON: what was told is not told again."""
+"""What each receiver of notifications was last told about each group of alerts, as JSON."""
 
 SHARED = MetaData()
 """What a PostgreSQL database has beside the tables above, for the daemons that share it."""

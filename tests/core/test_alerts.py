@@ -23,8 +23,7 @@ DAY = timedelta(days=1)
 
 
 def found(*statuses: ConnectionStatus) -> list[Alert]:
-    """The alerts of which somebody may be told who was told nothing before."""
-    return [alert for alert in alerts(snapshot(*statuses), TERMS) if not alert.stays]
+    return alerts(snapshot(*statuses), TERMS)
 
 
 def names(those: list[Alert]) -> list[str]:
@@ -59,20 +58,10 @@ def test_the_alerts_that_are_of_no_cause_are_those_of_the_rules(rules: dict[str,
         well("silent"), history=replace(well("silent").history, state=State.UNKNOWN, state_since=LONG_AGO)
     )
     shaky = replace(well("shaky"), history=replace(well("shaky").history, recent=(True, False) * 8))
-    many = [ill(well(f"c{number}"), Cause.IP_RESTRICTED, LONG_AGO) for number in range(5)]
-    away = [ill(well(f"u{number}"), Cause.NETWORK_UNREACHABLE, LONG_AGO) for number in range(5)]
 
-    told = {alert.name for alert in found(silent, shaky, *many, *away)} - {
-        "BearerwatchIpRestricted",
-        "BearerwatchNetworkUnreachable",
-    }
+    told = {alert.name for alert in found(silent, shaky)}
 
-    assert told == {
-        "BearerwatchConnectionUnexplained",
-        "BearerwatchConnectionUnsteady",
-        "BearerwatchManyConnectionsAffected",
-        "BearerwatchManyConnectionsUnreachable",
-    }
+    assert told == {"BearerwatchConnectionUnexplained", "BearerwatchConnectionUnsteady"}
     assert told <= rules.keys()
 
 
@@ -146,9 +135,10 @@ def test_what_is_paused_is_no_alert() -> None:
     [
         pytest.param((True, False) * 8, True, id="every second one"),
         pytest.param((True,) * 4 + (False,) * 4 + (True,) * 4 + (False,) * 4, False, id="two stretches"),
-        pytest.param((False,) * 16, False, id="all of them, which is no coming and going"),
-        pytest.param((True, True, False) * 5 + (True,), False, id="a third"),
-        pytest.param((True, False, True, False), False, id="four in all"),
+        pytest.param((False,) * 16, False, id="all of them"),
+        pytest.param((True, True, False) * 5 + (True,), True, id="each third one"),
+        pytest.param((True, False) * 3, False, id="three times, and recovered twice"),
+        pytest.param((True, False) * 3 + (True,), True, id="three times, and recovered"),
     ],
 )
 def test_what_fails_again_and_again_is_an_alert_of_its_own(recent: tuple[bool, ...], unsteady: bool) -> None:
@@ -181,25 +171,6 @@ def test_what_failed_in_a_maintenance_is_no_unsteadiness_for_as_long_as_it_count
 # What holds back
 
 
-def test_many_at_once_are_one_alert_and_the_single_ones_are_held_back() -> None:
-    fleet = [well(f"well{number}") for number in range(15)]
-    refused = [ill(well(f"ill{number}"), Cause.ORG_INACTIVE, NOW - 10 * MINUTE) for number in range(5)]
-
-    told = found(*fleet, *refused)
-
-    assert free(told) == ["BearerwatchManyConnectionsAffected"]
-    assert told[0].annotations["summary"].endswith("5 of 20 connections at once")
-    assert {alert.held_back for alert in told[1:]} == {"told as BearerwatchManyConnectionsAffected"}
-
-
-@pytest.mark.parametrize("others", [16, 200])
-def test_a_few_of_a_fleet_are_told_one_by_one(others: int) -> None:
-    fleet = [well(f"well{number}") for number in range(others)]
-    refused = [ill(well(f"ill{number}"), Cause.ORG_INACTIVE, NOW - 10 * MINUTE) for number in range(5)]
-
-    assert free(found(*fleet, *refused)) == [f"ill{number}" for number in range(5)]
-
-
 def test_maintenance_of_one_connection_holds_back_that_one() -> None:
     window = Once(NOW - MINUTE, NOW + MINUTE)
     told = found(
@@ -211,83 +182,58 @@ def test_maintenance_of_one_connection_holds_back_that_one() -> None:
     assert told[0].held_back == "maintenance until 2026-11-23 12:01 UTC"
 
 
-def test_maintenance_of_all_holds_back_all_also_many_at_once() -> None:
-    many = [ill(well(f"c{number}"), Cause.ORG_INACTIVE, LONG_AGO) for number in range(5)]
+def test_maintenance_of_all_holds_back_all() -> None:
+    broken = [ill(well(f"c{number}"), Cause.ORG_INACTIVE, LONG_AGO) for number in range(5)]
 
-    told = alerts(snapshot(*many, maintenance=[Once(NOW - MINUTE, NOW + MINUTE)]), TERMS)
+    told = alerts(snapshot(*broken, maintenance=[Once(NOW - MINUTE, NOW + MINUTE)]), TERMS)
 
-    assert len(told) == 6
+    assert len(told) == 5
     assert all(alert.held_back.startswith("maintenance") for alert in told)
-
-
-def test_connections_in_maintenance_do_not_make_many() -> None:
-    window = (Once(NOW - MINUTE, NOW + MINUTE),)
-    many = [ill(well(f"c{n}", maintenance=window), Cause.ORG_INACTIVE, LONG_AGO) for n in range(5)]
-
-    assert not free(found(*many))
 
 
 # What belongs together
 
 
+def test_connections_with_the_same_cause_in_the_same_app_are_one_group() -> None:
+    app: dict[str, Any] = {"consumer_key": "3MVG9SharedByAllOfThem"}
+    first, second = (ill(well(name, **app), Cause.API_DISABLED, LONG_AGO) for name in ("first", "second"))
+    of_another_app = ill(well("third"), Cause.API_DISABLED, LONG_AGO)
+    for_another_cause = ill(well("fourth", **app), Cause.ORG_INACTIVE, LONG_AGO)
+
+    groups = [alert.group for alert in found(first, second, of_another_app, for_another_cause)]
+    named = found(*(ill(well(name, app="CRM sync"), Cause.API_DISABLED, LONG_AGO) for name in ("a", "b")))
+
+    assert named[0].group == named[1].group
+    assert groups[0] == groups[1]
+    assert len(set(groups)) == 3
+    assert all(app["consumer_key"] not in group for group in groups)
+
+
 @pytest.mark.parametrize(
-    ("shared", "called"),
+    "cause", [Cause.NETWORK_UNREACHABLE, Cause.SALESFORCE_UNAVAILABLE, Cause.IP_RESTRICTED]
+)
+def test_what_has_nothing_to_do_with_the_app_is_one_group_however_many_apps_there_are(cause: Cause) -> None:
+    assert (
+        len({alert.group for alert in found(*(ill(well(f"c{n}"), cause, LONG_AGO) for n in range(9)))}) == 1
+    )
+
+
+# What strangers wrote
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
     [
-        ({"consumer_key": "3MVG9SharedByAllOfThem"}, "the consumer key 3MVG9…OfThem"),
-        ({"username": "integration@acme.com"}, "the user integration@acme.com"),
-        ({"login_url": "https://acme.my.salesforce.com"}, "the org acme.my.salesforce.com"),
+        ("<!channel> look", "‹!channel› look"),
+        ("<https://evil.example|Log in>", "‹https[:]//evil.example|Log in›"),
+        ("[Log in](http://evil.example)", "[Log in] (http[:]//evil.example)"),
+        ("<a href=HTTP://evil.example>x</a>", "‹a href=HTTP[:]//evil.example›x‹/a›"),
+        ("<@U123> @here x@everyone @acme", "‹@\u200bU123› @\u200bhere x@\u200beveryone @\u200bacme"),
+        ("integration@acme.com is 5 < 6 & more", "integration@acme.com is 5 ‹ 6 & more"),
     ],
 )
-def test_connections_that_share_an_app_a_user_or_an_org_are_one_group(
-    shared: dict[str, Any], called: str
-) -> None:
-    fleet = [well(f"well{number}") for number in range(20)]
-    together = [ill(well(f"ill{number}", **shared), Cause.API_DISABLED, LONG_AGO) for number in range(4)]
-    alone = ill(well("alone"), Cause.API_DISABLED, LONG_AGO)
+def test_evidence_holds_no_link_mention_or_markup_that_a_chat_would_act_upon(text: str, shown: str) -> None:
+    (alert,) = found(ill(well("acme"), Cause.API_DISABLED, LONG_AGO, evidence=(text,)))
 
-    told = found(*fleet, *together, alone)
-
-    assert len({alert.group for alert in told[:4]}) == 1
-    assert {(alert.shared, alert.shared_by) for alert in told[:4]} == {(called, 4)}
-    assert told[4].group not in {alert.group for alert in told[:4]}
-    assert told[4].shared == ""
-    assert all(value not in told[0].group for value in shared.values())
-
-
-def test_the_generic_host_is_nothing_that_orgs_share() -> None:
-    fleet = [well(f"well{number}") for number in range(20)]
-    generic: dict[str, Any] = {"login_url": "https://login.salesforce.com"}
-    told = found(*fleet, *(ill(well(f"c{n}", **generic), Cause.APP_NOT_FOUND, LONG_AGO) for n in range(2)))
-
-    assert len({alert.group for alert in told}) == 2
-
-
-def test_an_alert_waits_for_a_look_at_those_that_share_its_app() -> None:
-    app: dict[str, Any] = {"consumer_key": "3MVG9Shared"}
-    since = NOW - 2 * MINUTE
-    first = ill(well("first", **app), Cause.API_DISABLED, since)
-
-    (waiting,) = found(first, well("not yet looked at", NOW - 4 * MINUTE, **app))
-    (ready,) = found(first, well("looked at", NOW - MINUTE, **app))
-    (alone,) = found(first, well("of another app", NOW - 4 * MINUTE))
-
-    assert (waiting.waits, ready.waits, alone.waits) == (True, False, False)
-
-
-def test_nobody_is_waited_for_longer_than_five_minutes() -> None:
-    app: dict[str, Any] = {"consumer_key": "3MVG9Shared"}
-    first = ill(well("first", **app), Cause.API_DISABLED, NOW - 8 * MINUTE)
-
-    (alert,) = found(first, well("slow", NOW - 9 * MINUTE, **app, interval=timedelta(minutes=10)))
-
-    assert not alert.waits
-
-
-def test_after_a_start_a_look_is_waited_for_that_comes_soon() -> None:
-    old = ill(well("acme", LONG_AGO), Cause.API_DISABLED, LONG_AGO, LONG_AGO)
-    now = snapshot(replace(old, next_exchange=NOW + MINUTE))
-    started = replace(now, daemon=replace(now.daemon, started=NOW))
-
-    (alert,) = alerts(started, TERMS)
-
-    assert alert.waits
+    assert shown in alert.annotations["description"]
+    assert text not in alert.annotations["description"]

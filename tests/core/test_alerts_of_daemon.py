@@ -48,10 +48,11 @@ def test_all_that_it_tells_has_the_name_the_labels_and_the_time_of_its_rule() ->
         "BearerwatchReloadFailed",
         "BearerwatchStoreFailing",
     }
+    holds = {trouble.name: trouble.hold for trouble in troubles(Moment(troubled(), TERMS))}
     for name, alert in told.items():
         own = {"alertname": name, "instance": "monitor.example.com"}
         assert alert.labels == rules[name]["labels"] | own
-        assert f"{alert.lingers / MINUTE:.0f}m" == rules[name]["for"]
+        assert f"{holds[name] / MINUTE:.0f}m" == rules[name]["for"]
         summary = rules[name]["annotations"]["summary"]
         summary = summary.replace("{{ $labels.instance }}", "monitor.example.com")
         assert alert.annotations["summary"] == summary.replace("{{ $value }}", "2")

@@ -1,7 +1,9 @@
 """A real Alertmanager: it gets alerts, keeps them while they hold, and hears of their end."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ import httpx
 import pytest
 
 from monitor.core.causes import Cause
+from monitor.core.maintenance import Once
 from tests.core.fleets import ill, well
 from tests.end_to_end.processes import component, free_port, until
-from tests.notify.world import World, world
+from tests.exchange.wire import http, says
+from tests.notify.world import World, receiver, takes, world
 
 DEPLOYED = Path(__file__).parents[2] / "deploy" / "alertmanager" / "alertmanager.yml"
 HOUR = timedelta(hours=1)
@@ -42,12 +46,6 @@ def alerts(url: str) -> list[dict[str, Any]]:
 
 def connections(url: str) -> set[str]:
     return {alert["labels"].get("connection", alert["labels"]["alertname"]) for alert in alerts(url)}
-
-
-def held_back(url: str) -> set[str]:
-    return {
-        alert["labels"]["connection"] for alert in alerts(url) if alert["status"]["state"] == "suppressed"
-    }
 
 
 def sink(url: str) -> dict[str, object]:
@@ -105,34 +103,31 @@ async def test_an_alertmanager_that_has_forgotten_is_given_it_again_within_a_min
             assert connections(fresh) == {"acme"}, "also after a restart of ours"
 
 
-async def test_an_end_that_came_while_the_alertmanager_was_away_is_told_later(tmp_path: Path) -> None:
+async def test_an_end_that_came_while_the_alertmanager_was_away_is_pushed_later(tmp_path: Path) -> None:
+    async with receiver() as (way, server, url), world(tmp_path, sink(url)) as here:
+        await here.look()
+        here.fleet, way.reply = [well("acme")], says(http(503, ""))
+        await here.look(timedelta(minutes=1))
+        way.reply = takes
+        await here.look(timedelta(minutes=1))
+
+        assert here.tries == [True, False, True]
+        (ended,) = json.loads(server.visits[-1].body)
+        assert ended["labels"]["connection"] == "acme"
+        assert ended["endsAt"] == here.now.isoformat()
+
+
+async def test_a_maintenance_ends_nothing_and_gives_nothing_new(tmp_path: Path) -> None:
     with alertmanager(tmp_path / "am") as url:
         async with world(tmp_path, sink(url)) as here:
             here.now, here.fleet = datetime.now(UTC), []
-            broken(here, "acme")
+            broken(here, "before")
             await here.look()
-            here.fleet = [well("acme", here.now)]
-            here.notifier.configure(here.settings(sink(f"http://127.0.0.1:{free_port()}")))
-            await here.look()
-            assert here.tries == [True, False]
-            assert connections(url) == {"acme"}
+            window = Once(here.now - HOUR, here.now + HOUR)
+            broken(here, "new")
+            here.fleet = [
+                replace(one, connection=replace(one.connection, maintenance=(window,))) for one in here.fleet
+            ]
+            await here.look(timedelta(minutes=1))
 
-        async with world(tmp_path, sink(url)) as here:
-            here.now, here.fleet = datetime.now(UTC), [well("acme")]
-            await here.look()
-
-            until(lambda: connections(url) == set(), "the end of the alert")
-
-
-async def test_many_at_once_are_one_alert_and_who_was_told_before_stays_told(tmp_path: Path) -> None:
-    with alertmanager(tmp_path / "am") as url:
-        async with world(tmp_path, sink(url)) as here:
-            here.now, here.fleet = datetime.now(UTC), []
-            broken(here, "first")
-            await here.look()
-            for number in range(5):
-                broken(here, f"later-{number}")
-            await here.look()
-
-            assert connections(url) == {"first", "BearerwatchManyConnectionsAffected"}
-            until(lambda: held_back(url) == {"first"}, "the rules of inhibition to find what they go by")
+            assert connections(url) == {"before"}

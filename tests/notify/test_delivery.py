@@ -6,15 +6,17 @@ import json
 import re
 import time
 from datetime import timedelta
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from monitor.notify.notifier import UNANSWERED_AT_MOST
-from tests.core.fleets import well
+from monitor.core.causes import Cause
+from monitor.core.holds import KEPT
+from monitor.core.telling import SHOWN
+from monitor.notify.notifier import PAUSE
+from tests.core.fleets import ill, well
 from tests.exchange.wire import Reply, Visit, closes, drips, floods, hangs, http, resets, says
 from tests.making import NOW
 from tests.notify.world import DAY, SECOND, TAKEN, World, broken, header, receiver, takes, world
@@ -35,7 +37,14 @@ def message(visit: Visit) -> dict[str, Any]:
 
 def told(world: World, sink: str = "hook") -> list[str]:
     """The connections that a receiver takes to fail."""
-    return [one.labels["connection"] for one in world.store.told(sink).values() if one.resolved is None]
+    return sorted(name for one in world.store.told(sink).values() for name in one.connections)
+
+
+async def end(here: World) -> None:
+    """Let all connections work again, and be known to."""
+    here.fleet = [well(one.name) for one in here.fleet]
+    await here.look(MINUTE)
+    await here.look(KEPT)
 
 
 # What a webhook gets
@@ -62,39 +71,39 @@ async def test_a_webhook_gets_a_message_in_the_format_of_alertmanagers_own(tmp_p
         assert re.fullmatch("[0-9a-f]{16}", alert["fingerprint"])
         assert sent["commonLabels"] == alert["labels"]
 
-        here.fleet = [well("acme")]
-        await here.look(MINUTE)
+        await end(here)
 
         ended = message(server.visits[1])
         assert ended["status"] == "resolved"
         assert ended["alerts"][0]["fingerprint"] == alert["fingerprint"]
-        assert ended["alerts"][0]["endsAt"] == (NOW + MINUTE).isoformat()
+        assert ended["alerts"][0]["labels"].items() <= alert["labels"].items()
+        assert ended["alerts"][0]["annotations"]["ended"] == "It is healthy."
+        assert ended["alerts"][0]["endsAt"] == here.now.isoformat()
         assert here.tries == [True, True]
 
 
 async def test_a_receiver_that_wants_no_ends_is_told_none(tmp_path: Path) -> None:
     async with receiver() as (_, server, url), world(tmp_path, hook(url, resolved=False)) as here:
         await here.look()
-        here.fleet = [well("acme")]
-        await here.look(MINUTE)
-        await here.look(MINUTE)
+        await end(here)
 
         assert [message(visit)["status"] for visit in server.visits] == ["firing"]
         assert told(here) == []
 
 
-async def test_a_message_about_thousands_shows_a_hundred_and_counts_the_others(tmp_path: Path) -> None:
+async def test_a_message_about_thousands_shows_twenty_and_counts_the_others(tmp_path: Path) -> None:
     async with receiver() as (_, server, url), world(tmp_path, hook(url)) as here:
-        app = {"consumer_key": "3MVG9Shared"}
-        here.fleet = [broken(f"c{number}", **app) for number in range(150)]
-        here.fleet += [well(f"w{number}") for number in range(500)]
+        app: dict[str, Any] = {"consumer_key": "3MVG9Shared"}
+        here.fleet = [broken(f"c{number}", **app) for number in range(1600)]
         await here.look()
+        await end(here)
 
-        (visit,) = server.visits
+    for visit, title in zip(server.visits, ("", "Resolved: "), strict=True):
         sent = message(visit)
-        assert sent["title"].endswith(": all 150 connections of the consumer key 3MVG9Shared")
-        assert (len(sent["alerts"]), sent["truncatedAlerts"]) == (100, 50)
-        assert len(told(here)) == 150
+        assert sent["title"].startswith(title)
+        assert sent["title"].endswith(": 1,600 connections")
+        assert (len(sent["alerts"]), sent["truncatedAlerts"]) == (SHOWN, 1600 - SHOWN)
+        assert len(visit.body) < 100_000
 
 
 # What is wrong with the daemon itself
@@ -114,7 +123,7 @@ async def test_a_configuration_that_stays_broken_is_told_and_that_it_is_mended(t
         await here.look(MINUTE)
         here.reload_problem = None
         await here.look(MINUTE)
-        await here.look(5 * MINUTE)
+        await here.look(KEPT)
 
     first, last = map(message, server.visits)
     assert first["title"] == "bearerwatch keeps an old configuration"
@@ -124,18 +133,15 @@ async def test_a_configuration_that_stays_broken_is_told_and_that_it_is_mended(t
         "responsible": "operator",
     }
     assert last["status"] == "resolved"
-    assert last["alerts"][0]["annotations"]["ended"] == "It is so no more."
+    assert last["alerts"][0]["annotations"]["ended"] == "The condition has cleared."
 
 
-async def test_a_trouble_lasts_from_when_it_was_seen_since_this_replica_leads_or_has_receivers(
+async def test_a_trouble_lasts_from_when_it_was_seen_since_this_replica_notifies_or_has_receivers(
     tmp_path: Path,
 ) -> None:
     async with receiver() as (_, server, url), world(tmp_path, hook(url)) as here:
         here.fleet, here.reload_problem = [IDLE], "line 3: no such option"
         await here.look()
-        here.leads = False
-        await here.look(HOUR)
-        here.leads = True
         await here.look(HOUR)
         here.notifier.configure(here.settings())
         await here.look(MINUTE)
@@ -268,8 +274,8 @@ async def test_a_receiver_that_fails_and_recovers_has_lost_nothing_and_has_nothi
 
         way.reply = takes
         server.visits.clear()
-        await here.look(MINUTE)
-        await here.look(MINUTE)
+        await here.look(PAUSE)
+        await here.look(PAUSE)
 
         assert [message(visit)["status"] for visit in server.visits] == ["firing"]
         assert told(here) == ["acme"]
@@ -297,20 +303,18 @@ async def test_a_message_that_was_taken_without_an_answer_comes_again_under_the_
         assert len(set(ids)) == 1
 
 
-async def test_pauses_after_failures_grow_to_five_minutes(tmp_path: Path) -> None:
+async def test_a_receiver_that_fails_is_asked_once_a_minute(tmp_path: Path) -> None:
     async with receiver(says(http(503, ""))) as (_, _, url), world(tmp_path, hook(url)) as here:
         tried = []
-        for second in range(0, 3600, 5):
+        for second in range(0, 300, 10):
             here.tries.clear()
-            await here.look(5 * SECOND if second else timedelta(0))
+            await here.look(10 * SECOND if second else timedelta(0))
             tried += [second] if here.tries else []
 
-        gaps = [later - earlier for earlier, later in pairwise(tried)]
-        assert gaps[:5] == [15, 30, 60, 120, 240]
-        assert set(gaps[5:]) == {300}
+        assert tried == [0, 60, 120, 180, 240]
 
 
-async def test_a_receiver_that_hangs_holds_up_neither_a_round_nor_another_receiver(tmp_path: Path) -> None:
+async def test_a_receiver_that_hangs_keeps_no_other_from_its_message(tmp_path: Path) -> None:
     came = asyncio.Event()
 
     async def takes_and_tells(visit: Visit) -> None:
@@ -318,48 +322,37 @@ async def test_a_receiver_that_hangs_holds_up_neither_a_round_nor_another_receiv
         came.set()
 
     async with (
-        receiver(hangs) as (_, hung, url),
-        receiver(takes_and_tells) as (_, other, other_url),
+        receiver(hangs) as (_, _, url),
+        receiver(takes_and_tells) as (_, _, other_url),
         world(tmp_path, hook(url), hook(other_url, "other")) as here,
     ):
-        await here.notifier.look()  # returns though one hangs
+        under_way = asyncio.create_task(here.look())
         await came.wait()
-        await here.notifier.look()
+        assert not under_way.done()
+        await under_way
 
-        assert here.tries == [] or here.tries == [True], "the one that hangs is still waited for"
-        assert (len(hung.visits), len(other.visits)) == (1, 1)
-
-
-async def test_one_message_that_is_refused_does_not_keep_the_next_from_being_sent(tmp_path: Path) -> None:
-    async def refuses_one(visit: Visit) -> None:
-        await visit.read()
-        refused = b'"connection": "first"' in visit.body
-        await visit.send(http(400 if refused else 200, ""))
-
-    async with receiver(refuses_one) as (_, _, url), world(tmp_path, hook(url)) as here:
-        here.fleet = [broken("first"), broken("second")]
-        await here.look()
-
-        assert told(here) == ["second"]
+        assert sorted(here.tries) == [False, True]
 
 
-async def test_a_round_ends_where_no_answer_comes_and_the_next_one_begins_with_the_others(
-    tmp_path: Path,
+@pytest.mark.parametrize("silent", [False, True], ids=["refused", "without an answer"])
+async def test_messages_that_are_not_taken_do_not_keep_the_others_from_being_sent(
+    tmp_path: Path, *, silent: bool
 ) -> None:
-    async def answers_one(visit: Visit) -> None:
+    async def takes_one(visit: Visit) -> None:
         await visit.read()
         if b'"connection": "last"' in visit.body:
             await visit.send(TAKEN)
+        elif not silent:
+            await visit.send(http(400, ""))
 
-    async with receiver(answers_one) as (_, _, url), world(tmp_path, hook(url)) as here:
-        here.fleet = [broken(f"c{number}") for number in range(UNANSWERED_AT_MOST)]
-        here.fleet += [broken("last"), *(well(f"w{number}") for number in range(20))]
+    async with receiver(takes_one) as (_, _, url), world(tmp_path, hook(url)) as here:
+        here.fleet = [broken("first"), broken("second"), broken("last")]
         await here.look()
-        assert here.tries == [False] * UNANSWERED_AT_MOST
+        assert here.tries == [False], "a round ends with the first that is not taken"
 
-        here.tries.clear()
-        await here.look(MINUTE)
-        assert here.tries == [True] + [False] * UNANSWERED_AT_MOST
+        await here.look(PAUSE)
+        await here.look(PAUSE)
+        assert here.tries == [False, False, True, False]
         assert told(here) == ["last"]
 
 
@@ -373,8 +366,7 @@ async def test_a_restart_neither_repeats_nor_forgets(tmp_path: Path) -> None:
         async with world(tmp_path, hook(url)) as here:
             await here.look(MINUTE)
             assert len(server.visits) == 1
-            here.fleet = [well("acme")]
-            await here.look(MINUTE)
+            await end(here)
 
         assert [message(visit)["status"] for visit in server.visits] == ["firing", "resolved"]
 
@@ -480,8 +472,7 @@ async def test_a_service_of_apprise_gets_plain_text(tmp_path: Path) -> None:
         sink = {"name": "phone", "type": "apprise", "url_from": {"env": "ADDRESS"}}
         async with world(tmp_path, sink, environment=environment) as here:
             await here.look()
-            here.fleet = [well("acme")]
-            await here.look(MINUTE)
+            await end(here)
 
     first, second = (message(visit) for visit in server.visits)
     assert first["title"].endswith(": acme")
@@ -500,6 +491,39 @@ async def test_an_address_that_apprise_does_not_know_is_said_without_repeating_i
     assert logged[0]["problem"] == "Its address is none that Apprise knows."
 
 
+@OF_APPRISE
+async def test_what_an_org_wrote_mentions_nobody_and_links_nowhere_in_a_chat(tmp_path: Path) -> None:
+    """Mattermost reads Markdown and mentions; its plug-in is one of those that can reach a socket of ours."""
+    async with receiver() as (_, server, url):
+        environment = {"ADDRESS": f"{url.replace('http', 'mmost')}/0123456789abcdef01234567"}
+        sink = {"name": "chat", "type": "apprise", "url_from": {"env": "ADDRESS"}}
+        async with world(tmp_path, sink, environment=environment) as here:
+            wrote = "<!channel> @here @everyone [Log in](http://evil.example) <https://evil.example|Log in>"
+            here.fleet = [ill(well("acme"), Cause.API_DISABLED, NOW - DAY, evidence=(wrote,))]
+            await here.look()
+
+    said = message(server.visits[0])["text"]
+    assert "Log in" in said
+    for live in ("<!", "@here", "@everyone", "](", "://evil"):
+        assert live not in said
+
+
+@OF_APPRISE
+async def test_a_service_names_twenty_connections_and_counts_the_others(tmp_path: Path) -> None:
+    async with receiver() as (_, server, url):
+        sink = {"name": "phone", "type": "apprise", "url_from": {"env": "ADDRESS"}}
+        async with world(tmp_path, sink, environment={"ADDRESS": url.replace("http", "json")}) as here:
+            app: dict[str, Any] = {"consumer_key": "3MVG9Shared"}
+            here.fleet = [broken(f"c{number:04}", **app) for number in range(1600)]
+            await here.look()
+
+    said = message(server.visits[0])["message"]
+    assert said.count("\n- c") == SHOWN
+    assert "- c0000, since 2026-11-22 12:00 UTC: c0000.my.salesforce.com" in said
+    assert said.endswith("and 1,580 more.")
+    assert said.count("What to do") == 1
+
+
 # An Alertmanager that is none
 
 
@@ -513,12 +537,10 @@ async def test_what_answers_otherwise_than_an_alertmanager_has_not_taken_an_aler
         sink = {"name": "am", "type": "alertmanager", "url": url}
         async with world(tmp_path, sink) as here:
             await here.look()
-            assert told(here, "am") == []
-
             way.reply = takes
-            await here.look(MINUTE)
+            await here.look(PAUSE)
 
-            assert told(here, "am") == ["acme"]
+            assert here.tries == [False, True]
             assert server.visits[-1].head.startswith("POST /api/v2/alerts HTTP/1.1")
 
 
@@ -527,7 +549,8 @@ async def test_an_alert_of_a_connection_that_was_taken_out_ends_and_says_so(tmp_
         await here.look()
         here.fleet = []
         await here.look(MINUTE)
+        await here.look(KEPT)
 
         assert message(server.visits[1])["alerts"][0]["annotations"]["ended"] == (
-            "The connection is no longer configured."
+            "It is no longer configured."
         )

@@ -41,7 +41,6 @@ class World:
     environment: dict[str, str] = field(default_factory=dict)
     now: datetime = NOW
     reload_problem: str | None = None
-    leads: bool = True
     fleet: list[ConnectionStatus] = field(default_factory=lambda: [broken()])
     tries: list[bool] = field(default_factory=list)
     notifier: Notifier = field(init=False)
@@ -55,14 +54,10 @@ class World:
         file.write_text(yaml.safe_dump({"notify": {"sinks": list(sinks)}, "connections": [], **general}))
         return load(file, self.environment)
 
-    async def asked_whether_it_leads(self) -> bool:
-        return self.leads
-
     async def look(self, later: timedelta = timedelta(0)) -> None:
         """Let time pass, and one round run to its end."""
         self.now += later
-        await self.notifier.look()
-        await self.notifier.settled()
+        await self.notifier.round(self.snapshot())
 
 
 @contextmanager
@@ -82,18 +77,16 @@ async def world(
     with kept(folder) as store:
         made = World(folder, store, dict(environment))
         made.notifier = Notifier(
-            snapshot=made.snapshot,
             memory=store,
             transport=rust_transport(QUICK, None, {}),
             environment=made.environment,
             counted=made.tries.append,
-            leads=made.asked_whether_it_leads,
         )
         made.notifier.configure(made.settings(*sinks))
         try:
             yield made
         finally:
-            await made.notifier.stop()
+            await made.notifier.aclose()
 
 
 @dataclass
