@@ -76,6 +76,7 @@ _FAULTS = (
             r"certificate (has expired|is not yet valid|chain|authority|unknown|signed by)",
             r"unknown (ca|issuer|authority)|trust relationship|untrustedroot|trust anchor|pkix|certpath",
             r"hostname.{0,20}mismatch|not valid for|altname|alternative name",
+            r"certificate(expired|not ?yet ?valid)|http response to https client",
             r"wrong version number|eproto|not look like a tls|unrecogni[sz]ed ssl",
             r"curl(:| error)? ?[#(]? ?(35|51|60|77)\b",
         ),
@@ -139,7 +140,7 @@ NO_SUCH_NAME = re.compile(
 
 NOT_TLS = re.compile(
     r"wrong.version.number|unknown protocol|not look like a tls|unrecogni[sz]ed ssl|record overflow"
-    r"|packet length too long|plaintext connection|http request to an? https"
+    r"|packet length too long|plaintext connection|http (request|response) to (an? )?https"
 )
 """What answered did not speak TLS: mostly a proxy that is spoken to in the wrong way."""
 

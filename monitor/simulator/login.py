@@ -177,6 +177,7 @@ _CHECKS: tuple[_Check, ...] = (
 """What must not hold, in the order in which it is looked at."""
 
 _APPROVAL_CHECKS: tuple[_Check, ...] = (
+    (lambda it: it.lacks_permission_set() and it.settings.left_out == "app_not_found", APP_NOT_FOUND),
     (lambda it: it.lacks_permission_set(), NOT_ADMIN_APPROVED),
     (lambda it: it.lacks_scopes(), NOT_APPROVED),
     (lambda it: not it.org.is_approved(it.settings, it.now), NOT_APPROVED),

@@ -93,6 +93,9 @@ class OrgSettings(BaseModel):
     permitted_users: Literal["admin_approved", "self_authorized"] = "admin_approved"
     permission_set_assigned: bool = True
     """Whether the user has a permission set that is selected in the app's policies; for `admin_approved`."""
+    left_out: Literal["invalid_app_access", "app_not_found"] = "invalid_app_access"
+    """What a user without that permission set is told. By three manuals an External Client App says
+    `app_not_found` (*observed*)."""
     permission_set_lifetime_seconds: Seconds | None = None
     """When the assignment of that permission set expires, counted from the last approval; None: never (setup
     guide, step 5)."""
@@ -111,6 +114,8 @@ class OrgSettings(BaseModel):
     """What a login from a forbidden address is told: Salesforce's error list has the first, the setup guide's
     troubleshooting the second. *Contested*."""
     api_enabled: bool = True
+    api_access_control: bool = False
+    """Whether API Access Control refuses the calls of this app, although a token is granted (*observed*)."""
     view_setup: bool = False
     """Whether the user has View Setup and Configuration, which a profile of minimum access lacks."""
     user_active: bool = True

@@ -23,7 +23,7 @@ _IDENTITY_SCOPES = frozenset({"id", "openid", "profile", "email", "api", "full",
 _REST_SCOPES = frozenset({"api", "full", "web"})
 
 _SESSION_INVALID = (401, "INVALID_SESSION_ID", "Session expired or invalid")
-_SCOPE_INVALID = (401, "INVALID_SESSION_ID", "This session is not valid for use with the REST API")
+_NOT_FOR_REST = (401, "INVALID_SESSION_ID", "This session is not valid for use with the REST API")
 _API_DISABLED = (403, "API_CURRENTLY_DISABLED", "API is currently disabled for this user")
 _NOT_FOUND = (404, "NOT_FOUND", "The requested resource does not exist")
 _GET_ONLY = (405, "METHOD_NOT_ALLOWED", "HTTP Method not allowed. Allowed are GET,HEAD")
@@ -204,8 +204,8 @@ def _rest_refusal(org: Org, request: Request, now: datetime, version: str) -> An
     settings = org.in_force(now)
     if not org.admits(request.authorization, now):
         return _error(org, now, *_SESSION_INVALID)
-    if _REST_SCOPES.isdisjoint(settings.scopes):
-        return _error(org, now, *_SCOPE_INVALID)
+    if _REST_SCOPES.isdisjoint(settings.scopes) or settings.api_access_control:
+        return _error(org, now, *_NOT_FOR_REST)
     if not settings.api_enabled:
         return _error(org, now, *_API_DISABLED)
     if not OLDEST_VERSION <= int(version[:4]) <= NEWEST_VERSION:

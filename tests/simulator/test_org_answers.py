@@ -134,6 +134,11 @@ def test_a_refusal_has_the_status_the_headers_and_the_bytes_that_were_recorded(
             {},
             "app_not_found: External client app is not installed in this org",
         ),
+        (
+            {"permission_set_assigned": False, "left_out": "app_not_found"},
+            {},
+            "app_not_found: External client app is not installed in this org",
+        ),
         ({"app_blocked": True}, {}, "OAUTH_APP_BLOCKED: this app is blocked by admin"),
         ({"flow_enabled": False}, {}, "unsupported_grant_type: grant type not supported"),
         ({"certificate": None}, {}, "invalid_client: invalid client credentials"),

@@ -58,6 +58,7 @@ def test_the_allocation_begins_anew_each_day(make_org: MakeOrg, pair: Pair) -> N
         ({}, "eyJhbGciOiJIUzI1NiJ9.e30.x", (401, "INVALID_SESSION_ID")),
         ({}, None, (401, "INVALID_SESSION_ID")),
         ({"api_enabled": False}, "right", (403, "API_CURRENTLY_DISABLED")),
+        ({"api_access_control": True}, "right", (401, "INVALID_SESSION_ID")),
         ({"scopes": ["id", "refresh_token"]}, "right", (401, "INVALID_SESSION_ID")),
     ],
 )
