@@ -246,6 +246,49 @@ def test_control_characters_of_a_pasted_text_do_not_reach_the_terminal() -> None
     assert shown.isprintable()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "invalid_grant: invalid assertion",
+        "invalid_grant: user hasn't approved this consumer",
+        "invalid_grant: expired authorization code",
+        "app_not_found: External client app is not installed in this org",
+    ],
+)
+def test_a_pasted_text_has_no_evidence_about_a_deployment(text: str) -> None:
+    assert told(text)["evidence"] == [f'Salesforce answered: "{text}".']
+
+
+def test_the_pair_that_the_salesforce_cli_was_given_is_in_the_evidence() -> None:
+    own = "https://globex.my.salesforce.com"
+    listed = f"Errors encountered:\naudience is invalid  [audience={own} login={own}]"
+
+    assert told(listed)["evidence"][1] == (
+        f"The text names the pair of host globex.my.salesforce.com and audience {own}."
+    )
+
+
+def test_a_text_of_another_flow_says_so() -> None:
+    other = "The text belongs to the username-password flow: see whether this client uses JWT bearer at all."
+
+    assert other in told("invalid_grant: authentication failure")["evidence"]
+    assert other not in told("JwtAuthError: invalid_grant: authentication failure")["evidence"]
+
+
+def test_where_sources_disagree_stands_last() -> None:
+    lines = explain("invalid_grant: ip restricted", NOW).lines()
+
+    assert lines.index("Where sources disagree") == len(lines) - 2
+
+
+def test_a_fault_of_a_gateway_is_no_record() -> None:
+    said = {"error": "invalid_grant", "error_description": "inactive user"}
+
+    assert told({"fault": {"faultstring": "callout failed", "detail": json.dumps(said)}})["cause"] == (
+        "user_inactive"
+    )
+
+
 @given(st.text())
 def test_no_text_crashes_it(text: str) -> None:
     try:

@@ -198,14 +198,16 @@ def evidence_for(cause: Cause, known: Known) -> list[str]:
     return evidence
 
 
+_HOW_TO_SEE = (
+    " Its body names the reason: let the client print it (axios: `error.response.data`; requests:"
+    " `e.response.text`), or read the user's status in Setup > Login History."
+)
+
+
 def _what_came(known: Known) -> str:
     match known.exchange.outcome:
-        case Refused(error="", description="", excerpt=excerpt, status=status) if excerpt == NOT_SHOWN:
-            return (
-                f"The text shows HTTP {status} only: the body of the answer names the reason. Let the client"
-                " print that body (axios: `error.response.data`; requests: `e.response.text`), or read the"
-                " user's status in Setup > Login History."
-            )
+        case Refused(excerpt=excerpt, status=status) if excerpt == NOT_SHOWN:
+            return f"The text shows HTTP {status}, and not the answer.{_HOW_TO_SEE if status < 500 else ''}"
         case Refused(error="", description="", excerpt="", status=status):
             return f"The answer was HTTP {status} with an empty body."
         case Refused(error="", description="", excerpt=excerpt, status=status):

@@ -79,7 +79,7 @@ _SENTENCES = (
     "this session is not valid for use with the rest api",
     "this session is not valid for use with the api",
     "or user locked out",
-    *(status.lower().removeprefix("failed: ") for status in STATUSES.values()),
+    *map(str.lower, STATUSES.values()),
 )
 """Salesforce's own sentences: wherever one stands in a paste, it is what Salesforce said."""
 
@@ -97,7 +97,7 @@ _CODE = re.compile(
 )
 """Codes of the token endpoint, of the first call after it, of SOAP and of event logs."""
 
-_BESIDE = re.compile(r"([\"'\])}\s:=,|–—-]{0,8})([^\W\d_][^\n]{0,400})")
+_BESIDE = re.compile(r"([\"'\])} :=,|–—-]{0,8})([^\W\d_][^\n]{0,400})")
 _LABEL_NEXT = re.compile(r"\w{1,40}(?: \w{1,20}){0,2}[\"'\]]{0,2} ?(?:=>|=|[:>](?![\w/]))")
 _END_OF_TEXT = re.compile(r"[\"\]}<|]|\s[{\[(]|'(?!\w)")
 """What stands behind a code on its line: its text, unless it is the next label; and where that text ends."""
@@ -116,10 +116,14 @@ _OTHER_CODED = re.compile(
 )
 """A code that is not known, before a colon."""
 
+_REASON = (
+    r"[ :(-]{1,3}(?:Bad Request|Unauthorized|Forbidden|Client Error|Server Error|Service Unavailable"
+    r"|Internal Server Error|Bad Gateway|Gateway Time-?out|Too Many Requests|Proxy Authentication Required)"
+)
 _STATUS = re.compile(
-    r"\b(?:HTTP(?:/[\d.]{1,3})?|status(?:[ _]?code)?|code|error)[\"'\] :=>]{1,5}([1-5]\d\d)\b"
-    r"|\b([1-5]\d\d)[ :(-]{1,3}(?:Bad Request|Unauthorized|Forbidden|Client Error|Server Error|Service Unav"
-    r"|Internal Server|Bad Gateway|Gateway Time|Too Many|Proxy Auth)",
+    r"\b(?:HTTP(?:/[\d.]{1,3})?|status(?:[ _]?code)?|code|error|response|bad ?request)[\"'\] :=>(]{1,5}"
+    r"([1-5]\d\d)\b"
+    rf"(?:{_REASON})?|\b([1-5]\d\d){_REASON}",
     re.IGNORECASE,
 )
 
@@ -247,9 +251,10 @@ def read(text: str) -> Paste | None:
     if chosen:
         return Paste(_refused(chosen, text), host, audience)
     status = dumped.status if dumped else _status(text)
-    if text.startswith("{") and not text.endswith("}"):
-        return None  # a record that is cut off
-    return None if status == NO_STATUS else Paste(Refused(status, "", "", NOT_SHOWN), host)
+    is_cut_off = text.startswith("{") and not text.endswith("}")
+    if is_cut_off or (status < ALMOST_ALWAYS and not dumped):
+        return None
+    return Paste(Refused(status, "", "", NOT_SHOWN), host, audience)
 
 
 # The wrapping

@@ -558,6 +558,82 @@ def test_a_first_call_speaks_against_the_credential_only_where_it_says_so(
     assert (found.state, found.cause) == (state, cause)
 
 
+NOT_FOR_REST = AfterLogin(401, "INVALID_SESSION_ID", "This session is not valid for use with the REST API")
+
+
+@pytest.mark.parametrize(
+    ("scopes", "cause"),
+    [
+        (frozenset({"api", "refresh_token"}), Cause.APP_BLOCKED),
+        (frozenset({"full"}), Cause.APP_BLOCKED),
+        (frozenset({"openid"}), Cause.SCOPE_MISSING),
+        (None, Cause.SCOPE_MISSING),
+    ],
+)
+def test_no_scope_is_called_missing_that_was_granted(scopes: frozenset[str] | None, cause: Cause) -> None:
+    found = verdict(replace(GRANTED, scopes=scopes), after=NOT_FOR_REST)
+
+    assert (found.state, found.cause) == (State.FAILING, cause)
+    assert found.findings[0].responsible is Responsible.ORG_ADMIN
+
+
+def test_the_scopes_that_were_granted_are_evidence_of_a_refused_first_call() -> None:
+    said = verdict(GRANTED, after=NOT_FOR_REST).findings[0].evidence
+
+    assert "The scopes granted are api, refresh_token." in said
+
+
+def test_a_session_level_that_is_asked_for_is_the_admins() -> None:
+    demanded = AfterLogin(403, "INSUFFICIENT_ACCESS", "This needs a High Assurance session")
+
+    found = verdict(GRANTED, after=demanded)
+
+    assert (found.cause, found.findings[0].responsible) == (Cause.NOT_AUTHORIZED, Responsible.ORG_ADMIN)
+
+
+NO_SUCH_APP = Refused(400, "app_not_found", "External client app is not installed in this org", "")
+
+
+@pytest.mark.parametrize(
+    ("host", "audience", "known", "who"),
+    [
+        ("https://acme.my.salesforce.com", "https://acme.my.salesforce.com", NEVER, Responsible.ORG_ADMIN),
+        ("https://acme.my.salesforce.com", "https://acme.my.salesforce.com", LONG, Responsible.ORG_ADMIN),
+        ("https://login.salesforce.com", "https://login.salesforce.com", LONG, Responsible.OPERATOR),
+        ("https://acme.my.salesforce.com", "https://login.salesforce.com", LONG, Responsible.OPERATOR),
+        ("", "", LONG, Responsible.ORG_ADMIN),
+        ("", "", NEVER, Responsible.OPERATOR),
+    ],
+)
+def test_an_app_that_the_orgs_own_address_does_not_find_is_the_admins(
+    host: str, audience: str, known: History, who: Responsible
+) -> None:
+    found = verdict(NO_SUCH_APP, known, of=connection(login_url=host, audience=audience))
+
+    assert (found.cause, found.findings[0].responsible) == (Cause.APP_NOT_FOUND, who)
+    assert Cause.USER_NOT_ADMIN_APPROVED in alternatives(found)
+
+
+def test_an_authentication_failure_is_no_approval_that_ended() -> None:
+    found = verdict(Refused(400, "invalid_grant", "authentication failure", ""))
+
+    assert found.cause is Cause.NOT_AUTHORIZED
+    assert Cause.APPROVAL_DECAYED not in alternatives(found)
+
+
+@pytest.mark.parametrize(
+    ("message", "cause"),
+    [
+        ("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)", Cause.NETWORK_UNREACHABLE),
+        ("[SSL] EOF occurred in violation of protocol (_ssl.c:1006)", Cause.NETWORK_UNREACHABLE),
+        ("certificate verify failed: certificate has expired", Cause.TLS_UNTRUSTED),
+        ("The connection was closed: could not establish trust relationship", Cause.TLS_UNTRUSTED),
+    ],
+)
+def test_only_what_speaks_of_trust_is_a_matter_of_trust(message: str, cause: Cause) -> None:
+    assert verdict(Unreachable(FaultKind.TLS, message)).cause is cause
+
+
 def test_an_approval_near_its_declared_end_is_foreseen() -> None:
     declared = connection(approval=ApprovalPolicy("lifetime", 63))
 
