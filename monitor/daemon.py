@@ -13,6 +13,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,15 @@ if TYPE_CHECKING:
 NOTIFY_EVERY_SECONDS = 10.0
 """Between two rounds of notifications: an alert has held for minutes when it becomes one."""
 
-ONLY_AT_A_START = ("listen", "database", "ca_file", "max_in_flight")
-"""Options that a reload cannot change: what they name is open."""
+ONLY_AT_A_START = (
+    "listen",
+    "database",
+    "ca_file",
+    "max_in_flight",
+    "web.enable_reload",
+    "web.open_health",
+)
+"""Options that a reload cannot change: what they name is open, or what serves the pages is made of them."""
 
 STOP_WITHIN_SECONDS = 20.0
 """How long checks under way may take at a stop: longer than the exchange's own timeouts, shorter than the
@@ -274,9 +282,10 @@ class Daemon:
             log.warning("reload_failed", problem=problem)
             return problem
         for option in ONLY_AT_A_START:
-            if getattr(settings, option) != getattr(self._started_with, option):
+            value = attrgetter(option)
+            if value(settings) != value(self._started_with):
                 log.warning(
-                    "configuration", text=f"{option} has changed, which counts from the next start on."
+                    "configuration", text=f"{option} has changed, which takes effect at the next start."
                 )
         if not_taken_on := self._started_with.protection.renew(settings.protection):
             log.warning("configuration", text=not_taken_on)

@@ -175,7 +175,7 @@ def test_a_reload_adds_and_removes_connections_and_a_bad_file_changes_nothing(
         until(lambda: up(running, "first"), "the first connection")
 
         more = (
-            "web: {enable_reload: true}\nconnections_from: [nowhere/*.yaml]\n"
+            "web: {enable_reload: true, open_health: false}\nconnections_from: [nowhere/*.yaml]\n"
             "allowed_hosts: [org.invalid]\nmax_in_flight: 5\n"
             "database: postgresql://monitor@db.invalid/bearerwatch"
         )
@@ -188,8 +188,8 @@ def test_a_reload_adds_and_removes_connections_and_a_bad_file_changes_nothing(
         assert "monitor_fault" not in finding_of(running, "foreign")
         assert running.sample("bearerwatch_connection_up", connection="first") is None
         assert "nowhere/*.yaml finds no file" in running.log.read_text()
-        for option in ("max_in_flight", "database"):
-            assert f"{option} has changed, which counts from the next start" in running.log.read_text()
+        for option in ("max_in_flight", "database", "web.open_health"):
+            assert f"{option} has changed, which takes effect at the next start" in running.log.read_text()
 
         config.write_text("connections: [{name: broken}]\nlisten: nonsense\n")
         answer = httpx.post(f"{running.url}/-/reload", trust_env=False)
