@@ -60,11 +60,6 @@ WINDOW = "30m"
 JOB = 'job=~"$job"'
 """Narrows what the daemon says of itself."""
 
-REACHABLE = f"bearerwatch_database_reachable{{{JOB}}}"
-
-BUT_CUT_OFF = f"unless on (job, instance) ({REACHABLE} == 0 and on (job) {REACHABLE} == 1)"
-"""As in the alert rules: a replica that alone is cut off from the database shows what stands still."""
-
 PAGE = "${pages}/connections/${__data.fields.connection}"
 
 
@@ -73,7 +68,7 @@ def chosen(metric: str, by: str, matchers: str = "", shape: str = "METRIC") -> s
     selector = ",".join(part for part in (JOB, 'connection=~"$connection"', matchers) if part)
     having = f'bearerwatch_connection_info{{{JOB},$label=~"$value"}}'
     shaped = shape.replace("METRIC", f"bearerwatch_connection_{metric}{{{selector}}}")
-    return f"max by ({by}) ({shaped} and on (connection) {having} {BUT_CUT_OFF})"
+    return f"max by ({by}) ({shaped} and on (connection) {having})"
 
 
 def own(metric: str, matchers: str = "") -> str:
@@ -226,7 +221,7 @@ def fleet(board: dashboard.Dashboard) -> None:
         f"increase({own('failures_total')}[{WINDOW}])",
         "on (job, instance) bearerwatch_replicas",
     )
-    of_all = f"avg by (job, cause) ({failed} and {replica} {BUT_CUT_OFF})"  # each replica counts those of all
+    of_all = f"avg by (job, cause) ({failed} and {replica})"  # each replica counts those of all
     failures = f"sum by (cause) ({failed} unless {replica} or {of_all})"
     board.with_row(dashboard.Row("Fleet"))
     board.with_panel(states)

@@ -104,6 +104,17 @@ class Chain:
         ):
             yield
 
+    @contextmanager
+    def notified(self) -> Iterator[None]:
+        """With Alertmanager."""
+        with component(
+            *(self.key.parent, "prometheus-alertmanager", "--config.file=alertmanager.yml"),
+            *("--storage.path=am", f"--web.listen-address={urlsplit(self.alertmanager).netloc}"),
+            "--cluster.listen-address=",
+            ready=f"{self.alertmanager}/-/ready",
+        ):
+            yield
+
     def change(self, org: str, **settings: object) -> dict[str, object]:
         """Change an org; gives what these settings were before."""
         before = self.orgs.get(f"/_orgs/{org}").json()
@@ -122,6 +133,11 @@ class Chain:
             for alert in answer["data"]["alerts"]
             if alert["state"] == "firing"
         }
+
+    def known(self) -> set[tuple[str, str]]:
+        """What Alertmanager has: alert and connection."""
+        answer = httpx.get(f"{self.alertmanager}/api/v2/alerts", trust_env=False).json()
+        return {(alert["labels"]["alertname"], alert["labels"].get("connection", "")) for alert in answer}
 
     def held_back(self) -> set[tuple[str, str]]:
         """What Alertmanager keeps to itself: alert and connection."""
@@ -184,7 +200,7 @@ EXPECTED = {
     told._replace(connection=name, cause=name.replace("-", "_")) for name, (_, told) in BREAKS.items()
 }
 FLEET = [f"fleet-{number}" for number in range(6)]
-BYSTANDERS = ["healthy", "paused", "settling", "blip"]
+BYSTANDERS = ["healthy", "paused", "blip"]
 
 MANY = {Told(OPERATORS, "BearerwatchManyConnectionsAffected", cause="app_blocked")}
 """The operator finds out first what they share."""
@@ -201,7 +217,7 @@ def chain(tmp_path: Path) -> Iterator[Chain]:
         # The fleet is looked at together, when its key file is touched, and at no time in between: so it is
         # many at once. Looked at in turn, on a busy machine, the first of them was told of alone.
         options: dict[str, dict[str, object]] = {name: {"interval": "20h"} for name in FLEET}
-        options |= {"paused": {"paused": True}, "settling": {"settle": "20h"}}
+        options |= {"paused": {"paused": True}}
         listed = []
         for name in [*BREAKS, *FLEET, *BYSTANDERS]:
             identity: dict[str, object] = {
@@ -210,7 +226,7 @@ def chain(tmp_path: Path) -> Iterator[Chain]:
             }
             settings = identity | {"certificate": (tmp_path / "cert.pem").read_text()}
             settings |= {"permitted_users": "self_authorized"} if name == "approval-decayed" else {}
-            settings |= {"permission_set_assigned": False} if name in {"paused", "settling"} else {}
+            settings |= {"permission_set_assigned": False} if name == "paused" else {}
             assert orgs.put(f"/_orgs/{name}", json=settings).is_success
             own = {"name": name, "login_url": f"{str(orgs.base_url).rstrip('/')}/{name}"}
             listed.append(own | identity | {"private_key": {"file": str(key)}} | options.get(name, {}))
@@ -240,12 +256,7 @@ def chain(tmp_path: Path) -> Iterator[Chain]:
         ]
         (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(scraping))
         (tmp_path / "alertmanager.yml").write_text(yaml.safe_dump(routes(told.url)))
-        with component(
-            *(tmp_path, "prometheus-alertmanager", "--config.file=alertmanager.yml", "--storage.path=am"),
-            *(f"--web.listen-address=127.0.0.1:{alertmanager}", "--cluster.listen-address="),
-            ready=f"http://127.0.0.1:{alertmanager}/-/ready",
-        ):
-            yield Chain(orgs, told, key, f"http://127.0.0.1:{prometheus}", f"http://127.0.0.1:{alertmanager}")
+        yield Chain(orgs, told, key, f"http://127.0.0.1:{prometheus}", f"http://127.0.0.1:{alertmanager}")
 
 
 @pytest.mark.real("prometheus", "prometheus-alertmanager")
@@ -253,7 +264,7 @@ def test_each_cause_reaches_the_one_who_must_act_ends_when_it_is_mended_and_noth
     chain: Chain, tmp_path: Path
 ) -> None:
     config = tmp_path / "bearerwatch.yaml"
-    with daemon(config) as running, chain.watched():
+    with chain.notified(), daemon(config) as running, chain.watched():
         working = len([*BREAKS, *FLEET, "healthy", "blip"])
         until(lambda: chain.scraped(f"sum(bearerwatch_connection_up) == {working}"), "all to work")
 
@@ -298,3 +309,41 @@ def test_each_cause_reaches_the_one_who_must_act_ends_when_it_is_mended_and_noth
             chain.wait_for("resolved", {ABSENT})
 
     assert set(heard(chain.told, "firing")) == {*EXPECTED, *MANY, ABSENT}
+
+
+@pytest.mark.real("prometheus", "prometheus-alertmanager")
+def test_a_restart_of_daemon_prometheus_or_alertmanager_neither_ends_an_alert_nor_repeats_it(
+    chain: Chain, tmp_path: Path
+) -> None:
+    config = tmp_path / "bearerwatch.yaml"
+    names = ("approval-decayed", "flow-disabled")
+    expected = {told for told in EXPECTED if told.connection in names}
+    firing = {(told.alert, told.connection) for told in expected}
+
+    def told(status: str) -> list[Told]:
+        return sorted(each for each in heard(chain.told, status) if each.connection in names)
+
+    with chain.notified():
+        with chain.watched():
+            with daemon(config):
+                until(
+                    lambda: chain.scraped('bearerwatch_connection_up{connection="healthy"} == 1'), "a grant"
+                )
+                before = {name: chain.change(name, **BREAKS[name][0]) for name in names}
+                chain.look()
+                chain.wait_for("firing", expected)
+            with daemon(config):
+                until(
+                    lambda: chain.scraped(f'bearerwatch_connection_finding{{connection="{names[0]}"}}'), "it"
+                )
+        with daemon(config), chain.watched():
+            until(lambda: firing <= chain.firing(), "Prometheus to have the alerts again", PATIENCE_SECONDS)
+    with daemon(config), chain.watched(), chain.notified():
+        until(lambda: firing <= chain.known(), "Alertmanager to have them again", PATIENCE_SECONDS)
+        assert (told("firing"), told("resolved")) == (sorted(expected), [])
+
+        for name, settings in before.items():
+            chain.change(name, **settings)
+        chain.look()
+        chain.wait_for("resolved", expected)
+        assert (told("firing"), told("resolved")) == (sorted(expected), sorted(expected))
