@@ -14,7 +14,7 @@ COMPONENTS := promtool=prometheus prometheus=prometheus amtool=prometheus-alertm
 # Where `make release` puts what is handed out.
 DIST := dist
 
-.PHONY: demo test check bench fuzz audit release components lock screenshots clean
+.PHONY: demo test check bench drills fuzz audit release components lock screenshots clean
 
 demo: $(VENV)/run
 	$(BIN)/bearerwatch demo
@@ -35,6 +35,10 @@ audit: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python -m bench
+
+# Blows to three replicas as processes, half an hour, and what the orgs' login history says of each.
+drills: $(VENV)/dev components
+	$(BIN)/python -m tests.end_to_end.drills
 
 # Hostile input, ten minutes for each way in; `make test` tries the same briefly.
 fuzz: $(VENV)/dev

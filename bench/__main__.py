@@ -37,6 +37,9 @@ class Sizes:
     shared: int = 4_000
     """Connections of replicas: 400 checks a second are asked of them."""
     shared_seconds: float = 6.0
+    usual: tuple[int, ...] = (10_000, 50_000)
+    """Connections of replicas at their usual interval."""
+    usual_seconds: float = 60.0
 
     @property
     def small_seconds(self) -> float:
@@ -77,7 +80,9 @@ def main() -> int:
     sizes = Sizes()
     with tempfile.TemporaryDirectory(prefix="bearerwatch-bench-") as name:
         place = Path(name)
-        several = replicas.figures(place / "replicas", sizes.shared, sizes.shared_seconds)
+        several = replicas.figures(
+            place / "replicas", sizes.shared, sizes.shared_seconds, sizes.usual, sizes.usual_seconds
+        )
         for figure in chain(measure(sizes, place), several if replicas.measurable() else ()):
             sys.stdout.write(f"{figure}\n")
             sys.stdout.flush()

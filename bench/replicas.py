@@ -10,12 +10,12 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.figures import Figure
+from bench.figures import Figure, percentile
 from bench.material import HOST, Material, consumer_key_of, name_of, prepare, username_of
 from bench.server import unpin
 from tests.end_to_end.processes import Running, daemon, free_port, until
@@ -26,8 +26,19 @@ INTERVAL_SECONDS = 10
 
 REPLICAS = (1, 2, 4)
 
-PATIENCE_SECONDS = 120.0
+USUAL_INTERVAL_SECONDS = 300
+
+PATIENCE_SECONDS = 180.0
 """For the first checks."""
+
+MARGIN_SECONDS = 5.0
+"""What falls due so near the end of the time is not looked at: its login may come after it."""
+
+DUE_TO_LOGIN_GOAL_SECONDS = 3.0
+"""The 99th percentile, from when a connection is due to its login at the org."""
+
+SERVER_GOAL_MS = 0.5
+"""PostgreSQL's CPU for one check."""
 
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -51,6 +62,8 @@ class Run:
     """The cores that PostgreSQL used."""
     machine: float
     """The share of the machine's CPU that was used, by whomever."""
+    late: tuple[float, ...]
+    """Seconds from when each connection was due to its login at the org; nothing without a server."""
 
     @property
     def limit(self) -> tuple[str, float]:
@@ -59,14 +72,18 @@ class Run:
         shares = {
             "what was due": due if due <= 1 else 0.0,  # above it a backlog is worked off, which is no limit
             "the core of the busiest process": self.busiest,
-            "PostgreSQL, which writes for one at a time": self.server,
+            "PostgreSQL": self.server,
             "the machine's cores": self.machine,
         }
         return max(shares.items(), key=lambda share: share[1])
 
 
-def figures(place: Path, count: int, seconds: float) -> Iterator[Figure]:
-    """One process with a file, then one replica and more; each from nothing."""
+def figures(
+    place: Path, count: int, seconds: float, usual: Sequence[int], usual_seconds: float
+) -> Iterator[Figure]:
+    """One process with a file, then replicas with so many connections at their usual interval, then one
+    replica and more with all that they can do; each from nothing.
+    """
     unpin()
     place.mkdir()
     material = prepare(place, 1)
@@ -76,6 +93,21 @@ def figures(place: Path, count: int, seconds: float) -> Iterator[Figure]:
         yield Figure(f"one process, a file: checks a second of {count:,} in turn", alone.checks_a_second)
         yield from _limit("one process, a file", alone)
         server = stack.enter_context(postgres(durable=True))
+        for many in usual:
+            at_rest = _Bench(material, orgs, many, usual_seconds, USUAL_INTERVAL_SECONDS)
+            run = at_rest.run(material.place / f"usual-{many}", 2, server.database(), server)
+            what = f"2 replicas, {many:,} at {USUAL_INTERVAL_SECONDS} s"
+            yield Figure(f"{what}: checks a second", run.checks_a_second)
+            yield Figure(f"{what}: due to login, p50", percentile(run.late, 0.5), "s")
+            yield Figure(
+                f"{what}: due to login, p99", percentile(run.late, 0.99), "s", goal=DUE_TO_LOGIN_GOAL_SECONDS
+            )
+            yield Figure(
+                f"{what}: PostgreSQL, CPU of a check",
+                run.server / run.checks_a_second * 1000,
+                "ms",
+                goal=SERVER_GOAL_MS,
+            )
         for replicas in REPLICAS:
             run = bench.run(material.place / f"replicas-{replicas}", replicas, server.database(), server)
             what = f"{replicas} replica{'s' * (replicas > 1)}"
@@ -106,6 +138,7 @@ class _Bench:
     orgs: "Orgs"
     count: int
     seconds: float
+    interval_seconds: int = INTERVAL_SECONDS
 
     def run(self, folder: Path, daemons: int, database: str, server: Postgres | None = None) -> Run:
         """Start them, let them get going, and watch for a while."""
@@ -114,15 +147,17 @@ class _Bench:
             configs = [self._config(folder / f"{number}.yaml", database, server) for number in range(daemons)]
             running = [stack.enter_context(daemon(config)) for config in configs]
             before = self.orgs.answered
-            enough = before + self.count // 10
+            enough = before + max(1, self.count // 10)
             until(lambda: self.orgs.answered >= enough, "the first checks", PATIENCE_SECONDS)
-            return self._watch(running, server)
+            return self._watch(running, server, database.rpartition("/")[2])
 
-    def _watch(self, running: list[Running], server: Postgres | None) -> Run:
+    def _watch(self, running: list[Running], server: Postgres | None, name: str) -> Run:
         def used() -> tuple[list[float], float, float, float]:
             ours = [_cpu_seconds(one.process.pid) for one in running]
             return ours, _family(server.pid()) if server else 0.0, *_machine()
 
+        due = _due(server, name, self.seconds - MARGIN_SECONDS) if server else {}
+        self.orgs.first.clear()
         answered, began = self.orgs.answered, time.monotonic()
         before = used()
         time.sleep(self.seconds)
@@ -132,18 +167,19 @@ class _Bench:
         daemons = [(end - start) / seconds for start, end in zip(before[0], after[0], strict=True)]
         return Run(
             checks_a_second=(self.orgs.answered - answered) / seconds,
-            asked_a_second=self.count / INTERVAL_SECONDS,
+            asked_a_second=self.count / self.interval_seconds,
             busiest=max(daemons),
             daemons=sum(daemons),
             server=(after[1] - before[1]) / seconds,
             machine=(after[2] - before[2]) / (after[3] - before[3]),
+            late=tuple(login - due[name] for name, login in self.orgs.first.items() if name in due),
         )
 
     def _config(self, path: Path, database: str, server: Postgres | None) -> Path:
         options = {
             "listen": f"{HOST}:{free_port()}",
             "database": database,
-            "interval": f"{INTERVAL_SECONDS}s",
+            "interval": f"{self.interval_seconds}s",
             "login_budget_per_hour": 3600,
             "replicas": server is not None,
             "connections": [
@@ -162,6 +198,17 @@ class _Bench:
         lines = (f"{name}: {json.dumps(value).strip(chr(34))}\n" for name, value in options.items())
         path.write_text("".join(lines))
         return path
+
+
+def _due(server: Postgres, name: str, within: float) -> dict[str, float]:
+    """What falls due within so many seconds, and when (Unix time)."""
+    rows = server.sql(
+        "SELECT c.name, extract(epoch FROM d.due_at)::float, extract(epoch FROM now())::float"
+        " FROM due d JOIN connections c ON c.id = d.connection_id",
+        name,
+    )
+    dues = ((str(connection), float(str(at)), float(str(now))) for connection, at, now in rows)
+    return {connection: at for connection, at, now in dues if now < at < now + within}
 
 
 # What the system says of processes, in seconds of CPU
@@ -202,6 +249,8 @@ class Orgs:
 
     def __init__(self) -> None:
         self.answered = 0
+        self.first: dict[str, float] = {}
+        """The first login of each connection, in Unix time."""
         self.url = ""
 
     async def serve(self, listening: threading.Event, done: asyncio.Event) -> None:
@@ -241,6 +290,7 @@ class _Answer(asyncio.Protocol):
                 self._transport.write(self._answer)
                 self._transport.close()
                 self._orgs.answered += 1
+                self._orgs.first.setdefault(head.split(b"/", 2)[1].decode(), time.time())
 
 
 @contextmanager

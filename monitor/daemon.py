@@ -156,7 +156,8 @@ class Daemon:
         )
 
     async def _notify(self) -> None:
-        await self._notifier.round(self.snapshot())
+        if not self._stopping.is_set():
+            await self._notifier.round(self.snapshot())
 
     async def _notify_until_stopped(self) -> None:
         """Round after round of notifications, where no other replica may do it."""

@@ -21,6 +21,8 @@ HANDFUL = Sizes(
     turn_seconds=0.5,
     shared=20,
     shared_seconds=1,
+    usual=(30,),
+    usual_seconds=25,
 )
 
 
@@ -36,11 +38,19 @@ def test_every_part_measures_and_what_must_never_happen_did_not(tmp_path: Path) 
 
 @pytest.mark.real(COMMAND)
 def test_replicas_are_measured_beside_one_process_with_a_file(tmp_path: Path) -> None:
-    figures = list(replicas.figures(tmp_path / "replicas", HANDFUL.shared, HANDFUL.shared_seconds))
+    figures = list(
+        replicas.figures(
+            tmp_path / "replicas",
+            HANDFUL.shared,
+            HANDFUL.shared_seconds,
+            HANDFUL.usual,
+            HANDFUL.usual_seconds,
+        )
+    )
 
     rates = [figure.value for figure in figures if "checks a second" in figure.what]
     shares = [figure.value for figure in figures if "share" in figure.what]
-    assert len(rates) == 1 + len(replicas.REPLICAS)
+    assert len(rates) == 1 + len(replicas.REPLICAS) + len(HANDFUL.usual)
     assert all(rate > 0 for rate in rates)
     assert len(shares) == len(replicas.REPLICAS)
     assert max(shares) > 0, "one may be less than a tick of the CPU's count"
