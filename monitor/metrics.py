@@ -433,6 +433,11 @@ def _fleet(snapshot: Snapshot) -> Iterable[Metric]:
                 "1 = the shared database answers; 0 = no replica that can't reach it checks anything.",
                 replicas.reachable,
             ),
+            (
+                "bearerwatch_checks_overdue_seconds",
+                "Since the connection was due that has waited longest for its check, by any replica.",
+                replicas.overdue_seconds,
+            ),
         ):
             yield GaugeMetricFamily(name, meaning, value=value)
     yield GaugeMetricFamily(

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 from weakref import WeakSet
 
@@ -44,6 +45,9 @@ HEAR_SECONDS = 1.0
 CUT_SECONDS = 8.0
 """After so long without a word from the database its connections are broken off, as what hangs
 would hang for ever."""
+
+WANTED_AT_ONCE = 5_000
+"""Connections in one statement: a second of it on a slow machine."""
 
 RECONCILE_SECONDS = 30.0
 """How often rows are compared with the configuration."""
@@ -88,6 +92,8 @@ class Replica:
         self._pulse = Pulse(awake)
         self._configured = Configured("", {}, 0)
         self._wanted: dict[str, datetime] = {}
+        self._begun = False
+        """Whether all that was wanted at the start was said: from then on it may be sooner than it is due."""
         self._room = asyncio.Semaphore(at_once)
         self._waiting = 0
         """Connections in our hands whose check is yet to begin."""
@@ -309,15 +315,14 @@ class Replica:
             log.info("appointments_recovered")
             await asyncio.to_thread(self._store.flush, 0.0)  # what was kept is written without its next turn
         configurations = [configuration for _, configuration in heard.alive]
-        wanted, self._wanted = self._wanted, {}
-        try:
-            if wanted:
-                now = self._clock.now()
-                seconds = {name: max(0.0, (moment - now).total_seconds()) for name, moment in wanted.items()}
-                await due.want(link, configured, seconds, sooner=self._status is not None)
-        except BaseException:
-            self._wanted = wanted | self._wanted
-            raise
+        if wanted := dict(islice(self._wanted.items(), WANTED_AT_ONCE)):
+            now = self._clock.now()
+            seconds = {name: max(0.0, (moment - now).total_seconds()) for name, moment in wanted.items()}
+            await due.want(link, configured, seconds, sooner=self._begun)
+            for name, moment in wanted.items():
+                if self._wanted.get(name) == moment:
+                    del self._wanted[name]
+        self._begun = self._begun or not self._wanted
         if begun - self._reconciled >= RECONCILE_SECONDS:
             agreed = bool(configurations) and set(configurations) == {configured.mark}
             self._scheduled = await due.reconcile(link, configured, agreed=agreed)
@@ -333,6 +338,7 @@ class Replica:
             scheduled=self._scheduled,
             leads=self._leads,
             reachable=True,
+            overdue_seconds=heard.overdue,
         )
         now = self._clock.now()
         known = self._store.histories() if heard.news else {}

@@ -404,7 +404,9 @@ def test_what_no_replica_can_look_at_claims_no_health() -> None:
 
 def test_a_replica_tells_of_the_others_and_a_lone_daemon_has_nothing_to_tell() -> None:
     alone = snapshot(healthy())
-    known = ReplicasStatus(alive=3, configurations=2, scheduled=7, leads=True, reachable=False)
+    known = ReplicasStatus(
+        alive=3, configurations=2, scheduled=7, leads=True, reachable=False, overdue_seconds=4.5
+    )
     one_of_three = replace(alone, daemon=replace(alone.daemon, replicas=known))
 
     told = samples(page(one_of_three)).items() - samples(page(alone)).items()
@@ -416,6 +418,7 @@ def test_a_replica_tells_of_the_others_and_a_lone_daemon_has_nothing_to_tell() -
         "bearerwatch_replica_leads": 1,
         "bearerwatch_connections_scheduled": 7,
         "bearerwatch_database_reachable": 0,
+        "bearerwatch_checks_overdue_seconds": 4.5,
     }
 
 

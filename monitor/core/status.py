@@ -86,6 +86,8 @@ class ReplicasStatus:
     """Whether this one does what is to be done once."""
     reachable: bool
     """Whether the last word to the database had an answer."""
+    overdue_seconds: float = 0.0
+    """Since the connection was due that has waited longest for its check, whoever is to make it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,9 @@ Link = psycopg.AsyncConnection[Any]
 _LOCK = "SELECT pg_advisory_xact_lock(x'64756573'::int)"
 """One plans at a time: so a budget is counted right, and two plans never wait for each other's rows."""
 
-_NOW = "SELECT now() AS now, (SELECT value FROM meta WHERE key = 'schema') AS schema"
+_NOW = """
+SELECT now() AS now, (SELECT value FROM meta WHERE key = 'schema') AS schema,
+  greatest(0, extract(epoch FROM now() - (SELECT min(due_at) FROM due)))::float AS overdue"""
 
 _JOIN = "INSERT INTO replicas (worker, configuration) VALUES (%(worker)s, %(configuration)s)"
 _ALIVE = """
@@ -223,6 +225,8 @@ class Heard:
     alive: Sequence[tuple[int, str]] = ()
     """Workers and their configurations, the last that began at the end."""
     news: dict[str, News] = field(default_factory=dict)
+    overdue: float = 0.0
+    """Seconds since the connection was due that has waited longest."""
 
 
 class Ear:
@@ -248,6 +252,7 @@ class Ear:
             head.schema == str(1 + len(UPGRADES)),
             [(row.worker, row.configuration) for row in alive],
             await asyncio.to_thread(_news, rows),
+            head.overdue,
         )
 
 
