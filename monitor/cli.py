@@ -518,8 +518,7 @@ def make_keys(
         pair = keygen.generate(out, days=days, bits=bits, common_name=name, now=datetime.now(UTC))
     errors.print(f"Private key (keep it secret):      {pair.key_path}", markup=False)
     errors.print(f"Certificate (upload to Salesforce): {pair.certificate_path}", markup=False)
-    errors.print("The private key as one base64 line:", markup=False)
-    print(pair.base64_line)
+    errors.print(f"The key as one line, for the integration: base64 -w 0 {pair.key_path}", markup=False)
 
 
 @app.command("rotate")

@@ -1,10 +1,9 @@
 """Makes a key and a self-signed certificate as the openssl command of the setup guide's step 1 does."""
 
 import os
-from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -43,8 +42,6 @@ class GeneratedPair:
     key_path: Path
     certificate_path: Path
     not_after: datetime
-    base64_line: str = field(repr=False)
-    """The private key as the setup guide hands it over (`base64 -w 0 private-key.pem`): a secret."""
 
 
 def generate(
@@ -85,9 +82,7 @@ def generate(
         _made(certificate_path, certificate.public_bytes(Encoding.PEM), 0o644, owner),
     ):
         pass
-    return GeneratedPair(
-        key_path, certificate_path, certificate.not_valid_after_utc, b64encode(key_pem).decode("ascii")
-    )
+    return GeneratedPair(key_path, certificate_path, certificate.not_valid_after_utc)
 
 
 def certify(

@@ -4,6 +4,8 @@ import os
 import re
 import stat
 import subprocess
+import sys
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -57,11 +59,11 @@ def test_a_longer_key_is_made_where_it_is_asked_for(tmp_path: Path, bits: int) -
     assert facts.problems == ()
 
 
-def test_the_daemon_reads_the_pair_and_its_base64_line(tmp_path: Path) -> None:
+def test_the_daemon_reads_the_pair_and_the_key_as_one_base64_line(tmp_path: Path) -> None:
     made = generate(tmp_path, now=NOW, days=90, common_name="acme")
 
     from_files = read_credential(made.key_path.read_bytes(), made.certificate_path.read_bytes())
-    from_line = read_credential(made.base64_line.encode())
+    from_line = read_credential(b64encode(made.key_path.read_bytes()))
 
     assert from_files.facts.problems == ()
     assert from_files.facts.pairs is True
@@ -70,14 +72,6 @@ def test_the_daemon_reads_the_pair_and_its_base64_line(tmp_path: Path) -> None:
     assert from_files.facts.certificate.subject == "CN=acme"
     assert from_files.facts.certificate.not_before == NOW
     assert from_files.facts.certificate.not_after == made.not_after == NOW + timedelta(days=90)
-
-
-@pytest.mark.real("base64")
-def test_the_base64_line_is_that_of_the_guides_command(tmp_path: Path) -> None:
-    made = generate(tmp_path, now=NOW)
-
-    assert made.base64_line == run("base64", "-w", "0", "private-key.pem", directory=tmp_path)
-    assert made.base64_line not in repr(made)
 
 
 def test_only_its_owner_may_read_the_key_whatever_the_umask(tmp_path: Path) -> None:
@@ -169,3 +163,18 @@ def test_a_wish_that_makes_no_sense_is_refused(tmp_path: Path, wishes: dict[str,
 def test_a_common_name_that_a_certificate_cannot_hold_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(KeygenError, match="1 to 64 printable characters"):
         generate(tmp_path, now=NOW, common_name=name)
+
+
+def test_the_command_says_where_the_key_is_and_never_prints_it(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "monitor", "keygen", "--out", "."],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    key = (tmp_path / "private-key.pem").read_bytes()
+    assert done.stdout == ""
+    assert "base64 -w 0 private-key.pem" in done.stderr
+    assert b64encode(key).decode()[:40] not in done.stderr

@@ -5,6 +5,7 @@ One sentence for all connections that share a doubt: nobody reads a thousand war
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import urlsplit
 
 from monitor.config.options import GeneralOptions
 from monitor.config.web_file import WebConfig, exposure
@@ -16,6 +17,7 @@ from monitor.core.connection import (
     OrgType,
     Source,
     is_generic,
+    is_loopback,
 )
 
 NAMED = 3
@@ -66,6 +68,13 @@ def _general(
     if general.web.enable_reload and not general.listen.is_loopback:
         where = f"web.enable_reload is on and listen is {general.listen}"
         yield f"{where}: anyone who reaches it can make it reload."
+    for sink in general.notify.sinks:
+        address = urlsplit(sink.url or "")
+        if (sink.token or sink.secret) and address.scheme == "http" and not is_loopback(sink.url or ""):
+            yield (
+                f"notify.sinks {sink.name}: {address.hostname} is reached over plain http. Anyone on the way"
+                " can read its messages and token, and change them. Write https://."
+            )
     if open_to_others := exposure(general.listen, protection):
         yield open_to_others
     yield from protection.notes

@@ -28,12 +28,13 @@ from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from monitor.config import ConfigError, load
 from monitor.config.web_file import load_web_config
-from monitor.core.answer import read_after_login, read_answer, token_in
+from monitor.core.answer import read_after_login, read_answer, read_assignments, token_in
 from monitor.core.catalogue import Kind, causes_where
 from monitor.core.causes import Cause
 from monitor.core.credential import CertificateReading, read_certificates, read_private_key
 from monitor.core.evidence import FLEET_SHARE
 from monitor.core.outcome import Granted
+from monitor.exchange import clock_offset
 from monitor.explain import Unreadable, explain
 from monitor.web.access import protect
 from tests.credentials.pairs import KEYS, certificate_of, pem_of
@@ -198,11 +199,38 @@ BODIES = [
     '{"error":"invalid_grant"}'.encode("utf-16"),
     b"",
 ]
+MARKUP = rb"""
+<html> <!doctype~html> <title> <script> </script> <style> <p> </p> <meta~content= <![ <![if~IE]> <![endif]
+<![CDATA[ ]]> <! <!x[ <!ENTITY~a~'b'> <!-- --> --!> <? ?> &# &#x110000; &nbsp < > [ ] ' " foo ~
+""".split()
+"""What pages are made of, `~` a blank: whole tags, and the beginnings and ends of declarations."""
+PAGES = st.lists(st.sampled_from(MARKUP), min_size=1, max_size=12).map(
+    lambda parts: b"<html>" + b"".join(parts).replace(b"~", b" ")
+)
+
+NUMBERS = st.sampled_from((0, 1, 23, 59, 99, 9999, 10**9, 10**22, 10**400)) | st.integers(-1, 10**6)
+DATES = st.builds(
+    "{}{} {} {} {}:{:02}:00 {}{}".format,
+    st.sampled_from(("", "Mon, ", "Xyz, ")),
+    NUMBERS,
+    st.sampled_from(("Jan", "Feb", "Dec", "Foo", "13")),
+    NUMBERS,
+    NUMBERS,
+    st.integers(0, 99),
+    st.sampled_from(("", "+", "-", "GMT", "PST")),
+    NUMBERS,
+)
+"""Dates as HTTP has them, with numbers that no calendar and no integer of C holds."""
+
+SURROGATES = st.text(st.characters(categories=["Cs", "L"]), min_size=1, max_size=8)
+"""Halves of characters, which JSON can write and UTF-8 can't."""
+
 ANSWERS = st.tuples(
     st.sampled_from((200, 204, 301, 302, 400, 401, 403, 404, 429, 500, 503)) | st.integers(100, 599),
     st.dictionaries(
         st.sampled_from(("Content-Type", "Retry-After", "Location", "Date")),
         st.text(st.characters(max_codepoint=255), max_size=60)
+        | DATES
         | st.sampled_from(
             (
                 "application/json;charset=UTF-8",
@@ -217,7 +245,7 @@ ANSWERS = st.tuples(
             )
         ),
     ),
-    near(BODIES) | st.binary(max_size=200),
+    near(BODIES) | PAGES | st.binary(max_size=200),
 )
 
 
@@ -230,6 +258,8 @@ def answer() -> Iterator[Holds]:
             assert token_in(body)
             assert TOKEN not in repr(outcome)
         read_after_login(status, body)
+        read_assignments(status, body)
+        clock_offset(headers.get("Date"), NOW)
 
     yield holds
 
@@ -284,7 +314,10 @@ RECORDED = st.fixed_dictionaries(
             }
         ),
         "after_login": st.sampled_from(_PARTS["after_login"]),
-        "connection": st.sampled_from(_PARTS["connection"]),
+        "connection": st.sampled_from(_PARTS["connection"])
+        | st.dictionaries(
+            st.sampled_from(("login_url", "audience", "consumer_key", "username", "scopes")), SURROGATES
+        ),
         "local": st.sampled_from(_PARTS["local"]),
         "history": st.sampled_from(_PARTS["history"]),
     },
