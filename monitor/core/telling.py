@@ -72,7 +72,7 @@ class Message:
     told: Told
     """What the receiver has been told once it took the message; of an end, what it was told before."""
     alerts: tuple[Alert, ...] = ()
-    """None: the group has ended."""
+    """Those that the receiver was not told about first, then the newest first. None: the group has ended."""
     ended: str = ""
     """What became of the connections of a group that ended."""
     after: datetime | None = None
@@ -115,7 +115,10 @@ def due(
     for group, told, members in sorted(begun, key=lambda each: _gravity(each[1].labels)):
         before = known.get(group)
         if _is_news(told, before, repeat, now):
-            yield Message(group, told, tuple(members), after=before.at if before else None)
+            known_names = set(before.connections) if before else set()
+            newest_first = sorted(members, key=lambda alert: alert.since, reverse=True)
+            newest_first.sort(key=lambda alert: alert.connection in known_names)
+            yield Message(group, told, tuple(newest_first), after=before.at if before else None)
     for group, told in known.items():
         if (since := away.get(group)) and lasted(since, holds.kept(told.labels.get("cause", "")), now):
             yield Message(group, told, after=told.at)

@@ -53,6 +53,8 @@ def as_json(message: Message, now: datetime, *, receiver: str, pages: str) -> di
     """A message as Alertmanager writes it, and `title`, which says it in one line."""
     told = message.told
     shown = [_firing(alert) for alert in message.alerts[:SHOWN]] or _resolved(message, now)
+    for alert in shown[1:]:
+        alert["annotations"].pop("description", None)  # the steps are those of the first
     labels, annotations = ([alert[part] for alert in shown] for part in ("labels", "annotations"))
     return {
         "version": "4",

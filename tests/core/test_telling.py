@@ -252,6 +252,16 @@ def test_an_event_that_spreads_over_a_fleet_is_a_message_each_five_minutes_until
     assert told[-1][1] == 1600
 
 
+def test_those_that_join_a_group_come_first_in_its_message() -> None:
+    receiver = Receiver()
+    receiver.look(NOW, *of_one_app(40, NOW, lambda _: NOW - DAY))
+    later = NOW + GROUP_INTERVAL
+    receiver.look(later, *of_one_app(41, later, lambda n: NOW - DAY if n < 40 else NOW - HOUR))
+
+    assert receiver.taken[-1][1].alerts[0].connection == "c0040"
+    assert len(receiver.taken[-1][1].alerts) == 41
+
+
 def test_one_that_leaves_a_group_is_not_told_and_the_last_one_ends_it() -> None:
     receiver = Receiver()
     everyone = of_one_app(3, NOW, lambda _: NOW - DAY)

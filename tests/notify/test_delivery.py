@@ -103,7 +103,8 @@ async def test_a_message_about_thousands_shows_twenty_and_counts_the_others(tmp_
         assert sent["title"].startswith(title)
         assert sent["title"].endswith(": 1,600 connections")
         assert (len(sent["alerts"]), sent["truncatedAlerts"]) == (SHOWN, 1600 - SHOWN)
-        assert len(visit.body) < 100_000
+        assert len(visit.body) < 30_000
+        assert sum("description" in alert["annotations"] for alert in sent["alerts"]) <= 1
 
 
 # What is wrong with the daemon itself
