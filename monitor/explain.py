@@ -1,8 +1,7 @@
 """A diagnosis without a network: from a JSON record of what was met, or from a text pasted from a log.
 
 A record is the JSON object of the manual: `answer` or `fault` must be there, the rest may be missing. A
-pasted text may be the raw answer (body, or headers and body as `curl -i` prints them), or a line of jsforce,
-simple-salesforce, the Salesforce CLI, curl, httpx, requests or Node, with whatever a logger put before it.
+pasted text is whatever a client, a log, a ticket or Login History shows: `paste` reads it.
 """
 
 import json
