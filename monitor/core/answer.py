@@ -330,9 +330,7 @@ def _excerpt(text: str) -> str:
     if not _is_html(text):
         return text
     reader = _VisibleText()
-    with contextlib.suppress(
-        AssertionError
-    ):  # html.parser's, for a declaration of a kind that it doesn't know
+    with contextlib.suppress(AssertionError):  # html.parser's, for a declaration that it doesn't know
         reader.feed(text[:READ_LIMIT])
     return HTML_PAGE + " ".join(reader.words)
 
