@@ -530,6 +530,17 @@ print("ended")
     assert (process.returncode, said) == (0, "ended\n")
 
 
+@pytest.mark.parametrize(("host", "warns"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_a_simulator_that_others_can_reach_says_so(host: str, warns: bool) -> None:
+    command = [sys.executable, "-m", "monitor", "simulate", "--host", host, "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        process.terminate()
+
+    assert first.startswith("Warning: anyone who reaches 0.0.0.0" if warns else "The simulator is at http://")
+
+
 def test_thousands_of_orgs_live_in_one_process(pair: Pair) -> None:
     simulator = Simulator(lambda: NOW)
     for number in range(3000):
