@@ -49,6 +49,7 @@ def test_replicas_are_measured_beside_one_process_with_a_file(tmp_path: Path) ->
     )
 
     rates = [figure.value for figure in figures if "checks a second" in figure.what]
+    assert any("due to login" in figure.what and figure.value > 0 for figure in figures)
     shares = [figure.value for figure in figures if "share" in figure.what]
     assert len(rates) == 1 + len(replicas.REPLICAS) + len(HANDFUL.usual)
     assert all(rate > 0 for rate in rates)
