@@ -114,15 +114,20 @@ class Drills:
         at_once: int = 0,
         share: float | None = None,
         flips: bool = True,
+        well: bool = True,
     ) -> Found:
-        """One blow, and what came of it; `gap` is how much longer than an interval is allowed."""
+        """One blow, and what came of it; `gap` is how much longer than an interval is allowed.
+
+        `flips`: orgs begin to refuse as it falls; `well`: all is well again afterwards.
+        """
         on = self.on
         since = datetime.now(UTC)
         if flips:
             on.refuse([next(self._spare) for _ in range(FLIPPED)])
         blow()
         passes(1.7 * on.interval_seconds)
-        self.all_well()
+        if well:
+            self.all_well()
         witness = on.witness(since)
         seconds = (witness.until - since).total_seconds()
         steady = [one for one in on.names if one not in on.refusing]
@@ -235,9 +240,10 @@ class Drills:
         yield self.drill("one can't write", self.can_not_write, at_once=MAX_IN_FLIGHT)
         for name, seconds in (("one clock 120 s ahead", 120), ("one clock 120 s behind", -120)):
             blow = partial(self.clock, timedelta(seconds=seconds))
-            yield self.drill(name, blow, gap=5, share=0.02, flips=False)
+            yield self.drill(name, blow, gap=5, share=0.02, flips=False, well=False)  # all are degraded
         self.on.stop("second")
         self.on.start("second")
+        self.all_well()
         yield self.drill("rolling upgrade with a step of the schema", self.newer_version)
 
 
