@@ -227,7 +227,8 @@ class Drills:
         yield self.drill("rolling upgrade with a step of the schema", self.newer_version)
 
     def all(self) -> Iterator[Found]:
-        """Every blow, one after the other."""
+        """Every blow, one after the other, once the first checks have found their places in the interval."""
+        passes(1.5 * self.on.interval_seconds)
         quiet = self.drill("none", self.nothing, gap=5, flips=False)
         self._usual = quiet.rate
         yield quiet
