@@ -88,10 +88,10 @@ def _query(org: Org, request: Request, now: datetime, version: str) -> Answer:
     records = []
     for row in _OBJECTS[kind](org, now):
         by_name = {name.lower(): (name, value) for name, value in row.items()}
-        named = [*fields, *(field for field, _, _ in conditions)]
-        if missing := [name for name in named if name.lower() not in by_name]:
-            text = f"No such column '{missing[0]}' on entity '{kind}'."
-            return _counted_error(org, now, 400, "INVALID_FIELD", text)
+        for name in (*fields, *(field for field, _, _ in conditions)):
+            if name.lower() not in by_name:
+                text = f"No such column '{name}' on entity '{kind}'."
+                return _counted_error(org, now, 400, "INVALID_FIELD", text)
         if all(_holds(by_name[field.lower()][1], *rest) for field, *rest in conditions):
             attributes = {"type": kind, "url": f"{base}/{row['Id']}"}
             records.append({"attributes": attributes} | _selected(by_name[name.lower()] for name in fields))
