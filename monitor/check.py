@@ -147,7 +147,6 @@ class Checker:
         try:
             exchange = await probe(
                 self._exchanger,
-                self._clock,
                 connection,
                 credential,
                 take=partial(self._budget.take, connection.username),
@@ -208,7 +207,7 @@ class Checker:
             return None
         if not await self._take_next_key(connection.username, now):
             return None
-        return (await probe(self._exchanger, self._clock, connection, following)).outcome
+        return (await probe(self._exchanger, connection, following)).outcome
 
     def _left(self, after: ConnectionStatus, _: Exception) -> ConnectionStatus:
         """The status after a look at the next key in which we failed: only its next try is planned."""

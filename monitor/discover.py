@@ -125,7 +125,6 @@ async def tries(
     credential: Credential,
     exchanger: Exchanger,
     *,
-    clock: Clock,
     budget: LoginBudget,
     every: bool = False,
     pause: Pause = asyncio.sleep,
@@ -144,7 +143,7 @@ async def tries(
         asked = replace(connection, login_url=login_url, audience=audience)
         try:
             take = partial(budget.take, connection.username)
-            exchange = await probe(exchanger, clock, asked, credential, take=take)
+            exchange = await probe(exchanger, asked, credential, take=take)
         except PutOff:
             return
         verdict = diagnose(exchange, credential.facts, asked, history.unknown(asked), exchange.at)
@@ -169,7 +168,7 @@ async def discover(
     tried: list[Try] = []
     async with keys_and_network(settings, clock) as (keyring, exchanger):
         credential = await keyring.load(connection.current)
-        coming = tries(connection, credential, exchanger, clock=clock, budget=budget, every=every)
+        coming = tries(connection, credential, exchanger, budget=budget, every=every)
         async with aclosing(coming):
             async for each in coming:
                 tried.append(each)

@@ -372,7 +372,8 @@ class Exchanger:
         self._limits = limits
         self.allowed_hosts = allowed_hosts
         """Further hosts that may receive assertions; a reload may change them."""
-        self._clock = clock
+        self.now = clock
+        """The present moment, by the clock that its exchanges go by."""
         self._ca_file = ca_file
         self._transport = transport
         self._line = self._new_line()
@@ -415,10 +416,10 @@ class Exchanger:
     ) -> Exchange:
         if not self._may_receive(connection.login_url):
             return Exchange(
-                self._clock(), NotSent("the login URL is not of a host that is allowed to receive assertions")
+                self.now(), NotSent("the login URL is not of a host that is allowed to receive assertions")
             )
         async with self._signing:
-            at = self._clock()
+            at = self.now()
             form = urlencode({"grant_type": GRANT_TYPE, "assertion": sign(at)})
             await asyncio.sleep(0)  # one signature in a turn of the loop: all in flight would keep it a while
         started = time.perf_counter()

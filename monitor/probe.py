@@ -6,7 +6,6 @@ The check, the search for the right endpoint and the guided rotation all look at
 from collections.abc import Callable
 from datetime import datetime
 
-from monitor.clock import Clock
 from monitor.core.assertion import sign
 from monitor.core.connection import Connection
 from monitor.core.credential import Credential
@@ -27,7 +26,6 @@ class PutOff(Exception):  # noqa: N818 # not an error: the look is made later
 
 async def probe(
     exchanger: Exchanger,
-    clock: Clock,
     connection: Connection,
     credential: Credential,
     *,
@@ -41,7 +39,7 @@ async def probe(
     """
     key = credential.key
     if key is None:
-        return Exchange(clock.now(), NotSent("No usable private key."))
+        return Exchange(exchanger.now(), NotSent("No usable private key."))
 
     def signed(at: datetime) -> str:
         if until := take(at):

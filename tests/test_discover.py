@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from monitor.budget import LoginBudget
-from monitor.clock import Clock
 from monitor.core.causes import Cause
 from monitor.core.connection import GENERIC_LOGIN, GENERIC_TEST, Connection
 from monitor.core.credential import Credential, CredentialFacts, Problem, read_credential
@@ -60,7 +59,6 @@ class Org:
                 at,
                 credential,
                 exchanger,
-                clock=Clock(),
                 budget=LoginBudget(logins),
                 every=every,
                 pause=pause,

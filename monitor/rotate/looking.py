@@ -129,4 +129,4 @@ class Watcher:
         return diagnose(tried, following.facts, self._connection, unknown, tried.at)
 
     async def _exchange(self, credential: Credential) -> Exchange:
-        return await probe(self._exchanger, self._clock, self._connection, credential)
+        return await probe(self._exchanger, self._connection, credential)
