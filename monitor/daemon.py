@@ -78,7 +78,7 @@ class Daemon:
         *,
         clock: Clock,
         store: Store,
-        schedule: Callable[[Check], Engine] | None = None,
+        schedule: Callable[[Check, OwnMetrics], Engine] | None = None,
     ) -> None:
         """`schedule` makes what keeps the appointments: the demo's lets weeks pass in seconds."""
         self._path = path
@@ -117,7 +117,7 @@ class Daemon:
             self._replica.checker = self._checker
         self._schedule: Engine
         if schedule:
-            self._schedule = schedule(self._checker.check)
+            self._schedule = schedule(self._checker.check, self.own)
         else:
             self._schedule = self._replica or Schedule(
                 self._checker.check, clock=clock, at_once=settings.max_in_flight, own=self.own

@@ -244,7 +244,13 @@ def engine(
         await hands.check(linked, job, held)
 
     @app.periodic(cron=f"* * * * * {NOTIFY_EVERY}", periodic_id=configured.mark)
-    @app.task(name="notify", queue=notices(configured.mark), priority=50, lock="notify", queueing_lock=often)
+    @app.task(
+        name="notify",
+        queue=notices(configured.mark),
+        priority=50,
+        lock=notices(configured.mark),
+        queueing_lock=often,
+    )
     async def notify(timestamp: int) -> None:
         await hands.notify()
 

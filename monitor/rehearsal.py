@@ -23,6 +23,7 @@ from monitor.core.causes import Cause
 from monitor.core.connection import LOOPBACK_HOSTS, Connection, Pair, Source
 from monitor.core.finding import State
 from monitor.daemon import Daemon
+from monitor.metrics import OwnMetrics
 from monitor.schedule import Check
 from monitor.secret_sources import SourceError, read
 from monitor.simulator.scenarios import SCENARIOS, Keys, Scenario, Step, make_keys
@@ -189,8 +190,9 @@ class StorySchedule:
     An assertion that was in flight would be older than it may be.
     """
 
-    def __init__(self, check: Check, clock: StoryClock) -> None:
+    def __init__(self, check: Check, own: OwnMetrics, clock: StoryClock) -> None:
         self._check = check
+        self._own = own
         self._clock = clock
         self._due: dict[str, datetime] = {}
         self._at_once = asyncio.Semaphore(AT_ONCE)
@@ -242,7 +244,9 @@ class StorySchedule:
 
     async def _look(self, name: str) -> None:
         del self._due[name]
+        fell_due = asyncio.get_running_loop().time()
         async with self._at_once:
+            self._own.schedule_delay.observe(asyncio.get_running_loop().time() - fell_due)
             following = await self._check(name)
         if following:
             self._due[name] = min(following, self._due.get(name, following))
@@ -291,8 +295,8 @@ class Demo:
             telling.cancel()
             await living
 
-    def _scheduled(self, check: Check) -> StorySchedule:
-        self._schedule = StorySchedule(check, self._clock)
+    def _scheduled(self, check: Check, own: OwnMetrics) -> StorySchedule:
+        self._schedule = StorySchedule(check, own, self._clock)
         return self._schedule
 
     async def _enter(self, role: _Role, orgs: httpx.AsyncClient) -> None:

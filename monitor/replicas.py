@@ -388,13 +388,16 @@ class Replica:
     async def _supervise(self) -> None:
         """Have a worker, whenever what it finds can be written."""
         while not self._stopping:
-            if self._status and not self._problem and await self._can_write():
-                # What was kept is written before anything is taken, lest it be checked again.
-                await asyncio.to_thread(self._store.flush)
-                self._job = asyncio.create_task(self._work())
-                await asyncio.wait([self._job])
-                self._job = None
-                self._pulse.ends()
+            try:
+                if self._status and not self._problem and await self._can_write():
+                    # What was kept is written before anything is taken, lest it be checked again.
+                    await asyncio.to_thread(self._store.flush)
+                    self._job = asyncio.create_task(self._work())
+                    await asyncio.wait([self._job])
+                    self._job = None
+                    self._pulse.ends()
+            except Exception:  # the net of this task: without it nothing would be checked here again
+                log.exception("supervisor_failed")
             await asyncio.sleep(HEAR_SECONDS)
 
     async def _work(self) -> None:
@@ -421,7 +424,10 @@ class Replica:
             if self._job and self._working_for != self._configured.mark:
                 self._dismiss(None)
             elif self._job and self._store.problem and not self._problem:
-                await self._can_write()
+                try:
+                    await self._can_write()
+                except Exception:  # the net of this task
+                    log.exception("guard_failed")
 
     async def _can_write(self) -> bool:
         """Whether a write succeeds; where it is refused while the server is there, the worker ends."""

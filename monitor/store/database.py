@@ -29,7 +29,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 
 from monitor.core.causes import Cause
-from monitor.core.history import Event, History
+from monitor.core.history import Event, EventKind, History
 from monitor.core.telling import Told
 from monitor.store import records
 from monitor.store.place import Place
@@ -220,7 +220,9 @@ class Database:
         for row in rows:
             try:
                 self._rehearse(row.connection_id, records.read(row.body))
-            except (DBAPIError, ValidationError) as error:
+            except ValidationError:
+                continue  # it is set aside at the next start, and says nothing of the others
+            except DBAPIError as error:
                 refused = error
             else:
                 return
@@ -232,6 +234,7 @@ class Database:
         with suppress(_Rehearsed), self.place.writing(self.connection):
             self._settled({connection_id: Turn(-1, -1, 0.0, "")})
             self._write_rows([(connection_id, Waiting(history, exchange, day))])
+            self._write_events([(connection_id, Event(history.first_seen, EventKind.STATE, ""))])
             raise _Rehearsed
 
     def _settled(self, turns: dict[int, Turn]) -> set[int]:

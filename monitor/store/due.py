@@ -35,8 +35,11 @@ TRANSACTION_ENDS_SECONDS = 10
 than this can be seen by all."""
 
 RECENT_SECONDS = 120
-"""Histories that changed longer ago are those that the store read when it was opened: seconds ago when a
-replica first listens, and never so long ago afterwards."""
+"""Histories that changed longer ago are those that the store read when it was opened, seconds before a
+replica first listens."""
+
+EVER_SECONDS = 10**9
+"""Afterwards all that changed is news: a replica may have been cut off for long."""
 
 AT_ONCE = 2_000
 """Connections in the hands of jobs at most: a few seconds of work. Jobs that wait make each fetch slower."""
@@ -246,7 +249,8 @@ class Ear:
             since = min(self._since, head.now) if self._since else "-infinity"
             changed = await _all(link, _CHANGED, since=since, overlap=TRANSACTION_ENDS_SECONDS, me=self._me)
             new = [row.id for row in changed if self._heard.get(row.id) != row.changed_at]
-            rows = await _all(link, _NEWS, ids=new, recent=RECENT_SECONDS) if new else []
+            recent = RECENT_SECONDS if self._since is None else EVER_SECONDS
+            rows = await _all(link, _NEWS, ids=new, recent=recent) if new else []
         self._since, self._heard = head.now, {row.id: row.changed_at for row in changed}
         return Heard(
             head.schema == str(1 + len(UPGRADES)),

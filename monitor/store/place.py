@@ -78,9 +78,11 @@ def place_of(url_or_path: str | Path, busy_seconds: float) -> Place:
 
 def _server(url: URL) -> Place:
     try:
-        from monitor.store.postgresql import Server  # its library is an extra
+        import procrastinate  # noqa: F401 # before the tables are upgraded for it
+
+        from monitor.store.postgresql import Server  # its libraries are an extra
     except ImportError:
         raise StoreError(
-            "A PostgreSQL database needs one more library: pip install 'bearerwatch[postgresql]'."
+            "A PostgreSQL database needs more libraries: pip install 'bearerwatch[postgresql]'."
         ) from None
     return Server(url)

@@ -164,8 +164,12 @@ def test_page_json_and_metrics_say_the_same(open_page: Opening) -> None:
         for each in samples
         if each.name == "bearerwatch_connection_state" and each.value == 1
     }
+    snapshot = seen.stage.snapshot
+    titles = {
+        one.name: one.title(one.findings[0], snapshot.at) for one in snapshot.connections if one.findings
+    }
     for name, row in rows.items():
-        assert row == (connections[name]["state"], connections[name]["title"] or row[1])
+        assert row == (connections[name]["state"], titles.get(name, row[1]))
     assert {
         (each.labels["connection"], each.labels["cause"], each.labels["severity"], each.labels["responsible"])
         for each in samples
