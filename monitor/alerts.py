@@ -4,7 +4,7 @@ import os
 from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from monitor import __version__
@@ -14,15 +14,10 @@ from monitor.core.alerts import alerts
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.status import DaemonStatus, Snapshot
-from monitor.exchange import Limits, rust_transport
+from monitor.exchange import rust_transport
 from monitor.fleet import Fleet
-from monitor.notify import Undelivered, Wire, drill, send
+from monitor.notify import NOTIFYING, Undelivered, Wire, drill, send
 from monitor.without_daemon import memory
-
-NOTIFYING = Limits(
-    connect=timedelta(seconds=5), answer=timedelta(seconds=10), whole=timedelta(seconds=15), in_flight=16
-)
-"""How long a receiver of notifications may take: shorter than a stop, and far longer than any needs."""
 
 
 @dataclass(frozen=True, slots=True)

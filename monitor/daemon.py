@@ -22,7 +22,6 @@ import uvicorn
 from starlette.applications import Starlette
 
 from monitor import __version__
-from monitor.alerts import NOTIFYING
 from monitor.budget import LoginBudget
 from monitor.check import Checker
 from monitor.clock import Clock
@@ -33,7 +32,7 @@ from monitor.exchange import Exchanger, Limits, rust_transport
 from monitor.fleet import Fleet
 from monitor.interpreter import responsive
 from monitor.metrics import MetricsPage, OwnMetrics, negotiate
-from monitor.notify import Notifier
+from monitor.notify import NOTIFYING, Notifier
 from monitor.schedule import Check, Engine, Schedule
 from monitor.secret_sources import Keyring
 from monitor.service_manager import ServiceManager

@@ -100,6 +100,7 @@ KNOWS_ANOTHER_EDGE = {
     ("keygen", "new_files"): "its files are written as all are",
     ("rules", "config"): "thresholds and intervals are those of the settings",
     ("notify", "secret_sources"): "addresses, tokens and keys of receivers are kept there",
+    ("notify", "exchange"): "how long a receiver may take is said in the transport's limits",
     ("notify", "config"): "sinks and routes stand in the settings",
 }
 """Exceptions, each with its reason."""

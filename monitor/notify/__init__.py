@@ -6,6 +6,6 @@
 """
 
 from monitor.notify.notifier import Memory, Notifier, drill, send
-from monitor.notify.wire import Undelivered, Wire
+from monitor.notify.wire import NOTIFYING, Undelivered, Wire
 
-__all__ = ["Memory", "Notifier", "Undelivered", "Wire", "drill", "send"]
+__all__ = ["NOTIFYING", "Memory", "Notifier", "Undelivered", "Wire", "drill", "send"]

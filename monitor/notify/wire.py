@@ -7,12 +7,19 @@ hangs takes nothing from the checks.
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 import httpx
 
 from monitor.core.connection import Source
 from monitor.core.secret import Secret
+from monitor.exchange import Limits
 from monitor.secret_sources import SourceError, read
+
+NOTIFYING = Limits(
+    connect=timedelta(seconds=5), answer=timedelta(seconds=10), whole=timedelta(seconds=15), in_flight=16
+)
+"""How long a receiver of notifications may take: shorter than a stop, and far longer than any needs."""
 
 MAX_ANSWER_BYTES = 64 * 1024
 """Receivers answer with a few words. More is not read: the status has said it all."""
