@@ -24,19 +24,24 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bench.floor import Floor
 from bench.material import HOST, Material
-from monitor.budget import LoginBudget
-from monitor.check import Checker
-from monitor.clock import Clock
-from monitor.core import assertion, cadence
+from monitor.core import cadence
+from monitor.core.keys import assertion
 from monitor.core.status import DaemonStatus, Snapshot
-from monitor.exchange import Exchanger, Limits
-from monitor.fleet import Fleet
-from monitor.interpreter import responsive
-from monitor.metrics import MetricsPage, OwnMetrics, negotiate
-from monitor.schedule import Schedule
-from monitor.secret_sources import Keyring
+from monitor.daemon.interpreter import responsive
+from monitor.keys.sources import Keyring
+from monitor.salesforce.exchange import Exchanger, Limits
 from monitor.store import Store
+from monitor.watch.budget import LoginBudget
+from monitor.watch.check import Checker
+from monitor.watch.clock import Clock
+from monitor.watch.fleet import Fleet
+from monitor.watch.own_metrics import OwnMetrics
+from monitor.watch.schedule import Schedule
 from monitor.web.app import create_app
+from monitor.web.metrics import (
+    MetricsPage,
+    negotiate,
+)
 
 TICK_SECONDS = 0.005
 """How often the event loop is asked whether it is on time."""

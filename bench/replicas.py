@@ -19,7 +19,7 @@ from bench.figures import Figure, percentile
 from bench.material import HOST, Material, consumer_key_of, name_of, prepare, username_of
 from bench.server import unpin
 from tests.end_to_end.processes import Running, daemon, free_port, until
-from tests.postgres import COMMAND, Postgres, postgres
+from tests.store.postgres import COMMAND, Postgres, postgres
 
 INTERVAL_SECONDS = 10
 """The shortest that there is: the most is due."""

@@ -20,12 +20,18 @@ from functools import partial
 from bench.figures import Figure
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.connection import Connection, Pair, Source
-from monitor.core.credential import CertificateFacts, CredentialFacts
 from monitor.core.finding import Certainty, Finding, State
 from monitor.core.history import History, Slot
+from monitor.core.keys.credential import CertificateFacts, CredentialFacts
 from monitor.core.outcome import Exchange, Granted
 from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
-from monitor.metrics import FAMILIES, OPEN_METRICS, TEXT, MetricsPage, OwnMetrics
+from monitor.watch.own_metrics import OwnMetrics
+from monitor.web.metrics import (
+    FAMILIES,
+    OPEN_METRICS,
+    TEXT,
+    MetricsPage,
+)
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from bench.figures import Figure, median_ratio
 from bench.scrape import status
 from monitor.core.history import History
-from monitor.interpreter import responsive
+from monitor.daemon.interpreter import responsive
 from monitor.store import Store
 
 GOAL_RATIO = 2.0

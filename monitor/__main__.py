@@ -9,8 +9,8 @@ from typing import NoReturn
 def main() -> None:
     """Run the command. Ctrl-C while it comes up ends it as it does later: without a traceback."""
     try:
-        from monitor import memory
-        from monitor.cli import main as run
+        from monitor.commands.cli import main as run
+        from monitor.daemon import memory
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)  # as a shell would say it
     memory.keep_private()

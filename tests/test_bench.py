@@ -8,7 +8,7 @@ import pytest
 from bench import replicas
 from bench.__main__ import Sizes, measure
 from bench.figures import Figure, median_ratio, percentile
-from tests.postgres import COMMAND
+from tests.store.postgres import COMMAND
 
 HANDFUL = Sizes(
     small=4,

@@ -8,102 +8,25 @@ import pytest
 
 MONITOR = Path(__file__).parent.parent / "monitor"
 
-WORDS = {
-    "problem",
-    "maintenance",
-    "secret",
-    "causes",
-    "catalogue",
-    "outcome",
-    "answer",
-    "connection",
-    "pem",
-    "credential",
-    "assertion",
-    "finding",
-    "history",
-}
-"""core: values that everything else speaks in."""
-
-JUDGEMENT = {
-    "login_history",
-    "texts",
-    "faults",
-    "paste",
-    "meaning",
-    "evidence",
-    "diagnosis",
-    "approval",
-    "cadence",
-    "status",
-    "rotation",
-    "holds",
-    "wording",
-    "alert",
-    "grouping",
-    "alerts_of_one",
-    "alerts_of_many",
-    "alerts_of_daemon",
-    "alerts",
-    "telling",
-}
-"""core: functions over words."""
-
-EDGES = {
-    "config",
-    "secret_sources",
-    "vault",
-    "keygen",
-    "new_files",
-    "exchange",
-    "store",
-    "metrics",
-    "notify",
-    "rules",
-    "reminders",
-    "explain",
-    "runbook",
-    "logs",
-    "clock",
-    "memory",
-    "interpreter",
-    "watch",
-    "service_manager",
-}
-"""What touches the world, or speaks to it; none knows another, but for what a word of its own stands in."""
-
-SHELL = {
-    "fleet",
-    "budget",
-    "probe",
-    "check",
-    "schedule",
-    "replicas",
-    "engine",
-    "once",
-    "web",
-    "discover",
-    "rotate",
-    "alerts",
-    "without_daemon",
-}
-"""Where core and edges meet."""
-
-TOP = ("daemon", "rehearsal", "terminal", "cli", "__main__")
-"""Each may import all below, and those before it."""
-
-KNOWS_ANOTHER_EDGE = {
-    ("watch", "config"): "what is to be watched stands in the settings",
-    ("vault", "config"): "where it is and how to log in stands in the settings",
-    ("secret_sources", "config"): "the same",
-    ("secret_sources", "vault"): "it is one of the places",
-    ("keygen", "new_files"): "its files are written as all are",
-    ("rules", "config"): "thresholds and intervals are those of the settings",
-    ("notify", "secret_sources"): "addresses, tokens and keys of receivers are kept there",
-    ("notify", "exchange"): "how long a receiver may take is said in the transport's limits",
-    ("notify", "config"): "sinks and routes stand in the settings",
-}
-"""Exceptions, each with its reason."""
+MAY_IMPORT = {
+    "core": set(),
+    "config": {"core"},
+    "store": {"core"},
+    "rules": {"core", "config"},
+    "keys": {"core", "config"},
+    "salesforce": {"core"},
+    "watch": {"core", "config", "keys", "salesforce", "store"},
+    "web": {"core", "config", "store"},
+    "notify": {"core", "config", "keys", "salesforce"},
+    "daemon": {"core", "config", "keys", "notify", "salesforce", "store", "watch", "web"},
+    "simulator": {"core"},
+    "commands": {
+        "core", "config", "daemon", "keys", "notify", "rules", "salesforce", "simulator", "store", "watch",
+        "web",
+    },
+    "__main__": {"commands", "daemon"},
+}  # fmt: skip
+"""Each room, from the bottom up, and whom it may import."""
 
 PURE = {
     "abc", "base64", "binascii", "codecs", "collections", "contextlib", "cryptography", "dataclasses",
@@ -155,51 +78,30 @@ def of_ours(path: Path) -> set[str]:
     return {name for name in names if name in KNOWN}
 
 
-def floor(module: str) -> str:
-    head, _, rest = module.partition(".")
-    if head == "core":
-        return f"core.{rest}"
-    return head
+def room(module: str) -> str:
+    return module.partition(".")[0]
 
 
 @pytest.mark.parametrize("module", KNOWN)
-def test_each_module_stands_on_its_floor(module: str) -> None:
-    for other in of_ours(KNOWN[module]):
-        assert may_import(floor(module), floor(other), module, other), f"{module} may not import {other}"
+def test_each_module_imports_only_what_its_room_may(module: str) -> None:
+    for other in of_ours(KNOWN[module]) - {""}:
+        allowed = {room(module)} | MAY_IMPORT.get(room(module), set())
+        assert room(other) in allowed, f"{module} may not import {other}"
 
 
-def may_import(mine: str, theirs: str, module: str, other: str) -> bool:
-    if mine == theirs or other == "core":
-        return True
-    if module.startswith("simulator"):
-        return other.startswith("simulator") or (module == "simulator.scenarios" and other == "core.causes")
-    if mine.startswith("core."):
-        if not theirs.startswith("core."):
-            return False
-        return theirs.removeprefix("core.") in WORDS or mine.removeprefix("core.") in JUDGEMENT
-    if theirs.startswith("core."):
-        return True
-    if mine in EDGES:
-        return (mine, theirs) in KNOWS_ANOTHER_EDGE
-    if mine in SHELL:
-        return theirs in EDGES | SHELL
-    if mine in TOP:
-        return theirs in EDGES | SHELL | {"simulator"} or (
-            theirs in TOP and TOP.index(theirs) < TOP.index(mine)
-        )
-    return False
+def test_each_leave_to_import_is_used() -> None:
+    used: dict[str, set[str]] = {}
+    for module, path in KNOWN.items():
+        used.setdefault(room(module), set()).update(room(other) for other in of_ours(path) - {""})
+
+    assert {mine: used.get(mine, set()) - {mine} for mine in MAY_IMPORT} == MAY_IMPORT
 
 
-def test_each_exception_is_used() -> None:
-    used = {(floor(module), floor(other)) for module, path in KNOWN.items() for other in of_ours(path)}
-
-    assert KNOWS_ANOTHER_EDGE.keys() <= used
-
-
-def test_every_module_has_a_floor() -> None:
-    named = WORDS | JUDGEMENT | EDGES | SHELL | set(TOP) | {"core", "simulator", "", "__init__"}
-
-    assert {floor(module).removeprefix("core.") for module in KNOWN} <= named
+def test_the_rooms_go_in_no_circle() -> None:
+    below: set[str] = set()
+    for mine, theirs in MAY_IMPORT.items():
+        assert theirs <= below, f"{mine} imports what stands above it"
+        below.add(mine)
 
 
 def test_the_core_is_pure() -> None:
@@ -223,7 +125,7 @@ def test_the_org_is_an_independent_witness() -> None:
             assert all(name.startswith("simulator") for name in of_ours(path)), module
 
 
-def test_the_words_of_the_core_go_in_no_circle() -> None:
+def test_the_modules_of_the_core_go_in_no_circle() -> None:
     def reached(module: str, seen: frozenset[str]) -> frozenset[str]:
         for other in of_ours(KNOWN[module]) - {"core"}:
             assert other not in seen, f"{other} imports itself by way of {module}"
@@ -236,12 +138,12 @@ def test_the_words_of_the_core_go_in_no_circle() -> None:
 
 
 CAUSES_LISTED = {
-    ("core.texts", ast.Tuple): "what else a text may mean, most likely first",
-    ("core.meaning", ast.Tuple): "what else an answer may mean, most likely first",
-    ("core.diagnosis", ast.Tuple): "what else an answer may mean given the past, most likely first",
-    ("core.evidence", ast.Dict): "a function for each cause that has more evidence",
+    ("core.verdict.texts", ast.Tuple): "what else a text may mean, most likely first",
+    ("core.verdict.meaning", ast.Tuple): "what else an answer may mean, most likely first",
+    ("core.verdict.diagnosis", ast.Tuple): "what else an answer may mean given the past, most likely first",
+    ("core.verdict.evidence", ast.Dict): "a function for each cause that has more evidence",
     ("simulator.scenarios", ast.Dict): "a reason for each cause that no org can bring about",
-    ("rehearsal", ast.Dict): "the plot of the demo",
+    ("commands.demo", ast.Dict): "the plot of the demo",
 }
 """Where two or more causes are listed, and as what; which causes are alike stands in the catalogue alone."""
 

@@ -10,10 +10,10 @@ import typer
 from prometheus_client.parser import text_string_to_metric_families
 from typer.core import TyperGroup
 
-from monitor.cli import app
+from monitor.commands.cli import app
+from monitor.commands.explain import explain
 from monitor.config import load
 from monitor.core.catalogue import CATALOGUE
-from monitor.explain import explain
 from monitor.web.words import WHO
 from tests.making import NOW
 

@@ -13,8 +13,8 @@ from functools import cache
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection
-from monitor.core.credential import KeyFacts
 from monitor.core.finding import Alternative, Diagnosis, Finding, State
+from monitor.core.keys.credential import KeyFacts
 from monitor.core.outcome import AfterLogin, Assignments, Exchange, Granted, NotSent, Outcome, Refused
 
 LIFETIMES_KEPT = 12

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from monitor.core import meaning
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.connection import Connection
-from monitor.core.credential import CredentialFacts
 from monitor.core.history import History, Rotation, Slot, Stage
+from monitor.core.keys.credential import CredentialFacts
 from monitor.core.outcome import Exchange, Granted, Outcome, Refused
+from monitor.core.verdict import meaning
 
 LOGINS_PER_HOUR = 12
 """Tries of next keys that one username may make in an hour, beside its budget for checks: most of them are

@@ -11,14 +11,14 @@ from datetime import datetime
 from functools import cache, partial
 
 from monitor.core import maintenance
-from monitor.core.approval import Forecast
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Severity
 from monitor.core.connection import Connection
-from monitor.core.credential import CredentialFacts
 from monitor.core.finding import Finding, State
 from monitor.core.history import History
+from monitor.core.keys.credential import CredentialFacts
 from monitor.core.maintenance import Maintenance
+from monitor.core.verdict.approval import Forecast
 
 NO_FACTS = CredentialFacts()
 """Of keys that were not looked at yet."""

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 
 from monitor.config import Sink
 from monitor.core.alert import written
-from monitor.core.secret import Secret
+from monitor.core.keys.secret import Secret
 from monitor.core.telling import SHOWN, Message
 from monitor.notify.wire import Undelivered, Wire
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from monitor.config import Sink
 from monitor.core.alert import Alert, fingerprint
-from monitor.core.secret import Secret
+from monitor.core.keys.secret import Secret
 from monitor.core.telling import SHOWN, Message
 from monitor.notify.wire import Undelivered, Wire
 

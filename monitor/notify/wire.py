@@ -12,9 +12,9 @@ from datetime import timedelta
 import httpx
 
 from monitor.core.connection import Source
-from monitor.core.secret import Secret
-from monitor.exchange import Limits
-from monitor.secret_sources import SourceError, read
+from monitor.core.keys.secret import Secret
+from monitor.keys.sources import SourceError, read
+from monitor.salesforce.exchange import Limits
 
 NOTIFYING = Limits(
     connect=timedelta(seconds=5), answer=timedelta(seconds=10), whole=timedelta(seconds=15), in_flight=16

@@ -1,6 +1,6 @@
 """Who checks what, and when, in PostgreSQL: the rows that replicas share.
 
-1. A connection has one row in `due`. It is free, or in the hands of one job of the engine (`monitor.engine`).
+1. A connection has one row in `due`. It is free, or in the hands of one job of the engine (`watch.engine`).
 2. A result is written only while the row is still in that job's hands, with the next due time, in the same
    transaction (`settled`). A job that was given up for dead writes nothing.
 3. Times are the server's: a check says for how long, never when. The clocks of the replicas do not matter.

@@ -10,12 +10,12 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
-from monitor.core.approval import Forecast
 from monitor.core.catalogue import CATALOGUE
-from monitor.core.credential import CredentialFacts
 from monitor.core.finding import Finding
 from monitor.core.history import STAGES, Approval, Rotation, Slot
+from monitor.core.keys.credential import CredentialFacts
 from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
+from monitor.core.verdict.approval import Forecast
 from monitor.core.wording import steps
 from monitor.web.record import Record
 from monitor.web.reproduce import command

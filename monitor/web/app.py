@@ -28,9 +28,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from monitor.core.status import ConnectionStatus, Snapshot
-from monitor.reminders import Feed
 from monitor.store import Store
 from monitor.web import api
+from monitor.web.calendar import Feed
 from monitor.web.pages import STATIC, VERSIONED, Pages
 from monitor.web.record import read_record
 from monitor.web.selection import Selection, SelectionError

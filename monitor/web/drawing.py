@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from monitor.core.approval import Forecast
 from monitor.core.finding import State
 from monitor.core.history import History
 from monitor.core.status import WORST_FIRST
+from monitor.core.verdict.approval import Forecast
 from monitor.store import DayCounts
 
 STRIP_DAYS = 30

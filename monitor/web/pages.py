@@ -13,14 +13,14 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from monitor.core.approval import note
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Responsible
 from monitor.core.connection import Connection, Source
-from monitor.core.credential import CredentialFacts
 from monitor.core.finding import Finding, State
 from monitor.core.history import STAGES, Slot
+from monitor.core.keys.credential import CredentialFacts
 from monitor.core.status import WORST_FIRST, ConnectionStatus, Snapshot
+from monitor.core.verdict.approval import note
 from monitor.core.wording import steps
 from monitor.store import Store, StoreError
 from monitor.web import drawing, words

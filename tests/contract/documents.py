@@ -11,21 +11,22 @@ from typing import Any
 
 import yaml
 
-from monitor import alerts, discover, once, runbook
+from monitor.commands import alerts, discover, runbook
+from monitor.commands import check as once
+from monitor.commands.explain import explain
 from monitor.config import load
 from monitor.core.causes import Cause
-from monitor.core.credential import CredentialFacts, Problem
-from monitor.core.diagnosis import diagnose
 from monitor.core.history import unknown
+from monitor.core.keys.credential import CredentialFacts, Problem
 from monitor.core.status import Snapshot
-from monitor.explain import explain
+from monitor.core.verdict.diagnosis import diagnose
 from monitor.store import Store
 from monitor.web.api import StatusDocument, connection_document
 from monitor.web.record import Record, read_record
 from monitor.web.selection import Selection
 from tests.core.fleets import ill, well
-from tests.exchange.wire import Visit, http, serving
 from tests.making import ACME, GRANTED, NOT_APPROVED, NOW, exchange
+from tests.salesforce.wire import Visit, http, serving
 from tests.web.fleets import in_maintenance, rich_fleet
 
 PASTED = ("invalid_grant: user hasn't approved this consumer", '{"access_token": "x", "scope": "api"}')

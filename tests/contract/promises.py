@@ -16,7 +16,7 @@ from monitor.core.status import ReplicasStatus
 from tests.contract.alerts import alerts
 from tests.contract.commands import commands
 from tests.contract.documents import documents
-from tests.test_metrics import degraded, healthy, page, read, snapshot, used
+from tests.web.test_metrics import degraded, healthy, page, read, snapshot, used
 
 HERE = Path(__file__).parent
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from monitor.commands.runbook import as_json, runbook, write
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Responsible, Severity
-from monitor.runbook import as_json, runbook, write
 
 PAGES = Path(__file__).parents[2] / "docs" / "causes"
 
@@ -113,7 +113,7 @@ def test_the_page_of_each_cause_in_docs_is_the_one_made_from_the_catalogue(cause
     page = PAGES / f"{cause}.md"
 
     assert page.read_text(encoding="utf-8") == runbook(cause), (
-        "make them again: python -c 'from pathlib import Path; from monitor.runbook import write;"
+        "make them again: python -c 'from pathlib import Path; from monitor.commands.runbook import write;"
         ' write(Path("docs/causes"))\''
     )
 

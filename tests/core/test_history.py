@@ -4,7 +4,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 from monitor.core.causes import Cause
-from monitor.core.credential import KeyFacts
 from monitor.core.finding import State
 from monitor.core.history import (
     LIFETIMES_KEPT,
@@ -19,6 +18,7 @@ from monitor.core.history import (
     rekeyed,
     remember,
 )
+from monitor.core.keys.credential import KeyFacts
 from monitor.core.outcome import NotSent
 from tests.making import (
     ACME,

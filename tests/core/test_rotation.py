@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from monitor.core.connection import Pair, Source
-from monitor.core.credential import CredentialFacts, KeyFacts
 from monitor.core.history import History, Slot, Stage, changes
+from monitor.core.keys.credential import CredentialFacts, KeyFacts
 from monitor.core.outcome import Exchange, NotSent, Outcome, Refused
 from monitor.core.rotation import (
     AT_FIRST,

@@ -11,11 +11,11 @@ import pytest
 
 from monitor.core.causes import Cause
 from monitor.core.connection import Pair, Source
-from monitor.core.credential import Credential, read_credential
-from monitor.core.diagnosis import diagnose
 from monitor.core.history import begin
+from monitor.core.keys.credential import Credential, read_credential
 from monitor.core.outcome import NotSent
-from monitor.secret_sources import Keyring
+from monitor.core.verdict.diagnosis import diagnose
+from monitor.keys.sources import Keyring
 from tests.credentials.corpus import CERTIFICATES, KEYS, Case, corpus_in
 from tests.making import ACME, GRANTED, exchange
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from monitor.config import load
-from monitor.daemon import STOP_WITHIN_SECONDS
+from monitor.daemon.daemon import STOP_WITHIN_SECONDS
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "deploy/docker"

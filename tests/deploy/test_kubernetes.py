@@ -18,7 +18,7 @@ import yaml
 
 from deploy.kubernetes.build_prometheusrule import CONFIG, MANIFEST, manifest
 from monitor.config import load
-from monitor.daemon import STOP_WITHIN_SECONDS
+from monitor.daemon.daemon import STOP_WITHIN_SECONDS
 from monitor.rules import rules
 
 ROOT = Path(__file__).parents[2]

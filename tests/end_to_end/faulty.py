@@ -13,16 +13,16 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from monitor import logs
-from monitor.budget import LoginBudget
-from monitor.check import Checker
-from monitor.clock import Clock
 from monitor.config import load
-from monitor.core.assertion import sign
 from monitor.core.connection import Connection
-from monitor.fleet import Fleet
-from monitor.metrics import OwnMetrics
-from monitor.secret_sources import Keyring
+from monitor.core.keys.assertion import sign
+from monitor.daemon import logs
+from monitor.keys.sources import Keyring
+from monitor.watch.budget import LoginBudget
+from monitor.watch.check import Checker
+from monitor.watch.clock import Clock
+from monitor.watch.fleet import Fleet
+from monitor.watch.own_metrics import OwnMetrics
 
 TOKEN = "00D5g000004cYlf!AQ4AQPjSecretOfTheOrg"
 

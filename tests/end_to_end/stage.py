@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from tests.end_to_end.processes import Running, daemon, free_port, simulator, until
-from tests.postgres import Postgres, Proxy, postgres
+from tests.store.postgres import Postgres, Proxy, postgres
 
 AT_ONCE_SECONDS = 1.0
 """Two logins so near each other would be one check made twice."""

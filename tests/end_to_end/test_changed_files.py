@@ -6,9 +6,9 @@ from pathlib import Path
 
 import httpx
 
-from monitor import keygen
+from monitor.keys import keygen
+from tests.config.test_web_file import HASH
 from tests.end_to_end.processes import Running, daemon, free_port, simulator, started, until
-from tests.test_web_config import HASH
 from tests.web.certificates import Issued, authority, for_loopback
 
 NAME = {"connection": "acme"}

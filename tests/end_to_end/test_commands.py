@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from monitor import keygen
 from monitor.core.causes import Cause
+from monitor.keys import keygen
 from tests.end_to_end.processes import simulator
 from tests.making import NOW
 
@@ -143,11 +143,11 @@ def test_what_needs_neither_network_nor_database_does_not_wait_for_them(
     )
 
     imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines() if "|" in line}
-    assert "monitor.cli" in imported
+    assert "monitor.commands.cli" in imported
     assert not imported & {"httpx", "sqlalchemy", "starlette", "structlog", "uvicorn"}
 
 
-@pytest.mark.parametrize("module", ["typer", "monitor.daemon"])
+@pytest.mark.parametrize("module", ["typer", "monitor.daemon.daemon"])
 def test_ctrl_c_while_a_command_comes_up_shows_no_traceback(folder: Path, module: str) -> None:
     """The process interrupts itself in the middle of its imports: no other process could hit the moment."""
     interrupted = (

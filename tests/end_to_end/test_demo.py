@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from monitor.rehearsal import WELL
+from monitor.commands.demo import WELL
 from monitor.simulator.scenarios import SCENARIOS
 from tests.end_to_end.processes import Running, told_demo, until
 from tests.web.reading import read

@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import yaml
 
-from monitor import keygen
 from monitor.config import load
 from monitor.core.causes import Cause
 from monitor.core.history import begin
 from monitor.core.status import ConnectionStatus
+from monitor.keys import keygen
 from monitor.store import Store
 from tests.core.fleets import ill
 from tests.end_to_end.collector import Collector, collector

@@ -9,7 +9,7 @@ import yaml
 from tests.end_to_end.collector import collector
 from tests.end_to_end.processes import Running, daemon, free_port, simulator, until
 from tests.end_to_end.test_notifications import NAMES, remembered, sink, told_of_those_that_are_refused
-from tests.postgres import COMMAND, postgres
+from tests.store.postgres import COMMAND, postgres
 
 pytestmark = pytest.mark.real(COMMAND)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from monitor.replicas import UNWATCHED
 from monitor.store.due import ALIVE_SECONDS
+from monitor.watch.replicas import UNWATCHED
 from tests.end_to_end.drills import Drills
 from tests.end_to_end.processes import until
 from tests.end_to_end.stage import (
@@ -25,7 +25,7 @@ from tests.end_to_end.stage import (
     states,
     wait,
 )
-from tests.postgres import COMMAND
+from tests.store.postgres import COMMAND
 
 pytestmark = pytest.mark.real(COMMAND, "openssl")
 

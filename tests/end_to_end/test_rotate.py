@@ -16,7 +16,7 @@ import httpx
 import jwt
 import pytest
 
-from monitor import keygen
+from monitor.keys import keygen
 from tests.end_to_end.processes import FAKETIME, PATIENCE_SECONDS, simulator, until
 
 MINUTE = 60

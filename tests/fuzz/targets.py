@@ -26,20 +26,20 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
+from monitor.commands.explain import Unreadable, explain
 from monitor.config import ConfigError, load
 from monitor.config.web_file import load_web_config
-from monitor.core.answer import read_after_login, read_answer, read_assignments, token_in
 from monitor.core.catalogue import Kind, causes_where
 from monitor.core.causes import Cause
-from monitor.core.credential import CertificateReading, read_certificates, read_private_key
-from monitor.core.evidence import FLEET_SHARE
+from monitor.core.keys.credential import CertificateReading, read_certificates, read_private_key
 from monitor.core.outcome import Granted
-from monitor.exchange import clock_offset
-from monitor.explain import Unreadable, explain
+from monitor.core.verdict.answer import read_after_login, read_answer, read_assignments, token_in
+from monitor.core.verdict.evidence import FLEET_SHARE
+from monitor.salesforce.exchange import clock_offset
 from monitor.web.access import protect
+from tests.config.test_web_file import GOOD, HASH
 from tests.credentials.pairs import KEYS, certificate_of, pem_of
 from tests.fuzz.making import PIECES, near, rewritten
-from tests.test_web_config import GOOD, HASH
 from tests.web.fleets import rich_fleet
 from tests.web.serving import Stage, served
 

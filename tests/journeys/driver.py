@@ -14,21 +14,21 @@ from typing import Any, Self
 
 import httpx
 
-from monitor.budget import LoginBudget
-from monitor.check import Checker
-from monitor.clock import Clock
 from monitor.core import cadence
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection, Pair, Source, login_url_of
 from monitor.core.finding import Finding, State
 from monitor.core.history import Event, History
 from monitor.core.status import ConnectionStatus
-from monitor.exchange import Exchanger, Limits, rust_transport
-from monitor.fleet import Fleet
-from monitor.metrics import OwnMetrics
-from monitor.secret_sources import Keyring
+from monitor.keys.sources import Keyring
+from monitor.salesforce.exchange import Exchanger, Limits, rust_transport
 from monitor.simulator.server import Simulator, running
 from monitor.store import Store
+from monitor.watch.budget import LoginBudget
+from monitor.watch.check import Checker
+from monitor.watch.clock import Clock
+from monitor.watch.fleet import Fleet
+from monitor.watch.own_metrics import OwnMetrics
 from tests.journeys.keys import PairFiles, pair_files
 from tests.journeys.wires import Weather, Wires
 from tests.making import NOW

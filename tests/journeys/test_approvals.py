@@ -3,10 +3,10 @@
 import re
 from datetime import timedelta
 
-from monitor.core.approval import Grounds
 from monitor.core.causes import Cause, Severity
 from monitor.core.finding import Certainty, State
 from monitor.core.history import EventKind
+from monitor.core.verdict.approval import Grounds
 from tests.journeys.driver import Journey, Traveller
 from tests.journeys.keys import pair_files
 from tests.journeys.wires import nobody_listens

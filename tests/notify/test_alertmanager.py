@@ -15,8 +15,8 @@ from monitor.core.causes import Cause
 from monitor.core.maintenance import Once
 from tests.core.fleets import ill, well
 from tests.end_to_end.processes import component, free_port, until
-from tests.exchange.wire import http, says
 from tests.notify.world import World, receiver, takes, world
+from tests.salesforce.wire import http, says
 
 DEPLOYED = Path(__file__).parents[2] / "deploy" / "alertmanager" / "alertmanager.yml"
 HOUR = timedelta(hours=1)

@@ -17,9 +17,9 @@ from monitor.core.holds import KEPT
 from monitor.core.telling import SHOWN
 from monitor.notify.notifier import PAUSE
 from tests.core.fleets import ill, well
-from tests.exchange.wire import Reply, Visit, closes, drips, floods, hangs, http, resets, says
 from tests.making import NOW
 from tests.notify.world import DAY, SECOND, TAKEN, World, broken, header, receiver, takes, world
+from tests.salesforce.wire import Reply, Visit, closes, drips, floods, hangs, http, resets, says
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "notifications.md"
 MINUTE = timedelta(minutes=1)

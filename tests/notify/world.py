@@ -12,12 +12,12 @@ import yaml
 from monitor.config import Settings, load
 from monitor.core.causes import Cause
 from monitor.core.status import ConnectionStatus, Snapshot
-from monitor.exchange import Limits, rust_transport
 from monitor.notify import Notifier
+from monitor.salesforce.exchange import Limits, rust_transport
 from monitor.store import Store
 from tests.core.fleets import ill, snapshot, well
-from tests.exchange.wire import Reply, Server, Visit, http, serving
 from tests.making import NOW
+from tests.salesforce.wire import Reply, Server, Visit, http, serving
 
 SECOND = timedelta(seconds=1)
 QUICK = Limits(connect=SECOND, answer=SECOND, whole=SECOND, in_flight=4)

@@ -7,16 +7,16 @@ from functools import partial
 
 import pytest
 
-from monitor.core.approval import forecast
-from monitor.core.assertion import sign
 from monitor.core.causes import Cause
 from monitor.core.connection import ApprovalPolicy, Connection, audience_of
-from monitor.core.credential import Credential, read_credential
-from monitor.core.diagnosis import diagnose
 from monitor.core.finding import Diagnosis, State
 from monitor.core.history import History, begin, remember
+from monitor.core.keys.assertion import sign
+from monitor.core.keys.credential import Credential, read_credential
 from monitor.core.outcome import Exchange, NotSent
-from monitor.exchange import Exchanger
+from monitor.core.verdict.approval import forecast
+from monitor.core.verdict.diagnosis import diagnose
+from monitor.salesforce.exchange import Exchanger
 from monitor.simulator.scenarios import NOT_PLAYED, SCENARIOS, Scenario, make_keys
 from monitor.simulator.server import Simulator, running
 from tests.making import ACME, NOW, connection

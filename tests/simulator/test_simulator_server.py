@@ -19,8 +19,8 @@ import httpx
 import pytest
 
 from monitor.simulator.server import Simulator, Tls, create_app, running, serve
-from tests.exchange.wire import make_certificates
 from tests.making import NOW
+from tests.salesforce.wire import make_certificates
 from tests.simulator.asking import CONSUMER_KEY, FORM, USERNAME, Pair, form, signed
 
 SLOW_SECONDS = 0.3

@@ -5,11 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from monitor.core.approval import forecast
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.connection import ApprovalPolicy, Connection, Pair, Source
-from monitor.core.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
 from monitor.core.finding import Alternative, Certainty, Diagnosis, Finding, State
 from monitor.core.history import (
     Approval,
@@ -22,9 +20,11 @@ from monitor.core.history import (
     changes,
     remember,
 )
+from monitor.core.keys.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
 from monitor.core.maintenance import Once
 from monitor.core.outcome import Exchange, NotSent, Outcome, Refused, Unreachable
 from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
+from monitor.core.verdict.approval import forecast
 from monitor.store import Store
 from tests.making import GRANTED, NOT_APPROVED, UNREACHABLE
 

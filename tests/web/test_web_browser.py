@@ -17,8 +17,11 @@ from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.finding import State
 from monitor.core.status import Snapshot
-from monitor.metrics import MetricsPage, OwnMetrics
 from monitor.store import Store
+from monitor.watch.own_metrics import OwnMetrics
+from monitor.web.metrics import (
+    MetricsPage,
+)
 from monitor.web.pages import REFRESH_SECONDS, STATIC
 from tests.web.fleets import HOSTILE, many
 from tests.web.serving import Stage, served

@@ -5,9 +5,9 @@ from datetime import date, timedelta
 
 import pytest
 
-from monitor.core.approval import Forecast, Grounds
 from monitor.core.finding import State
 from monitor.core.history import Approval
+from monitor.core.verdict.approval import Forecast, Grounds
 from monitor.store import DayCounts
 from monitor.web.drawing import DAY_WIDTH, STRIP_DAYS, shares, strip, timeline
 from tests.making import NOW, history

@@ -11,12 +11,12 @@ import schemathesis
 import yaml
 from jsonschema import Draft202012Validator, FormatChecker
 
-from monitor.core.approval import Grounds
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.connection import OrgType
 from monitor.core.finding import Certainty, State
 from monitor.core.history import EventKind
 from monitor.core.history import Stage as RotationStage
+from monitor.core.verdict.approval import Grounds
 from monitor.store import Verdict
 from monitor.web.selection import Order
 from tests.web.serving import Stage

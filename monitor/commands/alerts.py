@@ -1,0 +1,107 @@
+"""What would be told now and to whom, from what the database remembers; and drills. Nothing is checked."""
+
+import os
+from collections.abc import AsyncIterator, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from monitor import __version__
+from monitor.commands.without_daemon import memory
+from monitor.config import Settings, Sink
+from monitor.core.alert import Alert
+from monitor.core.alerts import alerts
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
+from monitor.core.status import DaemonStatus, Snapshot
+from monitor.notify import NOTIFYING, Undelivered, Wire, drill, send
+from monitor.salesforce.exchange import rust_transport
+from monitor.watch.fleet import Fleet
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One alert of this moment, and who is notified of it."""
+
+    alert: Alert
+    reaches: tuple[str, ...]
+    """The receivers that take it, by name."""
+    told: dict[str, datetime]
+    """When they were last told about it, those that were; an Alertmanager is told each minute."""
+
+
+def standing(settings: Settings, now: datetime) -> list[Standing]:
+    """Every alert of this moment, also those that are held back. Raises StoreError."""
+    with memory(settings) as store:
+        histories = store.histories() if store else {}
+        known = {sink.name: store.told(sink.name) if store else {} for sink in settings.sinks}
+    fleet = Fleet(histories)
+    fleet.configure(settings.connections, now)
+    snapshot = Snapshot(
+        at=now,
+        daemon=DaemonStatus(
+            now,
+            __version__,
+            configured=len(settings.connections),
+            reloaded=now,
+            maintenance=settings.maintenance,
+        ),
+        connections=fleet.statuses(),
+        retired_failures={},
+    )
+    shown = []
+    for alert in alerts(snapshot, settings.terms):
+        reaches = tuple(sink.name for sink in settings.sinks if sink.route.takes(alert))
+        groups = {name: known[name].get(alert.group) for name in reaches}
+        told = {
+            name: last.at for name, last in groups.items() if last and alert.connection in last.connections
+        }
+        shown.append(Standing(alert, reaches, told))
+    return shown
+
+
+def as_json(one: Standing) -> dict[str, Any]:
+    """One alert as `alerts --json` prints it."""
+    return {
+        "labels": dict(one.alert.labels),
+        "annotations": dict(one.alert.annotations),
+        "since": one.alert.since.isoformat(),
+        "held_back": one.alert.held_back or None,
+        "reaches": list(one.reaches),
+        "told": {name: at.isoformat() for name, at in one.told.items()},
+    }
+
+
+def for_drill(settings: Settings, cause: Cause, name: str | None) -> list[Sink]:
+    """The receivers of a drill: the named one, else those that take a cause of this severity."""
+    if name is not None:
+        return [sink for sink in settings.sinks if sink.name == name]
+    entry = CATALOGUE[cause]
+    return [
+        sink
+        for sink in settings.sinks
+        if (not sink.route.responsible or entry.responsible in sink.route.responsible)
+        and (not sink.route.severity or entry.severity in sink.route.severity)
+    ]
+
+
+async def drills(
+    settings: Settings, cause: Cause, sinks: Collection[Sink], now: datetime
+) -> AsyncIterator[tuple[str, str]]:
+    """Send a drill to each receiver. Gives its name, and why it did not take it; empty where it did."""
+    transport = rust_transport(NOTIFYING, settings.ca_file)
+    threads = ThreadPoolExecutor(1)
+    wire = Wire(transport, os.environ)
+    try:
+        for sink in sinks:
+            try:
+                message, pages = drill(cause, now), settings.web.external_url
+                await send(sink, wire, message, now, threads=threads, pages=pages)
+            except Undelivered as undelivered:
+                yield sink.name, str(undelivered)
+            else:
+                yield sink.name, ""
+    finally:
+        await transport.aclose()
+        threads.shutdown()

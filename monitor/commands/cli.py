@@ -1,0 +1,616 @@
+"""The `bearerwatch` command: reads the command line, calls the room that does it, chooses the exit code.
+
+An operator's mistake is a message on stderr and exit code 2, never a traceback.
+
+What takes long to come up (configuration, network, database, pages) is imported by the command that needs it:
+a runbook, a completion or `--help` would otherwise take three times as long.
+"""
+
+import asyncio
+import errno
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+import typer
+from rich.console import Console
+
+from monitor import __version__
+from monitor.commands import terminal
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
+from monitor.core.connection import Connection
+from monitor.core.finding import State
+from monitor.core.problem import OperatorError
+from monitor.core.status import ConnectionStatus, worst_first
+from monitor.keys import keygen
+from monitor.watch.clock import Clock
+
+if TYPE_CHECKING:
+    from monitor.config import Settings
+
+
+class Exit(IntEnum):
+    """What a command's exit code says."""
+
+    FINE = 0
+    FAILING = 1
+    MISTAKE = 2
+    NO_VERDICT = 3
+
+
+app = typer.Typer(
+    name="bearerwatch",
+    help="""Watches Salesforce OAuth 2.0 JWT Bearer credentials and names the cause of each failure.
+
+    **First steps**
+
+    - `bearerwatch demo`: see it at work, without Salesforce
+    - `bearerwatch config check bearerwatch.yaml`: is the configuration right?
+    - `bearerwatch check --config bearerwatch.yaml`: ask every org once, now
+    - `bearerwatch run --config bearerwatch.yaml`: watch them
+    """,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(no_args_is_help=True, help="Check a configuration, or print its JSON Schema.")
+app.add_typer(config_app, name="config")
+alerts_app = typer.Typer()
+app.add_typer(alerts_app, name="alerts", invoke_without_command=True)
+database_app = typer.Typer(no_args_is_help=True, help="Move what is remembered to another database.")
+app.add_typer(database_app, name="database")
+
+LogFormat = Literal["logfmt", "json"]  # monitor.daemon.logs has it too, but its import is slow
+
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def _complete_connection(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of connections, for the shell, where the configuration is named before or in the environment."""
+    path = context.params.get("config") or os.environ.get("BEARERWATCH_CONFIG")
+    try:
+        connections = _settings(Path(path)).connections if path else ()
+    except OperatorError:
+        return []
+    return [each.name for each in connections if each.name.startswith(incomplete)]
+
+
+def _complete_cause(incomplete: str) -> list[tuple[str, str]]:
+    """Causes with their titles, for the shell."""
+    return [(str(cause), CATALOGUE[cause].title) for cause in Cause if cause.startswith(incomplete)]
+
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="The configuration file.", envvar="BEARERWATCH_CONFIG")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
+
+
+def main() -> None:
+    """Run the command."""
+    app(prog_name="bearerwatch")
+
+
+@contextmanager
+def operators_mistakes(code: Exit = Exit.MISTAKE) -> Iterator[None]:
+    """Tell an operator's mistake on stderr, and leave with its exit code."""
+    try:
+        yield
+    except OperatorError as mistake:
+        errors.print(str(mistake), markup=False)
+        raise typer.Exit(code) from None
+
+
+@contextmanager
+def port_taken(address: str, mend: str) -> Iterator[None]:
+    """Tell that an address to listen at can't be had."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno not in {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}:
+            raise
+        raise OperatorError(f"{address} can't be listened at: {os.strerror(problem.errno)}. {mend}") from None
+
+
+def say(text: str) -> None:
+    """Tell a person something, on stderr."""
+    errors.print(text, markup=False)
+
+
+def _settings(config: Path) -> "Settings":
+    """What a configuration says. Raises ConfigError."""
+    from monitor.config import load
+
+    return load(config, os.environ)
+
+
+def _log_errors_alone() -> None:
+    """Of what happens the command itself tells."""
+    from monitor.daemon import logs
+
+    logs.configure(level="error")
+
+
+def _choice(*words: str, help: str) -> Any:  # noqa: A002 - the option's name
+    """An option that is one of a few words: of another one, typer itself would say "Value error" alone."""
+
+    def read(word: str) -> str:
+        if word not in words:
+            raise typer.BadParameter(f"{word!r} is none of {', '.join(words)}.")
+        return word
+
+    return typer.Option(
+        parser=read, metavar=f"[{'|'.join(words)}]", autocompletion=lambda: list(words), help=help
+    )
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    if version:
+        print(f"bearerwatch {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    config: ConfigOption,
+    log_format: Annotated[
+        LogFormat,
+        _choice(*get_args(LogFormat), help="One line an event, for people or for machines."),
+    ] = "logfmt",
+    log_level: Annotated[
+        str, _choice("debug", "info", "warning", "error", help="The least that is told.")
+    ] = "info",
+) -> None:
+    """Run the daemon until it is told to stop (SIGTERM). SIGHUP reloads the configuration.
+
+    It logs changes and failures, to stderr; that all goes on well is no line.
+
+    **Examples**
+
+    - `bearerwatch run --config bearerwatch.yaml`
+    - `bearerwatch run --config bearerwatch.yaml --log-format json --log-level warning`
+
+    **Exit code** at the start: 2 a mistake in the configuration, 3 the database can't be used, or is another
+    daemon's, and trying again may help.
+    """
+    from monitor.daemon import logs
+    from monitor.daemon.daemon import Daemon
+    from monitor.store import Store
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon takes it up: it would end the process
+    with operators_mistakes():
+        settings = _settings(config)
+    with operators_mistakes(Exit.NO_VERDICT):  # it may be there soon
+        store = Store.open(settings.database, alone=True)
+    with operators_mistakes():
+        daemon = Daemon(config, settings, clock=Clock(), store=store)
+    logs.configure(format=log_format, level=log_level, count=daemon.own.count_log_message)
+    with operators_mistakes(), port_taken(str(settings.listen), f"Set another: listen, in {config}."):
+        asyncio.run(daemon.run())
+
+
+@app.command()
+def check(
+    config: ConfigOption,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Connections to check; all without one.", autocompletion=_complete_connection),
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what is not healthy.")] = False,
+) -> None:
+    """Check connections now: a line for each, or all about those that are named.
+
+    It knows what the daemon's database remembers, and writes nothing into it.
+
+    **Examples**
+
+    - `bearerwatch check -c bearerwatch.yaml`: all, the worst first
+    - `bearerwatch check acme-production -c bearerwatch.yaml`: the diagnosis of one
+    - `bearerwatch check --quiet -c bearerwatch.yaml`: for a cron job, silent while all is well
+    - `bearerwatch check --json -c bearerwatch.yaml | jq '.[] | select(.state == "failing")'`
+
+    **Exit code**: 0 all healthy or degraded, 1 any failing, 2 a mistake in the configuration, 3 no verdict.
+    """
+    from monitor.commands.check import as_json as status_as_json
+    from monitor.commands.check import check_once
+
+    _log_errors_alone()
+    with operators_mistakes():
+        settings = _settings(config)
+        chosen = _chosen(settings, names or [])
+        clock = Clock()
+        with terminal.progress(len(chosen), now=clock.now, shown=not (as_json or quiet)) as done:
+            statuses = asyncio.run(check_once(settings, chosen, clock=clock, done=done))
+    if as_json:
+        print(json.dumps([status_as_json(status) for status in statuses], indent=2))
+    else:
+        terminal.show(statuses, now=clock.now(), quiet=quiet, whole=bool(names))
+    if not (as_json or quiet or names):
+        errors.print("", terminal.summary(statuses), sep="\n")
+        worst = worst_first(statuses)[:1]
+        if worst and worst[0].findings:
+            say(f"All about one: bearerwatch check {worst[0].name} --config {config}")
+    raise typer.Exit(_verdict(statuses))
+
+
+def _chosen(settings: "Settings", names: list[str]) -> list[Connection]:
+    """The named connections; without names, those that are not paused."""
+    by_name = {connection.name: connection for connection in settings.connections}
+    unknown = [name for name in names if name not in by_name]
+    if unknown:
+        raise OperatorError("\n".join(terminal.unknown_name("connection", name, by_name) for name in unknown))
+    if names:
+        return [by_name[name] for name in names]
+    return [connection for connection in settings.connections if not connection.paused]
+
+
+def _verdict(statuses: list[ConnectionStatus]) -> Exit:
+    """The exit code of a round of checks: the worst that was met."""
+    states = {status.state for status in statuses}
+    if State.FAILING in states:
+        return Exit.FAILING
+    return Exit.NO_VERDICT if states & {State.UNKNOWN, State.SETTLING} else Exit.FINE
+
+
+@app.command("discover")
+def find_pair(
+    name: Annotated[str, typer.Argument(help="The connection.")],
+    config: ConfigOption,
+    every: Annotated[bool, typer.Option("--all", help="Go on after the first grant.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the endpoint and audience that an org wants: the sensible pairs, tried once each.
+
+    Each try is a login of the user. Exit code: 0 one is granted, 1 all are refused, 2 a mistake in the
+    configuration, 3 no verdict.
+
+    Example: `bearerwatch discover acme-production --config bearerwatch.yaml`
+    """
+    from monitor.commands.discover import as_json as discovered_as_json
+    from monitor.commands.discover import discover
+    from monitor.commands.discover import told as discovered
+
+    _log_errors_alone()
+    with operators_mistakes():
+        settings = _settings(config)
+        (connection,) = _chosen(settings, [name])
+        found = discover(
+            settings,
+            connection,
+            clock=Clock(),
+            every=every,
+            tell=lambda tried: None if as_json else say(tried.told()),
+        )
+        tried = asyncio.run(found)
+    if as_json:
+        print(json.dumps(discovered_as_json(connection, tried), indent=2))
+    else:
+        print("\n".join(discovered(connection, tried)))
+    if any(each.granted for each in tried):
+        raise typer.Exit(Exit.FINE)
+    failing = any(each.verdict.state is State.FAILING for each in tried)
+    raise typer.Exit(Exit.FAILING if failing else Exit.NO_VERDICT)
+
+
+@alerts_app.callback()
+def show_alerts(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="The configuration file.", envvar="BEARERWATCH_CONFIG"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what would be told now, and to whom; or send a drill.
+
+    It reads what the daemon's database remembers: it checks nothing, and sends nothing.
+
+    **Examples**
+
+    - `bearerwatch alerts --config bearerwatch.yaml`: what would be told now
+    - `bearerwatch alerts test --cause approval_decayed --config bearerwatch.yaml`: a drill
+    """
+    if context.invoked_subcommand:
+        return
+    from monitor.commands.alerts import as_json as alert_as_json
+    from monitor.commands.alerts import standing
+
+    _log_errors_alone()
+    now = datetime.now(UTC)
+    with operators_mistakes():
+        if config is None:
+            raise OperatorError("Name the configuration: --config FILE.")
+        settings = _settings(config)
+        found = standing(settings, now)
+    if as_json:
+        print(json.dumps([alert_as_json(one) for one in found], indent=2))
+        return
+    terminal.show_alerts(found, now=now)
+    sinks = f"{len(settings.sinks)} sink{' is' if len(settings.sinks) == 1 else 's are'} configured"
+    say(f"{len(found):,} alert{'' if len(found) == 1 else 's'}; {sinks}.")
+
+
+@alerts_app.command("test")
+def send_drill(
+    cause: Annotated[str, typer.Option(help="The cause to play.")],
+    config: ConfigOption,
+    to: Annotated[
+        str | None, typer.Option(help="The sink; without it all that take a cause of this severity.")
+    ] = None,
+) -> None:
+    """Send a drill, clearly marked as one, to see that notifications arrive.
+
+    Exit code: 0 every sink took it, 2 one did not, or a mistake in the configuration.
+
+    Example: `bearerwatch alerts test --cause approval_decayed --config bearerwatch.yaml`
+    """
+    from monitor.commands.alerts import drills, for_drill
+
+    _log_errors_alone()
+    with operators_mistakes():
+        settings, chosen = _settings(config), _cause(cause)
+        sinks = for_drill(settings, chosen, to)
+        if not settings.sinks:
+            raise OperatorError(f"{config} has no sinks: add one under notify.")
+        if to is not None and not sinks:
+            raise OperatorError(terminal.unknown_name("sink", to, [sink.name for sink in settings.sinks]))
+        if not sinks:
+            raise OperatorError(f"No sink takes {chosen}: its severity or who must act is routed to none.")
+
+        async def send() -> list[str]:
+            refused = []
+            async for name, problem in drills(settings, chosen, sinks, datetime.now(UTC)):
+                say(f"{name}: {problem or 'took the drill.'}")
+                refused += [name] if problem else []
+            return refused
+
+        if asyncio.run(send()):
+            raise typer.Exit(Exit.MISTAKE)
+
+
+@config_app.command("check")
+def config_check(file: Annotated[Path, typer.Argument(help="The configuration file.")]) -> None:
+    """Tell all that is wrong with a configuration, each with its place and what would be right.
+
+    Example: `bearerwatch config check bearerwatch.yaml`
+    """
+    with operators_mistakes():
+        settings = _settings(file)
+    for warning in settings.warnings:
+        errors.print(f"{file}: {warning}", markup=False)
+    count = len(settings.connections)
+    print(f"{file}: {count:,} connection{'' if count == 1 else 's'}, no mistakes.")
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of the configuration, for editors.
+
+    Example: `bearerwatch config schema > bearerwatch.schema.json`
+    """
+    from monitor.config import schema
+
+    print(json.dumps(schema(), indent=2))
+
+
+@database_app.command("move")
+def database_move(
+    source: Annotated[Path, typer.Option("--from", help="The SQLite file. Stop its daemon first.")],
+    to: Annotated[str, typer.Option(help="postgresql://USER@HOST/DATABASE, empty of bearerwatch's rows.")],
+) -> None:
+    """Copy all that a SQLite file remembers into a PostgreSQL database. The file stays as it is.
+
+    Example: `bearerwatch database move --from bearerwatch.db --to postgresql://monitor@db/bearerwatch`
+    """
+    from monitor.store import move
+
+    with operators_mistakes():
+        moved = move(source, to)
+    print(f"Moved {moved:,} {'history' if moved == 1 else 'histories'}, with events and exchanges.")
+
+
+@app.command("explain")
+def explain_answer(
+    file: Annotated[str, typer.Argument(help="A file with the recorded answer; - is stdin.")] = "-",
+    as_json: JsonOption = False,
+) -> None:
+    """Diagnose a recorded answer without a network: a JSON record, or a line pasted from a log.
+
+    **Examples**
+
+    - `echo "invalid_grant: user hasn't approved this consumer" | bearerwatch explain`
+    - `curl -i … | bearerwatch explain`: an answer with its headers
+    - `bearerwatch explain answer.json --json`
+    """
+    from monitor.commands.explain import explain
+
+    with operators_mistakes():
+        explained = explain(_text(file), datetime.now(UTC))
+    if as_json:
+        print(json.dumps(explained.as_json(), indent=2))
+    else:
+        print("\n".join(explained.lines()))
+
+
+def _text(file: str) -> str:
+    """The text of a file, or of stdin."""
+    try:
+        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as problem:
+        raise OperatorError(f"{file} can't be read: {problem.strerror}.") from None
+    return raw.decode("utf-8", errors="replace")
+
+
+@app.command()
+def causes(
+    code: Annotated[
+        str | None,
+        typer.Argument(help="A cause; without one, the whole catalogue.", autocompletion=_complete_cause),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the causes, or print the runbook of one.
+
+    **Examples**
+
+    - `bearerwatch causes`: all, a line each
+    - `bearerwatch causes approval_decayed`: what it is, how to tell, what to do
+    - `bearerwatch causes --json`
+    """
+    from monitor.commands.runbook import as_json as cause_as_json
+    from monitor.commands.runbook import runbook
+
+    with operators_mistakes():
+        chosen = [_cause(code)] if code else list(Cause)
+    if as_json:
+        told = [cause_as_json(cause) for cause in chosen]
+        print(json.dumps(told[0] if code else told, indent=2))
+    elif code:
+        print(runbook(chosen[0]))
+    else:
+        terminal.show_catalogue()
+
+
+def _cause(code: str) -> Cause:
+    try:
+        return Cause(code.replace("-", "_"))  # as the demo's connections are named
+    except ValueError:
+        raise OperatorError(terminal.unknown_name("cause", code, [str(cause) for cause in Cause])) from None
+
+
+@app.command("rules")
+def print_rules(config: ConfigOption) -> None:
+    """Print alert rules for Prometheus, with the times that fit this configuration.
+
+    Example: `bearerwatch rules --config bearerwatch.yaml > alerts.yml`
+    """
+    from monitor.rules import rules
+
+    with operators_mistakes():
+        settings = _settings(config)
+    if not settings.web.external_url:
+        errors.print("web.external_url is not set: no alert links to the page of its connection.")
+    print(rules(settings), end="")
+
+
+@app.command("keygen")
+def make_keys(
+    out: Annotated[Path, typer.Option(help="The directory for the two files; made if it is not there.")],
+    days: Annotated[int, typer.Option(min=1, max=36_500, help="How long the certificate is valid.")] = 3650,
+    bits: Annotated[int, typer.Option(help="2048, 3072 or 4096.")] = 2048,
+    name: Annotated[str, typer.Option(help="The certificate's common name.")] = keygen.COMMON_NAME,
+) -> None:
+    """Make a private key and a certificate, as step 1 of the setup guide does with openssl.
+
+    Nothing is ever overwritten. Example: `bearerwatch keygen --out keys`
+    """
+    with operators_mistakes():
+        pair = keygen.generate(out, days=days, bits=bits, common_name=name, now=datetime.now(UTC))
+    errors.print(f"Private key (keep it secret):      {pair.key_path}", markup=False)
+    errors.print(f"Certificate (upload to Salesforce): {pair.certificate_path}", markup=False)
+    errors.print(f"The key as one line, for the integration: base64 -w 0 {pair.key_path}", markup=False)
+
+
+@app.command("rotate")
+def rotate_key(
+    name: Annotated[str, typer.Argument(help="The connection.")],
+    config: ConfigOption,
+    write: Annotated[
+        bool,
+        typer.Option(
+            "--write", help="Write the next pair into the configuration, and keep a copy beside it."
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to make the pair; beside the current key without it.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=36_500, help="How long its certificate is valid.")] = 3650,
+    bits: Annotated[int, typer.Option(help="2048, 3072 or 4096.")] = 2048,
+) -> None:
+    """Rotate a key step by step: make the next pair, see it uploaded, and be told when to switch.
+
+    It may be stopped at any time, and goes on where it stopped. Exit code: 0 the next key is accepted,
+    1 neither key is, 2 a mistake, 3 not accepted yet.
+
+    Example: `bearerwatch rotate acme-production --config bearerwatch.yaml`
+    """
+    from monitor.commands.rotate import AGAIN, Options, rotate
+
+    _log_errors_alone()
+    try:
+        with operators_mistakes():
+            settings = _settings(config)
+            (connection,) = _chosen(settings, [name])
+            look = rotate(
+                settings,
+                connection,
+                Options(out, days, bits),
+                write=write,
+                clock=Clock(),
+                say=say,
+                ask=_ask,
+            )
+    except KeyboardInterrupt:
+        say(f"\nStopped. {AGAIN}")
+        raise typer.Exit(Exit.NO_VERDICT) from None
+    if look is None or look.accepted:
+        raise typer.Exit(Exit.FINE)
+    raise typer.Exit(Exit.FAILING if look.current is False else Exit.NO_VERDICT)
+
+
+def _ask(question: str) -> bool:
+    """Ask on stderr for a yes on stdin; whatever else comes, or nothing, is a no."""
+    say(f"{question} [y/N]")
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+@app.command("simulate")
+def simulate(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Make an org for each connection of this file.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="The port; 0 for a free one.")] = 8899,
+    host: Annotated[str, typer.Option(help="The address; loopback unless told otherwise.")] = "127.0.0.1",
+    speed: Annotated[
+        float, typer.Option(min=0, help="Org seconds a second: 86400 lets a day pass each second.")
+    ] = 1,
+) -> None:
+    """Run the simulator: orgs that answer as Salesforce does, with a control API.
+
+    Example: `bearerwatch simulate --config config.example.yaml`
+    """
+    from monitor.commands import demo as rehearsal
+
+    with operators_mistakes(), port_taken(f"{host}:{port}", "Choose another: --port."):
+        settings = _settings(config) if config else None
+        rehearsal.simulate(settings, host=host, port=port, speed=speed, say=say)
+
+
+@app.command("demo")
+def run_demo(
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="The port of the status page.")] = 9877,
+    at_once: Annotated[
+        bool, typer.Option("--at-once", help="Let the weeks pass as fast as the machine can.")
+    ] = False,
+) -> None:
+    """Show the product at work: simulator and daemon together, weeks in a minute.
+
+    Needs no configuration and no Salesforce, and leaves nothing behind.
+    """
+    from monitor.commands import demo as rehearsal
+
+    _log_errors_alone()
+    with operators_mistakes(), port_taken(f"127.0.0.1:{port}", "Choose another: --port."):
+        rehearsal.demo(port=port, at_once=at_once, say=say)

@@ -1,0 +1,407 @@
+"""The product without Salesforce: orgs for a configuration (`simulate`), and the whole at work (`demo`).
+
+The demo tells a story of STORY days: the daemon and the orgs share a clock that is put ahead, half a day at a
+time, between the checks. Then time goes on as it does, and the page stays.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import yaml
+
+from monitor.config import Address, Settings, load
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
+from monitor.core.connection import LOOPBACK_HOSTS, Connection, Pair, Source
+from monitor.core.finding import State
+from monitor.daemon.daemon import Daemon
+from monitor.keys import keygen
+from monitor.keys.sources import SourceError, read
+from monitor.simulator.scenarios import SCENARIOS, Keys, Scenario, Step, make_keys
+from monitor.simulator.server import Simulator, is_loopback, running, serve
+from monitor.store import Store
+from monitor.watch.clock import Clock
+from monitor.watch.own_metrics import OwnMetrics
+from monitor.watch.schedule import Check
+from monitor.web.connections import listen
+
+STORY = timedelta(days=84)
+"""How long the demo's story lasts: twelve weeks, told in three quarters of a minute."""
+
+STRIDE = timedelta(hours=12)
+"""How far the clock is put ahead at once."""
+
+INTERVAL = timedelta(hours=9)
+"""Of the demo's checks. A look that came late serves for a turn that is a quarter of an interval off at most,
+so the next is 11¼ h away at most: each stride has one, and no day of the story is without."""
+
+STRIDES_A_SECOND = 4
+"""How fast the story is told, where the machine keeps up."""
+
+FIRST_LOOKS = timedelta(seconds=10)
+"""What is due so soon after the start is checked before the story begins, so that every connection is seen as
+it is first."""
+
+AT_ONCE = 64
+"""Checks under way at the same time."""
+
+REAL_TIME_STEP_SECONDS = 0.5
+"""How late a check may be once time goes on as it does."""
+
+LAST = frozenset({Cause.PROPAGATION_PENDING})
+"""Causes that stand for minutes only: they begin when the story ends, and time goes on as it does."""
+
+WELL = ("acme-production", "globex-production", "initech-sandbox")
+"""Connections in which all is well, so that the page shows what that looks like."""
+
+CUSTOMERS = ("acme", "globex", "initech", "umbrella", "hooli")
+TIERS = ("gold", "silver")
+"""Labels to filter by, dealt out in turn."""
+
+BROKE_DAYS_AGO = {
+    Cause.APP_BLOCKED: 2.5,
+    Cause.CLIENT_INVALID: 4,
+    Cause.IP_RESTRICTED: 6,
+    Cause.USER_INACTIVE: 10,
+    Cause.FLOW_DISABLED: 13,
+    Cause.SALESFORCE_UNAVAILABLE: 16,
+    Cause.JWT_ACCESS_TOKEN: 19,
+    Cause.API_DISABLED: 24,
+    Cause.USER_NOT_ADMIN_APPROVED: 31,
+    Cause.ORG_INACTIVE: 45,
+    Cause.SCOPE_MISSING: 60,
+}
+"""Days before the story's end at which an org in which all was well becomes the scenario's, where the cause
+is the same after it had worked: fresh trouble beside old, as in any fleet. The other causes stand from the
+first day."""
+
+APPROVAL_LIVES = timedelta(days=27)
+APPROVED_EVERY = timedelta(days=28)
+"""The approval that decays does so three times, and an admin mends it twice: so its lifetime is learnt, and
+its last end is foretold. When the story ends, the last is some hours old."""
+
+Say = Callable[[str], None]
+
+
+def simulate(settings: Settings | None, *, host: str, port: int, speed: float, say: Say) -> None:
+    """Serve orgs until a signal: one for each of the configuration's connections that leads here."""
+    simulator = Simulator(speed=speed)
+    for connection in settings.connections if settings else ():
+        if _leads_here(connection, port):
+            name = urlsplit(connection.login_url).path.strip("/")
+            simulator.put(name, _org_of(connection))
+            say(f"  {name} for {connection.name}")
+    if not is_loopback(host):
+        say(f"Warning: anyone who reaches {host} can read and change the orgs: there is no password.")
+    asyncio.run(serve(simulator, host=host, port=port, ready=lambda url: say(f"The simulator is at {url}")))
+
+
+def _leads_here(connection: Connection, port: int) -> bool:
+    address = urlsplit(connection.login_url)
+    return address.hostname in LOOPBACK_HOSTS and address.port == port
+
+
+def _org_of(connection: Connection) -> dict[str, object]:
+    """An org that grants what the connection asks, with keys that are made where they are missing."""
+    for pair in (connection.current, connection.next):
+        if pair:
+            _make_missing(pair)
+    return {
+        "consumer_key": connection.consumer_key,
+        "username": connection.username,
+        "certificate": _certificate_of(connection.current),
+    }
+
+
+def _make_missing(pair: Pair) -> None:
+    key = Path(pair.private_key.place)
+    if pair.private_key.kind != "file" or key.exists():
+        return
+    certificate = Path(pair.certificate.place) if pair.certificate else key.with_name(f"{key.stem}-cert.pem")
+    key.parent.mkdir(parents=True, exist_ok=True)
+    keygen.generate(key.parent, now=datetime.now(UTC), key_name=key.name, certificate_name=certificate.name)
+
+
+def _certificate_of(pair: Pair) -> str | None:
+    """The certificate beside the key, as its owner would have uploaded it; None where there is none."""
+    beside = Path(pair.private_key.place)
+    source = pair.certificate or Source("file", str(beside.with_name(f"{beside.stem}-cert.pem")))
+    try:
+        return read(source, {}).decode()
+    except (SourceError, UnicodeDecodeError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Role:
+    """One connection of the demo: its org, its keys, and what happens to it when."""
+
+    name: str
+    org: dict[str, object]
+    options: dict[str, object]
+    keys: Keys
+    steps: tuple[Step, ...] = ()
+
+
+def _roles() -> Iterable[_Role]:
+    for name in WELL:
+        org_type = "sandbox" if name.endswith("-sandbox") else "production"
+        labels = {"customer": name.partition("-")[0], "tier": TIERS[0]}
+        yield _Role(name, {"org_type": org_type}, {"labels": labels}, Keys.RIGHT)
+    for turn, scenario in enumerate(SCENARIOS):
+        org, steps = _story(scenario)
+        labels = {"customer": CUSTOMERS[turn % len(CUSTOMERS)], "tier": TIERS[turn % len(TIERS)]}
+        options = {"labels": labels, **scenario.connection}
+        yield _Role(scenario.name, org, options, scenario.keys, steps)
+
+
+def _story(scenario: Scenario) -> tuple[dict[str, object], tuple[Step, ...]]:
+    """The scenario's org at first, and what is done to it so that its cause stands at the story's end."""
+    org = dict(scenario.org)
+    if scenario.cause is Cause.APPROVAL_DECAYED:
+        org["refresh_token_validity_seconds"] = int(APPROVAL_LIVES.total_seconds())
+        mended = {"permission_set_assigned": True}
+        return org, tuple(Step(APPROVED_EVERY * turn, "patch", mended) for turn in (1, 2))
+    if days := BROKE_DAYS_AGO.get(scenario.cause):
+        return {}, (Step(STORY - timedelta(days=days), "patch", org),)
+    late = STORY - scenario.stands_after - timedelta(days=2)
+    return org, tuple(Step(late + step.after, step.does, step.values) for step in scenario.steps)
+
+
+class StoryClock(Clock):
+    """The wall clock, and how far the story has put it ahead."""
+
+    ahead = timedelta(0)
+
+    def now(self) -> datetime:
+        """The story's moment."""
+        return super().now() + self.ahead
+
+
+class StorySchedule:
+    """Keeps appointments by the story's clock, which goes ahead only while no check is under way.
+
+    An assertion that was in flight would be older than it may be.
+    """
+
+    def __init__(self, check: Check, own: OwnMetrics, clock: StoryClock) -> None:
+        self._check = check
+        self._own = own
+        self._clock = clock
+        self._due: dict[str, datetime] = {}
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._turn = asyncio.Lock()
+        self._keeping: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether appointments are kept."""
+        return self._keeping is not None and not self._keeping.done()
+
+    def start(self) -> None:
+        """Begin to keep appointments."""
+        self._keeping = asyncio.create_task(self._keep())
+
+    def at(self, name: str, moment: datetime) -> None:
+        """Make the connection's appointment, in place of the one it has."""
+        self._due[name] = moment
+
+    def cancel(self, name: str) -> None:
+        """Let the connection's appointment go."""
+        self._due.pop(name, None)
+
+    async def stop(self, within_seconds: float) -> None:
+        """Make no more checks; those under way end with their connections."""
+        if self._keeping:
+            self._keeping.cancel()
+
+    async def put_ahead(self, by: timedelta) -> None:
+        """Let so much time pass, with the checks that fall due."""
+        async with self._turn:
+            self._clock.ahead += by
+            await self._check_due(self._clock.now())
+
+    async def look_first(self) -> None:
+        """Check what is due so soon that the story should wait for it."""
+        async with self._turn:
+            await self._check_due(self._clock.now() + FIRST_LOOKS)
+
+    async def _keep(self) -> None:
+        while True:
+            async with self._turn:
+                await self._check_due(self._clock.now())
+            await asyncio.sleep(REAL_TIME_STEP_SECONDS)
+
+    async def _check_due(self, moment: datetime) -> None:
+        due = [name for name, at in self._due.items() if at <= moment]
+        await asyncio.gather(*(self._look(name) for name in due))
+
+    async def _look(self, name: str) -> None:
+        del self._due[name]
+        fell_due = asyncio.get_running_loop().time()
+        async with self._at_once:
+            self._own.schedule_delay.observe(asyncio.get_running_loop().time() - fell_due)
+            following = await self._check(name)
+        if following:
+            self._due[name] = min(following, self._due.get(name, following))
+
+
+class Demo:
+    """Simulator and daemon together, in a folder of their own that goes with them."""
+
+    def __init__(
+        self, folder: Path, url: str, clock: StoryClock, *, port: int, at_once: bool, say: Say
+    ) -> None:
+        self._folder = folder
+        self._url = url
+        self._clock = clock
+        self._port = port
+        self._at_once = at_once
+        self._say = say
+        self._began = clock.now()
+        self._connections: list[dict[str, object]] = []
+        self._states: dict[str, State] = {}
+
+    async def run(self) -> None:
+        """Tell the story, then stay until a signal."""
+        listen(Address("127.0.0.1", self._port)).close()  # a port that is taken is told before all else
+        roles = list(_roles())
+        self._say(f"{len(roles)} connections to simulated orgs: one for each cause, and a few in good order.")
+        last = [role for role in roles if role.name in {cause.replace("_", "-") for cause in LAST}]
+        async with httpx.AsyncClient(base_url=self._url, trust_env=False) as orgs:
+            for role in roles:
+                if role not in last:
+                    await self._enter(role, orgs)
+            config = self._write_configuration()
+            settings = load(config, {})
+            daemon = Daemon(
+                config,
+                settings,
+                clock=self._clock,
+                store=await asyncio.to_thread(Store.open, settings.database),
+                schedule=self._scheduled,
+            )
+            living = asyncio.create_task(daemon.run())
+            telling = asyncio.create_task(self._tell(daemon, roles, last, orgs))
+            await asyncio.wait([living, telling], return_when=asyncio.FIRST_COMPLETED)
+            if not living.done():
+                telling.result()
+            telling.cancel()
+            await living
+
+    def _scheduled(self, check: Check, own: OwnMetrics) -> StorySchedule:
+        self._schedule = StorySchedule(check, own, self._clock)
+        return self._schedule
+
+    async def _enter(self, role: _Role, orgs: httpx.AsyncClient) -> None:
+        """Make the role's org and key files, and write its connection down."""
+        dated = role.keys in {Keys.EXPIRING, Keys.EXPIRED, Keys.NOT_YET_VALID}
+        files = make_keys(role.keys, self._began + STORY if dated else self._began)
+        key, certificate = self._folder / f"{role.name}.pem", self._folder / f"{role.name}-cert.pem"
+        key.touch(mode=0o600)
+        key.write_bytes(files.private_key)
+        certificate.write_bytes(files.certificate)
+        org = {
+            "consumer_key": f"3MVG9_demo_{role.name}",
+            "username": f"integration@{role.name}.example",
+            "certificate": files.uploaded,
+            **role.org,
+        }
+        (await orgs.put(f"/_orgs/{role.name}", json=org)).raise_for_status()
+        options = {
+            "name": role.name,
+            "login_url": f"{self._url}/{role.name}",
+            "consumer_key": org["consumer_key"],
+            "username": org["username"],
+            "private_key": {"file": str(key)},
+            "certificate": {"file": str(certificate)},
+            **role.options,
+        }
+        self._connections.append(options)
+
+    def _write_configuration(self) -> Path:
+        hosts = {urlsplit(str(options["login_url"])).hostname for options in self._connections}
+        config = self._folder / "bearerwatch.yaml"
+        config.write_text(
+            yaml.safe_dump(
+                {
+                    "listen": f"127.0.0.1:{self._port}",
+                    "database": str(self._folder / "bearerwatch.db"),
+                    "interval": f"{INTERVAL // timedelta(hours=1)}h",
+                    "allowed_hosts": sorted(host for host in hosts if host and host not in LOOPBACK_HOSTS),
+                    "connections": self._connections,
+                },
+                sort_keys=False,
+            )
+        )
+        return config
+
+    async def _tell(
+        self, daemon: Daemon, roles: list[_Role], last: list[_Role], orgs: httpx.AsyncClient
+    ) -> None:
+        """Let the story pass, stride by stride."""
+        page = f"http://127.0.0.1:{self._port}"
+        await daemon.listening.wait()
+        self._say(
+            f"\n  Status page   {page}/"
+            f"\n  JSON          {page}/api/status"
+            f"\n  Metrics       {page}/metrics"
+            f"\n\n{STORY // timedelta(weeks=1)} weeks pass"
+            + ("" if self._at_once else f" in {STORY / STRIDE / STRIDES_A_SECOND:.0f} seconds")
+            + ". Ctrl-C ends the demo; nothing stays behind.\n"
+        )
+        steps = sorted(
+            ((step.after, role.name, step) for role in roles for step in role.steps), key=lambda due: due[:2]
+        )
+        passed = timedelta(0)
+        await self._schedule.look_first()
+        while passed < STORY:
+            breath = asyncio.create_task(asyncio.sleep(0 if self._at_once else 1 / STRIDES_A_SECOND))
+            await self._schedule.put_ahead(STRIDE)
+            passed += STRIDE
+            while steps and steps[0][0] <= passed:
+                _, name, step = steps.pop(0)
+                method, path = (
+                    ("PATCH", f"/_orgs/{name}")
+                    if step.does == "patch"
+                    else ("POST", f"/_orgs/{name}/{step.does}")
+                )
+                (await orgs.request(method, path, json=dict(step.values))).raise_for_status()
+            self._narrate(daemon, passed)
+            await breath
+        for role in last:
+            await self._enter(role, orgs)
+        self._write_configuration()
+        await daemon.reload()
+        self._say(
+            "\nThe story is told; from here on, time passes as it does. Where to look first:\n"
+            f"\n  {page}/connections/approval-decayed   an approval that ages out every four weeks"
+            f"\n  {page}/?responsible=operator          what the operator must see to"
+        )
+        await asyncio.Event().wait()
+
+    def _narrate(self, daemon: Daemon, passed: timedelta) -> None:
+        """Say which connections went from one state to another, once each was looked at first."""
+        for status in daemon.snapshot().connections:
+            before = self._states.get(status.name)
+            if before and before is not status.state and State.UNKNOWN not in {before, status.state}:
+                why = CATALOGUE[status.findings[0].cause].title if status.findings else "All is well"
+                self._say(f"day {passed.days:2}  {status.name:23} {status.state:9} {why}")
+            self._states[status.name] = status.state
+
+
+def demo(*, port: int, at_once: bool, say: Say) -> None:
+    """Show the product at work until a signal; `at_once` tells the story as fast as the machine can."""
+    clock = StoryClock()
+    with (
+        tempfile.TemporaryDirectory(prefix="bearerwatch-demo-") as folder,
+        running(Simulator(clock=clock.now)) as url,
+    ):
+        asyncio.run(Demo(Path(folder), url, clock, port=port, at_once=at_once, say=say).run())
+    say("\nThe demo is over.")

@@ -1,0 +1,240 @@
+"""Which endpoint and which audience an org wants: the sensible pairs, each tried once, on request only.
+
+Combinations are never tried on a schedule: each is a login that counts, and many refusals can get our address
+blocked for good logins as well (Salesforce knowledge articles 000381578, 000212767).
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from monitor.commands.without_daemon import keys_and_network
+from monitor.config import Settings
+from monitor.core import history
+from monitor.core.catalogue import CATALOGUE, Entry
+from monitor.core.connection import (
+    ALLOWED_HOSTS,
+    ALLOWED_SUFFIXES,
+    GENERIC_LOGIN,
+    GENERIC_TEST,
+    Connection,
+    OrgType,
+    is_generic,
+    login_url_of,
+)
+from monitor.core.finding import Diagnosis
+from monitor.core.keys.credential import Credential
+from monitor.core.outcome import Exchange, Granted
+from monitor.core.verdict.diagnosis import diagnose
+from monitor.salesforce.exchange import Exchanger
+from monitor.salesforce.probe import PutOff, probe
+from monitor.watch.budget import LoginBudget
+from monitor.watch.clock import Clock
+
+PAUSE_SECONDS = 2.0
+"""Between two tries: a handful of refusals in a quarter of a minute, as of a person who tries by hand."""
+
+Pause = Callable[[float], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One pair, what came of it, and what that means."""
+
+    connection: Connection
+    """As configured, but with the address and the audience of this pair."""
+    exchange: Exchange
+    verdict: Diagnosis
+
+    @property
+    def granted(self) -> Granted | None:
+        """The grant; None where it was none."""
+        return self.exchange.outcome if isinstance(self.exchange.outcome, Granted) else None
+
+    @property
+    def lines(self) -> dict[str, str]:
+        """The options of the configuration that say this pair."""
+        url, audience = self.connection.login_url, self.connection.audience
+        subdomain = url.removeprefix("https://").removesuffix(".my.salesforce.com")
+        where = {"subdomain": subdomain} if login_url_of(subdomain) == url else {"login_url": url}
+        choices = {url: "my_domain", GENERIC_TEST: "test", GENERIC_LOGIN: "login"}
+        return {**where, "audience": choices.get(audience, audience)}
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`: the pair, and the verdict in the words of `explain`."""
+        first = self.verdict.findings[0] if self.verdict.findings else None
+        return {
+            "login_url": self.connection.login_url,
+            "audience": self.connection.audience,
+            "granted": self.granted is not None,
+            "org_id": self.granted.org_id if self.granted else None,
+            "instance_url": self.granted.instance_url if self.granted else None,
+            "state": self.verdict.state.value,
+            "cause": first.cause.value if first else None,
+            "evidence": list(first.evidence) if first else [],
+        }
+
+    def told(self) -> str:
+        """A line for a person."""
+        pair = f"{self.connection.login_url} with the audience {self.connection.audience}"
+        if self.granted:
+            return f"granted   {pair}"
+        first = self.verdict.findings[0]
+        said = first.evidence[0] if first.evidence else ""
+        return f"{'refused' if self.answered else 'no answer':9} {pair}\n          {first.cause}: {said}"
+
+    @property
+    def answered(self) -> bool:
+        """Whether an org, or its login server, judged it."""
+        return not (self.entry and self.entry.unanswered)
+
+    @property
+    def entry(self) -> Entry | None:
+        """What the catalogue says of the first cause; None where there is none."""
+        return CATALOGUE[self.verdict.cause] if self.verdict.cause else None
+
+
+def pairs(connection: Connection) -> tuple[tuple[str, str], ...]:
+    """The pairs of address and audience that make sense, the likeliest first.
+
+    1. What is configured.
+    2. The configured address with itself as the audience, which all kinds of apps accept; then with the login
+       server of the org's kind, which Government Cloud and some older apps want; then with the other one, as
+       a name can misjudge the kind.
+    3. The login servers with themselves. Production's and sandboxes' are not crossed, and a login server is
+       not asked with an org's own address: nobody has reported a grant for either.
+    """
+    url = connection.login_url
+    servers = [GENERIC_LOGIN, GENERIC_TEST]
+    if connection.org_type in {OrgType.SANDBOX, OrgType.SCRATCH}:
+        servers.reverse()
+    sensible = [(url, connection.audience)]
+    if not is_generic(url):
+        sensible += [(url, audience) for audience in (url, *servers)]
+    if connection.host in ALLOWED_HOSTS or connection.host.endswith(ALLOWED_SUFFIXES):
+        # Elsewhere (a simulator, a host that the operator vouches for) the login servers are strangers.
+        sensible += [(server, server) for server in servers]
+    return tuple(dict.fromkeys(sensible))
+
+
+async def tries(
+    connection: Connection,
+    credential: Credential,
+    exchanger: Exchanger,
+    *,
+    budget: LoginBudget,
+    every: bool = False,
+    pause: Pause = asyncio.sleep,
+) -> AsyncGenerator[Try, None]:
+    """Try the pairs, one after the other, until one is granted; all of them where `every`.
+
+    Ends early where the budget of logins is used up, or at a cause that no other pair would mend. An address
+    that gives no answer is not asked again.
+    """
+    silent: set[str] = set()
+    for place, (login_url, audience) in enumerate(pairs(connection)):
+        if login_url in silent:
+            continue
+        if place:
+            await pause(PAUSE_SECONDS)
+        asked = replace(connection, login_url=login_url, audience=audience)
+        try:
+            take = partial(budget.take, connection.username)
+            exchange = await probe(exchanger, asked, credential, take=take)
+        except PutOff:
+            return
+        verdict = diagnose(exchange, credential.facts, asked, history.unknown(asked), exchange.at)
+        yield (tried := Try(asked, exchange, verdict))
+        if not tried.answered:
+            silent.add(login_url)
+        hopeless = credential.key is None or bool(tried.entry and tried.entry.hopeless)
+        if not every if tried.granted else hopeless:
+            return
+
+
+async def discover(
+    settings: Settings,
+    connection: Connection,
+    *,
+    clock: Clock,
+    every: bool = False,
+    tell: Callable[[Try], None] = lambda tried: None,
+) -> list[Try]:
+    """Try the pairs of one connection with the settings' network, and tell of each as it comes."""
+    budget = LoginBudget(settings.login_budget_per_hour)
+    tried: list[Try] = []
+    async with keys_and_network(settings, clock) as (keyring, exchanger):
+        credential = await keyring.load(connection.current)
+        coming = tries(connection, credential, exchanger, budget=budget, every=every)
+        async with aclosing(coming):
+            async for each in coming:
+                tried.append(each)
+                tell(each)
+    return tried
+
+
+def as_json(connection: Connection, tried: list[Try]) -> dict[str, Any]:
+    """What was found, for `--json`: the lines to configure, or None, and every pair that was tried."""
+    found = next((each for each in tried if each.granted), None)
+    return {
+        "connection": connection.name,
+        "configuration": found.lines if found else None,
+        "left_out": len(pairs(connection)) - len(tried),
+        "tried": [each.as_json() for each in tried],
+    }
+
+
+def told(connection: Connection, tried: list[Try]) -> Iterator[str]:
+    """What was found, for a person: the lines to configure, or what to do where nothing was granted."""
+    left_out = len(pairs(connection)) - len(tried)
+    if any(each.granted for each in tried):
+        yield from _told_of_grants(connection, [each for each in tried if each.granted])
+        if left_out:
+            yield f"Not tried: {left_out} more; --all tries them too."
+    elif tried:
+        yield from _told_of_none(connection, tried, left_out)
+
+
+def _told_of_grants(connection: Connection, granted: list[Try]) -> Iterator[str]:
+    for place, each in enumerate(granted):
+        grant = each.granted
+        assert grant
+        if place:
+            yield "Granted as well:"
+        else:
+            right = each.connection == connection
+            yield "What is configured is granted:" if right else "Put this into the configuration:"
+        yield from _options(each)
+        if grant.org_id:
+            yield f"The grant is for org {grant.org_id}, user {grant.user_id}."
+        if is_generic(each.connection.login_url) and grant.instance_url:
+            yield (
+                f"The org's own address is {grant.instance_url}: External Client Apps are found there"
+                " only, so prefer it once it is granted."
+            )
+
+
+def _told_of_none(connection: Connection, tried: list[Try], left_out: int) -> Iterator[str]:
+    answered = [each for each in tried if each.answered]
+    furthest = next((each for each in answered if not (each.entry and each.entry.wrong_pair)), tried[0])
+    cause = furthest.verdict.findings[0].cause
+    if answered:
+        yield "No pair is granted, so it is not, or not only, the address and the audience. The furthest got"
+    else:
+        yield "No answer came that would tell. Asked was"
+    yield from _options(furthest)
+    yield f"which came to {cause}: {CATALOGUE[cause].title}."
+    yield f"`bearerwatch causes {cause}` says what to do about it."
+    if is_generic(connection.login_url):
+        yield "The org's own address is not known here: give its `subdomain`, and discover once more."
+    if answered and left_out:
+        yield f"Not tried: {left_out} more, which could not have helped, or for which no login was left."
+    if answered:
+        yield "If the app was made or changed within the last 10 minutes, wait, and try once more."
+
+
+def _options(tried: Try) -> Iterator[str]:
+    yield from ("", *(f"    {option}: {value}" for option, value in tried.lines.items()), "")

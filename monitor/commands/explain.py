@@ -1,0 +1,459 @@
+"""A diagnosis without a network: from a JSON record of what was met, or from a text pasted from a log.
+
+A record is the JSON object of the manual: `answer` or `fault` must be there, the rest may be missing. A
+pasted text is whatever a client, a log, a ticket or Login History shows: `paste` reads it.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from monitor.core import history as histories
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
+from monitor.core.connection import Connection, Pair, Source, audience_of
+from monitor.core.finding import Diagnosis
+from monitor.core.history import UNKNOWN_PAST, Approval, History, Identity
+from monitor.core.keys.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
+from monitor.core.outcome import (
+    AfterLogin,
+    Exchange,
+    FaultKind,
+    Granted,
+    NotSent,
+    Outcome,
+    Refused,
+    Unreachable,
+)
+from monitor.core.problem import OperatorError
+from monitor.core.verdict import approval, paste
+from monitor.core.verdict.answer import harmless, read_after_login, read_answer
+from monitor.core.verdict.diagnosis import diagnose
+from monitor.core.verdict.evidence import ASSUMED_LIFETIME, Witnesses
+from monitor.core.verdict.paste import Paste
+from monitor.core.wording import WHO
+
+BITS_AT_LEAST = 2048
+"""Setup guide, step 1: "at least 2048 bits"."""
+
+INPUT_LIMIT = 65_536
+"""Characters of an input that are read: a record holds one answer, and no answer is near that long."""
+
+_LATEST = datetime(9000, 1, 1, tzinfo=UTC)
+"""Later moments are no dates of this field, and leave no room to count on from them."""
+
+
+class Unreadable(OperatorError):  # noqa: N818 - what it says of the input
+    """The input holds no answer that could be diagnosed; the message says why and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A diagnosis, ready to be shown."""
+
+    diagnosis: Diagnosis
+
+    def as_json(self) -> dict[str, Any]:
+        """The diagnosis as `--json` prints it."""
+        return as_json(self.diagnosis)
+
+    def lines(self) -> list[str]:
+        """The diagnosis for a person, in lines without any markup."""
+        return list(_lines(self.diagnosis))
+
+
+def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
+    """A diagnosis with the keys, and in the order, of the manual. `cause` is None where nothing is wrong."""
+    first = diagnosis.findings[0] if diagnosis.findings else None
+    entry = CATALOGUE[first.cause] if first else None
+    return {
+        "state": diagnosis.state.value,
+        "cause": first.cause.value if first else None,
+        "title": entry.title if entry else None,
+        "severity": first.severity.value if first else None,
+        "responsible": first.responsible.value if first else None,
+        "certainty": first.certainty.value if first else None,
+        "evidence": list(first.evidence) if first else [],
+        "alternatives": [
+            {"cause": other.cause.value, "tell_apart": other.tell_apart} for other in diagnosis.alternatives
+        ],
+        "remedy": list(entry.remedy) if entry else [],
+        "guide": entry.guide if entry else None,
+    }
+
+
+def explain(text: str, now: datetime) -> Explained:
+    """The diagnosis of a record or of a pasted text. `now` counts where the record names no moment.
+
+    Raises Unreadable where nothing in the text could be an answer or a fault.
+    """
+    text = text.lstrip("\ufeff").strip()
+    if not text:
+        raise Unreadable("The input is empty: a JSON record or the text of an error is needed.")
+    if len(text) > INPUT_LIMIT:
+        raise Unreadable(f"The input is longer than {INPUT_LIMIT:,} characters: one answer is needed.")
+    value = _json(text)
+    if isinstance(value, dict) and _is_record(value):
+        return Explained(_of_record(value, now))
+    return Explained(_of_paste(text, now))
+
+
+# Records
+
+
+def _is_record(value: Mapping[str, Any]) -> bool:
+    """Whether it is meant as a record. Gateways have a `fault` too, but not of a kind."""
+    fault = value.get("fault")
+    foreign = isinstance(fault, dict) and "kind" not in fault
+    return bool({"answer", "after_login", "history", "local"} & value.keys()) or (
+        "fault" in value and not foreign
+    )
+
+
+def _within_reach(moment: datetime) -> datetime:
+    """A moment as UTC; one without a zone is taken as UTC already."""
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    if not UNKNOWN_PAST <= moment < _LATEST:
+        raise ValueError("must be between the years 1970 and 9000")
+    return moment.astimezone(UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_within_reach)]
+Days = Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)]
+
+
+class _Record(BaseModel):
+    """Every part of a record may hold keys of newer versions, and nulls."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+def _header(value: object) -> object:
+    """A header as the clients of many languages record it: a text, a number, or a list of texts."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value) if isinstance(value, int | float) else value
+
+
+Header = Annotated[str, BeforeValidator(_header)]
+
+
+class AnswerRecord(_Record):
+    """What the token endpoint said. A body may be given as the text that it was, or as JSON."""
+
+    status: int = Field(ge=100, le=999)
+    headers: dict[str, Header] | None = None
+    body: str | dict[str, Any] | list[Any] | None = None
+
+
+class FaultRecord(_Record):
+    """Why there was no answer."""
+
+    kind: str
+    message: str | None = None
+
+
+class AfterLoginRecord(_Record):
+    """What the first call with the token came to."""
+
+    status: int = Field(ge=100, le=999)
+    body: str | dict[str, Any] | list[Any] | None = None
+
+
+class ConnectionRecord(_Record):
+    """What was asked."""
+
+    login_url: str | None = None
+    audience: str | None = None
+    username: str | None = None
+    consumer_key: str | None = None
+
+
+class LocalRecord(_Record):
+    """What is known without asking Salesforce."""
+
+    key_matches_certificate: bool | None = None
+    key_type: str | None = None
+    key_bits: int | None = None
+    certificate_not_after: Moment | None = None
+    clock_offset_seconds: Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)] | None = None
+    failing_share_of_fleet: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+class HistoryRecord(_Record):
+    """What was known before."""
+
+    first_seen: Moment | None = None
+    first_success: Moment | None = None
+    last_success: Moment | None = None
+    consecutive_successes: int | None = None
+    failing_since: Moment | None = None
+    changed_at: Moment | None = None
+    org_id: str | None = None
+    user_id: str | None = None
+    approval_lifetimes_days: tuple[Days, ...] | None = Field(default=None, max_length=1000)
+
+
+class Record(_Record):
+    """All that may be known of one exchange."""
+
+    now: Moment | None = None
+    answer: AnswerRecord | None = None
+    fault: FaultRecord | None = None
+    after_login: AfterLoginRecord | None = None
+    connection: ConnectionRecord | None = None
+    local: LocalRecord | None = None
+    history: HistoryRecord | None = None
+
+
+def _of_record(value: Mapping[str, Any], now: datetime) -> Diagnosis:
+    try:
+        record = Record.model_validate(value)
+    except ValidationError as wrong:
+        problems = (
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+            for problem in wrong.errors(include_url=False, include_input=False)
+        )
+        raise Unreadable(f"The record can't be read: {harmless('; '.join(problems))}.") from None
+    if (record.answer is None) == (record.fault is None):
+        raise Unreadable("The record must hold either `answer` or `fault`, and not both.")
+    at = record.now or now
+    local = record.local or LocalRecord()
+    share = local.failing_share_of_fleet
+    connection = _connection(record.connection or ConnectionRecord())
+    if local.key_matches_certificate is None:
+        connection = replace(connection, certificate_not_after=local.certificate_not_after)
+    exchange = Exchange(
+        at,
+        _outcome(record),
+        after_login=_after_login(record.after_login),
+        clock_offset_seconds=_offset(record, local),
+    )
+    history = _history(record.history or HistoryRecord(), connection, at)
+    return diagnose(
+        exchange,
+        _credential(local, at),
+        connection,
+        history,
+        at,
+        forecast=approval.forecast(connection, history, (), at),
+        witnesses=None if share is None else Witnesses.of_share(share),
+    )
+
+
+def _outcome(record: Record) -> Outcome:
+    if record.answer is not None:
+        return read_answer(record.answer.status, record.answer.headers or {}, _bytes(record.answer.body))
+    assert record.fault is not None
+    message = harmless(record.fault.message or "")
+    kind = record.fault.kind.strip().lower()
+    if kind == "not_sent":
+        return NotSent(message)
+    if kind not in set(FaultKind):
+        known = ", ".join([*FaultKind, "not_sent"])
+        raise Unreadable(f"The record can't be read: fault.kind: {harmless(kind, 40)!r} is none of {known}.")
+    return Unreachable(FaultKind(kind), message)
+
+
+def _bytes(body: object) -> bytes:
+    text = body if isinstance(body, str) else "" if body is None else json.dumps(body)
+    return text.encode(errors="replace")
+
+
+def _after_login(record: AfterLoginRecord | None) -> AfterLogin | None:
+    return read_after_login(record.status, _bytes(record.body)) if record else None
+
+
+def _offset(record: Record, local: LocalRecord) -> float | None:
+    """The clock's offset as recorded, else from the answer's `Date`, if the moment of the record is known."""
+    if local.clock_offset_seconds is not None or record.answer is None or record.now is None:
+        return local.clock_offset_seconds
+    headers = {name.lower(): value for name, value in (record.answer.headers or {}).items()}
+    try:
+        date = parsedate_to_datetime(headers.get("date", ""))
+        return (date.replace(tzinfo=date.tzinfo or UTC) - record.now).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _connection(record: ConnectionRecord) -> Connection:
+    login_url = (record.login_url or "").strip().rstrip("/")
+    if login_url and "://" not in login_url:
+        login_url = f"https://{login_url}"
+    login_url = _url(login_url)
+    return Connection(
+        name="recorded",
+        login_url=login_url,
+        audience=_url(audience_of((record.audience or login_url).strip().rstrip("/"), login_url)),
+        consumer_key=record.consumer_key or "",
+        username=harmless(record.username or "", 120),
+        current=Pair(Source("file", "")),
+    )
+
+
+def _url(text: str) -> str:
+    """The address without what is no part of a login URL; a text that no URL can be is none."""
+    text = harmless(re.split(r"[?#]", text, maxsplit=1)[0], 200)
+    return text if re.fullmatch(r"https?://[\w.:~%/-]+", text) else ""
+
+
+def _credential(local: LocalRecord, now: datetime) -> CredentialFacts:
+    """Facts of key and certificate as far as they are told; what is not told is in order."""
+    kind = (local.key_type or "").strip().lower()
+    problems = []
+    if kind and kind != "rsa":
+        problems.append(
+            Problem(Cause.KEY_NOT_RSA, f"The private key is of the kind {harmless(kind, 20)}, not RSA.")
+        )
+    elif local.key_bits is not None and local.key_bits < BITS_AT_LEAST:
+        short = f"The private key has {local.key_bits} bits; at least {BITS_AT_LEAST} are needed."
+        problems.append(Problem(Cause.KEY_TOO_SHORT, short))
+    if local.key_matches_certificate is None:
+        return CredentialFacts(problems=tuple(problems))
+    # Whether they pair is told by equal fingerprints; a certificate whose end is not told never ends.
+    end = local.certificate_not_after or _LATEST
+    certificate = CertificateFacts(
+        not_before=min(now, end - ASSUMED_LIFETIME)
+        if end - ASSUMED_LIFETIME > UNKNOWN_PAST
+        else UNKNOWN_PAST,
+        not_after=end,
+        serial="",
+        fingerprint="",
+        subject="",
+        key_fingerprint="recorded" if local.key_matches_certificate else "another",
+    )
+    return CredentialFacts(KeyFacts(kind or "rsa", local.key_bits, "recorded"), certificate, tuple(problems))
+
+
+def _history(record: HistoryRecord, connection: Connection, now: datetime) -> History:
+    """The history as far as it is told. What is not told lies so far back that nothing settles any more."""
+    seen = record.first_seen or UNKNOWN_PAST
+    lifetimes = record.approval_lifetimes_days or ()
+    last_success = record.last_success or record.first_success
+    # Those that lived longer than that is ago had ended before it.
+    lived_before = not lifetimes or bool(
+        record.first_success and now - record.first_success < timedelta(days=sum(lifetimes))
+    )
+    return replace(
+        histories.begin(connection, seen),
+        changed_at=record.changed_at or seen,
+        changed=histories.Change.CONFIGURATION
+        if record.changed_at and record.changed_at != record.first_seen
+        else histories.Change.FIRST_SEEN,
+        first_success=record.first_success or last_success,
+        last_success=last_success,
+        consecutive_successes=record.consecutive_successes or 0,
+        failing_since=record.failing_since,
+        identity=Identity(record.org_id or None, record.user_id or None),
+        # Where approvals have ended since the first success, nobody told when the one began that serves now.
+        approval_since=record.first_success if lived_before else None,
+        approvals=tuple(Approval(now - timedelta(days=days), now) for days in lifetimes),
+    )
+
+
+# Pasted texts
+
+_OF_A_CALL = frozenset(
+    {
+        "INVALID_SESSION_ID",
+        "REQUEST_LIMIT_EXCEEDED",
+        "API_CURRENTLY_DISABLED",
+        "API_DISABLED_FOR_ORG",
+        "INVALID_JWT_FORMAT",
+        "INVALID_AUTH_HEADER",
+        "BAD_OAUTH_TOKEN",
+    }
+)
+"""Codes that only a call with a token brings: the login before it was granted."""
+
+_OTHER_FLOWS = (
+    (
+        "username-password",
+        r"grant_type=password|username[- ]password|security token|INVALID_LOGIN|authentication failure",
+    ),
+    ("refresh token", r"grant_type=refresh_token|refresh[_ ]token|token validity expired"),
+    ("web server", r"grant_type=authorization_code|auth code|auth:web|login web"),
+    (
+        "client credentials",
+        r"grant_type=client_credentials|client[_ ]credentials (grant|flow|user)|no valid scopes defined",
+    ),
+)
+"""What shows that a client logs in another way, by the name of that way in Salesforce's help."""
+
+_THIS_FLOW = re.compile(r"jwt|assertion", re.IGNORECASE)
+
+
+def _of_paste(text: str, now: datetime) -> Diagnosis:
+    """The diagnosis of a pasted text: of its own words alone, as nothing is known of any deployment."""
+    told = paste.read(text)
+    if told is None:
+        what = "It is JSON, but" if isinstance(_json(text), dict | list) else "The text"
+        raise Unreadable(
+            f"{what} holds no answer that is known: give the JSON record (`answer` or `fault`), the body of"
+            " the answer, or the line with its error code (`invalid_grant: …`)."
+        )
+    login_url = f"https://{told.host}" if told.host else None
+    connection = _connection(ConnectionRecord(login_url=login_url, audience=told.audience or None))
+    history = _history(HistoryRecord(), connection, now)
+    exchange = Exchange(now, told.outcome)
+    if isinstance(told.outcome, Refused) and told.outcome.error.upper() in _OF_A_CALL:
+        refused = told.outcome
+        called = AfterLogin(refused.status or 401, refused.error, refused.description)
+        exchange = Exchange(now, Granted("opaque", None, None, None, None), after_login=called)
+    found = diagnose(exchange, CredentialFacts(), connection, history, now)
+    if not found.findings:
+        return found
+    # What else the evidence says is about a deployment, and here is none.
+    said = [found.findings[0].evidence[0], *_context(text, told)]
+    return replace(found, findings=(replace(found.findings[0], evidence=tuple(said)), *found.findings[1:]))
+
+
+def _context(text: str, told: Paste) -> Iterator[str]:
+    """What else the text shows: which host was asked, and another flow than that of this monitor."""
+    if told.audience:
+        yield f"The text names the pair of host {told.host} and audience {harmless(told.audience, 200)}."
+    elif told.host:
+        yield f"The text names the host {told.host}."
+    if not _THIS_FLOW.search(text):
+        for flow, pattern in _OTHER_FLOWS:
+            if re.search(pattern, text, re.IGNORECASE):
+                yield f"The text belongs to the {flow} flow: see whether this client uses JWT bearer at all."
+                return
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _lines(diagnosis: Diagnosis) -> Iterator[str]:
+    if not diagnosis.findings:
+        yield f"{diagnosis.state}: nothing is wrong with the credential."
+        return
+    first = diagnosis.findings[0]
+    entry = CATALOGUE[first.cause]
+    yield f"{diagnosis.state}: {entry.title}"
+    yield ""
+    yield f"  cause      {first.cause} ({first.certainty})"
+    yield f"  severity   {first.severity}"
+    yield f"  who acts   {WHO[first.responsible]}"
+    if entry.guide:
+        yield f"  guide      {entry.guide}"
+    yield from ("", "Evidence", *(f"  - {sentence}" for sentence in first.evidence))
+    yield from ("", "What to do", *(f"  {number}. {step}" for number, step in enumerate(entry.remedy, 1)))
+    if diagnosis.alternatives:
+        yield from ("", "It may also be")
+        yield from (f"  - {other.cause}: {other.tell_apart}" for other in diagnosis.alternatives)
+    for finding in diagnosis.findings[1:]:
+        yield from ("", f"Beside it: {finding.cause} ({finding.severity})")
+        yield from (f"  - {sentence}" for sentence in finding.evidence)
+    if entry.contested:
+        yield from ("", "Where sources disagree", f"  {entry.contested}")

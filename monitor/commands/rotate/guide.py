@@ -1,0 +1,122 @@
+"""What a person is told, step by step."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from monitor.commands.rotate.looking import Look, Watcher
+from monitor.commands.rotate.pair import Options, complete, is_done, make, next_pair, refuse_unusable, shown
+from monitor.commands.rotate.writing import lines, write_current, write_next
+from monitor.commands.without_daemon import keys_and_network
+from monitor.config import Settings
+from monitor.core.connection import Connection
+from monitor.core.history import STAGES
+from monitor.watch.clock import Clock
+
+Say = Callable[[str], None]
+
+AGAIN = "Nothing is lost: run the same command again to go on from here."
+
+
+def rotate(
+    settings: Settings,
+    connection: Connection,
+    options: Options,
+    *,
+    write: bool,
+    clock: Clock,
+    say: Say,
+    ask: Callable[[str], bool],
+) -> Look | None:
+    """Lead a person through the rotation of one connection, as far as it goes today.
+
+    Gives the last look; None where there is nothing to rotate. Raises RotateError and KeygenError.
+    """
+    pair = next_pair(connection, options.out)
+    rotating = replace(connection, next=pair)
+    look = asyncio.run(_watched(settings, connection, rotating, options, write=write, clock=clock, say=say))
+    if look is None:
+        return None
+    if not look.accepted:
+        say(f"Stopped: the next key is not accepted yet. {AGAIN}")
+        return look
+    key = pair.private_key
+    say(f"\n4. {STAGES[look.stage]}")
+    if key.kind == "file":
+        say(f"   The integration takes the new private key as one line (step 1): base64 -w 0 {key.place}")
+    if look.current:
+        say("   The current key is accepted still, but an app holds one certificate: don't wait.")
+    if not write:
+        say("\n5. When the integration uses it, make it the current one here as well. In the configuration:")
+        for line in lines(pair, following=False):
+            say(f"     {line}")
+        say("   and take next out; or run this command again with --write.")
+    elif ask("\n5. Does the integration use the next key now, so that it becomes the current one here?"):
+        say(
+            "   Done: {} has it; as it was before: {}".format(
+                *write_current(settings, connection.name, clock.now())
+            )
+        )
+    else:
+        say(f"   Nothing is changed. {AGAIN}")
+    return look
+
+
+async def _watched(
+    settings: Settings,
+    connection: Connection,
+    rotating: Connection,
+    options: Options,
+    *,
+    write: bool,
+    clock: Clock,
+    say: Say,
+) -> Look | None:
+    """The way from the pair to the last look; None where there is nothing to rotate."""
+    pair, now = rotating.next, clock.now()
+    assert pair is not None
+    async with keys_and_network(settings, clock) as (keyring, exchanger):
+        current = await keyring.load(connection.current)
+        if is_done(connection, pair, current, now):
+            say("The current pair was made within a day: there is nothing to rotate.")
+            say("To rotate all the same, make a pair (bearerwatch keygen) and name it under next.")
+            return None
+        made = make(connection, pair, options, now)
+        following = await keyring.load(pair)
+        if more := complete(pair, following, options, now):
+            made += more
+            following = await keyring.load(pair)
+        refuse_unusable(pair, current, following)
+        say(f"1. The next pair {'is made' if made else 'is there'}:")
+        say(f"     private key, to keep secret:  {shown(pair.private_key)}")
+        say(f"     certificate, to upload:       {shown(pair.certificate)}")
+        if connection.next:
+            say("   The configuration names it under next.")
+        elif write:
+            said = write_next(settings, connection.name, pair, now)
+            say("   {} names it under next now; as it was before: {}".format(*said))
+        else:
+            say("   For the daemon to watch it too, the configuration must name it (--write does that):")
+            for line in lines(pair, following=True):
+                say(f"     {line}")
+        say(f"\n2. An admin of {connection.host} uploads the certificate (setup guide, step 2). For 2 to 10")
+        say("   minutes either key may be refused then: best at a time when a pause does least harm.")
+        say("     - In Setup, open External Client App Manager, select the app, and open the Settings tab.")
+        say(f"     - Under Flow Enablement, upload {shown(pair.certificate)} in place of the one there.")
+        say("     - See that Enable JWT Bearer Flow is still checked, and click Save.")
+        say("\n3. Watching until the org accepts it (Ctrl-C stops; it can be taken up again at any time):")
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        watcher = Watcher(rotating, exchanger, clock, settings.login_budget_per_hour)
+
+        def tell(look: Look, due: datetime) -> None:
+            say(f"   {look.at:%H:%M:%S}  {look.told()} Next look at {due:%H:%M:%S} UTC.")
+
+        look = await watcher.until_accepted(current, following, tell=tell, stop=stop)
+        if look.accepted:
+            say(f"   {look.at:%H:%M:%S}  {look.told()}")
+        return look

@@ -1,0 +1,136 @@
+"""The pair to rotate to: which files it is, and how it comes to be."""
+
+import os
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from monitor.commands.rotate.problem import RotateError
+from monitor.core.connection import Connection, Pair, Source
+from monitor.core.keys.credential import Credential
+from monitor.keys import keygen
+from monitor.keys.new_files import Owner
+from monitor.keys.sources import describe
+
+FRESH = timedelta(days=1)
+"""A current certificate that is younger was just rotated to: to run the command again begins no other one."""
+
+NUMBERED = re.compile(r"(.+)-(\d{1,3})")
+"""The name of a key that came by a rotation, without its ending."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the person wants of a pair that is to be made."""
+
+    out: Path | None = None
+    days: int = 3650
+    bits: int = 2048
+
+
+def next_pair(connection: Connection, out: Path | None) -> Pair:
+    """The configured pair to rotate to, else the files for it: beside the current ones, or in `out`.
+
+    `acme.pem` is followed by `acme-2.pem`, that by `acme-3.pem`. Raises RotateError.
+    """
+    if connection.next:
+        return connection.next
+    source = connection.current.private_key
+    if source.kind != "file" and out is None:
+        raise RotateError(
+            f"The current key is {describe(source)}, so there is no directory to put the next one beside it:"
+            " name one with --out."
+        )
+    current = Path(source.place if source.kind == "file" else connection.name)
+    ours = NUMBERED.fullmatch(current.stem)
+    stem, number = (ours[1], int(ours[2])) if ours else (current.stem, 1)
+    place = (out.absolute() if out else current.parent) / f"{stem}-{number + 1}"
+    return Pair(Source("file", f"{place}.pem"), Source("file", f"{place}-cert.pem"))
+
+
+def make(connection: Connection, pair: Pair, options: Options, now: datetime) -> list[Path]:
+    """Makes what is missing of the pair, and gives what was made. Raises RotateError and KeygenError."""
+    if pair.private_key.kind != "file" or (pair.certificate and pair.certificate.kind != "file"):
+        return []
+    key = Path(pair.private_key.place)
+    certificate = Path(pair.certificate.place) if pair.certificate else None
+    if key.exists():
+        return []
+    if not key.parent.is_dir():
+        raise RotateError(f"There is no directory {key.parent}: make it, or name another one with --out.")
+    if certificate is None or certificate.exists():
+        missing = (
+            "has no certificate" if certificate is None else f"has the certificate {certificate} already"
+        )
+        raise RotateError(
+            f"{key} does not exist, and the next pair {missing}: correct next in the configuration."
+        )
+    keygen.generate(
+        key.parent,
+        now=now,
+        days=options.days,
+        bits=options.bits,
+        key_name=key.name,
+        certificate_name=os.path.relpath(certificate, key.parent),
+        owner=_owner(connection.current.private_key, key.parent, certificate.parent),
+    )
+    return [key, certificate]
+
+
+def complete(pair: Pair, credential: Credential, options: Options, now: datetime) -> list[Path]:
+    """Makes the certificate of a key whose making was interrupted before it. Raises KeygenError."""
+    certificate = (
+        Path(pair.certificate.place) if pair.certificate and pair.certificate.kind == "file" else None
+    )
+    if certificate is None or certificate.exists() or credential.key is None:
+        return []
+    keygen.certify(credential.key, certificate, now=now, days=options.days)
+    return [certificate]
+
+
+def _owner(current: Source, *directories: Path) -> Owner | None:
+    """To whom root gives what it makes: the owner of the current key, so that the daemon can read it.
+
+    That user may have written the configuration, and so have chosen the directories: only one that is theirs,
+    or that of the current key, is filled for them. Raises RotateError for another one.
+    """
+    if os.geteuid() != 0 or current.kind != "file" or not Path(current.place).exists():
+        return None
+    owner = Path(current.place).stat()
+    for directory in directories:
+        theirs = directory.stat().st_uid == owner.st_uid or directory.samefile(Path(current.place).parent)
+        if owner.st_uid != 0 and not theirs:
+            raise RotateError(
+                f"{directory} is not a directory of user {owner.st_uid}, who owns {current.place}, and root"
+                " makes no files for them there: run this as that user, or `chown` the directory to them."
+            )
+    return owner.st_uid, owner.st_gid
+
+
+def is_done(connection: Connection, pair: Pair, current: Credential, now: datetime) -> bool:
+    """Whether the current pair is that of a rotation that was just finished, and no other one has begun."""
+    certificate = current.facts.certificate
+    fresh = certificate is not None and now - certificate.not_before < FRESH
+    ours = NUMBERED.fullmatch(Path(connection.current.private_key.place).stem)
+    return bool(fresh and ours and not connection.next and not Path(pair.private_key.place).exists())
+
+
+def refuse_unusable(pair: Pair, current: Credential, following: Credential) -> None:
+    """Raises RotateError where the pair can't sign, or is the current one."""
+    problems = [problem.detail for problem in following.facts.problems]
+    if following.key is None or following.facts.pairs is False:
+        cure = "If nobody uses it yet, remove its files, and run the command again: it makes another pair."
+        raise RotateError("\n".join(["The next pair can't be used:", *problems, cure]))
+    if current.facts.key and following.facts.key and current.facts.key == following.facts.key:
+        raise RotateError(
+            f"{shown(pair.private_key)} is the current key, and no other one: put another pair in its place,"
+            " or take next out of the configuration."
+        )
+
+
+def shown(source: Source | None) -> str:
+    """A source in few words."""
+    if source is None:
+        return "the one of that key"
+    return source.place if source.kind == "file" else describe(source)

@@ -1,0 +1,268 @@
+"""What a person at a terminal sees of connections: checks as they come in, a table of many, all about one.
+
+Colours only on a terminal, and never where NO_COLOR is set (rich sees to both); what is piped has a line a
+connection, however long, so that it can be searched and cut.
+"""
+
+import difflib
+import io
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Responsible
+from monitor.core.finding import Finding, State
+from monitor.core.history import STAGES
+from monitor.core.status import WORST_FIRST, ConnectionStatus, worst_first
+from monitor.core.wording import steps
+from monitor.web.reproduce import command
+from monitor.web.words import WHO, WHO_EXACTLY, WITHOUT_FINDING, exact, relative
+
+if TYPE_CHECKING:  # it comes with the database and the network, which a runbook does without
+    from monitor.commands.alerts import Standing
+
+STYLES = {
+    State.HEALTHY: "green",
+    State.DEGRADED: "yellow",
+    State.SETTLING: "cyan",
+    State.FAILING: "bold red",
+    State.UNKNOWN: "magenta",
+    State.PAUSED: "dim",
+}
+
+READABLE_COLUMNS = 100
+"""A line of prose that is longer is hard to read (WCAG 2.1, 1.4.8 says 80; sentences here are indented)."""
+
+PIPED_COLUMNS = 10_000
+"""Wide enough that no row of a table is ever broken where nobody looks."""
+
+FOUND_SHOWN = 10
+"""Rows of what is not healthy, while checks are under way: what a small terminal has room for."""
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
+    """Tell that nothing has this name, and what may be meant."""
+    known = list(known)
+    meant = difflib.get_close_matches(name, known, n=1)
+    if meant:
+        return f"No {what} is named {name!r}. Is {meant[0]!r} meant?"
+    few = ", ".join(known) if len(known) <= 5 else f"{', '.join(known[:5])} and {len(known) - 5} more"
+    return f"No {what} is named {name!r}. There are: {few}."
+
+
+def show_catalogue(console: Console | None = None) -> None:
+    """Print the causes, a line each."""
+    table = _table("CAUSE", "SEVERITY", "WHO ACTS", "GUIDE", "MEANS")
+    for cause, entry in CATALOGUE.items():
+        table.add_row(cause, entry.severity, WHO[entry.responsible], entry.guide or "", Text(entry.title))
+    _print(table, console or Console(highlight=False))
+
+
+@contextmanager
+def progress(
+    total: int, *, now: Callable[[], datetime], shown: bool, console: Console | None = None
+) -> Iterator[Callable[[ConnectionStatus], None]]:
+    """A live view on stderr while there are many to check and somebody looks: a bar, and what is found."""
+    console = console or Console(stderr=True, highlight=False)
+    if not shown or total < 2 or not console.is_terminal:
+        yield lambda status: None
+        return
+    bar = Progress(
+        TextColumn("Checking"), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn(), expand=True
+    )
+    task = bar.add_task("", total=total)
+    counted: Counter[State] = Counter()
+    found: list[ConnectionStatus] = []
+
+    def done(status: ConnectionStatus) -> None:
+        bar.advance(task)
+        counted[status.state] += 1
+        if status.state is not State.HEALTHY:
+            found.append(status)
+
+    def view() -> RenderableType:
+        parts: list[RenderableType] = [bar, _counts(counted)]
+        if found:
+            parts.append(_rows(worst_first(found)[:FOUND_SHOWN], now()))
+        if len(found) > FOUND_SHOWN:
+            parts.append(Text(f"and {len(found) - FOUND_SHOWN} more", "dim"))
+        return Group(*parts)
+
+    with Live(get_renderable=view, console=console, transient=True, refresh_per_second=8):
+        yield done
+
+
+def show(
+    statuses: Sequence[ConnectionStatus],
+    *,
+    now: datetime,
+    quiet: bool,
+    whole: bool,
+    console: Console | None = None,
+) -> None:
+    """Print connections, worst first: all about each where `whole`, else a line each."""
+    console = console or Console(highlight=False)
+    told = [status for status in worst_first(statuses) if not quiet or status.state is not State.HEALTHY]
+    if not told:
+        return
+    if not whole:
+        _print(_rows(told, now), console)
+        return
+    width = min(console.width, READABLE_COLUMNS) if console.is_terminal else PIPED_COLUMNS
+    for place, status in enumerate(told):
+        if place:
+            console.print()
+        for line in _about(status, now):
+            console.print(_folded(line, width), soft_wrap=not console.is_terminal)
+
+
+def show_alerts(found: "Sequence[Standing]", *, now: datetime, console: Console | None = None) -> None:
+    """Print what would be told, a line an alert: to whom, or why to nobody now."""
+    table = _table("SEVERITY", "ALERT", "WHO ACTS", "SINCE", "TELLS")
+    for one in found:
+        reaches = ", ".join(
+            f"{name} (told {relative(one.told[name], now)})" if name in one.told else name
+            for name in one.reaches
+        )
+        held = f"held back: {one.alert.held_back}" if one.alert.held_back else ""
+        table.add_row(
+            one.alert.labels["severity"],
+            Text(one.alert.annotations["summary"]),
+            WHO[Responsible(one.alert.labels["responsible"])],
+            relative(one.alert.since, now),
+            Text("; ".join(part for part in (reaches or "nobody", held) if part)),
+        )
+    if found:
+        _print(table, console or Console(highlight=False))
+
+
+def summary(statuses: Sequence[ConnectionStatus]) -> Text:
+    """How many came to what: `12 connections: 1 failing, 11 healthy`."""
+    many = f"{len(statuses):,} connection{'' if len(statuses) == 1 else 's'}: "
+    return Text(many) + _counts(Counter(status.state for status in statuses))
+
+
+def _counts(counted: Counter[State]) -> Text:
+    return Text(", ").join(
+        Text(f"{counted[state]:,} {state}", STYLES[state]) for state in WORST_FIRST if counted[state]
+    )
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold", no_wrap=heading in {"STATE", "SINCE", "SEVERITY"})
+    return table
+
+
+def _rows(statuses: Iterable[ConnectionStatus], now: datetime) -> Table:
+    table = _table("STATE", "CONNECTION", "CAUSE", "WHO ACTS", "SINCE")
+    for status in statuses:
+        first = status.findings[0] if status.findings else None
+        table.add_row(
+            Text(status.state, STYLES[status.state]),
+            Text(status.name),
+            status.title(first, now) if first else "",
+            WHO[first.responsible] if first else "",
+            relative(first.since, now) if first else "",
+        )
+    return table
+
+
+def _print(table: Table, console: Console) -> None:
+    """Print a table to the terminal's width; piped, a row is a line and has no blanks at its end."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    wide = Console(file=io.StringIO(), width=PIPED_COLUMNS)
+    with wide.capture() as captured:
+        wide.print(table)
+    for line in captured.get().splitlines():
+        console.print(Text(line.rstrip()), soft_wrap=True)
+
+
+Line = tuple[str, str | Text]
+"""What stands before a line, by whose width it is indented where it goes on, and its text."""
+
+
+def _folded(line: Line, width: int) -> Text:
+    before, text = line
+    if isinstance(text, Text):
+        return text
+    folded = textwrap.fill(
+        text,
+        width,
+        initial_indent=before,
+        subsequent_indent=" " * len(before),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return Text(folded or before)
+
+
+def _about(status: ConnectionStatus, now: datetime) -> Iterator[Line]:
+    """What the page of one connection tells, in its order."""
+    findings = status.findings
+    title = status.title(findings[0], now) if findings else WITHOUT_FINDING[status.state]
+    name = Text.assemble((status.state, STYLES[status.state]), " ", (status.name, "bold"))
+    yield "", name + Text(f": {title}")
+    if findings:
+        yield from _found(findings[0], now)
+    if status.connection.app:
+        yield "  App          ", status.connection.app
+    if end := status.certificate_end:
+        yield "  Certificate  ", f"{'ended' if end <= now else 'ends'} {exact(end)} ({relative(end, now)})"
+    if status.forecast:
+        at = status.forecast.at
+        yield "  Approval     ", f"may end {exact(at)} ({relative(at, now)}). {status.forecast.reason}"
+    if status.history.rotation:
+        yield "  Rotation     ", STAGES[status.history.rotation.stage]
+    if not findings:
+        return
+    yield from _diagnosed(findings[0], status)
+    for other in findings[1:]:
+        yield from _heading(f"Beside it: {status.title(other, now)}")
+        yield "  ", f"{other.cause}, {other.severity}, {WHO[other.responsible]}, since {exact(other.since)}"
+        yield from (("  - ", sentence) for sentence in other.evidence)
+    yield from _heading("Reproduce it")
+    yield from (
+        ("", Text(f"  {line}", no_wrap=True, overflow="ignore"))
+        for line in command(status.connection).splitlines()
+    )
+
+
+def _found(first: Finding, now: datetime) -> Iterator[Line]:
+    entry = CATALOGUE[first.cause]
+    yield "  ", entry.meaning
+    yield "", ""
+    yield "  Since        ", f"{exact(first.since)} ({relative(first.since, now)})"
+    yield "  Who acts     ", f"{WHO[first.responsible]} ({WHO_EXACTLY[first.responsible]})"
+    guide = f"; setup guide, {entry.guide}" if entry.guide else ""
+    yield "  Cause        ", f"{first.cause}, {first.certainty}, {first.severity}{guide}"
+
+
+def _diagnosed(first: Finding, status: ConnectionStatus) -> Iterator[Line]:
+    yield from _heading("What to do")
+    for number, action in enumerate(steps(CATALOGUE[first.cause], status.connection), 1):
+        yield f"  {number}. ", action
+    yield from _heading("Evidence")
+    yield from (("  - ", sentence) for sentence in first.evidence)
+    if status.history.alternatives:
+        yield from _heading("It may also be")
+        for other in status.history.alternatives:
+            yield "  - ", f"{CATALOGUE[other.cause].title} ({other.cause}): {other.tell_apart}"
+
+
+def _heading(text: str) -> Iterator[Line]:
+    yield "", ""
+    yield "", Text(text, "bold")

@@ -1,0 +1,44 @@
+"""What a command that runs without the daemon has of it: its keys and its network, and what it remembers."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from monitor.config import Settings
+from monitor.keys.sources import Keyring
+from monitor.salesforce.exchange import Exchanger, Limits
+from monitor.store import Store
+from monitor.watch.clock import Clock
+
+
+@asynccontextmanager
+async def keys_and_network(
+    settings: Settings, clock: Clock, *, in_flight: int = 1
+) -> AsyncIterator[tuple[Keyring, Exchanger]]:
+    """The settings' keys and way out, for so many exchanges at once. Raises CaFileError and ProxyError."""
+    keyring = Keyring(os.environ, settings.vault)
+    exchanger = Exchanger(
+        limits=Limits(in_flight=in_flight),
+        ca_file=settings.ca_file,
+        allowed_hosts=settings.allowed_hosts,
+        clock=clock.now,
+    )
+    try:
+        yield keyring, exchanger
+    finally:
+        await exchanger.aclose()
+        keyring.close()
+
+
+@contextmanager
+def memory(settings: Settings) -> Iterator[Store | None]:
+    """The daemon's database, to be read; None where there is none yet. Raises StoreError."""
+    if "://" not in settings.database and not Path(settings.database).exists():
+        yield None
+        return
+    store = Store.open(settings.database)
+    try:
+        yield store
+    finally:
+        store.close()

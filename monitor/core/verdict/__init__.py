@@ -1,0 +1,1 @@
+"""An outcome in, a diagnosis out: what the answer means, what the past makes of it, and the evidence."""

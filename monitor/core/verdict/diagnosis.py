@@ -1,0 +1,450 @@
+"""The verdict on one exchange: what its answer means, what the past makes of that, and what stands beside it.
+
+`meaning` holds the table of answers; the table of the past is here. History decides where the answer can't:
+it worked for weeks, it never worked, our key changed an hour ago, the clock is off, the whole fleet
+stopped at once.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from monitor.core.catalogue import CATALOGUE, Kind, causes_where
+from monitor.core.causes import Cause, Responsible, Severity
+from monitor.core.connection import Connection, is_generic
+from monitor.core.finding import Alternative, Certainty, Diagnosis, Finding, State
+from monitor.core.history import UNKNOWN_PAST, History
+from monitor.core.keys.credential import CredentialFacts
+from monitor.core.outcome import Exchange, Granted, NotSent, Refused, Unreachable
+from monitor.core.verdict import meaning
+from monitor.core.verdict.approval import CRITICAL, Forecast, Grounds
+from monitor.core.verdict.evidence import (
+    Known,
+    Witnesses,
+    clock_evidence,
+    evidence_for,
+    moment,
+    own_problems,
+    quoted,
+    span,
+)
+from monitor.core.verdict.texts import Meaning
+
+LASTING = timedelta(days=1)
+"""So long must it have worked before its end is likely to be an approval that aged out: what ends sooner may
+as well be an admin who is still at work."""
+
+ALTERNATIVES_SHOWN = 5
+"""More would be a list of everything, which helps nobody at night."""
+
+SCOPES_SHOWN = 10
+"""An app has a handful; a sentence of more would not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A row of the table of the past: if the answer means one of these, and this holds, it becomes …"""
+
+    of: frozenset[Cause]
+    holds: Callable[[Known], bool]
+    becomes: Cause
+    certainty: Certainty
+    others: tuple[Cause, ...] = ()
+    """Alternatives that come before those of the answer; the cause that it was is always among them."""
+
+
+_SIGNATURE_REFUSED = causes_where(lambda entry: entry.refuses_signature)
+_NOT_APPROVED = frozenset({Cause.CONSUMER_NOT_APPROVED})
+_SETTLES = causes_where(lambda entry: entry.settle)
+_NETWORK_MIMICS = causes_where(lambda entry: entry.network_mimics)
+_OF_CREDENTIALS = causes_where(lambda entry: entry.kind is Kind.CREDENTIAL)
+
+
+def _is_server_error(known: Known) -> bool:
+    outcome = known.exchange.outcome
+    return isinstance(outcome, Refused) and (outcome.status >= 500 or bool(outcome.error))
+
+
+def _is_generic(known: Known) -> bool:
+    """Whether host or audience is the login server of all orgs rather than this org's own address."""
+    return is_generic(known.connection.login_url) or is_generic(known.connection.audience)
+
+
+def _asked_its_own_org(known: Known) -> bool:
+    """Whether host and audience are the org's own, or were right until now as far as is known."""
+    served = known.worked_unchanged and known.worked_for >= LASTING
+    return not _is_generic(known) and (bool(known.connection.host) or served)
+
+
+PAST = (
+    # Our own key explains a refused signature better than anything at the other end.
+    Turn(
+        _SIGNATURE_REFUSED,
+        lambda known: known.has_problem(Cause.KEY_CERTIFICATE_MISMATCH),
+        Cause.KEY_CERTIFICATE_MISMATCH,
+        Certainty.CERTAIN,
+    ),
+    Turn(
+        _SIGNATURE_REFUSED,
+        lambda known: known.has_problem(Cause.KEY_TOO_SHORT),
+        Cause.KEY_TOO_SHORT,
+        Certainty.LIKELY,
+    ),
+    Turn(
+        _SIGNATURE_REFUSED,
+        lambda known: known.has_problem(Cause.KEY_NOT_RSA),
+        Cause.KEY_NOT_RSA,
+        Certainty.CERTAIN,
+    ),
+    # A bare `invalid_grant` is explained by what is known to be wrong on our side.
+    Turn(
+        _NOT_APPROVED,
+        lambda known: known.says_nothing and known.has_problem(Cause.KEY_CERTIFICATE_MISMATCH),
+        Cause.KEY_CERTIFICATE_MISMATCH,
+        Certainty.LIKELY,
+    ),
+    Turn(
+        _NOT_APPROVED,
+        lambda known: known.says_nothing and known.clock_is_off,
+        Cause.CLOCK_SKEWED,
+        Certainty.LIKELY,
+    ),
+    # Everybody's signatures refused at once, and our clock is wrong.
+    Turn(
+        _SIGNATURE_REFUSED,
+        lambda known: known.fleet_fails and known.clock_is_off,
+        Cause.CLOCK_SKEWED,
+        Certainty.LIKELY,
+    ),
+    # A text says "expired", and the clock can be measured.
+    Turn(
+        frozenset({Cause.CLOCK_SKEWED}),
+        lambda known: known.clock_is_off,
+        Cause.CLOCK_SKEWED,
+        Certainty.CERTAIN,
+    ),
+    Turn(
+        frozenset({Cause.CLOCK_SKEWED}),
+        lambda known: known.offset is not None and not known.clock_is_off,
+        Cause.CLOCK_SKEWED,
+        Certainty.POSSIBLE,
+    ),
+    # Pages, broken answers and missing names that hit many orgs at once come from our side.
+    Turn(
+        _NETWORK_MIMICS,
+        lambda known: known.fleet_fails and not _is_server_error(known),
+        Cause.NETWORK_UNREACHABLE,
+        Certainty.LIKELY,
+    ),
+    Turn(
+        frozenset({Cause.SUBDOMAIN_UNKNOWN}),
+        lambda known: known.witnesses is None and known.last_success is not None,
+        Cause.SUBDOMAIN_UNKNOWN,
+        Certainty.POSSIBLE,
+    ),
+    # A change that is minutes old may still be spreading; waiting helps no key that another one has replaced.
+    Turn(
+        _SETTLES,
+        lambda known: known.settling and not known.superseded,
+        Cause.PROPAGATION_PENDING,
+        Certainty.LIKELY,
+    ),
+    # It had worked, and nothing changed on our side since.
+    Turn(
+        _NOT_APPROVED,
+        lambda known: known.worked_unchanged and known.worked_for >= LASTING,
+        Cause.APPROVAL_DECAYED,
+        Certainty.LIKELY,
+        (Cause.USER_NOT_ADMIN_APPROVED,),
+    ),
+    Turn(
+        _NOT_APPROVED,
+        lambda known: known.worked_unchanged,
+        Cause.APPROVAL_DECAYED,
+        Certainty.POSSIBLE,
+        (Cause.USER_NOT_ADMIN_APPROVED,),
+    ),
+    # It had worked, and then we changed something.
+    Turn(
+        _NOT_APPROVED,
+        lambda known: known.last_success is not None,
+        Cause.CONSUMER_NOT_APPROVED,
+        Certainty.LIKELY,
+        (Cause.USER_NOT_ADMIN_APPROVED, Cause.APPROVAL_DECAYED, Cause.AUDIENCE_INVALID),
+    ),
+    Turn(
+        _NOT_APPROVED,
+        lambda known: known.last_success is None and known.history.first_seen <= UNKNOWN_PAST,
+        Cause.CONSUMER_NOT_APPROVED,
+        Certainty.POSSIBLE,
+        (Cause.USER_NOT_ADMIN_APPROVED, Cause.APPROVAL_DECAYED),
+    ),
+    Turn(
+        frozenset({Cause.UNRECOGNISED}),
+        lambda known: known.worked_unchanged and known.worked_for >= LASTING,
+        Cause.UNRECOGNISED,
+        Certainty.POSSIBLE,
+        (Cause.APPROVAL_DECAYED, Cause.USER_NOT_ADMIN_APPROVED),
+    ),
+    # A username that was known is not known any more.
+    Turn(
+        frozenset({Cause.USERNAME_CHANGED}),
+        lambda known: not (known.is_sandbox and known.last_success is not None),
+        Cause.USERNAME_CHANGED,
+        Certainty.POSSIBLE,
+    ),
+    # A consumer key that was known is not known any more.
+    Turn(
+        frozenset({Cause.CONSUMER_KEY_UNKNOWN}),
+        lambda known: known.worked_unchanged,
+        Cause.CONSUMER_KEY_UNKNOWN,
+        Certainty.LIKELY,
+        (Cause.APP_BLOCKED,),
+    ),
+    # Some orgs say so to whoever asks with the wrong pair of host and audience.
+    Turn(
+        _NOT_APPROVED,
+        lambda known: not known.says_nothing and known.last_success is None and _is_generic(known),
+        Cause.CONSUMER_NOT_APPROVED,
+        Certainty.LIKELY,
+        (Cause.USER_NOT_ADMIN_APPROVED, Cause.AUDIENCE_INVALID),
+    ),
+    Turn(
+        frozenset({Cause.APP_NOT_FOUND}),
+        _is_generic,
+        Cause.APP_NOT_FOUND,
+        Certainty.LIKELY,
+        (Cause.AUDIENCE_INVALID,),
+    ),
+)
+"""What the past, our own facts and the fleet make of an answer. Applied from top to bottom, each row to
+what the rows before it left."""
+
+
+def diagnose(
+    exchange: Exchange,
+    credential: CredentialFacts,
+    connection: Connection,
+    history: History,
+    now: datetime,
+    *,
+    witnesses: Witnesses | None = None,
+    forecast: Forecast | None = None,
+) -> Diagnosis:
+    """The verdict on one exchange.
+
+    `history` is what was known before the exchange. `witnesses` is what the fleet says about
+    whose trouble it is; None where too few orgs were asked to tell. `forecast` is when the approval may end.
+    """
+    known = Known(exchange, credential, connection, history, now, witnesses, forecast)
+    match exchange.outcome:
+        case Granted() as granted:
+            return _granted(granted, known)
+        case Refused() as refused:
+            meant = meaning.of_refusal(refused, connection)
+        case Unreachable() as fault:
+            meant = meaning.of_fault(fault, connection)
+        case NotSent() as not_sent:
+            if blocking := _blocking(known):
+                return Diagnosis(State.FAILING, _distinct((*blocking, *_beside(known))))
+            meant = meaning.of_not_sent(not_sent)
+    for turn in PAST:
+        if meant.cause in turn.of and turn.holds(known):
+            others = (*turn.others, meant.cause, *meant.others)
+            meant = Meaning(turn.becomes, turn.certainty, others)
+    state = _state(meant.cause, known)
+    first = _finding(known, meant.cause, meant.certainty, evidence_for(meant.cause, known))
+    if meant.cause in _SIGNATURE_REFUSED and known.superseded:
+        first = replace(first, responsible=Responsible.OPERATOR)  # the admin has done their part
+    if meant.cause is Cause.APP_NOT_FOUND and _asked_its_own_org(known):
+        first = replace(first, responsible=Responsible.ORG_ADMIN)  # nothing of ours could be righter
+    return Diagnosis(state, _distinct((first, *_beside(known))), tuple(_alternatives(meant, known)))
+
+
+def _state(cause: Cause, known: Known) -> State:
+    if cause is Cause.PROPAGATION_PENDING:
+        return State.SETTLING
+    if cause is Cause.SUBDOMAIN_UNKNOWN and known.name_may_return:
+        return State.UNKNOWN
+    no_verdict = CATALOGUE[cause].no_verdict or known.is_everybodys(cause)
+    return State.UNKNOWN if no_verdict else State.FAILING
+
+
+def _alternatives(meant: Meaning, known: Known) -> Iterator[Alternative]:
+    """The other causes that the answer allows, without those that the facts exclude."""
+    others = list(meant.others)
+    if _SIGNATURE_REFUSED & {meant.cause, *others} and known.certificate_ended:
+        others.insert(0, Cause.CERTIFICATE_EXPIRED)
+    if meant.cause in _SIGNATURE_REFUSED and known.clock_is_off:
+        others.insert(0, Cause.CLOCK_SKEWED)
+    if meant.cause in _SETTLES and known.history.changed_at <= UNKNOWN_PAST:
+        others.insert(ALTERNATIVES_SHOWN - 1, Cause.PROPAGATION_PENDING)
+    excluded = {meant.cause}
+    if known.credential.pairs:
+        excluded.add(Cause.KEY_CERTIFICATE_MISMATCH)
+    if not known.certificate_ended:
+        excluded.add(Cause.CERTIFICATE_EXPIRED)
+    if not known.last_success and known.history.first_seen > UNKNOWN_PAST:
+        excluded.add(Cause.APPROVAL_DECAYED)
+    if CATALOGUE[meant.cause].no_verdict:
+        excluded |= _OF_CREDENTIALS
+    fitting = [other for other in dict.fromkeys(others) if other not in excluded]
+    for other in fitting[:ALTERNATIVES_SHOWN]:
+        yield Alternative(other, CATALOGUE[other].tell_apart)
+
+
+# A grant
+
+
+def _granted(granted: Granted, known: Known) -> Diagnosis:
+    """A grant is healthy, unless the first call, the token or our facts say otherwise; the worst first."""
+    after = known.exchange.after_login
+    meant = meaning.of_after_login(after, granted) if after else None
+    findings = [*_of_first_call(meant, known), *_of_token(granted, known), *_beside(known)]
+    findings.sort(key=lambda finding: finding.severity is not Severity.CRITICAL)
+    stopped = meant is not None and CATALOGUE[meant.cause].stops_calls
+    if meant is not None:
+        # What refuses the calls is what stops the integration, whatever else is wrong.
+        findings.sort(key=lambda finding: finding.cause is not meant.cause or not stopped)
+    state = State.FAILING if stopped else State.DEGRADED if findings else State.HEALTHY
+    return Diagnosis(state, _distinct(findings), tuple(_alternatives(meant, known)) if meant else ())
+
+
+def _of_first_call(meant: Meaning | None, known: Known) -> Iterator[Finding]:
+    after = known.exchange.after_login
+    if meant is None or after is None:
+        return
+    said = (
+        f"A token was granted, but the first call with it was refused: {quoted(after.error, after.message)}"
+    )
+    evidence = [f"{said} (HTTP {after.status})."]
+    granted = known.exchange.outcome
+    if isinstance(granted, Granted) and granted.scopes:
+        evidence.append(f"The scopes granted are {', '.join(sorted(granted.scopes)[:SCOPES_SHOWN])}.")
+    if meant.cause is Cause.UNRECOGNISED:
+        evidence.append("The token may have been revoked in the same moment, or be bound to other addresses.")
+    severity = Severity.CRITICAL if CATALOGUE[meant.cause].stops_calls else None
+    if meant.cause is Cause.UNRECOGNISED:
+        severity = Severity.WARNING
+    yield _finding(known, meant.cause, meant.certainty, evidence, severity)
+
+
+def _of_token(granted: Granted, known: Known) -> Iterator[Finding]:
+    if granted.token_format == "jwt":  # noqa: S105 - a format, no secret
+        said = "The access token granted is in JWT format: Bulk and Metadata API calls will refuse it."
+        yield _finding(known, Cause.JWT_ACCESS_TOKEN, Certainty.CERTAIN, [said])
+    if granted.scopes is not None and not granted.scopes & meaning.API_SCOPES:
+        named = ", ".join(sorted(granted.scopes)[:SCOPES_SHOWN]) or "none"
+        said = f"The scopes granted lack api: {named}."
+        yield _finding(known, Cause.SCOPE_MISSING, Certainty.CERTAIN, [said])
+    pinned = known.history.identity
+    moved = [
+        f"The grant is for {what} {now}; before it was {what} {before}."
+        for what, now, before in (
+            ("org", granted.org_id, pinned.org_id),
+            ("user", granted.user_id, pinned.user_id),
+        )
+        # Ids of 15 and 18 characters are the same: the last three only check the letters' case.
+        if now and before and now[:15] != before[:15]
+    ]
+    if moved:
+        if known.is_sandbox:
+            moved.append("The host is a sandbox's: it was probably refreshed.")
+        yield _finding(known, Cause.IDENTITY_CHANGED, Certainty.CERTAIN, moved)
+
+
+# What stands beside: known of ourselves, whatever the org answered
+
+
+def _beside(known: Known) -> Iterator[Finding]:
+    granted = isinstance(known.exchange.outcome, Granted)
+    yield from _problems(known, Severity.WARNING if granted else None)
+    yield from _of_certificate(known)
+    if known.clock_is_off:
+        evidence = clock_evidence(known)
+        yield _finding(
+            known, Cause.CLOCK_SKEWED, Certainty.CERTAIN, evidence, Severity.WARNING if granted else None
+        )
+    if granted:
+        yield from _of_forecast(known)
+        yield from _of_assignments(known)
+
+
+def _problems(known: Known, severity: Severity | None) -> Iterator[Finding]:
+    """What is wrong with our key and certificate: milder beside a grant, which proves that they serve."""
+    for cause, said in own_problems(known):
+        yield _finding(known, cause, Certainty.CERTAIN, [said], severity)
+
+
+def _blocking(known: Known) -> tuple[Finding, ...]:
+    """The problems for which nothing could be sent; empty where the key could have signed."""
+    outcome = known.exchange.outcome
+    if not isinstance(outcome, NotSent) or meaning.of_not_sent(outcome).cause is Cause.MONITOR_FAULT:
+        return ()
+    return tuple(_problems(known, None))
+
+
+def _of_certificate(known: Known) -> Iterator[Finding]:
+    """Where the certificate stands between its dates."""
+    ends = known.certificate_span
+    if ends is None:
+        return
+    (begin, end), bands, left = ends, known.connection.expiry, ends[1] - known.now
+    critical, warning = bands.critical.of(end - begin), bands.warning.of(end - begin)
+    if left <= timedelta(0):
+        said = f"The certificate expired on {moment(end)}. Salesforce is not known for certain to refuse it."
+        yield _finding(known, Cause.CERTIFICATE_EXPIRED, Certainty.CERTAIN, [said])
+    elif left <= max(warning, critical):
+        said = f"The certificate expires on {moment(end)}, in {span(left)}."
+        severity = Severity.CRITICAL if left <= critical else Severity.WARNING
+        yield _finding(known, Cause.CERTIFICATE_EXPIRING, Certainty.CERTAIN, [said], severity)
+    elif begin > known.now:
+        said = f"The certificate is valid from {moment(begin)} only, in {span(begin - known.now)}."
+        yield _finding(known, Cause.CERTIFICATE_NOT_YET_VALID, Certainty.CERTAIN, [said])
+
+
+def _of_forecast(known: Known) -> Iterator[Finding]:
+    foreseen = known.forecast
+    if foreseen is None or known.now < foreseen.warns_from:
+        return
+    certainty = Certainty.POSSIBLE if foreseen.grounds is Grounds.SIBLINGS else Certainty.LIKELY
+    left = foreseen.at - known.now
+    when = f"in {span(left)}" if left > timedelta(0) else f"{span(-left)} ago, yet it is granted still"
+    evidence = [f"The approval is expected to end on {moment(foreseen.at)}, {when}.", foreseen.reason]
+    # Once the end has passed and the org still grants, the forecast was wrong.
+    severity = Severity.CRITICAL if timedelta(0) < left < CRITICAL else Severity.WARNING
+    yield _finding(known, Cause.APPROVAL_EXPIRING, certainty, evidence, severity)
+
+
+def _of_assignments(known: Known) -> Iterator[Finding]:
+    """Permission sets that the user is to lose: the guide (step 5) wants them to never expire."""
+    evidence = [
+        f'The assignment of the permission set "{one.permission_set}" ends on {moment(one.ends)}, in'
+        f" {span(one.ends - known.now)}."
+        for one in known.ending_assignments
+        if one.ends > known.now
+    ]
+    if evidence:
+        yield _finding(known, Cause.PERMISSION_SET_EXPIRING, Certainty.CERTAIN, evidence)
+
+
+def _finding(
+    known: Known,
+    cause: Cause,
+    certainty: Certainty,
+    evidence: Iterable[str],
+    severity: Severity | None = None,
+) -> Finding:
+    entry = CATALOGUE[cause]
+    responsible = entry.responsible
+    if responsible is Responsible.ORG_ADMIN and known.is_everybodys(cause):
+        responsible = Responsible.OPERATOR
+    return Finding(cause, severity or entry.severity, responsible, certainty, tuple(evidence), known.now)
+
+
+def _distinct(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The first finding of each cause."""
+    first: dict[Cause, Finding] = {}
+    for finding in findings:
+        first.setdefault(finding.cause, finding)
+    return tuple(first.values())

@@ -1,0 +1,384 @@
+"""What is known of one exchange, and the sentences that tell a person why a verdict is as it is."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from math import sqrt
+
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
+from monitor.core.connection import Connection, OrgType, is_generic
+from monitor.core.history import STAGES, UNKNOWN_PAST, Change, History, Stage
+from monitor.core.keys.credential import CredentialFacts
+from monitor.core.outcome import NO_STATUS, Assignment, Exchange, Granted, NotSent, Refused, Unreachable
+from monitor.core.verdict import approval
+from monitor.core.verdict.answer import NOT_SHOWN
+from monitor.core.verdict.approval import Forecast
+
+FLEET_SHARE = 0.5
+"""The share of the orgs that stopped with the same trouble, from which on the trouble is ours.
+Orgs of many customers share little but us: half of them failing alike within minutes is no coincidence,
+while one instance's maintenance stays below it. Our own choice; no source."""
+
+ENOUGH_WITNESSES = 5
+"""Fewer orgs say nothing about the fleet: two of three may fail by coincidence."""
+
+CLOCK_OFF = timedelta(seconds=60)
+"""An offset from the server's `Date` that is worth a finding: a third of the assertion's life of 180 seconds.
+The header counts whole seconds and the way there takes some, so that smaller offsets prove nothing."""
+
+ASSUMED_LIFETIME = timedelta(days=365)
+"""The lifetime of a certificate of which only the end is declared: the shorter of the two that Salesforce
+itself makes (a year at 2048 bits, two at 4096), so that the warning comes rather late than years ahead."""
+
+NAME_MAY_RETURN = timedelta(minutes=30)
+"""How long a resolver's denial of a name that had been found is no verdict, while nobody else tells whether
+it denies others' too: outages of resolvers are mostly over by then. Our own choice; no source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Witnesses:
+    """What the orgs that were asked since a trouble began say about whose trouble it is."""
+
+    everybodys: bool
+    """So many stopped alike that the trouble is ours and not an org's own."""
+    sentence: str
+    """How many of how many stopped alike; empty where it was only this one."""
+
+    @classmethod
+    def counted(cls, alike: int, asked: int, since: datetime) -> "Witnesses | None":
+        """The verdict of those asked since then, the org itself included; None below ENOUGH_WITNESSES.
+
+        A share is only as exact as its sample is large. The first few orgs asked in an event may all be hit
+        by chance, so the share must exceed FLEET_SHARE by two standard deviations: 5 of 5, 12 of 16, 60 of
+        100. So the verdict on one event does not change while more of the fleet is asked.
+        """
+        if asked < ENOUGH_WITNESSES:
+            return None
+        deviation = sqrt(asked * FLEET_SHARE * (1 - FLEET_SHARE))
+        said = f"{alike:,} of the {asked:,} orgs asked since {moment(since)} stopped with the same trouble"
+        return cls(alike >= asked * FLEET_SHARE + 2 * deviation, said if alike > 1 else "")
+
+    @classmethod
+    def of_share(cls, share: float) -> "Witnesses":
+        """The verdict of a share that somebody else counted."""
+        return cls(
+            share >= FLEET_SHARE, f"{share:.0%} of the fleet stopped with the same trouble" if share else ""
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """All that a verdict rests on."""
+
+    exchange: Exchange
+    credential: CredentialFacts
+    connection: Connection
+    history: History
+    now: datetime
+    witnesses: Witnesses | None
+    forecast: Forecast | None
+
+    @property
+    def offset(self) -> timedelta | None:
+        """The server's clock minus ours, where the exchange measured it."""
+        seconds = self.exchange.clock_offset_seconds
+        return None if seconds is None else timedelta(seconds=seconds)
+
+    @property
+    def clock_is_off(self) -> bool:
+        """Whether the offset is a finding."""
+        return self.offset is not None and abs(self.offset) >= CLOCK_OFF
+
+    @property
+    def last_success(self) -> datetime | None:
+        """The last grant that is known of."""
+        return self.history.last_success or self.history.first_success
+
+    @property
+    def worked_unchanged(self) -> bool:
+        """Whether it was granted after the last change on our side."""
+        return self.last_success is not None and self.history.changed_at <= self.last_success
+
+    @property
+    def worked_since(self) -> datetime | None:
+        """The beginning of the approval that served last, where one is known; else the first grant."""
+        since, last = self.history.approval_since or self.history.first_success, self.last_success
+        ended = self.history.approvals[-1] if self.history.approvals else None
+        return ended.since if ended and last and ended.since <= last <= ended.until else since
+
+    @property
+    def worked_for(self) -> timedelta:
+        """From then to the last grant."""
+        since, last = self.worked_since, self.last_success
+        return last - since if since and last else timedelta(0)
+
+    @property
+    def settling(self) -> bool:
+        """Whether the last change on our side may still be spreading."""
+        return timedelta(0) <= self.now - self.history.changed_at < self.connection.settle
+
+    @property
+    def fleet_fails(self) -> bool:
+        """Whether so many others stopped alike that the trouble is ours."""
+        return self.witnesses is not None and self.witnesses.everybodys
+
+    def is_everybodys(self, cause: Cause) -> bool:
+        """Whether the cause is no org's own, as many meet it at once."""
+        return self.fleet_fails and CATALOGUE[cause].shared_fault
+
+    @property
+    def name_may_return(self) -> bool:
+        """Whether a name that had been found is missing since a moment only, and perhaps not it alone."""
+        since = self.history.failing_since or self.now
+        return (
+            isinstance(self.exchange.outcome, Unreachable)
+            and self.witnesses is None
+            and self.last_success is not None
+            and self.now - since < NAME_MAY_RETURN
+        )
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether the host name is a sandbox's."""
+        return self.connection.org_type is OrgType.SANDBOX
+
+    @property
+    def certificate_span(self) -> tuple[datetime, datetime] | None:
+        """First and last moment of the certificate, read or declared; None where neither is known."""
+        if self.credential.certificate:
+            return self.credential.certificate.not_before, self.credential.certificate.not_after
+        end = self.connection.certificate_not_after
+        # Where only the end is declared: a certificate in use has begun.
+        return None if end is None else (min(self.now, end - ASSUMED_LIFETIME), end)
+
+    @property
+    def certificate_ended(self) -> bool:
+        """Whether the certificate's last moment has passed."""
+        return self.certificate_span is not None and self.certificate_span[1] <= self.now
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether the refusal is a bare `invalid_grant`, which any fault of an assertion may bring."""
+        outcome = self.exchange.outcome
+        return isinstance(outcome, Refused) and not outcome.description
+
+    @property
+    def superseded(self) -> bool:
+        """Whether the app's certificate is that of the next key."""
+        rotation = self.history.rotation
+        return rotation is not None and rotation.stage is Stage.CURRENT_REFUSED
+
+    @property
+    def ending_assignments(self) -> tuple[Assignment, ...]:
+        """The user's permission sets that have an end, as last shown; none where nobody asks for them."""
+        shown = self.exchange.assignments or self.history.assignments
+        return shown.ending if shown and self.connection.read_permission_sets else ()
+
+    def has_problem(self, cause: Cause) -> bool:
+        """Whether this is wrong with our own key or certificate."""
+        if cause is Cause.KEY_CERTIFICATE_MISMATCH and self.credential.pairs is False:
+            return True
+        return any(problem.cause is cause for problem in self.credential.problems)
+
+
+def evidence_for(cause: Cause, known: Known) -> list[str]:
+    """What speaks for the cause: the answer, the past, ourselves, the fleet."""
+    evidence = [_what_came(known)]
+    if known.superseded and CATALOGUE[cause].refuses_signature:
+        evidence.insert(0, STAGES[Stage.CURRENT_REFUSED])
+    if cause is Cause.PROPAGATION_PENDING:
+        evidence += _change(known)
+    elif isinstance(known.exchange.outcome, Refused) and not CATALOGUE[cause].no_verdict:
+        evidence += _past(known)
+    evidence += _CONTEXT.get(cause, _nothing)(known)
+    if known.witnesses and known.witnesses.sentence:
+        whose = ": it is not one org's own" if known.is_everybodys(cause) else ""
+        evidence.append(f"{known.witnesses.sentence}{whose}.")
+    return evidence
+
+
+_HOW_TO_SEE = (
+    " Its body names the reason: let the client print it (axios: `error.response.data`; requests:"
+    " `e.response.text`), or read the user's status in Setup > Login History."
+)
+
+
+def _what_came(known: Known) -> str:
+    match known.exchange.outcome:
+        case Refused(excerpt=excerpt, status=status) if excerpt == NOT_SHOWN:
+            return f"The text shows HTTP {status}, and not the answer.{_HOW_TO_SEE if status < 500 else ''}"
+        case Refused(error="", description="", excerpt="", status=status):
+            return f"The answer was HTTP {status} with an empty body."
+        case Refused(error="", description="", excerpt=excerpt, status=status):
+            return f'The answer was HTTP {status}, and no answer of the token endpoint: "{excerpt}".'
+        case Refused(error=error, description=description, status=status):
+            with_status = "" if status == NO_STATUS else f" HTTP {status}"
+            return f"Salesforce answered{with_status}: {quoted(error, description)}."
+        case Unreachable(kind=kind, message=message):
+            return f'No answer came ({kind}): "{message}".'
+        case NotSent(message=message):
+            return f'Nothing was sent: "{message}".'
+        case Granted():
+            return "A token was granted."
+
+
+def _past(known: Known) -> Iterator[str]:
+    history, last = known.history, known.last_success
+    if last is None:
+        if history.first_seen > UNKNOWN_PAST:
+            yield f"It has not worked since it was first seen on {moment(history.first_seen)}."
+        else:
+            yield "No success is known."
+        return
+    since = known.worked_since or last
+    yield f"It worked from {moment(since)} until {moment(last)} ({span(last - since)})."
+    if not known.worked_unchanged:
+        yield f"{_CHANGED[history.changed]} on {moment(history.changed_at)}, after it last worked."
+    elif history.changed_at > UNKNOWN_PAST:
+        yield f"Nothing changed on our side since {moment(history.changed_at)}."
+    if lived := approval.lifetimes(history.approvals):
+        days = ", ".join(f"{lifetime.total_seconds() / 86_400:.1f}" for lifetime in lived[-3:])
+        yield f"Earlier approvals of this connection lived for {days} days."
+
+
+_CHANGED = {
+    Change.FIRST_SEEN: "It was first seen here",
+    Change.CONFIGURATION: "Our configuration of it changed",
+    Change.KEY: "Our private key changed",
+}
+
+
+def _change(known: Known) -> Iterator[str]:
+    ago = known.now - known.history.changed_at
+    settled = known.history.changed_at + known.connection.settle
+    yield (
+        f"{_CHANGED[known.history.changed]} {span(ago)} ago: until {moment(settled)} the change may still be"
+        " spreading."
+    )
+
+
+def clock_evidence(known: Known) -> Iterator[str]:
+    """How our clock compares with the server's."""
+    if known.offset is None:
+        yield "No Date came with the answer, so our clock could not be compared."
+        return
+    seconds = known.offset.total_seconds()
+    if known.clock_is_off:
+        wrong = "slow" if seconds > 0 else "fast"
+        yield f"Our clock is {wrong} by {abs(seconds):.0f} seconds, by the answer's Date."
+    else:
+        right = f"Our clock is right to {abs(seconds):.0f} seconds by the answer's Date"
+        yield f"{right}: something else ages assertions."
+
+
+def _addresses(known: Known) -> Iterator[str]:
+    connection = known.connection
+    if not connection.host:
+        return
+    yield f"The assertion went to {connection.login_url} with the audience {connection.audience}."
+    if is_generic(connection.login_url) or is_generic(connection.audience):
+        yield (
+            "One of them is Salesforce's generic login host: External Client Apps answer at their org's own"
+            " My Domain address only (observed since Spring '26)."
+        )
+    elif connection.login_url != connection.audience:
+        yield "The two differ: an org's own address is accepted as its audience."
+
+
+def _configured_address(known: Known) -> Iterator[str]:
+    if known.connection.login_url:
+        yield f"The configured address is {known.connection.login_url}."
+    if known.last_success:
+        yield f"It last answered with a grant on {moment(known.last_success)}."
+
+
+def _pairing(known: Known) -> Iterator[str]:
+    certificate = known.credential.certificate
+    if known.credential.pairs is None:
+        yield "No certificate is configured here, so that it is not known whether key and certificate pair."
+    elif known.credential.pairs and certificate:
+        serial = f" (serial number {certificate.serial})" if certificate.serial else ""
+        yield f"Our key and our certificate{serial} pair, so that the app's own certificate is in doubt."
+    if known.history.changed is Change.KEY and known.last_success and not known.worked_unchanged:
+        yield "The app may still hold the certificate of the key before."
+
+
+def own_problems(known: Known) -> Iterator[tuple[Cause, str]]:
+    """What is wrong with our own key and certificate, in a sentence each."""
+    for problem in known.credential.problems:
+        yield problem.cause, problem.detail
+    if known.credential.pairs is False:
+        said = "The public key of the configured certificate is not that of the configured private key."
+        yield Cause.KEY_CERTIFICATE_MISMATCH, said
+
+
+def _problems(known: Known) -> Iterator[str]:
+    yield from (said for _, said in own_problems(known))
+
+
+def _refreshed(known: Known) -> Iterator[str]:
+    if known.is_sandbox and known.last_success:
+        yield "The host is a sandbox's: a refresh gives its users another suffix, and may reset its apps."
+
+
+def _username(known: Known) -> Iterator[str]:
+    if known.connection.username:
+        yield f"The configured username is {known.connection.username}."
+    yield from _refreshed(known)
+
+
+def _declared(known: Known) -> Iterator[str]:
+    policy = known.connection.approval
+    if policy is not None:
+        days = f" ({policy.days:g} days)" if policy.days else ""
+        yield f"The declared refresh token policy is {policy.policy}{days}."
+    yield from _refreshed(known)
+
+
+def _ended_assignments(known: Known) -> Iterator[str]:
+    for one in known.ending_assignments:
+        if one.ends <= known.now:
+            yield f'The assignment of the permission set "{one.permission_set}" ended on {moment(one.ends)}.'
+
+
+def _nothing(_: Known) -> Iterable[str]:
+    return ()
+
+
+_CONTEXT: dict[Cause, Callable[[Known], Iterable[str]]] = {
+    Cause.USER_NOT_ADMIN_APPROVED: _ended_assignments,
+    Cause.APPROVAL_DECAYED: _declared,
+    Cause.CONSUMER_NOT_APPROVED: _declared,
+    Cause.AUDIENCE_INVALID: _addresses,
+    Cause.APP_NOT_FOUND: lambda known: (*_addresses(known), *_refreshed(known)),
+    Cause.CONSUMER_KEY_UNKNOWN: _refreshed,
+    Cause.SUBDOMAIN_UNKNOWN: _configured_address,
+    Cause.ASSERTION_INVALID: _pairing,
+    Cause.CLIENT_INVALID: _pairing,
+    Cause.KEY_CERTIFICATE_MISMATCH: _problems,
+    Cause.KEY_TOO_SHORT: _problems,
+    Cause.KEY_NOT_RSA: _problems,
+    Cause.CLOCK_SKEWED: clock_evidence,
+    Cause.USERNAME_CHANGED: _username,
+}
+"""What else speaks for a cause, of our own facts."""
+
+
+def quoted(error: str, description: str) -> str:
+    """Code and text of an error, as they stood."""
+    return f'"{error}: {description}"' if error and description else f'"{error or description}"'
+
+
+def moment(at: datetime) -> str:
+    """A moment in UTC, to the minute."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def span(length: timedelta) -> str:
+    """A span of time in the unit that a person would use."""
+    seconds = length.total_seconds()
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -1,0 +1,205 @@
+"""What an answer or a fault means by itself, before the past is asked."""
+
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from monitor.core.catalogue import CATALOGUE, Kind
+from monitor.core.causes import Cause
+from monitor.core.connection import ALLOWED_HOSTS, ALLOWED_SUFFIXES, Connection, is_generic
+from monitor.core.finding import Certainty
+from monitor.core.outcome import NO_STATUS, AfterLogin, FaultKind, Granted, NotSent, Refused, Unreachable
+from monitor.core.verdict.answer import HTML_PAGE, NOT_SHOWN, REDIRECT
+from monitor.core.verdict.faults import BROKEN_OFF, NO_SUCH_NAME, NOT_TLS, of_key
+from monitor.core.verdict.texts import Meaning, of_text, plain
+
+UNRECOGNISED = Meaning(Cause.UNRECOGNISED, Certainty.POSSIBLE)
+
+_TRANSIENT = Meaning(Cause.SALESFORCE_UNAVAILABLE, Certainty.LIKELY, (Cause.NETWORK_UNREACHABLE,))
+_IN_BETWEEN = Meaning(Cause.NETWORK_UNREACHABLE, Certainty.LIKELY, (Cause.SALESFORCE_UNAVAILABLE,))
+_MAYBE_IN_BETWEEN = Meaning(Cause.NETWORK_UNREACHABLE, Certainty.POSSIBLE, (Cause.SALESFORCE_UNAVAILABLE,))
+_MOVED = Meaning(Cause.SUBDOMAIN_UNKNOWN, Certainty.LIKELY, (Cause.SALESFORCE_UNAVAILABLE,))
+_GONE = Meaning(Cause.SUBDOMAIN_UNKNOWN, Certainty.LIKELY, (Cause.NETWORK_UNREACHABLE,))
+
+_HIDDEN = Meaning(
+    Cause.UNRECOGNISED,
+    Certainty.POSSIBLE,
+    (Cause.CONSUMER_NOT_APPROVED, Cause.USER_NOT_ADMIN_APPROVED, Cause.ASSERTION_INVALID),
+)
+"""A refusal of which a client shows the status alone: almost every one has the same."""
+
+_NOT_THIS_HOST = Meaning(Cause.REQUEST_MALFORMED, Certainty.LIKELY, (Cause.SUBDOMAIN_UNKNOWN,))
+"""HTTP 405: a host that sends logins elsewhere (`lightning.force.com`, `http:`) turns a POST into a GET."""
+
+_THROTTLED = Meaning(
+    Cause.LOGIN_RATE_EXCEEDED, Certainty.POSSIBLE, (Cause.SALESFORCE_UNAVAILABLE, Cause.NETWORK_UNREACHABLE)
+)
+"""HTTP 429 by itself: none was ever seen from the token endpoint, so it may as well be a proxy's."""
+
+_STRANGERS = re.compile(
+    r"captive|hot.?spot|wi-?fi|\bproxy|squid|firewall|zscaler|forti(net|gate|guard)|palo alto|blue.?coat"
+    r"|forcepoint|websense|netskope|umbrella|sophos|barracuda|checkpoint|(web|content|url) filter"
+    r"|internet access|(guest|network) (access|login|portal|authentication)|acceptable use"
+    r"|blocked by|page blocked|requested url could not be retrieved|cache administrator"
+)
+"""Words by which a page shows that it comes from something between us and Salesforce."""
+
+_NO_SUCH_ORG = re.compile(r"url no longer exists|no such (org|host|domain)|unknown (host|domain)")
+
+_BAD_ADDRESS = re.compile(r"allowed hosts|usable url|invalid url")
+
+
+def of_refusal(refused: Refused, connection: Connection) -> Meaning:
+    """What an answer means that is no grant. The first of these that fits:
+
+    1. A proxy that wants a password or a portal that wants a login say so by their status.
+    2. A server error is transient, whatever it says: no source has a refusal with such a status.
+    3. A redirect says by its target whose it is.
+    4. An error text means what the table says; unknown ones are `unrecognised`.
+    5. Whatever else is no OAuth answer: a page, a broken or an empty body.
+    """
+    strangers = bool(_STRANGERS.search(plain(f"{refused.description} {refused.excerpt}")))
+    if refused.status in {407, 511}:
+        return Meaning(Cause.NETWORK_UNREACHABLE, Certainty.CERTAIN)
+    if refused.status >= 500:
+        return _IN_BETWEEN if strangers else _TRANSIENT
+    if 300 <= refused.status < 400:
+        return _of_redirect(refused.excerpt, connection)
+    text = _error_text(refused)
+    if text is None:
+        return _of_foreign_body(refused, strangers=strangers)
+    found = of_text(text)
+    if found is None and refused.status == 429:
+        return _THROTTLED
+    return found or UNRECOGNISED
+
+
+def of_fault(fault: Unreachable, connection: Connection) -> Meaning:
+    """What it means that no answer came. No fault says anything of a credential."""
+    text = plain(fault.message)
+    match fault.kind:
+        case FaultKind.DNS if NO_SUCH_NAME.search(text) and not is_generic(connection.login_url):
+            return _GONE
+        case FaultKind.DNS | FaultKind.CONNECT:
+            return Meaning(Cause.NETWORK_UNREACHABLE, Certainty.CERTAIN)
+        case FaultKind.TLS if NOT_TLS.search(text):
+            return Meaning(Cause.NETWORK_UNREACHABLE, Certainty.LIKELY, (Cause.TLS_UNTRUSTED,))
+        case FaultKind.TLS if BROKEN_OFF.search(text):
+            return _IN_BETWEEN
+        case FaultKind.TLS:
+            return Meaning(Cause.TLS_UNTRUSTED, Certainty.CERTAIN, tuple(_of_tls(text)))
+        case FaultKind.TIMEOUT | FaultKind.PROTOCOL:
+            return _IN_BETWEEN if _STRANGERS.search(text) else _TRANSIENT
+        case FaultKind.POOL:
+            return Meaning(Cause.MONITOR_FAULT, Certainty.CERTAIN)
+
+
+def of_not_sent(not_sent: NotSent) -> Meaning:
+    """What it means that nothing was sent, where the key itself is not known to be at fault."""
+    text = plain(not_sent.message)
+    if cause := of_key(text):
+        return Meaning(cause, Certainty.LIKELY)
+    if _BAD_ADDRESS.search(text):
+        return Meaning(Cause.SUBDOMAIN_UNKNOWN, Certainty.LIKELY)
+    return Meaning(Cause.MONITOR_FAULT, Certainty.CERTAIN)
+
+
+_SPENT_ALLOCATION = re.compile(r"request limit exceeded|totalrequests limit|limit exceeded")
+_JWT_NOT_TAKEN = re.compile(r"invalid jwt format|invalid auth header")
+_NOT_FOR_REST = re.compile(r"not valid for use with the (rest )?api")
+_DEAD_SESSION = re.compile(r"invalid session|bad oauth token|missing oauth token|session expired")
+_SESSION_LEVEL = re.compile(r"high assurance|session (security )?level|multi.?factor")
+_WRONG_ORG = re.compile(r"wrong.?org")
+
+_SPEAKS_OF_THE_GRANT = frozenset({400, 401, 403})
+"""The statuses with which a first call can be refused for what the token is; others are about the call."""
+
+
+def of_after_login(after: AfterLogin, granted: Granted) -> Meaning | None:
+    """What a refused first call means; None where it says nothing against the credential.
+
+    A spent daily allocation, a maintenance window or a proxy's page leave the credential healthy.
+    """
+    text = plain(f"{after.error}: {after.message}")
+    if after.status not in _SPEAKS_OF_THE_GRANT or not after.error or _SPENT_ALLOCATION.search(text):
+        return None
+    scopes_suffice = granted.scopes is None or bool(granted.scopes & API_SCOPES)
+    is_jwt = granted.token_format == "jwt"  # noqa: S105 - a format, no secret
+    if _JWT_NOT_TAKEN.search(text) or (is_jwt and _DEAD_SESSION.search(text)):
+        return Meaning(Cause.JWT_ACCESS_TOKEN, Certainty.LIKELY)
+    if not scopes_suffice and (_NOT_FOR_REST.search(text) or _DEAD_SESSION.search(text)):
+        return Meaning(Cause.SCOPE_MISSING, Certainty.LIKELY, (Cause.API_DISABLED,))
+    if _NOT_FOR_REST.search(text):
+        others = (Cause.NOT_AUTHORIZED, Cause.IP_RESTRICTED, Cause.API_DISABLED)
+        if granted.scopes is None:
+            return Meaning(Cause.SCOPE_MISSING, Certainty.POSSIBLE, (Cause.APP_BLOCKED, *others))
+        return Meaning(Cause.APP_BLOCKED, Certainty.POSSIBLE, others)
+    if _SESSION_LEVEL.search(text):
+        return Meaning(Cause.NOT_AUTHORIZED, Certainty.LIKELY, (Cause.APP_BLOCKED,))
+    if _WRONG_ORG.search(text):
+        return Meaning(Cause.IDENTITY_CHANGED, Certainty.POSSIBLE)
+    found = of_text(text)
+    if found and CATALOGUE[found.cause].stops_calls and found.cause is not Cause.NOT_AUTHORIZED:
+        return Meaning(found.cause, Certainty.CERTAIN)
+    if found and CATALOGUE[found.cause].kind is Kind.SALESFORCE:
+        return None
+    others = (Cause.IP_RESTRICTED, Cause.APP_BLOCKED, Cause.API_DISABLED)
+    return Meaning(Cause.UNRECOGNISED, Certainty.POSSIBLE, others)
+
+
+API_SCOPES = frozenset({"api", "full"})
+"""Scopes with which a token may call the REST API; `full` includes `api`."""
+
+
+def _error_text(refused: Refused) -> str | None:
+    """The refusal's own words; None where a body is no answer of the token endpoint's.
+
+    A text without a code counts at status 400 (or 429) only: others than the token endpoint use the rest.
+    """
+    if refused.error:
+        return f"{refused.error}: {refused.description}"
+    if refused.status not in {NO_STATUS, 400, 429}:
+        return None
+    if refused.description:
+        return refused.description
+    broken = refused.excerpt.startswith(("{", "[", "<", HTML_PAGE))
+    return None if broken or not refused.excerpt or not of_text(refused.excerpt) else refused.excerpt
+
+
+def _of_foreign_body(refused: Refused, *, strangers: bool) -> Meaning:
+    if strangers:
+        return _IN_BETWEEN
+    if refused.status == 429:
+        return _THROTTLED
+    if refused.status == 405:
+        return _NOT_THIS_HOST
+    if refused.excerpt == NOT_SHOWN:
+        return _HIDDEN
+    if _NO_SUCH_ORG.search(plain(refused.excerpt)):
+        return _MOVED
+    return _MAYBE_IN_BETWEEN if refused.status in {401, 403, 451} else _TRANSIENT
+
+
+def _of_redirect(excerpt: str, connection: Connection) -> Meaning:
+    target = excerpt.removeprefix(REDIRECT).split(" ")[0]
+    try:
+        host = urlsplit(target).hostname or ""
+    except ValueError:
+        host = ""
+    if target.startswith("/") and not host:
+        host = connection.host
+    if not host:
+        return _MAYBE_IN_BETWEEN
+    if host == connection.host or host in ALLOWED_HOSTS:
+        return Meaning(Cause.SALESFORCE_UNAVAILABLE, Certainty.POSSIBLE, (Cause.SUBDOMAIN_UNKNOWN,))
+    if host.endswith(ALLOWED_SUFFIXES):
+        return _MOVED
+    return _TRANSIENT if host.endswith((".salesforce.com", ".force.com")) else _IN_BETWEEN
+
+
+def _of_tls(text: str) -> Iterator[Cause]:
+    if re.search(r"expired|not yet valid", text):
+        yield Cause.CLOCK_SKEWED
+    if re.search(r"hostname|host name|name mismatch|not valid for", text):
+        yield Cause.SUBDOMAIN_UNKNOWN
+    yield Cause.NETWORK_UNREACHABLE

@@ -1,0 +1,1 @@
+"""The running process: start, reload, stop; changed files; systemd; logs."""

@@ -1,0 +1,1 @@
+"""Where private keys and certificates come from (files, environment, Vault), and how they are made."""

@@ -1,0 +1,393 @@
+"""Where keys come from (file, environment, systemd credential, Vault), and the ring that keeps them."""
+
+import asyncio
+import hashlib
+import math
+import os
+import stat
+import time
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from weakref import WeakValueDictionary
+
+from monitor.config import VaultOptions
+from monitor.core.causes import Cause
+from monitor.core.connection import Pair, Source
+from monitor.core.keys.credential import (
+    CertificateReading,
+    Credential,
+    KeyReading,
+    Problem,
+    credential_of,
+    read_certificates,
+    read_private_key,
+)
+from monitor.core.keys.secret import Secret
+from monitor.keys.vault import READERS, VaultError, VaultReader
+
+BYTES_AT_MOST = 64 * 1024
+"""The largest key or certificate that is read: ten times a chain of certificates, and no harm to memory."""
+
+THREADS = 2
+"""Files are read beside the event loop. Two, so that one on a slow disk does not hold up the others; four of
+them made the loop wait three times as long when a whole fleet's keys were loaded at once."""
+
+CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"
+"""What systemd sets for a unit with LoadCredential= (systemd.exec, "Credentials")."""
+
+READS_AT_MOST = 3
+"""How often a pair is read that changes while it is read. After that its next load looks again anyway."""
+
+MOUNTS = Path("/proc/self/mountinfo")
+"""The mounts that this process sees (proc_pid_mountinfo(5)); not there on other systems than Linux."""
+
+EARLIER_STAYS = "The earlier one stays in use until this is put right."
+
+
+class SourceError(Exception):
+    """Nothing can be read from a source; its text says where, what is wrong, and what would be right."""
+
+
+def read(source: Source, environment: Mapping[str, str]) -> bytes:
+    """The bytes in a source, at most BYTES_AT_MOST of them. Raises SourceError."""
+    if source.kind == "env":
+        return _variable(source.place, environment)
+    if source.kind == "vault":
+        raise SourceError(f"{_capital(describe(source))} is for the keys of connections only.")
+    return _file(_path(source, environment), describe(source))
+
+
+def describe(source: Source) -> str:
+    """The source in words, to begin or end a sentence with."""
+    if source.kind == "vault":
+        return f"the field {source.field} of the Vault secret {source.place}"
+    words = {"file": "the file", "env": "the environment variable", "credential": "the systemd credential"}
+    return f"{words[source.kind]} {source.place}"
+
+
+def _variable(name: str, environment: Mapping[str, str]) -> bytes:
+    where = _capital(describe(Source("env", name)))
+    value = environment.get(name)
+    if value is None:
+        raise SourceError(f"{where} is not set: set it for this process, and restart it.")
+    if not value.strip():
+        raise SourceError(f"{where} is empty: put the PEM, or base64 of it, into it.")
+    content = os.fsencode(value)
+    _bounded(content, where)
+    return content
+
+
+def _path(source: Source, environment: Mapping[str, str]) -> str:
+    if source.kind == "file":
+        return source.place
+    where = _capital(describe(source))
+    directory = environment.get(CREDENTIALS_DIRECTORY)
+    if not directory:
+        raise SourceError(
+            f"{where} can't be found, as ${CREDENTIALS_DIRECTORY} is not set: start the daemon as a systemd "
+            f"service with LoadCredential={source.place}:PATH."
+        )
+    if source.place in {"", ".", ".."} or "/" in source.place:
+        raise SourceError(f"{where} is no plain name: give the name from LoadCredential=, without a path.")
+    return f"{directory}/{source.place}"
+
+
+def _file(path: str, description: str) -> bytes:
+    where = _capital(description)
+    try:
+        content = _content(path, where)
+    except FileNotFoundError:
+        raise SourceError(f"{where} does not exist: make it, or correct the path.") from None
+    except PermissionError:
+        raise SourceError(
+            f"{where} may not be read by this process: give its user the right, for the directories too."
+        ) from None
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise SourceError(f"{where} can't be read ({reason}): put a file there that can.") from error
+    _bounded(content, where)
+    return content
+
+
+def _content(path: str, where: str) -> bytes:
+    """What a regular file holds, one byte more than allowed at most."""
+    # Not blocking: opening a named pipe that nobody writes to would hold the thread for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise SourceError(f"{where} is a directory: name the file in it.")
+        if not stat.S_ISREG(mode):
+            raise SourceError(f"{where} is a pipe or a device: give a regular file.")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(BYTES_AT_MOST + 1)
+    finally:
+        os.close(descriptor)
+
+
+def exposure(source: Source, environment: Mapping[str, str]) -> str | None:
+    """How a private key is open to others, in a sentence; None where it is not, or where there is none."""
+    if source.kind in {"env", "vault"}:
+        return None
+    try:
+        path = _path(source, environment)
+        found = os.stat(path)  # noqa: PTH116 - as the ring does
+    except (SourceError, OSError, ValueError):
+        return None  # reading it tells what is wrong
+    said = open_to_others(found.st_mode, found.st_uid) if stat.S_ISREG(found.st_mode) else None
+    if said is None or is_handed_over(found.st_dev, _mounts()):
+        return None
+    return f"{_capital(describe(source))} {said}: chmod 600 {path}"
+
+
+def open_to_others(mode: int, owner: int) -> str | None:
+    """How others may get at a private key's file of this mode and owner; None where they may not.
+
+    PostgreSQL's rule for the key of its server: nothing for group and others, but that a group may read what
+    is root's (its documentation, "Secure TCP/IP Connections with SSL").
+    """
+    open_to = mode & (0o026 if owner == 0 else 0o066)
+    if not open_to:
+        return None
+    what = "read" if open_to & 0o044 else "written"
+    who = "other users of this machine" if open_to & 0o006 else "its group"
+    return f"may be {what} by {who} (mode {stat.S_IMODE(mode):04o})"
+
+
+def is_handed_over(device: int, mounts: str) -> bool:
+    """Whether a file's device is memory that is mounted for reading only.
+
+    So Kubernetes, Docker and systemd hand secrets over. Kubernetes gives them mode 0644; yet who sees the
+    mount can read them, which is one container or service. (A /tmp in memory can be written to.)
+    """
+    number = f"{os.major(device)}:{os.minor(device)}"
+    own = [line.split() for line in mounts.splitlines() if line.split()[2:3] == [number]]
+    return bool(own) and all(
+        {"tmpfs", "ramfs"} & set(fields[fields.index("-") :]) and "ro" in fields[5].split(",")
+        for fields in own
+    )
+
+
+def _mounts() -> str:
+    try:
+        return MOUNTS.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _bounded(content: bytes, where: str) -> None:
+    if len(content) > BYTES_AT_MOST:
+        raise SourceError(
+            f"{where} holds more than {BYTES_AT_MOST // 1024} KiB: a key or certificate is a few KiB of PEM."
+        )
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+_Stamp = int
+"""What tells that a path holds another content: device, inode, size, and when content and inode changed.
+
+The last also tells of a change of permissions, and of a copy that keeps the time of its content. All in one
+number: there are two for each connection.
+"""
+
+_Stamps = tuple[tuple[str, _Stamp | None], ...]
+
+
+def _stamp(path: str) -> _Stamp | None:
+    """Follows symbolic links, so that Kubernetes' swap of one is seen; None where there is nothing."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - at each check: quicker than a Path's, and smaller
+    except (OSError, ValueError):
+        return None
+    return hash((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A pair as it was last read."""
+
+    credential: Credential
+    files: _Stamps | None
+    """Its files and their stamps as of before they were read; None where not everything could be read."""
+    key: KeyReading
+    """The last reading that could sign, else the last one."""
+    certificates: CertificateReading | None
+    """The last reading without a problem, else the last one."""
+    until: float
+    """When it is read again though no file changed, by the monotonic clock."""
+
+
+class Keyring:
+    """The credentials of all connections: each key parsed once, shared, and read again when its file changes.
+
+    At each load the files are looked at (`stat`) in the event loop, and only where one changed they are read
+    and parsed in a thread: 3 µs a file; going to a thread for the look alone takes 70 to 190 µs. Keys
+    should lie on a local disk or in memory, as Kubernetes and systemd put them: a network disk that hangs
+    would hold up the loop.
+
+    A content that can't sign never replaces a key that can, and an unreadable certificate never replaces
+    a good one: a half-written file is a problem among the facts, and the earlier one stays in use.
+    Of what was read only the key object and the facts are kept.
+
+    A pair in Vault is read again when it is `vault.reread` old, in threads of its own.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        vault: VaultOptions | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._environment = environment
+        self._monotonic = monotonic
+        self._vault: VaultReader | None = None
+        self.look_into(vault)
+        self._held: dict[Pair, _Held] = {}
+        self._keys: WeakValueDictionary[bytes, KeyReading] = WeakValueDictionary()
+        self._parsing = Lock()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="keys")
+        self._vault_threads = ThreadPoolExecutor(READERS, thread_name_prefix="vault")
+
+    def look_into(self, vault: VaultOptions | None) -> None:
+        """From now on, take from this Vault what is kept in Vault."""
+        if vault != (self._vault and self._vault.vault):
+            if self._vault:
+                self._vault.close()
+            self._vault = VaultReader(vault, self._proof, self._monotonic) if vault else None
+
+    async def load(self, pair: Pair) -> Credential:
+        """The credential of a pair as its sources stand now. Never raises for what they hold or lack."""
+        held = self._held.get(pair)
+        fresh = held is not None and held.files is not None and self._monotonic() < held.until
+        if held and fresh and not self.stale(pair):
+            return held.credential
+        loop = asyncio.get_running_loop()
+        threads = self._vault_threads if _in_vault(pair) else self._threads
+        held = await loop.run_in_executor(threads, self._load, pair, held)
+        self._held[pair] = held
+        return held.credential
+
+    def stale(self, pair: Pair) -> bool:
+        """Whether a file of the pair changed since it was last loaded."""
+        held = self._held.get(pair)
+        return bool(held and held.files and any(_stamp(path) != stamp for path, stamp in held.files))
+
+    def keep_only(self, pairs: Collection[Pair]) -> None:
+        """Forgets all other pairs: those that a reload took out of the configuration."""
+        wanted = set(pairs)
+        self._held = {pair: held for pair, held in self._held.items() if pair in wanted}
+
+    def close(self) -> None:
+        """Ends the threads; what they are reading is finished first."""
+        self._threads.shutdown()
+        self._vault_threads.shutdown()
+        self.look_into(None)
+
+    def _load(self, pair: Pair, before: _Held | None) -> _Held:
+        key, certificates, files = self._read_steadily(pair)
+        shown_key, shown_certificates = key, certificates
+        exposed = exposure(pair.private_key, self._environment)
+        if before and before.key.key is not None and key.key is None:
+            shown_key = replace(before.key, problems=_earlier_stays(key.problems) + before.key.problems)
+            key = before.key
+        good = before.certificates if before else None
+        if good and not good.problems and certificates and certificates.problems:
+            shown_certificates = replace(good, problems=_earlier_stays(certificates.problems))
+            certificates = good
+        if exposed:
+            problem = Problem(Cause.KEY_FILE_EXPOSED, f"Private key: {exposed}")
+            shown_key = replace(shown_key, problems=(*shown_key.problems, problem))
+        age = self._vault.vault.reread.total_seconds() if self._vault and _in_vault(pair) else math.inf
+        until = self._monotonic() + age
+        return _Held(credential_of(shown_key, shown_certificates), files, key, certificates, until)
+
+    def _read_steadily(self, pair: Pair) -> tuple[KeyReading, CertificateReading | None, _Stamps | None]:
+        """Reads key and certificate, again if one changed meanwhile: so that they are of one time."""
+        for _ in range(READS_AT_MOST):
+            before = self._stamps(pair)
+            key, certificates, complete = self._read(pair)
+            if self._stamps(pair) == before:
+                break
+        return key, certificates, before if complete else None
+
+    def _stamps(self, pair: Pair) -> _Stamps:
+        stamps = []
+        for source in (pair.private_key, pair.certificate):
+            if source is not None and source.kind in {"file", "credential"}:
+                try:
+                    path = _path(source, self._environment)
+                except SourceError:
+                    continue
+                stamps.append((path, _stamp(path)))
+        return tuple(stamps)
+
+    def _read(self, pair: Pair) -> tuple[KeyReading, CertificateReading | None, bool]:
+        """Key, certificate, and whether both sources could be read, whatever they hold."""
+        complete = True
+        certificates = None
+        of_vault = cache(self._of_vault)  # both fields from one version of a secret
+        try:
+            key = self._key(self._material(pair.private_key, of_vault))
+        except SourceError as error:
+            key = KeyReading(problems=(Problem(Cause.KEY_UNREADABLE, f"Private key: {error}"),))
+            complete = False
+        if pair.certificate is not None:
+            try:
+                certificates = read_certificates(self._material(pair.certificate, of_vault))
+            except SourceError as error:
+                certificates = CertificateReading(
+                    problems=(Problem(Cause.KEY_UNREADABLE, f"Certificate: {error}"),)
+                )
+                complete = False
+        return key, certificates, complete
+
+    def _material(self, source: Source, of_vault: Callable[[str], Mapping[str, Secret]]) -> bytes:
+        if source.kind != "vault":
+            return read(source, self._environment)
+        fields = of_vault(source.place)
+        if source.field not in fields:
+            there = ", ".join(sorted(fields)) or "none"
+            raise SourceError(f"{_capital(describe(source))} does not exist: its fields are {there}.")
+        material = fields[source.field].reveal()
+        _bounded(material, _capital(describe(source)))
+        return material
+
+    def _proof(self, source: Source) -> bytes:
+        """What proves to Vault who we are."""
+        try:
+            return read(source, self._environment)
+        except SourceError as error:
+            raise SourceError(f"The login to Vault: {error}") from None
+
+    def _of_vault(self, path: str) -> Mapping[str, Secret]:
+        if self._vault is None:
+            raise SourceError("No Vault is configured: add vault: to the configuration.")
+        try:
+            return self._vault.secrets(path)
+        except VaultError as error:
+            raise SourceError(str(error)) from None
+
+    def _key(self, material: bytes) -> KeyReading:
+        content = hashlib.sha256(material).digest()
+        with self._parsing:
+            reading = self._keys.get(content)
+            if reading is None:
+                reading = self._keys[content] = read_private_key(material)
+        return reading
+
+
+def _in_vault(pair: Pair) -> bool:
+    return any(
+        source is not None and source.kind == "vault" for source in (pair.private_key, pair.certificate)
+    )
+
+
+def _earlier_stays(problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
+    return tuple(replace(problem, detail=f"{problem.detail} {EARLIER_STAYS}") for problem in problems)

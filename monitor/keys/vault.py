@@ -1,0 +1,158 @@
+"""HashiCorp Vault: secrets of its key/value store (version 2), through hvac, which the extra `vault` brings.
+
+Blocking: it is for the key ring's threads. A token that has run out is replaced by logging in once more; it
+is never renewed, nor revoked, as it ends by itself.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from monitor.config import VaultOptions
+from monitor.core.connection import Source
+from monitor.core.keys.secret import Secret
+
+if TYPE_CHECKING:
+    from hvac import Client
+
+TIMEOUT_SECONDS = 5.0
+"""For connecting, and for each read after that: Vault is near, and its answers are small."""
+
+QUIET_SECONDS = 30.0
+"""For how long a Vault that did not answer is not asked: else each of a thousand keys would wait in turn."""
+
+READERS = 4
+"""Secrets that are read at the same time: each costs Vault a log entry and a token check."""
+
+
+class VaultError(Exception):
+    """Why there is no secret: where, what is wrong, and what would be right. Holds nothing of a secret."""
+
+
+class VaultReader:
+    """One Vault, and our login to it."""
+
+    def __init__(
+        self,
+        vault: VaultOptions,
+        read: Callable[[Source], bytes],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`read` gives what proves who we are: the token, the secret id or the service account's token."""
+        self.vault = vault
+        self._read = read
+        self._monotonic = monotonic
+        self._client: Client | None = None
+        self._logging_in = Lock()
+        self._quiet: tuple[float, str] | None = None
+
+    def secrets(self, path: str) -> Mapping[str, Secret]:
+        """The fields of the newest version of a secret. Raises VaultError."""
+        # Half a second of imports, and nobody needs it who has no Vault.
+        from hvac.exceptions import Forbidden, InvalidPath
+        from hvac.exceptions import VaultError as Refusal
+        from requests import RequestException
+
+        if self._quiet and self._monotonic() < self._quiet[0]:
+            raise VaultError(self._quiet[1])
+        where = f"{self.vault.mount}/{path}"
+        try:
+            try:
+                answer = self._asked(self._logged_in(None), path)
+            except Forbidden:  # perhaps only because our token has ended
+                answer = self._asked(self._logged_in(self._client), path)
+        except InvalidPath:
+            raise VaultError(
+                f"Vault holds nothing at {where}, or no key/value store of version 2 is mounted there: see "
+                f"vault.mount, and `vault kv get -mount={self.vault.mount} {path}`."
+            ) from None
+        except Forbidden:
+            raise VaultError(
+                f"Vault does not let us read {where}: give our policy the capability read on "
+                f"{self.vault.mount}/data/{path}."
+            ) from None
+        except Refusal as refusal:
+            raise self._unwell(f"answers with an error ({type(refusal).__name__}); see its own log") from None
+        except RequestException as trouble:
+            raise self._unwell(_trouble(trouble)) from None
+        try:
+            fields = answer["data"]["data"].items()
+        except (TypeError, KeyError, AttributeError):
+            raise self._unwell("does not answer as Vault does: see vault.address") from None
+        return {name: Secret(value) for name, value in fields if isinstance(value, str)}
+
+    def _asked(self, client: "Client", path: str) -> Any:
+        return client.secrets.kv.v2.read_secret_version(
+            path, mount_point=self.vault.mount, raise_on_deleted_version=True
+        )
+
+    def _logged_in(self, ended: "Client | None") -> "Client":
+        """A client with a token, another than the one whose token has ended."""
+        with self._logging_in:
+            if self._client is None or self._client is ended:
+                self.close()
+                self._client = self._login()
+            return self._client
+
+    def close(self) -> None:
+        """End its connections; the next read makes new ones."""
+        if self._client is not None:
+            self._client.adapter.close()
+        self._client = None
+
+    def _login(self) -> "Client":
+        from hvac import Client
+        from hvac.exceptions import Forbidden, InvalidPath, InvalidRequest, Unauthorized
+        from requests import Session
+
+        vault, login = self.vault, self.vault.login
+        try:
+            proof = Secret(self._read(login.proof)).text()
+        except ValueError:
+            raise VaultError(f"vault.login.secret is no text, as {login.method} needs it.") from None
+        session = Session()
+        # Else a proxy of the environment would carry the login and every key, in clear text for an agent on
+        # loopback; and ~/.netrc and REQUESTS_CA_BUNDLE would be obeyed as well.
+        session.trust_env = False
+        session.verify = str(vault.ca_file) if vault.ca_file else True
+        client = Client(
+            url=vault.address,
+            token=proof if login.method == "token" else "",
+            namespace=vault.namespace or None,
+            session=session,
+            timeout=TIMEOUT_SECONDS,
+            allow_redirects=False,  # the token would go along, wherever it leads
+        )
+        try:
+            match login.method:
+                case "approle":
+                    client.auth.approle.login(login.role, proof, mount_point=login.mounted_at)
+                case "kubernetes":
+                    client.auth.kubernetes.login(login.role, proof, mount_point=login.mounted_at)
+                case "token":
+                    pass
+        except (Forbidden, InvalidPath, InvalidRequest, Unauthorized) as refusal:
+            raise self._unwell(
+                f"refuses our login ({type(refusal).__name__}): see vault.login, and that the method "
+                f"{login.method} is enabled at {login.mounted_at}"
+            ) from None
+        except (KeyError, TypeError):
+            raise self._unwell("does not answer as Vault does: see vault.address") from None
+        return client
+
+    def _unwell(self, what: str) -> VaultError:
+        """What holds for every secret, and is not tried again for a while."""
+        said = f"Vault at {self.vault.address} {what}."
+        self._quiet = self._monotonic() + QUIET_SECONDS, said
+        return VaultError(said)
+
+
+def _trouble(trouble: Exception) -> str:
+    from requests.exceptions import SSLError, Timeout
+
+    if isinstance(trouble, SSLError):
+        return "has a certificate that is not trusted: give its authority in vault.ca_file"
+    if isinstance(trouble, Timeout):
+        return f"does not answer within {TIMEOUT_SECONDS:.0f} s"
+    return "can't be reached: see vault.address and the network"

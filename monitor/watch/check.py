@@ -1,0 +1,279 @@
+"""One check of one connection, in one direction: look, diagnose, remember, plan the next look.
+
+Where a next key is prepared, a second look follows with that one, after the first was kept. One net is around
+each look: our own fault is logged, counted, and shown as `monitor_fault` at the connection that it hit; the
+next check runs.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+
+import structlog
+
+from monitor.core import cadence, history, rotation
+from monitor.core.connection import Connection
+from monitor.core.history import Event, History
+from monitor.core.keys.credential import Credential, CredentialFacts
+from monitor.core.outcome import Exchange, Granted, NotSent, Outcome
+from monitor.core.status import NO_FACTS, ConnectionStatus
+from monitor.core.verdict import approval
+from monitor.core.verdict.diagnosis import diagnose
+from monitor.keys.sources import Keyring
+from monitor.salesforce.exchange import Exchanger
+from monitor.salesforce.probe import PutOff, probe
+from monitor.watch.budget import Budget, LoginBudget
+from monitor.watch.clock import Clock
+from monitor.watch.fleet import Fleet
+from monitor.watch.own_metrics import OwnMetrics
+
+AFTER_LOGIN_EVERY = 6
+"""One exchange in so many is followed by a REST call: that counts against the API allocation, and keeps the
+session alive that production shares, so it is made now and then only. At 5 minutes that is twice an hour."""
+
+Keep = Callable[[str, History, tuple[Event, ...]], None]
+"""Writes a connection's history down, with what happened; must neither wait nor raise."""
+
+TakeNextKey = Callable[[str, datetime], Awaitable[bool]]
+"""Takes one login for a try of a username's next key. Whether there was one."""
+
+log = structlog.get_logger()
+
+
+class Checker:
+    """Checks connections of a fleet, one at a time for each name."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        keyring: Keyring,
+        exchanger: Exchanger,
+        keep: Keep,
+        clock: Clock,
+        budget: Budget,
+        own: OwnMetrics,
+        take_next_key: TakeNextKey | None = None,
+        after_login_every: int = AFTER_LOGIN_EVERY,
+    ) -> None:
+        self._fleet = fleet
+        self._keyring = keyring
+        self._exchanger = exchanger
+        self._keep = keep
+        self._clock = clock
+        self._budget = budget
+        self._take_next_key = take_next_key or _taken_here()
+        self._own = own
+        self._after_login_every = after_login_every
+
+    async def check(self, name: str) -> datetime | None:
+        """Check the connection of this name, and give the moment of the next look; None where it is gone."""
+        if name not in self._fleet or self._fleet[name].connection.paused:
+            return None
+        after = before = self._fleet[name]
+        if not self._is_for_next(before):
+            after = await self._caught(self._current_looked_at(before), before, self._failed)
+            if not self._kept(before, after):
+                return self._again(name)
+            if after.history.last_exchange is before.history.last_exchange:
+                return _next_look(after)  # put off
+        if after.connection.next or after.history.rotation:
+            current, after = after, await self._caught(self._next_looked_at(before, after), after, self._left)
+            if not self._kept(current, after):
+                return self._again(name)
+        return _next_look(after)
+
+    def taken_on(self, name: str, known: History | None) -> None:
+        """Write down what a configuration brought: a connection first seen, or another address or user.
+
+        `known` is what was remembered before it was taken on.
+        """
+        history_now = self._fleet[name].history
+        if history_now != known:
+            self._keep(name, history_now, history.changes(known, history_now))
+
+    def taken_over(self, name: str, known: History | None, due: datetime) -> None:
+        """Begin a check where another replica may have made the last one: with what is remembered now."""
+        status, now = self._fleet[name], self._clock.now()
+        begun = history.reconfigured(known or history.begin(status.connection, now), status.connection, now)
+        self._fleet.put(self._remembered(status, begun, due))
+        self.taken_on(name, known)
+
+    async def heard(self, name: str, found: History, due: datetime) -> None:
+        """Show what another replica found, as if it had been found here."""
+        connection = self._fleet[name].connection
+        current = (await self._keyring.load(connection.current)).facts
+        following = (await self._keyring.load(connection.next)).facts if connection.next else None
+        if name not in self._fleet:
+            return
+        status = self._fleet[name]
+        if status.connection == connection and not _older(found, status.history):
+            status = self._remembered(status, found, due)
+            self._fleet.put(replace(status, credential=current, next_credential=following))
+
+    def _remembered(self, status: ConnectionStatus, found: History, due: datetime) -> ConnectionStatus:
+        """The status as a history leaves it, whose next appointment, for whichever key, is at `due`."""
+        connection, now, last = status.connection, self._clock.now(), found.last_exchange
+        own_look = rotation.own_look(found, connection, now)
+        turn = cadence.next_exchange(connection, found, last.at, refused=self._fleet.refused) if last else due
+        return replace(
+            status,
+            history=found,
+            forecast=approval.forecast(connection, found, self._fleet.siblings(connection), now),
+            next_exchange=due if own_look is None else max(due, turn),
+            next_try=own_look and due,
+        )
+
+    async def _caught(
+        self,
+        look: Awaitable[ConnectionStatus],
+        before: ConnectionStatus,
+        otherwise: Callable[[ConnectionStatus, Exception], ConnectionStatus],
+    ) -> ConnectionStatus:
+        """The one net: no bug of ours in a look may stop the other checks."""
+        try:
+            return await look
+        except Exception as fault:
+            log.exception("check_failed", connection=before.name)
+            return otherwise(before, fault)
+
+    async def _current_looked_at(self, before: ConnectionStatus) -> ConnectionStatus:
+        """The status after a look with the current key."""
+        connection = before.connection
+        credential = await self._keyring.load(connection.current)
+        known = history.rekeyed(before.history, credential.facts.key, self._clock.now())
+        doubted = known.after_login is not None and bool(known.after_login.error)
+        turn = known.exchanges % self._after_login_every == 0
+        try:
+            exchange = await probe(
+                self._exchanger,
+                connection,
+                credential,
+                take=partial(self._budget.take, connection.username),
+                first_call=connection.after_login and (turn or doubted),
+            )
+        except PutOff as put_off:
+            self._own.logins_deferred.inc()
+            return replace(before, history=known, credential=credential.facts, next_exchange=put_off.until)
+        if exchange.duration_seconds is not None:
+            self._own.exchange_duration.observe(exchange.duration_seconds)
+        return self._judged(before, known, credential.facts, exchange)
+
+    def _failed(self, before: ConnectionStatus, fault: Exception) -> ConnectionStatus:
+        """The status after a look at the current key in which we failed ourselves."""
+        exchange = Exchange(self._clock.now(), NotSent(f"The monitor itself failed: {type(fault).__name__}."))
+        return self._judged(before, before.history, before.credential, exchange)
+
+    def _is_for_next(self, status: ConnectionStatus) -> bool:
+        """Whether the appointment is one of the next key's own, and the current one has its turn later."""
+        if status.next_try is None or status.next_exchange is None:
+            return False
+        now, changed = self._clock.now(), self._keyring.stale(status.connection.current)
+        return status.next_try <= now < status.next_exchange and not changed
+
+    async def _next_looked_at(self, before: ConnectionStatus, after: ConnectionStatus) -> ConnectionStatus:
+        """The status after a look with the next key. The verdict on the current key stays as it is.
+
+        `before` is from before the look with the current key, if there was one, and `after` what that left.
+        """
+        connection, was = after.connection, before.history.last_verdict
+        following = await self._keyring.load(connection.next) if connection.next else None
+        facts = following.facts if following else NO_FACTS
+        last = after.history.last_exchange
+        asked = last.outcome if last and last is not before.history.last_exchange else None
+        seen = rotation.seen(after.history, connection, after.credential, facts, self._clock.now())
+        tried = await self._tried(connection, following, seen, was, asked) if following else None
+        now = self._clock.now()
+        advanced = rotation.advanced(seen, connection, was, asked, tried, now)
+        return replace(
+            after,
+            history=advanced,
+            next_credential=facts if following else None,
+            next_exchange=rotation.current_look(seen, advanced, after.next_exchange, now),
+            next_try=rotation.own_look(advanced, connection, now),
+        )
+
+    async def _tried(
+        self,
+        connection: Connection,
+        following: Credential,
+        seen: History,
+        was: Exchange | None,
+        asked: Outcome | None,
+    ) -> Outcome | None:
+        """What one exchange with the next key came to; None where it is not its time."""
+        now = self._clock.now()
+        if following.key is None or not rotation.due(seen, connection, was, asked, now):
+            return None
+        if not await self._take_next_key(connection.username, now):
+            return None
+        return (await probe(self._exchanger, connection, following)).outcome
+
+    def _left(self, after: ConnectionStatus, _: Exception) -> ConnectionStatus:
+        """The status after a look at the next key in which we failed: only its next try is planned."""
+        return replace(after, next_try=rotation.own_look(after.history, after.connection, self._clock.now()))
+
+    def _judged(
+        self, before: ConnectionStatus, known: History, facts: CredentialFacts, exchange: Exchange
+    ) -> ConnectionStatus:
+        """The status that an exchange leaves: diagnosed, remembered, forecast, with the next look."""
+        connection, now = before.connection, exchange.at
+        served = history.granted(known, now) if isinstance(exchange.outcome, Granted) else known
+        forecast = approval.forecast(connection, served, self._fleet.siblings(connection), now)
+        verdict = diagnose(
+            exchange,
+            facts,
+            connection,
+            known,
+            now,
+            witnesses=self._fleet.witnesses(before, exchange),
+            forecast=forecast,
+        )
+        after = history.remember(known, exchange, verdict)
+        return replace(
+            before,
+            history=after,
+            credential=facts,
+            forecast=None if known.approval_since and not after.approval_since else forecast,
+            next_exchange=cadence.next_exchange(connection, after, now, refused=self._fleet.refused),
+        )
+
+    def _kept(self, before: ConnectionStatus, after: ConnectionStatus) -> bool:
+        """Keep the new status and log what changed. False where a reload changed the connection meanwhile."""
+        if after.name not in self._fleet or self._fleet[after.name].connection != after.connection:
+            return False
+        self._fleet.put(after)
+        events = history.changes(before.history, after.history)
+        self._keep(after.name, after.history, events)
+        shown, shown_before = after.history.assignments, before.history.assignments
+        if shown and shown.refused and shown != shown_before:
+            log.warning("permission_sets_not_shown", connection=after.name, text=shown.refused)
+        for event in events:
+            tell = log.warning if event.failure else log.info
+            tell(event.kind, connection=after.name, cause=event.cause, text=event.text)
+        return True
+
+    def _again(self, name: str) -> datetime | None:
+        """When to look after a reload came in between: at once, unless the connection is gone."""
+        return self._clock.now() if name in self._fleet else None
+
+
+def _next_look(status: ConnectionStatus) -> datetime | None:
+    return min((at for at in (status.next_exchange, status.next_try) if at), default=None)
+
+
+def _taken_here() -> TakeNextKey:
+    """The budget for tries of next keys where there is no other daemon."""
+    budget = LoginBudget(rotation.LOGINS_PER_HOUR)
+
+    async def take(username: str, now: datetime) -> bool:
+        return budget.take(username, now) is None
+
+    return take
+
+
+def _older(found: History, known: History) -> bool:
+    """Whether what another replica found was found before what is known here."""
+    theirs, ours = found.last_exchange, known.last_exchange
+    return theirs is not None and ours is not None and theirs.at < ours.at

@@ -1,0 +1,210 @@
+"""The connections as they are now: the daemon's one changing thing, from which every Snapshot is taken.
+
+It also knows what only the whole fleet can tell: whether a trouble is everybody's, and so ours; how long
+approvals of the same app lived; how many connections are refused at the same time.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from monitor.core import history as histories
+from monitor.core.causes import Cause
+from monitor.core.connection import Connection
+from monitor.core.finding import State
+from monitor.core.history import Approval, History
+from monitor.core.outcome import Exchange, Granted, NotSent, Outcome, Unreachable
+from monitor.core.status import ConnectionStatus
+from monitor.core.verdict import approval
+from monitor.core.verdict.approval import Forecast
+from monitor.core.verdict.evidence import Witnesses
+
+AT_ONCE = timedelta(minutes=30)
+"""Connections whose troubles begin within this time of each other, or within an interval where that is
+longer, have stopped together, however long it lasts: each had its turn in that time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Witness:
+    """What a connection says about others: it works, or what keeps it from working that had worked."""
+
+    name: str
+    trouble: str
+    """Empty: it works."""
+    at: datetime
+    """When it was last asked; where it stopped, since when it has this trouble."""
+
+
+class Fleet:
+    """Every configured connection's status by name, and the histories of those no longer configured."""
+
+    def __init__(self, remembered: Mapping[str, History]) -> None:
+        self._remembered = dict(remembered)
+        self._statuses: dict[str, ConnectionStatus] = {}
+        self._stopped: dict[str, _Witness] = {}
+        self._orgs: dict[str, _Witness] = {}
+        """The witness of each org: its connection that was asked last."""
+        self._moments: defaultdict[str | None, list[datetime]] = defaultdict(list)
+        """The moments of these witnesses, sorted: by trouble, and under None of all that stopped."""
+        self._refused: set[str] = set()
+        self._approvals: dict[str, dict[str, tuple[Approval, ...]]] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._statuses
+
+    def __getitem__(self, name: str) -> ConnectionStatus:
+        return self._statuses[name]
+
+    @property
+    def refused(self) -> int:
+        """How many connections are refused now: they share our source address."""
+        return len(self._refused)
+
+    def configure(self, connections: Iterable[Connection], now: datetime) -> tuple[set[str], set[str]]:
+        """Take on a configuration. Gives the names that are new or changed, and those that are gone."""
+        wanted = {connection.name: connection for connection in connections}
+        gone = self._statuses.keys() - wanted.keys()
+        for name in gone:
+            self._forget(name)
+            self._remembered[name] = self._statuses.pop(name).history
+        changed = set()
+        for name, connection in wanted.items():
+            status = self._statuses.get(name)
+            if status and status.connection == connection:
+                continue
+            changed.add(name)
+            known = status.history if status else self._remembered.pop(name, None)
+            history = known or histories.begin(connection, now)
+            history = histories.reconfigured(history, connection, now)
+            status = status or ConnectionStatus(connection, history)
+            self.put(replace(status, connection=connection, history=history, next_try=None))
+        for name in changed:
+            status = self._statuses[name]
+            # How urgent it is hangs on its date: what was told before a restart must not seem to have ended.
+            if any(found.cause is Cause.APPROVAL_EXPIRING for found in status.findings):
+                self.put(replace(status, forecast=self._foreseen(status, now)))
+        return changed, gone
+
+    def put(self, status: ConnectionStatus) -> None:
+        """Let this be how the connection is now."""
+        name, history = status.name, status.history
+        before = self._stopped.get(name)
+        self._forget(name)
+        self._statuses[name] = status
+        if status.connection.paused:
+            return
+        if history.approvals:
+            self._approvals.setdefault(status.connection.consumer_key, {})[name] = history.approvals
+        if history.state is State.FAILING and history.consecutive_refusals:
+            self._refused.add(name)
+        exchange = history.last_exchange
+        if exchange is None or history.first_success is None:
+            return
+        if history.consecutive_successes:
+            self._speaks(_org(status), _Witness(name, "", exchange.at))
+        elif history.failing_since:
+            trouble = _trouble(exchange.outcome)
+            if before is None or before.trouble != trouble:
+                before = _Witness(name, trouble, exchange.at if before else history.failing_since)
+            self._stopped[name] = before
+            self._speaks(_org(status), before)
+
+    def _forget(self, name: str) -> None:
+        """Drop what `put` derived from the connection's status."""
+        self._refused.discard(name)
+        self._stopped.pop(name, None)
+        if status := self._statuses.get(name):
+            self._approvals.get(status.connection.consumer_key, {}).pop(name, None)
+            org = _org(status)
+            if (witness := self._orgs.get(org)) and witness.name == name:
+                self._speaks(org, None)
+
+    def _speaks(self, org: str, witness: _Witness | None) -> None:
+        """Let this be the org's witness."""
+        if before := self._orgs.pop(org, None):
+            for moments in self._counted(before):
+                del moments[bisect_left(moments, before.at)]
+            if not self._moments[before.trouble]:
+                del self._moments[before.trouble]
+        if witness:
+            self._orgs[org] = witness
+            for moments in self._counted(witness):
+                insort(moments, witness.at)
+
+    def _counted(self, witness: _Witness) -> list[list[datetime]]:
+        """Where the moment of this witness stands."""
+        return [self._moments[key] for key in ((witness.trouble, None) if witness.trouble else ("",))]
+
+    def witnesses(self, status: ConnectionStatus, exchange: Exchange) -> Witnesses | None:
+        """What the orgs say about a trouble: how many stopped with it at once, of those asked since.
+
+        `status` is how the connection was before the exchange, for a reload may have taken it out meanwhile.
+
+        1. The event began when the first of those stopped that did so at once. An org that was not asked
+           since then says nothing, nor does one that had stopped before.
+        2. The connections of one org are one witness, the one asked last: what stops them may be the org's
+           own doing.
+        3. None where the answer is a grant, or the witnesses are too few.
+
+        Each count is a search in a sorted list, so that an outage costs a large fleet no more than a small.
+        """
+        if isinstance(exchange.outcome, Granted):
+            return None
+        org, trouble = _org(status), _trouble(exchange.outcome)
+        stop = self._stopped.get(status.name)
+        began = stop.at if stop and stop.trouble == trouble else exchange.at
+        at_once = max(AT_ONCE, status.connection.interval)
+        latest = began + at_once
+        own = self._orgs.get(org)
+        self._speaks(org, _Witness(status.name, trouble, began))
+        same = self._moments[trouble]
+        first = bisect_left(same, began - at_once)
+        since = same[first]
+        alike = bisect_right(same, latest) - first
+        asked = len(self._moments[""]) - bisect_left(self._moments[""], since)
+        asked += bisect_right(self._moments[None], latest) - bisect_left(self._moments[None], since)
+        self._speaks(org, own)
+        return Witnesses.counted(alike, asked, since)
+
+    def _foreseen(self, status: ConnectionStatus, now: datetime) -> Forecast | None:
+        """When the approval may end."""
+        own = approval.lifetimes(status.history.approvals)
+        siblings = () if own else self.siblings(status.connection)  # they may be thousands
+        return approval.forecast(status.connection, status.history, siblings, now)
+
+    def siblings(self, connection: Connection) -> tuple[Approval, ...]:
+        """The approval epochs that ended on other connections of the same app."""
+        known = self._approvals.get(connection.consumer_key, {})
+        return tuple(
+            approval for name, approvals in known.items() if name != connection.name for approval in approvals
+        )
+
+    def statuses(self) -> tuple[ConnectionStatus, ...]:
+        """Every connection as it is now, in the configuration's order."""
+        return tuple(self._statuses.values())
+
+    def retired_failures(self) -> dict[Cause, int]:
+        """Failures of connections that are no longer configured."""
+        counted: dict[Cause, int] = {}
+        for history in self._remembered.values():
+            for cause, count in history.failures_by_cause.items():
+                counted[cause] = counted.get(cause, 0) + count
+        return counted
+
+
+def _org(status: ConnectionStatus) -> str:
+    """The org that a connection leads to: as its grants name it, else as its address does."""
+    return status.history.identity.org_id or status.connection.login_url
+
+
+def _trouble(outcome: Outcome) -> str:
+    """What kind of trouble an outcome is: two of the same kind at once may have one cause that is ours."""
+    match outcome:
+        case Unreachable(kind=kind):
+            return f"unreachable {kind}"
+        case Granted() | NotSent():
+            return "none"
+        case _:
+            return f"refused {outcome.status} {outcome.error} {outcome.description}"

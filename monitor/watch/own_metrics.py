@@ -1,0 +1,93 @@
+"""What the daemon measures of itself while it runs: counts that begin again with the process."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+EXCHANGE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Seconds: an org answers in a tenth to a few; the longest is where the exchange's own timeouts lie."""
+
+DELAY_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0)
+"""Seconds: from an idle daemon to one that is late by a whole usual interval."""
+
+
+class OwnMetrics(Collector):
+    """What the daemon measures of itself while it runs; these counts begin anew with the process.
+
+    The rooms that already count (exchanges in flight, errors of the store) are read at the scrape.
+    """
+
+    def __init__(
+        self, *, in_flight: Callable[[], int] = lambda: 0, store_errors: Callable[[], int] = lambda: 0
+    ) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._store_errors = store_errors
+        self.exchange_duration = Histogram(
+            "bearerwatch_exchange_duration_seconds",
+            "How long exchanges took, from the start of the connection to the end of the answer.",
+            buckets=EXCHANGE_BUCKETS,
+            registry=registry,
+        )
+        Gauge("bearerwatch_exchanges_in_flight", "Exchanges under way.", registry=registry).set_function(
+            in_flight
+        )
+        self.schedule_delay = Histogram(
+            "bearerwatch_schedule_delay_seconds",
+            "How long after its appointment a check began.",
+            buckets=DELAY_BUCKETS,
+            registry=registry,
+        )
+        self.schedule_missed = Counter(
+            "bearerwatch_schedule_missed_total", "Appointments that brought no check.", registry=registry
+        )
+        self.logins_deferred = Counter(
+            "bearerwatch_logins_deferred_total",
+            "Checks put off because the login budget of their username was used up.",
+            registry=registry,
+        )
+        self.notifications = Counter(
+            "bearerwatch_notifications_total", "Notifications that were tried.", registry=registry
+        )
+        self.notifications_failed = Counter(
+            "bearerwatch_notifications_failed_total", "Notifications that did not arrive.", registry=registry
+        )
+        log_messages = Counter(
+            "bearerwatch_log_messages_total", "Lines of the log.", ["level"], registry=registry
+        )
+        self._log_messages = {level: log_messages.labels(level=level) for level in LOG_LEVELS}
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+
+    def count_notification(self, arrived: bool) -> None:
+        """Count one try to notify."""
+        self.notifications.inc()
+        if not arrived:
+            self.notifications_failed.inc()
+
+    def count_log_message(self, level: str) -> None:
+        """Count one line of the log; a level that is not of LOG_LEVELS counts as an error."""
+        self._log_messages.get(level, self._log_messages["error"]).inc()
+
+    def collect(self) -> Iterable[Metric]:
+        """The families for the library to render."""
+        yield CounterMetricFamily(
+            "bearerwatch_store_errors", "Writes of the database that failed.", value=self._store_errors()
+        )
+        for family in self._registry.collect():
+            # The moment of creation that the library adds to each count is one more series, and says no more
+            # than the start time of the process.
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family

@@ -1,0 +1,455 @@
+"""One of several daemons that watch together over one PostgreSQL.
+
+It stands in for `schedule`, and has its manners. The engine (`watch.engine`) hands it what is due. Each is
+checked on what is remembered in the database, not here; the result is written with the next due time, unless
+another replica has taken over meanwhile. Once a second it hears what the others found.
+
+Who can't write takes nothing: a write is rehearsed before a worker begins, and the worker ends when one is
+refused. While the database is away results are kept, nothing new is begun, and connections whose turn has
+passed are of unknown state.
+"""
+
+import asyncio
+import hashlib
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+from weakref import WeakSet
+
+import psycopg
+import structlog
+
+from monitor.config import Settings
+from monitor.core import rotation
+from monitor.core.history import Event, History, configuration_fingerprint
+from monitor.core.status import ReplicasStatus
+from monitor.store import Store, StoreError, due
+from monitor.store.due import ALIVE_SECONDS, Configured, Ear, Held, Wanted
+from monitor.store.postgresql import Server
+from monitor.store.waiting import Turn
+from monitor.watch.check import Checker
+from monitor.watch.clock import Clock
+from monitor.watch.engine import WORKER, Linked, Pulse, awake, engine, work
+from monitor.watch.fleet import Fleet
+from monitor.watch.own_metrics import OwnMetrics
+
+HEAR_SECONDS = 1.0
+"""How old what others found may be."""
+
+CUT_SECONDS = 8.0
+"""After so long without a word from the database its connections are broken off, as what hangs
+would hang for ever."""
+
+WANTED_AT_ONCE = 5_000
+"""Connections in one statement: a second of it on a slow machine."""
+
+RECONCILE_SECONDS = 30.0
+"""How often rows are compared with the configuration."""
+
+UNWATCHED = timedelta(seconds=60)
+"""So long after its turn a connection that nobody can look at is of unknown state: longer than a check, and
+than it takes another replica to take it over."""
+
+AGAIN_SECONDS = 1.0
+"""Until a connection is looked at again whose check was not begun."""
+
+AFTER_A_FAULT_SECONDS = 60.0
+"""The same where its check failed by a fault of ours, or its result can't be written."""
+
+log = structlog.get_logger()
+
+
+class Replica:
+    """Checks together with others; must be made and used inside a running event loop."""
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        fleet: Fleet,
+        store: Store,
+        clock: Clock,
+        at_once: int,
+        own: OwnMetrics,
+        notify: Callable[[], Awaitable[None]],
+        awake: Callable[[], float] = awake,
+    ) -> None:
+        self._server = server
+        self._me = secrets.token_hex(8)
+        self._fleet = fleet
+        self._store = store
+        self._clock = clock
+        self._at_once = at_once
+        self._own = own
+        self._notify = notify
+        self._awake = awake
+        self._pulse = Pulse(awake)
+        self._configured = Configured("", {}, 0)
+        self._wanted: dict[str, datetime] = {}
+        self._begun = False
+        """Whether all that was wanted at the start was said: from then on it may be sooner than it is due."""
+        self._room = asyncio.Semaphore(at_once)
+        self._waiting = 0
+        """Connections in our hands whose check is yet to begin."""
+        self._results: dict[str, tuple[History, tuple[Event, ...]] | None] = {}
+        """What is found in the checks under way."""
+        self._unwritten: set[Turn] = set()
+        self._ear = Ear(self._me)
+        self._news: dict[str, tuple[History, datetime]] = {}
+        self._heard_of = asyncio.Event()
+        self._link: psycopg.AsyncConnection[Any] | None = None
+        self._links: WeakSet[psycopg.AsyncConnection[Any]] = WeakSet()
+        self._linked: Linked | None = None
+        self._heard_at = awake()
+        self._reconciled = 0.0
+        self._scheduled = 0
+        self._leads = self._led = False
+        self._stopping = False
+        self._some_unwatched = False
+        self._problem: str | None = None
+        self._refused: str | None = None
+        self._status: ReplicasStatus | None = None
+        self._job: asyncio.Task[None] | None = None
+        """The worker, while there is one."""
+        self._working_for = ""
+        self._tasks: list[asyncio.Task[None]] = []
+
+    checker: Checker
+    """Makes the checks; is to be there before the start."""
+
+    @property
+    def running(self) -> bool:
+        """Whether appointments are kept."""
+        return bool(self._tasks) and all(not task.done() for task in self._tasks)
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing is checked here: the database is away, or takes nothing from us; None where it is."""
+        return self._problem or self._refused
+
+    @property
+    def cut_off(self) -> str | None:
+        """Why what is shown here is old: the database is away, and others may have taken over."""
+        return self._problem if self._awake() - self._heard_at > ALIVE_SECONDS else None
+
+    @property
+    def status(self) -> ReplicasStatus | None:
+        """What is known of the replicas; None before the first word."""
+        return self._status
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the one that notifies: the eldest with the configuration that was loaded last."""
+        return self._leads
+
+    @property
+    def full(self) -> bool:
+        """Whether there is enough to do for now."""
+        return self._waiting >= self._at_once
+
+    def start(self) -> None:
+        """Begin to keep appointments."""
+        tasks = (self._listen, self._follow, self._supervise, self._guard)
+        self._tasks = [asyncio.create_task(each()) for each in tasks]
+
+    def configure(self, settings: Settings) -> None:
+        """Take on a configuration; must come before its appointments are made."""
+        watched = (settings.login_budget_per_hour, settings.connections)
+        self._configured = Configured(
+            hashlib.sha256(repr(watched).encode()).hexdigest()[:16],
+            {
+                connection.name: Wanted(configuration_fingerprint(connection), connection.username)
+                for connection in settings.connections
+                if not connection.paused
+            },
+            settings.login_budget_per_hour,
+        )
+        self._reconciled = 0.0
+
+    def at(self, name: str, moment: datetime) -> None:
+        """Let the connection be checked at the latest then; by whoever is free."""
+        self._wanted[name] = moment
+
+    def cancel(self, name: str) -> None:
+        """Let the connection's appointment go, once no replica wants it."""
+        self._wanted.pop(name, None)
+
+    def deferred(self, count: int) -> None:
+        """So many checks were put off for want of logins."""
+        self._own.logins_deferred.inc(count)
+
+    async def stop(self, within_seconds: float) -> None:
+        """Make no more checks, wait for those under way, but not longer than this."""
+        self._stopping = True
+        if self._job:
+            self._job.cancel()
+            await asyncio.wait([self._job], timeout=0 if self._problem else within_seconds)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._tasks = []
+        if self._link:
+            await self._link.close()
+
+    # What the checker asks
+
+    def keep(self, name: str, history: History, events: tuple[Event, ...]) -> None:
+        """Note what a check found; it is written when the check is over.
+
+        Outside of one nothing is noted: what a configuration brings is told by the check that follows, on
+        what is remembered then.
+        """
+        if name in self._results:
+            _, before = self._results[name] or (history, ())
+            self._results[name] = (history, before + events)
+
+    def take(self, username: str, now: datetime) -> datetime | None:
+        """The login budget: a login came with the turn. Gives a later moment where the turn may be over."""
+        return None if self._pulse.sure(WORKER.get()) else now + timedelta(seconds=ALIVE_SECONDS)
+
+    async def take_next_key(self, username: str, _now: datetime) -> bool:
+        """The budget for tries of next keys; while the database is away nobody knows what is left of it."""
+        if self._linked is None or not self._pulse.sure(WORKER.get()):
+            return False
+        try:
+            async with self._linked() as link:
+                taken = await due.take_next_key(link, username, rotation.LOGINS_PER_HOUR)
+        except psycopg.Error:
+            return False  # the next word fails, too, and says it
+        return taken and self._pulse.sure(WORKER.get())  # the word may have taken long
+
+    # What the engine asks
+
+    async def check(self, linked: Linked, job: int, held: Sequence[Held]) -> None:
+        """Check what is in the hands of a job, and write what was found."""
+        self._linked = linked
+        self._waiting += len(held)
+        found = await asyncio.gather(*(self._keep_appointment(job, one) for one in held))
+        turns = {one.name: turn for one, turn in zip(held, found, strict=True) if isinstance(turn, Turn)}
+        written = await asyncio.gather(*(asyncio.wrap_future(turn.written) for turn in turns.values()))
+        self._unwritten -= set(turns.values())
+        never = {name for name, was in zip(turns, written, strict=True) if was is None}
+        if never:
+            await self._can_write()
+        never |= {one.name for one, turn in zip(held, found, strict=True) if turn == AFTER_A_FAULT_SECONDS}
+        not_made = {one.name for one in held} - turns.keys() - never
+        for names, seconds in ((never, AFTER_A_FAULT_SECONDS), (not_made, AGAIN_SECONDS)):
+            if names:
+                async with linked() as link:
+                    await due.give_back(link, job, names, seconds)
+
+    async def _keep_appointment(self, job: int, held: Held) -> Turn | float:
+        """The turn in which a result is written; or for how long the connection is put off without one."""
+        name, began = held.name, self._awake()
+        try:
+            await self._room.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            if not held.readable:
+                return AFTER_A_FAULT_SECONDS  # a newer version has written it
+            sure = self._pulse.sure(WORKER.get()) and not self._stopping
+            if not sure or name not in self._fleet or name in self._results:
+                return AGAIN_SECONDS
+            self._own.schedule_delay.observe(max(0.0, held.late + self._awake() - began))
+            self._results[name] = None
+            try:
+                late = timedelta(seconds=held.late)
+                self.checker.taken_over(name, held.known, self._clock.now() - late)
+                following = await self.checker.check(name)
+            except Exception:  # a check has its own net; should it tear, the others go on
+                log.exception("check_failed", connection=name)
+                return AFTER_A_FAULT_SECONDS
+            finally:
+                result = self._results.pop(name)
+        finally:
+            self._room.release()
+        if result is None:
+            return AGAIN_SECONDS  # it is paused or gone since
+        seconds = (following - self._clock.now()).total_seconds() if following else 0.0
+        turn = Turn(held.epoch, job, seconds, self._me)
+        self._unwritten.add(turn)
+        self._store.save(name, *result, turn)
+        return turn
+
+    async def notify(self) -> None:
+        """Notify whom there is to notify."""
+        if not self._led:
+            await asyncio.to_thread(self._store.hear_told)  # what the one before us has told
+        self._led = True
+        await self._notify()
+
+    # What goes on beside
+
+    async def _listen(self) -> None:
+        """Hear of the others, and say what is wanted."""
+        while not self._stopping:
+            try:
+                with self._server.in_words():
+                    await self._hear()
+            except StoreError as error:
+                await self._away(str(error))
+            except Exception:  # the net of this task: there is nobody above it to try again
+                log.exception("appointments_failed")
+                await self._away("The monitor failed to keep its appointments by a fault of its own.")
+            self._mark_unwatched()
+            await asyncio.sleep(HEAR_SECONDS)
+
+    async def _hear(self) -> None:
+        if self._link is None:
+            how = self._server.how(writes=True)
+            self._link = await psycopg.AsyncConnection.connect(**how, autocommit=True)
+            self._links.add(self._link)
+        begun, link, configured = self._awake(), self._link, self._configured
+        heard = await self._ear.listen(link)
+        self._heard_at = begun
+        if self._problem:
+            self._problem = None
+            log.info("appointments_recovered")
+            await asyncio.to_thread(self._store.flush, 0.0)  # what was kept is written without its next turn
+        configurations = [configuration for _, configuration in heard.alive]
+        if wanted := dict(islice(self._wanted.items(), WANTED_AT_ONCE)):
+            now = self._clock.now()
+            seconds = {name: max(0.0, (moment - now).total_seconds()) for name, moment in wanted.items()}
+            await due.want(link, configured, seconds, sooner=self._begun)
+            for name, moment in wanted.items():
+                if self._wanted.get(name) == moment:
+                    del self._wanted[name]
+        self._begun = self._begun or not self._wanted
+        if begun - self._reconciled >= RECONCILE_SECONDS:
+            agreed = bool(configurations) and set(configurations) == {configured.mark}
+            self._scheduled = await due.reconcile(link, configured, agreed=agreed)
+            self._reconciled = begun
+        of_newest = [worker for worker, configuration in heard.alive if configuration == configurations[-1]]
+        self._leads = of_newest[:1] == [self._pulse.worker]
+        self._led = self._led and self._leads
+        if not heard.schema:
+            self._dismiss("A newer version of bearerwatch has upgraded the database: upgrade this one.")
+        self._status = ReplicasStatus(
+            alive=len(configurations),
+            configurations=len(set(configurations)),
+            scheduled=self._scheduled,
+            leads=self._leads,
+            reachable=True,
+            overdue_seconds=heard.overdue,
+        )
+        now = self._clock.now()
+        known = self._store.histories() if heard.news else {}
+        for name, news in heard.news.items():
+            if news.history:
+                self._store.heard(name, news.history)
+            if history := news.history or known.get(name):
+                self._news[name] = (history, now + timedelta(seconds=news.seconds))
+        self._heard_of.set()
+
+    async def _follow(self) -> None:
+        """Show what others found."""
+        while True:
+            await self._heard_of.wait()
+            self._heard_of.clear()
+            while self._news:
+                name = next(iter(self._news))
+                history, due_at = self._news.pop(name)
+                if name in self._fleet and name not in self._results:
+                    try:
+                        await self.checker.heard(name, history, due_at)
+                    except Exception:  # the net: what can't be shown of one must not hide the others
+                        log.exception("news_failed", connection=name)
+                await asyncio.sleep(0)
+
+    async def _away(self, problem: str) -> None:
+        if self._link:
+            await self._link.close()
+            self._link = None
+        if self._status:
+            self._status = replace(self._status, reachable=False)
+        if problem != self._problem:
+            log.error("appointments_failing", problem=problem)
+        self._problem = problem
+
+    def _mark_unwatched(self) -> None:
+        """While the database is away nobody may look at what has come due; when it is back somebody will."""
+        now, away = self._clock.now(), self._problem is not None
+        if not away and not self._some_unwatched:
+            return
+        self._some_unwatched = away
+        for status in self._fleet.statuses():
+            late = status.next_exchange is not None and now - status.next_exchange > UNWATCHED
+            if status.unwatched != (unwatched := late and away):
+                self._fleet.put(replace(status, unwatched=unwatched))
+
+    async def _supervise(self) -> None:
+        """Have a worker, whenever what it finds can be written."""
+        while not self._stopping:
+            try:
+                if self._status and not self._problem and await self._can_write():
+                    # What was kept is written before anything is taken, lest it be checked again.
+                    await asyncio.to_thread(self._store.flush)
+                    self._job = asyncio.create_task(self._work())
+                    await asyncio.wait([self._job])
+                    self._job = None
+                    self._pulse.ends()
+            except Exception:  # the net of this task: without it nothing would be checked here again
+                log.exception("supervisor_failed")
+            await asyncio.sleep(HEAR_SECONDS)
+
+    async def _work(self) -> None:
+        configured = self._configured
+        self._working_for = configured.mark
+        try:
+            app = engine(self._server, configured, self, self._pulse, self._opened)
+            await work(app, configured.mark, at_once=self._at_once)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 # the net: the next worker may do better
+            log.warning("worker_ended", problem=f"{type(error).__name__}: {error}".split("\n")[0])
+
+    async def _opened(self, link: psycopg.AsyncConnection[Any]) -> None:
+        self._links.add(link)
+
+    async def _guard(self) -> None:
+        """Break off what hangs, and end a worker that can't do its work, or has an old configuration."""
+        while True:
+            await asyncio.sleep(HEAR_SECONDS)
+            if self._awake() - self._heard_at > CUT_SECONDS:
+                for link in self._links:
+                    _shut_down(link)
+            if self._job and self._working_for != self._configured.mark:
+                self._dismiss(None)
+            elif self._job and self._store.problem and not self._problem:
+                try:
+                    await self._can_write()
+                except Exception:  # the net of this task
+                    log.exception("guard_failed")
+
+    async def _can_write(self) -> bool:
+        """Whether a write succeeds; where it is refused while the server is there, the worker ends."""
+        refused = await asyncio.to_thread(self._store.refused)
+        if refused and self._problem is None:
+            self._dismiss(refused)
+            for turn in list(self._unwritten):  # nobody waits for what can't be written; others look again
+                turn.end(written=False)
+        elif refused is None:
+            self._refused = None
+        return refused is None
+
+    def _dismiss(self, refused: str | None) -> None:
+        """End the worker: it lets its checks end."""
+        if refused and refused != self._refused:
+            log.error("nothing_is_taken", problem=refused)
+        self._refused = refused
+        if self._job and not self._job.cancelling():
+            self._job.cancel()
+
+
+def _shut_down(link: psycopg.AsyncConnection[Any]) -> None:
+    if not link.closed:
+        with suppress(OSError), socket.socket(fileno=os.dup(link.fileno())) as handle:
+            handle.shutdown(socket.SHUT_RDWR)

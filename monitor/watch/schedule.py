@@ -1,0 +1,191 @@
+"""Appointments: one a connection, kept by APScheduler; when one is due, its connection is checked.
+
+What is due goes into a queue that a fixed number of workers empty. So there is a hard cap on checks under
+way, and ten thousand appointments that fall due at once (a suspended machine wakes up) wait their turn; none
+is lost. Nor where the wall clock is set back: appointments move with it, for else none would be kept until it
+has caught up.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import structlog
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobEvent
+from apscheduler.job import Job
+from apscheduler.jobstores.base import JobLookupError
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.date import DateTrigger
+
+from monitor.watch.clock import Clock
+from monitor.watch.own_metrics import OwnMetrics
+
+CLOCK_WATCHED_EVERY_SECONDS = 10.0
+"""How soon it is seen that the wall clock was set back: no later than the shortest interval ends."""
+
+DUE_AT_ONCE = 20
+"""Appointments that fall due in one turn of the event loop: a few milliseconds of it. All ten thousand of a
+machine that wakes up would keep it for a second, and health and metrics would have no answer meanwhile."""
+
+SET_BACK = timedelta(seconds=5)
+"""A step of the wall clock that matters; a smaller one delays no check by more than that."""
+
+AFTER_A_FAULT = timedelta(minutes=5)
+"""Until the next appointment of a connection whose check raised: the usual interval."""
+
+log = structlog.get_logger()
+
+Check = Callable[[str], Awaitable[datetime | None]]
+"""Checks the connection of this name, and gives the moment of its next appointment; None for no more."""
+
+
+class Engine(Protocol):
+    """What keeps one appointment for each connection, and makes its check when it is due."""
+
+    @property
+    def running(self) -> bool:
+        """Whether appointments are kept."""
+
+    def start(self) -> None:
+        """Begin to keep appointments."""
+
+    def at(self, name: str, moment: datetime) -> None:
+        """Make the connection's appointment, in place of the one it has."""
+
+    def cancel(self, name: str) -> None:
+        """Let the connection's appointment go."""
+
+    async def stop(self, within_seconds: float) -> None:
+        """Make no more checks, and wait for those under way, but not longer than this."""
+
+
+class Schedule:
+    """Keeps one appointment for each connection; must be made and used inside a running event loop."""
+
+    def __init__(self, check: Check, *, clock: Clock, at_once: int, own: OwnMetrics) -> None:
+        self._check = check
+        self._clock = clock
+        self._at_once = at_once
+        self._own = own
+        self._due: asyncio.Queue[tuple[str, datetime]] = asyncio.Queue()
+        self._busy: dict[str, datetime | None] = {}
+        self._workers: list[asyncio.Task[None]] = []
+        self._clock_watch: asyncio.Task[None] | None = None
+        self._scheduler = AsyncIOScheduler(
+            timezone=UTC,
+            jobstores={"default": _AFewAtOnce()},
+            # A late check is still wanted: by default one that is a second late is dropped.
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+        )
+        self._scheduler.add_listener(
+            self._missed, EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES | EVENT_JOB_ERROR
+        )
+
+    @property
+    def running(self) -> bool:
+        """Whether appointments are kept."""
+        return bool(self._workers) and all(not worker.done() for worker in self._workers)
+
+    def start(self) -> None:
+        """Begin to keep appointments."""
+        self._scheduler.start()
+        self._workers = [asyncio.create_task(self._work()) for _ in range(self._at_once)]
+        self._clock_watch = asyncio.create_task(self._watch_clock())
+
+    def at(self, name: str, moment: datetime) -> None:
+        """Make the connection's appointment, in place of the one it has.
+
+        A connection that is being checked just now gets it when the check is done, if it is the earlier one.
+        """
+        if name in self._busy:
+            self._busy[name] = moment
+            return
+        self._scheduler.add_job(
+            self._fall_due,
+            DateTrigger(moment, timezone=UTC),
+            args=(name, moment),
+            id=name,
+            name="check",  # else the library makes up one for each
+            replace_existing=True,
+        )
+
+    def hasten(self, by: timedelta) -> None:
+        """Every appointment comes so much sooner: the wall clock was set back."""
+        self._scheduler.pause()  # else it would look anew after each
+        for job in self._scheduler.get_jobs():
+            self._scheduler.modify_job(job.id, next_run_time=job.next_run_time - by)
+        self._scheduler.resume()
+
+    def cancel(self, name: str) -> None:
+        """Let the connection's appointment go; a check under way is not disturbed."""
+        try:
+            self._scheduler.remove_job(name)
+        except JobLookupError:
+            return
+
+    async def stop(self, within_seconds: float) -> None:
+        """Make no more checks, and wait for those under way, but not longer than this."""
+        if self._clock_watch:
+            self._clock_watch.cancel()
+        if self._scheduler.running:
+            self._scheduler.pause()
+            # What falls due just now gets into the queue: the shutdown would cancel it, and log an error.
+            await asyncio.sleep(0)
+            self._scheduler.shutdown(wait=False)
+        while not self._due.empty():
+            self._due.get_nowait()
+        busy = [worker for worker in self._workers if not worker.done()]
+        for _ in busy:
+            self._due.put_nowait(_STOP)
+        if busy:
+            _, late = await asyncio.wait(busy, timeout=within_seconds)
+            for worker in late:
+                worker.cancel()
+        self._workers = []
+
+    async def _fall_due(self, name: str, due: datetime) -> None:
+        self._due.put_nowait((name, due))
+
+    async def _work(self) -> None:
+        while (appointment := await self._due.get()) is not _STOP:
+            name, due = appointment
+            if name in self._busy:
+                continue
+            self._own.schedule_delay.observe(max(0.0, (datetime.now(UTC) - due).total_seconds()))
+            self._busy[name] = None
+            try:
+                following = await self._check(name)
+            except Exception:  # a check has its own net; should that tear, the other connections go on
+                log.exception("check_failed", connection=name)
+                self._own.schedule_missed.inc()
+                following = self._clock.now() + AFTER_A_FAULT
+            wanted = [moment for moment in (following, self._busy.pop(name)) if moment]
+            if wanted:
+                self.at(name, min(wanted))
+
+    async def _watch_clock(self) -> None:
+        """Move appointments with a wall clock that is set back; one that is set ahead makes them due."""
+        steady = time.time() - time.monotonic()
+        while True:
+            await asyncio.sleep(CLOCK_WATCHED_EVERY_SECONDS)
+            before, steady = steady, time.time() - time.monotonic()
+            back = timedelta(seconds=before - steady)
+            if back > SET_BACK:
+                log.warning("clock_set_back", seconds=round(back.total_seconds()))
+                self.hasten(back)
+
+    def _missed(self, event: JobEvent) -> None:
+        self._own.schedule_missed.inc()
+
+
+class _AFewAtOnce(MemoryJobStore):  # type: ignore[misc]  # the library has no types
+    """Hands over DUE_AT_ONCE of the appointments that are due; the scheduler then asks at once for more."""
+
+    def get_due_jobs(self, now: datetime) -> list[Job]:
+        return super().get_due_jobs(now)[:DUE_AT_ONCE]  # type: ignore[no-any-return]
+
+
+_STOP = ("", datetime.max.replace(tzinfo=UTC))

@@ -1,0 +1,171 @@
+"""Ends of certificates and forecast decays as an iCalendar feed (RFC 5545), for whoever must act in time."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+
+from icalendar import Alarm, Calendar, Event, vDuration
+
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
+from monitor.core.connection import ExpiryBands
+from monitor.core.history import Slot
+from monitor.core.status import ConnectionStatus
+from monitor.core.verdict.evidence import ASSUMED_LIFETIME
+from monitor.core.wording import remedy, steps
+
+ALARMS = (timedelta(days=7), timedelta(days=1))
+"""Before each end; those of a certificate are preceded by the two days on which its finding begins."""
+
+EVENTS_AT_MOST = 1_000
+"""The soonest ends are told: calendars show no more sensibly, and one event with its alarms is 2 KiB."""
+
+KEPT = timedelta(days=30)
+"""For how long an end that has passed stays in the calendar."""
+
+READ_AGAIN = timedelta(hours=1)
+"""How often a calendar is asked to fetch the feed."""
+
+REVISIONS_BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
+"""SEQUENCE counts the seconds from here to an event's last change: so it rises with every change, also across
+restarts, without being remembered, and fits 32 bits until 2088."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reminder:
+    """One end that is to be known in time."""
+
+    uid: str
+    """The same for as long as it is this connection's end of this kind, whenever that is."""
+    at: datetime
+    summary: str
+    description: str
+    certain: bool
+    """Whether it is written in a certificate or by the operator; a forecast is only expected."""
+    url: str
+    alarms: tuple[timedelta, ...] = ALARMS
+    """How long before it a calendar reminds."""
+
+
+def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Reminder]:
+    """The ends of one connection's certificates and of its approval; none of a paused one."""
+    connection = status.connection
+    if connection.paused:
+        return
+    name, url = status.name, f"{external_url}/connections/{status.name}" if external_url else ""
+    current = status.credential.certificate
+    following = status.next_credential.certificate if status.next_credential else None
+    if status.certificate_end:
+        lifetime = current.not_after - current.not_before if current else ASSUMED_LIFETIME
+        yield Reminder(
+            f"certificate.{Slot.CURRENT}.{name}@bearerwatch",
+            status.certificate_end,
+            f"{name}: the certificate ends",
+            _description(status, Cause.CERTIFICATE_EXPIRING),
+            certain=True,
+            url=url,
+            alarms=_alarms(connection.expiry, lifetime),
+        )
+    if following and following != current:
+        yield Reminder(
+            f"certificate.{Slot.NEXT}.{name}@bearerwatch",
+            following.not_after,
+            f"{name}: the certificate of the next pair ends",
+            _description(status, Cause.CERTIFICATE_EXPIRING),
+            certain=True,
+            url=url,
+            alarms=_alarms(connection.expiry, following.not_after - following.not_before),
+        )
+    if status.forecast:
+        yield Reminder(
+            f"approval.{name}@bearerwatch",
+            status.forecast.at,
+            f"{name}: the approval is expected to end",
+            _description(status, Cause.APPROVAL_EXPIRING, status.forecast.reason),
+            certain=False,
+            url=url,
+        )
+
+
+def _alarms(bands: ExpiryBands, lifetime: timedelta) -> tuple[timedelta, ...]:
+    """The days on which the finding begins and becomes critical, and the usual ones; the longest first."""
+    return tuple(sorted({bands.warning.of(lifetime), bands.critical.of(lifetime), *ALARMS}, reverse=True))
+
+
+def _description(status: ConnectionStatus, cause: Cause, *why: str) -> str:
+    user = f"Org {status.connection.host}, user {status.connection.username}."
+    return "\n".join((user, *why, remedy(steps(CATALOGUE[cause], status.connection))))
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """An event as it was told last."""
+
+    reminder: Reminder
+    body: bytes
+
+
+class Feed:
+    """Makes the feed, and remembers what it told: an event that is told otherwise is a newer revision."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, _Told] = {}
+        self._lock = Lock()
+
+    def render(self, statuses: Iterable[ConnectionStatus], now: datetime, external_url: str = "") -> bytes:
+        """The calendar of these connections: the soonest ends, and those that passed lately."""
+        found = [each for status in statuses for each in reminders(status, external_url)]
+        found = sorted((each for each in found if each.at > now - KEPT), key=lambda each: (each.at, each.uid))
+        with self._lock:
+            bodies = [self._body(each, now) for each in found[:EVENTS_AT_MOST]]
+            if len(self._told) > 2 * EVENTS_AT_MOST:
+                self._told = {each.uid: self._told[each.uid] for each in found[:EVENTS_AT_MOST]}
+        left_out = len(found) - len(bodies)
+        head, end, _ = _calendar(left_out).to_ical().partition(b"END:VCALENDAR")
+        return b"".join((head, *bodies, end, b"\r\n"))
+
+    def _body(self, reminder: Reminder, now: datetime) -> bytes:
+        told = self._told.get(reminder.uid)
+        if told is None or told.reminder != reminder:
+            told = self._told[reminder.uid] = _Told(reminder, _event(reminder, now).to_ical())
+        return told.body
+
+
+def _calendar(left_out: int) -> Calendar:
+    calendar = Calendar()
+    calendar.add("prodid", "-//bearerwatch//reminders//EN")
+    calendar.add("version", "2.0")
+    calendar.add("x-wr-calname", "bearerwatch")
+    said = "Ends of certificates and approvals of Salesforce connections."
+    if left_out:
+        said += f" {left_out:,} later ones are left out: filter by label, as on the status page."
+    calendar.add("x-wr-caldesc", said)
+    calendar.add("refresh-interval", READ_AGAIN, parameters={"value": "DURATION"})
+    calendar.add("x-published-ttl", vDuration(READ_AGAIN))
+    return calendar
+
+
+def _event(reminder: Reminder, now: datetime) -> Event:
+    """An event with its alarms, as revised at `now`.
+
+    DTSTAMP is the moment of the last revision, as always without a METHOD (RFC 5545, 3.8.7.2).
+    """
+    event = Event()
+    event.add("uid", reminder.uid)
+    event.add("dtstamp", now.replace(microsecond=0))
+    event.add("sequence", int((now - REVISIONS_BEGIN).total_seconds()))
+    event.add("dtstart", reminder.at.astimezone(UTC).replace(microsecond=0))
+    event.add("summary", reminder.summary)
+    event.add("description", reminder.description)
+    event.add("status", "CONFIRMED" if reminder.certain else "TENTATIVE")
+    event.add("transp", "TRANSPARENT")
+    if reminder.url:
+        event.add("url", reminder.url)
+    for before in reminder.alarms:
+        alarm, days = Alarm(), before.days
+        alarm.add("action", "DISPLAY")
+        alarm.add("trigger", -before)
+        alarm.add("description", f"{reminder.summary} in {days} {'day' if days == 1 else 'days'}")
+        event.add_component(alarm)
+    return event

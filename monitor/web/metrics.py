@@ -1,0 +1,447 @@
+"""The metrics page: a Snapshot as Prometheus families, followed by the daemon's own measures.
+
+The page is a pure view. A ConnectionStatus never changes in place, so the lines made of it are kept while it
+is the same object, and a scrape is a join of bytes. Rendering a fleet of 10,000 anew
+through prometheus_client would take seconds of CPU per scrape; the library renders what is few: the fleet's
+totals and the daemon's own measures.
+
+The families and their labels are a promise to whoever writes alerts and dashboards.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from prometheus_client import (
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
+
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.connection import org_type
+from monitor.core.finding import Finding, State
+from monitor.core.history import Slot
+from monitor.core.keys.credential import CertificateFacts
+from monitor.core.outcome import Granted
+from monitor.core.status import ConnectionStatus, Snapshot
+
+OWN_TIMER = " As of the last check: the daemon's own schedule starts those, not the scrape."
+"""Exporters are expected to measure at the scrape, and to say so where they don't (Prometheus, "Writing
+exporters"). Here a scrape must not cost a login."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exposition:
+    """A format in which the page can be had."""
+
+    content_type: str
+    open_metrics: bool
+    generate: Callable[[Collector], bytes]
+    """The library's way to write it."""
+
+
+TEXT = Exposition(CONTENT_TYPE_PLAIN_0_0_4, open_metrics=False, generate=generate_latest)
+OPEN_METRICS = Exposition(
+    openmetrics.CONTENT_TYPE_LATEST, open_metrics=True, generate=openmetrics.generate_latest
+)
+
+
+def negotiate(accept: str) -> Exposition:
+    """The format to answer an `Accept` header with: OpenMetrics where it is asked for, else plain text."""
+    asked = (kind.split(";")[0].strip().lower() for kind in accept.split(","))
+    return OPEN_METRICS if "application/openmetrics-text" in asked else TEXT
+
+
+# What is said of a connection
+
+Samples = Iterable[tuple[str, float]]
+"""The labels that follow `connection`, as they stand in a line, and the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One family of samples about connections."""
+
+    name: str
+    kind: Literal["gauge", "counter"]
+    help: str
+    samples: Callable[[ConnectionStatus], Samples]
+
+    def header(self, exposition: Exposition) -> bytes:
+        """The HELP and TYPE lines; OpenMetrics names a counter's family without its `_total`."""
+        name = self.name.removesuffix("_total") if exposition.open_metrics else self.name
+        return f"# HELP {name} {self.help}\n# TYPE {name} {self.kind}\n".encode()
+
+    def lines(self, status: ConnectionStatus, connection: str) -> bytes:
+        """The samples of one connection, whose escaped name is `connection`."""
+        start = f'{self.name}{{connection="{connection}"'
+        text = "".join(f"{start}{labels}}} {value!r}\n" for labels, value in self.samples(status))
+        return text.encode("utf-8", "replace")  # half a surrogate pair is no UTF-8, and would spoil the page
+
+
+_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
+
+
+def _escaped(value: str) -> str:
+    """A label's value as it stands between its quotes."""
+    return value.translate(_ESCAPES)
+
+
+def _at(moment: datetime | None, labels: str = "") -> Samples:
+    """A timestamp, to the millisecond that Prometheus itself keeps; no sample where there is none."""
+    return () if moment is None else ((labels, round(moment.timestamp(), 3)),)
+
+
+def _seconds(value: float | None) -> Samples:
+    """A span to the microsecond; no sample where there is none."""
+    return () if value is None else (("", round(value, 6)),)
+
+
+def _up(status: ConnectionStatus) -> Samples:
+    last = status.history.last_exchange
+    granted = last is not None and isinstance(last.outcome, Granted)
+    return (("", int(granted and not status.connection.paused and not status.unwatched)),)
+
+
+_STATE_LABELS = {state: f',state="{state}"' for state in State}
+
+
+def _state(status: ConnectionStatus) -> Samples:
+    holds = status.state
+    return [(labels, int(state is holds)) for state, labels in _STATE_LABELS.items()]
+
+
+def _first_of_each_cause(status: ConnectionStatus) -> Iterable[Finding]:
+    """The findings, the most telling one of a cause: two samples of one name spoil a whole scrape."""
+    return {finding.cause: finding for finding in reversed(status.findings)}.values()
+
+
+def _finding(status: ConnectionStatus) -> Samples:
+    return [
+        (f',cause="{found.cause}",severity="{found.severity}",responsible="{found.responsible}"', 1)
+        for found in _first_of_each_cause(status)
+    ]
+
+
+def _finding_since(status: ConnectionStatus) -> Samples:
+    for found in _first_of_each_cause(status):
+        yield from _at(found.since, f',cause="{found.cause}"')
+
+
+def _info(status: ConnectionStatus) -> Samples:
+    connection, host = status.connection, status.connection.host
+    labels = [("host", host), ("org_type", org_type(host)), *connection.labels]
+    if connection.app:
+        labels.append(("app", connection.app))
+    if connection.username_in_alerts:
+        labels.append(("username", connection.username))
+    return (("".join(f',{name}="{_escaped(value)}"' for name, value in labels), 1),)
+
+
+def _last_exchange(status: ConnectionStatus) -> Samples:
+    last = status.history.last_exchange
+    return _at(last.at if last else None)
+
+
+def _last_duration(status: ConnectionStatus) -> Samples:
+    last = status.history.last_exchange
+    return _seconds(last.duration_seconds if last else None)
+
+
+def _clock_offset(status: ConnectionStatus) -> Samples:
+    last = status.history.last_exchange
+    return _seconds(last.clock_offset_seconds if last else None)
+
+
+_SLOT_LABELS = {slot: f',slot="{slot}"' for slot in Slot}
+
+
+def _certificates(status: ConnectionStatus) -> Iterator[tuple[str, CertificateFacts]]:
+    for slot, facts in ((Slot.CURRENT, status.credential), (Slot.NEXT, status.next_credential)):
+        if facts and facts.certificate:
+            yield _SLOT_LABELS[slot], facts.certificate
+
+
+def _not_before(status: ConnectionStatus) -> Samples:
+    for labels, certificate in _certificates(status):
+        yield from _at(certificate.not_before, labels)
+
+
+def _not_after(status: ConnectionStatus) -> Samples:
+    if status.credential.certificate is None:
+        yield from _at(status.connection.certificate_not_after, _SLOT_LABELS[Slot.CURRENT])
+    for labels, certificate in _certificates(status):
+        yield from _at(certificate.not_after, labels)
+
+
+def _key_accepted(status: ConnectionStatus) -> Samples:
+    accepted, connection = status.history.keys_accepted, status.connection
+    return [
+        (_SLOT_LABELS[slot], int(accepted[slot]))
+        for slot, pair in ((Slot.CURRENT, connection.current), (Slot.NEXT, connection.next))
+        if pair and slot in accepted
+    ]
+
+
+def _family(
+    name: str,
+    meaning: str,
+    samples: Callable[[ConnectionStatus], Samples],
+    *,
+    own_timer: bool = False,
+) -> Family:
+    kind: Literal["gauge", "counter"] = "counter" if name.endswith("_total") else "gauge"
+    return Family(f"bearerwatch_connection_{name}", kind, meaning + own_timer * OWN_TIMER, samples)
+
+
+FAMILIES = (
+    _family(
+        "up",
+        "1 = the last exchange was granted; 0 = nothing proves that it works: refused, no answer, not checked"
+        " yet or in time, or paused (bearerwatch_connection_state tells them apart).",
+        _up,
+        own_timer=True,
+    ),
+    _family("state", "1 for the state that the connection is in, 0 for the others.", _state, own_timer=True),
+    _family("finding", "1 while the cause holds; absent otherwise.", _finding, own_timer=True),
+    _family(
+        "finding_since_timestamp_seconds",
+        "Unix time since when the cause holds.",
+        _finding_since,
+        own_timer=True,
+    ),
+    _family("info", "Always 1: what is configured, with the operator's labels.", _info),
+    _family(
+        "last_exchange_timestamp_seconds",
+        "Unix time of the last check, also where nothing could be sent; absent before the first.",
+        _last_exchange,
+        own_timer=True,
+    ),
+    _family(
+        "last_success_timestamp_seconds",
+        "Unix time of the last exchange that was granted; absent before the first.",
+        lambda status: _at(status.history.last_success),
+        own_timer=True,
+    ),
+    _family(
+        "next_exchange_timestamp_seconds",
+        "Unix time of the next check; absent while none is due.",
+        lambda status: _at(status.next_exchange),
+    ),
+    _family(
+        "exchanges_total",
+        "Exchanges since the database began.",
+        lambda status: (("", status.history.exchanges),),
+    ),
+    _family(
+        "exchange_failures_total",
+        "Exchanges that were not granted, since the database began.",
+        lambda status: (("", status.history.failures),),
+    ),
+    _family(
+        "last_exchange_duration_seconds",
+        "How long the last exchange took, from the start of its connection to the end of its answer;"
+        " absent where nothing was sent.",
+        _last_duration,
+        own_timer=True,
+    ),
+    _family(
+        "certificate_not_before_timestamp_seconds",
+        "Unix time at which the certificate begins to be valid.",
+        _not_before,
+    ),
+    _family(
+        "certificate_not_after_timestamp_seconds",
+        "Unix time at which the certificate ends: its own, or as declared where none is configured.",
+        _not_after,
+    ),
+    _family(
+        "key_accepted",
+        "1 = the last verdict on an exchange with this key was a grant; absent before the first.",
+        _key_accepted,
+        own_timer=True,
+    ),
+    _family(
+        "approval_since_timestamp_seconds",
+        "Unix time at which the approval that serves now was first seen to be granted.",
+        lambda status: _at(status.history.approval_since),
+    ),
+    _family(
+        "approval_forecast_timestamp_seconds",
+        "Unix time at which the approval is expected to end, where a lifetime is declared or was learnt.",
+        lambda status: _at(status.forecast.at if status.forecast else None),
+    ),
+    _family(
+        "clock_offset_seconds",
+        "The server's clock minus ours, from the answer's Date header; positive where ours is slow.",
+        _clock_offset,
+        own_timer=True,
+    ),
+)
+"""What a connection's status says, in the order of the page."""
+
+MAINTENANCE = _family(
+    "maintenance",
+    "1 while a maintenance window runs, its own or one of all; absent otherwise.",
+    lambda status: (("", 1),),
+)
+"""What the clock says: its lines are made anew for each page."""
+
+
+# What is said of the daemon
+
+
+def _fleet(snapshot: Snapshot) -> Iterable[Metric]:
+    """The totals of the Snapshot, and what it knows of the daemon."""
+    daemon = snapshot.daemon
+    yield _labelled(
+        GaugeMetricFamily("bearerwatch_build_info", "Always 1: what runs.", labels=["version"]),
+        [(daemon.version, 1)],
+    )
+    yield GaugeMetricFamily(
+        "bearerwatch_connections_configured",
+        "Connections in the configuration that holds.",
+        value=daemon.configured,
+    )
+    causes = GaugeMetricFamily(
+        "bearerwatch_cause_info", "Always 1: what each cause is called.", labels=["cause", "title"]
+    )
+    for cause, entry in CATALOGUE.items():
+        causes.add_metric([cause, entry.title], 1)
+    yield causes
+    yield _labelled(
+        GaugeMetricFamily("bearerwatch_connections", "Connections in each state.", labels=["state"]),
+        snapshot.states().items(),
+    )
+    yield _labelled(
+        CounterMetricFamily(
+            "bearerwatch_failures",
+            "Checks that failed, by the first cause of their diagnosis, since the database began.",
+            labels=["cause"],
+        ),
+        snapshot.failures().items(),
+    )
+    if replicas := daemon.replicas:
+        for name, meaning, value in (
+            ("bearerwatch_replicas", "Replicas that live, as this one hears of them.", replicas.alive),
+            (
+                "bearerwatch_replicas_configurations",
+                "Different configurations among the replicas that live: 1 where they agree.",
+                replicas.configurations,
+            ),
+            (
+                "bearerwatch_replica_leads",
+                "1 = this replica sends the notifications of all.",
+                replicas.leads,
+            ),
+            (
+                "bearerwatch_connections_scheduled",
+                "Connections of the configuration that have an appointment.",
+                replicas.scheduled,
+            ),
+            (
+                "bearerwatch_database_reachable",
+                "1 = the shared database answers; 0 = no replica that can't reach it checks anything.",
+                replicas.reachable,
+            ),
+            (
+                "bearerwatch_checks_overdue_seconds",
+                "Since the connection was due that has waited longest for its check, by any replica.",
+                replicas.overdue_seconds,
+            ),
+        ):
+            yield GaugeMetricFamily(name, meaning, value=value)
+    yield GaugeMetricFamily(
+        "bearerwatch_config_last_reload_successful",
+        "1 = the last attempt to load the configuration succeeded.",
+        value=daemon.reload_problem is None,
+    )
+    yield GaugeMetricFamily(
+        "bearerwatch_config_last_reload_success_timestamp_seconds",
+        "Unix time at which the configuration that holds was loaded.",
+        value=round(daemon.reloaded.timestamp(), 3),
+    )
+
+
+def _labelled(family: GaugeMetricFamily | CounterMetricFamily, values: Iterable[tuple[str, int]]) -> Metric:
+    for label, value in values:
+        family.add_metric([str(label)], value)
+    return family
+
+
+@dataclass(frozen=True, slots=True)
+class _Totals:
+    """What the library renders, as a collector of its own kind."""
+
+    snapshot: Snapshot
+    own: Collector
+
+    def collect(self) -> Iterable[Metric]:
+        yield from _fleet(self.snapshot)
+        yield from self.own.collect()
+
+
+# The page
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """Connections as they stood at one scrape, and their lines."""
+
+    statuses: tuple[ConnectionStatus, ...] = ()
+    columns: tuple[list[bytes], ...] = tuple([] for _ in FAMILIES)
+    """For each of FAMILIES the lines of each status. Never changed once they are kept."""
+
+
+class MetricsPage:
+    """Renders Snapshots, and keeps the lines of each status for the next scrape.
+
+    Meant for a worker thread. Two scrapes at once are safe: each works with what it finds and leaves what it
+    made; at worst both render the same new statuses.
+    """
+
+    def __init__(self, own: Collector) -> None:
+        self._own = own
+        self._kept = _Rendered()
+
+    def render(self, snapshot: Snapshot, exposition: Exposition = TEXT) -> list[bytes]:
+        """The page in pieces, one for each family: as a whole it would take 17 MB for 10,000 connections, and
+        the process would keep that memory.
+        """
+        self._kept = rendered = _rendered(snapshot.connections, self._kept)
+        pieces = [
+            b"".join([family.header(exposition), *column])
+            for family, column in zip(FAMILIES, rendered.columns, strict=True)
+        ]
+        pieces.append(b"".join([MAINTENANCE.header(exposition), *_in_maintenance(snapshot)]))
+        return [*pieces, exposition.generate(_Totals(snapshot, self._own))]
+
+
+def _in_maintenance(snapshot: Snapshot) -> Iterator[bytes]:
+    """The lines of the connections that are in maintenance now."""
+    until = snapshot.maintenance()
+    for status in snapshot.connections:
+        if until(status.connection):
+            yield MAINTENANCE.lines(status, _escaped(status.name))
+
+
+def _rendered(statuses: tuple[ConnectionStatus, ...], kept: _Rendered) -> _Rendered:
+    """The lines of each status: those kept, where the very same object stands in the same place."""
+    new = [
+        place
+        for place, pair in enumerate(zip(statuses, kept.statuses, strict=False))
+        if pair[0] is not pair[1]
+    ]
+    new += range(len(kept.statuses), len(statuses))
+    added = [b""] * (len(statuses) - len(kept.statuses))
+    columns = tuple(column[: len(statuses)] + added for column in kept.columns)
+    for place in new:
+        status = statuses[place]
+        connection = _escaped(status.name)
+        for family, column in zip(FAMILIES, columns, strict=True):
+            column[place] = family.lines(status, connection)
+    return _Rendered(statuses, columns)

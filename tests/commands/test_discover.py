@@ -1,0 +1,286 @@
+"""Which address and audience an org wants, found by real exchanges with the simulator."""
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from monitor.commands.discover import Try, as_json, pairs, told, tries
+from monitor.core.causes import Cause
+from monitor.core.connection import GENERIC_LOGIN, GENERIC_TEST, Connection
+from monitor.core.keys.credential import Credential, CredentialFacts, Problem, read_credential
+from monitor.salesforce.exchange import Exchanger, Limits, rust_transport
+from monitor.simulator.server import Simulator, running
+from monitor.watch.budget import LoginBudget
+from tests.journeys.keys import pair_files
+from tests.journeys.wires import Wires, no_such_name
+from tests.making import ACME, connection
+
+MY_DOMAIN = ACME.login_url
+SANDBOX = "https://acme--dev.sandbox.my.salesforce.com"
+CREDENTIAL = read_credential(pair_files().private_key, pair_files().certificate)
+
+
+class Org:
+    """An org of the simulator, at its own address and at the login servers, and what is asked of it."""
+
+    def __init__(self, simulator: Simulator, url: str) -> None:
+        self.simulator = simulator
+        self.url = url
+        self.pauses: list[float] = []
+        self.silent = False
+
+    def is_so(self, **settings: object) -> None:
+        right = {
+            "consumer_key": ACME.consumer_key,
+            "username": ACME.username,
+            "certificate": pair_files().certificate.decode(),
+        }
+        self.simulator.put("acme", {**right, **settings})
+
+    async def tried(
+        self,
+        at: Connection,
+        *,
+        credential: Credential = CREDENTIAL,
+        every: bool = False,
+        logins: int = 60,
+    ) -> list[Try]:
+        async def pause(seconds: float) -> None:
+            self.pauses.append(seconds)
+
+        async with self._exchanger() as exchanger:
+            coming = tries(
+                at,
+                credential,
+                exchanger,
+                budget=LoginBudget(logins),
+                every=every,
+                pause=pause,
+            )
+            return [each async for each in coming]
+
+    @asynccontextmanager
+    async def _exchanger(self) -> AsyncIterator[Exchanger]:
+        def transport(limits: Limits, ca_file: object) -> httpx.AsyncBaseTransport:
+            wires = Wires(rust_transport(limits, None, {}), self.url)
+            if self.silent:
+                wires.weather["acme.my.salesforce.com"] = no_such_name
+            return wires
+
+        exchanger = Exchanger(transport=transport)
+        try:
+            yield exchanger
+        finally:
+            await exchanger.aclose()
+
+
+@pytest.fixture
+def org() -> Iterator[Org]:
+    simulator = Simulator()
+    with running(simulator) as url:
+        yield Org(simulator, url)
+
+
+def asked(tried: list[Try]) -> list[tuple[str, str]]:
+    return [(each.connection.login_url, each.connection.audience) for each in tried]
+
+
+def test_the_pairs_begin_with_what_is_configured_and_then_the_orgs_own_address() -> None:
+    assert pairs(connection(audience=GENERIC_TEST)) == (
+        (MY_DOMAIN, GENERIC_TEST),
+        (MY_DOMAIN, MY_DOMAIN),
+        (MY_DOMAIN, GENERIC_LOGIN),
+        (GENERIC_LOGIN, GENERIC_LOGIN),
+        (GENERIC_TEST, GENERIC_TEST),
+    )
+
+
+def test_a_sandbox_is_tried_with_the_sandboxes_login_server_first() -> None:
+    assert pairs(connection(login_url=SANDBOX, audience=SANDBOX)) == (
+        (SANDBOX, SANDBOX),
+        (SANDBOX, GENERIC_TEST),
+        (SANDBOX, GENERIC_LOGIN),
+        (GENERIC_TEST, GENERIC_TEST),
+        (GENERIC_LOGIN, GENERIC_LOGIN),
+    )
+
+
+def test_where_only_a_login_server_is_known_both_are_tried() -> None:
+    assert pairs(connection(login_url=GENERIC_LOGIN, audience=GENERIC_LOGIN)) == (
+        (GENERIC_LOGIN, GENERIC_LOGIN),
+        (GENERIC_TEST, GENERIC_TEST),
+    )
+
+
+@pytest.mark.parametrize("host", ["http://127.0.0.1:8899/acme", "https://mock.example.com"])
+def test_what_is_no_host_of_salesforces_is_no_reason_to_ask_salesforce(host: str) -> None:
+    assert {url for url, _ in pairs(connection(login_url=host, audience=host))} == {host}
+
+
+async def test_it_stops_at_the_first_grant_and_pauses_before_each_further_try(org: Org) -> None:
+    org.is_so(accepted_audiences="my_domain")
+    at = connection(audience=GENERIC_LOGIN)
+
+    tried = await org.tried(at)
+
+    assert [each.verdict.cause for each in tried] == [Cause.APP_NOT_FOUND, None]
+    assert tried[-1].lines == {"subdomain": "acme", "audience": "my_domain"}
+    assert len(org.pauses) == 1
+    assert [row.status for row in org.simulator.org("acme").logins][-1] == "Success"
+    lines = list(told(at, tried))
+    assert lines[:4] == [
+        "Put this into the configuration:",
+        "",
+        "    subdomain: acme",
+        "    audience: my_domain",
+    ]
+    assert lines[-1] == "Not tried: 3 more; --all tries them too."
+
+
+async def test_it_goes_on_after_a_grant_where_it_is_told_to(org: Org) -> None:
+    org.is_so()
+
+    tried = await org.tried(ACME, every=True)
+
+    assert asked(tried) == list(pairs(ACME))
+    # Nobody in the simulator serves all orgs, as the login servers do.
+    assert [bool(each.granted) for each in tried] == [True, True, False, False, False]
+    lines = list(told(ACME, tried))
+    assert lines[0] == "What is configured is granted:"
+    assert "Granted as well:" in lines
+
+
+@pytest.mark.parametrize(
+    ("accepts", "configured", "lines"),
+    [
+        ("generic", MY_DOMAIN, {"subdomain": "acme", "audience": "login"}),
+        ("my_domain", GENERIC_TEST, {"subdomain": "acme", "audience": "my_domain"}),
+        ("any", GENERIC_TEST, {"subdomain": "acme", "audience": "my_domain"}),
+        ("any", GENERIC_LOGIN, {"subdomain": "acme", "audience": "login"}),
+    ],
+)
+async def test_it_finds_what_an_org_accepts(
+    org: Org, accepts: str, configured: str, lines: dict[str, str]
+) -> None:
+    org.is_so(accepted_audiences=accepts)
+    at = connection(audience=configured)
+
+    found = as_json(at, await org.tried(at))
+
+    assert found["configuration"] == lines
+    assert [each["granted"] for each in found["tried"]][-1] is True
+
+
+async def test_where_none_is_granted_the_pair_that_got_furthest_tells_why(org: Org) -> None:
+    org.is_so(accepted_audiences="my_domain", user_active=False)
+    at = connection(audience=GENERIC_LOGIN)
+
+    tried = await org.tried(at)
+    lines = list(told(at, tried))
+
+    assert as_json(at, tried)["configuration"] is None
+    assert "    audience: my_domain" in lines
+    assert "which came to user_inactive: The user is deactivated, frozen or locked." in lines
+
+
+async def test_what_no_other_pair_would_mend_ends_it(org: Org) -> None:
+    org.is_so(login_rate_per_hour=0)
+
+    tried = await org.tried(ACME)
+
+    assert [each.verdict.cause for each in tried] == [Cause.LOGIN_RATE_EXCEEDED]
+
+
+async def test_it_stays_within_the_users_logins(org: Org) -> None:
+    org.is_so(user_active=False)
+
+    assert len(await org.tried(ACME, logins=2)) == 2
+
+
+async def test_an_address_that_does_not_answer_is_not_asked_again(org: Org) -> None:
+    org.is_so()
+    org.silent = True
+
+    tried = await org.tried(ACME)
+
+    assert asked(tried) == [
+        (MY_DOMAIN, MY_DOMAIN),
+        (GENERIC_LOGIN, GENERIC_LOGIN),
+        (GENERIC_TEST, GENERIC_TEST),
+    ]
+    assert next(told(ACME, tried)).startswith("No answer came")
+
+
+async def test_a_key_that_can_not_sign_is_told_at_once(org: Org) -> None:
+    unreadable = Credential(CredentialFacts(problems=(Problem(Cause.KEY_UNREADABLE, "It is not PEM."),)))
+
+    tried = await org.tried(ACME, credential=unreadable)
+
+    assert [each.verdict.cause for each in tried] == [Cause.KEY_UNREADABLE]
+    assert org.pauses == []
+
+
+# The command
+
+
+def commanded(folder: Path, login_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    (folder / "key.pem").write_bytes(pair_files().private_key)
+    (folder / "key.pem").chmod(0o600)
+    options = {
+        "name": "acme",
+        "login_url": login_url,
+        "audience": "my_domain",
+        "consumer_key": ACME.consumer_key,
+        "username": ACME.username,
+        "private_key": {"file": "key.pem"},
+    }
+    config = folder / "bearerwatch.yaml"
+    config.write_text(json.dumps({"connections": [options]}))
+    return subprocess.run(
+        [sys.executable, "-m", "monitor", "discover", *arguments, "--config", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_command_prints_the_lines_to_configure(org: Org, tmp_path: Path) -> None:
+    org.is_so()
+
+    ended = commanded(tmp_path, f"{org.url}/acme", "acme")
+
+    assert (ended.returncode, ended.stdout.splitlines()[0]) == (0, "What is configured is granted:")
+    assert f"    login_url: {org.url}/acme" in ended.stdout
+    assert ended.stderr.startswith(f"granted   {org.url}/acme with the audience")
+
+
+def test_the_command_prints_json_alone_and_fails_where_all_is_refused(org: Org, tmp_path: Path) -> None:
+    org.is_so(login_rate_per_hour=0)
+
+    ended = commanded(tmp_path, f"{org.url}/acme", "acme", "--json")
+
+    assert (ended.returncode, ended.stderr) == (1, "")
+    found = json.loads(ended.stdout)
+    assert (found["connection"], found["configuration"], found["left_out"]) == ("acme", None, 2)
+    assert found["tried"][0]["cause"] == "login_rate_exceeded"
+
+
+def test_the_command_has_no_verdict_where_nobody_answers(tmp_path: Path) -> None:
+    ended = commanded(tmp_path, "http://127.0.0.1:9", "acme")
+
+    assert ended.returncode == 3
+    assert ended.stdout.startswith("No answer came that would tell.")
+
+
+def test_the_command_knows_its_connections(tmp_path: Path) -> None:
+    ended = commanded(tmp_path, "http://127.0.0.1:9", "acne")
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "No connection is named 'acne'. Is 'acme' meant?\n"

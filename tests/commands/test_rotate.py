@@ -1,0 +1,322 @@
+"""The parts of a guided rotation, each broken in its turn: nothing is lost, and what to do is said."""
+
+import asyncio
+import os
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from monitor.commands.rotate import Options, RotateError, rotate
+from monitor.commands.rotate.looking import LATER_PACE, LONGEST, PACE, Look, Watcher
+from monitor.commands.rotate.pair import complete, is_done, make, next_pair, refuse_unusable
+from monitor.commands.rotate.writing import write_current, write_next
+from monitor.config import Settings, load
+from monitor.core.connection import Connection, Pair, Source
+from monitor.core.history import Stage
+from monitor.core.keys.credential import read_credential
+from monitor.keys import keygen
+from monitor.salesforce.exchange import Exchanger
+from monitor.simulator.server import Simulator, running
+from monitor.watch.clock import Clock
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "keys").mkdir()
+    keygen.generate(tmp_path / "keys", now=NOW, key_name="acme.pem", certificate_name="acme-cert.pem")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "acme").write_text("""\
+- name: acme
+  subdomain: acme     # step 7
+  consumer_key: 3MVG9acme
+  username: integration@acme.example
+  private_key: {file: ../keys/acme.pem}
+  certificate: {file: ../keys/acme-cert.pem}
+""")
+    (tmp_path / "bearerwatch.yaml").write_text("connections_from: [more/*]\n")
+    return load(tmp_path / "bearerwatch.yaml", {})
+
+
+def again(settings: Settings) -> Settings:
+    return load(settings.files[0], {})
+
+
+def pair_of(directory: str, name: str) -> Pair:
+    return Pair(Source("file", f"{directory}/{name}.pem"), Source("file", f"{directory}/{name}-cert.pem"))
+
+
+@pytest.mark.parametrize(
+    ("current", "following"),
+    [("acme", "acme-2"), ("acme-2", "acme-3"), ("acme-99", "acme-100"), ("a-b", "a-b-2")],
+)
+def test_the_next_pair_is_numbered_and_lies_beside_the_current_one(
+    settings: Settings, current: str, following: str
+) -> None:
+    (acme,) = settings.connections
+
+    assert next_pair(replace(acme, current=pair_of("/k", current)), None) == pair_of("/k", following)
+    assert next_pair(replace(acme, current=pair_of("/k", current)), Path("/out")) == pair_of(
+        "/out", following
+    )
+
+
+def test_the_configured_next_pair_is_the_one(settings: Settings) -> None:
+    (acme,) = settings.connections
+
+    assert next_pair(replace(acme, next=pair_of("/k", "other")), Path("/out")) == pair_of("/k", "other")
+
+
+def test_a_key_that_is_no_file_needs_a_directory_for_the_next_one(settings: Settings) -> None:
+    vault = replace(settings.connections[0], current=Pair(Source("env", "KEY")))
+
+    with pytest.raises(RotateError, match="--out"):
+        next_pair(vault, None)
+    assert next_pair(vault, Path("/out")) == pair_of("/out", "acme-2")
+
+
+def test_a_pair_is_made_once_and_found_after_that(settings: Settings) -> None:
+    (acme,) = settings.connections
+    pair = next_pair(acme, None)
+
+    made = make(acme, pair, Options(), NOW)
+    before = made[0].read_bytes()
+
+    assert [path.name for path in made] == ["acme-2.pem", "acme-2-cert.pem"]
+    assert make(acme, pair, Options(), NOW) == []
+    assert made[0].read_bytes() == before
+    assert made[0].stat().st_mode & 0o777 == 0o600
+
+
+def test_a_certificate_that_was_not_made_any_more_is_made_for_its_key(settings: Settings) -> None:
+    (acme,) = settings.connections
+    pair = next_pair(acme, None)
+    key, certificate = make(acme, pair, Options(), NOW)
+    certificate.unlink()
+
+    assert complete(pair, read_credential(key.read_bytes()), Options(days=100), NOW) == [certificate]
+    facts = read_credential(key.read_bytes(), certificate.read_bytes()).facts
+    assert facts.pairs
+    assert facts.certificate is not None
+    assert facts.certificate.not_after - facts.certificate.not_before == timedelta(days=100)
+
+
+def test_what_lies_in_the_way_or_is_missing_is_said(settings: Settings, tmp_path: Path) -> None:
+    (acme,) = settings.connections
+    (tmp_path / "keys" / "acme-2-cert.pem").write_text("another's")
+
+    with pytest.raises(RotateError, match=r"acme-2\.pem does not exist, .* has the certificate"):
+        make(acme, next_pair(acme, None), Options(), NOW)
+    with pytest.raises(RotateError, match="There is no directory"):
+        make(acme, next_pair(acme, tmp_path / "nowhere"), Options(), NOW)
+
+
+def test_a_pair_that_can_not_serve_is_refused_with_the_reason(settings: Settings, tmp_path: Path) -> None:
+    (acme,) = settings.connections
+    key, certificate = ((tmp_path / "keys" / name).read_bytes() for name in ("acme.pem", "acme-cert.pem"))
+    current = read_credential(key, certificate)
+    other, others = make(acme, next_pair(acme, None), Options(), NOW)
+
+    with pytest.raises(RotateError, match="is the current key"):
+        refuse_unusable(next_pair(acme, None), current, current)
+    with pytest.raises(RotateError, match="not a pair"):
+        refuse_unusable(next_pair(acme, None), current, read_credential(other.read_bytes(), certificate))
+    with pytest.raises(RotateError, match="can't be used:\nThe private key"):
+        refuse_unusable(next_pair(acme, None), current, read_credential(other.read_bytes()[:600]))
+    refuse_unusable(next_pair(acme, None), current, read_credential(other.read_bytes(), others.read_bytes()))
+
+
+def test_a_rotation_that_was_just_finished_is_not_begun_anew(settings: Settings, tmp_path: Path) -> None:
+    (acme,) = settings.connections
+    made = make(acme, next_pair(acme, None), Options(), NOW)
+    rotated = replace(acme, current=next_pair(acme, None))
+    current = read_credential(*(path.read_bytes() for path in made))
+
+    assert is_done(rotated, next_pair(rotated, None), current, NOW + timedelta(hours=1))
+    assert not is_done(rotated, next_pair(rotated, None), current, NOW + timedelta(days=30))
+    assert not is_done(acme, next_pair(acme, None), current, NOW)
+
+
+# The configuration
+
+
+def test_a_rotation_is_written_where_the_connection_stands(settings: Settings, tmp_path: Path) -> None:
+    (acme,) = settings.connections
+    before = (tmp_path / "more" / "acme").read_text()
+    pair = next_pair(acme, None)
+
+    file, copy = write_next(settings, "acme", pair, NOW)
+    (prepared,) = again(settings).connections
+    write_current(again(settings), "acme", NOW + timedelta(seconds=1))
+    (rotated,) = again(settings).connections
+
+    assert (file, copy.parent) == (tmp_path / "more" / "acme", tmp_path / "more")
+    assert copy.read_text() == before
+    assert prepared == replace(acme, next=pair)
+    assert rotated == replace(acme, current=pair)
+    assert "{file: ../keys/acme-2.pem}" in file.read_text()
+
+
+def test_a_link_stays_one_and_a_mode_stays_as_it_was(settings: Settings, tmp_path: Path) -> None:
+    real = tmp_path / "more" / "acme"
+    real.rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").chmod(0o640)
+    real.symlink_to("../elsewhere")
+
+    write_next(again(settings), "acme", next_pair(settings.connections[0], None), NOW)
+
+    assert real.is_symlink()
+    assert (tmp_path / "elsewhere").stat().st_mode & 0o777 == 0o640
+    assert again(settings).connections[0].next is not None
+
+
+def test_a_change_that_would_not_load_is_taken_back(settings: Settings, tmp_path: Path) -> None:
+    before = (tmp_path / "more" / "acme").read_text()
+    (tmp_path / "bearerwatch.yaml").write_text("connections_from: [more/*]\ninterval: soon\n")
+
+    with pytest.raises(RotateError, match=r"is as it was(.|\n)*interval"):
+        write_next(settings, "acme", next_pair(settings.connections[0], None), NOW)
+    assert (tmp_path / "more" / "acme").read_text() == before
+
+
+def test_a_file_that_can_not_be_written_is_left_to_the_person(settings: Settings, tmp_path: Path) -> None:
+    following = next_pair(settings.connections[0], None)
+    (tmp_path / "more" / "acme").unlink()
+
+    with pytest.raises(RotateError, match=r"can't be written .* by hand"):
+        write_next(settings, "acme", following, NOW)
+
+
+def test_a_link_that_lies_in_the_way_of_a_new_configuration_leads_nowhere(
+    settings: Settings, tmp_path: Path
+) -> None:
+    shadow = tmp_path / "shadow"
+    shadow.write_text("root's")
+    shadow.chmod(0o600)
+    for name in (".acme.new", f".acme.before-{NOW:%Y%m%dT%H%M%SZ}"):
+        (tmp_path / "more" / name).symlink_to(shadow)
+
+    write_next(settings, "acme", next_pair(settings.connections[0], None), NOW)
+
+    assert shadow.read_text() == "root's"
+    assert shadow.stat().st_mode & 0o777 == 0o600
+    assert not (tmp_path / "more" / "acme").is_symlink()
+
+
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+
+
+@ROOT_ONLY
+def test_what_root_makes_for_another_user_is_theirs(settings: Settings, tmp_path: Path) -> None:
+    for path in (tmp_path / "keys" / "acme.pem", tmp_path / "more" / "acme"):
+        os.chown(path, 65534, 65534)
+    (acme,) = settings.connections
+
+    made = make(acme, next_pair(acme, None), Options(), NOW)
+    file, copy = write_next(settings, "acme", next_pair(acme, None), NOW)
+
+    assert {path.stat().st_uid for path in (*made, file, copy)} == {65534}
+
+
+@ROOT_ONLY
+def test_root_makes_no_key_for_another_user_in_a_directory_that_is_not_theirs(
+    settings: Settings, tmp_path: Path
+) -> None:
+    os.chown(tmp_path / "keys" / "acme.pem", 65534, 65534)
+    (tmp_path / "systems").mkdir()
+    (acme,) = settings.connections
+
+    with pytest.raises(RotateError, match="is not a directory of user 65534"):
+        make(acme, next_pair(acme, tmp_path / "systems"), Options(), NOW)
+    assert list((tmp_path / "systems").iterdir()) == []
+
+
+def test_a_connection_that_is_gone_meanwhile_is_said(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "more" / "acme").write_text("[]")
+
+    with pytest.raises(RotateError, match="none of the files"):
+        write_current(settings, "acme", NOW)
+
+
+# The looks
+
+
+class Hasty(Clock):
+    """A clock that goes on at each look at it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed = timedelta(0)
+
+    def now(self) -> datetime:
+        self._passed += timedelta(seconds=20)
+        return self.shown()
+
+    def shown(self) -> datetime:
+        """What it shows to others."""
+        return NOW + self._passed
+
+
+async def test_it_looks_gently_and_gives_up_after_a_while(settings: Settings, tmp_path: Path) -> None:
+    (acme,) = settings.connections
+    key, certificate = ((tmp_path / "keys" / name).read_bytes() for name in ("acme.pem", "acme-cert.pem"))
+    following = make(acme, next_pair(acme, None), Options(), NOW)
+    told: list[tuple[Look, datetime]] = []
+    clock = Hasty()
+    with running(Simulator(clock=clock.shown)) as url:
+        rotating = at_the_simulator(acme, url, certificate)
+        exchanger = Exchanger(clock=clock.now)
+        watcher = Watcher(rotating, exchanger, clock, per_hour=30)
+        look = await watcher.until_accepted(
+            read_credential(key, certificate),
+            read_credential(*(path.read_bytes() for path in following)),
+            tell=lambda look, due: told.append((look, due)),
+            stop=asyncio.Event(),
+        )
+        await exchanger.aclose()
+
+    gaps = [due - seen.at for seen, due in told]
+    assert (look.accepted, look.stage) == (False, Stage.PREPARED)
+    assert min(gaps) >= PACE
+    assert gaps[-1] >= LATER_PACE
+    assert LONGEST <= look.at - told[0][0].at <= LONGEST + timedelta(hours=1)
+    in_an_hour = [seen for seen, _ in told if seen.at - told[0][0].at <= timedelta(hours=1)]
+    assert len(in_an_hour) <= 30
+
+
+def at_the_simulator(acme: Connection, url: str, certificate: bytes) -> Connection:
+    org = {
+        "consumer_key": acme.consumer_key,
+        "username": acme.username,
+        "certificate": certificate.decode(),
+    }
+    httpx.put(f"{url}/_orgs/acme", json=org, trust_env=False).raise_for_status()
+    return replace(acme, login_url=f"{url}/acme", audience=f"{url}/acme", next=next_pair(acme, None))
+
+
+def test_the_way_of_a_person_who_says_no_and_then_yes(settings: Settings, tmp_path: Path) -> None:
+    (acme,) = settings.connections
+    made = make(acme, next_pair(acme, None), Options(), NOW)
+    said: list[str] = []
+    with running(Simulator()) as url:
+        there = replace(at_the_simulator(acme, url, made[1].read_bytes()), next=None)
+        first = rotate(
+            settings, there, Options(), write=True, clock=Clock(), say=said.append, ask=lambda _: False
+        )
+        (prepared,) = again(settings).connections
+        there = replace(there, next=prepared.next)
+        second = rotate(
+            again(settings), there, Options(), write=True, clock=Clock(), say=said.append, ask=lambda _: True
+        )
+
+    assert first is not None
+    assert second is not None
+    assert first.stage is second.stage is Stage.CURRENT_REFUSED
+    assert again(settings).connections == (replace(acme, current=next_pair(acme, None)),)
+    assert any("Nothing is changed." in line for line in said)
+    assert any("Under Flow Enablement" in line for line in said)
+    assert "PRIVATE KEY" not in "\n".join(said)

@@ -1,0 +1,187 @@
+"""What `check` shows: to a terminal of any width, to a pipe, and while checks are under way."""
+
+import io
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from rich.console import Console
+
+from monitor.commands.terminal import progress, show, show_catalogue, summary, unknown_name
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
+from monitor.core.finding import Alternative, State
+from monitor.core.status import ConnectionStatus
+from monitor.web.reproduce import command
+from tests.making import NOW, connection, finding, history
+
+DECAYED = CATALOGUE[Cause.APPROVAL_DECAYED]
+
+
+def status(name: str, state: State, *causes: Cause, evidence: str = "It was refused.") -> ConnectionStatus:
+    of = connection(name=name)
+    since = NOW - timedelta(hours=3)
+    findings = tuple(replace(finding(cause, since), evidence=(evidence,)) for cause in causes)
+    others = (Alternative(Cause.APP_BLOCKED, CATALOGUE[Cause.APP_BLOCKED].tell_apart),) if causes else ()
+    return ConnectionStatus(of, history(of, state=state, findings=findings, alternatives=others))
+
+
+FLEET = (
+    status("acme", State.HEALTHY),
+    status("globex-with-a-name-that-goes-on-and-on", State.FAILING, Cause.APPROVAL_DECAYED),
+    status("initech", State.DEGRADED, Cause.CERTIFICATE_EXPIRING),
+)
+
+
+def pipe() -> Console:
+    return Console(file=io.StringIO(), highlight=False, width=80)
+
+
+def terminal(columns: int, *, no_color: bool = False) -> Console:
+    return Console(
+        file=io.StringIO(),
+        highlight=False,
+        width=columns,
+        force_terminal=True,
+        no_color=no_color,
+        _environ={},
+    )
+
+
+def printed(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_piped_each_connection_is_one_plain_line_and_the_worst_come_first() -> None:
+    console = pipe()
+
+    show(FLEET, now=NOW, quiet=False, whole=False, console=console)
+
+    assert [line.split("  ")[0] for line in printed(console).splitlines()] == [
+        "STATE",
+        "failing",
+        "degraded",
+        "healthy",
+    ]
+    assert printed(console).splitlines()[1].endswith("Salesforce admin  3 h ago")
+    assert "\x1b" not in printed(console)
+    assert all(line == line.rstrip() for line in printed(console).splitlines())
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["table", "whole"])
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_on_a_terminal_nothing_but_the_command_is_wider_than_it(columns: int, whole: bool) -> None:
+    console = terminal(columns, no_color=True)
+
+    show(FLEET, now=NOW, quiet=False, whole=whole, console=console)
+
+    commands = "\n".join(command(each.connection) for each in FLEET)
+    text = printed(console).replace("\x1b[1m", "").replace("\x1b[0m", "")
+    wide = [line for line in text.splitlines() if len(line) > columns and line.strip() not in commands]
+    assert not wide
+
+
+def test_colours_are_for_terminals_that_want_them() -> None:
+    coloured, plain = terminal(80), terminal(80, no_color=True)
+
+    for console in (coloured, plain):
+        show(FLEET, now=NOW, quiet=False, whole=False, console=console)
+
+    assert "\x1b[1;31mfailing" in printed(coloured)
+    assert "31m" not in printed(plain)
+
+
+def test_quiet_leaves_out_what_is_healthy_and_is_silent_where_all_is() -> None:
+    some, none = pipe(), pipe()
+
+    show(FLEET, now=NOW, quiet=True, whole=False, console=some)
+    show(FLEET[:1], now=NOW, quiet=True, whole=False, console=none)
+
+    assert "acme" not in printed(some)
+    assert "initech" in printed(some)
+    assert printed(none) == ""
+
+
+def test_one_is_told_as_its_page_tells_it() -> None:
+    console = pipe()
+
+    show(FLEET[1:2], now=NOW, quiet=False, whole=True, console=console)
+
+    text = printed(console)
+    told = [
+        f"failing {FLEET[1].name}: {DECAYED.title}",
+        DECAYED.meaning,
+        "2026-11-23 09:00:00 UTC (3 h ago)",
+        "Salesforce admin (a Salesforce administrator of the org)",
+        f"approval_decayed, likely, critical; setup guide, {DECAYED.guide}",
+        *(f"{number}. {step}" for number, step in enumerate(DECAYED.remedy, 1)),
+        "- It was refused.",
+        CATALOGUE[Cause.APP_BLOCKED].tell_apart,
+        "sf org login jwt",
+    ]
+    places = [text.find(words) for words in told]
+    assert -1 not in places, told[places.index(-1)]
+    assert places == sorted(places)
+
+
+def test_a_command_of_the_remedy_has_the_connections_name() -> None:
+    console = pipe()
+
+    show(FLEET[-1:], now=NOW, quiet=False, whole=True, console=console)
+
+    assert "`bearerwatch rotate initech --config FILE`" in printed(console)
+
+
+def test_markup_in_an_answer_is_text() -> None:
+    console = terminal(200, no_color=True)
+    hostile = status("acme", State.FAILING, Cause.UNRECOGNISED, evidence="said [red]owned[/red] [/] \\[")
+
+    for whole in (False, True):
+        show([hostile], now=NOW, quiet=False, whole=whole, console=console)
+
+    assert "said [red]owned[/red] [/] \\[" in printed(console)
+
+
+def test_while_checks_are_under_way_what_is_found_is_seen() -> None:
+    console = terminal(100)
+
+    with progress(len(FLEET), now=lambda: NOW, shown=True, console=console) as done:
+        for each in FLEET:
+            done(each)
+
+    text = printed(console)
+    assert "3/3" in text
+    assert "1 failing" in text
+    assert DECAYED.title in text
+
+
+@pytest.mark.parametrize("console", [pipe(), None], ids=["piped", "not wanted"])
+def test_nothing_moves_where_nobody_looks(console: Console | None) -> None:
+    watched = console or terminal(100)
+
+    with progress(3, now=lambda: NOW, shown=console is not None, console=watched) as done:
+        done(FLEET[0])
+
+    assert printed(watched) == ""
+
+
+def test_the_summary_counts_the_worst_first() -> None:
+    assert str(summary(FLEET)) == "3 connections: 1 failing, 1 degraded, 1 healthy"
+    assert str(summary(FLEET[:1])) == "1 connection: 1 healthy"
+
+
+def test_every_cause_has_its_line_in_the_catalogue() -> None:
+    console = pipe()
+
+    show_catalogue(console)
+
+    assert [line.split()[0] for line in printed(console).splitlines()[1:]] == [str(cause) for cause in Cause]
+
+
+def test_a_name_that_nobody_has_brings_those_that_there_are() -> None:
+    assert unknown_name("cause", "approval_decaid", ["approval_decayed", "x"]) == (
+        "No cause is named 'approval_decaid'. Is 'approval_decayed' meant?"
+    )
+    assert unknown_name("connection", "zzz", ["a", "b"]) == "No connection is named 'zzz'. There are: a, b."
+    assert unknown_name("connection", "zzz", list("abcdefg")).endswith("There are: a, b, c, d, e and 2 more.")

@@ -1,0 +1,427 @@
+"""The configuration: what it says of good and bad files, what a file cannot do to it, and its documents."""
+
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import certifi
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitor.config import ConfigError, Problem, Settings, load, schema
+from monitor.core.connection import Source
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
+ENVIRON = {"PRESENT": "a key"}
+
+ACME = """
+connections:
+  - name: acme
+    subdomain: acme
+    consumer_key: 3MVG9acme
+    username: integration@acme.com
+    private_key: {file: acme.pem}
+"""
+
+
+SHOWN_OTHERWISE = {
+    "replicas",
+    "database",
+    "connections",
+    "protection",
+    "warnings",
+    *("certificate_expiry", "connections_from", "notify"),  # in connections, files and sinks
+}
+
+
+def named(folder: str) -> list[Any]:
+    return [pytest.param(path, id=path.stem) for path in sorted((CONFIGS / folder).glob("*.yaml"))]
+
+
+def expectation(path: Path) -> str:
+    return path.with_suffix(".expect.txt").read_text(encoding="utf-8")
+
+
+def problems(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    return caught.value.report().replace(f"{path.parent}/", "") + "\n"
+
+
+def described(found: Settings, directory: Path) -> str:
+    """All that the settings say but for a connection's defaults, with paths relative to the configuration."""
+    lines = [f"database: {found.database}"]
+    for name in type(found).model_fields:
+        if name not in SHOWN_OTHERWISE:
+            lines.append(f"{name}: {getattr(found, name)}")
+    for connection in found.connections:
+        lines += ["", f"{connection.name} ({connection.org_type})"]
+        lines += [
+            f"  {field.name}: {getattr(connection, field.name)}"
+            for field in fields(connection)
+            if field.name != "name" and getattr(connection, field.name) != field.default
+        ]
+    lines += ["", *(f"warning: {warning}" for warning in found.warnings)]
+    text = "\n".join(lines) + "\n"
+    return text.replace(f"{directory}/", "").replace(f"{directory.parent}/", "../").replace("PosixPath", "")
+
+
+@pytest.mark.parametrize("path", named("invalid"))
+def test_a_bad_configuration_is_told_all_its_problems(path: Path) -> None:
+    assert problems(path) == expectation(path)
+
+
+@pytest.mark.parametrize("path", named("valid"))
+def test_a_good_configuration_means_what_its_expectation_says(path: Path) -> None:
+    assert described(load(path, ENVIRON), path.parent) == expectation(path)
+
+
+def test_there_are_as_many_expectations_as_configurations() -> None:
+    for folder in ("invalid", "valid"):
+        configurations = {path.stem for path in (CONFIGS / folder).glob("*.yaml")}
+
+        expected = {path.name.removesuffix(".expect.txt") for path in (CONFIGS / folder).glob("*.expect.txt")}
+
+        assert configurations == expected
+    assert len(list((CONFIGS / "invalid").glob("*.yaml"))) >= 30
+
+
+# What a file can be
+
+
+def test_a_missing_file_a_directory_and_an_empty_file_have_one_message_each(tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").touch()
+    (tmp_path / "directory.yaml").mkdir()
+
+    assert problems(tmp_path / "missing.yaml") == "missing.yaml: does not exist.\n"
+    assert problems(tmp_path / "directory.yaml") == "directory.yaml: is a directory. Name a file.\n"
+    assert problems(tmp_path / "empty.yaml") == "empty.yaml: is empty. Write at least connections: []\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        pytest.param(
+            b"listen: 127.0.0.1:9877\nname: M\xfcller\n",
+            "x.yaml:2: is not UTF-8 (byte 0xfc). Save it as UTF-8.\n",
+            id="latin-1",
+        ),
+        pytest.param(
+            "connections: []".encode("utf-16"),
+            "x.yaml:1: is not UTF-8 (UTF-16). Save it as UTF-8.\n",
+            id="utf-16",
+        ),
+        pytest.param(
+            b"connections: []\n\x00",
+            "x.yaml:2: holds the control character 0x0000. Remove it.\n",
+            id="zeros",
+        ),
+    ],
+)
+def test_a_file_that_is_no_text_is_told_so(tmp_path: Path, raw: bytes, message: str) -> None:
+    (tmp_path / "x.yaml").write_bytes(raw)
+
+    assert problems(tmp_path / "x.yaml") == message
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read_past(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_bytes(b"\xef\xbb\xbf" + ACME.replace("\n", "\r\n").encode())
+
+    assert [each.name for each in load(tmp_path / "x.yaml", {}).connections] == ["acme"]
+
+
+@pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? ", "[{"])
+def test_a_file_of_nothing_but_brackets_ends_in_a_problem_and_not_in_a_crash(
+    tmp_path: Path, opening: str
+) -> None:
+    (tmp_path / "x.yaml").write_text(opening * 300_000, encoding="utf-8")
+
+    assert problems(tmp_path / "x.yaml").endswith(": is nested more than 32 levels deep.\n")
+
+
+def test_a_report_of_thousands_of_problems_is_cut_and_says_so() -> None:
+    error = ConfigError(Problem("x.yaml", line, "", "is wrong.") for line in range(5_000))
+
+    assert len(error.problems) == 5_000
+    assert error.report().splitlines()[-1] == "… and 4,950 more problems."
+    assert str(error) == error.report()
+
+
+def test_a_pipe_may_be_the_main_file_and_no_other(tmp_path: Path) -> None:
+    """A named pipe among the included files once stopped reloads forever."""
+    os.mkfifo(tmp_path / "more.yaml")
+    os.mkfifo(tmp_path / "main.yaml")
+    writer = threading.Thread(
+        target=lambda: (tmp_path / "main.yaml").write_text("connections_from: [more.yaml]\n")
+    )
+    writer.start()
+
+    assert problems(tmp_path / "main.yaml") == "more.yaml: is a pipe or a device. Name a regular file.\n"
+    writer.join()
+
+
+# What is no problem at load
+
+
+def test_a_missing_key_is_no_problem_of_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(ACME, encoding="utf-8")
+
+    (connection,) = load(tmp_path / "x.yaml", {}).connections
+
+    assert connection.current.private_key == Source("file", str(tmp_path / "acme.pem"))
+
+
+def test_a_certificate_authority_that_is_there_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_bytes(Path(certifi.where()).read_bytes())
+    (tmp_path / "x.yaml").write_text("ca_file: ca.pem\n" + ACME, encoding="utf-8")
+
+    assert load(tmp_path / "x.yaml", {}).ca_file == tmp_path / "ca.pem"
+
+
+# Files beside the main one
+
+
+def test_paths_start_at_the_directory_of_the_file_in_which_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "teams" / "crm").mkdir(parents=True)
+    (tmp_path / "x.yaml").write_text("connections_from: [teams/*/*.yaml]\n", encoding="utf-8")
+    (tmp_path / "teams" / "crm" / "acme.yaml").write_text(ACME, encoding="utf-8")
+
+    found = load(tmp_path / "x.yaml", {})
+
+    assert found.database == str(tmp_path / "bearerwatch.db")
+    assert found.connections[0].current.private_key.place == str(tmp_path / "teams" / "crm" / "acme.pem")
+    assert found.files == (tmp_path / "x.yaml", tmp_path / "teams" / "crm" / "acme.yaml")
+    assert found.patterns == (str(tmp_path / "teams/*/*.yaml"),)
+
+
+def test_a_relative_path_of_the_configuration_gives_absolute_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.yaml").write_text(ACME, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    found = load(Path("x.yaml"), {})
+
+    assert found.files == (tmp_path / "x.yaml",)
+    assert found.connections[0].current.private_key.place == str(tmp_path / "acme.pem")
+
+
+def test_a_directory_whose_name_looks_like_a_pattern_is_searched_as_it_is_named(tmp_path: Path) -> None:
+    directory = tmp_path / "[prod]*"
+    directory.mkdir()
+    (directory / "x.yaml").write_text("connections_from: ['*.yaml']\n", encoding="utf-8")
+    (directory / "acme.yaml").write_text(ACME, encoding="utf-8")
+
+    assert [each.name for each in load(directory / "x.yaml", {}).connections] == ["acme"]
+
+
+# What must never be shown
+
+
+def test_a_key_pasted_into_the_configuration_is_never_repeated() -> None:
+    report = problems(CONFIGS / "invalid" / "key_in_the_configuration.yaml")
+
+    assert "MIIE" not in report
+    assert "BEGIN" not in report
+
+
+@pytest.mark.parametrize(
+    "option", ["interval", "listen", "database", "login_budget_per_hour", "max_in_flight", "settle"]
+)
+def test_a_key_pasted_anywhere_is_never_repeated(tmp_path: Path, option: str) -> None:
+    key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0\n-----END PRIVATE KEY-----"
+    (tmp_path / "x.yaml").write_text(json.dumps({option: key, "connections": []}), encoding="utf-8")
+
+    assert "MIIE" not in problems(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "database_elsewhere",
+        "database_with_a_password",
+        "database_with_a_secret_in_oauth",
+        "database_with_a_secret_in_sslpassword",
+        "login_urls",
+    ],
+)
+def test_a_password_in_an_url_is_never_repeated(name: str) -> None:
+    assert "hunter2" not in problems(CONFIGS / "invalid" / f"{name}.yaml")
+
+
+# The documents: the example and the schema
+
+
+def test_the_example_loads_with_the_defaults_that_its_comments_give() -> None:
+    found = load(EXAMPLE, {})
+
+    assert [each.host for each in found.connections] == ["127.0.0.1", "127.0.0.1"]
+    assert found.interval == timedelta(minutes=5)
+    assert all(
+        Path(pair.private_key.place).parent == EXAMPLE.parent / "demo-keys"
+        for each in found.connections
+        for pair in (each.current, each.next)
+        if pair
+    )
+
+
+def options_of(block: dict[str, Any], definitions: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every option of a block of the schema, and of the blocks in it."""
+    for name, option in block.get("properties", {}).items():
+        yield name, option.get("default")
+        for inner in (option, option.get("items", {})):
+            if "$ref" in inner:
+                yield from options_of(definitions[inner["$ref"].rpartition("/")[2]], definitions)
+
+
+def test_every_option_of_the_schema_stands_in_the_example_with_its_default() -> None:
+    whole = schema()
+    example = EXAMPLE.read_text(encoding="utf-8")
+
+    for name, default in options_of(whole, whole["$defs"]):
+        assert f"{name}:" in example, name
+        if isinstance(default, str | int) and name not in {"connections"}:
+            written = str(default).lower() if isinstance(default, bool) else str(default)
+            assert written in example, name
+
+
+def test_every_option_of_the_schema_is_described() -> None:
+    whole = schema()
+
+    for block in (whole, *whole["$defs"].values()):
+        for name, option in block["properties"].items():
+            definition = whole["$defs"].get(option.get("$ref", "").rpartition("/")[2], {})
+            assert option.get("description") or definition.get("description"), name
+
+
+def plain(path: Path) -> Any:
+    """A YAML file as an editor hands it to a JSON Schema."""
+    return json.loads(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8")), default=str))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(EXAMPLE, id="example")]
+    + [
+        each
+        for each in named("valid")
+        if each.id not in {"texts_that_yaml_would_change", "from_files", "replicas"}
+    ],
+)
+def test_a_good_configuration_fits_the_schema(path: Path) -> None:
+    jsonschema.Draft202012Validator(schema()).validate(plain(path))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "misspelt_options",
+        "missing_options",
+        "subdomain_and_login_url",
+        "sources",
+        "durations",
+        "truth_values",
+    ],
+)
+def test_an_editor_with_the_schema_sees_the_mistake_as_well(name: str) -> None:
+    validator = jsonschema.Draft202012Validator(schema())
+
+    assert not validator.is_valid(plain(CONFIGS / "invalid" / f"{name}.yaml"))
+
+
+# Anything at all
+
+
+def loaded(raw: bytes) -> Settings | str:
+    """What loading comes to: only ConfigError is caught."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "x.yaml"
+        path.write_bytes(raw)
+        try:
+            return load(path, {})
+        except ConfigError as error:
+            return error.report()
+
+
+@settings(deadline=None)
+@given(st.binary() | st.text().map(lambda text: text.encode(errors="surrogatepass")))
+def test_no_bytes_whatever_crash_loading(raw: bytes) -> None:
+    loaded(raw)
+
+
+OPTIONS = sorted({name for name, _ in options_of(schema(), schema()["$defs"])})
+ODD = st.sampled_from(
+    [
+        *(
+            "0",
+            "-1",
+            "1e9",
+            "5m",
+            "00m",
+            "25%",
+            "9" * 400,
+            "0d",
+            "~",
+            "no",
+            "1:30",
+            "2026-02-30",
+            "9999-12-31",
+        ),
+        *(
+            "0001-01-01T00:00:00+23:59",
+            "https://[",
+            "https://[::1",
+            "https://a@b",
+            "http://127.0.0.1:1/a",
+            "//",
+        ),
+        *(
+            "https://\u2100.my.salesforce.com",
+            "https://acme.my.salesforce.com",
+            "acme",
+            "a@b",
+            "my_domain",
+            ".",
+        ),
+        *("[::1]:1", ":", "\0", "\u2028", "lifetime", "../x", "sqlite:///", "x://", "?", "\U0001f511"),
+    ]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | ODD,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(OPTIONS) | st.text(max_size=3), inner, max_size=8)
+    ),
+    max_leaves=20,
+)
+CONNECTIONS = st.lists(st.dictionaries(st.sampled_from(OPTIONS), VALUES, max_size=12), max_size=3)
+
+
+@given(st.dictionaries(st.sampled_from(OPTIONS), VALUES, max_size=8), CONNECTIONS)
+@settings(max_examples=100, deadline=None)
+def test_no_values_whatever_crash_loading(options: dict[str, Any], connections: list[Any]) -> None:
+    written = {**options, "connections": connections, "connections_from": []}
+
+    loaded(yaml.safe_dump(written, allow_unicode=True).encode(errors="surrogatepass"))
+
+
+@settings(deadline=None)
+@given(st.timedeltas(timedelta(minutes=1), timedelta(days=7)))
+def test_an_interval_comes_back_as_it_was_written(interval: timedelta) -> None:
+    seconds = int(interval.total_seconds())
+    text = f"interval: {seconds // 86_400}d{seconds % 86_400}s\n{ACME}"
+
+    found = loaded(text.encode())
+
+    assert isinstance(found, Settings)
+    assert found.connections[0].interval == timedelta(seconds=seconds)

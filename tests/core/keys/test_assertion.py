@@ -1,0 +1,83 @@
+"""The assertion's claims and signature, as PyJWT's decoder and a bare RSA verification see them."""
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from monitor.core.connection import Connection, Pair, Source
+from monitor.core.keys.assertion import LIFETIME, claims, sign
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, 750_000, tzinfo=UTC)
+
+CONNECTION = Connection(
+    name="acme-production",
+    login_url="https://acme.my.salesforce.com",
+    audience="https://login.salesforce.com",
+    consumer_key="3MVG9consumer",
+    username="integration@acme.com",
+    current=Pair(private_key=Source("file", str(Path("keys/acme.pem")))),
+)
+
+
+@pytest.fixture(scope="module")
+def key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def test_the_claims_are_the_four_that_salesforce_reads_and_no_more() -> None:
+    assert claims(CONNECTION, NOW) == {
+        "iss": "3MVG9consumer",
+        "sub": "integration@acme.com",
+        "aud": "https://login.salesforce.com",
+        "exp": 1795435380,
+    }
+
+
+def test_the_end_is_a_whole_number_at_most_three_minutes_ahead() -> None:
+    end = claims(CONNECTION, NOW)["exp"]
+
+    assert isinstance(end, int)
+    assert timedelta(minutes=3) >= LIFETIME >= datetime.fromtimestamp(end, UTC) - NOW > timedelta(minutes=2)
+
+
+def test_the_time_zone_of_now_does_not_move_the_end() -> None:
+    elsewhere = NOW.astimezone(tz=None)
+
+    assert claims(CONNECTION, elsewhere) == claims(CONNECTION, NOW)
+
+
+def test_the_assertion_is_a_jwt_that_the_public_key_verifies(key: rsa.RSAPrivateKey) -> None:
+    assertion = sign(CONNECTION, key, NOW)
+
+    header, payload, signature = (
+        base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in assertion.split(".")
+    )
+    key.public_key().verify(
+        signature, assertion.rpartition(".")[0].encode(), padding.PKCS1v15(), hashes.SHA256()
+    )
+    assert json.loads(header) == {"alg": "RS256", "typ": "JWT"}
+    assert json.loads(payload) == claims(CONNECTION, NOW)
+
+
+def test_another_jwt_library_entry_point_reads_it(key: rsa.RSAPrivateKey) -> None:
+    now = datetime.now(UTC)
+
+    read = jwt.decode(
+        sign(CONNECTION, key, now), key.public_key(), algorithms=["RS256"], audience=CONNECTION.audience
+    )
+
+    assert read == claims(CONNECTION, now)
+
+
+@pytest.mark.parametrize("bits", [1024, 4096])
+def test_keys_of_other_lengths_sign_without_a_warning(bits: int) -> None:
+    """Warnings are errors in these tests."""
+    odd = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+
+    assert len(sign(CONNECTION, odd, NOW).split(".")) == 3

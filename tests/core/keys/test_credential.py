@@ -1,0 +1,179 @@
+"""Keys and certificates as values: what is read, what pairs, and what no input may do."""
+
+import hashlib
+import time
+from base64 import b64encode
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitor.core.causes import Cause
+from monitor.core.keys.credential import CredentialFacts, read_certificates, read_credential
+from tests.credentials.pairs import KEYS, START, certificate_of, pem_of
+
+
+def causes(facts: CredentialFacts) -> list[Cause]:
+    return [problem.cause for problem in facts.problems]
+
+
+def test_the_facts_of_a_pair_say_all_that_may_be_shown() -> None:
+    key = KEYS[0]
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    pem = certificate_of(key, serial=0xABC)
+
+    facts = read_credential(pem_of(key), pem).facts
+
+    assert facts.key is not None
+    assert (facts.key.kind, facts.key.bits) == ("rsa", 2048)
+    assert facts.key.fingerprint == hashlib.sha256(public).hexdigest()
+    assert facts.certificate is not None
+    assert facts.certificate.not_before == START
+    assert facts.certificate.not_after == START + timedelta(days=365)
+    assert facts.certificate.serial == "0ABC"
+    assert facts.certificate.subject == "CN=acme"
+    assert facts.certificate.key_fingerprint == facts.key.fingerprint
+    assert facts.certificate.fingerprint == x509.load_pem_x509_certificate(pem).fingerprint(SHA256()).hex()
+    assert facts.pairs is True
+    assert facts.problems == ()
+
+
+def test_without_a_certificate_nothing_is_said_of_pairing() -> None:
+    facts = read_credential(pem_of(KEYS[0])).facts
+
+    assert facts.pairs is None
+    assert facts.problems == ()
+
+
+def test_a_pair_that_is_none_can_still_sign() -> None:
+    credential = read_credential(pem_of(KEYS[0]), certificate_of(KEYS[1]))
+
+    assert credential.key is not None
+    assert credential.facts.pairs is False
+    assert causes(credential.facts) == [Cause.KEY_CERTIFICATE_MISMATCH]
+
+
+def test_of_a_chain_the_certificate_that_pairs_is_taken() -> None:
+    chain = certificate_of(KEYS[1], name="issuer") + certificate_of(KEYS[0], name="own")
+
+    facts = read_credential(pem_of(KEYS[0]), chain).facts
+
+    assert facts.certificate is not None
+    assert facts.certificate.subject == "CN=own"
+    assert facts.problems == ()
+
+
+def test_of_a_chain_without_a_pair_the_first_certificate_is_taken() -> None:
+    chain = certificate_of(KEYS[1], name="first") + certificate_of(KEYS[1], name="second")
+
+    facts = read_credential(pem_of(KEYS[0]), chain).facts
+
+    assert facts.certificate is not None
+    assert facts.certificate.subject == "CN=first"
+
+
+def test_without_a_key_its_problem_is_not_hidden_by_a_mismatch() -> None:
+    credential = read_credential(b"", certificate_of(KEYS[1]))
+
+    assert credential.facts.certificate is not None
+    assert causes(credential.facts) == [Cause.KEY_UNREADABLE]
+
+
+def test_problems_of_key_and_certificate_stand_side_by_side() -> None:
+    facts = read_credential(b"", b"").facts
+
+    assert [problem.detail for problem in facts.problems] == [
+        "The private key is empty: give it as PEM, or as base64 of PEM.",
+        "The certificate is empty: give it as PEM, or as base64 of PEM.",
+    ]
+
+
+def test_a_loaded_key_signs_as_the_checked_one_does() -> None:
+    credential = read_credential(pem_of(KEYS[0]))
+
+    assert credential.key is not None
+    assert credential.key.private_numbers() == KEYS[0].private_numbers()
+
+
+def test_the_key_is_in_no_repr() -> None:
+    credential = read_credential(pem_of(KEYS[0]))
+
+    assert "RSAPrivateKey" not in repr(credential)
+
+
+@given(st.binary(max_size=400))
+def test_no_bytes_make_the_reading_fail_otherwise_than_by_a_problem(material: bytes) -> None:
+    credential = read_credential(material, material)
+
+    assert credential.key is None
+    assert len(credential.facts.problems) == 2
+
+
+@settings(max_examples=150)
+@given(
+    position=st.integers(0, 1190),
+    byte=st.integers(0, 255),
+    label=st.sampled_from(["RSA PRIVATE KEY", "PRIVATE KEY"]),
+)
+def test_a_key_with_one_changed_byte_is_sound_or_a_problem(position: int, byte: int, label: str) -> None:
+    layout = PrivateFormat.TraditionalOpenSSL if label.startswith("RSA") else PrivateFormat.PKCS8
+    der = bytearray(KEYS[0].private_bytes(Encoding.DER, layout, NoEncryption()))
+    der[position % len(der)] = byte
+
+    credential = read_credential(
+        f"-----BEGIN {label}-----\n{b64encode(der).decode()}\n-----END {label}-----\n".encode()
+    )
+
+    if credential.key is None:
+        assert len(credential.facts.problems) == 1
+    else:
+        assert credential.key.private_numbers() == KEYS[0].private_numbers()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the library's, about what such certificates hold
+@pytest.mark.parametrize("byte", [0x00, 0x01, 0x05, 0x30, 0x80, 0xFF])
+def test_a_certificate_with_one_changed_byte_never_stops_the_reading(byte: int) -> None:
+    pem = certificate_of(KEYS[0])
+    sound = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+
+    for position in range(len(sound)):
+        reading = read_certificates(b64encode(sound[:position] + bytes([byte]) + sound[position + 1 :]))
+        assert len(reading.certificates) + len(reading.problems) == 1
+
+
+def test_a_file_full_of_begin_lines_takes_no_time_to_refuse() -> None:
+    began = time.process_time()
+
+    facts = read_credential(b"-----BEGIN X-----" * 3855).facts
+
+    assert causes(facts) == [Cause.KEY_UNREADABLE]
+    assert time.process_time() - began < 0.2
+
+
+def least_cpu(work: Callable[[], object]) -> float:
+    def once() -> float:
+        began = time.thread_time()
+        work()
+        return time.thread_time() - began
+
+    return min(once() for _ in range(5))
+
+
+@pytest.mark.parametrize("certificate", [None, certificate_of(KEYS[0])], ids=["key", "pair"])
+def test_reading_costs_a_small_part_of_the_checked_loading_of_a_key(certificate: bytes | None) -> None:
+    pem = pem_of(KEYS[0])
+
+    reading = least_cpu(lambda: read_credential(pem, certificate))
+
+    assert reading < least_cpu(lambda: load_pem_private_key(pem, None)) / 8

@@ -1,0 +1,96 @@
+"""A secret shows itself to nobody who does not ask for it by name."""
+
+import copy
+import json
+import logging
+import pickle
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import pytest
+import structlog
+
+from monitor.core.keys.secret import SHOWN, Secret
+
+CONTENT = "hunter2-hunter2"
+
+
+@dataclass(frozen=True)
+class Sink:
+    name: str
+    token: Secret
+
+
+SINK = Sink("pager", Secret(CONTENT))
+
+
+def test_its_content_is_had_by_asking_for_it() -> None:
+    assert Secret(b"\xfe\xed").reveal() == b"\xfe\xed"
+    assert Secret(CONTENT).reveal() == CONTENT.encode()
+    assert Secret(f"{CONTENT}\r\n").text() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        repr(SINK),
+        str(SINK),
+        f"{SINK.token}",
+        f"{SINK.token!s:>40}{SINK.token:>40}",
+        "%s %r" % (SINK.token, SINK.token),  # noqa: UP031 - logging formats in this way
+        str(asdict(SINK)),
+        str(vars(SINK)),
+        json.dumps({"sink": SINK}, default=str),
+        structlog.processors.JSONRenderer()(None, "info", {"sink": SINK}),
+        structlog.processors.KeyValueRenderer()(None, "info", {"token": SINK.token}),
+        logging.LogRecord("any", logging.INFO, "", 0, "%s", (SINK,), None).getMessage(),
+    ],
+)
+def test_nothing_that_prints_it_shows_it(shown: object) -> None:
+    assert SHOWN in str(shown)
+    assert CONTENT not in str(shown)
+
+
+@pytest.mark.parametrize("dump", [pickle.dumps, json.dumps, bytes, list, len, dict, int])
+def test_what_would_take_its_content_along_refuses(dump: Callable[[object], object]) -> None:
+    with pytest.raises(TypeError) as refused:
+        dump(SINK.token)
+
+    assert CONTENT not in str(refused.value)
+
+
+def test_a_traceback_with_all_local_values_does_not_show_it() -> None:
+    def fails(token: Secret) -> None:
+        raise ValueError(f"no such sink: {token}")
+
+    with pytest.raises(ValueError, match=SHOWN) as failure:
+        fails(SINK.token)
+    seen = traceback.TracebackException.from_exception(failure.value, capture_locals=True)
+
+    assert f"token = {SHOWN}" in "".join(seen.format())
+    assert CONTENT not in "".join(seen.format())
+
+
+def test_bytes_that_are_no_text_are_not_repeated_in_the_error() -> None:
+    with pytest.raises(ValueError, match="is no text") as refused:
+        Secret(b"hunter2 \xff").text()
+
+    assert refused.value.__context__ is None
+
+
+def test_equal_contents_are_equal_and_a_bare_content_is_not() -> None:
+    assert Secret(CONTENT) == Secret(CONTENT.encode())
+    assert Secret(CONTENT) != Secret("hunter3")
+    assert Secret(CONTENT) != CONTENT
+    assert len({Secret(CONTENT), Secret(CONTENT), Secret("hunter3")}) == 2
+
+
+def test_a_copy_is_the_secret_itself() -> None:
+    assert copy.copy(SINK.token) is SINK.token
+    assert copy.deepcopy(SINK).token is SINK.token
+
+
+def test_an_empty_one_is_false() -> None:
+    assert not Secret("")
+    assert Secret(CONTENT)

@@ -1,0 +1,338 @@
+"""Pasted texts: whatever stands around an answer or a fault, it means what it means alone."""
+
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.core.causes import Cause
+from monitor.core.connection import Connection
+from monitor.core.outcome import Granted, NotSent, Refused, Unreachable
+from monitor.core.verdict.login_history import STATUSES
+from monitor.core.verdict.meaning import of_fault, of_not_sent, of_refusal
+from monitor.core.verdict.paste import Paste, read
+from monitor.core.verdict.texts import Meaning, of_text
+from tests.making import ACME, connection
+
+SAID = {
+    ("invalid_grant", "user hasn't approved this consumer"): Cause.CONSUMER_NOT_APPROVED,
+    ("invalid_app_access", "user is not admin approved to access this app"): Cause.USER_NOT_ADMIN_APPROVED,
+    ("invalid_grant", "audience is invalid"): Cause.AUDIENCE_INVALID,
+    ("invalid_grant", "invalid assertion"): Cause.ASSERTION_INVALID,
+    ("invalid_client", "invalid client credentials"): Cause.CLIENT_INVALID,
+    ("invalid_client_id", "client identifier invalid"): Cause.CONSUMER_KEY_UNKNOWN,
+    ("app_not_found", "External client app is not installed in this org"): Cause.APP_NOT_FOUND,
+    ("invalid_grant", "expired authorization code"): Cause.CLOCK_SKEWED,
+    ("invalid_grant", "inactive user"): Cause.USER_INACTIVE,
+    ("invalid_grant", "inactive organization"): Cause.ORG_INACTIVE,
+    ("invalid_grant", "ip restricted"): Cause.IP_RESTRICTED,
+    ("invalid_grant", "login rate exceeded"): Cause.LOGIN_RATE_EXCEEDED,
+    ("unknown_error", "retry your request"): Cause.SALESFORCE_UNAVAILABLE,
+}
+
+FAULTS = [
+    "getaddrinfo ENOTFOUND globexx.my.salesforce.com",
+    "java.net.UnknownHostException: globexx.my.salesforce.com",
+    "dial tcp: lookup globexx.my.salesforce.com: no such host",
+    "connect ECONNREFUSED 10.1.2.3:443",
+    "dial tcp 10.1.2.3:443: i/o timeout",
+    "net/http: TLS handshake timeout",
+    "socket hang up",
+    "read tcp 10.0.0.5:51234: wsarecv: An existing connection was forcibly closed by the remote host.",
+    "certificate has expired",
+    "unable to get local issuer certificate",
+    "x509: certificate signed by unknown authority",
+    "PKIX path building failed",
+    "error:0A00010B:SSL routines::wrong version number",
+    "java.net.SocketTimeoutException: Read timed out",
+]
+
+WAYS_ALONG: dict[str, Callable[[str], str]] = {
+    "as it is": lambda text: text,
+    "in a JSON string": lambda text: json.dumps({"level": "error", "msg": text}),
+    "in JSON in JSON": lambda text: json.dumps({"log": json.dumps({"error": text})}),
+    "escaped for HTML": lambda text: (
+        text.replace("&", "&amp;").replace("'", "&#39;").replace('"', "&quot;").replace("<", "&lt;")
+    ),
+    "with CR LF": lambda text: text.replace("\n", "\r\n"),
+    "with typographic quotes": lambda text: text.replace("'", "’").replace('"', "”"),
+    "after a time stamp": lambda text: f"2026-11-20T03:12:55Z ERROR [sync-7] {text}",
+    "under the CLI's heading": lambda text: f"Error (JwtGrantError): Here’s the error: {text}",
+    "in a traceback": lambda text: (
+        f'  File "sync.py", line 7, in login\n    raise Failed\napp.Failed: {text}'
+    ),
+    "above a stack": lambda text: f"Error: {text}\n    at settle (/srv/app/axios.cjs:19:12)",
+    "quoted in a chat": lambda text: f"> seen tonight:\n> {text}\n> any idea?",
+}
+ways = st.lists(st.sampled_from(sorted(WAYS_ALONG)), max_size=3)
+
+SHAPES: dict[str, Callable[[str, str], str]] = {
+    "a code and its text": lambda code, text: f"{code}: {text}",
+    "two quoted texts": lambda code, text: f'oauth2: "{code}" "{text}"',
+    "a code in brackets": lambda code, text: f"({code}) {text}",
+    "JSON": lambda code, text: json.dumps({"error": code, "error_description": text}),
+    "JSON, text first": lambda code, text: json.dumps({"error_description": text, "error": code}, indent=2),
+    "a REST error": lambda code, text: json.dumps([{"message": text, "errorCode": code}]),
+    "a Python dict": lambda code, text: repr({"error": code, "error_description": text}),
+    "a Ruby hash": lambda code, text: f'{{"error"=>"{code}", "error_description"=>"{text}"}}',
+    "a Java map": lambda code, text: f"{{error={code}, error_description={text}}}",
+    "print_r": lambda code, text: f"Array\n(\n    [error] => {code}\n    [error_description] => {text}\n)",
+    "XML": lambda code, text: (
+        f"<OAuth><error>{code}</error><error_description>{text}</error_description></OAuth>"
+    ),
+    "YAML": lambda code, text: f"status: 400\nerror: {code}\nerror_description: {text}",
+    "a ticket": lambda code, text: f"Fehlercode: {code}\nBeschreibung: {text}\nUhrzeit: 03:12",
+    "a ticket, text first": lambda code, text: f"Mensaje: {text}\nCódigo: {code}",
+    "a dump of HTTP": lambda code, text: (
+        "HTTP/1.1 400 Bad Request\nContent-Type: application/json\n"
+        + json.dumps({"error": code, "error_description": text})
+    ),
+    "a gateway's fault": lambda code, text: json.dumps(
+        {"error": {"status": 502, "inner": {"body": json.dumps({"error": code, "error_description": text})}}}
+    ),
+}
+
+
+def meant(paste: Paste | None, of: Connection = ACME) -> Meaning:
+    assert paste is not None
+    match paste.outcome:
+        case Refused() as refused:
+            return of_refusal(refused, of)
+        case Unreachable() as fault:
+            return of_fault(fault, of)
+        case other:
+            raise AssertionError(other)
+
+
+@given(st.sampled_from(sorted(SAID)), st.sampled_from(sorted(SHAPES)), ways)
+def test_a_known_answer_has_its_cause_in_whatever_shape_and_wrapping(
+    said: tuple[str, str], shape: str, wrapping: list[str]
+) -> None:
+    text = SHAPES[shape](*said)
+    for way in wrapping:
+        text = WAYS_ALONG[way](text)
+
+    assert meant(read(text)).cause is SAID[said]
+
+
+@given(st.sampled_from(FAULTS), ways)
+def test_no_wrapping_turns_a_fault_of_the_network_into_a_credentials(fault: str, wrapping: list[str]) -> None:
+    alone = meant(read(fault))
+    text = fault
+    for way in wrapping:
+        text = WAYS_ALONG[way](text)
+
+    paste = read(text)
+
+    assert paste is not None
+    assert isinstance(paste.outcome, Unreachable)
+    assert meant(paste).cause is alone.cause
+
+
+# Several attempts
+
+
+def test_of_a_list_of_the_salesforce_cli_the_pair_that_was_asked_counts() -> None:
+    paste = read(
+        "Errors encountered:\n"
+        "client identifier invalid\n"
+        "audience is invalid  [audience=https://test.salesforce.com login=https://globex.my.salesforce.com]\n"
+        "inactive organization"
+    )
+
+    assert meant(paste).cause is Cause.CONSUMER_KEY_UNKNOWN
+    assert paste is not None
+    assert paste.host == "globex.my.salesforce.com"
+
+
+def test_a_list_in_which_every_pair_speaks_of_the_audience_is_about_the_audience() -> None:
+    paste = read(
+        "audience is invalid  [audience=https://globex.my.salesforce.com login=https://globex.my.salesforce.com]\n"
+        "audience is invalid  [audience=https://login.salesforce.com login=https://login.salesforce.com]"
+    )
+
+    assert meant(paste).cause is Cause.AUDIENCE_INVALID
+    assert paste is not None
+    assert (paste.host, paste.audience) == ("globex.my.salesforce.com", "https://globex.my.salesforce.com")
+
+
+def test_of_two_answers_in_a_log_the_last_one_counts() -> None:
+    earlier, later = (
+        json.dumps({"error": "invalid_grant", "error_description": text})
+        for text in ("ip restricted", "inactive user")
+    )
+
+    assert meant(read(f"03:00 {earlier}\n03:05 {later}")).cause is Cause.USER_INACTIVE
+
+
+def test_a_precise_text_says_more_than_a_bare_code_after_it() -> None:
+    assert meant(read("token call: inactive user\nAuthError: invalid_grant")).cause is Cause.USER_INACTIVE
+
+
+# Before an answer
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("error:0909006C:PEM routines:get_name:no start line", Cause.KEY_UNREADABLE),
+        ("error:1E08010C:DECODER routines::unsupported", Cause.KEY_UNREADABLE),
+        ("Error: secretOrPrivateKey must be an asymmetric key when using RS512", Cause.KEY_UNREADABLE),
+        ("asn1: structure error: tags don't match", Cause.KEY_UNREADABLE),
+        ("illegal base64 data at input byte 64", Cause.KEY_UNREADABLE),
+        ("ENOENT: no such file or directory, open '/run/secrets/jwt.key'", Cause.KEY_UNREADABLE),
+        ("PermissionError: [Errno 13] Permission denied: 'private-key.pem'", Cause.KEY_UNREADABLE),
+        ("The signing key's size is 1024 bits which is not secure enough", Cause.KEY_TOO_SHORT),
+        ('"alg" parameter for "ec" key type must be one of: ES256', Cause.KEY_NOT_RSA),
+    ],
+)
+def test_a_key_that_can_not_sign_never_reached_salesforce(text: str, cause: Cause) -> None:
+    paste = read(f"ERROR running job: {text}\n    at sign (jws.js:7:3)")
+
+    assert paste is not None
+    assert isinstance(paste.outcome, NotSent)
+    assert of_not_sent(paste.outcome).cause is cause
+
+
+def test_a_list_of_trusted_authorities_that_can_not_be_read_is_no_key() -> None:
+    text = "OSError: Could not find a suitable TLS CA certificate bundle, invalid path: /etc/ssl/ca.pem"
+
+    assert not isinstance(getattr(read(text), "outcome", None), NotSent)
+
+
+def test_a_proxys_name_that_is_not_found_is_no_orgs() -> None:
+    assert meant(read("getaddrinfo ENOTFOUND proxy.globex.internal")).cause is Cause.NETWORK_UNREACHABLE
+    misspelt = read("getaddrinfo ENOTFOUND globexx.my.salesforce.com")
+    host = connection(login_url="https://globexx.my.salesforce.com")
+    assert meant(misspelt, host).cause is Cause.SUBDOMAIN_UNKNOWN
+
+
+# What a text does not say
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "AxiosError: Request failed with status code 400\n  config: { timeout: 0, method: 'post' }",
+        "Response status code does not indicate success: 400 (Bad Request).",
+        "unexpected status 401 Unauthorized",
+        "The remote server returned an error: (400) Bad Request.",
+        "HttpClientErrorException$BadRequest: 400 : [no body]",
+        "Received a response: 403",
+        "HTTP/1.1 400 Bad Request",
+    ],
+)
+def test_a_status_without_an_answer_is_not_called_an_empty_one(text: str) -> None:
+    assert meant(read(text)).cause is Cause.UNRECOGNISED
+
+
+def test_the_status_of_a_gateway_is_not_that_of_the_answer_within() -> None:
+    paste = read('{"status":502,"detail":"upstream said: API is currently disabled for this user"}')
+
+    assert meant(paste).cause is Cause.API_DISABLED
+
+
+def test_a_grant_is_a_grant() -> None:
+    paste = read('curl says {"access_token":"00Dxx0000000001!AQ","scope":"api"} and goes on')
+
+    assert paste is not None
+    assert isinstance(paste.outcome, Granted)
+
+
+def test_words_that_say_nothing_are_not_read() -> None:
+    assert read("the nightly job is red again") is None
+
+
+# Login History and event logs
+
+
+@pytest.mark.parametrize(
+    ("status", "cause"),
+    [
+        ("Restricted domain", Cause.AUDIENCE_INVALID),
+        ("Restricted IP", Cause.IP_RESTRICTED),
+        ("Restricted country", Cause.IP_RESTRICTED),
+        ("Restricted time", Cause.IP_RESTRICTED),
+        ("User is frozen", Cause.USER_INACTIVE),
+        ("Password lockout", Cause.USER_INACTIVE),
+        ("Trial Expired", Cause.ORG_INACTIVE),
+        ("Organization is in maintenance", Cause.SALESFORCE_UNAVAILABLE),
+        ("Maximum logins exceeded", Cause.LOGIN_RATE_EXCEEDED),
+        ("Failed: Consumer Deleted", Cause.CONSUMER_KEY_UNKNOWN),
+        ("Failed: Issuer Mismatched", Cause.CONSUMER_KEY_UNKNOWN),
+        ("Failed: Signature Invalid/Configured Certificate Mismatch", Cause.ASSERTION_INVALID),
+        ("Failed: Audience Invalid", Cause.AUDIENCE_INVALID),
+        ("Failed: Assertion Expired", Cause.CLOCK_SKEWED),
+        ("Failed: Username Or SSO Id Invalid", Cause.USERNAME_CHANGED),
+        ("Failed: Nonce Replay Detected", Cause.REQUEST_MALFORMED),
+        ("Failed: OAuth API access disabled", Cause.API_DISABLED),
+        ("Package for this consumer is not installed in your organization", Cause.APP_BLOCKED),
+        ("Multi-factor (formerly called two-factor) is required", Cause.NOT_AUTHORIZED),
+    ],
+)
+def test_a_status_of_login_history_means_the_same_as_its_code_in_an_event_log(
+    status: str, cause: Cause
+) -> None:
+    codes = [code for code, text in STATUSES.items() if text == status]
+
+    assert codes
+    for text in (f"11/20/2026 3:12 AM,203.0.113.9,{status},Unknown", *(f'"{code}"' for code in codes)):
+        assert meant(read(text)).cause is cause
+
+
+@pytest.mark.parametrize("status", sorted(set(STATUSES.values())))
+def test_every_status_that_salesforce_lists_is_read_as_salesforces_words(status: str) -> None:
+    paste = read(status)
+
+    assert paste is not None
+    assert isinstance(paste.outcome, Refused)
+    assert paste.outcome.description == status
+
+
+# Texts of other grants
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("invalid_grant: authentication failure", Cause.NOT_AUTHORIZED),
+        ("invalid_grant: token validity expired", Cause.CONSUMER_NOT_APPROVED),
+        ("invalid_request: too many scopes requested", Cause.JWT_ACCESS_TOKEN),
+        ("OAUTH_APPROVAL_ERROR_GENERIC", Cause.APP_BLOCKED),
+        ("invalid_request: cross-org OAuth flows need a packaged app", Cause.APP_NOT_FOUND),
+        ("LOGIN_DURING_RESTRICTED_DOMAIN: not from here", Cause.IP_RESTRICTED),
+    ],
+)
+def test_a_text_of_another_grant_has_a_cause_of_its_own(text: str, cause: Cause) -> None:
+    found = of_text(text)
+
+    assert found is not None
+    assert found.cause is cause
+
+
+# Hostile texts
+
+HOSTILE = ["key ", '{"error":', "invalid_grant:", "message:", "\\\\", "&amp;amp;", "%2525", "a.", "A_B: x ",
+           "inactive user\n", "HTTP/1.1 400\n", "[audience=a login=b]", "the key can't ", "certificate ",
+           "user not ", "status 400 ", "C:\\", "<!-- -->", "\x1b[", "İ"]  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_the_cost_of_a_text_grows_with_its_length_and_not_with_its_square(piece: str) -> None:
+    """Four times the text may cost four times as much; sixteen times would be the square. The bound lies
+    between, and lies far from what a busy machine adds.
+    """
+
+    def cost(length: int) -> float:
+        text = (piece * length)[:length]
+        best = float("inf")
+        for _ in range(3):
+            begin = time.process_time()
+            read(text)
+            best = min(best, time.process_time() - begin)
+        return best
+
+    assert cost(65_536) < max(10 * cost(16_384), 0.2)

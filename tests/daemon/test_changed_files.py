@@ -1,0 +1,114 @@
+"""Changed files are noticed, however they are changed."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from monitor.config import Settings, load
+from monitor.daemon.changed_files import Watch, configuration_stamps, directories
+
+CONFIG = """
+connections_from: [more/*.yaml]
+connections:
+  - name: acme
+    subdomain: acme
+    consumer_key: 3MVG9acme
+    username: integration@acme.com
+    private_key: {file: keys/current/acme.pem}
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    config = tmp_path / "config" / "bearerwatch.yaml"
+    config.parent.mkdir()
+    config.write_text(CONFIG)
+    (config.parent / "more").mkdir()
+    keys = config.parent / "keys"
+    (keys / "first").mkdir(parents=True)
+    (keys / "first" / "acme.pem").write_text("first")
+    (keys / "current").symlink_to("first")
+    return load(config, {})
+
+
+def rewrite(folder: Path) -> None:
+    (folder / "bearerwatch.yaml").write_text(CONFIG + "\n# changed\n")
+
+
+def replace(folder: Path) -> None:
+    (folder / "new").write_text(CONFIG)
+    (folder / "new").replace(folder / "bearerwatch.yaml")
+
+
+def add_a_file(folder: Path) -> None:
+    (folder / "more" / "customers.yaml").write_text("[]")
+
+
+def write_a_key(folder: Path) -> None:
+    (folder / "keys" / "first" / "acme.pem").write_text("another")
+
+
+def swap_the_directory(folder: Path) -> None:
+    (folder / "keys" / "second").mkdir(exist_ok=True)
+    (folder / "keys" / "new").symlink_to("second")
+    (folder / "keys" / "new").replace(folder / "keys" / "current")
+
+
+@pytest.mark.parametrize("change", [rewrite, replace, add_a_file, write_a_key, swap_the_directory])
+async def test_a_change_is_noticed(settings: Settings, change: Callable[[Path], None]) -> None:
+    noticed = asyncio.Event()
+
+    async def changed() -> None:
+        noticed.set()
+
+    watch = Watch(changed)
+    watch.over(settings)
+    async with asyncio.timeout(20):
+        while not noticed.is_set():  # the watch begins a moment after it is asked to
+            change(settings.files[0].parent)
+            await asyncio.wait([asyncio.create_task(noticed.wait())], timeout=0.2)
+    await watch.stop()
+
+
+async def test_the_database_beside_the_configuration_is_no_change(settings: Settings) -> None:
+    calls = 0
+    noticed = asyncio.Event()
+
+    async def changed() -> None:
+        nonlocal calls
+        calls += 1
+        noticed.set()
+
+    watch = Watch(changed)
+    watch.over(settings)
+    for count in range(5):
+        Path(settings.database + "-wal").write_text("x" * count)
+        await asyncio.wait([asyncio.create_task(noticed.wait())], timeout=0.2)
+    await watch.stop()
+
+    assert calls == 0
+
+
+def test_the_directories_of_keys_patterns_and_configuration_are_watched(settings: Settings) -> None:
+    folder = settings.files[0].parent
+
+    assert directories(settings) == {
+        folder,
+        folder / "more",
+        folder / "keys",
+        folder / "keys" / "current",
+    }
+
+
+def test_stamps_tell_a_changed_added_or_removed_file(settings: Settings) -> None:
+    folder = settings.files[0].parent
+    before = configuration_stamps(settings)
+    add_a_file(folder)
+    added = configuration_stamps(settings)
+    rewrite(folder)
+    changed = configuration_stamps(settings)
+    (folder / "more" / "customers.yaml").unlink()
+
+    assert len({before, added, changed, configuration_stamps(settings)}) == 4

@@ -1,0 +1,52 @@
+"""What the interpreter is told while the daemon lives: to look at what is new, and to be quick with turns."""
+
+import gc
+import sys
+import weakref
+
+from monitor.daemon.interpreter import ALL_EVERY, responsive
+
+
+class Knot:
+    """Refers to itself, so that only the collector can free it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_survived_a_full_collection_is_not_looked_at_by_the_next() -> None:
+    with responsive():
+        kept = Knot()
+        gc.collect()
+
+        assert not any(one is kept for one in gc.get_objects())
+
+
+def test_a_cycle_that_was_in_use_at_a_collection_and_was_given_up_later_is_freed_all_the_same() -> None:
+    with responsive():
+        kept = Knot()
+        gone = weakref.ref(kept)
+        gc.collect()
+        del kept
+        gc.collect()
+        still_there = gone() is not None
+        for _ in range(ALL_EVERY):
+            gc.collect()
+
+    assert still_there
+    assert gone() is None
+
+
+def settings() -> tuple[object, ...]:
+    return gc.get_threshold(), len(gc.callbacks), sys.getswitchinterval()
+
+
+def test_afterwards_the_interpreter_is_as_it_was() -> None:
+    before = settings()
+
+    with responsive():
+        within = settings()
+
+    assert all(is_now != was for is_now, was in zip(within, before, strict=True))
+    assert settings() == before
+    assert gc.get_freeze_count() == 0

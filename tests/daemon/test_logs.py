@@ -1,0 +1,132 @@
+"""The log: one line an event, our own and the libraries', in either format, each counted by its level."""
+
+import io
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from monitor.daemon import logs
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """Logging is the process's, so each test leaves it as it was."""
+    root, ours = logging.getLogger(), logging.getLogger("monitor")
+    handlers, levels = root.handlers, (root.level, ours.level)
+    yield
+    root.handlers = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+    structlog.reset_defaults()
+
+
+def logged(format: logs.LogFormat, level: str = "info") -> tuple[io.StringIO, Counter[str]]:  # noqa: A002 - as there
+    stream, counted = io.StringIO(), Counter[str]()
+    logs.configure(format=format, level=level, stream=stream, count=lambda of: counted.update([of]))
+    return stream, counted
+
+
+def test_logfmt_is_for_people_and_begins_with_what_they_look_for() -> None:
+    stream, _ = logged("logfmt")
+
+    structlog.get_logger("monitor.watch.check").warning(
+        "state", text="It went.", connection="acme", cause=None
+    )
+
+    timestamp, rest = stream.getvalue().split(" ", 1)
+    assert timestamp.startswith("timestamp=")
+    assert rest == 'level=warning event=state connection=acme text="It went."\n'
+
+
+def test_json_has_the_same_fields_in_the_same_order() -> None:
+    stream, _ = logged("json")
+
+    structlog.get_logger("monitor.watch.check").info(
+        "state", text="It went.", cause="app_blocked", connection="acme"
+    )
+
+    told = json.loads(stream.getvalue())
+    assert list(told) == ["timestamp", "level", "event", "connection", "cause", "text"]
+    assert told["timestamp"].endswith("Z")
+
+
+@pytest.mark.parametrize("format", ["logfmt", "json"])
+def test_an_event_is_one_line_whatever_it_holds(format: logs.LogFormat) -> None:  # noqa: A002 - as there
+    stream, _ = logged(format)
+
+    structlog.get_logger("monitor").warning("cause", text='a "word"\nlevel=error event=forged')
+    fault = ValueError("a fault\nof two lines")
+    structlog.get_logger("monitor").error("check_failed", connection="acme", exc_info=fault)
+
+    assert len(stream.getvalue().splitlines()) == 2
+
+
+def test_libraries_are_heard_when_something_is_wrong_and_counted_with_the_rest() -> None:
+    stream, counted = logged("logfmt")
+
+    logging.getLogger("httpx").info("HTTP Request: POST https://acme.my.salesforce.com")
+    logging.getLogger("apscheduler.scheduler").warning("missed %s", "a turn")
+    logging.getLogger("uvicorn.error").error("Exception in ASGI application\n")
+    structlog.get_logger("monitor").info("started")
+
+    assert [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()] == [
+        'level=warning event="missed a turn"',
+        'level=error event="Exception in ASGI application"',
+        "level=info event=started",
+    ]
+    assert counted == {"warning": 1, "error": 1, "info": 1}
+
+
+@pytest.mark.parametrize("library", ["uvicorn.error", "asyncio"])
+def test_who_reaches_the_port_cannot_fill_the_log(library: str) -> None:
+    stream, counted = logged("logfmt")
+
+    logging.getLogger(library).warning("socket.send() raised exception.")
+
+    assert stream.getvalue() == ""
+    assert not counted
+
+
+def test_the_least_level_is_the_operators_choice() -> None:
+    stream, counted = logged("logfmt", level="warning")
+
+    structlog.get_logger("monitor").info("started")
+
+    assert stream.getvalue() == ""
+    assert not counted
+
+
+@pytest.mark.parametrize("format", ["logfmt", "json"])
+def test_the_journal_is_told_the_priority_of_each_line(
+    format: logs.LogFormat,  # noqa: A002 - as there
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = tmp_path / "log"
+    with log.open("w", encoding="utf-8") as stream:
+        opened = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{opened.st_dev}:{opened.st_ino}")
+        logs.configure(format=format, stream=stream)
+        structlog.get_logger("monitor").error("failed")
+        structlog.get_logger("monitor").info("works")
+
+    assert [line[:3] for line in log.read_text().splitlines()] == ["<3>", "<6>"]
+
+
+def test_a_log_that_is_not_the_journals_has_no_priorities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A service may send its errors to a file, while systemd names the stream that it set up.
+    monkeypatch.setenv("JOURNAL_STREAM", "1:2")
+    log = tmp_path / "log"
+    with log.open("w", encoding="utf-8") as stream:
+        logs.configure(stream=stream)
+        structlog.get_logger("monitor").error("failed")
+
+    assert log.read_text().startswith("timestamp=")

@@ -1,0 +1,180 @@
+"""keygen: what openssl makes and accepts, readable by its owner alone, and never over something else."""
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from base64 import b64encode
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from monitor.core.keys.credential import read_credential
+from monitor.keys.keygen import KeygenError, generate
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def run(*command: str, directory: Path) -> str:
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=True).stdout
+
+
+def structure(certificate: str, directory: Path) -> list[str]:
+    """What openssl tells of a certificate, but for what differs by chance or time."""
+    text = run("openssl", "x509", "-in", certificate, "-noout", "-text", directory=directory)
+    by_chance = re.compile(r"\s*(Not (Before|After ) ?:.*|([0-9A-Fa-f]{2}:?)+)")
+    return [line for line in text.splitlines() if not by_chance.fullmatch(line)]
+
+
+@pytest.mark.real("openssl")
+def test_the_pair_is_what_the_guides_command_makes(tmp_path: Path) -> None:
+    generate(tmp_path, now=datetime.now(UTC))
+    command = (
+        "openssl req -x509 -sha256 -nodes -days 3650 -newkey rsa:2048 -keyout guide-key.pem "
+        "-out guide-cert.pem -subj /CN=salesforce-jwt-integration"
+    )
+    run(*command.split(), directory=tmp_path)
+
+    verdict = run("openssl", "verify", "-CAfile", "cert.pem", "cert.pem", directory=tmp_path)
+
+    assert verdict == "cert.pem: OK\n"
+    assert structure("cert.pem", tmp_path) == structure("guide-cert.pem", tmp_path)
+    run("openssl", "pkey", "-in", "private-key.pem", "-check", "-noout", directory=tmp_path)
+    first_lines = [
+        (tmp_path / name).read_text().splitlines()[0] for name in ("private-key.pem", "guide-key.pem")
+    ]
+    assert first_lines == ["-----BEGIN PRIVATE KEY-----"] * 2
+
+
+@pytest.mark.parametrize("bits", [3072, 4096])
+def test_a_longer_key_is_made_where_it_is_asked_for(tmp_path: Path, bits: int) -> None:
+    made = generate(tmp_path, now=NOW, bits=bits)
+
+    facts = read_credential(made.key_path.read_bytes(), made.certificate_path.read_bytes()).facts
+
+    assert facts.key is not None
+    assert facts.key.bits == bits
+    assert facts.problems == ()
+
+
+def test_the_daemon_reads_the_pair_and_the_key_as_one_base64_line(tmp_path: Path) -> None:
+    made = generate(tmp_path, now=NOW, days=90, common_name="acme")
+
+    from_files = read_credential(made.key_path.read_bytes(), made.certificate_path.read_bytes())
+    from_line = read_credential(b64encode(made.key_path.read_bytes()))
+
+    assert from_files.facts.problems == ()
+    assert from_files.facts.pairs is True
+    assert from_line.facts.key == from_files.facts.key
+    assert from_files.facts.certificate is not None
+    assert from_files.facts.certificate.subject == "CN=acme"
+    assert from_files.facts.certificate.not_before == NOW
+    assert from_files.facts.certificate.not_after == made.not_after == NOW + timedelta(days=90)
+
+
+def test_only_its_owner_may_read_the_key_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        made = generate(tmp_path, now=NOW)
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE(made.key_path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(made.certificate_path.stat().st_mode) == 0o644
+
+
+def test_two_pairs_have_different_keys_and_serial_numbers(tmp_path: Path) -> None:
+    one = generate(tmp_path, now=NOW)
+    two = generate(tmp_path, now=NOW, key_name="acme-next.pem", certificate_name="acme-next-cert.pem")
+
+    assert two.key_path == tmp_path / "acme-next.pem"
+    facts = [
+        read_credential(each.key_path.read_bytes(), each.certificate_path.read_bytes()).facts
+        for each in (one, two)
+    ]
+    assert facts[0].key != facts[1].key
+    assert facts[0].certificate is not None
+    assert facts[1].certificate is not None
+    assert facts[0].certificate.serial != facts[1].certificate.serial
+
+
+@pytest.mark.parametrize("name", ["private-key.pem", "cert.pem"])
+@pytest.mark.parametrize("link", [False, True], ids=["file", "dangling-link"])
+def test_nothing_is_overwritten_and_nothing_half_made(tmp_path: Path, name: str, *, link: bool) -> None:
+    path = tmp_path / name
+    if link:
+        path.symlink_to(tmp_path / "elsewhere.pem")
+    else:
+        path.write_text("precious")
+
+    with pytest.raises(KeygenError) as raised:
+        generate(tmp_path, now=NOW)
+
+    assert str(raised.value) == (f"{path} exists already and is not overwritten: choose another directory.")
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+    assert link or path.read_text() == "precious"
+
+
+def test_a_key_whose_certificate_cannot_be_written_is_taken_back(tmp_path: Path) -> None:
+    with pytest.raises(
+        KeygenError, match=r"missing/cert\.pem can't be written \(No such file or directory\)"
+    ):
+        generate(tmp_path, now=NOW, certificate_name="missing/cert.pem")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    made = generate(tmp_path / "keys", now=NOW)
+
+    assert made.key_path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_directory_that_cannot_be_made_is_one_clear_message(tmp_path: Path) -> None:
+    with pytest.raises(KeygenError) as raised:
+        generate(tmp_path / "missing" / "keys", now=NOW)
+
+    assert str(raised.value) == (
+        f"{tmp_path}/missing/keys/private-key.pem can't be written (No such file or directory): "
+        "choose a directory that exists and can be written to."
+    )
+
+
+@pytest.mark.parametrize(
+    ("wishes", "message"),
+    [
+        ({"bits": 1024}, "A key of 1024 bits is not made: choose 2048, 3072 or 4096."),
+        ({"bits": 8192}, "A key of 8192 bits is not made: choose 2048, 3072 or 4096."),
+        ({"days": 0}, "A certificate for 0 days is not made: choose 1 to 36500."),
+        ({"days": 10**9}, "A certificate for 1000000000 days is not made: choose 1 to 36500."),
+    ],
+)
+def test_a_wish_that_makes_no_sense_is_refused(tmp_path: Path, wishes: dict[str, int], message: str) -> None:
+    with pytest.raises(KeygenError) as raised:
+        generate(tmp_path, now=NOW, days=wishes.get("days", 1), bits=wishes.get("bits", 2048))
+
+    assert str(raised.value) == message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", "n" * 65, "two\nlines"])
+def test_a_common_name_that_a_certificate_cannot_hold_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(KeygenError, match="1 to 64 printable characters"):
+        generate(tmp_path, now=NOW, common_name=name)
+
+
+def test_the_command_says_where_the_key_is_and_never_prints_it(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "monitor", "keygen", "--out", "."],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    key = (tmp_path / "private-key.pem").read_bytes()
+    assert done.stdout == ""
+    assert "base64 -w 0 private-key.pem" in done.stderr
+    assert b64encode(key).decode()[:40] not in done.stderr

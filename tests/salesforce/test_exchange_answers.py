@@ -1,0 +1,386 @@
+"""What a server can answer, and what it comes to: on both transports, always a value, in bounded time."""
+
+import asyncio
+import gzip
+import json
+import socket
+from datetime import datetime, timedelta
+
+import pytest
+
+from monitor.core.outcome import Exchange, FaultKind, Granted, Outcome, Refused, Unreachable
+from monitor.salesforce.exchange import MAX_ANSWER_BYTES, Limits, TransportFactory
+from tests.making import connection
+from tests.salesforce.httpcore import httpcore_transport
+from tests.salesforce.wire import (
+    BOMB,
+    TOKEN,
+    Certificates,
+    MakeExchanger,
+    Reply,
+    Visit,
+    closes,
+    drips,
+    floods,
+    granted,
+    hangs,
+    http,
+    never_reads,
+    resets,
+    says,
+    serving,
+)
+
+ASSERTION = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiIzTVZHOSJ9.c2lnbmVkLWJ5LXRoZS1rZXk"
+
+PATIENT = Limits()
+IMPATIENT = Limits(connect=timedelta(seconds=1), answer=timedelta(seconds=1.2), whole=timedelta(seconds=1.5))
+"""Time enough to connect on a busy machine, and soon over."""
+
+
+def sign(_now: datetime) -> str:
+    return ASSERTION
+
+
+async def answer_to(
+    reply: Reply, make_exchanger: MakeExchanger, limits: Limits = PATIENT, *, after_login: bool = False
+) -> Exchange:
+    async with serving(reply) as server:
+        to = connection(login_url=f"http://localhost:{server.port}")
+        return await make_exchanger(limits).exchange(to, sign, after_login=after_login)
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+BROKEN: dict[str, Reply] = {
+    "closed before a word": closes,
+    "closed after the request": says(b""),
+    "reset after the request": resets(b""),
+    "reset within the body": resets(OK + b"Content-Length: 500\r\n\r\nabc"),
+    "shorter than declared": says(OK + b"Content-Length: 500\r\n\r\n{}"),
+    "chunks that end too early": says(OK + b"Transfer-Encoding: chunked\r\n\r\n20\r\n{}"),
+    "two lengths": says(OK + b"Content-Length: 2\r\nContent-Length: 5\r\n\r\n{}abc"),
+    "not HTTP": says(b"\x00\xff\x15\x03\x01nonsense\r\n\r\n"),
+    "another protocol": says(b"220 mail.test ESMTP ready\r\n"),
+    "a status that is none": says(b"HTTP/1.1 99 Odd\r\nContent-Length: 0\r\n\r\n"),
+    "a header without a colon": says(OK + b"nonsense\r\nContent-Length: 0\r\n\r\n"),
+    "a byte too large": says(http(400, b"a" * (MAX_ANSWER_BYTES + 1))),
+    "endless": floods(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b"a" * 65536 + b"\r\n"),
+    "endless without a length": floods(OK + b"\r\n", b"a" * 65536),
+    "an endless header": floods(OK, b"X: " + b"a" * 65536),
+    "endless headers": floods(OK, b"X-A: b\r\n" * 8192),
+    "a decompression bomb": says(http(200, BOMB, "Content-Encoding: gzip")),
+    "no gzip, though it says so": says(http(200, "{}", "Content-Encoding: gzip")),
+    "gzip that ends too early": says(http(200, gzip.compress(granted())[:-20], "Content-Encoding: gzip")),
+    "an encoding nobody asked for": says(http(200, "{}", "Content-Encoding: br")),
+}
+
+
+@pytest.mark.parametrize("reply", BROKEN.values(), ids=BROKEN)
+async def test_an_answer_that_is_no_whole_http_is_a_fault_of_the_protocol(
+    reply: Reply, make_exchanger: MakeExchanger
+) -> None:
+    exchange = await answer_to(reply, make_exchanger)
+
+    assert isinstance(exchange.outcome, Unreachable)
+    assert exchange.outcome.kind is FaultKind.PROTOCOL
+    assert exchange.outcome.message.startswith("no usable answer: ")
+    assert exchange.duration_seconds is not None
+
+
+NO_GRANT: dict[str, tuple[Reply, Refused]] = {
+    "an OAuth error": (
+        says(http(400, '{"error":"invalid_grant","error_description":"invalid assertion"}')),
+        Refused(400, "invalid_grant", "invalid assertion", ""),
+    ),
+    "an OAuth error in gzip": (
+        says(
+            http(
+                400,
+                gzip.compress(b'{"error":"invalid_grant","error_description":"invalid assertion"}'),
+                "Content-Encoding: gzip",
+            )
+        ),
+        Refused(400, "invalid_grant", "invalid assertion", ""),
+    ),
+    "more than declared": (
+        says(http(400, '{"error":"invalid_grant"}') + b"and more"),
+        Refused(400, "invalid_grant", "", ""),
+    ),
+    "no length": (
+        says(b'HTTP/1.1 400 Bad Request\r\n\r\n{"error":"invalid_grant"}'),
+        Refused(400, "invalid_grant", "", ""),
+    ),
+    "an empty 200": (says(http(200, "")), Refused(200, "", "", "")),
+}
+
+
+@pytest.mark.parametrize(("reply", "refused"), NO_GRANT.values(), ids=NO_GRANT)
+async def test_an_answer_without_a_token_is_a_refusal(
+    reply: Reply, refused: Refused, make_exchanger: MakeExchanger
+) -> None:
+    exchange = await answer_to(reply, make_exchanger)
+
+    assert exchange.outcome == refused
+
+
+ODD: dict[str, tuple[Reply, int]] = {
+    "a page of HTML": (
+        says(http(503, "<html><h1>Data Not Available</h1></html>", "Content-Type: text/html")),
+        503,
+    ),
+    "JSON nested without end": (says(http(200, "[" * 50_000)), 200),
+    "a number of 50,000 digits": (says(http(200, '{"expires_in":' + "9" * 50_000 + "}")), 200),
+    "bytes of no charset": (
+        says(http(200, b"\xff\xfe\x00\xd8", "Content-Type: text/html; charset=klingon")),
+        200,
+    ),
+    "a status of its own": (says(http(999, "{}")), 999),
+    "nothing at all": (says(http(204, "")), 204),
+}
+
+
+@pytest.mark.parametrize(("reply", "status"), ODD.values(), ids=ODD)
+async def test_an_odd_answer_is_a_refusal_with_its_status(
+    reply: Reply, status: int, make_exchanger: MakeExchanger
+) -> None:
+    exchange = await answer_to(reply, make_exchanger)
+
+    assert isinstance(exchange.outcome, Refused)
+    assert exchange.outcome.status == status
+
+
+async def test_a_header_that_is_not_text_ends_in_an_outcome(make_exchanger: MakeExchanger) -> None:
+    exchange = await answer_to(says(http(400, "{}", "Date: \xe9\xff")), make_exchanger)
+
+    assert isinstance(exchange.outcome, Refused | Unreachable)
+    assert exchange.clock_offset_seconds is None
+
+
+async def test_a_redirect_is_a_refusal_and_nobody_goes_where_it_points(
+    make_exchanger: MakeExchanger,
+) -> None:
+    async with serving(says(granted())) as elsewhere:
+        exchange = await answer_to(
+            says(http(302, "", f"Location: http://localhost:{elsewhere.port}/")), make_exchanger
+        )
+
+    assert isinstance(exchange.outcome, Refused)
+    assert exchange.outcome.status == 302
+    assert not elsewhere.visits
+
+
+async def test_a_grant_keeps_facts_and_no_token(make_exchanger: MakeExchanger) -> None:
+    exchange = await answer_to(says(granted()), make_exchanger)
+
+    assert exchange.outcome == Granted(
+        token_format="opaque",
+        scopes=frozenset({"api", "refresh_token"}),
+        instance_url="https://acme.my.salesforce.com",
+        org_id="00D000000000001AAA",
+        user_id="005000000000001AAA",
+    )
+    assert TOKEN not in repr(exchange)
+
+
+# Slow answers.
+
+SLOW: dict[str, Reply] = {
+    "silent after the request": hangs,
+    "a body that drips": drips(OK + b"Content-Length: 500\r\n\r\n", b"a"),
+    "chunks that drip": drips(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n"),
+}
+
+SLOW_HEAD: dict[str, Reply] = {
+    "headers that drip": drips(OK, b"X-A: b\r\n", b"Content-Length: 2\r\n\r\n{}"),
+    "a header that drips": drips(OK + b"X-A: ", b"a", b"\r\nContent-Length: 2\r\n\r\n{}"),
+    "interim answers that drip": drips(b"", b"HTTP/1.1 100 Continue\r\n\r\n", http(200, "{}")),
+}
+
+
+@pytest.mark.parametrize("reply", SLOW.values(), ids=SLOW)
+async def test_an_answer_that_does_not_end_in_time_is_a_timeout(
+    reply: Reply, make_exchanger: MakeExchanger
+) -> None:
+    exchange = await answer_to(reply, make_exchanger, IMPATIENT)
+
+    assert is_fault(exchange.outcome, FaultKind.TIMEOUT)
+    assert exchange.duration_seconds is not None
+    assert exchange.duration_seconds < 2.5
+
+
+@pytest.mark.parametrize("reply", SLOW_HEAD.values(), ids=SLOW_HEAD)
+async def test_a_head_that_does_not_end_in_time_is_a_timeout(
+    reply: Reply, make_exchanger: MakeExchanger, transport: TransportFactory, request: pytest.FixtureRequest
+) -> None:
+    if transport is httpcore_transport:
+        why = "httpcore begins its timeout anew with each read of the head"
+        request.applymarker(pytest.mark.xfail(reason=why, strict=True))
+
+    exchange = await answer_to(reply, make_exchanger, IMPATIENT)
+
+    assert is_fault(exchange.outcome, FaultKind.TIMEOUT)
+    assert exchange.duration_seconds is not None
+    assert exchange.duration_seconds < 2.5
+
+
+async def test_a_server_that_never_speaks_tls_is_no_connection(
+    make_exchanger: MakeExchanger, certificates: Certificates
+) -> None:
+    async with serving(never_reads) as server:
+        exchange = await make_exchanger(IMPATIENT).exchange(
+            connection(login_url=f"https://localhost:{server.port}"), sign
+        )
+
+    assert exchange.outcome == Unreachable(FaultKind.CONNECT, "no connection in time")
+
+
+# No connection.
+
+
+async def test_a_closed_port_is_no_connection(make_exchanger: MakeExchanger) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        exchange = await make_exchanger().exchange(
+            connection(login_url=f"http://127.0.0.1:{taken.getsockname()[1]}"), sign
+        )
+
+    assert is_fault(exchange.outcome, FaultKind.CONNECT)
+    assert "refused" in message(exchange.outcome) or "111" in message(exchange.outcome)
+
+
+async def test_a_name_that_does_not_exist_says_so_as_getaddrinfo_does(make_exchanger: MakeExchanger) -> None:
+    """An empty label: the C library knows it for wrong, so that no resolver needs to be there."""
+    outcome = await make_exchanger()._ask("POST", "http://acme..test/", "", {})
+
+    assert outcome == Unreachable(
+        FaultKind.DNS, "the host name was not resolved: [Errno -2] Name or service not known"
+    )
+
+
+@pytest.mark.parametrize("flaw", ["wrong_name", "expired", "self_signed"])
+async def test_a_certificate_that_cannot_be_trusted_is_a_fault_of_tls(
+    flaw: str, make_exchanger: MakeExchanger, certificates: Certificates
+) -> None:
+    async with serving(says(granted()), getattr(certificates, flaw)) as server:
+        exchange = await make_exchanger().exchange(
+            connection(login_url=f"https://localhost:{server.port}"), sign
+        )
+
+    assert is_fault(exchange.outcome, FaultKind.TLS)
+    assert "certificate" in message(exchange.outcome)
+    assert not any(visit.body for visit in server.visits)
+
+
+async def test_plain_http_where_tls_was_expected_is_a_fault_of_tls(make_exchanger: MakeExchanger) -> None:
+    async def speaks_first(visit: Visit) -> None:
+        await visit.send(http(400, "this is plain HTTP"))
+        await visit.reader.read()
+
+    async with serving(speaks_first) as server:
+        exchange = await make_exchanger().exchange(
+            connection(login_url=f"https://localhost:{server.port}"), sign
+        )
+
+    assert is_fault(exchange.outcome, FaultKind.TLS)
+
+
+async def test_a_connection_that_breaks_during_the_handshake_is_no_connection(
+    make_exchanger: MakeExchanger,
+) -> None:
+    """Middleboxes do this; nobody has shown a certificate that could be distrusted."""
+    async with serving(closes) as server:
+        exchange = await make_exchanger().exchange(
+            connection(login_url=f"https://localhost:{server.port}"), sign
+        )
+
+    assert is_fault(exchange.outcome, FaultKind.CONNECT)
+
+
+async def test_a_certificate_of_the_tests_ca_is_trusted(
+    make_exchanger: MakeExchanger, certificates: Certificates
+) -> None:
+    async with serving(says(granted()), certificates.good) as server:
+        exchange = await make_exchanger().exchange(
+            connection(login_url=f"https://localhost:{server.port}"), sign
+        )
+
+    assert isinstance(exchange.outcome, Granted)
+
+
+# Secrets.
+
+
+async def echo_body(visit: Visit) -> None:
+    await visit.read()
+    await visit.send(http(400, visit.body))
+
+
+async def echo_as_error(visit: Visit) -> None:
+    await visit.read()
+    await visit.send(http(400, json.dumps({"error": ASSERTION, "error_description": visit.body.decode()})))
+
+
+async def echo_raw(visit: Visit) -> None:
+    await visit.read()
+    await visit.send(visit.body + b"\r\n\r\n")
+
+
+async def echo_in_header(visit: Visit) -> None:
+    await visit.read()
+    await visit.send(
+        http(302, "", f"Location: https://elsewhere.test/?{visit.body.decode()}", f"{ASSERTION}")
+    )
+
+
+async def echo_as_encoding(visit: Visit) -> None:
+    await visit.read()
+    await visit.send(http(200, "{}", f"Content-Encoding: {ASSERTION}"))
+
+
+async def echo_token(visit: Visit) -> None:
+    """Grants, and quotes the token when it comes back."""
+    await visit.read()
+    await visit.send(
+        granted(instance_url=f"http://{visit.head.split('Host: ')[1].split()[0]}")
+        if visit.head.startswith("POST")
+        else http(403, json.dumps([{"errorCode": TOKEN, "message": visit.head}]))
+    )
+
+
+@pytest.mark.parametrize(
+    "reply", [echo_body, echo_as_error, echo_raw, echo_in_header, echo_as_encoding, echo_token]
+)
+async def test_a_server_that_quotes_secrets_does_not_get_them_into_an_outcome(
+    reply: Reply, make_exchanger: MakeExchanger, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(0):
+        exchange = await answer_to(reply, make_exchanger, after_login=True)
+
+    for text in (repr(exchange), str(exchange), caplog.text):
+        assert "c2lnbmVkLWJ5LXRoZS1rZXk" not in text
+        assert "SecretOfTheOrg" not in text
+
+
+async def test_many_hostile_servers_at_once_do_not_disturb_a_good_one(make_exchanger: MakeExchanger) -> None:
+    exchanger = make_exchanger(IMPATIENT)
+
+    async def ask(reply: Reply) -> Outcome:
+        async with serving(reply) as server:
+            to = connection(login_url=f"http://localhost:{server.port}")
+            return (await exchanger.exchange(to, sign)).outcome
+
+    *bad, good = await asyncio.gather(*map(ask, [*BROKEN.values(), *SLOW.values(), says(granted())]))
+
+    assert isinstance(good, Granted)
+    assert {type(outcome) for outcome in bad} == {Unreachable}
+    assert exchanger.in_flight == 0
+
+
+def is_fault(outcome: Outcome, kind: FaultKind) -> bool:
+    return isinstance(outcome, Unreachable) and outcome.kind is kind
+
+
+def message(outcome: Outcome) -> str:
+    assert isinstance(outcome, Unreachable)
+    return outcome.message

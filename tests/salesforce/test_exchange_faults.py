@@ -1,0 +1,150 @@
+"""Each error class of the transports comes to one outcome, and the texts below it tell faults apart."""
+
+import inspect
+from types import ModuleType
+
+import httpx
+import pytest
+from pyreqwest import exceptions as rust
+
+from monitor.core.outcome import FaultKind, NotSent, Unreachable
+from monitor.salesforce.exchange import FAULTS, _fault
+
+
+def exceptions_of(module: ModuleType) -> list[type[Exception]]:
+    """The module's own public exception classes."""
+    return [
+        each
+        for name, each in inspect.getmembers(module, inspect.isclass)
+        if issubclass(each, Exception) and not name.startswith("_") and each.__module__ == module.__name__
+    ]
+
+
+ALL = [*exceptions_of(httpx), *exceptions_of(rust)]
+
+
+def test_the_walk_finds_the_classes() -> None:
+    assert {httpx.PoolTimeout, httpx.InvalidURL, httpx.StreamError, rust.BuilderError} < set(ALL)
+
+
+@pytest.mark.parametrize("error", ALL, ids=lambda each: f"{each.__module__}.{each.__name__}")
+def test_every_error_class_has_a_row_of_its_own(error: type[Exception]) -> None:
+    assert error in FAULTS
+
+
+def make(error: type[Exception]) -> Exception:
+    """An error of this class with a text that quotes a secret."""
+    made = error.__new__(error)
+    made.args = ("SECRET",)
+    if isinstance(made, rust.DetailedPyreqwestError):
+        made.details = {"causes": [{"message": "client error (Connect)"}]}
+    return made
+
+
+@pytest.mark.parametrize("error", FAULTS, ids=lambda each: f"{each.__module__}.{each.__name__}")
+def test_every_row_makes_the_outcome_that_it_names(error: type[Exception]) -> None:
+    outcome = _fault(make(error))
+
+    if FAULTS[error] is None:
+        assert outcome == NotSent(f"the exchange failed on our side: {error.__name__}")
+    else:
+        assert isinstance(outcome, Unreachable)
+        assert outcome.kind is FAULTS[error]
+        assert outcome.message
+
+
+def test_a_class_that_is_new_in_a_library_comes_to_what_its_ancestor_does() -> None:
+    class Newer(httpx.ReadError):
+        pass
+
+    outcome = _fault(Newer("odd"))
+
+    assert outcome == Unreachable(FaultKind.PROTOCOL, "no usable answer: odd")
+
+
+def rust_chain(error: type[rust.DetailedPyreqwestError], *texts: str) -> httpx.RequestError:
+    """What pyreqwest's transport raises for such a chain of causes."""
+    sending = "error sending request for url (https://acme.my.salesforce.com/services/oauth2/token)"
+    cause = error("connection error", {"causes": [{"message": text} for text in (sending, *texts)]})
+    translated = httpx.ConnectTimeout if issubclass(error, rust.RequestTimeoutError) else httpx.ConnectError
+    made = translated("connection error")
+    made.__cause__ = cause
+    return made
+
+
+LOOKUP = "failed to lookup address information: "
+CONNECT = "client error (Connect)"
+SEND = "client error (SendRequest)"
+
+CHAINS = {
+    "no such name": (
+        (CONNECT, "dns error", "error resolving DNS", LOOKUP + "Name or service not known"),
+        (FaultKind.DNS, "the host name was not resolved: [Errno -2] Name or service not known"),
+    ),
+    "no such name, on musl": (
+        (CONNECT, "dns error", "error resolving DNS", LOOKUP + "Name does not resolve"),
+        (FaultKind.DNS, "the host name was not resolved: [Errno -2] Name does not resolve"),
+    ),
+    "no resolver": (
+        (CONNECT, "dns error", "error resolving DNS", LOOKUP + "Temporary failure in name resolution"),
+        (FaultKind.DNS, "the host name was not resolved: [Errno -3] Temporary failure in name resolution"),
+    ),
+    "no resolver, on musl": (
+        (CONNECT, "dns error", "error resolving DNS", LOOKUP + "Try again"),
+        (FaultKind.DNS, "the host name was not resolved: [Errno -3] Try again"),
+    ),
+    "a name without an address": (
+        (CONNECT, "dns error", LOOKUP + "No address associated with hostname"),
+        (FaultKind.DNS, "the host name was not resolved: [Errno -5] No address associated with hostname"),
+    ),
+    "a resolver with a word of its own": (
+        (CONNECT, "dns error", LOOKUP + "Memory allocation failure"),
+        (FaultKind.DNS, f"the host name was not resolved: {LOOKUP}Memory allocation failure"),
+    ),
+    "no route": (
+        (CONNECT, "tcp connect error", "Network is unreachable (os error 101)"),
+        (FaultKind.CONNECT, "no connection: Network is unreachable (os error 101)"),
+    ),
+    "a proxy that refuses": (
+        (CONNECT, "tunnel error: unsuccessful"),
+        (FaultKind.CONNECT, "no connection: tunnel error: unsuccessful"),
+    ),
+    "an alert": (
+        (CONNECT, "received fatal alert: HandshakeFailure"),
+        (FaultKind.TLS, "no trusted TLS connection: received fatal alert: HandshakeFailure"),
+    ),
+    "an alert after the handshake": (
+        (SEND, "connection error", "received fatal alert: CertificateRequired"),
+        (FaultKind.TLS, "no trusted TLS connection: received fatal alert: CertificateRequired"),
+    ),
+    "a reset after the request": (
+        (SEND, "connection error", "Connection reset by peer (os error 104)"),
+        (FaultKind.PROTOCOL, "no usable answer: Connection reset by peer (os error 104)"),
+    ),
+    "a certificate that names a resolver's error": (
+        (CONNECT, f'invalid peer certificate: only valid for DnsName("{LOOKUP}x")\x1b[31m'),
+        (
+            FaultKind.TLS,
+            f'no trusted TLS connection: invalid peer certificate: only valid for DnsName("{LOOKUP}x")',
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("texts", "expected"), CHAINS.values(), ids=CHAINS)
+def test_a_chain_of_causes_tells_what_failed(texts: tuple[str, ...], expected: tuple[FaultKind, str]) -> None:
+    assert _fault(rust_chain(rust.ConnectError, *texts)) == Unreachable(*expected)
+
+
+def test_a_timeout_while_connecting_is_told_from_one_while_waiting() -> None:
+    connecting = rust_chain(rust.ConnectTimeoutError, CONNECT, "tcp connect error", "deadline has elapsed")
+    waiting = rust_chain(rust.ConnectTimeoutError, "operation timed out")
+
+    assert _fault(connecting) == Unreachable(FaultKind.CONNECT, "no connection in time")
+    assert _fault(waiting) == Unreachable(FaultKind.TIMEOUT, "no whole answer in time")
+
+
+def test_no_message_names_the_url() -> None:
+    outcome = _fault(rust_chain(rust.ConnectError, CONNECT, "tcp connect error"))
+
+    assert "salesforce" not in repr(outcome)

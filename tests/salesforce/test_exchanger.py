@@ -1,0 +1,717 @@
+"""What an exchanger sends, to whom, how many at once, and what it measures."""
+
+import asyncio
+import gc
+import json
+import os
+import random
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.core.outcome import AfterLogin, Assignments, FaultKind, Granted, NotSent, Refused, Unreachable
+from monitor.salesforce.exchange import (
+    SPARE_CONNECTIONS,
+    CaFileError,
+    Exchanger,
+    Limits,
+    ProxyError,
+    TransportFactory,
+    clock_offset,
+    rust_transport,
+)
+from tests.making import NOW, connection
+from tests.salesforce.wire import (
+    TOKEN,
+    Certificates,
+    MakeExchanger,
+    Reply,
+    Server,
+    Visit,
+    closes,
+    granted,
+    http,
+    says,
+    serving,
+)
+
+
+def sign(_now: datetime) -> str:
+    return "head.claims.signature"
+
+
+def at(server: Server, scheme: str = "http") -> str:
+    return f"{scheme}://localhost:{server.port}"
+
+
+# What is sent.
+
+
+async def test_the_assertion_goes_into_the_body_of_one_post(make_exchanger: MakeExchanger) -> None:
+    async with serving(says(granted())) as server:
+        await make_exchanger().exchange(connection(login_url=f"{at(server)}/acme"), sign)
+
+    [visit] = server.visits
+    lines = visit.head.lower().splitlines()
+    assert lines[0] == "post /acme/services/oauth2/token http/1.1"
+    assert parse_qs(visit.body.decode(), strict_parsing=True) == {
+        "grant_type": ["urn:ietf:params:oauth:grant-type:jwt-bearer"],
+        "assertion": ["head.claims.signature"],
+    }
+    assert {
+        "content-type: application/x-www-form-urlencoded",
+        "accept: application/json",
+        "accept-encoding: identity",
+        "connection: close",
+        "user-agent: bearerwatch",
+        f"host: localhost:{server.port}",
+    } < set(lines)
+    assert not [line for line in lines if line.startswith(("cookie", "referer", "authorization", "transfer"))]
+
+
+async def test_neither_cookies_nor_connections_are_kept(make_exchanger: MakeExchanger) -> None:
+    async def keeps_alive(visit: Visit) -> None:
+        while True:
+            await visit.read()
+            await visit.send(
+                b"HTTP/1.1 400 No\r\nContent-Length: 2\r\nSet-Cookie: BrowserId=x; Path=/\r\n\r\n{}"
+            )
+
+    exchanger = make_exchanger()
+    async with serving(keeps_alive) as server:
+        for _ in range(3):
+            await exchanger.exchange(connection(login_url=at(server)), sign)
+
+    assert len(server.visits) == 3
+    assert not any("cookie" in visit.head.lower() for visit in server.visits)
+
+
+@pytest.mark.parametrize(
+    "login_url",
+    [
+        "https://acme.my.salesforce.com.evil.test",
+        "http://acme.my.salesforce.com",
+        "http://192.0.2.1",
+        "ftp://localhost",
+        "https://evil.test\\@acme.my.salesforce.com",
+        "https://acme.my.salesforce.com@evil.test",
+        "https://acme.my.salesforce.com\n.evil.test",
+        "https://[::1",
+        "",
+    ],
+)
+async def test_nothing_is_signed_for_a_host_that_is_not_allowed(
+    login_url: str, make_exchanger: MakeExchanger
+) -> None:
+    def never(_now: datetime) -> str:
+        pytest.fail("signed")
+
+    exchange = await make_exchanger().exchange(connection(login_url=login_url), never)
+
+    assert isinstance(exchange.outcome, NotSent)
+    assert exchange.duration_seconds is None
+
+
+async def test_an_address_that_no_client_can_use_is_not_sent(make_exchanger: MakeExchanger) -> None:
+    exchanger = make_exchanger(allowed_hosts=frozenset({"xn--a.test"}))
+
+    exchange = await exchanger.exchange(connection(login_url="https://xn--a.test"), sign)
+
+    assert exchange.outcome == NotSent("the address is no usable URL")
+
+
+async def test_what_signing_raises_is_raised_and_gives_its_turn_back(make_exchanger: MakeExchanger) -> None:
+    def fails(_now: datetime) -> str:
+        raise ZeroDivisionError
+
+    exchanger = make_exchanger(Limits(in_flight=1))
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            await exchanger.exchange(connection(login_url="http://localhost:1"), fails)
+
+    assert exchanger.in_flight == 0
+
+
+async def test_an_exchange_that_fails_leaves_nothing_for_the_garbage_collector(
+    make_exchanger: MakeExchanger,
+) -> None:
+    exchanger = make_exchanger()
+
+    async def fail() -> None:
+        exchange = await exchanger.exchange(connection(login_url="http://localhost:1"), sign)
+        assert isinstance(exchange.outcome, Unreachable)
+
+    await fail()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            await fail()
+        left = gc.collect()
+    finally:
+        gc.enable()
+
+    assert left < 20
+
+
+# How many at once.
+
+
+async def test_no_two_assertions_are_signed_in_one_turn_of_the_loop(make_exchanger: MakeExchanger) -> None:
+    turn, signed_in = 0, []
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    def signs(_now: datetime) -> str:
+        signed_in.append(turn)
+        return "head.claims.signature"
+
+    counting = asyncio.create_task(count_turns())
+    async with serving(says(granted())) as server:
+        exchanger = make_exchanger()
+        await asyncio.gather(*(exchanger.exchange(connection(login_url=at(server)), signs) for _ in range(8)))
+    counting.cancel()
+
+    assert len(set(signed_in)) == 8
+
+
+async def test_no_more_are_in_flight_than_allowed_and_the_rest_is_signed_when_its_turn_comes(
+    make_exchanger: MakeExchanger,
+) -> None:
+    arrived, leave = asyncio.Semaphore(0), asyncio.Event()
+    signed: list[datetime] = []
+
+    async def waits(visit: Visit) -> None:
+        await visit.read()
+        arrived.release()
+        await leave.wait()
+        await visit.send(granted())
+
+    def counting(now: datetime) -> str:
+        signed.append(now)
+        return "a.b.c"
+
+    exchanger = make_exchanger(Limits(in_flight=2))
+    async with serving(waits) as server:
+        to = connection(login_url=at(server))
+        asked = [asyncio.ensure_future(exchanger.exchange(to, counting)) for _ in range(5)]
+        for _ in range(2):
+            await arrived.acquire()
+        in_flight, signed_then, came_then = exchanger.in_flight, len(signed), len(server.visits)
+        leave.set()
+        exchanges = await asyncio.gather(*asked)
+
+    assert (in_flight, signed_then, came_then) == (2, 2, 2)
+    assert [type(each.outcome) for each in exchanges] == [Granted] * 5
+    assert len(signed) == 5
+    assert exchanger.in_flight == 0
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """What a test lost is collected before the next one begins."""
+    yield
+    gc.collect()
+
+
+@pytest.mark.usefixtures("collected")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_cancelled_exchanges_over_tls_do_not_stop_those_that_follow(
+    make_exchanger: MakeExchanger, transport: TransportFactory, certificates: Certificates
+) -> None:
+    """httpcore loses a place of its pool to some of the requests that are cancelled while they connect.
+
+    With a pool no larger than the exchanges in flight, some hundred are enough: then no exchange gets a
+    connection, and the exchanger must build the pool anew. Sockets that httpcore has lost warn when they are
+    collected, so that happens here.
+    """
+    limits = Limits(in_flight=10, pool=timedelta(seconds=0.3))
+    made: list[httpx.AsyncBaseTransport] = []
+
+    def narrow(limits: Limits, ca_file: Path | None) -> httpx.AsyncBaseTransport:
+        made.append(transport(replace(limits, in_flight=limits.in_flight - SPARE_CONNECTIONS), ca_file))
+        return made[-1]
+
+    chance = random.Random(7)
+    exchanger = make_exchanger(limits, transport=narrow)
+    async with serving(says(granted()), certificates.good) as server:
+        to = connection(login_url=at(server, "https"))
+        for _ in range(40):
+            asked = [asyncio.ensure_future(exchanger.exchange(to, sign)) for _ in range(30)]
+            for each in asked:
+                asyncio.get_running_loop().call_later(chance.uniform(0.001, 0.08), each.cancel)
+            await asyncio.gather(*asked, return_exceptions=True)
+        first, *then = [(await exchanger.exchange(to, sign)).outcome for _ in range(10)]
+
+    assert isinstance(first, Granted) or (isinstance(first, Unreachable) and first.kind is FaultKind.POOL)
+    assert [type(outcome) for outcome in then] == [Granted] * 9
+    assert exchanger.in_flight == 0
+    assert len(made) == 1 or transport is not rust_transport
+
+
+class Exhausted(httpx.AsyncBaseTransport):
+    """Has no connection to give, and lets a request that is under way end first."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.under_way, self.end = asyncio.Event(), asyncio.Event()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if "slow" in request.url.path:
+            self.under_way.set()
+            await self.end.wait()
+            return httpx.Response(200, content=granted().partition(b"\r\n\r\n")[2])
+        raise httpx.PoolTimeout("")
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def test_an_exhausted_pool_is_our_fault_and_is_built_anew_once() -> None:
+    made: list[Exhausted] = []
+
+    def make(_limits: Limits, _ca_file: Path | None) -> httpx.AsyncBaseTransport:
+        made.append(Exhausted())
+        return made[-1]
+
+    exchanger = Exchanger(transport=make, clock=lambda: NOW)
+    slow = asyncio.ensure_future(exchanger.exchange(connection(login_url="http://localhost/slow"), sign))
+    await made[0].under_way.wait()
+    to = connection(login_url="http://localhost")
+    refused = await asyncio.gather(*[exchanger.exchange(to, sign) for _ in range(3)])
+    outcomes = [each.outcome for each in refused]
+
+    assert (
+        outcomes
+        == [Unreachable(FaultKind.POOL, "our own connection pool gave no connection, and is built anew")] * 3
+    )
+    assert made[0].closed is False
+    assert len(made) <= 4
+    made[0].end.set()
+    assert isinstance((await slow).outcome, Granted)
+    assert made[0].closed is True
+    await exchanger.aclose()
+    assert all(each.closed for each in made)
+
+
+async def test_an_exchange_that_is_under_way_when_the_exchanger_closes_ends_in_no_verdict(
+    make_exchanger: MakeExchanger,
+) -> None:
+    arrived = asyncio.Event()
+
+    async def holds(visit: Visit) -> None:
+        await visit.read()
+        arrived.set()
+        await asyncio.Event().wait()
+
+    exchanger = make_exchanger()
+    async with serving(holds) as server:
+        asked = asyncio.ensure_future(exchanger.exchange(connection(login_url=at(server)), sign))
+        await arrived.wait()
+        await exchanger.aclose()
+        exchange = await asked
+
+    assert isinstance(exchange.outcome, NotSent | Unreachable)
+
+
+# What is measured.
+
+
+async def test_the_clock_offset_is_the_servers_date_less_our_clock_when_the_answer_began(
+    make_exchanger: MakeExchanger,
+) -> None:
+    date = f"Date: {format_datetime(NOW + timedelta(seconds=100), usegmt=True)}"
+
+    async def takes_a_while(visit: Visit) -> None:
+        await visit.read()
+        asked.set()
+        await answer.wait()
+        await visit.send(http(400, "{}", date))
+
+    asked, answer = asyncio.Event(), asyncio.Event()
+    async with serving(takes_a_while) as server:
+        exchanging = asyncio.create_task(make_exchanger().exchange(connection(login_url=at(server)), sign))
+        await asked.wait()
+        asyncio.get_running_loop().call_later(0.2, answer.set)
+        exchange = await exchanging
+
+    assert exchange.at == NOW
+    assert exchange.duration_seconds is not None
+    assert exchange.clock_offset_seconds is not None
+    assert exchange.duration_seconds >= 0.2
+    assert 100.5 - exchange.duration_seconds - 0.1 < exchange.clock_offset_seconds <= 100.3
+
+
+@pytest.mark.parametrize(
+    ("date", "offset"),
+    [
+        ("Mon, 23 Nov 2026 12:00:00 GMT", 0.5),
+        ("Mon, 23 Nov 2026 11:59:00 GMT", -59.5),
+        ("Mon, 23 Nov 2026 14:00:00 +0200", 0.5),
+        ("Mon, 23 Nov 2026 12:00:00 -0000", 0.5),
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("Mon, 99 Nov 2026 12:00:00 GMT", None),
+    ],
+)
+def test_an_offset_needs_a_date_that_can_be_read(date: str | None, offset: float | None) -> None:
+    assert clock_offset(date, NOW) == offset
+
+
+@given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d{1,9} [A-Z][a-z]{2} \d{1,9} \d+:\d+:\d+ [-+]?\w{1,9}"))
+def test_no_date_a_server_can_send_raises(date: str) -> None:
+    assert isinstance(clock_offset(date, NOW), float | None)
+
+
+async def test_the_default_clock_is_aware_and_in_utc() -> None:
+    exchanger = Exchanger(transport=lambda _limits, _ca_file: Exhausted())
+
+    exchange = await exchanger.exchange(connection(login_url="http://localhost"), sign)
+
+    assert exchange.at.tzinfo is UTC
+    await exchanger.aclose()
+
+
+# The call after the login.
+
+
+def org(api: bytes, **changes: str) -> Reply:
+    """Grants, and answers the REST call with these bytes."""
+
+    async def reply(visit: Visit) -> None:
+        await visit.read()
+        host = next(line[6:] for line in visit.head.splitlines() if line.lower().startswith("host: "))
+        is_post = visit.head.startswith("POST")
+        await visit.send(granted(**({"instance_url": f"http://{host}"} | changes)) if is_post else api)
+
+    return reply
+
+
+async def test_the_call_after_login_carries_the_token_to_the_login_urls_path(
+    make_exchanger: MakeExchanger,
+) -> None:
+    async with serving(org(http(200, "{}"))) as server:
+        exchange = await make_exchanger().exchange(
+            connection(login_url=f"{at(server)}/acme"), sign, after_login=True
+        )
+
+    assert exchange.after_login == AfterLogin(200, "", "")
+    [_, call] = server.visits
+    assert call.head.splitlines()[0] == "GET /acme/services/data/v62.0/ HTTP/1.1"
+    assert f"authorization: bearer {TOKEN}".lower() in call.head.lower().splitlines()
+    assert call.body == b""
+
+
+async def test_a_refused_call_after_login_is_told_beside_the_grant(make_exchanger: MakeExchanger) -> None:
+    refusal = http(403, json.dumps([{"errorCode": "API_CURRENTLY_DISABLED", "message": "not enabled"}]))
+    async with serving(org(refusal)) as server:
+        exchange = await make_exchanger().exchange(connection(login_url=at(server)), sign, after_login=True)
+
+    assert isinstance(exchange.outcome, Granted)
+    assert exchange.after_login == AfterLogin(403, "API_CURRENTLY_DISABLED", "not enabled")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        org(http(200, "{}"), instance_url="https://evil.test"),
+        org(http(200, "{}"), instance_url="http://acme.my.salesforce.com"),
+        org(http(200, "{}"), access_token="split\r\nX-Evil: 1"),
+        org(http(200, "{}"), access_token="t\xf6ken"),
+        org(b""),
+        org(b"not http\r\n\r\n"),
+        org(http(302, "", "Location: http://localhost:1/")),
+    ],
+    ids=[
+        "foreign instance",
+        "plain instance",
+        "token of two lines",
+        "token beyond ASCII",
+        "no answer",
+        "no HTTP",
+        "redirect",
+    ],
+)
+async def test_a_call_that_is_not_made_or_not_answered_says_nothing(
+    reply: Reply, make_exchanger: MakeExchanger
+) -> None:
+    async with serving(reply) as server:
+        exchange = await make_exchanger().exchange(connection(login_url=at(server)), sign, after_login=True)
+
+    assert isinstance(exchange.outcome, Granted)
+    assert exchange.after_login is None
+
+
+async def test_an_org_on_the_network_can_not_have_this_machine_asked() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(f"{request.method} {request.url.host}")
+        grant = {"access_token": "chosen", "scope": "api", "instance_url": "http://127.0.0.1:8500"}
+        return httpx.Response(200, json=grant)
+
+    exchanger = Exchanger(
+        transport=lambda _limits, _ca_file: httpx.MockTransport(answer),
+        allowed_hosts=frozenset({"mock.example.com"}),
+    )
+
+    exchange = await exchanger.exchange(
+        connection(login_url="https://mock.example.com"), sign, after_login=True
+    )
+    await exchanger.aclose()
+
+    assert isinstance(exchange.outcome, Granted)
+    assert asked == ["POST mock.example.com"]
+
+
+@pytest.mark.parametrize(("answer", "asked"), [(granted(), False), (http(400, "{}"), True)])
+async def test_there_is_no_call_unless_it_was_asked_for_and_the_token_granted(
+    answer: bytes, asked: bool, make_exchanger: MakeExchanger
+) -> None:
+    async with serving(says(answer)) as server:
+        exchange = await make_exchanger().exchange(connection(login_url=at(server)), sign, after_login=asked)
+
+    assert exchange.after_login is None
+    assert len(server.visits) == 1
+
+
+# Whom it trusts, and the way there.
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "{file}: can't be read (No such file or directory); PEM certificates are needed"),
+        (b"", "{file}: holds no readable certificate; PEM certificates are needed"),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", None),
+    ],
+    ids=["missing", "empty", "damaged"],
+)
+def test_a_ca_file_that_cannot_be_used_is_one_clear_message(
+    content: bytes | None, message: str | None, tmp_path: Path
+) -> None:
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_bytes(content)
+
+    with pytest.raises(CaFileError) as raised:
+        rust_transport(Limits(), file)
+
+    message = message or "{file}: holds no readable certificate; PEM certificates are needed"
+    assert str(raised.value) == message.format(file=file)
+
+
+PROGRAM = """
+import asyncio, os, sys
+from monitor import exchange
+from tests.salesforce.httpcore import httpcore_transport
+from tests.making import connection
+
+TRANSPORTS = {"httpcore": httpcore_transport, "pyreqwest": exchange.rust_transport}
+
+async def main():
+    exchanger = exchange.Exchanger(transport=TRANSPORTS[sys.argv[1]])
+    made = await exchanger.exchange(connection(login_url=sys.argv[2]), lambda now: "a.b.c")
+    print(type(made.outcome).__name__, flush=True)
+    await exchanger.aclose()
+
+asyncio.run(main())
+os._exit(0)  # as the command does: a thread of pyreqwest's may abort an interpreter that takes itself apart
+"""
+
+
+async def outcome_where(roots: dict[str, str], transport: str, certificates: Certificates) -> str:
+    """In a process of its own, as the environment is read where it starts."""
+    async with serving(says(granted()), certificates.good) as server:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", PROGRAM, transport, at(server, "https")),
+            env=os.environ | roots,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        output, _ = await process.communicate()
+    return output.decode().strip()
+
+
+@pytest.mark.parametrize("transport_name", ["pyreqwest", "httpcore"])
+async def test_the_environment_can_name_the_trusted_roots(
+    transport_name: str, certificates: Certificates
+) -> None:
+    roots = {"SSL_CERT_FILE": str(certificates.ca_file)}
+
+    assert await outcome_where(roots, transport_name, certificates) == "Granted"
+    assert await outcome_where({}, transport_name, certificates) == "Unreachable"
+
+
+async def test_a_system_without_roots_gets_certifis(certificates: Certificates) -> None:
+    roots = {"SSL_CERT_FILE": "/nonexistent", "SSL_CERT_DIR": "/nonexistent"}
+
+    assert await outcome_where(roots, "pyreqwest", certificates) == "Unreachable"
+
+
+@asynccontextmanager
+async def proxying(to: Callable[[], int], verdict: bytes) -> AsyncIterator[Server]:
+    """A proxy that, where its verdict is 200, connects whoever asks for whatever host to this port."""
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def reply(visit: Visit) -> None:
+        await visit.read()
+        await visit.send(b"HTTP/1.1 " + verdict + b"\r\n\r\n")
+        if verdict.startswith(b"200"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", to())
+            try:
+                await asyncio.gather(pipe(visit.reader, writer), pipe(reader, visit.writer))
+            finally:
+                writer.close()
+
+    async with serving(reply) as server:
+        yield server
+
+
+def through(environ: dict[str, str]) -> TransportFactory:
+    return lambda limits, ca_file: rust_transport(limits, ca_file, environ)
+
+
+ORG = frozenset({"org.test"})
+
+
+@pytest.mark.parametrize("scheme", ["http://", ""])
+async def test_https_goes_through_the_environments_proxy(certificates: Certificates, scheme: str) -> None:
+    async with (
+        serving(says(granted()), certificates.good) as server,
+        proxying(lambda: server.port, b"200 Connected") as proxy,
+    ):
+        exchanger = Exchanger(
+            ca_file=certificates.ca_file,
+            allowed_hosts=ORG,
+            transport=through({"HTTPS_PROXY": f"{scheme}127.0.0.1:{proxy.port}"}),
+        )
+        exchange = await exchanger.exchange(connection(login_url="https://org.test"), sign)
+        await exchanger.aclose()
+
+    assert isinstance(exchange.outcome, Granted)
+    assert proxy.visits[0].head.startswith("CONNECT org.test:443 HTTP/1.1")
+    assert "signature" not in proxy.visits[0].head
+
+
+@pytest.mark.parametrize("address", ["http://", "::", "http://user:hush@proxy:99999"])
+def test_an_address_that_no_proxy_can_have_is_one_clear_message_without_it(address: str) -> None:
+    with pytest.raises(ProxyError, match=r"write e\.g\. http://") as caught:
+        rust_transport(Limits(), None, {"https_proxy": address})
+
+    assert "hush" not in str(caught.value)
+
+
+async def test_a_proxy_that_refuses_is_no_connection(certificates: Certificates) -> None:
+    async with proxying(lambda: 0, b"407 Proxy Authentication Required") as proxy:
+        exchanger = Exchanger(
+            ca_file=certificates.ca_file,
+            allowed_hosts=ORG,
+            transport=through({"all_proxy": f"http://user:hush@127.0.0.1:{proxy.port}"}),
+        )
+        exchange = await exchanger.exchange(connection(login_url="https://org.test"), sign)
+        await exchanger.aclose()
+
+    assert isinstance(exchange.outcome, Unreachable)
+    assert exchange.outcome.kind is FaultKind.CONNECT
+    assert "hush" not in repr(exchange)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_loopback_never_goes_through_a_proxy(scheme: str, certificates: Certificates) -> None:
+    async with (
+        serving(says(http(400, "{}")), certificates.good if scheme == "https" else None) as server,
+        serving(closes) as proxy,
+    ):
+        address = f"http://127.0.0.1:{proxy.port}"
+        exchanger = Exchanger(
+            ca_file=certificates.ca_file,
+            transport=through({"https_proxy": address, "http_proxy": address, "all_proxy": address}),
+        )
+        exchange = await exchanger.exchange(connection(login_url=at(server, scheme)), sign)
+        await exchanger.aclose()
+
+    assert isinstance(exchange.outcome, Refused)
+    assert not proxy.visits
+
+
+async def test_hosts_in_no_proxy_are_reached_without_one(certificates: Certificates) -> None:
+    async with serving(closes) as proxy:
+        address = f"http://127.0.0.1:{proxy.port}"
+        exchanger = Exchanger(
+            limits=Limits(connect=timedelta(seconds=1)),
+            ca_file=certificates.ca_file,
+            allowed_hosts=ORG,
+            transport=through({"https_proxy": address, "NO_PROXY": "other.test, org.test"}),
+        )
+        exchange = await exchanger.exchange(connection(login_url="https://org.test"), sign)
+        await exchanger.aclose()
+
+    assert isinstance(exchange.outcome, Unreachable)
+    assert not proxy.visits
+
+
+@pytest.mark.parametrize(
+    ("api", "configured", "calls", "assignments"),
+    [
+        (http(200, '{"records": []}'), True, 3, Assignments()),
+        (http(200, '{"records": []}'), False, 2, None),
+        (http(403, '[{"errorCode": "API_CURRENTLY_DISABLED", "message": "no"}]'), True, 2, None),
+    ],
+    ids=["configured", "not configured", "no call is taken"],
+)
+async def test_permission_sets_are_read_where_configured_and_where_calls_are_taken(
+    api: bytes, configured: bool, calls: int, assignments: Assignments | None, make_exchanger: MakeExchanger
+) -> None:
+    async with serving(org(api)) as server:
+        exchange = await make_exchanger().exchange(
+            connection(login_url=at(server), read_permission_sets=configured), sign, after_login=True
+        )
+
+    assert exchange.assignments == assignments
+    assert len(server.visits) == calls
+    if assignments:
+        asked = urlsplit(server.visits[-1].head.splitlines()[0].split()[1])
+        assert asked.path == "/services/data/v62.0/query"
+        (soql,) = parse_qs(asked.query)["q"]
+        assert "AssigneeId = '005" in soql
+
+
+async def test_an_org_that_shows_no_permission_sets_says_so_and_nothing_else(
+    make_exchanger: MakeExchanger,
+) -> None:
+    async def reply(visit: Visit) -> None:
+        await visit.read()
+        refusal = http(400, '[{"errorCode": "INVALID_TYPE", "message": "not supported"}]')
+        host = next(line[6:] for line in visit.head.splitlines() if line.lower().startswith("host: "))
+        if visit.head.startswith("POST"):
+            await visit.send(granted(instance_url=f"http://{host}"))
+        else:
+            await visit.send(refusal if "/query" in visit.head else http(200, "{}"))
+
+    async with serving(reply) as server:
+        exchange = await make_exchanger().exchange(
+            connection(login_url=at(server), read_permission_sets=True), sign, after_login=True
+        )
+
+    assert exchange.after_login == AfterLogin(200, "", "")
+    assert exchange.assignments == Assignments(refused="INVALID_TYPE: not supported")

@@ -1,0 +1,319 @@
+"""The rows that replicas share, on a real PostgreSQL: who may check, and whose word holds."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+
+import psycopg
+import pytest
+
+from monitor.store import Store, due
+from monitor.store.due import Configured, Ear, Heard, Held, Link, Wanted
+from monitor.store.waiting import Turn
+from tests.store.postgres import COMMAND, Postgres, postgres
+from tests.store.test_store import GRANTED, event, history
+
+pytestmark = pytest.mark.real(COMMAND)
+
+LATER = 3_600.0
+"""Seconds until a connection is due that is not due now."""
+
+
+@pytest.fixture(scope="module", name="server")
+def _server() -> Iterator[Postgres]:
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(name="url")
+def _url(server: Postgres) -> str:
+    """A database in which the tables are made."""
+    url = server.database()
+    Store.open(url).close()
+    return url
+
+
+def configured(
+    *names: str, mark: str = "one", version: str = "v1", budget: int = 60, user: str = "one@acme.com"
+) -> Configured:
+    return Configured(mark, {name: Wanted(version, user) for name in names}, budget)
+
+
+@dataclass
+class Replica:
+    """A replica, as far as the tables know of it; `job` is the last that it has."""
+
+    link: Link
+    configured: Configured
+    name: str
+    worker: int = 0
+    job: int = 0
+    ear: Ear = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ear = Ear(self.name)
+
+    async def number(self, statement: str, *values: object) -> int:
+        row = await (await self.link.execute(statement, values)).fetchone()
+        assert row
+        return int(row[0])
+
+    async def begins(self) -> None:
+        self.worker = await self.number("INSERT INTO procrastinate_workers DEFAULT VALUES RETURNING id")
+        await due.join(self.link, self.worker, self.configured.mark)
+
+    async def dies(self) -> None:
+        """It has not been heard of for long."""
+        await self.link.execute(
+            "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 minute' WHERE id = %s",
+            (self.worker,),
+        )
+
+    async def takes(self) -> list[Held]:
+        """What it gets when it plans and runs the job of its plan."""
+        async with due.planning(self.link):
+            await due.free(self.link)
+            taken, self.deferred = await due.take(self.link, self.configured)
+            self.job = await self.number(
+                "INSERT INTO procrastinate_jobs (queue_name, task_name, status, worker_id)"
+                " VALUES (%s, 'check', 'doing', %s) RETURNING id",
+                self.configured.mark,
+                self.worker,
+            )
+            await due.give(self.link, self.configured, [(row, name, self.job) for row, name in taken])
+        return await due.held(self.link, self.job, self.worker)
+
+    async def wants(self, *, sooner: bool = True, **seconds: float) -> None:
+        await due.want(self.link, self.configured, seconds, sooner=sooner)
+
+    async def hears(self) -> Heard:
+        return await self.ear.listen(self.link)
+
+    def turn(self, held: Held, seconds: float = LATER) -> Turn:
+        return Turn(held.epoch, self.job, seconds, self.name)
+
+
+@asynccontextmanager
+async def replicas(url: str, *those: Configured) -> AsyncIterator[list[Replica]]:
+    """Replicas with these configurations, that have begun."""
+    names = ("first", "second", "third")
+    made = []
+    for name, its in zip(names, those, strict=False):
+        link = await psycopg.AsyncConnection.connect(url, autocommit=True)
+        made.append(Replica(link, its, name))
+        await made[-1].begins()
+    try:
+        yield made
+    finally:
+        for one in made:
+            await one.link.close()
+
+
+def write(url: str, found: Mapping[str, Turn], number: int = 1) -> None:
+    """Write a result of each, and what happened."""
+    with closing(Store.open(url)) as store:
+        for name, turn in found.items():
+            store.save(name, history(GRANTED, number=number), (event(number),), turn)
+        assert store.flush(), store.problem
+
+
+def names(held: list[Held]) -> list[str]:
+    return sorted(one.name for one in held)
+
+
+async def test_what_is_due_is_in_the_hands_of_one_job(url: str) -> None:
+    both = configured("a", "b", "c")
+    async with replicas(url, both, both) as (first, second):
+        await first.wants(a=0, b=0, c=LATER)
+
+        assert names(await first.takes()) == ["a", "b"]
+        assert await second.takes() == []
+
+
+async def test_a_result_is_written_with_the_next_due_time_and_heard_by_the_others_once(url: str) -> None:
+    both = configured("a")
+    async with replicas(url, both, both) as (first, second):
+        await first.wants(a=0)
+        [held] = await first.takes()
+        await first.hears()
+        await second.hears()
+
+        write(url, {"a": first.turn(held)})
+
+        heard = await second.hears()
+        assert heard.news["a"].history == history(GRANTED)
+        assert LATER - 60 < heard.news["a"].seconds <= LATER
+        assert (await second.hears()).news == {}
+        assert (await first.hears()).news == {}, "its own result is no news"
+        assert await second.takes() == []
+
+
+async def test_a_result_is_written_once_although_its_answer_was_lost(url: str) -> None:
+    async with replicas(url, configured("a")) as (replica,):
+        await replica.wants(a=0)
+        [held] = await replica.takes()
+
+        first, second = replica.turn(held), replica.turn(held)
+        write(url, {"a": first})
+        write(url, {"a": second})
+
+    assert (first.written.result(), second.written.result()) == (True, False)
+    with closing(Store.open(url)) as store:
+        assert len(store.events("a", 10)) == 1
+
+
+async def test_the_dead_are_inherited_from_and_their_late_word_counts_for_nothing(url: str) -> None:
+    both = configured("a")
+    async with replicas(url, both, both) as (dead, alive):
+        await dead.wants(a=0)
+        [late] = await dead.takes()
+        assert await alive.takes() == []
+
+        await dead.dies()
+        [held] = await alive.takes()
+        turn = dead.turn(late)
+        write(url, {"a": turn}, number=7)
+        write(url, {"a": alive.turn(held)}, number=8)
+
+    assert turn.written.result() is False
+    with closing(Store.open(url)) as store:
+        assert [told.text for _, told in store.events("a", 10)] == [event(8).text]
+        assert store.histories()["a"].exchanges == 8
+
+
+async def test_a_job_that_was_given_up_for_dead_holds_nothing_when_its_worker_wakes_up(url: str) -> None:
+    both = configured("a")
+    async with replicas(url, both, both) as (asleep, awake):
+        await asleep.wants(a=0)
+        await asleep.takes()
+        await asleep.dies()
+        await awake.takes()
+
+        assert await due.held(asleep.link, asleep.job, asleep.worker) == []
+
+
+async def test_what_is_remembered_in_a_way_that_only_a_newer_version_reads_is_not_begun_anew(
+    server: Postgres, url: str
+) -> None:
+    async with replicas(url, configured("a")) as (replica,):
+        await replica.wants(a=0)
+        [held] = await replica.takes()
+        write(url, {"a": replica.turn(held, seconds=0)})
+        assert [one.readable for one in await replica.takes()] == [True]
+        server.sql("""UPDATE histories SET body = '{"of": "a newer version"}'""", url.split("/")[-1])
+
+        assert [one.readable for one in await due.held(replica.link, replica.job, replica.worker)] == [False]
+
+
+async def test_the_login_budget_is_one_for_all_and_what_is_put_off_is_heard_by_all(url: str) -> None:
+    eight = configured(*"abcdefgh", budget=5)
+    async with replicas(url, eight, configured(*"abcdefgh", budget=5, user="One@Acme.com")) as both:
+        first, second = both
+        await first.wants(a=0, b=0, c=0, d=0)
+        held = await first.takes()
+        write(url, {one.name: first.turn(one, seconds=0) for one in held})
+        await first.hears()
+
+        assert names(held) == list("abcd")
+        assert len(await second.takes()) == 1, "a username is one however it is written"
+        assert second.deferred == 3
+        news = (await first.hears()).news
+        assert {59 * 60 < one.seconds <= 62 * 60 for one in news.values()} == {True}
+        assert len(news) == 3
+
+
+async def test_tries_of_next_keys_have_a_budget_of_their_own_that_is_one_for_all(url: str) -> None:
+    both = configured("a", budget=1)
+    async with replicas(url, both, both) as (first, second):
+        users = ("one@acme.com", "One@Acme.com")
+        tries = [
+            await due.take_next_key(one.link, username, 3) for username in users for one in (first, second)
+        ]
+
+        assert tries == [True, True, True, False]
+        await first.wants(a=0)
+        assert names(await first.takes()) == ["a"]
+
+
+async def test_sooner_is_for_those_who_have_been_there(url: str) -> None:
+    both = configured("a")
+    async with replicas(url, both, both) as (there, begins):
+        await there.wants(a=LATER)
+        await begins.wants(a=0, sooner=False)
+        assert await there.takes() == []
+
+        await there.wants(a=0)
+        assert names(await there.takes()) == ["a"]
+
+
+async def test_a_connection_is_checked_as_the_configuration_has_it_that_was_loaded_last(url: str) -> None:
+    old, new = configured("a", "b"), configured("a", "b", mark="two")
+    new.connections["a"] = Wanted("v2", "one@acme.com")  # type: ignore[index] # a dictionary
+    async with replicas(url, old, new) as (first, second):
+        await first.wants(a=0, b=0)
+        [of_old, _] = await first.takes()
+        await second.wants(a=0, b=0, sooner=False)
+
+        assert names(await second.takes()) == ["a"], "what did not change stays where it is"
+        turn = first.turn(of_old)
+        write(url, {"a": turn})
+        assert turn.written.result() is False
+
+
+async def test_what_only_a_configuration_has_that_nobody_has_any_more_is_taken_over(url: str) -> None:
+    async with replicas(url, configured("a", "b"), configured("a", mark="two")) as (old, new):
+        await old.wants(a=0, b=0)
+        assert await new.takes() == []
+
+        await old.dies()
+
+        assert names(await new.takes()) == ["a"]
+        assert await due.reconcile(new.link, new.configured, agreed=True) == 1
+        assert await new.number("SELECT count(*) FROM due") == 1
+
+
+async def test_reconciling_makes_what_lacks_and_removes_nothing_while_replicas_differ(url: str) -> None:
+    async with replicas(url, configured("a", "b")) as (replica,):
+        await replica.wants(a=LATER, z=0)
+        assert await due.reconcile(replica.link, replica.configured, agreed=True) == 1
+        assert names(await replica.takes()) == ["b"]
+        assert await due.reconcile(replica.link, replica.configured, agreed=True) == 2
+
+        fewer = configured("b")
+        assert await due.reconcile(replica.link, fewer, agreed=False) == 1
+        assert await replica.number("SELECT count(*) FROM due") == 2
+
+
+async def test_what_is_written_late_in_a_long_transaction_is_heard_all_the_same(url: str) -> None:
+    both = configured("a", "b")
+    async with replicas(url, both, both) as (slow, listening):
+        await slow.wants(a=0, b=0)
+        held = await slow.takes()
+        write(url, {one.name: slow.turn(one) for one in held})
+        await listening.hears()
+
+        async with slow.link.transaction():
+            await slow.link.execute(
+                "UPDATE due SET writer = 'slow', changed_at = clock_timestamp() WHERE connection_id ="
+                " (SELECT id FROM connections WHERE name = 'a')"
+            )
+            write_of_b = "UPDATE due SET writer = 'b', changed_at = clock_timestamp() WHERE connection_id ="
+            await listening.link.execute(write_of_b + " (SELECT id FROM connections WHERE name = 'b')")
+            assert set((await listening.hears()).news) == {"b"}
+
+        assert set((await listening.hears()).news) == {"a"}
+
+
+async def test_who_begins_hears_when_each_is_due_and_reads_no_history_that_the_store_has_read(
+    server: Postgres, url: str
+) -> None:
+    async with replicas(url, configured("a")) as (replica,):
+        await replica.wants(a=0)
+        [held] = await replica.takes()
+        write(url, {"a": replica.turn(held)})
+        server.sql("UPDATE due SET changed_at = now() - interval '1 hour'", url.split("/")[-1])
+
+        [(name, news)] = (await Ear("another").listen(replica.link)).news.items()
+
+        assert (name, news.history) == ("a", None)
+        assert LATER - 60 < news.seconds <= LATER

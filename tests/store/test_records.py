@@ -1,0 +1,170 @@
+"""The record of a history: every field is written and read; each version stays readable."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from monitor.core.causes import Cause, Responsible, Severity
+from monitor.core.finding import Alternative, Certainty, Finding, State
+from monitor.core.history import Approval, Change, History, Identity, Rotation, Slot, Stage
+from monitor.core.outcome import (
+    AfterLogin,
+    Assignment,
+    Assignments,
+    Exchange,
+    FaultKind,
+    Granted,
+    NotSent,
+    Outcome,
+    Refused,
+    Unreachable,
+)
+from monitor.store import records
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "histories"
+
+AT = datetime(2026, 11, 23, 12, 30, 15, 250_000, tzinfo=UTC)
+CALL = AfterLogin(403, "API_DISABLED_FOR_ORG", "The API is disabled.")
+SHOWN = Assignments((Assignment("Integration", AT + timedelta(days=9)),), "INSUFFICIENT_ACCESS")
+
+FULL = History(
+    first_seen=AT - timedelta(days=90),
+    changed_at=AT - timedelta(days=80),
+    changed=Change.KEY,
+    configuration="0123456789abcdef",
+    key_fingerprint="feed",
+    exchanges=1234,
+    failures=56,
+    failures_by_cause={Cause.APPROVAL_DECAYED: 50, Cause.NETWORK_UNREACHABLE: 6},
+    last_exchange=Exchange(
+        AT, Refused(503, "unavailable", "Down for a while", "<html>", 30.0), CALL, 0.25, -1.5, SHOWN
+    ),
+    last_verdict=Exchange(
+        AT - timedelta(hours=1),
+        Granted("opaque", frozenset({"api"}), "https://a.my.salesforce.com", "00D1", "0051"),
+    ),
+    after_login=CALL,
+    assignments=SHOWN,
+    first_success=AT - timedelta(days=89),
+    last_success=AT - timedelta(hours=1),
+    consecutive_successes=1,
+    consecutive_refusals=2,
+    consecutive_faults=3,
+    recent=(True, False),
+    failing_since=AT - timedelta(minutes=55),
+    identity=Identity("00D1", "0051"),
+    approval_since=AT - timedelta(days=12),
+    approvals=(Approval(AT - timedelta(days=60), AT - timedelta(days=30)),),
+    keys_accepted={Slot.CURRENT: True, Slot.NEXT: False},
+    rotation=Rotation(
+        "beef", AT - timedelta(days=3), Stage.PROPAGATING, AT - timedelta(days=2), AT, AT - timedelta(days=1)
+    ),
+    state=State.FAILING,
+    state_since=AT - timedelta(minutes=50),
+    findings=(
+        Finding(
+            Cause.APPROVAL_DECAYED,
+            Severity.CRITICAL,
+            Responsible.ORG_ADMIN,
+            Certainty.LIKELY,
+            ("Said so.",),
+            AT,
+        ),
+    ),
+    alternatives=(Alternative(Cause.USER_NOT_ADMIN_APPROVED, "Compare the permission sets."),),
+)
+"""Every field of a history holds something other than what it would hold if it were lost."""
+
+NOT_OF_A_BARE_GRANT = ("after_login", "duration_seconds", "clock_offset_seconds", "assignments")
+
+OTHERS: dict[str, Outcome] = {
+    "unreachable": Unreachable(FaultKind.DNS, "the host name was not resolved"),
+    "not-sent": NotSent("No usable private key."),
+}
+
+
+def empty(value: Any) -> Iterator[str]:
+    """The fields, of this and of all in it, that hold no more than their default."""
+    if isinstance(value, tuple | list | frozenset):
+        for each in value:
+            yield from empty(each)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            held = getattr(value, field.name)
+            if held is None or held == default(field) or held in ((), "", {}):
+                yield f"{type(value).__name__}.{field.name}"
+            else:
+                yield from empty(held)
+
+
+def default(field: Field[Any]) -> Any:
+    made = field.default_factory is not MISSING and field.default_factory()
+    return field.default if field.default is not MISSING else made or object()
+
+
+def test_the_golden_file_fills_every_field() -> None:
+    of_the_older_exchange = {f"Exchange.{name}" for name in NOT_OF_A_BARE_GRANT}
+
+    assert set(empty(replace(FULL, last_verdict=FULL.last_exchange))) == set()
+    assert set(empty(FULL)) == of_the_older_exchange
+
+
+def test_what_is_written_is_the_golden_file_to_the_letter() -> None:
+    written = json.dumps(json.loads(records.written(FULL)), indent=1) + "\n"
+
+    assert written == (GOLDEN / "v1-full.json").read_text()
+
+
+@pytest.mark.parametrize("name", ["v1-full.json", "v1-without-version.json"])
+def test_every_version_is_read(name: str) -> None:
+    assert records.read((GOLDEN / name).read_text()) == FULL
+
+
+def test_a_record_of_the_first_days_lacks_what_came_later() -> None:
+    known = records.read((GOLDEN / "v1-first-days.json").read_text())
+
+    assert (known.first_seen, known.changed_at) == (FULL.first_seen, FULL.changed_at)
+    assert known == History(first_seen=known.first_seen, changed_at=known.changed_at)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_kind_of_outcome_is_written_as_its_golden_file_and_comes_back_as_itself(name: str) -> None:
+    golden = (GOLDEN / f"v1-{name}.json").read_text()
+    known = History(AT, AT, last_exchange=Exchange(AT, OTHERS[name]))
+
+    assert json.loads(records.written(known)) == json.loads(golden)
+    assert records.read(golden) == known
+
+
+@pytest.mark.parametrize(
+    "path",
+    [(), ("last_exchange",), ("last_exchange", "outcome"), ("rotation",), ("findings", 0), ("identity",)],
+)
+def test_a_key_that_is_unknown_is_refused_wherever_it_is(path: tuple[str | int, ...]) -> None:
+    record = json.loads(records.written(FULL))
+    place = record
+    for step in path:
+        place = place[step]
+    place["unheard_of"] = 1
+
+    with pytest.raises(ValidationError, match="unheard_of"):
+        records.read(json.dumps(record))
+
+
+def test_a_newer_version_is_refused() -> None:
+    record = json.loads(records.written(FULL)) | {"version": 2}
+
+    with pytest.raises(ValidationError, match="version"):
+        records.read(json.dumps(record))
+
+
+def test_two_exchanges_that_are_one_stay_one() -> None:
+    known = records.read(records.written(replace(FULL, last_verdict=FULL.last_exchange)))
+
+    assert known.last_verdict is known.last_exchange

@@ -1,0 +1,255 @@
+"""The store on a real PostgreSQL server: it remembers what it remembers in a file, and outlives it."""
+
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from importlib.resources import files
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from monitor.commands.cli import database_move
+from monitor.core.causes import Cause
+from monitor.core.outcome import AfterLogin
+from monitor.store import EXCHANGES_KEPT, Store, StoreError, Verdict, move
+from tests.store.postgres import COMMAND, Postgres, postgres, program
+from tests.store.test_store import GRANTED, NOON, REFUSED, TOLD, event, history
+
+VERSION_2 = Path(__file__).parent / "store_v2_postgresql.sql"
+
+pytestmark = pytest.mark.real(COMMAND)
+
+
+@pytest.fixture(scope="module", name="server")
+def _server() -> Iterator[Postgres]:
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(name="url")
+def _url(server: Postgres) -> str:
+    return server.database()
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Store]:
+    """A store that never tries again unless it is asked to."""
+    with closing(Store.open(url, retry_seconds=(3600, 3600))) as store:
+        yield store
+
+
+def test_all_that_is_remembered_survives_a_restart(url: str) -> None:
+    saved = replace(
+        history(
+            REFUSED, cause=Cause.API_DISABLED, after_login=AfterLogin(403, "API_CURRENTLY_DISABLED", "…")
+        ),
+        failures_by_cause={Cause.API_DISABLED: 3},
+    )
+    told = event(1, failure=True, cause=Cause.API_DISABLED)
+    names = ["acme", "A", "a ", "ä", "a'; drop table histories; --", "日本", "%s", "a\nb"]
+
+    with opened(url) as store:
+        for name in names:
+            store.save(name, saved, (told,))
+        assert store.flush(), store.problem
+
+    with opened(url) as store:
+        assert store.histories() == dict.fromkeys(names, saved)
+        assert store.events("acme", 10) == [("acme", told)]
+        assert len(store.events(None, 100)) == len(names)
+        [exchange] = store.exchanges("acme")
+        assert (exchange.at, exchange.verdict, exchange.cause) == (NOON, Verdict.REFUSED, Cause.API_DISABLED)
+        assert [day.refused for day in store.days(names, NOON.date())["acme"]] == [1]
+
+
+def test_exchanges_events_and_days_are_bounded_and_counted_as_in_a_file(url: str) -> None:
+    with opened(url) as store:
+        for number in range(1, 3 * EXCHANGES_KEPT):
+            at = NOON + timedelta(seconds=number)
+            store.save("acme", history(GRANTED, number=number, at=at), (event(number),))
+            if number % 40 == 0:
+                assert store.flush(), store.problem
+        assert store.flush(), store.problem
+
+        assert len(store.exchanges("acme")) == EXCHANGES_KEPT
+        assert store.days(["acme"], NOON.date())["acme"][0].granted == 3 * EXCHANGES_KEPT - 1
+        assert [told.text for _, told in store.events("acme", 1000)] == [
+            event(number).text for number in range(3 * EXCHANGES_KEPT - 1, 2 * EXCHANGES_KEPT - 1, -1)
+        ][:50]
+
+
+def test_a_text_that_the_server_can_not_keep_stops_nothing(url: str) -> None:
+    with opened(url) as store:
+        store.save("acme", history(GRANTED), (replace(event(), text="nul \0 in it"),))
+
+        assert store.flush(), store.problem
+        assert store.events("acme", 1)[0][1].text == "nul \N{REPLACEMENT CHARACTER} in it"
+
+
+def test_many_may_open_a_new_database_at_once(url: str) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        stores = list(threads.map(Store.open, [url] * 8))
+    for number, store in enumerate(stores):
+        store.save(f"acme {number}", history(GRANTED))
+
+    assert [store.close() for store in stores] == [True] * 8
+    with opened(url) as store:
+        assert len(store.histories()) == 8
+
+
+def test_while_the_server_is_down_saving_goes_on_and_nothing_is_lost(server: Postgres, url: str) -> None:
+    with opened(url) as store:
+        store.save("acme", history(GRANTED))
+        assert store.flush()
+        server.stop()
+        try:
+            for number in range(2, 1001):
+                store.save("acme", history(GRANTED, number=number, at=NOON + timedelta(seconds=number)))
+            assert not store.flush()
+            assert "can't be used" in str(store.problem)
+        finally:
+            server.start()
+        assert store.flush()
+
+    with opened(url) as store:
+        assert store.histories()["acme"].exchanges == 1000
+        assert store.days(["acme"], NOON.date())["acme"][0].granted == 1000
+
+
+def test_a_writer_that_stops_in_its_middle_does_not_hold_up_the_others_for_long(url: str) -> None:
+    with psycopg.connect(url) as stopped:
+        with opened(url) as store:
+            stopped.execute("SET idle_in_transaction_session_timeout = 200")
+            stopped.execute("SELECT pg_advisory_xact_lock(1650811250)")
+            store.save("acme", history(GRANTED))
+
+            assert store.flush(), store.problem
+        stopped.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        pytest.param("postgresql://monitor:s3cret@127.0.0.1:1/x", "connection failed", id="nobody there"),
+        pytest.param("postgresql://monitor:s3cret@127.0.0.1:{port}/nowhere", "does not exist", id="no such"),
+    ],
+)
+def test_a_server_that_can_not_be_used_is_said_in_one_sentence_without_its_password(
+    server: Postgres, url: str, why: str
+) -> None:
+    with pytest.raises(StoreError) as raised:
+        Store.open(url.format(port=server.port))
+
+    assert why in str(raised.value)
+    assert "s3cret" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+# From a file
+
+
+def test_a_file_is_moved_with_all_that_it_remembers(url: str, tmp_path: Path) -> None:
+    path = tmp_path / "bearerwatch.db"
+    with closing(Store.open(path)) as store:
+        for number in range(1, 101):
+            at = NOON + timedelta(seconds=number)
+            told = event(number, failure=True, at=at, cause=Cause.API_DISABLED)
+            store.save("acme", history(REFUSED, number=number, at=at, cause=Cause.API_DISABLED), (told,))
+            store.save(f"other {number}", history(GRANTED))
+        store.tell("sink", {"alert": TOLD})
+
+    assert move(path, url) == 101
+
+    with closing(Store.open(path)) as old, opened(url) as new:
+        assert new.histories() == old.histories()
+        assert new.events(None, 1000) == old.events(None, 1000)
+        assert new.exchanges("acme") == old.exchanges("acme")
+        assert new.days(["acme"], NOON.date()) == old.days(["acme"], NOON.date())
+        assert new.told("sink") == old.told("sink")
+        new.save("new", history(GRANTED), (event(1, cause=Cause.IP_RESTRICTED),))
+        assert new.flush(), new.problem
+        assert new.events("new", 1)[0][1].cause is Cause.IP_RESTRICTED
+
+    with pytest.raises(StoreError, match="already remembers 102 connections"):
+        move(path, url)
+
+
+@pytest.mark.parametrize(("histories", "said"), [(1, "1 history"), (2, "2 histories")])
+def test_what_was_moved_is_said(
+    url: str, tmp_path: Path, histories: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bearerwatch.db"
+    with closing(Store.open(path)) as store:
+        for number in range(histories):
+            store.save(f"acme {number}", history(GRANTED))
+
+    database_move(path, url)
+
+    assert capsys.readouterr().out == f"Moved {said}, with events and exchanges.\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "to", "why"),
+    [
+        pytest.param("nowhere.db", "", "no such file", id="no file"),
+        pytest.param("bearerwatch.db", "other.db", "must be postgresql://", id="into a file"),
+    ],
+)
+def test_what_can_not_be_moved_is_said(tmp_path: Path, source: str, to: str, why: str) -> None:
+    Store.open(tmp_path / "bearerwatch.db").close()
+
+    with pytest.raises(StoreError, match=why):
+        move(tmp_path / source, str(tmp_path / to))
+
+
+def test_daemons_share_it(url: str) -> None:
+    with closing(Store.open(url, alone=True)), closing(Store.open(url, alone=True)) as second:
+        second.save("acme", history(GRANTED))
+        assert second.flush(), second.problem
+
+
+def test_a_database_with_appointments_of_replicas_is_upgraded_and_is_as_a_new_one_is(
+    server: Postgres, url: str
+) -> None:
+    old = server.database()
+    with psycopg.connect(old) as connection:
+        connection.execute(VERSION_2.read_text())
+
+    for one in (old, old, url):
+        with closing(Store.open(one)) as store:
+            assert store.histories().keys() == ({"a"} if one == old else set())
+
+    rows = (
+        "SELECT c.name, d.due_at > now(), d.epoch, d.version, d.job FROM due d JOIN connections c ON c.id ="
+    )
+    assert server.sql(f"{rows} d.connection_id ORDER BY 1", old.rsplit("/", 1)[1]) == [
+        ("a", True, 0, "v1", None),
+        ("b", False, 1, "v1", None),
+    ]
+    assert shape(old) == shape(url)
+    done = [
+        name for (name,) in server.sql("SELECT name FROM engine_migrations ORDER BY 1", url.rsplit("/", 1)[1])
+    ]
+    theirs = files("procrastinate.sql").joinpath("migrations").iterdir()
+    assert done == sorted(file.name for file in theirs if file.name.endswith(".sql"))
+
+
+def test_the_engines_tables_are_those_that_it_would_make_itself(server: Postgres, url: str) -> None:
+    Store.open(url).close()
+    theirs = server.database()
+    with psycopg.connect(theirs) as connection:
+        connection.execute(files("procrastinate.sql").joinpath("schema.sql").read_text())
+
+    assert shape(url, "--table=procrastinate*") == shape(theirs, "--table=procrastinate*")
+
+
+def shape(url: str, *options: str) -> list[str]:
+    """All that a database is but its rows, as pg_dump has it; columns in the order of their names."""
+    dump = subprocess.run(
+        [program("pg_dump"), "--schema-only", *options, url], check=True, capture_output=True, text=True
+    )
+    return sorted(line.rstrip(",") for line in dump.stdout.splitlines() if not line.startswith("\\"))

@@ -1,0 +1,142 @@
+"""A check that something happens to on its way."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+from structlog.testing import capture_logs
+
+from monitor.core.causes import Cause
+from monitor.core.connection import Pair, Source
+from monitor.core.finding import State
+from monitor.core.keys.credential import Credential
+from monitor.keys import keygen
+from monitor.keys.sources import Keyring
+from monitor.salesforce.exchange import Exchanger, Limits
+from monitor.watch.budget import LoginBudget
+from monitor.watch.check import Checker
+from monitor.watch.clock import Clock
+from monitor.watch.fleet import Fleet
+from monitor.watch.own_metrics import OwnMetrics
+from tests.making import connection
+
+
+async def test_what_is_gone_when_its_answer_comes_is_no_fault_of_ours(tmp_path: Path) -> None:
+    """Found by renaming a connection while the resolver was slow: the log held a traceback."""
+    pair = keygen.generate(tmp_path, now=datetime.now(UTC))
+    clock, fleet, kept = Clock(), Fleet({}), list[str]()
+    fleet.configure([connection(current=Pair(Source("file", str(pair.key_path))))], clock.now())
+
+    def refuse(_: httpx.Request) -> httpx.Response:
+        fleet.configure([], clock.now())
+        return httpx.Response(400, json={"error": "invalid_grant"})
+
+    checker = Checker(
+        fleet,
+        keyring=Keyring({}),
+        exchanger=Exchanger(transport=lambda *_: httpx.MockTransport(refuse), clock=clock.now),
+        keep=lambda name, *_: kept.append(name),
+        clock=clock,
+        budget=LoginBudget(60),
+        own=OwnMetrics(),
+    )
+
+    with capture_logs() as logged:
+        following = await checker.check("acme")
+
+    assert (following, kept, logged) == (None, [], [])
+    assert "acme" not in fleet
+
+
+async def test_a_login_that_may_no_longer_be_made_as_it_is_signed_is_put_off(tmp_path: Path) -> None:
+    """So for a replica that was suspended while a check waited for its turn: another has made it since."""
+    pair = keygen.generate(tmp_path, now=datetime.now(UTC))
+    clock, fleet, own, asked = Clock(), Fleet({}), OwnMetrics(), list[str]()
+    current = Pair(Source("file", str(pair.key_path)))
+    fleet.configure([connection(name=name, current=current) for name in ("first", "second")], clock.now())
+    both_have_their_key, answer = asyncio.Event(), asyncio.Event()
+    later = clock.now() + timedelta(minutes=1)
+
+    async def refuse_in_time(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        await answer.wait()
+        return httpx.Response(400, json={"error": "invalid_grant"})
+
+    class Counting(Keyring):
+        loads = 0
+
+        async def load(self, pair: Pair) -> Credential:
+            found = await super().load(pair)
+            self.loads += 1
+            if self.loads == 2:
+                both_have_their_key.set()
+            return found
+
+    class Turn:
+        """Over as soon as the first check has its answer."""
+
+        def take(self, _username: str, _now: datetime) -> datetime | None:
+            return later if answer.is_set() else None
+
+    checker = Checker(
+        fleet,
+        keyring=Counting({}),
+        exchanger=Exchanger(
+            limits=Limits(in_flight=1),
+            transport=lambda *_: httpx.MockTransport(refuse_in_time),
+            clock=clock.now,
+        ),
+        keep=lambda *_: None,
+        clock=clock,
+        budget=Turn(),
+        own=own,
+    )
+    checks = asyncio.gather(*(checker.check(name) for name in ("first", "second")))
+    async with asyncio.timeout(5):
+        await both_have_their_key.wait()
+        answer.set()
+        following = await checks
+
+    assert following.count(later) == 1
+    assert len(asked) == 1
+    assert sorted(status.history.exchanges for status in fleet.statuses()) == [0, 1]
+    assert own.logins_deferred._value.get() == 1
+
+
+async def test_a_fault_of_ours_with_the_next_key_leaves_the_verdict_on_the_current_one(
+    tmp_path: Path,
+) -> None:
+    clock, fleet = Clock(), Fleet({})
+    current = Pair(Source("file", str(keygen.generate(tmp_path, now=datetime.now(UTC)).key_path)))
+    following = Pair(Source("file", "/keys/next.pem"))
+    fleet.configure([connection(current=current, next=following)], clock.now())
+    kept: list[tuple[State, int]] = []
+
+    class Failing(Keyring):
+        async def load(self, pair: Pair) -> Credential:
+            if pair == following:
+                assert kept == [(State.FAILING, 1)], "the verdict is kept before the next key is looked at"
+                raise RuntimeError("a bug of ours")
+            return await super().load(pair)
+
+    def refuse(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(400, json={"error": "invalid_grant", "error_description": "user inactive"})
+
+    checker = Checker(
+        fleet,
+        keyring=Failing({}),
+        exchanger=Exchanger(transport=lambda *_: httpx.MockTransport(refuse), clock=clock.now),
+        keep=lambda _, history, __: kept.append((history.state, history.exchanges)),
+        clock=clock,
+        budget=LoginBudget(60),
+        own=OwnMetrics(),
+    )
+
+    with capture_logs() as logged:
+        again = await checker.check("acme")
+
+    assert [line["event"] for line in logged if line["log_level"] == "error"] == ["check_failed"]
+    assert set(kept) == {(State.FAILING, 1)}
+    assert [found.cause for found in fleet["acme"].findings] == [Cause.USER_INACTIVE]
+    assert again == fleet["acme"].next_exchange

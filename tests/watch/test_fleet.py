@@ -1,0 +1,297 @@
+"""What only the whole fleet can tell."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from heapq import heapify, heappop, heappush
+
+import pytest
+
+from monitor.core.cadence import next_exchange, phase, regular
+from monitor.core.causes import Cause, Responsible, Severity
+from monitor.core.finding import State
+from monitor.core.history import Approval, History, Identity, remember
+from monitor.core.keys.credential import CredentialFacts
+from monitor.core.outcome import FaultKind, Outcome, Refused, Unreachable
+from monitor.core.status import ConnectionStatus
+from monitor.core.verdict.diagnosis import diagnose
+from monitor.watch.fleet import AT_ONCE, Fleet
+from tests.making import GRANTED, NOT_APPROVED, NOW, UNREACHABLE, connection, exchange, finding, history
+
+MINUTE = timedelta(minutes=1)
+
+
+def fleet_of(count: int) -> Fleet:
+    """A fleet in which every connection works."""
+    fleet = Fleet({})
+    fleet.configure([connection(name=f"c{n}") for n in range(count)], NOW)
+    for status in fleet.statuses():
+        fleet.put(replace(status, history=working(status.name)))
+    return fleet
+
+
+def working(org: str = "") -> History:
+    """Of a connection to an org of its own, unless another one is named."""
+    return history(
+        state=State.HEALTHY,
+        first_success=NOW,
+        last_exchange=exchange(),
+        consecutive_successes=5,
+        identity=Identity(org_id=org),
+    )
+
+
+def stop(fleet: Fleet, name: str, outcome: Outcome, failing_for: timedelta = MINUTE) -> None:
+    stopped = replace(
+        fleet[name].history,
+        state=State.UNKNOWN,
+        last_exchange=exchange(outcome),
+        consecutive_successes=0,
+        failing_since=NOW - failing_for,
+    )
+    fleet.put(replace(fleet[name], history=stopped))
+
+
+def said(fleet: Fleet, name: str, outcome: Outcome, at: datetime = NOW) -> str:
+    """The sentence about the fleet, without its end; "nothing" where there is no verdict of the fleet."""
+    witnesses = fleet.witnesses(fleet[name], exchange(outcome, at))
+    if witnesses is None:
+        return "nothing"
+    return witnesses.sentence.removesuffix(" UTC stopped with the same trouble")
+
+
+def test_the_orgs_that_stopped_with_the_same_trouble_are_counted_among_those_asked_since() -> None:
+    fleet = fleet_of(7)
+    for name in ("c1", "c2"):
+        stop(fleet, name, UNREACHABLE, failing_for=timedelta(0))
+
+    assert said(fleet, "c0", UNREACHABLE) == "3 of the 7 orgs asked since 2026-11-23 12:00"
+
+
+def test_another_trouble_is_not_the_same_trouble() -> None:
+    fleet = fleet_of(5)
+    for name in ("c1", "c2"):
+        stop(fleet, name, Unreachable(FaultKind.DNS, "no such host"), failing_for=timedelta(0))
+
+    assert said(fleet, "c0", UNREACHABLE) == ""
+
+
+def test_a_connection_that_has_long_been_broken_says_nothing_of_the_network() -> None:
+    fleet = fleet_of(5)
+    for name in ("c1", "c2"):
+        stop(fleet, name, NOT_APPROVED, failing_for=AT_ONCE + MINUTE)
+
+    assert said(fleet, "c0", NOT_APPROVED) == "nothing"
+
+
+def test_an_outage_that_lasts_is_still_everybodys() -> None:
+    fleet = fleet_of(5)
+    for status in fleet.statuses():
+        stop(fleet, status.name, UNREACHABLE)
+
+    witnesses = fleet.witnesses(fleet["c0"], exchange(UNREACHABLE, NOW + 10 * AT_ONCE))
+
+    assert witnesses
+    assert witnesses.everybodys
+    assert "5 of the 5 orgs asked since 2026-11-23 11:59 UTC" in witnesses.sentence
+
+
+def test_what_had_been_broken_before_joins_an_outage_with_the_moment_of_the_outage() -> None:
+    fleet = fleet_of(5)
+    for name in ("c0", "c1", "c2"):
+        stop(fleet, name, NOT_APPROVED, failing_for=10 * AT_ONCE)
+    for name in ("c0", "c1", "c2"):
+        stop(fleet, name, UNREACHABLE, failing_for=10 * AT_ONCE)
+
+    assert said(fleet, "c0", UNREACHABLE) == "3 of the 5 orgs asked since 2026-11-23 12:00"
+    assert said(fleet, "c3", UNREACHABLE) == "4 of the 5 orgs asked since 2026-11-23 12:00"
+
+
+def test_a_connection_that_never_worked_is_no_witness() -> None:
+    fleet = fleet_of(5)
+    never = history(state=State.FAILING, last_exchange=exchange(NOT_APPROVED), failing_since=NOW)
+    fleet.put(replace(fleet["c1"], history=never))
+
+    assert said(fleet, "c0", NOT_APPROVED) == "nothing"
+
+
+def test_a_grant_needs_no_witnesses() -> None:
+    fleet = fleet_of(9)
+
+    assert fleet.witnesses(fleet["c0"], exchange()) is None
+
+
+def test_two_of_three_that_stop_tell_nothing_of_the_fleet() -> None:
+    fleet = fleet_of(3)
+    stop(fleet, "c1", UNREACHABLE)
+
+    assert said(fleet, "c0", UNREACHABLE) == "nothing"
+
+
+def test_who_was_not_asked_since_a_trouble_began_is_no_witness_of_health() -> None:
+    fleet = fleet_of(9)
+
+    assert said(fleet, "c0", UNREACHABLE, NOW + MINUTE) == "nothing"
+
+
+def test_the_connections_of_one_org_are_one_witness() -> None:
+    fleet = fleet_of(8)
+    for name in ("c1", "c2", "c3"):
+        fleet.put(replace(fleet[name], history=working("acme")))
+        stop(fleet, name, UNREACHABLE, failing_for=timedelta(0))
+
+    assert said(fleet, "c0", UNREACHABLE) == "2 of the 6 orgs asked since 2026-11-23 12:00"
+
+
+def test_the_other_connections_of_an_org_tell_nothing_of_other_orgs() -> None:
+    fleet = fleet_of(6)
+    for status in fleet.statuses():
+        fleet.put(replace(status, history=working("acme")))
+        stop(fleet, status.name, UNREACHABLE)
+
+    assert said(fleet, "c0", UNREACHABLE) == "nothing"
+
+
+def test_orgs_that_are_asked_seldom_stop_together_within_their_interval() -> None:
+    fleet = Fleet({})
+    hourly = timedelta(hours=1)
+    fleet.configure([connection(name=f"c{n}", interval=hourly) for n in range(5)], NOW)
+    for n, status in enumerate(fleet.statuses()):
+        fleet.put(replace(status, history=working(status.name)))
+        stop(fleet, status.name, UNREACHABLE, failing_for=hourly / 5 * n)
+
+    assert said(fleet, "c0", UNREACHABLE) == "5 of the 5 orgs asked since 2026-11-23 11:12"
+
+
+def test_a_connection_that_recovers_is_a_witness_of_health_again() -> None:
+    fleet = fleet_of(5)
+    stop(fleet, "c1", UNREACHABLE)
+    fleet.put(replace(fleet["c1"], history=working("c1")))
+
+    assert said(fleet, "c0", UNREACHABLE) == ""
+
+
+IP_RESTRICTED = Refused(400, "invalid_grant", "ip restricted", "")
+UNNAMED = replace(GRANTED, org_id=None, user_id=None)
+
+
+@pytest.mark.parametrize(
+    ("size", "blocked", "responsible", "state"),
+    [
+        pytest.param(5000, 1600, Responsible.ORG_ADMIN, State.FAILING, id="a third of 5,000 orgs"),
+        pytest.param(1000, 1000, Responsible.OPERATOR, State.UNKNOWN, id="each of 1,000 orgs"),
+    ],
+)
+def test_an_event_in_a_large_fleet_has_one_owner_and_no_false_sentence(
+    size: int, blocked: int, responsible: Responsible, state: State
+) -> None:
+    """Two intervals of checks as the daemon makes them, of which each is judged by those before it."""
+    interval = timedelta(minutes=10)
+    fleet = Fleet({})
+    connections = [
+        connection(name=f"customer-{n:04}", login_url=f"https://o{n}.my.salesforce.com", interval=interval)
+        for n in range(size)
+    ]
+    fleet.configure(connections, NOW)
+    for status in fleet.statuses():
+        asked = NOW - interval * (1 - phase(status.name))
+        begun = replace(working(status.name), last_exchange=exchange(at=asked), last_success=asked)
+        fleet.put(replace(status, history=begun))
+    victims = {one.name for one in connections[:blocked]}
+    due = [(regular(one, NOW), one.name) for one in connections]
+    heapify(due)
+    owners: list[tuple[Responsible, State]] = []
+    by_name = {one.name: one for one in connections}
+    seen_blocked: set[str] = set()
+    while due[0][0] <= NOW + 2 * interval:
+        now, name = heappop(due)
+        status, of = fleet[name], by_name[name]
+        said = exchange(IP_RESTRICTED if name in victims else UNNAMED, now)
+        witnesses = fleet.witnesses(status, said)
+        verdict = diagnose(said, CredentialFacts(), of, status.history, now, witnesses=witnesses)
+        after = remember(status.history, said, verdict)
+        fleet.put(replace(status, history=after))
+        heappush(due, (next_exchange(of, after, now, refused=fleet.refused), name))
+        if name not in victims:
+            assert verdict.state is State.HEALTHY
+            continue
+        seen_blocked.add(name)
+        owners.append((verdict.findings[0].responsible, verdict.state))
+        if blocked < size:
+            assert "not one org's own" not in " ".join(verdict.findings[0].evidence)
+
+    assert seen_blocked == victims
+    # The first four are asked before there are five witnesses.
+    assert set(owners[4:]) == {(responsible, state)}
+    holding = [found for one in fleet.statuses() for found in one.findings]
+    assert {(found.cause, found.severity) for found in holding} == {(Cause.IP_RESTRICTED, Severity.CRITICAL)}
+    assert len(holding) == len(victims)
+
+
+def test_a_configuration_names_what_is_new_changed_and_gone() -> None:
+    fleet = fleet_of(3)
+    slower = connection(name="c1", interval=timedelta(hours=1))
+
+    changed, gone = fleet.configure([connection(name="c0"), slower, connection(name="c9")], NOW)
+
+    assert (changed, gone) == ({"c1", "c9"}, {"c2"})
+    assert [status.name for status in fleet.statuses()] == ["c0", "c1", "c9"]
+
+
+def test_a_connection_that_comes_back_has_its_history() -> None:
+    fleet = fleet_of(1)
+    fleet.put(replace(fleet["c0"], history=replace(working(), exchanges=7)))
+    fleet.configure([], NOW)
+
+    fleet.configure([connection(name="c0")], NOW)
+
+    assert fleet["c0"].history.exchanges == 7
+
+
+def test_the_failures_of_a_connection_that_is_gone_are_still_counted() -> None:
+    fleet = fleet_of(1)
+    failed = replace(working(), failures_by_cause={Cause.APPROVAL_DECAYED: 3})
+    fleet.put(replace(fleet["c0"], history=failed))
+
+    fleet.configure([], NOW)
+
+    assert fleet.retired_failures() == {Cause.APPROVAL_DECAYED: 3}
+
+
+def test_lifetimes_are_shared_by_the_connections_of_one_app() -> None:
+    fleet = Fleet({})
+    fleet.configure(
+        [connection(name="a"), connection(name="b"), connection(name="c", consumer_key="other")], NOW
+    )
+    ended = Approval(NOW - 30 * 24 * 60 * MINUTE, NOW)
+    for name in ("b", "c"):
+        fleet.put(ConnectionStatus(fleet[name].connection, replace(working(), approvals=(ended,))))
+
+    assert fleet.siblings(connection(name="a")) == (ended,)
+    assert fleet.siblings(connection(name="b")) == ()
+
+
+def test_an_approval_that_was_near_its_end_before_a_restart_still_is() -> None:
+    day = 24 * 60 * MINUTE
+    expiring = finding(Cause.APPROVAL_EXPIRING, NOW - day)
+    own = replace(working(), approval_since=NOW - 29 * day, findings=(expiring,))
+    lived = Approval(NOW - 59 * day, NOW - 29 * day)
+    remembered = {
+        "learnt": replace(own, approvals=(lived,)),
+        "from_sibling": own,
+        "far_from_it": replace(own, findings=()),
+    }
+    fleet = Fleet(remembered)
+
+    fleet.configure([connection(name=name) for name in remembered], NOW)
+
+    ends = {status.name: status.forecast and status.forecast.at for status in fleet.statuses()}
+    assert ends == {"learnt": NOW + day, "from_sibling": NOW + day, "far_from_it": None}
+
+
+def test_the_refused_are_counted_and_the_paused_are_not() -> None:
+    fleet = fleet_of(2)
+    refused = replace(working(), state=State.FAILING, consecutive_refusals=2)
+    fleet.put(replace(fleet["c0"], history=refused))
+    fleet.put(replace(fleet["c1"], connection=connection(name="c1", paused=True), history=refused))
+
+    assert fleet.refused == 1

@@ -1,0 +1,221 @@
+"""Appointments are kept: each once, none lost, not too many at once."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+import pytest
+
+from monitor.watch.clock import Clock
+from monitor.watch.own_metrics import OwnMetrics
+from monitor.watch.schedule import AFTER_A_FAULT, DUE_AT_ONCE, Check, Schedule
+
+SECOND = timedelta(seconds=1)
+CLOCK = Clock()
+
+
+def schedule(check: Check, at_once: int = 4) -> Schedule:
+    return Schedule(check, clock=CLOCK, at_once=at_once, own=OwnMetrics())
+
+
+async def keep_ten_thousand_that_are_long_due(check: Check, done: asyncio.Event) -> None:
+    appointments = schedule(check, at_once=16)
+    long_ago = CLOCK.now() - timedelta(hours=8)
+    for n in range(10_000):
+        appointments.at(f"c{n}", long_ago)
+    appointments.start()
+    async with asyncio.timeout(60):
+        await done.wait()
+    await appointments.stop(1)
+
+
+async def test_each_appointment_is_kept_and_the_next_one_made() -> None:
+    seen: list[str] = []
+    done = asyncio.Event()
+
+    async def check(name: str) -> datetime | None:
+        seen.append(name)
+        if len(seen) == 6:
+            done.set()
+            return None
+        return CLOCK.now()
+
+    appointments = schedule(check)
+    appointments.start()
+    for name in ("a", "b"):
+        appointments.at(name, CLOCK.now())
+    async with asyncio.timeout(5):
+        await done.wait()
+    await appointments.stop(1)
+
+    assert {"a", "b"} == set(seen)
+
+
+async def test_ten_thousand_that_fall_due_at_once_are_all_kept_a_few_at_a_time() -> None:
+    waiting, most, kept = 0, 0, set()
+    done = asyncio.Event()
+
+    async def check(name: str) -> datetime | None:
+        nonlocal waiting, most
+        waiting += 1
+        most = max(most, waiting)
+        await asyncio.sleep(0)
+        waiting -= 1
+        kept.add(name)
+        if len(kept) == 10_000:
+            done.set()
+        return None
+
+    await keep_ten_thousand_that_are_long_due(check, done)
+
+    assert most <= 16
+
+
+async def test_while_ten_thousand_fall_due_at_once_the_loop_comes_round_again_and_again() -> None:
+    turns, kept = 0, 0
+    done = asyncio.Event()
+
+    async def check(name: str) -> datetime | None:
+        nonlocal kept
+        kept += 1
+        if kept == 10_000:
+            done.set()
+        return None
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while not done.is_set():
+            turns += 1
+            await asyncio.sleep(0)
+
+    turning = asyncio.create_task(count_turns())
+    await keep_ten_thousand_that_are_long_due(check, done)
+    await turning
+
+    assert turns >= 10_000 / DUE_AT_ONCE
+
+
+async def test_a_connection_is_never_checked_twice_at_once() -> None:
+    under_way, overlapped, count = 0, False, 0
+    another, done = asyncio.Event(), asyncio.Event()
+
+    async def check(name: str) -> datetime | None:
+        nonlocal under_way, overlapped, count
+        if name == "another":
+            another.set()
+            return None
+        under_way += 1
+        overlapped |= under_way > 1
+        another.clear()
+        appointments.at(name, CLOCK.now())
+        appointments.at("another", CLOCK.now())
+        await another.wait()  # it was due later, and so would have come after a second one
+        under_way -= 1
+        count += 1
+        if count == 3:
+            done.set()
+        return None
+
+    appointments = schedule(check)
+    appointments.start()
+    appointments.at("a", CLOCK.now())
+    async with asyncio.timeout(5):
+        await done.wait()
+    await appointments.stop(1)
+
+    assert not overlapped
+
+
+async def test_a_check_that_raises_is_counted_and_has_another_turn_and_the_others_go_on() -> None:
+    clock, own, seen = Clock(), OwnMetrics(), []
+    went_on, came_back = asyncio.Event(), asyncio.Event()
+
+    async def check(name: str) -> datetime | None:
+        seen.append(name)
+        if name == "well":
+            went_on.set()
+            return None
+        if seen.count("torn") == 2:
+            came_back.set()
+        raise ValueError
+
+    appointments = Schedule(check, clock=clock, at_once=1, own=own)
+    appointments.start()
+    for name in ("torn", "well"):
+        appointments.at(name, clock.now())
+    async with asyncio.timeout(5):
+        await went_on.wait()
+        appointments.hasten(AFTER_A_FAULT)
+        await came_back.wait()
+    running = appointments.running
+    await appointments.stop(1)
+
+    assert running
+    assert own.schedule_missed._value.get() == 2
+
+
+async def test_a_cancelled_appointment_is_not_kept() -> None:
+    kept: list[str] = []
+    done = asyncio.Event()
+
+    async def check(name: str) -> datetime | None:
+        kept.append(name)
+        done.set()
+        return None
+
+    appointments = schedule(check)
+    appointments.start()
+    appointments.at("gone", CLOCK.now() + 100 * SECOND)
+    appointments.cancel("gone")
+    appointments.cancel("never there")
+    appointments.at("stays", CLOCK.now() + 200 * SECOND)
+    appointments.hasten(200 * SECOND)
+    async with asyncio.timeout(5):
+        await done.wait()
+    await appointments.stop(1)
+
+    assert kept == ["stays"]
+
+
+async def test_stopping_waits_for_a_check_under_way_but_not_for_ever() -> None:
+    begun, may_end, finished = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def check(name: str) -> datetime | None:
+        begun.set()
+        await may_end.wait()
+        finished.set()
+        return None
+
+    async def with_one_under_way() -> Schedule:
+        begun.clear()
+        appointments = schedule(check)
+        appointments.start()
+        appointments.at("a", CLOCK.now())
+        async with asyncio.timeout(5):
+            await begun.wait()
+        return appointments
+
+    appointments = await with_one_under_way()
+    await appointments.stop(0.01)
+    assert not finished.is_set()
+
+    appointments = await with_one_under_way()
+    asyncio.get_running_loop().call_soon(may_end.set)  # once the stop has begun
+    await appointments.stop(60)
+    assert finished.is_set()
+
+
+async def test_a_stop_at_the_moment_at_which_a_check_falls_due_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def check(name: str) -> datetime | None:
+        return None
+
+    for turns_of_the_loop in range(3):
+        appointments = schedule(check)
+        appointments.start()
+        appointments.at("a", CLOCK.now() - SECOND)
+        for _ in range(turns_of_the_loop):
+            await asyncio.sleep(0)
+        await appointments.stop(1)
+
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []

@@ -1,0 +1,613 @@
+"""The metrics page: every sample as the Snapshot has it, in both formats."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from monitor.core.causes import Cause, Responsible, Severity
+from monitor.core.connection import ApprovalPolicy, Connection, Pair, Source
+from monitor.core.finding import Certainty, Finding, State
+from monitor.core.history import History, Slot
+from monitor.core.keys.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
+from monitor.core.maintenance import Once
+from monitor.core.outcome import Exchange, FaultKind, Granted, NotSent, Refused, Unreachable
+from monitor.core.status import ConnectionStatus, DaemonStatus, ReplicasStatus, Snapshot
+from monitor.core.verdict.approval import forecast
+from monitor.watch.own_metrics import OwnMetrics
+from monitor.web.metrics import (
+    FAMILIES,
+    OPEN_METRICS,
+    TEXT,
+    Exposition,
+    MetricsPage,
+    negotiate,
+)
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+WINDOW = Once(NOW - timedelta(hours=1), NOW + timedelta(hours=1))
+GOLDEN = Path(__file__).parents[1] / "golden" / "metrics.txt"
+
+
+def connection(name: str = "acme-production", **changes: object) -> Connection:
+    made = Connection(
+        name=name,
+        login_url="https://acme.my.salesforce.com",
+        audience="https://acme.my.salesforce.com",
+        consumer_key="3MVG9consumerkey",
+        username="integration@acme.com",
+        current=Pair(Source("file", "keys/acme.pem")),
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def certificate(not_before: datetime, days: int) -> CertificateFacts:
+    return CertificateFacts(
+        not_before,
+        not_before + timedelta(days=days),
+        serial="0A",
+        fingerprint="f1",
+        subject="CN=acme",
+        key_fingerprint="k1",
+    )
+
+
+def finding(cause: Cause, severity: Severity = Severity.CRITICAL, since: datetime = NOW) -> Finding:
+    return Finding(cause, severity, Responsible.ORG_ADMIN, Certainty.LIKELY, ("said so",), since)
+
+
+def granted(at: datetime) -> Exchange:
+    outcome = Granted("opaque", frozenset({"api"}), None, "00D000000000001", "005000000000001")
+    return Exchange(at, outcome, duration_seconds=0.412345678, clock_offset_seconds=-0.25)
+
+
+def healthy(name: str = "acme-production") -> ConnectionStatus:
+    """Everything that can be known of a connection is known."""
+    configured = connection(
+        name,
+        next=Pair(Source("file", "keys/next.pem")),
+        approval=ApprovalPolicy("lifetime", 90, date(2026, 10, 1)),
+        labels=(("customer", "acme"), ("tier", "gold")),
+    )
+    last = granted(NOW - timedelta(seconds=90, milliseconds=123))
+    history = History(
+        first_seen=NOW - timedelta(days=60),
+        changed_at=NOW - timedelta(days=60),
+        exchanges=17_280,
+        failures=3,
+        failures_by_cause={Cause.SALESFORCE_UNAVAILABLE: 3},
+        last_exchange=last,
+        last_verdict=last,
+        first_success=NOW - timedelta(days=60),
+        last_success=last.at,
+        approval_since=NOW - timedelta(days=53),
+        keys_accepted={Slot.CURRENT: True, Slot.NEXT: False},
+        state=State.HEALTHY,
+    )
+    return ConnectionStatus(
+        configured,
+        history,
+        CredentialFacts(KeyFacts("rsa", 2048, "k1"), certificate(NOW - timedelta(days=60), 365)),
+        CredentialFacts(KeyFacts("rsa", 2048, "k1"), certificate(NOW - timedelta(days=1), 730)),
+        forecast(configured, history, (), NOW),
+        NOW + timedelta(seconds=210),
+    )
+
+
+def never_checked(name: str = "new-one") -> ConnectionStatus:
+    return ConnectionStatus(connection(name), History(NOW, NOW), next_exchange=NOW + timedelta(seconds=4))
+
+
+def missing_key() -> ConnectionStatus:
+    """The key's file is gone, the certificate's end is only declared, and nothing could ever be sent."""
+    declared = connection("keyless", certificate_not_after=NOW + timedelta(days=400))
+    history = History(
+        NOW,
+        NOW,
+        failures_by_cause={Cause.KEY_UNREADABLE: 2},
+        last_exchange=Exchange(NOW - timedelta(seconds=5), NotSent("No usable private key.")),
+        failing_since=NOW - timedelta(seconds=65),
+        state=State.FAILING,
+        findings=(finding(Cause.KEY_UNREADABLE, since=NOW - timedelta(seconds=65)),),
+    )
+    problem = Problem(Cause.KEY_UNREADABLE, "keys/acme.pem: no such file")
+    return ConnectionStatus(declared, history, CredentialFacts(problems=(problem,)))
+
+
+def paused() -> ConnectionStatus:
+    """It was failing when it was paused."""
+    history = replace(
+        refused().history,
+        last_exchange=granted(NOW - timedelta(days=9)),
+        last_success=NOW - timedelta(days=9),
+    )
+    return ConnectionStatus(connection("paused", paused=True), history)
+
+
+def degraded() -> ConnectionStatus:
+    """Granted, in maintenance; two findings, one cause named twice, as when both key pairs near their end."""
+    last = granted(NOW - timedelta(minutes=2))
+    history = History(
+        NOW - timedelta(days=300),
+        NOW - timedelta(days=300),
+        exchanges=86_000,
+        last_exchange=last,
+        last_success=last.at,
+        keys_accepted={Slot.CURRENT: True, Slot.NEXT: True},  # of a pair that is configured no more
+        state=State.DEGRADED,
+        findings=(
+            finding(Cause.CERTIFICATE_EXPIRING, Severity.CRITICAL, NOW - timedelta(days=2)),
+            finding(Cause.CERTIFICATE_EXPIRING, Severity.WARNING, NOW - timedelta(days=1)),
+            finding(Cause.JWT_ACCESS_TOKEN, since=NOW - timedelta(days=30)),
+        ),
+    )
+    sandbox = connection(
+        "degraded",
+        login_url="https://acme--dev.sandbox.my.salesforce.com",
+        certificate_not_after=NOW + timedelta(days=999),  # the certificate itself knows better
+        maintenance=(WINDOW,),
+    )
+    return ConnectionStatus(
+        sandbox, history, CredentialFacts(certificate=certificate(NOW - timedelta(days=360), 365))
+    )
+
+
+def refused() -> ConnectionStatus:
+    last = Exchange(
+        NOW - timedelta(seconds=30),
+        Refused(400, "invalid_grant", "user hasn't approved this consumer", ""),
+        duration_seconds=0.2,
+        clock_offset_seconds=0.0,
+    )
+    history = History(
+        NOW - timedelta(days=31),
+        NOW - timedelta(days=31),
+        exchanges=9_000,
+        failures=2,
+        failures_by_cause={Cause.APPROVAL_DECAYED: 2},
+        last_exchange=last,
+        last_verdict=last,
+        last_success=NOW - timedelta(minutes=6),
+        keys_accepted={Slot.CURRENT: False},
+        state=State.FAILING,
+        findings=(finding(Cause.APPROVAL_DECAYED, since=NOW - timedelta(minutes=1)),),
+    )
+    return ConnectionStatus(connection("decayed"), history, next_exchange=NOW + timedelta(minutes=15))
+
+
+def unreachable() -> ConnectionStatus:
+    last = Exchange(NOW, Unreachable(FaultKind.DNS, "no such host"), duration_seconds=0.01)
+    history = History(NOW, NOW, exchanges=1, failures=1, last_exchange=last)
+    return ConnectionStatus(connection("unreachable"), history, next_exchange=NOW + timedelta(seconds=30))
+
+
+def hostile() -> ConnectionStatus:
+    """What an operator may type; the name is as bad as its labels, though a configuration would refuse it."""
+    labels = (("customer", 'a"b\\c\nd} 1'), ("note", 'Grüße 漢字 \u2028 \t {x="y"}'))
+    return ConnectionStatus(connection('quo"ted\\n\nname # {', labels=labels), History(NOW, NOW))
+
+
+def snapshot(*statuses: ConnectionStatus, reload_problem: str | None = None) -> Snapshot:
+    loaded = NOW - timedelta(hours=3)
+    return Snapshot(
+        at=NOW,
+        daemon=DaemonStatus(loaded, "0.1.0", len(statuses), loaded, reload_problem),
+        connections=statuses,
+        retired_failures={Cause.IP_RESTRICTED: 5},
+    )
+
+
+def many_shapes() -> Snapshot:
+    return snapshot(
+        healthy(), never_checked(), missing_key(), paused(), degraded(), refused(), unreachable(), hostile()
+    )
+
+
+def used() -> OwnMetrics:
+    """The daemon's own measures after some work."""
+    own = OwnMetrics(in_flight=lambda: 7, store_errors=lambda: 2)
+    own.exchange_duration.observe(0.3)
+    own.schedule_delay.observe(0.02)
+    own.schedule_missed.inc()
+    own.logins_deferred.inc(4)
+    own.notifications.inc(3)
+    own.notifications_failed.inc()
+    own.count_log_message("warning")
+    return own
+
+
+def page(shown: Snapshot, exposition: Exposition = TEXT, own: OwnMetrics | None = None) -> str:
+    return b"".join(MetricsPage(own or OwnMetrics()).render(shown, exposition)).decode()
+
+
+def read(text: str, exposition: Exposition = TEXT) -> list[Metric]:
+    return list(parse_open_metrics(text) if exposition.open_metrics else parse_text(text))  # type: ignore[no-untyped-call]
+
+
+def samples(text: str, exposition: Exposition = TEXT) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every sample of a page by name and labels; two of one name and labels fail here."""
+    found: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+    for family in read(text, exposition):
+        for sample in family.samples:
+            key = (sample.name, tuple(sorted(sample.labels.items())))
+            assert key not in found, key
+            found[key] = sample.value
+    return found
+
+
+def of(text: str, name: str, **labels: str) -> float | None:
+    return samples(text).get((f"bearerwatch_{name}", tuple(sorted(labels.items()))))
+
+
+def without_the_process(text: str) -> str:
+    """The page without what differs from one process to the next."""
+    families = re.split(r"(?m)^(?=# HELP )", text)
+    return "".join(family for family in families if not re.match(r"# HELP (process|python)_", family))
+
+
+@pytest.fixture(params=[TEXT, OPEN_METRICS], ids=["text", "open_metrics"])
+def exposition(request: pytest.FixtureRequest) -> Exposition:
+    chosen = request.param
+    assert isinstance(chosen, Exposition)
+    return chosen
+
+
+def test_the_page_is_what_it_was() -> None:
+    """After a wanted change: WRITE_GOLDEN=1 pytest tests/web/test_metrics.py, and read the difference."""
+    text = without_the_process(page(many_shapes(), own=used()))
+    if os.environ.get("WRITE_GOLDEN"):
+        GOLDEN.write_text(text)
+
+    assert text == GOLDEN.read_text()
+
+
+def test_every_family_has_its_help_and_type_and_stands_together(exposition: Exposition) -> None:
+    text = page(many_shapes(), exposition, used())
+    helped = re.findall(r"(?m)^# HELP (\S+) \S.*$", text)
+    typed = re.findall(r"(?m)^# TYPE (\S+) (?:gauge|counter|histogram)$", text)
+
+    assert helped == typed
+    assert len(helped) == len(set(helped))
+    for family in read(text, exposition):
+        assert all(sample.name.startswith(family.name) for sample in family.samples), family.name
+
+
+def test_values_of_our_own_timers_say_so() -> None:
+    told = {
+        family.name.removeprefix("bearerwatch_connection_")
+        for family in FAMILIES
+        if "schedule" in family.help
+    }
+
+    assert {"up", "state", "finding", "key_accepted", "clock_offset_seconds"} <= told
+    assert "info" not in told
+
+
+def moment(when: datetime | None) -> float | None:
+    return None if when is None else round(when.timestamp(), 3)
+
+
+def expected(status: ConnectionStatus) -> Iterable[tuple[str, dict[str, str], float | None]]:
+    """What the page must say of a connection, read from its status in the plainest way."""
+    history, configured = status.history, status.connection
+    last = history.last_exchange
+    is_granted = last is not None and isinstance(last.outcome, Granted) and not configured.paused
+    yield "up", {}, 1 if is_granted else 0
+    for state in State:
+        yield "state", {"state": state.value}, 1 if status.state is state else 0
+    causes = {found.cause for found in status.findings}
+    for cause in causes:
+        first = next(found for found in status.findings if found.cause is cause)
+        labels = {
+            "cause": cause.value,
+            "severity": first.severity.value,
+            "responsible": first.responsible.value,
+        }
+        yield "finding", labels, 1
+        yield "finding_since_timestamp_seconds", {"cause": cause.value}, moment(first.since)
+    if configured.maintenance:
+        yield "maintenance", {}, 1
+    info = {"host": configured.host, "org_type": configured.org_type.value, **dict(configured.labels)}
+    yield "info", info, 1
+    yield "last_exchange_timestamp_seconds", {}, moment(last.at if last else None)
+    yield "last_success_timestamp_seconds", {}, moment(history.last_success)
+    yield "next_exchange_timestamp_seconds", {}, moment(status.next_exchange)
+    yield "exchanges_total", {}, history.exchanges
+    yield "exchange_failures_total", {}, history.failures
+    duration = last.duration_seconds if last else None
+    yield "last_exchange_duration_seconds", {}, None if duration is None else round(duration, 6)
+    yield "clock_offset_seconds", {}, last.clock_offset_seconds if last else None
+    current = status.credential.certificate
+    following = status.next_credential.certificate if status.next_credential else None
+    current_end = current.not_after if current else configured.certificate_not_after
+    for slot, begin, end in (
+        ("current", current.not_before if current else None, current_end),
+        ("next", following.not_before if following else None, following.not_after if following else None),
+    ):
+        yield "certificate_not_before_timestamp_seconds", {"slot": slot}, moment(begin)
+        yield "certificate_not_after_timestamp_seconds", {"slot": slot}, moment(end)
+    for slot_name, accepted in history.keys_accepted.items():
+        if slot_name is Slot.CURRENT or configured.next:
+            yield "key_accepted", {"slot": slot_name.value}, 1 if accepted else 0
+    yield "approval_since_timestamp_seconds", {}, moment(history.approval_since)
+    yield "approval_forecast_timestamp_seconds", {}, moment(status.forecast.at if status.forecast else None)
+
+
+def test_every_sample_of_a_connection_is_what_the_snapshot_says(exposition: Exposition) -> None:
+    shown = many_shapes()
+    wanted = {
+        (
+            f"bearerwatch_connection_{name}",
+            tuple(sorted({"connection": status.name, **labels}.items())),
+        ): value
+        for status in shown.connections
+        for name, labels, value in expected(status)
+        if value is not None
+    }
+
+    found = samples(page(shown, exposition), exposition)
+
+    assert {key: value for key, value in found.items() if ("connection" in dict(key[1]))} == wanted
+
+
+def test_the_totals_are_those_of_the_snapshot(exposition: Exposition) -> None:
+    shown = many_shapes()
+    found = samples(page(shown, exposition), exposition)
+
+    states = {state: found["bearerwatch_connections", (("state", state.value),)] for state in State}
+    failures = {cause: found["bearerwatch_failures_total", (("cause", cause.value),)] for cause in Cause}
+    assert states == shown.states()
+    assert failures == shown.failures()
+    assert failures[Cause.IP_RESTRICTED] == 5  # of connections that are gone
+    assert found["bearerwatch_connections_configured", ()] == 8
+    assert found["bearerwatch_config_last_reload_success_timestamp_seconds", ()] == moment(
+        shown.daemon.reloaded
+    )
+    assert found["bearerwatch_build_info", (("version", "0.1.0"),)] == 1
+
+
+def test_every_cause_state_and_level_is_at_zero_from_the_first_scrape() -> None:
+    found = samples(page(snapshot()))
+
+    for cause in set(Cause) - {Cause.IP_RESTRICTED}:
+        assert found["bearerwatch_failures_total", (("cause", cause.value),)] == 0
+    for state in State:
+        assert found["bearerwatch_connections", (("state", state.value),)] == 0
+    for level in ("debug", "info", "warning", "error", "critical"):
+        assert found["bearerwatch_log_messages_total", (("level", level),)] == 0
+
+
+@pytest.mark.parametrize(
+    "status", [never_checked("new"), replace(missing_key(), connection=connection("new"))]
+)
+def test_a_connection_that_was_never_granted_has_its_series(status: ConnectionStatus) -> None:
+    text = page(snapshot(status))
+
+    assert of(text, "connection_up", connection="new") == 0
+    assert of(text, "connection_exchanges_total", connection="new") == 0
+    assert of(text, "connection_exchange_failures_total", connection="new") == 0
+    assert of(text, "connection_last_success_timestamp_seconds", connection="new") is None
+    assert sum(of(text, "connection_state", connection="new", state=state) or 0 for state in State) == 1
+
+
+def test_what_no_replica_can_look_at_claims_no_health() -> None:
+    unwatched = replace(healthy(), unwatched=True)
+    text = page(snapshot(unwatched))
+
+    assert of(text, "connection_up", connection=unwatched.name) == 0
+    assert of(text, "connection_state", connection=unwatched.name, state="unknown") == 1
+    assert of(text, "connection_state", connection=unwatched.name, state="healthy") == 0
+
+
+def test_a_replica_tells_of_the_others_and_a_lone_daemon_has_nothing_to_tell() -> None:
+    alone = snapshot(healthy())
+    known = ReplicasStatus(
+        alive=3, configurations=2, scheduled=7, leads=True, reachable=False, overdue_seconds=4.5
+    )
+    one_of_three = replace(alone, daemon=replace(alone.daemon, replicas=known))
+
+    told = samples(page(one_of_three)).items() - samples(page(alone)).items()
+    assert {
+        name: value for (name, labels), value in told if not labels and name.startswith("bearerwatch")
+    } == {
+        "bearerwatch_replicas": 3,
+        "bearerwatch_replicas_configurations": 2,
+        "bearerwatch_replica_leads": 1,
+        "bearerwatch_connections_scheduled": 7,
+        "bearerwatch_database_reachable": 0,
+        "bearerwatch_checks_overdue_seconds": 4.5,
+    }
+
+
+def test_a_paused_connection_claims_neither_health_nor_trouble() -> None:
+    text = page(snapshot(paused()))
+
+    assert of(text, "connection_up", connection="paused") == 0
+    assert of(text, "connection_state", connection="paused", state="paused") == 1
+    assert "connection_finding{" not in text
+
+
+def test_a_reload_that_failed_shows() -> None:
+    assert of(page(snapshot()), "config_last_reload_successful") == 1
+    assert of(page(snapshot(reload_problem="line 3: no such option")), "config_last_reload_successful") == 0
+
+
+def test_what_was_measured_reaches_the_page() -> None:
+    text = page(snapshot(), own=used())
+
+    assert of(text, "exchanges_in_flight") == 7
+    assert of(text, "store_errors_total") == 2
+    assert of(text, "exchange_duration_seconds_bucket", le="0.25") == 0
+    assert of(text, "exchange_duration_seconds_bucket", le="0.5") == 1
+    assert of(text, "schedule_delay_seconds_count") == 1
+    assert of(text, "schedule_missed_total") == 1
+    assert of(text, "logins_deferred_total") == 4
+    assert of(text, "notifications_total") == 3
+    assert of(text, "notifications_failed_total") == 1
+    assert of(text, "log_messages_total", level="warning") == 1
+
+
+def test_a_log_line_of_an_odd_level_is_not_lost() -> None:
+    own = OwnMetrics()
+
+    own.count_log_message("exception")
+
+    assert of(page(snapshot(), own=own), "log_messages_total", level="error") == 1
+
+
+def test_two_daemons_in_one_process_do_not_share_their_measures() -> None:
+    used()
+
+    assert of(page(snapshot(), own=OwnMetrics()), "schedule_missed_total") == 0
+
+
+def test_the_page_holds_no_username_consumer_key_or_raw_text() -> None:
+    text = page(many_shapes())
+
+    for secret in ("integration@acme.com", "3MVG9", "hasn't approved", "said so", "keys/acme.pem", "00D0000"):
+        assert secret not in text
+
+
+def test_a_changed_connection_shows_at_the_next_scrape_and_a_removed_one_is_gone() -> None:
+    kept = MetricsPage(OwnMetrics())
+    first = snapshot(never_checked("a"), never_checked("b"), never_checked("c"))
+    kept.render(first)
+
+    second = snapshot(first.connections[0], replace(healthy(), connection=connection("b")))
+    text = b"".join(kept.render(second)).decode()
+
+    assert of(text, "connection_up", connection="a") == 0
+    assert of(text, "connection_up", connection="b") == 1
+    assert 'connection="c"' not in text
+    assert without_the_process(text) == without_the_process(page(second))
+
+
+def test_a_maintenance_shows_from_its_start_to_its_end_though_nothing_else_has_changed() -> None:
+    kept = MetricsPage(OwnMetrics())
+    shown = snapshot(degraded(), never_checked())
+
+    def of_each(now: Snapshot) -> list[float | None]:
+        text = b"".join(kept.render(now)).decode()
+        return [of(text, "connection_maintenance", connection=name) for name in ("degraded", "new-one")]
+
+    assert of_each(replace(shown, at=WINDOW.start - timedelta(seconds=1))) == [None, None]
+    assert of_each(replace(shown, at=WINDOW.start)) == [1, None]
+    assert of_each(replace(shown, at=WINDOW.end)) == [None, None]
+    everybody = replace(shown.daemon, maintenance=(WINDOW,))
+    assert of_each(replace(shown, daemon=everybody)) == [1, 1]
+
+
+def test_lines_are_made_once_for_a_status_that_stays() -> None:
+    made: list[str] = []
+
+    class Counted(str):
+        """A name that tells when it is written into lines."""
+
+        __slots__ = ()
+
+        def translate(self, table: object, /) -> str:
+            made.append(self)
+            return str(self)
+
+    status = never_checked(Counted("a"))
+    kept = MetricsPage(OwnMetrics())
+
+    kept.render(snapshot(status))
+    kept.render(snapshot(status, never_checked("b")))
+    kept.render(snapshot(replace(status)))
+
+    assert len(made) == 2
+
+
+def test_scrapes_at_the_same_time_each_see_their_own_snapshot() -> None:
+    kept = MetricsPage(OwnMetrics())
+    shown = [snapshot(*(never_checked(f"{turn % 3}-{number}") for number in range(40))) for turn in range(24)]
+
+    with ThreadPoolExecutor(8) as threads:
+        texts = list(threads.map(lambda one: b"".join(kept.render(one)).decode(), shown))
+
+    for one, text in zip(shown, texts, strict=True):
+        assert without_the_process(text) == without_the_process(page(one))
+
+
+def test_half_a_surrogate_pair_does_not_spoil_the_page() -> None:
+    text = page(snapshot(never_checked("a\ud800b")))
+
+    assert of(text, "connection_up", connection="a?b") == 0
+
+
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(names, names, names), unique_by=lambda row: row[0], max_size=4))
+def test_any_text_in_names_and_labels_comes_back_as_it_was(rows: list[tuple[str, str, str]]) -> None:
+    shown = snapshot(
+        *(
+            ConnectionStatus(connection(name, labels=(("customer", one), ("tier", two))), History(NOW, NOW))
+            for name, one, two in rows
+        )
+    )
+
+    for exposition in (TEXT, OPEN_METRICS):
+        found = samples(page(shown, exposition), exposition)
+        infos = [dict(labels) for name, labels in found if name == "bearerwatch_connection_info"]
+        assert [(info["connection"], info["customer"], info["tier"]) for info in infos] == rows
+
+
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        ("", TEXT),
+        ("*/*", TEXT),
+        ("text/html,application/xhtml+xml", TEXT),
+        ("text/plain;version=0.0.4;q=0.5,*/*;q=0.1", TEXT),
+        ("application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5", OPEN_METRICS),
+        ("text/plain;q=0.1, Application/OpenMetrics-Text", OPEN_METRICS),
+        ("application/openmetrics-text-not", TEXT),
+        (";,;=,", TEXT),
+    ],
+)
+def test_the_format_is_the_one_that_is_asked_for(accept: str, wanted: Exposition) -> None:
+    assert negotiate(accept) is wanted
+
+
+def test_open_metrics_ends_with_its_end_mark() -> None:
+    assert page(many_shapes(), OPEN_METRICS).endswith("\n# EOF\n")
+    assert "# EOF" not in page(many_shapes(), TEXT)
+
+
+@pytest.mark.real("promtool")
+@pytest.mark.real("promtool")
+@pytest.mark.parametrize("shown", [many_shapes(), snapshot()], ids=["many shapes", "no connection"])
+def test_promtool_finds_nothing_to_say(shown: Snapshot) -> None:
+    page_now = b"".join(MetricsPage(used()).render(shown))
+
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=page_now, capture_output=True, check=False, timeout=60
+    )
+
+    assert (checked.stdout + checked.stderr).decode() == ""
+    assert checked.returncode == 0
+
+
+def test_the_page_names_the_app_and_the_user_where_the_operator_allows_it() -> None:
+    status = never_checked()
+    one = replace(status.connection, app="Billing", username_in_alerts=True)
+
+    text = page(snapshot(replace(status, connection=one)))
+
+    (line,) = (line for line in text.splitlines() if line.startswith("bearerwatch_connection_info{"))
+    assert 'app="Billing"' in line
+    assert f'username="{one.username}"' in line
