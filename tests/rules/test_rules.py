@@ -18,8 +18,6 @@ CONNECTION = """
     private_key: {file: acme.pem}
 """
 
-VALID = Path(__file__).parents[1] / "configs" / "valid"
-
 
 def made(folder: Path, more: str = "", options: str = "") -> str:
     config = folder / "bearerwatch.yaml"
