@@ -591,11 +591,11 @@ def simulate(
 
     Example: `bearerwatch simulate --config config.example.yaml`
     """
-    from monitor.commands import demo as rehearsal
+    from monitor.commands import demo
 
     with operators_mistakes(), port_taken(f"{host}:{port}", "Choose another: --port."):
         settings = _settings(config) if config else None
-        rehearsal.simulate(settings, host=host, port=port, speed=speed, say=say)
+        demo.simulate(settings, host=host, port=port, speed=speed, say=say)
 
 
 @app.command("demo")
@@ -609,8 +609,8 @@ def run_demo(
 
     Needs no configuration and no Salesforce, and leaves nothing behind.
     """
-    from monitor.commands import demo as rehearsal
+    from monitor.commands import demo
 
     _log_errors_alone()
     with operators_mistakes(), port_taken(f"127.0.0.1:{port}", "Choose another: --port."):
-        rehearsal.demo(port=port, at_once=at_once, say=say)
+        demo.demo(port=port, at_once=at_once, say=say)

@@ -9,7 +9,8 @@ import pytest
 
 CRASH = """
 import ctypes, os, resource, sys
-from monitor import __main__, cli
+from monitor import __main__
+from monitor.commands import cli
 
 def crash():
     print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), *resource.getrlimit(resource.RLIMIT_CORE), flush=True)

@@ -518,7 +518,7 @@ def test_a_ca_file_that_cannot_be_used_is_one_clear_message(
 
 PROGRAM = """
 import asyncio, os, sys
-from monitor import exchange
+from monitor.salesforce import exchange
 from tests.salesforce.httpcore import httpcore_transport
 from tests.making import connection
 
