@@ -21,7 +21,7 @@ HANDFUL = Sizes(
     turn_seconds=0.5,
     shared=20,
     shared_seconds=1,
-    usual=(30,),
+    usual=(300,),
     usual_seconds=25,
 )
 
