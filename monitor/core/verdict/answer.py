@@ -61,7 +61,8 @@ _SECRETS = (
 
 _LONG_RUN = re.compile(
     rf"""(?P<host>https?://(?:[a-z0-9-]{{1,63}}\.)+[a-z]{{2,63}}(?:/|(?![\w.-]))
-        |(?:[a-z0-9-]{{1,63}}\.?){{1,4}}(?:{"|".join(map(re.escape, ALLOWED_SUFFIXES))})(?![\w.-]))
+        |(?<![A-Za-z0-9.-])[a-z0-9-]{{1,63}}(?:\.[a-z0-9-]{{1,63}}){{0,3}}
+            (?:{"|".join(map(re.escape, ALLOWED_SUFFIXES))})(?![\w.-]))
     |[A-Za-z0-9+/_=-]{{40,}}""",
     re.VERBOSE,
 )

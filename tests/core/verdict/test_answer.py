@@ -1,4 +1,5 @@
 import json
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -450,3 +451,22 @@ def test_what_the_org_does_not_show_is_told_in_its_words() -> None:
     said = b'[{"errorCode":"INVALID_TYPE","message":"sObject type is not supported."}]'
 
     assert read_assignments(400, said) == Assignments(refused="INVALID_TYPE: sObject type is not supported.")
+
+
+MAX_BODY = 16_384
+
+
+@pytest.mark.parametrize("piece", ["a" * 39 + " ", "a-" * 20 + " ", "a." * 20 + " ", "a" * 64, "https://a."])
+def test_words_that_could_be_a_host_cost_no_more_to_read_than_others(piece: str) -> None:
+    """A run of letters once cost the cube of its length: 16 KiB of them held the daemon for ten seconds."""
+
+    def cost(piece: str) -> float:
+        body = (piece * MAX_BODY)[:MAX_BODY].encode()
+        best = float("inf")
+        for _ in range(3):
+            begin = time.process_time()
+            read_answer(400, {}, body)
+            best = min(best, time.process_time() - begin)
+        return best
+
+    assert cost(piece) < 50 * cost("words of a page ")
