@@ -150,6 +150,8 @@ _NAME_SOUGHT = re.compile(
 )
 _SALESFORCES = re.compile(r"(salesforce(-\w+)?|force|site)\.(com|mil)$|\.cn$", re.IGNORECASE)
 
+_TITLE_STATUS = re.compile(r"<(?:title|h1)>\s{0,9}([45]\d\d)\b", re.IGNORECASE)
+
 _BACKSLASHED = re.compile(r"(?<!\w)[A-Za-z]:\\[^\s\"']{0,300}|\\(u[0-9a-fA-F]{4}|[\"'\\/nrt])")
 _PERCENT = re.compile(r"(?:%[0-9a-fA-F]{2})+")
 _QUERIED = re.compile(r"\berror_description=[^\s&\"']{1,400}")
@@ -235,8 +237,9 @@ def read(text: str) -> Paste | None:
         return Paste(grant, host)
     dumped = _dump(text)
     chosen = _deciding(_attempts(text), text)
-    if chosen and chosen.weight == ANSWER:
-        return Paste(_refused(chosen, text), host, audience)
+    is_page = dumped is not None and dumped.excerpt.startswith(HTML_PAGE)
+    if chosen and chosen.weight == ANSWER and (chosen.code or not is_page):
+        return Paste(_refused(chosen, text), host, audience)  # a page of something between has words, no code
     if dumped and (dumped.error or dumped.description or dumped.excerpt):
         return Paste(dumped, host)
     # The last line of a traceback says it; the lines above say where.
@@ -310,7 +313,9 @@ def _dump(text: str) -> Refused | None:
     lines = [line.removeprefix("< ") for line in text.split("\n") if not re.match(r"[*>}{] ?(\[|\w|$)", line)]
     starts = [number for number, line in enumerate(lines) if _STATUS_LINE.match(line)]
     if not starts:
-        page = read_answer(200, {}, text.encode(errors="replace")) if text.startswith("<") else None
+        titled = _TITLE_STATUS.search(text)
+        status = int(titled[1]) if titled else 200
+        page = read_answer(status, {}, text.encode(errors="replace")) if text.startswith("<") else None
         return page if isinstance(page, Refused) and page.excerpt.startswith(HTML_PAGE) else None
     block = lines[starts[-1] :]
     named = list(takewhile(bool, map(_HEADER.match, block[1:])))

@@ -336,3 +336,34 @@ def test_the_cost_of_a_text_grows_with_its_length_and_not_with_its_square(piece:
         return best
 
     assert cost(65_536) < max(10 * cost(16_384), 0.2)
+
+
+PAGE = (
+    "HTTP/1.1 {status}\nServer: filter\nContent-Type: text/html\n\n<html><body><p>{words}</p></body></html>"
+)
+
+
+@pytest.mark.parametrize(
+    "status", ["403 Forbidden", "407 Proxy Authentication Required", "503 Service Unavailable"]
+)
+@pytest.mark.parametrize(
+    "words", ["Blocked: Restricted country", "Login invalid", "Restricted domain", "User is locked"]
+)
+def test_words_on_a_page_are_not_an_answer_of_salesforce(status: str, words: str) -> None:
+    pasted = read(PAGE.format(status=status, words=words))
+
+    assert pasted is not None
+    assert isinstance(pasted.outcome, Refused)
+    assert (pasted.outcome.status, pasted.outcome.error, pasted.outcome.description) == (
+        int(status[:3]),
+        "",
+        "",
+    )
+
+
+def test_a_page_by_itself_has_the_status_of_its_title() -> None:
+    pasted = read("<html><head><title>403 Forbidden</title></head><body>nginx</body></html>")
+
+    assert pasted is not None
+    assert isinstance(pasted.outcome, Refused)
+    assert pasted.outcome.status == 403
