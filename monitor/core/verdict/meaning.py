@@ -55,7 +55,8 @@ def of_refusal(refused: Refused, connection: Connection) -> Meaning:
     1. A proxy that wants a password or a portal that wants a login say so by their status.
     2. A server error is transient, whatever it says: no source has a refusal with such a status.
     3. A redirect says by its target whose it is.
-    4. An error text means what the table says; unknown ones are `unrecognised`.
+    4. An error text means what the table says, unless its words are those of a filter in between; what the
+       table lacks is `unrecognised`.
     5. Whatever else is no OAuth answer: a page, a broken or an empty body.
     """
     strangers = bool(_STRANGERS.search(plain(f"{refused.description} {refused.excerpt}")))
@@ -66,7 +67,7 @@ def of_refusal(refused: Refused, connection: Connection) -> Meaning:
     if 300 <= refused.status < 400:
         return _of_redirect(refused.excerpt, connection)
     text = _error_text(refused)
-    if text is None:
+    if text is None or (strangers and refused.status in {401, 403, 451}):
         return _of_foreign_body(refused, strangers=strangers)
     found = of_text(text)
     if found is None and refused.status == 429:

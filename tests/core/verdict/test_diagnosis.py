@@ -851,3 +851,10 @@ def test_the_findings_moment_is_the_diagnosis() -> None:
 
     assert {finding.since for finding in found.findings} == {later}
     assert exchange().at == NOW
+
+
+@pytest.mark.parametrize("status", [401, 403, 451])
+def test_a_filter_in_between_that_answers_as_an_org_would_is_the_networks(status: int) -> None:
+    found = verdict(Refused(status, "access_denied", "Blocked by the company's web filter", ""))
+
+    assert (found.state, found.cause) == (State.UNKNOWN, Cause.NETWORK_UNREACHABLE)
