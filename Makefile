@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# uv brings roots of its own: those of a company, pip and curl find in the system's store.
+export UV_SYSTEM_CERTS := 1
 
 # What `real` tests start, each command with the Debian package that brings it.
 COMPONENTS := promtool=prometheus prometheus=prometheus amtool=prometheus-alertmanager \

@@ -113,7 +113,18 @@ def dependencies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("empty")
     run(UV, "venv", "--quiet", "--allow-existing", "--python", sys.executable, environment)
     lock = ROOT / "requirements/run.lock"
-    run(UV, "pip", "install", "--quiet", "--python", environment, "--require-hashes", "-r", lock)
+    run(
+        UV,
+        "pip",
+        "install",
+        "--quiet",
+        "--system-certs",
+        "--python",
+        environment,
+        "--require-hashes",
+        "-r",
+        lock,
+    )
     return environment
 
 
@@ -122,7 +133,18 @@ def test_it_installs_beside_the_locked_dependencies_and_runs(
     release: Path, dependencies: Path, tmp_path: Path, kind: str
 ) -> None:
     product = release / f"bearerwatch-{VERSION}{kind}"
-    run(UV, "pip", "install", "--quiet", "--python", dependencies, "--no-deps", "--reinstall", product)
+    run(
+        UV,
+        "pip",
+        "install",
+        "--quiet",
+        "--system-certs",
+        "--python",
+        dependencies,
+        "--no-deps",
+        "--reinstall",
+        product,
+    )
     bearerwatch = dependencies / "bin/bearerwatch"
     record = {"answer": {"status": 400, "body": '{"error":"invalid_client_id"}'}}
     (tmp_path / "record.json").write_text(json.dumps(record))
