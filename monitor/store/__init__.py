@@ -5,6 +5,8 @@
 3. `waiting`: what is yet to be written of a connection.
 4. `database`: an open database in one thread: one batch, one transaction.
 5. `keeper`: the Store: puts things down at once, writes them a little later, and tries again when it must.
+6. `records`: the stored shape of a history, named and versioned, and the way to the core's and back.
+7. `due`: who checks what and when, where replicas share a database. `moving`: from a file to a server.
 """
 
 from monitor.store.keeper import DayCounts, PastExchange, Store
