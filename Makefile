@@ -16,7 +16,7 @@ COMPONENTS := promtool=prometheus prometheus=prometheus amtool=prometheus-alertm
 # Where `make release` puts what is handed out.
 DIST := dist
 
-.PHONY: demo test check bench drills fuzz audit release components lock screenshots clean
+.PHONY: demo test check docs bench drills fuzz audit release components lock screenshots clean
 
 demo: $(VENV)/run
 	$(BIN)/bearerwatch demo
@@ -28,7 +28,11 @@ check: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	@$(MAKE) --no-print-directory audit
+	@$(MAKE) --no-print-directory docs audit
+
+# The documents as a site, in site/; a broken link ends it.
+docs: $(VENV)/dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # Fails where an advisory is known for what the product or its build needs. Where none can be asked it says so,
 # and fails in CI, unless AUDIT_UNAVAILABLE=skip.

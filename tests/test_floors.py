@@ -1,6 +1,7 @@
 """Who may import whom: the floor plan, kept."""
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -174,3 +175,21 @@ def causes_of(nodes: Iterable[ast.expr | None]) -> list[str]:
         for node in nodes
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Cause"
     ]
+
+
+def below(room: str) -> set[str]:
+    """All rooms that a room may lean on, directly or not."""
+    return MAY_IMPORT[room].union(*map(below, MAY_IMPORT[room]))
+
+
+def test_the_picture_in_the_documents_is_this_table() -> None:
+    """Without the arrows that follow from others, so that it can be read."""
+    text = (MONITOR.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawn = set(re.findall(r"^  (\w+) --> (\w+)$", text, re.MULTILINE))
+
+    assert drawn == {
+        (room, other)
+        for room, others in MAY_IMPORT.items()
+        for other in others
+        if room != "__main__" and not any(other in below(third) for third in others)
+    }

@@ -24,6 +24,21 @@ sf org login jwt --client-id CONSUMER_KEY --jwt-key-file private-key.pem \\
 `bearerwatch check NAME --config FILE` asks once more with what is configured, and explains.
 """
 
+_INDEX = """\
+# Causes
+
+A diagnosis is a ranked list: the cause, its evidence, how sure it is, what else fits and what would tell
+them apart. Where the answer alone cannot decide, the connection's history does.
+Where Salesforce's documents, the setup guide and the field disagree (whether an expired certificate is
+refused, whether approvals of admin-approved apps age out), the page of the cause names both.
+
+Who acts: `org_admin` is a Salesforce admin of the org; `operator` runs the integration, its keys and this
+monitor; with `salesforce`, only Salesforce or time can help. `bearerwatch causes CODE` prints a page.
+
+| Cause | Means | Who acts | Setup guide |
+|---|---|---|---|
+"""
+
 
 def runbook(cause: Cause) -> str:
     """The page of one cause, in Markdown: what it is, who acts, what to do, what it may be taken for."""
@@ -47,9 +62,19 @@ def runbook(cause: Cause) -> str:
     return "\n".join(parts)
 
 
+def index() -> str:
+    """The table of all causes, in Markdown, each with a link to its page."""
+    rows = (
+        f"| [`{cause}`]({cause}.md) | {entry.title} | `{entry.responsible}` | {entry.guide or ''} |\n"
+        for cause, entry in CATALOGUE.items()
+    )
+    return f"{_INDEX}{''.join(rows)}"
+
+
 def write(directory: Path) -> None:
-    """Write the page of every cause into a directory: `docs/causes` is made in this way."""
+    """Write the page of every cause, and their index, into a directory: `docs/causes` is made in this way."""
     directory.mkdir(parents=True, exist_ok=True)
+    (directory / "index.md").write_text(index(), encoding="utf-8")
     for cause in Cause:
         (directory / f"{cause}.md").write_text(runbook(cause), encoding="utf-8")
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.commands.runbook import as_json, runbook, write
+from monitor.commands.runbook import as_json, index, runbook, write
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Responsible, Severity
 
@@ -119,13 +119,17 @@ def test_the_page_of_each_cause_in_docs_is_the_one_made_from_the_catalogue(cause
 
 
 def test_no_page_is_left_of_a_cause_that_is_gone() -> None:
-    assert {page.stem for page in PAGES.glob("*.md")} == {str(cause) for cause in Cause}
+    assert {page.stem for page in PAGES.glob("*.md")} == {"index", *map(str, Cause)}
+
+
+def test_the_index_in_docs_is_the_one_made_from_the_catalogue() -> None:
+    assert (PAGES / "index.md").read_text(encoding="utf-8") == index()
 
 
 def test_pages_are_written_where_they_are_wanted(tmp_path: Path) -> None:
     write(tmp_path / "causes")
 
-    assert len(list((tmp_path / "causes").iterdir())) == len(Cause)
+    assert len(list((tmp_path / "causes").iterdir())) == len(Cause) + 1
 
 
 def test_an_entry_as_json_names_its_settle_time_in_seconds() -> None:

@@ -1,4 +1,4 @@
-"""The README's tables say what the code says, and what it points at is there."""
+"""The tables of the README and of docs/ say what the code says, and every link leads somewhere."""
 
 import re
 import tomllib
@@ -13,11 +13,10 @@ from typer.core import TyperGroup
 from monitor.commands.cli import app
 from monitor.commands.explain import explain
 from monitor.config import load
-from monitor.core.catalogue import CATALOGUE
-from monitor.web.words import WHO
 from tests.making import NOW
 
 ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 TEXT = (ROOT / "README.md").read_text()
 PAGE = (ROOT / "tests" / "golden" / "metrics.txt").read_text()
 
@@ -25,10 +24,10 @@ ANYBODYS = ("process_", "python_")
 """Metrics that the client library exports of any process."""
 
 
-def table(heading: str) -> list[list[str]]:
-    """The rows of the first table under a heading, cell by cell."""
-    section = TEXT.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
+def table(document: str, heading: str) -> list[list[str]]:
+    """The rows of the first table under a heading of a document, cell by cell."""
+    section = (DOCS / document).read_text().split(f"# {heading}\n", 1)[1].lstrip()
+    lines = section[section.index("|") :].split("\n\n")[0].splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
@@ -36,17 +35,8 @@ def names(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-def test_it_lists_the_catalogue() -> None:
-    said = [[names(cause)[0], title, who, guide] for cause, title, who, guide in table("What it finds")]
-
-    assert said == [
-        [str(cause), entry.title, WHO[entry.responsible], entry.guide or ""]
-        for cause, entry in CATALOGUE.items()
-    ]
-
-
 def test_it_lists_every_metric_with_its_labels() -> None:
-    said = {names(name)[0]: set(names(labels)) for name, labels, _ in table("Metrics")}
+    said = {names(name)[0]: set(names(labels)) for name, labels, _ in table("metrics.md", "Metrics")}
 
     exported: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(PAGE):
@@ -72,7 +62,7 @@ def commands(group: TyperGroup, before: str = "") -> Iterator[str]:
 
 
 def test_it_lists_every_command() -> None:
-    said = [names(cell)[0] for cell, _ in table("Commands")]
+    said = [names(cell)[0] for cell, _ in table("commands.md", "Commands")]
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
 
@@ -88,7 +78,9 @@ def test_it_lists_every_library() -> None:
         for line in lines
     }
 
-    said = [(name, purpose) for cell, purpose in table("What it needs") for name in names(cell)]
+    said = [
+        (name, purpose) for cell, purpose in table("architecture.md", "Libraries") for name in names(cell)
+    ]
 
     assert {name.lower() for name, _ in said} == {*needed, *extras}
     assert all(
@@ -113,8 +105,23 @@ def test_its_configuration_is_one(tmp_path: Path) -> None:
     assert [connection.host for connection in load(file, {}).connections] == ["acme.my.salesforce.com"]
 
 
-@pytest.mark.parametrize(
-    "link", sorted(set(re.findall(r"(?:\]\(|src=\"|srcset=\")(?!https?:|#)([^)#\"]+)", TEXT)))
-)
-def test_what_it_links_to_is_there(link: str) -> None:
-    assert (ROOT / link).exists()
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors of the headings of a document, as GitHub and Python-Markdown make them."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_to_a_file_and_to_a_heading_in_it(document: Path) -> None:
+    links = re.findall(r"(?:\]\(|src=\"|srcset=\")(?!https?:|mailto:)([^)\"\s]+)", document.read_text())
+    broken = []
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+
+    assert not broken
