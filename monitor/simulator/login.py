@@ -29,7 +29,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from monitor.simulator.org import GENERIC_AUDIENCES, Answer, Login, Org, OrgSettings, Request
+from monitor.simulator.org import GENERIC_AUDIENCES, Answer, Login, Org, Request, uploaded
+from monitor.simulator.settings import OrgSettings
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
@@ -71,6 +72,7 @@ ASSERTION_EXPIRED = Refusal("invalid_grant", "expired authorization code", "Fail
 AUDIENCE_INVALID = Refusal("invalid_grant", "audience is invalid", "Failed: Audience Invalid")
 USER_INVALID = Refusal("invalid_grant", "invalid user", "Failed: Username Unknown")
 USER_INACTIVE = Refusal("invalid_grant", "inactive user", "User is inactive")
+USER_FROZEN = Refusal("invalid_grant", "inactive user", "User is frozen")
 IP_RESTRICTED = Refusal("invalid_grant", "ip restricted", "Restricted IP")
 NOT_AUTHORIZED = Refusal("invalid_grant", "not authorized", "Restricted IP")
 LOGIN_RATE_EXCEEDED = Refusal("invalid_grant", "login rate exceeded", "Login rate exceeded")
@@ -123,7 +125,7 @@ class _Attempt:
         return _address(self.claims.get("aud")) in right[self.settings.accepted_audiences]
 
     def is_proven(self) -> bool:
-        key = self.org.public_key(self.settings)
+        key = uploaded(self.settings.certificate)[0]
         if key is None:
             return False
         try:
@@ -132,13 +134,17 @@ class _Attempt:
             return False
         return True
 
+    def is_from_elsewhere(self) -> bool:
+        return not self.org.is_from_allowed_address(self.settings)
+
     def is_by_expired_certificate(self) -> bool:
         refused = self.settings.expired_certificate_refused
-        return refused and self.org.certificate_ended(self.settings, self.now)
+        return refused and uploaded(self.settings.certificate)[1] <= self.now
 
     def lacks_permission_set(self) -> bool:
-        admins_approve = self.settings.permitted_users == "admin_approved"
-        return admins_approve and not self.org.has_permission_set(self.settings, self.now)
+        settings = self.settings
+        approved = settings.permission_set_selected and self.org.has_permission_set(settings, self.now)
+        return settings.permitted_users == "admin_approved" and not approved
 
     def lacks_scopes(self) -> bool:
         """The flow looks for earlier approvals with a refresh token, and so for the scope that brings one.
@@ -146,13 +152,14 @@ class _Attempt:
         And it gives a token only where there is another scope as well (help, JWT bearer flow).
         """
         scopes = self.settings.scopes
-        return REFRESH_SCOPES.isdisjoint(scopes) or REFRESH_SCOPES.issuperset(scopes)
+        misses = self.settings.refresh_scope_needed and REFRESH_SCOPES.isdisjoint(scopes)
+        return misses or REFRESH_SCOPES.issuperset(scopes)
 
 
 _Check = tuple[Callable[[_Attempt], bool], Refusal]
 
 _CHECKS: tuple[_Check, ...] = (
-    (lambda it: not it.settings.org_active, ORG_INACTIVE),
+    (lambda it: not it.org.is_active(it.settings, it.now), ORG_INACTIVE),
     (lambda it: not it.org.is_ready(it.now), CLIENT_ID_INVALID),
     (lambda it: not it.settings.app_present, APP_NOT_FOUND),
     (lambda it: it.claims.get("iss") != it.settings.consumer_key, CLIENT_ID_INVALID),
@@ -170,9 +177,10 @@ _CHECKS: tuple[_Check, ...] = (
     (lambda it: not it.has_right_audience(), AUDIENCE_INVALID),
     (lambda it: it.username.lower() != it.settings.username.lower(), USER_INVALID),
     (lambda it: not it.settings.user_active, USER_INACTIVE),
-    (lambda it: not it.settings.ip_allowed and it.settings.ip_refusal == "not_authorized", NOT_AUTHORIZED),
-    (lambda it: not it.settings.ip_allowed, IP_RESTRICTED),
-    (lambda it: it.org.rate_exceeded(it.now), LOGIN_RATE_EXCEEDED),
+    (lambda it: it.settings.user_frozen, USER_FROZEN),
+    (lambda it: it.is_from_elsewhere() and it.settings.ip_refusal == "not_authorized", NOT_AUTHORIZED),
+    (lambda it: it.is_from_elsewhere(), IP_RESTRICTED),
+    (lambda it: it.org.rate_exceeded(it.settings, it.now), LOGIN_RATE_EXCEEDED),
 )
 """What must not hold, in the order in which it is looked at."""
 
@@ -198,15 +206,16 @@ def token(org: Org, request: Request, now: datetime) -> Answer:
         return _refused(org, ASSERTION_INVALID, now)
     claims, signature = decoded
     signed = assertion.rpartition(".")[0].encode()
-    attempt = _Attempt(org, org.in_force(now), request.base, now, signed, signature, claims)
+    settings = org.in_force(now).of(claims.get("iss"))
+    attempt = _Attempt(org, settings, request.base, now, signed, signature, claims)
     refusal = _first(_CHECKS, attempt)
     if refusal is None:
-        org.count_login(now)
+        org.count_login(settings, now)
         refusal = _first(_APPROVAL_CHECKS, attempt)
     if refusal:
         _note(attempt, refusal)
         return _refused(org, refusal, now)
-    org.record(Login(now, attempt.settings.username, "Success"), granted=True)
+    org.record(Login(now, settings.username, "Success", application=settings.app_label), granted=True)
     return _granted(attempt)
 
 
@@ -262,12 +271,14 @@ def _note(attempt: _Attempt, refusal: Refusal) -> None:
 
     Of those Salesforce writes only the first (knowledge article 000381578).
     """
-    last = attempt.org.last_login
+    last = attempt.org.logins[-1] if attempt.org.logins else None
     if refusal.login_status is None or not attempt.username:
         return
     if refusal is LOGIN_RATE_EXCEEDED and last and last.status == refusal.login_status:
         return
-    attempt.org.record(Login(attempt.now, attempt.username, refusal.login_status), granted=False)
+    label = attempt.settings.app_label
+    row = Login(attempt.now, attempt.username, refusal.login_status, application=label)
+    attempt.org.record(row, granted=False)
 
 
 def _refused(org: Org, refusal: Refusal, now: datetime) -> Answer:
@@ -279,10 +290,10 @@ def _granted(attempt: _Attempt) -> Answer:
     """No `refresh_token` and no `expires_in`: this flow has neither. Keys as in the help's sample."""
     org = attempt.org
     body = {
-        "access_token": org.access_token(attempt.base, attempt.now),
+        "access_token": org.access_token(attempt.settings, attempt.base, attempt.now),
         "scope": " ".join(attempt.settings.scopes),
         "instance_url": attempt.base,
-        "id": org.identity_url,
+        "id": org.identity_url(attempt.settings),
         "token_type": "Bearer",
     }
     if attempt.settings.jwt_access_tokens:

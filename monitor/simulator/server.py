@@ -35,7 +35,8 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Scope
 
 from monitor.simulator import rest, wire
-from monitor.simulator.org import LONGEST_SECONDS, Org, OrgSettings, Refresh, Request, SettingsError
+from monitor.simulator.org import Org, Request
+from monitor.simulator.settings import LONGEST_SECONDS, OrgSettings, Refresh, SettingsError
 
 MY_DOMAIN_SUFFIX = ".my.salesforce.com"
 
@@ -159,9 +160,10 @@ def create_app(
         return await see(request)
 
     async def logins(request: HttpRequest) -> Response:
-        rows = simulator.org(request.path_params["name"]).logins
+        org = simulator.org(request.path_params["name"])
+        org.let_production_log_in(simulator.now_of(org))
         return JSONResponse(
-            [{"time": _text(row.time), "username": row.username, "status": row.status} for row in rows]
+            [{"time": _text(row.time), "username": row.username, "status": row.status} for row in org.logins]
         )
 
     async def clock(request: HttpRequest) -> Response:
@@ -274,6 +276,7 @@ class _Orgs:
             query=scope["query_string"].decode("latin-1"),
             content_type=headers.get(b"content-type", ""),
             authorization=headers.get(b"authorization", ""),
+            query_options=headers.get(b"sforce-query-options", ""),
             body=body,
         )
         answer = rest.answer(org, request, self._simulator.now_of(org))

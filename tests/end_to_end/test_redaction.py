@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from monitor.config import load
-from monitor.simulator.org import OrgSettings
 from monitor.simulator.scenarios import SCENARIOS, Keys, make_keys
+from monitor.simulator.settings import OrgSettings
 from tests.end_to_end.processes import Running, daemon, free_port, simulator, until
 from tests.end_to_end.secrets_shown import Searched
 

@@ -491,7 +491,7 @@ APPROVALS = (
     ),
     Tale(
         "a permission set that was assigned for a month is foreseen to end, and ends",
-        org={"permission_set_lifetime_seconds": 30 * 86_400, "view_setup": True},
+        org={"permission_set_lifetime_seconds": 30 * 86_400, "permissions": ["ViewSetup"]},
         options={"read_permission_sets": True},
         chapters=(
             Chapter(DAY, degraded(Cause.PERMISSION_SET_EXPIRING)),
@@ -516,7 +516,7 @@ APPROVALS = (
     ),
     Tale(
         "nobody asks for permission sets unless it is configured",
-        org={"permission_set_lifetime_seconds": 30 * 86_400, "view_setup": True},
+        org={"permission_set_lifetime_seconds": 30 * 86_400, "permissions": ["ViewSetup"]},
         chapters=(Chapter(29 * DAY, HEALTHY), Chapter(31 * DAY, failing(Cause.USER_NOT_ADMIN_APPROVED))),
     ),
     Tale(

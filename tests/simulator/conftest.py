@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from monitor.simulator.org import Org, OrgSettings
+from monitor.simulator.org import Org
+from monitor.simulator.settings import OrgSettings
 from tests.making import NOW
 from tests.simulator.asking import CONSUMER_KEY, USERNAME, Pair
 

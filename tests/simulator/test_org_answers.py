@@ -42,7 +42,7 @@ def test_a_grant_has_the_fields_of_the_flow_in_their_order_and_no_others(
         "access_token": "",
         "scope": "api refresh_token",
         "instance_url": BASE,
-        "id": f"https://login.salesforce.com/id/{org.org_id}/{org.user_id}",
+        "id": f"https://login.salesforce.com/id/{org.org_id}/{org.user_id()}",
         "token_type": "Bearer",
     }
 
@@ -51,7 +51,7 @@ def test_ids_have_18_characters_and_salesforces_prefixes(make_org: MakeOrg) -> N
     org = make_org()
 
     assert (len(org.org_id), org.org_id[:3]) == (18, "00D")
-    assert (len(org.user_id), org.user_id[:3]) == (18, "005")
+    assert (len(org.user_id()), org.user_id()[:3]) == (18, "005")
 
 
 def test_a_refusal_has_the_status_the_headers_and_the_bytes_that_were_recorded(

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from monitor.simulator.org import Org, Refresh, SettingsError
+from monitor.simulator.org import Org
+from monitor.simulator.settings import Refresh, SettingsError
 from tests.making import NOW
 from tests.simulator.asking import BASE, Pair, ask, error, get, said, token_of
 from tests.simulator.conftest import MakeOrg
@@ -274,14 +275,14 @@ def refreshed(org: Org, **values: Any) -> None:
 
 def test_a_refresh_gives_the_username_a_suffix_and_the_org_another_id(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(org_type="sandbox")
-    org_id, user_id = org.org_id, org.user_id
+    org_id, user_id = org.org_id, org.user_id()
 
     refreshed(org, username_suffix="dev", loses=[])
 
     assert error(ask(org, pair, NOW + DAY)) == "invalid_grant: invalid user"
     assert error(ask(org, pair, NOW + DAY, sub="integration@acme.com.dev")) == "granted"
     assert org.org_id != org_id
-    assert org.user_id == user_id
+    assert org.user_id() == user_id
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_userinfo_says_who_the_token_is(make_org: MakeOrg, pair: Pair) -> None:
     facts = said(get(org, "/services/oauth2/userinfo", token_of(ask(org, pair))))
 
     assert facts["organization_id"] == org.org_id
-    assert facts["user_id"] == org.user_id
+    assert facts["user_id"] == org.user_id()
     assert facts["preferred_username"] == "integration@acme.com"
 
 
@@ -165,10 +165,10 @@ ENDING = (
 def test_who_may_view_setup_sees_when_permission_sets_end(
     make_org: MakeOrg, pair: Pair, settings: dict[str, object], ends: list[str]
 ) -> None:
-    org = make_org(view_setup=True, permitted_users="self_authorized", **settings)
+    org = make_org(permissions=["ViewSetup"], permitted_users="self_authorized", **settings)
     token = token_of(ask(org, pair))
 
-    found = said(get(org, QUERY, token, query=urlencode({"q": ENDING.format(user=org.user_id)})))
+    found = said(get(org, QUERY, token, query=urlencode({"q": ENDING.format(user=org.user_id())})))
     of_others = said(get(org, QUERY, token, query=urlencode({"q": ENDING.format(user="005xx")})))
 
     assert [row["ExpirationDate"] for row in found["records"]] == ends

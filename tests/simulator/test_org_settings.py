@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from monitor.simulator.org import OrgSettings, Refresh, SettingsError
+from monitor.simulator.settings import OrgSettings, Refresh, SettingsError
 from tests.simulator.asking import Pair
 
 DEFAULTS = {

@@ -144,7 +144,7 @@ def test_jsforce_logs_in_and_queries(running_simulator: Running, pair: Pair) -> 
 
     org = simulator.org("acme")
     assert said["instance"] == base
-    assert (said["user"]["organizationId"], said["user"]["id"]) == (org.org_id, org.user_id)
+    assert (said["user"]["organizationId"], said["user"]["id"]) == (org.org_id, org.user_id())
     assert said["records"][0]["Username"] == USERNAME
     assert said["usage"]["limit"] == 15_000
 

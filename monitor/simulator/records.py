@@ -1,0 +1,543 @@
+"""What an org holds that its users may query: objects, their fields, who may see them, and their rows.
+
+A row shows what Setup shows, which may not be in force yet. The tests hold the fields against Salesforce's
+own types. Who sees what is in the object reference or *observed* in public programs; for the objects of
+External Client Apps, which Salesforce lists as internal, it is *not recorded*.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from monitor.simulator import soql
+from monitor.simulator.org import Org, digest, identifier
+from monitor.simulator.settings import PROPAGATED, OrgSettings
+from monitor.simulator.soql import QueryError
+
+Row = Mapping[str, object]
+
+PROFILE = "Minimum Access - API Only Integrations"
+PERMISSION_SET = "Integration_User_Permission_Set"
+ELSEWHERE = "203.0.113.0-203.0.113.255"
+"""What the profile's ranges are where our address is said to be outside, and nothing else is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """An object, as a query sees it."""
+
+    rows: Callable[[Org, OrgSettings, datetime], Iterable[Row]]
+    """Of the org, for the user whose settings these are."""
+    fields: str
+    needs: tuple[str, ...] = ()
+    """Permissions without which it is not there."""
+    own: str = ""
+    """The field with the user's id, by which who has no Manage Users sees rows of its own alone."""
+    on: frozenset[str] = frozenset({"query", "tooling"})
+    of_tooling: str = ""
+    """Fields that are there for `tooling/query` alone; at most one row may be asked for them."""
+    unfiltered: str = ""
+    """Fields that no condition may name."""
+    of_the_app: bool = False
+    """Whether a setting says on which resource it is there."""
+
+
+def _organization(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+    settings = org.settings
+    kinds = {
+        "production": "Enterprise Edition",
+        "sandbox": "Enterprise Edition",
+        "developer": "Developer Edition",
+    }
+    yield {
+        "Id": org.org_id,
+        "Name": org.name,
+        "IsSandbox": settings.org_type == "sandbox",
+        "OrganizationType": kinds[settings.org_type],
+        "TrialExpirationDate": org.trial_ends(settings),
+        "InstanceName": "SIM1",
+    }
+
+
+def _user(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+    first = org.settings
+    for settings in (first, first.of(first.observer.consumer_key)) if first.observer else (first,):
+        yield {
+            "Id": org.user_id(settings),
+            "Username": settings.username,
+            "Name": settings.username.partition("@")[0],
+            "IsActive": settings.user_active,
+            "UserType": "Standard",
+            "ProfileId": _id(org, "00e"),
+            "Profile.Name": PROFILE,
+            "Profile.UserLicense.Name": "Salesforce Integration",
+        }
+
+
+def _user_login(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+    yield {
+        "Id": _id(org, "0Yw"),
+        "UserId": org.user_id(),
+        "IsFrozen": org.settings.user_frozen,
+        "IsPasswordLocked": False,
+    }
+
+
+def _user_permission_access(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+    yield {
+        "Id": "000000000000000AAA",
+        "PermissionsApiEnabled": org.may_use_api(reader, now),
+        **{f"Permissions{name}": name in reader.permissions for name in _PERMISSIONS},
+    }
+
+
+_PERMISSIONS = ("ViewSetup", "ViewSetupAuditTrail", "ExternalClientAppViewer", "ManageUsers")
+
+
+def _login_history(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+    observer = org.settings.observer
+    for number, row in enumerate(reversed(org.logins)):
+        observes = observer is not None and row.username == observer.username
+        yield {
+            "Id": f"0Ya{number:012}AAA",
+            "UserId": org.user_id(org.settings.of(observer.consumer_key) if observer and observes else None),
+            "LoginTime": row.time,
+            "LoginType": "Remote Access 2.0",
+            "Status": row.status,
+            "SourceIp": row.source,
+            "Application": row.application,
+            "LoginUrl": f"{org.name}.my.salesforce.com",
+            "ApiType": "N/A",
+        }
+
+
+def _oauth_token(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+    """Whether an admin-approved user has a row here is not recorded; `without_rows` makes it have none."""
+    if org.settings.user_approved:
+        yield {
+            "Id": _id(org, "0CS"),
+            "AppName": org.settings.app_label,
+            "UserId": org.user_id(),
+            "CreatedDate": org.approved_at,
+            "LastUsedDate": org.used_at,
+            "UseCount": sum(row.status == "Success" for row in org.logins),
+            # Nobody should ever ask for these: each is a way to the token, or to its end.
+            **{
+                name: digest(f"{name} of {org.org_id}")
+                for name in ("AccessToken", "DeleteToken", "RequestToken")
+            },
+        }
+
+
+def _permission_set(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+    yield _row_of_set(org) | {"Id": _id(org, "0PS")}
+    yield {
+        "Id": _id(org, "0PS", "profile"),
+        "Name": "X00e000000000000AAA",
+        "Label": "00e000000000000AAA",
+        "IsOwnedByProfile": True,
+        "ProfileId": _id(org, "00e"),
+        "PermissionsApiEnabled": org.settings.api_enabled and org.settings.api_enabled_by == "profile",
+        "License.Name": "Salesforce Integration",
+    }
+
+
+def _row_of_set(org: Org) -> dict[str, object]:
+    settings = org.settings
+    return {
+        "Name": PERMISSION_SET,
+        "Label": PERMISSION_SET.replace("_", " "),
+        "IsOwnedByProfile": False,
+        "PermissionsApiEnabled": settings.api_enabled and settings.api_enabled_by == "permission_set",
+        "License.Name": settings.permission_set_license,
+    }
+
+
+def _permission_set_assignment(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+    settings = org.settings
+    for row in _permission_set(org, reader, now):
+        ends = None if row["IsOwnedByProfile"] else org.permission_set_ends(settings)
+        if row["IsOwnedByProfile"] or org.has_permission_set(settings, now):
+            yield {
+                "Id": identifier("0Pa", str(row["Id"])),
+                "AssigneeId": org.user_id(),
+                "PermissionSetId": row["Id"],
+                "ExpirationDate": ends,
+                "IsActive": True,
+                "IsRevoked": False,
+                **{f"PermissionSet.{name}": value for name, value in row.items()},
+            }
+
+
+def _setup_entity_access(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+    settings = org.settings
+    if settings.permission_set_selected and settings.app_present:
+        kinds = {"external_client_app": "ExternalClientApplication", "connected_app": "ConnectedApplication"}
+        yield {
+            "Id": _id(org, "0J0"),
+            "ParentId": _id(org, "0PS"),
+            "SetupEntityId": _app_id(org),
+            "SetupEntityType": kinds[settings.app_kind],
+            **{f"Parent.{name}": value for name, value in _row_of_set(org).items()},
+        }
+
+
+def _connected_application(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+    settings = org.settings
+    policy = settings.refresh_token_policy
+    if _has_app(org, "connected_app"):
+        yield {
+            "Id": _app_id(org),
+            "Name": settings.app_label,
+            "OptionsAllowAdminApprovedUsersOnly": settings.permitted_users == "admin_approved",
+            "OptionsHasSessionLevelPolicy": settings.session_level == "HIGH_ASSURANCE",
+            "OptionsRefreshTokenValidityMetric": policy == "inactivity",
+            "RefreshTokenValidityPeriod": _validity(settings)[0],
+            **_stamps(org),
+        }
+
+
+def _external_client_application(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+    if _has_app(org, "external_client_app"):
+        name = org.settings.app_label.replace(" ", "_")
+        yield {
+            "Id": _app_id(org),
+            "DeveloperName": name,
+            "MasterLabel": org.settings.app_label,
+            "DistributionState": "Local",
+            **_stamps(org),
+        }
+
+
+def _app_policy(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+    if _has_app(org, "external_client_app"):
+        yield {
+            **_of_the_app(org, "plugin policy"),
+            "IsEnabled": not org.settings.app_blocked,
+            "OauthPluginStatus": "Disabled" if org.settings.app_blocked else "Enabled",
+        }
+
+
+def _oauth_settings(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+    if _has_app(org, "external_client_app"):
+        scopes = {scope.upper() for scope in org.settings.scopes}
+        yield {
+            **_of_the_app(org, "settings"),
+            **{name: name.removeprefix("OauthScopes").upper() in scopes for name in _SCOPES.split()},
+        }
+
+
+_SCOPES = "OauthScopesAPI OauthScopesREFRESH_TOKEN OauthScopesOFFLINE_ACCESS"
+
+
+def _oauth_policy(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+    if not _has_app(org, "external_client_app"):
+        return
+    settings = org.settings
+    said = _ENUMERATIONS[settings.enumerations]
+    period, unit = _validity(settings)
+    admins = settings.permitted_users == "admin_approved"
+    raised = settings.session_level == "HIGH_ASSURANCE"
+    yield {
+        **_of_the_app(org, "policy"),
+        "PermittedUsersPolicyType": "AdminApprovedPreAuthorized" if admins else "AllSelfAuthorized",
+        "RefreshTokenPolicyType": said[settings.refresh_token_policy],
+        "RefreshTokenValidityPeriod": period,
+        "RefreshTokenValidityUnit": said[unit] if unit else None,
+        "IpRelaxationPolicyType": said[settings.ip_relaxation],
+        "RequiredSessionLevel": settings.session_level,
+        "PolicyAction": "Block" if raised else None,
+        "SessionTimeoutInMinutes": int(settings.session_seconds // 60),
+        "NamedUserJwtSessionTimeoutType": "Inherit",
+        "NamedUserJwtTimeout": None,
+    }
+
+
+_NAMES = {
+    "infinite": "Infinite",
+    "zero": "Zero",
+    "lifetime": "SpecificLifetime",
+    "inactivity": "SpecificInactivity",
+    "hours": "Hours",
+    "days": "Days",
+    "enforce": "Enforce",
+    "relax_refresh": "Enforce_RelaxRefresh",
+    "bypass": "Bypass",
+}
+_ENUMERATIONS: Final[Mapping[str, Mapping[str, str]]] = {
+    "names": _NAMES,
+    "numbers": _NAMES | {"days": "0", "hours": "1", "relax_refresh": "Enforce_relaxrefresh"},
+    "unknown": dict.fromkeys(_NAMES, "Unheard"),
+}
+
+
+def _validity(settings: OrgSettings) -> tuple[int | None, str]:
+    """How long the refresh token policy lets an approval live, in the unit that Setup would show."""
+    seconds = int(settings.refresh_token_validity_seconds or 0)
+    if settings.refresh_token_policy not in {"lifetime", "inactivity"}:
+        return None, ""
+    return (seconds // 86_400, "days") if seconds % 86_400 == 0 else (-(-seconds // 3600), "hours")
+
+
+def _profile(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+    ranges = org.settings.login_ip_ranges or (() if org.settings.ip_allowed else (ELSEWHERE,))
+    ends = [text.partition("-") for text in ranges]
+    shown = [{"description": None, "startAddress": first, "endAddress": last} for first, _, last in ends]
+    for name, seed, metadata in ((PROFILE, "", shown), ("System Administrator", "admin", [])):
+        yield {
+            "Id": _id(org, "00e", seed),
+            "Name": name,
+            "FullName": name,
+            "Metadata": {"loginHours": None, "loginIpRanges": metadata},
+        }
+
+
+def _setup_audit_trail(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+    """Which words the trail has for changes of External Client Apps is not recorded: these are ours."""
+    for number, change in enumerate(reversed(org.changes)):
+        action, section = _CHANGED.get(change.setting, ("changedAppPolicy", "External Client Apps"))
+        setting = change.setting.replace("_", " ")
+        shown = "" if change.setting == "certificate" else f" from {change.before} to {change.after}"
+        yield {
+            "Id": f"0Ym{number:012}AAA",
+            "Action": action,
+            "Section": section,
+            "Display": f"Changed {setting} of {org.settings.app_label}{shown}",
+            "CreatedDate": change.time,
+            "CreatedById": _id(org, "005", "admin"),
+            "CreatedBy.Name": ADMIN,
+            "DelegateUser": None,
+        }
+
+
+_CHANGED = {
+    "user_active": ("deactivateduser", "Manage Users"),
+    "user_frozen": ("frozeuser", "Manage Users"),
+    "permission_set_assigned": ("PermSetAssign", "Manage Users"),
+    "login_ip_ranges": ("loginIpRange", "Manage Users"),
+    "ip_allowed": ("loginIpRange", "Manage Users"),
+    "api_enabled": ("profileChanged", "Manage Users"),
+}
+
+ADMIN = "Org Admin"
+
+
+def _sandbox_process(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+    if copy := org.settings.sandbox_copy:
+        yield {
+            "Id": _id(org, "0GR"),
+            "SandboxName": copy.name,
+            "Status": "Completed" if copy.percent == 100 else "Processing",
+            "CopyProgress": copy.percent,
+            "AutoActivate": True,
+            "StartDate": org.made,
+            "EndDate": None,
+        }
+
+
+def _has_app(org: Org, kind: str) -> bool:
+    return org.settings.app_present and org.settings.app_kind == kind
+
+
+def _app_id(org: Org) -> str:
+    return _id(org, {"external_client_app": "0xI", "connected_app": "0H4"}[org.settings.app_kind])
+
+
+def _id(org: Org, prefix: str, seed: str = "") -> str:
+    return identifier(prefix, org.name + seed)
+
+
+def _stamps(org: Org) -> Row:
+    """When the app was made, and who changed it last."""
+    changed = [change.time for change in org.changes if change.setting in PROPAGATED]
+    return {
+        "CreatedDate": org.made,
+        "LastModifiedDate": changed[-1] if changed else org.made,
+        "LastModifiedById": _id(org, "005", "admin"),
+        "LastModifiedBy.Name": ADMIN,
+    }
+
+
+def _of_the_app(org: Org, what: str) -> Row:
+    return {"Id": _id(org, "0xJ", what), "ExternalClientApplicationId": _app_id(org), **_stamps(org)}
+
+
+_STAMPS = "CreatedDate LastModifiedDate LastModifiedById LastModifiedBy.Name"
+_SET = "Name Label IsOwnedByProfile ProfileId PermissionsApiEnabled License.Name"
+_VIEW_SETUP = ("ViewSetup",)
+_VIEW_APPS = ("ViewSetup", "ExternalClientAppViewer")
+_TOOLING = frozenset({"tooling"})
+_QUERY = frozenset({"query"})
+
+
+def _within(relation: str, fields: str) -> str:
+    return " ".join(f"{relation}.{field}" for field in fields.split())
+
+
+OBJECTS: Final[Mapping[str, Entity]] = {
+    "Organization": Entity(
+        _organization, "Id Name IsSandbox OrganizationType TrialExpirationDate InstanceName", on=_QUERY
+    ),
+    "User": Entity(
+        _user,
+        "Id Username Name IsActive UserType ProfileId Profile.Name Profile.UserLicense.Name",
+        own="Id",
+        on=_QUERY,
+    ),
+    "UserLogin": Entity(_user_login, "Id UserId IsFrozen IsPasswordLocked", ("ManageUsers",), on=_QUERY),
+    "UserPermissionAccess": Entity(
+        _user_permission_access,
+        "Id PermissionsApiEnabled " + " ".join(f"Permissions{name}" for name in _PERMISSIONS),
+        on=_QUERY,
+    ),
+    "LoginHistory": Entity(
+        _login_history,
+        "Id UserId LoginTime LoginType Status SourceIp Application LoginUrl ApiType",
+        own="UserId",
+        on=_QUERY,
+        unfiltered="Status SourceIp Application LoginUrl ApiType",
+    ),
+    "OauthToken": Entity(
+        _oauth_token,
+        "Id AppName UserId CreatedDate LastUsedDate UseCount AccessToken DeleteToken RequestToken",
+        own="UserId",
+        on=_QUERY,
+    ),
+    "PermissionSet": Entity(_permission_set, f"Id {_SET}", _VIEW_SETUP),
+    "PermissionSetAssignment": Entity(
+        _permission_set_assignment,
+        f"Id AssigneeId PermissionSetId ExpirationDate IsActive IsRevoked {_within('PermissionSet', _SET)}",
+        _VIEW_SETUP,
+        on=_QUERY,
+    ),
+    "SetupEntityAccess": Entity(
+        _setup_entity_access,
+        f"Id ParentId SetupEntityId SetupEntityType {_within('Parent', _SET)}",
+        _VIEW_SETUP,
+        on=_QUERY,
+    ),
+    "ConnectedApplication": Entity(
+        _connected_application,
+        "Id Name OptionsAllowAdminApprovedUsersOnly OptionsHasSessionLevelPolicy"
+        f" OptionsRefreshTokenValidityMetric RefreshTokenValidityPeriod {_STAMPS}",
+        _VIEW_SETUP,
+    ),
+    "ExternalClientApplication": Entity(
+        _external_client_application,
+        f"Id DeveloperName MasterLabel DistributionState {_STAMPS}",
+        _VIEW_APPS,
+        of_the_app=True,
+    ),
+    "ExtlClntAppPlcyCnfg": Entity(
+        _app_policy,
+        f"Id ExternalClientApplicationId IsEnabled OauthPluginStatus {_STAMPS}",
+        _VIEW_APPS,
+        of_the_app=True,
+    ),
+    "ExtlClntAppOauthSettings": Entity(
+        _oauth_settings,
+        f"Id ExternalClientApplicationId {_SCOPES} {_STAMPS}",
+        _VIEW_APPS,
+        of_the_app=True,
+    ),
+    "ExtlClntAppOauthPlcyCnfg": Entity(
+        _oauth_policy,
+        "Id ExternalClientApplicationId PermittedUsersPolicyType RefreshTokenPolicyType"
+        " RefreshTokenValidityPeriod RefreshTokenValidityUnit IpRelaxationPolicyType RequiredSessionLevel"
+        " PolicyAction SessionTimeoutInMinutes NamedUserJwtSessionTimeoutType NamedUserJwtTimeout"
+        f" {_STAMPS}",
+        _VIEW_APPS,
+        of_the_app=True,
+    ),
+    "Profile": Entity(_profile, "Id Name", _VIEW_SETUP, of_tooling="FullName Metadata"),
+    "SetupAuditTrail": Entity(
+        _setup_audit_trail,
+        "Id Action Section Display CreatedDate CreatedById CreatedBy.Name DelegateUser",
+        ("ViewSetup", "ViewSetupAuditTrail"),
+        on=_QUERY,
+    ),
+    "SandboxProcess": Entity(
+        _sandbox_process,
+        "Id SandboxName Status CopyProgress AutoActivate StartDate EndDate",
+        ("ManageUsers",),
+        on=_TOOLING,
+    ),
+}
+
+_ADVICE = " Please reference your WSDL or the describe call for the appropriate names."
+
+
+def readable(org: Org, reader: OrgSettings, name: str, resource: str = "query") -> str | None:
+    """An object's name as Salesforce spells it; None where it is not there for this user and resource."""
+    known = next((one for one in OBJECTS if one.lower() == name.lower()), None)
+    if known is None or known in org.settings.unreadable:
+        return None
+    entity = OBJECTS[known]
+    on = entity.on
+    if entity.of_the_app and org.settings.app_objects_on != "both":
+        on = frozenset({org.settings.app_objects_on})
+    there = resource in on and set(entity.needs) <= set(reader.permissions)
+    return known if there else None
+
+
+def fields(org: Org, name: str, resource: str = "query") -> Mapping[str, str]:
+    """The fields of an object that are there, by their names in lower case."""
+    entity = OBJECTS[name]
+    listed = f"{entity.fields} {entity.of_tooling if resource == 'tooling' else ''}".split()
+    return {one.lower(): one for one in listed if f"{name}.{one}" not in org.settings.unreadable}
+
+
+def answer(
+    org: Org, reader: OrgSettings, text: str, resource: str, now: datetime
+) -> tuple[str, list[tuple[str, Row]]]:
+    """The object that a query names, and of each of its rows the id and the fields asked for.
+
+    QueryError where the query can't be answered.
+    """
+    return _answer(org, reader, soql.parse(text), resource, now)
+
+
+def _answer(
+    org: Org, reader: OrgSettings, query: soql.Query, resource: str, now: datetime
+) -> tuple[str, list[tuple[str, Row]]]:
+    name = readable(org, reader, query.entity, resource)
+    if name is None:
+        said = (
+            f"sObject type '{query.entity}' is not supported. If you are attempting to use a custom object,"
+            f" be sure to append the '__c' after the entity name.{_ADVICE}"
+        )
+        raise QueryError("INVALID_TYPE", said, word=query.entity, query=query.text)
+    entity, there = OBJECTS[name], fields(org, name, resource)
+    filtered = set(query.filtered())
+    for field in (*query.fields, *filtered, *(field for field, _ in query.order)):
+        if field.lower() not in there:
+            said = (
+                f"No such column '{field}' on entity '{name}'. If you are attempting to use a custom field,"
+                f" be sure to append the '__c' after the custom field name.{_ADVICE}"
+            )
+            raise QueryError("INVALID_FIELD", said, word=field, query=query.text)
+        if field in filtered and there[field.lower()] in entity.unfiltered.split():
+            said = f"field '{field}' can not be filtered in a query call"
+            raise QueryError("INVALID_FIELD", said, word=field, query=query.text)
+
+    def values(inner: soql.Query) -> tuple[object, ...]:
+        of_others = _answer(org, reader, inner, resource, now)[1]
+        return tuple(value for _, row in of_others for value in row.values())
+
+    rows = [] if name in org.settings.without_rows else list(entity.rows(org, reader, now))
+    if entity.own and "ManageUsers" not in reader.permissions:
+        rows = [row for row in rows if row[entity.own] == org.user_id(reader)]
+    by_name = [{low: row.get(field) for low, field in there.items()} for row in rows]
+    found = soql.select(query, by_name, values)
+    asked = {there[field.lower()] for field in query.fields}
+    if len(found) > 1 and not asked.isdisjoint(entity.of_tooling.split()):
+        said = (
+            "When retrieving results with Metadata or FullName fields, the query qualifications must specify"
+            " no more than one row for retrieval."
+        )
+        raise QueryError("MALFORMED_QUERY", said)
+    return name, [
+        (str(row.get("id", "")), {there[field.lower()]: row[field.lower()] for field in query.fields})
+        for row in found
+    ]

@@ -1,0 +1,265 @@
+"""Queries, read and applied to rows: the part of SOQL that audits of an org are written in.
+
+`SELECT fields FROM object [WHERE conditions] [ORDER BY fields] [LIMIT n]`, semi-joins too; no aggregates,
+subqueries of children or relative dates (`LAST_N_DAYS`).
+"""
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+Row = Mapping[str, object]
+"""Values by the path of their field, `PermissionSet.Name`, in lower case."""
+
+
+class QueryError(ValueError):
+    """A query that the org does not answer: Salesforce's code for why, and a text."""
+
+    def __init__(self, code: str, text: str, *, word: str = "", query: str = "") -> None:
+        super().__init__(text)
+        self.code = code
+        at = query.find(word) if word else -1
+        # As Salesforce points at the place, counting from 1.
+        self.text = text if at < 0 else f"\n{query}\n{' ' * at}^\nERROR at Row:1:Column:{at + 1}\n{text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A field held against a value, several, or the rows of another query."""
+
+    field: str
+    operator: str
+    value: "object | tuple[object, ...] | Query"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Conditions of which all or any must hold, or whose one must not."""
+
+    operator: str
+    """`and`, `or` or `not`."""
+    terms: "tuple[Condition, ...]"
+
+
+Condition = Comparison | Group
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked."""
+
+    text: str
+    fields: tuple[str, ...]
+    entity: str
+    where: Condition | None
+    order: tuple[tuple[str, bool], ...]
+    """Fields, and whether the largest comes first."""
+    limit: int | None
+
+    def filtered(self) -> Iterator[str]:
+        """The fields that conditions name."""
+        waiting = [self.where] if self.where else []
+        while waiting:
+            term = waiting.pop()
+            if isinstance(term, Comparison):
+                yield term.field
+            else:
+                waiting += term.terms
+
+
+_WORD = re.compile(
+    r"\s*(?:(?P<text>'(?:[^'\\]|\\.)*')"
+    r"|(?P<moment>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d))"
+    r"|(?P<number>-?\d+)"
+    r"|(?P<name>[A-Za-z]\w*(?:\.\w+)*)"
+    r"|(?P<sign><=|>=|!=|<>|[=<>(),])"
+    r"|(?P<end>$))"
+)
+_LITERALS: Final = {"true": True, "false": False, "null": None}
+
+
+def parse(text: str) -> Query:
+    """The query; QueryError where it is not one."""
+    reader = _Reader(text)
+    query = reader.query()
+    reader.expect("")
+    return query
+
+
+class _Reader:
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._words = list(self._split(text))
+        self._next = 0
+
+    def _split(self, text: str) -> Iterator[tuple[str, str]]:
+        at = 0
+        while True:
+            found = _WORD.match(text, at)
+            if found is None:
+                raise self._unexpected(text[at:].split()[0])
+            kind = str(found.lastgroup)
+            yield kind, found[kind]
+            at = found.end()
+            if kind == "end":
+                return
+
+    def _unexpected(self, word: str) -> QueryError:
+        said = f"unexpected token: '{word or '<EOF>'}'"
+        return QueryError("MALFORMED_QUERY", said, word=word, query=self._text)
+
+    def _peek(self) -> str:
+        return self._words[self._next][1].lower()
+
+    def take(self, *words: str) -> bool:
+        ahead = [word.lower() for _, word in self._words[self._next : self._next + len(words)]]
+        if ahead != list(words):
+            return False
+        self._next += len(words)
+        return True
+
+    def expect(self, *words: str) -> None:
+        if not self.take(*words):
+            raise self._unexpected(self._words[self._next][1])
+
+    def _word(self, kind: str) -> str:
+        found, word = self._words[self._next]
+        if found != kind:
+            raise self._unexpected(word)
+        self._next += 1
+        return word
+
+    def _name(self) -> str:
+        return self._word("name")
+
+    def _list(self, one: Callable[[], T]) -> tuple[T, ...]:
+        found = [one()]
+        while self.take(","):
+            found.append(one())
+        return tuple(found)
+
+    def query(self) -> Query:
+        self.expect("select")
+        fields = self._list(self._name)
+        self.expect("from")
+        entity = self._name()
+        where = self._conditions() if self.take("where") else None
+        order = self._list(self._ordering) if self.take("order", "by") else ()
+        limit = int(self._word("number")) if self.take("limit") else None
+        return Query(self._text, fields, entity, where, order, limit)
+
+    def _ordering(self) -> tuple[str, bool]:
+        field = self._name()
+        descending = self.take("desc")
+        if not descending:
+            self.take("asc")
+        if self.take("nulls") and not self.take("first"):
+            self.expect("last")
+        return field, descending
+
+    def _conditions(self) -> Condition:
+        terms = [self._term()]
+        joined = self._peek()
+        if joined not in {"and", "or"}:
+            return terms[0]
+        while self.take(joined):
+            terms.append(self._term())
+        return Group(joined, tuple(terms))
+
+    def _term(self) -> Condition:
+        if self.take("not"):
+            return Group("not", (self._term(),))
+        if self.take("("):
+            inner = self._conditions()
+            self.expect(")")
+            return inner
+        field = self._name()
+        if self.take("in"):
+            return Comparison(field, "in", self._values())
+        if self.take("not", "in"):
+            return Group("not", (Comparison(field, "in", self._values()),))
+        sign = self._peek()
+        if sign not in _COMPARED:
+            raise self._unexpected(self._words[self._next][1])
+        self._next += 1
+        return Comparison(field, sign, self._literal())
+
+    def _values(self) -> "tuple[object, ...] | Query":
+        self.expect("(")
+        found = self.query() if self._peek() == "select" else self._list(self._literal)
+        self.expect(")")
+        return found
+
+    def _literal(self) -> object:
+        kind, word = self._words[self._next]
+        self._next += 1
+        if kind == "text":
+            return re.sub(r"\\(.)", r"\1", word[1:-1])
+        if kind == "moment":
+            return datetime.fromisoformat(word)
+        if kind == "number":
+            return int(word)
+        if kind == "name" and word.lower() in _LITERALS:
+            return _LITERALS[word.lower()]
+        raise self._unexpected(word)
+
+
+_COMPARED: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<>": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "like": lambda value, wanted: _pattern(wanted).fullmatch(value) is not None,
+}
+_TYPES: Final = ((bool, "boolean"), (int, "int"), (datetime, "dateTime"), (str, "string"))
+
+
+def _pattern(wanted: str) -> re.Pattern[str]:
+    wild = {"%": ".*", "_": "."}
+    return re.compile("".join(wild.get(letter, re.escape(letter)) for letter in wanted), re.DOTALL)
+
+
+def select(query: Query, rows: Iterable[Row], values_of: Callable[[Query], tuple[object, ...]]) -> list[Row]:
+    """The rows that a query asks for, in its order; `values_of` answers its semi-joins."""
+
+    def holds(term: Condition, row: Row) -> bool:
+        if isinstance(term, Group):
+            each = (holds(one, row) for one in term.terms)
+            return all(each) if term.operator == "and" else any(each) is (term.operator == "or")
+        value = row[term.field.lower()]
+        if term.operator != "in":
+            return _fits(term.field, value, term.operator, term.value)
+        wanted = values_of(term.value) if isinstance(term.value, Query) else term.value
+        assert isinstance(wanted, tuple)
+        return any(_fits(term.field, value, "=", one) for one in wanted)
+
+    found = [row for row in rows if query.where is None or holds(query.where, row)]
+    for field, descending in reversed(query.order):
+        # Empty ones come first, and last where the largest comes first.
+        found.sort(key=lambda row: _sortable(row[field.lower()]), reverse=descending)
+    return found[: query.limit]
+
+
+def _sortable(value: object) -> tuple[bool, object]:
+    return value is not None, value
+
+
+def _fits(field: str, value: object, sign: str, wanted: object) -> bool:
+    if value is None or wanted is None:
+        return (value is wanted) is (sign == "=") and sign in {"=", "!=", "<>"}
+    kind, name = next(pair for pair in _TYPES if isinstance(value, pair[0]))
+    if not isinstance(wanted, kind):
+        quoted = " and should not be enclosed in quotes" if isinstance(wanted, str) else ""
+        said = f"value of filter criterion for field '{field}' must be of type {name}{quoted}"
+        raise QueryError("INVALID_FIELD", said)
+    if isinstance(value, str) and isinstance(wanted, str):
+        value, wanted = value.casefold(), wanted.casefold()
+    return _COMPARED[sign](value, wanted)
