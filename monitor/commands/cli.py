@@ -469,8 +469,8 @@ def causes(
     - `bearerwatch causes approval_decayed`: what it is, how to tell, what to do
     - `bearerwatch causes --json`
     """
-    from monitor.commands.runbook import as_json as cause_as_json
-    from monitor.commands.runbook import runbook
+    from monitor.web.runbooks import as_json as cause_as_json
+    from monitor.web.runbooks import cause_page
 
     with operators_mistakes():
         chosen = [_cause(code)] if code else list(Cause)
@@ -478,7 +478,7 @@ def causes(
         told = [cause_as_json(cause) for cause in chosen]
         print(json.dumps(told[0] if code else told, indent=2))
     elif code:
-        print(runbook(chosen[0]))
+        terminal.show_text(cause_page(chosen[0]))
     else:
         terminal.show_catalogue()
 

@@ -84,6 +84,7 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
             {"cause": other.cause.value, "tell_apart": other.tell_apart} for other in diagnosis.alternatives
         ],
         "remedy": list(entry.remedy) if entry else [],
+        "note": entry.contested if entry else None,
         "guide": entry.guide if entry else None,
     }
 

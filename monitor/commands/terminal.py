@@ -6,6 +6,7 @@ connection, however long, so that it can be searched and cut.
 
 import difflib
 import io
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -66,6 +67,19 @@ def show_catalogue(console: Console | None = None) -> None:
     for cause, entry in CATALOGUE.items():
         table.add_row(cause, entry.severity, WHO[entry.responsible], entry.guide or "", Text(entry.title))
     _print(table, console or Console(highlight=False))
+
+
+def show_text(markdown: str, console: Console | None = None) -> None:
+    """Print a page: laid out on a terminal, as Markdown where it is piped."""
+    console = console or Console(highlight=False)
+    if not console.is_terminal:
+        console.print(Text(markdown), soft_wrap=True)
+        return
+    from rich.markdown import Markdown
+
+    console.print(
+        Markdown(re.sub(r"\[(.+?)\]\(.+?\)", r"\1", markdown)), width=min(console.width, READABLE_COLUMNS)
+    )
 
 
 @contextmanager
@@ -234,6 +248,8 @@ def _about(status: ConnectionStatus, now: datetime) -> Iterator[Line]:
         yield from _heading(f"Beside it: {status.title(other, now)}")
         yield "  ", f"{other.cause}, {other.severity}, {WHO[other.responsible]}, since {exact(other.since)}"
         yield from (("  - ", sentence) for sentence in other.evidence)
+    if not CATALOGUE[findings[0].cause].needs_exchange:
+        return
     yield from _heading("Reproduce it")
     yield from (
         ("", Text(f"  {line}", no_wrap=True, overflow="ignore"))
@@ -252,15 +268,20 @@ def _found(first: Finding, now: datetime) -> Iterator[Line]:
 
 
 def _diagnosed(first: Finding, status: ConnectionStatus) -> Iterator[Line]:
-    yield from _heading("What to do")
-    for number, action in enumerate(steps(CATALOGUE[first.cause], status.connection), 1):
-        yield f"  {number}. ", action
+    entry = CATALOGUE[first.cause]
     yield from _heading("Evidence")
     yield from (("  - ", sentence) for sentence in first.evidence)
     if status.history.alternatives:
         yield from _heading("It may also be")
         for other in status.history.alternatives:
             yield "  - ", f"{CATALOGUE[other.cause].title} ({other.cause}): {other.tell_apart}"
+        yield "  ", f"What to do about it: bearerwatch causes {status.history.alternatives[0].cause}"
+    yield from _heading("What to do")
+    for number, action in enumerate(steps(entry, status.connection), 1):
+        yield f"  {number}. ", action
+    if entry.contested:
+        yield from _heading("Note: where sources disagree")
+        yield "  ", entry.contested
 
 
 def _heading(text: str) -> Iterator[Line]:

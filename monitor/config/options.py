@@ -550,8 +550,7 @@ class AlertOptions(Options):
     """What alerts link to, carry and wait for."""
 
     runbook_url: Url = ""
-    """Where the pages of `docs/causes` are served: `/CAUSE.md` is added. Where absent, alerts link to the
-    connection's page."""
+    """Where the pages of `docs/causes` are, if not at the daemon's own `/causes`: `/CAUSE.md` is added."""
     dashboard_url: Url = ""
     """The address of the Grafana dashboard: `?var-connection=NAME` is added."""
     usernames: Flag = False

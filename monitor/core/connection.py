@@ -26,6 +26,9 @@ ALLOWED_HOSTS = frozenset(
     {"login.salesforce.com", "test.salesforce.com", "login.sfcrmproducts.cn", "test.sfcrmproducts.cn"}
 )
 
+SETUP_SUFFIXES = (".my.salesforce.com", ".my.salesforce.mil")
+"""Hosts at which Setup is opened as well: My Domain, not those of sites."""
+
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -144,6 +147,11 @@ class Connection:
     def token_endpoint(self) -> str:
         """Where the assertion is posted to."""
         return self.login_url + TOKEN_PATH
+
+    @property
+    def setup_url(self) -> str:
+        """Where the org's Setup is opened; empty where the host is not its My Domain."""
+        return f"https://{self.host}" if self.host.endswith(SETUP_SUFFIXES) else ""
 
     @property
     def org_type(self) -> OrgType:

@@ -84,7 +84,7 @@ class Links:
     """What alerts point to, and which of the operator's labels they carry. Empty: the operator names none."""
 
     runbooks: str = ""
-    """Where the pages of the causes are."""
+    """Where the operator has put docs/causes; without it the daemon serves these pages itself."""
     dashboard: str = ""
     pages: str = ""
     """Where the daemon's own pages are."""
@@ -97,7 +97,7 @@ class Links:
     def to(self, *, cause: Cause, connection: str = "") -> dict[str, str]:
         """The annotations that link to the runbook of a cause, the dashboard, and a connection's own page."""
         page = self.page(connection) if connection else f"{self.pages}/"
-        runbook = f"{self.runbooks}/{cause}.md" if self.runbooks else page
+        runbook = f"{self.runbooks}/{cause}.md" if self.runbooks else f"{self.pages}/causes/{cause}"
         dashboard = f"{self.dashboard}?var-connection={connection}" if connection else self.dashboard
         links = {
             "runbook_url": (runbook, self.runbooks or self.pages),

@@ -154,6 +154,7 @@ def detail(status: ConnectionStatus, maintenance: datetime | None, record: Recor
             for other in (history.alternatives if status.findings else ())
         ],
         "remedy": steps(entry, connection) if entry else [],
+        "note": entry.contested if entry else None,
         "guide": entry.guide if entry else None,
         "reproduce": command(connection),
         "username": connection.username,

@@ -1,8 +1,8 @@
 """The web application: the routes, and what holds for every answer.
 
-`/` · `/connections/{name}`: pages. `/api/status` · `/api/connections/{name}`: the same as JSON.
-`/calendar.ics`: what ends when. `/metrics`: Prometheus. `/-/healthy` · `/-/ready` · `POST /-/reload`: for
-whoever runs the daemon.
+`/` · `/connections/{name}`: pages. `/causes` · `/causes/{code}` · `/setup`: what to read. `/api/status` ·
+`/api/connections/{name}`: the pages as JSON. `/calendar.ics`: what ends when. `/metrics`: Prometheus.
+`/-/healthy` · `/-/ready` · `POST /-/reload`: for whoever runs the daemon.
 
 The daemon serves it in its own event loop, so whatever costs more than a millisecond (a page, JSON, metrics,
 compression, the disk) is done in a thread.
@@ -11,6 +11,7 @@ compression, the disk) is done in a thread.
 import mimetypes
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from hashlib import blake2b
 from http import HTTPStatus
 from typing import Any
@@ -27,12 +28,15 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
 from monitor.core.status import ConnectionStatus, Snapshot
 from monitor.store import Store
 from monitor.web import api
 from monitor.web.calendar import Feed
 from monitor.web.pages import STATIC, VERSIONED, Pages
 from monitor.web.record import read_record
+from monitor.web.runbooks import cause_page, causes_page, setup_page
 from monitor.web.selection import Selection, SelectionError
 
 HEADERS = {
@@ -91,6 +95,9 @@ def create_app(
         routes=[
             Route("/", web.fleet),
             Route("/connections/{name}", web.connection),
+            Route("/causes", web.causes),
+            Route("/causes/{code}", web.cause),
+            Route("/setup", web.setup),
             Route("/api/status", web.api_status),
             Route("/api/connections/{name}", web.api_connection),
             Route("/calendar.ics", web.calendar),
@@ -143,6 +150,25 @@ class _Web:
         snapshot = self._snapshot()
         status = _named(request, snapshot)
         return await _answer(lambda: (self._pages.connection(snapshot, status), HTML))
+
+    async def causes(self, _request: Request) -> Response:
+        """Every cause, with a link to its page."""
+        return await self._read("Causes", causes_page)
+
+    async def cause(self, request: Request) -> Response:
+        """The runbook of one cause."""
+        code = request.path_params["code"]
+        if code not in CATALOGUE:
+            raise HTTPException(404, f"No cause is named “{code}”.")
+        return await self._read(CATALOGUE[Cause(code)].title, partial(cause_page, Cause(code)))
+
+    async def setup(self, _request: Request) -> Response:
+        """How an org is set up, in seven steps."""
+        return await self._read("Setup", setup_page)
+
+    async def _read(self, title: str, markdown: Callable[[], str]) -> Response:
+        snapshot = self._snapshot()
+        return await _answer(lambda: (self._pages.text(snapshot, title, markdown()), HTML))
 
     async def api_status(self, request: Request) -> Response:
         """The fleet as JSON."""
@@ -223,7 +249,7 @@ class _Web:
         path = request.url.path
         if path.startswith("/api/"):
             return JSONResponse({"error": text}, status, headers)
-        if not (path == "/" or path.startswith("/connections/")) or status >= 500:
+        if not (path == "/" or path.startswith(("/connections/", "/causes/"))) or status >= 500:
             return PlainTextResponse(f"{text}\n", status, headers)
         snapshot = self._snapshot()
         return await _answer(

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Responsible
@@ -27,6 +27,7 @@ from monitor.web import drawing, words
 from monitor.web.drawing import Strip
 from monitor.web.record import first_day, read_record
 from monitor.web.reproduce import command
+from monitor.web.runbooks import coded, guide_link, html
 from monitor.web.selection import Order, Selection, since
 
 STATIC = Path(__file__).parent / "static"
@@ -113,7 +114,9 @@ class Pages:
         )
         self._templates.filters.update(
             coded=coded,
+            guided=guide_link,
             foldable=foldable,
+            sentence=lambda text: text[0].upper() + text[1:],
             steps_for=steps,
             relative=words.relative,
             span=words.span,
@@ -188,6 +191,10 @@ class Pages:
             slowest=max(durations, default=0.0) or 1.0,
         )
 
+    def text(self, snapshot: Snapshot, title: str, markdown: str) -> bytes:
+        """A page that is read: of a cause, or of the setup."""
+        return self._render("text.html", snapshot, unreadable=None, title=title, body=html(markdown))
+
     def problem(self, snapshot: Snapshot, heading: str, text: str) -> bytes:
         """A page that says what is wrong with the request, or that we failed."""
         return self._render("problem.html", snapshot, unreadable=None, heading=heading, text=text)
@@ -202,14 +209,6 @@ class Pages:
         except StoreError as error:
             return None, str(error)
         return {name: drawing.strip(days.get(name, ()), now.date()) for name in names}, None
-
-
-def coded(text: str) -> Markup:
-    """A text of the catalogue, in which `…` is code. All of it is escaped."""
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
-        for place, part in enumerate(text.split("`"))
-    )
 
 
 def foldable(code: str) -> Markup:

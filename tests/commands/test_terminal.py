@@ -115,9 +115,11 @@ def test_one_is_told_as_its_page_tells_it() -> None:
         "2026-11-23 09:00:00 UTC (3 h ago)",
         "Salesforce admin (a Salesforce administrator of the org)",
         f"approval_decayed, likely, critical; setup guide, {DECAYED.guide}",
-        *(f"{number}. {step}" for number, step in enumerate(DECAYED.remedy, 1)),
         "- It was refused.",
         CATALOGUE[Cause.APP_BLOCKED].tell_apart,
+        "bearerwatch causes app_blocked",
+        *(f"{number}. {step}" for number, step in enumerate(DECAYED.remedy, 1)),
+        DECAYED.contested or "",
         "sf org login jwt",
     ]
     places = [text.find(words) for words in told]

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from monitor.commands import alerts, discover, runbook
+from monitor.commands import alerts, discover
 from monitor.commands import check as once
 from monitor.commands.explain import explain
 from monitor.config import load
@@ -21,6 +21,7 @@ from monitor.core.keys.credential import CredentialFacts, Problem
 from monitor.core.status import Snapshot
 from monitor.core.verdict.diagnosis import diagnose
 from monitor.store import Store
+from monitor.web import runbooks
 from monitor.web.api import StatusDocument, connection_document
 from monitor.web.record import Record, read_record
 from monitor.web.selection import Selection
@@ -47,7 +48,7 @@ def documents(folder: Path) -> Mapping[str, list[Any]]:
         store.close()
     pages.append(connection_document(snapshot, snapshot.connections[0], Record(None, None, None)))
     lists = [StatusDocument().render(shown, Selection()) for shown in _at_their_fullest(snapshot)]
-    causes = [runbook.as_json(cause) for cause in Cause]
+    causes = [runbooks.as_json(cause) for cause in Cause]
     return {
         "GET /api/status": [json.loads(one.body) for one in lists],
         "GET /api/connections/NAME": [json.loads(one.body) for one in pages],

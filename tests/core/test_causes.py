@@ -1,13 +1,24 @@
+import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from monitor.commands.runbook import as_json, index, runbook, write
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Responsible, Severity
+from monitor.web.runbooks import as_json, cause_page, coded, guide_link, setup_page, write
 
 PAGES = Path(__file__).parents[2] / "docs" / "causes"
+AGAIN = (
+    "make them again: python -c 'from pathlib import Path; from monitor.web.runbooks import write;"
+    ' write(Path("docs"))\''
+)
+
+
+def unlinked(markdown: str) -> str:
+    """A page's text, links left out."""
+    return re.sub(r"\[(.+?)\]\(.+?\)", r"\1", markdown)
+
 
 GUIDE_CAUSES = {
     Cause.USER_NOT_ADMIN_APPROVED: "step 6",
@@ -90,7 +101,7 @@ def test_where_sources_contradict_the_guide_both_are_told(cause: Cause) -> None:
     assert told is not None
     assert "guide (step" in told
     assert "Salesforce" in told
-    assert told in runbook(cause)
+    assert told in unlinked(cause_page(cause))
 
 
 def test_a_settle_time_is_the_guides_two_to_ten_minutes_and_names_its_source() -> None:
@@ -112,24 +123,46 @@ def test_what_only_time_mends_is_nobodys_page() -> None:
 def test_the_page_of_each_cause_in_docs_is_the_one_made_from_the_catalogue(cause: Cause) -> None:
     page = PAGES / f"{cause}.md"
 
-    assert page.read_text(encoding="utf-8") == runbook(cause), (
-        "make them again: python -c 'from pathlib import Path; from monitor.commands.runbook import write;"
-        ' write(Path("docs/causes"))\''
-    )
+    assert page.read_text(encoding="utf-8") == cause_page(cause), AGAIN
 
 
 def test_no_page_is_left_of_a_cause_that_is_gone() -> None:
     assert {page.stem for page in PAGES.glob("*.md")} == {"index", *map(str, Cause)}
 
 
-def test_the_index_in_docs_is_the_one_made_from_the_catalogue() -> None:
-    assert (PAGES / "index.md").read_text(encoding="utf-8") == index()
+def test_the_list_of_causes_and_the_setup_in_docs_are_those_that_are_served(tmp_path: Path) -> None:
+    write(tmp_path)
+
+    for made in ("causes/index.md", "setup.md"):
+        assert (PAGES.parent / made).read_text(encoding="utf-8") == (tmp_path / made).read_text(), AGAIN
 
 
-def test_pages_are_written_where_they_are_wanted(tmp_path: Path) -> None:
-    write(tmp_path / "causes")
+def test_each_step_of_the_setup_names_the_causes_that_speak_of_it() -> None:
+    steps = setup_page().split("\n## Step ")[1:]
 
-    assert len(list((tmp_path / "causes").iterdir())) == len(Cause) + 1
+    assert [step[0] for step in steps] == list("1234567")
+    for number, step in enumerate(steps, 1):
+        section = step.split("\n## ")[0]
+        speak = {cause for cause, entry in CATALOGUE.items() if entry.guide and str(number) in entry.guide}
+        assert set(re.findall(r"causes/(\w+)\.md", section)) == speak
+
+
+def test_a_note_is_there_wherever_a_step_refers_to_it() -> None:
+    for cause, entry in CATALOGUE.items():
+        assert entry.contested or "see the note" not in " ".join(entry.remedy), cause
+
+
+def test_a_step_of_the_setup_is_a_link_and_a_screen_too_where_the_org_is_known() -> None:
+    text = "In Setup, open Permission Sets (steps 5 and 6); see `step 4` & Permitted Users."
+
+    assert coded(text) == (
+        'In Setup, open Permission Sets (<a href="/setup#step-5">steps 5</a> and'
+        ' <a href="/setup#step-6">6</a>); see <code>step 4</code> &amp; Permitted Users.'
+    )
+    assert 'href="https://acme.my.salesforce.com/lightning/setup/PermSets/home"' in coded(
+        text, "https://acme.my.salesforce.com"
+    )
+    assert guide_link("sandbox refresh") == '<a href="/setup#sandbox-refresh">sandbox refresh</a>'
 
 
 def test_an_entry_as_json_names_its_settle_time_in_seconds() -> None:

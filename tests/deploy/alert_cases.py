@@ -820,7 +820,7 @@ def prometheus_says() -> Iterator[Case]:
                         f"{steps}"
                     ),
                     "note": decayed.contested or "",
-                    "runbook_url": page,
+                    "runbook_url": "http://127.0.0.1:9877/causes/approval_decayed",
                     "dashboard_url": "http://127.0.0.1:3000/d/bearerwatch?var-connection=acme",
                     "status_url": page,
                 },

@@ -1,6 +1,7 @@
 """Both pages, as the server writes them: what they say, and what they can't be made to do."""
 
 import json
+import re
 import shlex
 from dataclasses import replace
 from datetime import timedelta
@@ -15,8 +16,9 @@ from monitor.core.history import STAGES
 from monitor.core.history import Stage as Rotating
 from monitor.core.status import Snapshot, worst_first
 from monitor.store import Store
-from monitor.web.pages import PAGE_ROWS, coded, foldable, headline
+from monitor.web.pages import PAGE_ROWS, foldable, headline
 from monitor.web.reproduce import command
+from monitor.web.runbooks import coded
 from tests.making import connection
 from tests.web.fleets import HOSTILE, NOW, SECRET_KEY, in_maintenance, many, snapshot_of
 from tests.web.reading import names, read
@@ -32,6 +34,9 @@ PAGES = (
     "/connections/tyrell-unread",
     "/connections/vandelay-legacy",
     "/connections/hooli-orders",
+    "/causes",
+    "/causes/ip_restricted",
+    "/setup",
 )
 
 
@@ -253,12 +258,11 @@ async def test_the_page_of_one_tells_the_whole_diagnosis(stage: Stage) -> None:
     entry = CATALOGUE[Cause.APPROVAL_DECAYED]
 
     steps = next(page_list for page_list in page.all("ol") if page_list.attributes.get("class") == "steps")
-    assert [step.text for step in steps.all("li")] == list(entry.remedy)
+    assert [step.text.replace(" ,", ",").replace(" .", ".") for step in steps.all("li")] == list(entry.remedy)
     for words in (
         entry.title,
         entry.meaning,
-        "Who must act",
-        "Salesforce admin",
+        "A Salesforce administrator of the org must act",
         "setup guide, step 4",
         "Salesforce answered 400 invalid_grant: user hasn't approved this consumer.",
         CATALOGUE[Cause.CONSUMER_NOT_APPROVED].tell_apart,
@@ -280,6 +284,54 @@ async def test_a_command_of_the_remedy_has_the_connections_name(stage: Stage) ->
     command = "bearerwatch rotate umbrella-crm --config FILE"
     assert command in [code.text for code in page.all("code")]
     assert f"`{command}`" in " ".join(data["remedy"])
+
+
+async def test_every_link_of_every_page_leads_somewhere(stage: Stage) -> None:
+    anchors: dict[str, set[str]] = {}
+    async with stage.client() as client:
+        for path in (*PAGES, *(f"/causes/{cause}" for cause in Cause)):
+            for link in read((await client.get(path)).text).all("a"):
+                href = link.attributes["href"]
+                target, _, anchor = href.partition("#")
+                if href.startswith("https://"):
+                    continue
+                target = path if not target else f"/{target}" if target[0] in "?." else target
+                if target not in anchors:
+                    answer = await client.get(target)
+                    assert answer.status_code == 200, (path, href)
+                    anchors[target] = set(re.findall(r'id="([^"]+)"', answer.text))
+                assert not anchor or anchor in anchors[target], (path, href)
+
+
+async def test_evidence_stands_before_the_steps_that_refer_to_it(stage: Stage) -> None:
+    page = await text(stage, "/connections/acme-production")
+
+    assert page.index('id="why"') < page.index('id="todo"')
+    data = json.loads(await text(stage, "/api/connections/acme-production"))["connection"]
+    assert data["note"] == CATALOGUE[Cause.APPROVAL_DECAYED].contested
+    assert "is contested: Salesforce's own CLI guide" in read(page).text
+
+
+async def test_a_step_links_to_the_screen_of_setup_in_the_org(stage: Stage) -> None:
+    page = read(await text(stage, "/connections/acme-production"))
+
+    screens = {link.text: link.attributes["href"] for link in page.all("a", rel="noreferrer")}
+    assert screens["External Client App Manager"] == (
+        "https://acme-production.my.salesforce.com/lightning/setup/ManageExternalClientApplication/home"
+    )
+
+
+async def test_what_never_left_the_machine_is_not_to_be_reproduced(stage: Stage) -> None:
+    statuses = stage.snapshot.connections
+    named = {status.name: status for status in statuses}
+    for path, shown in (("tyrell-unread", False), ("acme-production", True)):
+        assert named[path].findings
+        page = await text(stage, f"/connections/{path}")
+        assert ("Reproduce it" in page) is shown
+
+
+async def test_an_unknown_cause_has_no_page(stage: Stage) -> None:
+    assert "No cause is named “nothing”." in await text(stage, "/causes/nothing", 404)
 
 
 async def test_the_page_of_one_shows_its_last_exchanges_and_what_they_took(stage: Stage) -> None:
@@ -359,7 +411,8 @@ async def test_no_page_needs_what_the_policy_forbids(stage: Stage, path: str) ->
             assert name != "style"
             assert not name.startswith("on")
             if name in {"src", "href", "action"}:
-                assert value.startswith(("/", "?", "#", "./")), value
+                links = element.tag == "a" and value.startswith("https://")
+                assert links or value.startswith(("/", "?", "#", "./")), value
                 assert not value.startswith("//"), value
 
 

@@ -1,0 +1,238 @@
+"""What to read about a cause and about the setup of an org: in Markdown for docs/, as pages, and as JSON.
+
+docs/causes and docs/setup.md are made here, from the catalogue and `setup.md`; the daemon serves the same.
+"""
+
+import re
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markupsafe import Markup, escape
+
+from monitor.core.catalogue import CATALOGUE, Entry
+from monitor.core.causes import Cause, Severity
+from monitor.core.wording import WHO
+
+_SEVERITY = {
+    Severity.CRITICAL: "critical: the integration stands still or is about to",
+    Severity.WARNING: "warning: act in time, or watch it",
+    Severity.INFO: "info: nobody needs to act yet",
+}
+
+_REPRODUCE = """\
+## Reproduce it
+
+```
+sf org login jwt --client-id CONSUMER_KEY --jwt-key-file private-key.pem \\
+  --username USERNAME --instance-url https://SUBDOMAIN.my.salesforce.com
+```
+
+`bearerwatch check NAME --config FILE` asks once more with what is configured, and explains.
+"""
+
+_INDEX = """\
+# Causes
+
+A diagnosis is a ranked list: the cause, its evidence, how sure it is, what else fits and what would tell
+them apart. Where the answer alone cannot decide, the connection's history does.
+Where Salesforce's documents, the setup guide and the field disagree (whether an expired certificate is
+refused, whether approvals of admin-approved apps age out), the page of the cause names both.
+
+Who acts: `org_admin` is a Salesforce admin of the org; `operator` runs the integration, its keys and this
+monitor; with `salesforce`, only Salesforce or time can help. `bearerwatch causes CODE` prints a page.
+
+| Cause | Means | Who acts | Setup guide |
+|---|---|---|---|
+"""
+
+SCREENS = {
+    "App Manager": "NavigationMenus",
+    "Company Information": "CompanyProfileInfo",
+    "Connected Apps OAuth Usage": "ConnectedAppsUsage",
+    "External Client App Manager": "ManageExternalClientApplication",
+    "Login History": "OrgLoginHistory",
+    "Manage Connected Apps": "ConnectedApplication",
+    "My Domain": "OrgDomain",
+    "Permission Sets": "PermSets",
+    "Profiles": "EnhancedProfiles",
+    "Session Settings": "SecuritySession",
+    "Users": "ManageUsers",
+    "View Setup Audit Trail": "SecurityEvents",
+}
+"""Screens of Setup at `/lightning/setup/…/home` of an org: those whose address several published programs and
+scripts open. Salesforce documents none."""
+
+_STEP = re.compile(r"\b([Ss]teps? )(\d)(?:( and | to )(\d))?")
+_SCREEN = re.compile(rf"((?:Setup &gt; |, open ))({'|'.join(SCREENS)})\b")
+
+
+def cause_page(cause: Cause) -> str:
+    """The runbook of one cause: what it is, who acts, what to do, what it may be taken for."""
+    entry = CATALOGUE[cause]
+    first = [f"Where a next pair is configured: {step}" for step in entry.remedy_with_next]
+    actions = "\n".join(f"{number}. {action}" for number, action in enumerate([*first, *entry.remedy], 1))
+    parts = [
+        f"# {entry.title}\n",
+        "\n".join(_facts(cause, entry)) + "\n",
+        f"{entry.meaning}\n",
+        f"## What to do\n\n{actions}\n",
+        f"## How to tell it apart\n\n{entry.tell_apart}\n",
+    ]
+    if entry.hidden_by:
+        names = "\n".join(f"- [`{other}`]({other}.md): {CATALOGUE[other].title}" for other in entry.hidden_by)
+        parts.append(f"While one of these holds, its answer comes first and hides this cause:\n\n{names}\n")
+    if entry.needs_exchange:
+        parts.append(_REPRODUCE)
+    if entry.contested:
+        parts.append(f"## Where sources disagree\n\n{entry.contested}\n")
+    return _STEP.sub(lambda found: _linked(found, "../setup.md"), "\n".join(parts))
+
+
+def causes_page() -> str:
+    """The table of all causes, each with a link to its page."""
+    rows = "".join(
+        f"| [`{cause}`]({cause}.md) | {entry.title} | `{entry.responsible}` | {entry.guide or ''} |\n"
+        for cause, entry in CATALOGUE.items()
+    )
+    return _INDEX + _STEP.sub(lambda found: _linked(found, "../setup.md"), rows)
+
+
+def setup_page() -> str:
+    """The seven steps of the setup, each with the causes that speak of it."""
+    text = Path(__file__).with_name("setup.md").read_text(encoding="utf-8")
+    steps = {f"step_{number}": _causes_of(str(number)) for number in range(1, 8)}
+    filled = Template(text).substitute(steps, sandbox_refresh=_causes_of("sandbox refresh"))
+    return "\n".join(
+        line if line.startswith(("#", "    ")) else _STEP.sub(lambda found: _linked(found, ""), line)
+        for line in filled.splitlines()
+    )
+
+
+def write(docs: Path) -> None:
+    """Write `causes/` and `setup.md` into the directory of the documents."""
+    (docs / "causes").mkdir(parents=True, exist_ok=True)
+    for cause in Cause:
+        (docs / "causes" / f"{cause}.md").write_text(cause_page(cause), encoding="utf-8")
+    (docs / "causes" / "index.md").write_text(causes_page(), encoding="utf-8")
+    (docs / "setup.md").write_text(setup_page(), encoding="utf-8")
+
+
+def html(markdown: str) -> Markup:
+    """A page of these as HTML: headings have the anchors of GitHub, links lead to what the daemon serves."""
+    tokens = _MARKDOWN.parse(markdown)
+    for place, token in enumerate(tokens):
+        if token.type == "heading_open":
+            token.attrSet(
+                "id", re.sub(r"[^a-z0-9-]", "", tokens[place + 1].content.lower().replace(" ", "-"))
+            )
+        for part in token.children or ():
+            if part.type == "link_open":
+                part.attrSet("href", _served(str(part.attrs["href"])))
+    return Markup(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))  # noqa: S704 - escapes by itself
+
+
+def coded(text: str, org: str = "") -> Markup:
+    """A text of the catalogue, in which `…` is code and each step of the setup a link. All of it is escaped.
+
+    With the address of an org, screens of its Setup are links too.
+    """
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else _with_links(part, org)
+        for place, part in enumerate(text.split("`"))
+    )
+
+
+def guide_link(guide: str) -> Markup:
+    """Where the setup speaks of a cause (`steps 4 and 6`, `sandbox refresh`), as links."""
+    if guide == "sandbox refresh":
+        return Markup('<a href="/setup#sandbox-refresh">sandbox refresh</a>')
+    return _with_links(guide)
+
+
+def as_json(cause: Cause) -> dict[str, Any]:
+    """The entry of one cause, for other programs."""
+    entry = CATALOGUE[cause]
+    settle = entry.settle
+    return {
+        "cause": cause.value,
+        "title": entry.title,
+        "meaning": entry.meaning,
+        "severity": entry.severity.value,
+        "responsible": entry.responsible.value,
+        "guide": entry.guide,
+        "settle": settle
+        and {
+            "shortest_seconds": settle.shortest.total_seconds(),
+            "longest_seconds": settle.longest.total_seconds(),
+            "source": settle.source,
+        },
+        "remedy": list(entry.remedy),
+        "tell_apart": entry.tell_apart,
+        "hidden_by": [other.value for other in entry.hidden_by],
+        "contested": entry.contested,
+    }
+
+
+_MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+
+
+def _linked(found: re.Match[str], page: str) -> str:
+    word, first, between, second = found.groups()
+    more = f"{between}[{second}]({page}#step-{second})" if second else ""
+    return f"[{word}{first}]({page}#step-{first}){more}"
+
+
+def _with_links(text: str, org: str = "") -> Markup:
+    made = _STEP.sub(
+        lambda found: re.sub(r"\[(.+?)\]\((.+?)\)", r'<a href="\2">\1</a>', _linked(found, "/setup")),
+        str(escape(text)),
+    )
+    if org:
+        made = _SCREEN.sub(
+            lambda found: (
+                f'{found[1]}<a href="{escape(org)}/lightning/setup/{SCREENS[found[2]]}/home"'
+                f' rel="noreferrer">{found[2]}</a>'
+            ),
+            made,
+        )
+    return Markup(made)  # noqa: S704 - what is not ours was escaped above
+
+
+def _served(link: str) -> str:
+    """Where the daemon serves what a document of docs/ links to."""
+    known = re.fullmatch(r"(?:(?:\.\./)?causes/|\.\./)?(\w+)\.md(#.*)?", link)
+    if known is None:
+        return link
+    page, anchor = known[1], known[2] or ""
+    return {"setup": "/setup", "index": "/causes"}.get(page, f"/causes/{page}") + anchor
+
+
+def _causes_of(step: str) -> str:
+    """The causes that speak of a step, as one line."""
+    return "If it is not right: " + ", ".join(
+        f"[`{cause}`](causes/{cause}.md)"
+        for cause, entry in CATALOGUE.items()
+        if entry.guide and step in entry.guide
+    )
+
+
+def _facts(cause: Cause, entry: Entry) -> list[str]:
+    guide = entry.guide
+    if guide == "sandbox refresh":
+        guide = "[sandbox refresh](../setup.md#sandbox-refresh)"
+    facts = [
+        f"- Cause: `{cause}`",
+        f"- Severity: {_SEVERITY[entry.severity]}",
+        f"- Who acts: {WHO[entry.responsible]}",
+        f"- Setup guide: {guide or 'says nothing of it'}",
+    ]
+    if entry.settle:
+        minutes = [
+            f"{limit.total_seconds() / 60:.0f}" for limit in (entry.settle.shortest, entry.settle.longest)
+        ]
+        facts.append(
+            f"- May end by itself within {' to '.join(minutes)} minutes of a change ({entry.settle.source})"
+        )
+    return facts
