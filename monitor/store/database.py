@@ -26,7 +26,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
-from sqlalchemy.exc import DBAPIError
 
 from monitor.core.causes import Cause
 from monitor.core.history import Event, EventKind, History
@@ -46,9 +45,9 @@ from monitor.store.schema import (
     SHARED,
     TOLD,
     UNREADABLE,
-    Upgrade,
+    Upgrades,
 )
-from monitor.store.waiting import EVENTS_KEPT, MS_A_DAY, ExchangeRow, Turn, Waiting, milliseconds
+from monitor.store.waiting import EPOCH, EVENTS_KEPT, MS_A_DAY, ExchangeRow, Turn, Waiting, milliseconds
 
 DAYS_KEPT = 400
 """Days for which counts and events of failures are kept: a year and a month, so that the same month a year
@@ -61,24 +60,19 @@ little."""
 EVENTS_SLICE = 1000
 """Old events deleted in one transaction: a few milliseconds, so that no other writer is held up."""
 
-REHEARSED = 3
-"""Connections that a write is rehearsed with, at most."""
-
-REASON_LENGTH = 300
-"""Characters kept of why a history can't be read: the first few problems say it all."""
-
-
 _Row = tuple[int | str | None, ...]
 
 
 @cache
-def _upsert(dialect: Dialect, table: Table, *summed: str) -> str:
-    """Writes a row over the one with the same key; adds to the columns `summed`.
+def _upsert(dialect: Dialect, table: Table, *summed: str, over: bool = True) -> str:
+    """Writes a row, `over` the one with the same key if there is one; adds to the columns `summed`.
 
     As SQL text, with a value for each column in the table's order: these statements take a row of every
     exchange, and what the library does to a dictionary for each costs as much as SQLite itself.
     """
     statement = postgresql.insert(table) if dialect.name == "postgresql" else sqlite.insert(table)
+    if not over:
+        return str(statement.on_conflict_do_nothing().compile(dialect=dialect))
     keys = [column.name for column in table.primary_key]
     values: dict[str, ColumnElement[Any]] = {
         name: table.c[name] + value if name in summed else value
@@ -102,12 +96,22 @@ _TRIM_EVENTS = _trim()
 
 
 def _history_rows(connection_id: int, waiting: Waiting) -> Iterator[_Row]:
-    yield connection_id, records.written(waiting.history)
+    if not waiting.restored:
+        yield connection_id, records.written(waiting.history)
+
+
+def _restored_rows(connection_id: int, waiting: Waiting) -> Iterator[_Row]:
+    if waiting.restored:
+        yield connection_id, records.written(waiting.history)
 
 
 def _day_rows(connection_id: int, waiting: Waiting) -> Iterator[_Row]:
     for day, (granted, refused, no_verdict) in waiting.days.items():
         yield day, connection_id, granted, refused, no_verdict
+
+
+_NO_NAME = ""
+"""What no connection is called."""
 
 
 class _Rehearsed(Exception):  # noqa: N818 # no error: it ends a transaction that is taken back
@@ -129,7 +133,7 @@ class Database:
     cause_ids: dict[str, int]
 
     @classmethod
-    def open(cls, engine: Engine, place: Place, upgrades: Mapping[int, Upgrade]) -> Self:
+    def open(cls, engine: Engine, place: Place, upgrades: Upgrades) -> Self:
         """Opens a database; makes it where there is none, upgrades an older one. Raises StoreError."""
         with place.in_words():
             connection = engine.connect()
@@ -158,7 +162,11 @@ class Database:
         self.connection.close()
 
     def read_histories(self) -> tuple[dict[str, History], dict[str, str]]:
-        """All histories, and why some could not be read: those are moved to the table `unreadable`."""
+        """All histories, and why some can't be read.
+
+        The one daemon of a file moves those to the table `unreadable`. In a shared database they stay: those
+        who can may still read them.
+        """
         histories: dict[str, History] = {}
         unreadable: dict[str, str] = {}
         body = self.place.raw(HISTORIES.c.body)
@@ -170,8 +178,8 @@ class Database:
             try:
                 histories[name] = records.read(text)
             except ValidationError as error:
-                damaged[row_id] = unreadable[name] = _reason(error)
-        if damaged:
+                damaged[row_id] = unreadable[name] = records.why(error)
+        if damaged and not self.place.shared:
             with self.place.writing(self.connection):
                 for row_id, reason in damaged.items():
                     self._set_aside(row_id, reason)
@@ -192,10 +200,13 @@ class Database:
         """Writes what receivers were told, by sink and group; None is forgotten."""
         rows = [(*key, records.written_told(told)) for key, told in changes.items() if told]
         with self.place.writing(self.connection):
-            if rows:
-                self.connection.exec_driver_sql(_upsert(self.place.dialect, TOLD), rows)
-            for sink, alert in (key for key, told in changes.items() if told is None):
-                self.connection.execute(delete(TOLD).where(TOLD.c.sink == sink, TOLD.c.alert == alert))
+            self._write_told(rows, [key for key, told in changes.items() if told is None])
+
+    def _write_told(self, rows: Sequence[_Row], forgotten: Sequence[tuple[str, str]]) -> None:
+        if rows:
+            self.connection.exec_driver_sql(_upsert(self.place.dialect, TOLD), rows)
+        for sink, alert in forgotten:
+            self.connection.execute(delete(TOLD).where(TOLD.c.sink == sink, TOLD.c.alert == alert))
 
     def write(self, batch: Mapping[str, Waiting]) -> None:
         """Writes a batch in one transaction. After an error, close: ids may have been made in vain."""
@@ -210,31 +221,15 @@ class Database:
                 waiting.turn.end(written=number in ours)
 
     def rehearse(self) -> None:
-        """Writes as after a check of some connection, and takes it back. Raises what a write would raise.
-
-        One that can't be written for a reason of its own says nothing, so a few are tried.
-        """
-        rows = self.connection.execute(select(HISTORIES).order_by(func.random()).limit(REHEARSED)).all()
-        self.connection.rollback()
-        refused: Exception | None = None
-        for row in rows:
-            try:
-                self._rehearse(row.connection_id, records.read(row.body))
-            except ValidationError:
-                continue  # it is set aside at the next start, and says nothing of the others
-            except DBAPIError as error:
-                refused = error
-            else:
-                return
-        if refused:
-            raise refused
-
-    def _rehearse(self, connection_id: int, history: History) -> None:
+        """Writes all that a check and a notification write, and takes it back. Raises what a write would."""
         exchange, day = {0: ExchangeRow(0, 0, None, None, None)}, {0: [0, 0, 0]}
         with suppress(_Rehearsed), self.place.writing(self.connection):
-            self._settled({connection_id: Turn(-1, -1, 0.0, "")})
-            self._write_rows([(connection_id, Waiting(history, exchange, day))])
-            self._write_events([(connection_id, Event(history.first_seen, EventKind.STATE, ""))])
+            [number] = _ids_of(self.connection, CONNECTIONS, [_NO_NAME]).values()
+            for _ in range(2):  # the second changes what the first has added
+                self._settled({number: Turn(-1, -1, 0.0, "")})
+                self._write_rows([(number, Waiting(History(EPOCH, EPOCH), exchange, day))])
+                self._write_events([(number, Event(EPOCH, EventKind.STATE, ""))])
+                self._write_told([("", "", "")], [("", "")])
             raise _Rehearsed
 
     def _settled(self, turns: dict[int, Turn]) -> set[int]:
@@ -249,6 +244,7 @@ class Database:
         dialect = self.place.dialect
         for upsert, rows_of in (
             (_upsert(dialect, HISTORIES), _history_rows),
+            (_upsert(dialect, HISTORIES, over=False), _restored_rows),
             (_upsert(dialect, EXCHANGES), self._exchange_rows),
             (_upsert(dialect, DAYS, "granted", "refused", "no_verdict"), _day_rows),
         ):
@@ -306,13 +302,13 @@ def told_in(connection: Connection) -> dict[str, dict[str, Told]]:
     return told
 
 
-def _made_or_upgraded(connection: Connection, place: Place, upgrades: Mapping[int, Upgrade]) -> str:
+def _made_or_upgraded(connection: Connection, place: Place, upgrades: Upgrades) -> str:
     """Brings the tables to the last version; the database's mark."""
     last = 1 + len(upgrades)
     tables = set(inspect(connection).get_table_names())
     if not tables:
         SCHEMA.create_all(connection)
-        if connection.dialect.name == "postgresql":
+        if place.shared:
             SHARED.create_all(connection)
         mark = secrets.token_hex(8)
         connection.execute(
@@ -352,12 +348,3 @@ def _ids_of(connection: Connection, table: Table, names: Sequence[str]) -> dict[
         connection.execute(insert(table), new)
         known = _ids(connection, rows)
     return known
-
-
-def _reason(error: ValidationError) -> str:
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
-    # Missing and unknown keys go last: of an outcome they only say that it isn't one of the other kinds.
-    problems.sort(key=lambda one: one["type"] in {"missing", "extra_forbidden"})
-    return ("; ").join((f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}") for one in problems)[
-        :REASON_LENGTH
-    ]

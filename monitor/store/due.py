@@ -4,7 +4,8 @@
 2. A result is written only while the row is still in that job's hands, with the next due time, in the same
    transaction (`settled`). A job that was given up for dead writes nothing.
 3. Times are the server's: a check says for how long, never when. The clocks of the replicas do not matter.
-4. Login budgets are rows too. A check has its login before it is handed out.
+4. Login budgets are rows too. A job takes the logins of its checks as it begins, and gives back what it does
+   not make.
 """
 
 import asyncio
@@ -47,8 +48,9 @@ AT_ONCE = 2_000
 NOT_OURS_SECONDS = 60
 """For so long a row is put off that is in no configuration, until all replicas agree and it is removed."""
 
-MINUTES_COUNTED = 61
-"""An hour, and the minute in which the first of its logins was counted: it may have been made at its end."""
+MINUTES_COUNTED = 62
+"""An hour, and two minutes: a login may have been made at the end of the minute in which it was counted, or,
+where its check had to wait for others, in the next one."""
 
 Row = Any
 """A row with the names of its columns."""
@@ -94,11 +96,11 @@ UPDATE due d SET job = s.job, configuration = %(mine)s, version = s.version
 FROM unnest(%(ids)s::int[], %(jobs)s::bigint[], %(versions)s::text[]) AS s (id, job, version)
 WHERE d.connection_id = s.id"""
 _PUT_OFF = """
-UPDATE due d SET due_at = now() + s.seconds * interval '1 second', writer = NULL,
+UPDATE due d SET job = NULL, due_at = now() + s.seconds * interval '1 second', writer = NULL,
   changed_at = clock_timestamp()
 FROM unnest(%(ids)s::int[], %(seconds)s::float[]) AS s (id, seconds) WHERE d.connection_id = s.id"""
 _SLICE = """
-SELECT c.name, d.epoch, extract(epoch FROM now() - d.due_at)::float AS late, h.body
+SELECT d.connection_id AS id, c.name, d.epoch, extract(epoch FROM now() - d.due_at)::float AS late, h.body
 FROM due d JOIN connections c ON c.id = d.connection_id
 LEFT JOIN histories h ON h.connection_id = d.connection_id
 WHERE d.job = %(job)s AND EXISTS (
@@ -106,7 +108,8 @@ WHERE d.job = %(job)s AND EXISTS (
 ORDER BY d.due_at"""
 _RETURN = """
 UPDATE due d SET job = NULL, due_at = now() + %(seconds)s * interval '1 second'
-FROM connections c WHERE c.id = d.connection_id AND c.name = ANY(%(names)s) AND d.job = %(job)s"""
+FROM connections c WHERE c.id = d.connection_id AND c.name = ANY(%(names)s) AND d.job = %(job)s
+RETURNING c.name"""
 _SETTLE = """
 WITH turns AS (
   SELECT * FROM unnest(%(ids)s::int[], %(epochs)s::bigint[], %(jobs)s::bigint[], %(seconds)s::float[],
@@ -158,15 +161,21 @@ FROM due d JOIN connections c ON c.id = d.connection_id JOIN histories h ON h.co
 WHERE d.connection_id = ANY(%(ids)s)"""
 
 _LOGINS = """
-SELECT username, minute, count AS logins FROM login_budgets WHERE budget = %(budget)s
-AND username = ANY(%(usernames)s) AND minute >= extract(epoch FROM now())::int / 60 - 60"""
+SELECT username, sum(count)::int AS made,
+  (min(minute) + %(minutes)s - extract(epoch FROM now())::int / 60) * 60.0::float AS again
+FROM login_budgets WHERE budget = %(budget)s AND username = ANY(%(usernames)s) AND count > 0
+AND minute > extract(epoch FROM now())::int / 60 - %(minutes)s GROUP BY username"""
 _COUNT = """
 INSERT INTO login_budgets (budget, username, minute, count)
 SELECT %(budget)s, u.username, extract(epoch FROM now())::int / 60, u.count
 FROM unnest(%(usernames)s::text[], %(counts)s::int[]) AS u (username, count)
 ON CONFLICT (budget, username, minute) DO UPDATE SET count = login_budgets.count + excluded.count"""
-_MINUTE = "SELECT extract(epoch FROM now())::int / 60 AS minute"
-_FORGET = "DELETE FROM login_budgets WHERE minute < extract(epoch FROM now())::int / 60 - 60"
+_UNCOUNT = """
+UPDATE login_budgets b SET count = greatest(0, b.count - u.count)
+FROM unnest(%(usernames)s::text[], %(counts)s::int[]) AS u (username, count)
+WHERE b.budget = %(budget)s AND b.username = u.username AND b.minute = (
+  SELECT max(minute) FROM login_budgets WHERE budget = b.budget AND username = b.username AND count > 0)"""
+_FORGET = "DELETE FROM login_budgets WHERE minute <= extract(epoch FROM now())::int / 60 - %(minutes)s"
 
 
 class Budget(StrEnum):
@@ -202,6 +211,8 @@ class News:
 
     history: History | None
     """None where it is as it was when the store was opened."""
+    unreadable: str
+    """Why this version can't read what is remembered; empty where it can."""
     seconds: float
 
 
@@ -215,8 +226,8 @@ class Held:
     """Seconds since it was due."""
     known: History | None
     """What is remembered of it; None where nothing is."""
-    readable: bool
-    """Whether this version can read what is remembered."""
+    unreadable: str
+    """Why this version can't read what is remembered; empty where it can."""
 
 
 @dataclass(slots=True)
@@ -253,7 +264,7 @@ class Ear:
             rows = await _all(link, _NEWS, ids=new, recent=recent) if new else []
         self._since, self._heard = head.now, {row.id: row.changed_at for row in changed}
         return Heard(
-            head.schema == str(1 + len(UPGRADES)),
+            head.schema == str(1 + len(UPGRADES["postgresql"])),
             [(row.worker, row.configuration) for row in alive],
             await asyncio.to_thread(_news, rows),
             head.overdue,
@@ -261,7 +272,7 @@ class Ear:
 
 
 def _news(rows: Sequence[Row]) -> dict[str, News]:
-    return {row.name: News(_known(row.body), row.seconds) for row in rows}
+    return {row.name: News(*_known(row.body), row.seconds) for row in rows}
 
 
 async def join(link: Link, worker: int, configuration: str) -> None:
@@ -293,7 +304,7 @@ async def reconcile(link: Link, configured: Configured, *, agreed: bool) -> int:
     async with link.transaction():
         await link.execute(_LOCK)
         await link.execute(_NAMES, {"names": names})
-        await link.execute(_FORGET)
+        await link.execute(_FORGET, {"minutes": MINUTES_COUNTED})
         row = await _one(
             link, _RECONCILE, names=names, versions=versions, mine=configured.mark, agreed=agreed
         )
@@ -314,26 +325,16 @@ async def free(link: Link) -> None:
         await link.execute(statement, {"alive": ALIVE_SECONDS} if "%(" in statement else None)
 
 
-async def take(link: Link, configured: Configured) -> tuple[list[tuple[int, str]], int]:
-    """What is due and may log in, within `planning`; and how many were put off for want of logins."""
+async def take(link: Link, configured: Configured) -> list[tuple[int, str]]:
+    """What is due (id, name), within `planning`."""
     rows = await _all(link, _TAKE, mine=configured.mark, at_once=AT_ONCE)
-    users = {row.name: wanted.username for row in rows if (wanted := configured.connections.get(row.name))}
-    budget = await _Logins.of(link, Budget.CHECKS, set(users.values()), configured.logins_per_hour)
-    taken: list[tuple[int, str]] = []
-    put_off: dict[int, float] = {}
-    deferred = 0
-    for row in rows:
-        if row.name not in users:
-            put_off[row.id] = NOT_OURS_SECONDS
-        elif seconds := budget.take(users[row.name]):
-            put_off[row.id] = seconds
-            deferred += 1
-        else:
-            taken.append((row.id, row.name))
-    await budget.count()
-    if put_off:
-        await link.execute(_PUT_OFF, {"ids": list(put_off), "seconds": list(put_off.values())})
-    return taken, deferred
+    await _put_off(link, {row.id: NOT_OURS_SECONDS for row in rows if row.name not in configured.connections})
+    return [(row.id, row.name) for row in rows if row.name in configured.connections]
+
+
+async def _put_off(link: Link, seconds: Mapping[int, float]) -> None:
+    if seconds:
+        await link.execute(_PUT_OFF, {"ids": list(seconds), "seconds": list(seconds.values())})
 
 
 async def give(link: Link, configured: Configured, hands: Sequence[tuple[int, str, int]]) -> None:
@@ -347,29 +348,41 @@ async def give(link: Link, configured: Configured, hands: Sequence[tuple[int, st
     await link.execute(_GIVE, values)
 
 
-async def held(link: Link, job: int, worker: int) -> list[Held]:
-    """What is in the hands of a job that a worker runs; nothing where it was given up for dead."""
-    async with link.transaction():
+async def held(link: Link, configured: Configured, job: int, worker: int) -> tuple[list[Held], int]:
+    """What is in the hands of a job that a worker runs, each with a login; and how many were put off for want
+    of one. Nothing where the job was given up for dead.
+    """
+    async with planning(link):
         rows = await _all(link, _SLICE, job=job, worker=worker)
-    return [
-        Held(row.name, row.epoch, row.late, known := _known(row.body), row.body is None or known is not None)
-        for row in rows
-    ]
+        known = {row.name: _known(row.body) for row in rows}
+        asking = [row for row in rows if not known[row.name][1]]
+        users = [configured.connections[row.name].username for row in asking]
+        waits = await _logins(link, Budget.CHECKS, users, configured.logins_per_hour)
+        put_off = {row.id: wait for row, wait in zip(asking, waits, strict=True) if wait is not None}
+        await _put_off(link, put_off)
+    found = [Held(row.name, row.epoch, row.late, *known[row.name]) for row in rows if row.id not in put_off]
+    return found, len(put_off)
 
 
-async def give_back(link: Link, job: int, names: Collection[str], seconds: float) -> None:
-    """Let go of connections of which nothing is to be written, to be looked at again after a while."""
-    async with link.transaction():
-        await link.execute(_RETURN, {"names": list(names), "job": job, "seconds": seconds})
+async def give_back(
+    link: Link, configured: Configured, job: int, names: Collection[str], seconds: float, *, unused: bool
+) -> None:
+    """Let go of connections of which nothing is to be written, to be looked at again after a while.
+
+    `unused`: their logins were not made.
+    """
+    async with planning(link):
+        rows = await _all(link, _RETURN, names=list(names), job=job, seconds=seconds)
+        logins = Counter(configured.connections[row.name].username.lower() for row in rows)
+        if unused and logins:
+            values = {"usernames": list(logins), "counts": list(logins.values()), "budget": Budget.CHECKS}
+            await link.execute(_UNCOUNT, values)
 
 
 async def take_next_key(link: Link, username: str, per_hour: int) -> bool:
     """Take one login for a try of a next key. Whether there was one."""
     async with planning(link):
-        budget = await _Logins.of(link, Budget.NEXT_KEYS, {username}, per_hour)
-        there = budget.take(username) is None
-        await budget.count()
-    return there
+        return await _logins(link, Budget.NEXT_KEYS, [username], per_hour) == [None]
 
 
 def settled(connection: Connection, turns: Mapping[int, Turn]) -> set[int]:
@@ -384,46 +397,29 @@ def settled(connection: Connection, turns: Mapping[int, Turn]) -> set[int]:
     return set(connection.exec_driver_sql(_SETTLE, values).scalars())
 
 
-class _Logins:
-    """What is left of a budget for a few usernames, within `planning`."""
-
-    def __init__(self, link: Link, budget: Budget, per_hour: int, minute: int) -> None:
-        self._link, self._budget, self._per_hour, self._minute = link, budget, per_hour, minute
-        self._taken: Counter[str] = Counter()
-        self._past: dict[str, dict[int, int]] = {}
-
-    @classmethod
-    async def of(cls, link: Link, budget: Budget, usernames: Collection[str], per_hour: int) -> "_Logins":
-        logins = cls(link, budget, per_hour, (await _one(link, _MINUTE)).minute)
-        folded = [username.lower() for username in usernames]
-        for row in await _all(link, _LOGINS, budget=budget, usernames=folded) if folded else ():
-            logins._past.setdefault(row.username, {})[row.minute] = row.logins
-        return logins
-
-    def take(self, username: str) -> float | None:
-        """Take one login. Gives None where there was one, else in how many seconds there is again."""
-        username = username.lower()  # as Salesforce compares them
-        past = self._past.get(username, {})
-        if sum(past.values()) + self._taken[username] >= self._per_hour:
-            return (min(past, default=self._minute) + MINUTES_COUNTED - self._minute) * 60.0
-        self._taken[username] += 1
-        return None
-
-    async def count(self) -> None:
-        """Write down what was taken."""
-        if self._taken:
-            values = {"usernames": list(self._taken), "counts": list(self._taken.values())}
-            await self._link.execute(_COUNT, values | {"budget": self._budget})
+async def _logins(link: Link, budget: Budget, usernames: Sequence[str], per_hour: int) -> list[float | None]:
+    """Take a login for each of these, within `planning`: None, or in how many seconds there is one again."""
+    folded = [username.lower() for username in usernames]  # as Salesforce compares them
+    rows = await _all(link, _LOGINS, budget=budget, usernames=folded, minutes=MINUTES_COUNTED)
+    past = {row.username: row for row in rows}
+    taken: Counter[str] = Counter()
+    waits: list[float | None] = []
+    for username in folded:
+        made, again = past.get(username, (username, 0, MINUTES_COUNTED * 60.0))[1:]
+        waits.append(None if made + taken[username] < per_hour else again)
+        taken[username] += waits[-1] is None
+    if made_now := +taken:
+        values = {"usernames": list(made_now), "counts": list(made_now.values()), "budget": budget}
+        await link.execute(_COUNT, values)
+    return waits
 
 
-def _known(body: str | None) -> History | None:
-    """A history; None where there is none that this version can read."""
-    if body is None:
-        return None
+def _known(body: str | None) -> tuple[History | None, str]:
+    """A history, None where there is none; and why this version can't read what there is."""
     try:
-        return records.read(body)
-    except ValidationError:
-        return None
+        return (None if body is None else records.read(body)), ""
+    except ValidationError as error:
+        return None, records.why(error)
 
 
 async def _all(link: Link, statement: str, **values: object) -> list[Row]:

@@ -8,7 +8,6 @@ all histories again.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import islice
@@ -25,7 +24,7 @@ from monitor.core.telling import Told
 from monitor.store.database import DAYS_KEPT, Database, told_in
 from monitor.store.place import Place, place_of
 from monitor.store.problem import StoreError
-from monitor.store.schema import CAUSES, CONNECTIONS, DAYS, EVENTS, EXCHANGES, UPGRADES, Upgrade
+from monitor.store.schema import CAUSES, CONNECTIONS, DAYS, EVENTS, EXCHANGES, UPGRADES, Upgrades
 from monitor.store.waiting import (
     EXCHANGES_KEPT,
     VERDICTS,
@@ -94,7 +93,7 @@ class Store:
     def __init__(
         self,
         place: Place,
-        upgrades: Mapping[int, Upgrade],
+        upgrades: Upgrades,
         retry_seconds: tuple[float, float],
         *,
         alone: bool,
@@ -125,6 +124,8 @@ class Store:
         self._errors = 0
         self._problem: str | None = None
         self._tidied = 0
+        self._unsure = False
+        """Whether a write is to be rehearsed."""
         self._writer = threading.Thread(target=self._write_until_closed, name="store", daemon=True)
         self._writer.start()
 
@@ -133,7 +134,7 @@ class Store:
         cls,
         url_or_path: str | Path,
         *,
-        upgrades: Mapping[int, Upgrade] = UPGRADES,
+        upgrades: Upgrades | None = None,
         busy_seconds: float = BUSY_SECONDS,
         retry_seconds: tuple[float, float] = RETRY_SECONDS,
         alone: bool = False,
@@ -145,7 +146,8 @@ class Store:
         Raises StoreError where it can't be used: no such directory, not writable, locked, damaged, not a
         database, another program's or daemon's, a newer version's, or not of a kind that is supported.
         """
-        return cls(place_of(url_or_path, busy_seconds), upgrades, retry_seconds, alone=alone)
+        place = place_of(url_or_path, busy_seconds)
+        return cls(place, upgrades or UPGRADES[place.dialect.name], retry_seconds, alone=alone)
 
     @property
     def errors(self) -> int:
@@ -185,8 +187,7 @@ class Store:
                     self._changed.notify_all()
             elif waiting.turn:
                 waiting.turn.end(written=False)
-            waiting.history = history
-            waiting.turn = turn
+            waiting.history, waiting.turn, waiting.restored = history, turn, False
             exchange, past = history.last_exchange, before.last_exchange if before else None
             if exchange is not None and (past is None or exchange.at != past.at):
                 waiting.count(history, exchange)
@@ -223,17 +224,12 @@ class Store:
             self._known[name] = history
 
     def refused(self) -> str | None:
-        """Why nothing could be written just now; None where it could. Takes back what it writes."""
-        try:
-            with self._place.in_words():
-                database = Database.open(self._for_writing, self._place, self._upgrades)
-                with closing(database):
-                    database.rehearse()
-        except StoreError as error:
-            return str(error)
-        except DBAPIError as error:
-            return f"The database {self._place} takes no result: {str(error.orig).splitlines()[0]}."
-        return None
+        """Why nothing can be written just now; None where all that waited is written, and more could be."""
+        self._unsure = True
+        # Twice: at the first a broken link is let go of, and a result dropped that can never be written.
+        if self.flush() or self.flush():
+            return None
+        return self._problem or f"The database {self._place} takes too long to write."
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Writes what waits, now. Whether it all is on the disk; at the latest after `timeout` seconds.
@@ -364,6 +360,8 @@ class Store:
         size, newest, fault = BATCH, 0, None
         while True:
             database = self._open()
+            if self._unsure:
+                self._rehearse(database)
             self._write_told(database)
             batch = self._take(size)
             if not batch:
@@ -394,6 +392,15 @@ class Store:
             self._tidied = newest
         return fault
 
+    def _rehearse(self, database: Database) -> None:
+        try:
+            with self._place.in_words():
+                database.rehearse()
+        except DBAPIError as error:
+            why = str(error.orig).splitlines()[0]
+            raise StoreError(f"The database {self._place} takes no result: {why}.") from error
+        self._unsure = False
+
     def _write_told(self, database: Database) -> None:
         with self._changed:
             changes, self._telling = self._telling, {}
@@ -417,9 +424,11 @@ class Store:
                 self._seen = self._database.identity
                 log.warning("store_replaced", path=str(self._place), histories=len(self._known))
                 with self._changed:
+                    shared = self._place.shared
                     for name, history in self._known.items():
-                        self._waiting.setdefault(name, Waiting(history))
-                    for sink, known in self._told.items():
+                        self._waiting.setdefault(name, Waiting(history, restored=shared))
+                    # Of those who share it only one knows what was told last; the others have told nothing.
+                    for sink, known in {} if shared else self._told.items():
                         for alert, told in known.items():
                             self._telling.setdefault((sink, alert), told)
         return self._database

@@ -33,8 +33,8 @@ def move(source: Path, to: str) -> int:
     if isinstance(there, SqliteFile):
         raise StoreError("The database to move to must be postgresql://USER@HOST/DATABASE.")
     with (
-        closing(Database.open(here.engine(writes=True), here, UPGRADES)) as old,
-        closing(Database.open(there.engine(writes=True), there, UPGRADES)) as new,
+        closing(Database.open(here.engine(writes=True), here, UPGRADES["sqlite"])) as old,
+        closing(Database.open(there.engine(writes=True), there, UPGRADES["postgresql"])) as new,
         here.in_words(),
         there.in_words(),
         old.connection.begin(),

@@ -17,6 +17,8 @@ class Place(Protocol):
     """What reading and writing need of a database."""
 
     dialect: ClassVar[Dialect]
+    shared: ClassVar[bool]
+    """Whether several daemons write to it."""
 
     def engine(self, *, writes: bool) -> Engine:
         """An engine that makes a new connection each time."""

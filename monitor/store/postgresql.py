@@ -59,6 +59,7 @@ class Server:
     url: URL = field(repr=False)
 
     dialect: ClassVar[Dialect] = PGDialect_psycopg(paramstyle="format")  # type: ignore[no-untyped-call] # theirs
+    shared: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return self.url.render_as_string(hide_password=True)

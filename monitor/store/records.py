@@ -12,7 +12,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import to_json
 
 from monitor.core.causes import Cause, Responsible, Severity
@@ -33,6 +33,9 @@ from monitor.core.outcome import (
 from monitor.core.telling import Told
 
 T = TypeVar("T", covariant=True)
+
+REASON_LENGTH = 300
+"""Characters kept of why a history can't be read: the first few problems say it all."""
 
 
 class _Record(BaseModel):
@@ -303,6 +306,15 @@ def written_told(told: Told) -> str:
 def read(body: str | bytes) -> History:
     """The history in a record of any version. Raises pydantic's ValidationError where it can't be read."""
     return HistoryRecordV1.model_validate_json(body).value()
+
+
+def why(error: ValidationError) -> str:
+    """Why something can't be read, in a few words."""
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    # Missing and unknown keys go last: of an outcome they only say that it isn't one of the other kinds.
+    problems.sort(key=lambda one: one["type"] in {"missing", "extra_forbidden"})
+    said = (f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in problems)
+    return "; ".join(said)[:REASON_LENGTH]
 
 
 def written(history: History) -> str:

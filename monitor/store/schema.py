@@ -192,16 +192,20 @@ DROP SEQUENCE appointment_changes"""
 
 
 def _add_due(connection: Connection) -> None:
-    if connection.dialect.name != "postgresql":
-        return
     replicated = inspect(connection).has_table("appointments")
     for statement in (_DUE + (";" + _FROM_APPOINTMENTS if replicated else "")).split(";"):
         connection.exec_driver_sql(statement)
 
 
-UPGRADES: Mapping[int, Upgrade] = MappingProxyType({1: _add_told, 2: _add_due})
+Upgrades = Mapping[int, Upgrade]
 """From each version of the schema to the next: what stands under 1 makes a version 2 of a version 1, and so
-on.
+on."""
+
+UPGRADES: Mapping[str, Upgrades] = MappingProxyType(
+    {"sqlite": {1: _add_told}, "postgresql": {1: _add_told, 2: _add_due}}
+)
+"""By the kind of database: the version of one whose tables stay as they are stays too, so that an older
+bearerwatch can still open it.
 
 The tables above are always those of the last version. An upgrade spells its SQL out and never uses them,
 because it must still do the same when they have changed again. All that are needed run in one transaction.

@@ -48,6 +48,7 @@ class SqliteFile:
     busy_seconds: float
 
     dialect: ClassVar[Dialect] = dialect()
+    shared: ClassVar[bool] = False
 
     def __str__(self) -> str:
         return str(self.path)

@@ -86,6 +86,8 @@ class Waiting:
     events: list[Event] = field(default_factory=list)
     turn: Turn | None = None
     """None where one daemon alone writes."""
+    restored: bool = False
+    """Whether it is what we know of a database that was replaced: what others wrote there stays."""
 
     def count(self, history: History, exchange: Exchange) -> None:
         """Notes an exchange. One that was not sent counts for its day, but has no number and so no slot."""
@@ -117,6 +119,8 @@ class Waiting:
 
     def followed_by(self, newer: "Waiting") -> "Waiting":
         """Both together, where the older could not be written."""
+        if self.turn and newer.turn:
+            self.turn.end(written=False)
         days = dict(self.days)
         for day, counts in newer.days.items():
             days[day] = [a + b for a, b in zip(days.get(day, [0, 0, 0]), counts, strict=True)]

@@ -121,11 +121,10 @@ class Hands(Protocol):
     def leads(self) -> bool:
         """Whether this replica is the one that notifies."""
 
-    def deferred(self, count: int) -> None:
-        """So many checks were put off for want of logins."""
-
-    async def check(self, link: "Linked", job: int, held: Sequence[Held]) -> None:
-        """Check these connections, and write what was found."""
+    async def check(
+        self, linked: "Linked", configured: Configured, job: int, held: Sequence[Held], deferred: int
+    ) -> None:
+        """Check these connections, and write what was found; so many were put off for want of logins."""
 
     async def notify(self) -> None:
         """Notify whom there is to notify."""
@@ -218,7 +217,7 @@ def engine(
         async with linked() as link, due.planning(link):
             if pulse.steady:
                 await due.free(link)
-            taken, deferred = await due.take(link, configured)
+            taken = await due.take(link, configured)
             slices = [taken[start : start + SLICE] for start in range(0, len(taken), SLICE)]
             if slices:
                 jobs = await app.job_manager.batch_defer_jobs_async(
@@ -231,7 +230,6 @@ def engine(
                     if job.id is not None
                 ]
                 await due.give(link, configured, given)
-        hands.deferred(deferred)
 
     @app.task(name="check", queue=configured.mark, pass_context=True)
     async def check(context: JobContext) -> None:
@@ -239,9 +237,9 @@ def engine(
         assert job is not None
         assert worker is not None
         async with linked() as link:
-            held = await due.held(link, job, worker)
+            held, deferred = await due.held(link, configured, job, worker)
         WORKER.set(worker)
-        await hands.check(linked, job, held)
+        await hands.check(linked, configured, job, held, deferred)
 
     @app.periodic(cron=f"* * * * * {NOTIFY_EVERY}", periodic_id=configured.mark)
     @app.task(

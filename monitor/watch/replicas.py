@@ -180,10 +180,6 @@ class Replica:
         """Let the connection's appointment go, once no replica wants it."""
         self._wanted.pop(name, None)
 
-    def deferred(self, count: int) -> None:
-        """So many checks were put off for want of logins."""
-        self._own.logins_deferred.inc(count)
-
     async def stop(self, within_seconds: float) -> None:
         """Make no more checks, wait for those under way, but not longer than this."""
         self._stopping = True
@@ -227,8 +223,11 @@ class Replica:
 
     # What the engine asks
 
-    async def check(self, linked: Linked, job: int, held: Sequence[Held]) -> None:
+    async def check(
+        self, linked: Linked, configured: Configured, job: int, held: Sequence[Held], deferred: int
+    ) -> None:
         """Check what is in the hands of a job, and write what was found."""
+        self._own.logins_deferred.inc(deferred)
         self._linked = linked
         self._waiting += len(held)
         found = await asyncio.gather(*(self._keep_appointment(job, one) for one in held))
@@ -240,10 +239,13 @@ class Replica:
             await self._can_write()
         never |= {one.name for one, turn in zip(held, found, strict=True) if turn == AFTER_A_FAULT_SECONDS}
         not_made = {one.name for one in held} - turns.keys() - never
-        for names, seconds in ((never, AFTER_A_FAULT_SECONDS), (not_made, AGAIN_SECONDS)):
+        for names, seconds, unused in (
+            (never, AFTER_A_FAULT_SECONDS, False),
+            (not_made, AGAIN_SECONDS, True),
+        ):
             if names:
                 async with linked() as link:
-                    await due.give_back(link, job, names, seconds)
+                    await due.give_back(link, configured, job, names, seconds, unused=unused)
 
     async def _keep_appointment(self, job: int, held: Held) -> Turn | float:
         """The turn in which a result is written; or for how long the connection is put off without one."""
@@ -253,7 +255,7 @@ class Replica:
         finally:
             self._waiting -= 1
         try:
-            if not held.readable:
+            if held.unreadable:
                 return AFTER_A_FAULT_SECONDS  # a newer version has written it
             sure = self._pulse.sure(WORKER.get()) and not self._stopping
             if not sure or name not in self._fleet or name in self._results:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ from monitor.store import (
     records,
 )
 from monitor.store.database import DAYS_KEPT, EVENT_DAYS
-from monitor.store.waiting import FAILURE_EVENTS_KEPT, SUCCESS_EVENTS_KEPT, Waiting
+from monitor.store.waiting import FAILURE_EVENTS_KEPT, SUCCESS_EVENTS_KEPT, Turn, Waiting
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HERE = Path(__file__).parent
@@ -96,6 +97,9 @@ def event(
     number: int = 0, *, failure: bool = False, at: datetime = NOON, cause: Cause | None = None
 ) -> Event:
     return Event(at, EventKind.STATE, f"event {number}", cause, failure)
+
+
+OF_A_FILE = UPGRADES["sqlite"]
 
 
 @pytest.fixture(name="path")
@@ -481,6 +485,17 @@ def test_what_waits_is_bounded_however_long_the_disk_is_away() -> None:
     assert older.events[-1].text == "event 999"
 
 
+def test_a_result_that_a_newer_one_overtook_is_said_to_be_unwritten() -> None:
+    """Its check would wait for it for ever."""
+    older, newer = Turn(1, 1, 0.0, "me"), Turn(2, 2, 0.0, "me")
+
+    both = Waiting(history(), turn=older).followed_by(Waiting(history(), turn=newer))
+
+    assert both.turn is newer
+    assert older.written.result(0) is False
+    assert not newer.written.done()
+
+
 # A database that can't be used
 
 
@@ -516,7 +531,7 @@ def _damaged(path: Path) -> None:
             _newer,
             (
                 "a newer version of bearerwatch wrote it (its schema is 7, this version knows"
-                f" {1 + len(UPGRADES)}): run that version, or name another file."
+                f" {1 + len(OF_A_FILE)}): run that version, or name another file."
             ),
         ),
         (_foreign, "another program made it: name another file."),
@@ -791,6 +806,20 @@ def test_a_database_that_version_1_made_opens_today(path: Path, tmp_path: Path) 
     assert _schema(path) == _schema(fresh)
 
 
+def test_a_file_gets_a_new_version_only_when_its_tables_change(path: Path) -> None:
+    """Else an older bearerwatch would refuse a file that it could read."""
+    with raw(path) as connection:
+        connection.executescript(VERSION_1.read_text())
+    tables = [_schema(path)]
+
+    for last in range(1, NEXT):
+        steps = {step: OF_A_FILE[step] for step in range(1, last + 1)}
+        Store.open(path, upgrades=steps).close()
+        tables.append(_schema(path))
+
+    assert all(before != after for before, after in pairwise(tables))
+
+
 def _one_more_column(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE connections ADD COLUMN nickname TEXT"))
 
@@ -804,13 +833,13 @@ def _fail(connection: Connection) -> None:
     raise ZeroDivisionError
 
 
-NEXT = 1 + len(UPGRADES)
+NEXT = 1 + len(OF_A_FILE)
 
 
 def test_upgrades_run_in_order_and_once(path: Path) -> None:
     with opened(path) as store:
         store.save("acme", history(GRANTED))
-    upgrades = {**UPGRADES, NEXT: _one_more_column, NEXT + 1: _fill_it}
+    upgrades = {**OF_A_FILE, NEXT: _one_more_column, NEXT + 1: _fill_it}
 
     for _ in range(2):
         with closing(Store.open(path, upgrades=upgrades)) as store:
@@ -827,7 +856,7 @@ def test_an_upgrade_that_fails_leaves_the_database_as_it_was(path: Path) -> None
     before = _schema(path)
 
     with pytest.raises(ZeroDivisionError):
-        Store.open(path, upgrades={**UPGRADES, NEXT: _one_more_column, NEXT + 1: _fail})
+        Store.open(path, upgrades={**OF_A_FILE, NEXT: _one_more_column, NEXT + 1: _fail})
 
     assert _schema(path) == before
     with opened(path) as store:

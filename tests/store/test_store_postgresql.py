@@ -15,7 +15,7 @@ import pytest
 from monitor.commands.cli import database_move
 from monitor.core.causes import Cause
 from monitor.core.outcome import AfterLogin
-from monitor.store import EXCHANGES_KEPT, Store, StoreError, Verdict, move
+from monitor.store import EXCHANGES_KEPT, UPGRADES, Store, StoreError, Verdict, move
 from tests.store.postgres import COMMAND, Postgres, postgres, program
 from tests.store.test_store import GRANTED, NOON, REFUSED, TOLD, event, history
 
@@ -118,6 +118,79 @@ def test_while_the_server_is_down_saving_goes_on_and_nothing_is_lost(server: Pos
     with opened(url) as store:
         assert store.histories()["acme"].exchanges == 1000
         assert store.days(["acme"], NOON.date())["acme"][0].granted == 1000
+
+
+def test_a_history_that_can_not_be_read_stays_where_others_may_read_it(server: Postgres, url: str) -> None:
+    """As in a rolling upgrade: what the newer version wrote must outlive a restart of an older one."""
+    name = url.rsplit("/", 1)[1]
+    with opened(url) as store:
+        store.save("acme", history(GRANTED))
+    server.sql("""UPDATE histories SET body = '{"of": "a newer version"}'""", name)
+
+    with opened(url) as store:
+        assert store.histories() == {}
+        assert "of: Extra inputs" in store.unreadable["acme"]
+
+    assert server.sql("SELECT body FROM histories", name) == [('{"of": "a newer version"}',)]
+
+
+def test_who_has_lost_a_right_that_only_notifications_need_is_refused(server: Postgres, url: str) -> None:
+    """Nothing is written past what was told: its results would wait for ever."""
+    name = url.rsplit("/", 1)[1]
+    server.sql("CREATE ROLE weak LOGIN; GRANT ALL ON SCHEMA public TO weak", name)
+    with opened(url) as store:
+        assert store.refused() is None
+    rights = "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES"
+    server.sql(
+        f"GRANT {rights} IN SCHEMA public TO weak; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO weak", name
+    )
+    with opened(url.replace("monitor@", "weak@")) as weak:
+        assert weak.refused() is None
+
+        server.sql("REVOKE INSERT ON told FROM weak", name)
+        assert "permission denied for table told" in str(weak.refused())
+        server.sql("GRANT INSERT ON told TO weak", name)
+        assert weak.refused() is None
+    assert server.sql("SELECT count(*) FROM connections", name) == [(0,)], "what is rehearsed is taken back"
+
+
+def test_who_can_not_write_what_waits_is_refused_whatever_else_could_be_written(
+    server: Postgres, url: str
+) -> None:
+    name = url.rsplit("/", 1)[1]
+    with opened(url) as store:
+        server.sql("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+                   " $$ BEGIN RAISE EXCEPTION 'not this one' USING ERRCODE = '42501'; END $$",
+                   name)  # fmt: skip
+        server.sql("CREATE TRIGGER refuse BEFORE INSERT ON told FOR EACH ROW WHEN (new.sink = 'sink')"
+                   " EXECUTE FUNCTION refuse()", name)  # fmt: skip
+        store.tell("sink", {"alert": TOLD})
+
+        assert "not this one" in str(store.refused())
+
+
+def test_a_database_that_is_replaced_keeps_what_others_have_written_there(server: Postgres, url: str) -> None:
+    """Else each replica would write all that it knows over what another has found meanwhile."""
+    name = url.rsplit("/", 1)[1]
+    with opened(url) as slow:
+        slow.save("acme", history(GRANTED, number=1))
+        slow.save("only here", history(GRANTED, number=1))
+        slow.tell("sink", {"alert": TOLD})
+        assert slow.flush()
+        server.sql(f"DROP DATABASE {name} WITH (FORCE)")
+        server.sql(f"CREATE DATABASE {name}")
+        with opened(url) as quick:
+            quick.save("acme", history(GRANTED, number=2))
+            assert quick.flush(), quick.problem
+
+        assert slow.refused() is None
+
+    with opened(url) as store:
+        assert {name: found.exchanges for name, found in store.histories().items()} == {
+            "acme": 2,
+            "only here": 1,
+        }
+        assert store.told("sink") == {}
 
 
 def test_a_writer_that_stops_in_its_middle_does_not_hold_up_the_others_for_long(url: str) -> None:
@@ -236,6 +309,20 @@ def test_a_database_with_appointments_of_replicas_is_upgraded_and_is_as_a_new_on
     ]
     theirs = files("procrastinate.sql").joinpath("migrations").iterdir()
     assert done == sorted(file.name for file in theirs if file.name.endswith(".sql"))
+
+
+def test_the_engines_tables_are_tied_to_our_version_of_the_schema() -> None:
+    """A release of the engine may bring migrations. Then ours needs a step too (`UPGRADES` in
+    `schema`), which may do nothing: by its version replicas know that they are too old for the tables.
+    """
+    theirs = files("procrastinate.sql").joinpath("migrations").iterdir()
+    names = sorted(file.name for file in theirs if file.name.endswith(".sql"))
+
+    assert (len(UPGRADES["postgresql"]), len(names), names[-1]) == (
+        2,
+        38,
+        "03.04.00_50_post_add_retry_failed_job_procedure.sql",
+    )
 
 
 def test_the_engines_tables_are_those_that_it_would_make_itself(server: Postgres, url: str) -> None:
