@@ -58,6 +58,7 @@ app = typer.Typer(
     - `bearerwatch run --config bearerwatch.yaml`: watch them
     """,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
@@ -75,9 +76,9 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def _complete_connection(context: typer.Context, incomplete: str) -> list[str]:
     """Names of connections, for the shell, where the configuration is named before or in the environment."""
-    path = context.params.get("config") or os.environ.get("BEARERWATCH_CONFIG")
+    path = context.params.get("config") or os.environ.get("BEARERWATCH_CONFIG") or _usual()
     try:
-        connections = _settings(Path(path)).connections if path else ()
+        connections = _settings(Path(path)).connections
     except OperatorError:
         return []
     return [each.name for each in connections if each.name.startswith(incomplete)]
@@ -88,8 +89,30 @@ def _complete_cause(incomplete: str) -> list[tuple[str, str]]:
     return [(str(cause), CATALOGUE[cause].title) for cause in Cause if cause.startswith(incomplete)]
 
 
+USUAL_PLACES = (Path("bearerwatch.yaml"), Path("/etc/bearerwatch/bearerwatch.yaml"))
+USUAL = " or ".join(map(str, USUAL_PLACES))
+
+NO_EXTERNAL_URL = (
+    "web.external_url is not set: alerts and notifications link to no page and no runbook. Set it to the"
+    " address at which people open the pages."
+)
+
+
+def _usual() -> Path:
+    """The configuration at its usual place."""
+    return next((place for place in USUAL_PLACES if place.exists()), USUAL_PLACES[0])
+
+
 ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", help="The configuration file.", envvar="BEARERWATCH_CONFIG")
+    Path,
+    typer.Option(
+        "--config",
+        "-c",
+        help="The configuration file.",
+        envvar="BEARERWATCH_CONFIG",
+        default_factory=_usual,
+        show_default=USUAL,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
 
@@ -126,9 +149,11 @@ def say(text: str) -> None:
 
 
 def _settings(config: Path) -> "Settings":
-    """What a configuration says. Raises ConfigError."""
+    """What a configuration says. Raises OperatorError."""
     from monitor.config import load
 
+    if config == USUAL_PLACES[0] and not config.exists():
+        raise OperatorError(f"No configuration: name one (--config FILE), or put it at {USUAL}.")
     return load(config, os.environ)
 
 
@@ -209,6 +234,9 @@ def check(
     ] = None,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what is not healthy.")] = False,
+    fail_on: Annotated[
+        str, _choice("failing", "critical", "warning", help="From which on the exit code is 1.")
+    ] = "failing",
 ) -> None:
     """Check connections now: a line for each, or all about those that are named.
 
@@ -221,7 +249,8 @@ def check(
     - `bearerwatch check --quiet -c bearerwatch.yaml`: for a cron job, silent while all is well
     - `bearerwatch check --json -c bearerwatch.yaml | jq '.[] | select(.state == "failing")'`
 
-    **Exit code**: 0 all healthy or degraded, 1 any failing, 2 a mistake in the configuration, 3 no verdict.
+    **Exit code**: 0 all healthy or degraded, 1 any failing (or, by `--fail-on`, with a critical finding,
+    or at least a warning), 2 an error in the configuration, 3 no verdict.
     """
     from monitor.commands.check import as_json as status_as_json
     from monitor.commands.check import check_once
@@ -231,7 +260,7 @@ def check(
         settings = _settings(config)
         chosen = _chosen(settings, names or [])
         clock = Clock()
-        with terminal.progress(len(chosen), now=clock.now, shown=not (as_json or quiet)) as done:
+        with terminal.progress(chosen, now=clock.now, shown=not (as_json or quiet)) as done:
             statuses = asyncio.run(check_once(settings, chosen, clock=clock, done=done))
     if as_json:
         print(json.dumps([status_as_json(status) for status in statuses], indent=2))
@@ -242,7 +271,7 @@ def check(
         worst = worst_first(statuses)[:1]
         if worst and worst[0].findings:
             say(f"All about one: bearerwatch check {worst[0].name} --config {config}")
-    raise typer.Exit(_verdict(statuses))
+    raise typer.Exit(exit_code(statuses, fail_on))
 
 
 def _chosen(settings: "Settings", names: list[str]) -> list[Connection]:
@@ -256,10 +285,11 @@ def _chosen(settings: "Settings", names: list[str]) -> list[Connection]:
     return [connection for connection in settings.connections if not connection.paused]
 
 
-def _verdict(statuses: list[ConnectionStatus]) -> Exit:
+def exit_code(statuses: list[ConnectionStatus], fail_on: str) -> Exit:
     """The exit code of a round of checks: the worst that was met."""
     states = {status.state for status in statuses}
-    if State.FAILING in states:
+    counts = {"failing": set[str](), "critical": {"critical"}, "warning": {"critical", "warning"}}[fail_on]
+    if State.FAILING in states or any(found.severity in counts for one in statuses for found in one.findings):
         return Exit.FAILING
     return Exit.NO_VERDICT if states & {State.UNKNOWN, State.SETTLING} else Exit.FINE
 
@@ -307,10 +337,7 @@ def find_pair(
 @alerts_app.callback()
 def show_alerts(
     context: typer.Context,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", "-c", help="The configuration file.", envvar="BEARERWATCH_CONFIG"),
-    ] = None,
+    config: ConfigOption,
     as_json: JsonOption = False,
 ) -> None:
     """Tell what would be told now, and to whom; or send a drill.
@@ -330,8 +357,6 @@ def show_alerts(
     _log_errors_alone()
     now = datetime.now(UTC)
     with operators_mistakes():
-        if config is None:
-            raise OperatorError("Name the configuration: --config FILE.")
         settings = _settings(config)
         found = standing(settings, now)
     if as_json:
@@ -381,17 +406,40 @@ def send_drill(
 
 
 @config_app.command("check")
-def config_check(file: Annotated[Path, typer.Argument(help="The configuration file.")]) -> None:
-    """Tell all that is wrong with a configuration, each with its place and what would be right.
+def config_check(
+    file: Annotated[
+        Path, typer.Argument(help="The configuration file.", default_factory=_usual, show_default=USUAL)
+    ],
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 for a warning too.")] = False,
+) -> None:
+    """Find what is wrong with a configuration and the keys it names: where, and what would be right.
+
+    Exit code: 0 no error, 2 an error; with `--strict` a warning counts as one.
 
     Example: `bearerwatch config check bearerwatch.yaml`
     """
+    from monitor.commands.keys import key_problems
+
     with operators_mistakes():
         settings = _settings(file)
-    for warning in settings.warnings:
-        errors.print(f"{file}: {warning}", markup=False)
-    count = len(settings.connections)
-    print(f"{file}: {count:,} connection{'' if count == 1 else 's'}, no mistakes.")
+    pairs = sum(1 + (connection.next is not None) for connection in settings.connections)
+    with terminal.bar("Reading keys", pairs) as read:
+        unusable = asyncio.run(key_problems(settings, os.environ, read))
+    warnings = [*settings.warnings, *unusable]
+    for warning in warnings:
+        say(f"{file}: {warning}")
+    if not settings.web.external_url:
+        say(f"{file}: {NO_EXTERNAL_URL}")
+    print(
+        f"{file}: {_many(len(settings.connections), 'connection')}, no errors,"
+        f" {_many(len(warnings), 'warning')}."
+    )
+    if strict and warnings:
+        raise typer.Exit(Exit.MISTAKE)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{f'{count:,}' if count else 'no'} {what}{'' if count == 1 else 's'}"
 
 
 @config_app.command("schema")
@@ -501,7 +549,7 @@ def print_rules(config: ConfigOption) -> None:
     with operators_mistakes():
         settings = _settings(config)
     if not settings.web.external_url:
-        errors.print("web.external_url is not set: no alert links to the page of its connection.")
+        say(NO_EXTERNAL_URL)
     print(rules(settings), end="")
 
 

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Responsible
+from monitor.core.connection import Connection
 from monitor.core.finding import Finding, State
 from monitor.core.history import STAGES
 from monitor.core.status import WORST_FIRST, ConnectionStatus, worst_first
@@ -46,6 +47,15 @@ READABLE_COLUMNS = 100
 
 PIPED_COLUMNS = 10_000
 """Wide enough that no row of a table is ever broken where nobody looks."""
+
+LIST_BELOW = 70
+"""Columns of a terminal below which a table would fold names: a list is printed instead."""
+
+BAR_FROM = 50
+"""Keys that take a second to read."""
+
+ANSWER_SECONDS = 20
+"""As long as an exchange waits for an answer (`salesforce.exchange.Limits`, whose import is slow)."""
 
 FOUND_SHOWN = 10
 """Rows of what is not healthy, while checks are under way: what a small terminal has room for."""
@@ -84,13 +94,19 @@ def show_text(markdown: str, console: Console | None = None) -> None:
 
 @contextmanager
 def progress(
-    total: int, *, now: Callable[[], datetime], shown: bool, console: Console | None = None
+    chosen: Sequence[Connection], *, now: Callable[[], datetime], shown: bool, console: Console | None = None
 ) -> Iterator[Callable[[ConnectionStatus], None]]:
-    """A live view on stderr while there are many to check and somebody looks: a bar, and what is found."""
+    """A live view on stderr while somebody looks: who is asked, or of many a bar and what is found."""
     console = console or Console(stderr=True, highlight=False)
-    if not shown or total < 2 or not console.is_terminal:
+    if not shown or not chosen or not console.is_terminal:
         yield lambda status: None
         return
+    if len(chosen) == 1:
+        asked = f"Asking {chosen[0].host} for {chosen[0].name}; it has {ANSWER_SECONDS} s to answer"
+        with console.status(asked):
+            yield lambda status: None
+        return
+    total = len(chosen)
     bar = Progress(
         TextColumn("Checking"), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn(), expand=True
     )
@@ -114,6 +130,20 @@ def progress(
 
     with Live(get_renderable=view, console=console, transient=True, refresh_per_second=8):
         yield done
+
+
+@contextmanager
+def bar(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on stderr, where somebody looks and there are enough to wait for."""
+    console = Console(stderr=True)
+    if total < BAR_FROM or not console.is_terminal:
+        yield lambda: None
+        return
+    with Progress(
+        TextColumn(what), BarColumn(None), MofNCompleteColumn(), console=console, transient=True
+    ) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda: progress.advance(task)
 
 
 def show(
@@ -195,6 +225,12 @@ def _rows(statuses: Iterable[ConnectionStatus], now: datetime) -> Table:
 
 def _print(table: Table, console: Console) -> None:
     """Print a table to the terminal's width; piped, a row is a line and has no blanks at its end."""
+    if console.is_terminal and console.width < LIST_BELOW:
+        for first, second, *others in zip(*(column.cells for column in table.columns), strict=True):
+            console.print(first, "", second, soft_wrap=True)  # the terminal breaks it: a name stays one word
+            for part in filter(None, others):
+                console.print(f"  {part}")
+        return
     if console.is_terminal:
         console.print(table)
         return

@@ -30,6 +30,10 @@ SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 LONGEST = timedelta(days=36_500)
 """A century: longer than any certificate, and what datetime can still add."""
 
+CONSUMER_KEY = re.compile(r"[A-Za-z0-9._-]+")
+CONSUMER_KEY_LENGTH = 8
+"""Characters at least; those that Salesforce makes have about 85 (observed)."""
+
 USERNAME_LENGTH = 255
 """Salesforce's own limit is 80 (observed); this one only keeps nonsense out."""
 
@@ -338,8 +342,10 @@ def consumer_key(value: object) -> str:
     if isinstance(value, str) and value.strip() and any(character.isspace() for character in value):
         raise ValueError("has a space in it. Copy the Consumer Key again: it is one long word.")
     written = text(value)
-    if "…" in written or "..." in written:
+    if "…" in written or "..." in written or len(written) < CONSUMER_KEY_LENGTH:
         raise ValueError(f"{quoted(written)} is cut short. Copy the whole Consumer Key.")
+    if not CONSUMER_KEY.fullmatch(written):
+        raise ValueError("has other characters than letters, digits, . and _, so it is no Consumer Key.")
     return written
 
 

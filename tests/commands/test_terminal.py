@@ -7,11 +7,21 @@ from datetime import timedelta
 import pytest
 from rich.console import Console
 
-from monitor.commands.terminal import progress, show, show_catalogue, summary, unknown_name
+from monitor.commands.cli import Exit, exit_code
+from monitor.commands.terminal import (
+    ANSWER_SECONDS,
+    progress,
+    show,
+    show_catalogue,
+    show_text,
+    summary,
+    unknown_name,
+)
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.finding import Alternative, State
 from monitor.core.status import ConnectionStatus
+from monitor.salesforce.exchange import Limits
 from monitor.web.reproduce import command
 from tests.making import NOW, connection, finding, history
 
@@ -31,6 +41,9 @@ FLEET = (
     status("globex-with-a-name-that-goes-on-and-on", State.FAILING, Cause.APPROVAL_DECAYED),
     status("initech", State.DEGRADED, Cause.CERTIFICATE_EXPIRING),
 )
+
+
+CHOSEN = [one.connection for one in FLEET]
 
 
 def pipe() -> Console:
@@ -148,7 +161,7 @@ def test_markup_in_an_answer_is_text() -> None:
 def test_while_checks_are_under_way_what_is_found_is_seen() -> None:
     console = terminal(100)
 
-    with progress(len(FLEET), now=lambda: NOW, shown=True, console=console) as done:
+    with progress(CHOSEN, now=lambda: NOW, shown=True, console=console) as done:
         for each in FLEET:
             done(each)
 
@@ -158,14 +171,62 @@ def test_while_checks_are_under_way_what_is_found_is_seen() -> None:
     assert DECAYED.title in text
 
 
+def test_one_that_hangs_is_named_while_it_does() -> None:
+    console = terminal(100)
+
+    with progress(CHOSEN[:1], now=lambda: NOW, shown=True, console=console):
+        pass
+
+    assert "Asking acme.my.salesforce.com for acme; it has 20 s to answer" in printed(console)
+    assert timedelta(seconds=ANSWER_SECONDS) == Limits().answer
+
+
+def test_a_narrow_terminal_gets_a_list_whose_names_can_be_copied() -> None:
+    console = terminal(40, no_color=True)
+
+    show(FLEET, now=NOW, quiet=False, whole=False, console=console)
+
+    lines = printed(console).splitlines()
+    assert lines[0].endswith(f"  {FLEET[1].name}")
+    assert DECAYED.title in " ".join(lines)
+
+
+def test_a_page_is_laid_out_on_a_terminal_and_stays_markdown_in_a_pipe() -> None:
+    piped, seen = pipe(), terminal(80, no_color=True)
+
+    for console in (piped, seen):
+        show_text("## What\n\nSee [step 4](../setup.md#step-4).\n", console)
+
+    assert printed(piped) == "## What\n\nSee [step 4](../setup.md#step-4).\n\n"
+    assert "See step 4." in printed(seen)
+    assert "#" not in printed(seen)
+
+
 @pytest.mark.parametrize("console", [pipe(), None], ids=["piped", "not wanted"])
 def test_nothing_moves_where_nobody_looks(console: Console | None) -> None:
     watched = console or terminal(100)
 
-    with progress(3, now=lambda: NOW, shown=console is not None, console=watched) as done:
+    with progress(CHOSEN, now=lambda: NOW, shown=console is not None, console=watched) as done:
         done(FLEET[0])
 
     assert printed(watched) == ""
+
+
+@pytest.mark.parametrize(
+    ("shown", "fail_on", "code"),
+    [
+        (FLEET[2:], "failing", Exit.FINE),
+        (FLEET[2:], "critical", Exit.FINE),
+        (FLEET[2:], "warning", Exit.FAILING),
+        (FLEET[:1], "warning", Exit.FINE),
+        (FLEET[1:2], "failing", Exit.FAILING),
+        ((status("new", State.SETTLING, Cause.PROPAGATION_PENDING),), "warning", Exit.NO_VERDICT),
+    ],
+)
+def test_from_which_severity_on_a_check_fails_is_the_caller_s_choice(
+    shown: tuple[ConnectionStatus, ...], fail_on: str, code: Exit
+) -> None:
+    assert exit_code(list(shown), fail_on) is code
 
 
 def test_the_summary_counts_the_worst_first() -> None:

@@ -287,7 +287,7 @@ CONNECTION = """
 connections:
 - name: acme
   subdomain: acme
-  consumer_key: 3MVG9x
+  consumer_key: 3MVG9acmex
   username: a@acme.com
   private_key: {vault: salesforce/acme}
 """
