@@ -31,7 +31,7 @@ from monitor.daemon.interpreter import responsive
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger, Limits
 from monitor.store import Store
-from monitor.watch.budget import LoginBudget
+from monitor.watch.budget import OwnLedger
 from monitor.watch.check import Checker
 from monitor.watch.clock import Clock
 from monitor.watch.fleet import Fleet
@@ -120,11 +120,10 @@ class Watching:
             self._fleet,
             keyring=self._keyring,
             exchanger=self._exchanger,
-            keep=self._store.save,
             clock=self._clock,
-            budget=LoginBudget(1_000_000),
             own=self._own,
         )
+        self._ledger = OwnLedger(1_000_000, self._store.save)
         self._started = self._clock.now()
         self._delays: list[float] = []
         self._scrapes: list[tuple[float, float]] = []
@@ -183,7 +182,7 @@ class Watching:
         """Have all that the first connection brings and no other brings again: libraries, threads, caches."""
         first = self._material.connection(0, self._url, self._interval)
         self._fleet.configure([first], self._clock.now())
-        await self._checker.check(first.name)
+        await self._checker.check(first.name, self._ledger)
         self._metrics("")
         await asyncio.to_thread(self._store.flush)
 
@@ -246,7 +245,7 @@ class Watching:
         due = self._fleet[name].next_exchange
         if due:
             self._delays.append((self._clock.now() - due).total_seconds())
-        return await self._checker.check(name)
+        return await self._checker.check(name, self._ledger)
 
     async def _whole_interval(self) -> Run:
         return await self._run(self._interval.total_seconds())
@@ -333,7 +332,7 @@ class Watching:
 
         async def work() -> None:
             for name in names:
-                await self._checker.check(name)
+                await self._checker.check(name, self._ledger)
 
         before = time.process_time()
         await asyncio.gather(*(work() for _ in range(at_once)))

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "watch": {"core", "config", "keys", "salesforce", "store"},
     "web": {"core", "config", "store"},
     "notify": {"core", "config", "keys", "salesforce"},
-    "daemon": {"core", "config", "keys", "notify", "salesforce", "store", "watch", "web"},
+    "daemon": {"core", "config", "notify", "salesforce", "store", "watch", "web"},
     "simulator": {"core"},
     "commands": {
         "core", "config", "daemon", "keys", "notify", "rules", "salesforce", "simulator", "store", "watch",

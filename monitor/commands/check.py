@@ -10,18 +10,34 @@ from dataclasses import replace
 from typing import Any
 
 from monitor.commands.explain import as_json as diagnosis_as_json
-from monitor.commands.without_daemon import keys_and_network, memory
+from monitor.commands.without_daemon import memory
 from monitor.config import Settings
 from monitor.core import history
 from monitor.core.connection import Connection
 from monitor.core.finding import Diagnosis
 from monitor.core.history import Event, History
 from monitor.core.status import ConnectionStatus
-from monitor.watch.budget import LoginBudget
-from monitor.watch.check import Checker
 from monitor.watch.clock import Clock
-from monitor.watch.fleet import Fleet
-from monitor.watch.own_metrics import OwnMetrics
+from monitor.watch.schedule import ByHand
+from monitor.watch.watch import Watch
+
+
+class _Forgetful:
+    """Remembers what the daemon does, and nothing of this round."""
+
+    problem = None
+    errors = 0
+
+    def __init__(self, settings: Settings) -> None:
+        with memory(settings) as store:
+            remembered = store.histories() if store else {}
+        self._histories = {of.name: history.unknown(of) for of in settings.connections} | remembered
+
+    def histories(self) -> dict[str, History]:
+        return self._histories
+
+    def save(self, name: str, history: History, events: tuple[Event, ...] = ()) -> None:
+        pass
 
 
 async def check_once(
@@ -35,38 +51,26 @@ async def check_once(
 
     `done` is told each as it comes in.
     """
-    chosen = [replace(connection, paused=False) for connection in connections]
-    remembered = await asyncio.to_thread(_remembered, settings)
-    unknown = {of.name: history.unknown(of) for of in chosen if of.name not in remembered}
-    fleet = Fleet(remembered | unknown)
-    fleet.configure(chosen, clock.now())
-    async with keys_and_network(settings, clock, in_flight=settings.max_in_flight) as (keyring, exchanger):
-        checker = Checker(
-            fleet,
-            keyring=keyring,
-            exchanger=exchanger,
-            keep=_forget,
-            clock=clock,
-            budget=LoginBudget(settings.login_budget_per_hour),
-            own=OwnMetrics(),
-            after_login_every=1,  # a person who asks wants to know whether the token is accepted, too
-        )
+    chosen = tuple(replace(connection, paused=False) for connection in connections)
+    settings = settings.model_copy(update={"connections": chosen})
+    watch = Watch(
+        settings,
+        clock=clock,
+        memory=await asyncio.to_thread(_Forgetful, settings),
+        engine=ByHand(),
+        after_login_every=1,  # a person who asks wants to know whether the token is accepted, too
+    )
 
-        async def check(name: str) -> None:
-            await checker.check(name)
-            done(fleet[name])
+    async def check(name: str) -> ConnectionStatus:
+        await watch.check(name)
+        done(watch.status(name))
+        return watch.status(name)
 
-        await asyncio.gather(*(check(connection.name) for connection in chosen))
-    return [fleet[connection.name] for connection in chosen]
-
-
-def _remembered(settings: Settings) -> dict[str, History]:
-    with memory(settings) as store:
-        return store.histories() if store else {}
-
-
-def _forget(name: str, known: History, events: tuple[Event, ...]) -> None:
-    """Keep nothing: a one-off check is nobody's history."""
+    try:
+        watch.configure(settings)
+        return await asyncio.gather(*(check(connection.name) for connection in chosen))
+    finally:
+        await watch.aclose()
 
 
 def as_json(status: ConnectionStatus) -> dict[str, Any]:

@@ -220,7 +220,7 @@ def run(
         store = Store.open(settings.database, alone=True)
     with operators_mistakes():
         daemon = Daemon(config, settings, clock=Clock(), store=store)
-    logs.configure(format=log_format, level=log_level, count=daemon.own.count_log_message)
+    logs.configure(format=log_format, level=log_level, count=daemon.watch.own.count_log_message)
     with operators_mistakes(), port_taken(str(settings.listen), f"Set another: listen, in {config}."):
         asyncio.run(daemon.run())
 

@@ -27,8 +27,8 @@ from monitor.simulator.scenarios import SCENARIOS, Keys, Scenario, Step, make_ke
 from monitor.simulator.server import Simulator, is_loopback, running, serve
 from monitor.store import Store
 from monitor.watch.clock import Clock
-from monitor.watch.own_metrics import OwnMetrics
-from monitor.watch.schedule import Check
+from monitor.watch.schedule import ByHand
+from monitor.watch.watch import Watch
 from monitor.web.connections import listen
 
 STORY = timedelta(days=84)
@@ -47,9 +47,6 @@ STRIDES_A_SECOND = 4
 FIRST_LOOKS = timedelta(seconds=10)
 """What is due so soon after the start is checked before the story begins, so that every connection is seen as
 it is first."""
-
-AT_ONCE = 64
-"""Checks under way at the same time."""
 
 REAL_TIME_STEP_SECONDS = 0.5
 """How late a check may be once time goes on as it does."""
@@ -184,74 +181,6 @@ class StoryClock(Clock):
         return super().now() + self.ahead
 
 
-class StorySchedule:
-    """Keeps appointments by the story's clock, which goes ahead only while no check is under way.
-
-    An assertion that was in flight would be older than it may be.
-    """
-
-    def __init__(self, check: Check, own: OwnMetrics, clock: StoryClock) -> None:
-        self._check = check
-        self._own = own
-        self._clock = clock
-        self._due: dict[str, datetime] = {}
-        self._at_once = asyncio.Semaphore(AT_ONCE)
-        self._turn = asyncio.Lock()
-        self._keeping: asyncio.Task[None] | None = None
-
-    @property
-    def running(self) -> bool:
-        """Whether appointments are kept."""
-        return self._keeping is not None and not self._keeping.done()
-
-    def start(self) -> None:
-        """Begin to keep appointments."""
-        self._keeping = asyncio.create_task(self._keep())
-
-    def at(self, name: str, moment: datetime) -> None:
-        """Make the connection's appointment, in place of the one it has."""
-        self._due[name] = moment
-
-    def cancel(self, name: str) -> None:
-        """Let the connection's appointment go."""
-        self._due.pop(name, None)
-
-    async def stop(self, within_seconds: float) -> None:
-        """Make no more checks; those under way end with their connections."""
-        if self._keeping:
-            self._keeping.cancel()
-
-    async def put_ahead(self, by: timedelta) -> None:
-        """Let so much time pass, with the checks that fall due."""
-        async with self._turn:
-            self._clock.ahead += by
-            await self._check_due(self._clock.now())
-
-    async def look_first(self) -> None:
-        """Check what is due so soon that the story should wait for it."""
-        async with self._turn:
-            await self._check_due(self._clock.now() + FIRST_LOOKS)
-
-    async def _keep(self) -> None:
-        while True:
-            async with self._turn:
-                await self._check_due(self._clock.now())
-            await asyncio.sleep(REAL_TIME_STEP_SECONDS)
-
-    async def _check_due(self, moment: datetime) -> None:
-        due = [name for name, at in self._due.items() if at <= moment]
-        await asyncio.gather(*(self._look(name) for name in due))
-
-    async def _look(self, name: str) -> None:
-        del self._due[name]
-        fell_due = asyncio.get_running_loop().time()
-        async with self._at_once:
-            self._own.schedule_delay.observe(asyncio.get_running_loop().time() - fell_due)
-            following = await self._check(name)
-        if following:
-            self._due[name] = min(following, self._due.get(name, following))
-
-
 class Demo:
     """Simulator and daemon together, in a folder of their own that goes with them."""
 
@@ -267,6 +196,7 @@ class Demo:
         self._began = clock.now()
         self._connections: list[dict[str, object]] = []
         self._states: dict[str, State] = {}
+        self._appointments = ByHand()
 
     async def run(self) -> None:
         """Tell the story, then stay until a signal."""
@@ -280,13 +210,8 @@ class Demo:
                     await self._enter(role, orgs)
             config = self._write_configuration()
             settings = load(config, {})
-            daemon = Daemon(
-                config,
-                settings,
-                clock=self._clock,
-                store=await asyncio.to_thread(Store.open, settings.database),
-                schedule=self._scheduled,
-            )
+            store = await asyncio.to_thread(Store.open, settings.database)
+            daemon = Daemon(config, settings, clock=self._clock, store=store, engine=self._appointments)
             living = asyncio.create_task(daemon.run())
             telling = asyncio.create_task(self._tell(daemon, roles, last, orgs))
             await asyncio.wait([living, telling], return_when=asyncio.FIRST_COMPLETED)
@@ -294,10 +219,6 @@ class Demo:
                 telling.result()
             telling.cancel()
             await living
-
-    def _scheduled(self, check: Check, own: OwnMetrics) -> StorySchedule:
-        self._schedule = StorySchedule(check, own, self._clock)
-        return self._schedule
 
     async def _enter(self, role: _Role, orgs: httpx.AsyncClient) -> None:
         """Make the role's org and key files, and write its connection down."""
@@ -360,11 +281,13 @@ class Demo:
             ((step.after, role.name, step) for role in roles for step in role.steps), key=lambda due: due[:2]
         )
         passed = timedelta(0)
-        await self._schedule.look_first()
+        await self._check_due(daemon.watch, self._clock.now() + FIRST_LOOKS)
         while passed < STORY:
             breath = asyncio.create_task(asyncio.sleep(0 if self._at_once else 1 / STRIDES_A_SECOND))
-            await self._schedule.put_ahead(STRIDE)
+            # Only while no check is under way: an assertion in flight would be older than it may be.
+            self._clock.ahead += STRIDE
             passed += STRIDE
+            await self._check_due(daemon.watch, self._clock.now())
             while steps and steps[0][0] <= passed:
                 _, name, step = steps.pop(0)
                 method, path = (
@@ -384,11 +307,24 @@ class Demo:
             f"\n  {page}/connections/approval-decayed   an approval that ages out every four weeks"
             f"\n  {page}/?responsible=operator          what the operator must see to"
         )
-        await asyncio.Event().wait()
+        while True:
+            await self._check_due(daemon.watch, self._clock.now())
+            await asyncio.sleep(REAL_TIME_STEP_SECONDS)
+
+    async def _check_due(self, watch: Watch, moment: datetime) -> None:
+        """Make the checks that are due by then; as many at once as the exchanges that may be under way."""
+
+        async def look(name: str) -> None:
+            appointments.pop(name, None)
+            if following := await watch.check(name):
+                appointments[name] = min(following, appointments.get(name, following))
+
+        appointments = self._appointments.due
+        await asyncio.gather(*(look(name) for name, due in list(appointments.items()) if due <= moment))
 
     def _narrate(self, daemon: Daemon, passed: timedelta) -> None:
         """Say which connections went from one state to another, once each was looked at first."""
-        for status in daemon.snapshot().connections:
+        for status in daemon.watch.snapshot().connections:
             before = self._states.get(status.name)
             if before and before is not status.state and State.UNKNOWN not in {before, status.state}:
                 why = CATALOGUE[status.findings[0].cause].title if status.findings else "All is well"

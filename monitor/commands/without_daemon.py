@@ -13,13 +13,11 @@ from monitor.watch.clock import Clock
 
 
 @asynccontextmanager
-async def keys_and_network(
-    settings: Settings, clock: Clock, *, in_flight: int = 1
-) -> AsyncIterator[tuple[Keyring, Exchanger]]:
-    """The settings' keys and way out, for so many exchanges at once. Raises CaFileError and ProxyError."""
+async def keys_and_network(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Keyring, Exchanger]]:
+    """The settings' keys and way out, one exchange at a time. Raises CaFileError and ProxyError."""
     keyring = Keyring(os.environ, settings.vault)
     exchanger = Exchanger(
-        limits=Limits(in_flight=in_flight),
+        limits=Limits(in_flight=1),
         ca_file=settings.ca_file,
         allowed_hosts=settings.allowed_hosts,
         clock=clock.now,

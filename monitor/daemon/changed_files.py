@@ -53,7 +53,7 @@ def _fixed_part(pattern: Path) -> Path:
     return pattern.parent
 
 
-class Watch:
+class ChangedFiles:
     """Calls `changed` a moment after something changed in a watched directory, until it is stopped."""
 
     def __init__(self, changed: Callable[[], Awaitable[object]]) -> None:

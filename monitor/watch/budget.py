@@ -1,17 +1,33 @@
-"""How many logins each username has left: 3,600 an hour belong to production, a share of them to us."""
+"""Where a check takes its logins from, and where it writes down what it found.
+
+3,600 logins an hour belong to production, a share of them to us.
+"""
 
 from array import array
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
+from monitor.core import rotation
+from monitor.core.history import Event, History
+
 HOUR_SECONDS = 3600.0
 
+Keep = Callable[[str, History, tuple[Event, ...]], None]
+"""Writes a connection's history down, with what happened; must neither wait nor raise."""
 
-class Budget(Protocol):
-    """How many logins of each username are left."""
+
+class Ledger(Protocol):
+    """What a check takes from, and adds to."""
 
     def take(self, username: str, now: datetime) -> datetime | None:
         """Take one login. Gives None where there was one, else the moment at which to ask again."""
+
+    async def take_next_key(self, username: str, now: datetime) -> bool:
+        """Take one login for a try of the next key. Whether there was one."""
+
+    def keep(self, name: str, history: History, events: tuple[Event, ...]) -> None:
+        """Write a connection's history down, with what happened; must neither wait nor raise."""
 
 
 class LoginBudget:
@@ -32,3 +48,20 @@ class LoginBudget:
             return datetime.fromtimestamp(logins[0] + HOUR_SECONDS, UTC)
         logins.append(second)
         return None
+
+
+class OwnLedger(LoginBudget):
+    """The ledger of a process that shares its logins with no other."""
+
+    def __init__(self, per_hour: int, keep: Keep) -> None:
+        super().__init__(per_hour)
+        self._next_keys = LoginBudget(rotation.LOGINS_PER_HOUR)
+        self._keep = keep
+
+    async def take_next_key(self, username: str, now: datetime) -> bool:
+        """Take one login for a try of the next key. Whether there was one."""
+        return self._next_keys.take(username, now) is None
+
+    def keep(self, name: str, history: History, events: tuple[Event, ...]) -> None:
+        """Write a connection's history down, with what happened."""
+        self._keep(name, history, events)

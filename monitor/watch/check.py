@@ -14,7 +14,7 @@ import structlog
 
 from monitor.core import cadence, history, rotation
 from monitor.core.connection import Connection
-from monitor.core.history import Event, History
+from monitor.core.history import History
 from monitor.core.keys.credential import Credential, CredentialFacts
 from monitor.core.outcome import Exchange, Granted, NotSent, Outcome
 from monitor.core.status import NO_FACTS, ConnectionStatus
@@ -23,7 +23,7 @@ from monitor.core.verdict.diagnosis import diagnose
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.probe import PutOff, probe
-from monitor.watch.budget import Budget, LoginBudget
+from monitor.watch.budget import Ledger
 from monitor.watch.clock import Clock
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
@@ -31,12 +31,6 @@ from monitor.watch.own_metrics import OwnMetrics
 AFTER_LOGIN_EVERY = 6
 """One exchange in so many is followed by a REST call: that counts against the API allocation, and keeps the
 session alive that production shares, so it is made now and then only. At 5 minutes that is twice an hour."""
-
-Keep = Callable[[str, History, tuple[Event, ...]], None]
-"""Writes a connection's history down, with what happened; must neither wait nor raise."""
-
-TakeNextKey = Callable[[str, datetime], Awaitable[bool]]
-"""Takes one login for a try of a username's next key. Whether there was one."""
 
 log = structlog.get_logger()
 
@@ -50,55 +44,50 @@ class Checker:
         *,
         keyring: Keyring,
         exchanger: Exchanger,
-        keep: Keep,
         clock: Clock,
-        budget: Budget,
         own: OwnMetrics,
-        take_next_key: TakeNextKey | None = None,
         after_login_every: int = AFTER_LOGIN_EVERY,
     ) -> None:
         self._fleet = fleet
         self._keyring = keyring
         self._exchanger = exchanger
-        self._keep = keep
         self._clock = clock
-        self._budget = budget
-        self._take_next_key = take_next_key or _taken_here()
         self._own = own
         self._after_login_every = after_login_every
 
-    async def check(self, name: str) -> datetime | None:
+    async def check(self, name: str, ledger: Ledger) -> datetime | None:
         """Check the connection of this name, and give the moment of the next look; None where it is gone."""
         if name not in self._fleet or self._fleet[name].connection.paused:
             return None
         after = before = self._fleet[name]
         if not self._is_for_next(before):
-            after = await self._caught(self._current_looked_at(before), before, self._failed)
-            if not self._kept(before, after):
+            after = await self._caught(self._current_looked_at(before, ledger), before, self._failed)
+            if not self._kept(before, after, ledger):
                 return self._again(name)
             if after.history.last_exchange is before.history.last_exchange:
                 return _next_look(after)  # put off
         if after.connection.next or after.history.rotation:
-            current, after = after, await self._caught(self._next_looked_at(before, after), after, self._left)
-            if not self._kept(current, after):
+            current, look = after, self._next_looked_at(before, after, ledger)
+            after = await self._caught(look, current, self._left)
+            if not self._kept(current, after, ledger):
                 return self._again(name)
         return _next_look(after)
 
-    def taken_on(self, name: str, known: History | None) -> None:
+    def taken_on(self, name: str, known: History | None, ledger: Ledger) -> None:
         """Write down what a configuration brought: a connection first seen, or another address or user.
 
         `known` is what was remembered before it was taken on.
         """
         history_now = self._fleet[name].history
         if history_now != known:
-            self._keep(name, history_now, history.changes(known, history_now))
+            ledger.keep(name, history_now, history.changes(known, history_now))
 
-    def taken_over(self, name: str, known: History | None, due: datetime) -> None:
+    def taken_over(self, name: str, known: History | None, due: datetime, ledger: Ledger) -> None:
         """Begin a check where another replica may have made the last one: with what is remembered now."""
         status, now = self._fleet[name], self._clock.now()
         begun = history.reconfigured(known or history.begin(status.connection, now), status.connection, now)
         self._fleet.put(self._remembered(status, begun, due))
-        self.taken_on(name, known)
+        self.taken_on(name, known, ledger)
 
     async def heard(self, name: str, found: History, due: datetime) -> None:
         """Show what another replica found, as if it had been found here."""
@@ -138,7 +127,7 @@ class Checker:
             log.exception("check_failed", connection=before.name)
             return otherwise(before, fault)
 
-    async def _current_looked_at(self, before: ConnectionStatus) -> ConnectionStatus:
+    async def _current_looked_at(self, before: ConnectionStatus, ledger: Ledger) -> ConnectionStatus:
         """The status after a look with the current key."""
         connection = before.connection
         credential = await self._keyring.load(connection.current)
@@ -150,7 +139,7 @@ class Checker:
                 self._exchanger,
                 connection,
                 credential,
-                take=partial(self._budget.take, connection.username),
+                take=partial(ledger.take, connection.username),
                 first_call=connection.after_login and (turn or doubted),
             )
         except PutOff as put_off:
@@ -172,7 +161,9 @@ class Checker:
         now, changed = self._clock.now(), self._keyring.stale(status.connection.current)
         return status.next_try <= now < status.next_exchange and not changed
 
-    async def _next_looked_at(self, before: ConnectionStatus, after: ConnectionStatus) -> ConnectionStatus:
+    async def _next_looked_at(
+        self, before: ConnectionStatus, after: ConnectionStatus, ledger: Ledger
+    ) -> ConnectionStatus:
         """The status after a look with the next key. The verdict on the current key stays as it is.
 
         `before` is from before the look with the current key, if there was one, and `after` what that left.
@@ -183,7 +174,7 @@ class Checker:
         last = after.history.last_exchange
         asked = last.outcome if last and last is not before.history.last_exchange else None
         seen = rotation.seen(after.history, connection, after.credential, facts, self._clock.now())
-        tried = await self._tried(connection, following, seen, was, asked) if following else None
+        tried = await self._tried(connection, following, seen, was, asked, ledger) if following else None
         now = self._clock.now()
         advanced = rotation.advanced(seen, connection, was, asked, tried, now)
         return replace(
@@ -201,12 +192,13 @@ class Checker:
         seen: History,
         was: Exchange | None,
         asked: Outcome | None,
+        ledger: Ledger,
     ) -> Outcome | None:
         """What one exchange with the next key came to; None where it is not its time."""
         now = self._clock.now()
         if following.key is None or not rotation.due(seen, connection, was, asked, now):
             return None
-        if not await self._take_next_key(connection.username, now):
+        if not await ledger.take_next_key(connection.username, now):
             return None
         return (await probe(self._exchanger, connection, following)).outcome
 
@@ -239,13 +231,13 @@ class Checker:
             next_exchange=cadence.next_exchange(connection, after, now, refused=self._fleet.refused),
         )
 
-    def _kept(self, before: ConnectionStatus, after: ConnectionStatus) -> bool:
+    def _kept(self, before: ConnectionStatus, after: ConnectionStatus, ledger: Ledger) -> bool:
         """Keep the new status and log what changed. False where a reload changed the connection meanwhile."""
         if after.name not in self._fleet or self._fleet[after.name].connection != after.connection:
             return False
         self._fleet.put(after)
         events = history.changes(before.history, after.history)
-        self._keep(after.name, after.history, events)
+        ledger.keep(after.name, after.history, events)
         shown, shown_before = after.history.assignments, before.history.assignments
         if shown and shown.refused and shown != shown_before:
             log.warning("permission_sets_not_shown", connection=after.name, text=shown.refused)
@@ -261,16 +253,6 @@ class Checker:
 
 def _next_look(status: ConnectionStatus) -> datetime | None:
     return min((at for at in (status.next_exchange, status.next_try) if at), default=None)
-
-
-def _taken_here() -> TakeNextKey:
-    """The budget for tries of next keys where there is no other daemon."""
-    budget = LoginBudget(rotation.LOGINS_PER_HOUR)
-
-    async def take(username: str, now: datetime) -> bool:
-        return budget.take(username, now) is None
-
-    return take
 
 
 def _older(found: History, known: History) -> bool:

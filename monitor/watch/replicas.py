@@ -1,8 +1,9 @@
 """One of several daemons that watch together over one PostgreSQL.
 
-It stands in for `schedule`, and has its manners. The engine (`watch.engine`) hands it what is due. Each is
-checked on what is remembered in the database, not here; the result is written with the next due time, unless
-another replica has taken over meanwhile. Once a second it hears what the others found.
+It keeps the appointments in the place of `Schedule`, and is the ledger of its checks. Procrastinate
+(`engine`) hands it what is due. Each is checked on what is remembered in the database, not here; the result
+is written with the next due time, unless another replica has taken over meanwhile. Once a second it hears
+what the others found.
 
 Who can't write takes nothing: a write is rehearsed before a worker begins, and the worker ends when one is
 refused. While the database is away results are kept, nothing new is begun, and connections whose turn has
@@ -38,6 +39,7 @@ from monitor.watch.clock import Clock
 from monitor.watch.engine import WORKER, Linked, Pulse, awake, engine, work
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
+from monitor.watch.schedule import Engine
 
 HEAR_SECONDS = 1.0
 """How old what others found may be."""
@@ -65,13 +67,16 @@ AFTER_A_FAULT_SECONDS = 60.0
 log = structlog.get_logger()
 
 
-class Replica:
+class Replica(Engine):
     """Checks together with others; must be made and used inside a running event loop."""
+
+    notifies = True
 
     def __init__(
         self,
         server: Server,
         *,
+        checker: Checker,
         fleet: Fleet,
         store: Store,
         clock: Clock,
@@ -82,6 +87,7 @@ class Replica:
     ) -> None:
         self._server = server
         self._me = secrets.token_hex(8)
+        self._checker = checker
         self._fleet = fleet
         self._store = store
         self._clock = clock
@@ -119,9 +125,6 @@ class Replica:
         """The worker, while there is one."""
         self._working_for = ""
         self._tasks: list[asyncio.Task[None]] = []
-
-    checker: Checker
-    """Makes the checks; is to be there before the start."""
 
     @property
     def running(self) -> bool:
@@ -264,8 +267,8 @@ class Replica:
             self._results[name] = None
             try:
                 late = timedelta(seconds=held.late)
-                self.checker.taken_over(name, held.known, self._clock.now() - late)
-                following = await self.checker.check(name)
+                self._checker.taken_over(name, held.known, self._clock.now() - late, self)
+                following = await self._checker.check(name, self)
             except Exception:  # a check has its own net; should it tear, the others go on
                 log.exception("check_failed", connection=name)
                 return AFTER_A_FAULT_SECONDS
@@ -361,7 +364,7 @@ class Replica:
                 history, due_at = self._news.pop(name)
                 if name in self._fleet and name not in self._results:
                     try:
-                        await self.checker.heard(name, history, due_at)
+                        await self._checker.heard(name, history, due_at)
                     except Exception:  # the net: what can't be shown of one must not hide the others
                         log.exception("news_failed", connection=name)
                 await asyncio.sleep(0)

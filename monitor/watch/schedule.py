@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import structlog
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobEvent
@@ -20,6 +20,8 @@ from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.date import DateTrigger
 
+from monitor.config import Settings
+from monitor.core.status import ReplicasStatus
 from monitor.watch.clock import Clock
 from monitor.watch.own_metrics import OwnMetrics
 
@@ -45,9 +47,31 @@ Check = Callable[[str], Awaitable[datetime | None]]
 class Engine(Protocol):
     """What keeps one appointment for each connection, and makes its check when it is due."""
 
+    notifies: ClassVar[bool] = False
+    """Whether it also says when to notify: of several replicas it must be one that does."""
+
     @property
     def running(self) -> bool:
         """Whether appointments are kept."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why no appointments can be kept; None where they can."""
+        return None
+
+    @property
+    def cut_off(self) -> str | None:
+        """Why what is shown here is old; None where it is not."""
+        return None
+
+    @property
+    def status(self) -> ReplicasStatus | None:
+        """What is known of the replicas that share the work; None where there are none."""
+        return None
+
+    def configure(self, settings: Settings) -> None:
+        """Take on a configuration; must come before its appointments are made."""
+        return
 
     def start(self) -> None:
         """Begin to keep appointments."""
@@ -62,7 +86,30 @@ class Engine(Protocol):
         """Make no more checks, and wait for those under way, but not longer than this."""
 
 
-class Schedule:
+class ByHand(Engine):
+    """Appointments that are only noted, for what checks in its own time: a command, the demo, a journey."""
+
+    running = True
+
+    def __init__(self) -> None:
+        self.due: dict[str, datetime] = {}
+
+    def start(self) -> None:
+        """Nothing is made by itself."""
+
+    def at(self, name: str, moment: datetime) -> None:
+        """Note the connection's appointment, in place of the one it has."""
+        self.due[name] = moment
+
+    def cancel(self, name: str) -> None:
+        """Let the connection's appointment go."""
+        self.due.pop(name, None)
+
+    async def stop(self, within_seconds: float) -> None:
+        """Nothing is under way."""
+
+
+class Schedule(Engine):
     """Keeps one appointment for each connection; must be made and used inside a running event loop."""
 
     def __init__(self, check: Check, *, clock: Clock, at_once: int, own: OwnMetrics) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from monitor.config import Settings, load
-from monitor.daemon.changed_files import Watch, configuration_stamps, directories
+from monitor.daemon.changed_files import ChangedFiles, configuration_stamps, directories
 
 CONFIG = """
 connections_from: [more/*.yaml]
@@ -63,7 +63,7 @@ async def test_a_change_is_noticed(settings: Settings, change: Callable[[Path], 
     async def changed() -> None:
         noticed.set()
 
-    watch = Watch(changed)
+    watch = ChangedFiles(changed)
     watch.over(settings)
     async with asyncio.timeout(20):
         while not noticed.is_set():  # the watch begins a moment after it is asked to
@@ -81,7 +81,7 @@ async def test_the_database_beside_the_configuration_is_no_change(settings: Sett
         calls += 1
         noticed.set()
 
-    watch = Watch(changed)
+    watch = ChangedFiles(changed)
     watch.over(settings)
     for count in range(5):
         Path(settings.database + "-wal").write_text("x" * count)

@@ -18,7 +18,7 @@ from monitor.core.connection import Connection
 from monitor.core.keys.assertion import sign
 from monitor.daemon import logs
 from monitor.keys.sources import Keyring
-from monitor.watch.budget import LoginBudget
+from monitor.watch.budget import OwnLedger
 from monitor.watch.check import Checker
 from monitor.watch.clock import Clock
 from monitor.watch.fleet import Fleet
@@ -56,16 +56,8 @@ async def main(config: Path) -> None:
     fleet, clock, keyring = Fleet({}), Clock(), Keyring({})
     fleet.configure([well], clock.now())
     faulty: Any = Faulty(keyring)
-    checker = Checker(
-        fleet,
-        keyring=keyring,
-        exchanger=faulty,
-        keep=lambda *_: None,
-        clock=clock,
-        budget=LoginBudget(60),
-        own=OwnMetrics(),
-    )
-    await checker.check(well.name)
+    checker = Checker(fleet, keyring=keyring, exchanger=faulty, clock=clock, own=OwnMetrics())
+    await checker.check(well.name, OwnLedger(60, lambda *_: None))
     sys.stdout.write(f"{fleet[well.name]!r}\n")
     await faulty.exchange(well, None, after_login=True)
 

@@ -14,21 +14,18 @@ from typing import Any, Self
 
 import httpx
 
-from monitor.core import cadence
+from monitor.config import load
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection, Pair, Source, login_url_of
 from monitor.core.finding import Finding, State
 from monitor.core.history import Event, History
 from monitor.core.status import ConnectionStatus
-from monitor.keys.sources import Keyring
-from monitor.salesforce.exchange import Exchanger, Limits, rust_transport
+from monitor.salesforce.exchange import Limits, rust_transport
 from monitor.simulator.server import Simulator, running
 from monitor.store import Store
-from monitor.watch.budget import LoginBudget
-from monitor.watch.check import Checker
 from monitor.watch.clock import Clock
-from monitor.watch.fleet import Fleet
-from monitor.watch.own_metrics import OwnMetrics
+from monitor.watch.schedule import ByHand
+from monitor.watch.watch import Watch
 from tests.journeys.keys import PairFiles, pair_files
 from tests.journeys.wires import Weather, Wires
 from tests.making import NOW
@@ -60,10 +57,11 @@ class Journey:
         self.clock = clock
         self._folder = folder
         self._simulator = simulator
-        self._budget = budget
+        config = folder / "bearerwatch.yaml"
+        config.write_text(f"login_budget_per_hour: {budget}\nconnections: []\n")
+        self._settings = load(config, {})
         self.control = httpx.AsyncClient(base_url=simulator, trust_env=False)
         self._connections: dict[str, Connection] = {}
-        self._due: dict[str, datetime] = {}
         self._clock_is_fast = timedelta(0)
         self._weather: dict[str, Weather] = {}
         self.travellers: dict[str, Traveller] = {}
@@ -71,19 +69,14 @@ class Journey:
 
     def _start(self) -> None:
         """What a process does that starts."""
-        self.store = Store.open(self._folder / "bearerwatch.db")
-        self.fleet = Fleet(self.store.histories())
-        self.own = OwnMetrics()
-        self._keyring = Keyring({})
-        self._exchanger = Exchanger(transport=self._wires, clock=self.our_time)
-        self._checker = Checker(
-            self.fleet,
-            keyring=self._keyring,
-            exchanger=self._exchanger,
-            keep=self.store.save,
+        self.store = Store.open(self._settings.database)
+        self._appointments = ByHand()
+        self.watch = Watch(
+            self._settings,
             clock=_Shown(self),
-            budget=LoginBudget(self._budget),
-            own=self.own,
+            memory=self.store,
+            engine=self._appointments,
+            transport=self._wires,
         )
 
     def _wires(self, limits: Limits, ca_file: Path | None) -> httpx.AsyncBaseTransport:
@@ -96,15 +89,13 @@ class Journey:
         await self.control.aclose()
 
     async def _stop(self) -> None:
-        await self._exchanger.aclose()
-        self._keyring.close()
+        await self.watch.aclose()
         assert self.store.close(), self.store.problem
 
     async def restart(self, *, down_for: timedelta = timedelta(0)) -> None:
         """The process ends, and another one takes over from what the store has."""
         await self._stop()
         self.clock.advance(down_for)
-        self._due = {}
         self._start()
         self._configure()
 
@@ -169,21 +160,8 @@ class Journey:
         self._configure()
 
     def _configure(self) -> None:
-        """What the daemon does with a configuration that it takes on."""
-        now = self.our_time()
-        remembered = self.store.histories()
-        changed, _ = self.fleet.configure(self._connections.values(), now)
-        known = [(self.fleet[name].connection, self.fleet[name].history) for name in changed]
-        for name, turn in cadence.first_looks(known, now).items():
-            self._due[name] = turn
-        for name in changed:
-            self._checker.taken_on(name, remembered.get(name))
-            if self._connections[name].paused:
-                del self._due[name]
-
-    def look_soon(self, name: str) -> None:
-        """A changed file was noticed: the connection is looked at without waiting for its turn."""
-        self._due[name] = self.our_time()
+        connections = tuple(self._connections.values())
+        self.watch.configure(self._settings.model_copy(update={"connections": connections}))
 
     # How time passes
 
@@ -197,17 +175,18 @@ class Journey:
 
     async def _until(self, end: datetime) -> None:
         assert end >= self.clock.now(), "time does not go back"
-        while due := min(((at, name) for name, at in self._due.items()), default=None):
+        appointments = self._appointments.due
+        while due := min(((at, name) for name, at in appointments.items()), default=None):
             at, name = due
             if at - self._clock_is_fast > end:
                 break
             self.clock.advance(max(timedelta(0), at - self.our_time()))
-            after = await self._checker.check(name)
+            after = await self.watch.check(name)
             assert after is not None, f"{name} has no next appointment"
             assert after > self.our_time(), f"{name} would be looked at without an end"
-            self._due[name] = after
-            fault = self.fleet[name].history.failures_by_cause.get(Cause.MONITOR_FAULT)
-            assert not fault, self.fleet[name].findings
+            appointments[name] = after
+            status = self.watch.status(name)
+            assert Cause.MONITOR_FAULT not in status.history.failures_by_cause, status.findings
         self.clock.advance(end - self.clock.now())
 
     def weather(self, weather: Weather | None, *hosts: str) -> None:
@@ -269,13 +248,13 @@ class Traveller:
     async def replace_key(self, files: PairFiles) -> Self:
         """The operator puts other files where the old ones were, and the daemon notices."""
         self.write(files)
-        self.journey.look_soon(self.connection.name)
+        self.journey.watch.look_at_changed_keys()
         return self
 
     async def open_key_file(self) -> None:
         """The operator lets everybody on the machine read the key, and the daemon notices."""
         Path(self.connection.current.private_key.place).chmod(0o644)
-        self.journey.look_soon(self.connection.name)
+        self.journey.watch.look_at_changed_keys()
 
     async def prepare(self, files: PairFiles) -> Self:
         """The operator configures a pair to rotate to."""
@@ -309,7 +288,7 @@ class Traveller:
     @property
     def status(self) -> ConnectionStatus:
         """As a reader of the Snapshot sees it."""
-        return self.journey.fleet[self.connection.name]
+        return self.journey.watch.status(self.connection.name)
 
     @property
     def history(self) -> History:

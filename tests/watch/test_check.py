@@ -14,7 +14,7 @@ from monitor.core.keys.credential import Credential
 from monitor.keys import keygen
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger, Limits
-from monitor.watch.budget import LoginBudget
+from monitor.watch.budget import OwnLedger
 from monitor.watch.check import Checker
 from monitor.watch.clock import Clock
 from monitor.watch.fleet import Fleet
@@ -36,14 +36,12 @@ async def test_what_is_gone_when_its_answer_comes_is_no_fault_of_ours(tmp_path: 
         fleet,
         keyring=Keyring({}),
         exchanger=Exchanger(transport=lambda *_: httpx.MockTransport(refuse), clock=clock.now),
-        keep=lambda name, *_: kept.append(name),
         clock=clock,
-        budget=LoginBudget(60),
         own=OwnMetrics(),
     )
 
     with capture_logs() as logged:
-        following = await checker.check("acme")
+        following = await checker.check("acme", OwnLedger(60, lambda name, *_: kept.append(name)))
 
     assert (following, kept, logged) == (None, [], [])
     assert "acme" not in fleet
@@ -73,11 +71,11 @@ async def test_a_login_that_may_no_longer_be_made_as_it_is_signed_is_put_off(tmp
                 both_have_their_key.set()
             return found
 
-    class Turn:
+    class Turn(OwnLedger):
         """Over as soon as the first check has its answer."""
 
-        def take(self, _username: str, _now: datetime) -> datetime | None:
-            return later if answer.is_set() else None
+        def take(self, username: str, now: datetime) -> datetime | None:
+            return later if answer.is_set() else super().take(username, now)
 
     checker = Checker(
         fleet,
@@ -87,12 +85,11 @@ async def test_a_login_that_may_no_longer_be_made_as_it_is_signed_is_put_off(tmp
             transport=lambda *_: httpx.MockTransport(refuse_in_time),
             clock=clock.now,
         ),
-        keep=lambda *_: None,
         clock=clock,
-        budget=Turn(),
         own=own,
     )
-    checks = asyncio.gather(*(checker.check(name) for name in ("first", "second")))
+    turn = Turn(60, lambda *_: None)
+    checks = asyncio.gather(*(checker.check(name, turn) for name in ("first", "second")))
     async with asyncio.timeout(5):
         await both_have_their_key.wait()
         answer.set()
@@ -127,14 +124,13 @@ async def test_a_fault_of_ours_with_the_next_key_leaves_the_verdict_on_the_curre
         fleet,
         keyring=Failing({}),
         exchanger=Exchanger(transport=lambda *_: httpx.MockTransport(refuse), clock=clock.now),
-        keep=lambda _, history, __: kept.append((history.state, history.exchanges)),
         clock=clock,
-        budget=LoginBudget(60),
         own=OwnMetrics(),
     )
+    ledger = OwnLedger(60, lambda _, history, __: kept.append((history.state, history.exchanges)))
 
     with capture_logs() as logged:
-        again = await checker.check("acme")
+        again = await checker.check("acme", ledger)
 
     assert [line["event"] for line in logged if line["log_level"] == "error"] == ["check_failed"]
     assert set(kept) == {(State.FAILING, 1)}

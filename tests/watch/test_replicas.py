@@ -16,6 +16,7 @@ from monitor.core.history import History
 from monitor.core.rotation import LOGINS_PER_HOUR
 from monitor.store import Store
 from monitor.store.postgresql import Server
+from monitor.watch.budget import Ledger
 from monitor.watch.clock import Clock
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
@@ -45,8 +46,7 @@ connections:
 class Checks:
     """In the place of the checker: each check lasts until it is let end, and is granted."""
 
-    def __init__(self, scene: "Scene") -> None:
-        self.scene = scene
+    def __init__(self) -> None:
         self.begun: list[str] = []
         self.refused: list[str] = []
         self.keys: list[bool] = []
@@ -58,16 +58,16 @@ class Checks:
     async def heard(self, *_: object) -> None:
         """Nor here."""
 
-    async def check(self, name: str) -> datetime | None:
+    async def check(self, name: str, ledger: Ledger) -> datetime | None:
         """Wait for the end, then log in, if that is still allowed."""
         self.begun.append(name)
         await self.end.wait()
-        replica, now = self.scene.replica, datetime.now(UTC)
-        if replica.take("integration@acme.com", now):
+        now = datetime.now(UTC)
+        if ledger.take("integration@acme.com", now):
             self.refused.append(name)
-        self.keys.append(await replica.take_next_key("integration@acme.com", now))
+        self.keys.append(await ledger.take_next_key("integration@acme.com", now))
         found: History = history(GRANTED, number=len(self.begun))
-        replica.keep(name, found, ())
+        ledger.keep(name, found, ())
         return now + timedelta(seconds=1)
 
 
@@ -77,7 +77,7 @@ class Scene:
 
     server: Postgres
     database: str
-    checks: Checks = field(init=False)
+    checks: Checks = field(default_factory=Checks)
     seconds_awake: float = 1_000.0
     replica: Replica = field(init=False)
     notified: int = 0
@@ -99,14 +99,12 @@ async def started(folder: Path) -> AsyncIterator[Scene]:
     with postgres() as server, closing(Store.open(url := server.database())) as store:
         scene = Scene(server, url.rsplit("/", 1)[1])
         began = asyncio.get_running_loop().time()
+        checks: Any = scene.checks
         scene.replica = Replica(
-            Server(make_url(url)), fleet=fleet, store=store, clock=clock, at_once=1, own=OwnMetrics(),
-            notify=scene.notify,
+            Server(make_url(url)), checker=checks, fleet=fleet, store=store, clock=clock, at_once=1,
+            own=OwnMetrics(), notify=scene.notify,
             awake=lambda: scene.seconds_awake + asyncio.get_running_loop().time() - began,
         )  # fmt: skip
-        scene.checks = Checks(scene)
-        checks: Any = scene.checks
-        scene.replica.checker = checks
         scene.replica.configure(settings)
         scene.replica.start()
         await until(lambda: scene.replica.leads)

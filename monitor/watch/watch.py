@@ -1,0 +1,219 @@
+"""The watch as one thing: configurations go in, checks are made when they are due, snapshots come out.
+
+The daemon, `bearerwatch check`, the demo and the tests' journeys all drive it. They differ in what keeps the
+appointments (`Engine`) and in what remembers (`Memory`).
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import datetime
+from typing import Protocol
+
+from monitor import __version__
+from monitor.config import Settings
+from monitor.core import cadence
+from monitor.core.history import Event, History
+from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
+from monitor.keys.sources import Keyring
+from monitor.salesforce.exchange import Exchanger, Limits, TransportFactory, rust_transport
+from monitor.store import Store
+from monitor.store.place import place_of
+from monitor.store.sqlite import SqliteFile
+from monitor.watch.budget import Ledger, OwnLedger
+from monitor.watch.check import AFTER_LOGIN_EVERY, Checker
+from monitor.watch.clock import Clock
+from monitor.watch.fleet import Fleet
+from monitor.watch.own_metrics import OwnMetrics
+from monitor.watch.schedule import Engine, Schedule
+
+
+class Memory(Protocol):
+    """What remembers the histories; a Store, for those that go on."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why the last write failed; None where it succeeded."""
+
+    @property
+    def errors(self) -> int:
+        """How many writes failed."""
+
+    def histories(self) -> dict[str, History]:
+        """What is remembered, by the connection's name."""
+
+    def save(self, name: str, history: History, events: tuple[Event, ...] = ()) -> None:
+        """Write a connection's history down, with what happened; must neither wait nor raise."""
+
+
+async def _to_nobody() -> None:
+    """Notify nobody."""
+
+
+class Watch:
+    """Watches the connections of a configuration. Whoever opened the memory closes it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock,
+        memory: Memory,
+        engine: Engine | None = None,
+        notify: Callable[[], Awaitable[None]] = _to_nobody,
+        transport: TransportFactory = rust_transport,
+        after_login_every: int = AFTER_LOGIN_EVERY,
+    ) -> None:
+        """Without an `engine`, the database decides. Raises CaFileError, ProxyError and StoreError."""
+        self._clock = clock
+        self._memory = memory
+        self._fleet = Fleet(memory.histories())
+        self._keyring = Keyring(os.environ, settings.vault)
+        self._exchanger = Exchanger(
+            limits=Limits(in_flight=settings.max_in_flight),
+            ca_file=settings.ca_file,
+            allowed_hosts=settings.allowed_hosts,
+            transport=transport,
+            clock=clock.now,
+        )
+        self.own = OwnMetrics(
+            in_flight=lambda: self._exchanger.in_flight, store_errors=lambda: self._memory.errors
+        )
+        self._checker = Checker(
+            self._fleet,
+            keyring=self._keyring,
+            exchanger=self._exchanger,
+            clock=clock,
+            own=self.own,
+            after_login_every=after_login_every,
+        )
+        self._budget = OwnLedger(settings.login_budget_per_hour, memory.save)
+        self._ledger: Ledger = self._budget
+        self._engine = engine or self._appointments(settings, notify)
+        now = clock.now()
+        self._status = DaemonStatus(started=now, version=__version__, configured=0, reloaded=now)
+
+    def _appointments(self, settings: Settings, notify: Callable[[], Awaitable[None]]) -> Engine:
+        """One daemon's, where the database is a file; else what several share."""
+        place = place_of(settings.database, 0)
+        if isinstance(place, SqliteFile):
+            return Schedule(self.check, clock=self._clock, at_once=settings.max_in_flight, own=self.own)
+        from monitor.store.postgresql import Server
+        from monitor.watch.replicas import Replica  # its libraries are an extra
+
+        assert isinstance(place, Server)
+        assert isinstance(self._memory, Store)
+        self._ledger = replica = Replica(
+            place,
+            checker=self._checker,
+            fleet=self._fleet,
+            store=self._memory,
+            clock=self._clock,
+            at_once=settings.max_in_flight,
+            own=self.own,
+            notify=notify,
+        )
+        return replica
+
+    @property
+    def notifies(self) -> bool:
+        """Whether `notify` is called from here."""
+        return self._engine.notifies
+
+    @property
+    def cut_off(self) -> str | None:
+        """Why what is shown here is old; None where it is not."""
+        return self._engine.cut_off
+
+    def start(self) -> None:
+        """Begin to make the checks that are due; needs a running event loop."""
+        self._engine.start()
+
+    def configure(self, settings: Settings) -> None:
+        """Take on a configuration: only what differs gets another appointment."""
+        now = self._clock.now()
+        self._budget.per_hour = settings.login_budget_per_hour
+        self._exchanger.allowed_hosts = settings.allowed_hosts
+        self._keyring.look_into(settings.vault)
+        self._keyring.keep_only(
+            [pair for of in settings.connections for pair in (of.current, of.next) if pair is not None]
+        )
+        self._engine.configure(settings)
+        known = self._memory.histories()
+        changed, gone = self._fleet.configure(settings.connections, now)
+        for name in gone:
+            self._engine.cancel(name)
+        turns = cadence.first_looks(
+            ((self._fleet[name].connection, self._fleet[name].history) for name in changed), now
+        )
+        for name in changed:
+            self._checker.taken_on(name, known.get(name), self._ledger)
+            status = self._fleet[name]
+            turn = None if status.connection.paused else turns[name]
+            if turn:
+                self._engine.at(name, turn)
+            else:
+                self._engine.cancel(name)
+            self._fleet.put(replace(status, next_exchange=turn))
+        self._status = replace(
+            self._status,
+            configured=len(settings.connections),
+            reloaded=now,
+            maintenance=settings.maintenance,
+            reload_problem=None,
+        )
+
+    def not_configured(self, problem: str) -> None:
+        """Show why the last configuration was not taken on."""
+        self._status = replace(self._status, reload_problem=problem)
+
+    def look_at_changed_keys(self) -> None:
+        """Check now whose key or certificate is another one than at its last check."""
+        now = self._clock.now()
+        for status in self._fleet.statuses():
+            if not status.connection.paused and self._keyring.stale(status.connection.current):
+                self._engine.at(status.name, now)
+
+    async def check(self, name: str) -> datetime | None:
+        """Check a connection, and give the moment of its next look; None where there is to be none."""
+        return await self._checker.check(name, self._ledger)
+
+    def status(self, name: str) -> ConnectionStatus:
+        """How a connection is at this moment. Raises KeyError where there is none of this name."""
+        return self._fleet[name]
+
+    def problems(self) -> tuple[str, ...]:
+        """Why not everything is watched or remembered. What has not been checked yet is no reason."""
+        problems = []
+        if not self._engine.running:
+            problems.append("The schedule is not running.")
+        if self._engine.problem:
+            problems.append(f"No appointments can be kept: {self._engine.problem}")
+        if self._memory.problem:
+            problems.append(f"The store can't be written: {self._memory.problem}")
+        return tuple(problems)
+
+    def snapshot(self) -> Snapshot:
+        """Everything at this moment."""
+        return Snapshot(
+            at=self._clock.now(),
+            daemon=replace(
+                self._status,
+                store_problem=self._memory.problem or self._engine.problem,
+                replicas=self._engine.status,
+            ),
+            connections=self._fleet.statuses(),
+            retired_failures=self._fleet.retired_failures(),
+        )
+
+    async def stop(self, within_seconds: float) -> None:
+        """Make no more checks, and wait for those under way, but not longer than this."""
+        await self._engine.stop(within_seconds)
+
+    async def aclose(self) -> None:
+        """Let go of the network and the keys, each whatever becomes of the other."""
+        async with AsyncExitStack() as parts:
+            parts.push_async_callback(asyncio.to_thread, self._keyring.close)
+            parts.push_async_callback(self._exchanger.aclose)
