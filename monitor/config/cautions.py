@@ -82,27 +82,16 @@ def _general(
 
 def _doubts(connection: Connection, environ: Mapping[str, str]) -> Iterator[str]:
     """What is doubtful about one connection, in words that fit every connection with the same doubt."""
-    simulated = connection.host in LOOPBACK_HOSTS
-    expected = EXPECTED_AUDIENCE.get(connection.org_type)
     if is_generic(connection.login_url):
         yield (
             f"login_url is the generic {connection.host}, through which External Client Apps are not reached "
             "(app_not_found). The org's own subdomain serves every app."
         )
-    elif expected and is_generic(connection.audience) and connection.audience != expected:
-        yield (
-            f"the audience is {connection.audience}, but the host looks like a {connection.org_type} org, "
-            f"whose generic audience is {expected}. A name with -- is a sandbox as a rule, though old "
-            "production names may hold it. audience: my_domain is right for both."
-        )
-    elif is_generic(connection.audience) and not simulated:
-        yield (
-            f"the audience is the generic {connection.audience}, which External Client Apps refuse "
-            "(app_not_found). audience: my_domain is better, if the org accepts it."
-        )
+    elif is_generic(connection.audience):
+        yield from _of_generic_audience(connection)
     if connection.org_type is OrgType.SANDBOX and "--" not in connection.host:
         yield "a sandbox's subdomain holds the sandbox's name after --, as in acme--dev.sandbox."
-    if not simulated and not connection.consumer_key.startswith(CONSUMER_KEY_PREFIX):
+    if not _simulated(connection) and not connection.consumer_key.startswith(CONSUMER_KEY_PREFIX):
         yield f"the consumer key does not begin with {CONSUMER_KEY_PREFIX}, as those of Salesforce do."
     if connection.approval and connection.approval.policy == "inactivity":
         yield (
@@ -113,18 +102,40 @@ def _doubts(connection: Connection, environ: Mapping[str, str]) -> Iterator[str]
         yield "read_permission_sets needs after_login: true, as it is read with that call. It is not read."
     if connection.current.certificate is None and connection.certificate_not_after is None:
         yield "neither certificate nor certificate_not_after is given: the end of the certificate is unknown."
-    for source in _sources(connection):
-        if source.kind == "env" and not environ.get(source.place):
-            yield f"the environment variable {source.place} is not set here."
-        if source.kind == "credential" and not environ.get("CREDENTIALS_DIRECTORY"):
-            yield "systemd hands over no credentials here (CREDENTIALS_DIRECTORY is not set)."
-            break
-
-
-def _sources(connection: Connection) -> list[Source]:
     pairs = [pair for pair in (connection.current, connection.next) if pair]
-    sources = [source for pair in pairs for source in (pair.private_key, pair.certificate) if source]
-    return list(dict.fromkeys(sources))
+    yield from dict.fromkeys(
+        doubt
+        for pair in pairs
+        for source in (pair.private_key, pair.certificate)
+        if source and (doubt := _of_source(source, environ))
+    )
+
+
+def _simulated(connection: Connection) -> bool:
+    return connection.host in LOOPBACK_HOSTS
+
+
+def _of_generic_audience(connection: Connection) -> Iterator[str]:
+    expected = EXPECTED_AUDIENCE.get(connection.org_type)
+    if expected and connection.audience != expected:
+        yield (
+            f"the audience is {connection.audience}, but the host looks like a {connection.org_type} org, "
+            f"whose generic audience is {expected}. A name with -- is a sandbox as a rule, though old "
+            "production names may hold it. audience: my_domain is right for both."
+        )
+    elif not _simulated(connection):
+        yield (
+            f"the audience is the generic {connection.audience}, which External Client Apps refuse "
+            "(app_not_found). audience: my_domain is better, if the org accepts it."
+        )
+
+
+def _of_source(source: Source, environ: Mapping[str, str]) -> str | None:
+    if source.kind == "env" and not environ.get(source.place):
+        return f"the environment variable {source.place} is not set here."
+    if source.kind == "credential" and not environ.get("CREDENTIALS_DIRECTORY"):
+        return "systemd hands over no credentials here (CREDENTIALS_DIRECTORY is not set)."
+    return None
 
 
 def _twice(connections: Iterable[Connection]) -> Iterator[str]:
