@@ -8,7 +8,7 @@ External Client Apps, which Salesforce lists as internal, it is *not recorded*.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
 from monitor.simulator import soql
 from monitor.simulator.org import Org, digest, identifier
@@ -16,6 +16,7 @@ from monitor.simulator.settings import PROPAGATED, OrgSettings
 from monitor.simulator.soql import QueryError
 
 Row = Mapping[str, object]
+Rows = Iterable[Row]
 
 PROFILE = "Minimum Access - API Only Integrations"
 PERMISSION_SET = "Integration_User_Permission_Set"
@@ -24,11 +25,25 @@ ELSEWHERE = "203.0.113.0-203.0.113.255"
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """An org, as one of its users sees it now, through `query` or `tooling/query`."""
+
+    org: Org
+    reader: OrgSettings
+    now: datetime
+    resource: Literal["query", "tooling"] = "query"
+
+    @property
+    def settings(self) -> OrgSettings:
+        """What Setup shows."""
+        return self.org.settings
+
+
+@dataclass(frozen=True, slots=True)
 class Entity:
     """An object, as a query sees it."""
 
-    rows: Callable[[Org, OrgSettings, datetime], Iterable[Row]]
-    """Of the org, for the user whose settings these are."""
+    rows: Callable[[View], Rows]
     fields: str
     needs: tuple[str, ...] = ()
     """Permissions without which it is not there."""
@@ -43,108 +58,109 @@ class Entity:
     """Whether a setting says on which resource it is there."""
 
 
-def _organization(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
-    settings = org.settings
+def _organization(view: View) -> Rows:
+    settings = view.settings
     kinds = {
         "production": "Enterprise Edition",
         "sandbox": "Enterprise Edition",
         "developer": "Developer Edition",
     }
     yield {
-        "Id": org.org_id,
-        "Name": org.name,
+        "Id": view.org.org_id,
+        "Name": view.org.name,
         "IsSandbox": settings.org_type == "sandbox",
         "OrganizationType": kinds[settings.org_type],
-        "TrialExpirationDate": org.trial_ends(settings),
+        "TrialExpirationDate": view.org.trial_ends(settings),
         "InstanceName": "SIM1",
     }
 
 
-def _user(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
-    first = org.settings
+def _user(view: View) -> Rows:
+    first = view.settings
     for settings in (first, first.of(first.observer.consumer_key)) if first.observer else (first,):
         yield {
-            "Id": org.user_id(settings),
+            "Id": view.org.user_id(settings),
             "Username": settings.username,
             "Name": settings.username.partition("@")[0],
             "IsActive": settings.user_active,
             "UserType": "Standard",
-            "ProfileId": _id(org, "00e"),
+            "ProfileId": _id(view.org, "00e"),
             "Profile.Name": PROFILE,
             "Profile.UserLicense.Name": "Salesforce Integration",
         }
 
 
-def _user_login(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+def _user_login(view: View) -> Rows:
     yield {
-        "Id": _id(org, "0Yw"),
-        "UserId": org.user_id(),
-        "IsFrozen": org.settings.user_frozen,
+        "Id": _id(view.org, "0Yw"),
+        "UserId": view.org.user_id(),
+        "IsFrozen": view.settings.user_frozen,
         "IsPasswordLocked": False,
     }
 
 
-def _user_permission_access(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+def _user_permission_access(view: View) -> Rows:
     yield {
         "Id": "000000000000000AAA",
-        "PermissionsApiEnabled": org.may_use_api(reader, now),
-        **{f"Permissions{name}": name in reader.permissions for name in _PERMISSIONS},
+        "PermissionsApiEnabled": view.org.may_use_api(view.reader, view.now),
+        **{f"Permissions{name}": name in view.reader.permissions for name in _PERMISSIONS},
     }
 
 
 _PERMISSIONS = ("ViewSetup", "ViewSetupAuditTrail", "ExternalClientAppViewer", "ManageUsers")
 
 
-def _login_history(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
-    observer = org.settings.observer
-    for number, row in enumerate(reversed(org.logins)):
+def _login_history(view: View) -> Rows:
+    observer = view.settings.observer
+    for number, row in enumerate(reversed(view.org.logins)):
         observes = observer is not None and row.username == observer.username
         yield {
             "Id": f"0Ya{number:012}AAA",
-            "UserId": org.user_id(org.settings.of(observer.consumer_key) if observer and observes else None),
+            "UserId": view.org.user_id(
+                view.settings.of(observer.consumer_key) if observer and observes else None
+            ),
             "LoginTime": row.time,
             "LoginType": "Remote Access 2.0",
             "Status": row.status,
             "SourceIp": row.source,
             "Application": row.application,
-            "LoginUrl": f"{org.name}.my.salesforce.com",
+            "LoginUrl": f"{view.org.name}.my.salesforce.com",
             "ApiType": "N/A",
         }
 
 
-def _oauth_token(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+def _oauth_token(view: View) -> Rows:
     """Whether an admin-approved user has a row here is not recorded; `without_rows` makes it have none."""
-    if org.settings.user_approved:
+    if view.settings.user_approved:
         yield {
-            "Id": _id(org, "0CS"),
-            "AppName": org.settings.app_label,
-            "UserId": org.user_id(),
-            "CreatedDate": org.approved_at,
-            "LastUsedDate": org.used_at,
-            "UseCount": sum(row.status == "Success" for row in org.logins),
+            "Id": _id(view.org, "0CS"),
+            "AppName": view.settings.app_label,
+            "UserId": view.org.user_id(),
+            "CreatedDate": view.org.approved_at,
+            "LastUsedDate": view.org.used_at,
+            "UseCount": sum(row.status == "Success" for row in view.org.logins),
             # Nobody should ever ask for these: each is a way to the token, or to its end.
             **{
-                name: digest(f"{name} of {org.org_id}")
+                name: digest(f"{name} of {view.org.org_id}")
                 for name in ("AccessToken", "DeleteToken", "RequestToken")
             },
         }
 
 
-def _permission_set(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
-    yield _row_of_set(org) | {"Id": _id(org, "0PS")}
+def _permission_set(view: View) -> Rows:
+    yield _row_of_set(view.settings) | {"Id": _id(view.org, "0PS")}
     yield {
-        "Id": _id(org, "0PS", "profile"),
+        "Id": _id(view.org, "0PS", "profile"),
         "Name": "X00e000000000000AAA",
         "Label": "00e000000000000AAA",
         "IsOwnedByProfile": True,
-        "ProfileId": _id(org, "00e"),
-        "PermissionsApiEnabled": org.settings.api_enabled and org.settings.api_enabled_by == "profile",
+        "ProfileId": _id(view.org, "00e"),
+        "PermissionsApiEnabled": view.settings.api_enabled and view.settings.api_enabled_by == "profile",
         "License.Name": "Salesforce Integration",
     }
 
 
-def _row_of_set(org: Org) -> dict[str, object]:
-    settings = org.settings
+def _row_of_set(settings: OrgSettings) -> dict[str, object]:
     return {
         "Name": PERMISSION_SET,
         "Label": PERMISSION_SET.replace("_", " "),
@@ -154,14 +170,14 @@ def _row_of_set(org: Org) -> dict[str, object]:
     }
 
 
-def _permission_set_assignment(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
-    settings = org.settings
-    for row in _permission_set(org, reader, now):
-        ends = None if row["IsOwnedByProfile"] else org.permission_set_ends(settings)
-        if row["IsOwnedByProfile"] or org.has_permission_set(settings, now):
+def _permission_set_assignment(view: View) -> Rows:
+    settings = view.settings
+    for row in _permission_set(view):
+        ends = None if row["IsOwnedByProfile"] else view.org.permission_set_ends(settings)
+        if row["IsOwnedByProfile"] or view.org.has_permission_set(settings, view.now):
             yield {
                 "Id": identifier("0Pa", str(row["Id"])),
-                "AssigneeId": org.user_id(),
+                "AssigneeId": view.org.user_id(),
                 "PermissionSetId": row["Id"],
                 "ExpirationDate": ends,
                 "IsActive": True,
@@ -170,60 +186,60 @@ def _permission_set_assignment(org: Org, reader: OrgSettings, now: datetime) -> 
             }
 
 
-def _setup_entity_access(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
-    settings = org.settings
+def _setup_entity_access(view: View) -> Rows:
+    settings = view.settings
     if settings.permission_set_selected and settings.app_present:
         kinds = {"external_client_app": "ExternalClientApplication", "connected_app": "ConnectedApplication"}
         yield {
-            "Id": _id(org, "0J0"),
-            "ParentId": _id(org, "0PS"),
-            "SetupEntityId": _app_id(org),
+            "Id": _id(view.org, "0J0"),
+            "ParentId": _id(view.org, "0PS"),
+            "SetupEntityId": _app_id(view.org),
             "SetupEntityType": kinds[settings.app_kind],
-            **{f"Parent.{name}": value for name, value in _row_of_set(org).items()},
+            **{f"Parent.{name}": value for name, value in _row_of_set(view.settings).items()},
         }
 
 
-def _connected_application(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
-    settings = org.settings
+def _connected_application(view: View) -> Rows:
+    settings = view.settings
     policy = settings.refresh_token_policy
-    if _has_app(org, "connected_app"):
+    if _has_app(view.org, "connected_app"):
         yield {
-            "Id": _app_id(org),
+            "Id": _app_id(view.org),
             "Name": settings.app_label,
             "OptionsAllowAdminApprovedUsersOnly": settings.permitted_users == "admin_approved",
             "OptionsHasSessionLevelPolicy": settings.session_level == "HIGH_ASSURANCE",
             "OptionsRefreshTokenValidityMetric": policy == "inactivity",
             "RefreshTokenValidityPeriod": _validity(settings)[0],
-            **_stamps(org),
+            **_stamps(view.org),
         }
 
 
-def _external_client_application(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
-    if _has_app(org, "external_client_app"):
-        name = org.settings.app_label.replace(" ", "_")
+def _external_client_application(view: View) -> Rows:
+    if _has_app(view.org, "external_client_app"):
+        name = view.settings.app_label.replace(" ", "_")
         yield {
-            "Id": _app_id(org),
+            "Id": _app_id(view.org),
             "DeveloperName": name,
-            "MasterLabel": org.settings.app_label,
+            "MasterLabel": view.settings.app_label,
             "DistributionState": "Local",
-            **_stamps(org),
+            **_stamps(view.org),
         }
 
 
-def _app_policy(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
-    if _has_app(org, "external_client_app"):
+def _app_policy(view: View) -> Rows:
+    if _has_app(view.org, "external_client_app"):
         yield {
-            **_of_the_app(org, "plugin policy"),
-            "IsEnabled": not org.settings.app_blocked,
-            "OauthPluginStatus": "Disabled" if org.settings.app_blocked else "Enabled",
+            **_of_the_app(view.org, "plugin policy"),
+            "IsEnabled": not view.settings.app_blocked,
+            "OauthPluginStatus": "Disabled" if view.settings.app_blocked else "Enabled",
         }
 
 
-def _oauth_settings(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
-    if _has_app(org, "external_client_app"):
-        scopes = {scope.upper() for scope in org.settings.scopes}
+def _oauth_settings(view: View) -> Rows:
+    if _has_app(view.org, "external_client_app"):
+        scopes = {scope.upper() for scope in view.settings.scopes}
         yield {
-            **_of_the_app(org, "settings"),
+            **_of_the_app(view.org, "settings"),
             **{name: name.removeprefix("OauthScopes").upper() in scopes for name in _SCOPES.split()},
         }
 
@@ -231,16 +247,16 @@ def _oauth_settings(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Ro
 _SCOPES = "OauthScopesAPI OauthScopesREFRESH_TOKEN OauthScopesOFFLINE_ACCESS"
 
 
-def _oauth_policy(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
-    if not _has_app(org, "external_client_app"):
+def _oauth_policy(view: View) -> Rows:
+    if not _has_app(view.org, "external_client_app"):
         return
-    settings = org.settings
+    settings = view.settings
     said = _ENUMERATIONS[settings.enumerations]
     period, unit = _validity(settings)
     admins = settings.permitted_users == "admin_approved"
     raised = settings.session_level == "HIGH_ASSURANCE"
     yield {
-        **_of_the_app(org, "policy"),
+        **_of_the_app(view.org, "policy"),
         "PermittedUsersPolicyType": "AdminApprovedPreAuthorized" if admins else "AllSelfAuthorized",
         "RefreshTokenPolicyType": said[settings.refresh_token_policy],
         "RefreshTokenValidityPeriod": period,
@@ -280,22 +296,22 @@ def _validity(settings: OrgSettings) -> tuple[int | None, str]:
     return (seconds // 86_400, "days") if seconds % 86_400 == 0 else (-(-seconds // 3600), "hours")
 
 
-def _profile(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
-    ranges = org.settings.login_ip_ranges or (() if org.settings.ip_allowed else (ELSEWHERE,))
+def _profile(view: View) -> Rows:
+    ranges = view.settings.login_ip_ranges or (() if view.settings.ip_allowed else (ELSEWHERE,))
     ends = [text.partition("-") for text in ranges]
     shown = [{"description": None, "startAddress": first, "endAddress": last} for first, _, last in ends]
     for name, seed, metadata in ((PROFILE, "", shown), ("System Administrator", "admin", [])):
         yield {
-            "Id": _id(org, "00e", seed),
+            "Id": _id(view.org, "00e", seed),
             "Name": name,
             "FullName": name,
             "Metadata": {"loginHours": None, "loginIpRanges": metadata},
         }
 
 
-def _setup_audit_trail(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
+def _setup_audit_trail(view: View) -> Rows:
     """Which words the trail has for changes of External Client Apps is not recorded: these are ours."""
-    for number, change in enumerate(reversed(org.changes)):
+    for number, change in enumerate(reversed(view.org.changes)):
         action, section = _CHANGED.get(change.setting, ("changedAppPolicy", "External Client Apps"))
         setting = change.setting.replace("_", " ")
         shown = "" if change.setting == "certificate" else f" from {change.before} to {change.after}"
@@ -303,9 +319,9 @@ def _setup_audit_trail(org: Org, reader: OrgSettings, now: datetime) -> Iterable
             "Id": f"0Ym{number:012}AAA",
             "Action": action,
             "Section": section,
-            "Display": f"Changed {setting} of {org.settings.app_label}{shown}",
+            "Display": f"Changed {setting} of {view.settings.app_label}{shown}",
             "CreatedDate": change.time,
-            "CreatedById": _id(org, "005", "admin"),
+            "CreatedById": _id(view.org, "005", "admin"),
             "CreatedBy.Name": ADMIN,
             "DelegateUser": None,
         }
@@ -323,15 +339,15 @@ _CHANGED = {
 ADMIN = "Org Admin"
 
 
-def _sandbox_process(org: Org, reader: OrgSettings, now: datetime) -> Iterable[Row]:
-    if copy := org.settings.sandbox_copy:
+def _sandbox_process(view: View) -> Rows:
+    if copy := view.settings.sandbox_copy:
         yield {
-            "Id": _id(org, "0GR"),
+            "Id": _id(view.org, "0GR"),
             "SandboxName": copy.name,
             "Status": "Completed" if copy.percent == 100 else "Processing",
             "CopyProgress": copy.percent,
             "AutoActivate": True,
-            "StartDate": org.made,
+            "StartDate": view.org.made,
             "EndDate": None,
         }
 
@@ -468,76 +484,70 @@ OBJECTS: Final[Mapping[str, Entity]] = {
 _ADVICE = " Please reference your WSDL or the describe call for the appropriate names."
 
 
-def readable(org: Org, reader: OrgSettings, name: str, resource: str = "query") -> str | None:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to a query: the object, the fields asked for, and the id and the values of each row."""
+
+    entity: str
+    fields: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[object, ...]], ...]
+
+
+def readable(view: View, name: str) -> str | None:
     """An object's name as Salesforce spells it; None where it is not there for this user and resource."""
     known = next((one for one in OBJECTS if one.lower() == name.lower()), None)
-    if known is None or known in org.settings.unreadable:
+    if known is None or known in view.settings.unreadable:
         return None
-    entity = OBJECTS[known]
-    on = entity.on
-    if entity.of_the_app and org.settings.app_objects_on != "both":
-        on = frozenset({org.settings.app_objects_on})
-    there = resource in on and set(entity.needs) <= set(reader.permissions)
-    return known if there else None
+    entity, only = OBJECTS[known], view.settings.app_objects_on
+    on = {only} if entity.of_the_app and only != "both" else entity.on
+    return known if view.resource in on and set(entity.needs) <= set(view.reader.permissions) else None
 
 
-def fields(org: Org, name: str, resource: str = "query") -> Mapping[str, str]:
+def fields(view: View, name: str) -> Mapping[str, str]:
     """The fields of an object that are there, by their names in lower case."""
     entity = OBJECTS[name]
-    listed = f"{entity.fields} {entity.of_tooling if resource == 'tooling' else ''}".split()
-    return {one.lower(): one for one in listed if f"{name}.{one}" not in org.settings.unreadable}
+    listed = f"{entity.fields} {entity.of_tooling if view.resource == 'tooling' else ''}".split()
+    return {one.lower(): one for one in listed if f"{name}.{one}" not in view.settings.unreadable}
 
 
-def answer(
-    org: Org, reader: OrgSettings, text: str, resource: str, now: datetime
-) -> tuple[str, list[tuple[str, Row]]]:
-    """The object that a query names, and of each of its rows the id and the fields asked for.
+def answer(view: View, query: soql.Query) -> Found:
+    """What a query finds; QueryError where it can't be answered."""
 
-    QueryError where the query can't be answered.
-    """
-    return _answer(org, reader, soql.parse(text), resource, now)
+    def wrong(code: str, text: str, word: str = "") -> QueryError:
+        return QueryError(code, text, word=word, query=query.text)
 
-
-def _answer(
-    org: Org, reader: OrgSettings, query: soql.Query, resource: str, now: datetime
-) -> tuple[str, list[tuple[str, Row]]]:
-    name = readable(org, reader, query.entity, resource)
+    name = readable(view, query.entity)
     if name is None:
         said = (
             f"sObject type '{query.entity}' is not supported. If you are attempting to use a custom object,"
-            f" be sure to append the '__c' after the entity name.{_ADVICE}"
         )
-        raise QueryError("INVALID_TYPE", said, word=query.entity, query=query.text)
-    entity, there = OBJECTS[name], fields(org, name, resource)
+        said += f" be sure to append the '__c' after the entity name.{_ADVICE}"
+        raise wrong("INVALID_TYPE", said, query.entity)
+    entity, there = OBJECTS[name], fields(view, name)
     filtered = set(query.filtered())
     for field in (*query.fields, *filtered, *(field for field, _ in query.order)):
         if field.lower() not in there:
             said = (
                 f"No such column '{field}' on entity '{name}'. If you are attempting to use a custom field,"
-                f" be sure to append the '__c' after the custom field name.{_ADVICE}"
             )
-            raise QueryError("INVALID_FIELD", said, word=field, query=query.text)
+            said += f" be sure to append the '__c' after the custom field name.{_ADVICE}"
+            raise wrong("INVALID_FIELD", said, field)
         if field in filtered and there[field.lower()] in entity.unfiltered.split():
-            said = f"field '{field}' can not be filtered in a query call"
-            raise QueryError("INVALID_FIELD", said, word=field, query=query.text)
+            raise wrong("INVALID_FIELD", f"field '{field}' can not be filtered in a query call", field)
 
     def values(inner: soql.Query) -> tuple[object, ...]:
-        of_others = _answer(org, reader, inner, resource, now)[1]
-        return tuple(value for _, row in of_others for value in row.values())
+        return tuple(value for _, row in answer(view, inner).rows for value in row)
 
-    rows = [] if name in org.settings.without_rows else list(entity.rows(org, reader, now))
-    if entity.own and "ManageUsers" not in reader.permissions:
-        rows = [row for row in rows if row[entity.own] == org.user_id(reader)]
+    rows = [] if name in view.settings.without_rows else list(entity.rows(view))
+    if entity.own and "ManageUsers" not in view.reader.permissions:
+        rows = [row for row in rows if row[entity.own] == view.org.user_id(view.reader)]
     by_name = [{low: row.get(field) for low, field in there.items()} for row in rows]
     found = soql.select(query, by_name, values)
-    asked = {there[field.lower()] for field in query.fields}
-    if len(found) > 1 and not asked.isdisjoint(entity.of_tooling.split()):
+    asked = tuple(there[field.lower()] for field in query.fields)
+    if len(found) > 1 and not set(asked).isdisjoint(entity.of_tooling.split()):
         said = (
             "When retrieving results with Metadata or FullName fields, the query qualifications must specify"
-            " no more than one row for retrieval."
         )
-        raise QueryError("MALFORMED_QUERY", said)
-    return name, [
-        (str(row.get("id", "")), {there[field.lower()]: row[field.lower()] for field in query.fields})
-        for row in found
-    ]
+        raise wrong("MALFORMED_QUERY", f"{said} no more than one row for retrieval.")
+    picked = ((str(row.get("id", "")), tuple(row[field.lower()] for field in asked)) for row in found)
+    return Found(name, asked, tuple(picked))

@@ -6,14 +6,14 @@ Sources: Salesforce's REST API guide, and error answers *observed* in public thr
 import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from monitor.simulator import login, records
-from monitor.simulator.org import TOKEN_PATH, Answer, Org, Request
-from monitor.simulator.settings import OrgSettings
+from monitor.simulator import login, records, soql
+from monitor.simulator.org import HTML_TYPE, TOKEN_PATH, Answer, Org, Request
 from monitor.simulator.soql import QueryError
 
 OLDEST_VERSION = 31
@@ -38,6 +38,45 @@ class _RefusedError(Exception):
     """The REST API does not serve a request: status, code and text."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A GET, before the org that answers it."""
+
+    org: Org
+    request: Request
+    now: datetime
+    version: str = ""
+    tooling: str = ""
+    """`tooling/` of a path that has it."""
+    name: str = ""
+    """Of the object or the page that the path names."""
+
+    @property
+    def at(self) -> str:
+        return f"{urlsplit(self.request.base).path}/services/data/v{self.version}.0/{self.tooling}"
+
+    def view(self) -> records.View:
+        """What whoever asks may see; raises where the REST API does not serve this request."""
+        org, now = self.org, self.now
+        settings = org.reader(self.request.authorization, now)
+        if settings is None:
+            raise _RefusedError(*_SESSION_INVALID)
+        if _REST_SCOPES.isdisjoint(settings.scopes) or settings.api_access_control:
+            raise _RefusedError(*_NOT_FOR_REST)
+        if not org.may_use_api(settings, now):
+            raise _RefusedError(*_API_DISABLED)
+        if not OLDEST_VERSION <= int(self.version[:4]) <= NEWEST_VERSION:
+            raise _RefusedError(*_NOT_FOUND)
+        if org.api_usage(now, calls=0) >= org.settings.api_calls_a_day:
+            raise _RefusedError(*_LIMIT_EXCEEDED)
+        return records.View(org, settings, now, "tooling" if self.tooling else "query")
+
+    def counted(self, value: object, status: int = 200) -> Answer:
+        """An answer that used up a part of the day's allocation, and says so."""
+        usage = f"api-usage={self.org.api_usage(self.now)}/{self.org.settings.api_calls_a_day}"
+        return self.org.reply(self.now, status, _json(value), more=(("Sforce-Limit-Info", usage),))
+
+
 def answer(org: Org, request: Request, now: datetime) -> Answer:
     """What the org answers to any request."""
     org.let_production_log_in(now)
@@ -49,23 +88,24 @@ def answer(org: Org, request: Request, now: datetime) -> Answer:
         if found := pattern.fullmatch(request.path):
             if request.method not in {"GET", "HEAD"}:
                 return _error(org, now, *_GET_ONLY)
+            call = _Call(org, request, now, **found.groupdict(""))
             try:
-                return handler(org, request, now, *found.groups())
+                return handler(call)
             except _RefusedError as refused:
                 return _error(org, now, *refused.args)
             except QueryError as wrong:
-                return _counted_error(org, now, 400, wrong.code, wrong.text)
+                return call.counted([{"message": wrong.text, "errorCode": wrong.code}], 400)
     return _error(org, now, *_NOT_FOUND)
 
 
-def _versions(org: Org, request: Request, now: datetime) -> Answer:
+def _versions(call: _Call) -> Answer:
     """All versions, newest last; "You don't need authentication" (REST API guide)."""
-    base = urlsplit(request.base).path
+    base = urlsplit(call.request.base).path
     listed = [
         {"label": _label(number), "url": f"{base}/services/data/v{number}.0", "version": f"{number}.0"}
         for number in range(OLDEST_VERSION, NEWEST_VERSION + 1)
     ]
-    return _reply(org, now, 200, listed)
+    return call.org.reply(call.now, 200, _json(listed))
 
 
 def _label(version: int) -> str:
@@ -74,41 +114,44 @@ def _label(version: int) -> str:
     return f"{('Summer', 'Winter', 'Spring')[nth % 3]} '{14 + (nth + 2) // 3}"
 
 
-def _resources(org: Org, request: Request, now: datetime, version: str) -> Answer:
-    reader = _reader(org, request, now, version)
-    at = f"{urlsplit(request.base).path}/services/data/v{version}.0"
+def _resources(call: _Call) -> Answer:
+    reader = call.view().reader
     listed = {
-        name: f"{at}/{name}" for name in ("tooling", "query", "queryAll", "search", "sobjects", "limits")
+        name: f"{call.at}{name}" for name in ("tooling", "query", "queryAll", "search", "sobjects", "limits")
     }
-    return _counted(org, now, 200, listed | {"identity": org.identity_url(reader)})
+    return call.counted(listed | {"identity": call.org.identity_url(reader)})
 
 
-def _query(org: Org, request: Request, now: datetime, version: str, tooling: str | None) -> Answer:
-    """The first page of what a query finds."""
-    soql = parse_qs(request.query).get("q", [""])[0]
-    return _page(org, request, now, version, tooling, soql, 0)
+def _query(call: _Call) -> Answer:
+    """The first page of what a query finds; with `columns=true`, as the CLI asks, its columns alone."""
+    asked = parse_qs(call.request.query)
+    view, query = call.view(), soql.parse(asked.get("q", [""])[0])
+    if asked.get("columns") != ["true"]:
+        return _page(call, view, query, 0)
+    found = records.answer(view, query)
+    return call.counted({"columnMetadata": _columns(found.fields), "entityName": found.entity})
 
 
-def _more(
-    org: Org, request: Request, now: datetime, version: str, tooling: str | None, locator: str
-) -> Answer:
-    """A later page: the locator holds the query and where to go on, as the org remembers neither."""
-    soql, start = _read_locator(locator)
-    return _page(org, request, now, version, tooling, soql, start)
+def _more(call: _Call) -> Answer:
+    """A later page. Its locator holds the query and where to go on: the org remembers neither."""
+    view = call.view()
+    text, _, start = call.name.removeprefix("01g").rpartition("-")
+    try:
+        query, first = soql.parse(urlsafe_b64decode(text + "===").decode()), int(start)
+    except ValueError:
+        raise QueryError("INVALID_QUERY_LOCATOR", "invalid query locator") from None
+    return _page(call, view, query, first)
 
 
-def _page(
-    org: Org, request: Request, now: datetime, version: str, tooling: str | None, soql: str, start: int
-) -> Answer:
-    reader = _reader(org, request, now, version)
-    kind, rows = records.answer(org, reader, soql, "tooling" if tooling else "query", now)
-    at = f"{urlsplit(request.base).path}/services/data/v{version}.0/{tooling or ''}"
-    end = start + _batch(request)
-    page = [_record(kind, row, f"{at}sobjects/{kind}/{key}") for key, row in rows[start:end]]
-    found: dict[str, object] = {"totalSize": len(rows), "done": end >= len(rows), "records": page}
-    if end < len(rows):
-        found["nextRecordsUrl"] = f"{at}query/{_locator(soql, end)}"
-    return _counted(org, now, 200, found)
+def _page(call: _Call, view: records.View, query: soql.Query, start: int) -> Answer:
+    found = records.answer(view, query)
+    end = start + _batch(call.request)
+    page = [_record(found, *row, call.at) for row in found.rows[start:end]]
+    said: dict[str, object] = {"totalSize": len(found.rows), "done": end >= len(found.rows), "records": page}
+    if end < len(found.rows):
+        locator = urlsafe_b64encode(query.text.encode()).decode().rstrip("=")
+        said["nextRecordsUrl"] = f"{call.at}query/01g{locator}-{end}"
+    return call.counted(said)
 
 
 def _batch(request: Request) -> int:
@@ -117,22 +160,11 @@ def _batch(request: Request) -> int:
     return min(max(int(asked[1]), FEWEST_ROWS), MOST_ROWS) if asked else MOST_ROWS
 
 
-def _locator(soql: str, start: int) -> str:
-    return f"01g{urlsafe_b64encode(soql.encode()).decode().rstrip('=')}-{start}"
-
-
-def _read_locator(locator: str) -> tuple[str, int]:
-    text, _, start = locator.removeprefix("01g").rpartition("-")
-    try:
-        return urlsafe_b64decode(text + "===").decode(), int(start)
-    except ValueError:
-        return "", 0
-
-
-def _record(kind: str, row: records.Row, url: str) -> dict[str, object]:
+def _record(found: records.Found, key: str, values: tuple[object, ...], at: str) -> dict[str, object]:
     """A record as JSON; a parent's field (`PermissionSet.License.Name`) is within the parent."""
-    record: dict[str, Any] = {"attributes": {"type": kind, "url": url}}
-    for path, value in row.items():
+    attributes = {"type": found.entity, "url": f"{at}sobjects/{found.entity}/{key}"}
+    record: dict[str, Any] = {"attributes": attributes}
+    for path, value in zip(found.fields, values, strict=True):
         *parents, name = path.split(".")
         within = record
         for parent in parents:
@@ -150,17 +182,27 @@ _TYPES = {
 """What a relation leads to, where it has not the name of its object."""
 
 
-def _describe(
-    org: Org, request: Request, now: datetime, version: str, tooling: str | None, name: str
-) -> Answer:
+def _columns(paths: Iterable[str]) -> list[dict[str, object]]:
+    """What describes columns; those of a parent are joined within it."""
+    within: dict[str, list[str]] = {}
+    for path in paths:
+        name, _, rest = path.partition(".")
+        within.setdefault(name, []).extend([rest] if rest else [])
+    return [
+        {"columnName": name, "displayName": name, "aggregate": False, "joinColumns": _columns(joined)}
+        for name, joined in within.items()
+    ]
+
+
+def _describe(call: _Call) -> Answer:
     """What the user may do with an object's records, and its fields; not there where it may not see them."""
-    reader = _reader(org, request, now, version)
-    kind = records.readable(org, reader, name, "tooling" if tooling else "query")
-    known = {one.lower(): one for one in reader.objects}.get(name.lower())
+    view = call.view()
+    kind = records.readable(view, call.name)
+    known = {one.lower(): one for one in view.reader.objects}.get(call.name.lower())
     if kind is None and known is None:
-        return _counted_error(org, now, *_NOT_FOUND)
-    allowed = ("read",) if known is None else reader.objects[known]
-    listed = ("Id", "Name") if kind is None else records.fields(org, kind).values()
+        raise _RefusedError(*_NOT_FOUND)
+    allowed = ("read",) if known is None else view.reader.objects[known]
+    listed = ("Id", "Name") if kind is None else records.fields(view, kind).values()
     described = {
         "name": kind or known,
         "queryable": "read" in allowed,
@@ -168,26 +210,26 @@ def _describe(
         **dict.fromkeys(("createable", "updateable", "deletable"), "write" in allowed),
         "fields": [{"name": field} for field in listed if "." not in field],
     }
-    return _counted(org, now, 200, described)
+    return call.counted(described)
 
 
-def _limits(org: Org, request: Request, now: datetime, version: str) -> Answer:
+def _limits(call: _Call) -> Answer:
     """The org's allocations. The words of its refusal are not recorded."""
-    reader = _reader(org, request, now, version)
-    if "ViewSetup" not in reader.permissions:
-        return _counted_error(org, now, 403, "FORBIDDEN", "You do not have access to the limits of this org")
-    most = org.settings.api_calls_a_day
-    left = max(most - org.api_usage(now, calls=0) - 1, 0)
-    return _counted(org, now, 200, {"DailyApiRequests": {"Max": most, "Remaining": left}})
+    if "ViewSetup" not in call.view().reader.permissions:
+        raise _RefusedError(403, "FORBIDDEN", "You do not have access to the limits of this org")
+    most = call.org.settings.api_calls_a_day
+    left = max(most - call.org.api_usage(call.now, calls=0) - 1, 0)
+    return call.counted({"DailyApiRequests": {"Max": most, "Remaining": left}})
 
 
-def _userinfo(org: Org, request: Request, now: datetime) -> Answer:
+def _userinfo(call: _Call) -> Answer:
     """The OpenID Connect facts on the user. Its refusals are plain text (*observed*)."""
+    org, request, now = call.org, call.request, call.now
     if not request.authorization:
-        return org.reply(now, 403, b"Missing_OAuth_Token", "text/html;charset=UTF-8")
+        return org.reply(now, 403, b"Missing_OAuth_Token", HTML_TYPE)
     settings = org.reader(request.authorization, now)
     if settings is None or _IDENTITY_SCOPES.isdisjoint(settings.scopes):
-        return org.reply(now, 403, b"Bad_OAuth_Token", "text/html;charset=UTF-8")
+        return org.reply(now, 403, b"Bad_OAuth_Token", HTML_TYPE)
     facts = {
         "sub": org.identity_url(settings),
         "user_id": org.user_id(settings),
@@ -201,51 +243,24 @@ def _userinfo(org: Org, request: Request, now: datetime) -> Answer:
         "active": True,
         "urls": {"rest": f"{request.base}/services/data/v{{version}}/"},
     }
-    return _reply(org, now, 200, facts)
+    return org.reply(now, 200, _json(facts))
 
 
-_PATHS: tuple[tuple[re.Pattern[str], Callable[..., Answer]], ...] = (
-    (re.compile(r"/services/data/v(\d+)\.0/?"), _resources),
-    (re.compile(r"/services/data/v(\d+)\.0/(tooling/)?query/?"), _query),
-    (re.compile(r"/services/data/v(\d+)\.0/(tooling/)?query/(01g[\w-]+)"), _more),
-    (re.compile(r"/services/data/v(\d+)\.0/(tooling/)?sobjects/(\w+)/describe/?"), _describe),
-    (re.compile(r"/services/data/v(\d+)\.0/limits/?"), _limits),
+_DATA = r"/services/data/v(?P<version>\d+)\.0"
+_PATHS: tuple[tuple[re.Pattern[str], Callable[[_Call], Answer]], ...] = (
+    (re.compile(f"{_DATA}/?"), _resources),
+    (re.compile(f"{_DATA}/(?P<tooling>tooling/)?query/?"), _query),
+    (re.compile(rf"{_DATA}/(?P<tooling>tooling/)?query/(?P<name>01g[\w-]+)"), _more),
+    (re.compile(rf"{_DATA}/(?P<tooling>tooling/)?sobjects/(?P<name>\w+)/describe/?"), _describe),
+    (re.compile(f"{_DATA}/limits/?"), _limits),
     (re.compile(r"/services/data/?"), _versions),
     (re.compile(r"/services/oauth2/userinfo"), _userinfo),
 )
 
 
-def _reader(org: Org, request: Request, now: datetime, version: str) -> OrgSettings:
-    """The settings of whoever asks; raises where the REST API does not serve this request."""
-    settings = org.reader(request.authorization, now)
-    if settings is None:
-        raise _RefusedError(*_SESSION_INVALID)
-    if _REST_SCOPES.isdisjoint(settings.scopes) or settings.api_access_control:
-        raise _RefusedError(*_NOT_FOR_REST)
-    if not org.may_use_api(settings, now):
-        raise _RefusedError(*_API_DISABLED)
-    if not OLDEST_VERSION <= int(version[:4]) <= NEWEST_VERSION:
-        raise _RefusedError(*_NOT_FOUND)
-    if org.api_usage(now, calls=0) >= org.settings.api_calls_a_day:
-        raise _RefusedError(*_LIMIT_EXCEEDED)
-    return settings
-
-
-def _reply(
-    org: Org, now: datetime, status: int, value: object, more: tuple[tuple[str, str], ...] = ()
-) -> Answer:
-    return org.reply(now, status, json.dumps(value, separators=(",", ":")).encode(), more=more)
-
-
-def _counted(org: Org, now: datetime, status: int, value: object) -> Answer:
-    """An answer that used up a part of the day's allocation, and says so."""
-    usage = f"api-usage={org.api_usage(now)}/{org.settings.api_calls_a_day}"
-    return _reply(org, now, status, value, (("Sforce-Limit-Info", usage),))
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _error(org: Org, now: datetime, status: int, code: str, message: str) -> Answer:
-    return _reply(org, now, status, [{"message": message, "errorCode": code}])
-
-
-def _counted_error(org: Org, now: datetime, status: int, code: str, message: str) -> Answer:
-    return _counted(org, now, status, [{"message": message, "errorCode": code}])
+    return org.reply(now, status, _json([{"message": message, "errorCode": code}]))
