@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from bench import exchange, load, replicas, scrape, store
+from bench import exchange, load, pages, replicas, scrape, store
 from bench.daemon import Watching
 from bench.elsewhere import Elsewhere
 from bench.figures import Figure
@@ -51,6 +51,7 @@ def measure(sizes: Sizes, place: Path) -> Iterator[Figure]:
     """All figures, each as soon as it is known."""
     yield from scrape.figures(sizes.medium, rounds=3 * sizes.rounds)
     yield from scrape.figures(sizes.large, rounds=3 * sizes.rounds)
+    yield from pages.figures(sizes.large, sizes.rounds)
     yield from store.figures(place, sizes.large, sizes.rounds)
     material = prepare(place, sizes.large)
     with ExitStack() as stack:

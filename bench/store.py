@@ -3,6 +3,7 @@
 import sqlite3
 import statistics
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -42,11 +43,13 @@ def figures(place: Path, connections: int, rounds: int) -> list[Figure]:
     store = Store.open(place / "saved.db")
     bare = sqlite3.connect(place / "bare.db", isolation_level=None)
     bare.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {TABLES}")
-    saves, rows = [], []
+    saves, rows, written = [], [], []
     with responsive():  # as the daemon does
         for turn in range(rounds + 1):  # the first makes the rows that the others write over
             histories = {name: _later(history) for name, history in histories.items()}
+            before = _bytes_written()
             saves.append(_saved(store, histories) / connections)
+            written.append((_bytes_written() - before) / connections)
             rows.append(_written(bare, list(histories.values()), turn) / connections)
     store.close()
     bare.close()
@@ -55,7 +58,17 @@ def figures(place: Path, connections: int, rounds: int) -> list[Figure]:
         Figure(
             "CPU of a save / JSON and bare rows in SQLite", median_ratio(saves[1:], rows[1:]), goal=GOAL_RATIO
         ),
+        Figure(
+            "written to the disk of a save, all due at once", statistics.median(written[1:]) / 1024, "KiB"
+        ),
     ]
+
+
+def _bytes_written() -> int:
+    """What this process has given to files, in bytes; 0 on a system that doesn't say."""
+    with suppress(OSError):
+        return int(Path("/proc/self/io").read_text().split("wchar: ")[1].split()[0])
+    return 0
 
 
 def _later(history: History) -> History:
