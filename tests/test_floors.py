@@ -30,10 +30,10 @@ MAY_IMPORT = {
 """Each room, from the bottom up, and whom it may import."""
 
 PURE = {
-    "abc", "base64", "binascii", "codecs", "collections", "contextlib", "cryptography", "dataclasses",
-    "datetime", "email",
-    "enum", "functools", "hashlib", "hmac", "html", "itertools", "json", "jwt", "math", "re", "statistics",
-    "string",
+    "abc", "base64", "binascii", "calendar", "codecs", "collections", "contextlib", "cryptography",
+    "dataclasses", "datetime", "email",
+    "enum", "functools", "hashlib", "hmac", "html", "ipaddress", "itertools", "json", "jwt", "math", "re",
+    "statistics", "string",
     "types", "typing", "unicodedata", "urllib", "warnings", "xml", "zoneinfo",
 }  # fmt: skip
 """What the core may use of other people's: nothing that has a clock, a file, a socket, a log or chance."""

@@ -14,8 +14,18 @@ from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 from monitor.core.finding import Alternative, Diagnosis, Finding, State
+from monitor.core.inside import Facts
 from monitor.core.keys.credential import KeyFacts
-from monitor.core.outcome import AfterLogin, Assignments, Exchange, Granted, NotSent, Outcome, Refused
+from monitor.core.outcome import (
+    AfterLogin,
+    ApiUsage,
+    Assignments,
+    Exchange,
+    Granted,
+    NotSent,
+    Outcome,
+    Refused,
+)
 
 LIFETIMES_KEPT = 12
 """Approval lifetimes remembered of a connection: a year of monthly decays; older ones say nothing new."""
@@ -129,6 +139,10 @@ class History:
     """What the last REST call came to that followed a grant."""
     assignments: Assignments | None = None
     """What the org last showed of the user's permission set assignments."""
+    audit: Facts | None = None
+    """What the last audit read inside the org; None where there was none for what is configured now."""
+    usage: ApiUsage | None = None
+    """How much of the org's API allocation was used, as last said."""
     first_success: datetime | None = None
     last_success: datetime | None = None
     consecutive_successes: int = 0
@@ -219,6 +233,8 @@ def reconfigured(history: History, connection: Connection, now: datetime) -> His
         consecutive_refusals=0,
         identity=Identity(),
         assignments=None,
+        audit=None,
+        usage=None,
         approval_since=None,
         keys_accepted={},
         rotation=None,
@@ -265,6 +281,7 @@ def remember(history: History, exchange: Exchange, diagnosis: Diagnosis) -> Hist
         last_verdict=exchange if judged else history.last_verdict,
         after_login=exchange.after_login or history.after_login,
         assignments=exchange.assignments or history.assignments,
+        usage=exchange.usage or history.usage,
         first_success=history.first_success or (at if granted else None),
         last_success=at if granted else history.last_success,
         failing_since=None if granted else history.failing_since or at,

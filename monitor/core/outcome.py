@@ -83,6 +83,14 @@ class AfterLogin:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiUsage:
+    """How much of the org's daily API allocation is used, as each REST answer says."""
+
+    used: int
+    allowed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """A permission set that the user has until a certain moment."""
 
@@ -114,3 +122,5 @@ class Exchange:
     """The server's `Date` minus our clock: positive where our clock is slow. None without a `Date`."""
     assignments: Assignments | None = None
     """None where they were not asked for, or where no answer came."""
+    usage: ApiUsage | None = None
+    """None where no REST call was made, or its answer did not say."""

@@ -247,8 +247,15 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
 )
 
+_READ_INSIDE = "It is found by what an audit reads inside the org, not by an answer to a login."
+
 NOT_PLAYED: Mapping[Cause, str] = {
     Cause.KEY_FILE_EXPOSED: "It is the mode of a file on the monitor's machine, which no org sees.",
+    Cause.REFRESH_POLICY_WRONG: _READ_INSIDE,
+    Cause.SESSION_LEVEL_REQUIRED: _READ_INSIDE,
+    Cause.ORG_EXPIRING: _READ_INSIDE,
+    Cause.PRODUCTION_REFUSED: _READ_INSIDE,
+    Cause.API_ALLOCATION_SHORT: _READ_INSIDE,
     Cause.REQUEST_MALFORMED: "The exchange sends no malformed request.",
     Cause.TLS_UNTRUSTED: "The simulator speaks plain HTTP unless it is given a certificate.",
     Cause.MONITOR_FAULT: "The monitor does not fail on request.",

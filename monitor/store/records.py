@@ -8,18 +8,20 @@ an older one is turned into the next as it is read.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.finding import Alternative, Certainty, Finding, State
 from monitor.core.history import Approval, Change, History, Identity, Rotation, Slot, Stage
+from monitor.core.inside import Facts, Logins, Read
 from monitor.core.outcome import (
     AfterLogin,
+    ApiUsage,
     Assignment,
     Assignments,
     Exchange,
@@ -131,6 +133,17 @@ class AssignmentsRecord(_Record):
         )
 
 
+class ApiUsageRecord(_Record):
+    """An `ApiUsage`."""
+
+    used: int
+    allowed: int
+
+    def value(self) -> ApiUsage:
+        """As the core has it."""
+        return ApiUsage(self.used, self.allowed)
+
+
 class ExchangeRecord(_Record):
     """An `Exchange`."""
 
@@ -140,6 +153,7 @@ class ExchangeRecord(_Record):
     duration_seconds: float | None = None
     clock_offset_seconds: float | None = None
     assignments: AssignmentsRecord | None = None
+    usage: ApiUsageRecord | None = None
 
     def value(self) -> Exchange:
         """As the core has it."""
@@ -150,6 +164,7 @@ class ExchangeRecord(_Record):
             duration_seconds=self.duration_seconds,
             clock_offset_seconds=self.clock_offset_seconds,
             assignments=_value(self.assignments),
+            usage=_value(self.usage),
         )
 
 
@@ -281,6 +296,61 @@ class HistoryRecordV1(_Record):
         )
 
 
+class LoginsRecord(_Record):
+    """A `Logins`."""
+
+    application: str
+    address: str
+    status: str
+    count: int
+    first: datetime
+    last: datetime
+
+
+class FactsRecord(_Record):
+    """A `Facts`. The names of fields within rows are Salesforce's."""
+
+    at: datetime
+    observer: str
+    rows: dict[Read, tuple[dict[str, str | bool | int | None], ...]]
+    unread: dict[Read, str]
+    logins: tuple[LoginsRecord, ...]
+    application: str
+    address: str
+    status: str
+    calls: int
+
+    def value(self) -> Facts:
+        """As the core has it."""
+        logins = tuple(Logins(**dict(one)) for one in self.logins)
+        return Facts(**{**dict(self), "logins": logins})
+
+
+class HistoryRecordV2(HistoryRecordV1):
+    """The second version: with what an audit read inside the org."""
+
+    version: Literal[2]  # type: ignore[assignment]
+    audit: FactsRecord | None
+    usage: ApiUsageRecord | None
+
+    def value(self) -> History:
+        """As the core has it."""
+        return replace(super().value(), audit=_value(self.audit), usage=_value(self.usage))
+
+
+def _version(record: Any) -> str:
+    """Of a history's record. One of a newer version fails as the newest that is known here."""
+    return "first" if not isinstance(record, dict) or record.get("version", 1) == 1 else "second"
+
+
+_HISTORY: TypeAdapter[HistoryRecordV1] = TypeAdapter(
+    Annotated[
+        Annotated[HistoryRecordV1, Tag("first")] | Annotated[HistoryRecordV2, Tag("second")],
+        Discriminator(_version),
+    ]
+)
+
+
 class ToldRecordV1(_Record):
     """What a receiver of notifications was last told about one group; a `Told`."""
 
@@ -305,7 +375,7 @@ def written_told(told: Told) -> str:
 
 def read(body: str | bytes) -> History:
     """The history in a record of any version. Raises pydantic's ValidationError where it can't be read."""
-    return HistoryRecordV1.model_validate_json(body).value()
+    return _HISTORY.validate_json(body).value()
 
 
 def why(error: ValidationError) -> str:
@@ -313,7 +383,8 @@ def why(error: ValidationError) -> str:
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     # Missing and unknown keys go last: of an outcome they only say that it isn't one of the other kinds.
     problems.sort(key=lambda one: one["type"] in {"missing", "extra_forbidden"})
-    said = (f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in problems)
+    # A place begins with the version whose record it was taken for.
+    said = (f"{'.'.join(map(str, one['loc'][1:])) or 'it'}: {one['msg']}" for one in problems)
     return "; ".join(said)[:REASON_LENGTH]
 
 
@@ -322,7 +393,7 @@ def written(history: History) -> str:
     # Plain dictionaries: to make the records first would double the cost of every write.
     return to_json(
         {
-            "version": 1,
+            "version": 2,
             "first_seen": history.first_seen,
             "changed_at": history.changed_at,
             "changed": history.changed,
@@ -335,6 +406,8 @@ def written(history: History) -> str:
             "last_verdict": _exchange(history.last_verdict),
             "after_login": _after_login(history.after_login),
             "assignments": _assignments(history.assignments),
+            "audit": _facts(history.audit),
+            "usage": _usage(history.usage),
             "first_success": history.first_success,
             "last_success": history.last_success,
             "consecutive_successes": history.consecutive_successes,
@@ -370,6 +443,7 @@ def _exchange(exchange: Exchange | None) -> _Fields | None:
         "duration_seconds": exchange.duration_seconds,
         "clock_offset_seconds": exchange.clock_offset_seconds,
         "assignments": _assignments(exchange.assignments),
+        "usage": _usage(exchange.usage),
     }
 
 
@@ -409,6 +483,26 @@ def _assignments(shown: Assignments | None) -> _Fields | None:
     return {
         "ending": [{"permission_set": one.permission_set, "ends": one.ends} for one in shown.ending],
         "refused": shown.refused,
+    }
+
+
+def _usage(usage: ApiUsage | None) -> _Fields | None:
+    return None if usage is None else {"used": usage.used, "allowed": usage.allowed}
+
+
+def _facts(facts: Facts | None) -> _Fields | None:
+    if facts is None:
+        return None
+    return {
+        "at": facts.at,
+        "observer": facts.observer,
+        "rows": facts.rows,
+        "unread": facts.unread,
+        "logins": [asdict(one) for one in facts.logins],
+        "application": facts.application,
+        "address": facts.address,
+        "status": facts.status,
+        "calls": facts.calls,
     }
 
 

@@ -13,8 +13,10 @@ from pydantic import ValidationError
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.finding import Alternative, Certainty, Finding, State
 from monitor.core.history import Approval, Change, History, Identity, Rotation, Slot, Stage
+from monitor.core.inside import Facts, Logins, Read
 from monitor.core.outcome import (
     AfterLogin,
+    ApiUsage,
     Assignment,
     Assignments,
     Exchange,
@@ -33,6 +35,8 @@ AT = datetime(2026, 11, 23, 12, 30, 15, 250_000, tzinfo=UTC)
 CALL = AfterLogin(403, "API_DISABLED_FOR_ORG", "The API is disabled.")
 SHOWN = Assignments((Assignment("Integration", AT + timedelta(days=9)),), "INSUFFICIENT_ACCESS")
 
+USAGE = ApiUsage(1_200, 15_000)
+
 FULL = History(
     first_seen=AT - timedelta(days=90),
     changed_at=AT - timedelta(days=80),
@@ -43,7 +47,7 @@ FULL = History(
     failures=56,
     failures_by_cause={Cause.APPROVAL_DECAYED: 50, Cause.NETWORK_UNREACHABLE: 6},
     last_exchange=Exchange(
-        AT, Refused(503, "unavailable", "Down for a while", "<html>", 30.0), CALL, 0.25, -1.5, SHOWN
+        AT, Refused(503, "unavailable", "Down for a while", "<html>", 30.0), CALL, 0.25, -1.5, SHOWN, USAGE
     ),
     last_verdict=Exchange(
         AT - timedelta(hours=1),
@@ -51,6 +55,18 @@ FULL = History(
     ),
     after_login=CALL,
     assignments=SHOWN,
+    audit=Facts(
+        AT - timedelta(hours=2),
+        "observer",
+        {Read.POLICY: ({"RefreshTokenPolicyType": "SpecificLifetime", "RefreshTokenValidityPeriod": 30},)},
+        {Read.TRAIL: "INSUFFICIENT_ACCESS", Read.PROFILE: ""},
+        (Logins("My Integration", "192.0.2.1", "Restricted IP", 41, AT - timedelta(hours=3), AT),),
+        "Monitor",
+        "198.51.100.7",
+        "Success",
+        8,
+    ),
+    usage=USAGE,
     first_success=AT - timedelta(days=89),
     last_success=AT - timedelta(hours=1),
     consecutive_successes=1,
@@ -81,7 +97,7 @@ FULL = History(
 )
 """Every field of a history holds something other than what it would hold if it were lost."""
 
-NOT_OF_A_BARE_GRANT = ("after_login", "duration_seconds", "clock_offset_seconds", "assignments")
+NOT_OF_A_BARE_GRANT = ("after_login", "duration_seconds", "clock_offset_seconds", "assignments", "usage")
 
 OTHERS: dict[str, Outcome] = {
     "unreachable": Unreachable(FaultKind.DNS, "the host name was not resolved"),
@@ -118,12 +134,19 @@ def test_the_golden_file_fills_every_field() -> None:
 def test_what_is_written_is_the_golden_file_to_the_letter() -> None:
     written = json.dumps(json.loads(records.written(FULL)), indent=1) + "\n"
 
-    assert written == (GOLDEN / "v1-full.json").read_text()
+    assert written == (GOLDEN / "v2-full.json").read_text()
+
+
+def test_the_newest_version_is_read() -> None:
+    assert records.read((GOLDEN / "v2-full.json").read_text()) == FULL
 
 
 @pytest.mark.parametrize("name", ["v1-full.json", "v1-without-version.json"])
-def test_every_version_is_read(name: str) -> None:
-    assert records.read((GOLDEN / name).read_text()) == FULL
+def test_the_first_version_is_read_and_knows_of_no_audit(name: str) -> None:
+    assert FULL.last_exchange
+    then = replace(FULL, audit=None, usage=None, last_exchange=replace(FULL.last_exchange, usage=None))
+
+    assert records.read((GOLDEN / name).read_text()) == then
 
 
 def test_a_record_of_the_first_days_lacks_what_came_later() -> None:
@@ -135,7 +158,7 @@ def test_a_record_of_the_first_days_lacks_what_came_later() -> None:
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_every_kind_of_outcome_is_written_as_its_golden_file_and_comes_back_as_itself(name: str) -> None:
-    golden = (GOLDEN / f"v1-{name}.json").read_text()
+    golden = (GOLDEN / f"v2-{name}.json").read_text()
     known = History(AT, AT, last_exchange=Exchange(AT, OTHERS[name]))
 
     assert json.loads(records.written(known)) == json.loads(golden)
@@ -158,7 +181,7 @@ def test_a_key_that_is_unknown_is_refused_wherever_it_is(path: tuple[str | int, 
 
 
 def test_a_newer_version_is_refused() -> None:
-    record = json.loads(records.written(FULL)) | {"version": 2}
+    record = json.loads(records.written(FULL)) | {"version": 3}
 
     with pytest.raises(ValidationError, match="version"):
         records.read(json.dumps(record))

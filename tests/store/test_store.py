@@ -231,7 +231,7 @@ def _damage(path: Path, name: str, body: str) -> None:
         ("replace(body, '\"dns\"', '\"quic\"')", "kind: Input should be"),
         ("replace(body, '\"approval_since\"', '\"granted_since\"')", "granted_since: Extra inputs"),
         ("replace(body, '\"org_id\"', '\"organisation\"')", "identity.organisation: Extra inputs"),
-        ("replace(body, '\"version\":1', '\"version\":2')", "version: Input should be 1"),
+        ("replace(body, '\"version\":2', '\"version\":3')", "version: Input should be 2"),
     ],
 )
 def test_a_history_that_cannot_be_read_is_set_aside_and_stops_no_other(

@@ -4,13 +4,16 @@
 pre-authorised by an admin: Salesforce's CLI guide recommends an expiry of 90 days or less for just those.
 """
 
+from calendar import monthrange
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from statistics import median
+from typing import Literal
 
 from monitor.core.connection import Connection
 from monitor.core.history import Approval, History
+from monitor.core.inside import Facts, Read, Row, moment_in, text
 
 LEAD_SHARE = 1 / 6
 """The last part of a lifetime in which the forecast is a finding: 5 days of a month, 15 of 90 days.
@@ -28,12 +31,127 @@ those in hours are possible, but a forecast of hours warns nobody in time."""
 class Grounds(StrEnum):
     """What a forecast rests on."""
 
+    READ = "read"
+    """The refresh token policy that an audit read inside the org."""
     DECLARED = "declared"
     """The refresh token policy that the owner wrote into the configuration."""
     LEARNT = "learnt"
     """Lifetimes of this connection's own approvals that ended."""
     SIBLINGS = "siblings"
     """Lifetimes of approvals of other connections with the same consumer key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The app's policies, as an audit read them. What is in no known dialect is empty, never guessed."""
+
+    permitted: Literal["admin", "self", ""]
+    """Whether users are approved by an admin beforehand, or authorise themselves."""
+    refresh: Literal["until_revoked", "immediately", "lifetime", "inactivity", ""]
+    period: int = 0
+    unit: Literal["hours", "days", "months", ""] = ""
+    """Empty for a classic app, whose unit the org does not show."""
+    ip: Literal["relaxed", "enforced", ""] = ""
+    high_assurance: bool | None = None
+    unrecognised: str = ""
+    """The refresh token policy in the org's words, where they are in no dialect that is known."""
+    changed: str = ""
+    """Who changed the policies last, and when; empty where that is not shown."""
+
+    @property
+    def ageing(self) -> str:
+        """What the policy does to an approval, for a person; empty where it does nothing."""
+        after = f"after {self.period} {self.unit or '(hours, days or months)'}"
+        return {
+            "lifetime": f"ends an approval {after}",
+            "inactivity": f"ends an approval {after} without use",
+            "immediately": "ends an approval at once",
+        }.get(self.refresh, "")
+
+    def end(self, since: datetime) -> datetime | None:
+        """When an approval ends that began, or was used, then; None where the policy names no time."""
+        if self.refresh not in {"lifetime", "inactivity"} or not 0 < self.period <= LONGEST_PERIOD:
+            return None
+        if self.unit == "months":
+            months = since.month - 1 + self.period
+            year, month = since.year + months // 12, months % 12 + 1
+            return since.replace(year=year, month=month, day=min(since.day, monthrange(year, month)[1]))
+        return since + timedelta(**{self.unit: self.period}) if self.unit else None
+
+
+LONGEST_PERIOD = 10_000
+"""The longest period of a policy that is believed: 27 years of days; Setup takes no more than 5 digits."""
+
+
+def policy_of(facts: Facts | None) -> Policy | None:
+    """The policies of the app, External Client App or classic; None where they were not shown."""
+    if facts is None:
+        return None
+    if row := facts.first(Read.POLICY):
+        return _of_external_client_app(row)
+    row = facts.first(Read.CLASSIC)
+    return _of_classic_app(row) if row else None
+
+
+def _of_external_client_app(row: Row) -> Policy:
+    refresh, by = text(row, "RefreshTokenPolicyType"), text(row, "LastModifiedBy.Name")
+    at = moment_in(row, "LastModifiedDate")
+    return Policy(
+        permitted=_PERMITTED.get(text(row, "PermittedUsersPolicyType").lower(), ""),
+        refresh=_REFRESH.get(refresh.lower(), ""),
+        period=_whole(row, "RefreshTokenValidityPeriod"),
+        unit=_UNITS.get(text(row, "RefreshTokenValidityUnit").lower(), ""),
+        ip=_IP.get(text(row, "IpRelaxationPolicyType").lower().replace("_", ""), ""),
+        high_assurance=text(row, "RequiredSessionLevel").upper() == "HIGH_ASSURANCE",
+        unrecognised="" if refresh.lower() in _REFRESH else refresh,
+        changed=f"last changed on {at:%Y-%m-%d}{by and f' by {by}'}" if at else "",
+    )
+
+
+def _of_classic_app(row: Row) -> Policy:
+    period, from_last_use = (
+        _whole(row, "RefreshTokenValidityPeriod"),
+        row.get("OptionsRefreshTokenValidityMetric"),
+    )
+    admin, session = row.get("OptionsAllowAdminApprovedUsersOnly"), row.get("OptionsHasSessionLevelPolicy")
+    return Policy(
+        permitted="" if not isinstance(admin, bool) else "admin" if admin else "self",
+        refresh=("inactivity" if from_last_use else "lifetime") if period else "",
+        period=period,
+        high_assurance=session if isinstance(session, bool) else None,
+    )
+
+
+# How the surfaces of different orgs and versions spell the same: names, or numbers in their place.
+_PERMITTED: dict[str, Literal["admin", "self"]] = {
+    "adminapprovedpreauthorized": "admin",
+    "allselfauthorized": "self",
+}
+_REFRESH: dict[str, Literal["until_revoked", "immediately", "lifetime", "inactivity"]] = {
+    "infinite": "until_revoked",
+    "zero": "immediately",
+    "specificlifetime": "lifetime",
+    "specificinactivity": "inactivity",
+}
+_UNITS: dict[str, Literal["hours", "days", "months"]] = {
+    "hours": "hours",
+    "days": "days",
+    "months": "months",
+    "0": "days",
+    "1": "hours",
+    "2": "months",
+}
+_IP: dict[str, Literal["relaxed", "enforced"]] = {
+    "bypass": "relaxed",
+    "bypass2factor": "relaxed",
+    "enforce": "enforced",
+    "enforcerelaxrefresh": "enforced",
+}
+
+
+def _whole(row: Row, name: str) -> int:
+    value = row.get(name)
+    return value if isinstance(value, int) and abs(value) <= LONGEST_PERIOD else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +175,15 @@ def forecast(
 ) -> Forecast | None:
     """When the approval may end, from the best grounds that there are. None where nothing says that it will.
 
-    1. A declared policy decides. `until_revoked` has no end; `immediately` has none that could be foreseen.
+    1. The policy that an audit read decides, then a declared one. `until_revoked` has no end; `immediately`
+       has none that could be foreseen.
     2. Else the median lifetime of this connection's own approvals that ended, else that of its siblings.
     3. An approval that outlived its forecast by the lead proves the grounds wrong: no forecast then.
     """
-    policy = connection.approval
-    if policy is None:
+    policy, shown = connection.approval, policy_of(history.audit)
+    if shown and shown.refresh:
+        found = _read(shown, connection, history)
+    elif policy is None:
         found = _learnt(history, siblings)
     elif policy.policy in {"lifetime", "inactivity"} and policy.days:
         found = _declared(connection, history, timedelta(days=policy.days))
@@ -73,15 +194,45 @@ def forecast(
     return found
 
 
-def note(connection: Connection) -> str | None:
-    """What must be said beside a declared policy, as the monitor itself may change what it watches."""
-    if connection.approval is None or connection.approval.policy != "inactivity":
+def note(connection: Connection, audit: Facts | None = None) -> str | None:
+    """What must be said beside an inactivity policy, as the monitor itself may change what it watches."""
+    shown, declared = policy_of(audit), connection.approval
+    if (shown.refresh if shown and shown.refresh else declared and declared.policy) != "inactivity":
         return None
     return (
-        "The declared policy ends approvals that are not used. Each check may count as a use (no document"
-        " says whether it does), so the monitor itself may keep this approval alive, and hide that production"
-        " no longer uses it."
+        "The policy ends approvals that are not used. Each check may count as a use (no document says whether"
+        " it does), so the monitor itself may keep this approval alive, and hide that production no longer"
+        " uses it."
     )
+
+
+def _read(policy: Policy, connection: Connection, history: History) -> Forecast | None:
+    """From the exact policy: from the approval's creation, or from its last use."""
+    row = _approval_row(connection, history)
+    created, used = moment_in(row, "CreatedDate"), moment_in(row, "LastUsedDate")
+    seen, ended = history.approval_since, history.approvals[-1].until if history.approvals else None
+    if created is None or (ended and created < ended):
+        created = seen  # what the org shows of it is gone, or of the approval before
+    since = (
+        created
+        if policy.refresh == "lifetime"
+        else max(filter(None, (used, history.last_success)), default=None)
+    )
+    if since is None or seen is None or (at := policy.end(since)) is None:
+        return None
+    what = "was given" if policy.refresh == "lifetime" else "was last used"
+    reason = f"The app's policy {policy.ageing}; this one {what} on {since:%Y-%m-%d}."
+    return Forecast(at, Grounds.READ, at - since, reason)
+
+
+def _approval_row(connection: Connection, history: History) -> Row | None:
+    """The newest approval of the app that the org showed: as long as one lives, logins are granted."""
+    facts = history.audit
+    if facts is None:
+        return None
+    name = connection.app or facts.application
+    rows = [row for row in facts.rows.get(Read.TOKENS, ()) if text(row, "AppName") == name]
+    return max(rows, key=lambda row: text(row, "CreatedDate"), default=None)
 
 
 def lifetimes(approvals: tuple[Approval, ...]) -> tuple[timedelta, ...]:

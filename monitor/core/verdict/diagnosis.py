@@ -16,8 +16,8 @@ from monitor.core.finding import Alternative, Certainty, Diagnosis, Finding, Sta
 from monitor.core.history import UNKNOWN_PAST, History
 from monitor.core.keys.credential import CredentialFacts
 from monitor.core.outcome import Exchange, Granted, NotSent, Refused, Unreachable
-from monitor.core.verdict import meaning
-from monitor.core.verdict.approval import CRITICAL, Forecast, Grounds
+from monitor.core.verdict import audit, meaning
+from monitor.core.verdict.approval import CRITICAL, Forecast, Grounds, policy_of
 from monitor.core.verdict.evidence import (
     Known,
     Witnesses,
@@ -252,13 +252,33 @@ def diagnose(
         if meant.cause in turn.of and turn.holds(known):
             others = (*turn.others, meant.cause, *meant.others)
             meant = Meaning(turn.becomes, turn.certainty, others)
+    evidence = evidence_for(meant.cause, known)
+    if (seen := _seen(known)) and not CATALOGUE[meant.cause].no_verdict:
+        meant = _as_the_org_says(meant, seen, known)
+        evidence += audit.known_before(seen)
     state = _state(meant.cause, known)
-    first = _finding(known, meant.cause, meant.certainty, evidence_for(meant.cause, known))
+    first = _finding(known, meant.cause, meant.certainty, evidence)
     if meant.cause in _SIGNATURE_REFUSED and known.superseded:
         first = replace(first, responsible=Responsible.OPERATOR)  # the admin has done their part
     if meant.cause is Cause.APP_NOT_FOUND and _asked_its_own_org(known):
         first = replace(first, responsible=Responsible.ORG_ADMIN)  # nothing of ours could be righter
     return Diagnosis(state, _distinct((first, *_beside(known))), tuple(_alternatives(meant, known)))
+
+
+def _seen(known: Known) -> audit.Seen | None:
+    """What the last audit saw, by the light of this exchange."""
+    seen = audit.seen_of(known.connection, known.history, known.forecast, known.now)
+    usage = known.exchange.usage or known.history.usage
+    return seen and replace(seen, outcome=known.exchange.outcome, usage=usage)
+
+
+def _as_the_org_says(meant: Meaning, seen: audit.Seen, known: Known) -> Meaning:
+    """What the org itself says of a refusal, where an audit was made while it lasts."""
+    since = known.history.failing_since or known.now
+    if seen.facts.at < since or meant.cause is Cause.PROPAGATION_PENDING:
+        return meant
+    said = audit.explained(seen, (meant.cause, *meant.others))
+    return Meaning(said, Certainty.CERTAIN, (meant.cause, *meant.others)) if said else meant
 
 
 def _state(cause: Cause, known: Known) -> State:
@@ -367,6 +387,7 @@ def _beside(known: Known) -> Iterator[Finding]:
         )
     if granted:
         yield from _of_forecast(known)
+        yield from _of_audit(known)
         yield from _of_assignments(known)
 
 
@@ -407,13 +428,31 @@ def _of_forecast(known: Known) -> Iterator[Finding]:
     foreseen = known.forecast
     if foreseen is None or known.now < foreseen.warns_from:
         return
-    certainty = Certainty.POSSIBLE if foreseen.grounds is Grounds.SIBLINGS else Certainty.LIKELY
+    policy = policy_of(known.history.audit) if foreseen.grounds is Grounds.READ else None
+    contested = policy is not None and policy.permitted != "self"
+    certainty = Certainty.POSSIBLE if foreseen.grounds is Grounds.SIBLINGS or contested else Certainty.LIKELY
     left = foreseen.at - known.now
     when = f"in {span(left)}" if left > timedelta(0) else f"{span(-left)} ago, yet it is granted still"
     evidence = [f"The approval is expected to end on {moment(foreseen.at)}, {when}.", foreseen.reason]
+    if contested:
+        evidence.append(audit.CONTESTED)
     # Once the end has passed and the org still grants, the forecast was wrong.
-    severity = Severity.CRITICAL if timedelta(0) < left < CRITICAL else Severity.WARNING
+    near = timedelta(0) < left < CRITICAL and not contested
+    severity = Severity.CRITICAL if near else Severity.WARNING
     yield _finding(known, Cause.APPROVAL_EXPIRING, certainty, evidence, severity)
+
+
+def _of_audit(known: Known) -> Iterator[Finding]:
+    """The steps of the guide that are wrong while the org still grants, those of one cause as one."""
+    seen = _seen(known)
+    wrong = [step for step in audit.steps(seen) if step.ruling is audit.Ruling.WRONG] if seen else []
+    for cause in dict.fromkeys(step.cause for step in wrong if step.cause):
+        alike = sorted(
+            (step for step in wrong if step.cause is cause),
+            key=lambda step: list(Severity).index(step.severity),
+        )
+        evidence = [step.said for step in alike]
+        yield _finding(known, cause, alike[0].certainty, evidence, alike[0].severity)
 
 
 def _of_assignments(known: Known) -> Iterator[Finding]:

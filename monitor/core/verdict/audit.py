@@ -1,0 +1,554 @@
+"""The guide, step by step, as an audit found it inside the org: right, wrong, not readable, or never shown.
+
+A wrong step is a finding while the connection still works. Nothing is guessed: what the org did not show is
+said, with the permission that would show it.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from ipaddress import ip_address
+
+from monitor.core.causes import Cause, Severity
+from monitor.core.connection import Connection
+from monitor.core.finding import Certainty
+from monitor.core.history import History
+from monitor.core.inside import QUERIES, Facts, Logins, Read, Row, moment_in, text
+from monitor.core.outcome import ApiUsage, Granted, Outcome
+from monitor.core.verdict.approval import Forecast, Grounds, Policy, policy_of
+from monitor.core.verdict.evidence import moment, span
+from monitor.core.verdict.meaning import API_SCOPES
+from monitor.core.verdict.texts import of_text
+
+LAST_WAY_IN = timedelta(days=7)
+"""How long before the user's only way into the app ends it is critical: a change by ticket takes a week."""
+
+ORG_ENDS = timedelta(days=30)
+"""How long before the org's end it is a finding: a trial or scratch org lives for 30 days at most."""
+
+ALLOCATION_SHORT = 0.9
+"""The share of the day's API allocation from which on it is a finding: what is left of the day's last tenth
+goes quickly, and then every call is refused. Our own choice; no source."""
+
+SHOWN = 3
+"""Names, groups or changes in one sentence; more would not be read."""
+
+
+class Ruling(StrEnum):
+    """What can be said of a step."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    NOT_READABLE = "not_readable"
+    """The org did not show it."""
+    CANNOT_BE_SEEN = "cannot_be_seen"
+    """No org shows it to anybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that the guide asks for, and whether it is so."""
+
+    guide: str
+    """The number of the guide's step; empty for what the guide leaves out."""
+    what: str
+    ruling: Ruling
+    said: str
+    """A sentence or two for a person."""
+    permission: str = ""
+    """What would make it readable; empty where no permission is known to be wanting."""
+    cause: Cause | None = None
+    """Of a wrong step."""
+    severity: Severity = Severity.WARNING
+    certainty: Certainty = Certainty.CERTAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """All that the steps are judged by."""
+
+    facts: Facts
+    connection: Connection
+    outcome: Outcome | None
+    """The last grant or refusal; None before the first."""
+    usage: ApiUsage | None
+    ends: datetime | None
+    """When the approval ends by the policy that was read; None where that names no end."""
+    now: datetime
+
+    @property
+    def policy(self) -> Policy | None:
+        """The app's policies; None where they were not shown."""
+        return policy_of(self.facts)
+
+    @property
+    def granted(self) -> Granted | None:
+        """The grant; None where it was refused."""
+        return self.outcome if isinstance(self.outcome, Granted) else None
+
+    @property
+    def live(self) -> tuple[Row, ...] | None:
+        """The user's assignments that hold now; None where they were not shown."""
+        rows = self.facts.rows.get(Read.ASSIGNMENTS)
+        return None if rows is None else tuple(row for row in rows if self._holds(row))
+
+    def _holds(self, row: Row) -> bool:
+        ends = moment_in(row, "ExpirationDate")
+        return (
+            row.get("IsActive") is not False
+            and row.get("IsRevoked") is not True
+            and (not ends or ends > self.now)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    ruling: Ruling
+    text: str
+    cause: Cause | None = None
+    severity: Severity = Severity.WARNING
+    certainty: Certainty = Certainty.CERTAIN
+
+
+def _right(said: str) -> _Said:
+    return _Said(Ruling.RIGHT, said)
+
+
+def _wrong(
+    cause: Cause, said: str, severity: Severity = Severity.WARNING, certainty: Certainty = Certainty.CERTAIN
+) -> _Said:
+    return _Said(Ruling.WRONG, said, cause, severity, certainty)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A row of the table: a thing that the guide asks for, what it is read from, and how that is judged."""
+
+    guide: str
+    what: str
+    judge: Callable[[Seen], _Said | None]
+    """None where what it needs was not shown."""
+    reads: tuple[Read, ...] = ()
+
+
+def seen_of(
+    connection: Connection, history: History, foreseen: Forecast | None, now: datetime
+) -> Seen | None:
+    """What the last audit of a connection saw; None where there was none, or audits are off."""
+    if not connection.audit or history.audit is None:
+        return None
+    last = history.last_verdict
+    ends = foreseen.at if foreseen and foreseen.grounds is Grounds.READ else None
+    return Seen(history.audit, connection, last.outcome if last else None, history.usage, ends, now)
+
+
+def steps(seen: Seen) -> tuple[Step, ...]:
+    """Every step of the guide, then what it leaves out."""
+    return tuple(_step(point, seen) for point in POINTS)
+
+
+def _step(point: Point, seen: Seen) -> Step:
+    if said := point.judge(seen):
+        return Step(
+            point.guide, point.what, said.ruling, said.text, "", said.cause, said.severity, said.certainty
+        )
+    why, permission = "It was not read.", ""
+    if not point.reads and seen.granted is None:
+        why = "A grant proves it, and the last login was refused: see its cause."
+    for read in point.reads:
+        if read in seen.facts.unread:
+            wanting, reason = seen.facts.lacks(read), seen.facts.unread[read]
+            permission = (
+                " and ".join(_needed(read, seen.facts)) if wanting or _refused_as_unknown(reason) else ""
+            )
+            why = f"{QUERIES[read].of}: {reason or f'the asking user lacks {wanting}'}."
+            break
+    return Step(point.guide, point.what, Ruling.NOT_READABLE, why, permission)
+
+
+def _needed(read: Read, facts: Facts) -> tuple[str, ...]:
+    query = QUERIES[read]
+    return (*query.needs, *((query.of_others,) if facts.observer and query.of_others else ()))
+
+
+def _refused_as_unknown(reason: str) -> bool:
+    """Whether the org says that there is no such thing: it says so too where a permission is wanting."""
+    return reason.startswith(("INVALID_TYPE", "INVALID_FIELD", "INSUFFICIENT_ACCESS"))
+
+
+# What a grant proves
+
+
+def _proven(what: str) -> Callable[[Seen], _Said | None]:
+    def judge(seen: Seen) -> _Said | None:
+        return _right(f"A token was granted, which proves {what}.") if seen.granted else None
+
+    return judge
+
+
+def _format(seen: Seen) -> _Said | None:
+    if seen.granted is None:
+        return None
+    if seen.granted.token_format == "jwt":  # noqa: S105 - a format, no secret
+        return _wrong(
+            Cause.JWT_ACCESS_TOKEN,
+            "The token is in JWT format: Bulk and Metadata API refuse it.",
+            Severity.CRITICAL,
+        )
+    return _right("The token is opaque, as it should be.")
+
+
+def _scopes(seen: Seen) -> _Said | None:
+    named = seen.granted.scopes if seen.granted else None
+    row = seen.facts.first(Read.SCOPES)
+    has_api = bool(named and named & API_SCOPES) or bool(row and row.get("OauthScopesAPI"))
+    refresh = {"refresh_token", "offline_access"}
+    has_refresh = bool(named and named & refresh) or bool(
+        row and (row.get("OauthScopesREFRESH_TOKEN") or row.get("OauthScopesOFFLINE_ACCESS"))
+    )
+    if has_api and has_refresh:
+        return _right("The app has api and refresh_token.")
+    if row is None:
+        return None
+    lacking = " and ".join(
+        name for name, has in (("api", has_api), ("refresh_token", has_refresh)) if not has
+    )
+    return _wrong(Cause.SCOPE_MISSING, f"The app's Selected OAuth Scopes lack {lacking}.")
+
+
+def _enabled(seen: Seen) -> _Said | None:
+    row = seen.facts.first(Read.ENABLED)
+    if row and (
+        row.get("IsEnabled") is False
+        or text(row, "OauthPluginStatus").lower() in {"disabled", "notinstalled"}
+    ):
+        return _wrong(Cause.APP_BLOCKED, "The app, or OAuth in it, is disabled.", Severity.CRITICAL)
+    if row:
+        return _right("The app and its OAuth settings are enabled.")
+    return _proven("that the app is enabled")(seen)
+
+
+# Policies
+
+
+def _refresh_policy(seen: Seen) -> _Said | None:
+    policy = seen.policy
+    if policy is None:
+        return None
+    if not policy.refresh:
+        said = f"its value is “{policy.unrecognised}”" if policy.unrecognised else "the org shows no period"
+        return _Said(Ruling.NOT_READABLE, f"The policy is in words that are not known here: {said}.")
+    if not policy.ageing:
+        return _right("Refresh token is valid until revoked.")
+    changed = f" It was {policy.changed}." if policy.changed else ""
+    date = f" By it this approval ends on {moment(seen.ends)}." if seen.ends else ""
+    said = f"The app's Refresh Token Policy {policy.ageing}, not valid until revoked.{date}{changed}"
+    if policy.permitted == "self":
+        return _wrong(Cause.REFRESH_POLICY_WRONG, said)
+    return _wrong(Cause.REFRESH_POLICY_WRONG, f"{said} {CONTESTED}", certainty=Certainty.POSSIBLE)
+
+
+CONTESTED = (
+    "The setup guide (step 4) says that this ends logins of pre-authorised users, too; Salesforce's CLI guide"
+    " tells the same users to let refresh tokens expire after 90 days or less."
+)
+
+
+def _addresses(seen: Seen) -> _Said | None:
+    policy, ranges = seen.policy, seen.facts.rows.get(Read.PROFILE)
+    if ranges:
+        outside = [one for one in _known_addresses(seen.facts) if not _within(one, ranges)]
+        allowed = ", ".join(
+            f"{text(row, 'startAddress')} to {text(row, 'endAddress')}" for row in ranges[:SHOWN]
+        )
+        if outside:
+            places = "; ".join(outside[:SHOWN])
+            said = (
+                f"The Login IP Ranges of the user's profile allow only {allowed}; outside of them: {places}."
+            )
+            return _wrong(Cause.IP_RESTRICTED, said)
+        return _right(f"The profile's Login IP Ranges ({allowed}) hold all addresses seen.")
+    if policy and policy.ip == "enforced":
+        said = (
+            "IP Relaxation is not Relax IP restrictions, as the setup guide (step 4) has it. Salesforce's"
+            " help says that this flow always enforces restrictions: then only Login IP Ranges of the profile"
+            f" matter{', of which it has none' if ranges == () else ''}."
+        )
+        return _wrong(
+            Cause.IP_RESTRICTED, said, Severity.INFO if ranges == () else Severity.WARNING, Certainty.POSSIBLE
+        )
+    if policy and policy.ip == "relaxed":
+        none = "; the profile has no Login IP Ranges" if ranges == () else ""
+        return _right(f"IP Relaxation is Relax IP restrictions{none}.")
+    return None
+
+
+def _known_addresses(facts: Facts) -> Iterator[str]:
+    yield from dict.fromkeys(one.address for one in facts.logins if one.address)
+
+
+def _within(address: str, ranges: tuple[Row, ...]) -> bool:
+    """Whether an address lies in one of the ranges; one that can't be read is not called outside."""
+    try:
+        place = ip_address(address)
+        return any(
+            begin.version == place.version == end.version and int(begin) <= int(place) <= int(end)
+            for begin, end in (
+                (ip_address(text(row, "startAddress")), ip_address(text(row, "endAddress"))) for row in ranges
+            )
+        )
+    except ValueError:
+        return True
+
+
+def _session_level(seen: Seen) -> _Said | None:
+    policy = seen.policy
+    if policy is None or policy.high_assurance is None:
+        return None
+    if policy.high_assurance:
+        said = "The app demands a High Assurance session, which no login of this flow has."
+        return _wrong(Cause.SESSION_LEVEL_REQUIRED, said, Severity.CRITICAL)
+    return _right("The app demands no High Assurance session.")
+
+
+# The user and what it may
+
+
+def _user(seen: Seen) -> _Said | None:
+    user = seen.facts.first(Read.USER)
+    active = user.get("IsActive") if user else None
+    if active is False and not seen.granted:
+        return _wrong(Cause.USER_INACTIVE, "The user is not active.", Severity.CRITICAL)
+    if user is None and Read.USER in seen.facts.rows:
+        return _wrong(
+            Cause.USERNAME_CHANGED, "The org has no user of the configured username.", Severity.CRITICAL
+        )
+    access = seen.facts.first(Read.ACCESS)
+    api = access.get("PermissionsApiEnabled") if access and not seen.facts.observer else None
+    if api is None and seen.live is not None:
+        api = any(row.get("PermissionSet.PermissionsApiEnabled") is True for row in seen.live)
+    if api is False:
+        return _wrong(Cause.API_DISABLED, "No permission set of the user has API Enabled.", Severity.CRITICAL)
+    if seen.granted or active:
+        return _right("The user is active" + (", and has API Enabled." if api else "."))
+    return None
+
+
+def _ends_of_assignments(seen: Seen) -> _Said | None:
+    if seen.live is None:
+        return None
+    ending = sorted(
+        (ends, text(row, "PermissionSet.Name"))
+        for row in seen.live
+        if (ends := moment_in(row, "ExpirationDate"))
+    )
+    if not ending:
+        return _right("No assignment of a permission set to the user has an end.")
+    sets = "; ".join(
+        f"“{name}” on {moment(ends)}, in {span(ends - seen.now)}" for ends, name in ending[:SHOWN]
+    )
+    lost = {name for _, name in ending}
+    carriers = {
+        text(row, "PermissionSet.Name")
+        for row in seen.live
+        if row.get("PermissionSet.PermissionsApiEnabled") is True
+    }
+    api = " API Enabled goes with it." if carriers and carriers <= lost else ""
+    return _wrong(
+        Cause.PERMISSION_SET_EXPIRING,
+        f"The user loses permission sets: {sets}.{api}",
+        _by_end(ending[0][0], seen) if api else Severity.WARNING,
+    )
+
+
+def _by_end(end: datetime, seen: Seen) -> Severity:
+    return Severity.CRITICAL if end - seen.now <= LAST_WAY_IN else Severity.WARNING
+
+
+def _permitted(seen: Seen) -> _Said | None:
+    policy = seen.policy
+    if policy is None or not policy.permitted:
+        return None
+    if policy.permitted == "admin":
+        return _right("Admin approved users are pre-authorized.")
+    said = (
+        "Permitted Users is not Admin approved users are pre-authorized: the user approved the app, which can"
+        " be revoked, or give way to the sixth approval."
+    )
+    return _wrong(Cause.USER_NOT_ADMIN_APPROVED, said)
+
+
+def _association(seen: Seen) -> _Said | None:
+    if seen.policy and seen.policy.permitted == "self":
+        return _right("Not needed while users authorise themselves.")
+    rows = seen.facts.rows.get(Read.ASSOCIATION)
+    if rows is None or seen.live is None:
+        return None
+    carriers = {text(row, "ParentId"): text(row, "Parent.Name") for row in rows}
+    ways = [row for row in seen.live if text(row, "PermissionSetId") in carriers]
+    severity = Severity.WARNING if seen.granted else Severity.CRITICAL
+    if not carriers:
+        return _wrong(
+            Cause.USER_NOT_ADMIN_APPROVED, "No permission set is selected in the app's policies.", severity
+        )
+    if not ways:
+        names = ", ".join(f"“{name}”" for name in list(carriers.values())[:SHOWN])
+        said = f"The app selects the permission set {names}, and it is not assigned to the user."
+        return _wrong(Cause.USER_NOT_ADMIN_APPROVED, said, severity)
+    held = {text(row, "PermissionSet.Name"): moment_in(row, "ExpirationDate") for row in ways}
+    lasting = next((name for name, end in held.items() if end is None), None)
+    if lasting is not None:
+        return _right(f"“{lasting}” carries the app, and the user has it for good.")
+    last, name = max((end, name) for name, end in held.items() if end)
+    left = span(last - seen.now)
+    said = f"The user's last way into the app, “{name}”, ends on {moment(last)}, in {left}."
+    return _wrong(Cause.PERMISSION_SET_EXPIRING, said, _by_end(last, seen))
+
+
+# Beyond the guide
+
+
+def _org(seen: Seen) -> _Said | None:
+    row = seen.facts.first(Read.ORG)
+    if row is None:
+        return None
+    ends = moment_in(row, "TrialExpirationDate")
+    if ends is None or ends - seen.now > ORG_ENDS:
+        return _right(f"The org ends on {moment(ends)}." if ends else "The org has no end.")
+    said = f"The org is a trial or scratch org that ends on {moment(ends)}, in {span(ends - seen.now)}."
+    return _wrong(Cause.ORG_EXPIRING, said, _by_end(ends, seen))
+
+
+@dataclass(frozen=True, slots=True)
+class Production:
+    """The user's logins that are not ours."""
+
+    granted: datetime | None
+    """The last one; None where none was seen."""
+    refused: int
+    """How many were refused since."""
+    since: datetime | None
+    """When the first of these was refused, as far back as the org showed them."""
+    last: Logins | None
+    """The latest of these."""
+
+
+def production(facts: Facts | None) -> Production | None:
+    """The integration's own logins; None where they were not shown, or can't be told from ours."""
+    if facts is None or not facts.address:
+        return None
+    ours = (facts.application, facts.address)
+    theirs = [one for one in facts.logins if (one.application, one.address) != ours]
+    if not theirs:
+        return None
+    granted = max((one.last for one in theirs if one.granted), default=None)
+    refused = [one for one in theirs if not one.granted and (granted is None or one.last > granted)]
+    return Production(
+        granted,
+        sum(one.count for one in refused),
+        min((max(one.first, granted) if granted else one.first for one in refused), default=None),
+        max(refused, key=lambda one: one.last, default=None),
+    )
+
+
+def _production(seen: Seen) -> _Said | None:
+    found = production(seen.facts)
+    if found is None:
+        if seen.facts.logins and seen.facts.address:
+            return _right("No other client logs in as this user, or it comes from our address.")
+        return None
+    was = (
+        f"last logged in {span(seen.now - found.granted)} ago" if found.granted else "was not seen to log in"
+    )
+    if found.last and found.since and seen.granted:
+        said = (
+            f"Your integration {was}; {found.refused} of its logins were refused since {moment(found.since)}"
+            f" ({found.last.status}, from {found.last.address}) while our check is granted."
+        )
+        return _wrong(Cause.PRODUCTION_REFUSED, said, Severity.CRITICAL)
+    return _right(f"Your integration {was}.") if found.granted else None
+
+
+def _allocation(seen: Seen) -> _Said | None:
+    usage = seen.usage
+    if usage is None or not usage.allowed:
+        return None
+    said = f"{usage.used:,} of the day's {usage.allowed:,} API calls of the org are used."
+    if usage.used < usage.allowed * ALLOCATION_SHORT:
+        return _right(said)
+    spent = usage.used >= usage.allowed
+    return _wrong(Cause.API_ALLOCATION_SHORT, said, Severity.CRITICAL if spent else Severity.WARNING)
+
+
+def _pkce(seen: Seen) -> _Said | None:
+    return _Said(
+        Ruling.CANNOT_BE_SEEN,
+        "No org shows it. Look under Security on the app's Settings tab; this flow does not use it.",
+    )
+
+
+_ECA_POLICY = (Read.APP, Read.POLICY, Read.CLASSIC)
+
+POINTS = (
+    Point("1", "Private key and certificate", _proven("that key and certificate pair")),
+    Point("2", "JWT Bearer Flow", _proven("that the flow is enabled")),
+    Point("2", "OAuth scopes", _scopes, (Read.APP, Read.SCOPES)),
+    Point("2", "Proof Key for Code Exchange", _pkce),
+    Point("2", "Access token format", _format),
+    Point("2", "App enabled", _enabled, (Read.APP, Read.ENABLED)),
+    Point("3", "Consumer Key", _proven("the Consumer Key")),
+    Point("4", "Refresh Token Policy", _refresh_policy, _ECA_POLICY),
+    Point("4", "IP restrictions", _addresses, (Read.POLICY, Read.PROFILE, Read.CLASSIC)),
+    Point("4", "Session level", _session_level, _ECA_POLICY),
+    Point("5", "Integration user", _user, (Read.USER, Read.ASSIGNMENTS)),
+    Point("5", "Permission set assignments", _ends_of_assignments, (Read.ASSIGNMENTS,)),
+    Point("6", "Permitted Users", _permitted, _ECA_POLICY),
+    Point("6", "Selected Permission Sets", _association, (Read.ASSOCIATION, Read.ASSIGNMENTS)),
+    Point("7", "Subdomain and audience", _proven("address and audience")),
+    Point("", "The org's end", _org, (Read.ORG,)),
+    Point("", "Production's logins", _production, (Read.LOGINS,)),
+    Point("", "API allocation", _allocation),
+)
+"""The guide as a table, in its order."""
+
+
+# A refusal
+
+
+def explained(seen: Seen, possible: Collection[Cause]) -> Cause | None:
+    """The cause that the org itself names for a refusal; None where it names none.
+
+    1. Login History's status of our own login says why it was refused.
+    2. Else what an audit found wrong that stops logins, where the answer may mean it.
+    """
+    status = of_text(seen.facts.status) if seen.facts.status and seen.facts.status != "Success" else None
+    if status and status.certainty is Certainty.CERTAIN:
+        return status.cause
+    wrong = {step.cause for step in steps(seen) if step.ruling is Ruling.WRONG}
+    if Cause.REFRESH_POLICY_WRONG in wrong and seen.policy and _aged_out(seen):
+        wrong.add(Cause.APPROVAL_DECAYED)
+    found = [cause for cause in possible if cause in wrong]
+    return found[0] if found else None
+
+
+def _aged_out(seen: Seen) -> bool:
+    """Whether the approval's end, by the policy that binds this user for certain, has come."""
+    assert seen.policy
+    by_policy = seen.policy.refresh == "immediately" or (seen.ends is not None and seen.ends <= seen.now)
+    return by_policy and seen.policy.permitted == "self"
+
+
+def known_before(seen: Seen) -> Iterator[str]:
+    """What the last audit says to a refusal, for a person: what was wrong, and what changed in Setup."""
+    by = f", by way of {seen.facts.observer}" if seen.facts.observer else ""
+    if seen.facts.status and seen.facts.status != "Success":
+        yield f'Login History says of our login: "{seen.facts.status}".'
+    wrong = [step for step in steps(seen) if step.ruling is Ruling.WRONG]
+    for step in wrong[:SHOWN]:
+        yield f"The audit of {moment(seen.facts.at)}{by} found: {step.said}"
+    for row in seen.facts.rows.get(Read.TRAIL, ())[:SHOWN]:
+        at, who = moment_in(row, "CreatedDate"), text(row, "CreatedBy.Name")
+        if at:
+            changed = text(row, "Display") or text(row, "Action")
+            yield f"Setup Audit Trail, {moment(at)}: {changed}{who and f' (by {who})'}."

@@ -1,0 +1,510 @@
+"""What an audit's rows say of each step of the guide, and what they say to a refusal."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from monitor.core import history as histories
+from monitor.core.causes import Cause, Severity
+from monitor.core.finding import Certainty, Diagnosis, State
+from monitor.core.inside import QUERIES, SECRET_FIELDS, Facts, Logins, Permission, Read, Row, summed
+from monitor.core.keys.credential import CredentialFacts
+from monitor.core.outcome import ApiUsage, Outcome, Refused
+from monitor.core.verdict import approval, audit
+from monitor.core.verdict.approval import Grounds
+from monitor.core.verdict.audit import Ruling, Step
+from monitor.core.verdict.diagnosis import diagnose
+from tests.making import GRANTED, NOT_APPROVED, NOW, connection, exchange, history
+
+DAY = timedelta(days=1)
+MINUTE = timedelta(minutes=1)
+APP = "0xI000000000001AAA"
+
+ACCESS: Row = {
+    "PermissionsApiEnabled": True,
+    "PermissionsViewSetup": True,
+    "PermissionsExternalClientAppViewer": True,
+    "PermissionsViewSetupAuditTrail": True,
+    "PermissionsManageUsers": False,
+}
+POLICY: Row = {
+    "PermittedUsersPolicyType": "AdminApprovedPreAuthorized",
+    "RefreshTokenPolicyType": "Infinite",
+    "RefreshTokenValidityPeriod": None,
+    "RefreshTokenValidityUnit": None,
+    "IpRelaxationPolicyType": "Bypass",
+    "RequiredSessionLevel": "STANDARD",
+    "PolicyAction": None,
+    "LastModifiedDate": "2026-11-20T08:00:00.000+0000",
+    "LastModifiedBy.Name": "Ada Admin",
+}
+ASSIGNMENT: Row = {
+    "PermissionSetId": "0PS000000000001AAA",
+    "PermissionSet.IsOwnedByProfile": False,
+    "PermissionSet.ProfileId": None,
+    "PermissionSet.Name": "Integration",
+    "PermissionSet.PermissionsApiEnabled": True,
+    "PermissionSet.License.Name": None,
+    "ExpirationDate": None,
+    "IsActive": True,
+    "IsRevoked": False,
+}
+OURS = Logins("My Integration", "198.51.100.7", "Success", 12, NOW - DAY, NOW)
+AS_IT_SHOULD_BE: dict[Read, tuple[Row, ...]] = {
+    Read.ACCESS: (ACCESS,),
+    Read.LOGINS: (),
+    Read.ORG: ({"IsSandbox": False, "TrialExpirationDate": None},),
+    Read.ASSIGNMENTS: (ASSIGNMENT,),
+    Read.APP: ({"Id": APP, "MasterLabel": "My Integration"},),
+    Read.POLICY: (POLICY,),
+    Read.ASSOCIATION: ({"ParentId": "0PS000000000001AAA", "Parent.Name": "Integration"},),
+    Read.PROFILE: (),
+}
+
+
+def facts(**different: Any) -> Facts:
+    """What the audit of an org reads in which all is as the guide wants it, with what differs."""
+    whole = Facts(
+        NOW, rows=AS_IT_SHOULD_BE, logins=(OURS,), application="My Integration", address="198.51.100.7"
+    )
+    return replace(whole, **different)
+
+
+def with_rows(read: Read, *rows: Row, **different: Any) -> Facts:
+    return facts(rows={**AS_IT_SHOULD_BE, read: rows}, **different)
+
+
+def without(*reads: Read, why: str = "", **access: bool) -> Facts:
+    """The facts where these reads were refused, and the asking user's permissions differ."""
+    rows = {read: rows for read, rows in AS_IT_SHOULD_BE.items() if read not in reads}
+    return facts(rows={**rows, Read.ACCESS: ({**ACCESS, **access},)}, unread=dict.fromkeys(reads, why))
+
+
+def seen(found: Facts, outcome: Outcome = GRANTED, **different: Any) -> audit.Seen:
+    return replace(audit.Seen(found, connection(), outcome, None, None, NOW), **different)
+
+
+def steps(found: Facts, outcome: Outcome = GRANTED, **different: Any) -> dict[str, Step]:
+    return {step.what: step for step in audit.steps(seen(found, outcome, **different))}
+
+
+def verdict(found: Facts, outcome: Outcome = GRANTED, **past: Any) -> Diagnosis:
+    """The diagnosis of an exchange after which this was read, of a connection that worked for 40 days."""
+    known = replace(
+        history(seen=40 * DAY),
+        **{
+            "audit": found,
+            "first_success": NOW - 40 * DAY,
+            "last_success": NOW - DAY,
+            "approval_since": NOW - 40 * DAY,
+            "failing_since": None if outcome is GRANTED else NOW - MINUTE,
+            **past,
+        },
+    )
+    foreseen = approval.forecast(connection(), known, (), NOW)
+    return diagnose(exchange(outcome), CredentialFacts(), connection(), known, NOW, forecast=foreseen)
+
+
+# Right
+
+
+def test_an_org_as_the_guide_wants_it_has_every_step_right_but_the_one_that_no_org_shows() -> None:
+    rulings = {step.what: step.ruling for step in audit.steps(seen(facts(), usage=ApiUsage(100, 15_000)))}
+
+    assert rulings.pop("Proof Key for Code Exchange") is Ruling.CANNOT_BE_SEEN
+    assert set(rulings.values()) == {Ruling.RIGHT}
+    assert verdict(facts()).state is State.HEALTHY
+
+
+# Wrong
+
+
+def policy(**different: Any) -> Facts:
+    return with_rows(Read.POLICY, {**POLICY, **different})
+
+
+def assignments(*ends: str | None, **different: Any) -> Facts:
+    return with_rows(Read.ASSIGNMENTS, *({**ASSIGNMENT, "ExpirationDate": end, **different} for end in ends))
+
+
+SOON = "2026-11-27T12:00:00.000+0000"
+RANGE: Row = {"startAddress": "192.0.2.0", "endAddress": "192.0.2.255"}
+PRODUCTION = Logins("Sync", "203.0.113.9", "Restricted IP", 41, NOW - 2 * DAY, NOW - MINUTE)
+
+WRONG = {
+    "a lifetime": (
+        policy(
+            RefreshTokenPolicyType="SpecificLifetime",
+            RefreshTokenValidityPeriod=90,
+            RefreshTokenValidityUnit="Days",
+        ),
+        ("Refresh Token Policy", Cause.REFRESH_POLICY_WRONG),
+    ),
+    "inactivity, as numbers": (
+        policy(
+            RefreshTokenPolicyType="SpecificInactivity",
+            RefreshTokenValidityPeriod=3,
+            RefreshTokenValidityUnit="2",
+        ),
+        ("Refresh Token Policy", Cause.REFRESH_POLICY_WRONG),
+    ),
+    "at once": (policy(RefreshTokenPolicyType="Zero"), ("Refresh Token Policy", Cause.REFRESH_POLICY_WRONG)),
+    "addresses enforced": (
+        policy(IpRelaxationPolicyType="Enforce_RelaxRefresh"),
+        ("IP restrictions", Cause.IP_RESTRICTED),
+    ),
+    "the profile's ranges leave us out": (
+        with_rows(Read.PROFILE, RANGE),
+        ("IP restrictions", Cause.IP_RESTRICTED),
+    ),
+    "high assurance": (
+        policy(RequiredSessionLevel="HIGH_ASSURANCE"),
+        ("Session level", Cause.SESSION_LEVEL_REQUIRED),
+    ),
+    "users authorise themselves": (
+        policy(PermittedUsersPolicyType="AllSelfAuthorized"),
+        ("Permitted Users", Cause.USER_NOT_ADMIN_APPROVED),
+    ),
+    "an assignment ends": (
+        with_rows(
+            Read.ASSIGNMENTS,
+            ASSIGNMENT,
+            {**ASSIGNMENT, "PermissionSet.Name": "Other", "PermissionSetId": "x", "ExpirationDate": SOON},
+        ),
+        ("Permission set assignments", Cause.PERMISSION_SET_EXPIRING),
+    ),
+    "the only way into the app ends": (
+        assignments(SOON),
+        ("Selected Permission Sets", Cause.PERMISSION_SET_EXPIRING),
+    ),
+    "the app selects a set that the user lacks": (
+        with_rows(Read.ASSOCIATION, {"ParentId": "0PS000000000009AAA", "Parent.Name": "Sales"}),
+        ("Selected Permission Sets", Cause.USER_NOT_ADMIN_APPROVED),
+    ),
+    "the app selects no set": (
+        with_rows(Read.ASSOCIATION),
+        ("Selected Permission Sets", Cause.USER_NOT_ADMIN_APPROVED),
+    ),
+    "the trial ends": (
+        with_rows(Read.ORG, {"TrialExpirationDate": SOON}),
+        ("The org's end", Cause.ORG_EXPIRING),
+    ),
+    "production is refused": (
+        facts(logins=(OURS, PRODUCTION)),
+        ("Production's logins", Cause.PRODUCTION_REFUSED),
+    ),
+    "a classic app's approvals end": (
+        facts(
+            rows={
+                **{read: rows for read, rows in AS_IT_SHOULD_BE.items() if read is not Read.POLICY},
+                Read.CLASSIC: (
+                    {
+                        "Id": APP,
+                        "OptionsAllowAdminApprovedUsersOnly": True,
+                        "OptionsRefreshTokenValidityMetric": True,
+                        "RefreshTokenValidityPeriod": 30,
+                        "OptionsHasSessionLevelPolicy": False,
+                    },
+                ),
+            }
+        ),
+        ("Refresh Token Policy", Cause.REFRESH_POLICY_WRONG),
+    ),
+}
+
+
+@pytest.mark.parametrize(("found", "expected"), WRONG.values(), ids=WRONG)
+def test_a_wrong_step_is_a_finding_while_the_org_still_grants(
+    found: Facts, expected: tuple[str, Cause]
+) -> None:
+    what, cause = expected
+    step = steps(found)[what]
+
+    assert (step.ruling, step.cause) == (Ruling.WRONG, cause)
+    assert {one.cause for one in verdict(found).findings} == {cause}
+    assert verdict(found).state is State.DEGRADED
+
+
+def test_the_last_way_into_the_app_is_critical_a_week_ahead_and_says_that_it_is_the_last() -> None:
+    (finding,) = verdict(assignments(SOON)).findings
+
+    assert finding.severity is Severity.CRITICAL
+    assert "last way into the app" in " ".join(finding.evidence)
+    assert "API Enabled goes with it" in " ".join(finding.evidence)
+
+
+def test_what_contradicting_sources_say_of_preauthorised_users_is_a_warning_that_names_both() -> None:
+    found = policy(
+        RefreshTokenPolicyType="SpecificLifetime", RefreshTokenValidityPeriod=90, RefreshTokenValidityUnit="0"
+    )
+    (finding,) = verdict(found).findings
+
+    assert (finding.severity, finding.certainty) == (Severity.WARNING, Certainty.POSSIBLE)
+    assert "setup guide (step 4)" in finding.evidence[0]
+    assert "CLI guide" in finding.evidence[0]
+    assert "by Ada Admin" in finding.evidence[0]
+
+
+def test_production_that_logs_in_from_our_own_address_is_not_called_refused() -> None:
+    same = replace(PRODUCTION, application=OURS.application, address=OURS.address)
+
+    assert steps(facts(logins=(OURS, same)))["Production's logins"].ruling is Ruling.RIGHT
+
+
+def test_production_is_refused_since_its_last_grant_and_no_longer() -> None:
+    granted = replace(PRODUCTION, status="Success", first=NOW - 3 * DAY, last=NOW - 3 * timedelta(hours=1))
+
+    said = steps(facts(logins=(OURS, PRODUCTION, granted)))["Production's logins"].said
+    found = audit.production(facts(logins=(OURS, replace(granted, last=NOW), PRODUCTION)))
+
+    assert "last logged in 3 hours ago; 41 of its logins were refused" in said
+    assert "Restricted IP, from 203.0.113.9" in said
+    assert found is not None
+    assert (found.granted, found.refused) == (NOW, 0)
+
+
+@pytest.mark.parametrize(
+    ("used", "severity"), [(13_499, None), (13_500, Severity.WARNING), (15_000, Severity.CRITICAL)]
+)
+def test_an_allocation_is_short_in_its_last_tenth(used: int, severity: Severity | None) -> None:
+    step = steps(facts(), usage=ApiUsage(used, 15_000))["API allocation"]
+
+    assert (step.severity if step.cause else None) == severity
+
+
+# The date
+
+
+@pytest.mark.parametrize(
+    ("unit", "period", "end"),
+    [
+        ("Days", 30, "2026-12-01"),
+        ("1", 48, "2026-11-03"),
+        ("Months", 3, "2027-02-01"),
+        ("2", 1, "2026-12-01"),
+    ],
+)
+def test_a_lifetime_ends_on_its_exact_day_counted_from_the_approvals_creation(
+    unit: str, period: int, end: str
+) -> None:
+    found = policy(
+        RefreshTokenPolicyType="SpecificLifetime",
+        RefreshTokenValidityPeriod=period,
+        RefreshTokenValidityUnit=unit,
+    )
+    created = datetime(2026, 11, 1, 9, tzinfo=UTC)
+    token: Row = {"AppName": "My Integration", "CreatedDate": "2026-11-01T09:00:00.000+0000"}
+    known = history(audit=replace(found, rows={**found.rows, Read.TOKENS: (token,)}), approval_since=NOW)
+
+    foreseen = approval.forecast(connection(), known, (), created)
+
+    assert foreseen is not None
+    assert foreseen.grounds is Grounds.READ
+    assert f"{foreseen.at:%Y-%m-%d}" == end
+
+
+def test_inactivity_is_counted_from_the_last_use_and_says_that_our_checks_may_be_one() -> None:
+    found = policy(
+        RefreshTokenPolicyType="SpecificInactivity",
+        RefreshTokenValidityPeriod=30,
+        RefreshTokenValidityUnit="Days",
+    )
+    known = history(audit=found, approval_since=NOW - 60 * DAY, last_success=NOW - DAY)
+
+    foreseen = approval.forecast(connection(), known, (), NOW)
+
+    assert foreseen is not None
+    assert foreseen.at == NOW + 29 * DAY
+    assert "Each check may count as a use" in (approval.note(connection(), found) or "")
+
+
+def test_a_policy_that_was_read_stands_above_what_earlier_approvals_lived() -> None:
+    ended = tuple(histories.Approval(NOW - n * 40 * DAY, NOW - (n * 40 - 30) * DAY) for n in (3, 2))
+    known = history(audit=facts(), approval_since=NOW - DAY, approvals=ended)
+
+    assert approval.forecast(connection(), known, (), NOW) is None
+    learnt = approval.forecast(connection(), replace(known, audit=None), (), NOW)
+    assert learnt is not None
+    assert learnt.grounds is Grounds.LEARNT
+
+
+# Not readable
+
+
+@pytest.mark.parametrize(
+    ("found", "what", "permission"),
+    [
+        (
+            without(Read.APP, Read.POLICY, PermissionsExternalClientAppViewer=False),
+            "Refresh Token Policy",
+            "View Setup and Configuration and View all External Client Apps",
+        ),
+        (
+            without(Read.ASSIGNMENTS, PermissionsViewSetup=False),
+            "Permission set assignments",
+            "View Setup and Configuration",
+        ),
+        (
+            without(Read.ASSOCIATION, why="INVALID_TYPE: sObject type 'SetupEntityAccess' is not supported."),
+            "Selected Permission Sets",
+            "View Setup and Configuration",
+        ),
+        (without(Read.ORG, why="no answer came"), "The org's end", ""),
+    ],
+)
+def test_what_was_not_shown_names_the_permission_that_would_show_it(
+    found: Facts, what: str, permission: str
+) -> None:
+    step = steps(found)[what]
+
+    assert (step.ruling, step.permission) == (Ruling.NOT_READABLE, permission)
+    assert verdict(found).state is State.HEALTHY
+
+
+def test_a_value_in_no_known_dialect_is_not_readable_and_shown() -> None:
+    step = steps(policy(RefreshTokenPolicyType="SpecificMoonPhase"))["Refresh Token Policy"]
+
+    assert step.ruling is Ruling.NOT_READABLE
+    assert "SpecificMoonPhase" in step.said
+
+
+def test_an_audit_that_is_off_says_nothing() -> None:
+    off = connection(audit=False)
+    known = history(audit=policy(RefreshTokenPolicyType="Zero"))
+
+    assert diagnose(exchange(), CredentialFacts(), off, known, NOW).findings == ()
+
+
+# A refusal
+
+
+INACTIVE: Row = {"Id": "005", "Username": "integration@acme.com", "IsActive": False}
+
+NAMED = {
+    "the set is not assigned": (
+        with_rows(Read.ASSOCIATION, {"ParentId": "0PS000000000009AAA", "Parent.Name": "Sales"}),
+        NOT_APPROVED,
+        Cause.USER_NOT_ADMIN_APPROVED,
+    ),
+    "Login History says so": (
+        facts(status="Failed: Not approved for access"),
+        NOT_APPROVED,
+        Cause.USER_NOT_ADMIN_APPROVED,
+    ),
+    "an address": (
+        facts(status="Restricted IP"),
+        Refused(400, "invalid_grant", "not authorized", ""),
+        Cause.IP_RESTRICTED,
+    ),
+    "a frozen user": (
+        facts(status="User is frozen"),
+        Refused(400, "invalid_grant", "inactive user", ""),
+        Cause.USER_INACTIVE,
+    ),
+    "an inactive user": (with_rows(Read.USER, INACTIVE), NOT_APPROVED, None),
+    "no such user": (with_rows(Read.USER), NOT_APPROVED, Cause.USERNAME_CHANGED),
+    "a policy that ends approvals at once": (
+        policy(RefreshTokenPolicyType="Zero", PermittedUsersPolicyType="AllSelfAuthorized"),
+        NOT_APPROVED,
+        Cause.APPROVAL_DECAYED,
+    ),
+    "a scope is gone": (
+        with_rows(
+            Read.SCOPES,
+            {
+                "OauthScopesAPI": True,
+                "OauthScopesREFRESH_TOKEN": False,
+                "OauthScopesOFFLINE_ACCESS": False,
+            },
+        ),
+        NOT_APPROVED,
+        Cause.SCOPE_MISSING,
+    ),
+    "the app is disabled": (
+        with_rows(Read.ENABLED, {"IsEnabled": False, "OauthPluginStatus": "Enabled"}),
+        Refused(400, "app_not_found", "External client app is not installed in this org", ""),
+        Cause.APP_BLOCKED,
+    ),
+}
+
+
+@pytest.mark.parametrize(("found", "refused", "cause"), NAMED.values(), ids=NAMED)
+def test_what_an_observer_read_during_a_refusal_makes_its_cause_certain(
+    found: Facts, refused: Outcome, cause: Cause | None
+) -> None:
+    told = verdict(replace(found, observer="observer"), refused)
+
+    if cause is None:  # the answer does not allow it: it is evidence, and no more
+        assert "not active" in " ".join(told.findings[0].evidence)
+    else:
+        assert (told.cause, told.findings[0].certainty) == (cause, Certainty.CERTAIN)
+
+
+def test_an_audit_from_before_the_refusal_is_evidence_and_settles_nothing() -> None:
+    found = replace(policy(RefreshTokenPolicyType="Zero"), at=NOW - DAY)
+
+    told = verdict(found, NOT_APPROVED)
+
+    assert (told.cause, told.findings[0].certainty) == (Cause.APPROVAL_DECAYED, Certainty.LIKELY)
+    assert "The audit of 2026-11-22 12:00 UTC found: The app's Refresh Token Policy" in " ".join(
+        told.findings[0].evidence
+    )
+
+
+def test_a_refusal_names_what_was_changed_in_setup_since_the_last_grant() -> None:
+    change: Row = {
+        "CreatedDate": "2026-11-23T11:40:00.000+0000",
+        "Section": "Manage Users",
+        "Action": "PermSetUnassign",
+        "Display": "Permission set Integration: unassigned from Integration User",
+        "CreatedBy.Name": "Ada Admin",
+    }
+
+    told = verdict(with_rows(Read.TRAIL, change), NOT_APPROVED)
+
+    assert (
+        "Setup Audit Trail, 2026-11-23 11:40 UTC: Permission set Integration: unassigned from Integration"
+        " User (by Ada Admin)."
+    ) in told.findings[0].evidence
+
+
+# The table of queries
+
+
+def test_no_query_names_a_field_that_holds_a_secret() -> None:
+    values = dict.fromkeys(("user", "username", "app", "label", "profile", "since"), "x")
+
+    for query in QUERIES.values():
+        assert not [field for field in SECRET_FIELDS if field in query.soql(values)]
+
+
+def test_a_name_can_not_end_the_text_that_it_is_part_of() -> None:
+    soql = QUERIES[Read.USER].soql({"username": "o'hara\\@acme.com' OR Id != '"})
+
+    assert "WHERE Username = 'o\\'hara\\\\@acme.com\\' OR Id != \\'' LIMIT 1" in soql
+
+
+def test_only_the_permission_that_is_wanting_is_named_as_wanting() -> None:
+    found = without(Read.APP, PermissionsExternalClientAppViewer=False)
+
+    assert found.lacks(Read.APP) is Permission.VIEW_APPS
+    assert found.lacks(Read.ASSIGNMENTS) is None
+
+
+def test_logins_that_are_alike_are_one_with_their_count_and_times() -> None:
+    rows: tuple[Row, ...] = tuple(
+        {"LoginTime": at, "Application": "Sync", "SourceIp": "203.0.113.9", "Status": status}
+        for at, status in (
+            ("2026-11-23T11:00:00.000+0000", "Success"),
+            ("2026-11-23T10:00:00.000+0000", "Success"),
+            ("2026-11-23T11:30:00.000+0000", "Restricted IP"),
+            ("not a time", "Success"),
+        )
+    )
+
+    refused, granted = summed(rows)
+
+    assert (refused.status, refused.count, refused.granted) == ("Restricted IP", 1, False)
+    assert (granted.count, granted.last - granted.first) == (2, timedelta(hours=1))
