@@ -205,11 +205,11 @@ def columns(shown: dict[str, str]) -> DataTransformerConfig:
 
 
 def fleet(board: dashboard.Dashboard) -> None:
-    """What works, what doesn't, and who must act."""
+    """State and findings of the connections."""
     by_state = f"sum by (state) ({chosen('state', 'connection, state')})"
-    states = number("Connections", "In each state, now.", "short", query(by_state, "{{state}}"), wide=16)
+    states = number("Connections", "By state, now.", "short", query(by_state, "{{state}}"), wide=16)
     over_time = graph(
-        "States over time", "How many connections were in each state.", "short", query(by_state, "{{state}}")
+        "States over time", "Number of connections in each state.", "short", query(by_state, "{{state}}")
     )
     over_time.fill_opacity(60).stacking(StackingConfig().mode(StackingMode.NORMAL))
     for state, colour in STATES.items():
@@ -228,7 +228,7 @@ def fleet(board: dashboard.Dashboard) -> None:
     board.with_panel(
         number(
             "Working",
-            "The share of the connections, but for paused ones, whose last exchange was granted.",
+            "Share of connections, without paused ones, whose last exchange was granted.",
             "percentunit",
             query(working),
         ).max(1)
@@ -236,7 +236,7 @@ def fleet(board: dashboard.Dashboard) -> None:
     board.with_panel(
         number(
             "With a finding",
-            "Connections for which a cause holds.",
+            "Connections with at least one active cause.",
             "short",
             query(f"count(count by (connection) ({chosen('finding', 'connection, cause')})) or vector(0)"),
         )
@@ -246,7 +246,7 @@ def fleet(board: dashboard.Dashboard) -> None:
     board.with_panel(
         listing(
             "Findings",
-            "What is wrong, and who must act. The name of a connection leads to its page.",
+            "What is wrong, and who must act. Connections link to their pages.",
             "Since",
             rows(f"{finding} * on (connection, cause) group_left () {since}"),
             wide=24,
@@ -269,7 +269,7 @@ def fleet(board: dashboard.Dashboard) -> None:
     board.with_panel(
         graph(
             "Failed checks by cause",
-            f"Within {WINDOW}. Of the whole fleet: connections have no cause in this count.",
+            f"Within {WINDOW}, for the whole fleet: this metric has no label for the connection.",
             "short",
             query(failures, "{{cause}}"),
         )
@@ -277,15 +277,15 @@ def fleet(board: dashboard.Dashboard) -> None:
 
 
 def time_left(board: dashboard.Dashboard) -> None:
-    """What will end, and when."""
+    """What expires, and when."""
     ends = chosen("certificate_not_after_timestamp_seconds", "connection, slot")
     approved = chosen("approval_since_timestamp_seconds", "connection")
     forecast = chosen("approval_forecast_timestamp_seconds", "connection")
     board.with_row(dashboard.Row("Certificates and approvals"))
     board.with_panel(
         listing(
-            "Certificate ends",
-            "The certificates in use, and those to rotate to.",
+            "Certificate expiry",
+            "Certificates in use, and those to rotate to.",
             "Left",
             rows(f"{ends} * 1000"),
             rows(f"{ends} - time()", "B"),
@@ -299,8 +299,7 @@ def time_left(board: dashboard.Dashboard) -> None:
     board.with_panel(
         listing(
             "Approvals",
-            "For how long each approval has served, and when it is expected to end, where a lifetime is"
-            " declared or was learnt.",
+            "Age of each approval, and its expected end if the lifetime is declared or was learnt.",
             "Left",
             rows(f"time() - {approved}"),
             rows(f"{forecast} * 1000", "B"),
@@ -323,23 +322,23 @@ def time_left(board: dashboard.Dashboard) -> None:
 
 
 def exchanges(board: dashboard.Dashboard) -> None:
-    """What it costs to ask."""
+    """Durations, clocks and logins."""
     board.with_row(dashboard.Row("Exchanges"))
     board.with_panel(
         graph(
-            "How long exchanges take",
-            f"Over {WINDOW}, of the whole fleet.",
+            "Exchange duration",
+            f"Over {WINDOW}, for the whole fleet.",
             "s",
             *(
                 query(quantile(share, "exchange_duration_seconds"), legend, ref)
-                for share, legend, ref in ((0.5, "half", "A"), (0.95, "95%", "B"), (0.99, "99%", "C"))
+                for share, legend, ref in ((0.5, "median", "A"), (0.95, "95%", "B"), (0.99, "99%", "C"))
             ),
         )
     )
     board.with_panel(
         bargauge.Panel()
         .title("Slowest connections")
-        .description("The last exchange of each.")
+        .description("Duration of the last exchange.")
         .datasource(SOURCE)
         .unit("s")
         .height(8)
@@ -354,8 +353,8 @@ def exchanges(board: dashboard.Dashboard) -> None:
     )
     board.with_panel(
         graph(
-            "Clocks",
-            "How far the server's clock and ours differ, of the connection with which they differ most.",
+            "Clock offset",
+            "Largest difference between a server's clock and ours.",
             "s",
             query(f"max(abs({chosen('clock_offset_seconds', 'connection')}))", "largest difference"),
             wide=6,
@@ -364,30 +363,30 @@ def exchanges(board: dashboard.Dashboard) -> None:
     logins = chosen("exchanges_total", "connection", shape="increase(METRIC[1h])")
     board.with_panel(
         graph(
-            "Logins an hour",
-            "The ten connections that log in most. All checks of a username share login_budget_per_hour, of"
-            " the 3,600 that Salesforce allows a user.",
+            "Logins per hour",
+            "The ten connections with the most logins. All checks of a username share login_budget_per_hour;"
+            " Salesforce allows a user 3,600.",
             "short",
             query(f"topk(10, {logins})", "{{connection}}"),
         )
     )
     board.with_panel(
         graph(
-            "Checks put off",
-            "Within an hour, because the login budget of their username was used up.",
+            "Postponed checks",
+            "Per hour, because the login budget of their username was used up.",
             "short",
-            query(f"sum(increase({own('logins_deferred_total')}[1h]))", "put off"),
+            query(f"sum(increase({own('logins_deferred_total')}[1h]))", "postponed"),
         )
     )
 
 
 def daemon(board: dashboard.Dashboard) -> None:
-    """Whether all of this can be trusted."""
+    """Health of the daemon itself."""
     board.with_row(dashboard.Row("The daemon"))
     held = ValueMap(
         options={
             "0": ValueMappingResult(text="reload failed", color="red", index=0),
-            "1": ValueMappingResult(text="holds", color="green", index=1),
+            "1": ValueMappingResult(text="loaded", color="green", index=1),
         }
     )
     none = SpecialValueMap(
@@ -398,7 +397,7 @@ def daemon(board: dashboard.Dashboard) -> None:
     board.with_panel(
         number(
             "Daemons",
-            "That Prometheus scrapes.",
+            "Daemons that Prometheus scrapes.",
             "short",
             query(f"count({own('build_info')})", "running"),
             wide=8,
@@ -407,7 +406,7 @@ def daemon(board: dashboard.Dashboard) -> None:
     board.with_panel(
         number(
             "Configuration",
-            "Whether the last reload was taken on.",
+            "Result of the last reload.",
             "short",
             query(f"min({own('config_last_reload_successful')})"),
             wide=8,
@@ -418,7 +417,7 @@ def daemon(board: dashboard.Dashboard) -> None:
     board.with_panel(
         number(
             "Not covered",
-            "Connections that are configured and have no series.",
+            "Configured connections without a series.",
             "short",
             query(f"sum({own('connections_configured')}) - {covered}"),
             wide=8,
@@ -426,24 +425,24 @@ def daemon(board: dashboard.Dashboard) -> None:
     )
     board.with_panel(
         graph(
-            "Delay of checks",
-            f"After their appointments, over {WINDOW}.",
+            "Check delay",
+            f"How late checks start, over {WINDOW}.",
             "s",
-            query(quantile(0.5, "schedule_delay_seconds"), "half"),
+            query(quantile(0.5, "schedule_delay_seconds"), "median"),
             query(quantile(0.95, "schedule_delay_seconds"), "95%", "B"),
         )
     )
     board.with_panel(
         graph(
-            "Troubles of its own",
-            "Within an hour. Each of these has an alert.",
+            "Internal problems",
+            "Per hour. Each of these has an alert.",
             "short",
             *(
                 query(f"sum(increase({own(metric, matchers)}[1h]))", legend, ref)
                 for ref, metric, matchers, legend in (
                     ("A", "store_errors_total", "", "failed writes"),
-                    ("B", "notifications_failed_total", "", "notifications that did not arrive"),
-                    ("C", "schedule_missed_total", "", "missed appointments"),
+                    ("B", "notifications_failed_total", "", "failed notifications"),
+                    ("C", "schedule_missed_total", "", "missed checks"),
                     ("D", "log_messages_total", 'level=~"error|critical"', "errors in the log"),
                 )
             ),
@@ -451,17 +450,17 @@ def daemon(board: dashboard.Dashboard) -> None:
     )
     board.with_panel(
         graph(
-            "Exchanges under way",
-            "At most max_in_flight of the configuration.",
+            "Exchanges in progress",
+            "At most max_in_flight.",
             "short",
-            query(f"sum({own('exchanges_in_flight')})", "under way"),
+            query(f"sum({own('exchanges_in_flight')})", "in progress"),
             wide=8,
         )
     )
     having = f"and on (job, instance) {own('build_info')}"
     board.with_panel(
         graph(
-            "Processor time",
+            "CPU",
             "1 is one core.",
             "short",
             query(f"rate(process_cpu_seconds_total{{{JOB}}}[5m]) {having}", "{{instance}}"),
@@ -471,7 +470,7 @@ def daemon(board: dashboard.Dashboard) -> None:
     board.with_panel(
         graph(
             "Memory",
-            "Resident.",
+            "Resident memory.",
             "bytes",
             query(f"process_resident_memory_bytes{{{JOB}}} {having}", "{{instance}}"),
             wide=8,
@@ -528,7 +527,9 @@ def built() -> str:
     board = (
         dashboard.Dashboard("bearerwatch")
         .uid("bearerwatch")
-        .description("Salesforce JWT Bearer credentials: which work, which don't, why, and which soon won't.")
+        .description(
+            "Salesforce JWT Bearer credentials: which work, which fail and why, and which will soon fail."
+        )
         .tags(["bearerwatch", "salesforce"])
         .time("now-24h", "now")
         .refresh("1m")
