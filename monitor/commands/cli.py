@@ -164,7 +164,7 @@ def _log_errors_alone() -> None:
     logs.configure(level="error")
 
 
-def _choice(*words: str, help: str) -> Any:  # noqa: A002 - the option's name
+def _choice(*words: str, help: str, name: str | None = None) -> Any:  # noqa: A002 - the option's name
     """An option that is one of a few words: of another one, typer itself would say "Value error" alone."""
 
     def read(word: str) -> str:
@@ -173,7 +173,11 @@ def _choice(*words: str, help: str) -> Any:  # noqa: A002 - the option's name
         return word
 
     return typer.Option(
-        parser=read, metavar=f"[{'|'.join(words)}]", autocompletion=lambda: list(words), help=help
+        *([name] if name else []),
+        parser=read,
+        metavar=f"[{'|'.join(words)}]",
+        autocompletion=lambda: list(words),
+        help=help,
     )
 
 
@@ -551,6 +555,30 @@ def print_rules(config: ConfigOption) -> None:
     if not settings.web.external_url:
         say(NO_EXTERNAL_URL)
     print(rules(settings), end="")
+
+
+@app.command("report")
+def report_month(
+    config: ConfigOption,
+    month: Annotated[str, typer.Option(help="As in 2026-11, in UTC.")],
+    labels: Annotated[
+        list[str] | None, typer.Option("--label", help="Only connections with this: key=value, or a key.")
+    ] = None,
+    layout: Annotated[
+        str, _choice("md", "csv", name="--format", help="A table to read, or rows to count with.")
+    ] = "md",
+) -> None:
+    """Tell how available connections were in a month, from what the database remembers.
+
+    Example: `bearerwatch report --month 2026-11 --label customer=acme --format csv`
+    """
+    from monitor.commands.report import as_csv, as_markdown, report
+
+    with operators_mistakes():
+        lines = report(_settings(config), month, labels or [], datetime.now(UTC))
+    print(
+        as_csv(lines) if layout == "csv" else as_markdown(lines, month), end="" if layout == "csv" else "\n"
+    )
 
 
 @app.command("keygen")

@@ -1,6 +1,7 @@
 """A connection (one app, user and org), and what follows from its host name."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -151,6 +152,11 @@ class Connection:
     def token_endpoint(self) -> str:
         """Where the assertion is posted to."""
         return self.login_url + TOKEN_PATH
+
+    def has_labels(self, wanted: Iterable[str]) -> bool:
+        """Whether it has all of these labels: each `key=value`, or a `key` that must be there."""
+        held = {f"{key}={value}" for key, value in self.labels} | {key for key, _ in self.labels}
+        return held.issuperset(wanted)
 
     @property
     def setup_url(self) -> str:

@@ -374,7 +374,7 @@ def changes(before: History | None, after: History) -> tuple[Event, ...]:
         events.append(Event(after.changed_at, kind, text))
     if after.state is not before.state:
         failing = after.state in {State.FAILING, State.UNKNOWN}
-        text = f"The state went from {before.state} to {after.state}."
+        text = _STATES.format(before.state, after.state)
         cause = after.findings[0].cause if after.findings else None
         events.append(Event(at, EventKind.STATE, text, cause, failing))
     was = {finding.cause for finding in before.findings}
@@ -397,6 +397,20 @@ def changes(before: History | None, after: History) -> tuple[Event, ...]:
         text = f"The grants are now for org {after.identity.org_id} and user {after.identity.user_id}."
         events.append(Event(at, EventKind.IDENTITY, text, Cause.IDENTITY_CHANGED))
     return tuple(events)
+
+
+_STATES = "The state went from {} to {}."
+
+
+def state_change(event: Event) -> tuple[State, State] | None:
+    """From which state to which an event tells of; None where it is of another kind."""
+    if event.kind is not EventKind.STATE:
+        return None
+    words = event.text.rstrip(".").split()
+    try:
+        return State(words[-3]), State(words[-1])
+    except (IndexError, ValueError):
+        return None  # of a version that had other states
 
 
 def _of_rotation(before: History, after: History, at: datetime) -> Iterator[Event]:

@@ -23,6 +23,10 @@ class Once:
         """When it ended, once it has."""
         return self.end if self.end <= now else None
 
+    def windows(self, _since: datetime, _end: datetime) -> Iterator[tuple[datetime, datetime]]:
+        """Its beginnings and ends between two moments, at least."""
+        yield self.start, self.end
+
 
 @dataclass(frozen=True, slots=True)
 class Weekly:
@@ -46,6 +50,13 @@ class Weekly:
     def ended(self, now: datetime) -> datetime | None:
         """When it last ended."""
         return next((end for _, end in self._latest(now) if end <= now), None)
+
+    def windows(self, since: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+        """Its beginnings and ends between two moments, at least."""
+        now = end
+        while now > since - WEEK:
+            yield from self._latest(now)
+            now -= 3 * WEEK
 
     def _latest(self, now: datetime) -> Iterator[tuple[datetime, datetime]]:
         """Beginning and end of the last ones, the latest first; it may be yet to come today."""

@@ -9,14 +9,17 @@
 7. `due`: who checks what and when, where replicas share a database. `moving`: from a file to a server.
 """
 
+from monitor.store.database import SUCCESS_DAYS
 from monitor.store.keeper import DayCounts, PastExchange, Store
 from monitor.store.moving import move
 from monitor.store.problem import StoreError
 from monitor.store.schema import UPGRADES
-from monitor.store.waiting import EXCHANGES_KEPT, Verdict
+from monitor.store.waiting import EVENTS_KEPT, EXCHANGES_KEPT, Verdict
 
 __all__ = [
+    "EVENTS_KEPT",
     "EXCHANGES_KEPT",
+    "SUCCESS_DAYS",
     "UPGRADES",
     "DayCounts",
     "PastExchange",

@@ -53,7 +53,8 @@ DAYS_KEPT = 400
 """Days for which counts and events of failures are kept: a year and a month, so that the same month a year
 ago is still there to compare with."""
 
-EVENT_DAYS = {True: DAYS_KEPT, False: 90}
+SUCCESS_DAYS = 90
+EVENT_DAYS = {True: DAYS_KEPT, False: SUCCESS_DAYS}
 """Days for which events are kept, by whether they are failures: those of successes are many and tell
 little."""
 

@@ -175,6 +175,15 @@ def detail(status: ConnectionStatus, maintenance: datetime | None, record: Recor
         "rotation": _rotation(history.rotation),
         "approvals": _approvals(history.approvals),
         "forecast": _forecast(status.forecast),
+        "availability": [
+            {
+                "days": days,
+                "share": None if found.share is None else round(found.share, 6),
+                "down_seconds": found.down.total_seconds(),
+                "outages": found.outages,
+            }
+            for days, found in record.availability.items()
+        ],
         "days": None
         if record.days is None
         else [

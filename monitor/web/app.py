@@ -182,7 +182,7 @@ class _Web:
         status = _named(request, snapshot)
 
         def make() -> api.Document:
-            record = read_record(self._store, status.name, snapshot.at)
+            record = read_record(self._store, status, snapshot.at, snapshot.daemon.maintenance)
             return api.connection_document(snapshot, status, record)
 
         return await _tagged(request, await run_in_threadpool(make))

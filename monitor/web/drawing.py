@@ -6,12 +6,14 @@ The templates turn it into SVG; no text of anybody's passes through here but wha
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from statistics import median
 
 from monitor.core.finding import State
 from monitor.core.history import History
 from monitor.core.status import WORST_FIRST
 from monitor.core.verdict.approval import Forecast
-from monitor.store import DayCounts
+from monitor.store import EXCHANGES_KEPT, DayCounts, PastExchange, Verdict
+from monitor.web.words import seconds
 
 STRIP_DAYS = 30
 """Days of a strip: a month shows the weekly rhythm, and is the shortest lifetime usual for approvals."""
@@ -20,6 +22,7 @@ DAY_WIDTH = 4
 """Of the strip's units: 3 for the day, 1 for the gap."""
 
 STRIP_HEIGHT = 20
+DURATIONS_HEIGHT = 40
 _MIDDLE, _UP, _DOWN = 11, 10, 8
 _LEAST = 3
 """A single refusal among hundreds of grants must still be seen."""
@@ -79,6 +82,38 @@ def strip(counted: Sequence[DayCounts], today: date) -> Strip:
         f"Last {STRIP_DAYS} days: {', '.join(words) or 'no checks'}",
         first,
         today,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """What the last exchanges took: a bar each, the newest on the right."""
+
+    granted: str
+    others: str
+    """SVG paths."""
+    slowest: float
+    """Seconds of the highest bar."""
+    words: str
+
+    width: int = EXCHANGES_KEPT * DAY_WIDTH - 1
+    height: int = DURATIONS_HEIGHT
+
+
+def durations(exchanges: Sequence[PastExchange]) -> Durations | None:
+    """The chart; None where nothing was measured."""
+    took = [past.duration_seconds for past in exchanges if past.duration_seconds is not None]
+    if not took or not max(took):
+        return None
+    paths: dict[bool, list[str]] = {True: [], False: []}
+    for place, past in enumerate(exchanges):
+        if past.duration_seconds is not None:
+            x = (EXCHANGES_KEPT - 1 - place) * DAY_WIDTH
+            height = max(1, round(DURATIONS_HEIGHT * past.duration_seconds / max(took)))
+            paths[past.verdict is Verdict.GRANTED].append(f"M{x} {DURATIONS_HEIGHT}h3v-{height}h-3z")
+    said = f"the middle one {seconds(median(took))}, the slowest {seconds(max(took))}"
+    return Durations(
+        "".join(paths[True]), "".join(paths[False]), max(took), f"Last {len(took)} exchanges: {said}"
     )
 
 

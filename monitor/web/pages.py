@@ -21,7 +21,7 @@ from monitor.core.history import STAGES, Slot
 from monitor.core.keys.credential import CredentialFacts
 from monitor.core.status import WORST_FIRST, ConnectionStatus, Snapshot
 from monitor.core.verdict.approval import note
-from monitor.core.wording import steps
+from monitor.core.wording import short, steps
 from monitor.store import Store, StoreError
 from monitor.web import drawing, words
 from monitor.web.drawing import Strip
@@ -122,6 +122,8 @@ class Pages:
             span=words.span,
             exact=words.exact,
             seconds=words.seconds,
+            percent=words.percent,
+            short=short,
             count="{:,}".format,
             iso="{:%Y-%m-%dT%H:%M:%SZ}".format,
         )
@@ -167,9 +169,8 @@ class Pages:
 
     def connection(self, snapshot: Snapshot, status: ConnectionStatus) -> bytes:
         """The page of one connection."""
-        record = read_record(self._store, status.name, snapshot.at)
+        record = read_record(self._store, status, snapshot.at, snapshot.daemon.maintenance)
         connection, history = status.connection, status.history
-        durations = [past.duration_seconds or 0.0 for past in record.exchanges or ()]
         return self._render(
             "connection.html",
             snapshot,
@@ -188,7 +189,7 @@ class Pages:
             timeline=drawing.timeline(history, status.forecast, snapshot.at),
             approval_note=note(connection),
             record=record,
-            slowest=max(durations, default=0.0) or 1.0,
+            durations=drawing.durations(record.exchanges or ()),
         )
 
     def text(self, snapshot: Snapshot, title: str, markdown: str) -> bytes:

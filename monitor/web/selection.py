@@ -103,11 +103,8 @@ class Selection:
             return False
         if self.responsible and not any(found.responsible in self.responsible for found in findings):
             return False
-        if self.labels:
-            held = {f"{key}={value}" for key, value in status.connection.labels}
-            held.update(key for key, _ in status.connection.labels)
-            if not held.issuperset(self.labels):
-                return False
+        if self.labels and not status.connection.has_labels(self.labels):
+            return False
         return not self.text or self.text.casefold() in _searchable(status)
 
 

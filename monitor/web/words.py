@@ -1,5 +1,6 @@
 """Moments, spans and people in words for a person."""
 
+import math
 from datetime import datetime, timedelta
 
 from monitor.core.causes import Responsible
@@ -68,6 +69,14 @@ def relative(moment: datetime, now: datetime) -> str:
 def exact(moment: datetime) -> str:
     """A moment to the second, as a person reads it."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def percent(share: float | None) -> str:
+    """A share of availability: what is lacking is never rounded away. `99.98 %`, `100 %`."""
+    if share is None:
+        return "not known"
+    shown = f"{math.floor(share * 10_000) / 100:.2f}".rstrip("0").rstrip(".")
+    return f"{shown} %"
 
 
 def seconds(duration: float | None) -> str:

@@ -40,7 +40,7 @@ def documents(folder: Path) -> Mapping[str, list[Any]]:
     store, snapshot = rich_fleet(folder)
     try:
         pages = [
-            connection_document(shown, one, read_record(store, one.name, shown.at))
+            connection_document(shown, one, read_record(store, one, shown.at))
             for shown in _at_their_fullest(snapshot)
             for one in shown.connections
         ]

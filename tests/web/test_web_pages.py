@@ -312,6 +312,21 @@ async def test_evidence_stands_before_the_steps_that_refer_to_it(stage: Stage) -
     assert "is contested: Salesforce's own CLI guide" in read(page).text
 
 
+async def test_the_page_of_one_says_how_available_it_was(stage: Stage) -> None:
+    page = read(await text(stage, "/connections/acme-production"))
+    data = json.loads(await text(stage, "/api/connections/acme-production"))["connection"]
+
+    (section,) = page.all("section", aria_labelledby="available")
+    assert "down 3 h, 1 time" in section.text
+    week, month, quarter = data["availability"]
+    assert (week["days"], month["days"], quarter["days"]) == (7, 30, 90)
+    assert week["down_seconds"] == timedelta(hours=3, minutes=10).total_seconds()
+    # Fourteen hours without a verdict, and no more than the connection is old.
+    assert quarter["share"] == pytest.approx(1 - 11400 / (timedelta(days=40).total_seconds()), abs=1e-3)
+    (chart,) = page.all("svg", class_="durations")
+    assert "Last 50 exchanges: the middle one" in chart.text
+
+
 async def test_a_step_links_to_the_screen_of_setup_in_the_org(stage: Stage) -> None:
     page = read(await text(stage, "/connections/acme-production"))
 

@@ -1,0 +1,138 @@
+"""How available connections were in a month, for those who were promised that they are."""
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from monitor.commands.without_daemon import memory
+from monitor.config import Settings
+from monitor.core.availability import Availability
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
+from monitor.core.connection import Connection
+from monitor.core.problem import OperatorError
+from monitor.core.status import ConnectionStatus
+from monitor.store import SUCCESS_DAYS, Store
+from monitor.web.record import all_events, lived
+from monitor.web.words import percent, span
+
+NOT_ALL_KNOWN = (
+    f"changes of state are kept for {SUCCESS_DAYS} days, and for a connection that flaps only the last ones"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One connection in that month."""
+
+    connection: Connection
+    found: Availability
+    granted: int
+    refused: int
+    no_verdict: int
+    causes: tuple[Cause, ...]
+    """What was found in that month, and stopped it or not."""
+
+
+def month(text: str) -> tuple[datetime, datetime]:
+    """The beginnings of a month, as in 2026-11, and of the one after it. Raises OperatorError."""
+    if not re.fullmatch(r"20\d\d-(0[1-9]|1[0-2])", text):
+        raise OperatorError(f"{text!r} is not a month. Write e.g. 2026-11.")
+    start = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
+    return start, (start + timedelta(days=32)).replace(day=1)
+
+
+def report(settings: Settings, wanted: str, labels: Iterable[str], now: datetime) -> list[Line]:
+    """The connections with these labels (`key=value`, or a `key`), in the configuration's order.
+
+    Raises OperatorError, and StoreError where the database can't be read.
+    """
+    start, end = month(wanted)
+    if start > now:
+        raise OperatorError(f"{wanted} is still to come.")
+    with memory(settings) as store:
+        if store is None:
+            raise OperatorError(f"There is no database at {settings.database} yet: nothing is remembered.")
+        histories = store.histories()
+        return [
+            _line(store, ConnectionStatus(one, histories[one.name]), start, min(end, now), settings, now)
+            for one in settings.connections
+            if one.name in histories and one.has_labels(labels)
+        ]
+
+
+def _line(
+    store: Store, status: ConnectionStatus, start: datetime, end: datetime, settings: Settings, now: datetime
+) -> Line:
+    name = status.name
+    events = all_events(store, name)
+    last = (end - timedelta(microseconds=1)).date()
+    days = [day for day in store.days([name], start.date()).get(name, []) if day.day <= last]
+    since = max(start, now - timedelta(days=SUCCESS_DAYS))
+    found = lived(status, events, days, since, end, settings.maintenance) if since < end else Availability()
+    causes = {
+        event.cause: None for event in events if event.cause and event.failure and start <= event.at < end
+    }
+    return Line(
+        status.connection,
+        found,
+        sum(day.granted for day in days),
+        sum(day.refused for day in days),
+        sum(day.no_verdict for day in days),
+        tuple(causes),
+    )
+
+
+def as_csv(lines: Iterable[Line]) -> str:
+    """A row a connection, with its names; durations in minutes, availability in per cent."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ["connection", "host", "labels", "availability_percent", "down_minutes", "outages",
+         "longest_outage_minutes", "counted_hours", "granted", "refused", "no_verdict", "causes"]
+    )  # fmt: skip
+    for line in lines:
+        found = line.found
+        writer.writerow(
+            [
+                line.connection.name,
+                line.connection.host,
+                " ".join(f"{key}={value}" for key, value in line.connection.labels),
+                "" if found.share is None else f"{100 * found.share:.4f}",
+                f"{found.down.total_seconds() / 60:.1f}",
+                found.outages,
+                f"{found.longest.total_seconds() / 60:.1f}",
+                f"{(found.up + found.down).total_seconds() / 3600:.1f}",
+                line.granted,
+                line.refused,
+                line.no_verdict,
+                " ".join(line.causes),
+            ]
+        )
+    return out.getvalue()
+
+
+def as_markdown(lines: Iterable[Line], wanted: str) -> str:
+    """A table for people."""
+    rows = [
+        f"| {line.connection.name} | {percent(line.found.share)} |"
+        f" {span(line.found.down) if line.found.down else '–'} | {line.found.outages} |"
+        f" {span(line.found.longest) if line.found.longest else '–'} |"
+        f" {'; '.join(CATALOGUE[cause].title for cause in line.causes) or '–'} |"
+        for line in lines
+    ]
+    return "\n".join(
+        [
+            f"# Availability in {wanted}",
+            "",
+            "| Connection | Available | Down | Outages | Longest | What was found |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+            "Of the time with a verdict, in UTC. Unknown, settling and maintenance count neither way.",
+            f"It is counted as far back as it is known: {NOT_ALL_KNOWN}.",
+        ]
+    )

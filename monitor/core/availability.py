@@ -1,0 +1,86 @@
+"""For how much of a time a connection worked: from its changes of state, which the events keep.
+
+A state holds from the check that found it to the check that found another. Healthy and degraded are up,
+failing is down; unknown and settling are neither, nor is maintenance, nor a day without a verdict.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
+
+from monitor.core.finding import State
+from monitor.core.history import Event, state_change
+from monitor.core.maintenance import Maintenance, until
+
+UP = frozenset({State.HEALTHY, State.DEGRADED})
+
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """What was counted between two moments."""
+
+    up: timedelta = timedelta(0)
+    down: timedelta = timedelta(0)
+    outages: int = 0
+    longest: timedelta = timedelta(0)
+    """Of the outages, as far as it was counted."""
+
+    @property
+    def share(self) -> float | None:
+        """How much of the counted time it worked, from 0 to 1; None where nothing was counted."""
+        counted = self.up + self.down
+        return self.up / counted if counted else None
+
+
+def availability(
+    events: Iterable[Event],
+    state: State,
+    since: datetime,
+    end: datetime,
+    *,
+    maintenance: Sequence[Maintenance] = (),
+    days: Collection[date],
+) -> Availability:
+    """What is counted from `since` to `end`; `state` is the one that holds where no event tells of another.
+
+    `days` are those on which the connection had a verdict.
+    """
+    changes = sorted((event.at, *change) for event in events if (change := state_change(event)))
+    windows = [edge for one in maintenance for window in one.windows(since, end) for edge in window]
+    midnights = [
+        datetime.combine(since.date() + number * _DAY, time(), UTC)
+        for number in range((end.date() - since.date()).days + 1)
+    ]
+    inner = {at for at in (*(at for at, _, _ in changes), *windows, *midnights) if since < at < end}
+    edges = sorted({since, end, *inner}) if since < end else []
+    up = down = longest = outage = timedelta(0)
+    outages = place = 0
+    state = changes[0][1] if changes else state
+    for start, stop in pairwise(edges):
+        while place < len(changes) and changes[place][0] <= start:
+            state = changes[place][2]
+            place += 1
+        if state is not State.FAILING:
+            outage = timedelta(0)
+        counted = start.date() in days and not until(maintenance, start)
+        if counted and state in UP:
+            up += stop - start
+        elif counted and state is State.FAILING:
+            outages += not outage
+            outage += stop - start
+            down += stop - start
+            longest = max(longest, outage)
+    return Availability(up, down, outages, longest)
+
+
+def known_since(events: Sequence[Event], kept: Mapping[bool, int], first_seen: datetime) -> datetime:
+    """Since when all changes of state are known: of failures and of others only so many events are kept."""
+    since = first_seen
+    for failure, most in kept.items():
+        of_sort = [event.at for event in events if event.failure is failure]
+        if len(of_sort) >= most:
+            since = max(since, min(of_sort))
+    return since

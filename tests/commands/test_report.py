@@ -1,0 +1,97 @@
+"""How available connections were in a month, as the command tells it."""
+
+import csv
+import io
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from monitor.commands.report import Line, as_csv, as_markdown, month, report
+from monitor.config import load
+from monitor.core.causes import Cause
+from monitor.core.finding import State
+from monitor.core.history import begin, changes, remember
+from monitor.core.outcome import Outcome
+from monitor.core.problem import OperatorError
+from monitor.store import Store
+from tests.making import GRANTED, NOT_APPROVED, connection, diagnosis, exchange
+
+START = datetime(2026, 10, 1, tzinfo=UTC)
+LATER = datetime(2026, 11, 15, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+CONFIG = """
+connections:
+  - {name: acme, subdomain: acme, consumer_key: 3MVG9_acme, username: a@acme.com, private_key: {file: k},
+     labels: {customer: acme}}
+  - {name: globex, subdomain: globex, consumer_key: 3MVG9_globex, username: g@globex.com,
+     private_key: {file: k}}
+"""
+
+Reporting = Callable[..., list[Line]]
+
+
+@pytest.fixture(name="reported")
+def of_two(tmp_path: Path) -> Reporting:
+    """The report over two connections that are asked every hour of October; one fails for six hours."""
+    file = tmp_path / "bearerwatch.yaml"
+    file.write_text(CONFIG)
+    store = Store.open(tmp_path / "bearerwatch.db")
+    for name, refused in (("acme", range(100, 106)), ("globex", range(0))):
+        history = begin(connection(name=name), START)
+        for hour in range(31 * 24):
+            at = START + hour * HOUR
+            outcome: Outcome = NOT_APPROVED if hour in refused else GRANTED
+            verdict = (
+                diagnosis(State.FAILING, Cause.APPROVAL_DECAYED, at=at)
+                if hour in refused
+                else diagnosis(State.HEALTHY, at=at)
+            )
+            before, history = history, remember(history, exchange(outcome, at), verdict)
+            store.save(name, history, changes(before, history))
+    assert store.close()
+    return lambda wanted="2026-10", labels=(), now=LATER: report(load(file, {}), wanted, labels, now)
+
+
+def test_the_hours_of_an_outage_are_down_and_the_rest_of_the_month_is_up(reported: Reporting) -> None:
+    acme, globex = reported()
+
+    assert acme.found.down == acme.found.longest == 6 * HOUR
+    assert acme.found.up == (31 * 24 - 6) * HOUR
+    assert (acme.found.outages, acme.granted, acme.refused) == (1, 31 * 24 - 6, 6)
+    assert Cause.APPROVAL_DECAYED in acme.causes
+    assert globex.found.share == 1
+
+
+def test_a_label_chooses_the_connections_of_one_customer(reported: Reporting) -> None:
+    assert [line.connection.name for line in reported(labels=("customer=acme",))] == ["acme"]
+    assert reported(labels=("customer=nobody",)) == []
+
+
+def test_a_month_in_which_nothing_was_asked_is_not_known(reported: Reporting) -> None:
+    assert reported("2026-11")[0].found.share is None
+    assert reported("2026-01")[0].found.share is None
+
+
+def test_rows_can_be_counted_with_and_the_table_be_read(reported: Reporting) -> None:
+    lines = reported()
+
+    acme, globex = csv.DictReader(io.StringIO(as_csv(lines)))
+    assert acme["availability_percent"] == f"{100 * 738 / 744:.4f}"
+    assert (acme["down_minutes"], acme["outages"], acme["labels"]) == ("360.0", "1", "customer=acme")
+    assert (globex["availability_percent"], globex["causes"]) == ("100.0000", "")
+    table = as_markdown(lines, "2026-10")
+    assert "| acme | 99.19 % | 6 h | 1 | 6 h | The approval has aged out |" in table
+    assert "| globex | 100 % | – | 0 | – | – |" in table
+
+
+@pytest.mark.parametrize("wanted", ["2026", "2026-13", "October", "2026-1", "2027-01"])
+def test_a_month_that_is_none_or_still_to_come_is_an_error(reported: Reporting, wanted: str) -> None:
+    with pytest.raises(OperatorError):
+        reported(wanted)
+
+
+def test_a_month_ends_where_the_next_begins() -> None:
+    assert month("2026-12") == (datetime(2026, 12, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
