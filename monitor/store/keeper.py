@@ -226,7 +226,7 @@ class Store:
     def refused(self) -> str | None:
         """Why nothing can be written just now; None where all that waited is written, and more could be."""
         self._unsure = True
-        # Twice: at the first a broken link is let go of, and a result dropped that can never be written.
+        # Twice, as a result that can never be written is dropped at the first.
         if self.flush() or self.flush():
             return None
         return self._problem or f"The database {self._place} takes too long to write."
@@ -359,6 +359,8 @@ class Store:
         """Writes all that waits. What was our own fault, if anything; raises StoreError for the world's."""
         size, newest, fault = BATCH, 0, None
         while True:
+            if self._unsure:
+                self._let_go()  # what is there now may be another database, or of a newer version
             database = self._open()
             if self._unsure:
                 self._rehearse(database)

@@ -101,6 +101,16 @@ class Checker:
             status = self._remembered(status, found, due)
             self._fleet.put(replace(status, credential=current, next_credential=following))
 
+    def unreadable(self, name: str, why: str, due: datetime) -> None:
+        """Show that a connection is not checked here, as what is remembered of it can't be read."""
+        status = self._fleet[name]
+        outcome = NotSent(f"Its history can't be read by this version: {why}")
+        if status.history.last_exchange is None or status.history.last_exchange.outcome != outcome:
+            log.error("history_unreadable", connection=name, reason=why)
+        exchange = Exchange(self._clock.now(), outcome)
+        status = self._judged(status, status.history, status.credential, exchange)
+        self._fleet.put(replace(status, next_exchange=due))
+
     def _remembered(self, status: ConnectionStatus, found: History, due: datetime) -> ConnectionStatus:
         """The status as a history leaves it, whose next appointment, for whichever key, is at `due`."""
         connection, now, last = status.connection, self._clock.now(), found.last_exchange

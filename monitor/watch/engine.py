@@ -11,17 +11,18 @@ fetched than can soon be begun.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
 
 import psycopg
-import structlog
 from procrastinate import App, JobContext, PsycopgConnector
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
+from procrastinate.middleware import WorkerMiddleware
 
 from monitor.store import due
 from monitor.store.due import ALIVE_SECONDS, Configured, Held
@@ -61,9 +62,6 @@ logging.getLogger("procrastinate").setLevel(logging.CRITICAL)  # what matters, t
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 
-log = structlog.get_logger()
-
-
 def awake() -> float:
     """Seconds that go on while this process, or the whole machine, is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
@@ -77,37 +75,33 @@ class Pulse:
     """Which worker of ours is alive, and until when it is sure that nobody counts it as dead."""
 
     def __init__(self, awake: Callable[[], float]) -> None:
-        self._awake = awake
+        self.now = awake
         self.worker: int | None = None
-        self._since = self._until = 0.0
+        self._since = self._beat = 0.0
 
     def begins(self, worker: int, at: float) -> None:
         """A worker was registered."""
-        self.worker, self._since, self._until = worker, at, at + SURE_SECONDS
+        self.worker, self._since, self._beat = worker, at, at
 
     def beats(self, at: float) -> None:
         """Its heartbeat was written. Raises Lapsed where it came too late."""
-        if not self.sure(self.worker):
-            self.worker = None
+        if self.now() - self._beat >= SURE_SECONDS:
+            self.ends()
             raise Lapsed
-        self._until = at + SURE_SECONDS
+        self._beat = at
 
     def ends(self) -> None:
-        """There is no worker."""
+        """The worker begins nothing more. Its heartbeat goes on while it ends what it has begun."""
         self.worker = None
-
-    def now(self) -> float:
-        """The present moment, for `begins` and `beats`."""
-        return self._awake()
 
     def sure(self, worker: int | None) -> bool:
         """Whether a check that this worker begins now is nobody else's."""
-        return worker is not None and worker == self.worker and self._awake() < self._until
+        return worker is not None and worker == self.worker and self.now() - self._beat < SURE_SECONDS
 
     @property
     def steady(self) -> bool:
         """Whether the worker has been there for long enough that the others could be heard of."""
-        return self.sure(self.worker) and self._awake() - self._since >= STEADY_SECONDS
+        return self.sure(self.worker) and self.now() - self._since >= STEADY_SECONDS
 
 
 class Hands(Protocol):
@@ -129,6 +123,12 @@ class Hands(Protocol):
     async def notify(self) -> None:
         """Notify whom there is to notify."""
 
+    def failing(self, task: str, error: Exception | None) -> None:
+        """A task fails, and not because the database is away; None: it succeeds."""
+
+    def dismiss(self) -> None:
+        """End the worker: another one is to begin."""
+
 
 Linked = Callable[[], Any]
 """Makes a context with a connection to the database."""
@@ -142,6 +142,7 @@ class _Manager(JobManager):
     ) -> None:
         super().__init__(connector)
         self._pulse, self._hands, self._configured = pulse, hands, configured
+        self._worker: int | None = None
 
     async def register_worker(self) -> int:
         at = self._pulse.now()
@@ -149,12 +150,20 @@ class _Manager(JobManager):
         async with self.connector.pool.connection() as link:  # type: ignore[attr-defined] # a PsycopgConnector
             await due.join(link, worker, self._configured.mark)
         self._pulse.begins(worker, at)
+        self._worker = worker
         return worker
 
     async def update_heartbeat(self, worker_id: int) -> None:
         at = self._pulse.now()
         await super().update_heartbeat(worker_id)
         self._pulse.beats(at)
+
+    async def beat(self) -> None:
+        """Write heartbeats, until it is cancelled, or one fails."""
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            if self._worker is not None:
+                await self.update_heartbeat(self._worker)
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         while True:
@@ -166,14 +175,18 @@ class _Manager(JobManager):
             await asyncio.sleep(CRAMMED_SECONDS)
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:  # theirs
-        await self.connector.execute_query_async(
-            "SELECT procrastinate_finish_job_v1(id, %(status)s, %(delete)s) FROM procrastinate_jobs"
-            " WHERE id = %(id)s AND worker_id = %(worker)s AND status = 'doing' FOR UPDATE",
-            id=job.id,
-            worker=job.worker_id,
-            status=status.value,
-            delete=delete_job,
-        )
+        try:
+            await self.connector.execute_query_async(
+                "SELECT procrastinate_finish_job_v1(id, %(status)s, %(delete)s) FROM procrastinate_jobs"
+                " WHERE id = %(id)s AND worker_id = %(worker)s AND status = 'doing' FOR UPDATE",
+                id=job.id,
+                worker=job.worker_id,
+                status=status.value,
+                delete=delete_job,
+            )
+        except Exception:
+            self._hands.dismiss()  # what the job holds would be held as long as the worker lives
+            raise
 
 
 def ticks(mark: str) -> str:
@@ -255,28 +268,59 @@ def engine(
     return app
 
 
-async def work(app: App, mark: str, *, at_once: int) -> None:
-    """Run a worker until it is cancelled, which lets its jobs end, or can't go on."""
+async def work(app: App, hands: Hands, mark: str, *, at_once: int) -> None:
+    """Run a worker until it is cancelled, which lets its jobs end, or can't go on.
+
+    Its heartbeat is ours: the engine's stops while jobs come to their end, and others would take them over.
+    """
+    manager = app.job_manager
+    assert isinstance(manager, _Manager)
     async with app.open_async():
-        await app.run_worker_async(
-            queues=[mark, ticks(mark), notices(mark)],
-            concurrency=at_once + 4,
-            fetch_job_polling_interval=POLL_SECONDS,
-            delete_jobs="always",
-            update_heartbeat_interval=HEARTBEAT_SECONDS,
-            stalled_worker_timeout=ALIVE_SECONDS,
-            shutdown_graceful_timeout=OUTAGE_SECONDS,
-            install_signal_handlers=False,
-            worker_middleware=[_in_a_net],
+        beating = asyncio.create_task(manager.beat())
+        working = asyncio.create_task(
+            app.run_worker_async(
+                queues=[mark, ticks(mark), notices(mark)],
+                concurrency=at_once + 4,
+                fetch_job_polling_interval=POLL_SECONDS,
+                delete_jobs="always",
+                update_heartbeat_interval=math.inf,
+                stalled_worker_timeout=ALIVE_SECONDS,
+                shutdown_graceful_timeout=OUTAGE_SECONDS,
+                install_signal_handlers=False,
+                worker_middleware=[_in_a_net(hands)],
+            )
         )
+        try:
+            await asyncio.wait((beating, working), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            working.cancel()
+            await asyncio.wait((working,))
+            beating.cancel()
+            ended = await asyncio.gather(working, beating, return_exceptions=True)
+    for error in ended:
+        if isinstance(error, Exception):
+            raise error
 
 
-async def _in_a_net(call: Callable[[], Awaitable[Any]], context: JobContext, _worker: object) -> Any:
-    """Say what went wrong in a task; a database that is away, the replica says."""
-    try:
-        return await call()
-    except (psycopg.Error, ConnectorException):
-        raise
-    except Exception:
-        log.exception("task_failed", task=context.job.task_name)
-        raise
+def _in_a_net(hands: Hands) -> WorkerMiddleware:
+    """Says what goes wrong in a task; that the database is away, the replica hears itself."""
+
+    async def run(call: Callable[[], Awaitable[Any]], context: JobContext, _worker: object) -> Any:
+        task = context.job.task_name
+        try:
+            found = await call()
+        except Exception as error:
+            if not _is_away(error):
+                hands.failing(task, error)
+            raise
+        hands.failing(task, None)
+        return found
+
+    return run
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether it says that the database is away, or closes (PostgreSQL's classes 08 and 57)."""
+    if isinstance(error, ConnectorException):
+        return not isinstance(error.__cause__, Exception) or _is_away(error.__cause__)
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "08")[:2] in {"08", "57"}

@@ -61,7 +61,7 @@ than it takes another replica to take it over."""
 AGAIN_SECONDS = 1.0
 """Until a connection is looked at again whose check was not begun."""
 
-AFTER_A_FAULT_SECONDS = 60.0
+AFTER_A_FAULT = timedelta(minutes=1)
 """The same where its check failed by a fault of ours, or its result can't be written."""
 
 log = structlog.get_logger()
@@ -97,7 +97,8 @@ class Replica(Engine):
         self._awake = awake
         self._pulse = Pulse(awake)
         self._configured = Configured("", {}, 0)
-        self._wanted: dict[str, datetime] = {}
+        self._wanted: dict[str, float] = {}
+        """Until when, by `awake`, connections are to be checked."""
         self._begun = False
         """Whether all that was wanted at the start was said: from then on it may be sooner than it is due."""
         self._room = asyncio.Semaphore(at_once)
@@ -107,12 +108,13 @@ class Replica(Engine):
         """What is found in the checks under way."""
         self._unwritten: set[Turn] = set()
         self._ear = Ear(self._me)
-        self._news: dict[str, tuple[History, datetime]] = {}
+        self._news: dict[str, tuple[History | str, datetime]] = {}
+        """What others found, or why it can't be read; and when the next check is due."""
         self._heard_of = asyncio.Event()
         self._link: psycopg.AsyncConnection[Any] | None = None
         self._links: WeakSet[psycopg.AsyncConnection[Any]] = WeakSet()
         self._linked: Linked | None = None
-        self._heard_at = awake()
+        self._heard_at = self._asked_at = self._cut_at = awake()
         self._reconciled = 0.0
         self._scheduled = 0
         self._leads = self._led = False
@@ -120,6 +122,8 @@ class Replica(Engine):
         self._some_unwatched = False
         self._problem: str | None = None
         self._refused: str | None = None
+        self._failing: dict[str, str] = {}
+        """Tasks of the engine that fail, and why."""
         self._status: ReplicasStatus | None = None
         self._job: asyncio.Task[None] | None = None
         """The worker, while there is one."""
@@ -134,7 +138,7 @@ class Replica(Engine):
     @property
     def problem(self) -> str | None:
         """Why nothing is checked here: the database is away, or takes nothing from us; None where it is."""
-        return self._problem or self._refused
+        return self._problem or self._refused or next(iter(self._failing.values()), None)
 
     @property
     def cut_off(self) -> str | None:
@@ -177,7 +181,7 @@ class Replica(Engine):
 
     def at(self, name: str, moment: datetime) -> None:
         """Let the connection be checked at the latest then; by whoever is free."""
-        self._wanted[name] = moment
+        self._wanted[name] = self._awake() + (moment - self._clock.now()).total_seconds()
 
     def cancel(self, name: str) -> None:
         """Let the connection's appointment go, once no replica wants it."""
@@ -186,8 +190,8 @@ class Replica(Engine):
     async def stop(self, within_seconds: float) -> None:
         """Make no more checks, wait for those under way, but not longer than this."""
         self._stopping = True
+        self.dismiss()
         if self._job:
-            self._job.cancel()
             await asyncio.wait([self._job], timeout=0 if self._problem else within_seconds)
         for task in self._tasks:
             task.cancel()
@@ -240,10 +244,11 @@ class Replica(Engine):
         never = {name for name, was in zip(turns, written, strict=True) if was is None}
         if never:
             await self._can_write()
-        never |= {one.name for one, turn in zip(held, found, strict=True) if turn == AFTER_A_FAULT_SECONDS}
+        fault = AFTER_A_FAULT.total_seconds()
+        never |= {one.name for one, turn in zip(held, found, strict=True) if turn == fault}
         not_made = {one.name for one in held} - turns.keys() - never
         for names, seconds, unused in (
-            (never, AFTER_A_FAULT_SECONDS, False),
+            (never, fault, False),
             (not_made, AGAIN_SECONDS, True),
         ):
             if names:
@@ -258,20 +263,21 @@ class Replica(Engine):
         finally:
             self._waiting -= 1
         try:
-            if held.unreadable:
-                return AFTER_A_FAULT_SECONDS  # a newer version has written it
-            sure = self._pulse.sure(WORKER.get()) and not self._stopping
-            if not sure or name not in self._fleet or name in self._results:
+            if not self._pulse.sure(WORKER.get()) or name not in self._fleet or name in self._results:
                 return AGAIN_SECONDS
+            if held.unreadable:
+                self._checker.unreadable(name, held.unreadable, self._clock.now() + AFTER_A_FAULT)
+                return AFTER_A_FAULT.total_seconds()
             self._own.schedule_delay.observe(max(0.0, held.late + self._awake() - began))
             self._results[name] = None
+            self._wanted.pop(name, None)
             try:
                 late = timedelta(seconds=held.late)
                 self._checker.taken_over(name, held.known, self._clock.now() - late, self)
                 following = await self._checker.check(name, self)
             except Exception:  # a check has its own net; should it tear, the others go on
                 log.exception("check_failed", connection=name)
-                return AFTER_A_FAULT_SECONDS
+                return AFTER_A_FAULT.total_seconds()
             finally:
                 result = self._results.pop(name)
         finally:
@@ -279,10 +285,28 @@ class Replica(Engine):
         if result is None:
             return AGAIN_SECONDS  # it is paused or gone since
         seconds = (following - self._clock.now()).total_seconds() if following else 0.0
+        if wanted := self._wanted.pop(name, None):  # as where its key has changed meanwhile
+            seconds = min(seconds, wanted - self._awake())
         turn = Turn(held.epoch, job, seconds, self._me)
         self._unwritten.add(turn)
         self._store.save(name, *result, turn)
         return turn
+
+    def failing(self, task: str, error: Exception | None) -> None:
+        """A task fails, and not because the database is away; None: it succeeds."""
+        if error is None:
+            self._failing.pop(task, None)
+            return
+        problem = f"The monitor's task {task} fails: " + str(error.__cause__ or error).strip().split("\n")[0]
+        if problem != self._failing.get(task):
+            log.error("task_failed", task=task, exc_info=error)
+            self._failing[task] = problem
+
+    def dismiss(self) -> None:
+        """End the worker: it begins nothing more, and lets its checks end."""
+        self._pulse.ends()
+        if self._job and not self._job.cancelling():
+            self._job.cancel()
 
     async def notify(self) -> None:
         """Notify whom there is to notify."""
@@ -312,7 +336,8 @@ class Replica(Engine):
             how = self._server.how(writes=True)
             self._link = await psycopg.AsyncConnection.connect(**how, autocommit=True)
             self._links.add(self._link)
-        begun, link, configured = self._awake(), self._link, self._configured
+        self._asked_at = begun = self._awake()
+        link, configured = self._link, self._configured
         heard = await self._ear.listen(link)
         self._heard_at = begun
         if self._problem:
@@ -320,12 +345,13 @@ class Replica(Engine):
             log.info("appointments_recovered")
             await asyncio.to_thread(self._store.flush, 0.0)  # what was kept is written without its next turn
         configurations = [configuration for _, configuration in heard.alive]
-        if wanted := dict(islice(self._wanted.items(), WANTED_AT_ONCE)):
-            now = self._clock.now()
-            seconds = {name: max(0.0, (moment - now).total_seconds()) for name, moment in wanted.items()}
+        # Those that are being checked are due again when that is over.
+        wanted = {name: at for name, at in self._wanted.items() if name not in self._results}
+        if wanted := dict(islice(wanted.items(), WANTED_AT_ONCE)):
+            seconds = {name: max(0.0, at - self._awake()) for name, at in wanted.items()}
             await due.want(link, configured, seconds, sooner=self._begun)
-            for name, moment in wanted.items():
-                if self._wanted.get(name) == moment:
+            for name, at in wanted.items():
+                if self._wanted.get(name) == at:
                     del self._wanted[name]
         self._begun = self._begun or not self._wanted
         if begun - self._reconciled >= RECONCILE_SECONDS:
@@ -336,7 +362,7 @@ class Replica(Engine):
         self._leads = of_newest[:1] == [self._pulse.worker]
         self._led = self._led and self._leads
         if not heard.schema:
-            self._dismiss("A newer version of bearerwatch has upgraded the database: upgrade this one.")
+            self._refuse("A newer version of bearerwatch has upgraded the database: upgrade this one.")
         self._status = ReplicasStatus(
             alive=len(configurations),
             configurations=len(set(configurations)),
@@ -346,12 +372,14 @@ class Replica(Engine):
             overdue_seconds=heard.overdue,
         )
         now = self._clock.now()
-        known = self._store.histories() if heard.news else {}
+        known: dict[str, History | str] = {}
+        if heard.news:
+            known = {**self._store.unreadable, **self._store.histories()}
         for name, news in heard.news.items():
             if news.history:
                 self._store.heard(name, news.history)
-            if history := news.history or known.get(name):
-                self._news[name] = (history, now + timedelta(seconds=news.seconds))
+            if found := news.history or news.unreadable or known.get(name):
+                self._news[name] = (found, now + timedelta(seconds=news.seconds))
         self._heard_of.set()
 
     async def _follow(self) -> None:
@@ -361,10 +389,13 @@ class Replica(Engine):
             self._heard_of.clear()
             while self._news:
                 name = next(iter(self._news))
-                history, due_at = self._news.pop(name)
+                found, due_at = self._news.pop(name)
                 if name in self._fleet and name not in self._results:
                     try:
-                        await self._checker.heard(name, history, due_at)
+                        if isinstance(found, str):
+                            self._checker.unreadable(name, found, due_at)
+                        else:
+                            await self._checker.heard(name, found, due_at)
                     except Exception:  # the net: what can't be shown of one must not hide the others
                         log.exception("news_failed", connection=name)
                 await asyncio.sleep(0)
@@ -408,9 +439,10 @@ class Replica(Engine):
     async def _work(self) -> None:
         configured = self._configured
         self._working_for = configured.mark
+        self._failing = {}
         try:
             app = engine(self._server, configured, self, self._pulse, self._opened)
-            await work(app, configured.mark, at_once=self._at_once)
+            await work(app, self, configured.mark, at_once=self._at_once)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 # the net: the next worker may do better
@@ -423,11 +455,12 @@ class Replica(Engine):
         """Break off what hangs, and end a worker that can't do its work, or has an old configuration."""
         while True:
             await asyncio.sleep(HEAR_SECONDS)
-            if self._awake() - self._heard_at > CUT_SECONDS:
+            if self._awake() - max(self._asked_at, self._cut_at) > CUT_SECONDS:
+                self._cut_at = self._awake()
                 for link in self._links:
                     _shut_down(link)
             if self._job and self._working_for != self._configured.mark:
-                self._dismiss(None)
+                self.dismiss()
             elif self._job and self._store.problem and not self._problem:
                 try:
                     await self._can_write()
@@ -438,20 +471,19 @@ class Replica(Engine):
         """Whether a write succeeds; where it is refused while the server is there, the worker ends."""
         refused = await asyncio.to_thread(self._store.refused)
         if refused and self._problem is None:
-            self._dismiss(refused)
+            self._refuse(refused)
             for turn in list(self._unwritten):  # nobody waits for what can't be written; others look again
                 turn.end(written=False)
         elif refused is None:
             self._refused = None
         return refused is None
 
-    def _dismiss(self, refused: str | None) -> None:
-        """End the worker: it lets its checks end."""
-        if refused and refused != self._refused:
+    def _refuse(self, refused: str) -> None:
+        """End the worker for this reason."""
+        if refused != self._refused:
             log.error("nothing_is_taken", problem=refused)
         self._refused = refused
-        if self._job and not self._job.cancelling():
-            self._job.cancel()
+        self.dismiss()
 
 
 def _shut_down(link: psycopg.AsyncConnection[Any]) -> None:

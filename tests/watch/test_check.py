@@ -136,3 +136,23 @@ async def test_a_fault_of_ours_with_the_next_key_leaves_the_verdict_on_the_curre
     assert set(kept) == {(State.FAILING, 1)}
     assert [found.cause for found in fleet["acme"].findings] == [Cause.USER_INACTIVE]
     assert again == fleet["acme"].next_exchange
+
+
+def test_a_history_that_can_not_be_read_is_a_fault_of_ours() -> None:
+    """As where a newer replica has written it: it stays, and this one says why it does not check."""
+    clock, fleet = Clock(), Fleet({})
+    fleet.configure([connection()], clock.now())
+    checker = Checker(
+        fleet, keyring=Keyring({}), exchanger=Exchanger(clock=clock.now), clock=clock, own=OwnMetrics()
+    )
+    due = clock.now() + timedelta(minutes=1)
+
+    with capture_logs() as logged:
+        for _ in range(2):
+            checker.unreadable("acme", "org: Extra inputs are not permitted", due)
+
+    [found] = fleet["acme"].findings
+    assert found.cause is Cause.MONITOR_FAULT
+    assert "org: Extra inputs" in " ".join(found.evidence)
+    assert [line["event"] for line in logged] == ["history_unreadable"]
+    assert fleet["acme"].next_exchange == due

@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy.engine import make_url
+from structlog.testing import capture_logs
 
 from monitor.config import load
 from monitor.core.history import History
@@ -50,13 +52,19 @@ class Checks:
         self.begun: list[str] = []
         self.refused: list[str] = []
         self.keys: list[bool] = []
+        self.unread: dict[str, str] = {}
         self.end = asyncio.Event()
+        self.interval = timedelta(seconds=1)
 
     def taken_over(self, *_: object) -> None:
         """Nothing is shown here."""
 
     async def heard(self, *_: object) -> None:
         """Nor here."""
+
+    def unreadable(self, name: str, why: str, _: datetime) -> None:
+        """Note what can't be read."""
+        self.unread[name] = why
 
     async def check(self, name: str, ledger: Ledger) -> datetime | None:
         """Wait for the end, then log in, if that is still allowed."""
@@ -68,7 +76,7 @@ class Checks:
         self.keys.append(await ledger.take_next_key("integration@acme.com", now))
         found: History = history(GRANTED, number=len(self.begun))
         ledger.keep(name, found, ())
-        return now + timedelta(seconds=1)
+        return now + self.interval
 
 
 @dataclass
@@ -113,8 +121,18 @@ async def started(folder: Path) -> AsyncIterator[Scene]:
         await scene.replica.stop(1)
 
 
+def refuse(scene: Scene, table: str, when: str, which: str, why: str) -> None:
+    """From now on the database refuses this of these rows."""
+    scene.sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN RAISE EXCEPTION '{why}'; END $$;"
+        f"CREATE TRIGGER refuse BEFORE {when} ON {table} FOR EACH ROW WHEN ({which})"
+        " EXECUTE FUNCTION refuse()"
+    )
+
+
 async def until(probe: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not probe():  # noqa: ASYNC110 # a replica has no event that tells of it
             await asyncio.sleep(0.01)
 
@@ -148,9 +166,7 @@ async def test_who_can_not_write_takes_nothing_and_says_why(tmp_path: Path) -> N
         checks.end.set()
         await until(lambda: scene.sql("SELECT 1 FROM histories"))
 
-        scene.sql("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
-                  " $$ BEGIN RAISE EXCEPTION 'the disk is full'; END $$")  # fmt: skip
-        scene.sql("CREATE TRIGGER refuse BEFORE INSERT ON histories FOR EACH ROW EXECUTE FUNCTION refuse()")
+        refuse(scene, "histories", "INSERT", "true", "the disk is full")
         await until(lambda: replica.problem)
         await until(lambda: scene.sql("SELECT count(*) FROM procrastinate_workers") == [(0,)])
         assert "the disk is full" in str(replica.problem)
@@ -159,7 +175,7 @@ async def test_who_can_not_write_takes_nothing_and_says_why(tmp_path: Path) -> N
         await until(lambda: scene.sql("SELECT 1 FROM due WHERE due_at < now() - interval '5 s'"))
         assert len(checks.begun) == begun
 
-        scene.sql("DROP TRIGGER refuse ON histories")
+        scene.sql("DROP FUNCTION refuse CASCADE")
         await until(lambda: len(checks.begun) > begun)
         assert replica.problem is None
 
@@ -178,10 +194,7 @@ async def test_who_knows_an_older_schema_takes_nothing_and_says_why(tmp_path: Pa
 async def test_one_result_that_can_not_be_written_holds_up_no_other(tmp_path: Path) -> None:
     async with started(tmp_path) as scene:
         checks = scene.checks
-        scene.sql("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
-                  " $$ BEGIN RAISE EXCEPTION 'for a reason of its own'; END $$")  # fmt: skip
-        scene.sql("CREATE TRIGGER refuse BEFORE INSERT ON histories FOR EACH ROW WHEN (new.connection_id ="
-                  " 1) EXECUTE FUNCTION refuse()")  # fmt: skip
+        refuse(scene, "histories", "INSERT", "new.connection_id = 1", "for a reason of its own")
         checks.end.set()
 
         await until(lambda: len(checks.begun) >= 8)
@@ -189,6 +202,93 @@ async def test_one_result_that_can_not_be_written_holds_up_no_other(tmp_path: Pa
         counts = sorted(checks.begun.count(name) for name in ("a", "b"))
         assert counts[0] <= 2, "it is put off for a minute"
         assert scene.replica.problem is None
+
+
+async def test_a_check_that_takes_long_is_still_its_own_while_its_worker_ends(tmp_path: Path) -> None:
+    """At a reload or a stop: without heartbeats others would make the same check once more."""
+    async with started(tmp_path) as scene:
+        await until(lambda: scene.checks.begun)
+        [(began,)] = scene.sql("SELECT now()")
+
+        scene.replica.dismiss()
+
+        await until(
+            lambda: scene.sql(
+                f"SELECT 1 FROM procrastinate_workers WHERE last_heartbeat > '{began}'::timestamptz"
+                " + interval '6 seconds'"
+            )
+        )
+        scene.checks.end.set()
+        await until(lambda: scene.sql("SELECT 1 FROM histories"))
+
+
+async def test_a_connection_is_cut_off_once_and_then_given_time(tmp_path: Path) -> None:
+    """Where a word takes long each time, it would be broken off each second, and never be heard."""
+    async with started(tmp_path) as scene:
+        words = (
+            "SELECT extract(epoch FROM now() - query_start)::float FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND query LIKE '%overdue%' ORDER BY 1 DESC"
+        )
+        with psycopg.connect(scene.server.url(scene.database)) as slow:
+            slow.execute("LOCK TABLE due")
+            await until(lambda: scene.sql(words))
+            scene.seconds_awake += 9
+            await until(lambda: len(found := scene.sql(words)) > 1 and float(str(found[1][0])) > 4)
+
+            assert len(scene.sql(words)) == 2
+
+        await until(lambda: scene.replica.problem is None)
+
+
+async def test_a_task_that_fails_for_another_reason_than_the_way_is_said(tmp_path: Path) -> None:
+    async with started(tmp_path) as scene:
+        scene.checks.end.set()
+        with capture_logs() as logged:
+            refuse(scene, "procrastinate_jobs", "INSERT", "new.task_name = 'check'", "no room for jobs")
+            await until(lambda: scene.replica.problem)
+            await until(lambda: [line for line in logged if line["event"] == "task_failed"])
+        assert "no room for jobs" in str(scene.replica.problem)
+
+        scene.sql("DROP FUNCTION refuse CASCADE")
+
+        await until(lambda: scene.replica.problem is None)
+
+
+async def test_a_job_whose_end_can_not_be_written_does_not_stay_under_way(tmp_path: Path) -> None:
+    """Notifications are one job at a time: one that never ends would be the last."""
+    async with started(tmp_path) as scene:
+        refuse(scene, "procrastinate_jobs", "DELETE", "old.task_name = 'notify'", "not now")
+        await until(lambda: scene.notified)
+        stuck = "SELECT id FROM procrastinate_jobs WHERE task_name = 'notify' AND status = 'doing'"
+        await until(lambda: scene.sql(stuck))
+        scene.sql("DROP FUNCTION refuse CASCADE")
+        before = scene.notified
+
+        await until(lambda: scene.notified > before)
+
+
+async def test_a_key_that_changes_during_its_check_is_looked_at_after_it(tmp_path: Path) -> None:
+    async with started(tmp_path) as scene:
+        checks = scene.checks
+        checks.interval = timedelta(hours=1)
+        await until(lambda: checks.begun)
+        name = checks.begun[0]
+
+        scene.replica.at(name, datetime.now(UTC))
+        checks.end.set()
+
+        await until(lambda: checks.begun.count(name) == 2)
+
+
+async def test_a_history_that_can_not_be_read_is_said(tmp_path: Path) -> None:
+    async with started(tmp_path) as scene:
+        scene.checks.end.set()
+        await until(lambda: scene.sql("SELECT count(*) FROM histories") == [(2,)])
+
+        scene.sql("""UPDATE histories SET body = '{"of": "a newer version"}'""")
+
+        await until(lambda: len(scene.checks.unread) == 2)
+        assert "of: Extra inputs" in scene.checks.unread["a"]
 
 
 async def test_who_leads_notifies(tmp_path: Path) -> None:
