@@ -363,6 +363,7 @@ def _history(record: HistoryRecord, connection: Connection, now: datetime) -> Hi
 _OF_A_CALL = frozenset(
     {
         "INVALID_SESSION_ID",
+        "INVALIDSESSIONID",  # as the Bulk API has it
         "REQUEST_LIMIT_EXCEEDED",
         "API_CURRENTLY_DISABLED",
         "API_DISABLED_FOR_ORG",

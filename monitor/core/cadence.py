@@ -75,7 +75,7 @@ def next_exchange(connection: Connection, history: History, now: datetime, *, re
     2. Settling: at each of SETTLE_STEPS after the change, then at the end of the settle time.
     3. Refused: confirm once, then back off; slower still where `refused` connections share our address.
     4. No verdict after a fault, or no answer at all: retry soon, then at the interval; not before the answer
-       asked to (`Retry-After`).
+       asked to (`Retry-After`), and not soon after HTTP 429.
     5. Otherwise at the connection's regular turn.
 
     No step is shorter than the operator's interval would make it, but for confirming, settling and retrying,
@@ -83,7 +83,7 @@ def next_exchange(connection: Connection, history: History, now: datetime, *, re
     """
     turn = regular(connection, now)
     cause = history.findings[0].cause if history.findings else None
-    if cause is Cause.LOGIN_RATE_EXCEEDED:
+    if cause is Cause.LOGIN_RATE_EXCEEDED and history.state is State.FAILING:
         return max(turn, now + THROTTLED)
     if history.state is State.SETTLING:
         steps = (*SETTLE_STEPS, connection.settle)
@@ -99,6 +99,8 @@ def next_exchange(connection: Connection, history: History, now: datetime, *, re
     if isinstance(outcome, Refused) and history.state is State.UNKNOWN and outcome.retry_after_seconds:
         asked = timedelta(seconds=outcome.retry_after_seconds)
         return max(turn, now + min(asked, ASKED_TO_WAIT_AT_MOST))
+    if cause is Cause.LOGIN_RATE_EXCEEDED:
+        return turn
     unanswered = isinstance(outcome, Unreachable)
     if (history.state is State.UNKNOWN or unanswered) and 0 < history.consecutive_faults <= len(RETRY):
         return min(turn, now + RETRY[history.consecutive_faults - 1])

@@ -20,6 +20,8 @@ class Granted:
     org_id: str | None
     """18 or 15 characters, from the answer's identity URL; None where that is missing or odd."""
     user_id: str | None
+    of_site: bool = False
+    """The user is one of an Experience Cloud site. Only the call right after the grant needs it."""
 
 
 NO_STATUS = 0

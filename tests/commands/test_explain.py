@@ -1,4 +1,6 @@
+import contextlib
 import json
+import time
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
@@ -6,12 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.commands.explain import INPUT_LIMIT, Unreadable, explain
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
+from tests.core.verdict.test_paste import HARMLESS, HOSTILE
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 CORPUS = Path(__file__).parents[1] / "corpus"
@@ -287,6 +290,24 @@ def test_a_fault_of_a_gateway_is_no_record() -> None:
     assert told({"fault": {"faultstring": "callout failed", "detail": json.dumps(said)}})["cause"] == (
         "user_inactive"
     )
+
+
+COSTS_AT_MOST = 10
+"""How many times as much a text may cost as a harmless log of its length, which grows with the length. The
+worst that are known cost twice as much; what grew with the square would cost thousands of times."""
+
+
+@given(st.lists(st.sampled_from([*HOSTILE, "x", "\n"]), min_size=1, max_size=8).map("".join))
+@settings(max_examples=8, deadline=None)
+def test_sixty_four_kilobytes_of_anything_cost_little_more_than_of_a_harmless_log(piece: str) -> None:
+    def cost(of: str) -> float:
+        text = (of * INPUT_LIMIT)[:INPUT_LIMIT]
+        begin = time.process_time()
+        with contextlib.suppress(Unreadable):
+            explain(text, NOW)
+        return time.process_time() - begin
+
+    assert min(cost(piece) for _ in range(2)) < COSTS_AT_MOST * cost(HARMLESS)
 
 
 @given(st.text())

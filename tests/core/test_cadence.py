@@ -121,6 +121,20 @@ def test_it_comes_back_no_sooner_than_it_was_asked_to_but_within_the_hour(
     assert next_exchange(ACME, known, NOW) == max(NOW + wait, regular(ACME, NOW))
 
 
+@pytest.mark.parametrize(("asked", "wait"), [(None, 0 * MINUTE), (900.0, 15 * MINUTE)])
+def test_after_a_bare_429_it_comes_back_when_it_was_asked_to_and_never_soon(
+    asked: float | None, wait: timedelta
+) -> None:
+    known = history(
+        state=State.UNKNOWN,
+        consecutive_faults=1,
+        findings=(finding(Cause.LOGIN_RATE_EXCEEDED),),
+        last_exchange=exchange(Refused(429, "", "", "", retry_after_seconds=asked)),
+    )
+
+    assert next_exchange(ACME, known, NOW) == max(NOW + wait, regular(ACME, NOW))
+
+
 def test_a_used_up_login_rate_is_left_alone_for_a_quarter_of_an_hour() -> None:
     known = history(
         state=State.FAILING, consecutive_refusals=1, findings=(finding(Cause.LOGIN_RATE_EXCEEDED),)

@@ -105,6 +105,9 @@ _CHARSETS = frozenset(
 )
 """The charsets of a `Content-Type` that are followed: some codecs take minutes on a hostile body."""
 
+_SITE_FIELDS = frozenset({"sfdc_community_url", "sfdc_site_url"})
+"""Only a grant to a user of an Experience Cloud site has one of these."""
+
 _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
 
 _CODED_TEXT = re.compile(r"\s*([A-Za-z]+(?:_[A-Za-z]+)+)\s*(?:[:=-]\s*(.*))?$", re.DOTALL)
@@ -221,6 +224,7 @@ def _granted(token: str, fields: Mapping[str, object]) -> Granted:
         instance_url=instance,
         org_id=identity[1] if identity else None,
         user_id=identity[2] if identity else None,
+        of_site=not _SITE_FIELDS.isdisjoint(fields),
     )
 
 

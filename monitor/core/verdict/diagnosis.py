@@ -37,6 +37,9 @@ as well be an admin who is still at work."""
 ALTERNATIVES_SHOWN = 5
 """More would be a list of everything, which helps nobody at night."""
 
+THROTTLE_LASTS = timedelta(hours=1)
+"""A bare HTTP 429 that lasts longer than the hour over which Salesforce counts logins is no passing one."""
+
 SCOPES_SHOWN = 10
 """An app has a handful; a sentence of more would not be read."""
 
@@ -71,7 +74,12 @@ def _is_generic(known: Known) -> bool:
 
 
 def _asked_its_own_org(known: Known) -> bool:
-    """Whether host and audience are the org's own, or were right until now as far as is known."""
+    """Whether host and audience are the org's own, or were right until now as far as is known.
+
+    A generic host is neither, even after months of grants: Salesforce withdrew these hosts from External
+    Client Apps while nothing changed in the orgs (observed since Spring '26), and to try the org's own
+    address first costs us a minute, and no admin's time.
+    """
     served = known.worked_unchanged and known.worked_for >= LASTING
     return not _is_generic(known) and (bool(known.connection.host) or served)
 
@@ -256,8 +264,10 @@ def diagnose(
     if (seen := _seen(known)) and not CATALOGUE[meant.cause].no_verdict:
         meant = _as_the_org_says(meant, seen, known)
         evidence += audit.known_before(seen)
-    state = _state(meant.cause, known)
-    first = _finding(known, meant.cause, meant.certainty, evidence)
+    anybodys = meant == meaning.THROTTLED and not known.has_lasted(meant.cause, THROTTLE_LASTS)
+    state = State.UNKNOWN if anybodys else _state(meant.cause, known)
+    severity = Severity.WARNING if anybodys else None
+    first = _finding(known, meant.cause, meant.certainty, evidence, severity)
     if meant.cause in _SIGNATURE_REFUSED and known.superseded:
         first = replace(first, responsible=Responsible.OPERATOR)  # the admin has done their part
     if meant.cause is Cause.APP_NOT_FOUND and _asked_its_own_org(known):
@@ -341,6 +351,8 @@ def _of_first_call(meant: Meaning | None, known: Known) -> Iterator[Finding]:
     granted = known.exchange.outcome
     if isinstance(granted, Granted) and granted.scopes:
         evidence.append(f"The scopes granted are {', '.join(sorted(granted.scopes)[:SCOPES_SHOWN])}.")
+    if isinstance(granted, Granted) and granted.of_site:
+        evidence.append("The user is one of an Experience Cloud site.")
     if meant.cause is Cause.UNRECOGNISED:
         evidence.append("The token may have been revoked in the same moment, or be bound to other addresses.")
     severity = Severity.CRITICAL if CATALOGUE[meant.cause].stops_calls else None

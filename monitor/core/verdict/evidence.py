@@ -14,6 +14,7 @@ from monitor.core.outcome import NO_STATUS, Assignment, Exchange, Granted, NotSe
 from monitor.core.verdict import approval
 from monitor.core.verdict.answer import NOT_SHOWN
 from monitor.core.verdict.approval import Forecast
+from monitor.core.verdict.vocabulary import is_salesforces
 
 FLEET_SHARE = 0.5
 """The share of the orgs that stopped with the same trouble, from which on the trouble is ours.
@@ -113,6 +114,11 @@ class Known:
         since, last = self.worked_since, self.last_success
         return last - since if since and last else timedelta(0)
 
+    def has_lasted(self, cause: Cause, span: timedelta) -> bool:
+        """Whether every look for so long has found this cause."""
+        since = next((found.since for found in self.history.findings if found.cause is cause), self.now)
+        return self.now - since >= span
+
     @property
     def settling(self) -> bool:
         """Whether the last change on our side may still be spreading."""
@@ -207,14 +213,17 @@ _HOW_TO_SEE = (
 def _what_came(known: Known) -> str:
     match known.exchange.outcome:
         case Refused(excerpt=excerpt, status=status) if excerpt == NOT_SHOWN:
-            return f"The text shows HTTP {status}, and not the answer.{_HOW_TO_SEE if status < 500 else ''}"
+            shown = f"HTTP {status}" if status else "that no token came"
+            return f"The text shows {shown}, and not the answer.{_HOW_TO_SEE if status < 500 else ''}"
         case Refused(error="", description="", excerpt="", status=status):
             return f"The answer was HTTP {status} with an empty body."
         case Refused(error="", description="", excerpt=excerpt, status=status):
             return f'The answer was HTTP {status}, and no answer of the token endpoint: "{excerpt}".'
         case Refused(error=error, description=description, status=status):
             with_status = "" if status == NO_STATUS else f" HTTP {status}"
-            return f"Salesforce answered{with_status}: {quoted(error, description)}."
+            another = "The answer was" if with_status else "The text says"
+            who = "Salesforce answered" if is_salesforces(error, description) else another
+            return f"{who}{with_status}: {quoted(error, description)}."
         case Unreachable(kind=kind, message=message):
             return f'No answer came ({kind}): "{message}".'
         case NotSent(message=message):

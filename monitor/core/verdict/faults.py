@@ -8,6 +8,9 @@ import re
 from monitor.core.causes import Cause
 from monitor.core.outcome import FaultKind
 
+_OUR_KEY = r"((private|signing|rsa|pem|jwt|\bsecret) ?key|\bpem)\b"
+"""Other keys are missed as well: a cache's, a table's, a gateway's, the app's consumer key."""
+
 _KEYS = (
     (Cause.KEY_UNREADABLE, (r"deseriali[sz]e",)),
     (
@@ -28,22 +31,28 @@ _KEYS = (
     ),
     (
         Cause.KEY_CERTIFICATE_MISMATCH,
-        (r"\bkey\b.{0,40}(not|n't|mis).{0,10}(match|pair)|key.{0,20}mismatch|key values mismatch",),
+        (
+            r"\bkey\b.{0,40}(not|n't|mis).{0,10}(match|pair)|key.{0,20}mismatch|key values mismatch",
+            r"crypto/rsa: verification error",
+        ),
     ),
     (
         Cause.KEY_UNREADABLE,
         (
-            r"\b(key|pem)\b.{0,80}(unreadable|missing|encrypted|damaged|corrupt)",
+            rf"{_OUR_KEY}.{{0,80}}(unreadable|missing|encrypted|damaged|corrupt|not (be )?(found|set)|empty)",
             (
                 r"\b(key|pem)\b.{0,60}(not|n't|cannot|unable|failed|fail) .{0,12}"
-                r"(be )?(read|found|load|pars|deserial|decod|permit|coerced)"
+                r"(be )?(read|load|pars|deserial|decod|coerced)"
             ),
             (
-                r"(not|n't|cannot|unable|fail\w{0,5}|error) .{0,20}(pars|read|load|decod|import|sign|open)"
-                r"\w{0,5} .{0,40}\b(p?key|pem|certificate file)\b"
+                r"(not|n't|cannot|unable|fail\w{0,5}|error) .{0,20}"
+                r"(pars|read|load|decod|import|sign|open|fetch|retriev)\w{0,5} .{0,40}"
+                r"(\b(p?key|pem|certificate file)|(?<!client )\bsecret)\b"
             ),
+            r"getsecretvalue|secrets manager can't|cloudkms|\bkey ?vault\b.{0,40}(denied|forbidden|error)",
             r"must be an asymmetric key|must have a value|neither pub key nor priv key|no usable private key",
-            r"invalid ?key\b.{0,20}(spec|format|exception|must be|:)|(private|signing) key format",
+            r"invalid ?key( ?(spec|format|exception)\b|\b.{0,20}(spec|format|exception|must be|:))",
+            r"(private|signing) key format|key for the rs\d+ algorithm must be",
             r"\bpem\b.{0,20}(routines|block|file|framing|start|format|encod)|no start line|no pem",
             r"decoder routines|bignum routines|rsa routines|(nested|corrupted|structure) ?asn1|\basn\.?1\b",
             r"nested asn1|algid parse|not openssh|no supported key formats",
@@ -51,7 +60,7 @@ _KEYS = (
             r"passphrase|keystore|key ?set does not exist",
             r"(illegal|invalid|valid|malformed|incorrect).{0,20}base.?64|base.?64.{0,30}(invalid|illegal|pad|error)",
             (
-                r"(no such file|not exist|not find|not found|cannot open|permission denied|eacces|enoent)"
+                r"(no (such )?file|not exist|not find|not found|cannot open|permission denied|eacces|enoent)"
                 r".{0,120}(\.(key|pem|p12|pfx|jks|der|crt|cer|p8)\b|private.?key|\bkey.?file)"
             ),
             (
@@ -84,10 +93,12 @@ _FAULTS = (
     (
         FaultKind.DNS,
         (
-            r"enotfound|eai |getaddrinfo|gaierror|unknown ?host|no such host|nxdomain|dns (error|lookup)",
+            r"\benotfound|eai |getaddrinfo|gaierror|unknown ?host|no such host|nxdomain|dns (error|lookup)",
             r"name resolution|nameresolution|name or service not known|nodename nor servname",
-            r"resolve (host|proxy|')|n't resolve|could not resolve|failed to resolve|could not be resolved",
+            r"resolve (host|proxy|')|n't resolve|could not resolve|could not be resolved",
+            r"failed to resolve:? ?(['\"]|host|name|address|domain|[\w-]+\.\w)",
             r"failed to lookup address|no address associated|curl(:| error)? ?[#(]? ?[56]\b",
+            r"socketexception \(1100[1-4]\)|hostname could not be found",
         ),
     ),
     (
@@ -97,6 +108,7 @@ _FAULTS = (
             r"no route to host|failed to connect|(unable to|cannot|couldn't) connect|newconnectionerror",
             r"connect(ion)? (etimedout|timed out|timeout)|connecttimeout|connecterror|connectexception",
             r"connection attempt failed|i/o timeout|dial tcp|tunnel|proxyerror|proxy authentication required",
+            r"socketexception \(100(51|60|61|65)\)|could not connect to the server|unauthorized endpoint",
             r"curl(:| error)? ?[#(]? ?7\b",
         ),
     ),
@@ -113,6 +125,7 @@ _FAULTS = (
         FaultKind.PROTOCOL,
         (
             r"econnreset|connection (reset|aborted|closed|was closed)|closed connection|forcibly closed",
+            r"socketexception \(1005[34]\)|network connection was lost|other side closed",
             r"reset by peer|socket hang up|epipe|broken pipe|remoteprotocolerror|remotedisconnected",
             r"readerror|incompleteread|unexpected end of|end of file|\beof\b|premature",
             r"html response|unexpected token|curl(:| error)? ?[#(]? ?(52|55|56|92)\b",
@@ -133,8 +146,8 @@ ORDER = tuple(dict.fromkeys(kind for kind, _ in _FAULTS))
 NO_SUCH_NAME = re.compile(
     r"errno -(2|5)\b|eai noname|eai nodata|nxdomain|enotfound|name or service not known|name does not resolve"
     r"|no address associated|nodename nor servname|no such host|non-?existent domain|n't resolve host"
-    r"|could not resolve|name not resolved|name could not be resolved|unknown ?host|failed to resolve"
-    r"|errno 11001|no usable address"
+    r"|could not resolve|name not resolved|(host)?name could not be (resolved|found)|unknown ?host"
+    r"|failed to resolve|(errno |exception \()11001|no usable address"
 )
 """The resolver answered that there is no such name; any other trouble of it is not the name's fault."""
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from monitor.core.catalogue import CATALOGUE, Kind
@@ -12,6 +13,7 @@ from monitor.core.outcome import NO_STATUS, AfterLogin, FaultKind, Granted, NotS
 from monitor.core.verdict.answer import HTML_PAGE, NOT_SHOWN, REDIRECT
 from monitor.core.verdict.faults import BROKEN_OFF, NO_SUCH_NAME, NOT_TLS, of_key
 from monitor.core.verdict.texts import Meaning, of_text, plain
+from monitor.core.verdict.vocabulary import is_salesforces
 
 UNRECOGNISED = Meaning(Cause.UNRECOGNISED, Certainty.POSSIBLE)
 
@@ -31,10 +33,11 @@ _HIDDEN = Meaning(
 _NOT_THIS_HOST = Meaning(Cause.REQUEST_MALFORMED, Certainty.LIKELY, (Cause.SUBDOMAIN_UNKNOWN,))
 """HTTP 405: a host that sends logins elsewhere (`lightning.force.com`, `http:`) turns a POST into a GET."""
 
-_THROTTLED = Meaning(
+THROTTLED = Meaning(
     Cause.LOGIN_RATE_EXCEEDED, Certainty.POSSIBLE, (Cause.SALESFORCE_UNAVAILABLE, Cause.NETWORK_UNREACHABLE)
 )
-"""HTTP 429 by itself: none was ever seen from the token endpoint, so it may as well be a proxy's."""
+"""HTTP 429 by itself: none was ever seen from the token endpoint, so it may as well be a proxy's, and is no
+verdict until it lasts."""
 
 _STRANGERS = re.compile(
     r"captive|hot.?spot|wi-?fi|\bproxy|squid|firewall|zscaler|forti(net|gate|guard)|palo alto|blue.?coat"
@@ -56,7 +59,7 @@ def of_refusal(refused: Refused, connection: Connection) -> Meaning:
     2. A server error is transient, whatever it says: no source has a refusal with such a status.
     3. A redirect says by its target whose it is.
     4. An error text means what the table says, unless its words are those of a filter in between; what the
-       table lacks is `unrecognised`.
+       table lacks is `unrecognised`. Without an OAuth code it is never certain.
     5. Whatever else is no OAuth answer: a page, a broken or an empty body.
     """
     strangers = bool(_STRANGERS.search(plain(f"{refused.description} {refused.excerpt}")))
@@ -70,9 +73,11 @@ def of_refusal(refused: Refused, connection: Connection) -> Meaning:
     if text is None or (strangers and refused.status in {401, 403, 451}):
         return _of_foreign_body(refused, strangers=strangers)
     found = of_text(text)
-    if found is None and refused.status == 429:
-        return _THROTTLED
-    return found or UNRECOGNISED
+    if found is None:
+        return THROTTLED if refused.status == 429 else UNRECOGNISED
+    if found.certainty is Certainty.CERTAIN and not refused.error:
+        return replace(found, certainty=Certainty.LIKELY)
+    return found
 
 
 def of_fault(fault: Unreachable, connection: Connection) -> Meaning:
@@ -108,9 +113,21 @@ def of_not_sent(not_sent: NotSent) -> Meaning:
 _SPENT_ALLOCATION = re.compile(r"request limit exceeded|totalrequests limit|limit exceeded")
 _JWT_NOT_TAKEN = re.compile(r"invalid jwt format|invalid auth header")
 _NOT_FOR_REST = re.compile(r"not valid for use with the (rest )?api")
-_DEAD_SESSION = re.compile(r"invalid session|bad oauth token|missing oauth token|session expired")
+_API_OFF = re.compile(r"\bapi\b.{0,40}(disabled|not enabled)")
+_DEAD_SESSION = re.compile(r"invalid ?session|bad oauth token|missing oauth token|session expired")
 _SESSION_LEVEL = re.compile(r"high assurance|session (security )?level|multi.?factor")
 _WRONG_ORG = re.compile(r"wrong.?org")
+
+_NOT_FOR_CALLS = Meaning(
+    Cause.APP_BLOCKED, Certainty.POSSIBLE, (Cause.NOT_AUTHORIZED, Cause.IP_RESTRICTED, Cause.API_DISABLED)
+)
+_NO_SCOPE_PERHAPS = Meaning(
+    Cause.SCOPE_MISSING, Certainty.POSSIBLE, (Cause.APP_BLOCKED, *_NOT_FOR_CALLS.others)
+)
+"""Where the grant does not name its scopes."""
+_CALL_REFUSED = Meaning(
+    Cause.UNRECOGNISED, Certainty.POSSIBLE, (Cause.IP_RESTRICTED, Cause.APP_BLOCKED, Cause.API_DISABLED)
+)
 
 _SPEAKS_OF_THE_GRANT = frozenset({400, 401, 403})
 """The statuses with which a first call can be refused for what the token is; others are about the call."""
@@ -130,22 +147,25 @@ def of_after_login(after: AfterLogin, granted: Granted) -> Meaning | None:
         return Meaning(Cause.JWT_ACCESS_TOKEN, Certainty.LIKELY)
     if not scopes_suffice and (_NOT_FOR_REST.search(text) or _DEAD_SESSION.search(text)):
         return Meaning(Cause.SCOPE_MISSING, Certainty.LIKELY, (Cause.API_DISABLED,))
+    if granted.of_site and (_NOT_FOR_REST.search(text) or _API_OFF.search(text)):
+        return Meaning(Cause.NOT_AUTHORIZED, Certainty.LIKELY, (Cause.API_DISABLED, Cause.APP_BLOCKED))
     if _NOT_FOR_REST.search(text):
-        others = (Cause.NOT_AUTHORIZED, Cause.IP_RESTRICTED, Cause.API_DISABLED)
-        if granted.scopes is None:
-            return Meaning(Cause.SCOPE_MISSING, Certainty.POSSIBLE, (Cause.APP_BLOCKED, *others))
-        return Meaning(Cause.APP_BLOCKED, Certainty.POSSIBLE, others)
+        return _NOT_FOR_CALLS if granted.scopes else _NO_SCOPE_PERHAPS
     if _SESSION_LEVEL.search(text):
         return Meaning(Cause.NOT_AUTHORIZED, Certainty.LIKELY, (Cause.APP_BLOCKED,))
     if _WRONG_ORG.search(text):
         return Meaning(Cause.IDENTITY_CHANGED, Certainty.POSSIBLE)
+    return _of_call(text)
+
+
+def _of_call(text: str) -> Meaning | None:
+    """What the words of a refused call mean that do not speak of the session."""
     found = of_text(text)
     if found and CATALOGUE[found.cause].stops_calls and found.cause is not Cause.NOT_AUTHORIZED:
         return Meaning(found.cause, Certainty.CERTAIN)
     if found and CATALOGUE[found.cause].kind is Kind.SALESFORCE:
         return None
-    others = (Cause.IP_RESTRICTED, Cause.APP_BLOCKED, Cause.API_DISABLED)
-    return Meaning(Cause.UNRECOGNISED, Certainty.POSSIBLE, others)
+    return _CALL_REFUSED
 
 
 API_SCOPES = frozenset({"api", "full"})
@@ -155,23 +175,22 @@ API_SCOPES = frozenset({"api", "full"})
 def _error_text(refused: Refused) -> str | None:
     """The refusal's own words; None where a body is no answer of the token endpoint's.
 
-    A text without a code counts at status 400 (or 429) only: others than the token endpoint use the rest.
+    Without a code, an answer's words count if they are Salesforce's, and a client's in any case.
     """
     if refused.error:
         return f"{refused.error}: {refused.description}"
-    if refused.status not in {NO_STATUS, 400, 429}:
-        return None
-    if refused.description:
-        return refused.description
-    broken = refused.excerpt.startswith(("{", "[", "<", HTML_PAGE))
-    return None if broken or not refused.excerpt or not of_text(refused.excerpt) else refused.excerpt
+    if refused.status == NO_STATUS:
+        return refused.description or None
+    said = refused.description or refused.excerpt
+    is_page = refused.excerpt.startswith(("{", "[", "<", HTML_PAGE))
+    return said if refused.status in {400, 429} and not is_page and is_salesforces("", said) else None
 
 
 def _of_foreign_body(refused: Refused, *, strangers: bool) -> Meaning:
     if strangers:
         return _IN_BETWEEN
     if refused.status == 429:
-        return _THROTTLED
+        return THROTTLED
     if refused.status == 405:
         return _NOT_THIS_HOST
     if refused.excerpt == NOT_SHOWN:
@@ -199,7 +218,7 @@ def _of_redirect(excerpt: str, connection: Connection) -> Meaning:
 
 
 def _of_tls(text: str) -> Iterator[Cause]:
-    if re.search(r"expired|not yet valid", text):
+    if re.search(r"expired|not yet valid|nottimevalid", text):
         yield Cause.CLOCK_SKEWED
     if re.search(r"hostname|host name|name mismatch|not valid for", text):
         yield Cause.SUBDOMAIN_UNKNOWN

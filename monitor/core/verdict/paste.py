@@ -1,19 +1,19 @@
 """What a pasted text tells: the answer or the fault within any log line, ticket, dump or screen around it.
 
-1. `_unwrapped` undoes what carried the text: line ends, HTML, percent signs, JSON within JSON.
-2. `_attempts` finds the refusals in it: Salesforce's codes and sentences, in whatever format and order.
-3. `_deciding` picks the one that counts; without one, `read` looks for a bad key, then for a fault.
+1. `_attempts` finds the refusals in it: Salesforce's codes and sentences, in whatever format and order.
+2. `_deciding` picks the one that counts.
+3. `_READERS` are asked in turn what the text tells: a grant, a refusal, a bad key, a fault, a status.
 
 Every step looks at the text a fixed number of times: its cost grows with the length, never with its square.
 """
 
-import html
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
 from itertools import takewhile
 from typing import cast
-from urllib.parse import unquote
 
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
@@ -21,11 +21,9 @@ from monitor.core.connection import is_generic
 from monitor.core.outcome import NO_STATUS, FaultKind, Granted, NotSent, Outcome, Refused, Unreachable
 from monitor.core.verdict.answer import CODE_LIMIT, HTML_PAGE, NOT_SHOWN, harmless, read_answer
 from monitor.core.verdict.faults import ORDER, kind_of, of_key
-from monitor.core.verdict.login_history import STATUSES
 from monitor.core.verdict.texts import Meaning, of_text, plain
-
-ESCAPED_AT_MOST = 4
-"""So often is a text unescaped: JSON in a log line of JSON in a message is three deep."""
+from monitor.core.verdict.unwrap import unwrapped
+from monitor.core.verdict.vocabulary import CODE, SAY_LITTLE, sentences
 
 VALUE_LIMIT = 400
 """Characters of a labelled value that are looked at; the longest description known has 70."""
@@ -42,63 +40,8 @@ ALMOST_ALWAYS = 400
 SERVER_ERROR = 500
 """From this status on it is a server's or gateway's own, and not that of the answer which it passes on."""
 
-_SENTENCES = (
-    "user hasn't approved this consumer",
-    "user is not admin approved to access this app",
-    "audience is invalid",
-    "audience validation failed",
-    "invalid assertion",
-    "invalid client credentials",
-    "client identifier invalid",
-    "external client app is not installed in this org",
-    "expired authorization code",
-    "inactive user",
-    "inactive organization",
-    "ip restricted",
-    "login rate exceeded",
-    "retry your request",
-    "token request is already being processed",
-    "grant type not supported",
-    "scope parameter not supported",
-    "authentication failure",
-    "expired access/refresh token",
-    "token validity expired",
-    "activation secret invalid",
-    "no valid scopes defined",
-    "too many scopes requested",
-    "request not supported on this domain",
-    "no client credentials user enabled",
-    "app must be installed into org",
-    "this app is blocked by admin",
-    "user is locked",
-    "not approved for access",
-    "we are down for maintenance",
-    "api is disabled for this user",
-    "api is currently disabled for this user",
-    "the rest api is not enabled for this organization",
-    "this session is not valid for use with the rest api",
-    "this session is not valid for use with the api",
-    "or user locked out",
-    *map(str.lower, STATUSES.values()),
-)
-"""Salesforce's own sentences: wherever one stands in a paste, it is what Salesforce said."""
-
-_CODE = re.compile(
-    r"(?<![\w.-])(invalid_grant|invalid_app_access|invalid_client_id|invalid_client|app_not_found"
-    r"|unsupported_grant_type|invalid_request|unknown_error|server_error|temporarily_unavailable"
-    r"|inactive_user|inactive_org|rate_limit_exceeded|login_rate_exceeded|unauthorized_client|invalid_scope"
-    r"|access_denied|invalid_assertion|oauth_[a-z_]{3,50}|login_(?:error|oauth|saml|org)_[a-z_]{3,50}"
-    r"|login_twofactor_req|login_lightning_login|login_during_[a-z_]{3,50}|invalid_login|invalid_session_id"
-    r"|request_limit_exceeded|api_currently_disabled|api_disabled_for_org|invalid_jwt_format"
-    r"|invalid_auth_header|bad_oauth_token|missing_oauth_token|org_locked|org_in_maintenance|trial_expired"
-    r"|password_lockout|txn_security_[a-z_]{3,50}|server_unavailable|insufficient_access[a-z_]{0,50}"
-    r"|functionality_temporarily_unavailable|unsupported_api_version)(?!\w)",
-    re.IGNORECASE,
-)
-"""Codes of the token endpoint, of the first call after it, of SOAP and of event logs."""
-
 _BESIDE = re.compile(r"([\"'\])} :=,|–—-]{0,8})([^\W\d_][^\n]{0,400})")
-_LABEL_NEXT = re.compile(r"\w{1,40}(?: \w{1,20}){0,2}[\"'\]]{0,2} ?(?:=>|=|[:>](?![\w/]))")
+_LABEL_NEXT = re.compile(r"[^\W\d]{1,40}(?: \w{1,20}){0,2}[\"'\]]{0,2} ?(?:=>|=|[:>](?![\w/]))")
 _END_OF_TEXT = re.compile(r"[\"\]}<|]|\s[{\[(]|'(?!\w)")
 """What stands behind a code on its line: its text, unless it is the next label; and where that text ends."""
 
@@ -112,13 +55,27 @@ _LABELLED = re.compile(
 """A description under one of its usual names, as JSON, Python, Node, PHP, YAML, XML and forms write them."""
 
 _OTHER_CODED = re.compile(
-    r"(?<![\w.])([a-z]{1,30}(?:_[a-z]{1,30}){1,8}|[A-Z]{1,30}(?:_[A-Z]{1,30}){1,8}):\s([^\n]{1,400})"
+    r"(?<![\w.])([a-z]{1,30}(?:_[a-z]{1,30}){1,8}|[A-Z]{1,30}(?:_[A-Z]{1,30}){1,8}|AADSTS\d{1,9}):\s([^\n]{1,400})"
 )
 """A code that is not known, before a colon."""
 
+_PHRASES = {
+    "bad request": 400,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "not found": 404,
+    "method not allowed": 405,
+    "too many requests": 429,
+    "internal server error": 500,
+    "bad gateway": 502,
+    "service unavailable": 503,
+    "gateway timeout": 504,
+}
+"""The reason phrases that clients print without the status."""
+
 _REASON = (
-    r"[ :(-]{1,3}(?:Bad Request|Unauthorized|Forbidden|Client Error|Server Error|Service Unavailable"
-    r"|Internal Server Error|Bad Gateway|Gateway Time-?out|Too Many Requests|Proxy Authentication Required)"
+    rf"(?:[ :(-]{{1,3}}(?:{'|'.join(_PHRASES)}|client error|server error|gateway time-out|not acceptable"
+    r"|proxy authentication required|unsupported media type)){1,2}"
 )
 _STATUS = re.compile(
     r"\b(?:HTTP(?:/[\d.]{1,3})?|status(?:[ _]?code)?|code|error|response|bad ?request)[\"'\] :=>(]{1,5}"
@@ -126,6 +83,11 @@ _STATUS = re.compile(
     rf"(?:{_REASON})?|\b([1-5]\d\d){_REASON}",
     re.IGNORECASE,
 )
+
+_PHRASE = re.compile(
+    rf"(?:^|[:>(-]) ?({'|'.join(_PHRASES)})(?=[.)\"']{{0,2}}$| -)", re.IGNORECASE | re.MULTILINE
+)
+"""A reason phrase by itself stands for its status."""
 
 _STATUS_LINE = re.compile(r"HTTP/[\d.]{1,3} (\d{3})\b")
 _HEADER = re.compile(r"([A-Za-z][\w-]{0,60}): ?([^\n]*)")
@@ -150,17 +112,40 @@ _NAME_SOUGHT = re.compile(
 )
 _SALESFORCES = re.compile(r"(salesforce(-\w+)?|force|site)\.(com|mil)$|\.cn$", re.IGNORECASE)
 
+_TOKEN = re.compile(r"[\"']access_token[\"']")
+_SUCCEEDED = re.compile(
+    r"^(?!.*\b(?:not?|never|fail\w*|error|without)\b|.*n't).*"
+    r"(\btoken\b.{0,30}\b(?:granted|obtained|acquired|issued|received|refreshed)\b"
+    r"|\b(?:log(?:ged)? ?in|authenticat\w+|token (?:request|exchange))\b.{0,30}\b(?:succe\w+|ok)\b"
+    r"|\bsuccess\w*\b.{0,30}\b(?:log(?:ged)? ?in|authenticat\w+|token\b))",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""How clients say that a login succeeded."""
+
+_NO_TOKEN = re.compile(
+    r"(keyerror: |reading |undefined (index|array key|property|method)\W{1,3})['\"$:]*access_token"
+    r"|\baccess[ _]token\b.{0,20}\b(missing|undefined|null|not (found|present|in|returned))\b"
+    r"|\bno access[ _]token",
+    re.IGNORECASE,
+)
+"""What clients trip over that took a refusal for a grant: they never show it."""
+
 _TITLE_STATUS = re.compile(r"<(?:title|h1)>\s{0,9}([45]\d\d)\b", re.IGNORECASE)
 
-_BACKSLASHED = re.compile(r"(?<!\w)[A-Za-z]:\\[^\s\"']{0,300}|\\(u[0-9a-fA-F]{4}|[\"'\\/nrt])")
-_PERCENT = re.compile(r"(?:%[0-9a-fA-F]{2})+")
-_QUERIED = re.compile(r"\berror_description=[^\s&\"']{1,400}")
-_TYPOGRAPHIC = str.maketrans(dict.fromkeys("“”„«»", '"') | dict.fromkeys("‘’ʼ‚´`", "'"))
-_LOWER = str.maketrans({**{chr(code): chr(code + 32) for code in range(65, 91)}, "\n": " "})
-"""For a search that must not move any character: `str.lower` makes some texts longer."""
 
-ANSWER, WORDS, BARE = 2, 1, 0
-"""How much a refusal says: an answer of Salesforce, words that may be one, a code that many causes share."""
+class _Weight(IntEnum):
+    """How much a refusal says."""
+
+    BARE = 0
+    """A code that many causes share, or a label's text that means nothing."""
+    WORDS = 1
+    """A client's words that mean something."""
+    CODE = 2
+    """A code that many causes share, with a text that is not known."""
+    SENTENCE = 3
+    """A code that says it all, or a sentence of Salesforce's without a code."""
+    ANSWER = 4
+    """A code with its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,87 +188,86 @@ class _Attempt:
         return of_text(f"{self.code}: {self.text}" if self.code else self.text)
 
     @property
-    def weight(self) -> int:
+    def weight(self) -> _Weight:
         if self.said and self.said.is_sentence:
-            return ANSWER
+            return _Weight.ANSWER if self.code else _Weight.SENTENCE
         if self.said and kind_of(plain(self.text)):
-            return BARE  # a fault, under whatever heading
-        if self.code:
-            return BARE if not self.said and plain(self.code) in _SAY_LITTLE else ANSWER
-        return WORDS if self.meaning else BARE
+            return _Weight.BARE  # a fault, under whatever heading
+        if not self.code:
+            return _Weight.WORDS if self.meaning else _Weight.BARE
+        if plain(self.code) not in SAY_LITTLE:
+            return _Weight.ANSWER if self.said else _Weight.SENTENCE
+        if not self.said:
+            return _Weight.BARE
+        return _Weight.ANSWER if of_text(self.text) else _Weight.CODE
 
 
-_SAY_LITTLE = frozenset(
-    {
-        "invalid grant",
-        "invalid request",
-        "invalid client",
-        "unknown error",
-        "server error",
-        "access denied",
-        "unauthorized client",
-        "invalid session id",
-        "insufficient access",
-    }
-)
-"""Codes that many causes share: a text beside them, or anywhere in the paste, says more."""
+@dataclass(frozen=True)
+class _Pasted:
+    """An unwrapped text, and what was found in it."""
+
+    text: str
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The last first: that of a traceback says it, and the lines above say where."""
+        return [line for line in reversed(self.text.split("\n")) if line]
+
+    @cached_property
+    def statuses(self) -> list[tuple[int, int]]:
+        """Where it names an HTTP status, and which."""
+        named = [(found.start(), int(found[1] or found[2])) for found in _STATUS.finditer(self.text)]
+        return named or [(found.start(), _PHRASES[found[1].lower()]) for found in _PHRASE.finditer(self.text)]
+
+    @cached_property
+    def status(self) -> int:
+        """The last status."""
+        return self.statuses[-1][1] if self.statuses else NO_STATUS
+
+    @cached_property
+    def dumped(self) -> Refused | None:
+        return _dump(self.text)
+
+    @cached_property
+    def attempts(self) -> list[_Attempt]:
+        return _attempts(self.text)
+
+    @cached_property
+    def chosen(self) -> _Attempt | None:
+        return _deciding(self.attempts, self.text)
+
+    @cached_property
+    def refused_at(self) -> int:
+        """Where it last tells of a refusal in Salesforce's words; before the text if it doesn't."""
+        told = (one.at for one in self.attempts if one.code or (one.said and one.said.is_sentence))
+        return max(told, default=-1)
+
+    def refusal(self, attempt: _Attempt) -> Refused:
+        """The refusal as an answer, with the nearest status.
+
+        A status that the token endpoint never sends with an error is another's: words beside it are not an
+        answer of Salesforce.
+        """
+        status = min(self.statuses, key=lambda each: abs(each[0] - attempt.at), default=(0, NO_STATUS))[1]
+        known = attempt.code or attempt.weight >= _Weight.SENTENCE
+        if not known and ALMOST_ALWAYS < status < SERVER_ERROR:
+            return Refused(status, "", "", harmless(attempt.text))
+        its_own = known and (status == ALMOST_ALWAYS or (attempt.code and status < SERVER_ERROR))
+        return Refused(
+            status if its_own else NO_STATUS,
+            harmless(attempt.code, CODE_LIMIT),
+            harmless(attempt.text),
+            "",
+        )
 
 
 def read(text: str) -> Paste | None:
     """What a pasted text tells; None where nothing in it could be an answer or a fault."""
-    text = _unwrapped(text)
-    host, audience = _pair(text)
-    if (grant := _grant(text)) is not None:
-        return Paste(grant, host)
-    dumped = _dump(text)
-    chosen = _deciding(_attempts(text), text)
-    is_page = dumped is not None and dumped.excerpt.startswith(HTML_PAGE)
-    if chosen and chosen.weight == ANSWER and (chosen.code or not is_page):
-        return Paste(_refused(chosen, text), host, audience)  # a page of something between has words, no code
-    if dumped and (dumped.error or dumped.description or dumped.excerpt):
-        return Paste(dumped, host)
-    # The last line of a traceback says it; the lines above say where.
-    lines = [line for line in reversed(text.split("\n")) if line]
-    if line := next((line for line in lines if of_key(plain(line))), ""):
-        return Paste(NotSent(harmless(line)), host)
-    if chosen and chosen.code:
-        return Paste(_refused(chosen, text), host, audience)
-    if fault := _fault(lines):
-        return Paste(fault, host)
-    chosen = chosen or next(_worded(lines, text), None)
-    if chosen:
-        return Paste(_refused(chosen, text), host, audience)
-    status = dumped.status if dumped else _status(text)
-    is_cut_off = text.startswith("{") and not text.endswith("}")
-    if is_cut_off or (status < ALMOST_ALWAYS and not dumped):
-        return None
-    return Paste(Refused(status, "", "", NOT_SHOWN), host, audience)
-
-
-# The wrapping
-
-
-def _unwrapped(text: str) -> str:
-    """The text without what carried it, one blank in place of several."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_TYPOGRAPHIC)
-    for _ in range(ESCAPED_AT_MOST):
-        before = text
-        text = _BACKSLASHED.sub(_unescaped, text)
-        text = html.unescape(text).translate(_TYPOGRAPHIC)
-        text = _PERCENT.sub(lambda found: unquote(found[0]), text)
-        if text == before:
-            break
-    text = _QUERIED.sub(lambda found: found[0].replace("+", " "), text)
-    return "\n".join(" ".join(line.split()) for line in text.split("\n")).strip()
-
-
-def _unescaped(found: re.Match[str]) -> str:
-    what = found[1]
-    if what is None:
-        return found[0]  # a path of Windows
-    if what.startswith("u"):
-        return chr(int(what[1:], 16)) if not 0xD800 <= int(what[1:], 16) <= 0xDFFF else "?"
-    return {"n": "\n", "r": "\n", "t": " "}.get(what, what)
+    pasted = _Pasted(unwrapped(text))
+    for reader in _READERS:
+        if outcome := reader(pasted):
+            return Paste(outcome, *_pair(pasted.text))
+    return None
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -296,16 +280,101 @@ def _pair(text: str) -> tuple[str, str]:
     return (named[1].lower() if named else ""), ""
 
 
-# Whole answers
+# What a text may tell, in the order in which it is asked
 
 
-def _grant(text: str) -> Granted | None:
-    """The grant that the text holds, if it is one: the token is looked at, and not kept."""
-    start = text.find("{")
-    if '"access_token"' not in text or start < 0:
+def _grant(pasted: _Pasted) -> Granted | None:
+    """A grant that no refusal follows: the token is looked at, and not kept."""
+    text, found = pasted.text, [*_TOKEN.finditer(pasted.text)]
+    if not found or found[-1].start() < pasted.refused_at:
         return None
-    answer = read_answer(200, {}, text[start : text.rfind("}") + 1].encode(errors="replace"))
-    return answer if isinstance(answer, Granted) else None
+    at = found[-1].start()
+    for start, end in ((text.rfind("{", 0, at), text.find("}", at)), (text.find("{"), text.rfind("}"))):
+        body = text[start : end + 1] if start >= 0 else ""
+        body = body.replace("'", '"') if found[-1][0].startswith("'") else body
+        answer = read_answer(200, {}, body.encode(errors="replace"))
+        if isinstance(answer, Granted):
+            return answer
+    return None
+
+
+def _recovery(pasted: _Pasted) -> Granted | None:
+    """A success in a client's words after the last refusal: what a log says last is so now."""
+    found = [*_SUCCEEDED.finditer(pasted.text)]
+    if pasted.refused_at < 0 or not found or found[-1].start(1) < pasted.refused_at:
+        return None
+    later = pasted.text[found[-1].end() :].split("\n")
+    return None if any(map(kind_of, map(plain, later))) else Granted("opaque", None, None, None, None)
+
+
+def _answer(pasted: _Pasted) -> Refused | None:
+    """An answer of Salesforce. A page of something in between may have its words, but no code."""
+    chosen, dumped = pasted.chosen, pasted.dumped
+    is_page = dumped is not None and dumped.excerpt.startswith(HTML_PAGE)
+    if chosen and chosen.weight >= _Weight.CODE and (chosen.code or not is_page):
+        return pasted.refusal(chosen)
+    return dumped if dumped and (dumped.error or dumped.description or dumped.excerpt) else None
+
+
+def _bad_key(pasted: _Pasted) -> NotSent | None:
+    line = next((line for line in pasted.lines if of_key(plain(line))), "")
+    return NotSent(harmless(line)) if line else None
+
+
+def _bare_code(pasted: _Pasted) -> Refused | None:
+    return pasted.refusal(pasted.chosen) if pasted.chosen and pasted.chosen.code else None
+
+
+def _fault(pasted: _Pasted) -> Unreachable | None:
+    """The fault that a line tells of: the kind that says most, in its last line."""
+    kinds = [(kind, line) for line in pasted.lines if (kind := kind_of(plain(line)))]
+    if not kinds:
+        return None
+    kind, line = min(kinds, key=lambda one: ORDER.index(one[0]))
+    sought = _NAME_SOUGHT.search(line)
+    if kind is FaultKind.DNS and sought and not _SALESFORCES.search(sought[1]):
+        kind = FaultKind.CONNECT  # a proxy's name, say: no org is misspelt
+    return Unreachable(kind, harmless(line))
+
+
+def _words(pasted: _Pasted) -> Refused | None:
+    """Words that mean something without a code; else any code before a colon.
+
+    Beside the status of a refusal, what could be a reason phrase or a setting of the client means nothing.
+    """
+    if pasted.chosen:
+        return pasted.refusal(pasted.chosen)
+    refused = ALMOST_ALWAYS <= pasted.status < SERVER_ERROR
+    for line in pasted.lines:
+        meant = of_text(_PHRASE.sub(" ", _STATUS.sub(" ", line)))
+        if meant and not (refused and CATALOGUE[meant.cause].no_verdict):
+            return pasted.refusal(_Attempt(0, "", _Said(0, 0, line, is_sentence=False, is_strong=False)))
+    if other := _OTHER_CODED.search(pasted.text):
+        said = _Said(*other.span(2), other[2], is_sentence=False, is_strong=False)
+        return pasted.refusal(_Attempt(other.start(), other[1], said))
+    return None
+
+
+def _hidden(pasted: _Pasted) -> Refused | None:
+    """A refusal of which the client shows the status alone, or that it took for a grant."""
+    if _NO_TOKEN.search(pasted.text):
+        return Refused(pasted.status, "", "", NOT_SHOWN)
+    status = pasted.dumped.status if pasted.dumped else pasted.status
+    is_cut_off = pasted.text.startswith("{") and not pasted.text.endswith("}")
+    is_refusal = pasted.dumped is not None or status >= ALMOST_ALWAYS
+    return Refused(status, "", "", NOT_SHOWN) if is_refusal and not is_cut_off else None
+
+
+_READERS: tuple[Callable[[_Pasted], Outcome | None], ...] = (
+    _grant,
+    _recovery,
+    _answer,
+    _bad_key,
+    _bare_code,
+    _fault,
+    _words,
+    _hidden,
+)
 
 
 def _dump(text: str) -> Refused | None:
@@ -334,7 +403,7 @@ def _attempts(text: str) -> list[_Attempt]:
     """The refusals that the text tells of, in their order; of very many the last."""
     sentences = sorted(_sentences(text), key=lambda one: one.start)[-AT_MOST:]
     told = _without_overlaps([*_labelled(text, sentences), *sentences])
-    codes = list(_CODE.finditer(text))[-AT_MOST:]
+    codes = list(CODE.finditer(text))[-AT_MOST:]
     found = []
     for number, code in enumerate(codes):
         begin = codes[number - 1].end() if number else 0
@@ -348,14 +417,8 @@ def _attempts(text: str) -> list[_Attempt]:
 
 
 def _sentences(text: str) -> Iterator[_Said]:
-    lowered = text.translate(_LOWER)
-    for sentence in _SENTENCES:
-        start = lowered.find(sentence)
-        while start >= 0:
-            end = start + len(sentence)
-            if not lowered[start - 1 : start].isalpha() and not lowered[end : end + 1].isalpha():
-                yield _Said(start, end, text[start:end].replace("\n", " "), is_sentence=True, is_strong=False)
-            start = lowered.find(sentence, end)
+    for start, end in sentences(text):
+        yield _Said(start, end, text[start:end].replace("\n", " "), is_sentence=True, is_strong=False)
 
 
 def _labelled(text: str, sentences: list[_Said]) -> Iterator[_Said]:
@@ -365,7 +428,7 @@ def _labelled(text: str, sentences: list[_Said]) -> Iterator[_Said]:
         value = found[group].strip(" ,;")
         within = sum(start <= one.start < end for one in sentences)
         known = within == 1 and bool(found[1])
-        if value and (known or not (within or _CODE.fullmatch(value))):
+        if value and (known or not (within or CODE.fullmatch(value))):
             yield _Said(start, end, value, is_sentence=known, is_strong=bool(found[1]))
 
 
@@ -387,7 +450,7 @@ def _beside(code: re.Match[str], text: str, sentences: list[_Said]) -> _Said | N
     start, end = found.start(2), found.start(2) + len(said)
     known = any(start <= one.start < end for one in sentences)
     marks = found[1].strip()
-    if known or (marks and said and not _CODE.fullmatch(said)) or (said and of_text(said)):
+    if known or (marks and said and not CODE.fullmatch(said)) or (said and of_text(said)):
         return _Said(start, end, said, is_sentence=known, is_strong=True)
     return None
 
@@ -411,55 +474,8 @@ def _deciding(attempts: list[_Attempt], text: str) -> _Attempt | None:
     """
     most = max(((one.weight, one.said is not None) for one in attempts), default=None)
     best = [one for one in attempts if (one.weight, one.said is not None) == most]
-    best = [one for one in best if one.weight > BARE or (one.code and not one.said)]
+    best = [one for one in best if one.weight > _Weight.BARE or (one.code and not one.said)]
     if _LIST.search(text) or _TRIED.search(text):
         own = [one for one in best if one.meaning and one.meaning.cause is not Cause.AUDIENCE_INVALID]
         return next(iter(own or best), None)
     return best[-1] if best else None
-
-
-def _refused(attempt: _Attempt, text: str) -> Refused:
-    """The refusal as an answer. A status that the token endpoint never sends with an error is another's."""
-    status = _status(text)
-    its_own = status == ALMOST_ALWAYS or (attempt.code and status < SERVER_ERROR)
-    return Refused(
-        status if its_own else NO_STATUS,
-        harmless(attempt.code, CODE_LIMIT),
-        harmless(attempt.text),
-        "",
-    )
-
-
-def _status(text: str) -> int:
-    """The last HTTP status that the text names."""
-    found = list(_STATUS.finditer(text))
-    return int(found[-1][1] or found[-1][2]) if found else NO_STATUS
-
-
-def _worded(lines: list[str], text: str) -> Iterator[_Attempt]:
-    """Words that mean something without a code; then any code before a colon.
-
-    Beside the status of a refusal, what could be a reason phrase or a setting of the client means nothing.
-    """
-    refused = ALMOST_ALWAYS <= _status(text) < SERVER_ERROR
-    for line in lines:
-        meant = of_text(_STATUS.sub(" ", line))
-        if meant and not (refused and CATALOGUE[meant.cause].no_verdict):
-            yield _Attempt(0, "", _Said(0, 0, line, is_sentence=False, is_strong=False))
-    if other := _OTHER_CODED.search(text):
-        yield _Attempt(0, other[1], _Said(0, 0, other[2], is_sentence=False, is_strong=False))
-
-
-# Faults
-
-
-def _fault(lines: list[str]) -> Unreachable | None:
-    """The fault that a line tells of: the kind that says most, in its last line."""
-    kinds = [(kind, line) for line in lines if (kind := kind_of(plain(line)))]
-    if not kinds:
-        return None
-    kind, line = min(kinds, key=lambda one: ORDER.index(one[0]))
-    sought = _NAME_SOUGHT.search(line)
-    if kind is FaultKind.DNS and sought and not _SALESFORCES.search(sought[1]):
-        kind = FaultKind.CONNECT  # a proxy's name, say: no org is misspelt
-    return Unreachable(kind, harmless(line))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from monitor.core.causes import Cause
 from monitor.core.finding import Certainty
 from monitor.core.verdict.login_history import STATUSES
+from monitor.core.verdict.vocabulary import FOREIGN
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,12 @@ def _rules(*rows: tuple[Cause, Certainty, tuple[Cause, ...], tuple[str, ...]]) -
 _APPROVALS = (Cause.USER_NOT_ADMIN_APPROVED, Cause.SCOPE_MISSING, Cause.USERNAME_CHANGED)
 
 TEXTS = _rules(
+    (
+        Cause.APP_BLOCKED,
+        Certainty.CERTAIN,
+        (Cause.APP_NOT_FOUND, Cause.USER_NOT_ADMIN_APPROVED),
+        (r"api access control",),
+    ),
     (
         Cause.LOGIN_RATE_EXCEEDED,
         Certainty.CERTAIN,
@@ -215,7 +222,6 @@ TEXTS = _rules(
             r"app must be installed",
             r"\bpackage\b.{0,40}(not installed|out of date)",
             r"approval error generic",
-            r"api access control",
         ),
     ),
     (
@@ -269,7 +275,7 @@ TEXTS = _rules(
             r"(invalid|unknown|wrong|no such) (user|username|subject|sub|prn)\b",
             r"\bno user\b.{0,20}(found|exist|match|with|named)",
             (
-                r"\b(user|username|subject|sub|prn)\b.{0,60}"
+                r"\b(user|username|subject|sub|prn)\b(?!:\S).{0,60}"
                 r"(not found|unknown|invalid|(not|n't) (exist|be found)|not recogni[sz]ed)"
             ),
         ),
@@ -397,10 +403,13 @@ _DECIDING_CODES = {
 
 def of_text(text: str) -> Meaning | None:
     """What an error text (`error: description`) means; None where no rule knows it."""
+    if FOREIGN.search(text):
+        return None
     spoken = plain(text)
     code, _, description = spoken.partition(":")
     if decided := _DECIDING_CODES.get(code):
-        return next(rule.meaning for rule in TEXTS if rule.meaning.cause is decided)
+        meant = (rule.meaning for rule in TEXTS if rule.meaning.cause is decided)
+        return min(meant, key=lambda meaning: list(Certainty).index(meaning.certainty))
     if status := _EVENTS.get(code):
         spoken = f"{status}{description}"
     return next((rule.meaning for rule in TEXTS if rule.pattern.search(spoken)), None)

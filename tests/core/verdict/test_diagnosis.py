@@ -1,3 +1,4 @@
+import json
 import string
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,7 +12,7 @@ from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.connection import ApprovalPolicy, Connection
 from monitor.core.finding import Certainty, Diagnosis, State
-from monitor.core.history import Approval, Change, History, Identity
+from monitor.core.history import Approval, Change, History, Identity, remember
 from monitor.core.keys.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
 from monitor.core.outcome import (
     AfterLogin,
@@ -25,6 +26,7 @@ from monitor.core.outcome import (
     Refused,
     Unreachable,
 )
+from monitor.core.verdict.answer import read_answer
 from monitor.core.verdict.approval import forecast
 from monitor.core.verdict.diagnosis import diagnose
 from monitor.core.verdict.evidence import CLOCK_OFF, FLEET_SHARE, NAME_MAY_RETURN, Witnesses
@@ -804,11 +806,98 @@ def test_letters_case_blanks_and_apostrophes_do_not_matter(error: str, descripti
     assert told(plain) == told(plain.upper().lower()) == told(plain.replace(" ", "   ").replace("'", "’"))
 
 
+TOO_MANY = Refused(429, "", "", "Too many requests", retry_after_seconds=120.0)
+
+
+def test_a_bare_429_is_no_verdict_until_it_has_lasted_for_an_hour() -> None:
+    first = verdict(TOO_MANY, LONG)
+    known = LONG
+    for minutes in (0, 30, 61):
+        at = NOW + minutes * MINUTE
+        found = verdict(TOO_MANY, known, now=at)
+        known = remember(known, Exchange(at, TOO_MANY), found)
+
+    assert (first.state, first.cause) == (State.UNKNOWN, Cause.LOGIN_RATE_EXCEEDED)
+    assert first.findings[0].severity is Severity.WARNING
+    assert (found.state, found.cause) == (State.FAILING, Cause.LOGIN_RATE_EXCEEDED)
+    assert found.findings[0].severity is Severity.CRITICAL
+
+
+def test_salesforces_own_words_with_a_429_are_a_verdict_at_once() -> None:
+    found = verdict(Refused(429, "invalid_grant", "login rate exceeded", ""), LONG)
+
+    assert (found.state, found.findings[0].severity) == (State.FAILING, Severity.CRITICAL)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Request blocked by WAF id 1234",
+        b"This site is blocked by your organisation",
+        b"Access denied",
+        b'{"message": "blocked by proxy policy"}',
+        b'{"message": "user is not authorized"}',
+    ],
+)
+def test_words_without_a_code_of_salesforce_are_something_in_betweens(body: bytes) -> None:
+    found = verdict(read_answer(400, {"content-type": "text/plain"}, body), LONG)
+
+    assert found.state is State.UNKNOWN
+    assert found.cause in {Cause.NETWORK_UNREACHABLE, Cause.SALESFORCE_UNAVAILABLE}
+
+
+def test_only_an_oauth_error_is_certain() -> None:
+    without_code = verdict(read_answer(400, {}, b'{"message": "inactive user"}'))
+    with_code = verdict(read_answer(400, {}, b'{"error": "invalid_grant", "message": "inactive user"}'))
+
+    assert without_code.cause is with_code.cause is Cause.USER_INACTIVE
+    assert without_code.findings[0].certainty is Certainty.LIKELY
+    assert with_code.findings[0].certainty is Certainty.CERTAIN
+
+
+@pytest.mark.parametrize(
+    "refused", [NOT_FOR_REST, AfterLogin(403, "API_DISABLED_FOR_ORG", "API is not enabled for this Partner")]
+)
+def test_a_user_of_an_experience_cloud_site_lacks_the_right_and_not_the_scope(refused: AfterLogin) -> None:
+    found = verdict(replace(GRANTED, of_site=True), after=refused)
+
+    assert (found.state, found.cause) == (State.FAILING, Cause.NOT_AUTHORIZED)
+    assert "The user is one of an Experience Cloud site." in found.findings[0].evidence
+    assert Cause.API_DISABLED in alternatives(found)
+
+
+@pytest.mark.parametrize("field", ["sfdc_community_url", "sfdc_site_url"])
+def test_a_grant_says_whether_the_user_is_one_of_a_site(field: str) -> None:
+    body = json.dumps({"access_token": "00Dxx!AQ", field: "https://acme.my.site.com"}).encode()
+
+    assert read_answer(200, {}, body) == replace(
+        read_answer(200, {}, b'{"access_token":"00Dxx!AQ"}'), of_site=True
+    )
+
+
+def test_api_access_control_is_the_apps_and_not_the_users() -> None:
+    said = AfterLogin(403, "INSUFFICIENT_ACCESS", "API is not enabled for this app by API Access Control")
+
+    assert verdict(GRANTED, after=said).cause is Cause.APP_BLOCKED
+
+
+def test_through_a_generic_host_an_app_that_is_missing_stays_the_operators_even_after_months() -> None:
+    generic = "https://login.salesforce.com"
+    missing = Refused(400, "app_not_found", "External client app is not installed in this org", "")
+
+    for of, who in (
+        (connection(login_url=generic, audience=generic), Responsible.OPERATOR),
+        (ACME, Responsible.ORG_ADMIN),
+    ):
+        assert verdict(missing, LONG, of=of).findings[0].responsible is who
+
+
 def test_every_rule_can_be_reached() -> None:
     """A rule that stands behind a wider one would be dead; each is reached by some text of its own."""
     reached = {
         next(rule for rule in TEXTS if rule.pattern.search(text)).pattern.pattern
         for text in (
+            "api access control",
             "login rate exceeded",
             "retry your request",
             "scope parameter not supported",

@@ -1,0 +1,36 @@
+"""A pasted text without what carried it: line ends, HTML, percent signs, JSON within JSON."""
+
+import html
+import re
+from urllib.parse import unquote
+
+ESCAPED_AT_MOST = 4
+"""So often is a text unescaped: JSON in a log line of JSON in a message is three deep."""
+
+_BACKSLASHED = re.compile(r"(?<!\w)[A-Za-z]:\\[^\s\"']{0,300}|\\(u[0-9a-fA-F]{4}|[\"'\\/nrt])")
+_PERCENT = re.compile(r"(?:%[0-9a-fA-F]{2})+")
+_QUERIED = re.compile(r"\berror_description=[^\s&\"']{1,400}")
+_TYPOGRAPHIC = str.maketrans(dict.fromkeys("“”„«»", '"') | dict.fromkeys("‘’ʼ‚´`", "'"))
+
+
+def unwrapped(text: str) -> str:
+    """The text itself, one blank in place of several."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_TYPOGRAPHIC)
+    for _ in range(ESCAPED_AT_MOST):
+        before = text
+        text = _BACKSLASHED.sub(_unescaped, text)
+        text = html.unescape(text).translate(_TYPOGRAPHIC)
+        text = _PERCENT.sub(lambda found: unquote(found[0]), text)
+        if text == before:
+            break
+    text = _QUERIED.sub(lambda found: found[0].replace("+", " "), text)
+    return "\n".join(" ".join(line.split()) for line in text.split("\n")).strip()
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    what = found[1]
+    if what is None:
+        return found[0]  # a path of Windows
+    if what.startswith("u"):
+        return chr(int(what[1:], 16)) if not 0xD800 <= int(what[1:], 16) <= 0xDFFF else "?"
+    return {"n": "\n", "r": "\n", "t": " "}.get(what, what)

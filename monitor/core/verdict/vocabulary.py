@@ -1,0 +1,111 @@
+"""Salesforce's own codes and sentences, wherever they stand in a text."""
+
+import re
+from collections.abc import Iterator
+
+from monitor.core.verdict.login_history import STATUSES
+
+CODE = re.compile(
+    r"(?<![\w.-])(invalid_grant|invalid_app_access|invalid_client_id|invalid_client|app_not_found"
+    r"|unsupported_grant_type|invalid_request|unknown_error|server_error|temporarily_unavailable"
+    r"|inactive_user|inactive_org|rate_limit_exceeded|login_rate_exceeded|unauthorized_client|invalid_scope"
+    r"|access_denied|invalid_assertion|oauth_[a-z_]{3,50}|login_(?:error|oauth|saml|org)_[a-z_]{3,50}"
+    r"|login_twofactor_req|login_lightning_login|login_during_[a-z_]{3,50}|invalid_login|invalid_?session_?id"
+    r"|request_limit_exceeded|api_currently_disabled|api_disabled_for_org|invalid_jwt_format"
+    r"|invalid_auth_header|bad_oauth_token|missing_oauth_token|org_locked|org_in_maintenance|trial_expired"
+    r"|password_lockout|txn_security_[a-z_]{3,50}|server_unavailable|insufficient_access[a-z_]{0,50}"
+    r"|functionality_temporarily_unavailable|unsupported_api_version)(?!\w)",
+    re.IGNORECASE,
+)
+"""Codes of the token endpoint, of the first call after it, of SOAP and of event logs."""
+
+FOREIGN = re.compile(r"\baadsts\d", re.IGNORECASE)
+"""Microsoft Entra's numbers of errors: it has OAuth's codes too, and clients fetch their keys with it."""
+
+SAY_LITTLE = frozenset(
+    {
+        "invalid grant",
+        "invalid request",
+        "invalid client",
+        "unknown error",
+        "server error",
+        "access denied",
+        "unauthorized client",
+        "invalid session id",
+        "invalidsessionid",
+        "insufficient access",
+    }
+)
+"""Codes that many causes share: a text beside them, or anywhere in the paste, says more."""
+
+_SENTENCES = (
+    "user hasn't approved this consumer",
+    "user is not admin approved to access this app",
+    "audience is invalid",
+    "audience validation failed",
+    "invalid assertion",
+    "invalid client credentials",
+    "client identifier invalid",
+    "external client app is not installed in this org",
+    "expired authorization code",
+    "inactive user",
+    "inactive organization",
+    "ip restricted",
+    "login rate exceeded",
+    "retry your request",
+    "token request is already being processed",
+    "grant type not supported",
+    "scope parameter not supported",
+    "authentication failure",
+    "expired access/refresh token",
+    "token validity expired",
+    "activation secret invalid",
+    "no valid scopes defined",
+    "too many scopes requested",
+    "request not supported on this domain",
+    "no client credentials user enabled",
+    "app must be installed into org",
+    "this app is blocked by admin",
+    "user is locked",
+    "not approved for access",
+    "we are down for maintenance",
+    "api is disabled for this user",
+    "api is currently disabled for this user",
+    "the rest api is not enabled for this organization",
+    "this session is not valid for use with the rest api",
+    "this session is not valid for use with the api",
+    "or user locked out",
+)
+"""What the token endpoint and the APIs say: distinctive enough to count within any other words."""
+
+_DISTINCTIVE_WORDS = 3
+"""A status of so many words is not written by chance; `invalid password` and `wireless disabled` are: these
+count as Salesforce spells them, or where they stand by themselves."""
+
+
+def sentences(text: str) -> Iterator[tuple[int, int]]:
+    """Where Salesforce's sentences and Login History's statuses stand: begin and end of each."""
+    lowered = text.translate(_LOWER)
+    for sentence in dict.fromkeys((*_SENTENCES, *STATUSES.values())):
+        sought = sentence.lower()
+        weak = sentence not in _SENTENCES and len(sentence.split()) < _DISTINCTIVE_WORDS
+        start = lowered.find(sought)
+        while start >= 0:
+            end = start + len(sought)
+            before, after = text[start - 1 : start], text[end : end + 1]
+            alone = before in _EDGES and after in _EDGES
+            if not (before.isalpha() or after.isalpha() or (weak and not alone and text[start].islower())):
+                yield start, end
+            start = lowered.find(sought, end)
+
+
+def is_salesforces(code: str, text: str) -> bool:
+    """Whether code or text of an error is one of Salesforce's own. Many services share OAuth's codes."""
+    return not FOREIGN.search(text) and (
+        CODE.fullmatch(code) is not None or next(sentences(text), None) is not None
+    )
+
+
+_EDGES = frozenset("\n,;|\"'<>[](){}=") | {""}
+_LOWER = str.maketrans({**{chr(code): chr(code + 32) for code in range(65, 91)}, "\n": " "})
+"""For a search that must not move any character: `str.lower` makes some texts longer."""
