@@ -28,6 +28,7 @@ KEYS = [
     "evidence",
     "alternatives",
     "remedy",
+    "note",
     "guide",
 ]
 WELL = {"answer": {"status": 200, "body": '{"access_token":"00Dxx0000000001!AQ","scope":"api"}'}}
