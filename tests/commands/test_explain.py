@@ -99,6 +99,7 @@ def test_where_nothing_is_wrong_there_is_no_cause() -> None:
         "evidence": [],
         "alternatives": [],
         "remedy": [],
+        "note": None,
         "guide": None,
     }
     assert explain(json.dumps(WELL), NOW).lines() == ["healthy: nothing is wrong with the credential."]
