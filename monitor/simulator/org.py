@@ -198,6 +198,7 @@ class Org:
         self._become(OrgSettings().changed(values), values, now)
 
     def _become(self, settings: OrgSettings, named: Mapping[str, object], now: datetime) -> None:
+        self.let_production_log_in(now)
         before = self.settings
         self.settings = settings
         self.in_force(now)

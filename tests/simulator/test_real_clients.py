@@ -11,7 +11,11 @@ import pytest
 import requests
 from requests.adapters import HTTPAdapter
 from simple_salesforce.api import Salesforce
-from simple_salesforce.exceptions import SalesforceAuthenticationFailed, SalesforceRefusedRequest
+from simple_salesforce.exceptions import (
+    SalesforceAuthenticationFailed,
+    SalesforceMalformedRequest,
+    SalesforceRefusedRequest,
+)
 
 from monitor.simulator.server import Simulator, running
 from tests.simulator.asking import CONSUMER_KEY, USERNAME, Pair, signed
@@ -121,42 +125,155 @@ def test_simple_salesforce_understands_a_refused_call(session: requests.Session,
         client.query("SELECT Id FROM User")
 
 
-def jsforce(login_url: str, assertion: str) -> dict[str, Any]:
+Queries = list[tuple[str, bool]]
+"""SOQL, and whether by Tooling."""
+
+
+def script(name: str, *arguments: str, queries: Queries, home: Path) -> Any:
+    """What the last line says that a script of Node prints; `home` keeps it off its user's settings."""
     if not JSFORCE.is_dir():
         (pytest.fail if os.environ.get("CI") else pytest.skip)("jsforce is not installed: npm ci")
     ran = subprocess.run(
-        ["node", str(HERE / "jsforce_login.cjs"), login_url, assertion],
+        ["node", str(HERE / name), *arguments],
+        input=json.dumps(queries),
+        env={"PATH": os.environ["PATH"], "HOME": str(home), **SF_ENVIRONMENT},
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=120,
     )
-    said: dict[str, Any] = json.loads(ran.stdout)
-    return said
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+SF_ENVIRONMENT = {"SF_DISABLE_TELEMETRY": "true", "SF_DISABLE_LOG_FILE": "true", "SF_ORG_API_VERSION": "62.0"}
 
 
 @pytest.mark.real("node")
-def test_jsforce_logs_in_and_queries(running_simulator: Running, pair: Pair) -> None:
+def test_jsforce_logs_in_and_queries(running_simulator: Running, pair: Pair, tmp_path: Path) -> None:
     simulator, url = running_simulator
     base = f"{url}/acme"
+    assertion = signed(pair, simulator.now(), aud=base)
+    users = [("SELECT Id, Username FROM User", False)]
 
-    said = jsforce(base, signed(pair, simulator.now(), aud=base))
+    said = script("jsforce_login.cjs", base, assertion, queries=users, home=tmp_path)
 
     org = simulator.org("acme")
     assert said["instance"] == base
     assert (said["user"]["organizationId"], said["user"]["id"]) == (org.org_id, org.user_id())
-    assert said["records"][0]["Username"] == USERNAME
+    assert said["read"][0]["records"][0]["Username"] == USERNAME
     assert said["usage"]["limit"] == 15_000
 
 
 @pytest.mark.real("node")
-def test_jsforce_understands_a_refusal(running_simulator: Running, pair: Pair) -> None:
+def test_jsforce_understands_a_refusal(running_simulator: Running, pair: Pair, tmp_path: Path) -> None:
     simulator, url = running_simulator
     base = f"{url}/unapproved"
 
-    said = jsforce(base, signed(pair, simulator.now(), aud=base))
+    assertion = signed(pair, simulator.now(), aud=base)
+    said = script("jsforce_login.cjs", base, assertion, queries=[], home=tmp_path)
 
     assert said == {
         "error": "invalid_app_access",
         "message": "user is not admin approved to access this app",
+    }
+
+
+AUDIT: Queries = [
+    ("SELECT IsSandbox, OrganizationType, TrialExpirationDate, InstanceName FROM Organization", False),
+    ("SELECT Username, IsActive, Profile.Name, Profile.UserLicense.Name FROM User ORDER BY Username", False),
+    ("SELECT PermissionsApiEnabled, PermissionsExternalClientAppViewer FROM UserPermissionAccess", False),
+    ("SELECT LoginTime, Status, SourceIp FROM LoginHistory WHERE LoginTime > 2020-01-01T00:00:00Z", False),
+    ("SELECT AppName, CreatedDate, LastUsedDate, UseCount FROM OauthToken", False),
+    ("SELECT IsFrozen FROM UserLogin", False),
+    (
+        (
+            "SELECT PermissionSet.Name, PermissionSet.License.Name, ExpirationDate"
+            " FROM PermissionSetAssignment WHERE IsActive = true ORDER BY PermissionSet.Name DESC"
+        ),
+        False,
+    ),
+    (
+        (
+            "SELECT Parent.Name FROM SetupEntityAccess"
+            " WHERE SetupEntityId IN (SELECT Id FROM ExternalClientApplication)"
+        ),
+        False,
+    ),
+    ("SELECT IsEnabled, OauthPluginStatus FROM ExtlClntAppPlcyCnfg", False),
+    ("SELECT OauthScopesAPI, OauthScopesREFRESH_TOKEN FROM ExtlClntAppOauthSettings", False),
+    (
+        (
+            "SELECT RefreshTokenPolicyType, RefreshTokenValidityPeriod, LastModifiedBy.Name"
+            " FROM ExtlClntAppOauthPlcyCnfg"
+        ),
+        False,
+    ),
+    ("SELECT RefreshTokenPolicyType FROM ExtlClntAppOauthPlcyCnfg", True),
+    ("SELECT Name, Metadata FROM Profile WHERE Name LIKE 'Minimum%' LIMIT 1", True),
+    ("SELECT SandboxName, CopyProgress FROM SandboxProcess", True),
+    ("SELECT Action, Display, CreatedBy.Name FROM SetupAuditTrail", False),
+    ("SELECT Id FROM ConnectedApplication", False),
+    ("SELECT Nonsense FROM User", False),
+    ("SELECT Id FROM ExtlClntAppGlobalOauthSettings", False),
+    ("SELECT Id FROM User WHERE", False),
+]
+FAILS = {16: "INVALID_FIELD", 17: "INVALID_TYPE", 18: "MALFORMED_QUERY"}
+WITHOUT_ROWS = {15}
+
+
+@pytest.mark.real("node")
+def test_the_salesforce_cli_jsforce_and_simple_salesforce_read_the_same_rows(
+    pair: Pair, tmp_path: Path
+) -> None:
+    simulator = Simulator()
+    settings = {
+        "consumer_key": CONSUMER_KEY,
+        "username": USERNAME,
+        "certificate": pair.certificate,
+        "permissions": ["ViewSetup", "ViewSetupAuditTrail", "ExternalClientAppViewer", "ManageUsers"],
+        "production": {"every_seconds": 60},
+        "sandbox_copy": {},
+        "refresh_token_policy": "lifetime",
+        "refresh_token_validity_seconds": 30 * 86_400,
+    }
+    simulator.put("acme", settings)
+    simulator.patch("acme", {"login_ip_ranges": ["127.0.0.1-127.0.0.1"]})
+    simulator.advance(5 * 3600)
+    simulator.patch("acme", {"production": None})
+    with running(simulator) as url, requests.Session() as session:
+        base = f"{url}/acme"
+        assertion = signed(pair, simulator.now(), aud=base)
+        by_jsforce = script("jsforce_login.cjs", base, assertion, queries=AUDIT, home=tmp_path)
+        token = by_jsforce["accessToken"]
+        by_cli = script("sf_query.mjs", base, token, queries=AUDIT, home=tmp_path)
+        session.mount("https://", Rerouted(url))
+        client = Salesforce(instance="acme.my.salesforce.com", session_id=token, session=session)
+        by_simple = [by_simple_salesforce(client, *query) for query in AUDIT]
+
+    assert [bare(one) for one in by_jsforce["read"]] == by_simple == [bare(one) for one in by_cli]
+    for number, read in enumerate(by_simple):
+        assert read.get("error") == FAILS.get(number), AUDIT[number]
+        assert bool(read.get("records")) is (number not in FAILS.keys() | WITHOUT_ROWS), AUDIT[number]
+    assert len(by_simple[3]["records"]) > 200
+
+
+def by_simple_salesforce(client: Any, soql: str, tooling: bool) -> Any:
+    try:
+        if tooling:
+            return bare(client.toolingexecute("query", params={"q": soql}))
+        pages = client.query_all_iter(soql, headers={"Sforce-Query-Options": "batchSize=200"})
+        return bare({"records": list(pages)})
+    except SalesforceMalformedRequest as error:
+        content: Any = error.content
+        return {"error": content[0]["errorCode"]}
+
+
+def bare(read: Any) -> Any:
+    """Records or the error, without the attributes, whose addresses depend on how the org was reached."""
+    if isinstance(read, list):
+        return [bare(one) for one in read]
+    if not isinstance(read, dict):
+        return read
+    return {
+        name: bare(value) for name, value in read.items() if name not in {"attributes", "totalSize", "done"}
     }
