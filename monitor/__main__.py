@@ -1,5 +1,6 @@
 """The way in: `python -m monitor` is the `bearerwatch` command. And the way out."""
 
+import logging
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ def _leave(code: int) -> NoReturn:
     """Leave at once. A thread of pyreqwest's that ends while the interpreter takes itself apart aborts the
     process, when all is done: of twenty `alerts test` on a busy machine, one gave 134 for its exit code.
     """
+    logging.shutdown()  # the last lines of the log
     for stream in filter(None, (sys.stdout, sys.stderr)):  # a shell can close either (`2>&-`)
         try:
             stream.flush()

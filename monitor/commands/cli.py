@@ -224,7 +224,13 @@ def run(
         store = Store.open(settings.database, alone=True)
     with operators_mistakes():
         daemon = Daemon(config, settings, clock=Clock(), store=store)
-    logs.configure(format=log_format, level=log_level, count=daemon.watch.own.count_log_message)
+    own = daemon.watch.own
+    logs.configure(
+        format=log_format,
+        level=log_level,
+        count=own.count_log_message,
+        dropped=own.log_messages_dropped.inc,
+    )
     with operators_mistakes(), port_taken(str(settings.listen), f"Set another: listen, in {config}."):
         asyncio.run(daemon.run())
 

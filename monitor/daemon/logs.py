@@ -1,8 +1,15 @@
-"""Logs: one line a change and a failure, logfmt for people, JSON for machines; each counted by level."""
+"""Logs: one line a change and a failure, logfmt for people, JSON for machines; each counted by level.
+
+The daemon's are written by a thread of their own: what reads them may stop reading (a journal whose disk
+hangs, a pager, Ctrl-S), and no check may wait for that. Lines that find no room are dropped and counted.
+"""
 
 import logging
 import os
 import sys
+import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Literal, TextIO
@@ -22,14 +29,28 @@ _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """Of syslog, as sd-daemon(3) has them in front of a line: `journalctl --priority err` goes by them."""
 
 
+WAITING_AT_MOST = 1024 * 1024
+"""Characters of lines that wait to be written: some thousand lines, minutes of a bad hour."""
+
+LAST_LINES_SECONDS = 1.0
+"""How long the end of the process waits for lines to be written: longer than any disk takes that is well."""
+
+SAME_AGAIN_SECONDS = 60.0
+"""How soon a library may repeat a line: asyncio says the same of each connection that it can't accept."""
+
+
 def configure(
     *,
     format: LogFormat = "logfmt",  # noqa: A002 - the option's name
     level: str = "info",
     count: Callable[[str], None] = lambda level: None,
     stream: TextIO = sys.stderr,
+    dropped: Callable[[], None] | None = None,
 ) -> None:
-    """Send all logs, our own and the libraries', to `stream`; `count` is told the level of each line."""
+    """Send all logs, our own and the libraries', to `stream`; `count` is told the level of each line.
+
+    With `dropped` no caller ever waits for the stream; it is told of each line that was not written.
+    """
 
     def counted(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         count(str(event["level"]))
@@ -47,7 +68,8 @@ def configure(
     )
     if _is_the_journal(stream):
         renderer = _with_priority(renderer)
-    handler = logging.StreamHandler(stream)
+    handler: logging.Handler = Aside(stream, dropped) if dropped else logging.StreamHandler(stream)
+    handler.addFilter(_Once())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -73,6 +95,88 @@ def configure(
         cache_logger_on_first_use=False,
     )
     sys.excepthook = _ended
+
+
+class Aside(logging.Handler):
+    """Writes lines in a thread of its own; whoever logs waits for nobody."""
+
+    def __init__(self, stream: TextIO | None, dropped: Callable[[], None]) -> None:
+        super().__init__()
+        # Past Python's own buffer, whose lock this thread would hold while it waits. None: a shell closed it.
+        self._descriptor = stream.fileno() if stream else -1
+        self._dropped = dropped
+        self._changed = threading.Condition()
+        self._waiting = deque[str]()
+        self._size = 0
+        """Characters that wait, with those that are being written."""
+        self._missing = 0
+        """Lines dropped since the last that was written."""
+        threading.Thread(target=self._write, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Put the line down to be written, or drop it."""
+        try:
+            line = f"{self.format(record)}\n"
+        except Exception:  # noqa: BLE001 # the standard library would print a traceback, and wait for that
+            line = f"level=error event=log_line_unreadable logger={record.name}\n"
+        with self._changed:
+            if self._size + len(line) > WAITING_AT_MOST:
+                self._drop()
+                return
+            self._waiting.append(line)
+            self._size += len(line)
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Wait until all is written, but not for long."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._size, LAST_LINES_SECONDS)
+
+    def _drop(self) -> None:
+        self._missing += 1
+        self._dropped()
+
+    def _write(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                line, missing = self._waiting.popleft(), self._missing
+            try:
+                if missing:
+                    self._put(f"level=warning event=log_lines_dropped lines={missing}\n")
+                self._put(line)
+            except OSError:  # whoever read it has gone
+                with self._changed:
+                    self._drop()
+            else:
+                with self._changed:
+                    self._missing -= missing
+            with self._changed:
+                self._size -= len(line)
+                self._changed.notify_all()
+
+    def _put(self, text: str) -> None:
+        left = text.encode(errors="replace")
+        while left:
+            left = left[os.write(self._descriptor, left) :]
+
+
+class _Once(logging.Filter):
+    """Lets a line of a library pass that is not the one it said within the last minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, tuple[str, float]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("monitor"):
+            return True
+        text, now = record.getMessage(), time.monotonic()
+        before, at = self._said.get(record.name, ("", 0.0))
+        if text == before and now - at < SAME_AGAIN_SECONDS:
+            return False
+        self._said[record.name] = (text, now)
+        return True
 
 
 def _is_the_journal(stream: TextIO) -> bool:

@@ -66,6 +66,11 @@ class OwnMetrics(Collector):
         log_messages = Counter(
             "bearerwatch_log_messages_total", "Lines of the log.", ["level"], registry=registry
         )
+        self.log_messages_dropped = Counter(
+            "bearerwatch_log_messages_dropped_total",
+            "Lines of the log that were not written, as nobody read them.",
+            registry=registry,
+        )
         self._log_messages = {level: log_messages.labels(level=level) for level in LOG_LEVELS}
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)

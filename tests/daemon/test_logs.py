@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,3 +131,57 @@ def test_a_log_that_is_not_the_journals_has_no_priorities(
         structlog.get_logger("monitor").error("failed")
 
     assert log.read_text().startswith("timestamp=")
+
+
+def test_who_logs_waits_for_nobody_and_what_finds_no_room_is_counted() -> None:
+    """A pipe that nobody read stopped the event loop: no check, no page, no stop."""
+    reads, writes = os.pipe()
+    dropped = list[None]()
+    said = threading.Event()
+
+    def drop() -> None:
+        dropped.append(None)
+        said.set()
+
+    with os.fdopen(writes, "w") as stream:
+        logs.configure(stream=stream, dropped=drop)
+        log = structlog.get_logger("monitor")
+
+        number = 0
+        while not said.is_set():
+            number += 1
+            log.warning("state", number=number, text="x" * 1000)
+        with os.fdopen(reads) as reader:
+            lines = [next(reader)]
+            while "log_lines_dropped" not in lines[-1]:
+                lines.append(next(reader))
+            log.warning("read_again")
+            while "read_again" not in lines[-1]:
+                lines.append(next(reader))
+
+    assert sum("event=state" in line for line in lines) == number - len(dropped)
+    assert f"level=warning event=log_lines_dropped lines={len(dropped)}\n" in lines
+
+
+def test_a_log_whose_reader_has_gone_is_counted_as_dropped() -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    dropped: list[None] = []
+    with os.fdopen(writes, "w") as stream:
+        logs.configure(stream=stream, dropped=lambda: dropped.append(None))
+        structlog.get_logger("monitor").warning("state")
+        logging.getLogger().handlers[0].flush()
+
+    assert len(dropped) == 1
+
+
+def test_a_line_that_a_library_repeats_is_written_once_a_minute() -> None:
+    """asyncio said 11,000 times in 45 s that it had no descriptors left."""
+    stream, counted = logged("logfmt")
+
+    for _ in range(1000):
+        logging.getLogger("asyncio").error("socket.accept() out of system resource")
+        structlog.get_logger("monitor").warning("state")
+
+    assert counted == {"error": 1, "warning": 1000}
+    assert len(stream.getvalue().splitlines()) == 1001
