@@ -176,9 +176,13 @@ class StoryClock(Clock):
 
     ahead = timedelta(0)
 
-    def now(self) -> datetime:
+    def machine(self) -> datetime:
         """The story's moment."""
-        return super().now() + self.ahead
+        return super().machine() + self.ahead
+
+    def steady(self) -> float:
+        """The same in seconds."""
+        return super().steady() + self.ahead.total_seconds()
 
 
 class Demo:

@@ -164,7 +164,7 @@ async def discover(
     tell: Callable[[Try], None] = lambda tried: None,
 ) -> list[Try]:
     """Try the pairs of one connection with the settings' network, and tell of each as it comes."""
-    budget = LoginBudget(settings.login_budget_per_hour)
+    budget = LoginBudget(settings.login_budget_per_hour, clock)
     tried: list[Try] = []
     async with keys_and_network(settings, clock) as (keyring, exchanger):
         credential = await keyring.load(connection.current)

@@ -20,7 +20,7 @@ async def keys_and_network(settings: Settings, clock: Clock) -> AsyncIterator[tu
         limits=Limits(in_flight=1),
         ca_file=settings.ca_file,
         allowed_hosts=settings.allowed_hosts,
-        clock=clock.now,
+        clock=clock.machine,
     )
     try:
         yield keyring, exchanger

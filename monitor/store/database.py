@@ -280,10 +280,15 @@ class Database:
         self.connection.execute(_TRIM_EVENTS, surplus)
 
     def tidy(self, today: int) -> bool:
-        """Deletes one slice of what is too old on a day (since 1970). Whether there may be more."""
+        """Deletes one slice of what is too old on a day (since 1970). Whether there may be more.
+
+        Counts of days that are yet to come go too: the clock was wrong then.
+        """
         with self.place.alone(self.connection):
-            old_day = select(func.min(DAYS.c.day)).where(DAYS.c.day < today - DAYS_KEPT).scalar_subquery()
-            deleted = self.connection.execute(delete(DAYS).where(DAYS.c.day == old_day)).rowcount
+            deleted = 0
+            for end, wrong in (func.min, DAYS.c.day < today - DAYS_KEPT), (func.max, DAYS.c.day > today + 1):
+                day = select(end(DAYS.c.day)).where(wrong).scalar_subquery()
+                deleted += self.connection.execute(delete(DAYS).where(DAYS.c.day == day)).rowcount
             for failure, days in EVENT_DAYS.items():
                 old = (
                     select(EVENTS.c.id)

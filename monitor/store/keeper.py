@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from monitor.core.causes import Cause
@@ -299,17 +299,18 @@ class Store:
                 for row in connection.execute(rows)
             ]
 
-    def days(self, names: Sequence[str], since: date) -> dict[str, list[DayCounts]]:
-        """The day counts of connections from a day on, the oldest first.
+    def days(
+        self, names: Sequence[str], since: date, count: int = DAYS_KEPT + 1
+    ) -> dict[str, list[DayCounts]]:
+        """The counts of so many days from one on, of connections, the oldest first.
 
         A day without exchanges is left out, and so is a connection without days. Raises StoreError.
         """
         found: dict[str, list[DayCounts]] = {}
         with self._place.reading(self._for_reading) as connection:
-            newest = connection.scalar(select(func.max(DAYS.c.day))) or 0
             # Each day by its number: the key is day and connection, and a range of days would read all
             # connections.
-            days = list(range(max(day_number(since), newest - DAYS_KEPT), newest + 1))
+            days = [day_number(since) + number for number in range(count)]
             for start in range(0, len(names), NAMES_AT_ONCE):
                 rows = (
                     select(CONNECTIONS.c.name, DAYS)
@@ -386,7 +387,7 @@ class Store:
                         if waiting.turn:
                             waiting.turn.end(written=None)
             else:
-                newest = max(newest, *(day for waiting in batch.values() for day in waiting.days), 0)
+                newest = max(newest, *(waiting.today for waiting in batch.values()))
         if newest > self._tidied:
             with self._place.in_words():
                 while database.tidy(newest) and not self._closing:

@@ -22,6 +22,10 @@ SUCCESS_EVENTS_KEPT = 50
 EVENTS_KEPT = {True: FAILURE_EVENTS_KEPT, False: SUCCESS_EVENTS_KEPT}
 """The same, by whether they are failures."""
 
+RIGHT_SECONDS = 3600.0
+"""How far an org's clock may be from ours for the two to be of one day: nothing is deleted by a clock that is
+wrong, or that nobody confirms."""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -88,6 +92,8 @@ class Waiting:
     """None where one daemon alone writes."""
     restored: bool = False
     """Whether it is what we know of a database that was replaced: what others wrote there stays."""
+    today: int = 0
+    """The last day, since 1970, that an org's own clock confirmed; 0 where none did."""
 
     def count(self, history: History, exchange: Exchange) -> None:
         """Notes an exchange. One that was not sent counts for its day, but has no number and so no slot."""
@@ -96,7 +102,11 @@ class Waiting:
         spoke = history.last_verdict is not None and history.last_verdict.at == exchange.at
         verdict = 0 if granted else 1 if spoke else 2
         at_ms = milliseconds(exchange.at)
-        self.days.setdefault(at_ms // MS_A_DAY, [0, 0, 0])[verdict] += 1
+        day = at_ms // MS_A_DAY
+        self.days.setdefault(day, [0, 0, 0])[verdict] += 1
+        offset = exchange.clock_offset_seconds
+        if offset is not None and abs(offset) <= RIGHT_SECONDS:
+            self.today = max(self.today, day)
         if isinstance(outcome, NotSent):
             return
         failed = not granted or (exchange.after_login is not None and exchange.after_login.error != "")
@@ -125,7 +135,12 @@ class Waiting:
         for day, counts in newer.days.items():
             days[day] = [a + b for a, b in zip(days.get(day, [0, 0, 0]), counts, strict=True)]
         both = Waiting(
-            newer.history, self.exchanges | newer.exchanges, days, list(self.events), newer.turn or self.turn
+            newer.history,
+            self.exchanges | newer.exchanges,
+            days,
+            list(self.events),
+            newer.turn or self.turn,
+            today=max(self.today, newer.today),
         )
         both.tell(newer.events)
         return both

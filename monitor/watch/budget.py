@@ -5,11 +5,12 @@
 
 from array import array
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from monitor.core import rotation
 from monitor.core.history import Event, History
+from monitor.watch.clock import Clock
 
 HOUR_SECONDS = 3600.0
 
@@ -31,21 +32,24 @@ class Ledger(Protocol):
 
 
 class LoginBudget:
-    """At most so many logins of one username in any hour, counted in memory."""
+    """At most so many logins of one username in any hour, whatever the wall clock is set to; in memory."""
 
-    def __init__(self, per_hour: int) -> None:
+    def __init__(self, per_hour: int, clock: Clock | None = None) -> None:
         self.per_hour = per_hour
+        self._clock = clock or Clock()
         self._logins: dict[str, array[float]] = {}
-        """Unix times; an array of them is a quarter of the size of a list, for thousands of usernames."""
+        """By the steady clock; an array is a quarter of the size of a list, for thousands of usernames."""
 
     def take(self, username: str, now: datetime) -> datetime | None:
-        """Take one login. Gives None where there was one, else the moment at which there is one again."""
+        """Take one login at a moment by the machine's clock. Gives None where there was one, else the moment
+        at which there is one again: an hour later at most.
+        """
         logins = self._logins.setdefault(username.lower(), array("d"))  # as Salesforce compares them
-        second = now.timestamp()
+        second = self._clock.steady() + (now - self._clock.machine()).total_seconds()
         while logins and second - logins[0] >= HOUR_SECONDS:
             logins.pop(0)
         if len(logins) >= self.per_hour:
-            return datetime.fromtimestamp(logins[0] + HOUR_SECONDS, UTC)
+            return now + timedelta(seconds=min(HOUR_SECONDS, logins[0] + HOUR_SECONDS - second))
         logins.append(second)
         return None
 
@@ -53,9 +57,9 @@ class LoginBudget:
 class OwnLedger(LoginBudget):
     """The ledger of a process that shares its logins with no other."""
 
-    def __init__(self, per_hour: int, keep: Keep) -> None:
-        super().__init__(per_hour)
-        self._next_keys = LoginBudget(rotation.LOGINS_PER_HOUR)
+    def __init__(self, per_hour: int, keep: Keep, clock: Clock | None = None) -> None:
+        super().__init__(per_hour, clock)
+        self._next_keys = LoginBudget(rotation.LOGINS_PER_HOUR, clock)
         self._keep = keep
 
     async def take_next_key(self, username: str, now: datetime) -> bool:

@@ -7,7 +7,7 @@ next check runs.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
@@ -20,6 +20,7 @@ from monitor.core.outcome import Exchange, Granted, NotSent, Outcome
 from monitor.core.status import NO_FACTS, ConnectionStatus
 from monitor.core.verdict import approval
 from monitor.core.verdict.diagnosis import diagnose
+from monitor.core.verdict.evidence import CLOCK_OFF
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.probe import PutOff, probe
@@ -154,14 +155,17 @@ class Checker:
             )
         except PutOff as put_off:
             self._own.logins_deferred.inc()
-            return replace(before, history=known, credential=credential.facts, next_exchange=put_off.until)
+            until = put_off.until + self._clock.correction()
+            return replace(before, history=known, credential=credential.facts, next_exchange=until)
         if exchange.duration_seconds is not None:
             self._own.exchange_duration.observe(exchange.duration_seconds)
         return self._judged(before, known, credential.facts, exchange)
 
     def _failed(self, before: ConnectionStatus, fault: Exception) -> ConnectionStatus:
         """The status after a look at the current key in which we failed ourselves."""
-        exchange = Exchange(self._clock.now(), NotSent(f"The monitor itself failed: {type(fault).__name__}."))
+        exchange = Exchange(
+            self._clock.machine(), NotSent(f"The monitor itself failed: {type(fault).__name__}.")
+        )
         return self._judged(before, before.history, before.credential, exchange)
 
     def _is_for_next(self, status: ConnectionStatus) -> bool:
@@ -208,7 +212,7 @@ class Checker:
         now = self._clock.now()
         if following.key is None or not rotation.due(seen, connection, was, asked, now):
             return None
-        if not await ledger.take_next_key(connection.username, now):
+        if not await ledger.take_next_key(connection.username, self._clock.machine()):
             return None
         return (await probe(self._exchanger, connection, following)).outcome
 
@@ -220,8 +224,9 @@ class Checker:
         self, before: ConnectionStatus, known: History, facts: CredentialFacts, exchange: Exchange
     ) -> ConnectionStatus:
         """The status that an exchange leaves: diagnosed, remembered, forecast, with the next look."""
-        connection, now = before.connection, exchange.at
-        served = history.granted(known, now) if isinstance(exchange.outcome, Granted) else known
+        exchange, now = self._in_true_time(exchange)
+        connection = before.connection
+        served = history.granted(known, exchange.at) if isinstance(exchange.outcome, Granted) else known
         forecast = approval.forecast(connection, served, self._fleet.siblings(connection), now)
         verdict = diagnose(
             exchange,
@@ -238,8 +243,30 @@ class Checker:
             history=after,
             credential=facts,
             forecast=None if known.approval_since and not after.approval_since else forecast,
-            next_exchange=cadence.next_exchange(connection, after, now, refused=self._fleet.refused),
+            next_exchange=cadence.next_exchange(connection, after, exchange.at, refused=self._fleet.refused),
         )
+
+    def _in_true_time(self, exchange: Exchange) -> tuple[Exchange, datetime]:
+        """The exchange as it was by the orgs' clocks, and the moment by which dates are to be judged.
+
+        What one `Date` beside a grant says against all others is dropped. While no org has confirmed any
+        time, what this one says counts for the dates alone: nothing false may be remembered.
+        """
+        offset = exchange.clock_offset_seconds
+        if offset is not None:
+            self._clock.heard(offset)
+        correction = self._clock.correction()
+        if correction:
+            exchange = replace(
+                exchange, at=exchange.at + correction, clock_offset_seconds=correction.total_seconds()
+            )
+            return exchange, exchange.at
+        if offset is None or abs(offset) < CLOCK_OFF.total_seconds():
+            return exchange, exchange.at
+        if not self._clock.is_confirmed:
+            return exchange, _shifted(exchange.at, offset)
+        granted = isinstance(exchange.outcome, Granted)
+        return replace(exchange, clock_offset_seconds=None if granted else offset), exchange.at
 
     def _kept(self, before: ConnectionStatus, after: ConnectionStatus, ledger: Ledger) -> bool:
         """Keep the new status and log what changed. False where a reload changed the connection meanwhile."""
@@ -263,6 +290,13 @@ class Checker:
 
 def _next_look(status: ConnectionStatus) -> datetime | None:
     return min((at for at in (status.next_exchange, status.next_try) if at), default=None)
+
+
+def _shifted(moment: datetime, seconds: float) -> datetime:
+    try:
+        return moment + timedelta(seconds=seconds)
+    except OverflowError:  # a `Date` at the end of the calendar
+        return moment
 
 
 def _older(found: History, known: History) -> bool:

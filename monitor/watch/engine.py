@@ -12,7 +12,6 @@ fetched than can soon be begun.
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -60,11 +59,6 @@ WORKER: ContextVar[int | None] = ContextVar("worker", default=None)
 
 logging.getLogger("procrastinate").setLevel(logging.CRITICAL)  # what matters, the replica says
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
-
-
-def awake() -> float:
-    """Seconds that go on while this process, or the whole machine, is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Lapsed(Exception):  # noqa: N818 # it ends a worker, as it must

@@ -35,8 +35,8 @@ from monitor.store.due import ALIVE_SECONDS, Configured, Ear, Held, Wanted
 from monitor.store.postgresql import Server
 from monitor.store.waiting import Turn
 from monitor.watch.check import Checker
-from monitor.watch.clock import Clock
-from monitor.watch.engine import WORKER, Linked, Pulse, awake, engine, work
+from monitor.watch.clock import Clock, steady
+from monitor.watch.engine import WORKER, Linked, Pulse, engine, work
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
 from monitor.watch.schedule import Engine
@@ -83,7 +83,7 @@ class Replica(Engine):
         at_once: int,
         own: OwnMetrics,
         notify: Callable[[], Awaitable[None]],
-        awake: Callable[[], float] = awake,
+        awake: Callable[[], float] = steady,
     ) -> None:
         self._server = server
         self._me = secrets.token_hex(8)

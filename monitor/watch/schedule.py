@@ -150,6 +150,7 @@ class Schedule(Engine):
         if name in self._busy:
             self._busy[name] = moment
             return
+        moment -= self._clock.correction()  # the library goes by the machine's clock
         self._scheduler.add_job(
             self._fall_due,
             DateTrigger(moment, timezone=UTC),

@@ -76,7 +76,7 @@ class Watch:
             ca_file=settings.ca_file,
             allowed_hosts=settings.allowed_hosts,
             transport=transport,
-            clock=clock.now,
+            clock=clock.machine,
         )
         self.own = OwnMetrics(
             in_flight=lambda: self._exchanger.in_flight, store_errors=lambda: self._memory.errors
@@ -89,7 +89,7 @@ class Watch:
             own=self.own,
             after_login_every=after_login_every,
         )
-        self._budget = OwnLedger(settings.login_budget_per_hour, memory.save)
+        self._budget = OwnLedger(settings.login_budget_per_hour, memory.save, clock)
         self._ledger: Ledger = self._budget
         self._engine = engine or self._appointments(settings, notify)
         now = clock.now()

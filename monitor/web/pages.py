@@ -24,7 +24,7 @@ from monitor.core.verdict.approval import note
 from monitor.core.wording import short, steps
 from monitor.store import Store, StoreError
 from monitor.web import drawing, words
-from monitor.web.drawing import Strip
+from monitor.web.drawing import STRIP_DAYS, Strip
 from monitor.web.record import first_day, read_record
 from monitor.web.reproduce import command
 from monitor.web.runbooks import coded, guide_link, html
@@ -206,7 +206,7 @@ class Pages:
 
     def _strips(self, names: Sequence[str], now: datetime) -> tuple[Mapping[str, Strip] | None, str | None]:
         try:
-            days = self._store.days(names, first_day(now))
+            days = self._store.days(names, first_day(now), STRIP_DAYS)
         except StoreError as error:
             return None, str(error)
         return {name: drawing.strip(days.get(name, ()), now.date()) for name in names}, None

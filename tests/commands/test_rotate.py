@@ -252,9 +252,12 @@ class Hasty(Clock):
         super().__init__()
         self._passed = timedelta(0)
 
-    def now(self) -> datetime:
+    def machine(self) -> datetime:
         self._passed += timedelta(seconds=20)
         return self.shown()
+
+    def steady(self) -> float:
+        return self.shown().timestamp()
 
     def shown(self) -> datetime:
         """What it shows to others."""

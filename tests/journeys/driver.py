@@ -40,10 +40,14 @@ class TimeTold(Clock):
     """A clock that goes on only when it is told to."""
 
     def __init__(self, begin: datetime) -> None:
+        super().__init__()
         self._moment = begin
 
-    def now(self) -> datetime:
+    def machine(self) -> datetime:
         return self._moment
+
+    def steady(self) -> float:
+        return self._moment.timestamp()
 
     def advance(self, by: timedelta) -> None:
         assert by >= timedelta(0)
@@ -70,10 +74,11 @@ class Journey:
     def _start(self) -> None:
         """What a process does that starts."""
         self.store = Store.open(self._settings.database)
+        self._shown = _Shown(self)
         self._appointments = ByHand()
         self.watch = Watch(
             self._settings,
-            clock=_Shown(self),
+            clock=self._shown,
             memory=self.store,
             engine=self._appointments,
             transport=self._wires,
@@ -102,6 +107,10 @@ class Journey:
     def our_time(self) -> datetime:
         """What the monitor's own clock shows: the orgs' time, unless it goes wrong."""
         return self.clock.now() + self._clock_is_fast
+
+    def its_time(self) -> datetime:
+        """What the monitor takes for the time, by its own clock and the orgs' answers."""
+        return self._shown.now()
 
     def our_clock_goes_wrong(self, by: timedelta) -> None:
         """From now on the monitor's own clock is fast by this much; slow where it is negative."""
@@ -178,12 +187,12 @@ class Journey:
         appointments = self._appointments.due
         while due := min(((at, name) for name, at in appointments.items()), default=None):
             at, name = due
-            if at - self._clock_is_fast > end:
+            if at - (self.its_time() - self.clock.now()) > end:
                 break
-            self.clock.advance(max(timedelta(0), at - self.our_time()))
+            self.clock.advance(max(timedelta(0), at - self.its_time()))
             after = await self.watch.check(name)
             assert after is not None, f"{name} has no next appointment"
-            assert after > self.our_time(), f"{name} would be looked at without an end"
+            assert after > self.its_time(), f"{name} would be looked at without an end"
             appointments[name] = after
             status = self.watch.status(name)
             assert Cause.MONITOR_FAULT not in status.history.failures_by_cause, status.findings
@@ -202,10 +211,14 @@ class _Shown(Clock):
     """The clock on the monitor's wall."""
 
     def __init__(self, journey: Journey) -> None:
+        super().__init__()
         self._journey = journey
 
-    def now(self) -> datetime:
+    def machine(self) -> datetime:
         return self._journey.our_time()
+
+    def steady(self) -> float:
+        return self._journey.clock.steady()
 
 
 class Traveller:

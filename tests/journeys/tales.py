@@ -744,8 +744,8 @@ ELSEWHERE = (
         "clocks that differ by less than an assertion's life are a warning",
         chapters=(
             Chapter(DAY, HEALTHY, in_org(clock_offset_seconds=100)),
-            Chapter(2 * DAY, degraded(Cause.CLOCK_SKEWED), in_org(clock_offset_seconds=30)),
-            Chapter(3 * DAY, HEALTHY),
+            Chapter(3 * DAY, degraded(Cause.CLOCK_SKEWED), in_org(clock_offset_seconds=30)),
+            Chapter(4 * DAY, HEALTHY),
         ),
     ),
     Tale(

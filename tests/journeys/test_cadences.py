@@ -170,3 +170,18 @@ async def test_a_restart_knocks_no_sooner_than_the_process_before_it_would_have(
 
     refused = [at for at, status in await acme.logins() if status != SUCCESS]
     assert min(gaps(refused)[3:]) >= HOUR
+
+
+async def test_a_clock_that_was_weeks_ahead_for_one_check_stops_none_of_the_next(journey: Journey) -> None:
+    """It had stopped all checks of the username, hours later, until that false date, shown as healthy."""
+    acme = await journey.enter("acme", interval=2 * MINUTE)
+    await journey.at(minutes=30)
+
+    journey.our_clock_goes_wrong(timedelta(days=40))
+    await journey.after(minutes=2)
+    journey.our_clock_goes_wrong(timedelta(0))
+    await journey.after(hours=10)
+
+    moments = [at for at, _ in await acme.logins()]
+    assert set(gaps(moments[1:])) == {2 * MINUTE}
+    assert moments[-1] >= 10 * HOUR

@@ -6,10 +6,11 @@ from datetime import timedelta
 import pytest
 
 from monitor.core.catalogue import causes_where
-from monitor.core.causes import Cause
+from monitor.core.causes import Cause, Severity
 from monitor.core.finding import State
 from monitor.core.history import EventKind
 from tests.journeys.driver import Journey, Traveller
+from tests.journeys.keys import pair_files
 from tests.journeys.wires import (
     Weather,
     no_answer,
@@ -207,6 +208,41 @@ async def test_our_clock_that_is_fast_is_told_while_all_is_granted(journey: Jour
     assert {(traveller.state, *traveller.causes) for traveller in fleet} == {
         (State.DEGRADED, Cause.CLOCK_SKEWED)
     }
+
+
+async def test_a_clock_that_is_weeks_ahead_blames_no_certificate_and_leaves_no_false_memory(
+    journey: Journey,
+) -> None:
+    month = pair_files(lives=30 * DAY)
+    fleet = [await journey.enter(name, files=month) for name in ("first", "second")]
+    await journey.at(days=1)
+
+    journey.our_clock_goes_wrong(timedelta(days=40))
+    await journey.after(days=1)
+
+    for traveller in fleet:
+        assert traveller.causes == [Cause.CLOCK_SKEWED]
+        assert traveller.finding(Cause.CLOCK_SKEWED).severity is Severity.CRITICAL
+        assert traveller.history.last_success is not None
+        assert traveller.history.last_success <= journey.clock.now()
+        assert max(event.at for event in traveller.events()) <= journey.clock.now()
+
+    journey.our_clock_goes_wrong(timedelta(0))
+    await journey.after(days=1)
+
+    assert {traveller.state for traveller in fleet} == {State.HEALTHY}
+
+
+async def test_a_clock_that_is_weeks_ahead_from_the_start_blames_no_certificate(journey: Journey) -> None:
+    journey.our_clock_goes_wrong(timedelta(days=40))
+    acme = await journey.enter("acme", files=pair_files(lives=30 * DAY))
+
+    seen = set()
+    for _ in range(10):
+        await journey.after(hours=6)
+        seen.update(acme.causes)
+
+    assert seen <= {Cause.CLOCK_SKEWED, Cause.PROPAGATION_PENDING}
 
 
 async def test_a_restart_forgets_nothing_that_stands(journey: Journey) -> None:

@@ -359,7 +359,7 @@ def test_the_last_exchanges_are_kept_and_every_one_is_counted(path: Path) -> Non
         kept = store.exchanges("acme")
         assert [one.at for one in kept] == [NOON + timedelta(seconds=1000 - n) for n in range(EXCHANGES_KEPT)]
         assert store.exchanges("acme", 3) == kept[:3]
-        assert store.days(["acme"], date.min) == {"acme": [DayCounts(NOON.date(), 1000, 0, 0)]}
+        assert store.days(["acme"], NOON.date()) == {"acme": [DayCounts(NOON.date(), 1000, 0, 0)]}
 
 
 def test_days_are_those_of_utc(path: Path) -> None:
@@ -412,6 +412,26 @@ def test_old_days_and_events_are_tidied_away(path: Path) -> None:
             after(days).date() for days in range(4, 10)
         ]
         assert [one.text for _, one in store.events("acme", 100)] == [f"event {n}" for n in range(9, 3, -1)]
+
+
+def test_a_clock_that_is_wrong_for_seconds_deletes_nothing_and_hides_no_counts(path: Path) -> None:
+    """450 days ahead for 14 s, it had deleted all events and counts, and hidden the counts of today."""
+    ahead = NOON + timedelta(days=450)
+    with opened(path) as store:
+        store.save("acme", history(GRANTED), (event(1), event(2, failure=True)))
+        assert store.flush()
+
+        for number, offset in enumerate((-timedelta(days=450).total_seconds(), None)):
+            wrong = Exchange(ahead + timedelta(seconds=number), GRANTED, clock_offset_seconds=offset)
+            store.save("acme", replace(history(number=2 + number), last_exchange=wrong))
+            assert store.flush()
+        assert len(store.events("acme", 10)) == 2
+        assert store.days(["acme"], NOON.date()) == {"acme": [DayCounts(NOON.date(), 1, 0, 0)]}
+
+        store.save("acme", history(GRANTED, number=4, at=NOON + timedelta(days=1)))
+        assert store.flush()
+        days = store.days(["acme"], NOON.date(), 1000)["acme"]
+        assert [one.day - NOON.date() for one in days] == [timedelta(0), timedelta(days=1)]
 
 
 # Events

@@ -68,7 +68,7 @@ class Watcher:
         self._connection = connection
         self._exchanger = exchanger
         self._clock = clock
-        self._budget = LoginBudget(per_hour)
+        self._budget = LoginBudget(per_hour, clock)
         self._history = history.begin(connection, clock.now())
 
     async def until_accepted(

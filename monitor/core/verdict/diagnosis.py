@@ -34,6 +34,10 @@ LASTING = timedelta(days=1)
 """So long must it have worked before its end is likely to be an approval that aged out: what ends sooner may
 as well be an admin who is still at work."""
 
+CLOCK_USELESS = timedelta(hours=1)
+"""So far off, nothing that the machine itself does at a time of day is right, whatever the orgs still accept.
+Our own choice; no source."""
+
 ALTERNATIVES_SHOWN = 5
 """More would be a list of everything, which helps nobody at night."""
 
@@ -392,11 +396,10 @@ def _beside(known: Known) -> Iterator[Finding]:
     granted = isinstance(known.exchange.outcome, Granted)
     yield from _problems(known, Severity.WARNING if granted else None)
     yield from _of_certificate(known)
-    if known.clock_is_off:
-        evidence = clock_evidence(known)
-        yield _finding(
-            known, Cause.CLOCK_SKEWED, Certainty.CERTAIN, evidence, Severity.WARNING if granted else None
-        )
+    if known.offset and known.clock_is_off:
+        milder = granted and abs(known.offset) < CLOCK_USELESS
+        severity = Severity.WARNING if milder else None
+        yield _finding(known, Cause.CLOCK_SKEWED, Certainty.CERTAIN, clock_evidence(known), severity)
     if granted:
         yield from _of_forecast(known)
         yield from _of_audit(known)
