@@ -45,17 +45,15 @@ from pyreqwest.compatibility.httpx import HttpxTransport
 from pyreqwest.proxy import ProxyBuilder
 
 from monitor.core.connection import LOOPBACK_HOSTS, Connection, is_loopback, may_receive_assertions
-from monitor.core.outcome import Exchange, FaultKind, Granted, NotSent, Unreachable
+from monitor.core.outcome import ApiUsage, Exchange, FaultKind, Granted, NotSent, Unreachable
 from monitor.core.problem import OperatorError
 from monitor.core.verdict.answer import harmless, read_after_login, read_answer, read_assignments, token_in
+from monitor.salesforce.org import LARGEST_ANSWER, REST_PATH, Inside, Reply
 
 MAX_ANSWER_BYTES = 64 * 1024
 """An answer has 1 to 2 KiB, a maintenance page some 10 KiB (*observed*). More is not read."""
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-
-REST_PATH = "/services/data/v62.0/"
-"""The list of REST resources: the cheapest call that "API Enabled" and the token's scopes decide on."""
 
 ENDING_ASSIGNMENTS = (
     "SELECT PermissionSet.Label, ExpirationDate FROM PermissionSetAssignment"
@@ -394,25 +392,35 @@ class Exchanger:
         await self._line.transport.aclose()
 
     async def exchange(
-        self, connection: Connection, sign: Callable[[datetime], str], *, after_login: bool = False
+        self,
+        connection: Connection,
+        sign: Callable[[datetime], str],
+        *,
+        after_login: bool = False,
+        inside: Inside | None = None,
     ) -> Exchange:
         """One exchange: waits for its turn, signs, posts, and reads the answer.
 
         `sign` gets the time of sending and returns the assertion (`core.assertion.sign` with the key's
         pair). With `after_login`, a grant is followed by one REST call with the token, if the org's
-        instance is an allowed host. `clock_offset_seconds` is the answer's `Date`, half a second added for
-        its rounding, less our clock when its headers came: right to half a second and the way back. What
-        `sign` raises is raised.
+        instance is an allowed host; `inside` may then ask the org more with the same token.
+        `clock_offset_seconds` is the answer's `Date`, half a second added for its rounding, less our clock
+        when its headers came: right to half a second and the way back. What `sign` raises is raised.
         """
         async with self._slots:
             self._in_flight += 1
             try:
-                return await self._exchange(connection, sign, after_login=after_login)
+                return await self._exchange(connection, sign, after_login=after_login, inside=inside)
             finally:
                 self._in_flight -= 1
 
     async def _exchange(
-        self, connection: Connection, sign: Callable[[datetime], str], *, after_login: bool
+        self,
+        connection: Connection,
+        sign: Callable[[datetime], str],
+        *,
+        after_login: bool,
+        inside: Inside | None,
     ) -> Exchange:
         if not self._may_receive(connection.login_url):
             return Exchange(
@@ -432,36 +440,39 @@ class Exchanger:
         if isinstance(answer, Unreachable):
             return Exchange(at, answer, duration_seconds=duration)
         outcome = read_answer(answer.status, answer.headers, answer.body)
-        called, assignments = None, None
-        if after_login and isinstance(outcome, Granted):
-            instance = _instance(outcome, connection)
-            if is_loopback(instance) and not is_loopback(connection.login_url):
-                instance = ""  # an org on the network has no say in what is asked of this machine
-            if resources := await self._get(instance + REST_PATH, answer.body):
+        offset = clock_offset(answer.headers.get("date"), at + timedelta(seconds=answer.waited_seconds))
+        called, assignments, usage = None, None, None
+        if isinstance(outcome, Granted):
+            rest = _Rest(self, _instance(outcome, connection), answer.body)
+            if after_login and (resources := await rest.get(REST_PATH)):
                 called = read_after_login(resources.status, resources.body)
             if called and not called.error and connection.read_permission_sets and outcome.user_id:
                 query = urlencode({"q": ENDING_ASSIGNMENTS.format(user_id=outcome.user_id)})
-                if rows := await self._get(f"{instance}{REST_PATH}query?{query}", answer.body):
+                if rows := await rest.get(f"{REST_PATH}query?{query}"):
                     assignments = read_assignments(rows.status, rows.body)
+            if inside and not (called and called.error):
+                await inside(outcome, at + timedelta(seconds=offset or 0), rest.get)
+            usage = rest.usage
         return Exchange(
             at,
             outcome,
             after_login=called,
             assignments=assignments,
             duration_seconds=duration,
-            clock_offset_seconds=clock_offset(
-                answer.headers.get("date"), at + timedelta(seconds=answer.waited_seconds)
-            ),
+            clock_offset_seconds=offset,
+            usage=usage,
         )
 
-    async def _get(self, url: str, granted: bytes) -> "_Answer | None":
-        """The answer to a REST call with the token of a granted answer; None where none was made or came."""
-        token = token_in(granted)
-        if not token or not _TOKEN.fullmatch(token) or not self._may_receive(url):
+    async def rest(self, url: str, token: str) -> "tuple[Reply, ApiUsage | None] | None":
+        """The answer to a REST call, and what it says of the API allocation; None where none came."""
+        if not _TOKEN.fullmatch(token) or not self._may_receive(url):
             return None
-        answer = await self._ask("GET", url, "", {"Authorization": f"Bearer {token}"})
-        redirected = isinstance(answer, _Answer) and httpx.codes.is_redirect(answer.status)
-        return answer if isinstance(answer, _Answer) and not redirected else None
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = await self._ask("GET", url, "", headers, most=LARGEST_ANSWER)
+        if not isinstance(answer, _Answer) or httpx.codes.is_redirect(answer.status):
+            return None
+        used = _USAGE.search(answer.headers.get("sforce-limit-info", ""))
+        return Reply(answer.status, answer.body), ApiUsage(int(used[1]), int(used[2])) if used else None
 
     def _may_receive(self, url: str) -> bool:
         """Whether the allow list has this address, and no two parsers could read another host from it."""
@@ -471,7 +482,7 @@ class Exchanger:
             return False
 
     async def _ask(
-        self, method: str, url: str, form: str, headers: dict[str, str]
+        self, method: str, url: str, form: str, headers: dict[str, str], most: int = MAX_ANSWER_BYTES
     ) -> _Answer | Unreachable | NotSent:
         """One request and its answer, or why there is none."""
         try:
@@ -481,7 +492,7 @@ class Exchanger:
         line = self._line
         line.requests += 1
         try:
-            answer: _Answer | Unreachable | NotSent = await self._receive(line.transport, request)
+            answer: _Answer | Unreachable | NotSent = await self._receive(line.transport, request, most)
         except _FaultError as error:
             answer = Unreachable(error.kind, f"{_MESSAGES[error.kind]}: {error}")
         except _KNOWN as error:
@@ -499,7 +510,9 @@ class Exchanger:
                 await line.transport.aclose()
         return answer
 
-    async def _receive(self, transport: httpx.AsyncBaseTransport, request: httpx.Request) -> _Answer:
+    async def _receive(
+        self, transport: httpx.AsyncBaseTransport, request: httpx.Request, most: int
+    ) -> _Answer:
         """The whole answer, bounded. What exceeds the bounds raises `_FaultError`."""
         started = time.perf_counter()
         response = await transport.handle_async_request(request)
@@ -510,15 +523,15 @@ class Exchanger:
             assert isinstance(response.stream, httpx.AsyncByteStream)
             async for chunk in response.stream:
                 raw += chunk
-                if len(raw) > MAX_ANSWER_BYTES:
-                    raise _too_large(response)
+                if len(raw) > most:
+                    raise _too_large(response, most)
                 # Between chunks, and not by a cancellation around all of it, which httpcore's pool does not
                 # survive.
                 if time.perf_counter() > deadline:
                     raise _FaultError(FaultKind.TIMEOUT, f"{len(raw)} bytes came")
         finally:
             await response.aclose()
-        return _Answer(response.status_code, response.headers, _decoded(bytes(raw), response), waited)
+        return _Answer(response.status_code, response.headers, _decoded(bytes(raw), response, most), waited)
 
 
 _KNOWN = tuple(FAULTS)
@@ -533,24 +546,47 @@ _HEADERS = {
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 """What may stand in a header. Anything else would be an error that quotes the token."""
 
+_USAGE = re.compile(r"api-usage=(\d{1,9})/(\d{1,9})")
+
 _PLAIN_URL = re.compile(r"https?://[!-?A-\[\]-~]+", re.IGNORECASE)
 """ASCII without blanks, `@` and backslash: parsers differ on where the host begins with those."""
 
 
 def _instance(granted: Granted, connection: Connection) -> str:
-    """Where the org serves its API: the login URL (it may have a path) if the grant names its origin."""
+    """Where the org serves its API: the login URL (it may have a path) if the grant names its origin. Empty
+    where an org on the network names this machine: it has no say in what is asked of that.
+    """
     named = granted.instance_url
     url = named if named and not f"{connection.login_url}/".startswith(f"{named}/") else connection.login_url
-    return url.rstrip("/")
+    return "" if is_loopback(url) and not is_loopback(connection.login_url) else url.rstrip("/")
 
 
-def _too_large(response: httpx.Response) -> _FaultError:
+class _Rest:
+    """The REST API of the org that granted a token. The token stays in here."""
+
+    def __init__(self, exchanger: Exchanger, instance: str, granted: bytes) -> None:
+        self._exchanger, self._instance = exchanger, instance
+        self._token = token_in(granted) or ""
+        self.usage: ApiUsage | None = None
+        """As the last answer said."""
+
+    async def get(self, path: str) -> Reply | None:
+        """One GET; None where none was made or no answer came."""
+        answer = await self._exchanger.rest(self._instance + path, self._token)
+        if answer is None:
+            return None
+        reply, usage = answer
+        self.usage = usage or self.usage
+        return reply
+
+
+def _too_large(response: httpx.Response, most: int) -> _FaultError:
     return _FaultError(
-        FaultKind.PROTOCOL, f"more than {MAX_ANSWER_BYTES // 1024} KiB, with status {response.status_code}"
+        FaultKind.PROTOCOL, f"more than {most // 1024} KiB, with status {response.status_code}"
     )
 
 
-def _decoded(raw: bytes, response: httpx.Response) -> bytes:
+def _decoded(raw: bytes, response: httpx.Response, most: int) -> bytes:
     """The body as it was before `Content-Encoding`, bounded. We ask for none, yet some proxies compress."""
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding in {"", "identity"} or not raw:
@@ -559,11 +595,11 @@ def _decoded(raw: bytes, response: httpx.Response) -> bytes:
         raise _FaultError(FaultKind.PROTOCOL, f"encoded as {harmless(encoding)}, which was not asked for")
     decoder = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: gzip or zlib, as its header says
     try:
-        body = decoder.decompress(raw, MAX_ANSWER_BYTES + 1)
+        body = decoder.decompress(raw, most + 1)
     except zlib.error:
         raise _FaultError(FaultKind.PROTOCOL, f"not encoded as {encoding}, as it says it is") from None
-    if len(body) > MAX_ANSWER_BYTES:
-        raise _too_large(response)
+    if len(body) > most:
+        raise _too_large(response, most)
     if not decoder.eof:
         raise _FaultError(FaultKind.PROTOCOL, f"its {encoding} encoding ends too early")
     return body

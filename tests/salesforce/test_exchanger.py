@@ -19,7 +19,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.outcome import AfterLogin, Assignments, FaultKind, Granted, NotSent, Refused, Unreachable
+from monitor.core.outcome import (
+    AfterLogin,
+    ApiUsage,
+    Assignments,
+    FaultKind,
+    Granted,
+    NotSent,
+    Refused,
+    Unreachable,
+)
 from monitor.salesforce.exchange import (
     SPARE_CONNECTIONS,
     CaFileError,
@@ -30,6 +39,8 @@ from monitor.salesforce.exchange import (
     clock_offset,
     rust_transport,
 )
+from monitor.salesforce.org import Get
+from monitor.salesforce.org import Reply as RestReply
 from tests.making import NOW, connection
 from tests.salesforce.wire import (
     TOKEN,
@@ -477,6 +488,35 @@ async def test_an_org_on_the_network_can_not_have_this_machine_asked() -> None:
 
     assert isinstance(exchange.outcome, Granted)
     assert asked == ["POST mock.example.com"]
+
+
+async def test_what_asks_the_org_more_never_sees_the_token_and_learns_the_allocation(
+    make_exchanger: MakeExchanger,
+) -> None:
+    replies: list[RestReply | None] = []
+
+    async def inside(_granted: Granted, _at: datetime, get: Get) -> None:
+        replies.extend([await get("/services/data/v62.0/query?q=SELECT+1"), await get("@evil.test/")])
+
+    async with serving(org(http(200, "{}", "Sforce-Limit-Info: api-usage=18/15000"))) as server:
+        exchange = await make_exchanger().exchange(connection(login_url=at(server)), sign, inside=inside)
+
+    assert replies == [RestReply(200, b"{}"), None]
+    assert exchange.usage == ApiUsage(18, 15_000)
+    assert len(server.visits) == 2
+
+
+async def test_nothing_more_is_asked_where_the_first_call_is_refused(make_exchanger: MakeExchanger) -> None:
+    async def inside(_granted: Granted, _at: datetime, _get: Get) -> None:
+        pytest.fail("asked")
+
+    refusal = http(403, json.dumps([{"errorCode": "API_CURRENTLY_DISABLED", "message": "not enabled"}]))
+    async with serving(org(refusal)) as server:
+        exchange = await make_exchanger().exchange(
+            connection(login_url=at(server)), sign, after_login=True, inside=inside
+        )
+
+    assert exchange.after_login is not None
 
 
 @pytest.mark.parametrize(("answer", "asked"), [(granted(), False), (http(400, "{}"), True)])

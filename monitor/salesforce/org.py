@@ -1,0 +1,236 @@
+"""The reads of an audit, with the token of an exchange that was just made.
+
+REST GETs alone, at most CALLS of them, each answer bounded. What the org does not show is kept with its
+reason. An object that the standard API does not know is asked of the Tooling API, once.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
+
+from monitor.core.inside import QUERIES, Facts, Permission, Query, Read, Row, Value, moment_in, summed, text
+from monitor.core.outcome import Granted
+from monitor.core.verdict.answer import CODE_LIMIT, harmless, read_after_login
+from monitor.core.verdict.approval import policy_of
+
+REST_PATH = "/services/data/v62.0/"
+"""The list of REST resources: the cheapest call that "API Enabled" and the token's scopes decide on."""
+
+LARGEST_ANSWER = 256 * 1024
+"""500 rows of Login History have some 170 KiB. A profile's metadata may have more, and is then not read."""
+
+CALLS = 8
+"""GETs in one audit: each counts against the org's API allocation, which is production's; the smallest has
+15,000 a day (API limits sheet)."""
+
+LARGEST_NUMBER = 1e15
+"""No number that is read is near it; a float is exact up to there."""
+
+OUR_LOGIN_WITHIN = timedelta(seconds=90)
+"""How far from our exchange its row in Login History may be: the way there, and a clock that is a bit off."""
+
+Get = Callable[[str], Awaitable["Reply | None"]]
+"""One GET of a path of the org's, with the token. None where no answer came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a REST call brought."""
+
+    status: int
+    body: bytes
+
+
+Inside = Callable[[Granted, datetime, Get], Awaitable[None]]
+"""What is done with a token: the grant, its moment by the org's clock, and the way to ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom an audit is about, and what is known of them before."""
+
+    username: str
+    app: str
+    """The app's name as configured; empty where it is not."""
+    user_id: str
+    """Empty where no grant has named it yet."""
+    exchanged: datetime
+    """When the connection last tried to log in, by the org's clock."""
+    granted: bool
+    scopes: frozenset[str] | None = None
+    """Those that the grant named."""
+    changes_since: datetime | None = None
+    """Changes in Setup after this moment are read; None: none are."""
+
+
+async def read(
+    get: Get, subject: Subject, facts: Facts, *, own_alone: bool = False, calls: int = CALLS
+) -> Facts:
+    """The facts with what this token shows beyond them. With `own_alone`, only what no observer can see."""
+    session = _Session(get, subject, facts, calls)
+    for one, query in QUERIES.items():
+        if one not in facts.rows and (query.own or not own_alone) and _is_wanted(one, session.facts, subject):
+            await session.read(one, query)
+    return session.facts
+
+
+def _is_wanted(one: Read, facts: Facts, subject: Subject) -> bool:
+    """Whether it could tell something that nothing else has told."""
+    observed, policy = bool(facts.observer), policy_of(facts)
+    match one:
+        case Read.USER:
+            return observed and not (subject.user_id and facts.has(Permission.MANAGE_USERS))
+        case Read.ORG:
+            return subject.granted
+        case Read.ENABLED:
+            return not subject.granted
+        case Read.CLASSIC:
+            return Read.POLICY not in facts.rows
+        case Read.ASSOCIATION:
+            return policy is None or policy.permitted != "self"
+        case Read.TRAIL:
+            return subject.changes_since is not None
+        case Read.TOKENS:
+            return not observed and (policy is None or policy.refresh != "until_revoked")
+        case Read.SCOPES:
+            return subject.scopes is None or "refresh_token" not in subject.scopes
+        case _:
+            return True
+
+
+class _Session:
+    """The calls of one audit with one token."""
+
+    def __init__(self, get: Get, subject: Subject, facts: Facts, calls: int) -> None:
+        self._get, self._subject, self._left = get, subject, calls
+        self._tooling = self._closed = False
+        self.facts = facts
+
+    async def read(self, one: Read, query: Query) -> None:
+        """Read one thing, if that is possible."""
+        if self._closed or self.facts.lacks(one):
+            return self._unread(one, "")
+        try:
+            soql = query.soql(_values(self._subject, self.facts))
+        except KeyError as unknown:
+            return self._unread(one, _UNKNOWN[str(unknown).strip("'")])
+        rest = ("tooling/",) if query.unfold or (self._tooling and _is_of_apps(query)) else ("", "tooling/")
+        reason = ""
+        for surface in rest:
+            if not self._left:
+                return self._unread(one, f"not asked: an audit makes no more than {CALLS} calls")
+            self._left -= 1
+            self.facts = replace(self.facts, calls=self.facts.calls + 1)
+            reply = await self._get(f"{REST_PATH}{surface}query?{urlencode({'q': soql})}")
+            if reply is None:
+                return self._unread(one, "no answer came")
+            if reply.status == 200:
+                self._tooling = self._tooling or (_is_of_apps(query) and bool(surface))
+                return self._keep(one, query, reply.body)
+            refused = read_after_login(reply.status, reply.body)
+            reason = f"{refused.error}: {refused.message}" if refused.error else refused.message
+            if refused.error != "INVALID_TYPE":
+                # Without API Enabled, or with a session that is gone, no other question is answered.
+                self._closed = reply.status in {401, 403}
+                break
+        return self._unread(one, reason)
+
+    def _unread(self, one: Read, why: str) -> None:
+        self.facts = replace(self.facts, unread={**self.facts.unread, one: why})
+
+    def _keep(self, one: Read, query: Query, body: bytes) -> None:
+        rows = rows_in(body, query)
+        if rows is None:
+            return self._unread(one, "the answer was not readable")
+        if one is Read.LOGINS:
+            self.facts = _with_logins(self.facts, rows, self._subject)
+            rows = ()
+        if one is Read.APP:
+            wanted = _label(self._subject, self.facts).casefold()
+            rows = tuple(
+                row
+                for row in rows
+                if wanted in {text(row, "MasterLabel").casefold(), text(row, "DeveloperName").casefold()}
+            )[:1]
+        self.facts = replace(self.facts, rows={**self.facts.rows, one: rows})
+        return None
+
+
+def _is_of_apps(query: Query) -> bool:
+    return Permission.VIEW_APPS in query.needs
+
+
+def _label(subject: Subject, facts: Facts) -> str:
+    return subject.app or facts.application
+
+
+_UNKNOWN = {
+    "user": "not asked: no login has named the user yet",
+    "label": "not asked: which app it is, is not known; the option `app` of the connection names it",
+    "app": "not asked: the app was not found",
+    "profile": "not asked: the user's profile is not known",
+    "since": "not asked",
+}
+
+
+def _values(subject: Subject, facts: Facts) -> Mapping[str, str]:
+    """What the queries are filled in with, as far as it is known."""
+    app = facts.first(Read.APP) or facts.first(Read.CLASSIC)
+    user, since = facts.first(Read.USER), subject.changes_since
+    of_sets = (text(row, "PermissionSet.ProfileId") for row in facts.rows.get(Read.ASSIGNMENTS, ()))
+    profile = next(filter(None, of_sets), "")
+    known = {
+        "user": subject.user_id or text(user, "Id"),
+        "username": subject.username,
+        "app": text(app, "Id"),
+        "label": _label(subject, facts),
+        "profile": profile or text(user, "ProfileId"),
+        "since": f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if since else "",
+    }
+    return {name: value for name, value in known.items() if value}
+
+
+def _with_logins(facts: Facts, rows: tuple[Row, ...], subject: Subject) -> Facts:
+    """The facts with the user's logins, and which of them is ours: the nearest to our exchange."""
+    near = []
+    for row in rows:
+        at = moment_in(row, "LoginTime")
+        if at and abs(at - subject.exchanged) <= OUR_LOGIN_WITHIN:
+            foreign = bool(subject.app) and text(row, "Application") != subject.app
+            near.append((foreign, abs(at - subject.exchanged), row))
+    ours = min(near, key=lambda one: one[:2], default=(False, timedelta(0), None))[2]
+    return replace(
+        facts,
+        logins=summed(rows),
+        application=text(ours, "Application"),
+        address=text(ours, "SourceIp"),
+        status=text(ours, "Status"),
+    )
+
+
+def rows_in(body: bytes, query: Query) -> tuple[Row, ...] | None:
+    """The rows of an answer, each with the query's fields alone; None where it is none."""
+    try:
+        records = json.loads(body)["records"]
+        if query.unfold:
+            records = _at(records[0], query.unfold) if records else []
+        return tuple({name: _value(_at(record, name)) for name in query.fields} for record in records or ())
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def _at(record: object, path: str) -> object:
+    """What stands at a dotted path."""
+    for name in path.split("."):
+        record = record.get(name) if isinstance(record, dict) else None
+    return record
+
+
+def _value(value: object) -> Value:
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int | float):
+        return int(value) if abs(value) < LARGEST_NUMBER else None
+    return harmless(value, 2 * CODE_LIMIT) if isinstance(value, str) else None
