@@ -8,7 +8,8 @@ Behaviours that the rest relies on:
 - Keys written twice, merge keys, tags, a second document, and anything nested too deep are problems.
 - Aliases work, within bounds: a few hundred bytes of them can stand for billions of values.
 
-It is built on libyaml's events: its composer recurses in C, and a megabyte of `[` ends the process.
+It is built on libyaml's events. Its composer would do with fifty lines less, but the nodes of 10,000
+connections took another 73 MiB, and the collector's passes over them 1.5 s more (measured with PyYAML 6.0.4).
 """
 
 from collections.abc import Iterator
