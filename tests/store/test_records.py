@@ -51,7 +51,7 @@ FULL = History(
     ),
     last_verdict=Exchange(
         AT - timedelta(hours=1),
-        Granted("opaque", frozenset({"api"}), "https://a.my.salesforce.com", "00D1", "0051"),
+        Granted("opaque", frozenset({"api"}), "https://a.my.salesforce.com", "00D1", "0051", of_site=True),
     ),
     after_login=CALL,
     assignments=SHOWN,
@@ -144,7 +144,15 @@ def test_the_newest_version_is_read() -> None:
 @pytest.mark.parametrize("name", ["v1-full.json", "v1-without-version.json"])
 def test_the_first_version_is_read_and_knows_of_no_audit(name: str) -> None:
     assert FULL.last_exchange
-    then = replace(FULL, audit=None, usage=None, last_exchange=replace(FULL.last_exchange, usage=None))
+    assert FULL.last_verdict
+    assert isinstance(FULL.last_verdict.outcome, Granted)
+    then = replace(
+        FULL,
+        audit=None,
+        usage=None,
+        last_exchange=replace(FULL.last_exchange, usage=None),
+        last_verdict=replace(FULL.last_verdict, outcome=replace(FULL.last_verdict.outcome, of_site=False)),
+    )
 
     assert records.read((GOLDEN / name).read_text()) == then
 
