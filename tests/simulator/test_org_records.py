@@ -1,5 +1,6 @@
 """What an org answers to the queries of an audit."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -11,6 +12,7 @@ from monitor.simulator.rest import answer
 from tests.making import NOW
 from tests.simulator.asking import BASE, Pair, ask, form, get, post, said, signed, token_of
 from tests.simulator.conftest import MakeOrg
+from tests.simulator.guide import OBSERVES, STEPS, Step
 
 DATA = "/services/data/v62.0"
 EVERYTHING = ["ViewSetup", "ViewSetupAuditTrail", "ExternalClientAppViewer", "ManageUsers"]
@@ -82,10 +84,10 @@ def test_the_refresh_token_policy_is_read_in_either_dialect(
     assert row["PermittedUsersPolicyType"] == "AdminApprovedPreAuthorized"
 
 
-def observed(org: Org, pair: Pair) -> str:
+def observed(org: Org, pair: Pair, permissions: Sequence[str] = OBSERVES) -> str:
     """The token of an observer, of whom the org learns here."""
     own = {"consumer_key": "3MVG9observer", "username": "observer@acme.com", "certificate": pair.certificate}
-    org.change({"observer": own}, NOW)
+    org.change({"observer": own | {"permissions": permissions}}, NOW)
     return token_of(ask(org, pair, iss="3MVG9observer", sub="observer@acme.com"))
 
 
@@ -446,3 +448,35 @@ def test_many_rows_come_in_pages(make_org: MakeOrg, pair: Pair, options: str, pa
         assert found["done"] is not bool(path)
 
     assert (counts, len(set(seen)), found["totalSize"]) == (pages, 500, 500)
+
+
+def first(org: Org, token: str, step: Step) -> Any:
+    """The first field of the first row; its error where the query is refused."""
+    soql = step.query.format(user=org.user_id())
+    path = f"{DATA}/{'tooling/' if step.tooling else ''}query"
+    found = get(org, path, token, query=urlencode({"q": soql}))
+    if found.status != 200:
+        return said(found)[0]["errorCode"]
+    field = soql.split()[1]
+    value: Any = next(iter(said(found)["records"]), None)
+    for name in field.split("."):
+        value = value and value[name]
+    return value
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
+def test_each_step_of_the_guide_can_be_right_wrong_and_unreadable(
+    make_org: MakeOrg, pair: Pair, step: Step
+) -> None:
+    right, wrong, hidden = make_org(), make_org(**step.wrong), make_org(**step.wrong | step.unreadable)
+    for org in (right, wrong, hidden):
+        ask(org, pair)
+
+    assert first(right, observed(right, pair), step) == step.right
+    assert first(wrong, observed(wrong, pair), step) == step.seen
+    assert first(hidden, observed(hidden, pair), step) in UNREADABLE
+    if step.without is not None:
+        assert first(wrong, observed(wrong, pair, step.without), step) in UNREADABLE
+
+
+UNREADABLE = {"INVALID_TYPE", "INVALID_FIELD", None}
