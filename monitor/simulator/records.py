@@ -5,14 +5,14 @@ own types. Who sees what is in the object reference or *observed* in public prog
 External Client Apps, which Salesforce lists as internal, it is *not recorded*.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final, Literal
+from datetime import UTC, datetime
+from typing import Final, Literal, get_args
 
 from monitor.simulator import soql
-from monitor.simulator.org import Org, digest, identifier
-from monitor.simulator.settings import PROPAGATED, OrgSettings
+from monitor.simulator.org import Login, Org, digest, identifier
+from monitor.simulator.settings import PROPAGATED, OrgSettings, Permission
 from monitor.simulator.soql import QueryError
 
 Row = Mapping[str, object]
@@ -44,20 +44,43 @@ class Entity:
     """An object, as a query sees it."""
 
     rows: Callable[[View], Rows]
-    fields: str
-    needs: tuple[str, ...] = ()
+    needs: frozenset[str]
     """Permissions without which it is not there."""
-    own: str = ""
+    own: str
     """The field with the user's id, by which who has no Manage Users sees rows of its own alone."""
-    on: frozenset[str] = frozenset({"query", "tooling"})
-    of_tooling: str = ""
+    on: frozenset[str]
+    of_tooling: tuple[str, ...]
     """Fields that are there for `tooling/query` alone; at most one row may be asked for them."""
-    unfiltered: str = ""
+    unfiltered: tuple[str, ...]
     """Fields that no condition may name."""
-    of_the_app: bool = False
+    of_the_app: bool
     """Whether a setting says on which resource it is there."""
 
 
+OBJECTS: Final[dict[str, Entity]] = {}
+"""By name; the rows that follow fill it."""
+
+QUERY, TOOLING = frozenset({"query"}), frozenset({"tooling"})
+VIEW_APPS: tuple[Permission, ...] = ("ViewSetup", "ExternalClientAppViewer")
+
+
+def _object(
+    name: str,
+    *needs: Permission,
+    own: str = "",
+    on: frozenset[str] = QUERY | TOOLING,
+    of_tooling: tuple[str, ...] = (),
+    unfiltered: tuple[str, ...] = (),
+    of_the_app: bool = False,
+) -> Callable[[Callable[[View], Rows]], Callable[[View], Rows]]:
+    def note(rows: Callable[[View], Rows]) -> Callable[[View], Rows]:
+        OBJECTS[name] = Entity(rows, frozenset(needs), own, on, of_tooling, unfiltered, of_the_app)
+        return rows
+
+    return note
+
+
+@_object("Organization", on=QUERY)
 def _organization(view: View) -> Rows:
     settings = view.settings
     kinds = {
@@ -75,6 +98,7 @@ def _organization(view: View) -> Rows:
     }
 
 
+@_object("User", own="Id", on=QUERY)
 def _user(view: View) -> Rows:
     first = view.settings
     for settings in (first, first.of(first.observer.consumer_key)) if first.observer else (first,):
@@ -90,6 +114,7 @@ def _user(view: View) -> Rows:
         }
 
 
+@_object("UserLogin", "ManageUsers", on=QUERY)
 def _user_login(view: View) -> Rows:
     yield {
         "Id": _id(view.org, "0Yw"),
@@ -99,17 +124,19 @@ def _user_login(view: View) -> Rows:
     }
 
 
+@_object("UserPermissionAccess", on=QUERY)
 def _user_permission_access(view: View) -> Rows:
     yield {
         "Id": "000000000000000AAA",
         "PermissionsApiEnabled": view.org.may_use_api(view.reader, view.now),
-        **{f"Permissions{name}": name in view.reader.permissions for name in _PERMISSIONS},
+        **{f"Permissions{name}": name in view.reader.permissions for name in get_args(Permission)},
     }
 
 
-_PERMISSIONS = ("ViewSetup", "ViewSetupAuditTrail", "ExternalClientAppViewer", "ManageUsers")
+_OF_LOGINS = ("Status", "SourceIp", "Application", "LoginUrl", "ApiType")
 
 
+@_object("LoginHistory", own="UserId", on=QUERY, unfiltered=_OF_LOGINS)
 def _login_history(view: View) -> Rows:
     observer = view.settings.observer
     for number, row in enumerate(reversed(view.org.logins)):
@@ -129,6 +156,7 @@ def _login_history(view: View) -> Rows:
         }
 
 
+@_object("OauthToken", own="UserId", on=QUERY)
 def _oauth_token(view: View) -> Rows:
     """Whether an admin-approved user has a row here is not recorded; `without_rows` makes it have none."""
     if view.settings.user_approved:
@@ -147,8 +175,9 @@ def _oauth_token(view: View) -> Rows:
         }
 
 
+@_object("PermissionSet", "ViewSetup")
 def _permission_set(view: View) -> Rows:
-    yield _row_of_set(view.settings) | {"Id": _id(view.org, "0PS")}
+    yield {"Id": _id(view.org, "0PS")} | _row_of_set(view.settings)
     yield {
         "Id": _id(view.org, "0PS", "profile"),
         "Name": "X00e000000000000AAA",
@@ -165,11 +194,13 @@ def _row_of_set(settings: OrgSettings) -> dict[str, object]:
         "Name": PERMISSION_SET,
         "Label": PERMISSION_SET.replace("_", " "),
         "IsOwnedByProfile": False,
+        "ProfileId": None,
         "PermissionsApiEnabled": settings.api_enabled and settings.api_enabled_by == "permission_set",
         "License.Name": settings.permission_set_license,
     }
 
 
+@_object("PermissionSetAssignment", "ViewSetup", on=QUERY)
 def _permission_set_assignment(view: View) -> Rows:
     settings = view.settings
     for row in _permission_set(view):
@@ -186,6 +217,7 @@ def _permission_set_assignment(view: View) -> Rows:
             }
 
 
+@_object("SetupEntityAccess", "ViewSetup", on=QUERY)
 def _setup_entity_access(view: View) -> Rows:
     settings = view.settings
     if settings.permission_set_selected and settings.app_present:
@@ -199,6 +231,7 @@ def _setup_entity_access(view: View) -> Rows:
         }
 
 
+@_object("ConnectedApplication", "ViewSetup")
 def _connected_application(view: View) -> Rows:
     settings = view.settings
     policy = settings.refresh_token_policy
@@ -214,6 +247,7 @@ def _connected_application(view: View) -> Rows:
         }
 
 
+@_object("ExternalClientApplication", *VIEW_APPS, of_the_app=True)
 def _external_client_application(view: View) -> Rows:
     if _has_app(view.org, "external_client_app"):
         name = view.settings.app_label.replace(" ", "_")
@@ -226,6 +260,7 @@ def _external_client_application(view: View) -> Rows:
         }
 
 
+@_object("ExtlClntAppPlcyCnfg", *VIEW_APPS, of_the_app=True)
 def _app_policy(view: View) -> Rows:
     if _has_app(view.org, "external_client_app"):
         yield {
@@ -235,18 +270,17 @@ def _app_policy(view: View) -> Rows:
         }
 
 
+@_object("ExtlClntAppOauthSettings", *VIEW_APPS, of_the_app=True)
 def _oauth_settings(view: View) -> Rows:
     if _has_app(view.org, "external_client_app"):
         scopes = {scope.upper() for scope in view.settings.scopes}
         yield {
             **_of_the_app(view.org, "settings"),
-            **{name: name.removeprefix("OauthScopes").upper() in scopes for name in _SCOPES.split()},
+            **{f"OauthScopes{name}": name in scopes for name in ("API", "REFRESH_TOKEN", "OFFLINE_ACCESS")},
         }
 
 
-_SCOPES = "OauthScopesAPI OauthScopesREFRESH_TOKEN OauthScopesOFFLINE_ACCESS"
-
-
+@_object("ExtlClntAppOauthPlcyCnfg", *VIEW_APPS, of_the_app=True)
 def _oauth_policy(view: View) -> Rows:
     if not _has_app(view.org, "external_client_app"):
         return
@@ -296,6 +330,7 @@ def _validity(settings: OrgSettings) -> tuple[int | None, str]:
     return (seconds // 86_400, "days") if seconds % 86_400 == 0 else (-(-seconds // 3600), "hours")
 
 
+@_object("Profile", "ViewSetup", of_tooling=("FullName", "Metadata"))
 def _profile(view: View) -> Rows:
     ranges = view.settings.login_ip_ranges or (() if view.settings.ip_allowed else (ELSEWHERE,))
     ends = [text.partition("-") for text in ranges]
@@ -309,6 +344,7 @@ def _profile(view: View) -> Rows:
         }
 
 
+@_object("SetupAuditTrail", "ViewSetup", "ViewSetupAuditTrail", on=QUERY)
 def _setup_audit_trail(view: View) -> Rows:
     """Which words the trail has for changes of External Client Apps is not recorded: these are ours."""
     for number, change in enumerate(reversed(view.org.changes)):
@@ -339,6 +375,7 @@ _CHANGED = {
 ADMIN = "Org Admin"
 
 
+@_object("SandboxProcess", "ManageUsers", on=TOOLING)
 def _sandbox_process(view: View) -> Rows:
     if copy := view.settings.sandbox_copy:
         yield {
@@ -379,109 +416,30 @@ def _of_the_app(org: Org, what: str) -> Row:
     return {"Id": _id(org, "0xJ", what), "ExternalClientApplicationId": _app_id(org), **_stamps(org)}
 
 
-_STAMPS = "CreatedDate LastModifiedDate LastModifiedById LastModifiedBy.Name"
-_SET = "Name Label IsOwnedByProfile ProfileId PermissionsApiEnabled License.Name"
-_VIEW_SETUP = ("ViewSetup",)
-_VIEW_APPS = ("ViewSetup", "ExternalClientAppViewer")
-_TOOLING = frozenset({"tooling"})
-_QUERY = frozenset({"query"})
+def _specimens() -> Iterator[View]:
+    """Orgs of which each object has a row: the fields of an object are those of its rows here."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    full = OrgSettings().changed({"sandbox_copy": {}})
+    for kind in ("external_client_app", "connected_app"):
+        org = Org("specimen", full, now)
+        org.change({"app_kind": kind, "app_label": "Specimen"}, now)
+        org.record(Login(now, full.username, "Success"), granted=True)
+        yield View(org, full, now)
 
 
-def _within(relation: str, fields: str) -> str:
-    return " ".join(f"{relation}.{field}" for field in fields.split())
-
-
-OBJECTS: Final[Mapping[str, Entity]] = {
-    "Organization": Entity(
-        _organization, "Id Name IsSandbox OrganizationType TrialExpirationDate InstanceName", on=_QUERY
-    ),
-    "User": Entity(
-        _user,
-        "Id Username Name IsActive UserType ProfileId Profile.Name Profile.UserLicense.Name",
-        own="Id",
-        on=_QUERY,
-    ),
-    "UserLogin": Entity(_user_login, "Id UserId IsFrozen IsPasswordLocked", ("ManageUsers",), on=_QUERY),
-    "UserPermissionAccess": Entity(
-        _user_permission_access,
-        "Id PermissionsApiEnabled " + " ".join(f"Permissions{name}" for name in _PERMISSIONS),
-        on=_QUERY,
-    ),
-    "LoginHistory": Entity(
-        _login_history,
-        "Id UserId LoginTime LoginType Status SourceIp Application LoginUrl ApiType",
-        own="UserId",
-        on=_QUERY,
-        unfiltered="Status SourceIp Application LoginUrl ApiType",
-    ),
-    "OauthToken": Entity(
-        _oauth_token,
-        "Id AppName UserId CreatedDate LastUsedDate UseCount AccessToken DeleteToken RequestToken",
-        own="UserId",
-        on=_QUERY,
-    ),
-    "PermissionSet": Entity(_permission_set, f"Id {_SET}", _VIEW_SETUP),
-    "PermissionSetAssignment": Entity(
-        _permission_set_assignment,
-        f"Id AssigneeId PermissionSetId ExpirationDate IsActive IsRevoked {_within('PermissionSet', _SET)}",
-        _VIEW_SETUP,
-        on=_QUERY,
-    ),
-    "SetupEntityAccess": Entity(
-        _setup_entity_access,
-        f"Id ParentId SetupEntityId SetupEntityType {_within('Parent', _SET)}",
-        _VIEW_SETUP,
-        on=_QUERY,
-    ),
-    "ConnectedApplication": Entity(
-        _connected_application,
-        "Id Name OptionsAllowAdminApprovedUsersOnly OptionsHasSessionLevelPolicy"
-        f" OptionsRefreshTokenValidityMetric RefreshTokenValidityPeriod {_STAMPS}",
-        _VIEW_SETUP,
-    ),
-    "ExternalClientApplication": Entity(
-        _external_client_application,
-        f"Id DeveloperName MasterLabel DistributionState {_STAMPS}",
-        _VIEW_APPS,
-        of_the_app=True,
-    ),
-    "ExtlClntAppPlcyCnfg": Entity(
-        _app_policy,
-        f"Id ExternalClientApplicationId IsEnabled OauthPluginStatus {_STAMPS}",
-        _VIEW_APPS,
-        of_the_app=True,
-    ),
-    "ExtlClntAppOauthSettings": Entity(
-        _oauth_settings,
-        f"Id ExternalClientApplicationId {_SCOPES} {_STAMPS}",
-        _VIEW_APPS,
-        of_the_app=True,
-    ),
-    "ExtlClntAppOauthPlcyCnfg": Entity(
-        _oauth_policy,
-        "Id ExternalClientApplicationId PermittedUsersPolicyType RefreshTokenPolicyType"
-        " RefreshTokenValidityPeriod RefreshTokenValidityUnit IpRelaxationPolicyType RequiredSessionLevel"
-        " PolicyAction SessionTimeoutInMinutes NamedUserJwtSessionTimeoutType NamedUserJwtTimeout"
-        f" {_STAMPS}",
-        _VIEW_APPS,
-        of_the_app=True,
-    ),
-    "Profile": Entity(_profile, "Id Name", _VIEW_SETUP, of_tooling="FullName Metadata"),
-    "SetupAuditTrail": Entity(
-        _setup_audit_trail,
-        "Id Action Section Display CreatedDate CreatedById CreatedBy.Name DelegateUser",
-        ("ViewSetup", "ViewSetupAuditTrail"),
-        on=_QUERY,
-    ),
-    "SandboxProcess": Entity(
-        _sandbox_process,
-        "Id SandboxName Status CopyProgress AutoActivate StartDate EndDate",
-        ("ManageUsers",),
-        on=_TOOLING,
-    ),
+FIELDS: Final = {
+    name: next(tuple(row) for view in _specimens() for row in entity.rows(view))
+    for name, entity in OBJECTS.items()
 }
 
-_ADVICE = " Please reference your WSDL or the describe call for the appropriate names."
+_ADVICE = (
+    "If you are attempting to use a custom {}, be sure to append the '__c' after the {}."
+    " Please reference your WSDL or the describe call for the appropriate names."
+)
+_ONE_ROW = (
+    "When retrieving results with Metadata or FullName fields, the query qualifications must specify no more"
+    " than one row for retrieval."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -500,14 +458,17 @@ def readable(view: View, name: str) -> str | None:
         return None
     entity, only = OBJECTS[known], view.settings.app_objects_on
     on = {only} if entity.of_the_app and only != "both" else entity.on
-    return known if view.resource in on and set(entity.needs) <= set(view.reader.permissions) else None
+    return known if view.resource in on and entity.needs.issubset(view.reader.permissions) else None
 
 
 def fields(view: View, name: str) -> Mapping[str, str]:
     """The fields of an object that are there, by their names in lower case."""
-    entity = OBJECTS[name]
-    listed = f"{entity.fields} {entity.of_tooling if view.resource == 'tooling' else ''}".split()
-    return {one.lower(): one for one in listed if f"{name}.{one}" not in view.settings.unreadable}
+    hidden = () if view.resource == "tooling" else OBJECTS[name].of_tooling
+    return {
+        one.lower(): one
+        for one in FIELDS[name]
+        if one not in hidden and f"{name}.{one}" not in view.settings.unreadable
+    }
 
 
 def answer(view: View, query: soql.Query) -> Found:
@@ -518,21 +479,16 @@ def answer(view: View, query: soql.Query) -> Found:
 
     name = readable(view, query.entity)
     if name is None:
-        said = (
-            f"sObject type '{query.entity}' is not supported. If you are attempting to use a custom object,"
-        )
-        said += f" be sure to append the '__c' after the entity name.{_ADVICE}"
+        said = f"sObject type '{query.entity}' is not supported. {_ADVICE.format('object', 'entity name')}"
         raise wrong("INVALID_TYPE", said, query.entity)
     entity, there = OBJECTS[name], fields(view, name)
-    filtered = set(query.filtered())
-    for field in (*query.fields, *filtered, *(field for field, _ in query.order)):
+    for field in (*query.fields, *query.filtered, *(field for field, _ in query.order)):
         if field.lower() not in there:
             said = (
-                f"No such column '{field}' on entity '{name}'. If you are attempting to use a custom field,"
+                f"No such column '{field}' on entity '{name}'. {_ADVICE.format('field', 'custom field name')}"
             )
-            said += f" be sure to append the '__c' after the custom field name.{_ADVICE}"
             raise wrong("INVALID_FIELD", said, field)
-        if field in filtered and there[field.lower()] in entity.unfiltered.split():
+        if field in query.filtered and there[field.lower()] in entity.unfiltered:
             raise wrong("INVALID_FIELD", f"field '{field}' can not be filtered in a query call", field)
 
     def values(inner: soql.Query) -> tuple[object, ...]:
@@ -544,10 +500,7 @@ def answer(view: View, query: soql.Query) -> Found:
     by_name = [{low: row.get(field) for low, field in there.items()} for row in rows]
     found = soql.select(query, by_name, values)
     asked = tuple(there[field.lower()] for field in query.fields)
-    if len(found) > 1 and not set(asked).isdisjoint(entity.of_tooling.split()):
-        said = (
-            "When retrieving results with Metadata or FullName fields, the query qualifications must specify"
-        )
-        raise wrong("MALFORMED_QUERY", f"{said} no more than one row for retrieval.")
+    if len(found) > 1 and not set(asked).isdisjoint(entity.of_tooling):
+        raise wrong("MALFORMED_QUERY", _ONE_ROW)
     picked = ((str(row.get("id", "")), tuple(row[field.lower()] for field in asked)) for row in found)
     return Found(name, asked, tuple(picked))

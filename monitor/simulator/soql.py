@@ -29,47 +29,24 @@ class QueryError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """A field held against a value, several, or the rows of another query."""
-
-    field: str
-    operator: str
-    value: "object | tuple[object, ...] | Query"
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Conditions of which all or any must hold, or whose one must not."""
-
-    operator: str
-    """`and`, `or` or `not`."""
-    terms: "tuple[Condition, ...]"
-
-
-Condition = Comparison | Group
-
-
-@dataclass(frozen=True, slots=True)
 class Query:
     """What is asked."""
 
     text: str
     fields: tuple[str, ...]
     entity: str
-    where: Condition | None
+    where: "Condition"
+    filtered: frozenset[str]
+    """Fields that conditions name."""
     order: tuple[tuple[str, bool], ...]
     """Fields, and whether the largest comes first."""
     limit: int | None
 
-    def filtered(self) -> Iterator[str]:
-        """The fields that conditions name."""
-        waiting = [self.where] if self.where else []
-        while waiting:
-            term = waiting.pop()
-            if isinstance(term, Comparison):
-                yield term.field
-            else:
-                waiting += term.terms
+
+Answers = Callable[[Query], tuple[object, ...]]
+"""What answers a semi-join: the values that a query finds."""
+
+Condition = Callable[[Row, Answers], bool]
 
 
 _WORD = re.compile(
@@ -96,6 +73,7 @@ class _Reader:
         self._text = text
         self._words = list(self._split(text))
         self._next = 0
+        self._filtered: set[str] = set()
 
     def _split(self, text: str) -> Iterator[tuple[str, str]]:
         at = 0
@@ -144,14 +122,16 @@ class _Reader:
         return tuple(found)
 
     def query(self) -> Query:
+        outer, self._filtered = self._filtered, set()
         self.expect("select")
         fields = self._list(self._name)
         self.expect("from")
         entity = self._name()
-        where = self._conditions() if self.take("where") else None
+        where: Condition = self._conditions() if self.take("where") else lambda row, answers: True
         order = self._list(self._ordering) if self.take("order", "by") else ()
         limit = int(self._word("number")) if self.take("limit") else None
-        return Query(self._text, fields, entity, where, order, limit)
+        filtered, self._filtered = frozenset(self._filtered), outer
+        return Query(self._text, fields, entity, where, filtered, order, limit)
 
     def _ordering(self) -> tuple[str, bool]:
         field = self._name()
@@ -169,31 +149,39 @@ class _Reader:
             return terms[0]
         while self.take(joined):
             terms.append(self._term())
-        return Group(joined, tuple(terms))
+        hold = all if joined == "and" else any
+        return lambda row, answers: hold(term(row, answers) for term in terms)
 
     def _term(self) -> Condition:
         if self.take("not"):
-            return Group("not", (self._term(),))
+            return _not(self._term())
         if self.take("("):
             inner = self._conditions()
             self.expect(")")
             return inner
         field = self._name()
+        self._filtered.add(field)
         if self.take("in"):
-            return Comparison(field, "in", self._values())
+            return self._among(field)
         if self.take("not", "in"):
-            return Group("not", (Comparison(field, "in", self._values()),))
+            return _not(self._among(field))
         sign = self._peek()
         if sign not in _COMPARED:
             raise self._unexpected(self._words[self._next][1])
         self._next += 1
-        return Comparison(field, sign, self._literal())
+        wanted = self._literal()
+        return lambda row, answers: _fits(field, row[field.lower()], sign, wanted)
 
-    def _values(self) -> "tuple[object, ...] | Query":
+    def _among(self, field: str) -> Condition:
         self.expect("(")
         found = self.query() if self._peek() == "select" else self._list(self._literal)
         self.expect(")")
-        return found
+
+        def holds(row: Row, answers: Answers) -> bool:
+            wanted = answers(found) if isinstance(found, Query) else found
+            return any(_fits(field, row[field.lower()], "=", one) for one in wanted)
+
+        return holds
 
     def _literal(self) -> object:
         kind, word = self._words[self._next]
@@ -227,21 +215,13 @@ def _pattern(wanted: str) -> re.Pattern[str]:
     return re.compile("".join(wild.get(letter, re.escape(letter)) for letter in wanted), re.DOTALL)
 
 
-def select(query: Query, rows: Iterable[Row], values_of: Callable[[Query], tuple[object, ...]]) -> list[Row]:
-    """The rows that a query asks for, in its order; `values_of` answers its semi-joins."""
+def _not(term: Condition) -> Condition:
+    return lambda row, answers: not term(row, answers)
 
-    def holds(term: Condition, row: Row) -> bool:
-        if isinstance(term, Group):
-            each = (holds(one, row) for one in term.terms)
-            return all(each) if term.operator == "and" else any(each) is (term.operator == "or")
-        value = row[term.field.lower()]
-        if term.operator != "in":
-            return _fits(term.field, value, term.operator, term.value)
-        wanted = values_of(term.value) if isinstance(term.value, Query) else term.value
-        assert isinstance(wanted, tuple)
-        return any(_fits(term.field, value, "=", one) for one in wanted)
 
-    found = [row for row in rows if query.where is None or holds(query.where, row)]
+def select(query: Query, rows: Iterable[Row], answers: Answers) -> list[Row]:
+    """The rows that a query asks for, in its order."""
+    found = [row for row in rows if query.where(row, answers)]
     for field, descending in reversed(query.order):
         # Empty ones come first, and last where the largest comes first.
         found.sort(key=lambda row: _sortable(row[field.lower()]), reverse=descending)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.simulator.records import OBJECTS
+from monitor.simulator.records import FIELDS, OBJECTS
 
 MODULES = Path(__file__).parents[2] / "node_modules"
 SALESFORCE = MODULES / "@salesforce" / "types" / "lib" / "tooling.d.ts"
@@ -59,8 +59,7 @@ def is_there(path: str, name: str, types: Types) -> bool:
 def test_every_field_is_one_that_salesforce_or_jsforce_types(
     name: str, published: tuple[Types, Types]
 ) -> None:
-    entity = OBJECTS[name]
-    listed = f"{entity.fields} {entity.of_tooling}".split()
+    listed = FIELDS[name]
 
     unknown = {path for path in listed if not any(is_there(path, name, types) for types in published)}
 
@@ -75,5 +74,4 @@ def test_every_object_of_tooling_is_typed_by_salesforce_itself(published: tuple[
     assert {name for name in OBJECTS if name not in published[0]} == NOT_IN_SALESFORCES_TYPES
     for name, entity in OBJECTS.items():
         if "tooling" in entity.on:
-            listed = f"{entity.fields} {entity.of_tooling}".split()
-            assert [path for path in listed if not is_there(path, name, published[0])] == []
+            assert [path for path in FIELDS[name] if not is_there(path, name, published[0])] == []
