@@ -45,6 +45,37 @@ def proven(outcome: Outcome, connection: Connection) -> bool | None:
     return None
 
 
+def looked_at(
+    history: History,
+    connection: Connection,
+    current: CredentialFacts,
+    following: CredentialFacts,
+    was: Exchange | None,
+    asked: Outcome | None,
+    now: datetime,
+) -> tuple[History, bool]:
+    """The history after a look at both pairs, as in `seen`, and whether the next key is worth a try now."""
+    history = seen(history, connection, current, following, now)
+    return history, due(history, connection, was, asked, now)
+
+
+def planned(
+    history: History,
+    connection: Connection,
+    was: Exchange | None,
+    asked: Outcome | None,
+    tried: Outcome | None,
+    turn: datetime | None,
+    now: datetime,
+) -> tuple[History, datetime | None, datetime | None]:
+    """The history as in `advanced`, and when to look with the current key again, and with the next one alone.
+
+    `turn` is when the current key's usual turn is.
+    """
+    after = advanced(history, connection, was, asked, tried, now)
+    return after, current_look(history, after, turn, now), own_look(after, connection, now)
+
+
 def seen(
     history: History,
     connection: Connection,

@@ -13,10 +13,9 @@ from functools import partial
 import structlog
 
 from monitor.core import cadence, history, rotation
-from monitor.core.connection import Connection
 from monitor.core.history import History
-from monitor.core.keys.credential import Credential, CredentialFacts
-from monitor.core.outcome import Exchange, Granted, NotSent, Outcome
+from monitor.core.keys.credential import CredentialFacts
+from monitor.core.outcome import Exchange, Granted, NotSent
 from monitor.core.status import NO_FACTS, ConnectionStatus
 from monitor.core.verdict import approval
 from monitor.core.verdict.diagnosis import diagnose
@@ -187,34 +186,23 @@ class Checker:
         facts = following.facts if following else NO_FACTS
         last = after.history.last_exchange
         asked = last.outcome if last and last is not before.history.last_exchange else None
-        seen = rotation.seen(after.history, connection, after.credential, facts, self._clock.now())
-        tried = await self._tried(connection, following, seen, was, asked, ledger) if following else None
-        now = self._clock.now()
-        advanced = rotation.advanced(seen, connection, was, asked, tried, now)
+        seen, worth_a_try = rotation.looked_at(
+            after.history, connection, after.credential, facts, was, asked, self._clock.now()
+        )
+        tried = None
+        usable = following if following and following.key and worth_a_try else None
+        if usable and await ledger.take_next_key(connection.username, self._clock.machine()):
+            tried = (await probe(self._exchanger, connection, usable)).outcome
+        advanced, next_exchange, next_try = rotation.planned(
+            seen, connection, was, asked, tried, after.next_exchange, self._clock.now()
+        )
         return replace(
             after,
             history=advanced,
             next_credential=facts if following else None,
-            next_exchange=rotation.current_look(seen, advanced, after.next_exchange, now),
-            next_try=rotation.own_look(advanced, connection, now),
+            next_exchange=next_exchange,
+            next_try=next_try,
         )
-
-    async def _tried(
-        self,
-        connection: Connection,
-        following: Credential,
-        seen: History,
-        was: Exchange | None,
-        asked: Outcome | None,
-        ledger: Ledger,
-    ) -> Outcome | None:
-        """What one exchange with the next key came to; None where it is not its time."""
-        now = self._clock.now()
-        if following.key is None or not rotation.due(seen, connection, was, asked, now):
-            return None
-        if not await ledger.take_next_key(connection.username, self._clock.machine()):
-            return None
-        return (await probe(self._exchanger, connection, following)).outcome
 
     def _left(self, after: ConnectionStatus, _: Exception) -> ConnectionStatus:
         """The status after a look at the next key in which we failed: only its next try is planned."""
@@ -225,17 +213,11 @@ class Checker:
     ) -> ConnectionStatus:
         """The status that an exchange leaves: diagnosed, remembered, forecast, with the next look."""
         exchange, now = self._in_true_time(exchange)
-        connection = before.connection
+        connection, others = before.connection, self._fleet.others(before, exchange)
         served = history.granted(known, exchange.at) if isinstance(exchange.outcome, Granted) else known
-        forecast = approval.forecast(connection, served, self._fleet.siblings(connection), now)
+        forecast = approval.forecast(connection, served, others.approvals, now)
         verdict = diagnose(
-            exchange,
-            facts,
-            connection,
-            known,
-            now,
-            witnesses=self._fleet.witnesses(before, exchange),
-            forecast=forecast,
+            exchange, facts, connection, known, now, witnesses=others.witnesses, forecast=forecast
         )
         after = history.remember(known, exchange, verdict)
         return replace(
@@ -243,7 +225,7 @@ class Checker:
             history=after,
             credential=facts,
             forecast=None if known.approval_since and not after.approval_since else forecast,
-            next_exchange=cadence.next_exchange(connection, after, exchange.at, refused=self._fleet.refused),
+            next_exchange=cadence.next_exchange(connection, after, exchange.at, refused=others.refused),
         )
 
     def _in_true_time(self, exchange: Exchange) -> tuple[Exchange, datetime]:

@@ -37,6 +37,17 @@ class _Witness:
     """When it was last asked; where it stopped, since when it has this trouble."""
 
 
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What the other connections tell about an exchange of one."""
+
+    approvals: tuple[Approval, ...]
+    """The approval epochs of the same app that ended."""
+    witnesses: Witnesses | None
+    refused: int
+    """How many connections are refused now."""
+
+
 class Fleet:
     """Every configured connection's status by name, and the histories of those no longer configured."""
 
@@ -136,6 +147,10 @@ class Fleet:
     def _counted(self, witness: _Witness) -> list[list[datetime]]:
         """Where the moment of this witness stands."""
         return [self._moments[key] for key in ((witness.trouble, None) if witness.trouble else ("",))]
+
+    def others(self, status: ConnectionStatus, exchange: Exchange) -> Others:
+        """What the others tell about an exchange of a connection; `status` is how it was before."""
+        return Others(self.siblings(status.connection), self.witnesses(status, exchange), self.refused)
 
     def witnesses(self, status: ConnectionStatus, exchange: Exchange) -> Witnesses | None:
         """What the orgs say about a trouble: how many stopped with it at once, of those asked since.
