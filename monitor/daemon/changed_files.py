@@ -12,6 +12,7 @@ from pathlib import Path
 from watchfiles import Change, awatch
 
 from monitor.config import Settings
+from monitor.config.files import Stamp, stamp
 
 QUIET_MILLISECONDS = 500
 """Changes within this time of each other are one: a key and its certificate are written as two files."""
@@ -30,19 +31,12 @@ def directories(settings: Settings) -> frozenset[Path]:
     return frozenset(place for place in places if place.is_dir())
 
 
-def configuration_stamps(settings: Settings) -> frozenset[tuple[str, int, int, int]]:
+def configuration_stamps(settings: Settings) -> frozenset[tuple[str, Stamp | None]]:
     """Changes when a file of the configuration or of the pages' TLS is changed, added or removed."""
-    found = {str(settings.files[0]), *map(str, settings.protection.files)}
+    paths = {str(settings.files[0]), *map(str, settings.protection.files)}
     for pattern in settings.patterns:
-        found |= set(glob.glob(pattern))  # noqa: PTH207 - a pattern is absolute
-    stamps = []
-    for path in found:
-        try:
-            stat = Path(path).stat()
-        except OSError:
-            continue
-        stamps.append((path, stat.st_ino, stat.st_size, stat.st_mtime_ns))
-    return frozenset(stamps)
+        paths |= set(glob.glob(pattern))  # noqa: PTH207 - a pattern is absolute
+    return frozenset((path, stamp(path)) for path in paths)
 
 
 def _fixed_part(pattern: Path) -> Path:

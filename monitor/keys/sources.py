@@ -15,6 +15,7 @@ from threading import Lock
 from weakref import WeakValueDictionary
 
 from monitor.config import VaultOptions
+from monitor.config.files import Stamp, stamp
 from monitor.core.causes import Cause
 from monitor.core.connection import Pair, Source
 from monitor.core.keys.credential import (
@@ -190,23 +191,7 @@ def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-_Stamp = int
-"""What tells that a path holds another content: device, inode, size, and when content and inode changed.
-
-The last also tells of a change of permissions, and of a copy that keeps the time of its content. All in one
-number: there are two for each connection.
-"""
-
-_Stamps = tuple[tuple[str, _Stamp | None], ...]
-
-
-def _stamp(path: str) -> _Stamp | None:
-    """Follows symbolic links, so that Kubernetes' swap of one is seen; None where there is nothing."""
-    try:
-        found = os.stat(path)  # noqa: PTH116 - at each check: quicker than a Path's, and smaller
-    except (OSError, ValueError):
-        return None
-    return hash((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+_Stamps = tuple[tuple[str, Stamp | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,14 +199,14 @@ class _Held:
     """A pair as it was last read."""
 
     credential: Credential
-    files: _Stamps | None
-    """Its files and their stamps as of before they were read; None where not everything could be read."""
+    files: _Stamps
+    """Its files and their stamps as of before they were read."""
     key: KeyReading
     """The last reading that could sign, else the last one."""
     certificates: CertificateReading | None
     """The last reading without a problem, else the last one."""
     until: float
-    """When it is read again though no file changed, by the monotonic clock."""
+    """When it is read again though no file changed, by the monotonic clock; at once where it is not whole."""
 
 
 class Keyring:
@@ -265,8 +250,7 @@ class Keyring:
     async def load(self, pair: Pair) -> Credential:
         """The credential of a pair as its sources stand now. Never raises for what they hold or lack."""
         held = self._held.get(pair)
-        fresh = held is not None and held.files is not None and self._monotonic() < held.until
-        if held and fresh and not self.stale(pair):
+        if held and self._monotonic() < held.until and not self.stale(pair):
             return held.credential
         loop = asyncio.get_running_loop()
         threads = self._vault_threads if _in_vault(pair) else self._threads
@@ -277,7 +261,7 @@ class Keyring:
     def stale(self, pair: Pair) -> bool:
         """Whether a file of the pair changed since it was last loaded."""
         held = self._held.get(pair)
-        return bool(held and held.files and any(_stamp(path) != stamp for path, stamp in held.files))
+        return bool(held and any(stamp(path) != before for path, before in held.files))
 
     def keep_only(self, pairs: Collection[Pair]) -> None:
         """Forgets all other pairs: those that a reload took out of the configuration."""
@@ -291,7 +275,7 @@ class Keyring:
         self.look_into(None)
 
     def _load(self, pair: Pair, before: _Held | None) -> _Held:
-        key, certificates, files = self._read_steadily(pair)
+        key, certificates, files, complete = self._read_steadily(pair)
         shown_key, shown_certificates = key, certificates
         exposed = exposure(pair.private_key, self._environment)
         if before and before.key.key is not None and key.key is None:
@@ -305,17 +289,17 @@ class Keyring:
             problem = Problem(Cause.KEY_FILE_EXPOSED, f"Private key: {exposed}")
             shown_key = replace(shown_key, problems=(*shown_key.problems, problem))
         age = self._vault.vault.reread.total_seconds() if self._vault and _in_vault(pair) else math.inf
-        until = self._monotonic() + age
+        until = self._monotonic() + age if complete else -math.inf
         return _Held(credential_of(shown_key, shown_certificates), files, key, certificates, until)
 
-    def _read_steadily(self, pair: Pair) -> tuple[KeyReading, CertificateReading | None, _Stamps | None]:
+    def _read_steadily(self, pair: Pair) -> tuple[KeyReading, CertificateReading | None, _Stamps, bool]:
         """Reads key and certificate, again if one changed meanwhile: so that they are of one time."""
         for _ in range(READS_AT_MOST):
             before = self._stamps(pair)
             key, certificates, complete = self._read(pair)
             if self._stamps(pair) == before:
                 break
-        return key, certificates, before if complete else None
+        return key, certificates, before, complete
 
     def _stamps(self, pair: Pair) -> _Stamps:
         stamps = []
@@ -325,7 +309,7 @@ class Keyring:
                     path = _path(source, self._environment)
                 except SourceError:
                     continue
-                stamps.append((path, _stamp(path)))
+                stamps.append((path, stamp(path)))
         return tuple(stamps)
 
     def _read(self, pair: Pair) -> tuple[KeyReading, CertificateReading | None, bool]:

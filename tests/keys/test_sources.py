@@ -249,7 +249,9 @@ async def test_a_source_that_is_missing_is_a_finding_until_it_is_there(
     pair = file_pair(tmp_path / "key.pem")
 
     missing = await keyring.load(pair)
+    assert not keyring.stale(pair)
     key_file(tmp_path)
+    assert keyring.stale(pair), "so that the daemon need not wait for the next check"
     there = await keyring.load(pair)
 
     assert missing.key is None
