@@ -6,8 +6,8 @@ time, between the checks. Then time goes on as it does, and the page stays.
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -135,37 +135,26 @@ def _certificate_of(pair: Pair) -> str | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Role:
-    """One connection of the demo: its org, its keys, and what happens to it when."""
-
-    name: str
-    org: dict[str, object]
-    options: dict[str, object]
-    keys: Keys
-    steps: tuple[Step, ...] = ()
-
-
-def _roles() -> Iterable[_Role]:
+def _roles() -> Iterable[Scenario]:
+    """Each connection of the demo: its org, its keys, and what happens to it when."""
     for name in WELL:
         org_type = "sandbox" if name.endswith("-sandbox") else "production"
         labels = {"customer": name.partition("-")[0], "tier": TIERS[0]}
-        yield _Role(name, {"org_type": org_type}, {"labels": labels}, Keys.RIGHT)
+        yield Scenario(None, "All is well.", {"org_type": org_type}, {"labels": labels}, called=name)
     for turn, scenario in enumerate(SCENARIOS):
         org, steps = _story(scenario)
         labels = {"customer": CUSTOMERS[turn % len(CUSTOMERS)], "tier": TIERS[turn % len(TIERS)]}
-        options = {"labels": labels, **scenario.connection}
-        yield _Role(scenario.name, org, options, scenario.keys, steps)
+        yield replace(scenario, org=org, steps=steps, connection={"labels": labels, **scenario.connection})
 
 
-def _story(scenario: Scenario) -> tuple[dict[str, object], tuple[Step, ...]]:
+def _story(scenario: Scenario) -> tuple[Mapping[str, object], tuple[Step, ...]]:
     """The scenario's org at first, and what is done to it so that its cause stands at the story's end."""
-    org = dict(scenario.org)
+    org = scenario.org
     if scenario.cause is Cause.APPROVAL_DECAYED:
-        org["refresh_token_validity_seconds"] = int(APPROVAL_LIVES.total_seconds())
         mended = {"permission_set_assigned": True}
-        return org, tuple(Step(APPROVED_EVERY * turn, "patch", mended) for turn in (1, 2))
-    if days := BROKE_DAYS_AGO.get(scenario.cause):
+        steps = tuple(Step(APPROVED_EVERY * turn, "patch", mended) for turn in (1, 2))
+        return {**org, "refresh_token_validity_seconds": int(APPROVAL_LIVES.total_seconds())}, steps
+    if scenario.cause and (days := BROKE_DAYS_AGO.get(scenario.cause)):
         return {}, (Step(STORY - timedelta(days=days), "patch", org),)
     late = STORY - scenario.stands_after - timedelta(days=2)
     return org, tuple(Step(late + step.after, step.does, step.values) for step in scenario.steps)
@@ -207,7 +196,7 @@ class Demo:
         listen(Address("127.0.0.1", self._port)).close()  # a port that is taken is told before all else
         roles = list(_roles())
         self._say(f"{len(roles)} connections to simulated orgs: one for each cause, and a few in good order.")
-        last = [role for role in roles if role.name in {cause.replace("_", "-") for cause in LAST}]
+        last = [role for role in roles if role.cause in LAST]
         async with httpx.AsyncClient(base_url=self._url, trust_env=False) as orgs:
             for role in roles:
                 if role not in last:
@@ -224,7 +213,7 @@ class Demo:
             telling.cancel()
             await living
 
-    async def _enter(self, role: _Role, orgs: httpx.AsyncClient) -> None:
+    async def _enter(self, role: Scenario, orgs: httpx.AsyncClient) -> None:
         """Make the role's org and key files, and write its connection down."""
         dated = role.keys in {Keys.EXPIRING, Keys.EXPIRED, Keys.NOT_YET_VALID}
         files = make_keys(role.keys, self._began + STORY if dated else self._began)
@@ -232,43 +221,25 @@ class Demo:
         key.touch(mode=0o600)
         key.write_bytes(files.private_key)
         certificate.write_bytes(files.certificate)
-        org = {
-            "consumer_key": f"3MVG9_demo_{role.name}",
-            "username": f"integration@{role.name}.example",
-            "certificate": files.uploaded,
-            **role.org,
-        }
-        (await orgs.put(f"/_orgs/{role.name}", json=org)).raise_for_status()
-        options = {
-            "name": role.name,
-            "login_url": f"{self._url}/{role.name}",
-            "consumer_key": org["consumer_key"],
-            "username": org["username"],
-            "private_key": {"file": str(key)},
-            "certificate": {"file": str(certificate)},
-            **role.options,
-        }
-        self._connections.append(options)
+        (await orgs.put(f"/_orgs/{role.name}", json=role.settings(files))).raise_for_status()
+        pair = {"private_key": {"file": str(key)}, "certificate": {"file": str(certificate)}}
+        self._connections.append({"name": role.name, **role.options(self._url), **pair})
 
     def _write_configuration(self) -> Path:
-        hosts = {urlsplit(str(options["login_url"])).hostname for options in self._connections}
+        hosts = {str(urlsplit(str(options["login_url"])).hostname) for options in self._connections}
+        settings = {
+            "listen": f"127.0.0.1:{self._port}",
+            "database": str(self._folder / "bearerwatch.db"),
+            "interval": f"{INTERVAL // timedelta(hours=1)}h",
+            "allowed_hosts": sorted(hosts - LOOPBACK_HOSTS),
+            "connections": self._connections,
+        }
         config = self._folder / "bearerwatch.yaml"
-        config.write_text(
-            yaml.safe_dump(
-                {
-                    "listen": f"127.0.0.1:{self._port}",
-                    "database": str(self._folder / "bearerwatch.db"),
-                    "interval": f"{INTERVAL // timedelta(hours=1)}h",
-                    "allowed_hosts": sorted(host for host in hosts if host and host not in LOOPBACK_HOSTS),
-                    "connections": self._connections,
-                },
-                sort_keys=False,
-            )
-        )
+        config.write_text(yaml.safe_dump(settings, sort_keys=False))
         return config
 
     async def _tell(
-        self, daemon: Daemon, roles: list[_Role], last: list[_Role], orgs: httpx.AsyncClient
+        self, daemon: Daemon, roles: list[Scenario], last: list[Scenario], orgs: httpx.AsyncClient
     ) -> None:
         """Let the story pass, stride by stride."""
         page = f"http://127.0.0.1:{self._port}"
@@ -294,12 +265,9 @@ class Demo:
             await self._check_due(daemon.watch, self._clock.now())
             while steps and steps[0][0] <= passed:
                 _, name, step = steps.pop(0)
-                method, path = (
-                    ("PATCH", f"/_orgs/{name}")
-                    if step.does == "patch"
-                    else ("POST", f"/_orgs/{name}/{step.does}")
-                )
-                (await orgs.request(method, path, json=dict(step.values))).raise_for_status()
+                method, path = {"patch": ("PATCH", ""), "refresh": ("POST", "/refresh")}[step.does]
+                done = await orgs.request(method, f"/_orgs/{name}{path}", json=dict(step.values))
+                done.raise_for_status()
             self._narrate(daemon, passed)
             await breath
         for role in last:

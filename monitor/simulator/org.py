@@ -327,10 +327,10 @@ class Org:
         """Whether the profile's ranges, where it has any, let an address log in."""
         if source == OUR_ADDRESS and not settings.ip_allowed:
             return False
-        ends = (text.partition("-")[::2] for text in settings.login_ip_ranges)
-        address = int(ip_address(source))
-        allowed = [int(ip_address(first)) <= address <= int(ip_address(last)) for first, last in ends]
-        return any(allowed) or not allowed
+        ends = [text.partition("-")[::2] for text in settings.login_ip_ranges]
+        return not ends or any(
+            int(ip_address(first)) <= int(ip_address(source)) <= int(ip_address(last)) for first, last in ends
+        )
 
     def rate_exceeded(self, settings: OrgSettings, now: datetime) -> bool:
         """Whether the hour's logins are used up (Salesforce: 3,600 for each user in a rolling hour)."""

@@ -53,9 +53,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """How a cause comes to stand."""
+    """How a cause comes to stand; without one, an org in which all is well."""
 
-    cause: Cause
+    cause: Cause | None
     story: str
     """For a person who looks at the demo."""
     org: Mapping[str, object] = field(default_factory=dict)
@@ -68,11 +68,12 @@ class Scenario:
     """How long after the org was made the cause is sure to stand: beyond the settle time at least."""
     granted_first: bool = False
     """Whether the org must have granted once before."""
+    called: str = ""
 
     @property
     def name(self) -> str:
         """Of its org and its connection."""
-        return self.cause.value.replace("_", "-")
+        return self.called or str(self.cause).replace("_", "-")
 
     def settings(self, files: "KeyFiles") -> dict[str, object]:
         """The org's settings at first."""

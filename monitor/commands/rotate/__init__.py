@@ -5,7 +5,6 @@ may be stopped at any point and started again.
 """
 
 from monitor.commands.rotate.guide import AGAIN, rotate
-from monitor.commands.rotate.pair import Options
-from monitor.commands.rotate.problem import RotateError
+from monitor.commands.rotate.pair import Options, RotateError
 
 __all__ = ["AGAIN", "Options", "RotateError", "rotate"]

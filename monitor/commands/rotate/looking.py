@@ -9,9 +9,9 @@ from monitor.core import history, rotation
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.connection import Connection
 from monitor.core.finding import Diagnosis
-from monitor.core.history import History, Stage
+from monitor.core.history import Stage
 from monitor.core.keys.credential import Credential
-from monitor.core.outcome import Exchange, Granted
+from monitor.core.outcome import Granted
 from monitor.core.verdict.diagnosis import diagnose
 from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.probe import probe
@@ -105,12 +105,11 @@ class Watcher:
     async def _look(self, current: Credential, following: Credential) -> Look:
         connection, now = self._connection, self._clock.now()
         self._history = rotation.seen(self._history, connection, current.facts, following.facts, now)
-        tried = await self._exchange(following)
-        known = self._history.last_verdict is not None
-        wanted = isinstance(tried.outcome, Granted) or not known
-        left = wanted and self._budget.take(connection.username, now) is None
-        asked = await self._exchange(current) if left else None
+        tried = await probe(self._exchanger, connection, following)
         was = self._history.last_verdict
+        wanted = isinstance(tried.outcome, Granted) or was is None
+        left = wanted and self._budget.take(connection.username, now) is None
+        asked = await probe(self._exchanger, connection, current) if left else None
         advanced = rotation.advanced(
             self._history, connection, was, asked.outcome if asked else None, tried.outcome, now
         )
@@ -118,15 +117,7 @@ class Watcher:
             advanced = replace(advanced, last_verdict=asked)
         self._history = advanced
         assert advanced.rotation is not None
-        return Look(now, advanced.rotation.stage, self._verdict(tried, following), self._taken(advanced))
-
-    def _taken(self, known: History) -> bool | None:
-        last = known.last_verdict
-        return None if last is None else rotation.proven(last.outcome, self._connection)
-
-    def _verdict(self, tried: Exchange, following: Credential) -> Diagnosis:
-        unknown = history.unknown(self._connection)
-        return diagnose(tried, following.facts, self._connection, unknown, tried.at)
-
-    async def _exchange(self, credential: Credential) -> Exchange:
-        return await probe(self._exchanger, self._connection, credential)
+        verdict = diagnose(tried, following.facts, connection, history.unknown(connection), tried.at)
+        last = advanced.last_verdict
+        taken = rotation.proven(last.outcome, connection) if last else None
+        return Look(now, advanced.rotation.stage, verdict, taken)

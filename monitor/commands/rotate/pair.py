@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from monitor.commands.rotate.problem import RotateError
 from monitor.core.connection import Connection, Pair, Source
 from monitor.core.keys.credential import Credential
+from monitor.core.problem import OperatorError
 from monitor.keys import keygen
 from monitor.keys.new_files import Owner
 from monitor.keys.sources import describe
@@ -18,6 +18,10 @@ FRESH = timedelta(days=1)
 
 NUMBERED = re.compile(r"(.+)-(\d{1,3})")
 """The name of a key that came by a rotation, without its ending."""
+
+
+class RotateError(OperatorError):
+    """The rotation can't begin or go on; the message says why, and what would be right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ def next_pair(connection: Connection, out: Path | None) -> Pair:
 
 def make(connection: Connection, pair: Pair, options: Options, now: datetime) -> list[Path]:
     """Makes what is missing of the pair, and gives what was made. Raises RotateError and KeygenError."""
-    if pair.private_key.kind != "file" or (pair.certificate and pair.certificate.kind != "file"):
+    if any(source.kind != "file" for source in (pair.private_key, pair.certificate) if source):
         return []
     key = Path(pair.private_key.place)
     certificate = Path(pair.certificate.place) if pair.certificate else None
@@ -80,10 +84,10 @@ def make(connection: Connection, pair: Pair, options: Options, now: datetime) ->
 
 def complete(pair: Pair, credential: Credential, options: Options, now: datetime) -> list[Path]:
     """Makes the certificate of a key whose making was interrupted before it. Raises KeygenError."""
-    certificate = (
-        Path(pair.certificate.place) if pair.certificate and pair.certificate.kind == "file" else None
-    )
-    if certificate is None or certificate.exists() or credential.key is None:
+    if pair.certificate is None or pair.certificate.kind != "file" or credential.key is None:
+        return []
+    certificate = Path(pair.certificate.place)
+    if certificate.exists():
         return []
     keygen.certify(credential.key, certificate, now=now, days=options.days)
     return [certificate]

@@ -6,28 +6,23 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from monitor.commands.rotate.problem import RotateError
+from monitor.commands.rotate.pair import RotateError
 from monitor.config import ConfigError, Settings, load
 from monitor.config.editing import EditError, with_next, with_next_current
 from monitor.core.connection import Pair
-from monitor.keys.new_files import Directory, directory
+from monitor.keys.new_files import directory
 
 
 def write_next(settings: Settings, name: str, pair: Pair, now: datetime) -> tuple[Path, Path]:
     """Writes the pair to rotate to into the configuration. Gives file and copy. Raises RotateError."""
     assert pair.certificate is not None
-    places = (pair.private_key.place, pair.certificate.place)
-
-    def edit(raw: bytes, folder: Path) -> bytes | None:
-        key, certificate = places
-        return with_next(raw, name, private_key=key, certificate=certificate, folder=str(folder))
-
-    return _edit(settings, edit, now)
+    places = {"private_key": pair.private_key.place, "certificate": pair.certificate.place}
+    return _edit(settings, lambda raw, folder: with_next(raw, name, folder=str(folder), **places), now)
 
 
 def write_current(settings: Settings, name: str, now: datetime) -> tuple[Path, Path]:
     """Makes the next pair the current one in the configuration. As above."""
-    return _edit(settings, lambda raw, _: with_next_current(raw, name), now)
+    return _edit(settings, lambda raw, folder: with_next_current(raw, name), now)
 
 
 def lines(pair: Pair, *, following: bool) -> list[str]:
@@ -40,40 +35,24 @@ def lines(pair: Pair, *, following: bool) -> list[str]:
 def _edit(
     settings: Settings, edit: Callable[[bytes, Path], bytes | None], now: datetime
 ) -> tuple[Path, Path]:
+    """Edits the file that has the connection; the copy's name begins with a dot, which no pattern finds."""
     for path in settings.files:
         real = path.resolve()
         try:
             with directory(real.parent) as place:
-                if kept := _edited(place, real.name, path, edit, settings, now):
-                    return path, kept
+                if (made := edit(place.read(real.name), path.parent)) is None:
+                    continue
+                kept = f".{real.name}.before-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+                place.copy(real.name, kept)
+                place.replace(real.name, made)
+                try:
+                    load(settings.files[0], os.environ)
+                except ConfigError as problem:
+                    place.move(kept, real.name)
+                    raise RotateError(f"{path} is as it was, for this would be wrong:\n{problem}") from None
+                return path, place.path / kept
         except EditError as problem:
             raise RotateError(f"{path} is not changed ({problem}): change it by hand.") from None
         except OSError as problem:
             raise RotateError(f"{path} can't be written ({problem.strerror}): change it by hand.") from None
     raise RotateError("The connection is in none of the files any more: start again.")
-
-
-def _edited(
-    place: Directory,
-    name: str,
-    path: Path,
-    edit: Callable[[bytes, Path], bytes | None],
-    settings: Settings,
-    now: datetime,
-) -> Path | None:
-    """Edits one file, and gives the copy beside it; None where it has nothing of the connection.
-
-    The copy's name begins with a dot: patterns of `connections_from` don't find it.
-    """
-    made = edit(place.read(name), path.parent)
-    if made is None:
-        return None
-    kept = f".{name}.before-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-    place.copy(name, kept)
-    place.replace(name, made)
-    try:
-        load(settings.files[0], os.environ)
-    except ConfigError as problem:
-        place.move(kept, name)
-        raise RotateError(f"{path} is as it was, for this would be wrong:\n{problem}") from None
-    return place.path / kept
