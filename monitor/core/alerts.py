@@ -109,7 +109,7 @@ def _texts_of_cause(found: Finding, status: ConnectionStatus, links: Links) -> d
 def _of_no_cause(status: ConnectionStatus, moment: Moment) -> list[Alert]:
     """The alert about a connection that no cause explains: it has no verdict, or fails again and again."""
     history = status.history
-    silent = status.state in {State.FAILING, State.UNKNOWN} and not status.findings
+    silent = not status.unwatched and status.state in {State.FAILING, State.UNKNOWN} and not status.findings
     if silent and moment.lasted(_since(status), max(moment.terms.holds.transient, UNCHECKED)):
         said = (
             f"{status.name} has not been found to work since {written(_since(status))}, and no cause is"

@@ -113,9 +113,11 @@ def alert_of_trouble(trouble: Trouble, since: datetime, moment: Moment) -> Alert
 
 
 def _late(moment: Moment) -> list[str]:
-    """The connections whose check is overdue, or that have no appointment for one."""
+    """The connections whose check is overdue, that have no appointment for one, or had none for too long."""
     return [
         status.name
         for status in moment.watched
-        if status.next_exchange is None or moment.now - status.next_exchange > moment.terms.holds.late
+        if status.unwatched
+        or status.next_exchange is None
+        or moment.now - status.next_exchange > moment.terms.holds.late
     ]

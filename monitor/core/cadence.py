@@ -48,6 +48,10 @@ FIRST_LOOKS_PER_SECOND = 20.0
 TOO_NEAR = 0.25
 """Of an interval: two looks nearer to each other than that say no more than one, and each costs a login."""
 
+UNSEEN_INTERVALS = 3
+UNSEEN_GRACE = timedelta(minutes=1)
+"""After so many intervals and this no queue, retry or slow answer explains why nobody looked."""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -105,6 +109,19 @@ def next_exchange(connection: Connection, history: History, now: datetime, *, re
     if (history.state is State.UNKNOWN or unanswered) and 0 < history.consecutive_faults <= len(RETRY):
         return min(turn, now + RETRY[history.consecutive_faults - 1])
     return turn
+
+
+def outdated(connection: Connection, history: History, planned: datetime | None) -> timedelta:
+    """How long after the last look what it found tells nothing any more.
+
+    UNSEEN_INTERVALS, whatever was planned, where all seems well. What is known to be wrong may be left alone
+    for longer, on purpose.
+    """
+    usual = UNSEEN_INTERVALS * connection.interval
+    well = history.state in {State.HEALTHY, State.DEGRADED}
+    if planned and history.last_exchange and not well:
+        usual = max(usual, min(planned - history.last_exchange.at, SLOWED_TO_AT_MOST))
+    return usual + UNSEEN_GRACE
 
 
 def first_looks(known: Iterable[tuple[Connection, History]], now: datetime) -> dict[str, datetime]:

@@ -110,6 +110,10 @@ class Assignments:
     """Why the org did not show them, in its words; empty where it did."""
 
 
+HUNG_SECONDS = 5.0
+"""Most answers come within one; what is refused or cut off comes at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """One signed assertion posted to the token endpoint, and what came of it."""
@@ -124,5 +128,11 @@ class Exchange:
     """The server's `Date` minus our clock: positive where our clock is slow. None without a `Date`."""
     assignments: Assignments | None = None
     """None where they were not asked for, or where no answer came."""
+
+    @property
+    def hung(self) -> bool:
+        """Whether no answer came, and that only after long: the next one may be no quicker."""
+        return isinstance(self.outcome, Unreachable) and (self.duration_seconds or 0) >= HUNG_SECONDS
+
     usage: ApiUsage | None = None
     """None where no REST call was made, or its answer did not say."""

@@ -39,7 +39,7 @@ class ConnectionStatus:
     next_try: datetime | None = None
     """When the next pair's key is tried by itself, before or after that; None where the checks suffice."""
     unwatched: bool = False
-    """Its turn has passed, and no replica can look at it: the database is away."""
+    """Nobody has looked at it for so long that what is known tells nothing any more."""
 
     @property
     def name(self) -> str:

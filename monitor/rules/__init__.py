@@ -8,6 +8,7 @@ from jinja2 import Environment, Undefined
 
 from monitor.config import Settings
 from monitor.config.words import written_duration
+from monitor.core.cadence import UNSEEN_GRACE, UNSEEN_INTERVALS
 from monitor.core.catalogue import CATALOGUE, Entry
 from monitor.core.holds import KEPT, SCRAPE, UNCHECKED
 from monitor.core.wording import name_of, with_name
@@ -19,6 +20,7 @@ def rules(settings: Settings) -> str:
     """The rule file for Prometheus. Write it again when intervals, settle times, links or labels change."""
     holds, links = settings.terms.holds, settings.terms.links
     template = _ENVIRONMENT.from_string(Path(__file__).with_name("alerts.yml.j2").read_text(encoding="utf-8"))
+    slowest = max((each.interval for each in settings.connections), default=settings.interval)
     written = template.render(
         causes=CATALOGUE,
         transient="|".join(cause for cause, entry in CATALOGUE.items() if entry.transient),
@@ -28,6 +30,9 @@ def rules(settings: Settings) -> str:
         scrape=SCRAPE,
         kept=KEPT,
         lingers=holds.lingers,
+        unseen=UNSEEN_INTERVALS,
+        grace=int((UNSEEN_GRACE + SCRAPE).total_seconds()),
+        first_looks=int((slowest + UNSEEN_GRACE).total_seconds()),
         unexplained=max(holds.transient, UNCHECKED),
     )
     return "".join(line for line in written.splitlines(keepends=True) if line.strip())

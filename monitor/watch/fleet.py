@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from monitor.core import cadence
 from monitor.core import history as histories
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection
@@ -20,6 +21,7 @@ from monitor.core.status import ConnectionStatus
 from monitor.core.verdict import approval
 from monitor.core.verdict.approval import Forecast
 from monitor.core.verdict.evidence import Witnesses
+from monitor.watch.clock import Clock
 
 AT_ONCE = timedelta(minutes=30)
 """Connections whose troubles begin within this time of each other, or within an interval where that is
@@ -51,8 +53,11 @@ class Others:
 class Fleet:
     """Every configured connection's status by name, and the histories of those no longer configured."""
 
-    def __init__(self, remembered: Mapping[str, History]) -> None:
+    def __init__(self, remembered: Mapping[str, History], clock: Clock | None = None) -> None:
         self._remembered = dict(remembered)
+        self._clock = clock or Clock()
+        self._outdated: dict[str, float] = {}
+        """When what is known of a connection will tell nothing any more, by the steady clock."""
         self._statuses: dict[str, ConnectionStatus] = {}
         self._stopped: dict[str, _Witness] = {}
         self._orgs: dict[str, _Witness] = {}
@@ -79,6 +84,7 @@ class Fleet:
         gone = self._statuses.keys() - wanted.keys()
         for name in gone:
             self._forget(name)
+            self._outdated.pop(name, None)
             self._remembered[name] = self._statuses.pop(name).history
         changed = set()
         for name, connection in wanted.items():
@@ -103,8 +109,12 @@ class Fleet:
         name, history = status.name, status.history
         before = self._stopped.get(name)
         self._forget(name)
+        if self._is_news(status):
+            status = replace(status, unwatched=False)
+            self._outdated[name] = self._clock.steady() + self._fresh_for(status).total_seconds()
         self._statuses[name] = status
         if status.connection.paused:
+            self._outdated.pop(name, None)
             return
         if history.approvals:
             self._approvals.setdefault(status.connection.consumer_key, {})[name] = history.approvals
@@ -121,6 +131,22 @@ class Fleet:
                 before = _Witness(name, trouble, exchange.at if before else history.failing_since)
             self._stopped[name] = before
             self._speaks(_org(status), before)
+
+    def _is_news(self, status: ConnectionStatus) -> bool:
+        """Whether the connection was looked at, or configured, since it was put here."""
+        known, last = self._statuses.get(status.name), status.history.last_exchange
+        if known is None or known.connection != status.connection:
+            return last is not None
+        before = known.history.last_exchange
+        return last is not None and (before is None or before.at != last.at)
+
+    def _fresh_for(self, status: ConnectionStatus) -> timedelta:
+        """How long what is known of a connection tells something; of an old look, until it had its turn."""
+        connection, history = status.connection, status.history
+        assert history.last_exchange is not None
+        age = max(timedelta(0), self._clock.now() - history.last_exchange.at)
+        left = cadence.outdated(connection, history, status.next_exchange) - age
+        return max(left, connection.interval + cadence.UNSEEN_GRACE)
 
     def _forget(self, name: str) -> None:
         """Drop what `put` derived from the connection's status."""
@@ -197,7 +223,13 @@ class Fleet:
         )
 
     def statuses(self) -> tuple[ConnectionStatus, ...]:
-        """Every connection as it is now, in the configuration's order."""
+        """Every connection as it is now, in the configuration's order; of those that nobody looked at for too
+        long the state is not known.
+        """
+        now = self._clock.steady()
+        for name in [name for name, until in self._outdated.items() if until < now]:
+            if not (status := self._statuses[name]).unwatched:
+                self.put(replace(status, unwatched=True))
         return tuple(self._statuses.values())
 
     def retired_failures(self) -> dict[Cause, int]:

@@ -1,13 +1,15 @@
 """Appointments: one a connection, kept by APScheduler; when one is due, its connection is checked.
 
-What is due goes into a queue that a fixed number of workers empty. So there is a hard cap on checks under
-way, and ten thousand appointments that fall due at once (a suspended machine wakes up) wait their turn; none
-is lost. Nor where the wall clock is set back: appointments move with it, for else none would be kept until it
-has caught up.
+What is due waits for one of a fixed number of places, so there is a hard cap on checks under way, and none of
+ten thousand appointments that fall due at once (a suspended machine wakes up) is lost. Connections that hung
+at their last check share half of the places, so that the others keep their schedule.
+
+Where the wall clock is set back, appointments move with it: else none would be kept until it has caught up.
 """
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Protocol
@@ -112,14 +114,24 @@ class ByHand(Engine):
 class Schedule(Engine):
     """Keeps one appointment for each connection; must be made and used inside a running event loop."""
 
-    def __init__(self, check: Check, *, clock: Clock, at_once: int, own: OwnMetrics) -> None:
+    def __init__(
+        self,
+        check: Check,
+        *,
+        clock: Clock,
+        at_once: int,
+        own: OwnMetrics,
+        hangs: Callable[[str], bool] = lambda name: False,
+    ) -> None:
         self._check = check
+        self._hangs = hangs
         self._clock = clock
         self._at_once = at_once
         self._own = own
-        self._due: asyncio.Queue[tuple[str, datetime]] = asyncio.Queue()
+        self._due: dict[bool, deque[tuple[str, datetime]]] = {True: deque(), False: deque()}
+        """What waits for a place, by whether it hung at its last check."""
         self._busy: dict[str, datetime | None] = {}
-        self._workers: list[asyncio.Task[None]] = []
+        self._under_way: dict[asyncio.Task[None], bool] = {}
         self._clock_watch: asyncio.Task[None] | None = None
         self._scheduler = AsyncIOScheduler(
             timezone=UTC,
@@ -134,12 +146,11 @@ class Schedule(Engine):
     @property
     def running(self) -> bool:
         """Whether appointments are kept."""
-        return bool(self._workers) and all(not worker.done() for worker in self._workers)
+        return bool(self._scheduler.running)
 
     def start(self) -> None:
         """Begin to keep appointments."""
         self._scheduler.start()
-        self._workers = [asyncio.create_task(self._work()) for _ in range(self._at_once)]
         self._clock_watch = asyncio.create_task(self._watch_clock())
 
     def at(self, name: str, moment: datetime) -> None:
@@ -183,36 +194,46 @@ class Schedule(Engine):
             # What falls due just now gets into the queue: the shutdown would cancel it, and log an error.
             await asyncio.sleep(0)
             self._scheduler.shutdown(wait=False)
-        while not self._due.empty():
-            self._due.get_nowait()
-        busy = [worker for worker in self._workers if not worker.done()]
-        for _ in busy:
-            self._due.put_nowait(_STOP)
-        if busy:
-            _, late = await asyncio.wait(busy, timeout=within_seconds)
-            for worker in late:
-                worker.cancel()
-        self._workers = []
+        for waiting in self._due.values():
+            waiting.clear()
+        if self._under_way:
+            _, late = await asyncio.wait(self._under_way, timeout=within_seconds)
+            for check in late:
+                check.cancel()
 
     async def _fall_due(self, name: str, due: datetime) -> None:
-        self._due.put_nowait((name, due))
+        self._due[self._hangs(name)].append((name, due))
+        self._begin()
 
-    async def _work(self) -> None:
-        while (appointment := await self._due.get()) is not _STOP:
-            name, due = appointment
+    def _begin(self) -> None:
+        """Begin what waits, as far as there are places."""
+        while len(self._under_way) < self._at_once:
+            hanging = bool(self._due[True]) and sum(self._under_way.values()) < max(1, self._at_once // 2)
+            if not self._due[hanging]:
+                return
+            name, due = self._due[hanging].popleft()
             if name in self._busy:
                 continue
-            self._own.schedule_delay.observe(max(0.0, (datetime.now(UTC) - due).total_seconds()))
             self._busy[name] = None
-            try:
-                following = await self._check(name)
-            except Exception:  # a check has its own net; should that tear, the other connections go on
-                log.exception("check_failed", connection=name)
-                self._own.schedule_missed.inc()
-                following = self._clock.now() + AFTER_A_FAULT
-            wanted = [moment for moment in (following, self._busy.pop(name)) if moment]
-            if wanted:
-                self.at(name, min(wanted))
+            check = asyncio.create_task(self._keep(name, due))
+            self._under_way[check] = hanging
+            check.add_done_callback(self._ended)
+
+    def _ended(self, check: asyncio.Task[None]) -> None:
+        del self._under_way[check]
+        self._begin()
+
+    async def _keep(self, name: str, due: datetime) -> None:
+        self._own.schedule_delay.observe(max(0.0, (datetime.now(UTC) - due).total_seconds()))
+        try:
+            following = await self._check(name)
+        except Exception:  # a check has its own net; should that tear, the connection is looked at again
+            log.exception("check_failed", connection=name)
+            self._own.schedule_missed.inc()
+            following = self._clock.now() + AFTER_A_FAULT
+        wanted = [moment for moment in (following, self._busy.pop(name)) if moment]
+        if wanted and self.running:
+            self.at(name, min(wanted))
 
     async def _watch_clock(self) -> None:
         """Move appointments with a wall clock that is set back; one that is set ahead makes them due."""
@@ -234,6 +255,3 @@ class _AFewAtOnce(MemoryJobStore):  # type: ignore[misc]  # the library has no t
 
     def get_due_jobs(self, now: datetime) -> list[Job]:
         return super().get_due_jobs(now)[:DUE_AT_ONCE]  # type: ignore[no-any-return]
-
-
-_STOP = ("", datetime.max.replace(tzinfo=UTC))

@@ -69,7 +69,7 @@ class Watch:
         """Without an `engine`, the database decides. Raises CaFileError, ProxyError and StoreError."""
         self._clock = clock
         self._memory = memory
-        self._fleet = Fleet(memory.histories())
+        self._fleet = Fleet(memory.histories(), clock)
         self._keyring = Keyring(os.environ, settings.vault)
         self._exchanger = Exchanger(
             limits=Limits(in_flight=settings.max_in_flight),
@@ -99,7 +99,13 @@ class Watch:
         """One daemon's, where the database is a file; else what several share."""
         place = place_of(settings.database, 0)
         if isinstance(place, SqliteFile):
-            return Schedule(self.check, clock=self._clock, at_once=settings.max_in_flight, own=self.own)
+            return Schedule(
+                self.check,
+                clock=self._clock,
+                at_once=settings.max_in_flight,
+                own=self.own,
+                hangs=self._hangs,
+            )
         from monitor.store.postgresql import Server
         from monitor.watch.replicas import Replica  # its libraries are an extra
 
@@ -179,6 +185,11 @@ class Watch:
     async def check(self, name: str) -> datetime | None:
         """Check a connection, and give the moment of its next look; None where there is to be none."""
         return await self._checker.check(name, self._ledger)
+
+    def _hangs(self, name: str) -> bool:
+        """Whether the last check of a connection kept its place for long, without an answer."""
+        last = self._fleet[name].history.last_exchange if name in self._fleet else None
+        return last is not None and last.hung
 
     def status(self, name: str) -> ConnectionStatus:
         """How a connection is at this moment. Raises KeyError where there is none of this name."""

@@ -233,6 +233,11 @@ FAMILIES = (
         lambda status: _at(status.next_exchange),
     ),
     _family(
+        "interval_seconds",
+        "How often it is checked while all is well, as configured.",
+        lambda status: _seconds(status.connection.interval.total_seconds()),
+    ),
+    _family(
         "exchanges_total",
         "Exchanges since the database began.",
         lambda status: (("", status.history.exchanges),),

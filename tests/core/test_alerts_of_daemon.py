@@ -83,6 +83,14 @@ def test_what_is_not_paused_and_has_no_next_moment_is_late_as_well() -> None:
     assert "\nAmong them: acme.\n" in alert.annotations["description"]
 
 
+def test_what_nobody_looked_at_is_late_whatever_is_planned_for_it() -> None:
+    put_off = replace(well("acme"), unwatched=True, next_exchange=NOW + timedelta(days=40))
+
+    (alert,) = found(snapshot(put_off, well("on time")))
+
+    assert alert.name == "BearerwatchChecksLate"
+
+
 @pytest.mark.parametrize(
     "statuses",
     [

@@ -644,6 +644,28 @@ def late() -> Iterator[Case]:
         {series: values for series, values in connections("acme").items() if series != due},
         {0.5: [], 1: [late]},
     )
+    last = due.replace("next_exchange", "last_exchange")
+    interval = "bearerwatch_connection_interval_seconds" + of(connection="acme")
+    put_off = connections("acme") | {due: constant(10_000_000), last: constant(60), interval: constant(300)}
+    yield Case(
+        "A connection that was not checked for three intervals is late, whatever is planned for it",
+        put_off,
+        {18.5: [], 19.5: [late]},
+    )
+    yield Case(
+        "A last check that lies weeks ahead is not a recent one",
+        put_off | {last: constant(4_000_000)},
+        {0.5: [], 1: [late]},
+    )
+    yield Case(
+        "What was last checked before a long absence has an interval to be checked again",
+        put_off
+        | {
+            "process_start_time_seconds" + of(): f"0x119 {constant(60 * 60)}",
+            last: f"60x130 {constant(65.5 * 60)}",
+        },
+        {59: [late], 60: [], 65: [], 80: []},
+    )
     yield Case(
         "A check that waits for its turn for some minutes is not late",
         connections("acme") | {due: f"60x11 {constant(1000)}"},

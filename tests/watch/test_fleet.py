@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,12 @@ from monitor.core.keys.credential import CredentialFacts
 from monitor.core.outcome import FaultKind, Outcome, Refused, Unreachable
 from monitor.core.status import ConnectionStatus
 from monitor.core.verdict.diagnosis import diagnose
+from monitor.watch.clock import Clock
 from monitor.watch.fleet import AT_ONCE, Fleet
-from tests.making import GRANTED, NOT_APPROVED, NOW, UNREACHABLE, connection, exchange, finding, history
+from tests.making import ACME, GRANTED, NOT_APPROVED, NOW, UNREACHABLE, connection, exchange, finding, history
 
 MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
 
 
 def fleet_of(count: int) -> Fleet:
@@ -295,3 +298,80 @@ def test_the_refused_are_counted_and_the_paused_are_not() -> None:
     fleet.put(replace(fleet["c1"], connection=connection(name="c1", paused=True), history=refused))
 
     assert fleet.refused == 1
+
+
+# What is known grows old
+
+
+class Steady(Clock):
+    """A clock that goes on when it is told to, on a wall that may show anything."""
+
+    passed = wrong = timedelta(0)
+
+    def machine(self) -> datetime:
+        return NOW + self.passed + self.wrong
+
+    def steady(self) -> float:
+        return self.passed.total_seconds()
+
+
+def looked_at(name: str, at: datetime, **known: Any) -> ConnectionStatus:
+    past = history(last_exchange=exchange(at=at), state=State.HEALTHY, **known)
+    return ConnectionStatus(connection(name=name), past, next_exchange=at + timedelta(days=40))
+
+
+def states(fleet: Fleet) -> list[State]:
+    return [status.state for status in fleet.statuses()]
+
+
+def test_the_state_of_what_nobody_looks_at_is_unknown_whatever_is_planned() -> None:
+    clock = Steady()
+    fleet = Fleet({}, clock)
+    fleet.put(looked_at("acme", NOW))
+    long = 3 * ACME.interval + timedelta(minutes=1)
+
+    clock.passed = long
+    before = states(fleet)
+    clock.passed += SECOND
+
+    assert (before, states(fleet)) == ([State.HEALTHY], [State.UNKNOWN])
+    fleet.put(looked_at("acme", clock.now()))
+    assert states(fleet) == [State.HEALTHY]
+
+
+def test_no_setting_of_the_wall_clock_makes_what_is_known_look_fresh() -> None:
+    clock = Steady()
+    fleet = Fleet({}, clock)
+    clock.wrong = timedelta(days=40)
+    fleet.put(looked_at("acme", clock.now()))
+
+    clock.wrong = timedelta(0)
+    clock.passed = timedelta(hours=1)
+
+    assert states(fleet) == [State.UNKNOWN]
+
+
+def test_what_is_refused_and_left_alone_on_purpose_is_still_known() -> None:
+    clock = Steady()
+    fleet = Fleet({}, clock)
+    refused = looked_at("acme", NOW)
+    past = replace(refused.history, state=State.FAILING)
+    fleet.put(replace(refused, history=past, next_exchange=NOW + timedelta(hours=1)))
+
+    clock.passed = timedelta(hours=1)
+    still = states(fleet)
+    clock.passed += timedelta(minutes=2)
+
+    assert (still, states(fleet)) == ([State.FAILING], [State.UNKNOWN])
+
+
+def test_after_a_start_what_was_remembered_counts_until_it_had_its_turn() -> None:
+    clock = Steady()
+    clock.passed = timedelta(days=2)
+    fleet = Fleet({"acme": looked_at("acme", NOW).history}, clock)
+    fleet.configure([ACME], clock.now())
+
+    remembered = states(fleet)
+    clock.passed += ACME.interval + timedelta(minutes=1, seconds=1)
+
+    assert (remembered, states(fleet)) == ([State.HEALTHY], [State.UNKNOWN])

@@ -219,3 +219,36 @@ async def test_a_stop_at_the_moment_at_which_a_check_falls_due_is_no_error(
         await appointments.stop(1)
 
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_connections_that_hang_leave_half_of_the_places_to_the_others() -> None:
+    """600 of 2,000 that hung made all others up to two minutes late."""
+    release, well_done = asyncio.Event(), asyncio.Event()
+    under_way, most, kept = set[str](), 0, list[str]()
+
+    async def check(name: str) -> datetime | None:
+        nonlocal most
+        if name.startswith("hangs"):
+            under_way.add(name)
+            most = max(most, len(under_way))
+            await release.wait()
+            under_way.discard(name)
+        kept.append(name)
+        if sum(name.startswith("well") for name in kept) == 100:
+            well_done.set()
+        return None
+
+    appointments = Schedule(
+        check, clock=CLOCK, at_once=8, own=OwnMetrics(), hangs=lambda name: name.startswith("hangs")
+    )
+    for kind, ago in (("hangs", 2), ("well", 1)):
+        for n in range(100):
+            appointments.at(f"{kind}{n}", CLOCK.now() - timedelta(hours=ago))
+    appointments.start()
+    async with asyncio.timeout(60):
+        await well_done.wait()
+    made = len(kept)
+    release.set()
+    await appointments.stop(5)
+
+    assert (most, made) == (4, 100)
