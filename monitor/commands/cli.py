@@ -276,12 +276,37 @@ def check(
         print(json.dumps([status_as_json(status) for status in statuses], indent=2))
     else:
         terminal.show(statuses, now=clock.now(), quiet=quiet, whole=bool(names))
+    if names:
+        _tell_daemon(settings, statuses)
     if not (as_json or quiet or names):
         errors.print("", terminal.summary(statuses), sep="\n")
         worst = worst_first(statuses)[:1]
         if worst and worst[0].findings:
             say(f"All about one: bearerwatch check {worst[0].name} --config {config}")
     raise typer.Exit(exit_code(statuses, fail_on))
+
+
+def _tell_daemon(settings: "Settings", statuses: list[ConnectionStatus]) -> None:
+    """Have the running daemon, if there is one, check what it shows otherwise than was found here."""
+    from monitor.commands.running import NoAnswerError, Running
+
+    with Running(settings) as daemon:
+        try:
+            shown = daemon.shown()
+        except NoAnswerError:
+            return  # none runs here, or it is somebody else's
+        for status in statuses:
+            its = shown.get(status.name)
+            if its is None or its["host"] != status.connection.host or its["state"] == status.state:
+                continue
+            try:
+                daemon.recheck([status.name])
+                what = "It was asked to check now"
+            except NoAnswerError as refused:
+                what = (
+                    f"It checks {status.name} next at {its['next_exchange']}; asked to do so now, {refused}"
+                )
+            say(f"\nThe running daemon shows {status.name} as {its['state']}. {what}.".replace("..", "."))
 
 
 def _chosen(settings: "Settings", names: list[str]) -> list[Connection]:
@@ -302,6 +327,49 @@ def exit_code(statuses: list[ConnectionStatus], fail_on: str) -> Exit:
     if State.FAILING in states or any(found.severity in counts for one in statuses for found in one.findings):
         return Exit.FAILING
     return Exit.NO_VERDICT if states & {State.UNKNOWN, State.SETTLING} else Exit.FINE
+
+
+@app.command("recheck")
+def recheck(
+    config: ConfigOption,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Connections.", autocompletion=_complete_connection)
+    ] = None,
+    cause: Annotated[
+        list[str] | None,
+        typer.Option(help="All that have this cause.", autocompletion=_complete_cause),
+    ] = None,
+    url: Annotated[str, typer.Option(help="The daemon's pages; as configured without it.")] = "",
+    user: Annotated[
+        str, typer.Option(help="Of the pages, where they have users; password in BEARERWATCH_PASSWORD.")
+    ] = "",
+) -> None:
+    """Have the running daemon check connections now, so that its page and alerts end when the repair is done.
+
+    Exit code: 0 all healthy or degraded, 1 any failing, 2 the daemon can't be asked, 3 no verdict yet.
+
+    Example: `bearerwatch recheck acme-production`
+    """
+    from monitor.commands.running import Running, rechecked
+
+    _log_errors_alone()
+    with operators_mistakes():
+        settings = _settings(config)
+        chosen = [one.name for one in _chosen(settings, names)] if names else []
+        causes = [str(_cause(one)) for one in cause or []]
+        if not (chosen or causes):
+            raise OperatorError("Name connections, or a cause: --cause CODE.")
+        with Running(settings, url, user) as daemon:
+            found = rechecked(daemon, chosen, causes, terminal.show_rechecked)
+            missing = [name for name in chosen if name not in found]
+    states = {one["state"] for one in found.values()}
+    if missing or not found:
+        say(
+            f"Not checked within a minute: {', '.join(missing) or 'anything'}. See the daemon's page and log."
+        )
+    if "failing" in states:
+        raise typer.Exit(Exit.FAILING)
+    raise typer.Exit(Exit.NO_VERDICT if missing or states & {"unknown", "settling"} else Exit.FINE)
 
 
 @app.command("discover")

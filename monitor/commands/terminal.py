@@ -9,10 +9,10 @@ import io
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -168,6 +168,13 @@ def show(
             console.print()
         for line in _about(status, now):
             console.print(_folded(line, width), soft_wrap=not console.is_terminal)
+
+
+def show_rechecked(shown: Mapping[str, Any]) -> None:
+    """Print what the daemon shows of a connection that it was asked to check."""
+    state = State(shown["state"])
+    title = f": {shown['title']}" if shown["title"] else ""
+    Console(highlight=False).print(Text.assemble((state, STYLES[state]), f" {shown['name']}{title}"))
 
 
 def show_alerts(found: "Sequence[Standing]", *, now: datetime, console: Console | None = None) -> None:

@@ -27,6 +27,13 @@ class Settings(GeneralOptions):
     warnings: tuple[str, ...]
     """What is allowed, but may be meant otherwise: a sentence each, for a person."""
 
+    @property
+    def takes_checks(self) -> bool:
+        """Whether the pages take the wish to check a connection now."""
+        web = self.protection
+        protected = bool(web.users) or bool(web.tls and web.tls.verifies_clients)
+        return self.listen.is_loopback or protected or self.web.enable_checks
+
     @cached_property
     def terms(self) -> Terms:
         """What follows for alerts: how long things must hold, and what they link to."""

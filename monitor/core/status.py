@@ -141,6 +141,16 @@ class Snapshot:
         return counted
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What becomes of a wish to have connections checked now."""
+
+    turns: dict[str, datetime]
+    """When each is checked: at once, or a few seconds later where there are many."""
+    put_off: dict[str, datetime]
+    """Those whose user has no login left, and when there is one again."""
+
+
 WORST_FIRST = (
     State.FAILING,
     State.DEGRADED,

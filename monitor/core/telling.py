@@ -6,12 +6,13 @@ what holds now: so a receiver that is away loses nothing, and a restart neither 
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from monitor.core.alert import Alert, lasted
-from monitor.core.causes import Severity
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause, Severity
 from monitor.core.finding import State
 from monitor.core.holds import Holds
 from monitor.core.status import ConnectionStatus
@@ -99,13 +100,14 @@ def due(
     holds: Holds,
     repeat: timedelta,
     now: datetime,
+    proven: Collection[str] = (),
 ) -> Iterator[Message]:
     """The messages that are due, the gravest first, ends last.
 
     `known` is what the receiver was told, `away` since when groups of that have had no alert. A group is told
     when it begins, when its severity changes, when connections join it (GROUP_INTERVAL after its last
-    message), and `repeat` after its last message; its end is told once it has been away for as long as the
-    rules keep an alert. Maintenance holds all of that back, and is not an end.
+    message), and `repeat` after its last message; its end is told at once where it is `proven`, else once
+    it has been away for as long as the rules keep an alert. Maintenance holds all that back, and is no end.
     """
     groups: defaultdict[str, list[Alert]] = defaultdict(list)
     for alert in alerts:
@@ -120,7 +122,8 @@ def due(
             newest_first.sort(key=lambda alert: alert.connection in known_names)
             yield Message(group, told, tuple(newest_first), after=before.at if before else None)
     for group, told in known.items():
-        if (since := away.get(group)) and lasted(since, holds.kept(told.labels.get("cause", "")), now):
+        kept = timedelta(0) if group in proven else holds.kept(told.labels.get("cause", ""))
+        if (since := away.get(group)) and lasted(since, kept, now):
             yield Message(group, told, after=told.at)
 
 
@@ -145,6 +148,17 @@ def _told(members: Sequence[Alert], now: datetime) -> Told:
         tuple(names),
         min(alert.since for alert in members),
         now,
+    )
+
+
+def is_proven(told: Told, statuses: Mapping[str, ConnectionStatus]) -> bool:
+    """Whether the end of a group is certain: Salesforce granted where it had refused, for each connection.
+
+    What the network or a server did not let through once may come back a moment later.
+    """
+    entry = CATALOGUE.get(Cause(told.labels["cause"])) if "cause" in told.labels else None
+    return bool(entry and not entry.transient and told.connections) and all(
+        name in statuses and statuses[name].state is State.HEALTHY for name in told.connections
     )
 
 

@@ -14,7 +14,7 @@ WHO = {
     Responsible.SALESFORCE: "nobody here; Salesforce, or time",
 }
 
-ASK_AGAIN = "To ask once more: `bearerwatch check NAME --config FILE`."
+ASK_AGAIN = "Once it is done, have it checked now: `bearerwatch recheck NAME`, or the button on its page."
 """The last step of each remedy."""
 
 UNEXPLAINED = (

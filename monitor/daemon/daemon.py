@@ -37,6 +37,9 @@ from monitor.web.metrics import MetricsPage, negotiate
 NOTIFY_EVERY_SECONDS = 10.0
 """Between two rounds of notifications: an alert has held for minutes when it becomes one."""
 
+SOONEST = 3.0
+"""The same after something was put right: whoever did it waits to be told."""
+
 ONLY_AT_A_START = (
     "listen",
     "database",
@@ -65,7 +68,15 @@ class Daemon:
         self._store = store
         self._settings = self._started_with = settings
         self._stamps = configuration_stamps(settings)
-        self.watch = Watch(settings, clock=clock, memory=store, engine=engine, notify=self._notify)
+        self._put_right = asyncio.Event()
+        self.watch = Watch(
+            settings,
+            clock=clock,
+            memory=store,
+            engine=engine,
+            notify=self._notify,
+            put_right=self._put_right.set,
+        )
         self._page = MetricsPage(self.watch.own)
         self._notifier = Notifier(
             memory=store,
@@ -93,9 +104,14 @@ class Daemon:
                 await self._notify()
             except Exception:  # the rounds must go on, whatever went wrong in one
                 log.exception("notifier_failed")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(NOTIFY_EVERY_SECONDS):
-                    await self._stopping.wait()
+            for seconds, event in (
+                (SOONEST, self._stopping),
+                (NOTIFY_EVERY_SECONDS - SOONEST, self._put_right),
+            ):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await event.wait()
+            self._put_right.clear()
 
     async def run(self) -> None:
         """Live until `stop` is asked for; needs a free port, which was checked when the socket was bound."""
@@ -168,12 +184,14 @@ class Daemon:
             ready=self.watch.problems,
             cut_off=lambda: self.watch.cut_off,
             reload=self.reload if self._settings.web.enable_reload else None,
+            ask=lambda: self.watch.ask if self._settings.takes_checks else None,
             external_url=lambda: self._settings.web.external_url,
         )
 
     def stop(self) -> None:
         """Ask for the end; `run` returns when all is stopped."""
         self._stopping.set()
+        self._put_right.set()
 
     async def reload(self) -> str | None:
         """Load the configuration aside and swap it in. Gives what is wrong with it; None where it holds.

@@ -22,7 +22,7 @@ from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.holds import Holds
 from monitor.core.status import Snapshot
-from monitor.core.telling import GROUP_LABELS, Message, Told, due, what_became
+from monitor.core.telling import GROUP_LABELS, Message, Told, due, is_proven, what_became
 from monitor.core.wording import WHO, name_of, told
 from monitor.notify import alertmanager, services, webhook
 from monitor.notify.wire import Undelivered, Wire
@@ -176,9 +176,12 @@ class Notifier:
         sink, now, known = outlet.sink, snapshot.at, self._memory.told(outlet.sink.name)
         groups = {alert.group for alert in mine}
         outlet.away = {group: outlet.away.get(group, now) for group in known if group not in groups}
-        messages = list(due(mine, known, outlet.away, holds=holds, repeat=sink.repeat, now=now))
-        messages.sort(key=lambda message: message.group in outlet.refused)
         statuses = {status.name: status for status in snapshot.connections} if outlet.away else {}
+        proven = {group for group in outlet.away if is_proven(known[group], statuses)}
+        messages = list(
+            due(mine, known, outlet.away, holds=holds, repeat=sink.repeat, now=now, proven=proven)
+        )
+        messages.sort(key=lambda message: message.group in outlet.refused)
         loop = asyncio.get_running_loop()
         begun = loop.time()
         for message in messages:

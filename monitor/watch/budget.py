@@ -44,14 +44,26 @@ class LoginBudget:
         """Take one login at a moment by the machine's clock. Gives None where there was one, else the moment
         at which there is one again: an hour later at most.
         """
-        logins = self._logins.setdefault(username.lower(), array("d"))  # as Salesforce compares them
+        if not self.left(username):
+            return now + self.free_in(username)
         second = self._clock.steady() + (now - self._clock.machine()).total_seconds()
+        self._logins[username.lower()].append(second)
+        return None
+
+    def left(self, username: str) -> int:
+        """How many may be taken now."""
+        logins, second = self._logins.setdefault(username.lower(), array("d")), self._clock.steady()
         while logins and second - logins[0] >= HOUR_SECONDS:
             logins.pop(0)
-        if len(logins) >= self.per_hour:
-            return now + timedelta(seconds=min(HOUR_SECONDS, logins[0] + HOUR_SECONDS - second))
-        logins.append(second)
-        return None
+        return max(0, self.per_hour - len(logins))
+
+    def free_in(self, username: str) -> timedelta:
+        """How long until there is one to take."""
+        if self.left(username):
+            return timedelta(0)
+        return timedelta(
+            seconds=min(HOUR_SECONDS, self._logins[username.lower()][0] + HOUR_SECONDS - self._clock.steady())
+        )
 
 
 class OwnLedger(LoginBudget):

@@ -47,7 +47,10 @@ class Checker:
         clock: Clock,
         own: OwnMetrics,
         after_login_every: int = AFTER_LOGIN_EVERY,
+        changed: Callable[[ConnectionStatus, ConnectionStatus], None] = lambda before, after: None,
     ) -> None:
+        """`changed` is told how a connection was and is, after each check, here or by another replica."""
+        self._changed = changed
         self._fleet = fleet
         self._keyring = keyring
         self._exchanger = exchanger
@@ -98,8 +101,9 @@ class Checker:
             return
         status = self._fleet[name]
         if status.connection == connection and not _older(found, status.history):
-            status = self._remembered(status, found, due)
-            self._fleet.put(replace(status, credential=current, next_credential=following))
+            after = self._remembered(status, found, due)
+            self._fleet.put(replace(after, credential=current, next_credential=following))
+            self._changed(status, after)
 
     def unreadable(self, name: str, why: str, due: datetime) -> None:
         """Show that a connection is not checked here, as what is remembered of it can't be read."""
@@ -263,6 +267,7 @@ class Checker:
         for event in events:
             tell = log.warning if event.failure else log.info
             tell(event.kind, connection=after.name, cause=event.cause, text=event.text)
+        self._changed(before, after)
         return True
 
     def _again(self, name: str) -> datetime | None:

@@ -6,7 +6,7 @@ appointments (`Engine`) and in what remembers (`Memory`).
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import datetime
@@ -16,7 +16,7 @@ from monitor import __version__
 from monitor.config import Settings
 from monitor.core import cadence
 from monitor.core.history import Event, History
-from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
+from monitor.core.status import Asked, ConnectionStatus, DaemonStatus, Snapshot
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger, Limits, TransportFactory, rust_transport
 from monitor.store import Store
@@ -28,6 +28,7 @@ from monitor.watch.clock import Clock
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
 from monitor.watch.schedule import Engine, Schedule
+from monitor.watch.soon import Waves, asked
 
 
 class Memory(Protocol):
@@ -65,8 +66,12 @@ class Watch:
         notify: Callable[[], Awaitable[None]] = _to_nobody,
         transport: TransportFactory = rust_transport,
         after_login_every: int = AFTER_LOGIN_EVERY,
+        put_right: Callable[[], None] = lambda: None,
     ) -> None:
-        """Without an `engine`, the database decides. Raises CaFileError, ProxyError and StoreError."""
+        """Without an `engine`, the database decides. `put_right` is called when something no longer holds.
+
+        Raises CaFileError, ProxyError and StoreError.
+        """
         self._clock = clock
         self._memory = memory
         self._fleet = Fleet(memory.histories(), clock)
@@ -88,7 +93,10 @@ class Watch:
             clock=clock,
             own=self.own,
             after_login_every=after_login_every,
+            changed=self._look_at_others,
         )
+        self._waves = Waves()
+        self._put_right = put_right
         self._budget = OwnLedger(settings.login_budget_per_hour, memory.save, clock)
         self._ledger: Ledger = self._budget
         self._engine = engine or self._appointments(settings, notify)
@@ -181,6 +189,35 @@ class Watch:
         for status in self._fleet.statuses():
             if not status.connection.paused and self._keyring.stale(status.connection.current):
                 self._engine.at(status.name, now)
+
+    def ask(self, names: Collection[str]) -> Asked:
+        """Have these checked now, as far as their users have logins left."""
+        now = self._clock.now()
+        wanted = asked(
+            [self._fleet[name] for name in names if name in self._fleet],
+            now,
+            left=self._budget.left,
+            free_at=lambda user: now + self._budget.free_in(user),
+        )
+        if self._ledger is not self._budget:  # replicas count logins in the database, and here what was asked
+            for name in wanted.turns:
+                self._budget.take(self._fleet[name].connection.username, self._clock.machine())
+        self._bring_forward(wanted.turns)
+        return wanted
+
+    def _look_at_others(self, before: ConnectionStatus, after: ConnectionStatus) -> None:
+        """What follows for others from a check: where one was put right, so may they be."""
+        holds = {found.cause for found in after.findings}
+        if any(found.cause not in holds for found in before.findings):
+            self._put_right()
+        replicas = self._engine.status
+        if replicas is None or replicas.leads:
+            self._bring_forward(self._waves.after(before, after, self._fleet.statuses(), self._clock.now()))
+
+    def _bring_forward(self, turns: Mapping[str, datetime]) -> None:
+        for name, turn in turns.items():
+            self._engine.at(name, turn)
+            self._fleet.put(replace(self._fleet[name], next_exchange=turn))
 
     async def check(self, name: str) -> datetime | None:
         """Check a connection, and give the moment of its next look; None where there is to be none."""

@@ -14,7 +14,7 @@ from monitor.core.catalogue import CATALOGUE
 from monitor.core.finding import Finding
 from monitor.core.history import STAGES, Approval, Rotation, Slot
 from monitor.core.keys.credential import CredentialFacts
-from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
+from monitor.core.status import Asked, ConnectionStatus, DaemonStatus, Snapshot
 from monitor.core.verdict.approval import Forecast
 from monitor.core.wording import steps
 from monitor.web.record import Record
@@ -94,6 +94,14 @@ def daemon(status: DaemonStatus) -> dict[str, Any]:
         "reloaded": moment(status.reloaded),
         "reload_problem": status.reload_problem,
         "store_problem": status.store_problem,
+    }
+
+
+def asked(what: Asked) -> dict[str, Any]:
+    """What becomes of a wish to have connections checked now."""
+    return {
+        "checked_at": {name: moment(at) for name, at in what.turns.items()},
+        "put_off_until": {name: moment(at) for name, at in what.put_off.items()},
     }
 
 

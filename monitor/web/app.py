@@ -8,13 +8,15 @@ The daemon serves it in its own event loop, so whatever costs more than a millis
 compression, the disk) is done in a thread.
 """
 
+import math
 import mimetypes
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
 from hashlib import blake2b
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -23,14 +25,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
-from monitor.core.status import ConnectionStatus, Snapshot
+from monitor.core.status import Asked, ConnectionStatus, Snapshot
 from monitor.store import Store
 from monitor.web import api
 from monitor.web.calendar import Feed
@@ -38,6 +40,7 @@ from monitor.web.pages import STATIC, VERSIONED, Pages
 from monitor.web.record import read_record
 from monitor.web.runbooks import cause_page, causes_page, setup_page
 from monitor.web.selection import Selection, SelectionError
+from monitor.web.words import exact
 
 HEADERS = {
     # Everything comes from us, and nothing is written inside a page that a browser would run.
@@ -69,6 +72,10 @@ HTML = "text/html; charset=utf-8"
 JSON = "application/json"
 ICALENDAR = "text/calendar; charset=utf-8"
 
+CHECKS_ARE_OFF = (
+    "Anyone could ask for checks here, so nobody may. Set web.enable_checks to true, or give the pages users."
+)
+
 RELOAD_IS_OFF = "Reloading over HTTP is off. Set web.enable_reload to true, or send the process a SIGHUP.\n"
 
 
@@ -79,6 +86,7 @@ def create_app(
     store: Store,
     ready: Callable[[], tuple[str, ...]],
     reload: Callable[[], Awaitable[str | None]] | None = None,
+    ask: Callable[[], Callable[[Collection[str]], Asked] | None] = lambda: None,
     external_url: Callable[[], str] = str,
     cut_off: Callable[[], str | None] = lambda: None,
 ) -> Starlette:
@@ -87,10 +95,11 @@ def create_app(
     `snapshot` and `ready` are called in the event loop and must be cheap; `ready` gives the reasons why the
     daemon is not, in words. `metrics` turns an Accept header into the pieces of a body and its content type,
     in a thread. `reload` gives what was wrong, or None; without it the daemon can't be reloaded over HTTP.
+    `ask` gives what has connections checked now; None where nobody may ask for it.
     `external_url` gives where people reach the pages, for links in the calendar. `cut_off` says why what a
     replica shows is old: then there are no metrics, so that Prometheus counts nothing of it.
     """
-    web = _Web(snapshot, metrics, store, ready, reload, external_url, cut_off)
+    web = _Web(snapshot, metrics, store, ready, reload, ask, external_url, cut_off)
     return Starlette(
         routes=[
             Route("/", web.fleet),
@@ -100,6 +109,9 @@ def create_app(
             Route("/setup", web.setup),
             Route("/api/status", web.api_status),
             Route("/api/connections/{name}", web.api_connection),
+            Route("/api/connections/{name}/check", web.check, methods=["POST"]),
+            Route("/connections/{name}/check", web.check, methods=["POST"]),
+            Route("/api/checks", web.checks, methods=["POST"]),
             Route("/calendar.ics", web.calendar),
             Route("/metrics", web.metrics),
             Route("/-/healthy", web.healthy),
@@ -124,6 +136,7 @@ class _Web:
         store: Store,
         ready: Callable[[], tuple[str, ...]],
         reload: Callable[[], Awaitable[str | None]] | None,
+        ask: Callable[[], Callable[[Collection[str]], Asked] | None],
         external_url: Callable[[], str],
         cut_off: Callable[[], str | None],
     ) -> None:
@@ -132,6 +145,7 @@ class _Web:
         self._store = store
         self._ready = ready
         self._reload = reload
+        self._ask = ask
         self._external_url = external_url
         self._cut_off = cut_off
         self._reminders = Feed()
@@ -149,7 +163,8 @@ class _Web:
         """The page of one connection."""
         snapshot = self._snapshot()
         status = _named(request, snapshot)
-        return await _answer(lambda: (self._pages.connection(snapshot, status), HTML))
+        may_ask = self._ask() is not None
+        return await _answer(lambda: (self._pages.connection(snapshot, status, may_ask=may_ask), HTML))
 
     async def causes(self, _request: Request) -> Response:
         """Every cause, with a link to its page."""
@@ -186,6 +201,33 @@ class _Web:
             return api.connection_document(snapshot, status, record)
 
         return await _tagged(request, await run_in_threadpool(make))
+
+    async def check(self, request: Request) -> Response:
+        """Have one connection checked now: 202 as JSON, or back to its page if the wish came from there."""
+        status = _named(request, self._snapshot())
+        if status.connection.paused:
+            raise HTTPException(409, f"{status.name} is paused in the configuration.")
+        answer = self._asked([status.name])
+        if request.url.path.startswith("/api/"):
+            return answer
+        return RedirectResponse(f"/connections/{quote(status.name)}", 303)
+
+    async def checks(self, request: Request) -> Response:
+        """Have all connections checked now that the filters leave."""
+        chosen = _selection(request).of(self._snapshot().connections)
+        return self._asked([status.name for status in chosen])
+
+    def _asked(self, names: Collection[str]) -> Response:
+        ask = self._ask()
+        if ask is None:
+            raise HTTPException(403, CHECKS_ARE_OFF)
+        now, asked = self._snapshot().at, ask(names)
+        if asked.put_off and not asked.turns:
+            free = min(asked.put_off.values())
+            seconds = max(1, math.ceil((free - now).total_seconds()))
+            text = f"No login is left of the hour's budget. There is one again at {exact(free)}."
+            raise HTTPException(429, text, {"Retry-After": str(seconds)})
+        return JSONResponse(api.asked(asked), 202)
 
     async def calendar(self, request: Request) -> Response:
         """What ends when, for calendars; filters as on the status page."""

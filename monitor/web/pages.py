@@ -167,8 +167,8 @@ class Pages:
             last=last,
         )
 
-    def connection(self, snapshot: Snapshot, status: ConnectionStatus) -> bytes:
-        """The page of one connection."""
+    def connection(self, snapshot: Snapshot, status: ConnectionStatus, *, may_ask: bool) -> bytes:
+        """The page of one connection; with a button that has it checked now where one may ask for that."""
         record = read_record(self._store, status, snapshot.at, snapshot.daemon.maintenance)
         connection, history = status.connection, status.history
         return self._render(
@@ -176,6 +176,7 @@ class Pages:
             snapshot,
             unreadable=record.problem,
             status=status,
+            may_ask=may_ask and not connection.paused,
             connection=connection,
             history=history,
             finding=status.findings[0] if status.findings else None,

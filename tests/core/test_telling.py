@@ -16,7 +16,7 @@ from monitor.core.finding import State
 from monitor.core.holds import KEPT
 from monitor.core.maintenance import Maintenance, Once
 from monitor.core.status import ConnectionStatus
-from monitor.core.telling import GROUP_INTERVAL, Message, Route, Told, due, what_became
+from monitor.core.telling import GROUP_INTERVAL, Message, Route, Told, due, is_proven, what_became
 from tests.core.fleets import MINUTE, TERMS, ill, snapshot, well
 from tests.making import NOW
 
@@ -274,6 +274,21 @@ def test_one_that_leaves_a_group_is_not_told_and_the_last_one_ends_it() -> None:
     receiver.look(NOW + 2 * HOUR, *works)
     receiver.look(NOW + 2 * HOUR + KEPT, *works)
     assert receiver.told()[1][1].startswith("Resolved: ")
+
+
+def test_an_end_that_a_grant_proves_is_told_at_once() -> None:
+    refused = Told({"cause": "ip_restricted"}, "", ("acme", "globex"), NOW, NOW)
+    unreachable = replace(refused, labels={"cause": "network_unreachable"})
+    works = {"acme": well("acme"), "globex": well("globex")}
+
+    assert is_proven(refused, works)
+    assert not is_proven(unreachable, works)
+    assert not is_proven(refused, works | {"globex": ill(well("globex"), Cause.IP_RESTRICTED, NOW)})
+    assert not is_proven(refused, {"acme": well("acme")})
+    (message,) = due(
+        [], {"group": refused}, {"group": NOW}, holds=TERMS.holds, repeat=REPEAT, now=NOW, proven={"group"}
+    )
+    assert message.title.startswith("Resolved: ")
 
 
 def test_an_end_says_what_became_of_each() -> None:

@@ -78,7 +78,7 @@ async def test_a_webhook_gets_a_message_in_the_format_of_alertmanagers_own(tmp_p
         assert ended["alerts"][0]["fingerprint"] == alert["fingerprint"]
         assert ended["alerts"][0]["labels"].items() <= alert["labels"].items()
         assert ended["alerts"][0]["annotations"]["ended"] == "It is healthy."
-        assert ended["alerts"][0]["endsAt"] == here.now.isoformat()
+        assert ended["alerts"][0]["endsAt"] == (NOW + MINUTE).isoformat()
         assert here.tries == [True, True]
 
 

@@ -3,14 +3,14 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 
 import httpx
 import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from monitor.core.status import Snapshot
+from monitor.core.status import Asked, Snapshot
 from monitor.store import Store
 from monitor.web.app import create_app
 
@@ -26,6 +26,8 @@ class Stage:
         self.problems: tuple[str, ...] = ()
         self.accepted: list[str] = []
         self.exposed = METRICS[0]
+        self.ask: Callable[[Collection[str]], Asked] | None = None
+        """What has connections checked; None where nobody may ask for it."""
 
     def app(self, reload: Callable[[], Awaitable[str | None]] | None = None) -> Starlette:
         """The application over this stage."""
@@ -35,6 +37,7 @@ class Stage:
             store=self.store,
             ready=lambda: self.problems,
             reload=reload,
+            ask=lambda: self.ask,
         )
 
     def client(self, reload: Callable[[], Awaitable[str | None]] | None = None) -> httpx.AsyncClient:

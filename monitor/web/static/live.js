@@ -3,6 +3,7 @@
 "use strict";
 {
   const every = Number(document.body.dataset.refreshSeconds) * 1000;
+  const soon = 1000; // ms while a check is under way that somebody may wait for
   const typed = 200; // ms without a key: shorter than a pause for thought, longer than one between keys
   const byId = (id) => document.getElementById(id);
   const pause = byId("pause");
@@ -84,7 +85,7 @@
 
   function later() {
     clearTimeout(turn);
-    turn = setTimeout(refresh, every);
+    turn = setTimeout(refresh, byId("checking") ? soon : every);
   }
 
   async function refresh() {

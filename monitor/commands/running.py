@@ -1,0 +1,116 @@
+"""The running daemon, asked over HTTP: what it shows, and to check now."""
+
+import os
+import ssl
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self
+
+import httpx
+
+from monitor.config import Settings
+from monitor.core.problem import OperatorError
+
+PASSWORD = "BEARERWATCH_PASSWORD"  # noqa: S105 - the name of a variable
+"""The environment variable with the password of `--user`."""
+
+ANSWER_SECONDS = 10.0
+"""As long as the daemon may take; its largest answer takes one."""
+
+CHECKED_WITHIN_SECONDS = 60.0
+"""As long as checks are waited for: longer than one that hangs."""
+
+Shown = Mapping[str, Any]
+"""A connection as `/api/status` has it."""
+
+
+class NoAnswerError(OperatorError):
+    """The daemon can't be asked; the message says why."""
+
+
+class Running:
+    """The daemon of a configuration."""
+
+    def __init__(self, settings: Settings, url: str = "", user: str = "") -> None:
+        self._url = (url or _address(settings)).rstrip("/")
+        context = ssl.create_default_context()
+        if settings.ca_file:
+            context.load_verify_locations(settings.ca_file)
+        auth = (user, os.environ.get(PASSWORD, "")) if user else None
+        self._client = httpx.Client(
+            base_url=self._url, auth=auth, verify=context, timeout=ANSWER_SECONDS, trust_env=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def shown(self) -> dict[str, Shown]:
+        """Each connection as the daemon shows it, by name. Raises NoAnswerError."""
+        connections: list[Shown] = self._asked("GET", "/api/status")["connections"]
+        return {one["name"]: one for one in connections}
+
+    def recheck(self, names: Iterable[str], causes: Iterable[str] = ()) -> dict[str, str]:
+        """Have these checked now, and all with one of the causes. Those that were put off, and until when.
+
+        Raises NoAnswerError, also where the login budget leaves no check at all.
+        """
+        put_off: dict[str, str] = {}
+        for name in names:
+            put_off |= self._asked("POST", f"/api/connections/{name}/check")["put_off_until"]
+        if chosen := list(causes):
+            put_off |= self._asked("POST", "/api/checks", {"cause": chosen})["put_off_until"]
+        return put_off
+
+    def _asked(self, method: str, path: str, params: Mapping[str, list[str]] | None = None) -> Any:
+        try:
+            answer = self._client.request(method, path, params=params)
+        except httpx.HTTPError as problem:
+            raise NoAnswerError(
+                f"No daemon answers at {self._url} ({type(problem).__name__}). Does it run? Else: --url."
+            ) from None
+        if answer.status_code == 401:
+            raise NoAnswerError(f"{self._url} wants a user: --user NAME, and the password in {PASSWORD}.")
+        if answer.is_error:
+            try:
+                said = answer.json()["error"]
+            except (ValueError, KeyError, TypeError):
+                said = answer.text.strip()[:200]
+            raise NoAnswerError(f"{self._url} answers {answer.status_code}: {said}")
+        try:
+            return answer.json()
+        except ValueError:
+            raise NoAnswerError(f"What answers at {self._url} is not bearerwatch.") from None
+
+
+def rechecked(
+    daemon: Running, names: Iterable[str], causes: Iterable[str], tell: Callable[[Shown], None]
+) -> dict[str, Shown]:
+    """Have connections checked, wait, and give what the daemon shows then; `tell` gets each at once."""
+    before, names, causes = daemon.shown(), list(names), list(causes)
+    wanted = set(names) | {
+        name for name, one in before.items() if any(found["cause"] in causes for found in one["findings"])
+    }
+    put_off = daemon.recheck(names, causes)
+    found: dict[str, Shown] = {}
+    until = time.monotonic() + CHECKED_WITHIN_SECONDS
+    while (waiting := wanted - found.keys() - put_off.keys()) and time.monotonic() < until:
+        time.sleep(0.5)
+        now = daemon.shown()
+        for name in waiting & now.keys():
+            if now[name]["exchanges"] != before[name]["exchanges"]:
+                found[name] = now[name]
+                tell(now[name])
+    return found
+
+
+def _address(settings: Settings) -> str:
+    """Where the daemon of this configuration answers to this machine."""
+    if settings.protection.tls is not None and settings.web.external_url:
+        return settings.web.external_url
+    host = settings.listen.host
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not listened at
+    scheme = "https" if settings.protection.tls is not None else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.listen.port}"

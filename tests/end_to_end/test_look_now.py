@@ -1,0 +1,144 @@
+"""What was put right is seen at once: on the page, in JSON and metrics, and by those who were notified."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from tests.end_to_end.collector import Collector, collector
+from tests.end_to_end.processes import Running, daemon, free_port, simulator, until
+from tests.end_to_end.test_notifications import NAMES, remembered, told_of_those_that_are_refused
+
+WITHIN_SECONDS = 5.0
+BUDGET = 60
+
+
+@dataclass
+class Watched:
+    """A daemon whose two connections were refused and told of, and are looked at in an hour again."""
+
+    config: Path
+    orgs: httpx.Client
+    told: Collector
+    running: Running
+
+    def post(self, path: str) -> httpx.Response:
+        return httpx.post(f"{self.running.url}{path}", trust_env=False)
+
+    def shown(self, name: str) -> dict[str, object]:
+        page = self.running.page(f"/api/connections/{name}")
+        assert page
+        found: dict[str, object] = page.json()["connection"]
+        return found
+
+    def put_right(self, *names: str) -> None:
+        for name in names:
+            assert self.orgs.patch(f"/_orgs/{name}", json={"user_active": True}).is_success
+
+    def logins(self, name: str) -> int:
+        return len(self.orgs.get(f"/_orgs/{name}/logins").json())
+
+    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "monitor", *arguments, "--config", str(self.config)],
+            env=os.environ | {"NO_COLOR": "1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+
+@pytest.fixture(name="watched")
+def refused_and_told(tmp_path: Path) -> Iterator[Watched]:
+    with simulator(tmp_path) as orgs, collector() as told:
+        options = {
+            "listen": f"127.0.0.1:{free_port()}",
+            **told_of_those_that_are_refused(tmp_path, orgs, told),
+        }
+        config = tmp_path / "bearerwatch.yaml"
+        config.write_text(yaml.safe_dump(options, sort_keys=False))
+        remembered(config)
+        with daemon(config) as running:
+            watched = Watched(config, orgs, told, running)
+            until(lambda: len(told.messages) == 2, "both to be told")
+            until(lambda: all(watched.shown(name)["exchanges"] == 6 for name in NAMES), "a look")
+            yield watched
+
+
+def test_what_was_put_right_is_seen_everywhere_within_seconds_of_the_call(watched: Watched) -> None:
+    assert watched.shown("acme")["state"] == "failing"
+    watched.put_right("acme")
+
+    begun = time.monotonic()
+    answer = watched.post("/api/connections/acme/check")
+
+    assert answer.status_code == 202
+    assert answer.json()["put_off_until"] == {}
+    until(lambda: watched.shown("acme")["state"] == "healthy", "JSON")
+    page = watched.running.page("/connections/acme")
+    assert page
+    assert "Healthy" in page.text
+    assert watched.running.sample("bearerwatch_connection_up", connection="acme") == 1
+    until(lambda: watched.told.messages[-1]["status"] == "resolved", "the notification")
+    assert time.monotonic() - begun < WITHIN_SECONDS
+
+
+def test_the_others_with_the_same_cause_follow_by_themselves(watched: Watched) -> None:
+    watched.put_right(*NAMES)
+
+    watched.post("/api/connections/acme/check")
+
+    until(lambda: watched.shown("globex")["state"] == "healthy", "the other one", patience=10)
+
+
+def test_a_thousand_calls_cost_no_more_logins_than_the_budget(watched: Watched) -> None:
+    with httpx.Client(base_url=watched.running.url, trust_env=False) as client:
+        codes = []
+        for _ in range(1000):
+            answer = client.post("/api/connections/acme/check")
+            if answer.status_code == 429 and "error" not in answer.text:
+                time.sleep(float(answer.headers["retry-after"]))  # the pages' own limit on requests
+            codes.append(answer.status_code)
+
+    assert set(codes) <= {202, 429}
+    assert watched.logins("acme") <= BUDGET
+
+
+def test_the_button_leads_back_to_the_page(watched: Watched) -> None:
+    watched.put_right("acme")
+    address = watched.running.url
+
+    answer = httpx.post(f"{address}/connections/acme/check", headers={"Origin": address}, trust_env=False)
+
+    assert (answer.status_code, answer.headers["location"]) == (303, "/connections/acme")
+    until(lambda: watched.shown("acme")["state"] == "healthy", "the check")
+
+
+def test_the_command_waits_for_the_daemons_word(watched: Watched) -> None:
+    watched.put_right("acme")
+
+    done = watched.command("recheck", "--cause", "user_inactive")
+
+    assert sorted(done.stdout.splitlines()) == [
+        "failing globex: The user is deactivated, frozen or locked",
+        "healthy acme",
+    ]
+    assert done.returncode == 1
+    assert watched.command("recheck").returncode == 2
+
+
+def test_a_check_that_finds_something_else_than_the_daemon_shows_tells_it(watched: Watched) -> None:
+    watched.put_right("acme")
+
+    done = watched.command("check", "acme")
+
+    assert done.returncode == 0
+    assert "The running daemon shows acme as failing. It was asked to check now." in done.stderr
+    until(lambda: watched.shown("acme")["state"] == "healthy", "the daemon's check")

@@ -1,0 +1,124 @@
+"""Checks that come sooner than planned: asked for, or because another connection was put right."""
+
+from collections import Counter
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from monitor.core.causes import Cause
+from monitor.core.finding import State
+from monitor.core.status import ConnectionStatus
+from monitor.watch.budget import LoginBudget
+from monitor.watch.clock import Clock
+from monitor.watch.soon import APART, GENTLY, ONE_WAVE, Waves, asked
+from tests.making import NOW, connection, exchange, finding, history
+
+HOUR = timedelta(hours=1)
+
+
+def status(name: str, cause: Cause | None = None, *, user: str = "", key: str = "") -> ConnectionStatus:
+    of = connection(
+        name=name, username=user or f"{name}@acme.com", consumer_key=key or f"3MVG9{name}", paused=False
+    )
+    known = history(
+        of,
+        state=State.FAILING if cause else State.HEALTHY,
+        findings=(finding(cause),) if cause else (),
+        last_exchange=exchange(at=NOW - HOUR),
+    )
+    return ConnectionStatus(of, known, next_exchange=NOW + HOUR)
+
+
+def well(one: ConnectionStatus) -> ConnectionStatus:
+    return replace(one, history=replace(one.history, state=State.HEALTHY, findings=()))
+
+
+class Standing(Clock):
+    """A clock that stands, until a test moves it."""
+
+    moved = timedelta(0)
+
+    def machine(self) -> datetime:
+        return NOW + self.moved
+
+    def steady(self) -> float:
+        return self.moved.total_seconds()
+
+
+def wished(budget: LoginBudget, *wanted: ConnectionStatus) -> tuple[set[str], set[str]]:
+    """Those that are checked, and those that are put off."""
+    found = asked(
+        wanted,
+        NOW,
+        left=budget.left,
+        free_at=lambda user: NOW + budget.free_in(user),
+    )
+    return set(found.turns), set(found.put_off)
+
+
+def test_what_is_asked_for_is_checked_at_once() -> None:
+    budget = LoginBudget(60, Standing())
+
+    found = asked([status("acme")], NOW, left=lambda _: 60, free_at=lambda _: NOW)
+
+    assert found.turns == {"acme": NOW}
+    assert wished(budget, status("acme")) == ({"acme"}, set())
+
+
+def test_a_second_wish_within_seconds_is_the_same_one() -> None:
+    just = replace(status("acme"), history=history(last_exchange=exchange(at=NOW - timedelta(seconds=1))))
+
+    found = asked([just], NOW, left=lambda _: 60, free_at=lambda _: NOW)
+
+    assert found.turns == {"acme": NOW - timedelta(seconds=1) + APART}
+
+
+def test_nothing_is_checked_without_a_login_and_what_is_paused_never_is() -> None:
+    clock = Standing()
+    budget = LoginBudget(2, clock)
+    shared = [status(name, user="shared@acme.com") for name in "abc"]
+    assert budget.take("shared@acme.com", NOW) is None
+    clock.moved = HOUR / 2
+
+    assert wished(budget, *shared, status("other")) == ({"a", "other"}, {"b", "c"})
+    assert budget.take("SHARED@acme.com", clock.now()) is None
+    assert budget.free_in("shared@acme.com") == HOUR / 2
+    assert wished(budget, shared[0]) == (set(), {"a"})
+    paused = replace(status("p"), connection=connection(name="p", paused=True))
+    assert wished(budget, paused) == (set(), set())
+
+
+def test_when_one_is_put_right_those_with_its_cause_app_or_user_are_looked_at_gently() -> None:
+    before = status("mended", Cause.IP_RESTRICTED, user="one@acme.com", key="3MVG9app")
+    fleet = [
+        before,
+        *(status(f"same-{number}", Cause.IP_RESTRICTED) for number in range(500)),
+        status("app", Cause.FLOW_DISABLED, key="3MVG9app"),
+        status("user", Cause.FLOW_DISABLED, user="ONE@acme.com"),
+        status("another", Cause.FLOW_DISABLED),
+        status("fine"),
+    ]
+
+    turns = Waves().after(before, well(before), fleet, NOW)
+
+    assert turns.keys() == {"app", "user", *(f"same-{number}" for number in range(500))}
+    each_second = Counter((turn - NOW) // GENTLY for turn in turns.values())
+    assert set(each_second.values()) == {1}
+    assert max(turns.values()) - NOW < timedelta(minutes=9)
+
+
+def test_a_wave_is_not_begun_again_by_those_that_it_finds_well() -> None:
+    waves, before = Waves(), status("mended", Cause.IP_RESTRICTED)
+    fleet = [before, status("other", Cause.IP_RESTRICTED)]
+
+    assert waves.after(before, well(before), fleet, NOW)
+    assert not waves.after(fleet[1], well(fleet[1]), fleet, NOW + GENTLY)
+    assert waves.after(before, well(before), fleet, NOW + ONE_WAVE)
+
+
+def test_what_is_not_put_right_and_what_comes_sooner_anyway_is_left_alone() -> None:
+    before = status("one", Cause.IP_RESTRICTED)
+    soon = replace(status("soon", Cause.IP_RESTRICTED), next_exchange=NOW)
+
+    assert not Waves().after(before, before, [soon], NOW)
+    assert not Waves().after(well(before), well(before), [soon], NOW)
+    assert not Waves().after(before, well(before), [soon], NOW)
