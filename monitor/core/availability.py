@@ -49,13 +49,7 @@ def availability(
     `days` are those on which the connection had a verdict.
     """
     changes = sorted((event.at, *change) for event in events if (change := state_change(event)))
-    windows = [edge for one in maintenance for window in one.windows(since, end) for edge in window]
-    midnights = [
-        datetime.combine(since.date() + number * _DAY, time(), UTC)
-        for number in range((end.date() - since.date()).days + 1)
-    ]
-    inner = {at for at in (*(at for at, _, _ in changes), *windows, *midnights) if since < at < end}
-    edges = sorted({since, end, *inner}) if since < end else []
+    edges = _edges((at for at, _, _ in changes), maintenance, since, end)
     up = down = longest = outage = timedelta(0)
     outages = place = 0
     state = changes[0][1] if changes else state
@@ -74,6 +68,19 @@ def availability(
             down += stop - start
             longest = max(longest, outage)
     return Availability(up, down, outages, longest)
+
+
+def _edges(
+    changes: Iterable[datetime], maintenance: Sequence[Maintenance], since: datetime, end: datetime
+) -> list[datetime]:
+    """Between two of these neither state, nor maintenance, nor day changes."""
+    windows = [edge for one in maintenance for window in one.windows(since, end) for edge in window]
+    midnights = [
+        datetime.combine(since.date() + number * _DAY, time(), UTC)
+        for number in range((end.date() - since.date()).days + 1)
+    ]
+    inner = {at for at in (*changes, *windows, *midnights) if since < at < end}
+    return sorted({since, end, *inner}) if since < end else []
 
 
 def known_since(events: Sequence[Event], kept: Mapping[bool, int], first_seen: datetime) -> datetime:

@@ -377,15 +377,7 @@ def changes(before: History | None, after: History) -> tuple[Event, ...]:
         text = _STATES.format(before.state, after.state)
         cause = after.findings[0].cause if after.findings else None
         events.append(Event(at, EventKind.STATE, text, cause, failing))
-    was = {finding.cause for finding in before.findings}
-    holds = {finding.cause for finding in after.findings}
-    for finding in after.findings:
-        if finding.cause not in was:
-            text = finding.evidence[0] if finding.evidence else ""
-            events.append(Event(at, EventKind.CAUSE, text, finding.cause, failure=True))
-    for finding in before.findings:
-        if finding.cause not in holds:
-            events.append(Event(at, EventKind.CAUSE, "It no longer holds.", finding.cause))
+    events += _of_findings(before, after, at)
     if len(after.approvals) != len(before.approvals) or after.approvals[-1:] != before.approvals[-1:]:
         text = f"The approval ended after {after.approvals[-1].days:.1f} days."
         events.append(Event(at, EventKind.APPROVAL, text, Cause.APPROVAL_DECAYED, failure=True))
@@ -411,6 +403,18 @@ def state_change(event: Event) -> tuple[State, State] | None:
         return State(words[-3]), State(words[-1])
     except (IndexError, ValueError):
         return None  # of a version that had other states
+
+
+def _of_findings(before: History, after: History, at: datetime) -> Iterator[Event]:
+    was = {finding.cause for finding in before.findings}
+    holds = {finding.cause for finding in after.findings}
+    for finding in after.findings:
+        if finding.cause not in was:
+            text = finding.evidence[0] if finding.evidence else ""
+            yield Event(at, EventKind.CAUSE, text, finding.cause, failure=True)
+    for finding in before.findings:
+        if finding.cause not in holds:
+            yield Event(at, EventKind.CAUSE, "It no longer holds.", finding.cause)
 
 
 def _of_rotation(before: History, after: History, at: datetime) -> Iterator[Event]:

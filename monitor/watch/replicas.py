@@ -31,7 +31,7 @@ from monitor.core import rotation
 from monitor.core.history import Event, History, configuration_fingerprint
 from monitor.core.status import ReplicasStatus
 from monitor.store import Store, StoreError, due
-from monitor.store.due import ALIVE_SECONDS, Configured, Ear, Held, Wanted
+from monitor.store.due import ALIVE_SECONDS, Configured, Ear, Heard, Held, Link, Wanted
 from monitor.store.postgresql import Server
 from monitor.store.waiting import Turn
 from monitor.watch.check import Checker
@@ -345,15 +345,7 @@ class Replica(Engine):
             log.info("appointments_recovered")
             await asyncio.to_thread(self._store.flush, 0.0)  # what was kept is written without its next turn
         configurations = [configuration for _, configuration in heard.alive]
-        # Those that are being checked are due again when that is over.
-        wanted = {name: at for name, at in self._wanted.items() if name not in self._results}
-        if wanted := dict(islice(wanted.items(), WANTED_AT_ONCE)):
-            seconds = {name: max(0.0, at - self._awake()) for name, at in wanted.items()}
-            await due.want(link, configured, seconds, sooner=self._begun)
-            for name, at in wanted.items():
-                if self._wanted.get(name) == at:
-                    del self._wanted[name]
-        self._begun = self._begun or not self._wanted
+        await self._say_what_is_wanted(link, configured)
         if begun - self._reconciled >= RECONCILE_SECONDS:
             agreed = bool(configurations) and set(configurations) == {configured.mark}
             self._scheduled = await due.reconcile(link, configured, agreed=agreed)
@@ -371,6 +363,21 @@ class Replica(Engine):
             reachable=True,
             overdue_seconds=heard.overdue,
         )
+        self._take_news(heard)
+        self._heard_of.set()
+
+    async def _say_what_is_wanted(self, link: Link, configured: Configured) -> None:
+        # Those that are being checked are due again when that is over.
+        wanted = {name: at for name, at in self._wanted.items() if name not in self._results}
+        if wanted := dict(islice(wanted.items(), WANTED_AT_ONCE)):
+            seconds = {name: max(0.0, at - self._awake()) for name, at in wanted.items()}
+            await due.want(link, configured, seconds, sooner=self._begun)
+            for name, at in wanted.items():
+                if self._wanted.get(name) == at:
+                    del self._wanted[name]
+        self._begun = self._begun or not self._wanted
+
+    def _take_news(self, heard: Heard) -> None:
         now = self._clock.now()
         known: dict[str, History | str] = {}
         if heard.news:
@@ -380,7 +387,6 @@ class Replica(Engine):
                 self._store.heard(name, news.history)
             if found := news.history or news.unreadable or known.get(name):
                 self._news[name] = (found, now + timedelta(seconds=news.seconds))
-        self._heard_of.set()
 
     async def _follow(self) -> None:
         """Show what others found."""

@@ -152,18 +152,10 @@ def summary(status: ConnectionStatus, maintenance: datetime | None) -> dict[str,
 def detail(status: ConnectionStatus, maintenance: datetime | None, record: Record) -> dict[str, Any]:
     """A connection with all that its page tells."""
     history, connection = status.history, status.connection
-    entry = CATALOGUE[status.findings[0].cause] if status.findings else None
     last = history.last_exchange
     return {
         **summary(status, maintenance),
-        "evidence": list(status.findings[0].evidence) if status.findings else [],
-        "alternatives": [
-            {"cause": str(other.cause), "tell_apart": other.tell_apart}
-            for other in (history.alternatives if status.findings else ())
-        ],
-        "remedy": steps(entry, connection) if entry else [],
-        "note": entry.contested if entry else None,
-        "guide": entry.guide if entry else None,
+        **_explained(status),
         "reproduce": command(connection),
         "username": connection.username,
         "token_endpoint": connection.token_endpoint,
@@ -183,6 +175,29 @@ def detail(status: ConnectionStatus, maintenance: datetime | None, record: Recor
         "rotation": _rotation(history.rotation),
         "approvals": _approvals(history.approvals),
         "forecast": _forecast(status.forecast),
+        **_recorded(record),
+    }
+
+
+def _explained(status: ConnectionStatus) -> dict[str, Any]:
+    """What there is to know and to do about the first finding."""
+    found = status.findings[0] if status.findings else None
+    entry = CATALOGUE[found.cause] if found else None
+    return {
+        "evidence": list(found.evidence) if found else [],
+        "alternatives": [
+            {"cause": str(other.cause), "tell_apart": other.tell_apart}
+            for other in (status.history.alternatives if found else ())
+        ],
+        "remedy": steps(entry, status.connection) if entry else [],
+        "note": entry.contested if entry else None,
+        "guide": entry.guide if entry else None,
+    }
+
+
+def _recorded(record: Record) -> dict[str, Any]:
+    """What the database has; null where it can't be read."""
+    return {
         "availability": [
             {
                 "days": days,
