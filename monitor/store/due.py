@@ -243,6 +243,12 @@ class Heard:
     """Seconds since the connection was due that has waited longest."""
 
 
+async def server_time(link: Link) -> datetime:
+    """The present moment by the server's clock."""
+    now: datetime = (await _one(link, "SELECT clock_timestamp() AS now")).now
+    return now
+
+
 class Ear:
     """Reads what others changed, each change once, however late its transaction ended."""
 

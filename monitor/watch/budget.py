@@ -6,10 +6,12 @@
 from array import array
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 from monitor.core import rotation
 from monitor.core.history import Event, History
+from monitor.salesforce.probe import TakeLogin
 from monitor.watch.clock import Clock
 
 HOUR_SECONDS = 3600.0
@@ -24,8 +26,8 @@ class Ledger(Protocol):
     def take(self, username: str, now: datetime) -> datetime | None:
         """Take one login. Gives None where there was one, else the moment at which to ask again."""
 
-    async def take_next_key(self, username: str, now: datetime) -> bool:
-        """Take one login for a try of the next key. Whether there was one."""
+    async def take_next_key(self, username: str) -> TakeLogin | None:
+        """What takes the login for a try of the next key as it is signed; None where there is none."""
 
     def keep(self, name: str, history: History, events: tuple[Event, ...]) -> None:
         """Write a connection's history down, with what happened; must neither wait nor raise."""
@@ -74,9 +76,9 @@ class OwnLedger(LoginBudget):
         self._next_keys = LoginBudget(rotation.LOGINS_PER_HOUR, clock)
         self._keep = keep
 
-    async def take_next_key(self, username: str, now: datetime) -> bool:
-        """Take one login for a try of the next key. Whether there was one."""
-        return self._next_keys.take(username, now) is None
+    async def take_next_key(self, username: str) -> TakeLogin | None:
+        """What takes the login for a try of the next key as it is signed."""
+        return partial(self._next_keys.take, username)
 
     def keep(self, name: str, history: History, events: tuple[Event, ...]) -> None:
         """Write a connection's history down, with what happened."""

@@ -6,6 +6,7 @@ next check runs.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -195,8 +196,9 @@ class Checker:
         )
         tried = None
         usable = following if following and following.key and worth_a_try else None
-        if usable and await ledger.take_next_key(connection.username, self._clock.machine()):
-            tried = (await probe(self._exchanger, connection, usable)).outcome
+        if usable and (take := await ledger.take_next_key(connection.username)):
+            with suppress(PutOff):  # it waited for its turn, and the login is no longer its own
+                tried = (await probe(self._exchanger, connection, usable, take=take)).outcome
         advanced, next_exchange, next_try = rotation.planned(
             seen, connection, was, asked, tried, after.next_exchange, self._clock.now()
         )
@@ -288,5 +290,4 @@ def _shifted(moment: datetime, seconds: float) -> datetime:
 
 def _older(found: History, known: History) -> bool:
     """Whether what another replica found was found before what is known here."""
-    theirs, ours = found.last_exchange, known.last_exchange
-    return theirs is not None and ours is not None and theirs.at < ours.at
+    return found.first_seen == known.first_seen and found.exchanges < known.exchanges

@@ -70,3 +70,25 @@ class Clock:
             self._doubts = [*(doubt for doubt in self._doubts if abs(doubt - said) < off), said]
             if len(self._doubts) >= AGREEING:
                 self._confirmed, self._doubts = said, []
+
+
+class SharedClock(Clock):
+    """Goes by a server's clock in place of the machine's, so that all who share it have one time."""
+
+    def __init__(self, own: Clock) -> None:
+        super().__init__()
+        self.own = own
+        self._ahead = timedelta(0)
+
+    def machine(self) -> datetime:
+        """The server's clock; the machine's own until the server was asked."""
+        return self.own.machine() + self._ahead
+
+    def steady(self) -> float:
+        """Seconds that no setting of the wall clock moves."""
+        return self.own.steady()
+
+    def learn(self, server: datetime, asked: datetime) -> None:
+        """Go by what the server said was its time, `asked` at a moment of the machine's clock."""
+        # It was read between question and answer: where what is known lies in there, it is as good.
+        self._ahead = min(max(self._ahead, server - self.own.machine()), server - asked)

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any
 from weakref import WeakSet
@@ -30,12 +31,13 @@ from monitor.config import Settings
 from monitor.core import rotation
 from monitor.core.history import Event, History, configuration_fingerprint
 from monitor.core.status import ReplicasStatus
+from monitor.salesforce.probe import TakeLogin
 from monitor.store import Store, StoreError, due
 from monitor.store.due import ALIVE_SECONDS, Configured, Ear, Heard, Held, Link, Wanted
 from monitor.store.postgresql import Server
 from monitor.store.waiting import Turn
 from monitor.watch.check import Checker
-from monitor.watch.clock import Clock, steady
+from monitor.watch.clock import SharedClock, steady
 from monitor.watch.engine import WORKER, Linked, Pulse, engine, work
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
@@ -79,7 +81,7 @@ class Replica(Engine):
         checker: Checker,
         fleet: Fleet,
         store: Store,
-        clock: Clock,
+        clock: SharedClock,
         at_once: int,
         own: OwnMetrics,
         notify: Callable[[], Awaitable[None]],
@@ -217,16 +219,16 @@ class Replica(Engine):
         """The login budget: a login came with the turn. Gives a later moment where the turn may be over."""
         return None if self._pulse.sure(WORKER.get()) else now + timedelta(seconds=ALIVE_SECONDS)
 
-    async def take_next_key(self, username: str, _now: datetime) -> bool:
+    async def take_next_key(self, username: str) -> TakeLogin | None:
         """The budget for tries of next keys; while the database is away nobody knows what is left of it."""
         if self._linked is None or not self._pulse.sure(WORKER.get()):
-            return False
+            return None
         try:
             async with self._linked() as link:
                 taken = await due.take_next_key(link, username, rotation.LOGINS_PER_HOUR)
         except psycopg.Error:
-            return False  # the next word fails, too, and says it
-        return taken and self._pulse.sure(WORKER.get())  # the word may have taken long
+            return None  # the next word fails, too, and says it
+        return partial(self.take, username) if taken else None
 
     # What the engine asks
 
@@ -337,7 +339,8 @@ class Replica(Engine):
             self._link = await psycopg.AsyncConnection.connect(**how, autocommit=True)
             self._links.add(self._link)
         self._asked_at = begun = self._awake()
-        link, configured = self._link, self._configured
+        link, configured, asked = self._link, self._configured, self._clock.own.machine()
+        self._clock.learn(await due.server_time(link), asked)
         heard = await self._ear.listen(link)
         self._heard_at = begun
         if self._problem:

@@ -21,10 +21,9 @@ from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger, Limits, TransportFactory, rust_transport
 from monitor.store import Store
 from monitor.store.place import place_of
-from monitor.store.sqlite import SqliteFile
 from monitor.watch.budget import Ledger, OwnLedger
 from monitor.watch.check import AFTER_LOGIN_EVERY, Checker
-from monitor.watch.clock import Clock
+from monitor.watch.clock import Clock, SharedClock
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
 from monitor.watch.schedule import Engine, Schedule
@@ -72,6 +71,8 @@ class Watch:
 
         Raises CaFileError, ProxyError and StoreError.
         """
+        if engine is None and place_of(settings.database, 0).shared:
+            clock = SharedClock(clock)
         self._clock = clock
         self._memory = memory
         self._fleet = Fleet(memory.histories(), clock)
@@ -105,14 +106,10 @@ class Watch:
 
     def _appointments(self, settings: Settings, notify: Callable[[], Awaitable[None]]) -> Engine:
         """One daemon's, where the database is a file; else what several share."""
-        place = place_of(settings.database, 0)
-        if isinstance(place, SqliteFile):
+        place, clock = place_of(settings.database, 0), self._clock
+        if not isinstance(clock, SharedClock):
             return Schedule(
-                self.check,
-                clock=self._clock,
-                at_once=settings.max_in_flight,
-                own=self.own,
-                hangs=self._hangs,
+                self.check, clock=clock, at_once=settings.max_in_flight, own=self.own, hangs=self._hangs
             )
         from monitor.store.postgresql import Server
         from monitor.watch.replicas import Replica  # its libraries are an extra
@@ -124,7 +121,7 @@ class Watch:
             checker=self._checker,
             fleet=self._fleet,
             store=self._memory,
-            clock=self._clock,
+            clock=clock,
             at_once=settings.max_in_flight,
             own=self.own,
             notify=notify,

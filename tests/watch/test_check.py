@@ -1,6 +1,7 @@
 """A check that something happens to on its way."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,16 +11,19 @@ from structlog.testing import capture_logs
 from monitor.core.causes import Cause
 from monitor.core.connection import Pair, Source
 from monitor.core.finding import State
+from monitor.core.history import History
 from monitor.core.keys.credential import Credential
+from monitor.core.outcome import Exchange
 from monitor.keys import keygen
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger, Limits
+from monitor.salesforce.probe import TakeLogin
 from monitor.watch.budget import OwnLedger
 from monitor.watch.check import Checker
 from monitor.watch.clock import Clock
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
-from tests.making import connection
+from tests.making import NOT_APPROVED, connection
 
 
 async def test_what_is_gone_when_its_answer_comes_is_no_fault_of_ours(tmp_path: Path) -> None:
@@ -156,3 +160,53 @@ def test_a_history_that_can_not_be_read_is_a_fault_of_ours() -> None:
     assert "org: Extra inputs" in " ".join(found.evidence)
     assert [line["event"] for line in logged] == ["history_unreadable"]
     assert fleet["acme"].next_exchange == due
+
+
+async def test_what_another_replica_found_later_is_shown_whatever_its_clock_said() -> None:
+    clock, fleet = Clock(), Fleet({})
+    fleet.configure([connection()], clock.now())
+    checker = Checker(
+        fleet, keyring=Keyring({}), exchanger=Exchanger(clock=clock.now), clock=clock, own=OwnMetrics()
+    )
+    first = fleet["acme"].history
+
+    def found(number: int, seconds: int) -> History:
+        exchange = Exchange(clock.now() + timedelta(seconds=seconds), NOT_APPROVED)
+        return replace(first, exchanges=number, last_exchange=exchange)
+
+    for number, seconds, shown in ((2, 120, 2), (3, 0, 3), (2, 240, 3)):
+        await checker.heard("acme", found(number, seconds), clock.now())
+        assert fleet["acme"].history.exchanges == shown
+
+
+async def test_the_next_key_is_not_tried_once_its_login_is_over(tmp_path: Path) -> None:
+    """As its check waited for its turn: meanwhile another replica may have made it."""
+    pairs = [
+        Pair(Source("file", str(keygen.generate(tmp_path / name, now=datetime.now(UTC)).key_path)))
+        for name in ("current", "next")
+    ]
+    clock, fleet, asked = Clock(), Fleet({}), list[str]()
+    fleet.configure([connection(current=pairs[0], next=pairs[1])], clock.now())
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        asked.append(request.content.decode())
+        return httpx.Response(400, json={"error": "invalid_grant", "error_description": "user inactive"})
+
+    class Over(OwnLedger):
+        async def take_next_key(self, username: str) -> TakeLogin | None:
+            return lambda at: at + timedelta(seconds=10)
+
+    checker = Checker(
+        fleet,
+        keyring=Keyring({}),
+        exchanger=Exchanger(transport=lambda *_: httpx.MockTransport(refuse), clock=clock.now),
+        clock=clock,
+        own=OwnMetrics(),
+    )
+
+    await checker.check("acme", Over(60, lambda *_: None))
+
+    assert len(asked) == 1, "with the current key alone"
+    rotating = fleet["acme"].history.rotation
+    assert rotating
+    assert rotating.tried_at is None

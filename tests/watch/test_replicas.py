@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,17 @@ from sqlalchemy.engine import make_url
 from structlog.testing import capture_logs
 
 from monitor.config import load
+from monitor.core import cadence
 from monitor.core.history import History
 from monitor.core.rotation import LOGINS_PER_HOUR
 from monitor.store import Store
 from monitor.store.postgresql import Server
 from monitor.watch.budget import Ledger
-from monitor.watch.clock import Clock
+from monitor.watch.clock import Clock, SharedClock
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
 from monitor.watch.replicas import Replica
+from tests.making import connection
 from tests.store.postgres import COMMAND, Postgres, postgres
 from tests.store.test_store import GRANTED, history
 
@@ -54,7 +57,8 @@ class Checks:
         self.keys: list[bool] = []
         self.unread: dict[str, str] = {}
         self.end = asyncio.Event()
-        self.interval = timedelta(seconds=1)
+        self.clock: Clock = Clock()
+        self.due: Callable[[datetime], datetime] = lambda now: now + timedelta(seconds=1)
 
     def taken_over(self, *_: object) -> None:
         """Nothing is shown here."""
@@ -70,13 +74,23 @@ class Checks:
         """Wait for the end, then log in, if that is still allowed."""
         self.begun.append(name)
         await self.end.wait()
-        now = datetime.now(UTC)
+        now = self.clock.now()
         if ledger.take("integration@acme.com", now):
             self.refused.append(name)
-        self.keys.append(await ledger.take_next_key("integration@acme.com", now))
+        take = await ledger.take_next_key("integration@acme.com")
+        self.keys.append(take is not None and take(now) is None)
         found: History = history(GRANTED, number=len(self.begun))
         ledger.keep(name, found, ())
-        return now + self.interval
+        return self.due(now)
+
+
+class _Ahead(Clock):
+    def __init__(self, by: timedelta) -> None:
+        super().__init__()
+        self.by = by
+
+    def machine(self) -> datetime:
+        return super().machine() + self.by
 
 
 @dataclass
@@ -98,11 +112,11 @@ class Scene:
 
 
 @asynccontextmanager
-async def started(folder: Path) -> AsyncIterator[Scene]:
+async def started(folder: Path, clock_ahead: timedelta = timedelta(0)) -> AsyncIterator[Scene]:
     """One that keeps appointments, and checks one connection at a time."""
     config = folder / "config.yaml"
     config.write_text(CONFIGURATION)
-    settings, clock, fleet = load(config, {"KEY": "-"}), Clock(), Fleet({})
+    settings, clock, fleet = load(config, {"KEY": "-"}), SharedClock(_Ahead(clock_ahead)), Fleet({})
     fleet.configure(settings.connections, clock.now())
     with postgres() as server, closing(Store.open(url := server.database())) as store:
         scene = Scene(server, url.rsplit("/", 1)[1])
@@ -113,6 +127,7 @@ async def started(folder: Path) -> AsyncIterator[Scene]:
             own=OwnMetrics(), notify=scene.notify,
             awake=lambda: scene.seconds_awake + asyncio.get_running_loop().time() - began,
         )  # fmt: skip
+        scene.checks.clock = clock
         scene.replica.configure(settings)
         scene.replica.start()
         await until(lambda: scene.replica.leads)
@@ -257,6 +272,7 @@ async def test_a_task_that_fails_for_another_reason_than_the_way_is_said(tmp_pat
 async def test_a_job_whose_end_can_not_be_written_does_not_stay_under_way(tmp_path: Path) -> None:
     """Notifications are one job at a time: one that never ends would be the last."""
     async with started(tmp_path) as scene:
+        scene.checks.end.set()
         refuse(scene, "procrastinate_jobs", "DELETE", "old.task_name = 'notify'", "not now")
         await until(lambda: scene.notified)
         stuck = "SELECT id FROM procrastinate_jobs WHERE task_name = 'notify' AND status = 'doing'"
@@ -270,7 +286,7 @@ async def test_a_job_whose_end_can_not_be_written_does_not_stay_under_way(tmp_pa
 async def test_a_key_that_changes_during_its_check_is_looked_at_after_it(tmp_path: Path) -> None:
     async with started(tmp_path) as scene:
         checks = scene.checks
-        checks.interval = timedelta(hours=1)
+        checks.due = lambda now: now + timedelta(hours=1)
         await until(lambda: checks.begun)
         name = checks.begun[0]
 
@@ -289,6 +305,21 @@ async def test_a_history_that_can_not_be_read_is_said(tmp_path: Path) -> None:
 
         await until(lambda: len(scene.checks.unread) == 2)
         assert "of: Extra inputs" in scene.checks.unread["a"]
+
+
+async def test_a_clock_that_is_wrong_moves_no_turn(tmp_path: Path) -> None:
+    """Each replica counts turns from a connection's phase: by its own clock it would count others."""
+    one = connection(interval=timedelta(minutes=5))
+    async with started(tmp_path, clock_ahead=timedelta(seconds=110)) as scene:
+        scene.checks.due = partial(cadence.regular, one)
+        scene.checks.end.set()
+        await until(lambda: scene.sql("SELECT 1 FROM due WHERE epoch > 0"))
+
+        [(due_at, written)] = scene.sql("SELECT due_at, changed_at FROM due WHERE epoch > 0 LIMIT 1")
+
+        assert isinstance(due_at, datetime)
+        assert isinstance(written, datetime)
+        assert abs(due_at - cadence.regular(one, written)) < timedelta(seconds=2)
 
 
 async def test_who_leads_notifies(tmp_path: Path) -> None:
