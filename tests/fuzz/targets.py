@@ -1,5 +1,6 @@
 """One target for each way into the program: what is tried, and what must hold of it."""
 
+import asyncio
 import base64
 import json
 import re
@@ -7,10 +8,10 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -31,15 +32,23 @@ from monitor.config import ConfigError, load
 from monitor.config.web_file import load_web_config
 from monitor.core.catalogue import Kind, causes_where
 from monitor.core.causes import Cause
+from monitor.core.inside import QUERIES as ORG_QUERIES
+from monitor.core.inside import Facts, Query
 from monitor.core.keys.credential import CertificateReading, read_certificates, read_private_key
-from monitor.core.outcome import Granted
+from monitor.core.outcome import ApiUsage, Granted
 from monitor.core.verdict.answer import read_after_login, read_answer, read_assignments, token_in
+from monitor.core.verdict.approval import forecast, note
+from monitor.core.verdict.audit import Seen, explained, known_before, production, steps
 from monitor.core.verdict.evidence import FLEET_SHARE
 from monitor.salesforce.exchange import clock_offset
+from monitor.salesforce.org import Reply, Subject
+from monitor.salesforce.org import read as read_inside
+from monitor.store import records
 from monitor.web.access import protect
 from tests.config.test_web_file import GOOD, HASH
 from tests.credentials.pairs import KEYS, certificate_of, pem_of
 from tests.fuzz.making import PIECES, near, rewritten
+from tests.making import ACME, GRANTED, history
 from tests.web.fleets import rich_fleet
 from tests.web.serving import Stage, served
 
@@ -355,6 +364,118 @@ def diagnosed() -> Iterator[Holds]:
 _NO_VERDICT = causes_where(lambda entry: entry.no_verdict)
 _OF_NO_CREDENTIAL = causes_where(lambda entry: entry.kind is not Kind.CREDENTIAL)
 
+# What an org answers to an audit
+
+FIELD_VALUES: st.SearchStrategy[Any] = st.sampled_from(
+    (
+        *(None, True, False, 0, -1, 30, 2**31, 10**30, 1e308, float("inf"), float("nan"), "", "x" * 5_000),
+        *(
+            "Infinite",
+            "Zero",
+            "SpecificLifetime",
+            "SpecificInactivity",
+            "Days",
+            "Hours",
+            "Months",
+            "0",
+            "1",
+            "2",
+        ),
+        *(
+            "AdminApprovedPreAuthorized",
+            "AllSelfAuthorized",
+            "Bypass",
+            "Enforce",
+            "HIGH_ASSURANCE",
+            "STANDARD",
+        ),
+        *(
+            "Success",
+            "Restricted IP",
+            "User is frozen",
+            "Integration",
+            "ExternalClientApplication",
+            "00D",
+            "005",
+        ),
+        *("2026-12-23T12:00:00.000+0000", "0001-01-01T00:00:00.000+1400", "9999-12-31T23:59:59.000-1200"),
+        *(
+            "2026-11-23T12:00:00.000+0000",
+            "2026-13-45T99:00:00Z",
+            "127.0.0.1",
+            "999.1.1.1",
+            "::1",
+            "1.2.3.4-",
+        ),
+        *("\ud800", "\x1b[31m", "<b>&amp;", "'; DROP", {}, [], {"Name": None}, [[]], {"loginIpRanges": [7]}),
+    )
+)
+
+
+@st.composite
+def org_answers(draw: st.DrawFn) -> Any:
+    """For each read: status and body, with the fields of its query and a few values of all kinds in turn."""
+    values = cycle(draw(st.lists(FIELD_VALUES, min_size=1, max_size=17)))
+    odd = draw(st.integers(0, 3 * len(ORG_QUERIES)))
+    strange = draw(near([*BODIES, b'{"totalSize":1,"done":true,"records":[{"Id":"005"}]}']))
+    count_of = draw(st.integers(0, 3))
+
+    def body(number: int, query: Query) -> bytes:
+        if number == odd:
+            return strange
+        rows: list[dict[str, Any]] = [{} for _ in range(count_of)]
+        for row in rows:
+            for path in query.fields:
+                within: Any = row
+                *parents, name = path.split(".")
+                for parent in parents:
+                    within = within.setdefault(parent, {})
+                within[name] = next(values)
+        if query.unfold:
+            outer, _, inner = query.unfold.partition(".")
+            return json.dumps({"records": [{outer: {inner: rows}}]}).encode()
+        return json.dumps({"records": rows}).encode()
+
+    refused = draw(
+        st.dictionaries(st.integers(0, len(ORG_QUERIES)), st.sampled_from((400, 401, 403, 500)), max_size=2)
+    )
+    answers = [
+        (refused.get(number, 200), body(number, query)) for number, query in enumerate(ORG_QUERIES.values())
+    ]
+    return answers, draw(st.booleans())
+
+
+@contextmanager
+def audited() -> Iterator[Holds]:
+    reading = asyncio.new_event_loop()
+
+    def holds(tried: tuple[list[tuple[int, bytes]], bool]) -> None:
+        answers, granted = tried
+        waiting = iter(answers)
+
+        async def get(path: str) -> Reply | None:
+            return Reply(*next(waiting, (500, b"")))
+
+        subject = Subject("integration@acme.com", "Integration", "005", NOW, granted, changes_since=NOW)
+        facts = reading.run_until_complete(read_inside(get, subject, Facts(NOW)))
+        known = replace(history(seen=timedelta(days=30)), audit=facts)
+        foreseen = forecast(ACME, known, (), NOW)
+        seen = Seen(facts, ACME, GRANTED if granted else None, ApiUsage(1, 0), None, NOW)
+        if foreseen:
+            seen = replace(seen, ends=foreseen.at)
+        said = [step.said for step in steps(seen)]
+        said += [*known_before(seen), note(ACME, facts) or ""]
+        production(facts)
+        explained(seen, tuple(Cause))
+        assert all(text.encode() and text.isprintable() for text in filter(None, said)), said
+        assert records.read(records.written(known)).audit == facts
+
+    try:
+        yield holds
+    finally:
+        reading.close()
+
+
 # Requests to the pages
 
 PATHS = rb"""
@@ -499,6 +620,7 @@ TARGETS = (
     Target("certificates", near(CERTIFICATE_FILES) | st.binary(max_size=300), certificate),
     Target("answers", ANSWERS, answer),
     Target("diagnoses", RECORDED, diagnosed),
+    Target("audits", org_answers(), audited),
     Target("pasted answers", near(RECORDS) | st.binary(max_size=200), pasted),
     Target("web requests", raw_requests(), web),
     Target("documented requests", st.deferred(documented_requests), documented),

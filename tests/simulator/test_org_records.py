@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from monitor.core.inside import QUERIES, Read
 from monitor.simulator.org import Org, Request
 from monitor.simulator.rest import answer
 from tests.making import NOW
@@ -480,3 +481,21 @@ def test_each_step_of_the_guide_can_be_right_wrong_and_unreadable(
 
 
 UNREADABLE = {"INVALID_TYPE", "INVALID_FIELD", None}
+
+
+@pytest.mark.parametrize("asked", QUERIES)
+def test_each_query_of_an_audit_is_one_that_an_org_answers(
+    make_org: MakeOrg, pair: Pair, asked: Read
+) -> None:
+    query = QUERIES[asked]
+    org = make_org(permissions=EVERYTHING)
+    token = token_of(ask(org, pair))
+    values = {name: name for name in ("user", "username", "app", "label", "profile")}
+
+    soql = query.soql(values | {"since": "2026-11-01T00:00:00Z"})
+    answers = [
+        get(org, f"{DATA}/{resource}query", token, query=urlencode({"q": soql}))
+        for resource in ("", "tooling/")
+    ]
+
+    assert 200 in {answer.status for answer in answers}, [answer.body for answer in answers]
