@@ -585,7 +585,7 @@ KNOWN = {"name": "acme-production"}
 def documented_requests() -> st.SearchStrategy[Any]:
     """Requests as docs/openapi.yaml has them, and others that differ from that in one respect."""
     document = schemathesis.openapi.from_path(ROOT / "docs" / "openapi.yaml")
-    operations = [document[path]["get"] for path in document]
+    operations = [document[path][method] for path in document for method in document[path]]
     return st.one_of(
         *(operation.as_strategy(mode) for operation in operations for mode in GenerationMode),
         *(operation.as_strategy(path_parameters=KNOWN) for operation in operations if "{" in operation.path),
