@@ -85,11 +85,14 @@ components:
 # which the wheel and the locked dependencies were installed, and checksums. It signs nothing: that key is yours.
 release: $(VENV)/dev
 	rm -rf $(DIST)/bearerwatch-* $(DIST)/SHA256SUMS $(DIST)/.empty
+	@echo 'Building the archive and the wheel …'
 	$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir $(DIST)
+	@echo 'Installing them into an empty environment …'
 	$(BIN)/uv venv --quiet --python $(BIN)/python $(DIST)/.empty
 	$(BIN)/uv pip install --quiet --python $(DIST)/.empty --require-hashes -r requirements/run.lock
 	$(BIN)/uv pip install --quiet --python $(DIST)/.empty --no-deps --no-index $(DIST)/bearerwatch-*.whl
 	$(DIST)/.empty/bin/bearerwatch --version
+	@echo 'Writing the bill of materials …'
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
 	  --output-file $(DIST)/bearerwatch-$$($(BIN)/uv version --short).cdx.json $(DIST)/.empty
 	rm -rf $(DIST)/.empty

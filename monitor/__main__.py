@@ -9,6 +9,8 @@ from typing import NoReturn
 
 def main() -> None:
     """Run the command. Ctrl-C while it comes up ends it as it does later: without a traceback."""
+    if os.name != "posix":
+        sys.exit("bearerwatch runs on Linux and macOS. On Windows, run it in WSL or in a container.")
     try:
         from monitor.commands.cli import main as run
         from monitor.daemon import memory

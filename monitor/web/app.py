@@ -1,8 +1,9 @@
 """The web application: the routes, and what holds for every answer.
 
-`/` · `/connections/{name}`: pages. `/causes` · `/causes/{code}` · `/setup`: what to read. `/api/status` ·
-`/api/connections/{name}`: the pages as JSON. `/calendar.ics`: what ends when. `/metrics`: Prometheus.
-`/-/healthy` · `/-/ready` · `POST /-/reload`: for whoever runs the daemon.
+`/` · `/connections/{name}` · `/events`: pages. `/causes` · `/causes/{code}` · `/setup`: what to read.
+`/api/status` · `/api/connections/{name}`: the pages as JSON; `POST …/check` has a connection checked now.
+`/calendar.ics`: what ends when. `/metrics`: Prometheus. `/-/healthy` · `/-/ready` · `POST /-/reload`: for
+whoever runs the daemon.
 
 The daemon serves it in its own event loop, so whatever costs more than a millisecond (a page, JSON, metrics,
 compression, the disk) is done in a thread.
@@ -104,6 +105,7 @@ def create_app(
         routes=[
             Route("/", web.fleet),
             Route("/connections/{name}", web.connection),
+            Route("/events", web.events),
             Route("/causes", web.causes),
             Route("/causes/{code}", web.cause),
             Route("/setup", web.setup),
@@ -165,6 +167,11 @@ class _Web:
         status = _named(request, snapshot)
         may_ask = self._ask() is not None
         return await _answer(lambda: (self._pages.connection(snapshot, status, may_ask=may_ask), HTML))
+
+    async def events(self, _request: Request) -> Response:
+        """What happened to all connections."""
+        snapshot = self._snapshot()
+        return await _answer(lambda: (self._pages.events(snapshot), HTML))
 
     async def causes(self, _request: Request) -> Response:
         """Every cause, with a link to its page."""

@@ -45,6 +45,12 @@ LABELS_OFFERED = 200
 """Labels that the search offers, the most frequent first: with one customer a connection there are as many
 values as connections, and nobody scrolls through those."""
 
+GLANCED = 8
+"""Causes, and values of a label, that are counted above the table: as many as one takes in at a glance."""
+
+EVENTS_SHOWN = 200
+"""Events of the whole fleet on their page: a night of a fleet in which a few connections change."""
+
 REFRESH_SECONDS = 10
 """How often an open page asks anew: sooner than a person wonders, at about 20 ms of the daemon's time."""
 
@@ -82,6 +88,15 @@ class Choice:
 
     value: str
     text: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many connections have one value of a label, and how many of them fail."""
+
+    value: str
+    failing: int
     count: int
 
 
@@ -158,6 +173,11 @@ class Pages:
             causes=_causes(snapshot.connections),
             responsible=_responsible(snapshot.connections),
             labels=_labels(snapshot.connections),
+            label_keys=sorted(
+                {key for status in snapshot.connections for key, _ in status.connection.labels}
+            ),
+            by_label=_by_label(chosen, selection.by)[:GLANCED] if selection.by else [],
+            SHOWN=GLANCED,
             orders=ORDERS,
             rows=[_row(status, until(status.connection), strips, snapshot.at) for status in shown],
             total=len(snapshot.connections),
@@ -192,6 +212,16 @@ class Pages:
             record=record,
             durations=drawing.durations(record.exchanges or ()),
         )
+
+    def events(self, snapshot: Snapshot) -> bytes:
+        """What happened to all connections, the newest first."""
+        try:
+            events, unreadable = self._store.events(None, EVENTS_SHOWN), None
+            events.sort(key=lambda each: each[1].at, reverse=True)
+        except StoreError as error:
+            events, unreadable = [], str(error)
+        named = {status.name for status in snapshot.connections}
+        return self._render("events.html", snapshot, unreadable=unreadable, events=events, named=named)
 
     def text(self, snapshot: Snapshot, title: str, markdown: str) -> bytes:
         """A page that is read: of a cause, or of the setup."""
@@ -279,6 +309,17 @@ def _responsible(statuses: Iterable[ConnectionStatus]) -> list[Choice]:
 def _labels(statuses: Iterable[ConnectionStatus]) -> list[str]:
     counted = Counter(f"{key}={value}" for status in statuses for key, value in status.connection.labels)
     return [label for label, _ in counted.most_common(LABELS_OFFERED)]
+
+
+def _by_label(statuses: Iterable[ConnectionStatus], key: str) -> list[Share]:
+    """Each value of a label, those with most failing connections first."""
+    every, failing = Counter[str](), Counter[str]()
+    for status in statuses:
+        for value in (value for name, value in status.connection.labels if name == key):
+            every[value] += 1
+            failing[value] += status.state is State.FAILING
+    shares = [Share(value, failing[value], count) for value, count in every.items()]
+    return sorted(shares, key=lambda share: (-share.failing, -share.count, share.value))
 
 
 def _sides(status: ConnectionStatus, now: datetime) -> list[Side]:

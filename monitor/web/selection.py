@@ -51,6 +51,8 @@ class Selection:
     text: str = ""
     """To be found in name, host, username, labels, or the code or title of a cause."""
     order: Order = Order.WORST
+    by: str = ""
+    """The label by whose values the status page counts."""
 
     @classmethod
     def read(cls, parameters: QueryParams) -> Self:
@@ -62,6 +64,7 @@ class Selection:
             labels=tuple(dict.fromkeys(filter(None, map(str.strip, parameters.getlist("label"))))),
             text=parameters.get("q", "").strip()[:TEXT_AT_MOST],
             order=(_members(Order, "sort", parameters) or (Order.WORST,))[-1],
+            by=parameters.get("by", "").strip()[:TEXT_AT_MOST],
         )
 
     def query(self, page: int = 1, **different: Any) -> str:
@@ -74,6 +77,7 @@ class Selection:
             *(("label", label) for label in wanted.labels),
             *([("q", wanted.text)] if wanted.text else []),
             *([("sort", wanted.order)] if wanted.order is not Order.WORST else []),
+            *([("by", wanted.by)] if wanted.by else []),
             *([("page", page)] if page > 1 else []),
         ]
         return "?" + urlencode(parameters) if parameters else "./"

@@ -147,6 +147,20 @@ def test_what_needs_neither_network_nor_database_does_not_wait_for_them(
     assert not imported & {"httpx", "sqlalchemy", "starlette", "structlog", "uvicorn"}
 
 
+def test_another_system_than_linux_and_macos_is_one_clear_sentence(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", "import os, monitor.__main__ as m; os.name = 'nt'; m.main()"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+
+    assert ended.returncode == 1
+    assert (
+        ended.stderr == "bearerwatch runs on Linux and macOS. On Windows, run it in WSL or in a container.\n"
+    )
+
+
 @pytest.mark.parametrize("module", ["typer", "monitor.daemon.daemon"])
 def test_ctrl_c_while_a_command_comes_up_shows_no_traceback(folder: Path, module: str) -> None:
     """The process interrupts itself in the middle of its imports: no other process could hit the moment."""

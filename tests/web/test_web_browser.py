@@ -340,7 +340,7 @@ def test_everything_can_be_reached_by_keyboard(open_page: Opening) -> None:
     assert reached == [
         "acts-org_admin", "acts-operator", "acts-salesforce",
         *(f"tile-{state}" for state in ("failing", "degraded", "settling", "unknown", "healthy", "paused")),
-        "q", "cause", "responsible", "label", "sort",
+        "q", "cause", "responsible", "label", "sort", "by",
         "a-acme-production", "", "",
     ]  # fmt: skip
     page.get_by_role("link", name="globex-eu").focus()

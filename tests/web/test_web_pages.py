@@ -36,6 +36,8 @@ PAGES = (
     "/connections/hooli-orders",
     "/causes",
     "/causes/ip_restricted",
+    "/events",
+    "/?by=customer",
     "/setup",
 )
 
@@ -123,6 +125,29 @@ async def test_a_time_is_told_from_the_snapshots_moment_and_exactly_beside_it(st
     (since,) = (time for time in row.all("time") if time.text == "3 h ago")
     assert since.attributes["datetime"] == "2026-11-23T08:49:00Z"
     assert since.attributes["title"] == "2026-11-23 08:49:00 UTC"
+
+
+async def test_causes_and_the_values_of_a_chosen_label_are_counted_at_a_glance(stage: Stage) -> None:
+    page = read(await text(stage, "/?by=customer&state=failing"))
+
+    (causes,) = page.all("section", aria_labelledby="by-cause")
+    assert f"1 {CATALOGUE[Cause.APPROVAL_DECAYED].title}" in causes.text
+    (customers,) = page.all("section", aria_labelledby="by-label")
+    assert [one.text for one in customers.all("li")][:2] == ["1 of 1 acme", "1 of 1 globex"]
+    (acme,) = (link for link in customers.all("a") if "acme" in link.text)
+    assert names(await text(stage, "/" + acme.attributes["href"])) == ["acme-production"]
+    assert not read(await text(stage, "/")).all("section", aria_labelledby="by-label")
+
+
+async def test_what_happened_tonight_is_one_page_of_all_connections(stage: Stage) -> None:
+    page = read(await text(stage, "/events"))
+
+    first, *_ = page.all("li")
+    assert "wayne-new" in first.text or "acme-production" in first.text
+    moments = [time.attributes["datetime"] for time in page.all("time") if "title" in time.attributes]
+    told = [at for at in moments if at[:7] in {"2026-11", "2026-10"}][: len(page.all("li"))]
+    assert told == sorted(told, reverse=True)
+    assert page.all("a", href="/connections/globex-eu")
 
 
 async def test_the_strip_of_days_says_in_words_what_it_draws(stage: Stage) -> None:

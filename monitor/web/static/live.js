@@ -26,7 +26,8 @@
     for (const { name } of [...old.attributes])
       if (!fresh.hasAttribute(name) && !(name === "open" && old.nodeName === "DETAILS")) old.removeAttribute(name);
     for (const { name, value } of fresh.attributes)
-      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+      if (old.getAttribute(name) !== value && !(name === "open" && old.nodeName === "DETAILS"))
+        old.setAttribute(name, value);
     const byKey = new Map();
     for (const child of old.children) if (child.id) byKey.set(child.id, child);
     let place = old.firstChild;
@@ -48,6 +49,17 @@
     }
   }
 
+  // UTC is what logs and colleagues elsewhere go by; beside it stands what the clock on the wall shows.
+  function localise(within) {
+    for (const time of within.querySelectorAll("time[datetime]")) {
+      const at = new Date(time.dateTime);
+      if (!at.getTimezoneOffset()) continue;
+      const here = at.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+      if (time.title) time.title += ` · ${here} here`;
+      else if (time.className === "whole") time.append(` · ${here} here`);
+    }
+  }
+
   async function load(address) {
     asked?.abort();
     const mine = (asked = new AbortController());
@@ -56,6 +68,7 @@
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       if (mine.signal.aborted) return false;
       if (!fresh.getElementById("asof")) throw new Error("no page of ours");
+      localise(fresh);
       const focused = document.activeElement?.id;
       become(byId("main"), fresh.getElementById("main"));
       // A row that moved has lost the focus that was in it.
@@ -146,5 +159,7 @@
   });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
   document.documentElement.classList.add("live");
+  localise(document);
+  if (matchMedia("(max-width: 40rem)").matches) byId("filters")?.removeAttribute("open");
   later();
 }
