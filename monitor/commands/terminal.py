@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from monitor.core import wording
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Responsible
 from monitor.core.connection import Connection
@@ -28,7 +29,7 @@ from monitor.core.history import STAGES
 from monitor.core.status import WORST_FIRST, ConnectionStatus, worst_first
 from monitor.core.wording import steps
 from monitor.web.reproduce import command
-from monitor.web.words import WHO, WHO_EXACTLY, WITHOUT_FINDING, exact, relative
+from monitor.web.words import WHO, WITHOUT_FINDING, exact, relative
 
 if TYPE_CHECKING:  # it comes with the database and the network, which a runbook does without
     from monitor.commands.alerts import Standing
@@ -305,7 +306,7 @@ def _found(first: Finding, now: datetime) -> Iterator[Line]:
     yield "  ", entry.meaning
     yield "", ""
     yield "  Since        ", f"{exact(first.since)} ({relative(first.since, now)})"
-    yield "  Who acts     ", f"{WHO[first.responsible]} ({WHO_EXACTLY[first.responsible]})"
+    yield "  Who acts     ", f"{WHO[first.responsible]} ({wording.WHO[first.responsible]})"
     guide = f"; setup guide, {entry.guide}" if entry.guide else ""
     yield "  Cause        ", f"{first.cause}, {first.certainty}, {first.severity}{guide}"
 

@@ -30,24 +30,27 @@ class FileError(Exception):
     """Why a file can't be used, in words that follow its name."""
 
 
-def read(path: Path, at_most: int, *, or_pipe: bool = False) -> bytes:
+def read(path: str | Path, at_most: int, *, or_pipe: bool = False) -> bytes:
     """The content of a file of at most so many bytes: a regular one, or a pipe as well. Raises FileError."""
     try:
         with open(path, "rb", opener=None if or_pipe else _without_waiting) as file:
             if not or_pipe and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise FileError("is a pipe or a device. Name a regular file.")
+                raise FileError("is a pipe or a device: name a regular file.")
             content = file.read(at_most + 1)
     except FileNotFoundError:
-        raise FileError("does not exist.") from None
+        raise FileError("does not exist: make it, or correct the path.") from None
     except IsADirectoryError:
-        raise FileError("is a directory. Name a file.") from None
+        raise FileError("is a directory: name the file in it.") from None
     except PermissionError:
-        raise FileError("may not be read by this user.") from None
+        raise FileError(
+            "may not be read by this process: give its user the right, for the directories too."
+        ) from None
     except (OSError, ValueError) as error:  # ValueError: a path that no file can have
         reason = getattr(error, "strerror", None) or str(error)
-        raise FileError(f"cannot be read: {reason}.") from None
+        raise FileError(f"can't be read ({reason}): put a file there that can.") from None
     if len(content) > at_most:
-        raise FileError(f"is larger than {at_most // 1024**2} MiB.")
+        most = f"{at_most // 1024**2} MiB" if at_most >= 1024**2 else f"{at_most // 1024} KiB"
+        raise FileError(f"holds more than {most}.")
     return content
 
 

@@ -15,7 +15,7 @@ from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 from monitor.core.holds import Holds
 from monitor.core.status import ConnectionStatus, Snapshot
-from monitor.core.wording import Links
+from monitor.core.wording import Links, minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +103,13 @@ class Moment:
     def maintenance(self, connection: Connection | None = None) -> str:
         """Until when there is maintenance, of all or of this connection, in words; empty if there is none."""
         end = self._maintenance_end(connection)
-        return f"maintenance until {written(end)}" if end else ""
+        return f"maintenance until {minute(end)}" if end else ""
 
     def after_maintenance(self, connection: Connection, span: timedelta) -> str:
         """When there was maintenance of all or of this connection within that time, in words."""
         windows = self.snapshot.daemon.maintenance + connection.maintenance
         end = maintenance.ended(windows, self.now)
-        return f"maintenance until {written(end)} counts yet" if end and not self.lasted(end, span) else ""
+        return f"maintenance until {minute(end)} counts yet" if end and not self.lasted(end, span) else ""
 
     @cached_property
     def _maintenance_end(self) -> Callable[[Connection | None], datetime | None]:
@@ -119,8 +119,3 @@ class Moment:
 def lasted(since: datetime, span: timedelta, now: datetime) -> bool:
     """Whether it has been so for that long. What began ahead of the clock, which was set back, has."""
     return since > now or now - since >= span
-
-
-def written(moment: datetime) -> str:
-    """A moment as alerts write it."""
-    return f"{moment:%Y-%m-%d %H:%M} UTC"

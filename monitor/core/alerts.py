@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from itertools import pairwise
 
-from monitor.core.alert import Alert, Moment, Terms, written
+from monitor.core.alert import Alert, Moment, Terms
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.finding import Finding, State
@@ -26,6 +26,7 @@ from monitor.core.wording import (
     WHO,
     Links,
     inert,
+    minute,
     name_of,
     short,
     steps,
@@ -79,9 +80,9 @@ def _alert(
 
 def _texts_of_cause(found: Finding, status: ConnectionStatus, links: Links) -> dict[str, str]:
     connection, entry = status.connection, CATALOGUE[found.cause]
-    facts = [entry.meaning, *map(inert, found.evidence), f"It has held since {written(found.since)}."]
+    facts = [entry.meaning, *map(inert, found.evidence), f"It has held since {minute(found.since)}."]
     if last := status.history.last_success:
-        facts.append(f"The last exchange that was granted: {written(last)}.")
+        facts.append(f"The last exchange that was granted: {minute(last)}.")
     who = WHO[found.responsible]
     if found.responsible is Responsible.ORG_ADMIN:
         # That admin may be a customer's, who sees none of our pages.
@@ -112,7 +113,7 @@ def _of_no_cause(status: ConnectionStatus, moment: Moment) -> list[Alert]:
     silent = not status.unwatched and status.state in {State.FAILING, State.UNKNOWN} and not status.findings
     if silent and moment.lasted(_since(status), max(moment.terms.holds.transient, UNCHECKED)):
         said = (
-            f"{status.name} has not been found to work since {written(_since(status))}, and no cause is"
+            f"{status.name} has not been found to work since {minute(_since(status))}, and no cause is"
             " named for it: whether it works is not known."
         )
         name, cause = "BearerwatchConnectionUnexplained", Cause.MONITOR_FAULT

@@ -4,7 +4,7 @@ What is remembered must survive a restart, so a History is plain data: it goes t
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -130,8 +130,8 @@ class History:
 
     exchanges: int = 0
     failures: int = 0
-    failures_by_cause: dict[Cause, int] = field(default_factory=dict)
-    """Every failed exchange under the first cause of its diagnosis. Never changed in place."""
+    failures_by_cause: Mapping[Cause, int] = field(default_factory=dict)
+    """Every failed exchange under the first cause of its diagnosis."""
     last_exchange: Exchange | None = None
     last_verdict: Exchange | None = None
     """The last exchange that was granted or refused: what the state rests on while the network is away."""
@@ -160,8 +160,8 @@ class History:
     """When the approval that serves now was first seen to be granted."""
     approvals: tuple[Approval, ...] = ()
     """The approval epochs that ended in a decay, oldest first, at most LIFETIMES_KEPT."""
-    keys_accepted: dict[Slot, bool] = field(default_factory=dict)
-    """Whether the last verdict with the slot's key was a grant. Never changed in place."""
+    keys_accepted: Mapping[Slot, bool] = field(default_factory=dict)
+    """Whether the last verdict with the slot's key was a grant."""
     rotation: Rotation | None = None
     """Where the rotation stands; None where there is no other key to rotate to."""
 
@@ -288,7 +288,7 @@ def remember(history: History, exchange: Exchange, diagnosis: Diagnosis) -> Hist
         identity=_identity(history, outcome, at),
         approval_since=approval_since,
         approvals=approvals,
-        keys_accepted=_shared((*(history.keys_accepted | {Slot.CURRENT: granted}).items(),))
+        keys_accepted=_shared(tuple({**history.keys_accepted, Slot.CURRENT: granted}.items()))
         if judged
         else history.keys_accepted,
         state=diagnosis.state,
@@ -320,7 +320,7 @@ def _counted(
 
 
 @cache
-def _shared(accepted: tuple[tuple[Slot, bool], ...]) -> dict[Slot, bool]:
+def _shared(accepted: tuple[tuple[Slot, bool], ...]) -> Mapping[Slot, bool]:
     """One that all histories have which say the same: there are half a dozen, and thousands of histories."""
     return dict(accepted)
 

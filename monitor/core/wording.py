@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from monitor.core.catalogue import Entry
 from monitor.core.causes import Cause, Responsible
@@ -27,6 +28,11 @@ UNSTEADY = (
     "Timeouts and resets: look at the way out of this machine, its resolver and proxy.",
     "Refusals in between: see in the org's Setup Audit Trail what changes again and again.",
 )
+
+
+def minute(at: datetime) -> str:
+    """A moment in UTC, to the minute."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def name_of(cause: Cause) -> str:

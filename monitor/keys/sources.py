@@ -14,8 +14,8 @@ from pathlib import Path
 from threading import Lock
 from weakref import WeakValueDictionary
 
-from monitor.config import VaultOptions
-from monitor.config.files import Stamp, stamp
+from monitor.config import VaultOptions, files
+from monitor.config.files import FileError, Stamp, stamp
 from monitor.core.causes import Cause
 from monitor.core.connection import Pair, Source
 from monitor.core.keys.credential import (
@@ -59,7 +59,10 @@ def read(source: Source, environment: Mapping[str, str]) -> bytes:
         return _variable(source.place, environment)
     if source.kind == "vault":
         raise SourceError(f"{_capital(describe(source))} is for the keys of connections only.")
-    return _file(_path(source, environment), describe(source))
+    try:
+        return files.read(_path(source, environment), BYTES_AT_MOST)
+    except FileError as error:
+        raise SourceError(f"{_capital(describe(source))} {error}") from error
 
 
 def describe(source: Source) -> str:
@@ -95,39 +98,6 @@ def _path(source: Source, environment: Mapping[str, str]) -> str:
     if source.place in {"", ".", ".."} or "/" in source.place:
         raise SourceError(f"{where} is no plain name: give the name from LoadCredential=, without a path.")
     return f"{directory}/{source.place}"
-
-
-def _file(path: str, description: str) -> bytes:
-    where = _capital(description)
-    try:
-        content = _content(path, where)
-    except FileNotFoundError:
-        raise SourceError(f"{where} does not exist: make it, or correct the path.") from None
-    except PermissionError:
-        raise SourceError(
-            f"{where} may not be read by this process: give its user the right, for the directories too."
-        ) from None
-    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise SourceError(f"{where} can't be read ({reason}): put a file there that can.") from error
-    _bounded(content, where)
-    return content
-
-
-def _content(path: str, where: str) -> bytes:
-    """What a regular file holds, one byte more than allowed at most."""
-    # Not blocking: opening a named pipe that nobody writes to would hold the thread for ever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise SourceError(f"{where} is a directory: name the file in it.")
-        if not stat.S_ISREG(mode):
-            raise SourceError(f"{where} is a pipe or a device: give a regular file.")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(BYTES_AT_MOST + 1)
-    finally:
-        os.close(descriptor)
 
 
 def exposure(source: Source, environment: Mapping[str, str]) -> str | None:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 
 from monitor.config import Sink
-from monitor.core.alert import written
 from monitor.core.keys.secret import Secret
 from monitor.core.telling import SHOWN, Message
+from monitor.core.wording import minute
 from monitor.notify.wire import Undelivered, Wire
 
 
@@ -63,6 +63,6 @@ def lines(message: Message) -> Iterator[str]:
     yield f"The above is about {first.connection}. All {len(message.alerts):,} connections:"
     for alert in message.alerts[:SHOWN]:
         link = alert.annotations.get("status_url", alert.labels["host"])
-        yield f"- {alert.connection}, since {written(alert.since)}: {link}"
+        yield f"- {alert.connection}, since {minute(alert.since)}: {link}"
     if len(message.alerts) > SHOWN:
         yield f"and {len(message.alerts) - SHOWN:,} more."

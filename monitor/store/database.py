@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 
+from monitor.core.cadence import EPOCH
 from monitor.core.causes import Cause
 from monitor.core.history import Event, EventKind, History
 from monitor.core.telling import Told
@@ -47,7 +48,7 @@ from monitor.store.schema import (
     UNREADABLE,
     Upgrades,
 )
-from monitor.store.waiting import EPOCH, EVENTS_KEPT, MS_A_DAY, ExchangeRow, Turn, Waiting, milliseconds
+from monitor.store.waiting import EVENTS_KEPT, MS_A_DAY, ExchangeRow, Turn, Waiting, milliseconds
 
 DAYS_KEPT = 400
 """Days for which counts and events of failures are kept: a year and a month, so that the same month a year

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 
+from monitor.core.cadence import EPOCH
 from monitor.core.causes import Cause
 from monitor.core.history import Event, History
 from monitor.core.outcome import Exchange, Granted, NotSent, Refused
@@ -25,8 +26,6 @@ EVENTS_KEPT = {True: FAILURE_EVENTS_KEPT, False: SUCCESS_EVENTS_KEPT}
 RIGHT_SECONDS = 3600.0
 """How far an org's clock may be from ours for the two to be of one day: nothing is deleted by a clock that is
 wrong, or that nobody confirms."""
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Verdict(StrEnum):

@@ -5,9 +5,10 @@ The templates turn it into SVG; no text of anybody's passes through here but wha
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from statistics import median
 
+from monitor.core.cadence import EPOCH
 from monitor.core.finding import State
 from monitor.core.history import History
 from monitor.core.status import WORST_FIRST
@@ -176,7 +177,6 @@ class Timeline:
 _TICKS_AT_MOST = 6
 _STEPS = tuple(timedelta(hours=hours) for hours in (1, 6, 24, 72, 168, 720, 2160, 4320, 8766, 43830))
 _DAY = timedelta(days=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ROOM = 0.02
 """Of the width, left free at both ends."""
 
@@ -208,7 +208,7 @@ def timeline(history: History, forecast: Forecast | None, now: datetime) -> Time
 def _ticks(start: datetime, length: timedelta) -> tuple[Tick, ...]:
     step = next((step for step in _STEPS if length / step <= _TICKS_AT_MOST), _STEPS[-1])
     text = "%H:%M" if step < _DAY else "%-d %b" if step < 90 * _DAY else "%b %Y"
-    at = _EPOCH + ((start - _EPOCH) // step + 1) * step
+    at = EPOCH + ((start - EPOCH) // step + 1) * step
     found = []
     while at < start + length:
         found.append(Tick(round(100 * ((at - start) / length), 3), at.strftime(text)))

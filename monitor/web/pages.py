@@ -13,6 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from monitor.core import wording
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Responsible
 from monitor.core.connection import Connection, Source
@@ -146,7 +147,7 @@ class Pages:
             catalogue=CATALOGUE,
             who=words.WHO,
             acts=words.ACTS,
-            who_exactly=words.WHO_EXACTLY,
+            who_exactly=wording.WHO,
             without_finding=words.WITHOUT_FINDING,
             refresh_seconds=REFRESH_SECONDS,
             asset=VERSIONED,

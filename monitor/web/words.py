@@ -11,14 +11,7 @@ WHO = {
     Responsible.OPERATOR: "Operator",
     Responsible.SALESFORCE: "Salesforce",
 }
-"""Who must act, in a word or two."""
-
-WHO_EXACTLY = {
-    Responsible.ORG_ADMIN: "a Salesforce administrator of the org",
-    Responsible.OPERATOR: "whoever runs this monitor and the integration",
-    Responsible.SALESFORCE: "nobody here: Salesforce itself, or time",
-}
-"""Who is meant by it."""
+"""Who must act, in a word or two; `core.wording` has it in a sentence."""
 
 ACTS = {
     Responsible.ORG_ADMIN: "Salesforce admin acts",

@@ -103,8 +103,10 @@ def test_a_missing_file_a_directory_and_an_empty_file_have_one_message_each(tmp_
     (tmp_path / "empty.yaml").touch()
     (tmp_path / "directory.yaml").mkdir()
 
-    assert problems(tmp_path / "missing.yaml") == "missing.yaml: does not exist.\n"
-    assert problems(tmp_path / "directory.yaml") == "directory.yaml: is a directory. Name a file.\n"
+    assert (
+        problems(tmp_path / "missing.yaml") == "missing.yaml: does not exist: make it, or correct the path.\n"
+    )
+    assert problems(tmp_path / "directory.yaml") == "directory.yaml: is a directory: name the file in it.\n"
     assert problems(tmp_path / "empty.yaml") == "empty.yaml: is empty. Write at least connections: []\n"
 
 
@@ -166,7 +168,7 @@ def test_a_pipe_may_be_the_main_file_and_no_other(tmp_path: Path) -> None:
     )
     writer.start()
 
-    assert problems(tmp_path / "main.yaml") == "more.yaml: is a pipe or a device. Name a regular file.\n"
+    assert problems(tmp_path / "main.yaml") == "more.yaml: is a pipe or a device: name a regular file.\n"
     writer.join()
 
 

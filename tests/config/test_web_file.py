@@ -97,8 +97,8 @@ BAD = {
     "no_such_file": (
         "tls_server_config:\n  cert_file: no.crt\n  key_file: no.key\n",
         [
-            '2: tls_server_config.cert_file: "no.crt" does not exist.',
-            '3: tls_server_config.key_file: "no.key" does not exist.',
+            '2: tls_server_config.cert_file: "no.crt" does not exist: make it, or correct the path.',
+            '3: tls_server_config.key_file: "no.key" does not exist: make it, or correct the path.',
         ],
     ),
     "another_pairs_key": (
@@ -191,7 +191,7 @@ NEWER_BAD = {
 
 def test_a_file_that_never_ends_is_not_read(material: Material) -> None:
     """Found by fuzzing: /dev/zero was read until the memory was full."""
-    told = '"/dev/zero" is a pipe or a device. Name a regular file.'
+    told = '"/dev/zero" is a pipe or a device: name a regular file.'
 
     assert problems(
         material,

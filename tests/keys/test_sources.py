@@ -113,7 +113,7 @@ def test_bytes_of_a_variable_that_are_no_text_come_as_they_are() -> None:
             "The file /nowhere/key.pem does not exist: make it, or correct the path.",
         ),
         (Source("file", "/"), {}, "The file / is a directory: name the file in it."),
-        (Source("file", "/dev/zero"), {}, "The file /dev/zero is a pipe or a device: give a regular file."),
+        (Source("file", "/dev/zero"), {}, "The file /dev/zero is a pipe or a device: name a regular file."),
     ],
 )
 def test_a_source_without_content_is_one_clear_message(

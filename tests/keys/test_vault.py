@@ -338,7 +338,7 @@ def test_a_vault_is_configured_with_few_words(tmp_path: Path) -> None:
         ),
         (
             "vault: {address: 'https://v', ca_file: none.pem, login: {method: kubernetes, role: r}}",
-            'vault.ca_file: "/none.pem" does not exist.',
+            'vault.ca_file: "/none.pem" does not exist: make it, or correct the path.',
         ),
     ],
 )

@@ -102,7 +102,8 @@ async def test_a_login_that_may_no_longer_be_made_as_it_is_signed_is_put_off(tmp
     assert following.count(later) == 1
     assert len(asked) == 1
     assert sorted(status.history.exchanges for status in fleet.statuses()) == [0, 1]
-    assert own.logins_deferred._value.get() == 1
+    [deferred] = own.logins_deferred.collect()
+    assert deferred.samples[0].value == 1
 
 
 async def test_a_fault_of_ours_with_the_next_key_leaves_the_verdict_on_the_current_one(

@@ -150,7 +150,8 @@ async def test_a_check_that_raises_is_counted_and_has_another_turn_and_the_other
     await appointments.stop(1)
 
     assert running
-    assert own.schedule_missed._value.get() == 2
+    [missed] = own.schedule_missed.collect()
+    assert missed.samples[0].value == 2
 
 
 async def test_a_cancelled_appointment_is_not_kept() -> None:

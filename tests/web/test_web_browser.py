@@ -137,7 +137,7 @@ def test_what_broke_since_when_who_acts_and_what_to_do_take_one_click(open_page:
 
     page = seen.page
     expect(page.get_by_role("heading", name=CATALOGUE[Cause.APPROVAL_DECAYED].title)).to_be_in_viewport()
-    expect(page.get_by_text("a Salesforce administrator of the org")).to_be_in_viewport()
+    expect(page.get_by_text("a Salesforce admin of the org")).to_be_in_viewport()
     expect(page.get_by_role("heading", name="What to do")).to_be_in_viewport()
     expect(page.locator("ol.steps li").first).to_be_in_viewport()
 

@@ -287,7 +287,7 @@ async def test_the_page_of_one_tells_the_whole_diagnosis(stage: Stage) -> None:
     for words in (
         entry.title,
         entry.meaning,
-        "A Salesforce administrator of the org must act",
+        "A Salesforce admin of the org must act",
         "setup guide, step 4",
         "Salesforce answered 400 invalid_grant: user hasn't approved this consumer.",
         CATALOGUE[Cause.CONSUMER_NOT_APPROVED].tell_apart,

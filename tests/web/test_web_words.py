@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from starlette.datastructures import QueryParams
 
+from monitor.core import wording
 from monitor.core.causes import Cause, Responsible
 from monitor.core.finding import State
 from monitor.web import words
@@ -43,7 +44,7 @@ def test_a_duration_is_short() -> None:
     assert [words.seconds(each) for each in (0.2144, 1.84, None)] == ["214 ms", "1.8 s", ""]
 
 
-@pytest.mark.parametrize("told", [words.WHO, words.WHO_EXACTLY, words.ACTS])
+@pytest.mark.parametrize("told", [words.WHO, wording.WHO, words.ACTS])
 def test_everyone_who_may_have_to_act_has_a_name(told: dict[Responsible, str]) -> None:
     assert set(told) == set(Responsible)
 

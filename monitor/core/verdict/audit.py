@@ -17,9 +17,10 @@ from monitor.core.history import History
 from monitor.core.inside import QUERIES, Facts, Logins, Read, Row, moment_in, text
 from monitor.core.outcome import ApiUsage, Granted, Outcome
 from monitor.core.verdict.approval import Forecast, Grounds, Policy, policy_of
-from monitor.core.verdict.evidence import moment, span
+from monitor.core.verdict.evidence import span
 from monitor.core.verdict.meaning import API_SCOPES
 from monitor.core.verdict.texts import of_text
+from monitor.core.wording import minute
 
 LAST_WAY_IN = timedelta(days=7)
 """How long before the user's only way into the app ends it is critical: a change by ticket takes a week."""
@@ -242,7 +243,7 @@ def _refresh_policy(seen: Seen) -> _Said | None:
     if not policy.ageing:
         return _right("Refresh token is valid until revoked.")
     changed = f" It was {policy.changed}." if policy.changed else ""
-    date = f" By it this approval ends on {moment(seen.ends)}." if seen.ends else ""
+    date = f" By it this approval ends on {minute(seen.ends)}." if seen.ends else ""
     said = f"The app's Refresh Token Policy {policy.ageing}, not valid until revoked.{date}{changed}"
     if policy.permitted == "self":
         return _wrong(Cause.REFRESH_POLICY_WRONG, said)
@@ -346,7 +347,7 @@ def _ends_of_assignments(seen: Seen) -> _Said | None:
     if not ending:
         return _right("No assignment of a permission set to the user has an end.")
     sets = "; ".join(
-        f"“{name}” on {moment(ends)}, in {span(ends - seen.now)}" for ends, name in ending[:SHOWN]
+        f"“{name}” on {minute(ends)}, in {span(ends - seen.now)}" for ends, name in ending[:SHOWN]
     )
     lost = {name for _, name in ending}
     carriers = {
@@ -402,7 +403,7 @@ def _association(seen: Seen) -> _Said | None:
         return _right(f"“{lasting}” carries the app, and the user has it for good.")
     last, name = max((end, name) for name, end in held.items() if end)
     left = span(last - seen.now)
-    said = f"The user's last way into the app, “{name}”, ends on {moment(last)}, in {left}."
+    said = f"The user's last way into the app, “{name}”, ends on {minute(last)}, in {left}."
     return _wrong(Cause.PERMISSION_SET_EXPIRING, said, _by_end(last, seen))
 
 
@@ -415,8 +416,8 @@ def _org(seen: Seen) -> _Said | None:
         return None
     ends = moment_in(row, "TrialExpirationDate")
     if ends is None or ends - seen.now > ORG_ENDS:
-        return _right(f"The org ends on {moment(ends)}." if ends else "The org has no end.")
-    said = f"The org is a trial or scratch org that ends on {moment(ends)}, in {span(ends - seen.now)}."
+        return _right(f"The org ends on {minute(ends)}." if ends else "The org has no end.")
+    said = f"The org is a trial or scratch org that ends on {minute(ends)}, in {span(ends - seen.now)}."
     return _wrong(Cause.ORG_EXPIRING, said, _by_end(ends, seen))
 
 
@@ -463,7 +464,7 @@ def _production(seen: Seen) -> _Said | None:
     )
     if found.last and found.since and seen.granted:
         said = (
-            f"Your integration {was}; {found.refused} of its logins were refused since {moment(found.since)}"
+            f"Your integration {was}; {found.refused} of its logins were refused since {minute(found.since)}"
             f" ({found.last.status}, from {found.last.address}) while our check is granted."
         )
         return _wrong(Cause.PRODUCTION_REFUSED, said, Severity.CRITICAL)
@@ -546,9 +547,9 @@ def known_before(seen: Seen) -> Iterator[str]:
         yield f'Login History says of our login: "{seen.facts.status}".'
     wrong = [step for step in steps(seen) if step.ruling is Ruling.WRONG]
     for step in wrong[:SHOWN]:
-        yield f"The audit of {moment(seen.facts.at)}{by} found: {step.said}"
+        yield f"The audit of {minute(seen.facts.at)}{by} found: {step.said}"
     for row in seen.facts.rows.get(Read.TRAIL, ())[:SHOWN]:
         at, who = moment_in(row, "CreatedDate"), text(row, "CreatedBy.Name")
         if at:
             changed = text(row, "Display") or text(row, "Action")
-            yield f"Setup Audit Trail, {moment(at)}: {changed}{who and f' (by {who})'}."
+            yield f"Setup Audit Trail, {minute(at)}: {changed}{who and f' (by {who})'}."

@@ -23,12 +23,12 @@ from monitor.core.verdict.evidence import (
     Witnesses,
     clock_evidence,
     evidence_for,
-    moment,
     own_problems,
     quoted,
     span,
 )
 from monitor.core.verdict.texts import Meaning
+from monitor.core.wording import minute
 
 LASTING = timedelta(days=1)
 """So long must it have worked before its end is likely to be an approval that aged out: what ends sooner may
@@ -428,14 +428,14 @@ def _of_certificate(known: Known) -> Iterator[Finding]:
     (begin, end), bands, left = ends, known.connection.expiry, ends[1] - known.now
     critical, warning = bands.critical.of(end - begin), bands.warning.of(end - begin)
     if left <= timedelta(0):
-        said = f"The certificate expired on {moment(end)}. Salesforce is not known for certain to refuse it."
+        said = f"The certificate expired on {minute(end)}. Salesforce is not known for certain to refuse it."
         yield _finding(known, Cause.CERTIFICATE_EXPIRED, Certainty.CERTAIN, [said])
     elif left <= max(warning, critical):
-        said = f"The certificate expires on {moment(end)}, in {span(left)}."
+        said = f"The certificate expires on {minute(end)}, in {span(left)}."
         severity = Severity.CRITICAL if left <= critical else Severity.WARNING
         yield _finding(known, Cause.CERTIFICATE_EXPIRING, Certainty.CERTAIN, [said], severity)
     elif begin > known.now:
-        said = f"The certificate is valid from {moment(begin)} only, in {span(begin - known.now)}."
+        said = f"The certificate is valid from {minute(begin)} only, in {span(begin - known.now)}."
         yield _finding(known, Cause.CERTIFICATE_NOT_YET_VALID, Certainty.CERTAIN, [said])
 
 
@@ -448,7 +448,7 @@ def _of_forecast(known: Known) -> Iterator[Finding]:
     certainty = Certainty.POSSIBLE if foreseen.grounds is Grounds.SIBLINGS or contested else Certainty.LIKELY
     left = foreseen.at - known.now
     when = f"in {span(left)}" if left > timedelta(0) else f"{span(-left)} ago, yet it is granted still"
-    evidence = [f"The approval is expected to end on {moment(foreseen.at)}, {when}.", foreseen.reason]
+    evidence = [f"The approval is expected to end on {minute(foreseen.at)}, {when}.", foreseen.reason]
     if contested:
         evidence.append(audit.CONTESTED)
     # Once the end has passed and the org still grants, the forecast was wrong.
@@ -473,7 +473,7 @@ def _of_audit(known: Known) -> Iterator[Finding]:
 def _of_assignments(known: Known) -> Iterator[Finding]:
     """Permission sets that the user is to lose: the guide (step 5) wants them to never expire."""
     evidence = [
-        f'The assignment of the permission set "{one.permission_set}" ends on {moment(one.ends)}, in'
+        f'The assignment of the permission set "{one.permission_set}" ends on {minute(one.ends)}, in'
         f" {span(one.ends - known.now)}."
         for one in known.ending_assignments
         if one.ends > known.now

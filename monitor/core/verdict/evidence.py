@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from math import sqrt
 
 from monitor.core.catalogue import CATALOGUE
@@ -15,6 +15,7 @@ from monitor.core.verdict import approval
 from monitor.core.verdict.answer import NOT_SHOWN
 from monitor.core.verdict.approval import Forecast
 from monitor.core.verdict.vocabulary import is_salesforces
+from monitor.core.wording import minute
 
 FLEET_SHARE = 0.5
 """The share of the orgs that stopped with the same trouble, from which on the trouble is ours.
@@ -57,7 +58,7 @@ class Witnesses:
         if asked < ENOUGH_WITNESSES:
             return None
         deviation = sqrt(asked * FLEET_SHARE * (1 - FLEET_SHARE))
-        said = f"{alike:,} of the {asked:,} orgs asked since {moment(since)} stopped with the same trouble"
+        said = f"{alike:,} of the {asked:,} orgs asked since {minute(since)} stopped with the same trouble"
         return cls(alike >= asked * FLEET_SHARE + 2 * deviation, said if alike > 1 else "")
 
     @classmethod
@@ -236,16 +237,16 @@ def _past(known: Known) -> Iterator[str]:
     history, last = known.history, known.last_success
     if last is None:
         if history.first_seen > UNKNOWN_PAST:
-            yield f"It has not worked since it was first seen on {moment(history.first_seen)}."
+            yield f"It has not worked since it was first seen on {minute(history.first_seen)}."
         else:
             yield "No success is known."
         return
     since = known.worked_since or last
-    yield f"It worked from {moment(since)} until {moment(last)} ({span(last - since)})."
+    yield f"It worked from {minute(since)} until {minute(last)} ({span(last - since)})."
     if not known.worked_unchanged:
-        yield f"{_CHANGED[history.changed]} on {moment(history.changed_at)}, after it last worked."
+        yield f"{_CHANGED[history.changed]} on {minute(history.changed_at)}, after it last worked."
     elif history.changed_at > UNKNOWN_PAST:
-        yield f"Nothing changed on our side since {moment(history.changed_at)}."
+        yield f"Nothing changed on our side since {minute(history.changed_at)}."
     if lived := approval.lifetimes(history.approvals):
         days = ", ".join(f"{lifetime.total_seconds() / 86_400:.1f}" for lifetime in lived[-3:])
         yield f"Earlier approvals of this connection lived for {days} days."
@@ -262,7 +263,7 @@ def _change(known: Known) -> Iterator[str]:
     ago = known.now - known.history.changed_at
     settled = known.history.changed_at + known.connection.settle
     yield (
-        f"{_CHANGED[known.history.changed]} {span(ago)} ago: until {moment(settled)} the change may still be"
+        f"{_CHANGED[known.history.changed]} {span(ago)} ago: until {minute(settled)} the change may still be"
         " spreading."
     )
 
@@ -299,7 +300,7 @@ def _configured_address(known: Known) -> Iterator[str]:
     if known.connection.login_url:
         yield f"The configured address is {known.connection.login_url}."
     if known.last_success:
-        yield f"It last answered with a grant on {moment(known.last_success)}."
+        yield f"It last answered with a grant on {minute(known.last_success)}."
 
 
 def _pairing(known: Known) -> Iterator[str]:
@@ -348,7 +349,7 @@ def _declared(known: Known) -> Iterator[str]:
 def _ended_assignments(known: Known) -> Iterator[str]:
     for one in known.ending_assignments:
         if one.ends <= known.now:
-            yield f'The assignment of the permission set "{one.permission_set}" ended on {moment(one.ends)}.'
+            yield f'The assignment of the permission set "{one.permission_set}" ended on {minute(one.ends)}.'
 
 
 def _nothing(_: Known) -> Iterable[str]:
@@ -377,11 +378,6 @@ _CONTEXT: dict[Cause, Callable[[Known], Iterable[str]]] = {
 def quoted(error: str, description: str) -> str:
     """Code and text of an error, as they stood."""
     return f'"{error}: {description}"' if error and description else f'"{error or description}"'
-
-
-def moment(at: datetime) -> str:
-    """A moment in UTC, to the minute."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def span(length: timedelta) -> str:
