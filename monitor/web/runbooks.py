@@ -16,9 +16,9 @@ from monitor.core.causes import Cause, Severity
 from monitor.core.wording import WHO
 
 _SEVERITY = {
-    Severity.CRITICAL: "critical: the integration stands still or is about to",
-    Severity.WARNING: "warning: act in time, or watch it",
-    Severity.INFO: "info: nobody needs to act yet",
+    Severity.CRITICAL: "critical: the integration is down or will be soon",
+    Severity.WARNING: "warning: act in time, or keep an eye on it",
+    Severity.INFO: "info: no action needed yet",
 }
 
 _REPRODUCE = """\
@@ -29,21 +29,21 @@ sf org login jwt --client-id CONSUMER_KEY --jwt-key-file private-key.pem \\
   --username USERNAME --instance-url https://SUBDOMAIN.my.salesforce.com
 ```
 
-`bearerwatch check NAME --config FILE` asks once more with what is configured, and explains.
+`bearerwatch check NAME --config FILE` tries again with the configured values, and explains the result.
 """
 
 _INDEX = """\
 # Causes
 
-A diagnosis is a ranked list: the cause, its evidence, how sure it is, what else fits and what would tell
-them apart. Where the answer alone cannot decide, the connection's history does.
-Where Salesforce's documents, the setup guide and the field disagree (whether an expired certificate is
-refused, whether approvals of admin-approved apps age out), the page of the cause names both.
+A diagnosis names the most likely cause, its evidence and its certainty, then the alternatives and how to tell
+them apart. If the answer alone does not decide, the connection's history does.
+If Salesforce's documents, the setup guide and the field disagree (whether expired certificates are refused,
+whether approvals of admin-approved apps age out), the cause's page gives both sides.
 
 Who acts: `org_admin` is a Salesforce admin of the org; `operator` runs the integration, its keys and this
-monitor; with `salesforce`, only Salesforce or time can help. `bearerwatch causes CODE` prints a page.
+monitor; for `salesforce`, wait for Salesforce. `bearerwatch causes CODE` prints a page.
 
-| Cause | Means | Who acts | Setup guide |
+| Cause | Meaning | Who acts | Setup guide |
 |---|---|---|---|
 """
 
@@ -61,17 +61,17 @@ SCREENS = {
     "Users": "ManageUsers",
     "View Setup Audit Trail": "SecurityEvents",
 }
-"""Screens of Setup at `/lightning/setup/…/home` of an org: those whose address several published programs and
-scripts open. Salesforce documents none."""
+"""Screens of Setup at `/lightning/setup/…/home` of an org, with addresses that several published programs and
+scripts use. Salesforce documents none."""
 
 _STEP = re.compile(r"\b([Ss]teps? )(\d)(?:( and | to )(\d))?")
 _SCREEN = re.compile(rf"((?:Setup &gt; |, open ))({'|'.join(SCREENS)})\b")
 
 
 def cause_page(cause: Cause) -> str:
-    """The runbook of one cause: what it is, who acts, what to do, what it may be taken for."""
+    """The runbook of one cause: what it is, who acts, what to do, what it may be confused with."""
     entry = CATALOGUE[cause]
-    first = [f"Where a next pair is configured: {step}" for step in entry.remedy_with_next]
+    first = [f"If a next pair is configured: {step}" for step in entry.remedy_with_next]
     actions = "\n".join(f"{number}. {action}" for number, action in enumerate([*first, *entry.remedy], 1))
     parts = [
         f"# {entry.title}\n",
@@ -82,7 +82,7 @@ def cause_page(cause: Cause) -> str:
     ]
     if entry.hidden_by:
         names = "\n".join(f"- [`{other}`]({other}.md): {CATALOGUE[other].title}" for other in entry.hidden_by)
-        parts.append(f"While one of these holds, its answer comes first and hides this cause:\n\n{names}\n")
+        parts.append(f"While one of these causes applies, its answer hides this one:\n\n{names}\n")
     if entry.needs_exchange:
         parts.append(_REPRODUCE)
     if entry.contested:
@@ -100,7 +100,7 @@ def causes_page() -> str:
 
 
 def setup_page() -> str:
-    """The seven steps of the setup, each with the causes that speak of it."""
+    """The seven steps of the setup, each with the causes related to it."""
     text = Path(__file__).with_name("setup.md").read_text(encoding="utf-8")
     steps = {f"step_{number}": _causes_of(str(number)) for number in range(1, 8)}
     filled = Template(text).substitute(steps, sandbox_refresh=_causes_of("sandbox refresh"))
@@ -145,7 +145,7 @@ def coded(text: str, org: str = "") -> Markup:
 
 
 def guide_link(guide: str) -> Markup:
-    """Where the setup speaks of a cause (`steps 4 and 6`, `sandbox refresh`), as links."""
+    """The part of the setup guide about a cause (`steps 4 and 6`, `sandbox refresh`), as links."""
     if guide == "sandbox refresh":
         return Markup('<a href="/setup#sandbox-refresh">sandbox refresh</a>')
     return _with_links(guide)
@@ -210,8 +210,8 @@ def _served(link: str) -> str:
 
 
 def _causes_of(step: str) -> str:
-    """The causes that speak of a step, as one line."""
-    return "If it is not right: " + ", ".join(
+    """The causes related to a step, as one line."""
+    return "If it is wrong: " + ", ".join(
         f"[`{cause}`](causes/{cause}.md)"
         for cause, entry in CATALOGUE.items()
         if entry.guide and step in entry.guide
@@ -226,13 +226,13 @@ def _facts(cause: Cause, entry: Entry) -> list[str]:
         f"- Cause: `{cause}`",
         f"- Severity: {_SEVERITY[entry.severity]}",
         f"- Who acts: {WHO[entry.responsible]}",
-        f"- Setup guide: {guide or 'says nothing of it'}",
+        f"- Setup guide: {guide or 'not covered'}",
     ]
     if entry.settle:
         minutes = [
             f"{limit.total_seconds() / 60:.0f}" for limit in (entry.settle.shortest, entry.settle.longest)
         ]
         facts.append(
-            f"- May end by itself within {' to '.join(minutes)} minutes of a change ({entry.settle.source})"
+            f"- May clear by itself {' to '.join(minutes)} minutes after a change ({entry.settle.source})"
         )
     return facts

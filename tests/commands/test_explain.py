@@ -108,9 +108,9 @@ def test_where_nothing_is_wrong_there_is_no_cause() -> None:
 def test_a_person_reads_cause_evidence_and_what_to_do() -> None:
     lines = explain("invalid_grant: ip restricted", NOW).lines()
 
-    assert lines[0] == "failing: The address or the hour is not allowed"
+    assert lines[0] == "failing: Login is not allowed from this address or at this hour"
     assert '  - Salesforce answered: "invalid_grant: ip restricted".' in lines
-    assert any(line.startswith("  1. See Setup > Login History") for line in lines)
+    assert any(line.startswith("  1. Look in Setup > Login History") for line in lines)
     assert "Where sources disagree" in lines
 
 

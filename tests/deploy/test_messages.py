@@ -131,7 +131,7 @@ def test_a_message_says_once_what_to_do_and_names_20_connections_at_most(count: 
     letter = written.get_content().replace("\r\n", "\n")
 
     who = "customer-0000-production" if count == 1 else f"{count} connections"
-    title = f"CRITICAL: No approval of the app by this user: {who}"
+    title = f"CRITICAL: The user has no approval for the app: {who}"
     assert {mails[0]["Subject"], shown["title"], pagerduty["payload"]["summary"]} == {title}
     for text in (letter, shown["text"], pagerduty["payload"]["custom_details"]["firing"]):
         assert text.count("What to do (setup guide, steps 4 and 6):\n1. In Setup, open") == 1

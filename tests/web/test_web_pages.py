@@ -334,7 +334,7 @@ async def test_evidence_stands_before_the_steps_that_refer_to_it(stage: Stage) -
     assert page.index('id="why"') < page.index('id="todo"')
     data = json.loads(await text(stage, "/api/connections/acme-production"))["connection"]
     assert data["note"] == CATALOGUE[Cause.APPROVAL_DECAYED].contested
-    assert "is contested: Salesforce's own CLI guide" in read(page).text
+    assert "sources disagree: Salesforce's own CLI guide" in read(page).text
 
 
 async def test_the_page_of_one_says_how_available_it_was(stage: Stage) -> None:
