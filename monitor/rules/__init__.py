@@ -32,7 +32,7 @@ def rules(settings: Settings) -> str:
         lingers=holds.lingers,
         unseen=UNSEEN_INTERVALS,
         grace=int((UNSEEN_GRACE + SCRAPE).total_seconds()),
-        first_looks=int((slowest + UNSEEN_GRACE).total_seconds()),
+        first_looks=slowest + UNSEEN_GRACE,
         unexplained=max(holds.transient, UNCHECKED),
     )
     return "".join(line for line in written.splitlines(keepends=True) if line.strip())

@@ -647,24 +647,22 @@ def late() -> Iterator[Case]:
     last = due.replace("next_exchange", "last_exchange")
     interval = "bearerwatch_connection_interval_seconds" + of(connection="acme")
     put_off = connections("acme") | {due: constant(10_000_000), last: constant(60), interval: constant(300)}
+    stopped = own("BearerwatchChecksStopped", "critical")
     yield Case(
-        "A connection that was not checked for three intervals is late, whatever is planned for it",
+        "A connection that was not checked for three intervals is told of, whatever is planned for it",
         put_off,
-        {18.5: [], 19.5: [late]},
+        {28.5: [], 29: [stopped]},
     )
     yield Case(
         "A last check that lies weeks ahead is not a recent one",
         put_off | {last: constant(4_000_000)},
-        {0.5: [], 1: [late]},
+        {10.5: [], 11: [stopped]},
     )
     yield Case(
         "What was last checked before a long absence has an interval to be checked again",
-        put_off
-        | {
-            "process_start_time_seconds" + of(): f"0x119 {constant(60 * 60)}",
-            last: f"60x130 {constant(65.5 * 60)}",
-        },
-        {59: [late], 60: [], 65: [], 80: []},
+        put_off | {last: f"-90000x8 {constant(270)}"},
+        {4: [], 4.5: [], 10: []},
+        spares=("BearerwatchChecksStopped",),
     )
     yield Case(
         "A check that waits for its turn for some minutes is not late",
