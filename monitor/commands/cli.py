@@ -232,7 +232,9 @@ def run(
         dropped=own.log_messages_dropped.inc,
     )
     with operators_mistakes(), port_taken(str(settings.listen), f"Set another: listen, in {config}."):
-        asyncio.run(daemon.run())
+        written = asyncio.run(daemon.run())
+    if not written:
+        raise typer.Exit(Exit.NO_VERDICT)
 
 
 @app.command()

@@ -177,7 +177,7 @@ class _Loader:
         """One file, read and taken apart; None, with a problem, where that cannot be done."""
         try:
             # The main file may be a shell's <(…) or /dev/stdin.
-            raw = read(path, LARGEST_FILE, or_pipe=not self.files)
+            raw = read(path, LARGEST_FILE, or_pipe=not self.files and path.is_relative_to("/dev"))
         except FileError as error:
             self.problems.append(Problem(shown, None, "", str(error)))
             return None
@@ -196,15 +196,15 @@ class _Loader:
     def _found(self, main: _File, patterns: Iterable[str]) -> Iterator[_File]:
         """The readable ones of the files that the patterns find, each once, and never the main file."""
         base = Path(glob.escape(str(Path(main.shown).parent)))
-        seen = {main.path.resolve()}
+        seen = {os.path.realpath(main.path)}  # Path.resolve() raises where links go in a circle
         for pattern in patterns:
             found = sorted(glob.glob(str(base / pattern), recursive=True))  # noqa: PTH207 - no absolute ones
             if not found:
                 self.fruitless.append(pattern)
             for shown in found:
                 path = _absolute(Path(shown))
-                if path.resolve() not in seen:
-                    seen.add(path.resolve())
+                if (real := os.path.realpath(path)) not in seen:
+                    seen.add(real)
                     if file := self._file(shown, path):
                         yield file
 

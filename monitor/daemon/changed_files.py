@@ -9,13 +9,19 @@ import glob
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import structlog
 from watchfiles import Change, awatch
 
 from monitor.config import Settings
 from monitor.config.files import Stamp, stamp
 
+AGAIN_SECONDS = 10.0
+"""Until files are watched again after a fault of ours."""
+
 QUIET_MILLISECONDS = 500
 """Changes within this time of each other are one: a key and its certificate are written as two files."""
+
+log = structlog.get_logger()
 
 
 def directories(settings: Settings) -> frozenset[Path]:
@@ -75,7 +81,14 @@ class ChangedFiles:
         def matters(_: Change, path: str) -> bool:
             return not path.startswith(database)
 
-        async for _ in awatch(*places, watch_filter=matters, debounce=QUIET_MILLISECONDS, recursive=False):
-            await self._changed()
-            if self._watched != (places, database):
-                return
+        while self._watched == (places, database):
+            try:
+                async for _ in awatch(
+                    *places, watch_filter=matters, debounce=QUIET_MILLISECONDS, recursive=False
+                ):
+                    await self._changed()
+                    if self._watched != (places, database):
+                        return
+            except Exception:  # the net of this task: without it no change would be noticed any more
+                log.exception("file_watch_failed")
+                await asyncio.sleep(AGAIN_SECONDS)

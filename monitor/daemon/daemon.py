@@ -8,18 +8,23 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Collection, Iterator
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvicorn
 from starlette.applications import Starlette
 
 from monitor.config import ConfigError, Settings, load
+from monitor.daemon.aside import aside
 from monitor.daemon.changed_files import ChangedFiles, configuration_stamps
 from monitor.daemon.interpreter import responsive
 from monitor.daemon.service_manager import ServiceManager
@@ -53,6 +58,17 @@ ONLY_AT_A_START = (
 STOP_WITHIN_SECONDS = 20.0
 """How long checks under way may take at a stop: longer than the exchange's own timeouts, shorter than the
 90 seconds after which systemd kills."""
+
+END_WITHIN_SECONDS = 40.0
+"""When a stop that hangs is broken off: its parts together may take less, and Docker waits for 45."""
+
+HANGS_SECONDS = 30.0
+"""After so long a reload is said to hang: ten thousand files take half of it."""
+
+HANGS = (
+    f"Reading the configuration has taken more than {HANGS_SECONDS:.0f} seconds: its disk may hang."
+    " Once it is read, it takes effect."
+)
 
 log = structlog.get_logger()
 
@@ -113,8 +129,11 @@ class Daemon:
                         await event.wait()
             self._put_right.clear()
 
-    async def run(self) -> None:
-        """Live until `stop` is asked for; needs a free port, which was checked when the socket was bound."""
+    async def run(self) -> bool:
+        """Live until `stop` is asked for; needs a free port, which was checked when the socket was bound.
+
+        Whether all that was learnt is in the database.
+        """
         listener = listen(self._settings.listen)
         server = _Server(self._serving())
         loop = asyncio.get_running_loop()
@@ -124,9 +143,9 @@ class Daemon:
         self.watch.start()
         self._take_on(self._settings)
         with responsive():
-            await self._serve_until_stopped(server, listener)
+            return await self._serve_until_stopped(server, listener)
 
-    async def _serve_until_stopped(self, server: "_Server", listener: socket.socket) -> None:
+    async def _serve_until_stopped(self, server: "_Server", listener: socket.socket) -> bool:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         log.info("started", address=str(self._settings.listen), connections=len(self._settings.connections))
         alive = asyncio.create_task(self._manager.keep_alive())
@@ -144,7 +163,6 @@ class Daemon:
             ("checks", self.watch.stop(STOP_WITHIN_SECONDS)),
             ("notifier", self._notifier.aclose()),
             ("watch", self.watch.aclose()),
-            ("store", asyncio.to_thread(self._store.close)),
         ):
             try:
                 await stopping
@@ -153,6 +171,12 @@ class Daemon:
         server.should_exit = True
         await serving
         alive.cancel()
+        # Not in a thread: there may be no memory for another one.
+        if written := self._store.close():
+            log.info("stopped")
+        else:
+            log.error("not_all_was_written", problem=self._store.problem)
+        return written
 
     def _serving(self) -> uvicorn.Config:
         """How the pages are served: protected, and over TLS where the web configuration file has it."""
@@ -190,14 +214,36 @@ class Daemon:
 
     def stop(self) -> None:
         """Ask for the end; `run` returns when all is stopped."""
+        if not self._stopping.is_set():
+            end = threading.Timer(END_WITHIN_SECONDS, _end)
+            end.daemon = True
+            end.start()
         self._stopping.set()
         self._put_right.set()
 
     async def reload(self) -> str | None:
         """Load the configuration aside and swap it in. Gives what is wrong with it; None where it holds.
 
-        One after the other, so that an older file never comes last; those that were asked for while another
-        was under way are one.
+        One that hangs is said to, and goes on by itself.
+        """
+        reload = asyncio.get_running_loop().create_task(self._reload_in_turn())
+        self._reloads_under_way.add(reload)  # the loop itself would not keep it
+        reload.add_done_callback(self._reloads_under_way.discard)
+        if not await self._in_time([reload]):
+            return HANGS
+        return reload.result()
+
+    async def _in_time(self, reading: Collection[asyncio.Task[Any]]) -> bool:
+        """Whether what reads files ends before it counts as hanging; else say so."""
+        _, late = await asyncio.wait(reading, timeout=HANGS_SECONDS)
+        if late:
+            self.watch.not_configured(HANGS)
+            log.error("reload_hangs", problem=HANGS)
+        return not late
+
+    async def _reload_in_turn(self) -> str | None:
+        """One after the other, so that an older file never comes last; those that were asked for while
+        another was under way are one.
         """
         self._reloads_asked += 1
         mine = self._reloads_asked
@@ -208,19 +254,24 @@ class Daemon:
             self._manager.reloading()
             try:
                 return await self._reload()
+            except Exception as fault:  # the net: the next reload may do better
+                log.exception("reload_failed_by_a_fault")
+                problem = f"The monitor failed by a fault of its own ({type(fault).__name__}): see its log."
+                self.watch.not_configured(problem)
+                return problem
             finally:
                 self._reloads_done = asked
                 self._manager.ready()
 
     def _hung_up(self) -> None:
         task = asyncio.get_running_loop().create_task(self.reload())
-        self._reloads_under_way.add(task)  # the loop itself would not keep it
+        self._reloads_under_way.add(task)
         task.add_done_callback(self._reloads_under_way.discard)
 
     async def _reload(self) -> str | None:
-        self._stamps = await asyncio.to_thread(configuration_stamps, self._settings)
+        self._stamps = await aside(partial(configuration_stamps, self._settings))
         try:
-            settings = await asyncio.to_thread(load, self._path, os.environ)
+            settings = await aside(partial(load, self._path, os.environ))
         except ConfigError as error:
             problem = str(error)
             self.watch.not_configured(problem)
@@ -240,7 +291,8 @@ class Daemon:
 
     async def _look_at_files(self) -> None:
         """Take on what changed on disk: another configuration by a reload, another key by a check now."""
-        if await asyncio.to_thread(configuration_stamps, self._settings) != self._stamps:
+        look = asyncio.get_running_loop().create_task(aside(partial(configuration_stamps, self._settings)))
+        if not await self._in_time([look]) or await look != self._stamps:
             await self.reload()
         self.watch.look_at_changed_keys()
 
@@ -256,6 +308,13 @@ class Daemon:
             log.warning("configuration", text=warning)
         self._files.over(settings)
         self._notifier.configure(settings)
+
+
+def _end() -> None:
+    """End the process, whatever hangs."""
+    log.critical("stop_broken_off", seconds=END_WITHIN_SECONDS)
+    logging.shutdown()
+    os._exit(1)
 
 
 class _Server(uvicorn.Server):

@@ -1,0 +1,119 @@
+"""What the machine does to a daemon: nothing of it may be silent, and no check may stop for it."""
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from monitor.daemon.daemon import END_WITHIN_SECONDS, HANGS_SECONDS
+from tests.end_to_end.processes import Running, daemon, simulator, until, without_proxies
+from tests.end_to_end.test_daemon import connection, exchanges_of, pair, write
+
+__all__ = ["pair"]
+
+pytestmark = pytest.mark.real("openssl")
+
+
+@pytest.fixture(scope="module")
+def orgs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    with simulator(tmp_path_factory.mktemp("simulator")) as control:
+        yield control
+
+
+def goes_on(running: Running, name: str) -> None:
+    """Another exchange is made from now on."""
+    before = exchanges_of(running, name)
+    until(lambda: exchanges_of(running, name) > before, "another exchange")
+
+
+def reload_problem(running: Running) -> str:
+    page = running.page("/api/status")
+    return str(page.json()["daemon"]["reload_problem"] or "") if page else ""
+
+
+def test_a_log_that_nobody_reads_holds_up_nothing(orgs: httpx.Client, pair: Path, tmp_path: Path) -> None:
+    """It stopped checks, pages, health and SIGTERM after 45 seconds, in silence."""
+    names = [f"unread-{number}" for number in range(20)]
+    config = write(tmp_path, *(connection(orgs, pair, name) for name in names))
+    address = next(line.split()[1] for line in config.read_text().splitlines() if line.startswith("listen:"))
+    reads, writes = os.pipe()
+    fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, 4096)
+    command = [sys.executable, "-m", "monitor", "run", "--config", str(config)]
+    process = subprocess.Popen(command, stderr=writes, env=without_proxies())
+    os.close(writes)
+    running = Running(process, f"http://{address}", tmp_path / "none")
+    try:
+        until(lambda: all(exchanges_of(running, name) for name in names), "the first exchanges")
+        goes_on(running, names[0])
+        asked = time.monotonic()
+
+        assert running.stop() == 0
+        assert time.monotonic() - asked < END_WITHIN_SECONDS
+    finally:
+        os.close(reads)
+        process.kill()
+
+
+def test_links_in_a_circle_and_pipes_among_the_files_are_said_and_later_edits_noticed(
+    orgs: httpx.Client, pair: Path, tmp_path: Path
+) -> None:
+    """A circle had ended the watching of files for ever, a pipe all reloads and the stop; both in silence."""
+    more = tmp_path / "connections.d"
+    more.mkdir()
+    config = write(tmp_path, connection(orgs, pair, "acme"), more="connections_from: [connections.d/*.yaml]")
+    with daemon(config) as running:
+        circle, pipe, right = more / "circle.yaml", more / "pipe.yaml", more / "right.yaml"
+        circle.symlink_to(circle)
+        until(lambda: "circle.yaml" in reload_problem(running), "the circle to be said")
+        assert running.sample("bearerwatch_config_last_reload_successful") == 0
+        circle.unlink()
+        until(lambda: not reload_problem(running), "the circle to be gone")
+
+        os.mkfifo(pipe)
+        until(lambda: "is a pipe or a device" in reload_problem(running), "the pipe to be said")
+        pipe.unlink()
+        right.write_text(connection(orgs, pair, "globex"))
+        until(lambda: exchanges_of(running, "globex"), "the connection of the next edit")
+        assert not reload_problem(running)
+        assert running.stop() == 0
+
+
+def test_a_reload_that_hangs_is_said_taken_on_when_it_is_read_and_keeps_nothing_from_its_end(
+    orgs: httpx.Client, pair: Path, tmp_path: Path
+) -> None:
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm"))  # pipes are read there, as a shell's are
+    try:
+        written = write(tmp_path, connection(orgs, pair, "acme"))
+        config = folder / "bearerwatch.yaml"
+        text = f"database: {tmp_path}/bearerwatch.db\n{written.read_text()}"
+        config.write_text(text)
+        with daemon(config) as running:
+            config.unlink()
+            os.mkfifo(config)
+            running.process.send_signal(signal.SIGHUP)
+            until(lambda: "may hang" in reload_problem(running), "it to be said", HANGS_SECONDS + 60)
+            goes_on(running, "acme")
+
+            def give() -> None:
+                with config.open("w") as pipe:
+                    pipe.write(text + connection(orgs, pair, "globex"))
+
+            threading.Thread(target=give, daemon=True).start()
+            until(lambda: exchanges_of(running, "globex"), "what was read at last")
+            assert not reload_problem(running)
+
+            running.process.send_signal(signal.SIGHUP)
+            goes_on(running, "acme")
+            assert running.stop() == 0
+    finally:
+        shutil.rmtree(folder)
