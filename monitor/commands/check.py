@@ -27,6 +27,7 @@ class _Forgetful:
 
     problem = None
     errors = 0
+    unwritten_seconds = 0.0
 
     def __init__(self, settings: Settings) -> None:
         with memory(settings) as store:

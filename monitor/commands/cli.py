@@ -211,7 +211,7 @@ def run(
     - `bearerwatch run --config bearerwatch.yaml --log-format json --log-level warning`
 
     **Exit code** at the start: 2 a mistake in the configuration, 3 the database can't be used, or is another
-    daemon's, and trying again may help.
+    daemon's, and trying again may help. At the end: 3 the database did not take all that was learnt.
     """
     from monitor.daemon import logs
     from monitor.daemon.daemon import Daemon

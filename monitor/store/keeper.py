@@ -7,6 +7,7 @@ all histories again.
 """
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -55,6 +56,9 @@ our tries."""
 
 NAMES_AT_ONCE = 1000
 """Names in one query: SQLite takes 32,766 values at most (sqlite.org/limits.html, point 9)."""
+
+HANGS_SECONDS = 10.0
+"""After so long without an answer a disk is said to hang: a busy one takes a second or two."""
 
 OWN_FAULT = "The monitor failed to write its database by a fault of its own: its log tells more."
 
@@ -123,6 +127,8 @@ class Store:
         self._closing = False
         self._errors = 0
         self._problem: str | None = None
+        self._unwritten_since: float | None = None
+        """Since when something waits to be written, by the monotonic clock."""
         self._tidied = 0
         self._unsure = False
         """Whether a write is to be rehearsed."""
@@ -156,8 +162,18 @@ class Store:
 
     @property
     def problem(self) -> str | None:
-        """Why the last write failed, as a sentence for the operator; None where it succeeded."""
+        """Why what is learnt is not written, as a sentence for the operator; None where it is."""
+        if self._problem is None and (seconds := self.unwritten_seconds) > HANGS_SECONDS:
+            return (
+                f"The database {self._place} has not answered for {seconds:.0f} seconds: its disk may hang."
+            )
         return self._problem
+
+    @property
+    def unwritten_seconds(self) -> float:
+        """How long the oldest of what is not written has waited."""
+        since = self._unwritten_since
+        return 0.0 if since is None else time.monotonic() - since
 
     @property
     def unreadable(self) -> dict[str, str]:
@@ -178,6 +194,7 @@ class Store:
         turn: where that is over by the time of writing, nothing is written.
         """
         with self._changed:
+            self._unwritten_since = self._unwritten_since or time.monotonic()
             before = self._known.get(name)
             self._known[name] = history
             waiting = self._waiting.get(name)
@@ -443,6 +460,8 @@ class Store:
 
     def _take(self, size: int) -> dict[str, Waiting]:
         with self._changed:
+            if not self._waiting:
+                self._unwritten_since = None
             return {name: self._waiting.pop(name) for name in list(islice(self._waiting, size))}
 
     def _give_back(self, batch: Mapping[str, Waiting]) -> None:

@@ -30,7 +30,11 @@ class OwnMetrics(Collector):
     """
 
     def __init__(
-        self, *, in_flight: Callable[[], int] = lambda: 0, store_errors: Callable[[], int] = lambda: 0
+        self,
+        *,
+        in_flight: Callable[[], int] = lambda: 0,
+        store_errors: Callable[[], int] = lambda: 0,
+        unwritten_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._registry = registry = CollectorRegistry()
         self._store_errors = store_errors
@@ -43,6 +47,11 @@ class OwnMetrics(Collector):
         Gauge("bearerwatch_exchanges_in_flight", "Exchanges under way.", registry=registry).set_function(
             in_flight
         )
+        Gauge(
+            "bearerwatch_store_unwritten_seconds",
+            "How long the oldest result that is not in the database has waited; a second, if all is well.",
+            registry=registry,
+        ).set_function(unwritten_seconds)
         self.schedule_delay = Histogram(
             "bearerwatch_schedule_delay_seconds",
             "How long after its appointment a check began.",

@@ -41,6 +41,10 @@ class Memory(Protocol):
     def errors(self) -> int:
         """How many writes failed."""
 
+    @property
+    def unwritten_seconds(self) -> float:
+        """How long the oldest of what is not written yet has waited."""
+
     def histories(self) -> dict[str, History]:
         """What is remembered, by the connection's name."""
 
@@ -85,7 +89,9 @@ class Watch:
             clock=clock.machine,
         )
         self.own = OwnMetrics(
-            in_flight=lambda: self._exchanger.in_flight, store_errors=lambda: self._memory.errors
+            in_flight=lambda: self._exchanger.in_flight,
+            store_errors=lambda: self._memory.errors,
+            unwritten_seconds=lambda: self._memory.unwritten_seconds,
         )
         self._checker = Checker(
             self._fleet,

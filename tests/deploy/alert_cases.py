@@ -606,6 +606,11 @@ def daemon() -> Iterator[Case]:
         spares=("BearerwatchLogErrors",),
     )
     yield from over_time("BearerwatchStoreFailing", "store_errors_total", "warning", hold=5.5, passes=3)
+    yield Case(
+        "A disk that hangs fails no write, and yet takes none",
+        connections("acme") | {"bearerwatch_store_unwritten_seconds" + of(): f"0+30x{steps(30)}"},
+        {6: [], 6.5: [own("BearerwatchStoreFailing", "warning", **HERE)]},
+    )
     yield from over_time(
         "BearerwatchNotificationsFailing", "notifications_failed_total", "critical", hold=20.5, passes=9
     )

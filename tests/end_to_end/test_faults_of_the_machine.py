@@ -4,12 +4,14 @@ import fcntl
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -117,3 +119,15 @@ def test_a_reload_that_hangs_is_said_taken_on_when_it_is_read_and_keeps_nothing_
             assert running.stop() == 0
     finally:
         shutil.rmtree(folder)
+
+
+def test_a_stop_that_could_not_write_says_so(orgs: httpx.Client, pair: Path, tmp_path: Path) -> None:
+    """It had ended with 0, and ten seconds of history were gone."""
+    config = write(tmp_path, connection(orgs, pair, "unwritten"))
+    with daemon(config) as running, closing(sqlite3.connect(tmp_path / "bearerwatch.db")) as other:
+        until(lambda: exchanges_of(running, "unwritten"), "the first exchange")
+        other.execute("BEGIN IMMEDIATE")
+        goes_on(running, "unwritten")
+
+        assert running.stop() == 3
+        assert "event=not_all_was_written" in running.log.read_text()

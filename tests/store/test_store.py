@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -46,6 +47,7 @@ from monitor.store import (
     records,
 )
 from monitor.store.database import DAYS_KEPT, EVENT_DAYS
+from monitor.store.keeper import HANGS_SECONDS
 from monitor.store.waiting import FAILURE_EVENTS_KEPT, SUCCESS_EVENTS_KEPT, Turn, Waiting
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -694,6 +696,23 @@ def test_closing_a_store_whose_disk_is_away_says_that_not_all_is_written(path: P
 
         assert not store.close()
     store.save("acme", history(GRANTED))  # a check that ends late does no harm
+
+
+def test_a_write_that_never_comes_back_is_a_problem_though_it_fails_nothing(path: Path) -> None:
+    """A disk that hung was ready for a minute, and a kill then cost all since."""
+    store = Store.open(path, busy_seconds=60)
+    with raw(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        store.save("acme", history(GRANTED))
+        _until(lambda: bool(store.problem))
+
+        assert re.search(r"has not answered for 1\d seconds: its disk may hang", str(store.problem))
+        assert store.errors == 0
+        assert store.unwritten_seconds > HANGS_SECONDS
+        other.execute("ROLLBACK")
+
+    assert store.close()
+    assert store.unwritten_seconds == 0.0
 
 
 # A file that is deleted or replaced under way
