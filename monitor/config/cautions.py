@@ -4,7 +4,7 @@ One sentence for all connections that share a doubt: nobody reads a thousand war
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from monitor.config.options import GeneralOptions
@@ -26,6 +26,11 @@ NAMED = 3
 CONSUMER_KEY_PREFIX = "3MVG"
 """How the consumer keys of Salesforce begin (observed)."""
 
+PERMISSION_SETS = (
+    "read_permission_sets has no effect any more: an audit reads them each day (audit: daily, the default)."
+    " Delete the line."
+)
+
 EXPECTED_AUDIENCE = {
     OrgType.PRODUCTION: GENERIC_LOGIN,
     OrgType.DEVELOPER: GENERIC_LOGIN,
@@ -41,8 +46,11 @@ def cautions(
     environ: Mapping[str, str],
     *,
     fruitless: Iterable[str],
+    permission_sets: Sequence[str],
 ) -> tuple[str, ...]:
-    """What an operator should look at again: a sentence each. `fruitless` patterns found no file."""
+    """What an operator should look at again: a sentence each. `fruitless` patterns found no file.
+    `permission_sets` names connections with the former option `read_permission_sets`.
+    """
     about: defaultdict[str, list[str]] = defaultdict(list)
     for connection in connections:
         for doubt in _doubts(connection, environ):
@@ -52,6 +60,7 @@ def cautions(
         *_general(general, protection, connections),
         *(f"{_names(names)}: {doubt}" for doubt, names in about.items()),
         *_twice(connections),
+        *(f"{_names(permission_sets)}: {PERMISSION_SETS}" for _ in permission_sets[:1]),
     )
 
 
@@ -98,8 +107,6 @@ def _doubts(connection: Connection, environ: Mapping[str, str]) -> Iterator[str]
             "the refresh token policy counts days without use, and a check may count as use: the monitor may "
             "keep an approval alive that would lapse without it."
         )
-    if connection.read_permission_sets and not connection.after_login:
-        yield "read_permission_sets needs after_login: true, as it is read with that call. It is not read."
     if connection.current.certificate is None and connection.certificate_not_after is None:
         yield "neither certificate nor certificate_not_after is given: the end of the certificate is unknown."
     pairs = [pair for pair in (connection.current, connection.next) if pair]
@@ -150,7 +157,7 @@ def _twice(connections: Iterable[Connection]) -> Iterator[str]:
             yield f"{_names(names)}: the same org, app and user, watched {len(names)} times."
 
 
-def _names(names: list[str]) -> str:
+def _names(names: Sequence[str]) -> str:
     if len(names) <= NAMED:
         return ", ".join(names)
     return f"{', '.join(names[:NAMED])} and {len(names) - NAMED:,} more"

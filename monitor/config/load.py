@@ -11,7 +11,7 @@ import os
 import ssl
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,14 +73,23 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
         files=tuple(file.path for file in loader.files),
         patterns=tuple(main.resolved(pattern) for pattern in general.connections_from),
         protection=loader.protection,
-        warnings=cautions(general, loader.protection, connections, environ, fruitless=loader.fruitless),
+        warnings=cautions(
+            general,
+            loader.protection,
+            connections,
+            environ,
+            fruitless=loader.fruitless,
+            permission_sets=loader.permission_sets,
+        ),
     )
 
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of the configuration, for editors."""
     made = _without_nulls(ConfigurationOptions.model_json_schema())
-    del made["properties"]["replicas"]  # taken where an older version's file has it, with a warning
+    # Taken where an older version's file has them, with a warning.
+    del made["properties"]["replicas"]
+    del made["$defs"]["ConnectionOptions"]["properties"]["read_permission_sets"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 
 
@@ -131,6 +140,8 @@ class _Loader:
     files: list[_File] = field(default_factory=list)
     fruitless: list[str] = field(default_factory=list)
     """Patterns that found no file."""
+    permission_sets: list[str] = field(default_factory=list)
+    """Connections with the former option `read_permission_sets`."""
 
     def sorted_problems(self) -> list[Problem]:
         """File by file in the order in which they were read, top to bottom."""
@@ -165,7 +176,7 @@ class _Loader:
         self._budgets(connections, general.login_budget_per_hour)
         if general.vault is None:
             self._without_vault(connections)
-        return general, main, tuple(connection for _, connection in connections)
+        return general, main, self._observed(connections)
 
     def _note(self, file: _File, path: text.Path, message: str) -> None:
         line = text.line_of(file.value, path)
@@ -284,6 +295,26 @@ class _Loader:
         return options.connection(general, bands)
 
     # What options mean together
+
+    def _observed(self, connections: list[tuple[_Entry, Connection]]) -> tuple[Connection, ...]:
+        """The connections, each with its observer."""
+        by_name = {connection.name: connection for _, connection in connections}
+        found = []
+        for entry, connection in connections:
+            name = entry.options.observer if entry.options else ""
+            observer = by_name.get(name)
+            if name and (observer is None or name == connection.name):
+                what = (
+                    "is this connection itself"
+                    if observer
+                    else f"is {quoted(name)}, which is not the name of a connection"
+                )
+                message = f"{what}. Name another connection, to the same org."
+                self._note(entry.file, (*entry.path, "observer"), message)
+            if entry.options and entry.options.read_permission_sets is not None:
+                self.permission_sets.append(connection.name)
+            found.append(replace(connection, observer=observer))
+        return tuple(found)
 
     def _without_vault(self, connections: Iterable[tuple[_Entry, Connection]]) -> None:
         for entry, connection in connections:

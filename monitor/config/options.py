@@ -496,8 +496,16 @@ class ConnectionOptions(Options):
     """What the owner knows of the refresh token policy: it dates the forecast."""
     after_login: Flag = True
     """One REST call now and then proves that the token is accepted."""
-    read_permission_sets: Flag = False
-    """With that call, see whether permission sets of the user end. Takes View Setup and Configuration."""
+    audit: Annotated[
+        Literal["daily", "off"],
+        BeforeValidator(words.one_of("daily", "off")),
+    ] = "daily"
+    """Whether the org is asked each day about the steps of the setup guide, in at most eight calls. What it
+    may read depends on the user's permissions, and none is needed."""
+    observer: Annotated[str, BeforeValidator(words.connection_name), WithJsonSchema(_TEXT)] = ""
+    """The name of another connection to the same org, whose user may see more: its token reads for this one,
+    also while this one is refused."""
+    read_permission_sets: Flag | None = None
     paused: Flag = False
     """Not checked, but still shown."""
     maintenance: Maintenances = ()
@@ -524,7 +532,7 @@ class ConnectionOptions(Options):
             expiry=expiry,
             approval=self.approval,
             after_login=self.after_login,
-            read_permission_sets=self.read_permission_sets,
+            audit=self.audit == "daily",
             paused=self.paused,
             maintenance=self.maintenance,
             labels=self.labels,

@@ -133,11 +133,10 @@ class Connection:
     expiry: ExpiryBands = ExpiryBands()
     approval: ApprovalPolicy | None = None
     after_login: bool = True
-    read_permission_sets: bool = False
     audit: bool = True
     """Whether the org is asked each day about the steps of the setup guide."""
-    observer: str = ""
-    """The connection to the same org whose token reads what this one's may not; empty: its own reads all."""
+    observer: "Connection | None" = None
+    """The connection to the same org whose token reads what this one's may not; None: its own reads all."""
     paused: bool = False
     maintenance: tuple[Maintenance, ...] = ()
     """When nobody is told of this connection; it is checked all the same."""

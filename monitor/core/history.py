@@ -19,7 +19,6 @@ from monitor.core.keys.credential import KeyFacts
 from monitor.core.outcome import (
     AfterLogin,
     ApiUsage,
-    Assignments,
     Exchange,
     Granted,
     NotSent,
@@ -137,8 +136,6 @@ class History:
     """The last exchange that was granted or refused: what the state rests on while the network is away."""
     after_login: AfterLogin | None = None
     """What the last REST call came to that followed a grant."""
-    assignments: Assignments | None = None
-    """What the org last showed of the user's permission set assignments."""
     audit: Facts | None = None
     """What the last audit read inside the org; None where there was none for what is configured now."""
     usage: ApiUsage | None = None
@@ -232,7 +229,6 @@ def reconfigured(history: History, connection: Connection, now: datetime) -> His
         changed=Change.CONFIGURATION,
         consecutive_refusals=0,
         identity=Identity(),
-        assignments=None,
         audit=None,
         usage=None,
         approval_since=None,
@@ -280,7 +276,6 @@ def remember(history: History, exchange: Exchange, diagnosis: Diagnosis) -> Hist
         last_exchange=exchange,
         last_verdict=exchange if judged else history.last_verdict,
         after_login=exchange.after_login or history.after_login,
-        assignments=exchange.assignments or history.assignments,
         usage=exchange.usage or history.usage,
         first_success=history.first_success or (at if granted else None),
         last_success=at if granted else history.last_success,

@@ -92,24 +92,6 @@ class ApiUsage:
     allowed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """A permission set that the user has until a certain moment."""
-
-    permission_set: str
-    ends: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Assignments:
-    """What the org showed of the user's permission set assignments."""
-
-    ending: tuple[Assignment, ...] = ()
-    """Those with an end, the earliest first."""
-    refused: str = ""
-    """Why the org did not show them, in its words; empty where it did."""
-
-
 HUNG_SECONDS = 5.0
 """Most answers come within one; what is refused or cut off comes at once."""
 
@@ -126,13 +108,10 @@ class Exchange:
     """From the start of the connection to the end of the answer; None where nothing was sent."""
     clock_offset_seconds: float | None = None
     """The server's `Date` minus our clock: positive where our clock is slow. None without a `Date`."""
-    assignments: Assignments | None = None
-    """None where they were not asked for, or where no answer came."""
+    usage: ApiUsage | None = None
+    """None where no REST call was made, or its answer did not say."""
 
     @property
     def hung(self) -> bool:
         """Whether no answer came, and that only after long: the next one may be no quicker."""
         return isinstance(self.outcome, Unreachable) and (self.duration_seconds or 0) >= HUNG_SECONDS
-
-    usage: ApiUsage | None = None
-    """None where no REST call was made, or its answer did not say."""

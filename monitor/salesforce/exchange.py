@@ -47,20 +47,13 @@ from pyreqwest.proxy import ProxyBuilder
 from monitor.core.connection import LOOPBACK_HOSTS, Connection, is_loopback, may_receive_assertions
 from monitor.core.outcome import ApiUsage, Exchange, FaultKind, Granted, NotSent, Unreachable
 from monitor.core.problem import OperatorError
-from monitor.core.verdict.answer import harmless, read_after_login, read_answer, read_assignments, token_in
+from monitor.core.verdict.answer import harmless, read_after_login, read_answer, token_in
 from monitor.salesforce.org import LARGEST_ANSWER, REST_PATH, Inside, Reply
 
 MAX_ANSWER_BYTES = 64 * 1024
 """An answer has 1 to 2 KiB, a maintenance page some 10 KiB (*observed*). More is not read."""
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-
-ENDING_ASSIGNMENTS = (
-    "SELECT PermissionSet.Label, ExpirationDate FROM PermissionSetAssignment"
-    " WHERE AssigneeId = '{user_id}' AND ExpirationDate != null"
-)
-"""The permission sets that a user is to lose. It takes View Setup and Configuration, which an integration
-user of the setup guide does not have: so this is asked only where it is configured."""
 
 DATE_ROUNDING_SECONDS = 0.5
 """`Date` is cut to whole seconds, so the server's clock is half a second further on average."""
@@ -441,15 +434,11 @@ class Exchanger:
             return Exchange(at, answer, duration_seconds=duration)
         outcome = read_answer(answer.status, answer.headers, answer.body)
         offset = clock_offset(answer.headers.get("date"), at + timedelta(seconds=answer.waited_seconds))
-        called, assignments, usage = None, None, None
+        called, usage = None, None
         if isinstance(outcome, Granted):
             rest = _Rest(self, _instance(outcome, connection), answer.body)
             if after_login and (resources := await rest.get(REST_PATH)):
                 called = read_after_login(resources.status, resources.body)
-            if called and not called.error and connection.read_permission_sets and outcome.user_id:
-                query = urlencode({"q": ENDING_ASSIGNMENTS.format(user_id=outcome.user_id)})
-                if rows := await rest.get(f"{REST_PATH}query?{query}"):
-                    assignments = read_assignments(rows.status, rows.body)
             if inside and not (called and called.error):
                 await inside(outcome, at + timedelta(seconds=offset or 0), rest.get)
             usage = rest.usage
@@ -457,7 +446,6 @@ class Exchanger:
             at,
             outcome,
             after_login=called,
-            assignments=assignments,
             duration_seconds=duration,
             clock_offset_seconds=offset,
             usage=usage,

@@ -105,13 +105,15 @@ class _Session:
 
     def __init__(self, get: Get, subject: Subject, facts: Facts, calls: int) -> None:
         self._get, self._subject, self._left = get, subject, calls
-        self._tooling = self._closed = False
+        self._tooling = False
+        self._over = ""
+        """Why nothing more is asked; empty while that goes on."""
         self.facts = facts
 
     async def read(self, one: Read, query: Query) -> None:
         """Read one thing, if that is possible."""
-        if self._closed or self.facts.lacks(one):
-            return self._unread(one, "")
+        if self._over or self.facts.lacks(one):
+            return self._unread(one, self._over)
         try:
             soql = query.soql(_values(self._subject, self.facts))
         except KeyError as unknown:
@@ -125,7 +127,8 @@ class _Session:
             self.facts = replace(self.facts, calls=self.facts.calls + 1)
             reply = await self._get(f"{REST_PATH}{surface}query?{urlencode({'q': soql})}")
             if reply is None:
-                return self._unread(one, "no answer came")
+                self._over = "no answer came"  # the next one may take as long
+                return self._unread(one, self._over)
             if reply.status == 200:
                 self._tooling = self._tooling or (_is_of_apps(query) and bool(surface))
                 return self._keep(one, query, reply.body)
@@ -133,7 +136,7 @@ class _Session:
             reason = f"{refused.error}: {refused.message}" if refused.error else refused.message
             if refused.error != "INVALID_TYPE":
                 # Without API Enabled, or with a session that is gone, no other question is answered.
-                self._closed = reply.status in {401, 403}
+                self._over = reason if reply.status in {401, 403} else ""
                 break
         return self._unread(one, reason)
 

@@ -11,6 +11,7 @@ from monitor.core.keys.assertion import sign
 from monitor.core.keys.credential import Credential
 from monitor.core.outcome import Exchange, NotSent
 from monitor.salesforce.exchange import Exchanger
+from monitor.salesforce.org import Inside
 
 TakeLogin = Callable[[datetime], datetime | None]
 """Takes one login from a budget. Gives None where there was one, else when there is one again."""
@@ -31,8 +32,9 @@ async def probe(
     *,
     take: TakeLogin = lambda at: None,
     first_call: bool = False,
+    inside: Inside | None = None,
 ) -> Exchange:
-    """One exchange with this key, followed by a REST call with the token where `first_call`.
+    """One exchange with this key, followed by a REST call with the token where `first_call`, and by `inside`.
 
     `take` is asked as the assertion is signed: a look may have waited for its turn, or its machine slept,
     and the login may be another replica's by then. Raises PutOff where it gives a moment.
@@ -46,4 +48,4 @@ async def probe(
             raise PutOff(until)
         return sign(connection, key, at)
 
-    return await exchanger.exchange(connection, signed, after_login=first_call)
+    return await exchanger.exchange(connection, signed, after_login=first_call, inside=inside)

@@ -20,8 +20,6 @@ from monitor.core.inside import Facts, Logins, Read
 from monitor.core.outcome import (
     AfterLogin,
     ApiUsage,
-    Assignment,
-    Assignments,
     Exchange,
     FaultKind,
     Granted,
@@ -51,7 +49,8 @@ def _read(record: _Record) -> Any:
             fields[name] = _read(value)
         elif type(value) is tuple and value and isinstance(value[0], _Record):
             fields[name] = tuple(map(_read, value))
-    fields.pop("version", None)
+    for name in ("version", "assignments"):
+        fields.pop(name, None)
     return record.of(**fields)
 
 
@@ -97,20 +96,6 @@ class _AfterLogin(_Record):
     message: str
 
 
-class _Assignment(_Record):
-    of = Assignment
-
-    permission_set: str
-    ends: datetime
-
-
-class _Assignments(_Record):
-    of = Assignments
-
-    ending: tuple[_Assignment, ...] = ()
-    refused: str = ""
-
-
 class _ApiUsage(_Record):
     of = ApiUsage
 
@@ -126,7 +111,8 @@ class _Exchange(_Record):
     after_login: _AfterLogin | None = None
     duration_seconds: float | None = None
     clock_offset_seconds: float | None = None
-    assignments: _Assignments | None = None
+    assignments: Any = None
+    """Only in what earlier builds wrote: an audit reads them now."""
     usage: _ApiUsage | None = None
 
 
@@ -190,7 +176,7 @@ class HistoryRecordV1(_Record):
     last_exchange: _Exchange | None = None
     last_verdict: _Exchange | None = None
     after_login: _AfterLogin | None = None
-    assignments: _Assignments | None = None
+    assignments: Any = None
     first_success: datetime | None = None
     last_success: datetime | None = None
     consecutive_successes: int = 0

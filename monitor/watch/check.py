@@ -24,6 +24,7 @@ from monitor.core.verdict.evidence import CLOCK_OFF
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.probe import PutOff, probe
+from monitor.watch.audit import Auditor, Audits
 from monitor.watch.budget import Ledger
 from monitor.watch.clock import Clock
 from monitor.watch.fleet import Fleet
@@ -49,6 +50,7 @@ class Checker:
         own: OwnMetrics,
         after_login_every: int = AFTER_LOGIN_EVERY,
         changed: Callable[[ConnectionStatus, ConnectionStatus], None] = lambda before, after: None,
+        audits: Audits = "when due",
     ) -> None:
         """`changed` is told how a connection was and is, after each check, here or by another replica."""
         self._changed = changed
@@ -58,6 +60,7 @@ class Checker:
         self._clock = clock
         self._own = own
         self._after_login_every = after_login_every
+        self._auditor = Auditor(keyring=keyring, exchanger=exchanger, clock=clock, own=own, audits=audits)
 
     async def check(self, name: str, ledger: Ledger) -> datetime | None:
         """Check the connection of this name, and give the moment of the next look; None where it is gone."""
@@ -149,6 +152,7 @@ class Checker:
         known = history.rekeyed(before.history, credential.facts.key, self._clock.now())
         doubted = known.after_login is not None and bool(known.after_login.error)
         turn = known.exchanges % self._after_login_every == 0
+        audit = self._auditor.audit(connection, known)
         try:
             exchange = await probe(
                 self._exchanger,
@@ -156,6 +160,7 @@ class Checker:
                 credential,
                 take=partial(ledger.take, connection.username),
                 first_call=connection.after_login and (turn or doubted),
+                inside=audit.inside,
             )
         except PutOff as put_off:
             self._own.logins_deferred.inc()
@@ -163,6 +168,8 @@ class Checker:
             return replace(before, history=known, credential=credential.facts, next_exchange=until)
         if exchange.duration_seconds is not None:
             self._own.exchange_duration.observe(exchange.duration_seconds)
+        if facts := await audit.finished(exchange, ledger):
+            known = replace(known, audit=facts)
         return self._judged(before, known, credential.facts, exchange)
 
     def _failed(self, before: ConnectionStatus, fault: Exception) -> ConnectionStatus:
@@ -263,9 +270,6 @@ class Checker:
         self._fleet.put(after)
         events = history.changes(before.history, after.history)
         ledger.keep(after.name, after.history, events)
-        shown, shown_before = after.history.assignments, before.history.assignments
-        if shown and shown.refused and shown != shown_before:
-            log.warning("permission_sets_not_shown", connection=after.name, text=shown.refused)
         for event in events:
             tell = log.warning if event.failure else log.info
             tell(event.kind, connection=after.name, cause=event.cause, text=event.text)

@@ -66,6 +66,11 @@ class OwnMetrics(Collector):
             "Checks put off because the login budget of their username was used up.",
             registry=registry,
         )
+        self.audit_calls = Counter(
+            "bearerwatch_audit_calls_total",
+            "Calls of orgs' APIs that audits made; each counts against its org's allocation.",
+            registry=registry,
+        )
         self.notifications = Counter(
             "bearerwatch_notifications_total", "Notifications that were tried.", registry=registry
         )

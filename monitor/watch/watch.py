@@ -21,6 +21,7 @@ from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger, Limits, TransportFactory, rust_transport
 from monitor.store import Store
 from monitor.store.place import place_of
+from monitor.watch.audit import Audits
 from monitor.watch.budget import Ledger, OwnLedger
 from monitor.watch.check import AFTER_LOGIN_EVERY, Checker
 from monitor.watch.clock import Clock, SharedClock
@@ -70,6 +71,7 @@ class Watch:
         transport: TransportFactory = rust_transport,
         after_login_every: int = AFTER_LOGIN_EVERY,
         put_right: Callable[[], None] = lambda: None,
+        audits: Audits = "when due",
     ) -> None:
         """Without an `engine`, the database decides. `put_right` is called when something no longer holds.
 
@@ -101,6 +103,7 @@ class Watch:
             own=self.own,
             after_login_every=after_login_every,
             changed=self._look_at_others,
+            audits=audits,
         )
         self._waves = Waves()
         self._put_right = put_right

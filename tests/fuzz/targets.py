@@ -36,7 +36,7 @@ from monitor.core.inside import QUERIES as ORG_QUERIES
 from monitor.core.inside import Facts, Query
 from monitor.core.keys.credential import CertificateReading, read_certificates, read_private_key
 from monitor.core.outcome import ApiUsage, Granted
-from monitor.core.verdict.answer import read_after_login, read_answer, read_assignments, token_in
+from monitor.core.verdict.answer import read_after_login, read_answer, token_in
 from monitor.core.verdict.approval import forecast, note
 from monitor.core.verdict.audit import Seen, explained, known_before, production, steps
 from monitor.core.verdict.evidence import FLEET_SHARE
@@ -267,7 +267,6 @@ def answer() -> Iterator[Holds]:
             assert token_in(body)
             assert TOKEN not in repr(outcome)
         read_after_login(status, body)
-        read_assignments(status, body)
         clock_offset(headers.get("Date"), NOW)
 
     yield holds

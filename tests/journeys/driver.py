@@ -4,7 +4,7 @@ A journey goes from appointment to appointment as the daemon would: each check g
 The clock stands still while a check is under way, as an assertion lives for three minutes only.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -122,7 +122,7 @@ class Journey:
         self,
         name: str,
         *,
-        org: dict[str, object] | None = None,
+        org: Mapping[str, object] | None = None,
         subdomain: str | None = None,
         files: PairFiles | None = None,
         uploaded: PairFiles | None = None,

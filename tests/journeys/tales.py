@@ -492,7 +492,6 @@ APPROVALS = (
     Tale(
         "a permission set that was assigned for a month is foreseen to end, and ends",
         org={"permission_set_lifetime_seconds": 30 * 86_400, "permissions": ["ViewSetup"]},
-        options={"read_permission_sets": True},
         chapters=(
             Chapter(DAY, degraded(Cause.PERMISSION_SET_EXPIRING)),
             Chapter(29 * DAY, degraded(Cause.PERMISSION_SET_EXPIRING)),
@@ -505,9 +504,28 @@ APPROVALS = (
         ),
     ),
     Tale(
+        "a policy that will let the approval age out is found on the first day, and put right",
+        org={
+            "refresh_token_policy": "lifetime",
+            "refresh_token_validity_seconds": 90 * 86_400,
+            "permissions": ["ViewSetup", "ExternalClientAppViewer"],
+        },
+        chapters=(
+            Chapter(DAY, degraded(Cause.REFRESH_POLICY_WRONG), in_org(refresh_token_policy="infinite")),
+            Chapter(3 * DAY, HEALTHY),
+        ),
+    ),
+    Tale(
+        "an app that demands High Assurance is found before it refuses",
+        org={"session_level": "HIGH_ASSURANCE", "permissions": ["ViewSetup", "ExternalClientAppViewer"]},
+        chapters=(
+            Chapter(DAY, degraded(Cause.SESSION_LEVEL_REQUIRED), in_org(session_level="STANDARD")),
+            Chapter(3 * DAY, HEALTHY),
+        ),
+    ),
+    Tale(
         "a user that may not see its permission sets is healthy, and its end comes unforeseen",
         org={"permission_set_lifetime_seconds": 30 * 86_400},
-        options={"read_permission_sets": True},
         chapters=(
             Chapter(29 * DAY, HEALTHY),
             Chapter(31 * DAY, failing(Cause.USER_NOT_ADMIN_APPROVED), lambda traveller: traveller.approve()),
@@ -515,8 +533,9 @@ APPROVALS = (
         ),
     ),
     Tale(
-        "nobody asks for permission sets unless it is configured",
+        "nobody asks an org anything where audits are off",
         org={"permission_set_lifetime_seconds": 30 * 86_400, "permissions": ["ViewSetup"]},
+        options={"audit": False},
         chapters=(Chapter(29 * DAY, HEALTHY), Chapter(31 * DAY, failing(Cause.USER_NOT_ADMIN_APPROVED))),
     ),
     Tale(

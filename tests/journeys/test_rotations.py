@@ -188,7 +188,8 @@ async def day_of(folder: Path, *, with_next: bool) -> tuple[list[History], list[
     folder.mkdir()
     remembered = []
     async with setting_out(folder) as journey:
-        acme = await journey.enter("acme", interval=OFTEN)
+        # An audit would read the next key's logins as well.
+        acme = await journey.enter("acme", interval=OFTEN, audit=False)
         if with_next:
             await acme.prepare(pair_files("second"))
         for hour in range(1, 25):

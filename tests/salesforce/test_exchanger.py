@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import httpx
 import pytest
@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from monitor.core.outcome import (
     AfterLogin,
     ApiUsage,
-    Assignments,
     FaultKind,
     Granted,
     NotSent,
@@ -708,50 +707,3 @@ async def test_hosts_in_no_proxy_are_reached_without_one(certificates: Certifica
 
     assert isinstance(exchange.outcome, Unreachable)
     assert not proxy.visits
-
-
-@pytest.mark.parametrize(
-    ("api", "configured", "calls", "assignments"),
-    [
-        (http(200, '{"records": []}'), True, 3, Assignments()),
-        (http(200, '{"records": []}'), False, 2, None),
-        (http(403, '[{"errorCode": "API_CURRENTLY_DISABLED", "message": "no"}]'), True, 2, None),
-    ],
-    ids=["configured", "not configured", "no call is taken"],
-)
-async def test_permission_sets_are_read_where_configured_and_where_calls_are_taken(
-    api: bytes, configured: bool, calls: int, assignments: Assignments | None, make_exchanger: MakeExchanger
-) -> None:
-    async with serving(org(api)) as server:
-        exchange = await make_exchanger().exchange(
-            connection(login_url=at(server), read_permission_sets=configured), sign, after_login=True
-        )
-
-    assert exchange.assignments == assignments
-    assert len(server.visits) == calls
-    if assignments:
-        asked = urlsplit(server.visits[-1].head.splitlines()[0].split()[1])
-        assert asked.path == "/services/data/v62.0/query"
-        (soql,) = parse_qs(asked.query)["q"]
-        assert "AssigneeId = '005" in soql
-
-
-async def test_an_org_that_shows_no_permission_sets_says_so_and_nothing_else(
-    make_exchanger: MakeExchanger,
-) -> None:
-    async def reply(visit: Visit) -> None:
-        await visit.read()
-        refusal = http(400, '[{"errorCode": "INVALID_TYPE", "message": "not supported"}]')
-        host = next(line[6:] for line in visit.head.splitlines() if line.lower().startswith("host: "))
-        if visit.head.startswith("POST"):
-            await visit.send(granted(instance_url=f"http://{host}"))
-        else:
-            await visit.send(refusal if "/query" in visit.head else http(200, "{}"))
-
-    async with serving(reply) as server:
-        exchange = await make_exchanger().exchange(
-            connection(login_url=at(server), read_permission_sets=True), sign, after_login=True
-        )
-
-    assert exchange.after_login == AfterLogin(200, "", "")
-    assert exchange.assignments == Assignments(refused="INVALID_TYPE: not supported")

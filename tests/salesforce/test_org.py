@@ -180,6 +180,19 @@ async def test_a_user_who_may_not_call_the_api_is_asked_once(make_org: MakeOrg, 
     assert facts.unread[Read.ACCESS].startswith("API_CURRENTLY_DISABLED")
 
 
+async def test_after_a_call_that_is_not_answered_no_other_is_made() -> None:
+    asked = []
+
+    async def get(path: str) -> Reply | None:
+        asked.append(path)
+        return None
+
+    facts = await read(get, SUBJECT, Facts(NOW))
+
+    assert len(asked) == 1
+    assert set(facts.unread.values()) == {"no answer came"}
+
+
 async def test_a_field_that_an_org_does_not_know_leaves_the_other_questions_open(
     make_org: MakeOrg, pair: Pair
 ) -> None:

@@ -52,7 +52,6 @@ def connection_of(scenario: Scenario, url: str) -> Connection:
         consumer_key=options["consumer_key"],
         username=options["username"],
         approval=approval,
-        read_permission_sets=bool(options.get("read_permission_sets")),
         current=ACME.current,
     )
 

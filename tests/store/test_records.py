@@ -17,8 +17,6 @@ from monitor.core.inside import Facts, Logins, Read
 from monitor.core.outcome import (
     AfterLogin,
     ApiUsage,
-    Assignment,
-    Assignments,
     Exchange,
     FaultKind,
     Granted,
@@ -33,7 +31,6 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "histories"
 
 AT = datetime(2026, 11, 23, 12, 30, 15, 250_000, tzinfo=UTC)
 CALL = AfterLogin(403, "API_DISABLED_FOR_ORG", "The API is disabled.")
-SHOWN = Assignments((Assignment("Integration", AT + timedelta(days=9)),), "INSUFFICIENT_ACCESS")
 
 USAGE = ApiUsage(1_200, 15_000)
 
@@ -47,14 +44,13 @@ FULL = History(
     failures=56,
     failures_by_cause={Cause.APPROVAL_DECAYED: 50, Cause.NETWORK_UNREACHABLE: 6},
     last_exchange=Exchange(
-        AT, Refused(503, "unavailable", "Down for a while", "<html>", 30.0), CALL, 0.25, -1.5, SHOWN, USAGE
+        AT, Refused(503, "unavailable", "Down for a while", "<html>", 30.0), CALL, 0.25, -1.5, USAGE
     ),
     last_verdict=Exchange(
         AT - timedelta(hours=1),
         Granted("opaque", frozenset({"api"}), "https://a.my.salesforce.com", "00D1", "0051", of_site=True),
     ),
     after_login=CALL,
-    assignments=SHOWN,
     audit=Facts(
         AT - timedelta(hours=2),
         "observer",
@@ -97,7 +93,7 @@ FULL = History(
 )
 """Every field of a history holds something other than what it would hold if it were lost."""
 
-NOT_OF_A_BARE_GRANT = ("after_login", "duration_seconds", "clock_offset_seconds", "assignments", "usage")
+NOT_OF_A_BARE_GRANT = ("after_login", "duration_seconds", "clock_offset_seconds", "usage")
 
 OTHERS: dict[str, Outcome] = {
     "unreachable": Unreachable(FaultKind.DNS, "the host name was not resolved"),

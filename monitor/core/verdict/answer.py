@@ -12,7 +12,6 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from html.parser import HTMLParser
@@ -21,7 +20,7 @@ from urllib.parse import parse_qsl
 from xml.parsers import expat
 
 from monitor.core.connection import ALLOWED_SUFFIXES, origin_of
-from monitor.core.outcome import AfterLogin, Assignment, Assignments, Granted, Refused
+from monitor.core.outcome import AfterLogin, Granted, Refused
 
 CODE_LIMIT = 80
 """Characters kept of an error code; the longest that Salesforce documents has 60."""
@@ -164,23 +163,6 @@ def read_after_login(status: int, body: bytes) -> AfterLogin:
     if not code and not message:
         message = _excerpt(text)
     return AfterLogin(status, harmless(code, CODE_LIMIT), harmless(message))
-
-
-def read_assignments(status: int, body: bytes) -> Assignments:
-    """What the answer to a query of permission set assignments says; rows that make no sense are left out."""
-    if not 200 <= status < 300:
-        refused = read_after_login(status, body)
-        return Assignments(
-            refused=f"{refused.error}: {refused.message}" if refused.error else refused.message
-        )
-    rows = _json_fields(_decode(body, "")).get("records")
-    ending = []
-    for row in rows if isinstance(rows, list) else []:
-        with contextlib.suppress(TypeError, KeyError, ValueError):
-            ends = datetime.fromisoformat(row["ExpirationDate"])
-            ends = ends if ends.tzinfo else ends.replace(tzinfo=UTC)
-            ending.append(Assignment(harmless(str(row["PermissionSet"]["Label"]), CODE_LIMIT), ends))
-    return Assignments(tuple(sorted(ending, key=lambda one: (one.ends, one.permission_set))))
 
 
 def token_in(body: bytes) -> str | None:

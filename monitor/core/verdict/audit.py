@@ -489,6 +489,8 @@ def _pkce(seen: Seen) -> _Said | None:
     )
 
 
+SELECTED_SETS = "Selected Permission Sets"
+
 _ECA_POLICY = (Read.APP, Read.POLICY, Read.CLASSIC)
 
 POINTS = (
@@ -505,7 +507,7 @@ POINTS = (
     Point("5", "Integration user", _user, (Read.USER, Read.ASSIGNMENTS)),
     Point("5", "Permission set assignments", _ends_of_assignments, (Read.ASSIGNMENTS,)),
     Point("6", "Permitted Users", _permitted, _ECA_POLICY),
-    Point("6", "Selected Permission Sets", _association, (Read.ASSOCIATION, Read.ASSIGNMENTS)),
+    Point("6", SELECTED_SETS, _association, (Read.ASSOCIATION, Read.ASSIGNMENTS)),
     Point("7", "Subdomain and audience", _proven("address and audience")),
     Point("", "The org's end", _org, (Read.ORG,)),
     Point("", "Production's logins", _production, (Read.LOGINS,)),
@@ -520,24 +522,32 @@ POINTS = (
 def explained(seen: Seen, possible: Collection[Cause]) -> Cause | None:
     """The cause that the org itself names for a refusal; None where it names none.
 
-    1. Login History's status of our own login says why it was refused.
-    2. Else what an audit found wrong that stops logins, where the answer may mean it.
+    1. Login History's status of our own login, where the answer may mean that.
+    2. What an audit found wrong that stops logins, where the answer may mean it.
+    3. Else that status.
+
+    Where the user has the app's permission set and the policy has ended its approval, a status that it is not
+    approved means that end.
     """
-    status = of_text(seen.facts.status) if seen.facts.status and seen.facts.status != "Success" else None
-    if status and status.certainty is Certainty.CERTAIN:
-        return status.cause
-    wrong = {step.cause for step in steps(seen) if step.ruling is Ruling.WRONG}
-    if Cause.REFRESH_POLICY_WRONG in wrong and seen.policy and _aged_out(seen):
+    found = {step.what: step for step in steps(seen)}
+    wrong = {step.cause for step in found.values() if step.ruling is Ruling.WRONG}
+    aged_out = found[SELECTED_SETS].ruling is Ruling.RIGHT and _aged_out(seen)
+    if aged_out:
         wrong.add(Cause.APPROVAL_DECAYED)
-    found = [cause for cause in possible if cause in wrong]
-    return found[0] if found else None
+    meant = of_text(seen.facts.status) if seen.facts.status and seen.facts.status != "Success" else None
+    said = meant.cause if meant and meant.certainty is Certainty.CERTAIN else None
+    if said is Cause.USER_NOT_ADMIN_APPROVED and aged_out:
+        said = None
+    if said in possible:
+        return said
+    return next((cause for cause in possible if cause in wrong), said)
 
 
 def _aged_out(seen: Seen) -> bool:
-    """Whether the approval's end, by the policy that binds this user for certain, has come."""
-    assert seen.policy
-    by_policy = seen.policy.refresh == "immediately" or (seen.ends is not None and seen.ends <= seen.now)
-    return by_policy and seen.policy.permitted == "self"
+    """Whether the approval's end, by the policy that was read, has come."""
+    policy = seen.policy
+    at_once = policy is not None and policy.refresh == "immediately"
+    return at_once or (seen.ends is not None and seen.ends <= seen.now)
 
 
 def known_before(seen: Seen) -> Iterator[str]:
@@ -548,6 +558,11 @@ def known_before(seen: Seen) -> Iterator[str]:
     wrong = [step for step in steps(seen) if step.ruling is Ruling.WRONG]
     for step in wrong[:SHOWN]:
         yield f"The audit of {minute(seen.facts.at)}{by} found: {step.said}"
+    for row in seen.facts.rows.get(Read.ASSIGNMENTS, ()):
+        ended = moment_in(row, "ExpirationDate")
+        if ended and ended <= seen.now:
+            name = text(row, "PermissionSet.Name")
+            yield f'The assignment of the permission set "{name}" ended on {minute(ended)}.'
     for row in seen.facts.rows.get(Read.TRAIL, ())[:SHOWN]:
         at, who = moment_in(row, "CreatedDate"), text(row, "CreatedBy.Name")
         if at:

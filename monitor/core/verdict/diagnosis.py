@@ -403,7 +403,6 @@ def _beside(known: Known) -> Iterator[Finding]:
     if granted:
         yield from _of_forecast(known)
         yield from _of_audit(known)
-        yield from _of_assignments(known)
 
 
 def _problems(known: Known, severity: Severity | None) -> Iterator[Finding]:
@@ -468,18 +467,6 @@ def _of_audit(known: Known) -> Iterator[Finding]:
         )
         evidence = [step.said for step in alike]
         yield _finding(known, cause, alike[0].certainty, evidence, alike[0].severity)
-
-
-def _of_assignments(known: Known) -> Iterator[Finding]:
-    """Permission sets that the user is to lose: the guide (step 5) wants them to never expire."""
-    evidence = [
-        f'The assignment of the permission set "{one.permission_set}" ends on {minute(one.ends)}, in'
-        f" {span(one.ends - known.now)}."
-        for one in known.ending_assignments
-        if one.ends > known.now
-    ]
-    if evidence:
-        yield _finding(known, Cause.PERMISSION_SET_EXPIRING, Certainty.CERTAIN, evidence)
 
 
 def _finding(

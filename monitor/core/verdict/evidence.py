@@ -10,7 +10,7 @@ from monitor.core.causes import Cause
 from monitor.core.connection import Connection, OrgType, is_generic
 from monitor.core.history import STAGES, UNKNOWN_PAST, Change, History, Stage
 from monitor.core.keys.credential import CredentialFacts
-from monitor.core.outcome import NO_STATUS, Assignment, Exchange, Granted, NotSent, Refused, Unreachable
+from monitor.core.outcome import NO_STATUS, Exchange, Granted, NotSent, Refused, Unreachable
 from monitor.core.verdict import approval
 from monitor.core.verdict.answer import NOT_SHOWN
 from monitor.core.verdict.approval import Forecast
@@ -176,12 +176,6 @@ class Known:
         rotation = self.history.rotation
         return rotation is not None and rotation.stage is Stage.CURRENT_REFUSED
 
-    @property
-    def ending_assignments(self) -> tuple[Assignment, ...]:
-        """The user's permission sets that have an end, as last shown; none where nobody asks for them."""
-        shown = self.exchange.assignments or self.history.assignments
-        return shown.ending if shown and self.connection.read_permission_sets else ()
-
     def has_problem(self, cause: Cause) -> bool:
         """Whether this is wrong with our own key or certificate."""
         if cause is Cause.KEY_CERTIFICATE_MISMATCH and self.credential.pairs is False:
@@ -346,18 +340,11 @@ def _declared(known: Known) -> Iterator[str]:
     yield from _refreshed(known)
 
 
-def _ended_assignments(known: Known) -> Iterator[str]:
-    for one in known.ending_assignments:
-        if one.ends <= known.now:
-            yield f'The assignment of the permission set "{one.permission_set}" ended on {minute(one.ends)}.'
-
-
 def _nothing(_: Known) -> Iterable[str]:
     return ()
 
 
 _CONTEXT: dict[Cause, Callable[[Known], Iterable[str]]] = {
-    Cause.USER_NOT_ADMIN_APPROVED: _ended_assignments,
     Cause.APPROVAL_DECAYED: _declared,
     Cause.CONSUMER_NOT_APPROVED: _declared,
     Cause.AUDIENCE_INVALID: _addresses,

@@ -1,12 +1,11 @@
 import json
 import time
-from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.outcome import AfterLogin, Assignment, Assignments, Granted, Refused
+from monitor.core.outcome import AfterLogin, Granted, Refused
 from monitor.core.verdict.answer import (
     HTML_PAGE,
     REDIRECT,
@@ -16,7 +15,6 @@ from monitor.core.verdict.answer import (
     harmless,
     read_after_login,
     read_answer,
-    read_assignments,
     token_in,
 )
 
@@ -426,31 +424,6 @@ def rows(*records: object) -> bytes:
 
 def row(label: object, ends: object) -> dict[str, object]:
     return {"PermissionSet": {"Label": label}, "ExpirationDate": ends}
-
-
-def test_assignments_are_read_with_the_earliest_end_first() -> None:
-    body = rows(row("Later", "2027-02-01T00:00:00.000+0000"), row("Sooner", "2027-01-01T00:00:00.000Z"))
-
-    assert read_assignments(200, body) == Assignments(
-        (
-            Assignment("Sooner", datetime(2027, 1, 1, tzinfo=UTC)),
-            Assignment("Later", datetime(2027, 2, 1, tzinfo=UTC)),
-        )
-    )
-
-
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"<html>", b"[]", b"{}", rows(), rows(None, 5, {}, row("x", None), row("x", "soon"), row("x", 5))],
-)
-def test_rows_that_make_no_sense_are_no_assignments(body: bytes) -> None:
-    assert read_assignments(200, body) == Assignments()
-
-
-def test_what_the_org_does_not_show_is_told_in_its_words() -> None:
-    said = b'[{"errorCode":"INVALID_TYPE","message":"sObject type is not supported."}]'
-
-    assert read_assignments(400, said) == Assignments(refused="INVALID_TYPE: sObject type is not supported.")
 
 
 MAX_BODY = 16_384

@@ -16,8 +16,6 @@ from monitor.core.history import Approval, Change, History, Identity, remember
 from monitor.core.keys.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
 from monitor.core.outcome import (
     AfterLogin,
-    Assignment,
-    Assignments,
     Exchange,
     FaultKind,
     Granted,
@@ -456,35 +454,6 @@ def test_fewer_than_five_orgs_say_nothing_about_the_fleet_and_few_must_agree_mor
     assert (everybodys(11, 16), everybodys(12, 16)) == (False, True)
     assert (everybodys(59, 100), everybodys(60, 100)) == (False, True)
     assert (everybodys(1600, 5000), everybodys(2600, 5000)) == (False, True)
-
-
-# Permission sets that end
-
-ENDING = Assignments((Assignment("Integration", NOW + 12 * DAY), Assignment("Past", NOW - DAY)))
-READS = connection(read_permission_sets=True)
-
-
-def test_a_permission_set_that_is_to_end_is_a_warning_until_it_is_seen_to_stay() -> None:
-    found = verdict(GRANTED, replace(LONG, assignments=ENDING), of=READS)
-
-    assert (found.state, causes(found)) == (State.DEGRADED, [Cause.PERMISSION_SET_EXPIRING])
-    assert found.findings[0].evidence == (
-        'The assignment of the permission set "Integration" ends on 2026-12-05 12:00 UTC, in 12 days.',
-    )
-    assert verdict(GRANTED, replace(LONG, assignments=Assignments()), of=READS).state is State.HEALTHY
-    refused = Assignments(refused="INVALID_TYPE")
-    assert verdict(GRANTED, replace(LONG, assignments=refused), of=READS).state is State.HEALTHY
-    assert verdict(GRANTED, replace(LONG, assignments=ENDING)).state is State.HEALTHY
-
-
-def test_a_permission_set_that_has_ended_explains_a_refusal() -> None:
-    refused = Refused(400, "invalid_app_access", "user is not admin approved to access this app", "")
-
-    found = verdict(refused, replace(LONG, assignments=ENDING), of=READS)
-
-    ended = 'The assignment of the permission set "Past" ended on 2026-11-22 12:00 UTC.'
-    assert ended in found.findings[0].evidence
-    assert causes(found) == [Cause.USER_NOT_ADMIN_APPROVED]
 
 
 # A grant and what follows it
