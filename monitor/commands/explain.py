@@ -37,6 +37,7 @@ from monitor.core.verdict.answer import harmless, read_after_login, read_answer
 from monitor.core.verdict.diagnosis import diagnose
 from monitor.core.verdict.evidence import ASSUMED_LIFETIME, Witnesses
 from monitor.core.verdict.paste import Paste
+from monitor.core.verdict.vocabulary import FOREIGN
 from monitor.core.wording import WHO
 
 BITS_AT_LEAST = 2048
@@ -422,6 +423,8 @@ def _context(text: str, told: Paste) -> Iterator[str]:
         yield f"The text names the pair of host {told.host} and audience {harmless(told.audience, 200)}."
     elif told.host:
         yield f"The text names the host {told.host}."
+    if FOREIGN.search(text):
+        yield "An AADSTS number is Microsoft Entra's, not Salesforce's: see what asks it, such as a key store."
     if not _THIS_FLOW.search(text):
         for flow, pattern in _OTHER_FLOWS:
             if re.search(pattern, text, re.IGNORECASE):

@@ -280,6 +280,15 @@ def test_a_text_of_another_flow_says_so() -> None:
     assert other not in told("JwtAuthError: invalid_grant: authentication failure")["evidence"]
 
 
+def test_an_error_of_microsoft_entra_says_whose_it_is() -> None:
+    said = told("invalid_client: AADSTS7000222: The provided client secret keys are expired.")["evidence"]
+
+    assert said == [
+        'The text says: "invalid_client: AADSTS7000222: The provided client secret keys are expired.".',
+        "An AADSTS number is Microsoft Entra's, not Salesforce's: see what asks it, such as a key store.",
+    ]
+
+
 def test_where_sources_disagree_stands_last() -> None:
     lines = explain("invalid_grant: ip restricted", NOW).lines()
 

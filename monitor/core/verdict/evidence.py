@@ -207,6 +207,11 @@ _HOW_TO_SEE = (
 
 def _what_came(known: Known) -> str:
     match known.exchange.outcome:
+        case Refused(status=429, error=error, description=said) if not is_salesforces(error, said):
+            return (
+                "The answer was HTTP 429, not in Salesforce's words: it may be a proxy's or gateway's."
+                " Salesforce refuses with HTTP 400 and `login rate exceeded`."
+            )
         case Refused(excerpt=excerpt, status=status) if excerpt == NOT_SHOWN:
             shown = f"HTTP {status}" if status else "that no token came"
             return f"The text shows {shown}, and not the answer.{_HOW_TO_SEE if status < 500 else ''}"
