@@ -424,7 +424,7 @@ def _context(text: str, told: Paste) -> Iterator[str]:
     elif told.host:
         yield f"The text names the host {told.host}."
     if FOREIGN.search(text):
-        yield "An AADSTS number is Microsoft Entra's, not Salesforce's: see what asks it, such as a key store."
+        yield "An AADSTS number is Microsoft Entra's, not Salesforce's: see what asks it, a key store say."
     if not _THIS_FLOW.search(text):
         for flow, pattern in _OTHER_FLOWS:
             if re.search(pattern, text, re.IGNORECASE):

@@ -285,7 +285,7 @@ def test_an_error_of_microsoft_entra_says_whose_it_is() -> None:
 
     assert said == [
         'The text says: "invalid_client: AADSTS7000222: The provided client secret keys are expired.".',
-        "An AADSTS number is Microsoft Entra's, not Salesforce's: see what asks it, such as a key store.",
+        "An AADSTS number is Microsoft Entra's, not Salesforce's: see what asks it, a key store say.",
     ]
 
 
