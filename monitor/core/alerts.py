@@ -73,14 +73,18 @@ def _alert(
     moment: Moment,
 ) -> Alert:
     connection, carried = status.connection, moment.terms.links.labels
-    own = {label: text for label, text in connection.labels if label in carried}
+    known = (("app", connection.app), ("username", connection.username), *connection.labels)
+    own = {label: text for label, text in known if text and label in carried}
     identity = {"alertname": name, "connection": status.name, **labels, "host": connection.host, **own}
     return Alert(identity, title, texts, since, connection, moment.maintenance(connection))
 
 
 def _texts_of_cause(found: Finding, status: ConnectionStatus, links: Links) -> dict[str, str]:
     connection, entry = status.connection, CATALOGUE[found.cause]
-    facts = [entry.meaning, *map(inert, found.evidence), f"It has held since {minute(found.since)}."]
+    evidence = [*found.evidence]
+    if connection.username and not connection.username_in_alerts:
+        evidence = [said.replace(connection.username, "(the user)") for said in evidence]
+    facts = [entry.meaning, *map(inert, evidence), f"It has held since {minute(found.since)}."]
     if last := status.history.last_success:
         facts.append(f"The last exchange that was granted: {minute(last)}.")
     who = WHO[found.responsible]
@@ -91,7 +95,8 @@ def _texts_of_cause(found: Finding, status: ConnectionStatus, links: Links) -> d
             if connection.app
             else f"with the consumer key {short(connection.consumer_key)}"
         )
-        who += f" at {connection.host}, for the app {app} and the user {connection.username}"
+        who += f" at {connection.host}, for the app {app}"
+        who += f" and the user {connection.username}" if connection.username_in_alerts else ""
         if links.pages:
             who += f". More: {links.page(connection.name)}"
     return {

@@ -95,15 +95,37 @@ def test_who_reads_nothing_but_the_alert_knows_what_to_do_where_and_who_must(cau
         assert step.replace("NAME", "acme") in text
 
 
-def test_who_must_act_in_the_org_is_told_for_which_app_and_user() -> None:
-    one = well("acme", consumer_key="3MVG9acme.and.many.more.letters", username="integration@acme.com")
-
-    (alert,) = found(ill(one, Cause.USER_INACTIVE, LONG_AGO))
-
-    assert (
-        "a Salesforce admin of the org at acme.my.salesforce.com, for the app with the consumer key"
-        " 3MVG9…etters and the user integration@acme.com" in alert.annotations["description"]
+@pytest.mark.parametrize("allowed", [True, False])
+def test_who_must_act_in_the_org_is_told_for_which_app_and_for_which_user_where_that_is_allowed(
+    allowed: bool,
+) -> None:
+    one = well(
+        "acme",
+        consumer_key="3MVG9acme.and.many.more.letters",
+        username="integration@acme.com",
+        username_in_alerts=allowed,
     )
+    terms = replace(TERMS, links=replace(TERMS.links, labels=("username",) if allowed else ()))
+    sick = ill(one, Cause.USER_INACTIVE, LONG_AGO)
+    (finding,) = sick.history.findings
+    finding = replace(finding, evidence=("The configured username is integration@acme.com.",))
+    sick = replace(sick, history=replace(sick.history, findings=(finding,)))
+
+    (alert,) = alerts(snapshot(sick), terms)
+
+    said = alert.annotations["description"]
+    assert (
+        "a Salesforce admin of the org at acme.my.salesforce.com, for the app with the consumer key" in said
+    )
+    assert ("3MVG9…etters and the user integration@acme.com" in said) == allowed
+    assert ("integration@" in f"{said} {alert.labels}") == allowed
+
+
+def test_an_alert_carries_the_apps_name_where_the_rules_do() -> None:
+    one = ill(well("acme", app="Acme Sync"), Cause.API_DISABLED, LONG_AGO)
+    terms = replace(TERMS, links=replace(TERMS.links, labels=("app",)))
+
+    assert alerts(snapshot(one), terms)[0].labels["app"] == "Acme Sync"
 
 
 # For how long it must hold
@@ -229,7 +251,7 @@ def test_what_has_nothing_to_do_with_the_app_is_one_group_however_many_apps_ther
         ("[Log in](http://evil.example)", "[Log in] (http[:]//evil.example)"),
         ("<a href=HTTP://evil.example>x</a>", "‹a href=HTTP[:]//evil.example›x‹/a›"),
         ("<@U123> @here x@everyone @acme", "‹@\u200bU123› @\u200bhere x@\u200beveryone @\u200bacme"),
-        ("integration@acme.com is 5 < 6 & more", "integration@acme.com is 5 ‹ 6 & more"),
+        ("someone@acme.com is 5 < 6 & more", "someone@acme.com is 5 ‹ 6 & more"),
     ],
 )
 def test_evidence_holds_no_link_mention_or_markup_that_a_chat_would_act_upon(text: str, shown: str) -> None:

@@ -14,7 +14,18 @@ from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.wording import with_name
 from monitor.rules import rules
-from tests.deploy.alert_cases import DEPLOY, RULES, TESTS, alert_of, cases, written
+from tests.deploy.alert_cases import (
+    DEPLOY,
+    RULES,
+    TESTS,
+    alert_of,
+    cases,
+    connections,
+    constant,
+    finding,
+    numbered,
+    written,
+)
 
 ROOT = DEPLOY.parent
 EXAMPLE = ROOT / "config.example.yaml"
@@ -170,3 +181,29 @@ def test_an_alert_reaches_the_one_who_must_act(receiver: str, labels: str) -> No
     file = f"--config.file={ALERTMANAGER}"
 
     assert run("amtool", "config", "routes", "test", file, *labels.split()) == f"{receiver}\n"
+
+
+@pytest.mark.real("promtool")
+@pytest.mark.parametrize(("count", "explained"), [(8, numbered(8)), (9, ["org-06", "org-07", "org-08"])])
+def test_of_more_than_eight_with_one_cause_the_three_newest_alerts_spell_out_the_steps(
+    count: int, explained: list[str], tmp_path: Path
+) -> None:
+    series = connections(*numbered(100))
+    for number, name in enumerate(numbered(count)):
+        series |= finding(name, Cause.ORG_INACTIVE, constant(1), since=number)
+    asked = "count by (connection) (connection:bearerwatch_connection_finding:explained)"
+    expected = [{"labels": f'{{connection="{name}"}}', "value": 1} for name in explained]
+    test = {
+        "rule_files": [str(RULES)],
+        "evaluation_interval": "30s",
+        "tests": [
+            {
+                "interval": "30s",
+                "input_series": [{"series": name, "values": values} for name, values in series.items()],
+                "promql_expr_test": [{"expr": asked, "eval_time": "5m", "exp_samples": expected}],
+            }
+        ],
+    }
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(test))
+
+    run("promtool", "test", "rules", tmp_path / "test.yml")
