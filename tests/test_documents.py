@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from typer.core import TyperGroup
 
 from monitor.commands.cli import app
-from monitor.commands.explain import explain
+from monitor.commands.explain import explain, lines
 from monitor.config import load
 from tests.making import NOW
 
@@ -94,7 +94,7 @@ def test_what_it_shows_of_explain_is_what_is_printed() -> None:
     )
     pasted, printed = shown
 
-    assert "\n".join(explain(pasted, NOW).lines()) == printed.rstrip("\n")
+    assert "\n".join(lines(explain(pasted, NOW))) == printed.rstrip("\n")
 
 
 def test_its_configuration_is_one(tmp_path: Path) -> None:

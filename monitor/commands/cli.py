@@ -562,14 +562,14 @@ def explain_answer(
     - `curl -i … | bearerwatch explain`: an answer with its headers
     - `bearerwatch explain answer.json --json`
     """
-    from monitor.commands.explain import explain
+    from monitor.commands import explain as explaining
 
     with operators_mistakes():
-        explained = explain(_text(file), datetime.now(UTC))
+        diagnosis = explaining.explain(_text(file), datetime.now(UTC))
     if as_json:
-        print(json.dumps(explained.as_json(), indent=2))
+        print(json.dumps(explaining.as_json(diagnosis), indent=2))
     else:
-        print("\n".join(explained.lines()))
+        print(*explaining.lines(diagnosis), sep="\n")
 
 
 def _text(file: str) -> str:

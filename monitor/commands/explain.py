@@ -7,12 +7,20 @@ pasted text is whatever a client, a log, a ticket or Login History shows: `paste
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from monitor.core import history as histories
 from monitor.core.catalogue import CATALOGUE
@@ -54,21 +62,6 @@ class Unreadable(OperatorError):  # noqa: N818 - what it says of the input
     """The input holds no answer that could be diagnosed; the message says why and what would be right."""
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """A diagnosis, ready to be shown."""
-
-    diagnosis: Diagnosis
-
-    def as_json(self) -> dict[str, Any]:
-        """The diagnosis as `--json` prints it."""
-        return as_json(self.diagnosis)
-
-    def lines(self) -> list[str]:
-        """The diagnosis for a person, in lines without any markup."""
-        return list(_lines(self.diagnosis))
-
-
 def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
     """A diagnosis with the keys, and in the order, of the manual. `cause` is None where nothing is wrong."""
     first = diagnosis.findings[0] if diagnosis.findings else None
@@ -90,7 +83,7 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
     }
 
 
-def explain(text: str, now: datetime) -> Explained:
+def explain(text: str, now: datetime) -> Diagnosis:
     """The diagnosis of a record or of a pasted text. `now` counts where the record names no moment.
 
     Raises Unreadable where nothing in the text could be an answer or a fault.
@@ -102,8 +95,8 @@ def explain(text: str, now: datetime) -> Explained:
         raise Unreadable(f"The input is longer than {INPUT_LIMIT:,} characters: one answer is needed.")
     value = _json(text)
     if isinstance(value, dict) and _is_record(value):
-        return Explained(_of_record(value, now))
-    return Explained(_of_paste(text, now))
+        return _of_record(value, now)
+    return _of_paste(text, now)
 
 
 # Records
@@ -131,9 +124,16 @@ Days = Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)]
 
 
 class _Record(BaseModel):
-    """Every part of a record may hold keys of newer versions, and nulls."""
+    """Every part of a record may hold keys of newer versions, and nulls, which are what is missing."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: part for name, part in value.items() if part is not None}
 
 
 def _header(value: object) -> object:
@@ -150,7 +150,7 @@ class AnswerRecord(_Record):
     """What the token endpoint said. A body may be given as the text that it was, or as JSON."""
 
     status: int = Field(ge=100, le=999)
-    headers: dict[str, Header] | None = None
+    headers: dict[str, Header] = {}
     body: str | dict[str, Any] | list[Any] | None = None
 
 
@@ -158,30 +158,23 @@ class FaultRecord(_Record):
     """Why there was no answer."""
 
     kind: str
-    message: str | None = None
-
-
-class AfterLoginRecord(_Record):
-    """What the first call with the token came to."""
-
-    status: int = Field(ge=100, le=999)
-    body: str | dict[str, Any] | list[Any] | None = None
+    message: str = ""
 
 
 class ConnectionRecord(_Record):
     """What was asked."""
 
-    login_url: str | None = None
-    audience: str | None = None
-    username: str | None = None
-    consumer_key: str | None = None
+    login_url: str = ""
+    audience: str = ""
+    username: str = ""
+    consumer_key: str = ""
 
 
 class LocalRecord(_Record):
     """What is known without asking Salesforce."""
 
     key_matches_certificate: bool | None = None
-    key_type: str | None = None
+    key_type: str = ""
     key_bits: int | None = None
     certificate_not_after: Moment | None = None
     clock_offset_seconds: Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)] | None = None
@@ -194,12 +187,12 @@ class HistoryRecord(_Record):
     first_seen: Moment | None = None
     first_success: Moment | None = None
     last_success: Moment | None = None
-    consecutive_successes: int | None = None
+    consecutive_successes: int = 0
     failing_since: Moment | None = None
     changed_at: Moment | None = None
     org_id: str | None = None
     user_id: str | None = None
-    approval_lifetimes_days: tuple[Days, ...] | None = Field(default=None, max_length=1000)
+    approval_lifetimes_days: tuple[Days, ...] = Field(default=(), max_length=1000)
 
 
 class Record(_Record):
@@ -208,10 +201,11 @@ class Record(_Record):
     now: Moment | None = None
     answer: AnswerRecord | None = None
     fault: FaultRecord | None = None
-    after_login: AfterLoginRecord | None = None
-    connection: ConnectionRecord | None = None
-    local: LocalRecord | None = None
-    history: HistoryRecord | None = None
+    after_login: AnswerRecord | None = None
+    """What the first call with the token came to."""
+    connection: ConnectionRecord = ConnectionRecord()
+    local: LocalRecord = LocalRecord()
+    history: HistoryRecord = HistoryRecord()
 
 
 def _of_record(value: Mapping[str, Any], now: datetime) -> Diagnosis:
@@ -225,19 +219,20 @@ def _of_record(value: Mapping[str, Any], now: datetime) -> Diagnosis:
         raise Unreadable(f"The record can't be read: {harmless('; '.join(problems))}.") from None
     if (record.answer is None) == (record.fault is None):
         raise Unreadable("The record must hold either `answer` or `fault`, and not both.")
-    at = record.now or now
-    local = record.local or LocalRecord()
+    at, local = record.now or now, record.local
     share = local.failing_share_of_fleet
-    connection = _connection(record.connection or ConnectionRecord())
+    connection = _connection(record.connection)
     if local.key_matches_certificate is None:
         connection = replace(connection, certificate_not_after=local.certificate_not_after)
+    call = record.after_login
+    called = read_after_login(call.status, _bytes(call.body)) if call else None
     exchange = Exchange(
         at,
         _outcome(record),
-        after_login=_after_login(record.after_login),
-        clock_offset_seconds=_offset(record, local),
+        after_login=called,
+        clock_offset_seconds=_offset(record),
     )
-    history = _history(record.history or HistoryRecord(), connection, at)
+    history = _history(record.history, connection, at)
     return diagnose(
         exchange,
         _credential(local, at),
@@ -251,9 +246,9 @@ def _of_record(value: Mapping[str, Any], now: datetime) -> Diagnosis:
 
 def _outcome(record: Record) -> Outcome:
     if record.answer is not None:
-        return read_answer(record.answer.status, record.answer.headers or {}, _bytes(record.answer.body))
+        return read_answer(record.answer.status, record.answer.headers, _bytes(record.answer.body))
     assert record.fault is not None
-    message = harmless(record.fault.message or "")
+    message = harmless(record.fault.message)
     kind = record.fault.kind.strip().lower()
     if kind == "not_sent":
         return NotSent(message)
@@ -268,15 +263,12 @@ def _bytes(body: object) -> bytes:
     return text.encode(errors="replace")
 
 
-def _after_login(record: AfterLoginRecord | None) -> AfterLogin | None:
-    return read_after_login(record.status, _bytes(record.body)) if record else None
-
-
-def _offset(record: Record, local: LocalRecord) -> float | None:
+def _offset(record: Record) -> float | None:
     """The clock's offset as recorded, else from the answer's `Date`, if the moment of the record is known."""
-    if local.clock_offset_seconds is not None or record.answer is None or record.now is None:
-        return local.clock_offset_seconds
-    headers = {name.lower(): value for name, value in (record.answer.headers or {}).items()}
+    told = record.local.clock_offset_seconds
+    if told is not None or record.answer is None or record.now is None:
+        return told
+    headers = {name.lower(): value for name, value in record.answer.headers.items()}
     try:
         date = parsedate_to_datetime(headers.get("date", ""))
         return (date.replace(tzinfo=date.tzinfo or UTC) - record.now).total_seconds()
@@ -285,7 +277,7 @@ def _offset(record: Record, local: LocalRecord) -> float | None:
 
 
 def _connection(record: ConnectionRecord) -> Connection:
-    login_url = (record.login_url or "").strip().rstrip("/")
+    login_url = record.login_url.strip().rstrip("/")
     if login_url and "://" not in login_url:
         login_url = f"https://{login_url}"
     login_url = _url(login_url)
@@ -293,8 +285,8 @@ def _connection(record: ConnectionRecord) -> Connection:
         name="recorded",
         login_url=login_url,
         audience=_url(audience_of((record.audience or login_url).strip().rstrip("/"), login_url)),
-        consumer_key=record.consumer_key or "",
-        username=harmless(record.username or "", 120),
+        consumer_key=record.consumer_key,
+        username=harmless(record.username, 120),
         current=Pair(Source("file", "")),
     )
 
@@ -307,7 +299,7 @@ def _url(text: str) -> str:
 
 def _credential(local: LocalRecord, now: datetime) -> CredentialFacts:
     """Facts of key and certificate as far as they are told; what is not told is in order."""
-    kind = (local.key_type or "").strip().lower()
+    kind = local.key_type.strip().lower()
     problems = []
     if kind and kind != "rsa":
         problems.append(
@@ -336,7 +328,7 @@ def _credential(local: LocalRecord, now: datetime) -> CredentialFacts:
 def _history(record: HistoryRecord, connection: Connection, now: datetime) -> History:
     """The history as far as it is told. What is not told lies so far back that nothing settles any more."""
     seen = record.first_seen or UNKNOWN_PAST
-    lifetimes = record.approval_lifetimes_days or ()
+    lifetimes = record.approval_lifetimes_days
     last_success = record.last_success or record.first_success
     # Those that lived longer than that is ago had ended before it.
     lived_before = not lifetimes or bool(
@@ -350,7 +342,7 @@ def _history(record: HistoryRecord, connection: Connection, now: datetime) -> Hi
         else histories.Change.FIRST_SEEN,
         first_success=record.first_success or last_success,
         last_success=last_success,
-        consecutive_successes=record.consecutive_successes or 0,
+        consecutive_successes=record.consecutive_successes,
         failing_since=record.failing_since,
         identity=Identity(record.org_id or None, record.user_id or None),
         # Where approvals have ended since the first success, nobody told when the one began that serves now.
@@ -401,8 +393,7 @@ def _of_paste(text: str, now: datetime) -> Diagnosis:
             f"{what} holds no answer that is known: give the JSON record (`answer` or `fault`), the body of"
             " the answer, or the line with its error code (`invalid_grant: …`)."
         )
-    login_url = f"https://{told.host}" if told.host else None
-    connection = _connection(ConnectionRecord(login_url=login_url, audience=told.audience or None))
+    connection = _connection(ConnectionRecord(login_url=told.host or "", audience=told.audience or ""))
     history = _history(HistoryRecord(), connection, now)
     exchange = Exchange(now, told.outcome)
     if isinstance(told.outcome, Refused) and told.outcome.error.upper() in _OF_A_CALL:
@@ -439,7 +430,8 @@ def _json(text: str) -> object:
         return None
 
 
-def _lines(diagnosis: Diagnosis) -> Iterator[str]:
+def lines(diagnosis: Diagnosis) -> Iterator[str]:
+    """A diagnosis for a person, in lines without any markup."""
     if not diagnosis.findings:
         yield f"{diagnosis.state}: nothing is wrong with the credential."
         return

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.commands.explain import INPUT_LIMIT, Unreadable, explain
+from monitor.commands.explain import INPUT_LIMIT, Unreadable, as_json, explain, lines
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from tests.core.verdict.test_paste import HARMLESS, HOSTILE
@@ -41,7 +41,7 @@ def _cases(name: str) -> list[Any]:
 
 def told(given_in: object, now: datetime = NOW) -> dict[str, Any]:
     text = given_in if isinstance(given_in, str) else json.dumps(given_in)
-    return explain(text, now).as_json()
+    return as_json(explain(text, now))
 
 
 @pytest.mark.parametrize(
@@ -102,16 +102,16 @@ def test_where_nothing_is_wrong_there_is_no_cause() -> None:
         "note": None,
         "guide": None,
     }
-    assert explain(json.dumps(WELL), NOW).lines() == ["healthy: nothing is wrong with the credential."]
+    assert list(lines(explain(json.dumps(WELL), NOW))) == ["healthy: nothing is wrong with the credential."]
 
 
 def test_a_person_reads_cause_evidence_and_what_to_do() -> None:
-    lines = explain("invalid_grant: ip restricted", NOW).lines()
+    shown = list(lines(explain("invalid_grant: ip restricted", NOW)))
 
-    assert lines[0] == "failing: Login is not allowed from this address or at this hour"
-    assert '  - Salesforce answered: "invalid_grant: ip restricted".' in lines
-    assert any(line.startswith("  1. Look in Setup > Login History") for line in lines)
-    assert "Where sources disagree" in lines
+    assert shown[0] == "failing: Login is not allowed from this address or at this hour"
+    assert '  - Salesforce answered: "invalid_grant: ip restricted".' in shown
+    assert any(line.startswith("  1. Look in Setup > Login History") for line in shown)
+    assert "Where sources disagree" in shown
 
 
 def test_nulls_are_as_good_as_what_is_missing() -> None:
@@ -233,20 +233,20 @@ def test_the_host_that_a_line_names_is_in_the_evidence(text: str, host: str) -> 
 
 def test_secrets_of_a_pasted_text_are_not_shown_again() -> None:
     token = "00Dxx0000000001!AQEAQGxfXyzsecret"
-    lines = [
+    pasted = [
         f"invalid_grant: invalid assertion eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJzZWNyZXQifQ.c2VjcmV0 {token}",
         json.dumps({"error": "invalid_grant", "error_description": f"odd {token}"}),
         json.dumps({"access_token": token, "scope": "openid"}),
     ]
 
-    for line in lines:
-        shown = "\n".join(explain(line, NOW).lines())
+    for line in pasted:
+        shown = "\n".join(lines(explain(line, NOW)))
         assert "secret" not in shown
         assert "c2VjcmV0" not in shown
 
 
 def test_control_characters_of_a_pasted_text_do_not_reach_the_terminal() -> None:
-    shown = "".join(explain("invalid_grant: \x1b[2J\x1b[31mip restricted\u202e", NOW).lines())
+    shown = "".join(lines(explain("invalid_grant: \x1b[2J\x1b[31mip restricted\u202e", NOW)))
 
     assert shown.isprintable()
 
@@ -290,9 +290,9 @@ def test_an_error_of_microsoft_entra_says_whose_it_is() -> None:
 
 
 def test_where_sources_disagree_stands_last() -> None:
-    lines = explain("invalid_grant: ip restricted", NOW).lines()
+    shown = list(lines(explain("invalid_grant: ip restricted", NOW)))
 
-    assert lines.index("Where sources disagree") == len(lines) - 2
+    assert shown.index("Where sources disagree") == len(shown) - 2
 
 
 def test_a_fault_of_a_gateway_is_no_record() -> None:
@@ -327,8 +327,8 @@ def test_no_text_crashes_it(text: str) -> None:
         found = explain(text, NOW)
     except Unreadable:
         return
-    assert list(found.as_json()) == KEYS
-    assert all(line.isprintable() for line in found.lines())
+    assert list(as_json(found)) == KEYS
+    assert all(line.isprintable() for line in lines(found))
 
 
 json_values = st.recursive(
@@ -366,7 +366,7 @@ def test_no_record_crashes_it(record: dict[str, object]) -> None:
         found = explain(json.dumps(record), NOW)
     except Unreadable:
         return
-    assert list(found.as_json()) == KEYS
+    assert list(as_json(found)) == KEYS
 
 
 def test_a_consumer_key_that_is_no_text_of_unicode_is_read_all_the_same() -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from monitor.commands import alerts, discover
 from monitor.commands import check as once
-from monitor.commands.explain import explain
+from monitor.commands.explain import as_json, explain
 from monitor.config import load
 from monitor.core.causes import Cause
 from monitor.core.history import unknown
@@ -53,7 +53,7 @@ def documents(folder: Path) -> Mapping[str, list[Any]]:
         "GET /api/status": [json.loads(one.body) for one in lists],
         "GET /api/connections/NAME": [json.loads(one.body) for one in pages],
         "check --json": [[once.as_json(one) for one in snapshot.connections]],
-        "explain --json": [explain(text, NOW).as_json() for text in PASTED],
+        "explain --json": [as_json(explain(text, NOW)) for text in PASTED],
         "causes --json": [causes],
         "causes CODE --json": causes,
         "discover --json": _discovered(),

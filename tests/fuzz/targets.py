@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
-from monitor.commands.explain import Unreadable, explain
+from monitor.commands.explain import Unreadable, as_json, explain, lines
 from monitor.config import ConfigError, load
 from monitor.config.web_file import load_web_config
 from monitor.core.catalogue import Kind, causes_where
@@ -283,12 +283,12 @@ RECORDS = [case.encode() if isinstance(case, str) else json.dumps(case).encode()
 @contextmanager
 def pasted() -> Iterator[Holds]:
     def holds(content: bytes) -> None:
-        explained, complaint = _read(partial(explain, content.decode(errors="replace"), NOW), Unreadable)
-        assert explained or complaint
+        diagnosis, complaint = _read(partial(explain, content.decode(errors="replace"), NOW), Unreadable)
+        assert diagnosis or complaint
         assert _for_a_terminal(complaint)
-        if explained:
-            json.dumps(explained.as_json())
-            assert all(_for_a_terminal(line) for line in explained.lines())
+        if diagnosis:
+            json.dumps(as_json(diagnosis))
+            assert all(_for_a_terminal(line) for line in lines(diagnosis))
 
     yield holds
 
@@ -336,11 +336,11 @@ RECORDED = st.fixed_dictionaries(
 @contextmanager
 def diagnosed() -> Iterator[Holds]:
     def holds(record: dict[str, Any]) -> None:
-        explained, complaint = _read(partial(explain, json.dumps(record), NOW), Unreadable)
-        assert explained or complaint
-        if not explained:
+        diagnosis, complaint = _read(partial(explain, json.dumps(record), NOW), Unreadable)
+        assert diagnosis or complaint
+        if not diagnosis:
             return
-        told = explained.as_json()
+        told = as_json(diagnosis)
         cause, state = told["cause"], told["state"]
         others = {other["cause"] for other in told["alternatives"]}
         assert (state == "healthy") == (cause is None)
