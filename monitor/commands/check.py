@@ -26,7 +26,8 @@ class _Forgetful:
     """Remembers what the daemon does, and nothing of this round."""
 
     problem = None
-    errors = 0
+    errors = damages = 0
+    damage = None
     unwritten_seconds = 0.0
 
     def __init__(self, settings: Settings) -> None:

@@ -104,6 +104,8 @@ class DaemonStatus:
     """Why the last reload changed nothing; None where it succeeded."""
     store_problem: str | None = None
     """Why the last write of the store, or word to the replicas' database, failed; None where it succeeded."""
+    store_damage: str | None = None
+    """What became of a database that was damaged; None where none was since the start."""
     replicas: ReplicasStatus | None = None
     """None where this daemon watches alone."""
     maintenance: tuple[Maintenance, ...] = ()

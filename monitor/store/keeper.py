@@ -8,7 +8,8 @@ all histories again.
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import islice
@@ -16,16 +17,18 @@ from pathlib import Path
 from typing import Self
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
 
 from monitor.core.causes import Cause
 from monitor.core.history import Event, EventKind, History
 from monitor.core.telling import Told
+from monitor.store.damage import CheckUps, salvaged
 from monitor.store.database import DAYS_KEPT, Database, told_in
 from monitor.store.place import Place, place_of
-from monitor.store.problem import StoreError
+from monitor.store.problem import DamagedError, StoreError
 from monitor.store.schema import CAUSES, CONNECTIONS, DAYS, EVENTS, EXCHANGES, UPGRADES, Upgrades
+from monitor.store.sqlite import SqliteFile
 from monitor.store.waiting import (
     EXCHANGES_KEPT,
     VERDICTS,
@@ -103,26 +106,33 @@ class Store:
         alone: bool,
     ) -> None:
         self._place = place
+        self._check_ups = CheckUps(place) if alone and isinstance(place, SqliteFile) else None
+        self.damage: str | None = None
+        """What became of a file that was damaged, as a sentence for the operator; None where none was."""
         with place.in_words():
             self._let_others: Callable[[], None] | None = place.claim() if alone else None
         self._upgrades = upgrades
         self._retry_seconds = retry_seconds
         self._for_writing = place.engine(writes=True)
         self._for_reading = place.engine(writes=False)
-        self._database: Database | None = Database.open(self._for_writing, place, upgrades)
+        self._database: Database | None = None
+        self._seen: tuple[object | None, str] = (None, "")
+        self._asked = 0
         try:
-            with place.in_words():
-                self._known, self._unreadable = self._database.read_histories()
-                self._told = self._database.read_told()
-        finally:
-            self._seen = self._database.identity
-            self._let_go()  # the writer opens its own
+            self._read_all()
+        except DamagedError as error:
+            moved = self._check_ups.moved_away() if self._check_ups and self._check_ups.used else None
+            if moved is None:
+                raise
+            known = salvaged(moved)
+            self._read_all()
+            self._known, self._seen, self._asked = known, (None, ""), 1  # as of another one: all is written
+            self._say_damaged(str(error), moved)
         for name, reason in self._unreadable.items():
             log.warning("history_unreadable", connection=name, reason=reason)
         self._changed = threading.Condition()
         self._waiting: dict[str, Waiting] = {}
         self._telling: dict[tuple[str, str], Told | None] = {}
-        self._asked = 0
         self._answered = 0
         self._closing = False
         self._errors = 0
@@ -134,6 +144,16 @@ class Store:
         """Whether a write is to be rehearsed."""
         self._writer = threading.Thread(target=self._write_until_closed, name="store", daemon=True)
         self._writer.start()
+
+    def _read_all(self) -> None:
+        self._database = database = Database.open(self._for_writing, self._place, self._upgrades)
+        try:
+            with self._place.in_words():
+                self._known, self._unreadable = database.read_histories()
+                self._told = database.read_told()
+        finally:
+            self._seen = database.identity
+            self._let_go()  # the writer opens its own
 
     @classmethod
     def open(
@@ -154,6 +174,9 @@ class Store:
         """
         place = place_of(url_or_path, busy_seconds)
         return cls(place, upgrades or UPGRADES[place.dialect.name], retry_seconds, alone=alone)
+
+    damages = 0
+    """How many damaged files were moved away since the start."""
 
     @property
     def errors(self) -> int:
@@ -230,7 +253,7 @@ class Store:
 
     def hear_told(self) -> None:
         """Read again what receivers know: another replica may have told them. Raises StoreError."""
-        with self._place.reading(self._for_reading) as connection:
+        with self._reading() as connection:
             told = told_in(connection)
         with self._changed:
             self._told = told
@@ -270,6 +293,15 @@ class Store:
             self._let_others = None
         return not self._writer.is_alive() and self._problem is None
 
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        try:
+            with self._place.reading(self._for_reading) as connection:
+                yield connection
+        except StoreError as error:
+            self._suspect(error)
+            raise
+
     def events(self, name: str | None, limit: int) -> list[tuple[str, Event]]:
         """The newest events of a connection, or of all where `name` is None; each with its connection's name.
 
@@ -285,7 +317,7 @@ class Store:
         )
         if name is not None:
             rows = rows.where(CONNECTIONS.c.name == name)
-        with self._place.reading(self._for_reading) as connection:
+        with self._reading() as connection:
             return [
                 (
                     row.name,
@@ -304,7 +336,7 @@ class Store:
             .order_by(EXCHANGES.c.at_ms.desc())
             .limit(limit)
         )
-        with self._place.reading(self._for_reading) as connection:
+        with self._reading() as connection:
             return [
                 PastExchange(
                     moment(row.at_ms),
@@ -324,7 +356,7 @@ class Store:
         A day without exchanges is left out, and so is a connection without days. Raises StoreError.
         """
         found: dict[str, list[DayCounts]] = {}
-        with self._place.reading(self._for_reading) as connection:
+        with self._reading() as connection:
             # Each day by its number: the key is day and connection, and a range of days would read all
             # connections.
             days = [day_number(since) + number for number in range(count)]
@@ -350,6 +382,7 @@ class Store:
                 problem = self._write_all()
             except StoreError as error:
                 problem = str(error)
+                self._suspect(error)
             except Exception:  # the net of this thread: there is nobody above it to try again
                 log.exception("store_failed")
                 problem = OWN_FAULT
@@ -376,6 +409,7 @@ class Store:
     def _write_all(self) -> str | None:
         """Writes all that waits. What was our own fault, if anything; raises StoreError for the world's."""
         size, newest, fault = BATCH, 0, None
+        self._check_up()
         while True:
             if self._unsure:
                 self._let_go()  # what is there now may be another database, or of a newer version
@@ -411,6 +445,30 @@ class Store:
                     pass
             self._tidied = newest
         return fault
+
+    def _suspect(self, error: StoreError) -> None:
+        """Whoever reads or writes may be the first to meet damage."""
+        if self._check_ups and isinstance(error, DamagedError):
+            self._check_ups.soon()
+
+    def _check_up(self) -> None:
+        """Put all that is known into a new file where the one at the place is damaged."""
+        found = self._check_ups.damage() if self._check_ups else None
+        if self._check_ups is None or found is None:
+            return
+        self._let_go()
+        moved = self._check_ups.moved_away()
+        if moved is None:
+            raise DamagedError(found)
+        self._say_damaged(found, moved)
+
+    def _say_damaged(self, found: str, moved: Path) -> None:
+        self.damages += 1
+        self.damage = (
+            f"The database {self._place} was damaged. It was moved to {moved.name}, and a new one was made"
+            f" with {len(self._known):,} histories. Past events and counts are only in the old one."
+        )
+        log.error("store_damaged", problem=found, moved_to=str(moved), histories=len(self._known))
 
     def _rehearse(self, database: Database) -> None:
         try:

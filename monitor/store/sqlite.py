@@ -21,7 +21,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from monitor.store.problem import StoreError
+from monitor.store.problem import DamagedError, StoreError
 
 _WHY = {
     sqlite3.SQLITE_FULL: "the disk is full: make room on it",
@@ -34,6 +34,10 @@ _WHY = {
     sqlite3.SQLITE_IOERR: "the disk can't be read or written: look for a quota, and at the kernel's log",
 }
 """By primary result code (sqlite.org/rescode.html): what is wrong and what would be right."""
+
+
+_DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR_SHORT_READ}
+"""Codes for which no other disk, right or lock would help."""
 
 
 def _nothing_claimed() -> None:
@@ -101,8 +105,11 @@ class SqliteFile:
             cause = error.orig if isinstance(error, DBAPIError) else error
             if type(cause) not in {sqlite3.OperationalError, sqlite3.DatabaseError}:
                 raise
-            code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-            raise StoreError(f"The database {self} can't be used: {_WHY.get(code, cause)}.") from error
+            whole = getattr(cause, "sqlite_errorcode", 0)
+            code = whole & 0xFF
+            damaged = whole in _DAMAGED or code in _DAMAGED or str(cause).startswith("no such table")
+            kind = DamagedError if damaged else StoreError
+            raise kind(f"The database {self} can't be used: {_WHY.get(code, cause)}.") from error
 
     def stamp(self) -> object | None:
         """Device and inode of what is at the path; None where nothing is."""
@@ -126,6 +133,11 @@ class SqliteFile:
         with self.in_words(), engine.connect() as connection:
             yield connection
 
+    @property
+    def claim_path(self) -> Path:
+        """The file beside it that each of its daemons locks."""
+        return Path(f"{self.path}-daemon")
+
     def claim(self) -> Callable[[], None]:
         """Be the one daemon of this file, until what this gives is called, or the process ends.
 
@@ -135,7 +147,7 @@ class SqliteFile:
         the database would go with the first descriptor of it that is closed (fcntl(2)).
         """
         try:
-            descriptor = os.open(f"{self.path}-daemon", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self.claim_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
             return _nothing_claimed  # what is wrong with the directory, opening the database says
         try:

@@ -35,9 +35,11 @@ class OwnMetrics(Collector):
         in_flight: Callable[[], int] = lambda: 0,
         store_errors: Callable[[], int] = lambda: 0,
         unwritten_seconds: Callable[[], float] = lambda: 0.0,
+        damages: Callable[[], int] = lambda: 0,
     ) -> None:
         self._registry = registry = CollectorRegistry()
         self._store_errors = store_errors
+        self._damages = damages
         self.exchange_duration = Histogram(
             "bearerwatch_exchange_duration_seconds",
             "How long exchanges took, from the start of the connection to the end of the answer.",
@@ -104,6 +106,9 @@ class OwnMetrics(Collector):
         """The families for the library to render."""
         yield CounterMetricFamily(
             "bearerwatch_store_errors", "Writes of the database that failed.", value=self._store_errors()
+        )
+        yield CounterMetricFamily(
+            "bearerwatch_store_damaged", "Damaged databases that were moved away.", value=self._damages()
         )
         for family in self._registry.collect():
             # The moment of creation that the library adds to each count is one more series, and says no more

@@ -46,6 +46,14 @@ class Memory(Protocol):
     def unwritten_seconds(self) -> float:
         """How long the oldest of what is not written yet has waited."""
 
+    @property
+    def damages(self) -> int:
+        """How many damaged databases were moved away."""
+
+    @property
+    def damage(self) -> str | None:
+        """What became of the last of them, as a sentence; None where there was none."""
+
     def histories(self) -> dict[str, History]:
         """What is remembered, by the connection's name."""
 
@@ -94,6 +102,7 @@ class Watch:
             in_flight=lambda: self._exchanger.in_flight,
             store_errors=lambda: self._memory.errors,
             unwritten_seconds=lambda: self._memory.unwritten_seconds,
+            damages=lambda: self._memory.damages,
         )
         self._checker = Checker(
             self._fleet,
@@ -256,6 +265,7 @@ class Watch:
             daemon=replace(
                 self._status,
                 store_problem=self._memory.problem or self._engine.problem,
+                store_damage=self._memory.damage,
                 replicas=self._engine.status,
             ),
             connections=self._fleet.statuses(),

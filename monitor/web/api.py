@@ -94,6 +94,7 @@ def daemon(status: DaemonStatus) -> dict[str, Any]:
         "reloaded": moment(status.reloaded),
         "reload_problem": status.reload_problem,
         "store_problem": status.store_problem,
+        "store_damage": status.store_damage,
     }
 
 

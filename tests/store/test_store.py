@@ -780,6 +780,71 @@ def test_a_database_that_is_replaced_by_rubbish_is_a_problem_until_that_is_gone(
         assert set(store.histories()) == {"acme", "new"}
 
 
+# A file that is damaged in place
+
+
+def _filled(path: Path) -> Store:
+    store = Store.open(path, alone=True, retry_seconds=(3600, 3600))
+    for number in range(300):
+        store.save(f"acme {number}", history(GRANTED, number=number))
+    assert store.flush()
+    return store
+
+
+@pytest.mark.parametrize("damage", ["emptied", "log emptied", "log deleted"])
+def test_a_database_that_is_damaged_in_place_is_moved_away_and_written_again(path: Path, damage: str) -> None:
+    """Nobody had noticed, the next start refused, and all that memory knew was gone."""
+    wal = Path(f"{path}-wal")
+    store = _filled(path)
+    known = store.histories()
+    if damage == "log deleted":
+        wal.unlink()
+    else:
+        os.truncate(path if damage == "emptied" else wal, 0)
+
+    with pytest.raises(StoreError):
+        store.events("acme 1", 10)
+    assert store.flush()
+
+    assert store.damages == 1
+    assert "was damaged. It was moved to bearerwatch.db.damaged-" in str(store.damage)
+    assert "a new one was made with 300 histories" in str(store.damage)
+    assert store.close()
+    with opened(path) as again:
+        assert again.histories() == known
+
+
+def _overwrite(path: Path, start: int, end: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(b"damage! " * ((min(end, path.stat().st_size) - start) // 8))
+
+
+@pytest.mark.parametrize(("start", "end", "least"), [(0, 10**9, 0), (200_000, 280_000, 200)])
+def test_a_damaged_database_stops_no_start(path: Path, start: int, end: int, least: int) -> None:
+    """It had ended each start with exit code 3, and nothing was watched until a person came."""
+    assert _filled(path).close()
+    _overwrite(path, start, end)
+
+    with closing(Store.open(path, alone=True)) as store:
+        assert store.damages == 1
+        assert least <= len(store.histories()) < 300
+        store.save("new", history(GRANTED))
+        assert store.flush()
+        kept = store.histories()
+    with opened(path) as again:
+        assert again.histories() == kept
+
+
+def test_a_file_that_no_daemon_has_had_is_refused_and_left_where_it_is(path: Path) -> None:
+    path.write_bytes(b"a letter to a friend" * 1000)
+
+    with pytest.raises(StoreError, match="it is not a SQLite database"):
+        Store.open(path, alone=True)
+
+    assert [file.name for file in path.parent.iterdir() if "damaged" in file.name] == []
+
+
 # Versions of the schema
 
 
