@@ -113,49 +113,36 @@ def _texts_of_cause(found: Finding, status: ConnectionStatus, links: Links) -> d
 
 
 def _of_no_cause(status: ConnectionStatus, moment: Moment) -> list[Alert]:
-    """The alert about a connection that no cause explains: it has no verdict, or fails again and again."""
-    history = status.history
-    silent = not status.unwatched and status.state in {State.FAILING, State.UNKNOWN} and not status.findings
-    if silent and moment.lasted(_since(status), max(moment.terms.holds.transient, UNCHECKED)):
+    """The alert about a connection that no cause explains: it has no verdict, or fails again and again.
+
+    It is the operator's, who finds out; the cause is the one whose runbook helps.
+    """
+    history, holds = status.history, moment.terms.holds
+    since = history.state_since or history.first_seen
+    silent = status.state in {State.FAILING, State.UNKNOWN} and not status.findings
+    lately = ""
+    if silent and moment.lasted(since, max(holds.transient, UNCHECKED)):
+        name, title, severity = "Unexplained", "No verdict and no cause", Severity.CRITICAL
+        cause, what_to_do = Cause.MONITOR_FAULT, with_name(UNEXPLAINED, status.name)
         said = (
-            f"{status.name} has not been found to work since {minute(_since(status))}, and no cause is"
-            " named for it: whether it works is not known."
+            f"{status.name} has not been found to work since {minute(since)}, and no cause is named for it:"
+            " whether it works is not known."
         )
-        name, cause = "BearerwatchConnectionUnexplained", Cause.MONITOR_FAULT
-        return [_operators(name, Severity.CRITICAL, "No verdict and no cause", said, cause, status, moment)]
-    if sum(before != after for before, after in pairwise(history.recent)) >= UNSTEADY_CHANGES:
-        said = (
-            f"Of the last {len(history.recent)} exchanges of {status.name} {history.recent.count(False)}"
-            " failed, yet none for long."
-        )
-        name, cause = "BearerwatchConnectionUnsteady", Cause.NETWORK_UNREACHABLE
-        alert = _operators(name, Severity.WARNING, "Fails again and again", said, cause, status, moment)
+    elif sum(before != after for before, after in pairwise(history.recent)) >= UNSTEADY_CHANGES:
+        name, title, severity = "Unsteady", "Fails again and again", Severity.WARNING
+        cause, what_to_do = Cause.NETWORK_UNREACHABLE, list(UNSTEADY)
+        failed, of = history.recent.count(False), len(history.recent)
+        said = f"Of the last {of} exchanges of {status.name} {failed} failed, yet none for long."
         # What failed in a maintenance is among the last exchanges for so long after its end.
-        counts = max(moment.terms.holds.window, RECENT_KEPT * status.connection.interval)
+        counts = max(holds.window, RECENT_KEPT * status.connection.interval)
         lately = moment.after_maintenance(status.connection, counts)
-        return [replace(alert, held_back=alert.held_back or lately)]
-    return []
-
-
-def _operators(
-    name: str,
-    severity: Severity,
-    title: str,
-    said: str,
-    cause: Cause,
-    status: ConnectionStatus,
-    moment: Moment,
-) -> Alert:
-    """An alert for the operator, who finds out; `cause` is the one whose runbook helps."""
+    else:
+        return []
     labels = {"severity": severity.value, "responsible": Responsible.OPERATOR.value}
-    what_to_do = UNSTEADY if severity is Severity.WARNING else with_name(UNEXPLAINED, status.name)
     texts = {
         "summary": f"{title}: {status.name}",
         "description": told(said, who=WHO[Responsible.OPERATOR], steps=what_to_do),
         **moment.terms.links.to(cause=cause, connection=status.name),
     }
-    return _alert(name, labels, title, lambda: texts, _since(status), status, moment)
-
-
-def _since(status: ConnectionStatus) -> datetime:
-    return status.history.state_since or status.history.first_seen
+    alert = _alert(f"BearerwatchConnection{name}", labels, title, lambda: texts, since, status, moment)
+    return [replace(alert, held_back=alert.held_back or lately)]

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from monitor.core.alert import Alert, Moment
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.holds import SCRAPE
-from monitor.core.wording import WHO, told
+from monitor.core.wording import WHO
 
 NAMED = 5
 """Connections that an alert names."""
@@ -19,15 +19,15 @@ NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something that may be wrong with the monitor. In `summary`, DAEMON is where it is, COUNT how many."""
+    """Something that may be wrong with the monitor, as `notify` and the rules for Prometheus say it."""
 
     name: str
     severity: Severity
     hold: timedelta
     """How long it must last."""
     summary: str
-    description: str
-    steps: tuple[str, ...]
+    """DAEMON stands for where it is, COUNT for how many."""
+    text: str
 
 
 CHECKS_LATE = Trouble(
@@ -35,45 +35,35 @@ CHECKS_LATE = Trouble(
     Severity.CRITICAL,
     2 * SCRAPE,
     "Connections that are not checked in time: COUNT",
-    "The daemon is behind its own schedule: what it says of them is old.",
-    (
-        "All: see the processor time and `bearerwatch_exchanges_in_flight`: at max_in_flight, raise it.",
-        "A few: look for their names in the log.",
-        "If it does not catch up, restart it: nothing that it remembers is lost.",
-    ),
+    "The daemon is behind its own schedule: what it says of them is old. If it is all of them, see the"
+    " daemon's processor time and `bearerwatch_exchanges_in_flight`: at max_in_flight, raise that or the"
+    " intervals. If it is a few, look for their names in the log. If it does not catch up, restart the"
+    " daemon: nothing that it remembers is lost.",
 )
 WATCHES_NOTHING = Trouble(
     "BearerwatchWatchesNothing",
     Severity.WARNING,
     timedelta(minutes=15),  # a daemon that is being set up has its connections by then
     "DAEMON has no connections",
-    "The daemon runs with a configuration that holds no connection.",
-    (
-        "`bearerwatch config check FILE` says which files were read.",
-        "Check that the patterns of connections_from find the files that they should.",
-    ),
+    "`bearerwatch config check FILE` says which files were read. Check that the patterns of"
+    " connections_from find the files that they should.",
 )
 RELOAD_FAILED = Trouble(
     "BearerwatchReloadFailed",
     Severity.WARNING,
     timedelta(minutes=5),  # somebody who saves a file with an error sees it, and saves again
     "DAEMON keeps an old configuration",
-    "The configuration was changed and can't be read. A restart would fail.",
-    (
-        "`bearerwatch config check FILE` names every error.",
-        "Save the file once it is right: the daemon takes it by itself.",
-    ),
+    "The configuration was changed and can't be read; a restart would fail. `bearerwatch config check FILE`"
+    " names every error. Once the file is right, the daemon takes it by itself.",
 )
 STORE_FAILING = Trouble(
     "BearerwatchStoreFailing",
     Severity.WARNING,
     timedelta(minutes=5),  # a disk that is full stays full; a locked database is free within seconds
     "DAEMON can't write its database",
-    "What is learnt now is kept in memory only: a restart would forget it.",
-    (
-        "See the log for the reason: a full disk, a directory that may not be written, a damaged file.",
-        "Fix that: what is held in memory is then written by itself.",
-    ),
+    "What is learnt now is kept in memory only: a restart would forget it. The log has the reason: a full"
+    " disk, a directory that may not be written, a damaged file. Once that is fixed, everything is written"
+    " by itself.",
 )
 
 
@@ -97,10 +87,10 @@ def alert_of_trouble(trouble: Trouble, since: datetime, moment: Moment) -> Alert
     late = _late(moment) if trouble is CHECKS_LATE else []
     daemon = f"bearerwatch at {where}" if where else "bearerwatch"
     summary = trouble.summary.replace("DAEMON", daemon).replace("COUNT", f"{len(late):,}")
-    said = f"{trouble.description}\nAmong them: {', '.join(late[:NAMED])}." if late else trouble.description
+    among = f"\nAmong them: {', '.join(late[:NAMED])}." if late else ""
     texts = {
         "summary": summary,
-        "description": told(said, who=WHO[Responsible.OPERATOR], steps=trouble.steps),
+        "description": f"{trouble.text}{among}\nWho must act: {WHO[Responsible.OPERATOR]}.",
         **links.to(cause=Cause.MONITOR_FAULT),
     }
     labels = {

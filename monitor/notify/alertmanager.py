@@ -47,7 +47,7 @@ async def push(sink: Sink, wire: Wire, alerts: Held, held: Held, now: datetime) 
     for start in range(0, len(everything), AT_ONCE):
         body = json.dumps(everything[start : start + AT_ONCE]).encode()
         answer = await wire.post(url, body, path=PATH, token=token)
-        if answer.body.strip():
+        if answer.strip():
             raise Undelivered("It is not an Alertmanager: that would have nothing to say to an alert.")
 
 

@@ -6,7 +6,6 @@ hangs takes nothing from the checks.
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 
 import httpx
@@ -29,19 +28,6 @@ class Undelivered(Exception):  # noqa: N818 - the world's failure, no error of o
     """A receiver has not taken a message; one sentence says why, without its address."""
 
 
-class Unanswered(Undelivered):
-    """It has not taken it because nothing came from it: the next message would fare no better."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a receiver said to a message that it took."""
-
-    status: int
-    body: bytes
-    """At most MAX_ANSWER_BYTES of it."""
-
-
 class Wire:
     """Posts to receivers. Belongs to one event loop; whoever made the transport closes it."""
 
@@ -60,8 +46,8 @@ class Wire:
 
     async def post(
         self, url: Secret, body: bytes, *, path: str = "", token: Secret | None = None, **headers: str
-    ) -> Answer:
-        """Posts JSON. Raises Undelivered for every answer but one of success, Unanswered where none came."""
+    ) -> bytes:
+        """Posts JSON; gives MAX_ANSWER_BYTES of the answer. Raises Undelivered for every one but success."""
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
             if token:
@@ -74,16 +60,16 @@ class Wire:
         if not usable:
             raise Undelivered("Its address or token can't be used: see what is kept there.")
         try:
-            answer = await self._answer(request)
+            status, answer = await self._answer(request)
         except Exception as error:  # noqa: BLE001 - of any class; its text may quote the address
-            raise Unanswered(_why(error)) from None
-        if httpx.codes.is_redirect(answer.status):
-            raise Undelivered(f"It redirects (status {answer.status}): write the address that it leads to.")
-        if not httpx.codes.is_success(answer.status):
-            raise Undelivered(f"It refuses: status {answer.status}.")
+            raise Undelivered(_why(error)) from None
+        if httpx.codes.is_redirect(status):
+            raise Undelivered(f"It redirects (status {status}): write the address that it leads to.")
+        if not httpx.codes.is_success(status):
+            raise Undelivered(f"It refuses: status {status}.")
         return answer
 
-    async def _answer(self, request: httpx.Request) -> Answer:
+    async def _answer(self, request: httpx.Request) -> tuple[int, bytes]:
         response = await self._transport.handle_async_request(request)
         body = bytearray()
         try:
@@ -94,7 +80,7 @@ class Wire:
                     break
         finally:
             await response.aclose()
-        return Answer(response.status_code, bytes(body[:MAX_ANSWER_BYTES]))
+        return response.status_code, bytes(body[:MAX_ANSWER_BYTES])
 
 
 _HEADERS = {

@@ -8,6 +8,7 @@ from jinja2 import Environment, Undefined
 
 from monitor.config import Settings
 from monitor.config.words import written_duration
+from monitor.core.alerts_of_daemon import CHECKS_LATE, RELOAD_FAILED, STORE_FAILING, WATCHES_NOTHING
 from monitor.core.cadence import UNSEEN_GRACE, UNSEEN_INTERVALS
 from monitor.core.catalogue import CATALOGUE, Entry
 from monitor.core.holds import KEPT, SCRAPE, UNCHECKED
@@ -23,6 +24,7 @@ def rules(settings: Settings) -> str:
     slowest = max((each.interval for each in settings.connections), default=settings.interval)
     written = template.render(
         causes=CATALOGUE,
+        troubles={each.name: each for each in (CHECKS_LATE, RELOAD_FAILED, STORE_FAILING, WATCHES_NOTHING)},
         transient="|".join(cause for cause, entry in CATALOGUE.items() if entry.transient),
         holds=holds,
         links=links,
