@@ -283,6 +283,9 @@ def _about(status: ConnectionStatus, now: datetime) -> Iterator[Line]:
     if status.forecast:
         at = status.forecast.at
         yield "  Approval     ", f"may end {exact(at)} ({relative(at, now)}). {status.forecast.reason}"
+    for read, problem in status.reads.items():
+        if problem:
+            yield "  Not read     ", f"{read}: {problem}"
     if status.history.rotation:
         yield "  Rotation     ", STAGES[status.history.rotation.stage]
     if not findings:

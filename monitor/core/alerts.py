@@ -87,6 +87,8 @@ def _texts_of_cause(found: Finding, status: ConnectionStatus, links: Links) -> d
     facts = [entry.meaning, *map(inert, evidence), f"It has held since {minute(found.since)}."]
     if last := status.history.last_success:
         facts.append(f"The last exchange that was granted: {minute(last)}.")
+    if status.next_exchange:
+        facts.append(f"The next check: {minute(status.next_exchange)}.")
     who = WHO[found.responsible]
     if found.responsible is Responsible.ORG_ADMIN:
         # That admin may be a customer's, who sees none of our pages.

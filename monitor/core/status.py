@@ -58,6 +58,18 @@ class ConnectionStatus:
         """What holds now; nothing is said of a paused connection."""
         return () if self.connection.paused else self.history.findings
 
+    @property
+    def reads(self) -> dict[str, str]:
+        """What the configuration has read beside exchange and audit: why it could not be, or an empty text.
+
+        What was not tried yet is not there.
+        """
+        if self.connection.after_login and (call := self.history.after_login):
+            return {"first_call": f"{call.status} {call.error}: {call.message}" if call.error else ""}
+        if self.connection.after_login and self.history.last_success:
+            return {"first_call": "It got no answer."}
+        return {}
+
     def title(self, finding: Finding, now: datetime) -> str:
         """A finding in a few words: `The certificate expires in 41 days`."""
         if finding.cause is Cause.CERTIFICATE_EXPIRING and self.certificate_end:

@@ -304,6 +304,7 @@ class Daemon:
         """Swap the configuration in."""
         self._settings = settings
         self.watch.configure(settings)
+        self._reading_keys = asyncio.get_running_loop().create_task(self.watch.read_keys())
         for warning in settings.warnings:
             log.warning("configuration", text=warning)
         self._files.over(settings)

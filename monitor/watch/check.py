@@ -14,6 +14,7 @@ from functools import partial
 import structlog
 
 from monitor.core import cadence, history, rotation
+from monitor.core.finding import State
 from monitor.core.history import History
 from monitor.core.keys.credential import CredentialFacts
 from monitor.core.outcome import Exchange, Granted, NotSent
@@ -270,8 +271,10 @@ class Checker:
         self._fleet.put(after)
         events = history.changes(before.history, after.history)
         ledger.keep(after.name, after.history, events)
+        # Of a connection that is well from the start the watch tells in one line about all.
+        usual = log.debug if not before.history.exchanges and after.state is State.HEALTHY else log.info
         for event in events:
-            tell = log.warning if event.failure else log.info
+            tell = log.warning if event.failure else usual
             tell(event.kind, connection=after.name, cause=event.cause, text=event.text)
         self._changed(before, after)
         return True

@@ -6,17 +6,20 @@ appointments (`Engine`) and in what remembers (`Memory`).
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
+
+import structlog
 
 from monitor import __version__
 from monitor.config import Settings
 from monitor.core import cadence
 from monitor.core.history import Event, History
-from monitor.core.status import Asked, ConnectionStatus, DaemonStatus, Snapshot
+from monitor.core.status import NO_FACTS, Asked, ConnectionStatus, DaemonStatus, Snapshot
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger, Limits, TransportFactory, rust_transport
 from monitor.store import Store
@@ -29,6 +32,14 @@ from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
 from monitor.watch.schedule import Engine, Schedule
 from monitor.watch.soon import Waves, asked
+
+SOON = timedelta(seconds=10)
+"""A connection that is checked so soon has its keys read then."""
+
+BETWEEN_KEYS_SECONDS = 0.005
+"""So that a large fleet's keys are no burst: 200 a second."""
+
+log = structlog.get_logger()
 
 
 class Memory(Protocol):
@@ -111,10 +122,13 @@ class Watch:
             clock=clock,
             own=self.own,
             after_login_every=after_login_every,
-            changed=self._look_at_others,
+            changed=self._checked,
             audits=audits,
         )
         self._waves = Waves()
+        self._unseen: set[str] = set()
+        """Connections that were never checked."""
+        self._new = 0
         self._put_right = put_right
         self._budget = OwnLedger(settings.login_budget_per_hour, memory.save, clock)
         self._ledger: Ledger = self._budget
@@ -186,6 +200,10 @@ class Watch:
             else:
                 self._engine.cancel(name)
             self._fleet.put(replace(status, next_exchange=turn))
+            if turn and not status.history.exchanges:
+                self._unseen.add(name)
+        self._unseen -= gone
+        self._new = len(self._unseen)
         self._status = replace(
             self._status,
             configured=len(settings.connections),
@@ -220,8 +238,30 @@ class Watch:
         self._bring_forward(wanted.turns)
         return wanted
 
-    def _look_at_others(self, before: ConnectionStatus, after: ConnectionStatus) -> None:
-        """What follows for others from a check: where one was put right, so may they be."""
+    async def read_keys(self) -> None:
+        """Know the certificates of connections that wait for their turn, as before a restart.
+
+        Vault is asked when they are checked: it may count what it is asked.
+        """
+        soon = self._clock.now() + SOON
+        for status in self._fleet.statuses():
+            pair, following = status.connection.current, status.connection.next
+            known = status.credential is not NO_FACTS or pair.private_key.kind == "vault"
+            if known or status.next_exchange is None or status.next_exchange <= soon:
+                continue
+            facts = (await self._keyring.load(pair)).facts
+            next_facts = (await self._keyring.load(following)).facts if following else None
+            if status.name in self._fleet and self._fleet[status.name] is status:  # else it was checked
+                self._fleet.put(replace(status, credential=facts, next_credential=next_facts))
+            await asyncio.sleep(BETWEEN_KEYS_SECONDS)
+
+    def _checked(self, before: ConnectionStatus, after: ConnectionStatus) -> None:
+        """What follows from a check: where one was put right, so may others be."""
+        if after.name in self._unseen:
+            self._unseen.discard(after.name)
+            if not self._unseen:
+                states = Counter(str(one.state) for one in self._fleet.statuses())
+                log.info("first_checks_made", connections=self._new, **states)
         holds = {found.cause for found in after.findings}
         if any(found.cause not in holds for found in before.findings):
             self._put_right()

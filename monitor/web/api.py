@@ -192,6 +192,7 @@ def _explained(status: ConnectionStatus) -> dict[str, Any]:
         ],
         "remedy": steps(entry, status.connection) if entry else [],
         "note": entry.contested if entry else None,
+        "reads": status.reads,
         "guide": entry.guide if entry else None,
     }
 

@@ -248,6 +248,12 @@ FAMILIES = (
         lambda status: (("", status.history.failures),),
     ),
     _family(
+        "read_ok",
+        "1 where what the configuration has read of the org beside the exchange could be read.",
+        lambda status: [(f',read="{name}"', int(not problem)) for name, problem in status.reads.items()],
+        own_timer=True,
+    ),
+    _family(
         "last_exchange_duration_seconds",
         "How long the last exchange took, from the start of its connection to the end of its answer;"
         " absent where nothing was sent.",

@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from monitor.core.causes import Cause
+from monitor.core.connection import Connection
 from monitor.core.finding import State
 from monitor.core.history import begin
+from monitor.core.outcome import AfterLogin
 from monitor.core.status import ConnectionStatus, worst_first
-from tests.making import NOW, connection, finding
+from tests.making import NOW, connection, finding, history
 
 
 def status(name: str, state: State, cause: Cause | None = None, hours: float = 0) -> ConnectionStatus:
@@ -37,3 +40,17 @@ def test_the_worst_come_first_and_of_these_what_broke_last() -> None:
         "well-a",
         "well-b",
     ]
+
+
+def test_what_is_read_beside_the_exchange_is_said_with_the_reason_why_it_was_not() -> None:
+    of = connection()
+    forbidden = AfterLogin(403, "API_DISABLED_FOR_ORG", "The API is off.")
+
+    def reads(of: Connection = of, **known: Any) -> dict[str, str]:
+        return ConnectionStatus(of, history(of, **known)).reads
+
+    assert reads() == {}
+    assert reads(after_login=AfterLogin(200, "", "")) == {"first_call": ""}
+    assert reads(after_login=forbidden) == {"first_call": "403 API_DISABLED_FOR_ORG: The API is off."}
+    assert reads(last_success=NOW) == {"first_call": "It got no answer."}
+    assert reads(connection(after_login=False), last_success=NOW, after_login=forbidden) == {}

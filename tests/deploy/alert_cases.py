@@ -838,7 +838,7 @@ def prometheus_says() -> Iterator[Case]:
                     "summary": "The approval has aged out: acme",
                     "description": (
                         f"{decayed.meaning}\n"
-                        f"Since 1970-01-01 00:04 UTC. Evidence: {page}\n"
+                        f"Since 1970-01-01 00:04 UTC. Next check: 1970-01-01 00:08 UTC. Evidence: {page}\n"
                         "Who must act: a Salesforce admin of the org at acme.my.salesforce.com,"
                         ' for the app "Billing".\n'
                         "What to do (setup guide, step 4):\n"

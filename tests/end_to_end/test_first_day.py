@@ -15,10 +15,12 @@ def test_its_commands_watch_break_and_repair_a_connection(tmp_path: Path) -> Non
     """Only the installation is left out: the suite runs in what it would make."""
     install, *walk = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert "--require-hashes" in install
-    script = "set -euo pipefail -o monitor\n" + "\n".join(walk)
+    script = "set -euo pipefail -o monitor\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n" + "\n".join(
+        walk
+    )
     for port in ("8899", "8898", "9877"):
         script = script.replace(port, str(free_port()))
-    script = script.replace("interval: 10s", f"interval: 10s\nlisten: 127.0.0.1:{_port_of_pages(script)}")
+    script = script.replace("interval: 1m", f"interval: 1m\nlisten: 127.0.0.1:{_port_of_pages(script)}")
     (tmp_path / "walk.sh").write_text(script)
 
     done = subprocess.run(

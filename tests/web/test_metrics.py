@@ -323,10 +323,13 @@ def expected(status: ConnectionStatus) -> Iterable[tuple[str, dict[str, str], fl
     yield "last_exchange_timestamp_seconds", {}, moment(last.at if last else None)
     yield "last_success_timestamp_seconds", {}, moment(history.last_success)
     yield "next_exchange_timestamp_seconds", {}, moment(status.next_exchange)
+    yield "interval_seconds", {}, configured.interval.total_seconds()
     yield "exchanges_total", {}, history.exchanges
     yield "exchange_failures_total", {}, history.failures
     duration = last.duration_seconds if last else None
     yield "last_exchange_duration_seconds", {}, None if duration is None else round(duration, 6)
+    for read, problem in status.reads.items():
+        yield "read_ok", {"read": read}, int(not problem)
     yield "clock_offset_seconds", {}, last.clock_offset_seconds if last else None
     current = status.credential.certificate
     following = status.next_credential.certificate if status.next_credential else None

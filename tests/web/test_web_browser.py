@@ -1,7 +1,7 @@
 """Both pages in a real browser: what a person sees, types, presses, and keeps while the page refreshes."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.finding import State
-from monitor.core.status import Snapshot
+from monitor.core.status import Asked, Snapshot
 from monitor.store import Store
 from monitor.watch.own_metrics import OwnMetrics
 from monitor.web.metrics import (
@@ -201,7 +201,7 @@ def test_a_choice_filters_and_back_undoes_it(open_page: Opening) -> None:
     seen = open_page()
     page = seen.page
 
-    page.get_by_label("Cause").select_option("certificate_expiring")
+    page.get_by_label("Cause", exact=True).select_option("certificate_expiring")
     expect(page.locator("#count")).to_have_text("2 matching connections")
     page.get_by_label("Who acts").select_option("org_admin")
     expect(page.locator("#count")).to_have_text("1 matching connection")
@@ -212,7 +212,7 @@ def test_a_choice_filters_and_back_undoes_it(open_page: Opening) -> None:
     expect(page.get_by_label("Who acts")).to_have_value("")
     page.go_back()
     expect(page.locator("#count")).to_have_text("23 connections")
-    expect(page.get_by_label("Cause")).to_have_value("")
+    expect(page.get_by_label("Cause", exact=True)).to_have_value("")
 
 
 def test_a_tile_filters_by_state_and_keeps_the_other_filters(open_page: Opening) -> None:
@@ -333,19 +333,67 @@ def test_everything_can_be_reached_by_keyboard(open_page: Opening) -> None:
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
     reached = []
-    for _ in range(17):
+    for _ in range(26):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id"))
 
     assert reached == [
         "acts-org_admin", "acts-operator", "acts-salesforce",
         *(f"tile-{state}" for state in ("failing", "degraded", "settling", "unknown", "healthy", "paused")),
+        *[""] * 8,  # the causes, counted
         "q", "cause", "responsible", "label", "sort", "by",
         "a-acme-production", "", "",
     ]  # fmt: skip
     page.get_by_role("link", name="globex-eu").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("globex-eu")
+
+
+def test_a_button_has_a_connection_checked_now_without_a_script(open_page: Opening) -> None:
+    seen = open_page("/connections/acme-production", java_script_enabled=False)
+    wished: list[str] = []
+
+    def ask(names: Collection[str]) -> Asked:
+        wished.extend(names)
+        return Asked(dict.fromkeys(names, seen.stage.snapshot.at), {})
+
+    seen.stage.ask = ask
+    seen.page.reload()
+    seen.page.get_by_role("button", name="Check now").click()
+
+    expect(seen.page.get_by_role("heading", level=1)).to_have_text("acme-production")
+    assert wished == ["acme-production"]
+
+
+@pytest.mark.parametrize(("width", "table"), [(390, False), (639, False), (768, True)])
+def test_a_phone_has_rows_of_two_or_three_lines_and_folded_filters(
+    open_page: Opening, width: int, *, table: bool
+) -> None:
+    seen = open_page(viewport={"width": width, "height": 800})
+
+    row = seen.page.locator("tbody tr").first.bounding_box()
+    assert row
+    assert row["height"] < 100
+    heading = seen.page.locator("thead").bounding_box()
+    assert heading
+    assert (heading["width"] > 10) is table
+    if table:
+        expect(seen.page.get_by_label("Search")).to_be_visible()
+    else:
+        expect(seen.page.get_by_label("Search")).to_be_hidden()
+        seen.page.get_by_text("Search and filters").click()
+        expect(seen.page.get_by_text("Who acts", exact=True)).to_be_visible()
+
+
+def test_local_time_stands_beside_utc_and_stays_there(open_page: Opening) -> None:
+    seen = open_page(timezone_id="Asia/Kolkata")
+    since = seen.page.locator("#c-acme-production .since time")
+    expect(since).to_have_attribute("title", re.compile(r"2026-11-23 08:49:00 UTC · .*2:19.* here"))
+
+    seen.later()
+    seen.refresh()
+
+    expect(since).to_have_attribute("title", re.compile(r"UTC · .*2:19.* here$"))
 
 
 def test_the_command_can_be_copied(open_page: Opening) -> None:
@@ -386,7 +434,7 @@ def test_ten_thousand_connections_are_searched_and_turned(open_page: Opening) ->
     assert seen.rows() == ["tenant-04242"]
 
 
-@pytest.mark.parametrize("path", ["/", "/connections/acme-production", "/setup", "/causes"])
+@pytest.mark.parametrize("path", ["/", "/connections/acme-production", "/setup", "/causes", "/events"])
 def test_nothing_is_wider_than_the_window(open_page: Opening, path: str) -> None:
     """Least room is on either side of where the style sheet changes the layout."""
     seen = open_page(path)
@@ -412,7 +460,7 @@ def test_nothing_is_wider_than_the_window(open_page: Opening, path: str) -> None
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", ["/", "/?state=failing&q=zzz", "/connections/acme-production",
                                   "/connections/hooli-orders", "/connections/vandelay-legacy", "/setup",
-                                  "/causes", "/causes/ip_restricted"])  # fmt: skip
+                                  "/causes", "/causes/ip_restricted", "/events"])  # fmt: skip
 def test_axe_finds_nothing(open_page: Opening, path: str, scheme: Scheme, width: str) -> None:
     seen = open_page(path, color_scheme=scheme, viewport={"width": WIDTHS[width], "height": 900})
     for summary in seen.page.locator("details > summary").all():

@@ -1,0 +1,91 @@
+"""The watch: what it knows from the start, and what it says of the first checks."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from monitor.config import Settings, load
+from monitor.core.finding import State
+from monitor.core.history import begin, remember
+from monitor.keys import keygen
+from monitor.store import Store
+from monitor.watch.clock import Clock
+from monitor.watch.schedule import ByHand
+from monitor.watch.watch import Watch
+from tests.making import GRANTED, diagnosis, exchange
+
+NAMES = ("acme", "globex", "initech")
+TOKEN = {"access_token": "00Dxx!secret", "scope": "api refresh_token", "token_type": "Bearer"}
+
+
+@pytest.fixture(name="settings")
+def of_three(tmp_path: Path) -> Settings:
+    keygen.generate(tmp_path, now=datetime.now(UTC))
+    listed = "".join(
+        f"""
+  - name: {name}
+    subdomain: {name}
+    consumer_key: 3MVG9_{name}
+    username: integration@{name}.example
+    private_key: {{file: private-key.pem}}
+    certificate: {{file: cert.pem}}
+    after_login: false"""
+        for name in NAMES
+    )
+    file = tmp_path / "bearerwatch.yaml"
+    file.write_text(f"interval: 1h\nconnections:{listed}\n")
+    return load(file, {})
+
+
+@pytest.fixture(name="store")
+async def remembering(settings: Settings) -> AsyncIterator[Store]:
+    store = Store.open(settings.database)
+    yield store
+    store.close()
+
+
+def watch(settings: Settings, store: Store) -> Watch:
+    answers = httpx.MockTransport(lambda _: httpx.Response(200, json=TOKEN))
+    return Watch(settings, clock=Clock(), memory=store, engine=ByHand(), transport=lambda *_: answers)
+
+
+async def test_a_restart_knows_the_certificates_of_those_that_wait_for_their_turn(
+    settings: Settings, store: Store
+) -> None:
+    asked = datetime.now(UTC) - timedelta(minutes=1)
+    for connection in settings.connections:
+        known = begin(connection, asked - timedelta(days=1))
+        known = remember(known, exchange(GRANTED, asked), diagnosis(State.HEALTHY, at=asked))
+        store.save(connection.name, known)
+    restarted = watch(settings, store)
+    restarted.configure(settings)
+    assert restarted.status("acme").certificate_end is None
+
+    await restarted.read_keys()
+
+    for name in NAMES:
+        status = restarted.status(name)
+        assert status.certificate_end
+        assert status.credential.pairs
+        assert status.history.exchanges == 1
+    await restarted.aclose()
+
+
+async def test_the_first_checks_of_those_that_are_well_are_one_line_for_all(
+    settings: Settings, store: Store
+) -> None:
+    started = watch(settings, store)
+    started.configure(settings)
+
+    with capture_logs() as logged:
+        for name in NAMES:
+            await started.check(name)
+
+    told = [line for line in logged if line["log_level"] != "debug"]
+    assert [line["event"] for line in told] == ["first_checks_made"]
+    assert told[0]["connections"] == 3
+    await started.aclose()
