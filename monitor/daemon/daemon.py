@@ -26,6 +26,7 @@ from starlette.applications import Starlette
 from monitor.config import ConfigError, Settings, load
 from monitor.daemon.aside import aside
 from monitor.daemon.changed_files import ChangedFiles, configuration_stamps
+from monitor.daemon.descriptors import enough
 from monitor.daemon.interpreter import responsive
 from monitor.daemon.service_manager import ServiceManager
 from monitor.notify import NOTIFYING, Notifier
@@ -134,6 +135,8 @@ class Daemon:
 
         Whether all that was learnt is in the database.
         """
+        if short := enough(self._settings.max_in_flight):
+            log.warning("configuration", text=short)
         listener = listen(self._settings.listen)
         server = _Server(self._serving())
         loop = asyncio.get_running_loop()

@@ -37,6 +37,7 @@ from urllib.parse import urlencode
 
 import certifi
 import httpx
+import structlog
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificates
 from pyreqwest import exceptions as rust
@@ -45,10 +46,12 @@ from pyreqwest.compatibility.httpx import HttpxTransport
 from pyreqwest.proxy import ProxyBuilder
 
 from monitor.core.connection import LOOPBACK_HOSTS, Connection, is_loopback, may_receive_assertions
-from monitor.core.outcome import ApiUsage, Exchange, FaultKind, Granted, NotSent, Unreachable
+from monitor.core.outcome import ApiUsage, Exchange, FaultKind, Granted, NotSent, Refused, Unreachable
 from monitor.core.problem import OperatorError
 from monitor.core.verdict.answer import harmless, read_after_login, read_answer, token_in
 from monitor.salesforce.org import LARGEST_ANSWER, REST_PATH, Inside, Reply
+
+log = structlog.get_logger()
 
 MAX_ANSWER_BYTES = 64 * 1024
 """An answer has 1 to 2 KiB, a maintenance page some 10 KiB (*observed*). More is not read."""
@@ -242,6 +245,9 @@ _TELLS = (
 """How the texts begin by which a fault of the resolver or of TLS is known: Python's and OpenSSL's, then
 Rust's."""
 
+_NO_DESCRIPTORS = re.compile(r"Too many open files|\[Errno (23|24)\]")
+"""Of the process, or of the machine: nothing is wrong with the network."""
+
 _CONNECTING = "client error (Connect)"
 """In pyreqwest's chain of causes if, and only if, there was no connection yet."""
 
@@ -290,6 +296,8 @@ def _fault(error: Exception) -> Unreachable | NotSent:
     if slow:
         return Unreachable(kind, _MESSAGES[kind] + (" in time" if kind is FaultKind.CONNECT else ""))
     detail = clues[-1] if clues else type(error).__name__
+    if any(_NO_DESCRIPTORS.search(clue) for clue in clues):
+        return NotSent("the monitor has too many files open: raise its limit (ulimit -n, LimitNOFILE=)")
     if kind in {FaultKind.CONNECT, FaultKind.PROTOCOL}:
         kind, detail = next(
             ((told, clue) for told, pattern in _TELLS for clue in clues if pattern.match(clue)),
@@ -432,7 +440,7 @@ class Exchanger:
             return Exchange(at, answer)
         if isinstance(answer, Unreachable):
             return Exchange(at, answer, duration_seconds=duration)
-        outcome = read_answer(answer.status, answer.headers, answer.body)
+        outcome = _read(answer)
         offset = clock_offset(answer.headers.get("date"), at + timedelta(seconds=answer.waited_seconds))
         called, usage = None, None
         if isinstance(outcome, Granted):
@@ -538,6 +546,19 @@ _USAGE = re.compile(r"api-usage=(\d{1,9})/(\d{1,9})")
 
 _PLAIN_URL = re.compile(r"https?://[!-?A-\[\]-~]+", re.IGNORECASE)
 """ASCII without blanks, `@` and backslash: parsers differ on where the host begins with those."""
+
+
+def _read(answer: _Answer) -> Granted | Refused | Unreachable:
+    """What an answer says. One that our reader fails at is not usable, but the login was made."""
+    try:
+        return read_answer(answer.status, answer.headers, answer.body)
+    except Exception as fault:
+        log.exception("answer_not_read", status=answer.status)
+        return Unreachable(
+            FaultKind.PROTOCOL,
+            f"{_MESSAGES[FaultKind.PROTOCOL]}: HTTP {answer.status}, which the monitor failed to read"
+            f" ({type(fault).__name__})",
+        )
 
 
 def _instance(granted: Granted, connection: Connection) -> str:

@@ -7,7 +7,9 @@ import httpx
 import pytest
 from pyreqwest import exceptions as rust
 
+from monitor.core.causes import Cause
 from monitor.core.outcome import FaultKind, NotSent, Unreachable
+from monitor.core.verdict.meaning import of_not_sent
 from monitor.salesforce.exchange import FAULTS, _fault
 
 
@@ -148,3 +150,16 @@ def test_no_message_names_the_url() -> None:
     outcome = _fault(rust_chain(rust.ConnectError, CONNECT, "tcp connect error"))
 
     assert "salesforce" not in repr(outcome)
+
+
+@pytest.mark.parametrize("kind", ["the process'", "the resolver's"])
+def test_a_lack_of_descriptors_is_ours_and_not_the_networks(kind: str) -> None:
+    chain = {
+        "the process'": (CONNECT, "tcp open error", "Too many open files (os error 24)"),
+        "the resolver's": (CONNECT, "dns error", "failed to lookup address information: Too many open files"),
+    }[kind]
+
+    outcome = _fault(rust_chain(rust.ConnectError, *chain))
+
+    assert isinstance(outcome, NotSent)
+    assert of_not_sent(outcome).cause is Cause.MONITOR_FAULT
