@@ -154,8 +154,8 @@ def _in_time(connection: Connection) -> Iterator[None]:
     By a descriptor of our own: psycopg's may be closed, and its number another's, by then.
     """
     raw: psycopg.Connection = connection.connection.driver_connection  # type: ignore[assignment] # its own
-    with socket.socket(fileno=os.dup(raw.fileno())) as handle:
-        timer = threading.Timer(TRANSACTION_WITHIN_SECONDS, _shut_down, (handle,))
+    with _socket(raw) as handle:
+        timer = threading.Timer(TRANSACTION_WITHIN_SECONDS, _break_off, (handle,))
         timer.daemon = True
         timer.start()
         try:
@@ -164,6 +164,17 @@ def _in_time(connection: Connection) -> Iterator[None]:
             timer.cancel()
 
 
-def _shut_down(handle: socket.socket) -> None:
-    with suppress(OSError):  # the block may have ended just now
+def shut_down(link: psycopg.AsyncConnection[Any]) -> None:
+    """Break a connection off, as it would wait for ever for a server that can't be reached."""
+    if not link.closed:
+        with _socket(link) as handle:
+            _break_off(handle)
+
+
+def _socket(link: psycopg.Connection | psycopg.AsyncConnection[Any]) -> socket.socket:
+    return socket.socket(fileno=os.dup(link.fileno()))
+
+
+def _break_off(handle: socket.socket) -> None:
+    with suppress(OSError):  # it may be closed just now
         handle.shutdown(socket.SHUT_RDWR)

@@ -12,9 +12,9 @@ fetched than can soon be begun.
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from procrastinate import App, JobContext, PsycopgConnector
@@ -24,8 +24,11 @@ from procrastinate.manager import JobManager
 from procrastinate.middleware import WorkerMiddleware
 
 from monitor.store import due
-from monitor.store.due import ALIVE_SECONDS, Configured, Held
+from monitor.store.due import ALIVE_SECONDS, Configured
 from monitor.store.postgresql import Server
+
+if TYPE_CHECKING:
+    from monitor.watch.replicas import Replica
 
 SLICE = 25
 """Connections in one job. A job for each connection costs PostgreSQL ten times as much."""
@@ -98,32 +101,6 @@ class Pulse:
         return self.sure(self.worker) and self.now() - self._since >= STEADY_SECONDS
 
 
-class Hands(Protocol):
-    """What does the work of the tasks."""
-
-    @property
-    def full(self) -> bool:
-        """Whether there is enough to do for now."""
-
-    @property
-    def leads(self) -> bool:
-        """Whether this replica is the one that notifies."""
-
-    async def check(
-        self, linked: "Linked", configured: Configured, job: int, held: Sequence[Held], deferred: int
-    ) -> None:
-        """Check these connections, and write what was found; so many were put off for want of logins."""
-
-    async def notify(self) -> None:
-        """Notify whom there is to notify."""
-
-    def failing(self, task: str, error: Exception | None) -> None:
-        """A task fails, and not because the database is away; None: it succeeds."""
-
-    def dismiss(self) -> None:
-        """End the worker: another one is to begin."""
-
-
 Linked = Callable[[], Any]
 """Makes a context with a connection to the database."""
 
@@ -132,10 +109,10 @@ class _Manager(JobManager):
     """The engine's words to the database, where ours differ."""
 
     def __init__(
-        self, connector: PsycopgConnector, pulse: Pulse, hands: Hands, configured: Configured
+        self, connector: PsycopgConnector, pulse: Pulse, replica: "Replica", configured: Configured
     ) -> None:
         super().__init__(connector)
-        self._pulse, self._hands, self._configured = pulse, hands, configured
+        self._pulse, self._replica, self._configured = pulse, replica, configured
         self._worker: int | None = None
 
     async def register_worker(self) -> int:
@@ -161,8 +138,12 @@ class _Manager(JobManager):
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         while True:
-            full, mark = self._hands.full, self._configured.mark
-            queues = [ticks(mark), *([] if full else [mark]), *([notices(mark)] if self._hands.leads else [])]
+            full, mark = self._replica.full, self._configured.mark
+            queues = [
+                ticks(mark),
+                *([] if full else [mark]),
+                *([notices(mark)] if self._replica.leads else []),
+            ]
             job = await super().fetch_job(queues, worker_id)
             if job or not full or not self._pulse.sure(worker_id):
                 return job
@@ -179,7 +160,7 @@ class _Manager(JobManager):
                 delete=delete_job,
             )
         except Exception:
-            self._hands.dismiss()  # what the job holds would be held as long as the worker lives
+            self._replica.dismiss()  # what the job holds would be held as long as the worker lives
             raise
 
 
@@ -196,7 +177,7 @@ def notices(mark: str) -> str:
 def engine(
     server: Server,
     configured: Configured,
-    hands: Hands,
+    replica: "Replica",
     pulse: Pulse,
     opened: Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]],
 ) -> App:
@@ -212,7 +193,7 @@ def engine(
         configure=opened,
     )
     app = App(connector=connector)
-    app.job_manager = _Manager(connector, pulse, hands, configured)
+    app.job_manager = _Manager(connector, pulse, replica, configured)
     often = ticks(configured.mark)
 
     def linked() -> Any:
@@ -246,7 +227,7 @@ def engine(
         async with linked() as link:
             held, deferred = await due.held(link, configured, job, worker)
         WORKER.set(worker)
-        await hands.check(linked, configured, job, held, deferred)
+        await replica.check(linked, configured, job, held, deferred)
 
     @app.periodic(cron=f"* * * * * {NOTIFY_EVERY}", periodic_id=configured.mark)
     @app.task(
@@ -257,12 +238,12 @@ def engine(
         queueing_lock=often,
     )
     async def notify(timestamp: int) -> None:
-        await hands.notify()
+        await replica.notify()
 
     return app
 
 
-async def work(app: App, hands: Hands, mark: str, *, at_once: int) -> None:
+async def work(app: App, replica: "Replica", mark: str, *, at_once: int) -> None:
     """Run a worker until it is cancelled, which lets its jobs end, or can't go on.
 
     Its heartbeat is ours: the engine's stops while jobs come to their end, and others would take them over.
@@ -281,7 +262,7 @@ async def work(app: App, hands: Hands, mark: str, *, at_once: int) -> None:
                 stalled_worker_timeout=ALIVE_SECONDS,
                 shutdown_graceful_timeout=OUTAGE_SECONDS,
                 install_signal_handlers=False,
-                worker_middleware=[_in_a_net(hands)],
+                worker_middleware=[_in_a_net(replica)],
             )
         )
         try:
@@ -296,7 +277,7 @@ async def work(app: App, hands: Hands, mark: str, *, at_once: int) -> None:
             raise error
 
 
-def _in_a_net(hands: Hands) -> WorkerMiddleware:
+def _in_a_net(replica: "Replica") -> WorkerMiddleware:
     """Says what goes wrong in a task; that the database is away, the replica hears itself."""
 
     async def run(call: Callable[[], Awaitable[Any]], context: JobContext, _worker: object) -> Any:
@@ -305,9 +286,9 @@ def _in_a_net(hands: Hands) -> WorkerMiddleware:
             found = await call()
         except Exception as error:
             if not _is_away(error):
-                hands.failing(task, error)
+                replica.failing(task, error)
             raise
-        hands.failing(task, None)
+        replica.failing(task, None)
         return found
 
     return run

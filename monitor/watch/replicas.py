@@ -12,13 +12,11 @@ passed are of unknown state.
 
 import asyncio
 import hashlib
-import os
 import secrets
-import socket
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -34,7 +32,7 @@ from monitor.core.status import ReplicasStatus
 from monitor.salesforce.probe import TakeLogin
 from monitor.store import Store, StoreError, due
 from monitor.store.due import ALIVE_SECONDS, Configured, Ear, Heard, Held, Link, Wanted
-from monitor.store.postgresql import Server
+from monitor.store.postgresql import Server, shut_down
 from monitor.store.waiting import Turn
 from monitor.watch.check import Checker
 from monitor.watch.clock import SharedClock, steady
@@ -67,6 +65,17 @@ AFTER_A_FAULT = timedelta(minutes=1)
 """The same where its check failed by a fault of ours, or its result can't be written."""
 
 log = structlog.get_logger()
+
+
+class _End(Enum):
+    """How an appointment ended."""
+
+    SETTLED = auto()
+    """The result is written, or another replica's is."""
+    NOT_MADE = auto()
+    """There was no check."""
+    FAULT = auto()
+    """The check failed by a fault of ours, or its result can never be written."""
 
 
 class Replica(Engine):
@@ -119,7 +128,7 @@ class Replica(Engine):
         self._heard_at = self._asked_at = self._cut_at = awake()
         self._reconciled = 0.0
         self._scheduled = 0
-        self._leads = self._led = False
+        self._led = False
         self._stopping = False
         self._some_unwatched = False
         self._problem: str | None = None
@@ -155,7 +164,7 @@ class Replica(Engine):
     @property
     def leads(self) -> bool:
         """Whether this is the one that notifies: the eldest with the configuration that was loaded last."""
-        return self._leads
+        return self._status is not None and self._status.leads
 
     @property
     def full(self) -> bool:
@@ -239,26 +248,16 @@ class Replica(Engine):
         self._own.logins_deferred.inc(deferred)
         self._linked = linked
         self._waiting += len(held)
-        found = await asyncio.gather(*(self._keep_appointment(job, one) for one in held))
-        turns = {one.name: turn for one, turn in zip(held, found, strict=True) if isinstance(turn, Turn)}
-        written = await asyncio.gather(*(asyncio.wrap_future(turn.written) for turn in turns.values()))
-        self._unwritten -= set(turns.values())
-        never = {name for name, was in zip(turns, written, strict=True) if was is None}
-        if never:
+        ends = await asyncio.gather(*(self._keep_appointment(job, one) for one in held))
+        if _End.FAULT in ends:
             await self._can_write()
-        fault = AFTER_A_FAULT.total_seconds()
-        never |= {one.name for one, turn in zip(held, found, strict=True) if turn == fault}
-        not_made = {one.name for one in held} - turns.keys() - never
-        for names, seconds, unused in (
-            (never, fault, False),
-            (not_made, AGAIN_SECONDS, True),
-        ):
-            if names:
+        for end, seconds in (_End.FAULT, AFTER_A_FAULT.total_seconds()), (_End.NOT_MADE, AGAIN_SECONDS):
+            if names := [one.name for one, its in zip(held, ends, strict=True) if its is end]:
                 async with linked() as link:
+                    unused = end is _End.NOT_MADE
                     await due.give_back(link, configured, job, names, seconds, unused=unused)
 
-    async def _keep_appointment(self, job: int, held: Held) -> Turn | float:
-        """The turn in which a result is written; or for how long the connection is put off without one."""
+    async def _keep_appointment(self, job: int, held: Held) -> "_End":
         name, began = held.name, self._awake()
         try:
             await self._room.acquire()
@@ -266,10 +265,10 @@ class Replica(Engine):
             self._waiting -= 1
         try:
             if not self._pulse.sure(WORKER.get()) or name not in self._fleet or name in self._results:
-                return AGAIN_SECONDS
+                return _End.NOT_MADE
             if held.unreadable:
                 self._checker.unreadable(name, held.unreadable, self._clock.now() + AFTER_A_FAULT)
-                return AFTER_A_FAULT.total_seconds()
+                return _End.FAULT
             self._own.schedule_delay.observe(max(0.0, held.late + self._awake() - began))
             self._results[name] = None
             self._wanted.pop(name, None)
@@ -279,20 +278,22 @@ class Replica(Engine):
                 following = await self._checker.check(name, self)
             except Exception:  # a check has its own net; should it tear, the others go on
                 log.exception("check_failed", connection=name)
-                return AFTER_A_FAULT.total_seconds()
+                return _End.FAULT
             finally:
                 result = self._results.pop(name)
         finally:
             self._room.release()
         if result is None:
-            return AGAIN_SECONDS  # it is paused or gone since
+            return _End.NOT_MADE  # it is paused or gone since
         seconds = (following - self._clock.now()).total_seconds() if following else 0.0
         if wanted := self._wanted.pop(name, None):  # as where its key has changed meanwhile
             seconds = min(seconds, wanted - self._awake())
         turn = Turn(held.epoch, job, seconds, self._me)
         self._unwritten.add(turn)
         self._store.save(name, *result, turn)
-        return turn
+        written = await asyncio.wrap_future(turn.written)
+        self._unwritten.discard(turn)
+        return _End.FAULT if written is None else _End.SETTLED
 
     def failing(self, task: str, error: Exception | None) -> None:
         """A task fails, and not because the database is away; None: it succeeds."""
@@ -354,18 +355,17 @@ class Replica(Engine):
             self._scheduled = await due.reconcile(link, configured, agreed=agreed)
             self._reconciled = begun
         of_newest = [worker for worker, configuration in heard.alive if configuration == configurations[-1]]
-        self._leads = of_newest[:1] == [self._pulse.worker]
-        self._led = self._led and self._leads
         if not heard.schema:
-            self._refuse("A newer version of bearerwatch has upgraded the database: upgrade this one.")
+            self.dismiss()  # why it begins no other, trying to write says
         self._status = ReplicasStatus(
             alive=len(configurations),
             configurations=len(set(configurations)),
             scheduled=self._scheduled,
-            leads=self._leads,
+            leads=of_newest[:1] == [self._pulse.worker],
             reachable=True,
             overdue_seconds=heard.overdue,
         )
+        self._led = self._led and self.leads
         self._take_news(heard)
         self._heard_of.set()
 
@@ -435,8 +435,6 @@ class Replica(Engine):
         while not self._stopping:
             try:
                 if self._status and not self._problem and await self._can_write():
-                    # What was kept is written before anything is taken, lest it be checked again.
-                    await asyncio.to_thread(self._store.flush)
                     self._job = asyncio.create_task(self._work())
                     await asyncio.wait([self._job])
                     self._job = None
@@ -464,38 +462,28 @@ class Replica(Engine):
         """Break off what hangs, and end a worker that can't do its work, or has an old configuration."""
         while True:
             await asyncio.sleep(HEAR_SECONDS)
-            if self._awake() - max(self._asked_at, self._cut_at) > CUT_SECONDS:
-                self._cut_at = self._awake()
-                for link in self._links:
-                    _shut_down(link)
-            if self._job and self._working_for != self._configured.mark:
-                self.dismiss()
-            elif self._job and self._store.problem and not self._problem:
-                try:
+            try:
+                if self._awake() - max(self._asked_at, self._cut_at) > CUT_SECONDS:
+                    self._cut_at = self._awake()
+                    for link in self._links:
+                        shut_down(link)
+                if self._job and self._working_for != self._configured.mark:
+                    self.dismiss()
+                elif self._job and self._store.problem and not self._problem:
                     await self._can_write()
-                except Exception:  # the net of this task
-                    log.exception("guard_failed")
+            except Exception:  # the net of this task
+                log.exception("guard_failed")
 
     async def _can_write(self) -> bool:
-        """Whether a write succeeds; where it is refused while the server is there, the worker ends."""
+        """Whether all that was kept is written, and more could be; where it is refused, the worker ends."""
         refused = await asyncio.to_thread(self._store.refused)
         if refused and self._problem is None:
-            self._refuse(refused)
+            if refused != self._refused:
+                log.error("nothing_is_taken", problem=refused)
+            self._refused = refused
+            self.dismiss()
             for turn in list(self._unwritten):  # nobody waits for what can't be written; others look again
                 turn.end(written=False)
         elif refused is None:
             self._refused = None
         return refused is None
-
-    def _refuse(self, refused: str) -> None:
-        """End the worker for this reason."""
-        if refused != self._refused:
-            log.error("nothing_is_taken", problem=refused)
-        self._refused = refused
-        self.dismiss()
-
-
-def _shut_down(link: psycopg.AsyncConnection[Any]) -> None:
-    if not link.closed:
-        with suppress(OSError), socket.socket(fileno=os.dup(link.fileno())) as handle:
-            handle.shutdown(socket.SHUT_RDWR)

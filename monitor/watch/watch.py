@@ -33,6 +33,10 @@ from monitor.watch.own_metrics import OwnMetrics
 from monitor.watch.schedule import Engine, Schedule
 from monitor.watch.soon import Waves, asked
 
+LAG_SECONDS = 60.0
+"""A check that is due for longer is said to lag: others that share the work would have made it by then, were
+they enough."""
+
 SOON = timedelta(seconds=10)
 """A connection that is checked so soon has its keys read then."""
 
@@ -296,6 +300,12 @@ class Watch:
             problems.append(f"No appointments can be kept: {self._engine.problem}")
         if self._memory.problem:
             problems.append(f"The store can't be written: {self._memory.problem}")
+        replicas = self._engine.status
+        if replicas and replicas.reachable and replicas.overdue_seconds > LAG_SECONDS:
+            waited = round(replicas.overdue_seconds)
+            problems.append(
+                f"Checks lag behind: one has been due for {waited} s, and no replica has made it."
+            )
         return tuple(problems)
 
     def snapshot(self) -> Snapshot:

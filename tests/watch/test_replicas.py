@@ -203,7 +203,8 @@ async def test_who_knows_an_older_schema_takes_nothing_and_says_why(tmp_path: Pa
         scene.sql("UPDATE meta SET value = '99' WHERE key = 'schema'")
 
         await until(lambda: scene.sql("SELECT count(*) FROM procrastinate_workers") == [(0,)])
-        assert "upgrade this one" in str(scene.replica.problem)
+        await until(lambda: scene.replica.problem)
+        assert "a newer version of bearerwatch wrote it" in str(scene.replica.problem)
 
 
 async def test_one_result_that_can_not_be_written_holds_up_no_other(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ from structlog.testing import capture_logs
 from monitor.config import Settings, load
 from monitor.core.finding import State
 from monitor.core.history import begin, remember
+from monitor.core.status import ReplicasStatus
 from monitor.keys import keygen
 from monitor.store import Store
 from monitor.watch.clock import Clock
 from monitor.watch.schedule import ByHand
-from monitor.watch.watch import Watch
+from monitor.watch.watch import LAG_SECONDS, Watch
 from tests.making import GRANTED, diagnosis, exchange
 
 NAMES = ("acme", "globex", "initech")
@@ -89,3 +90,36 @@ async def test_the_first_checks_of_those_that_are_well_are_one_line_for_all(
     assert [line["event"] for line in told] == ["first_checks_made"]
     assert told[0]["connections"] == 3
     await started.aclose()
+
+
+class Shared(ByHand):
+    """In the place of replicas; a check has been due for so long."""
+
+    def __init__(self, overdue_seconds: float, *, reachable: bool = True) -> None:
+        super().__init__()
+        self._status = ReplicasStatus(2, 1, 1, True, reachable, overdue_seconds)
+
+    @property
+    def status(self) -> ReplicasStatus:
+        return self._status
+
+
+@pytest.mark.parametrize(
+    ("replicas", "lag"),
+    [
+        (Shared(LAG_SECONDS), False),
+        (Shared(LAG_SECONDS + 1), True),
+        (Shared(LAG_SECONDS + 1, reachable=False), False),
+    ],
+)
+async def test_what_replicas_together_do_not_get_done_is_said(
+    settings: Settings, store: Store, replicas: Shared, lag: bool
+) -> None:
+    shared = Watch(settings, clock=Clock(), memory=store, engine=replicas)
+
+    said = shared.problems()
+
+    await shared.aclose()
+    assert said == (
+        ("Checks lag behind: one has been due for 61 s, and no replica has made it.",) if lag else ()
+    )
