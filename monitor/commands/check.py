@@ -17,6 +17,7 @@ from monitor.core.connection import Connection
 from monitor.core.finding import Diagnosis
 from monitor.core.history import Event, History
 from monitor.core.status import ConnectionStatus
+from monitor.watch.audit import Audits
 from monitor.watch.clock import Clock
 from monitor.watch.schedule import ByHand
 from monitor.watch.watch import Watch
@@ -48,10 +49,11 @@ async def check_once(
     *,
     clock: Clock,
     done: Callable[[ConnectionStatus], None] = lambda status: None,
+    audits: Audits = "never",
 ) -> list[ConnectionStatus]:
     """Check these connections once each, paused or not, and give their statuses in the same order.
 
-    `done` is told each as it comes in.
+    `done` is told each as it comes in. Without an audit of its own, what the daemon's last one read counts.
     """
     chosen = tuple(replace(connection, paused=False) for connection in connections)
     settings = settings.model_copy(update={"connections": chosen})
@@ -60,7 +62,7 @@ async def check_once(
         clock=clock,
         memory=await asyncio.to_thread(_Forgetful, settings),
         engine=ByHand(),
-        audits="never",  # what the daemon's last audit read still counts
+        audits=audits,
         after_login_every=1,  # a person who asks wants to know whether the token is accepted, too
     )
 

@@ -374,6 +374,40 @@ def recheck(
     raise typer.Exit(Exit.NO_VERDICT if missing or states & {"unknown", "settling"} else Exit.FINE)
 
 
+@app.command("audit")
+def audit_connection(
+    name: Annotated[str, typer.Argument(help="The connection.", autocompletion=_complete_connection)],
+    config: ConfigOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the org about each step of the setup guide: right, wrong, or not readable, and by which permission.
+
+    One login, then at most eight REST calls; an observer logs in as well. It writes nothing down.
+
+    Example: `bearerwatch audit acme-production --config bearerwatch.yaml`
+
+    **Exit code**: 0 no step is wrong, 1 one is, or the login failed, 2 an error in the configuration,
+    3 no verdict.
+    """
+    from monitor.commands.audit import as_json as audit_as_json
+    from monitor.commands.audit import audit_once, told
+    from monitor.core.verdict.audit import Ruling, steps_of
+
+    _log_errors_alone()
+    clock = Clock()
+    with operators_mistakes():
+        settings = _settings(config)
+        (connection,) = _chosen(settings, [name])
+        status = asyncio.run(audit_once(settings, connection, clock=clock))
+    now = clock.now()
+    if as_json:
+        print(json.dumps(audit_as_json(status, now), indent=2))
+    else:
+        print("\n".join(told(status, now)))
+    wrong = any(step.ruling is Ruling.WRONG for step in steps_of(status, now))
+    raise typer.Exit(Exit.FAILING if wrong else exit_code([status], "failing"))
+
+
 @app.command("discover")
 def find_pair(
     name: Annotated[str, typer.Argument(help="The connection.")],

@@ -15,6 +15,7 @@ from monitor.core.finding import Finding
 from monitor.core.history import STAGES, Approval, Rotation, Slot
 from monitor.core.keys.credential import CredentialFacts
 from monitor.core.status import Asked, ConnectionStatus, DaemonStatus, Snapshot
+from monitor.core.verdict import audit
 from monitor.core.verdict.approval import Forecast
 from monitor.core.wording import steps
 from monitor.web.record import Record
@@ -67,7 +68,8 @@ def connection_document(snapshot: Snapshot, status: ConnectionStatus, record: Re
     """All that is known of one connection."""
     return _document(
         snapshot.at,
-        b'"connection":' + _dumps(detail(status, snapshot.maintenance()(status.connection), record)),
+        b'"connection":'
+        + _dumps(detail(status, snapshot.maintenance()(status.connection), record, snapshot.at)),
     )
 
 
@@ -150,7 +152,9 @@ def summary(status: ConnectionStatus, maintenance: datetime | None) -> dict[str,
     }
 
 
-def detail(status: ConnectionStatus, maintenance: datetime | None, record: Record) -> dict[str, Any]:
+def detail(
+    status: ConnectionStatus, maintenance: datetime | None, record: Record, at: datetime
+) -> dict[str, Any]:
     """A connection with all that its page tells."""
     history, connection = status.history, status.connection
     last = history.last_exchange
@@ -176,6 +180,7 @@ def detail(status: ConnectionStatus, maintenance: datetime | None, record: Recor
         "rotation": _rotation(history.rotation),
         "approvals": _approvals(history.approvals),
         "forecast": _forecast(status.forecast),
+        "audit": audit_of(status, at),
         **_recorded(record),
     }
 
@@ -285,6 +290,40 @@ def _approvals(approvals: Iterable[Approval]) -> list[dict[str, Any]]:
         {"since": moment(epoch.since), "until": moment(epoch.until), "days": round(epoch.days, 2)}
         for epoch in approvals
     ]
+
+
+def audit_of(status: ConnectionStatus, at: datetime) -> dict[str, Any] | None:
+    """What the last audit found of each step of the guide; None where there was none."""
+    facts = status.history.audit
+    if facts is None or not status.connection.audit:
+        return None
+    theirs = audit.production(facts)
+    return {
+        "at": moment(facts.at),
+        "observer": facts.observer or None,
+        "calls": facts.calls,
+        "steps": [step(one) for one in audit.steps_of(status, at)],
+        "production": None
+        if theirs is None
+        else {
+            "last_granted": moment(theirs.granted),
+            "refused": theirs.refused,
+            "refused_since": moment(theirs.since),
+            "status": theirs.last.status if theirs.last else None,
+        },
+    }
+
+
+def step(one: audit.Step) -> dict[str, Any]:
+    """One step of the guide, as an audit found it."""
+    return {
+        "guide": one.guide or None,
+        "what": one.what,
+        "ruling": str(one.ruling),
+        "said": one.said,
+        "permission": one.permission or None,
+        "cause": str(one.cause) if one.cause else None,
+    }
 
 
 def _forecast(forecast: Forecast | None) -> dict[str, Any] | None:

@@ -28,6 +28,7 @@ from monitor.core.history import Slot
 from monitor.core.keys.credential import CertificateFacts
 from monitor.core.outcome import Granted
 from monitor.core.status import ConnectionStatus, Snapshot
+from monitor.core.verdict.audit import production
 
 OWN_TIMER = " As of the last check: the daemon's own schedule starts those, not the scrape."
 """Exporters are expected to measure at the scrape, and to say so where they don't (Prometheus, "Writing
@@ -285,6 +286,38 @@ FAMILIES = (
         "approval_forecast_timestamp_seconds",
         "Unix time at which the approval is expected to end, where a lifetime is declared or was learnt.",
         lambda status: _at(status.forecast.at if status.forecast else None),
+    ),
+    _family(
+        "last_audit_timestamp_seconds",
+        "Unix time of the last audit inside the org; absent before the first.",
+        lambda status: _at(status.history.audit.at if status.history.audit else None),
+        own_timer=True,
+    ),
+    _family(
+        "production_last_login_timestamp_seconds",
+        "Unix time of the integration's own last granted login, as the last audit saw it; absent where"
+        " none was seen, or none can be told from ours.",
+        lambda status: _at(found.granted if (found := production(status.history.audit)) else None),
+        own_timer=True,
+    ),
+    _family(
+        "production_logins_refused",
+        "How many of the integration's own logins were refused since its last granted one, as the last"
+        " audit saw it.",
+        lambda status: (("", found.refused),) if (found := production(status.history.audit)) else (),
+        own_timer=True,
+    ),
+    _family(
+        "api_calls_used",
+        "Calls of the org's daily API allocation that are used, as its last REST answer said.",
+        lambda status: (("", usage.used),) if (usage := status.history.usage) else (),
+        own_timer=True,
+    ),
+    _family(
+        "api_calls_allowed",
+        "The org's daily API allocation, as its last REST answer said.",
+        lambda status: (("", usage.allowed),) if (usage := status.history.usage) else (),
+        own_timer=True,
     ),
     _family(
         "clock_offset_seconds",

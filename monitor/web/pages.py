@@ -22,6 +22,7 @@ from monitor.core.history import STAGES, Slot
 from monitor.core.keys.credential import CredentialFacts
 from monitor.core.status import WORST_FIRST, ConnectionStatus, Snapshot
 from monitor.core.verdict.approval import note
+from monitor.core.verdict.audit import Ruling, changes_in, steps_of
 from monitor.core.wording import short, steps
 from monitor.store import Store, StoreError
 from monitor.web import drawing, words
@@ -62,6 +63,15 @@ ORDERS = {
     Order.CERTIFICATE: "Certificate’s end",
     Order.APPROVAL: "Approval’s end",
 }
+
+
+RULINGS = {
+    Ruling.RIGHT: State.HEALTHY,
+    Ruling.WRONG: State.DEGRADED,
+    Ruling.NOT_READABLE: State.UNKNOWN,
+    Ruling.CANNOT_BE_SEEN: State.PAUSED,
+}
+"""Which sign stands before a step of the guide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +219,10 @@ class Pages:
             sides=_sides(status, snapshot.at),
             strip=None if record.days is None else drawing.strip(record.days, snapshot.at.date()),
             timeline=drawing.timeline(history, status.forecast, snapshot.at),
-            approval_note=note(connection),
+            approval_note=note(connection, history.audit),
+            audited=steps_of(status, snapshot.at),
+            rulings=RULINGS,
+            changes=changes_in(history.audit),
             record=record,
             durations=drawing.durations(record.exchanges or ()),
         )

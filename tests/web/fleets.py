@@ -20,9 +20,10 @@ from monitor.core.history import (
     changes,
     remember,
 )
+from monitor.core.inside import Facts, Logins, Read
 from monitor.core.keys.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
 from monitor.core.maintenance import Once
-from monitor.core.outcome import Exchange, NotSent, Outcome, Refused, Unreachable
+from monitor.core.outcome import ApiUsage, Exchange, NotSent, Outcome, Refused, Unreachable
 from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
 from monitor.core.verdict.approval import forecast
 from monitor.store import Store
@@ -34,6 +35,38 @@ HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.
 """What a server may answer with; on a page it must be these characters and nothing else."""
 
 SECRET_KEY = "3MVG9secretConsumerKeyThatNobodyMaySee"
+
+
+AUDIT = Facts(
+    NOW - timedelta(hours=2),
+    "acme-reporting",
+    {
+        Read.ACCESS: ({"PermissionsViewSetup": False, "PermissionsManageUsers": True},),
+        Read.POLICY: (
+            {
+                "PermittedUsersPolicyType": "AdminApprovedPreAuthorized",
+                "RefreshTokenPolicyType": "SpecificLifetime",
+                "RefreshTokenValidityPeriod": 30,
+                "RefreshTokenValidityUnit": "Days",
+                "IpRelaxationPolicyType": "Bypass",
+                "RequiredSessionLevel": "STANDARD",
+                "LastModifiedBy.Name": HOSTILE,
+                "LastModifiedDate": "2026-11-20T08:00:00.000+0000",
+            },
+        ),
+        Read.TRAIL: ({"CreatedDate": "2026-11-23T08:40:00.000+0000", "Display": HOSTILE},),
+    },
+    {Read.ASSIGNMENTS: ""},
+    (
+        Logins("Sync", "203.0.113.9", "Restricted IP", 41, NOW - timedelta(hours=3), NOW),
+        Logins("Sync", "203.0.113.9", "Success", 7, NOW - timedelta(days=1), NOW - timedelta(hours=5)),
+    ),
+    "Monitor",
+    "198.51.100.7",
+    "Success",
+    6,
+)
+"""What an observer saw of a connection, with most kinds of rulings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +335,8 @@ def _lived(kind: Kind, store: Store) -> ConnectionStatus:
             store.save(kind.name, history, (*events, *changes(before, history)))
             events = ()
     history = _with_its_past(kind, history)
+    if kind.name == "acme-production":
+        history = replace(history, audit=AUDIT, usage=ApiUsage(1_234, 15_000))
     store.save(kind.name, history, events)
     facts = _facts(kind.name, kind.certificate_days)
     if Cause.KEY_UNREADABLE in kind.causes:

@@ -22,7 +22,7 @@ from monitor.core.finding import Certainty, Finding, State
 from monitor.core.history import History, Slot
 from monitor.core.keys.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
 from monitor.core.maintenance import Once
-from monitor.core.outcome import Exchange, FaultKind, Granted, NotSent, Refused, Unreachable
+from monitor.core.outcome import ApiUsage, Exchange, FaultKind, Granted, NotSent, Refused, Unreachable
 from monitor.core.status import ConnectionStatus, DaemonStatus, ReplicasStatus, Snapshot
 from monitor.core.verdict.approval import forecast
 from monitor.watch.own_metrics import OwnMetrics
@@ -34,6 +34,7 @@ from monitor.web.metrics import (
     MetricsPage,
     negotiate,
 )
+from tests.web.fleets import AUDIT
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 WINDOW = Once(NOW - timedelta(hours=1), NOW + timedelta(hours=1))
@@ -208,9 +209,21 @@ def snapshot(*statuses: ConnectionStatus, reload_problem: str | None = None) -> 
     )
 
 
+def audited(status: ConnectionStatus) -> ConnectionStatus:
+    """After an audit, by which production is refused."""
+    return replace(status, history=replace(status.history, audit=AUDIT, usage=ApiUsage(1_234, 15_000)))
+
+
 def many_shapes() -> Snapshot:
     return snapshot(
-        healthy(), never_checked(), missing_key(), paused(), degraded(), refused(), unreachable(), hostile()
+        audited(healthy()),
+        never_checked(),
+        missing_key(),
+        paused(),
+        degraded(),
+        refused(),
+        unreachable(),
+        hostile(),
     )
 
 
@@ -330,6 +343,13 @@ def expected(status: ConnectionStatus) -> Iterable[tuple[str, dict[str, str], fl
     yield "last_exchange_duration_seconds", {}, None if duration is None else round(duration, 6)
     for read, problem in status.reads.items():
         yield "read_ok", {"read": read}, int(not problem)
+    audit, usage = history.audit, history.usage
+    yield "last_audit_timestamp_seconds", {}, moment(audit.at if audit else None)
+    # Seven granted until five hours ago, and all of 41 refused since.
+    yield "production_last_login_timestamp_seconds", {}, moment(audit.logins[1].last if audit else None)
+    yield "production_logins_refused", {}, 41 if audit else None
+    yield "api_calls_used", {}, usage.used if usage else None
+    yield "api_calls_allowed", {}, usage.allowed if usage else None
     yield "clock_offset_seconds", {}, last.clock_offset_seconds if last else None
     current = status.credential.certificate
     following = status.next_credential.certificate if status.next_credential else None

@@ -16,6 +16,7 @@ from monitor.core.finding import Certainty
 from monitor.core.history import History
 from monitor.core.inside import QUERIES, Facts, Logins, Read, Row, moment_in, text
 from monitor.core.outcome import ApiUsage, Granted, Outcome
+from monitor.core.status import ConnectionStatus
 from monitor.core.verdict.approval import Forecast, Grounds, Policy, policy_of
 from monitor.core.verdict.evidence import span
 from monitor.core.verdict.meaning import API_SCOPES
@@ -144,6 +145,12 @@ def seen_of(
     return Seen(history.audit, connection, last.outcome if last else None, history.usage, ends, now)
 
 
+def steps_of(status: ConnectionStatus, now: datetime) -> tuple[Step, ...]:
+    """The steps as the last audit of a connection saw them; none where there was none."""
+    seen = seen_of(status.connection, status.history, status.forecast, now)
+    return steps(seen) if seen else ()
+
+
 def steps(seen: Seen) -> tuple[Step, ...]:
     """Every step of the guide, then what it leaves out."""
     return tuple(_step(point, seen) for point in POINTS)
@@ -163,7 +170,8 @@ def _step(point: Point, seen: Seen) -> Step:
             permission = (
                 " and ".join(_needed(read, seen.facts)) if wanting or _refused_as_unknown(reason) else ""
             )
-            why = f"{QUERIES[read].of}: {reason or f'the asking user lacks {wanting}'}."
+            lacking = f"the asking user lacks {wanting}" if wanting else "it was not shown"
+            why = f"{QUERIES[read].of}: {reason or lacking}."
             break
     return Step(point.guide, point.what, Ruling.NOT_READABLE, why, permission)
 
@@ -563,8 +571,15 @@ def known_before(seen: Seen) -> Iterator[str]:
         if ended and ended <= seen.now:
             name = text(row, "PermissionSet.Name")
             yield f'The assignment of the permission set "{name}" ended on {minute(ended)}.'
-    for row in seen.facts.rows.get(Read.TRAIL, ())[:SHOWN]:
+    for at, changed in changes_in(seen.facts)[:SHOWN]:
+        yield f"Setup Audit Trail, {minute(at)}: {changed}."
+
+
+def changes_in(facts: Facts | None) -> tuple[tuple[datetime, str], ...]:
+    """What was changed in Setup since the last grant, the latest first, each with who did it."""
+    changes = []
+    for row in facts.rows.get(Read.TRAIL, ()) if facts else ():
         at, who = moment_in(row, "CreatedDate"), text(row, "CreatedBy.Name")
         if at:
-            changed = text(row, "Display") or text(row, "Action")
-            yield f"Setup Audit Trail, {minute(at)}: {changed}{who and f' (by {who})'}."
+            changes.append((at, (text(row, "Display") or text(row, "Action")) + (who and f" (by {who})")))
+    return tuple(changes)

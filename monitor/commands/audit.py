@@ -1,0 +1,63 @@
+"""The guide, step by step, asked of one org now: what `bearerwatch audit` does. It writes nothing down."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from monitor.commands.check import check_once
+from monitor.config import Settings
+from monitor.core.connection import Connection
+from monitor.core.status import ConnectionStatus
+from monitor.core.verdict.audit import Ruling, Step, steps_of
+from monitor.watch.clock import Clock
+from monitor.web.api import audit_of
+
+SIGNS = {
+    Ruling.RIGHT: "right",
+    Ruling.WRONG: "WRONG",
+    Ruling.NOT_READABLE: "not readable",
+    Ruling.CANNOT_BE_SEEN: "never shown",
+}
+
+
+async def audit_once(settings: Settings, connection: Connection, *, clock: Clock) -> ConnectionStatus:
+    """One login, then the audit, whether or not it is its time."""
+    (status,) = await check_once(settings, [connection], clock=clock, audits="always")
+    return status
+
+
+def as_json(status: ConnectionStatus, now: datetime) -> dict[str, Any]:
+    """For `--json`: what the connection's page has under `audit`."""
+    return {
+        "connection": status.name,
+        "state": str(status.state),
+        "cause": str(status.findings[0].cause) if status.findings else None,
+        "audit": audit_of(status, now),
+    }
+
+
+def told(status: ConnectionStatus, now: datetime) -> Iterator[str]:
+    """For a person: a line a step, what is wrong first said in full."""
+    steps = steps_of(status, now)
+    if not steps:
+        cause = status.findings[0].cause if status.findings else status.state
+        yield f"The org could not be asked: no token was granted ({cause})."
+        yield f"All about that: bearerwatch check {status.name}"
+        return
+    for step in steps:
+        yield _line(step)
+    facts = status.history.audit
+    calls = facts.calls if facts else 0
+    wrong = sum(step.ruling is Ruling.WRONG for step in steps)
+    hidden = sum(step.ruling is Ruling.NOT_READABLE for step in steps)
+    yield ""
+    yield f"{wrong} wrong, {hidden} not readable; {calls} calls of the org's API."
+    if wanting := dict.fromkeys(step.permission for step in steps if step.permission):
+        yield f"To read more, the asking user needs: {'; '.join(wanting)}."
+
+
+def _line(step: Step) -> str:
+    place = f"step {step.guide}" if step.guide else "also"
+    said = f"{step.said} Needs: {step.permission}." if step.permission else step.said
+    cause = f" ({step.cause})" if step.cause else ""
+    return f"{SIGNS[step.ruling]:12} {place:7} {step.what}: {said}{cause}"

@@ -1,0 +1,90 @@
+"""What `bearerwatch audit` says of one org, as a person and a program read it."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from monitor.commands.audit import as_json, audit_once, told
+from monitor.config import Settings, load
+from monitor.simulator.server import Simulator, running
+from monitor.watch.clock import Clock
+from tests.journeys.keys import pair_files
+
+MONTH = {"refresh_token_policy": "lifetime", "refresh_token_validity_seconds": 30 * 86_400}
+
+
+@pytest.fixture(name="org")
+async def _org(tmp_path: Path) -> AsyncIterator[tuple[Settings, httpx.AsyncClient]]:
+    """A configuration of one connection, and the way to change its org."""
+    files = pair_files()
+    (tmp_path / "acme.pem").write_bytes(files.private_key)
+    with running(Simulator()) as base:
+        async with httpx.AsyncClient(base_url=base, trust_env=False) as control:
+            right = {
+                "consumer_key": "3MVG9acme",
+                "username": "integration@acme.com",
+                "certificate": files.certificate.decode(),
+            }
+            assert (await control.put("/_orgs/acme", json=right)).is_success
+            config = tmp_path / "bearerwatch.yaml"
+            config.write_text(
+                f"connections:\n  - name: acme\n    login_url: {base}/acme\n    consumer_key: 3MVG9acme\n"
+                "    username: integration@acme.com\n    private_key: {file: acme.pem}\n"
+                "    certificate_not_after: 2099-01-01\n"
+            )
+            yield load(config, {}), control
+
+
+async def test_each_step_is_a_line_and_what_is_wrong_is_named_with_its_cause(
+    org: tuple[Settings, httpx.AsyncClient],
+) -> None:
+    settings, control = org
+    permissions = {"permissions": ["ViewSetup", "ExternalClientAppViewer"]}
+    assert (await control.patch("/_orgs/acme", json=MONTH | permissions)).is_success
+
+    status = await audit_once(settings, settings.connections[0], clock=Clock())
+    lines = list(told(status, Clock().now()))
+
+    (wrong,) = [line for line in lines if line.startswith("WRONG")]
+    assert "Refresh Token Policy: The app's Refresh Token Policy ends an approval after 30 days" in wrong
+    assert wrong.endswith("(refresh_policy_wrong)")
+    assert "1 wrong, 0 not readable; 8 calls of the org's API." in lines
+
+
+async def test_a_user_without_permissions_is_told_which_would_show_more(
+    org: tuple[Settings, httpx.AsyncClient],
+) -> None:
+    settings, _ = org
+
+    status = await audit_once(settings, settings.connections[0], clock=Clock())
+    document = as_json(status, Clock().now())
+
+    assert (
+        "View Setup and Configuration and View all External Client Apps"
+        in list(told(status, Clock().now()))[-1]
+    )
+    hidden = {step["what"] for step in document["audit"]["steps"] if step["ruling"] == "not_readable"}
+    assert hidden == {
+        "Refresh Token Policy",
+        "IP restrictions",
+        "Session level",
+        "Permission set assignments",
+        "Permitted Users",
+        "Selected Permission Sets",
+    }
+    json.dumps(document)
+
+
+async def test_a_refused_login_is_said_and_nothing_is_guessed(
+    org: tuple[Settings, httpx.AsyncClient],
+) -> None:
+    settings, control = org
+    assert (await control.patch("/_orgs/acme", json={"permission_set_assigned": False})).is_success
+
+    status = await audit_once(settings, settings.connections[0], clock=Clock())
+
+    assert as_json(status, Clock().now())["audit"] is None
+    assert "user_not_admin_approved" in " ".join(told(status, Clock().now()))
