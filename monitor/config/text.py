@@ -14,18 +14,20 @@ connections took another 73 MiB, and the collector's passes over them 1.5 s more
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 import yaml
 from yaml import (
     AliasEvent,
+    CollectionStartEvent,
     CSafeLoader,
     DocumentStartEvent,
     Event,
     MappingEndEvent,
     MappingStartEvent,
+    NodeEvent,
     ScalarEvent,
     SequenceEndEvent,
-    SequenceStartEvent,
 )
 
 from monitor.config.problem import quoted
@@ -94,17 +96,17 @@ def read(raw: bytes) -> Text:
         utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
         what = "UTF-16" if utf16 else f"byte 0x{raw[error.start]:02x}"
         return Text(None, (Mistake(line, (), f"is not UTF-8 ({what}). Save it as UTF-8."),))
-    reader = _Reader(limit=ALIASED + len(text))
+    reader = _Reader(yaml.parse(text, Loader=CSafeLoader), limit=ALIASED + len(text))
     try:
-        reader.read(yaml.parse(text, Loader=CSafeLoader))
+        return Text(reader.document(), tuple(reader.mistakes))
     except yaml.MarkedYAMLError as error:
-        reader.stop(_syntax(error, text))
+        ended_by = _syntax(error, text)
     except yaml.reader.ReaderError as error:
         line = text.encode()[: error.position].count(b"\n") + 1
-        reader.stop(Mistake(line, (), f"holds the control character {error.character:#06x}. Remove it."))
+        ended_by = Mistake(line, (), f"holds the control character {error.character:#06x}. Remove it.")
     except _StopError as error:
-        reader.stop(error.mistake)
-    return Text(reader.value, tuple(reader.mistakes))
+        ended_by = error.mistake
+    return Text(None, (*reader.mistakes, ended_by))
 
 
 def line_of(value: Value, path: Path) -> int | None:
@@ -143,8 +145,8 @@ def _line(event: Event) -> int:
 class _StopError(Exception):
     """A mistake after which there is nothing sensible to read on."""
 
-    def __init__(self, mistake: Mistake) -> None:
-        self.mistake = mistake
+    def __init__(self, event: Event, path: Path, message: str) -> None:
+        self.mistake = Mistake(_line(event), path, message)
 
 
 def _syntax(error: yaml.MarkedYAMLError, text: str) -> Mistake:
@@ -177,130 +179,89 @@ _ADVICE = (
 
 
 @dataclass(slots=True)
-class _Open:
-    """A mapping or list whose end has not been read."""
-
-    value: Block | Listing
-    anchor: str | None
-    before: int
-    """Values made before it began: the difference at its end is its size."""
-    key: str | None = None
-    awaiting_key: bool = True
-    ignored: bool = False
-    """Whether the value to come belongs to a key that was refused."""
-
-
-@dataclass(slots=True)
 class _Reader:
+    """Takes the values out of a text's events."""
+
+    events: Iterator[Event]
     limit: int
-    value: Value = None
     mistakes: list[Mistake] = field(default_factory=list)
-    stack: list[_Open] = field(default_factory=list)
     anchors: dict[str, tuple[Value, int]] = field(default_factory=dict)
     made: int = 0
     aliased: int = 0
-    documents: int = 0
 
-    def stop(self, mistake: Mistake) -> None:
-        self.value = None
-        self.mistakes.append(mistake)
-
-    def read(self, events: Iterator[Event]) -> None:
-        for event in events:
-            if isinstance(event, ScalarEvent):
-                self._scalar(event)
-            elif isinstance(event, MappingStartEvent | SequenceStartEvent):
-                self._begin(event)
-            elif isinstance(event, MappingEndEvent | SequenceEndEvent):
-                self._end()
-            elif isinstance(event, AliasEvent):
-                self._alias(event)
-            elif isinstance(event, DocumentStartEvent):
-                self.documents += 1
-                if self.documents > 1:
-                    raise self._stopping(
-                        event, "holds a second YAML document (after ---). Use one file each."
+    def document(self) -> Value:
+        """The value of the only document; None where there is none."""
+        value, documents = None, 0
+        for event in self.events:
+            if isinstance(event, DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    raise _StopError(
+                        event, (), "holds a second YAML document (after ---). Use one file each."
                     )
+            elif isinstance(event, NodeEvent):
+                value = self._value(event, (), 0)
+        return value
 
-    def _scalar(self, event: ScalarEvent) -> None:
-        self.made += 1
-        plain = event.implicit[0]
-        if event.tag is not None and event.tag != "!":
-            self._note(event, f"has the tag {quoted(event.tag)}. Tags are not supported: leave it out.")
-        value = None if plain and event.value in NULLS else event.value
-        if event.anchor:
-            self.anchors[event.anchor] = (value, 1)
-        self._add(value, event)
-
-    def _begin(self, event: MappingStartEvent | SequenceStartEvent) -> None:
-        if len(self.stack) == DEEPEST:
-            raise self._stopping(event, TOO_DEEP)
-        if event.tag is not None:
-            self._note(event, f"has the tag {quoted(event.tag)}. Tags are not supported: leave it out.")
-        line = _line(event)
-        value = Block(line) if isinstance(event, MappingStartEvent) else Listing(line)
+    def _value(self, event: Event, path: Path, depth: int) -> Value:
+        if isinstance(event, AliasEvent):
+            return self._aliased(event, path)
+        assert isinstance(event, ScalarEvent | CollectionStartEvent)
         before = self.made
         self.made += 1
-        self._add(value, event)
-        self.stack.append(_Open(value, event.anchor, before))
+        if event.tag is not None and not (event.tag == "!" and isinstance(event, ScalarEvent)):
+            self._note(event, path, f"has the tag {quoted(event.tag)}. Tags are not supported: leave it out.")
+        if isinstance(event, ScalarEvent):
+            value: Value = None if event.implicit[0] and event.value in NULLS else event.value
+        elif depth == DEEPEST:
+            raise _StopError(event, path, TOO_DEEP)
+        elif isinstance(event, MappingStartEvent):
+            value = self._block(event, path, depth + 1)
+        else:
+            value = self._listing(event, path, depth + 1)
+        if event.anchor:
+            self.anchors[event.anchor] = (value, self.made - before)
+        return value
 
-    def _end(self) -> None:
-        closed = self.stack.pop()
-        if closed.anchor:
-            self.anchors[closed.anchor] = (closed.value, self.made - closed.before)
+    def _block(self, start: Event, path: Path, depth: int) -> Block:
+        block = Block(_line(start))
+        while not isinstance(event := next(self.events), MappingEndEvent):
+            key = self._value(event, path, depth)
+            if self._is_key(key, block, event, path):
+                block.lines[key] = _line(event)
+                block[key] = self._value(next(self.events), (*path, key), depth)
+            else:
+                self._value(next(self.events), path, depth)
+        return block
 
-    def _alias(self, event: AliasEvent) -> None:
+    def _listing(self, start: Event, path: Path, depth: int) -> Listing:
+        listing = Listing(_line(start))
+        while not isinstance(event := next(self.events), SequenceEndEvent):
+            listing.lines.append(_line(event))
+            listing.append(self._value(event, (*path, len(listing)), depth))
+        return listing
+
+    def _is_key(self, key: Value, block: Block, event: Event, path: Path) -> TypeGuard[str]:
+        if not isinstance(key, str):
+            self._note(event, path, "has a key that is not a text. Quote it.")
+        elif key == "<<":
+            self._note(event, path, "has the merge key <<, which is not supported. Write the options out.")
+        elif key in block.lines:
+            first = block.lines[key]
+            self._note(event, (*path, key), f"is written twice: first in line {first}. Keep one of the two.")
+        else:
+            return True
+        return False
+
+    def _aliased(self, event: AliasEvent, path: Path) -> Value:
         if event.anchor not in self.anchors:
-            raise self._stopping(event, f"uses the alias *{event.anchor}, which is not defined yet.")
+            raise _StopError(event, path, f"uses the alias *{event.anchor}, which is not defined yet.")
         value, size = self.anchors[event.anchor]
         self.made += size
         self.aliased += size
         if self.aliased > self.limit:
-            raise self._stopping(event, "uses aliases to hold more than it could without. Write it out.")
-        self._add(value, event)
+            raise _StopError(event, path, "uses aliases to hold more than it could without. Write it out.")
+        return value
 
-    def _add(self, value: Value, event: Event) -> None:
-        line = _line(event)
-        if not self.stack:
-            self.value = value
-            return
-        top = self.stack[-1]
-        if isinstance(top.value, Listing):
-            top.value.append(value)
-            top.value.lines.append(line)
-        elif top.awaiting_key:
-            self._key(top, value, event)
-        else:
-            top.awaiting_key = True
-            if not top.ignored and top.key is not None:
-                top.value[top.key] = value
-
-    def _key(self, top: _Open, key: Value, event: Event) -> None:
-        assert isinstance(top.value, Block)
-        top.awaiting_key, top.ignored, top.key = False, True, None
-        if not isinstance(key, str):
-            self._note(event, "has a key that is not a text. Quote it.")
-        elif key == "<<":
-            self._note(event, "has the merge key <<, which is not supported. Write the options out.")
-        elif key in top.value.lines:
-            first = top.value.lines[key]
-            self._note(event, f"is written twice: first in line {first}. Keep one of the two.", key)
-        else:
-            top.key, top.ignored = key, False
-            top.value.lines[key] = _line(event)
-
-    def _path(self) -> Path:
-        """Where reading stands."""
-        path: list[str | int] = []
-        for opened in self.stack[:-1]:
-            if isinstance(opened.value, Listing):
-                path.append(len(opened.value) - 1)
-            elif opened.key is not None:
-                path.append(opened.key)
-        return tuple(path)
-
-    def _note(self, event: Event, message: str, *key: str) -> None:
-        self.mistakes.append(Mistake(_line(event), (*self._path(), *key), message))
-
-    def _stopping(self, event: Event, message: str) -> _StopError:
-        return _StopError(Mistake(_line(event), self._path(), message))
+    def _note(self, event: Event, path: Path, message: str) -> None:
+        self.mistakes.append(Mistake(_line(event), path, message))
