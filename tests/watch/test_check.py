@@ -1,9 +1,11 @@
 """A check that something happens to on its way."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 from structlog.testing import capture_logs
@@ -26,6 +28,26 @@ from monitor.watch.own_metrics import OwnMetrics
 from tests.making import NOT_APPROVED, connection
 
 
+def checker_of(
+    fleet: Fleet,
+    clock: Clock,
+    answer: Callable[..., Any] = lambda _: httpx.Response(400),
+    *,
+    keyring: Keyring | None = None,
+    own: OwnMetrics | None = None,
+    in_flight: int = 2,
+) -> Checker:
+    """One whose orgs all answer in the same way."""
+    exchanger = Exchanger(
+        limits=Limits(in_flight=in_flight),
+        transport=lambda *_: httpx.MockTransport(answer),
+        clock=clock.now,
+    )
+    return Checker(
+        fleet, keyring=keyring or Keyring({}), exchanger=exchanger, clock=clock, own=own or OwnMetrics()
+    )
+
+
 async def test_what_is_gone_when_its_answer_comes_is_no_fault_of_ours(tmp_path: Path) -> None:
     """Found by renaming a connection while the resolver was slow: the log held a traceback."""
     pair = keygen.generate(tmp_path, now=datetime.now(UTC))
@@ -36,13 +58,7 @@ async def test_what_is_gone_when_its_answer_comes_is_no_fault_of_ours(tmp_path: 
         fleet.configure([], clock.now())
         return httpx.Response(400, json={"error": "invalid_grant"})
 
-    checker = Checker(
-        fleet,
-        keyring=Keyring({}),
-        exchanger=Exchanger(transport=lambda *_: httpx.MockTransport(refuse), clock=clock.now),
-        clock=clock,
-        own=OwnMetrics(),
-    )
+    checker = checker_of(fleet, clock, refuse)
 
     with capture_logs() as logged:
         following = await checker.check("acme", OwnLedger(60, lambda name, *_: kept.append(name)))
@@ -81,17 +97,7 @@ async def test_a_login_that_may_no_longer_be_made_as_it_is_signed_is_put_off(tmp
         def take(self, username: str, now: datetime) -> datetime | None:
             return later if answer.is_set() else super().take(username, now)
 
-    checker = Checker(
-        fleet,
-        keyring=Counting({}),
-        exchanger=Exchanger(
-            limits=Limits(in_flight=1),
-            transport=lambda *_: httpx.MockTransport(refuse_in_time),
-            clock=clock.now,
-        ),
-        clock=clock,
-        own=own,
-    )
+    checker = checker_of(fleet, clock, refuse_in_time, keyring=Counting({}), own=own, in_flight=1)
     turn = Turn(60, lambda *_: None)
     checks = asyncio.gather(*(checker.check(name, turn) for name in ("first", "second")))
     async with asyncio.timeout(5):
@@ -125,13 +131,7 @@ async def test_a_fault_of_ours_with_the_next_key_leaves_the_verdict_on_the_curre
     def refuse(_: httpx.Request) -> httpx.Response:
         return httpx.Response(400, json={"error": "invalid_grant", "error_description": "user inactive"})
 
-    checker = Checker(
-        fleet,
-        keyring=Failing({}),
-        exchanger=Exchanger(transport=lambda *_: httpx.MockTransport(refuse), clock=clock.now),
-        clock=clock,
-        own=OwnMetrics(),
-    )
+    checker = checker_of(fleet, clock, refuse, keyring=Failing({}))
     ledger = OwnLedger(60, lambda _, history, __: kept.append((history.state, history.exchanges)))
 
     with capture_logs() as logged:
@@ -147,9 +147,7 @@ def test_a_history_that_can_not_be_read_is_a_fault_of_ours() -> None:
     """As where a newer replica has written it: it stays, and this one says why it does not check."""
     clock, fleet = Clock(), Fleet({})
     fleet.configure([connection()], clock.now())
-    checker = Checker(
-        fleet, keyring=Keyring({}), exchanger=Exchanger(clock=clock.now), clock=clock, own=OwnMetrics()
-    )
+    checker = checker_of(fleet, clock)
     due = clock.now() + timedelta(minutes=1)
 
     with capture_logs() as logged:
@@ -166,9 +164,7 @@ def test_a_history_that_can_not_be_read_is_a_fault_of_ours() -> None:
 async def test_what_another_replica_found_later_is_shown_whatever_its_clock_said() -> None:
     clock, fleet = Clock(), Fleet({})
     fleet.configure([connection()], clock.now())
-    checker = Checker(
-        fleet, keyring=Keyring({}), exchanger=Exchanger(clock=clock.now), clock=clock, own=OwnMetrics()
-    )
+    checker = checker_of(fleet, clock)
     first = fleet["acme"].history
 
     def found(number: int, seconds: int) -> History:
@@ -197,13 +193,7 @@ async def test_the_next_key_is_not_tried_once_its_login_is_over(tmp_path: Path) 
         async def take_next_key(self, username: str) -> TakeLogin | None:
             return lambda at: at + timedelta(seconds=10)
 
-    checker = Checker(
-        fleet,
-        keyring=Keyring({}),
-        exchanger=Exchanger(transport=lambda *_: httpx.MockTransport(refuse), clock=clock.now),
-        clock=clock,
-        own=OwnMetrics(),
-    )
+    checker = checker_of(fleet, clock, refuse)
 
     await checker.check("acme", Over(60, lambda *_: None))
 
