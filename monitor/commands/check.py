@@ -14,7 +14,6 @@ from monitor.commands.without_daemon import memory
 from monitor.config import Settings
 from monitor.core import history
 from monitor.core.connection import Connection
-from monitor.core.finding import Diagnosis
 from monitor.core.history import Event, History
 from monitor.core.status import ConnectionStatus
 from monitor.watch.audit import Audits
@@ -80,5 +79,4 @@ async def check_once(
 
 def as_json(status: ConnectionStatus) -> dict[str, Any]:
     """One verdict as `check --json` prints it: the shape of `explain`, after the connection's name."""
-    verdict = Diagnosis(status.state, status.findings, status.history.alternatives)
-    return {"connection": status.name, **diagnosis_as_json(verdict)}
+    return {"connection": status.name, **diagnosis_as_json(status.verdict)}

@@ -14,7 +14,7 @@ from monitor.core import maintenance
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Severity
 from monitor.core.connection import Connection
-from monitor.core.finding import Finding, State
+from monitor.core.finding import Diagnosis, Finding, State
 from monitor.core.history import History
 from monitor.core.keys.credential import CredentialFacts
 from monitor.core.maintenance import Maintenance
@@ -69,6 +69,12 @@ class ConnectionStatus:
         if self.connection.after_login and self.history.last_success:
             return {"first_call": "It got no answer."}
         return {}
+
+    @property
+    def verdict(self) -> Diagnosis:
+        """What holds now, and what else it may be."""
+        alternatives = self.history.alternatives if self.findings else ()
+        return Diagnosis(self.state, self.findings, alternatives)
 
     def title(self, finding: Finding, now: datetime) -> str:
         """A finding in a few words: `The certificate expires in 41 days`."""

@@ -193,7 +193,7 @@ def _explained(status: ConnectionStatus) -> dict[str, Any]:
         "evidence": list(found.evidence) if found else [],
         "alternatives": [
             {"cause": str(other.cause), "tell_apart": other.tell_apart}
-            for other in (status.history.alternatives if found else ())
+            for other in status.verdict.alternatives
         ],
         "remedy": steps(entry, status.connection) if entry else [],
         "note": entry.contested if entry else None,

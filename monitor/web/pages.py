@@ -212,7 +212,7 @@ class Pages:
             history=history,
             finding=status.findings[0] if status.findings else None,
             also=status.findings[1:],
-            alternatives=history.alternatives if status.findings else (),
+            alternatives=status.verdict.alternatives,
             since=since(status),
             maintenance=snapshot.maintenance()(connection),
             command=command(connection),
