@@ -41,7 +41,7 @@ class Faulty:
         self._keyring = keyring
 
     async def exchange(
-        self, connection: Connection, _signed: Callable[[datetime], str], *, after_login: bool
+        self, connection: Connection, _signed: Callable[[datetime], str], **_options: Any
     ) -> Any:
         """Raises."""
         key = (await self._keyring.load(connection.current)).key
@@ -59,7 +59,7 @@ async def main(config: Path) -> None:
     checker = Checker(fleet, keyring=keyring, exchanger=faulty, clock=clock, own=OwnMetrics())
     await checker.check(well.name, OwnLedger(60, lambda *_: None))
     sys.stdout.write(f"{fleet[well.name]!r}\n")
-    await faulty.exchange(well, None, after_login=True)
+    await faulty.exchange(well, None)
 
 
 if __name__ == "__main__":
