@@ -283,7 +283,7 @@ def _note(attempt: _Attempt, refusal: Refusal) -> None:
 
 def _refused(org: Org, refusal: Refusal, now: datetime) -> Answer:
     body = {"error": refusal.error, "error_description": refusal.description}
-    return org.reply(now, 400, _json(body))
+    return org.reply(now, 400, body)
 
 
 def _granted(attempt: _Attempt) -> Answer:
@@ -298,8 +298,4 @@ def _granted(attempt: _Attempt) -> Answer:
     }
     if attempt.settings.jwt_access_tokens:
         body |= {"api_instance_url": attempt.base, "token_format": "jwt"}
-    return org.reply(attempt.now, 200, _json(body))
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return org.reply(attempt.now, 200, body)

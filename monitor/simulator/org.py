@@ -5,6 +5,7 @@ monitor's. `login` and `rest` say what an org answers, `records` what it holds f
 """
 
 import hashlib
+import json
 from base64 import b64encode
 from collections import deque
 from collections.abc import Mapping
@@ -346,9 +347,9 @@ class Org:
             # With which status the login server shows the page is not recorded: 200 is the harder case. The
             # REST API says 503.
             status = 200 if request.path == TOKEN_PATH else 503
-            return self.reply(now, status, MAINTENANCE_PAGE, HTML_TYPE)
+            return self.reply(now, status, MAINTENANCE_PAGE)
         if self.settings.fault == "error_500":
-            return self.reply(now, 500, ERROR_PAGE, HTML_TYPE)
+            return self.reply(now, 500, ERROR_PAGE)
         return None
 
     def record(self, login: Login, *, granted: bool) -> None:
@@ -422,14 +423,14 @@ class Org:
         return self._api_calls[1] + self.settings.api_calls_by_others
 
     def reply(
-        self,
-        now: datetime,
-        status: int,
-        body: bytes,
-        content_type: str = JSON_TYPE,
-        more: tuple[tuple[str, str], ...] = (),
+        self, now: datetime, status: int, said: object, more: tuple[tuple[str, str], ...] = ()
     ) -> Answer:
-        """An answer with the headers that Salesforce sends with everything, in its order (*observed*)."""
+        """An answer with the headers that Salesforce sends with everything, in its order (*observed*).
+
+        Bytes are a web page, anything else is said as JSON.
+        """
+        page = isinstance(said, bytes)
+        body = said if isinstance(said, bytes) else json.dumps(said, separators=(",", ":")).encode()
         self._answers += 1
         browser = digest(f"{self.name} {self._answers}")[:22]
         expires = format_datetime(now + timedelta(days=365), usegmt=True)
@@ -438,7 +439,7 @@ class Org:
             ("Strict-Transport-Security", "max-age=63072000; includeSubDomains"),
             ("Cache-Control", "no-cache,must-revalidate,max-age=0,no-store,private"),
             ("Set-Cookie", f"BrowserId={browser}; path=/; expires={expires}; Max-Age=31536000"),
-            ("Content-Type", content_type),
+            ("Content-Type", HTML_TYPE if page else JSON_TYPE),
             *more,
         )
         return Answer(status, headers, body)

@@ -3,7 +3,6 @@
 Sources: Salesforce's REST API guide, and error answers *observed* in public threads.
 """
 
-import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from monitor.simulator import login, records, soql
-from monitor.simulator.org import HTML_TYPE, TOKEN_PATH, Answer, Org, Request
+from monitor.simulator.org import TOKEN_PATH, Answer, Org, Request
 from monitor.simulator.soql import QueryError
 
 OLDEST_VERSION = 31
@@ -74,7 +73,7 @@ class _Call:
     def counted(self, value: object, status: int = 200) -> Answer:
         """An answer that used up a part of the day's allocation, and says so."""
         usage = f"api-usage={self.org.api_usage(self.now)}/{self.org.settings.api_calls_a_day}"
-        return self.org.reply(self.now, status, _json(value), more=(("Sforce-Limit-Info", usage),))
+        return self.org.reply(self.now, status, value, (("Sforce-Limit-Info", usage),))
 
 
 def answer(org: Org, request: Request, now: datetime) -> Answer:
@@ -105,7 +104,7 @@ def _versions(call: _Call) -> Answer:
         {"label": _label(number), "url": f"{base}/services/data/v{number}.0", "version": f"{number}.0"}
         for number in range(OLDEST_VERSION, NEWEST_VERSION + 1)
     ]
-    return call.org.reply(call.now, 200, _json(listed))
+    return call.org.reply(call.now, 200, listed)
 
 
 def _label(version: int) -> str:
@@ -226,10 +225,10 @@ def _userinfo(call: _Call) -> Answer:
     """The OpenID Connect facts on the user. Its refusals are plain text (*observed*)."""
     org, request, now = call.org, call.request, call.now
     if not request.authorization:
-        return org.reply(now, 403, b"Missing_OAuth_Token", HTML_TYPE)
+        return org.reply(now, 403, b"Missing_OAuth_Token")
     settings = org.reader(request.authorization, now)
     if settings is None or _IDENTITY_SCOPES.isdisjoint(settings.scopes):
-        return org.reply(now, 403, b"Bad_OAuth_Token", HTML_TYPE)
+        return org.reply(now, 403, b"Bad_OAuth_Token")
     facts = {
         "sub": org.identity_url(settings),
         "user_id": org.user_id(settings),
@@ -243,7 +242,7 @@ def _userinfo(call: _Call) -> Answer:
         "active": True,
         "urls": {"rest": f"{request.base}/services/data/v{{version}}/"},
     }
-    return org.reply(now, 200, _json(facts))
+    return org.reply(now, 200, facts)
 
 
 _DATA = r"/services/data/v(?P<version>\d+)\.0"
@@ -258,9 +257,5 @@ _PATHS: tuple[tuple[re.Pattern[str], Callable[[_Call], Answer]], ...] = (
 )
 
 
-def _json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
-
-
 def _error(org: Org, now: datetime, status: int, code: str, message: str) -> Answer:
-    return org.reply(now, status, _json([{"message": message, "errorCode": code}]))
+    return org.reply(now, status, [{"message": message, "errorCode": code}])

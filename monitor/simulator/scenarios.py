@@ -202,7 +202,6 @@ SCENARIOS: tuple[Scenario, ...] = (
         Cause.PERMISSION_SET_EXPIRING,
         "The permission set was assigned to the user for 90 days.",
         org={"permission_set_lifetime_seconds": 90 * _DAY_SECONDS, "permissions": ["ViewSetup"]},
-        connection={"read_permission_sets": True},
     ),
     Scenario(
         Cause.APP_NOT_FOUND,

@@ -139,31 +139,28 @@ def create_app(
     async def orgs(request: HttpRequest) -> Response:
         return JSONResponse({name: simulator.org(name).settings.as_json() for name in simulator.names})
 
-    async def see(request: HttpRequest) -> Response:
-        return JSONResponse(simulator.org(request.path_params["name"]).settings.as_json())
-
-    async def put(request: HttpRequest) -> Response:
-        name = request.path_params["name"]
-        status = 201 if simulator.put(name, await _object(request)) else 200
+    async def org(request: HttpRequest) -> Response:
+        name, status = request.path_params["name"], 200
+        match request.method:
+            case "PUT":
+                status = 201 if simulator.put(name, await _object(request)) else 200
+            case "PATCH":
+                simulator.patch(name, await _object(request))
+            case "POST":
+                simulator.refresh(name, await _object(request))
+            case "DELETE":
+                simulator.delete(name)
+                return Response(status_code=204)
         return JSONResponse(simulator.org(name).settings.as_json(), status)
 
-    async def patch(request: HttpRequest) -> Response:
-        simulator.patch(request.path_params["name"], await _object(request))
-        return await see(request)
-
-    async def delete(request: HttpRequest) -> Response:
-        simulator.delete(request.path_params["name"])
-        return Response(status_code=204)
-
-    async def refresh(request: HttpRequest) -> Response:
-        simulator.refresh(request.path_params["name"], await _object(request))
-        return await see(request)
-
     async def logins(request: HttpRequest) -> Response:
-        org = simulator.org(request.path_params["name"])
-        org.let_production_log_in(simulator.now_of(org))
+        asked = simulator.org(request.path_params["name"])
+        asked.let_production_log_in(simulator.now_of(asked))
         return JSONResponse(
-            [{"time": _text(row.time), "username": row.username, "status": row.status} for row in org.logins]
+            [
+                {"time": _text(row.time), "username": row.username, "status": row.status}
+                for row in asked.logins
+            ]
         )
 
     async def clock(request: HttpRequest) -> Response:
@@ -187,11 +184,8 @@ def create_app(
         routes=[
             Route("/_clock", clock, methods=["GET", "POST"]),
             Route("/_orgs", orgs),
-            Route("/_orgs/{name}", see),
-            Route("/_orgs/{name}", put, methods=["PUT"]),
-            Route("/_orgs/{name}", patch, methods=["PATCH"]),
-            Route("/_orgs/{name}", delete, methods=["DELETE"]),
-            Route("/_orgs/{name}/refresh", refresh, methods=["POST"]),
+            Route("/_orgs/{name}", org, methods=["GET", "PUT", "PATCH", "DELETE"]),
+            Route("/_orgs/{name}/refresh", org, methods=["POST"]),
             Route("/_orgs/{name}/logins", logins),
             Mount("/", _Orgs(simulator, slow_seconds)),
         ],

@@ -2,7 +2,8 @@
 
 import socket
 from collections.abc import Iterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 
 import pytest
@@ -11,12 +12,14 @@ from monitor.core.causes import Cause
 from monitor.core.connection import ApprovalPolicy, Connection, audience_of
 from monitor.core.finding import Diagnosis, State
 from monitor.core.history import History, begin, remember
+from monitor.core.inside import Facts
 from monitor.core.keys.assertion import sign
 from monitor.core.keys.credential import Credential, read_credential
-from monitor.core.outcome import Exchange, NotSent
+from monitor.core.outcome import Exchange, Granted, NotSent
 from monitor.core.verdict.approval import forecast
 from monitor.core.verdict.diagnosis import diagnose
 from monitor.salesforce.exchange import Exchanger
+from monitor.salesforce.org import Get, Subject, read
 from monitor.simulator.scenarios import NOT_PLAYED, SCENARIOS, Scenario, make_keys
 from monitor.simulator.server import Simulator, running
 from tests.making import ACME, NOW, connection
@@ -59,12 +62,19 @@ def connection_of(scenario: Scenario, url: str) -> Connection:
 async def checked(
     stage: Stage, at: Connection, credential: Credential, history: History
 ) -> tuple[Diagnosis, History]:
-    """One exchange as the daemon would make it, the verdict on it, and what is remembered."""
+    """One exchange and audit as the daemon would make them, the verdict, and what is remembered."""
+
+    async def inside(granted: Granted, moment: datetime, get: Get) -> None:
+        nonlocal history
+        subject = Subject(at.username, "", granted.user_id or "", moment, granted=True)
+        history = replace(history, audit=await read(get, subject, Facts(stage.now)))
+
     exchanger = Exchanger(clock=lambda: stage.now, allowed_hosts=frozenset({INVALID_HOST}))
     if credential.key is None:
         exchange = Exchange(stage.now, NotSent("No usable private key."))
     else:
-        exchange = await exchanger.exchange(at, partial(sign, at, credential.key), after_login=True)
+        signed = partial(sign, at, credential.key)
+        exchange = await exchanger.exchange(at, signed, after_login=True, inside=inside)
     await exchanger.aclose()
     foreseen = forecast(at, history, (), stage.now)
     verdict = diagnose(exchange, credential.facts, at, history, stage.now, forecast=foreseen)
