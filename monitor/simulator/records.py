@@ -38,49 +38,38 @@ class View:
         """What Setup shows."""
         return self.org.settings
 
+    def id(self, prefix: str, seed: str = "") -> str:
+        """Of a record of this org."""
+        return identifier(prefix, self.org.name + seed)
+
+    @property
+    def app_id(self) -> str:
+        """Of the app, of either kind."""
+        return self.id({"external_client_app": "0xI", "connected_app": "0H4"}[self.settings.app_kind])
+
+    def has_app(self, kind: str) -> bool:
+        """Whether the app is there, and of this kind."""
+        return self.settings.app_present and self.settings.app_kind == kind
+
 
 @dataclass(frozen=True, slots=True)
 class Entity:
     """An object, as a query sees it."""
 
     rows: Callable[[View], Rows]
-    needs: frozenset[str]
+    needs: frozenset[str] = frozenset()
     """Permissions without which it is not there."""
-    own: str
+    own: str = ""
     """The field with the user's id, by which who has no Manage Users sees rows of its own alone."""
-    on: frozenset[str]
-    of_tooling: tuple[str, ...]
+    on: frozenset[str] = frozenset({"query", "tooling"})
+    of_tooling: tuple[str, ...] = ()
     """Fields that are there for `tooling/query` alone; at most one row may be asked for them."""
-    unfiltered: tuple[str, ...]
+    unfiltered: tuple[str, ...] = ()
     """Fields that no condition may name."""
-    of_the_app: bool
+    of_the_app: bool = False
     """Whether a setting says on which resource it is there."""
 
 
-OBJECTS: Final[dict[str, Entity]] = {}
-"""By name; the rows that follow fill it."""
-
-QUERY, TOOLING = frozenset({"query"}), frozenset({"tooling"})
-VIEW_APPS: tuple[Permission, ...] = ("ViewSetup", "ExternalClientAppViewer")
-
-
-def _object(
-    name: str,
-    *needs: Permission,
-    own: str = "",
-    on: frozenset[str] = QUERY | TOOLING,
-    of_tooling: tuple[str, ...] = (),
-    unfiltered: tuple[str, ...] = (),
-    of_the_app: bool = False,
-) -> Callable[[Callable[[View], Rows]], Callable[[View], Rows]]:
-    def note(rows: Callable[[View], Rows]) -> Callable[[View], Rows]:
-        OBJECTS[name] = Entity(rows, frozenset(needs), own, on, of_tooling, unfiltered, of_the_app)
-        return rows
-
-    return note
-
-
-@_object("Organization", on=QUERY)
 def _organization(view: View) -> Rows:
     settings = view.settings
     kinds = {
@@ -98,7 +87,6 @@ def _organization(view: View) -> Rows:
     }
 
 
-@_object("User", own="Id", on=QUERY)
 def _user(view: View) -> Rows:
     first = view.settings
     for settings in (first, first.of(first.observer.consumer_key)) if first.observer else (first,):
@@ -108,23 +96,21 @@ def _user(view: View) -> Rows:
             "Name": settings.username.partition("@")[0],
             "IsActive": settings.user_active,
             "UserType": "Standard",
-            "ProfileId": _id(view.org, "00e"),
+            "ProfileId": view.id("00e"),
             "Profile.Name": PROFILE,
             "Profile.UserLicense.Name": "Salesforce Integration",
         }
 
 
-@_object("UserLogin", "ManageUsers", on=QUERY)
 def _user_login(view: View) -> Rows:
     yield {
-        "Id": _id(view.org, "0Yw"),
+        "Id": view.id("0Yw"),
         "UserId": view.org.user_id(),
         "IsFrozen": view.settings.user_frozen,
         "IsPasswordLocked": False,
     }
 
 
-@_object("UserPermissionAccess", on=QUERY)
 def _user_permission_access(view: View) -> Rows:
     yield {
         "Id": "000000000000000AAA",
@@ -136,7 +122,6 @@ def _user_permission_access(view: View) -> Rows:
 _OF_LOGINS = ("Status", "SourceIp", "Application", "LoginUrl", "ApiType")
 
 
-@_object("LoginHistory", own="UserId", on=QUERY, unfiltered=_OF_LOGINS)
 def _login_history(view: View) -> Rows:
     observer = view.settings.observer
     for number, row in enumerate(reversed(view.org.logins)):
@@ -156,12 +141,11 @@ def _login_history(view: View) -> Rows:
         }
 
 
-@_object("OauthToken", own="UserId", on=QUERY)
 def _oauth_token(view: View) -> Rows:
     """Whether an admin-approved user has a row here is not recorded; `without_rows` makes it have none."""
     if view.settings.user_approved:
         yield {
-            "Id": _id(view.org, "0CS"),
+            "Id": view.id("0CS"),
             "AppName": view.settings.app_label,
             "UserId": view.org.user_id(),
             "CreatedDate": view.org.approved_at,
@@ -175,15 +159,14 @@ def _oauth_token(view: View) -> Rows:
         }
 
 
-@_object("PermissionSet", "ViewSetup")
 def _permission_set(view: View) -> Rows:
-    yield {"Id": _id(view.org, "0PS")} | _row_of_set(view.settings)
+    yield {"Id": view.id("0PS")} | _row_of_set(view.settings)
     yield {
-        "Id": _id(view.org, "0PS", "profile"),
+        "Id": view.id("0PS", "profile"),
         "Name": "X00e000000000000AAA",
         "Label": "00e000000000000AAA",
         "IsOwnedByProfile": True,
-        "ProfileId": _id(view.org, "00e"),
+        "ProfileId": view.id("00e"),
         "PermissionsApiEnabled": view.settings.api_enabled and view.settings.api_enabled_by == "profile",
         "License.Name": "Salesforce Integration",
     }
@@ -200,7 +183,6 @@ def _row_of_set(settings: OrgSettings) -> dict[str, object]:
     }
 
 
-@_object("PermissionSetAssignment", "ViewSetup", on=QUERY)
 def _permission_set_assignment(view: View) -> Rows:
     settings = view.settings
     for row in _permission_set(view):
@@ -217,72 +199,66 @@ def _permission_set_assignment(view: View) -> Rows:
             }
 
 
-@_object("SetupEntityAccess", "ViewSetup", on=QUERY)
 def _setup_entity_access(view: View) -> Rows:
     settings = view.settings
     if settings.permission_set_selected and settings.app_present:
         kinds = {"external_client_app": "ExternalClientApplication", "connected_app": "ConnectedApplication"}
         yield {
-            "Id": _id(view.org, "0J0"),
-            "ParentId": _id(view.org, "0PS"),
-            "SetupEntityId": _app_id(view.org),
+            "Id": view.id("0J0"),
+            "ParentId": view.id("0PS"),
+            "SetupEntityId": view.app_id,
             "SetupEntityType": kinds[settings.app_kind],
             **{f"Parent.{name}": value for name, value in _row_of_set(view.settings).items()},
         }
 
 
-@_object("ConnectedApplication", "ViewSetup")
 def _connected_application(view: View) -> Rows:
     settings = view.settings
     policy = settings.refresh_token_policy
-    if _has_app(view.org, "connected_app"):
+    if view.has_app("connected_app"):
         yield {
-            "Id": _app_id(view.org),
+            "Id": view.app_id,
             "Name": settings.app_label,
             "OptionsAllowAdminApprovedUsersOnly": settings.permitted_users == "admin_approved",
             "OptionsHasSessionLevelPolicy": settings.session_level == "HIGH_ASSURANCE",
             "OptionsRefreshTokenValidityMetric": policy == "inactivity",
             "RefreshTokenValidityPeriod": _validity(settings)[0],
-            **_stamps(view.org),
+            **_stamps(view),
         }
 
 
-@_object("ExternalClientApplication", *VIEW_APPS, of_the_app=True)
 def _external_client_application(view: View) -> Rows:
-    if _has_app(view.org, "external_client_app"):
+    if view.has_app("external_client_app"):
         name = view.settings.app_label.replace(" ", "_")
         yield {
-            "Id": _app_id(view.org),
+            "Id": view.app_id,
             "DeveloperName": name,
             "MasterLabel": view.settings.app_label,
             "DistributionState": "Local",
-            **_stamps(view.org),
+            **_stamps(view),
         }
 
 
-@_object("ExtlClntAppPlcyCnfg", *VIEW_APPS, of_the_app=True)
 def _app_policy(view: View) -> Rows:
-    if _has_app(view.org, "external_client_app"):
+    if view.has_app("external_client_app"):
         yield {
-            **_of_the_app(view.org, "plugin policy"),
+            **_of_the_app(view, "plugin policy"),
             "IsEnabled": not view.settings.app_blocked,
             "OauthPluginStatus": "Disabled" if view.settings.app_blocked else "Enabled",
         }
 
 
-@_object("ExtlClntAppOauthSettings", *VIEW_APPS, of_the_app=True)
 def _oauth_settings(view: View) -> Rows:
-    if _has_app(view.org, "external_client_app"):
+    if view.has_app("external_client_app"):
         scopes = {scope.upper() for scope in view.settings.scopes}
         yield {
-            **_of_the_app(view.org, "settings"),
+            **_of_the_app(view, "settings"),
             **{f"OauthScopes{name}": name in scopes for name in ("API", "REFRESH_TOKEN", "OFFLINE_ACCESS")},
         }
 
 
-@_object("ExtlClntAppOauthPlcyCnfg", *VIEW_APPS, of_the_app=True)
 def _oauth_policy(view: View) -> Rows:
-    if not _has_app(view.org, "external_client_app"):
+    if not view.has_app("external_client_app"):
         return
     settings = view.settings
     said = _ENUMERATIONS[settings.enumerations]
@@ -290,7 +266,7 @@ def _oauth_policy(view: View) -> Rows:
     admins = settings.permitted_users == "admin_approved"
     raised = settings.session_level == "HIGH_ASSURANCE"
     yield {
-        **_of_the_app(view.org, "policy"),
+        **_of_the_app(view, "policy"),
         "PermittedUsersPolicyType": "AdminApprovedPreAuthorized" if admins else "AllSelfAuthorized",
         "RefreshTokenPolicyType": said[settings.refresh_token_policy],
         "RefreshTokenValidityPeriod": period,
@@ -330,21 +306,19 @@ def _validity(settings: OrgSettings) -> tuple[int | None, str]:
     return (seconds // 86_400, "days") if seconds % 86_400 == 0 else (-(-seconds // 3600), "hours")
 
 
-@_object("Profile", "ViewSetup", of_tooling=("FullName", "Metadata"))
 def _profile(view: View) -> Rows:
     ranges = view.settings.login_ip_ranges or (() if view.settings.ip_allowed else (ELSEWHERE,))
     ends = [text.partition("-") for text in ranges]
     shown = [{"description": None, "startAddress": first, "endAddress": last} for first, _, last in ends]
     for name, seed, metadata in ((PROFILE, "", shown), ("System Administrator", "admin", [])):
         yield {
-            "Id": _id(view.org, "00e", seed),
+            "Id": view.id("00e", seed),
             "Name": name,
             "FullName": name,
             "Metadata": {"loginHours": None, "loginIpRanges": metadata},
         }
 
 
-@_object("SetupAuditTrail", "ViewSetup", "ViewSetupAuditTrail", on=QUERY)
 def _setup_audit_trail(view: View) -> Rows:
     """Which words the trail has for changes of External Client Apps is not recorded: these are ours."""
     for number, change in enumerate(reversed(view.org.changes)):
@@ -357,7 +331,7 @@ def _setup_audit_trail(view: View) -> Rows:
             "Section": section,
             "Display": f"Changed {setting} of {view.settings.app_label}{shown}",
             "CreatedDate": change.time,
-            "CreatedById": _id(view.org, "005", "admin"),
+            "CreatedById": view.id("005", "admin"),
             "CreatedBy.Name": ADMIN,
             "DelegateUser": None,
         }
@@ -375,11 +349,10 @@ _CHANGED = {
 ADMIN = "Org Admin"
 
 
-@_object("SandboxProcess", "ManageUsers", on=TOOLING)
 def _sandbox_process(view: View) -> Rows:
     if copy := view.settings.sandbox_copy:
         yield {
-            "Id": _id(view.org, "0GR"),
+            "Id": view.id("0GR"),
             "SandboxName": copy.name,
             "Status": "Completed" if copy.percent == 100 else "Processing",
             "CopyProgress": copy.percent,
@@ -389,31 +362,45 @@ def _sandbox_process(view: View) -> Rows:
         }
 
 
-def _has_app(org: Org, kind: str) -> bool:
-    return org.settings.app_present and org.settings.app_kind == kind
-
-
-def _app_id(org: Org) -> str:
-    return _id(org, {"external_client_app": "0xI", "connected_app": "0H4"}[org.settings.app_kind])
-
-
-def _id(org: Org, prefix: str, seed: str = "") -> str:
-    return identifier(prefix, org.name + seed)
-
-
-def _stamps(org: Org) -> Row:
+def _stamps(view: View) -> Row:
     """When the app was made, and who changed it last."""
-    changed = [change.time for change in org.changes if change.setting in PROPAGATED]
+    changed = [change.time for change in view.org.changes if change.setting in PROPAGATED]
     return {
-        "CreatedDate": org.made,
-        "LastModifiedDate": changed[-1] if changed else org.made,
-        "LastModifiedById": _id(org, "005", "admin"),
+        "CreatedDate": view.org.made,
+        "LastModifiedDate": changed[-1] if changed else view.org.made,
+        "LastModifiedById": view.id("005", "admin"),
         "LastModifiedBy.Name": ADMIN,
     }
 
 
-def _of_the_app(org: Org, what: str) -> Row:
-    return {"Id": _id(org, "0xJ", what), "ExternalClientApplicationId": _app_id(org), **_stamps(org)}
+def _of_the_app(view: View, what: str) -> Row:
+    return {"Id": view.id("0xJ", what), "ExternalClientApplicationId": view.app_id, **_stamps(view)}
+
+
+QUERY, TOOLING = frozenset({"query"}), frozenset({"tooling"})
+VIEW_SETUP, MANAGE_USERS = frozenset({"ViewSetup"}), frozenset({"ManageUsers"})
+VIEW_TRAIL = VIEW_SETUP | {"ViewSetupAuditTrail"}
+VIEW_APPS = VIEW_SETUP | {"ExternalClientAppViewer"}
+
+OBJECTS: Final[Mapping[str, Entity]] = {
+    "Organization": Entity(_organization, on=QUERY),
+    "User": Entity(_user, own="Id", on=QUERY),
+    "UserLogin": Entity(_user_login, MANAGE_USERS, on=QUERY),
+    "UserPermissionAccess": Entity(_user_permission_access, on=QUERY),
+    "LoginHistory": Entity(_login_history, own="UserId", on=QUERY, unfiltered=_OF_LOGINS),
+    "OauthToken": Entity(_oauth_token, own="UserId", on=QUERY),
+    "PermissionSet": Entity(_permission_set, VIEW_SETUP),
+    "PermissionSetAssignment": Entity(_permission_set_assignment, VIEW_SETUP, on=QUERY),
+    "SetupEntityAccess": Entity(_setup_entity_access, VIEW_SETUP, on=QUERY),
+    "ConnectedApplication": Entity(_connected_application, VIEW_SETUP),
+    "ExternalClientApplication": Entity(_external_client_application, VIEW_APPS, of_the_app=True),
+    "ExtlClntAppPlcyCnfg": Entity(_app_policy, VIEW_APPS, of_the_app=True),
+    "ExtlClntAppOauthSettings": Entity(_oauth_settings, VIEW_APPS, of_the_app=True),
+    "ExtlClntAppOauthPlcyCnfg": Entity(_oauth_policy, VIEW_APPS, of_the_app=True),
+    "Profile": Entity(_profile, VIEW_SETUP, of_tooling=("FullName", "Metadata")),
+    "SetupAuditTrail": Entity(_setup_audit_trail, VIEW_TRAIL, on=QUERY),
+    "SandboxProcess": Entity(_sandbox_process, MANAGE_USERS, on=TOOLING),
+}
 
 
 def _specimens() -> Iterator[View]:
