@@ -305,9 +305,18 @@ def test_every_option_of_the_schema_is_described() -> None:
             assert option.get("description") or definition.get("description"), name
 
 
+class Editor(yaml.SafeLoader):
+    """YAML 1.2, in which `off` is a text: only `true` and `false` are not."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 # as the library has it
+        first: [(tag, form) for tag, form in known if first in "tTfF" or not tag.endswith(":bool")]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def plain(path: Path) -> Any:
     """A YAML file as an editor hands it to a JSON Schema."""
-    return json.loads(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8")), default=str))
+    return json.loads(json.dumps(yaml.load(path.read_text(encoding="utf-8"), Editor), default=str))
 
 
 @pytest.mark.parametrize(
