@@ -189,8 +189,8 @@ class Org:
     def change(self, values: Mapping[str, object], now: datetime) -> None:
         """Give some settings other values; the others stay. SettingsError where they make no sense.
 
-        Whoever sets `user_approved` or `permission_set_assigned` to true, or uploads a certificate, begins a
-        new approval, also where nothing else changes by it: it is what an admin does to mend a decay.
+        To set `user_approved`, `permission_set_assigned` or `permission_set_selected` to true, or to upload a
+        certificate, begins a new approval even if nothing else changes: admins repair a decay that way.
         """
         self._become(self.settings.changed(values), values, now)
 
@@ -320,7 +320,7 @@ class Org:
         return settings.org_active and (ends is None or now < ends)
 
     def trial_ends(self, settings: OrgSettings) -> datetime | None:
-        """When the org's trial ends; None where it is no trial."""
+        """When the org's trial ends; None for an org that is not a trial."""
         trial = settings.trial_seconds
         return None if trial is None else self.made + timedelta(seconds=trial)
 

@@ -60,7 +60,7 @@ class Entity:
     needs: frozenset[str] = frozenset()
     """Permissions without which it is not there."""
     own: str = ""
-    """The field with the user's id, by which who has no Manage Users sees rows of its own alone."""
+    """The field with the user's id: without Manage Users, only rows with one's own are shown."""
     on: frozenset[str] = frozenset({"query", "tooling"})
     of_tooling: tuple[str, ...] = ()
     """Fields that are there for `tooling/query` alone; at most one row may be asked for them."""
@@ -151,7 +151,7 @@ def _oauth_token(view: View) -> Rows:
             "CreatedDate": view.org.approved_at,
             "LastUsedDate": view.org.used_at,
             "UseCount": sum(row.status == "Success" for row in view.org.logins),
-            # Nobody should ever ask for these: each is a way to the token, or to its end.
+            # An audit must never ask for these: with them, the token can be used or revoked.
             **{
                 name: digest(f"{name} of {view.org.org_id}")
                 for name in ("AccessToken", "DeleteToken", "RequestToken")

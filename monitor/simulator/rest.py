@@ -55,7 +55,7 @@ class _Call:
         return f"{urlsplit(self.request.base).path}/services/data/v{self.version}.0/{self.tooling}"
 
     def view(self) -> records.View:
-        """What whoever asks may see; raises where the REST API does not serve this request."""
+        """What the asking user may see; raises where the REST API refuses the request."""
         org, now = self.org, self.now
         settings = org.reader(self.request.authorization, now)
         if settings is None:

@@ -138,7 +138,7 @@ class OrgSettings(_Settings):
     session_level: Literal["STANDARD", "LOW", "HIGH_ASSURANCE"] = "STANDARD"
     """Which level the app's policy wants of a session. That it refuses one is `api_access_control` here."""
     ip_relaxation: Literal["enforce", "relax_refresh", "bypass"] = "bypass"
-    """The app's IP Relaxation. This flow passes it over (help on IP relaxation)."""
+    """The app's IP Relaxation, which this flow ignores (help on IP relaxation)."""
     login_ip_ranges: Annotated[tuple[Annotated[str, AfterValidator(_is_range)], ...], Strict(False)] = ()
     """The Login IP Ranges of the user's profile, `192.0.2.0-192.0.2.255`; none: any address may log in."""
     ip_allowed: bool = True
@@ -160,7 +160,7 @@ class OrgSettings(_Settings):
     """What the user may do with records (setup guide, step 5.3); of other objects it sees nothing."""
     user_active: bool = True
     user_frozen: bool = False
-    """A frozen user logs in no more; what it is told is not recorded, here what an inactive one is."""
+    """A frozen user can't log in. What it is told is not recorded: here, what an inactive user is."""
     org_active: bool = True
     trial_seconds: Seconds | None = None
     """After which a trial org is inactive, counted from when it was made; None: not a trial."""
@@ -187,7 +187,7 @@ class OrgSettings(_Settings):
     enumerations: Literal["names", "numbers", "unknown"] = "names"
     """How their picklists spell what they hold: two dialects were *observed*; `unknown` is a third."""
     unreadable: Annotated[tuple[Text, ...], Strict(False)] = ()
-    """Objects, and fields as `Object.Field`, that no query finds: INVALID_TYPE and INVALID_FIELD."""
+    """Objects, and fields as `Object.Field`, that queries are refused: INVALID_TYPE and INVALID_FIELD."""
     without_rows: Annotated[tuple[Text, ...], Strict(False)] = ()
     """Objects that are there, but show this user no row."""
     maintenance: bool = False
@@ -269,7 +269,7 @@ _OF_THE_ORG = (
     "trial_seconds",
     "session_seconds",
 )
-"""What holds for whoever logs in."""
+"""What is the same for every user."""
 
 
 class Refresh(_Settings):
