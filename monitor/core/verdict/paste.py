@@ -23,7 +23,7 @@ from monitor.core.verdict.answer import CODE_LIMIT, HTML_PAGE, NOT_SHOWN, harmle
 from monitor.core.verdict.faults import ORDER, kind_of, of_key
 from monitor.core.verdict.texts import Meaning, of_text, plain
 from monitor.core.verdict.unwrap import unwrapped
-from monitor.core.verdict.vocabulary import CODE, SAY_LITTLE, sentences
+from monitor.core.verdict.vocabulary import CODE, OTHER_SERVICES, SAY_LITTLE, sentences
 
 VALUE_LIMIT = 400
 """Characters of a labelled value that are looked at; the longest description known has 70."""
@@ -185,7 +185,9 @@ class _Attempt:
 
     @property
     def meaning(self) -> Meaning | None:
-        return of_text(f"{self.code}: {self.text}" if self.code else self.text)
+        if self.code:
+            return of_text(f"{self.code}: {self.text}")
+        return None if OTHER_SERVICES.search(self.text) else of_text(self.text)
 
     @property
     def weight(self) -> _Weight:
@@ -347,7 +349,7 @@ def _words(pasted: _Pasted) -> Refused | None:
     refused = ALMOST_ALWAYS <= pasted.status < SERVER_ERROR
     for line in pasted.lines:
         meant = of_text(_PHRASE.sub(" ", _STATUS.sub(" ", line)))
-        if meant and not (refused and CATALOGUE[meant.cause].no_verdict):
+        if meant and not OTHER_SERVICES.search(line) and not (refused and CATALOGUE[meant.cause].no_verdict):
             return pasted.refusal(_Attempt(0, "", _Said(0, 0, line, is_sentence=False, is_strong=False)))
     if other := _OTHER_CODED.search(pasted.text):
         said = _Said(*other.span(2), other[2], is_sentence=False, is_strong=False)

@@ -22,6 +22,11 @@ CODE = re.compile(
 FOREIGN = re.compile(r"\baadsts\d", re.IGNORECASE)
 """Microsoft Entra's numbers of errors: it has OAuth's codes too, and clients fetch their keys with it."""
 
+OTHER_SERVICES = re.compile(
+    r"psycopg|\bpq: |sqlstate|mysql|postgres|mongo|\bredis\b|\bldap|\bsmtp", re.IGNORECASE
+)
+"""What a log around an integration also logs in to: words beside one of these are not about Salesforce."""
+
 SAY_LITTLE = frozenset(
     {
         "invalid grant",

@@ -184,6 +184,12 @@ def test_an_answer_says_more_than_a_sentence_in_the_prose_around_it() -> None:
     assert meant(read(text)).cause is Cause.USER_NOT_ADMIN_APPROVED
 
 
+def test_the_name_of_an_app_hides_no_answer() -> None:
+    text = "invalid_app_access: user is not admin approved to access this app: Postgres Sync"
+
+    assert meant(read(text)).cause is Cause.USER_NOT_ADMIN_APPROVED
+
+
 def test_a_sentence_without_a_code_is_never_certain() -> None:
     assert meant(read("might be an inactive user, who knows")).certainty is Certainty.LIKELY
 
@@ -268,6 +274,8 @@ def test_a_list_of_trusted_authorities_that_can_not_be_read_is_no_key() -> None:
         "row with primary key 7 not found",
         "translation key 'login.title' not found",
         "cache miss: user:7 not found",
+        'psycopg.OperationalError: FATAL: password authentication failed for user "sync"',
+        "LDAP: error code 49 - invalid credentials",
     ],
 )
 def test_what_else_is_not_found_is_neither_a_private_key_nor_a_user(text: str) -> None:
