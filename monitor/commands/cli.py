@@ -408,6 +408,87 @@ def audit_connection(
     raise typer.Exit(Exit.FAILING if wrong else exit_code([status], "failing"))
 
 
+@app.command("preflight")
+def try_before(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="A configured connection; or none, and the options.", autocompletion=_complete_connection
+        ),
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Its configuration file.")] = None,
+    subdomain: Annotated[
+        str, typer.Option(help="Of the org (setup guide, step 7), or its whole address.")
+    ] = "",
+    consumer_key: Annotated[str, typer.Option(help="Of the app (step 3).")] = "",
+    username: Annotated[str, typer.Option(help="Of the integration user (step 5).")] = "",
+    private_key: Annotated[
+        str, typer.Option(help="A file with the key, PEM or base64 of it; - is stdin.")
+    ] = "",
+    app_name: Annotated[str, typer.Option("--app", help="The app's name in the org.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Try a connection before it is watched: one login, then the audit, and the lines to configure.
+
+    Where the org refuses the pair of address and audience, the other sensible pairs are tried, once each.
+    The key is in no output.
+
+    **Examples**
+
+    - `bearerwatch preflight --subdomain acme --consumer-key 3MVG9… --username integration@acme.com
+      --private-key private-key.pem`
+    - `bearerwatch preflight acme-production --config bearerwatch.yaml`
+
+    **Exit code**: 0 healthy or degraded, 1 failing, 2 an error in what was given, 3 no verdict.
+    """
+    from monitor.commands import preflight
+
+    _log_errors_alone()
+    clock, key = Clock(), {"file": private_key}
+    with operators_mistakes():
+        if name is not None:
+            settings = _settings(config or Path(os.environ.get("BEARERWATCH_CONFIG", "bearerwatch.yaml")))
+            key = {"file": "FILE"}
+        else:
+            given = {
+                "subdomain": subdomain,
+                "consumer-key": consumer_key,
+                "username": username,
+                "private-key": private_key,
+            }
+            if missing := [f"--{option}" for option, value in given.items() if not value]:
+                raise OperatorError(f"Missing: {', '.join(missing)}. Or name a configured connection.")
+            place = {"file": str(Path(private_key).resolve())}
+            if private_key == "-":
+                os.environ[PREFLIGHT_KEY] = _text("-")
+                place, key = {"env": PREFLIGHT_KEY}, {"file": "FILE"}
+            settings = preflight.settings_of(
+                {
+                    "subdomain": subdomain,
+                    "consumer_key": consumer_key,
+                    "username": username,
+                    "app": app_name,
+                    "private_key": place,
+                }
+            )
+        (connection,) = _chosen(settings, [name or "preflight"])
+        found = asyncio.run(
+            preflight.preflight(
+                settings, connection, clock=clock, tell=lambda tried: None if as_json else say(tried.told())
+            )
+        )
+    now = clock.now()
+    if as_json:
+        print(json.dumps(preflight.as_json(found, key, now), indent=2))
+    else:
+        print("\n".join(preflight.told(found, key, now)))
+    raise typer.Exit(exit_code([found.status], "failing"))
+
+
+PREFLIGHT_KEY = "BEARERWATCH_PREFLIGHT_KEY"
+"""Where a key from stdin is kept for the time of one command: in the memory of this process alone."""
+
+
 @app.command("discover")
 def find_pair(
     name: Annotated[str, typer.Argument(help="The connection.")],
@@ -417,8 +498,8 @@ def find_pair(
 ) -> None:
     """Find the endpoint and audience that an org wants: the sensible pairs, tried once each.
 
-    Each try is a login of the user. Exit code: 0 one is granted, 1 all are refused, 2 a mistake in the
-    configuration, 3 no verdict.
+    It goes in the next version: `bearerwatch preflight NAME` does the same and more. Each try is a login of
+    the user. Exit code: 0 one is granted, 1 all are refused, 2 a mistake in the configuration, 3 no verdict.
 
     Example: `bearerwatch discover acme-production --config bearerwatch.yaml`
     """

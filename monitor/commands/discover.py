@@ -54,15 +54,6 @@ class Try:
         """The grant; None where it was none."""
         return self.exchange.outcome if isinstance(self.exchange.outcome, Granted) else None
 
-    @property
-    def lines(self) -> dict[str, str]:
-        """The options of the configuration that say this pair."""
-        url, audience = self.connection.login_url, self.connection.audience
-        subdomain = url.removeprefix("https://").removesuffix(".my.salesforce.com")
-        where = {"subdomain": subdomain} if login_url_of(subdomain) == url else {"login_url": url}
-        choices = {url: "my_domain", GENERIC_TEST: "test", GENERIC_LOGIN: "login"}
-        return {**where, "audience": choices.get(audience, audience)}
-
     def as_json(self) -> dict[str, Any]:
         """For `--json`: the pair, and the verdict in the words of `explain`."""
         first = self.verdict.findings[0] if self.verdict.findings else None
@@ -95,6 +86,15 @@ class Try:
     def entry(self) -> Entry | None:
         """What the catalogue says of the first cause; None where there is none."""
         return CATALOGUE[self.verdict.cause] if self.verdict.cause else None
+
+
+def lines_of(connection: Connection) -> dict[str, str]:
+    """The options of the configuration that say this pair of address and audience."""
+    url, audience = connection.login_url, connection.audience
+    subdomain = url.removeprefix("https://").removesuffix(".my.salesforce.com")
+    where = {"subdomain": subdomain} if login_url_of(subdomain) == url else {"login_url": url}
+    choices = {url: "my_domain", GENERIC_TEST: "test", GENERIC_LOGIN: "login"}
+    return {**where, "audience": choices.get(audience, audience)}
 
 
 def pairs(connection: Connection) -> tuple[tuple[str, str], ...]:
@@ -181,7 +181,7 @@ def as_json(connection: Connection, tried: list[Try]) -> dict[str, Any]:
     found = next((each for each in tried if each.granted), None)
     return {
         "connection": connection.name,
-        "configuration": found.lines if found else None,
+        "configuration": lines_of(found.connection) if found else None,
         "left_out": len(pairs(connection)) - len(tried),
         "tried": [each.as_json() for each in tried],
     }
@@ -237,4 +237,4 @@ def _told_of_none(connection: Connection, tried: list[Try], left_out: int) -> It
 
 
 def _options(tried: Try) -> Iterator[str]:
-    yield from ("", *(f"    {option}: {value}" for option, value in tried.lines.items()), "")
+    yield from ("", *(f"    {option}: {value}" for option, value in lines_of(tried.connection).items()), "")

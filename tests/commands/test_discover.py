@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from monitor.commands.discover import Try, as_json, pairs, told, tries
+from monitor.commands.discover import Try, as_json, lines_of, pairs, told, tries
 from monitor.core.causes import Cause
 from monitor.core.connection import GENERIC_LOGIN, GENERIC_TEST, Connection
 from monitor.core.keys.credential import Credential, CredentialFacts, Problem, read_credential
@@ -130,7 +130,7 @@ async def test_it_stops_at_the_first_grant_and_pauses_before_each_further_try(or
     tried = await org.tried(at)
 
     assert [each.verdict.cause for each in tried] == [Cause.APP_NOT_FOUND, None]
-    assert tried[-1].lines == {"subdomain": "acme", "audience": "my_domain"}
+    assert lines_of(tried[-1].connection) == {"subdomain": "acme", "audience": "my_domain"}
     assert len(org.pauses) == 1
     assert [row.status for row in org.simulator.org("acme").logins][-1] == "Success"
     lines = list(told(at, tried))

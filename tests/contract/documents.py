@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from monitor.commands import alerts, discover
+from monitor.commands import alerts, audit, discover, preflight
 from monitor.commands import check as once
 from monitor.commands.explain import as_json, explain
 from monitor.config import load
@@ -57,6 +57,11 @@ def documents(folder: Path) -> Mapping[str, list[Any]]:
         "causes --json": [causes],
         "causes CODE --json": causes,
         "discover --json": _discovered(),
+        "audit --json": [audit.as_json(one, NOW) for one in snapshot.connections],
+        "preflight --json": [
+            preflight.as_json(preflight.Preflight(one, tuple(_tries())), {"file": "acme.pem"}, NOW)
+            for one in snapshot.connections
+        ],
         "alerts --json": [_alerts(folder)],
         **asyncio.run(_notifications(folder)),
     }
@@ -72,15 +77,14 @@ def _at_their_fullest(snapshot: Snapshot) -> list[Snapshot]:
     return [snapshot, in_maintenance(troubled, "acme-production", ends=snapshot.at + timedelta(hours=1))]
 
 
-def _discovered() -> list[dict[str, Any]]:
-    def tried(*answers: Any) -> dict[str, Any]:
-        made = [exchange(answer) for answer in answers]
-        verdicts = [diagnose(one, WELL.credential, ACME, unknown(ACME), NOW) for one in made]
-        return discover.as_json(
-            ACME, [discover.Try(ACME, one, verdict) for one, verdict in zip(made, verdicts, strict=True)]
-        )
+def _tries(*answers: Any) -> list[discover.Try]:
+    made = [exchange(answer) for answer in answers or (NOT_APPROVED, GRANTED)]
+    verdicts = [diagnose(one, WELL.credential, ACME, unknown(ACME), NOW) for one in made]
+    return [discover.Try(ACME, one, verdict) for one, verdict in zip(made, verdicts, strict=True)]
 
-    return [tried(NOT_APPROVED, GRANTED), tried(NOT_APPROVED)]
+
+def _discovered() -> list[dict[str, Any]]:
+    return [discover.as_json(ACME, _tries()), discover.as_json(ACME, _tries(NOT_APPROVED))]
 
 
 def _alerts(folder: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,125 @@
+"""A connection tried before it is watched: what `bearerwatch preflight` does.
+
+One login, then the audit. Where the address and audience are refused, the other sensible pairs follow
+(`discover`). It needs no configuration: the inputs of the guide's install form are enough, and the lines to
+configure come last.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monitor.commands import audit
+from monitor.commands.discover import Try, discover, lines_of
+from monitor.config import ConfigError, Settings, load
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.connection import Connection
+from monitor.core.finding import State
+from monitor.core.problem import OperatorError
+from monitor.core.status import ConnectionStatus
+from monitor.core.wording import steps as remedy_of
+from monitor.watch.clock import Clock
+from monitor.web.api import audit_of
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What came of it."""
+
+    status: ConnectionStatus
+    """With the pair that was granted, if one was."""
+    tried: tuple[Try, ...] = ()
+    """All pairs of address and audience, where the first was refused."""
+
+
+def settings_of(inputs: Mapping[str, object]) -> Settings:
+    """A configuration of one connection, of these options. Raises OperatorError in the command's words."""
+    subdomain = str(inputs["subdomain"])
+    where = {"login_url": subdomain, "subdomain": None} if "://" in subdomain else {}
+    connection = {name: value for name, value in {**inputs, **where, "name": "preflight"}.items() if value}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "preflight.yaml"
+        written = {"connections": [connection], "database": str(Path(folder) / "none.db")}
+        file.write_text(json.dumps(written), encoding="utf-8")  # JSON is YAML
+        try:
+            return load(file, {})
+        except ConfigError as error:
+            raise OperatorError(
+                "\n".join(_said(each.path, each.message) for each in error.problems)
+            ) from None
+
+
+def _said(path: str, message: str) -> str:
+    option = path.rpartition('".')[2].partition(".")[0].replace("_", "-")
+    return f"--{'subdomain' if option == 'login-url' else option} {message}"
+
+
+async def preflight(
+    settings: Settings,
+    connection: Connection,
+    *,
+    clock: Clock,
+    tell: Callable[[Try], None] = lambda tried: None,
+) -> Preflight:
+    """Try a connection. `tell` is told of each pair that is tried after the first."""
+    status = await audit.audit_once(settings, connection, clock=clock)
+    cause = status.findings[0].cause if status.findings else None
+    if status.state is not State.FAILING or cause is None or not CATALOGUE[cause].wrong_pair:
+        return Preflight(status)
+    tried = await discover(settings, connection, clock=clock, tell=tell)
+    granted = next((each for each in tried if each.granted), None)
+    if granted:
+        status = await audit.audit_once(settings, granted.connection, clock=clock)
+    return Preflight(status, tuple(tried))
+
+
+def as_json(found: Preflight, key: Mapping[str, str], now: Any) -> dict[str, Any]:
+    """For `--json`. `key` is where the private key is kept, as the configuration writes it."""
+    status = found.status
+    first = status.findings[0] if status.findings else None
+    return {
+        "state": str(status.state),
+        "cause": str(first.cause) if first else None,
+        "evidence": list(first.evidence) if first else [],
+        "remedy": remedy_of(CATALOGUE[first.cause], status.connection) if first else [],
+        "audit": audit_of(status, now),
+        "configuration": configuration(status.connection, key),
+        "tried": [each.as_json() for each in found.tried],
+    }
+
+
+def told(found: Preflight, key: Mapping[str, str], now: Any) -> Iterator[str]:
+    """For a person: the verdict, what to do, each step of the guide, and the lines to configure."""
+    status = found.status
+    if not status.findings:
+        yield f"{str(status.state).capitalize()}: a token was granted."
+    for finding in status.findings:
+        entry = CATALOGUE[finding.cause]
+        yield f"{entry.title} ({finding.cause}, {finding.certainty})"
+        yield from (f"  {sentence}" for sentence in finding.evidence)
+        yield f"What to do{f' (setup guide, {entry.guide})' if entry.guide else ''}:"
+        yield from (f"  {n}. {step}" for n, step in enumerate(remedy_of(entry, status.connection), 1))
+        yield ""
+    if status.history.audit:
+        yield from audit.told(status, now)
+    yield from ("", "To watch it, put this into the configuration:", "", "connections:")
+    for number, (option, value) in enumerate(configuration(status.connection, key).items()):
+        shown = value if isinstance(value, str) else json.dumps(value).replace('"', "")
+        yield f"  {'-' if number == 0 else ' '} {option}: {shown}"
+
+
+def configuration(connection: Connection, key: Mapping[str, str]) -> dict[str, Any]:
+    """The options to configure, in their order."""
+    name = connection.name if connection.name != "preflight" else connection.host.partition(".")[0]
+    app = {"app": connection.app} if connection.app else {}
+    return {
+        "name": name,
+        **lines_of(connection),
+        "consumer_key": connection.consumer_key,
+        "username": connection.username,
+        **app,
+        "private_key": dict(key),
+    }

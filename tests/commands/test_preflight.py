@@ -1,0 +1,118 @@
+"""What `bearerwatch preflight` makes of the inputs of the guide's install form, by its real command line."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from monitor.commands.preflight import settings_of
+from monitor.core.problem import OperatorError
+from monitor.simulator.server import Simulator, running
+from tests.journeys.keys import pair_files
+
+
+@dataclass(frozen=True)
+class Org:
+    """An org, where it is, and the file with the key that it trusts."""
+
+    url: str
+    key: Path
+
+    def is_so(self, **settings: object) -> None:
+        right = {
+            "consumer_key": "3MVG9acme",
+            "username": "integration@acme.com",
+            "certificate": pair_files().certificate.decode(),
+        }
+        base = self.url.removesuffix("/acme")
+        assert httpx.put(f"{base}/_orgs/acme", json=right | settings, trust_env=False).is_success
+
+    def tried(self, *more: str, key: str | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        given = {
+            "--subdomain": self.url,
+            "--consumer-key": "3MVG9acme",
+            "--username": "integration@acme.com",
+            "--private-key": key or str(self.key),
+        }
+        options = [word for pair in given.items() for word in pair]
+        command = [sys.executable, "-m", "monitor", "preflight", *options, *more]
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture(name="org")
+def _org(tmp_path: Path) -> Iterator[Org]:
+    key = tmp_path / "private-key.pem"
+    key.touch(mode=0o600)
+    key.write_bytes(pair_files().private_key)
+    with running(Simulator()) as base:
+        yield Org(f"{base}/acme", key)
+
+
+def test_a_good_connection_is_healthy_and_comes_with_its_lines(org: Org) -> None:
+    org.is_so()
+
+    done = org.tried()
+
+    assert done.returncode == 0, done.stderr
+    assert "Healthy: a token was granted." in done.stdout
+    assert "right        step 3  Consumer Key" in done.stdout
+    lines = done.stdout.split("connections:\n")[1]
+    assert f"login_url: {org.url}\n    audience: my_domain\n    consumer_key: 3MVG9acme\n" in lines
+
+
+def test_a_policy_that_will_break_it_is_named_before_it_is_ever_watched(org: Org) -> None:
+    org.is_so(
+        permissions=["ViewSetup", "ExternalClientAppViewer"],
+        refresh_token_policy="lifetime",
+        refresh_token_validity_seconds=30 * 86_400,
+    )
+
+    document = json.loads(org.tried("--json").stdout)
+
+    assert (document["state"], document["cause"]) == ("degraded", "refresh_policy_wrong")
+    assert document["remedy"]
+
+
+def test_a_refusal_says_what_to_do_and_fails(org: Org) -> None:
+    org.is_so(permission_set_assigned=False)
+
+    done = org.tried()
+
+    assert done.returncode == 1
+    assert "user_not_admin_approved, certain" in done.stdout
+    assert "What to do (setup guide, step 6):" in done.stdout
+
+
+def test_a_key_from_stdin_is_in_no_output(org: Org) -> None:
+    org.is_so()
+    key = pair_files().private_key.decode()
+
+    done = org.tried("--json", key="-", stdin=key)
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["configuration"]["private_key"] == {"file": "FILE"}
+    assert not [line for line in key.splitlines() if line in done.stdout + done.stderr]
+
+
+def test_what_is_missing_or_wrong_is_said_at_once_in_the_words_of_the_options(org: Org) -> None:
+    command = [sys.executable, "-m", "monitor", "preflight", "--subdomain", "acme"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 2
+    assert "Missing: --consumer-key, --username, --private-key" in done.stderr
+    with pytest.raises(OperatorError) as raised:
+        settings_of(
+            {
+                "subdomain": "acme.my.salesforce.com",
+                "consumer_key": "short key",
+                "username": "integration",
+                "private_key": {"file": str(org.key)},
+            }
+        )
+    said = str(raised.value).splitlines()
+    assert [line.split()[0] for line in said] == ["--subdomain", "--consumer-key", "--username"]
