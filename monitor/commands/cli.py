@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
@@ -45,6 +45,9 @@ class Exit(IntEnum):
     MISTAKE = 2
     NO_VERDICT = 3
 
+
+BYTES_READ = 300_000
+"""Of an input to explain: more than the longest that is taken, whatever its characters are."""
 
 app = typer.Typer(
     name="bearerwatch",
@@ -690,7 +693,8 @@ def explain_answer(
 def _text(file: str) -> str:
     """The text of a file, or of stdin."""
     try:
-        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as stream:
+            raw = stream.read(BYTES_READ)  # a device may never end
     except OSError as problem:
         raise OperatorError(f"{file} can't be read: {problem.strerror}.") from None
     return raw.decode("utf-8", errors="replace")

@@ -96,7 +96,12 @@ def _database(value: object, info: ValidationInfo) -> str:
         )
     if "?" in place:
         raise ValueError("has parameters (after ?), of which none is supported.")
-    return resolved(place, info)
+    if place == ":memory:":
+        raise ValueError("must be a file. A database in memory is forgotten at a restart.")
+    path = resolved(place, info)
+    if Path(path).is_dir():
+        raise ValueError("is a directory. Name a file in it.")
+    return path
 
 
 def _login_url(value: object, info: ValidationInfo) -> str:

@@ -57,7 +57,7 @@ class Running:
     def page(self, path: str) -> httpx.Response | None:
         """A page, or None while nobody answers."""
         try:
-            return httpx.get(self.url + path, trust_env=False, timeout=10)
+            return httpx.get(self.url + path, trust_env=False, timeout=PATIENCE_SECONDS)
         except httpx.TransportError:
             return None
 
