@@ -21,8 +21,8 @@ WHOLE_SECONDS = 60.0
 WHOLE_SHARE = 100
 """How often all of the file is read: each minute, but so seldom that it takes a hundredth of a thread."""
 
-AGAIN_SECONDS = 3600.0
-"""How soon another file is moved away: a disk that damages each must not be filled by them."""
+AGAIN_SECONDS = 60.0
+"""How soon another file is moved away: a disk that damages each at once must not be filled by them."""
 
 
 class CheckUps:
