@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from ipaddress import ip_address
 
 from monitor.core.causes import Cause, Severity
@@ -66,7 +67,7 @@ class Step:
     certainty: Certainty = Certainty.CERTAIN
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Seen:
     """All that the steps are judged by."""
 
@@ -79,7 +80,7 @@ class Seen:
     """When the approval ends by the policy that was read; None where that names no end."""
     now: datetime
 
-    @property
+    @cached_property
     def policy(self) -> Policy | None:
         """The app's policies; None where they were not shown."""
         return policy_of(self.facts)
@@ -89,7 +90,7 @@ class Seen:
         """The grant; None where it was refused."""
         return self.outcome if isinstance(self.outcome, Granted) else None
 
-    @property
+    @cached_property
     def live(self) -> tuple[Row, ...] | None:
         """The user's assignments that hold now; None where they were not shown."""
         rows = self.facts.rows.get(Read.ASSIGNMENTS)
