@@ -396,10 +396,11 @@ class Replica(Engine):
         while True:
             await self._heard_of.wait()
             self._heard_of.clear()
-            while self._news:
-                name = next(iter(self._news))
+            for name in list(self._news):
+                if name in self._results:
+                    continue  # until its check here is over: that may come too late to count
                 found, due_at = self._news.pop(name)
-                if name in self._fleet and name not in self._results:
+                if name in self._fleet:
                     try:
                         if isinstance(found, str):
                             self._checker.unreadable(name, found, due_at)

@@ -18,7 +18,7 @@ from monitor.config import load
 from monitor.core import cadence
 from monitor.core.history import History
 from monitor.core.rotation import LOGINS_PER_HOUR
-from monitor.store import Store
+from monitor.store import Store, records
 from monitor.store.postgresql import Server
 from monitor.watch.budget import Ledger
 from monitor.watch.clock import Clock, SharedClock
@@ -56,6 +56,7 @@ class Checks:
         self.refused: list[str] = []
         self.keys: list[bool] = []
         self.unread: dict[str, str] = {}
+        self.heard_of: list[str] = []
         self.end = asyncio.Event()
         self.clock: Clock = Clock()
         self.due: Callable[[datetime], datetime] = lambda now: now + timedelta(seconds=1)
@@ -63,8 +64,9 @@ class Checks:
     def taken_over(self, *_: object) -> None:
         """Nothing is shown here."""
 
-    async def heard(self, *_: object) -> None:
-        """Nor here."""
+    async def heard(self, name: str, *_: object) -> None:
+        """Note of which there are news."""
+        self.heard_of.append(name)
 
     def unreadable(self, name: str, why: str, _: datetime) -> None:
         """Note what can't be read."""
@@ -295,6 +297,29 @@ async def test_a_key_that_changes_during_its_check_is_looked_at_after_it(tmp_pat
         checks.end.set()
 
         await until(lambda: checks.begun.count(name) == 2)
+
+
+async def test_what_another_found_meanwhile_is_shown_once_the_check_here_is_over(tmp_path: Path) -> None:
+    """As it wakes up: its own result counts for nothing, and the next may be an hour away."""
+    async with started(tmp_path) as scene:
+        checks = scene.checks
+        await until(lambda: checks.begun)
+        name = checks.begun[0]
+        one = f"(SELECT id FROM connections WHERE name = '{name}')"
+        found = records.written(history(GRANTED, number=5))
+        scene.sql(f"INSERT INTO histories VALUES ({one}, '{found}')")
+        scene.sql(
+            "UPDATE due SET job = NULL, epoch = epoch + 1, writer = 'another',"
+            f" changed_at = clock_timestamp(), due_at = now() + interval '1 hour' WHERE connection_id = {one}"
+        )
+        [(written,)] = scene.sql("SELECT now()")
+        heard = f"SELECT 1 WHERE clock_timestamp() > '{written}'::timestamptz + interval '4 seconds'"
+        await until(lambda: scene.sql(heard))
+        assert name not in checks.heard_of
+
+        checks.end.set()
+
+        await until(lambda: name in checks.heard_of)
 
 
 async def test_a_history_that_can_not_be_read_is_said(tmp_path: Path) -> None:
