@@ -435,3 +435,21 @@ def test_an_interval_comes_back_as_it_was_written(interval: timedelta) -> None:
 
     assert isinstance(found, Settings)
     assert found.connections[0].interval == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("written", "takes"),
+    [
+        ("", True),
+        ("listen: 0.0.0.0:9877", False),
+        ("listen: 0.0.0.0:9877\nweb: {enable_checks: true}", True),
+    ],
+    ids=["on loopback", "open to others", "open to others, and wanted"],
+)
+def test_where_anyone_could_ask_for_checks_nobody_may_unless_it_is_wanted(
+    written: str, *, takes: bool
+) -> None:
+    found = loaded(f"{written}\n{ACME}".encode())
+
+    assert isinstance(found, Settings)
+    assert found.takes_checks is takes
