@@ -377,7 +377,12 @@ def test_no_path_of_the_application_changes_something_on_a_get(stage: Stage) -> 
     async def reload() -> str | None:
         return None
 
-    changing = {"/-/reload"}
+    changing = {
+        "/-/reload",
+        "/api/checks",
+        "/api/connections/{name}/check",
+        "/connections/{name}/check",
+    }
     for route in stage.app(reload).routes:
         if isinstance(route, Mount) and isinstance(route.app, StaticFiles):
             continue  # which answers GET and HEAD alone
