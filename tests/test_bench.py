@@ -26,7 +26,7 @@ HANDFUL = Sizes(
 )
 
 
-def test_every_part_measures_and_what_must_never_happen_did_not(tmp_path: Path) -> None:
+def test_every_benchmark_measures_and_finds_no_missed_or_false_result(tmp_path: Path) -> None:
     figures = list(measure(HANDFUL, tmp_path))
 
     never = [figure for figure in figures if figure.goal == 0]

@@ -88,7 +88,7 @@ def test_it_lists_every_library() -> None:
     )
 
 
-def test_what_it_shows_of_explain_is_what_is_printed() -> None:
+def test_the_readmes_explain_example_is_the_real_output() -> None:
     (shown,) = re.findall(
         r"```console\n\$ echo \"(.*?)\" \| \.venv/bin/bearerwatch explain\n(.*?)```", TEXT, re.DOTALL
     )

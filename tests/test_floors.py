@@ -149,7 +149,7 @@ CAUSES_LISTED = {
 """Where two or more causes are listed, and as what; which causes are alike stands in the catalogue alone."""
 
 
-def test_sets_of_causes_stand_in_the_catalogue_alone() -> None:
+def test_only_the_catalogue_groups_causes() -> None:
     listed = {(module, type(node)) for module, path in KNOWN.items() for node in lists_of_causes(path)}
 
     assert listed == set(CAUSES_LISTED)

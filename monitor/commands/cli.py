@@ -51,14 +51,14 @@ BYTES_READ = 300_000
 
 app = typer.Typer(
     name="bearerwatch",
-    help="""Watches Salesforce OAuth 2.0 JWT Bearer credentials and names the cause of each failure.
+    help="""Monitors Salesforce OAuth 2.0 JWT Bearer credentials and names the cause of each failure.
 
     **First steps**
 
     - `bearerwatch demo`: see it at work, without Salesforce
-    - `bearerwatch config check bearerwatch.yaml`: is the configuration right?
-    - `bearerwatch check --config bearerwatch.yaml`: ask every org once, now
-    - `bearerwatch run --config bearerwatch.yaml`: watch them
+    - `bearerwatch config check bearerwatch.yaml`: check the configuration and keys
+    - `bearerwatch check --config bearerwatch.yaml`: check every connection once
+    - `bearerwatch run --config bearerwatch.yaml`: run the daemon
     """,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -69,7 +69,7 @@ config_app = typer.Typer(no_args_is_help=True, help="Check a configuration, or p
 app.add_typer(config_app, name="config")
 alerts_app = typer.Typer()
 app.add_typer(alerts_app, name="alerts", invoke_without_command=True)
-database_app = typer.Typer(no_args_is_help=True, help="Move what is remembered to another database.")
+database_app = typer.Typer(no_args_is_help=True, help="Copy a database to PostgreSQL.")
 app.add_typer(database_app, name="database")
 
 LogFormat = Literal["logfmt", "json"]  # monitor.daemon.logs has it too, but its import is slow
@@ -117,7 +117,7 @@ ConfigOption = Annotated[
         show_default=USUAL,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]
 
 
 def main() -> None:
@@ -143,7 +143,7 @@ def port_taken(address: str, mend: str) -> Iterator[None]:
     except OSError as problem:
         if problem.errno not in {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}:
             raise
-        raise OperatorError(f"{address} can't be listened at: {os.strerror(problem.errno)}. {mend}") from None
+        raise OperatorError(f"Cannot listen on {address}: {os.strerror(problem.errno)}. {mend}") from None
 
 
 def say(text: str) -> None:
@@ -186,7 +186,7 @@ def _choice(*words: str, help: str, name: str | None = None) -> Any:  # noqa: A0
 
 @app.callback(invoke_without_command=True)
 def _version(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
         print(f"bearerwatch {__version__}")
@@ -198,23 +198,23 @@ def run(
     config: ConfigOption,
     log_format: Annotated[
         LogFormat,
-        _choice(*get_args(LogFormat), help="One line an event, for people or for machines."),
+        _choice(*get_args(LogFormat), help="Log format: logfmt for people, json for machines."),
     ] = "logfmt",
     log_level: Annotated[
-        str, _choice("debug", "info", "warning", "error", help="The least that is told.")
+        str, _choice("debug", "info", "warning", "error", help="Lowest level that is logged.")
     ] = "info",
 ) -> None:
-    """Run the daemon until it is told to stop (SIGTERM). SIGHUP reloads the configuration.
+    """Run the daemon until SIGTERM. SIGHUP reloads the configuration.
 
-    It logs changes and failures, to stderr; that all goes on well is no line.
+    It logs changes and failures to stderr. Healthy checks are not logged.
 
     **Examples**
 
     - `bearerwatch run --config bearerwatch.yaml`
     - `bearerwatch run --config bearerwatch.yaml --log-format json --log-level warning`
 
-    **Exit code** at the start: 2 a mistake in the configuration, 3 the database can't be used, or is another
-    daemon's, and trying again may help. At the end: 3 the database did not take all that was learnt.
+    **Exit code** at start: 2 errors in the configuration, 3 the database is unusable or in use by another
+    daemon; a retry may help. At the end: 3 not everything could be written to the database.
     """
     from monitor.daemon import logs
     from monitor.daemon.daemon import Daemon
@@ -234,7 +234,10 @@ def run(
         count=own.count_log_message,
         dropped=own.log_messages_dropped.inc,
     )
-    with operators_mistakes(), port_taken(str(settings.listen), f"Set another: listen, in {config}."):
+    with (
+        operators_mistakes(),
+        port_taken(str(settings.listen), f"Choose another address under `listen` in {config}."),
+    ):
         written = asyncio.run(daemon.run())
     if not written:
         raise typer.Exit(Exit.NO_VERDICT)
@@ -245,23 +248,23 @@ def check(
     config: ConfigOption,
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Connections to check; all without one.", autocompletion=_complete_connection),
+        typer.Argument(help="Connections to check. Default: all.", autocompletion=_complete_connection),
     ] = None,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what is not healthy.")] = False,
     fail_on: Annotated[
-        str, _choice("failing", "critical", "warning", help="From which on the exit code is 1.")
+        str, _choice("failing", "critical", "warning", help="Exit with 1 from this severity on.")
     ] = "failing",
 ) -> None:
-    """Check connections now: a line for each, or all about those that are named.
+    """Check connections now: one line each, or full details for those you name.
 
-    It knows what the daemon's database remembers, and writes nothing into it.
+    It uses the history in the daemon's database, and writes nothing to it.
 
     **Examples**
 
-    - `bearerwatch check -c bearerwatch.yaml`: all, the worst first
+    - `bearerwatch check -c bearerwatch.yaml`: all, worst first
     - `bearerwatch check acme-production -c bearerwatch.yaml`: the diagnosis of one
-    - `bearerwatch check --quiet -c bearerwatch.yaml`: for a cron job, silent while all is well
+    - `bearerwatch check --quiet -c bearerwatch.yaml`: for cron: silent while all are healthy
     - `bearerwatch check --json -c bearerwatch.yaml | jq '.[] | select(.state == "failing")'`
 
     **Exit code**: 0 all healthy or degraded, 1 any failing (or, by `--fail-on`, with a critical finding,
@@ -344,12 +347,12 @@ def recheck(
         list[str] | None,
         typer.Option(help="All that have this cause.", autocompletion=_complete_cause),
     ] = None,
-    url: Annotated[str, typer.Option(help="The daemon's pages; as configured without it.")] = "",
+    url: Annotated[str, typer.Option(help="URL of the daemon's pages. Default: as configured.")] = "",
     user: Annotated[
-        str, typer.Option(help="Of the pages, where they have users; password in BEARERWATCH_PASSWORD.")
+        str, typer.Option(help="User name for the pages; password in BEARERWATCH_PASSWORD.")
     ] = "",
 ) -> None:
-    """Have the running daemon check connections now, so that its page and alerts end when the repair is done.
+    """Make the running daemon check connections now, so that page and alerts clear after a repair.
 
     Exit code: 0 all healthy or degraded, 1 any failing, 2 the daemon can't be asked, 3 no verdict yet.
 
@@ -496,13 +499,13 @@ PREFLIGHT_KEY = "BEARERWATCH_PREFLIGHT_KEY"
 def find_pair(
     name: Annotated[str, typer.Argument(help="The connection.")],
     config: ConfigOption,
-    every: Annotated[bool, typer.Option("--all", help="Go on after the first grant.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Continue after the first grant.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the endpoint and audience that an org wants: the sensible pairs, tried once each.
+    """Find the endpoint and audience that an org accepts: tries each sensible pair once.
 
-    It goes in the next version: `bearerwatch preflight NAME` does the same and more. Each try is a login of
-    the user. Exit code: 0 one is granted, 1 all are refused, 2 a mistake in the configuration, 3 no verdict.
+    Deprecated, and removed in the next version: use `bearerwatch preflight NAME`. Each attempt is a login of
+    the user. Exit code: 0 one is granted, 1 all are refused, 2 an error in the configuration, 3 no verdict.
 
     Example: `bearerwatch discover acme-production --config bearerwatch.yaml`
     """
@@ -538,14 +541,14 @@ def show_alerts(
     config: ConfigOption,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what would be told now, and to whom; or send a drill.
+    """Show active alerts and where they go, or send a test alert.
 
-    It reads what the daemon's database remembers: it checks nothing, and sends nothing.
+    It reads the daemon's database; it checks nothing and sends nothing.
 
     **Examples**
 
-    - `bearerwatch alerts --config bearerwatch.yaml`: what would be told now
-    - `bearerwatch alerts test --cause approval_decayed --config bearerwatch.yaml`: a drill
+    - `bearerwatch alerts --config bearerwatch.yaml`: active alerts
+    - `bearerwatch alerts test --cause approval_decayed --config bearerwatch.yaml`: a test alert
     """
     if context.invoked_subcommand:
         return
@@ -567,15 +570,13 @@ def show_alerts(
 
 @alerts_app.command("test")
 def send_drill(
-    cause: Annotated[str, typer.Option(help="The cause to play.")],
+    cause: Annotated[str, typer.Option(help="The cause to send a test alert for.")],
     config: ConfigOption,
-    to: Annotated[
-        str | None, typer.Option(help="The sink; without it all that take a cause of this severity.")
-    ] = None,
+    to: Annotated[str | None, typer.Option(help="The sink. Default: all that accept this cause.")] = None,
 ) -> None:
-    """Send a drill, clearly marked as one, to see that notifications arrive.
+    """Send a test alert, marked as such, to see whether notifications arrive.
 
-    Exit code: 0 every sink took it, 2 one did not, or a mistake in the configuration.
+    Exit code: 0 every sink accepted it, 2 one did not, or an error in the configuration.
 
     Example: `bearerwatch alerts test --cause approval_decayed --config bearerwatch.yaml`
     """
@@ -590,12 +591,12 @@ def send_drill(
         if to is not None and not sinks:
             raise OperatorError(terminal.unknown_name("sink", to, [sink.name for sink in settings.sinks]))
         if not sinks:
-            raise OperatorError(f"No sink takes {chosen}: its severity or who must act is routed to none.")
+            raise OperatorError(f"No sink accepts {chosen}: none matches its severity and who must act.")
 
         async def send() -> list[str]:
             refused = []
             async for name, problem in drills(settings, chosen, sinks, datetime.now(UTC)):
-                say(f"{name}: {problem or 'took the drill.'}")
+                say(f"{name}: {problem or 'accepted the test alert.'}")
                 refused += [name] if problem else []
             return refused
 
@@ -608,9 +609,9 @@ def config_check(
     file: Annotated[
         Path, typer.Argument(help="The configuration file.", default_factory=_usual, show_default=USUAL)
     ],
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 for a warning too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 for warnings, too.")] = False,
 ) -> None:
-    """Find what is wrong with a configuration and the keys it names: where, and what would be right.
+    """Report every error in a configuration, with line and fix, and check the keys it names.
 
     Exit code: 0 no error, 2 an error; with `--strict` a warning counts as one.
 
@@ -654,9 +655,9 @@ def config_schema() -> None:
 @database_app.command("move")
 def database_move(
     source: Annotated[Path, typer.Option("--from", help="The SQLite file. Stop its daemon first.")],
-    to: Annotated[str, typer.Option(help="postgresql://USER@HOST/DATABASE, empty of bearerwatch's rows.")],
+    to: Annotated[str, typer.Option(help="postgresql://USER@HOST/DATABASE, without data of bearerwatch.")],
 ) -> None:
-    """Copy all that a SQLite file remembers into a PostgreSQL database. The file stays as it is.
+    """Copy a SQLite database into a PostgreSQL database. The file is not changed.
 
     Example: `bearerwatch database move --from bearerwatch.db --to postgresql://monitor@db/bearerwatch`
     """
@@ -704,7 +705,7 @@ def _text(file: str) -> str:
 def causes(
     code: Annotated[
         str | None,
-        typer.Argument(help="A cause; without one, the whole catalogue.", autocompletion=_complete_cause),
+        typer.Argument(help="A cause. Default: list all.", autocompletion=_complete_cause),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -712,7 +713,7 @@ def causes(
 
     **Examples**
 
-    - `bearerwatch causes`: all, a line each
+    - `bearerwatch causes`: all, one line each
     - `bearerwatch causes approval_decayed`: what it is, how to tell, what to do
     - `bearerwatch causes --json`
     """
@@ -739,7 +740,7 @@ def _cause(code: str) -> Cause:
 
 @app.command("rules")
 def print_rules(config: ConfigOption) -> None:
-    """Print alert rules for Prometheus, with the times that fit this configuration.
+    """Print Prometheus alert rules for this configuration.
 
     Example: `bearerwatch rules --config bearerwatch.yaml > alerts.yml`
     """
@@ -763,7 +764,7 @@ def report_month(
         str, _choice("md", "csv", name="--format", help="A table to read, or rows to count with.")
     ] = "md",
 ) -> None:
-    """Tell how available connections were in a month, from what the database remembers.
+    """Report the availability of connections in a month, from the database.
 
     Example: `bearerwatch report --month 2026-11 --label customer=acme --format csv`
     """
@@ -778,14 +779,14 @@ def report_month(
 
 @app.command("keygen")
 def make_keys(
-    out: Annotated[Path, typer.Option(help="The directory for the two files; made if it is not there.")],
+    out: Annotated[Path, typer.Option(help="Directory for the two files; created if missing.")],
     days: Annotated[int, typer.Option(min=1, max=36_500, help="How long the certificate is valid.")] = 3650,
     bits: Annotated[int, typer.Option(help="2048, 3072 or 4096.")] = 2048,
     name: Annotated[str, typer.Option(help="The certificate's common name.")] = keygen.COMMON_NAME,
 ) -> None:
-    """Make a private key and a certificate, as step 1 of the setup guide does with openssl.
+    """Create a private key and a certificate, as step 1 of the setup guide does with openssl.
 
-    Nothing is ever overwritten. Example: `bearerwatch keygen --out keys`
+    It never overwrites files. Example: `bearerwatch keygen --out keys`
     """
     with operators_mistakes():
         pair = keygen.generate(out, days=days, bits=bits, common_name=name, now=datetime.now(UTC))
@@ -800,20 +801,18 @@ def rotate_key(
     config: ConfigOption,
     write: Annotated[
         bool,
-        typer.Option(
-            "--write", help="Write the next pair into the configuration, and keep a copy beside it."
-        ),
+        typer.Option("--write", help="Write the next pair into the configuration, and keep a copy of it."),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Where to make the pair; beside the current key without it.")
+        Path | None, typer.Option(help="Directory for the new pair. Default: beside the current key.")
     ] = None,
     days: Annotated[int, typer.Option(min=1, max=36_500, help="How long its certificate is valid.")] = 3650,
     bits: Annotated[int, typer.Option(help="2048, 3072 or 4096.")] = 2048,
 ) -> None:
-    """Rotate a key step by step: make the next pair, see it uploaded, and be told when to switch.
+    """Rotate a key step by step: creates the next pair, waits for its upload, and says when to switch.
 
-    It may be stopped at any time, and goes on where it stopped. Exit code: 0 the next key is accepted,
-    1 neither key is, 2 a mistake, 3 not accepted yet.
+    You can stop it at any time and continue later. Exit code: 0 the next key is accepted, 1 neither key is,
+    2 an error, 3 not accepted yet.
 
     Example: `bearerwatch rotate acme-production --config bearerwatch.yaml`
     """
@@ -850,12 +849,12 @@ def _ask(question: str) -> bool:
 @app.command("simulate")
 def simulate(
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Make an org for each connection of this file.")
+        Path | None, typer.Option("--config", "-c", help="Create an org for each connection of this file.")
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="The port; 0 for a free one.")] = 8899,
-    host: Annotated[str, typer.Option(help="The address; loopback unless told otherwise.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 for a free one.")] = 8899,
+    host: Annotated[str, typer.Option(help="Address. Default: loopback.")] = "127.0.0.1",
     speed: Annotated[
-        float, typer.Option(min=0, help="Org seconds a second: 86400 lets a day pass each second.")
+        float, typer.Option(min=0, help="Simulated seconds per second: 86400 is a day per second.")
     ] = 1,
 ) -> None:
     """Run the simulator: orgs that answer as Salesforce does, with a control API.
@@ -873,12 +872,12 @@ def simulate(
 def run_demo(
     port: Annotated[int, typer.Option(min=1, max=65_535, help="The port of the status page.")] = 9877,
     at_once: Annotated[
-        bool, typer.Option("--at-once", help="Let the weeks pass as fast as the machine can.")
+        bool, typer.Option("--at-once", help="Run the simulated weeks as fast as possible.")
     ] = False,
 ) -> None:
-    """Show the product at work: simulator and daemon together, weeks in a minute.
+    """Run simulator and daemon together, weeks in a minute.
 
-    Needs no configuration and no Salesforce, and leaves nothing behind.
+    Needs no configuration and no Salesforce, and leaves no files behind.
     """
     from monitor.commands import demo
 

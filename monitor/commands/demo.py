@@ -195,7 +195,7 @@ class Demo:
         """Tell the story, then stay until a signal."""
         listen(Address("127.0.0.1", self._port)).close()  # a port that is taken is told before all else
         roles = list(_roles())
-        self._say(f"{len(roles)} connections to simulated orgs: one for each cause, and a few in good order.")
+        self._say(f"{len(roles)} connections to simulated orgs: one for each cause, and a few healthy ones.")
         last = [role for role in roles if role.cause in LAST]
         async with httpx.AsyncClient(base_url=self._url, trust_env=False) as orgs:
             for role in roles:
@@ -250,7 +250,7 @@ class Demo:
             f"\n  Metrics       {page}/metrics"
             f"\n\n{STORY // timedelta(weeks=1)} weeks pass"
             + ("" if self._at_once else f" in {STORY / STRIDE / STRIDES_A_SECOND:.0f} seconds")
-            + ". Ctrl-C ends the demo; nothing stays behind.\n"
+            + ". Ctrl-C ends the demo and removes its files.\n"
         )
         steps = sorted(
             ((step.after, role.name, step) for role in roles for step in role.steps), key=lambda due: due[:2]
@@ -275,9 +275,9 @@ class Demo:
         self._write_configuration()
         await daemon.reload()
         self._say(
-            "\nThe story is told; from here on, time passes as it does. Where to look first:\n"
+            "\nThe simulated weeks are over; the clock now runs in real time. Where to look first:\n"
             f"\n  {page}/connections/approval-decayed   an approval that ages out every four weeks"
-            f"\n  {page}/?responsible=operator          what the operator must see to"
+            f"\n  {page}/?responsible=operator          what the operator has to fix"
         )
         while True:
             await self._check_due(daemon.watch, self._clock.now())
@@ -299,7 +299,7 @@ class Demo:
         for status in daemon.watch.snapshot().connections:
             before = self._states.get(status.name)
             if before and before is not status.state and State.UNKNOWN not in {before, status.state}:
-                why = CATALOGUE[status.findings[0].cause].title if status.findings else "All is well"
+                why = CATALOGUE[status.findings[0].cause].title if status.findings else "All healthy"
                 self._say(f"day {passed.days:2}  {status.name:23} {status.state:9} {why}")
             self._states[status.name] = status.state
 

@@ -206,7 +206,7 @@ def _told_of_grants(connection: Connection, granted: list[Try]) -> Iterator[str]
             yield "Granted as well:"
         else:
             right = each.connection == connection
-            yield "What is configured is granted:" if right else "Put this into the configuration:"
+            yield "The configured pair works:" if right else "Put this into the configuration:"
         yield from _options(each)
         if grant.org_id:
             yield f"The grant is for org {grant.org_id}, user {grant.user_id}."
@@ -222,18 +222,18 @@ def _told_of_none(connection: Connection, tried: list[Try], left_out: int) -> It
     furthest = next((each for each in answered if not (each.entry and each.entry.wrong_pair)), tried[0])
     cause = furthest.verdict.findings[0].cause
     if answered:
-        yield "No pair is granted, so it is not, or not only, the address and the audience. The furthest got"
+        yield "No pair is granted, so address and audience are not the only problem. The furthest was"
     else:
-        yield "No answer came that would tell. Asked was"
+        yield "No answer was conclusive. Tried"
     yield from _options(furthest)
     yield f"which came to {cause}: {CATALOGUE[cause].title}."
-    yield f"`bearerwatch causes {cause}` says what to do about it."
+    yield f"`bearerwatch causes {cause}` says what to do."
     if is_generic(connection.login_url):
-        yield "The org's own address is not known here: give its `subdomain`, and discover once more."
+        yield "The org's own address is not known: configure its `subdomain`, and run discover again."
     if answered and left_out:
-        yield f"Not tried: {left_out} more, which could not have helped, or for which no login was left."
+        yield f"Not tried: {left_out} more, which could not have helped, or exceeded the login budget."
     if answered:
-        yield "If the app was made or changed within the last 10 minutes, wait, and try once more."
+        yield "If the app was created or changed within the last 10 minutes, wait and try again."
 
 
 def _options(tried: Try) -> Iterator[str]:

@@ -90,7 +90,7 @@ def explain(text: str, now: datetime) -> Diagnosis:
     """
     text = text.lstrip("\ufeff").strip()
     if not text:
-        raise Unreadable("The input is empty: a JSON record or the text of an error is needed.")
+        raise Unreadable("The input is empty: give a JSON record or the text of an error.")
     if len(text) > INPUT_LIMIT:
         raise Unreadable(f"The input is longer than {INPUT_LIMIT:,} characters: one answer is needed.")
     value = _json(text)
@@ -218,7 +218,7 @@ def _of_record(value: Mapping[str, Any], now: datetime) -> Diagnosis:
         )
         raise Unreadable(f"The record can't be read: {harmless('; '.join(problems))}.") from None
     if (record.answer is None) == (record.fault is None):
-        raise Unreadable("The record must hold either `answer` or `fault`, and not both.")
+        raise Unreadable("The record must have either `answer` or `fault`, not both.")
     at, local = record.now or now, record.local
     share = local.failing_share_of_fleet
     connection = _connection(record.connection)
@@ -419,7 +419,7 @@ def _context(text: str, told: Paste) -> Iterator[str]:
     if not _THIS_FLOW.search(text):
         for flow, pattern in _OTHER_FLOWS:
             if re.search(pattern, text, re.IGNORECASE):
-                yield f"The text belongs to the {flow} flow: see whether this client uses JWT bearer at all."
+                yield f"The text belongs to the {flow} flow: does this client use JWT bearer at all?"
                 return
 
 

@@ -183,7 +183,7 @@ def show_alerts(found: "Sequence[Standing]", *, now: datetime, console: Console 
     table = _table("SEVERITY", "ALERT", "WHO ACTS", "SINCE", "TELLS")
     for one in found:
         reaches = ", ".join(
-            f"{name} (told {relative(one.told[name], now)})" if name in one.told else name
+            f"{name} (sent {relative(one.told[name], now)})" if name in one.told else name
             for name in one.reaches
         )
         held = f"held back: {one.alert.held_back}" if one.alert.held_back else ""

@@ -68,11 +68,11 @@ def _general(
     general: GeneralOptions, protection: WebConfig, connections: tuple[Connection, ...]
 ) -> Iterator[str]:
     if not connections:
-        yield "No connection is configured: there is nothing to watch."
+        yield "No connections are configured."
     if general.replicas is not None:
         yield (
-            "replicas: the option has no effect any more: all daemons that name the same PostgreSQL database"
-            " watch together. Delete the line."
+            "replicas: this option has no effect any more: daemons with the same PostgreSQL database share"
+            " the work. Delete the line."
         )
     if general.web.enable_reload and not general.listen.is_loopback:
         where = f"web.enable_reload is on and listen is {general.listen}"
@@ -108,7 +108,10 @@ def _doubts(connection: Connection, environ: Mapping[str, str]) -> Iterator[str]
             "keep an approval alive that would lapse without it."
         )
     if connection.current.certificate is None and connection.certificate_not_after is None:
-        yield "neither certificate nor certificate_not_after is given: the end of the certificate is unknown."
+        yield (
+            "neither certificate nor certificate_not_after is given: the certificate's expiry is not"
+            " monitored."
+        )
     pairs = [pair for pair in (connection.current, connection.next) if pair]
     yield from dict.fromkeys(
         doubt

@@ -35,22 +35,22 @@ def read(path: str | Path, at_most: int, *, or_pipe: bool = False) -> bytes:
     try:
         with open(path, "rb", opener=None if or_pipe else _without_waiting) as file:
             if not or_pipe and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise FileError("is a pipe or a device: name a regular file.")
+                raise FileError("is a pipe or a device: use a regular file.")
             content = file.read(at_most + 1)
     except FileNotFoundError:
-        raise FileError("does not exist: make it, or correct the path.") from None
+        raise FileError("does not exist: create it, or correct the path.") from None
     except IsADirectoryError:
-        raise FileError("is a directory: name the file in it.") from None
+        raise FileError("is a directory: name a file in it.") from None
     except PermissionError:
         raise FileError(
-            "may not be read by this process: give its user the right, for the directories too."
+            "is not readable by this process: give its user permission, for the directories too."
         ) from None
     except (OSError, ValueError) as error:  # ValueError: a path that no file can have
         reason = getattr(error, "strerror", None) or str(error)
-        raise FileError(f"can't be read ({reason}): put a file there that can.") from None
+        raise FileError(f"cannot be read ({reason}): replace it with a readable file.") from None
     if len(content) > at_most:
         most = f"{at_most // 1024**2} MiB" if at_most >= 1024**2 else f"{at_most // 1024} KiB"
-        raise FileError(f"holds more than {most}.")
+        raise FileError(f"is larger than {most}.")
     return content
 
 

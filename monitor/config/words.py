@@ -345,7 +345,7 @@ def consumer_key(value: object) -> str:
     if "…" in written or "..." in written or len(written) < CONSUMER_KEY_LENGTH:
         raise ValueError(f"{quoted(written)} is cut short. Copy the whole Consumer Key.")
     if not CONSUMER_KEY.fullmatch(written):
-        raise ValueError("has other characters than letters, digits, . and _, so it is no Consumer Key.")
+        raise ValueError("has other characters than letters, digits, . and _, so it is not a Consumer Key.")
     return written
 
 
@@ -375,7 +375,7 @@ def _is_host(written: str) -> bool:
 def _split(written: str) -> SplitResult:
     """The parts of a URL whose host and port are sound."""
     if re.match(r"[^/]*//[^/]*@", written):
-        raise ValueError("holds a user name or password. Leave out what stands before the @.")
+        raise ValueError("holds a user name or password. Remove what is before the @.")
     try:
         parts = urlsplit(written)
         host, _ = parts.hostname or "", parts.port

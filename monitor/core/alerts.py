@@ -84,9 +84,9 @@ def _texts_of_cause(found: Finding, status: ConnectionStatus, links: Links) -> d
     evidence = [*found.evidence]
     if connection.username and not connection.username_in_alerts:
         evidence = [said.replace(connection.username, "(the user)") for said in evidence]
-    facts = [entry.meaning, *map(inert, evidence), f"It has held since {minute(found.since)}."]
+    facts = [entry.meaning, *map(inert, evidence), f"Since {minute(found.since)}."]
     if last := status.history.last_success:
-        facts.append(f"The last exchange that was granted: {minute(last)}.")
+        facts.append(f"Last granted: {minute(last)}.")
     if status.next_exchange:
         facts.append(f"The next check: {minute(status.next_exchange)}.")
     who = WHO[found.responsible]
@@ -124,17 +124,17 @@ def _of_no_cause(status: ConnectionStatus, moment: Moment) -> list[Alert]:
     silent = status.state in {State.FAILING, State.UNKNOWN} and not status.findings
     lately = ""
     if silent and moment.lasted(since, max(holds.transient, UNCHECKED)):
-        name, title, severity = "Unexplained", "No verdict and no cause", Severity.CRITICAL
+        name, title, severity = "Unexplained", "Not working, without a known cause", Severity.CRITICAL
         cause, what_to_do = Cause.MONITOR_FAULT, with_name(UNEXPLAINED, status.name)
         said = (
-            f"{status.name} has not been found to work since {minute(since)}, and no cause is named for it:"
-            " whether it works is not known."
+            f"Since {minute(since)} no check of {status.name} has succeeded and no cause has been found:"
+            " whether it works is unknown."
         )
     elif sum(before != after for before, after in pairwise(history.recent)) >= UNSTEADY_CHANGES:
-        name, title, severity = "Unsteady", "Fails again and again", Severity.WARNING
+        name, title, severity = "Unsteady", "Fails and recovers repeatedly", Severity.WARNING
         cause, what_to_do = Cause.NETWORK_UNREACHABLE, list(UNSTEADY)
         failed, of = history.recent.count(False), len(history.recent)
-        said = f"Of the last {of} exchanges of {status.name} {failed} failed, yet none for long."
+        said = f"{failed} of the last {of} exchanges of {status.name} failed, but never for long."
         # What failed in a maintenance is among the last exchanges for so long after its end.
         counts = max(holds.window, RECENT_KEPT * status.connection.interval)
         lately = moment.after_maintenance(status.connection, counts)

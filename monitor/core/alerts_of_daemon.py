@@ -34,36 +34,37 @@ CHECKS_LATE = Trouble(
     "BearerwatchChecksLate",
     Severity.CRITICAL,
     2 * SCRAPE,
-    "Connections that are not checked in time: COUNT",
-    "The daemon is behind its own schedule: what it says of them is old. If it is all of them, see the"
-    " daemon's processor time and `bearerwatch_exchanges_in_flight`: at max_in_flight, raise that or the"
-    " intervals. If it is a few, look for their names in the log. If it does not catch up, restart the"
-    " daemon: nothing that it remembers is lost.",
+    "Connections not checked on time: COUNT",
+    "The daemon is behind schedule, so the states of these connections are out of date. If all are late,"
+    " check the daemon's CPU and `bearerwatch_exchanges_in_flight`: if that is at max_in_flight, raise it or"
+    " the intervals. If only a few are late, look for their names in the log. If it does not catch up,"
+    " restart the daemon; it keeps its history.",
 )
 WATCHES_NOTHING = Trouble(
     "BearerwatchWatchesNothing",
     Severity.WARNING,
     timedelta(minutes=15),  # a daemon that is being set up has its connections by then
     "DAEMON has no connections",
-    "`bearerwatch config check FILE` says which files were read. Check that the patterns of"
-    " connections_from find the files that they should.",
+    "`bearerwatch config check FILE` lists the files it reads. Make sure that the patterns of"
+    " connections_from match the intended files.",
 )
 RELOAD_FAILED = Trouble(
     "BearerwatchReloadFailed",
     Severity.WARNING,
     timedelta(minutes=5),  # somebody who saves a file with an error sees it, and saves again
-    "DAEMON keeps an old configuration",
-    "The configuration was changed and can't be read; a restart would fail. `bearerwatch config check FILE`"
-    " names every error. Once the file is right, the daemon takes it by itself.",
+    "DAEMON could not reload its configuration",
+    "The configuration was changed and has errors, so the daemon still uses the old one; a restart would"
+    " fail. `bearerwatch config check FILE` lists every error. The daemon reloads the file by itself once it"
+    " is fixed.",
 )
 STORE_FAILING = Trouble(
     "BearerwatchStoreFailing",
     Severity.WARNING,
     timedelta(minutes=5),  # a disk that is full stays full; a locked database is free within seconds
-    "DAEMON can't write its database",
-    "What is learnt now is kept in memory only: a restart would forget it. The log has the reason: a full"
-    " disk, a directory that may not be written, a damaged file. Once that is fixed, everything is written"
-    " by itself.",
+    "DAEMON cannot write to its database",
+    "New results are kept only in memory, and a restart would lose them. The log has the reason, such as a"
+    " full disk, missing write permission, or a damaged file. Once that is fixed, the daemon writes"
+    " everything by itself.",
 )
 
 

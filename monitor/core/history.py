@@ -60,10 +60,10 @@ class Stage(StrEnum):
 
 STAGES = {
     Stage.PREPARED: (
-        "The next key is prepared: its certificate is to be uploaded under Flow Enablement of the app (setup"
-        " guide, step 2)."
+        "The next key is ready: upload its certificate under Flow Enablement of the app (setup guide,"
+        " step 2)."
     ),
-    Stage.PROPAGATING: "The app's certificate is changing: for some minutes either key may be refused.",
+    Stage.PROPAGATING: "The app's certificate is changing: either key may be refused for some minutes.",
     Stage.ACCEPTED: "The next key is accepted: switch the integration to it, then make it the current one.",
     Stage.CURRENT_REFUSED: (
         "The next key is accepted and the current one no longer is: switch the integration to the next key"
@@ -377,11 +377,11 @@ def changes(before: History | None, after: History) -> tuple[Event, ...]:
         text = f"The approval ended after {after.approvals[-1].days:.1f} days."
         events.append(Event(at, EventKind.APPROVAL, text, Cause.APPROVAL_DECAYED, failure=True))
     elif after.approval_since and before.approval_since is None:
-        events.append(Event(at, EventKind.APPROVAL, "An approval was first seen to be granted."))
+        events.append(Event(at, EventKind.APPROVAL, "First successful login under this approval."))
     if after.rotation != before.rotation:
         events += _of_rotation(before, after, at)
     if after.identity != before.identity and Identity() not in {before.identity, after.identity}:
-        text = f"The grants are now for org {after.identity.org_id} and user {after.identity.user_id}."
+        text = f"Tokens are now for org {after.identity.org_id} and user {after.identity.user_id}."
         events.append(Event(at, EventKind.IDENTITY, text, Cause.IDENTITY_CHANGED))
     return tuple(events)
 
@@ -409,7 +409,7 @@ def _of_findings(before: History, after: History, at: datetime) -> Iterator[Even
             yield Event(at, EventKind.CAUSE, text, finding.cause, failure=True)
     for finding in before.findings:
         if finding.cause not in holds:
-            yield Event(at, EventKind.CAUSE, "It no longer holds.", finding.cause)
+            yield Event(at, EventKind.CAUSE, "Cleared.", finding.cause)
 
 
 def _of_rotation(before: History, after: History, at: datetime) -> Iterator[Event]:
@@ -417,17 +417,17 @@ def _of_rotation(before: History, after: History, at: datetime) -> Iterator[Even
     if now is None:
         done = was is not None and was.key_fingerprint == after.key_fingerprint
         text = "The next key became the current one: the rotation is done."
-        yield Event(at, EventKind.ROTATION, text if done else "There is no longer a key to rotate to.")
+        yield Event(at, EventKind.ROTATION, text if done else "No next key is configured any more.")
     elif was is None or was.key_fingerprint != now.key_fingerprint or was.stage is not now.stage:
         stopped = now.stage is Stage.CURRENT_REFUSED
         yield Event(now.since, EventKind.ROTATION, STAGES[now.stage], failure=stopped)
 
 
 _CHANGES = {
-    Change.FIRST_SEEN: (EventKind.CONFIGURATION, "The connection is seen for the first time."),
+    Change.FIRST_SEEN: (EventKind.CONFIGURATION, "The connection is new."),
     Change.CONFIGURATION: (
         EventKind.CONFIGURATION,
-        "The configuration of what is sent changed: endpoint, audience, consumer key or username.",
+        "The configuration changed: endpoint, audience, consumer key or username.",
     ),
     Change.KEY: (EventKind.KEY, "The private key changed."),
 }

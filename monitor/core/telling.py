@@ -174,7 +174,7 @@ def what_became(told: Told, statuses: Mapping[str, ConnectionStatus]) -> str:
         elif status.state is State.HEALTHY:
             counted["healthy"] += 1
         elif status.state is State.PAUSED:
-            counted["paused: nothing is known about it"] += 1
+            counted["paused"] += 1
         else:
             counted[f"{status.state} for another reason"] += 1
     if len(told.connections) == 1:

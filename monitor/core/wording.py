@@ -1,4 +1,4 @@
-"""What every alert says in the same words, whoever sends it: its name, who must act, steps, links."""
+"""The wording that all alerts share, from the rules or from `notify`: name, who must act, steps, links."""
 
 import re
 from collections.abc import Iterable
@@ -12,21 +12,21 @@ from monitor.core.connection import Connection
 WHO = {
     Responsible.ORG_ADMIN: "a Salesforce admin of the org",
     Responsible.OPERATOR: "the operator, who runs the integration, its keys and this monitor",
-    Responsible.SALESFORCE: "nobody here; Salesforce, or time",
+    Responsible.SALESFORCE: "nobody on your side; wait for Salesforce",
 }
 
-ASK_AGAIN = "Once it is done, have it checked now: `bearerwatch recheck NAME`, or the button on its page."
+ASK_AGAIN = "When done, check again now: `bearerwatch recheck NAME`, or the button on its page."
 """The last step of each remedy."""
 
 UNEXPLAINED = (
-    "`bearerwatch check NAME --config FILE` asks at once, and explains.",
-    "If that works, see the log of the daemon: it does not come to this connection.",
+    "`bearerwatch check NAME --config FILE` checks now, and explains the result.",
+    "If that works, look in the daemon's log for why it does not check this connection.",
 )
 
 UNSTEADY = (
-    "The connection's page shows what each failure was.",
-    "Timeouts and resets: look at the way out of this machine, its resolver and proxy.",
-    "Refusals in between: see in the org's Setup Audit Trail what changes again and again.",
+    "The connection's page shows each failure.",
+    "Timeouts and resets: check this machine's network, DNS and proxy.",
+    "Refusals: look in the org's Setup Audit Trail for what keeps changing.",
 )
 
 
@@ -46,13 +46,13 @@ def remedy(steps: Iterable[str]) -> str:
 
 
 def told(what: str, *, who: str, steps: Iterable[str], guide: str | None = None) -> str:
-    """A description: what is so, who must act, and how, step by step: all that one needs, in one text."""
+    """A complete description: what is wrong, who must act, and each step."""
     source = f" (setup guide, {guide})" if guide else ""
     return f"{what}\nWho must act: {who}.\nWhat to do{source}:\n{remedy(steps)}"
 
 
 def short(consumer_key: str) -> str:
-    """Enough of a consumer key to find it, and no more: it is no secret, but not everybody's business."""
+    """Enough of a consumer key to find it. It is not a secret, but need not be shown in full."""
     return consumer_key if len(consumer_key) <= 12 else f"{consumer_key[:5]}…{consumer_key[-6:]}"
 
 

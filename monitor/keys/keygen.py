@@ -105,9 +105,9 @@ def certify(
 
 def _refuse_nonsense(*, days: int, bits: int, common_name: str) -> None:
     if bits not in BITS_ALLOWED:
-        raise KeygenError(f"A key of {bits} bits is not made: choose 2048, 3072 or 4096.")
+        raise KeygenError(f"Cannot create a key of {bits} bits: choose 2048, 3072 or 4096.")
     if not 1 <= days <= DAYS_AT_MOST:
-        raise KeygenError(f"A certificate for {days} days is not made: choose 1 to {DAYS_AT_MOST}.")
+        raise KeygenError(f"Cannot create a certificate for {days} days: choose 1 to {DAYS_AT_MOST}.")
     if not 1 <= len(common_name) <= COMMON_NAME_AT_MOST or not common_name.isprintable():
         raise KeygenError(
             f"The common name must be 1 to {COMMON_NAME_AT_MOST} printable characters, such as {COMMON_NAME}."
@@ -149,10 +149,10 @@ def _made(path: Path, content: bytes, mode: int, owner: Owner | None = None) -> 
 
 
 def _in_the_way(path: Path) -> KeygenError:
-    return KeygenError(f"{path} exists already and is not overwritten: choose another directory.")
+    return KeygenError(f"{path} already exists and was not overwritten: choose another directory.")
 
 
 def _not_written(path: Path, error: OSError) -> KeygenError:
     return KeygenError(
-        f"{path} can't be written ({error.strerror}): choose a directory that exists and can be written to."
+        f"{path} cannot be written ({error.strerror}): choose an existing, writable directory."
     )

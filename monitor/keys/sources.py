@@ -46,7 +46,7 @@ READS_AT_MOST = 3
 MOUNTS = Path("/proc/self/mountinfo")
 """The mounts that this process sees (proc_pid_mountinfo(5)); not there on other systems than Linux."""
 
-EARLIER_STAYS = "The earlier one stays in use until this is put right."
+EARLIER_STAYS = "The previous one stays in use until this is fixed."
 
 
 class SourceError(Exception):
@@ -58,7 +58,7 @@ def read(source: Source, environment: Mapping[str, str]) -> bytes:
     if source.kind == "env":
         return _variable(source.place, environment)
     if source.kind == "vault":
-        raise SourceError(f"{_capital(describe(source))} is for the keys of connections only.")
+        raise SourceError(f"{_capital(describe(source))} can only be used for the keys of connections.")
     try:
         return files.read(_path(source, environment), BYTES_AT_MOST)
     except FileError as error:
@@ -77,9 +77,9 @@ def _variable(name: str, environment: Mapping[str, str]) -> bytes:
     where = _capital(describe(Source("env", name)))
     value = environment.get(name)
     if value is None:
-        raise SourceError(f"{where} is not set: set it for this process, and restart it.")
+        raise SourceError(f"{where} is not set: set it for this process and restart it.")
     if not value.strip():
-        raise SourceError(f"{where} is empty: put the PEM, or base64 of it, into it.")
+        raise SourceError(f"{where} is empty: set it to the PEM, or base64 of it.")
     content = os.fsencode(value)
     _bounded(content, where)
     return content
@@ -92,11 +92,11 @@ def _path(source: Source, environment: Mapping[str, str]) -> str:
     directory = environment.get(CREDENTIALS_DIRECTORY)
     if not directory:
         raise SourceError(
-            f"{where} can't be found, as ${CREDENTIALS_DIRECTORY} is not set: start the daemon as a systemd "
-            f"service with LoadCredential={source.place}:PATH."
+            f"{where} is not available because ${CREDENTIALS_DIRECTORY} is not set: start the daemon as a "
+            f"systemd service with LoadCredential={source.place}:PATH."
         )
     if source.place in {"", ".", ".."} or "/" in source.place:
-        raise SourceError(f"{where} is no plain name: give the name from LoadCredential=, without a path.")
+        raise SourceError(f"{where} is not a plain name: use the name from LoadCredential=, without a path.")
     return f"{directory}/{source.place}"
 
 
@@ -126,7 +126,7 @@ def open_to_others(mode: int, owner: int) -> str | None:
         return None
     what = "read" if open_to & 0o044 else "written"
     who = "other users of this machine" if open_to & 0o006 else "its group"
-    return f"may be {what} by {who} (mode {stat.S_IMODE(mode):04o})"
+    return f"can be {what} by {who} (mode {stat.S_IMODE(mode):04o})"
 
 
 def is_handed_over(device: int, mounts: str) -> bool:
@@ -153,7 +153,7 @@ def _mounts() -> str:
 def _bounded(content: bytes, where: str) -> None:
     if len(content) > BYTES_AT_MOST:
         raise SourceError(
-            f"{where} holds more than {BYTES_AT_MOST // 1024} KiB: a key or certificate is a few KiB of PEM."
+            f"{where} is larger than {BYTES_AT_MOST // 1024} KiB: a key or certificate is a few KiB of PEM."
         )
 
 

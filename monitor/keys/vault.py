@@ -64,22 +64,22 @@ class VaultReader:
                 answer = self._asked(self._logged_in(self._client), path)
         except InvalidPath:
             raise VaultError(
-                f"Vault holds nothing at {where}, or no key/value store of version 2 is mounted there: see "
-                f"vault.mount, and `vault kv get -mount={self.vault.mount} {path}`."
+                f"Vault has nothing at {where}, or no version 2 key/value store is mounted there: check "
+                f"vault.mount, and run `vault kv get -mount={self.vault.mount} {path}`."
             ) from None
         except Forbidden:
             raise VaultError(
-                f"Vault does not let us read {where}: give our policy the capability read on "
+                f"Vault does not allow us to read {where}: add the capability read to our policy for "
                 f"{self.vault.mount}/data/{path}."
             ) from None
         except Refusal as refusal:
-            raise self._unwell(f"answers with an error ({type(refusal).__name__}); see its own log") from None
+            raise self._unwell(f"answers with an error ({type(refusal).__name__}); see Vault's log") from None
         except RequestException as trouble:
             raise self._unwell(_trouble(trouble)) from None
         try:
             fields = answer["data"]["data"].items()
         except (TypeError, KeyError, AttributeError):
-            raise self._unwell("does not answer as Vault does: see vault.address") from None
+            raise self._unwell("does not answer like Vault: check vault.address") from None
         return {name: Secret(value) for name, value in fields if isinstance(value, str)}
 
     def _asked(self, client: "Client", path: str) -> Any:
@@ -110,7 +110,7 @@ class VaultReader:
         try:
             proof = Secret(self._read(login.proof)).text()
         except ValueError:
-            raise VaultError(f"vault.login.secret is no text, as {login.method} needs it.") from None
+            raise VaultError(f"vault.login.secret is not text, which {login.method} needs.") from None
         session = Session()
         # Else a proxy of the environment would carry the login and every key, in clear text for an agent on
         # loopback; and ~/.netrc and REQUESTS_CA_BUNDLE would be obeyed as well.
@@ -134,11 +134,11 @@ class VaultReader:
                     pass
         except (Forbidden, InvalidPath, InvalidRequest, Unauthorized) as refusal:
             raise self._unwell(
-                f"refuses our login ({type(refusal).__name__}): see vault.login, and that the method "
+                f"refuses our login ({type(refusal).__name__}): check vault.login, and that the method "
                 f"{login.method} is enabled at {login.mounted_at}"
             ) from None
         except (KeyError, TypeError):
-            raise self._unwell("does not answer as Vault does: see vault.address") from None
+            raise self._unwell("does not answer like Vault: check vault.address") from None
         return client
 
     def _unwell(self, what: str) -> VaultError:
@@ -152,7 +152,7 @@ def _trouble(trouble: Exception) -> str:
     from requests.exceptions import SSLError, Timeout
 
     if isinstance(trouble, SSLError):
-        return "has a certificate that is not trusted: give its authority in vault.ca_file"
+        return "has an untrusted certificate: set its authority in vault.ca_file"
     if isinstance(trouble, Timeout):
-        return f"does not answer within {TIMEOUT_SECONDS:.0f} s"
-    return "can't be reached: see vault.address and the network"
+        return f"did not answer within {TIMEOUT_SECONDS:.0f} s"
+    return "cannot be reached: check vault.address and the network"

@@ -48,7 +48,7 @@ async def push(sink: Sink, wire: Wire, alerts: Held, held: Held, now: datetime) 
         body = json.dumps(everything[start : start + AT_ONCE]).encode()
         answer = await wire.post(url, body, path=PATH, token=token)
         if answer.strip():
-            raise Undelivered("It is not an Alertmanager: that would have nothing to say to an alert.")
+            raise Undelivered("Unexpected response body: is this an Alertmanager?")
 
 
 def _as_json(alert: Alert, ends: datetime) -> dict[str, Any]:

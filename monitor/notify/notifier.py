@@ -235,7 +235,7 @@ def drill(cause: Cause, now: datetime) -> Message:
     }
     texts = {
         "summary": title,
-        "description": "This is a drill, sent by hand: nothing is wrong. In earnest it would say:\n"
+        "description": "This is a test alert, sent by hand: nothing is wrong. A real one would say:\n"
         + told(entry.meaning, who=WHO[entry.responsible], steps=entry.remedy, guide=entry.guide),
     }
     alert = Alert(labels, title, lambda: texts, now)

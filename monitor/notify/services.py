@@ -44,9 +44,9 @@ def _notify(url: Secret, message: Message) -> None:
     except Exception as error:  # noqa: BLE001 - a plug-in's, of any class; its text may quote the address
         raise Undelivered(f"Apprise fails ({type(error).__name__}).") from None
     if not known:
-        raise Undelivered("Its address is none that Apprise knows.")
+        raise Undelivered("Apprise does not recognise this URL.")
     if not taken:
-        raise Undelivered("The service does not take it.")
+        raise Undelivered("The service rejected the message.")
 
 
 def lines(message: Message) -> Iterator[str]:

@@ -58,15 +58,15 @@ class Wire:
         except (httpx.InvalidURL, ValueError):
             usable = False
         if not usable:
-            raise Undelivered("Its address or token can't be used: see what is kept there.")
+            raise Undelivered("Its address or token is unusable: check the configured source.")
         try:
             status, answer = await self._answer(request)
         except Exception as error:  # noqa: BLE001 - of any class; its text may quote the address
             raise Undelivered(_why(error)) from None
         if httpx.codes.is_redirect(status):
-            raise Undelivered(f"It redirects (status {status}): write the address that it leads to.")
+            raise Undelivered(f"It redirects (status {status}): configure the address it redirects to.")
         if not httpx.codes.is_success(status):
-            raise Undelivered(f"It refuses: status {status}.")
+            raise Undelivered(f"Rejected: status {status}.")
         return answer
 
     async def _answer(self, request: httpx.Request) -> tuple[int, bytes]:
@@ -94,7 +94,7 @@ _HEADERS = {
 def _why(error: Exception) -> str:
     kind = type(error).__name__
     if "Timeout" in kind:
-        return "It gives no answer in time."
+        return "No answer in time."
     if isinstance(error, httpx.ConnectError):
-        return "There is no connection to it, or it breaks off."
-    return f"It gives no usable answer ({kind})."
+        return "Connection failed or was closed."
+    return f"No usable answer ({kind})."

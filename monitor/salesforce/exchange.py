@@ -163,7 +163,7 @@ def _proxy(environ: Mapping[str, str]) -> ProxyBuilder | None:
         proxy = ProxyBuilder.https(address if "://" in address else f"http://{address}")
     except ValueError:  # without the address, which may hold a password
         raise ProxyError(
-            "https_proxy or all_proxy in the environment is no address of a proxy: write e.g. "
+            "https_proxy or all_proxy in the environment is not a proxy address: write e.g. "
             "http://proxy.example.com:3128."
         ) from None
     return proxy.no_proxy(",".join([*sorted(LOOPBACK_HOSTS), variable("no_proxy")]))
@@ -265,7 +265,7 @@ _MESSAGES = MappingProxyType(
         FaultKind.TLS: "no trusted TLS connection",
         FaultKind.TIMEOUT: "no whole answer in time",
         FaultKind.PROTOCOL: "no usable answer",
-        FaultKind.POOL: "our own connection pool gave no connection, and is built anew",
+        FaultKind.POOL: "our own connection pool gave no connection and was rebuilt",
     }
 )
 
@@ -484,7 +484,7 @@ class Exchanger:
         try:
             request = httpx.Request(method, url, headers=_HEADERS | headers, content=form.encode())
         except (httpx.InvalidURL, ValueError):
-            return NotSent("the address is no usable URL")
+            return NotSent("the address is not a usable URL")
         line = self._line
         line.requests += 1
         try:

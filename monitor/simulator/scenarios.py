@@ -101,17 +101,17 @@ class Scenario:
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         Cause.USER_NOT_ADMIN_APPROVED,
-        "Nobody selected the user's permission set for the app.",
+        "The user's permission set was never selected for the app.",
         org={"permission_set_assigned": False},
     ),
     Scenario(
         Cause.CONSUMER_NOT_APPROVED,
-        "Users authorise themselves here, and this one never did.",
+        "Users authorise themselves here, and this user never did.",
         org={"permitted_users": "self_authorized", "user_approved": False},
     ),
     Scenario(
         Cause.APPROVAL_DECAYED,
-        "It works, until the refresh token policy ends the approval after two weeks.",
+        "It works until the approval expires under the refresh token policy, after two weeks.",
         org={"refresh_token_policy": "lifetime", "refresh_token_validity_seconds": 14 * _DAY_SECONDS},
         stands_after=15 * _DAY,
         granted_first=True,
@@ -126,22 +126,22 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         Cause.AUDIENCE_INVALID,
-        "A production org is asked with the sandboxes' audience.",
+        "A production org gets the sandboxes' audience.",
         connection={"audience": "test"},
     ),
     Scenario(
         Cause.ASSERTION_INVALID,
-        "Somebody uploaded another certificate to the app.",
+        "Someone uploaded a different certificate to the app.",
         keys=Keys.OTHER_UPLOADED,
     ),
     Scenario(
         Cause.KEY_CERTIFICATE_MISMATCH,
-        "The certificate is the app's, but our key is that of another pair.",
+        "The certificate is the app's, but our key belongs to another pair.",
         keys=Keys.OTHER_KEY,
     ),
     Scenario(
         Cause.NOT_AUTHORIZED,
-        "Our address is outside the ranges, in the words of the setup guide.",
+        "Our address is outside the ranges; the answer is the setup guide's.",
         org={"ip_allowed": False, "ip_refusal": "not_authorized"},
     ),
     Scenario(
@@ -151,30 +151,32 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         Cause.API_DISABLED,
-        "The token is granted, but the user may not use the API.",
+        "The token is granted, but the user has no API access.",
         org={"api_enabled": False},
     ),
     Scenario(
         Cause.PROPAGATION_PENDING,
-        "The app was made a minute ago, and has not reached every server.",
+        "The app was created a minute ago and has not spread to every server.",
         org={"propagation_seconds": 480},
         stands_after=timedelta(minutes=1),
     ),
     Scenario(
         Cause.USERNAME_CHANGED,
-        "The sandbox was refreshed, and its users have another suffix.",
+        "The sandbox was refreshed, and usernames have another suffix.",
         org={"org_type": "sandbox"},
         steps=(Step(20 * _DAY, "refresh", {"username_suffix": "dev", "loses": []}),),
         stands_after=21 * _DAY,
         granted_first=True,
     ),
-    Scenario(Cause.KEY_UNREADABLE, "The key file was cut off when it was copied.", keys=Keys.UNREADABLE),
+    Scenario(Cause.KEY_UNREADABLE, "The key file was truncated when it was copied.", keys=Keys.UNREADABLE),
     Scenario(Cause.KEY_NOT_RSA, "The key is an elliptic-curve key.", keys=Keys.ELLIPTIC),
     Scenario(Cause.KEY_TOO_SHORT, "The key has 1024 bits.", keys=Keys.SHORT),
-    Scenario(Cause.CERTIFICATE_EXPIRING, "The certificate nears its end.", keys=Keys.EXPIRING),
-    Scenario(Cause.CERTIFICATE_EXPIRED, "The certificate has expired; the org goes on.", keys=Keys.EXPIRED),
+    Scenario(Cause.CERTIFICATE_EXPIRING, "The certificate will expire soon.", keys=Keys.EXPIRING),
     Scenario(
-        Cause.CERTIFICATE_NOT_YET_VALID, "The certificate is valid from next month.", keys=Keys.NOT_YET_VALID
+        Cause.CERTIFICATE_EXPIRED, "The certificate has expired; the org still accepts it.", keys=Keys.EXPIRED
+    ),
+    Scenario(
+        Cause.CERTIFICATE_NOT_YET_VALID, "The certificate becomes valid next month.", keys=Keys.NOT_YET_VALID
     ),
     Scenario(
         Cause.JWT_ACCESS_TOKEN,
@@ -186,10 +188,10 @@ SCENARIOS: tuple[Scenario, ...] = (
         "The app lacks the scope api.",
         org={"scopes": ["id", "refresh_token"]},
     ),
-    Scenario(Cause.FLOW_DISABLED, "The app's JWT Bearer Flow is switched off.", org={"flow_enabled": False}),
+    Scenario(Cause.FLOW_DISABLED, "Enable JWT Bearer Flow is unchecked.", org={"flow_enabled": False}),
     Scenario(
         Cause.CONSUMER_KEY_UNKNOWN,
-        "The consumer key was copied wrongly.",
+        "The consumer key was copied incorrectly.",
         connection={"consumer_key": "3MVG9_copied_wrongly"},
     ),
     Scenario(
@@ -200,12 +202,12 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         Cause.PERMISSION_SET_EXPIRING,
-        "The permission set was assigned to the user for 90 days.",
+        "The permission set was assigned for 90 days only.",
         org={"permission_set_lifetime_seconds": 90 * _DAY_SECONDS, "permissions": ["ViewSetup"]},
     ),
     Scenario(
         Cause.APP_NOT_FOUND,
-        "An External Client App is asked with the generic audience.",
+        "An External Client App gets the generic audience.",
         org={"accepted_audiences": "my_domain"},
         connection={"audience": "login"},
     ),
@@ -219,7 +221,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(Cause.ORG_INACTIVE, "The org is locked.", org={"org_active": False}),
     Scenario(
         Cause.IDENTITY_CHANGED,
-        "The sandbox was refreshed, and what answers is another org.",
+        "The sandbox was refreshed, and another org answers.",
         org={"org_type": "sandbox"},
         steps=(Step(20 * _DAY, "refresh", {"username_suffix": "", "loses": []}),),
         stands_after=21 * _DAY,
@@ -227,7 +229,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         Cause.LOGIN_RATE_EXCEEDED,
-        "The integration logs in in a loop, and leaves nothing of the hour's allowance.",
+        "The integration logs in in a loop and uses up the hourly limit.",
         org={"login_rate_per_hour": 0},
     ),
     Scenario(
@@ -237,7 +239,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         Cause.SALESFORCE_UNAVAILABLE,
-        "The org is in maintenance and shows a web page.",
+        "The org is in maintenance and answers with a web page.",
         org={"maintenance": True},
     ),
     Scenario(
@@ -247,19 +249,19 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
 )
 
-_READ_INSIDE = "It is found by what an audit reads inside the org, not by an answer to a login."
+_READ_INSIDE = "An audit finds it inside the org; no answer to a login shows it."
 
 NOT_PLAYED: Mapping[Cause, str] = {
-    Cause.KEY_FILE_EXPOSED: "It is the mode of a file on the monitor's machine, which no org sees.",
+    Cause.KEY_FILE_EXPOSED: "The mode of a file on the monitor's machine; no org sees it.",
     Cause.REFRESH_POLICY_WRONG: _READ_INSIDE,
     Cause.SESSION_LEVEL_REQUIRED: _READ_INSIDE,
     Cause.ORG_EXPIRING: _READ_INSIDE,
     Cause.PRODUCTION_REFUSED: _READ_INSIDE,
     Cause.API_ALLOCATION_SHORT: _READ_INSIDE,
-    Cause.REQUEST_MALFORMED: "The exchange sends no malformed request.",
-    Cause.TLS_UNTRUSTED: "The simulator speaks plain HTTP unless it is given a certificate.",
-    Cause.MONITOR_FAULT: "The monitor does not fail on request.",
-    Cause.UNRECOGNISED: "The simulator gives no answer that nobody has seen.",
+    Cause.REQUEST_MALFORMED: "The exchange never sends a malformed request.",
+    Cause.TLS_UNTRUSTED: "The simulator speaks plain HTTP unless given a certificate.",
+    Cause.MONITOR_FAULT: "The monitor cannot be made to fail on request.",
+    Cause.UNRECOGNISED: "The simulator only gives answers that have been seen.",
 }
 """Causes that no org can bring about, and why."""
 

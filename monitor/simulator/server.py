@@ -169,7 +169,7 @@ def create_app(
             seconds = values.get("advance_seconds")
             number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
             if values.keys() != {"advance_seconds"} or not number:
-                raise SettingsError(("advance_seconds: must be there, alone, and a number",))
+                raise SettingsError(("advance_seconds: must be the only key, and a number",))
             try:
                 simulator.advance(seconds)  # type: ignore[arg-type]  # seen above
             except ValueError as error:

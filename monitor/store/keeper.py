@@ -63,7 +63,7 @@ NAMES_AT_ONCE = 1000
 HANGS_SECONDS = 10.0
 """After so long without an answer a disk is said to hang: a busy one takes a second or two."""
 
-OWN_FAULT = "The monitor failed to write its database by a fault of its own: its log tells more."
+OWN_FAULT = "The monitor failed to write its database because of an internal error: see its log."
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ def move(source: Path, to: str) -> int:
         raise StoreError(f"The database {source} can't be moved: there is no such file.")
     here, there = place_of(source, BUSY_SECONDS), place_of(to, BUSY_SECONDS)
     if isinstance(there, SqliteFile):
-        raise StoreError("The database to move to must be postgresql://USER@HOST/DATABASE.")
+        raise StoreError("The target database must be postgresql://USER@HOST/DATABASE.")
     with (
         closing(Database.open(here.engine(writes=True), here, UPGRADES["sqlite"])) as old,
         closing(Database.open(there.engine(writes=True), there, UPGRADES["postgresql"])) as new,

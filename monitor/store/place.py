@@ -58,7 +58,7 @@ def place_of(url_or_path: str | Path, busy_seconds: float) -> Place:
         except ArgumentError:
             # The text may hold a password, so it isn't repeated.
             raise StoreError(
-                "The database is neither a path nor a URL such as postgresql://db.example.com/bearerwatch."
+                "The database must be a path or a URL such as postgresql://db.example.com/bearerwatch."
             ) from None
         if url.drivername == "postgresql":
             return _server(url)
@@ -71,7 +71,7 @@ def place_of(url_or_path: str | Path, busy_seconds: float) -> Place:
             raise StoreError("The URL of a SQLite database is sqlite:/// and a path, with nothing after it.")
         url_or_path = url.database or ""
     if str(url_or_path) in {"", ".", ":memory:"}:
-        raise StoreError("The database must be a file: what is in memory alone is forgotten at a restart.")
+        raise StoreError("The database must be a file: an in-memory database would be lost at a restart.")
     path = Path(url_or_path).absolute()
     if path.is_dir():
         raise StoreError(f"The database {path} can't be used: it is a directory: name a file in it.")
@@ -85,6 +85,6 @@ def _server(url: URL) -> Place:
         from monitor.store.postgresql import Server  # its libraries are an extra
     except ImportError:
         raise StoreError(
-            "A PostgreSQL database needs more libraries: pip install 'bearerwatch[postgresql]'."
+            "PostgreSQL support is not installed: pip install 'bearerwatch[postgresql]'."
         ) from None
     return Server(url)

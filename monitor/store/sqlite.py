@@ -24,14 +24,14 @@ from sqlalchemy.pool import NullPool
 from monitor.store.problem import DamagedError, StoreError
 
 _WHY = {
-    sqlite3.SQLITE_FULL: "the disk is full: make room on it",
-    sqlite3.SQLITE_READONLY: "it is read-only: the monitor must be able to write the file and its directory",
-    sqlite3.SQLITE_CANTOPEN: "its directory must exist, and the monitor must be able to write there",
-    sqlite3.SQLITE_PERM: "it can't be opened: the monitor must be able to write the file and its directory",
-    sqlite3.SQLITE_BUSY: "another program has locked it: stop that program, or wait until it is done",
-    sqlite3.SQLITE_NOTADB: "it is not a SQLite database: name another file, or move this one away",
-    sqlite3.SQLITE_CORRUPT: "it is damaged: move it away and a new one is made, or put a backup in its place",
-    sqlite3.SQLITE_IOERR: "the disk can't be read or written: look for a quota, and at the kernel's log",
+    sqlite3.SQLITE_FULL: "the disk is full: free some space",
+    sqlite3.SQLITE_READONLY: "it is read-only: give the monitor write access to the file and its directory",
+    sqlite3.SQLITE_CANTOPEN: "its directory must exist and be writable by the monitor",
+    sqlite3.SQLITE_PERM: "it cannot be opened: give the monitor write access to the file and its directory",
+    sqlite3.SQLITE_BUSY: "another program has locked it: stop that program, or wait for it",
+    sqlite3.SQLITE_NOTADB: "it is not a SQLite database: use another file, or move this one away",
+    sqlite3.SQLITE_CORRUPT: "it is damaged: restore a backup, or move it away and a new one is created",
+    sqlite3.SQLITE_IOERR: "disk error: check quotas and the kernel log",
 }
 """By primary result code (sqlite.org/rescode.html): what is wrong and what would be right."""
 

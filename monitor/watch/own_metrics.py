@@ -46,7 +46,7 @@ class OwnMetrics(Collector):
             buckets=EXCHANGE_BUCKETS,
             registry=registry,
         )
-        Gauge("bearerwatch_exchanges_in_flight", "Exchanges under way.", registry=registry).set_function(
+        Gauge("bearerwatch_exchanges_in_flight", "Exchanges in progress.", registry=registry).set_function(
             in_flight
         )
         Gauge(
@@ -56,16 +56,16 @@ class OwnMetrics(Collector):
         ).set_function(unwritten_seconds)
         self.schedule_delay = Histogram(
             "bearerwatch_schedule_delay_seconds",
-            "How long after its appointment a check began.",
+            "How late checks started.",
             buckets=DELAY_BUCKETS,
             registry=registry,
         )
         self.schedule_missed = Counter(
-            "bearerwatch_schedule_missed_total", "Appointments that brought no check.", registry=registry
+            "bearerwatch_schedule_missed_total", "Due checks that were not made.", registry=registry
         )
         self.logins_deferred = Counter(
             "bearerwatch_logins_deferred_total",
-            "Checks put off because the login budget of their username was used up.",
+            "Checks postponed because the login budget of their username was used up.",
             registry=registry,
         )
         self.audit_calls = Counter(
@@ -74,17 +74,15 @@ class OwnMetrics(Collector):
             registry=registry,
         )
         self.notifications = Counter(
-            "bearerwatch_notifications_total", "Notifications that were tried.", registry=registry
+            "bearerwatch_notifications_total", "Notifications sent, including failed ones.", registry=registry
         )
         self.notifications_failed = Counter(
-            "bearerwatch_notifications_failed_total", "Notifications that did not arrive.", registry=registry
+            "bearerwatch_notifications_failed_total", "Notifications that failed.", registry=registry
         )
-        log_messages = Counter(
-            "bearerwatch_log_messages_total", "Lines of the log.", ["level"], registry=registry
-        )
+        log_messages = Counter("bearerwatch_log_messages_total", "Log lines.", ["level"], registry=registry)
         self.log_messages_dropped = Counter(
             "bearerwatch_log_messages_dropped_total",
-            "Lines of the log that were not written, as nobody read them.",
+            "Log lines dropped because nothing read them.",
             registry=registry,
         )
         self._log_messages = {level: log_messages.labels(level=level) for level in LOG_LEVELS}
@@ -105,7 +103,7 @@ class OwnMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """The families for the library to render."""
         yield CounterMetricFamily(
-            "bearerwatch_store_errors", "Writes of the database that failed.", value=self._store_errors()
+            "bearerwatch_store_errors", "Failed writes to the database.", value=self._store_errors()
         )
         yield CounterMetricFamily(
             "bearerwatch_store_damaged", "Damaged databases that were moved away.", value=self._damages()

@@ -147,7 +147,7 @@ class _Protection:
         if users and (refusal := await self._no_login(headers, users, client)):
             return refusal
         if scope["method"] not in SAFE_METHODS and _from_another_site(headers, hosts):
-            return _refused(HTTPStatus.FORBIDDEN, "Not from another site's page.")
+            return _refused(HTTPStatus.FORBIDDEN, "Requests from other sites' pages are not allowed.")
         return self._too_often(scope["path"], client)
 
     def _too_often(self, path: str, client: str) -> Response | None:
@@ -159,7 +159,7 @@ class _Protection:
         if len(self._buckets) > CLIENTS_REMEMBERED:
             self._buckets.popitem(last=False)
         if seconds := math.ceil(bucket.take()):
-            text = f"Too many requests. Again after {seconds} s."
+            text = f"Too many requests. Try again in {seconds} s."
             return _refused(HTTPStatus.TOO_MANY_REQUESTS, text, {"Retry-After": str(seconds)})
         return None
 
@@ -170,7 +170,9 @@ class _Protection:
         user, password = given
         verdict = await self._passwords.verify(users, user, password, client)
         if verdict is None:
-            return _refused(HTTPStatus.SERVICE_UNAVAILABLE, "Too many logins at once.", {"Retry-After": "1"})
+            return _refused(
+                HTTPStatus.SERVICE_UNAVAILABLE, "Too many concurrent logins.", {"Retry-After": "1"}
+            )
         if verdict:
             return None
         if not self._refusals.take():
@@ -186,7 +188,7 @@ def _refused(status: HTTPStatus, text: str, headers: Mapping[str, str] | None = 
 
 def _unauthorized() -> Response:
     ask = {"WWW-Authenticate": 'Basic realm="bearerwatch", charset="UTF-8"'}
-    return _refused(HTTPStatus.UNAUTHORIZED, "A user and a password are needed.", ask)
+    return _refused(HTTPStatus.UNAUTHORIZED, "User name and password required.", ask)
 
 
 def _other_host(given: list[str], ours: frozenset[str]) -> Response | None:

@@ -74,7 +74,8 @@ JSON = "application/json"
 ICALENDAR = "text/calendar; charset=utf-8"
 
 CHECKS_ARE_OFF = (
-    "Anyone could ask for checks here, so nobody may. Set web.enable_checks to true, or give the pages users."
+    "Checks on request are turned off, because the pages have no users. Set web.enable_checks to true, or"
+    " add users."
 )
 
 RELOAD_IS_OFF = "Reloading over HTTP is off. Set web.enable_reload to true, or send the process a SIGHUP.\n"

@@ -61,7 +61,7 @@ def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Remi
         yield Reminder(
             f"certificate.{Slot.CURRENT}.{name}@bearerwatch",
             status.certificate_end,
-            f"{name}: the certificate ends",
+            f"{name}: the certificate expires",
             _description(status, Cause.CERTIFICATE_EXPIRING),
             certain=True,
             url=url,
@@ -71,7 +71,7 @@ def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Remi
         yield Reminder(
             f"certificate.{Slot.NEXT}.{name}@bearerwatch",
             following.not_after,
-            f"{name}: the certificate of the next pair ends",
+            f"{name}: the certificate of the next pair expires",
             _description(status, Cause.CERTIFICATE_EXPIRING),
             certain=True,
             url=url,
@@ -81,7 +81,7 @@ def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Remi
         yield Reminder(
             f"approval.{name}@bearerwatch",
             status.forecast.at,
-            f"{name}: the approval is expected to end",
+            f"{name}: the approval is expected to expire",
             _description(status, Cause.APPROVAL_EXPIRING, status.forecast.reason),
             certain=False,
             url=url,
@@ -137,9 +137,9 @@ def _calendar(left_out: int) -> Calendar:
     calendar.add("prodid", "-//bearerwatch//reminders//EN")
     calendar.add("version", "2.0")
     calendar.add("x-wr-calname", "bearerwatch")
-    said = "Ends of certificates and approvals of Salesforce connections."
+    said = "Expiry of certificates and approvals of Salesforce connections."
     if left_out:
-        said += f" {left_out:,} later ones are left out: filter by label, as on the status page."
+        said += f" {left_out:,} later dates are left out: filter by label, as on the status page."
     calendar.add("x-wr-caldesc", said)
     calendar.add("refresh-interval", READ_AGAIN, parameters={"value": "DURATION"})
     calendar.add("x-published-ttl", vDuration(READ_AGAIN))

@@ -112,7 +112,7 @@ def durations(exchanges: Sequence[PastExchange]) -> Durations | None:
             x = (EXCHANGES_KEPT - 1 - place) * DAY_WIDTH
             height = max(1, round(DURATIONS_HEIGHT * past.duration_seconds / max(took)))
             paths[past.verdict is Verdict.GRANTED].append(f"M{x} {DURATIONS_HEIGHT}h3v-{height}h-3z")
-    said = f"the middle one {seconds(median(took))}, the slowest {seconds(max(took))}"
+    said = f"median {seconds(median(took))}, slowest {seconds(max(took))}"
     return Durations(
         "".join(paths[True]), "".join(paths[False]), max(took), f"Last {len(took)} exchanges: {said}"
     )

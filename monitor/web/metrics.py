@@ -207,18 +207,18 @@ FAMILIES = (
         _up,
         own_timer=True,
     ),
-    _family("state", "1 for the state that the connection is in, 0 for the others.", _state, own_timer=True),
-    _family("finding", "1 while the cause holds; absent otherwise.", _finding, own_timer=True),
+    _family("state", "1 for the connection's state, 0 for the others.", _state, own_timer=True),
+    _family("finding", "1 while the cause applies; absent otherwise.", _finding, own_timer=True),
     _family(
         "finding_since_timestamp_seconds",
-        "Unix time since when the cause holds.",
+        "Unix time since which the cause applies.",
         _finding_since,
         own_timer=True,
     ),
-    _family("info", "Always 1: what is configured, with the operator's labels.", _info),
+    _family("info", "Always 1: configuration of the connection, with the operator's labels.", _info),
     _family(
         "last_exchange_timestamp_seconds",
-        "Unix time of the last check, also where nothing could be sent; absent before the first.",
+        "Unix time of the last check, even if nothing could be sent; absent before the first.",
         _last_exchange,
         own_timer=True,
     ),
@@ -240,12 +240,12 @@ FAMILIES = (
     ),
     _family(
         "exchanges_total",
-        "Exchanges since the database began.",
+        "Exchanges since the database was created.",
         lambda status: (("", status.history.exchanges),),
     ),
     _family(
         "exchange_failures_total",
-        "Exchanges that were not granted, since the database began.",
+        "Exchanges that were not granted, since the database was created.",
         lambda status: (("", status.history.failures),),
     ),
     _family(
@@ -263,28 +263,28 @@ FAMILIES = (
     ),
     _family(
         "certificate_not_before_timestamp_seconds",
-        "Unix time at which the certificate begins to be valid.",
+        "Unix time at which the certificate becomes valid.",
         _not_before,
     ),
     _family(
         "certificate_not_after_timestamp_seconds",
-        "Unix time at which the certificate ends: its own, or as declared where none is configured.",
+        "Unix time at which the certificate expires: its own, or as declared if none is configured.",
         _not_after,
     ),
     _family(
         "key_accepted",
-        "1 = the last verdict on an exchange with this key was a grant; absent before the first.",
+        "1 = the last verdict with this key was a grant; absent before the first.",
         _key_accepted,
         own_timer=True,
     ),
     _family(
         "approval_since_timestamp_seconds",
-        "Unix time at which the approval that serves now was first seen to be granted.",
+        "Unix time at which the current approval was first seen.",
         lambda status: _at(status.history.approval_since),
     ),
     _family(
         "approval_forecast_timestamp_seconds",
-        "Unix time at which the approval is expected to end, where a lifetime is declared or was learnt.",
+        "Unix time at which the approval is expected to end, if a lifetime is declared or was learnt.",
         lambda status: _at(status.forecast.at if status.forecast else None),
     ),
     _family(
@@ -321,7 +321,7 @@ FAMILIES = (
     ),
     _family(
         "clock_offset_seconds",
-        "The server's clock minus ours, from the answer's Date header; positive where ours is slow.",
+        "The server's clock minus ours, from the answer's Date header; positive if ours is slow.",
         _clock_offset,
         own_timer=True,
     ),
@@ -330,7 +330,7 @@ FAMILIES = (
 
 MAINTENANCE = _family(
     "maintenance",
-    "1 while a maintenance window runs, its own or one of all; absent otherwise.",
+    "1 during a maintenance window, its own or the general one; absent otherwise.",
     lambda status: (("", 1),),
 )
 """What the clock says: its lines are made anew for each page."""
@@ -343,16 +343,16 @@ def _fleet(snapshot: Snapshot) -> Iterable[Metric]:
     """The totals of the Snapshot, and what it knows of the daemon."""
     daemon = snapshot.daemon
     yield _labelled(
-        GaugeMetricFamily("bearerwatch_build_info", "Always 1: what runs.", labels=["version"]),
+        GaugeMetricFamily("bearerwatch_build_info", "Always 1: the running version.", labels=["version"]),
         [(daemon.version, 1)],
     )
     yield GaugeMetricFamily(
         "bearerwatch_connections_configured",
-        "Connections in the configuration that holds.",
+        "Connections in the active configuration.",
         value=daemon.configured,
     )
     causes = GaugeMetricFamily(
-        "bearerwatch_cause_info", "Always 1: what each cause is called.", labels=["cause", "title"]
+        "bearerwatch_cause_info", "Always 1: the title of each cause.", labels=["cause", "title"]
     )
     for cause, entry in CATALOGUE.items():
         causes.add_metric([cause, entry.title], 1)
@@ -364,27 +364,27 @@ def _fleet(snapshot: Snapshot) -> Iterable[Metric]:
     yield _labelled(
         CounterMetricFamily(
             "bearerwatch_failures",
-            "Checks that failed, by the first cause of their diagnosis, since the database began.",
+            "Failed checks by the first cause of their diagnosis, since the database was created.",
             labels=["cause"],
         ),
         snapshot.failures().items(),
     )
     if replicas := daemon.replicas:
         for name, meaning, value in (
-            ("bearerwatch_replicas", "Replicas that live, as this one hears of them.", replicas.alive),
+            ("bearerwatch_replicas", "Live replicas, as seen by this one.", replicas.alive),
             (
                 "bearerwatch_replicas_configurations",
-                "Different configurations among the replicas that live: 1 where they agree.",
+                "Different configurations among live replicas: 1 if they agree.",
                 replicas.configurations,
             ),
             (
                 "bearerwatch_replica_leads",
-                "1 = this replica sends the notifications of all.",
+                "1 = this replica sends the notifications for all.",
                 replicas.leads,
             ),
             (
                 "bearerwatch_connections_scheduled",
-                "Connections of the configuration that have an appointment.",
+                "Configured connections that have a due time.",
                 replicas.scheduled,
             ),
             (
@@ -394,7 +394,7 @@ def _fleet(snapshot: Snapshot) -> Iterable[Metric]:
             ),
             (
                 "bearerwatch_checks_overdue_seconds",
-                "Since the connection was due that has waited longest for its check, by any replica.",
+                "How long the most overdue connection has waited for its check by any replica.",
                 replicas.overdue_seconds,
             ),
         ):
@@ -406,7 +406,7 @@ def _fleet(snapshot: Snapshot) -> Iterable[Metric]:
     )
     yield GaugeMetricFamily(
         "bearerwatch_config_last_reload_success_timestamp_seconds",
-        "Unix time at which the configuration that holds was loaded.",
+        "Unix time at which the active configuration was loaded.",
         value=round(daemon.reloaded.timestamp(), 3),
     )
 

@@ -57,11 +57,11 @@ REFRESH_SECONDS = 10
 """How often an open page asks anew: sooner than a person wonders, at about 20 ms of the daemon's time."""
 
 ORDERS = {
-    Order.WORST: "Worst, latest first",
+    Order.WORST: "Worst first",
     Order.NAME: "Name",
-    Order.SINCE: "Latest change",
-    Order.CERTIFICATE: "Certificate’s end",
-    Order.APPROVAL: "Approval’s end",
+    Order.SINCE: "Most recent change",
+    Order.CERTIFICATE: "Certificate expiry",
+    Order.APPROVAL: "Approval expiry",
 }
 
 
@@ -266,21 +266,21 @@ def headline(counts: Mapping[State, int]) -> str:
     """The fleet in one sentence: what somebody must do something about comes first."""
     total = sum(counts.values())
     if not total:
-        return "No connection is configured"
+        return "No connections are configured"
     told = [
         f"{counts[state]:,} {word}"
         for state, word in (
             (State.FAILING, "failing"),
             (State.DEGRADED, "degraded"),
             (State.SETTLING, "settling"),
-            (State.UNKNOWN, "without a verdict"),
+            (State.UNKNOWN, "unknown"),
         )
         if counts[state]
     ]
     if told:
         return _and(told)[0].upper() + _and(told)[1:]
     if counts[State.HEALTHY]:
-        return "All is well" if counts[State.HEALTHY] > 1 else "It is well"
+        return "All healthy" if counts[State.HEALTHY] > 1 else "Healthy"
     return "All connections are paused"
 
 
@@ -341,7 +341,7 @@ def _sides(status: ConnectionStatus, now: datetime) -> list[Side]:
     pairs = [("Key and certificate", connection.current, status.credential, Slot.CURRENT)]
     if connection.next is not None:
         facts = status.next_credential or CredentialFacts()
-        pairs.append(("The next pair, to rotate to", connection.next, facts, Slot.NEXT))
+        pairs.append(("Next key and certificate", connection.next, facts, Slot.NEXT))
     return [
         Side(
             heading,
@@ -364,8 +364,8 @@ def _taken(status: ConnectionStatus, slot: Slot) -> tuple[State, str]:
 
 
 _TAKEN = {
-    True: (State.HEALTHY, "Accepted at its last verdict"),
-    False: (State.FAILING, "Refused at its last verdict"),
+    True: (State.HEALTHY, "Accepted at the last check"),
+    False: (State.FAILING, "Refused at the last check"),
     None: (State.UNKNOWN, "Not tried yet"),
 }
 

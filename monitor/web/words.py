@@ -16,12 +16,12 @@ WHO = {
 ACTS = {
     Responsible.ORG_ADMIN: "Salesforce admin acts",
     Responsible.OPERATOR: "Operator acts",
-    Responsible.SALESFORCE: "Salesforce, or time",
+    Responsible.SALESFORCE: "Wait for Salesforce",
 }
 """The same as a remark in a line."""
 
 WITHOUT_FINDING = {
-    State.HEALTHY: "Granted, and nothing stands against it",
+    State.HEALTHY: "Healthy: token granted",
     State.DEGRADED: "Granted",
     State.SETTLING: "Refused shortly after a change",
     State.FAILING: "Refused",

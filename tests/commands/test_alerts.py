@@ -73,7 +73,7 @@ def configured(
 HOOK: dict[str, object] = {"name": "hook", "type": "webhook", "url": "http://127.0.0.1:1/hook"}
 
 
-def test_what_would_be_told_is_said_with_whom_it_reaches(tmp_path: Path) -> None:
+def test_active_alerts_are_listed_with_their_receivers(tmp_path: Path) -> None:
     config = configured(
         tmp_path,
         HOOK | {"labels": {"tier": "gold"}},
@@ -92,7 +92,7 @@ def test_what_would_be_told_is_said_with_whom_it_reaches(tmp_path: Path) -> None
     assert "2 alerts" in done.stderr
 
 
-def test_as_json_it_says_all_of_it_and_what_is_held_back(tmp_path: Path) -> None:
+def test_json_has_all_alerts_including_held_back_ones(tmp_path: Path) -> None:
     window = {"start": (NOW - HOUR).isoformat(), "end": (NOW + HOUR).isoformat()}
     config = configured(tmp_path, HOOK, maintenance=[window])
 
@@ -105,7 +105,7 @@ def test_as_json_it_says_all_of_it_and_what_is_held_back(tmp_path: Path) -> None
     assert first["held_back"].startswith("maintenance until ")
 
 
-def test_who_was_told_of_a_connection_is_said_with_the_time(tmp_path: Path) -> None:
+def test_sinks_already_notified_are_listed_with_the_time(tmp_path: Path) -> None:
     config = configured(tmp_path, HOOK, HOOK | {"name": "new"})
     store = Store.open(tmp_path / "bearerwatch.db")
     (alert,) = alerts(snapshot(ill(well("acme", NOW), Cause.API_DISABLED, NOW - HOUR), at=NOW), TERMS)
@@ -122,7 +122,7 @@ def test_who_was_told_of_a_connection_is_said_with_the_time(tmp_path: Path) -> N
     }
 
 
-def test_without_a_database_nothing_would_be_told_and_none_is_made(tmp_path: Path) -> None:
+def test_without_a_database_there_are_no_alerts_and_none_is_created(tmp_path: Path) -> None:
     config = configured(tmp_path)
     for file in tmp_path.glob("bearerwatch.db*"):
         file.unlink()
@@ -141,13 +141,13 @@ def test_a_drill_reaches_the_sink_and_is_clearly_one(tmp_path: Path) -> None:
             "alerts", "test", "--cause", "approval_decayed", "--to", "hook", "--config", config
         )
 
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "hook: took the drill.\n")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "hook: accepted the test alert.\n")
         (message,) = told.messages
     (alert,) = message["alerts"]
     assert alert["labels"]["drill"] == "true"
     assert alert["labels"]["alertname"] == "BearerwatchApprovalDecayed"
     assert alert["annotations"]["summary"].startswith("DRILL: ")
-    assert alert["annotations"]["description"].startswith("This is a drill")
+    assert alert["annotations"]["description"].startswith("This is a test alert")
 
 
 def test_a_sink_that_refuses_a_drill_is_named_and_the_others_get_it(tmp_path: Path) -> None:
@@ -159,8 +159,8 @@ def test_a_sink_that_refuses_a_drill_is_named_and_the_others_get_it(tmp_path: Pa
         assert len(told.messages) == 1
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "hook: There is no connection to it, or it breaks off.",
-        "works: took the drill.",
+        "hook: Connection failed or was closed.",
+        "works: accepted the test alert.",
     ]
 
 
@@ -177,7 +177,7 @@ def test_a_sink_that_refuses_a_drill_is_named_and_the_others_get_it(tmp_path: Pa
         (
             [HOOK | {"responsible": ["operator"]}],
             ["--cause", "approval_decayed"],
-            "No sink takes approval_decayed: its severity or who must act is routed to none.",
+            "No sink accepts approval_decayed: none matches its severity and who must act.",
         ),
     ],
 )

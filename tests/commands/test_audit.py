@@ -54,7 +54,7 @@ async def test_each_step_is_a_line_and_what_is_wrong_is_named_with_its_cause(
     assert "1 wrong, 0 not readable; 8 calls of the org's API." in lines
 
 
-async def test_a_user_without_permissions_is_told_which_would_show_more(
+async def test_a_user_without_permissions_learns_which_would_show_more(
     org: tuple[Settings, httpx.AsyncClient],
 ) -> None:
     settings, _ = org
@@ -78,7 +78,7 @@ async def test_a_user_without_permissions_is_told_which_would_show_more(
     json.dumps(document)
 
 
-async def test_a_refused_login_is_said_and_nothing_is_guessed(
+async def test_a_refused_login_is_reported_without_guesses(
     org: tuple[Settings, httpx.AsyncClient],
 ) -> None:
     settings, control = org

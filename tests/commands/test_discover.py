@@ -119,7 +119,7 @@ def test_where_only_a_login_server_is_known_both_are_tried() -> None:
 
 
 @pytest.mark.parametrize("host", ["http://127.0.0.1:8899/acme", "https://mock.example.com"])
-def test_what_is_no_host_of_salesforces_is_no_reason_to_ask_salesforce(host: str) -> None:
+def test_a_host_that_is_not_salesforces_is_not_replaced_by_salesforces(host: str) -> None:
     assert {url for url, _ in pairs(connection(login_url=host, audience=host))} == {host}
 
 
@@ -143,7 +143,7 @@ async def test_it_stops_at_the_first_grant_and_pauses_before_each_further_try(or
     assert lines[-1] == "Not tried: 3 more; --all tries them too."
 
 
-async def test_it_goes_on_after_a_grant_where_it_is_told_to(org: Org) -> None:
+async def test_it_continues_after_a_grant_with_all(org: Org) -> None:
     org.is_so()
 
     tried = await org.tried(ACME, every=True)
@@ -152,7 +152,7 @@ async def test_it_goes_on_after_a_grant_where_it_is_told_to(org: Org) -> None:
     # Nobody in the simulator serves all orgs, as the login servers do.
     assert [bool(each.granted) for each in tried] == [True, True, False, False, False]
     lines = list(told(ACME, tried))
-    assert lines[0] == "What is configured is granted:"
+    assert lines[0] == "The configured pair works:"
     assert "Granted as well:" in lines
 
 
@@ -177,7 +177,7 @@ async def test_it_finds_what_an_org_accepts(
     assert [each["granted"] for each in found["tried"]][-1] is True
 
 
-async def test_where_none_is_granted_the_pair_that_got_furthest_tells_why(org: Org) -> None:
+async def test_if_none_is_granted_the_pair_that_got_furthest_shows_why(org: Org) -> None:
     org.is_so(accepted_audiences="my_domain", user_active=False)
     at = connection(audience=GENERIC_LOGIN)
 
@@ -189,7 +189,7 @@ async def test_where_none_is_granted_the_pair_that_got_furthest_tells_why(org: O
     assert "which came to user_inactive: The user is deactivated, frozen or locked." in lines
 
 
-async def test_what_no_other_pair_would_mend_ends_it(org: Org) -> None:
+async def test_it_stops_at_a_fault_that_no_other_pair_would_fix(org: Org) -> None:
     org.is_so(login_rate_per_hour=0)
 
     tried = await org.tried(ACME)
@@ -214,10 +214,10 @@ async def test_an_address_that_does_not_answer_is_not_asked_again(org: Org) -> N
         (GENERIC_LOGIN, GENERIC_LOGIN),
         (GENERIC_TEST, GENERIC_TEST),
     ]
-    assert next(told(ACME, tried)).startswith("No answer came")
+    assert next(told(ACME, tried)).startswith("No answer was conclusive")
 
 
-async def test_a_key_that_can_not_sign_is_told_at_once(org: Org) -> None:
+async def test_a_key_that_cannot_sign_is_reported_at_once(org: Org) -> None:
     unreadable = Credential(CredentialFacts(problems=(Problem(Cause.KEY_UNREADABLE, "It is not PEM."),)))
 
     tried = await org.tried(ACME, credential=unreadable)
@@ -256,7 +256,7 @@ def test_the_command_prints_the_lines_to_configure(org: Org, tmp_path: Path) -> 
 
     ended = commanded(tmp_path, f"{org.url}/acme", "acme")
 
-    assert (ended.returncode, ended.stdout.splitlines()[0]) == (0, "What is configured is granted:")
+    assert (ended.returncode, ended.stdout.splitlines()[0]) == (0, "The configured pair works:")
     assert f"    login_url: {org.url}/acme" in ended.stdout
     assert ended.stderr.startswith(f"granted   {org.url}/acme with the audience")
 
@@ -272,11 +272,11 @@ def test_the_command_prints_json_alone_and_fails_where_all_is_refused(org: Org, 
     assert found["tried"][0]["cause"] == "login_rate_exceeded"
 
 
-def test_the_command_has_no_verdict_where_nobody_answers(tmp_path: Path) -> None:
+def test_the_command_has_no_verdict_if_no_org_answers(tmp_path: Path) -> None:
     ended = commanded(tmp_path, "http://127.0.0.1:9", "acme")
 
     assert ended.returncode == 3
-    assert ended.stdout.startswith("No answer came that would tell.")
+    assert ended.stdout.startswith("No answer was conclusive.")
 
 
 def test_the_command_knows_its_connections(tmp_path: Path) -> None:

@@ -48,9 +48,7 @@ def told(given_in: object, now: datetime = NOW) -> dict[str, Any]:
     ("given_in", "expect"),
     [case for file in sorted(CORPUS.glob("*.yaml")) for case in _cases(file.name)],
 )
-def test_a_case_of_the_corpus_is_diagnosed_as_one_who_knows_would(
-    given_in: object, expect: dict[str, Any]
-) -> None:
+def test_a_case_of_the_corpus_gets_the_expected_diagnosis(given_in: object, expect: dict[str, Any]) -> None:
     try:
         found = told(given_in)
     except Unreadable:
@@ -88,7 +86,7 @@ def test_the_json_has_the_promised_keys_in_their_order() -> None:
     json.dumps(found)
 
 
-def test_where_nothing_is_wrong_there_is_no_cause() -> None:
+def test_a_granted_answer_has_no_cause() -> None:
     assert told(WELL) == {
         "state": "healthy",
         "cause": None,
@@ -114,7 +112,7 @@ def test_a_person_reads_cause_evidence_and_what_to_do() -> None:
     assert "Where sources disagree" in shown
 
 
-def test_nulls_are_as_good_as_what_is_missing() -> None:
+def test_nulls_count_as_missing() -> None:
     everything: dict[str, Any] = {
         "now": None,
         "fault": None,
@@ -179,12 +177,12 @@ def test_the_order_of_facts_does_not_matter(order: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "The input is empty: a JSON record or the text of an error is needed."),
-        (" \n\t", "The input is empty: a JSON record or the text of an error is needed."),
+        ("", "The input is empty: give a JSON record or the text of an error."),
+        (" \n\t", "The input is empty: give a JSON record or the text of an error."),
         ("{}", "It is JSON, but holds no answer that is known"),
         ("[]", "It is JSON, but holds no answer that is known"),
-        ('{"history": {}}', "The record must hold either `answer` or `fault`, and not both."),
-        ('{"answer": null, "fault": null}', "The record must hold either `answer` or `fault`, and not both."),
+        ('{"history": {}}', "The record must have either `answer` or `fault`, not both."),
+        ('{"answer": null, "fault": null}', "The record must have either `answer` or `fault`, not both."),
         ('{"answer": {"body": ""}}', "The record can't be read: answer.status: Field required."),
         (
             '{"answer": {"status": "many"}}',
@@ -209,7 +207,7 @@ def test_the_order_of_facts_does_not_matter(order: Any) -> None:
         ("x" * 65_537, "The input is longer than 65,536 characters: one answer is needed."),
     ],
 )
-def test_what_can_not_be_read_is_one_clear_sentence(text: str, message: str) -> None:
+def test_unreadable_input_is_one_clear_sentence(text: str, message: str) -> None:
     with pytest.raises(Unreadable) as raised:
         explain(text, NOW)
 
@@ -274,7 +272,7 @@ def test_the_pair_that_the_salesforce_cli_was_given_is_in_the_evidence() -> None
 
 
 def test_a_text_of_another_flow_says_so() -> None:
-    other = "The text belongs to the username-password flow: see whether this client uses JWT bearer at all."
+    other = "The text belongs to the username-password flow: does this client use JWT bearer at all?"
 
     assert other in told("invalid_grant: authentication failure")["evidence"]
     assert other not in told("JwtAuthError: invalid_grant: authentication failure")["evidence"]
@@ -289,13 +287,13 @@ def test_an_error_of_microsoft_entra_says_whose_it_is() -> None:
     ]
 
 
-def test_where_sources_disagree_stands_last() -> None:
+def test_where_sources_disagree_comes_last() -> None:
     shown = list(lines(explain("invalid_grant: ip restricted", NOW)))
 
     assert shown.index("Where sources disagree") == len(shown) - 2
 
 
-def test_a_fault_of_a_gateway_is_no_record() -> None:
+def test_a_fault_of_a_gateway_is_not_a_record() -> None:
     said = {"error": "invalid_grant", "error_description": "inactive user"}
 
     assert told({"fault": {"faultstring": "callout failed", "detail": json.dumps(said)}})["cause"] == (
@@ -369,7 +367,7 @@ def test_no_record_crashes_it(record: dict[str, object]) -> None:
     assert list(as_json(found)) == KEYS
 
 
-def test_a_consumer_key_that_is_no_text_of_unicode_is_read_all_the_same() -> None:
+def test_a_consumer_key_that_is_not_valid_unicode_is_read_anyway() -> None:
     refusal = {"status": 400, "body": '{"error":"invalid_client_id"}'}
 
     assert told({"connection": {"consumer_key": "\ud83d"}, "answer": refusal})["cause"]
@@ -381,7 +379,7 @@ def test_an_input_without_end_is_refused_before_it_is_read(piece: str) -> None:
         explain(piece * (INPUT_LIMIT // len(piece) + 1), NOW)
 
 
-def test_a_text_that_python_would_warn_of_is_read_without_a_word() -> None:
+def test_a_text_that_python_would_warn_about_is_read_silently() -> None:
     """Found by fuzzing: the warning stood on the operator's screen. Warnings are recorded here: as the error
     that pytest makes of one, it would be taken for a text that can't be read, as this one is anyway.
     """

@@ -35,7 +35,7 @@ def two_pairs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folders
 
 
-def test_a_pair_that_fits_is_no_warning(tmp_path: Path, pairs: tuple[Path, Path]) -> None:
+def test_a_matching_pair_is_not_a_warning(tmp_path: Path, pairs: tuple[Path, Path]) -> None:
     fits = CONNECTION.format(
         name="acme", key=f"{{file: {pairs[0]}/private-key.pem}}", certificate=f"{pairs[0]}/cert.pem"
     )
@@ -66,7 +66,7 @@ def test_missing_unreadable_and_unpaired_are_warnings_in_the_words_of_the_page(
         warnings, key=lambda each: "gone swapped other".index(each.split(":")[0])
     )
     assert gone == (
-        f"gone: Private key: The file {tmp_path}/gone.pem does not exist: make it, or correct the path."
+        f"gone: Private key: The file {tmp_path}/gone.pem does not exist: create it, or correct the path."
     )
     assert swapped.startswith("swapped: ")
     assert "certificate" in swapped
@@ -74,7 +74,7 @@ def test_missing_unreadable_and_unpaired_are_warnings_in_the_words_of_the_page(
     assert checked(tmp_path, connections, "--strict")[0] == 2
 
 
-def test_what_only_the_daemon_s_environment_has_is_said_once(
+def test_sources_only_in_the_daemons_environment_are_mentioned_once(
     tmp_path: Path, pairs: tuple[Path, Path]
 ) -> None:
     named = CONNECTION.format(name="acme", key="{env: NOT_HERE}", certificate=f"{pairs[0]}/cert.pem")
@@ -93,7 +93,7 @@ def test_it_says_what_a_missing_address_of_the_pages_costs(tmp_path: Path) -> No
     assert "web.external_url is not set: alerts and notifications link to no page" in ended.stderr
 
 
-def test_the_usual_place_is_looked_at_and_named_where_nothing_is_there(
+def test_the_default_locations_are_tried_and_named_if_empty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -99,7 +99,7 @@ def test_a_key_from_stdin_is_in_no_output(org: Org) -> None:
     assert not [line for line in key.splitlines() if line in done.stdout + done.stderr]
 
 
-def test_what_is_missing_or_wrong_is_said_at_once_in_the_words_of_the_options(org: Org) -> None:
+def test_missing_or_wrong_values_are_all_reported_with_the_names_of_the_options(org: Org) -> None:
     command = [sys.executable, "-m", "monitor", "preflight", "--subdomain", "acme"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 

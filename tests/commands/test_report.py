@@ -88,7 +88,7 @@ def test_rows_can_be_counted_with_and_the_table_be_read(reported: Reporting) -> 
 
 
 @pytest.mark.parametrize("wanted", ["2026", "2026-13", "October", "2026-1", "2027-01"])
-def test_a_month_that_is_none_or_still_to_come_is_an_error(reported: Reporting, wanted: str) -> None:
+def test_an_invalid_or_future_month_is_an_error(reported: Reporting, wanted: str) -> None:
     with pytest.raises(OperatorError):
         reported(wanted)
 

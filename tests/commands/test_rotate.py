@@ -71,7 +71,7 @@ def test_the_configured_next_pair_is_the_one(settings: Settings) -> None:
     assert next_pair(replace(acme, next=pair_of("/k", "other")), Path("/out")) == pair_of("/k", "other")
 
 
-def test_a_key_that_is_no_file_needs_a_directory_for_the_next_one(settings: Settings) -> None:
+def test_a_key_that_is_not_a_file_needs_a_directory_for_the_next_one(settings: Settings) -> None:
     vault = replace(settings.connections[0], current=Pair(Source("env", "KEY")))
 
     with pytest.raises(RotateError, match="--out"):
@@ -105,7 +105,7 @@ def test_a_certificate_that_was_not_made_any_more_is_made_for_its_key(settings: 
     assert facts.certificate.not_after - facts.certificate.not_before == timedelta(days=100)
 
 
-def test_what_lies_in_the_way_or_is_missing_is_said(settings: Settings, tmp_path: Path) -> None:
+def test_a_file_in_the_way_or_a_missing_one_is_reported(settings: Settings, tmp_path: Path) -> None:
     (acme,) = settings.connections
     (tmp_path / "keys" / "acme-2-cert.pem").write_text("another's")
 
@@ -130,7 +130,7 @@ def test_a_pair_that_can_not_serve_is_refused_with_the_reason(settings: Settings
     refuse_unusable(next_pair(acme, None), current, read_credential(other.read_bytes(), others.read_bytes()))
 
 
-def test_a_rotation_that_was_just_finished_is_not_begun_anew(settings: Settings, tmp_path: Path) -> None:
+def test_a_rotation_that_was_just_finished_is_not_started_again(settings: Settings, tmp_path: Path) -> None:
     (acme,) = settings.connections
     made = make(acme, next_pair(acme, None), Options(), NOW)
     rotated = replace(acme, current=next_pair(acme, None))
@@ -144,7 +144,7 @@ def test_a_rotation_that_was_just_finished_is_not_begun_anew(settings: Settings,
 # The configuration
 
 
-def test_a_rotation_is_written_where_the_connection_stands(settings: Settings, tmp_path: Path) -> None:
+def test_a_rotation_is_written_into_the_file_of_the_connection(settings: Settings, tmp_path: Path) -> None:
     (acme,) = settings.connections
     before = (tmp_path / "more" / "acme").read_text()
     pair = next_pair(acme, None)
@@ -174,7 +174,7 @@ def test_a_link_stays_one_and_a_mode_stays_as_it_was(settings: Settings, tmp_pat
     assert again(settings).connections[0].next is not None
 
 
-def test_a_change_that_would_not_load_is_taken_back(settings: Settings, tmp_path: Path) -> None:
+def test_a_change_that_would_not_load_is_rolled_back(settings: Settings, tmp_path: Path) -> None:
     before = (tmp_path / "more" / "acme").read_text()
     (tmp_path / "bearerwatch.yaml").write_text("connections_from: [more/*]\ninterval: soon\n")
 
@@ -211,7 +211,7 @@ ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files 
 
 
 @ROOT_ONLY
-def test_what_root_makes_for_another_user_is_theirs(settings: Settings, tmp_path: Path) -> None:
+def test_files_made_by_root_for_another_user_belong_to_that_user(settings: Settings, tmp_path: Path) -> None:
     for path in (tmp_path / "keys" / "acme.pem", tmp_path / "more" / "acme"):
         os.chown(path, 65534, 65534)
     (acme,) = settings.connections
@@ -235,10 +235,10 @@ def test_root_makes_no_key_for_another_user_in_a_directory_that_is_not_theirs(
     assert list((tmp_path / "systems").iterdir()) == []
 
 
-def test_a_connection_that_is_gone_meanwhile_is_said(settings: Settings, tmp_path: Path) -> None:
+def test_a_connection_removed_meanwhile_is_reported(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "more" / "acme").write_text("[]")
 
-    with pytest.raises(RotateError, match="none of the files"):
+    with pytest.raises(RotateError, match="no longer in any of the files"):
         write_current(settings, "acme", NOW)
 
 
@@ -301,7 +301,7 @@ def at_the_simulator(acme: Connection, url: str, certificate: bytes) -> Connecti
     return replace(acme, login_url=f"{url}/acme", audience=f"{url}/acme", next=next_pair(acme, None))
 
 
-def test_the_way_of_a_person_who_says_no_and_then_yes(settings: Settings, tmp_path: Path) -> None:
+def test_a_person_can_decline_first_and_accept_later(settings: Settings, tmp_path: Path) -> None:
     (acme,) = settings.connections
     made = make(acme, next_pair(acme, None), Options(), NOW)
     said: list[str] = []
@@ -320,6 +320,6 @@ def test_the_way_of_a_person_who_says_no_and_then_yes(settings: Settings, tmp_pa
     assert second is not None
     assert first.stage is second.stage is Stage.CURRENT_REFUSED
     assert again(settings).connections == (replace(acme, current=next_pair(acme, None)),)
-    assert any("Nothing is changed." in line for line in said)
+    assert any("Nothing was changed." in line for line in said)
     assert any("Under Flow Enablement" in line for line in said)
     assert "PRIVATE KEY" not in "\n".join(said)

@@ -116,7 +116,7 @@ def test_quiet_leaves_out_what_is_healthy_and_is_silent_where_all_is() -> None:
     assert printed(none) == ""
 
 
-def test_one_is_told_as_its_page_tells_it() -> None:
+def test_one_connection_is_shown_as_on_its_page() -> None:
     console = pipe()
 
     show(FLEET[1:2], now=NOW, quiet=False, whole=True, console=console)
@@ -203,7 +203,7 @@ def test_a_page_is_laid_out_on_a_terminal_and_stays_markdown_in_a_pipe() -> None
 
 
 @pytest.mark.parametrize("console", [pipe(), None], ids=["piped", "not wanted"])
-def test_nothing_moves_where_nobody_looks(console: Console | None) -> None:
+def test_without_a_terminal_there_is_no_progress_display(console: Console | None) -> None:
     watched = console or terminal(100)
 
     with progress(CHOSEN, now=lambda: NOW, shown=console is not None, console=watched) as done:
@@ -242,7 +242,7 @@ def test_every_cause_has_its_line_in_the_catalogue() -> None:
     assert [line.split()[0] for line in printed(console).splitlines()[1:]] == [str(cause) for cause in Cause]
 
 
-def test_a_name_that_nobody_has_brings_those_that_there_are() -> None:
+def test_an_unknown_name_is_reported_with_the_known_ones() -> None:
     assert unknown_name("cause", "approval_decaid", ["approval_decayed", "x"]) == (
         "No cause is named 'approval_decaid'. Is 'approval_decayed' meant?"
     )

@@ -76,7 +76,7 @@ def described(found: Settings, directory: Path) -> str:
 
 
 @pytest.mark.parametrize("path", named("invalid"))
-def test_a_bad_configuration_is_told_all_its_problems(path: Path) -> None:
+def test_all_problems_of_a_bad_configuration_are_reported(path: Path) -> None:
     assert problems(path) == expectation(path)
 
 
@@ -103,9 +103,10 @@ def test_a_missing_file_a_directory_and_an_empty_file_have_one_message_each(tmp_
     (tmp_path / "directory.yaml").mkdir()
 
     assert (
-        problems(tmp_path / "missing.yaml") == "missing.yaml: does not exist: make it, or correct the path.\n"
+        problems(tmp_path / "missing.yaml")
+        == "missing.yaml: does not exist: create it, or correct the path.\n"
     )
-    assert problems(tmp_path / "directory.yaml") == "directory.yaml: is a directory: name the file in it.\n"
+    assert problems(tmp_path / "directory.yaml") == "directory.yaml: is a directory: name a file in it.\n"
     assert problems(tmp_path / "empty.yaml") == "empty.yaml: is empty. Write at least connections: []\n"
 
 
@@ -129,7 +130,7 @@ def test_a_missing_file_a_directory_and_an_empty_file_have_one_message_each(tmp_
         ),
     ],
 )
-def test_a_file_that_is_no_text_is_told_so(tmp_path: Path, raw: bytes, message: str) -> None:
+def test_a_file_that_is_not_text_is_reported_as_such(tmp_path: Path, raw: bytes, message: str) -> None:
     (tmp_path / "x.yaml").write_bytes(raw)
 
     assert problems(tmp_path / "x.yaml") == message
@@ -166,15 +167,15 @@ def test_a_shells_pipe_may_be_the_main_file_and_no_other(tmp_path: Path) -> None
     os.write(writing, f"connections_from: [{named}]\n".encode())
     os.close(writing)
 
-    assert problems(Path(f"/dev/fd/{reading}")) == f"{named}: is a pipe or a device: name a regular file.\n"
-    assert problems(named) == "more.yaml: is a pipe or a device: name a regular file.\n"
+    assert problems(Path(f"/dev/fd/{reading}")) == f"{named}: is a pipe or a device: use a regular file.\n"
+    assert problems(named) == "more.yaml: is a pipe or a device: use a regular file.\n"
     os.close(reading)
 
 
 # What is no problem at load
 
 
-def test_a_missing_key_is_no_problem_of_the_configuration(tmp_path: Path) -> None:
+def test_a_missing_key_is_not_a_configuration_error(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(ACME, encoding="utf-8")
 
     (connection,) = load(tmp_path / "x.yaml", {}).connections
@@ -285,7 +286,7 @@ def options_of(block: dict[str, Any], definitions: dict[str, Any]) -> Iterator[t
                 yield from options_of(definitions[inner["$ref"].rpartition("/")[2]], definitions)
 
 
-def test_every_option_of_the_schema_stands_in_the_example_with_its_default() -> None:
+def test_every_option_of_the_schema_is_in_the_example_with_its_default() -> None:
     whole = schema()
     example = EXAMPLE.read_text(encoding="utf-8")
 

@@ -100,7 +100,7 @@ def test_a_file_that_is_the_list_and_ends_without_a_line_break() -> None:
     )
 
 
-def test_a_declared_end_goes_with_the_pair_that_it_was_of() -> None:
+def test_a_declared_expiry_is_removed_with_its_pair() -> None:
     raw = b"""connections:
 - name: acme
   private_key: {file: acme.pem}
@@ -119,7 +119,7 @@ def test_a_declared_end_goes_with_the_pair_that_it_was_of() -> None:
     )
 
 
-def test_a_next_pair_without_a_certificate_takes_the_old_one_away() -> None:
+def test_writing_a_next_pair_without_a_certificate_removes_the_old_certificate() -> None:
     raw = b"""- name: acme
   certificate: {file: old-cert.pem}
   private_key: {file: old.pem}
@@ -141,7 +141,7 @@ def test_a_path_is_quoted_where_yaml_wants_it() -> None:
     assert '{file: "\\"ä\\".pem"}' in made.decode()
 
 
-def test_paths_are_absolute_where_the_current_one_is_or_is_no_path() -> None:
+def test_paths_are_absolute_if_the_current_one_is_or_is_not_a_path() -> None:
     for written in (b"{env: KEY}", b"{file: /keys/acme.pem}"):
         assert b"{file: /etc/x/keys/acme-2.pem}" in added(b"- name: acme\n  private_key: " + written)
 
@@ -171,6 +171,6 @@ ANCHORED = b"""- name: initech
         (ANCHORED, "something else"),
     ],
 )
-def test_what_cannot_be_changed_safely_is_left_alone(raw: bytes, why: str) -> None:
+def test_an_edit_that_is_not_safe_is_not_made(raw: bytes, why: str) -> None:
     with pytest.raises(EditError, match=why):
         with_next_current(raw, "initech")

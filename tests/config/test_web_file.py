@@ -97,8 +97,8 @@ BAD = {
     "no_such_file": (
         "tls_server_config:\n  cert_file: no.crt\n  key_file: no.key\n",
         [
-            '2: tls_server_config.cert_file: "no.crt" does not exist: make it, or correct the path.',
-            '3: tls_server_config.key_file: "no.key" does not exist: make it, or correct the path.',
+            '2: tls_server_config.cert_file: "no.crt" does not exist: create it, or correct the path.',
+            '3: tls_server_config.key_file: "no.key" does not exist: create it, or correct the path.',
         ],
     ),
     "another_pairs_key": (
@@ -191,7 +191,7 @@ NEWER_BAD = {
 
 def test_a_file_that_never_ends_is_not_read(material: Material) -> None:
     """Found by fuzzing: /dev/zero was read until the memory was full."""
-    told = '"/dev/zero" is a pipe or a device: name a regular file.'
+    told = '"/dev/zero" is a pipe or a device: use a regular file.'
 
     assert problems(
         material,
@@ -213,7 +213,7 @@ def test_a_good_file_is_accepted(material: Material, text: str) -> None:
 
 
 @pytest.mark.parametrize("case", cases(BAD | STRICTER | NEWER_BAD))
-def test_a_bad_file_is_refused_with_what_is_wrong(material: Material, case: tuple[str, list[str]]) -> None:
+def test_a_bad_file_is_rejected_with_its_error(material: Material, case: tuple[str, list[str]]) -> None:
     text, expected = case
 
     found = "\n".join(problems(material, text))
@@ -251,7 +251,7 @@ def test_every_problem_of_a_file_is_given_at_once_in_the_order_of_its_lines(mate
     assert [line.split(":")[0] for line in found] == ["1", "1", "2", "3", "4", "6", "8"]
 
 
-def test_what_other_blocks_and_their_files_have_wrong_is_given_at_once(material: Material) -> None:
+def test_errors_in_all_blocks_and_files_are_reported_together(material: Material) -> None:
     text = (
         "basic_auth_users:\n  alice: x\nrate_limit:\n  interval: 1s\n"
         "tls_server_config:\n  cert_file: no.crt\n  key_file: server.key\n"
@@ -300,7 +300,7 @@ NOTED = {
 
 
 @pytest.mark.parametrize("case", cases(NOTED))
-def test_what_is_allowed_but_doubtful_is_noted(material: Material, case: tuple[str, str]) -> None:
+def test_allowed_but_doubtful_settings_give_warnings(material: Material, case: tuple[str, str]) -> None:
     text, expected = case
 
     assert expected in "".join(loaded(material, text).notes)
@@ -365,7 +365,7 @@ def test_a_client_that_trusts_the_authority_gets_a_connection(material: Material
     assert handshake(server(material), client(material)).version() == "TLSv1.3"
 
 
-def test_the_oldest_version_holds(material: Material) -> None:
+def test_the_product_runs_with_the_oldest_allowed_versions(material: Material) -> None:
     old = client(material)
     old.maximum_version = ssl.TLSVersion.TLSv1_2
 
@@ -425,7 +425,7 @@ def test_a_renewed_certificate_is_served_by_the_context_in_use(tmp_path: Path) -
         handshake(serving.context, trusting(first))
 
 
-def test_what_of_tls_takes_a_restart_is_said(tmp_path: Path) -> None:
+def test_tls_changes_that_need_a_restart_are_reported(tmp_path: Path) -> None:
     by = authority()
     by.write(tmp_path, "ca")
     authority("another").write(tmp_path, "another")

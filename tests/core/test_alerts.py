@@ -83,7 +83,7 @@ def test_the_labels_are_those_of_the_rules_and_the_operators_own_that_are_asked_
 
 
 @pytest.mark.parametrize("cause", [cause for cause in Cause if CATALOGUE[cause].guide])
-def test_who_reads_nothing_but_the_alert_knows_what_to_do_where_and_who_must(cause: Cause) -> None:
+def test_an_alert_alone_says_what_to_do_where_and_who(cause: Cause) -> None:
     (alert,) = found(ill(well("acme"), cause, LONG_AGO))
 
     text = alert.annotations["description"]
@@ -96,7 +96,7 @@ def test_who_reads_nothing_but_the_alert_knows_what_to_do_where_and_who_must(cau
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_who_must_act_in_the_org_is_told_for_which_app_and_for_which_user_where_that_is_allowed(
+def test_an_alert_for_the_orgs_admin_names_the_app_and_if_allowed_the_user(
     allowed: bool,
 ) -> None:
     one = well(
@@ -132,7 +132,7 @@ def test_an_alert_carries_the_apps_name_where_the_rules_do() -> None:
 
 
 @pytest.mark.parametrize("cause", Cause)
-def test_a_cause_is_an_alert_once_it_has_held_and_not_a_second_sooner(cause: Cause) -> None:
+def test_a_cause_becomes_an_alert_exactly_after_its_hold_time(cause: Cause) -> None:
     hold = TERMS.holds.of_cause(cause)
 
     assert found(ill(well("acme"), cause, NOW - hold))
@@ -144,11 +144,11 @@ def test_a_fault_of_network_or_server_must_last_for_three_intervals(cause: Cause
     assert TERMS.holds.of_cause(cause) == 15 * MINUTE
 
 
-def test_a_change_that_settles_is_no_alert() -> None:
+def test_a_settling_change_is_not_an_alert() -> None:
     assert not found(ill(well("acme"), Cause.PROPAGATION_PENDING, NOW - 10 * MINUTE))
 
 
-def test_what_is_paused_is_no_alert() -> None:
+def test_a_paused_connection_is_not_an_alert() -> None:
     assert not found(ill(well("acme", paused=True), Cause.API_DISABLED, LONG_AGO))
 
 
@@ -163,7 +163,7 @@ def test_what_is_paused_is_no_alert() -> None:
         pytest.param((True, False) * 3 + (True,), True, id="three times, and recovered"),
     ],
 )
-def test_what_fails_again_and_again_is_an_alert_of_its_own(recent: tuple[bool, ...], unsteady: bool) -> None:
+def test_an_unsteady_connection_is_an_alert_of_its_own(recent: tuple[bool, ...], unsteady: bool) -> None:
     status = well("acme")
 
     told = found(replace(status, history=replace(status.history, recent=recent)))
@@ -177,7 +177,7 @@ def test_what_fails_again_and_again_is_an_alert_of_its_own(recent: tuple[bool, .
     [(MINUTE, TERMS.holds.window), (5 * MINUTE, 80 * MINUTE), (60 * MINUTE, 16 * 60 * MINUTE)],
     ids=["shorter than the general one", "the general one", "longer"],
 )
-def test_what_failed_in_a_maintenance_is_no_unsteadiness_for_as_long_as_it_counts(
+def test_failures_in_a_maintenance_do_not_count_as_unsteady(
     interval: timedelta, counts: timedelta, *, of_all: bool
 ) -> None:
     def told(ended: timedelta) -> list[str]:
@@ -234,7 +234,7 @@ def test_connections_with_the_same_cause_in_the_same_app_are_one_group() -> None
 @pytest.mark.parametrize(
     "cause", [Cause.NETWORK_UNREACHABLE, Cause.SALESFORCE_UNAVAILABLE, Cause.IP_RESTRICTED]
 )
-def test_what_has_nothing_to_do_with_the_app_is_one_group_however_many_apps_there_are(cause: Cause) -> None:
+def test_causes_unrelated_to_the_app_form_one_group_across_apps(cause: Cause) -> None:
     assert (
         len({alert.group for alert in found(*(ill(well(f"c{n}"), cause, LONG_AGO) for n in range(9)))}) == 1
     )

@@ -36,7 +36,7 @@ def troubled() -> Snapshot:
     return replace(shown, daemon=daemon)
 
 
-def test_all_that_it_tells_has_the_name_the_labels_and_the_time_of_its_rule() -> None:
+def test_every_alert_has_the_name_labels_and_hold_time_of_its_rule() -> None:
     groups = yaml.safe_load(RULES.read_text())["groups"]
     rules = {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
 
@@ -68,11 +68,11 @@ def test_the_page_about_notifications_lists_it_with_its_times() -> None:
 def test_checks_that_are_late_are_counted_and_named() -> None:
     (alert,) = found(snapshot(*overdue(TERMS.holds.late + MINUTE, "acme", "globex"), well("on time")))
 
-    assert alert.annotations["summary"] == "Connections that are not checked in time: 2"
+    assert alert.annotations["summary"] == "Connections not checked on time: 2"
     assert "\nAmong them: acme, globex.\n" in alert.annotations["description"]
 
 
-def test_what_is_not_paused_and_has_no_next_moment_is_late_as_well() -> None:
+def test_an_active_connection_without_a_due_time_is_late() -> None:
     left_out = [
         replace(well(name, paused=name == "paused"), next_exchange=None) for name in ("acme", "paused")
     ]
@@ -83,7 +83,7 @@ def test_what_is_not_paused_and_has_no_next_moment_is_late_as_well() -> None:
     assert "\nAmong them: acme.\n" in alert.annotations["description"]
 
 
-def test_what_nobody_looked_at_is_late_whatever_is_planned_for_it() -> None:
+def test_an_unchecked_connection_is_late_whatever_is_planned() -> None:
     put_off = replace(well("acme"), unwatched=True, next_exchange=NOW + timedelta(days=40))
 
     (alert,) = found(snapshot(put_off, well("on time")))
@@ -98,15 +98,15 @@ def test_what_nobody_looked_at_is_late_whatever_is_planned_for_it() -> None:
         pytest.param(list(overdue(timedelta(days=1), "acme", paused=True)), id="paused"),
     ],
 )
-def test_what_waits_for_its_turn_or_is_paused_is_not_late(statuses: list[ConnectionStatus]) -> None:
+def test_queued_and_paused_connections_are_not_late(statuses: list[ConnectionStatus]) -> None:
     assert not found(snapshot(*statuses))
 
 
-def test_where_nothing_is_wrong_nothing_is_told() -> None:
+def test_without_trouble_there_is_no_alert() -> None:
     assert not found(snapshot(well("acme")))
 
 
-def test_a_maintenance_of_all_holds_it_back_as_well() -> None:
+def test_a_general_maintenance_holds_it_back_as_well() -> None:
     window = Once(NOW - MINUTE, NOW + MINUTE)
     shown = troubled()
 

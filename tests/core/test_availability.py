@@ -48,16 +48,16 @@ def test_unknown_settling_maintenance_and_days_without_a_verdict_are_neither_up_
     assert found == Availability(19 * HOUR, HOUR, 1, HOUR)
 
 
-def test_nothing_counted_is_no_share() -> None:
+def test_without_counted_time_there_is_no_share() -> None:
     assert availability([], State.HEALTHY, START, START + DAY, days=()).share is None
     assert availability([], State.UNKNOWN, START, START + DAY, days=EVERY_DAY).share is None
 
 
-def test_without_an_event_the_state_has_always_held() -> None:
+def test_without_events_the_state_has_never_changed() -> None:
     assert availability([], State.FAILING, START, START + DAY, days=EVERY_DAY).down == DAY
 
 
-def test_what_a_history_tells_of_its_state_is_read_back() -> None:
+def test_state_changes_are_read_back_from_events() -> None:
     of = connection()
     before, after = history(of, state=State.HEALTHY), history(of, state=State.FAILING)
 
@@ -102,7 +102,7 @@ maintenances = st.one_of(
     st.sets(st.sampled_from([START.date() + number * DAY for number in range(4)])),
     minutes,
 )
-def test_it_is_what_a_recount_minute_by_minute_finds(
+def test_availability_equals_a_recount_minute_by_minute(
     wanted: list[tuple[int, State]],
     first: State,
     windows: list[Maintenance],

@@ -28,7 +28,7 @@ MINUTE = timedelta(minutes=1)
 
 
 @given(st.text(min_size=1, max_size=20), st.integers(10, 86_400), st.integers(0, 10**8))
-def test_the_regular_turn_comes_once_an_interval_and_never_at_once(
+def test_the_regular_check_comes_once_per_interval_and_never_at_once(
     name: str, seconds: int, later: int
 ) -> None:
     interval = timedelta(seconds=seconds)
@@ -122,7 +122,7 @@ def test_it_comes_back_no_sooner_than_it_was_asked_to_but_within_the_hour(
 
 
 @pytest.mark.parametrize(("asked", "wait"), [(None, 0 * MINUTE), (900.0, 15 * MINUTE)])
-def test_after_a_bare_429_it_comes_back_when_it_was_asked_to_and_never_soon(
+def test_after_a_bare_429_the_next_check_honours_retry_after_and_is_never_soon(
     asked: float | None, wait: timedelta
 ) -> None:
     known = history(
@@ -135,7 +135,7 @@ def test_after_a_bare_429_it_comes_back_when_it_was_asked_to_and_never_soon(
     assert next_exchange(ACME, known, NOW) == max(NOW + wait, regular(ACME, NOW))
 
 
-def test_a_used_up_login_rate_is_left_alone_for_a_quarter_of_an_hour() -> None:
+def test_after_a_used_up_login_rate_the_next_check_waits_a_quarter_of_an_hour() -> None:
     known = history(
         state=State.FAILING, consecutive_refusals=1, findings=(finding(Cause.LOGIN_RATE_EXCEEDED),)
     )
@@ -160,7 +160,7 @@ def test_a_large_fleet_is_first_looked_at_within_its_interval() -> None:
     assert NOW + 4 * MINUTE < max(looks.values()) <= NOW + 5 * MINUTE
 
 
-def test_a_restart_keeps_the_turns_that_are_yet_to_come() -> None:
+def test_a_restart_keeps_future_due_times() -> None:
     at = NOW - timedelta(seconds=1)
     failing = history(
         seen=60 * MINUTE, state=State.FAILING, consecutive_refusals=4, last_exchange=exchange(at=at)
@@ -169,7 +169,7 @@ def test_a_restart_keeps_the_turns_that_are_yet_to_come() -> None:
     assert first_looks([(ACME, failing)], NOW)["acme"] == at + BACK_OFF[-1]
 
 
-def test_a_last_look_that_lies_ahead_holds_nothing_up() -> None:
+def test_a_last_check_in_the_future_delays_no_checks() -> None:
     """The daemon was started while the clock was a day fast."""
     fast = history(seen=60 * MINUTE, state=State.HEALTHY, last_exchange=exchange(at=NOW + timedelta(days=1)))
 

@@ -14,7 +14,7 @@ TEXT = (files("monitor.core") / "catalogue.toml").read_text(encoding="utf-8")
 TABLES = tomllib.loads(TEXT)
 
 
-def test_line_breaks_count_as_blanks_and_names_in_braces_stand_for_shared_texts() -> None:
+def test_line_breaks_count_as_spaces_and_names_in_braces_are_replaced_by_shared_texts() -> None:
     text = TEXT.replace('title = "A scope is missing"', 'title = """\n  A scope\n  {save}"""')
 
     assert read(text)[Cause.SCOPE_MISSING].title == f"A scope {TABLES['steps']['save']}"
@@ -66,7 +66,7 @@ def test_a_text_that_is_needed_twice_is_written_once() -> None:
     assert [text for text, times in texts.items() if times > 1] == []
 
 
-def test_what_is_shared_is_used() -> None:
+def test_every_shared_text_is_used() -> None:
     for table in ("steps", "notes", "groups"):
         for name in TABLES[table]:
             assert f"{{{name}}}" in TEXT, name
@@ -74,7 +74,7 @@ def test_what_is_shared_is_used() -> None:
         assert f'settle = "{name}"' in TEXT, name
 
 
-def test_what_leaves_an_org_unreached_is_what_gets_no_answer() -> None:
+def test_the_group_unreached_is_the_causes_without_an_answer() -> None:
     assert set(TABLES["groups"]["unreached"]) == causes_where(lambda entry: entry.unanswered)
 
 

@@ -75,7 +75,7 @@ def test_a_cause_of_the_setup_guide_names_its_step(cause: Cause, step: str) -> N
         (Cause.SUBDOMAIN_UNKNOWN, ("Setup > My Domain",)),
     ],
 )
-def test_a_remedy_uses_the_names_that_stand_in_setup(cause: Cause, names: tuple[str, ...]) -> None:
+def test_a_remedy_uses_the_names_of_setup(cause: Cause, names: tuple[str, ...]) -> None:
     said = " ".join(CATALOGUE[cause].remedy)
 
     for name in names:
@@ -95,7 +95,7 @@ def test_a_remedy_uses_the_names_that_stand_in_setup(cause: Cause, names: tuple[
         Cause.CONSUMER_NOT_APPROVED,
     ],
 )
-def test_where_sources_contradict_the_guide_both_are_told(cause: Cause) -> None:
+def test_where_sources_contradict_the_guide_both_are_given(cause: Cause) -> None:
     told = CATALOGUE[cause].contested
 
     assert told is not None
@@ -113,7 +113,7 @@ def test_a_settle_time_is_the_guides_two_to_ten_minutes_and_names_its_source() -
         assert "setup guide, step 2" in settle.source
 
 
-def test_what_only_time_mends_is_nobodys_page() -> None:
+def test_a_cause_that_only_time_fixes_pages_no_one() -> None:
     entry = CATALOGUE[Cause.PROPAGATION_PENDING]
 
     assert (entry.severity, entry.responsible) == (Severity.INFO, Responsible.SALESFORCE)

@@ -59,7 +59,7 @@ def test_a_grant_is_counted_and_pins_the_identity_and_begins_an_approval() -> No
     assert (after.state, after.state_since) == (State.HEALTHY, NOW)
 
 
-def test_a_refusal_keeps_the_moment_from_which_it_fails() -> None:
+def test_a_refusal_keeps_the_time_it_began() -> None:
     once = decayed(granted(history()), 30)
     twice = decayed(once, 31)
 
@@ -86,7 +86,7 @@ def test_another_configuration_is_one_event() -> None:
     assert [event.kind for event in changes(before, after)] == [EventKind.CONFIGURATION]
 
 
-def test_whoever_changes_something_is_not_held_up_by_the_refusals_before() -> None:
+def test_a_change_is_not_held_back_by_earlier_refusals() -> None:
     refused = decayed(decayed(granted(history()), 30), 31)
     changed = connection(audience="https://login.salesforce.com")
 
@@ -95,7 +95,7 @@ def test_whoever_changes_something_is_not_held_up_by_the_refusals_before() -> No
     assert rekeyed(known, KeyFacts("rsa", 2048, "b"), NOW + 32 * DAY).consecutive_refusals == 0
 
 
-def test_a_host_name_that_was_unknown_does_not_stand_beside_another_fault() -> None:
+def test_an_earlier_unknown_host_name_does_not_remain_beside_another_fault() -> None:
     gone = remember(history(), exchange(UNREACHABLE), diagnosis(State.FAILING, Cause.SUBDOMAIN_UNKNOWN))
 
     after = remember(gone, exchange(UNREACHABLE, NOW + DAY), AWAY)
@@ -117,7 +117,7 @@ def test_a_new_approval_begins_with_the_grant_after_a_decay() -> None:
     assert len(after.approvals) == 1
 
 
-def test_a_refusal_for_an_unassigned_permission_set_ends_the_approval_but_tells_no_lifetime() -> None:
+def test_a_refusal_for_an_unassigned_permission_set_ends_the_approval_but_gives_no_lifetime() -> None:
     verdict = diagnosis(State.FAILING, Cause.USER_NOT_ADMIN_APPROVED)
 
     after = remember(granted(history()), exchange(NOT_APPROVED, NOW + DAY), verdict)
@@ -134,7 +134,7 @@ def test_only_the_latest_lifetimes_are_kept() -> None:
     assert len(after.approvals) == LIFETIMES_KEPT
 
 
-def test_while_the_network_is_away_the_last_verdict_still_stands_beside_it() -> None:
+def test_while_the_network_is_down_the_last_verdict_remains() -> None:
     failing = decayed(granted(history()), 30)
 
     after = remember(failing, exchange(UNREACHABLE, NOW + 31 * DAY), AWAY)
@@ -156,7 +156,7 @@ def test_one_network_fault_does_not_outlive_the_next() -> None:
     assert after.consecutive_faults == 2
 
 
-def test_what_was_not_sent_is_no_exchange_but_its_cause_is_counted() -> None:
+def test_an_unsent_request_is_not_an_exchange_but_its_cause_counts() -> None:
     verdict = diagnosis(State.FAILING, Cause.KEY_UNREADABLE)
 
     after = remember(history(), exchange(NotSent("no key")), verdict)
@@ -181,7 +181,7 @@ def test_another_identity_stays_a_finding_until_it_has_stood_for_a_week() -> Non
     assert later.identity.org_id == other.org_id
 
 
-def test_a_change_of_what_is_sent_begins_a_settle_time_and_lets_the_identity_go() -> None:
+def test_a_change_of_the_request_starts_a_settle_time_and_drops_the_known_identity() -> None:
     before = granted(history())
 
     after = reconfigured(before, connection(username="integration@acme.com.dev"), NOW + DAY)
@@ -192,13 +192,13 @@ def test_a_change_of_what_is_sent_begins_a_settle_time_and_lets_the_identity_go(
     assert after.first_success == NOW
 
 
-def test_a_change_of_the_interval_is_no_change_of_what_is_sent() -> None:
+def test_a_change_of_the_interval_does_not_change_what_is_sent() -> None:
     before = granted(history())
 
     assert reconfigured(before, connection(interval=DAY), NOW + DAY) == before
 
 
-def test_the_first_key_is_no_change_and_another_key_is_one() -> None:
+def test_the_first_key_is_not_a_change_and_another_key_is() -> None:
     first = rekeyed(history(), KeyFacts("rsa", 2048, "aa"), NOW)
     other = rekeyed(first, KeyFacts("rsa", 2048, "bb"), NOW + DAY)
 
@@ -206,7 +206,7 @@ def test_the_first_key_is_no_change_and_another_key_is_one() -> None:
     assert (other.changed, other.changed_at) == (Change.KEY, NOW + DAY)
 
 
-def test_the_life_of_a_connection_is_told_in_events() -> None:
+def test_events_record_the_life_of_a_connection() -> None:
     before = history()
     well = granted(before)
     ill = decayed(well, 30)
@@ -221,7 +221,7 @@ def test_the_life_of_a_connection_is_told_in_events() -> None:
     assert changes(ill, ill) == ()
 
 
-def test_nothing_is_told_where_nothing_changed() -> None:
+def test_without_a_change_there_is_no_event() -> None:
     well = granted(history(ACME))
 
     assert changes(well, granted(well, 1)) == ()

@@ -161,11 +161,11 @@ def test_the_next_key_has_looks_of_its_own_only_while_the_certificate_changes() 
     assert own_look(history(), ACME, NOW) is None
 
 
-def test_a_rotation_that_ends_tells_how() -> None:
+def test_the_end_of_a_rotation_says_how_it_ended() -> None:
     known = after((UNPROVEN, GRANTED))
     ended = replace(known, rotation=None)
 
-    assert [event.text for event in changes(known, ended)] == ["There is no longer a key to rotate to."]
+    assert [event.text for event in changes(known, ended)] == ["No next key is configured any more."]
     assert [event.text for event in changes(known, replace(ended, key_fingerprint="two"))] == [
         "The next key became the current one: the rotation is done."
     ]

@@ -42,7 +42,7 @@ def test_the_worst_come_first_and_of_these_what_broke_last() -> None:
     ]
 
 
-def test_what_is_read_beside_the_exchange_is_said_with_the_reason_why_it_was_not() -> None:
+def test_unread_parts_of_an_audit_are_reported_with_the_reason() -> None:
     of = connection()
     forbidden = AfterLogin(403, "API_DISABLED_FOR_ORG", "The API is off.")
 

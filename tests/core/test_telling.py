@@ -97,7 +97,7 @@ def _title() -> str:
 # Once, again after `repeat`, and its end
 
 
-def test_a_group_is_told_when_it_begins_after_repeat_and_when_it_ends(title: str) -> None:
+def test_a_group_is_sent_when_it_begins_after_repeat_and_when_it_ends(title: str) -> None:
     receiver = Receiver()
 
     receiver.live(10 * HOUR, failing(between(HOUR, 7 * HOUR)))
@@ -111,7 +111,7 @@ def test_a_group_is_told_when_it_begins_after_repeat_and_when_it_ends(title: str
     assert receiver.known == {}
 
 
-def test_a_failure_shorter_than_its_hold_time_is_not_told() -> None:
+def test_a_failure_shorter_than_its_hold_time_is_not_sent() -> None:
     receiver = Receiver()
 
     receiver.live(3 * HOUR, failing(between(HOUR, HOUR + HOLD - MINUTE)))
@@ -120,7 +120,7 @@ def test_a_failure_shorter_than_its_hold_time_is_not_told() -> None:
     assert receiver.told() == []
 
 
-def test_what_comes_back_before_its_end_was_told_has_not_ended(title: str) -> None:
+def test_a_failure_that_returns_before_its_end_was_sent_has_not_ended(title: str) -> None:
     receiver = Receiver()
 
     def away_for_a_look(now: datetime) -> datetime | None:
@@ -131,7 +131,7 @@ def test_what_comes_back_before_its_end_was_told_has_not_ended(title: str) -> No
     assert receiver.told() == [(timedelta(0), title)]
 
 
-def test_what_comes_back_after_its_end_is_told_again(title: str) -> None:
+def test_a_failure_that_returns_after_its_end_is_sent_again(title: str) -> None:
     receiver = Receiver()
 
     def twice(now: datetime) -> datetime | None:
@@ -142,7 +142,7 @@ def test_what_comes_back_after_its_end_is_told_again(title: str) -> None:
     assert [told for _, told in receiver.told()] == [title, f"Resolved: {title}"] * 2
 
 
-def test_a_change_of_severity_is_told_at_once() -> None:
+def test_a_change_of_severity_is_sent_at_once() -> None:
     receiver = Receiver()
 
     def worse(now: datetime) -> list[ConnectionStatus]:
@@ -156,7 +156,7 @@ def test_a_change_of_severity_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize("away", [20 * MINUTE, 9 * HOUR])
-def test_a_receiver_that_was_away_is_told_what_holds_when_it_is_back_and_nothing_of_the_past(
+def test_a_sink_that_was_down_gets_current_failures_when_it_returns_and_no_past_ones(
     title: str, away: timedelta
 ) -> None:
     receiver = Receiver(there=lambda now: now >= NOW + away)
@@ -169,7 +169,7 @@ def test_a_receiver_that_was_away_is_told_what_holds_when_it_is_back_and_nothing
     assert other.told() == []
 
 
-def test_an_end_that_could_not_be_told_is_told_later(title: str) -> None:
+def test_an_end_that_could_not_be_sent_is_sent_later(title: str) -> None:
     receiver = Receiver(there=lambda now: not NOW + HOUR <= now < NOW + 3 * HOUR)
 
     receiver.live(4 * HOUR, failing(between(timedelta(0), HOUR)))
@@ -193,7 +193,7 @@ def due_at(now: datetime, fleet: Sequence[ConnectionStatus], known: dict[str, To
     )
 
 
-def test_a_clock_that_is_set_back_holds_nothing_up(title: str) -> None:
+def test_a_clock_set_back_delays_no_checks(title: str) -> None:
     receiver = Receiver()
     receiver.look(NOW, *failing(lambda _: NOW - DAY)(NOW))
     receiver.look(NOW - 2 * DAY, *failing(lambda _: NOW - DAY)(NOW - 2 * DAY))
@@ -205,7 +205,7 @@ def test_a_clock_that_is_set_back_holds_nothing_up(title: str) -> None:
 # Maintenance
 
 
-def test_in_a_maintenance_nothing_is_told_and_what_still_holds_at_its_end_is(title: str) -> None:
+def test_in_a_maintenance_nothing_is_sent_and_afterwards_what_still_fails(title: str) -> None:
     receiver = Receiver(maintenance=(Once(NOW, NOW + HOUR),))
 
     receiver.live(2 * HOUR, failing(lambda _: NOW - DAY))
@@ -213,7 +213,7 @@ def test_in_a_maintenance_nothing_is_told_and_what_still_holds_at_its_end_is(tit
     assert receiver.told() == [(HOUR, title)]
 
 
-def test_what_was_told_before_a_maintenance_has_not_ended_in_it(title: str) -> None:
+def test_an_alert_sent_before_a_maintenance_does_not_end_in_it(title: str) -> None:
     receiver = Receiver(maintenance=(Once(NOW + HOUR, NOW + 9 * HOUR),))
 
     receiver.live(8 * HOUR, failing(lambda _: NOW - DAY))
@@ -239,7 +239,7 @@ def test_connections_of_one_app_with_the_same_cause_are_one_message() -> None:
     assert receiver.taken[0][1].title.endswith(": 40 connections")
 
 
-def test_an_event_that_spreads_over_a_fleet_is_a_message_each_five_minutes_until_all_are_told() -> None:
+def test_an_event_spreading_over_a_fleet_is_one_message_per_five_minutes() -> None:
     receiver = Receiver()
 
     receiver.live(
@@ -262,7 +262,7 @@ def test_those_that_join_a_group_come_first_in_its_message() -> None:
     assert len(receiver.taken[-1][1].alerts) == 41
 
 
-def test_one_that_leaves_a_group_is_not_told_and_the_last_one_ends_it() -> None:
+def test_one_connection_leaving_a_group_sends_nothing_and_the_last_ends_it() -> None:
     receiver = Receiver()
     everyone = of_one_app(3, NOW, lambda _: NOW - DAY)
     works = [well(one.name, consumer_key="3MVG9SharedByMany") for one in everyone]
@@ -276,7 +276,7 @@ def test_one_that_leaves_a_group_is_not_told_and_the_last_one_ends_it() -> None:
     assert receiver.told()[1][1].startswith("Resolved: ")
 
 
-def test_an_end_that_a_grant_proves_is_told_at_once() -> None:
+def test_a_recovery_proven_by_a_grant_is_sent_at_once() -> None:
     refused = Told({"cause": "ip_restricted"}, "", ("acme", "globex"), NOW, NOW)
     unreachable = replace(refused, labels={"cause": "network_unreachable"})
     works = {"acme": well("acme"), "globex": well("globex")}
@@ -291,10 +291,10 @@ def test_an_end_that_a_grant_proves_is_told_at_once() -> None:
     assert message.title.startswith("Resolved: ")
 
 
-def test_an_end_says_what_became_of_each() -> None:
+def test_a_resolved_message_says_what_became_of_each_connection() -> None:
     one = Told({}, "", ("acme",), NOW, NOW)
     assert what_became(one, {"acme": well("acme")}) == "It is healthy."
-    assert what_became(one, {"acme": well("acme", paused=True)}) == "It is paused: nothing is known about it."
+    assert what_became(one, {"acme": well("acme", paused=True)}) == "It is paused."
     assert what_became(one, {}) == "It is no longer configured."
 
     several = replace(one, connections=("acme", "globex", "initech", "gone"))
@@ -359,7 +359,7 @@ def lived(receiver: Receiver, life: Sequence[tuple[bool, ...]], step: timedelta)
 @given(
     lives(), st.sampled_from([5 * MINUTE, HOUR, REPEAT]), st.lists(st.booleans(), min_size=60, max_size=60)
 )
-def test_a_group_is_told_at_most_each_five_minutes_and_ends_as_often_as_it_began(
+def test_a_group_is_sent_at_most_every_five_minutes_and_ends_as_often_as_it_began(
     life: list[tuple[bool, ...]], repeat: timedelta, there: list[bool]
 ) -> None:
     step = 5 * MINUTE
@@ -381,7 +381,7 @@ def test_a_group_is_told_at_most_each_five_minutes_and_ends_as_often_as_it_began
 
 @settings(deadline=None, max_examples=25)
 @given(lives())
-def test_whatever_happened_before_what_holds_long_enough_is_known_in_the_end(
+def test_a_lasting_condition_is_diagnosed_whatever_happened_before(
     life: list[tuple[bool, ...]],
 ) -> None:
     step = 5 * MINUTE

@@ -11,7 +11,7 @@ from tests.making import ACME
 REFUSED = CATALOGUE[Cause.ASSERTION_INVALID]
 
 
-def test_the_first_step_that_speaks_of_the_app_names_it() -> None:
+def test_the_first_step_that_mentions_the_app_names_it() -> None:
     named = steps(REFUSED, replace(ACME, app="Billing"))
 
     assert 'select the app "Billing", and' in named[0]

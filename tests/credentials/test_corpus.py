@@ -131,7 +131,7 @@ def not_files(directory: Path) -> dict[str, str]:
     }
 
 
-async def test_a_path_that_is_no_readable_file_is_a_finding_that_names_it(tmp_path: Path) -> None:
+async def test_a_path_that_is_not_a_readable_file_is_a_finding_that_names_it(tmp_path: Path) -> None:
     keyring = Keyring({})
 
     for name, words in not_files(tmp_path).items():

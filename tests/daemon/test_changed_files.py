@@ -72,7 +72,7 @@ async def test_a_change_is_noticed(settings: Settings, change: Callable[[Path], 
     await watch.stop()
 
 
-async def test_the_database_beside_the_configuration_is_no_change(settings: Settings) -> None:
+async def test_writes_to_a_database_beside_the_configuration_are_not_changes(settings: Settings) -> None:
     calls = 0
     noticed = asyncio.Event()
 

@@ -22,7 +22,7 @@ print(enough(64), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         (100, 200, f"This process may open 200 files, and may need {needed(64)} with max_in_flight: 64."),
     ],
 )
-def test_the_limit_of_open_files_is_raised_or_said_to_be_too_low(soft: int, hard: int, said: str) -> None:
+def test_the_limit_of_open_files_is_raised_or_reported_as_too_low(soft: int, hard: int, said: str) -> None:
     limits = f"ulimit -Sn {soft} && ulimit -Hn {hard} && exec {sys.executable} -c '{PROGRAM}'"
     done = subprocess.run(["sh", "-c", limits], capture_output=True, text=True, check=True)
 

@@ -14,7 +14,7 @@ class Knot:
         self.itself = self
 
 
-def test_what_survived_a_full_collection_is_not_looked_at_by_the_next() -> None:
+def test_objects_that_survive_a_full_collection_are_frozen() -> None:
     with responsive():
         kept = Knot()
         gc.collect()

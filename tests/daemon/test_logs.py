@@ -33,7 +33,7 @@ def logged(format: logs.LogFormat, level: str = "info") -> tuple[io.StringIO, Co
     return stream, counted
 
 
-def test_logfmt_is_for_people_and_begins_with_what_they_look_for() -> None:
+def test_logfmt_lines_begin_with_time_level_and_event() -> None:
     stream, _ = logged("logfmt")
 
     structlog.get_logger("monitor.watch.check").warning(
@@ -85,7 +85,7 @@ def test_libraries_are_heard_when_something_is_wrong_and_counted_with_the_rest()
 
 
 @pytest.mark.parametrize("library", ["uvicorn.error", "asyncio"])
-def test_who_reaches_the_port_cannot_fill_the_log(library: str) -> None:
+def test_a_client_cannot_fill_the_log(library: str) -> None:
     stream, counted = logged("logfmt")
 
     logging.getLogger(library).warning("socket.send() raised exception.")
@@ -104,7 +104,7 @@ def test_the_least_level_is_the_operators_choice() -> None:
 
 
 @pytest.mark.parametrize("format", ["logfmt", "json"])
-def test_the_journal_is_told_the_priority_of_each_line(
+def test_the_journal_gets_the_priority_of_each_line(
     format: logs.LogFormat,  # noqa: A002 - as there
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -133,7 +133,7 @@ def test_a_log_that_is_not_the_journals_has_no_priorities(
     assert log.read_text().startswith("timestamp=")
 
 
-def test_who_logs_waits_for_nobody_and_what_finds_no_room_is_counted() -> None:
+def test_logging_never_blocks_and_dropped_lines_are_counted() -> None:
     """A pipe that nobody read stopped the event loop: no check, no page, no stop."""
     reads, writes = os.pipe()
     dropped = list[None]()

@@ -55,7 +55,7 @@ def test_each_message_arrives_as_the_protocol_has_it(path: Path, abstract: bool)
 
 
 @pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "relative"}])
-async def test_without_a_service_manager_nothing_is_said_and_nothing_waits(
+async def test_without_a_service_manager_nothing_is_sent_and_nothing_waits(
     environment: dict[str, str],
 ) -> None:
     us = ServiceManager({**environment, "WATCHDOG_USEC": "1000"})
@@ -64,7 +64,7 @@ async def test_without_a_service_manager_nothing_is_said_and_nothing_waits(
     await us.keep_alive()
 
 
-def test_a_socket_that_is_gone_is_logged_once_and_raises_nothing(path: Path) -> None:
+def test_a_missing_socket_is_logged_once_and_does_not_raise(path: Path) -> None:
     us = ServiceManager({"NOTIFY_SOCKET": str(path)})
 
     with structlog.testing.capture_logs() as logs:
@@ -74,7 +74,7 @@ def test_a_socket_that_is_gone_is_logged_once_and_raises_nothing(path: Path) -> 
     assert [log["event"] for log in logs] == ["service_manager_unreachable"]
 
 
-def test_a_full_socket_does_not_hold_us_up(path: Path) -> None:
+def test_a_full_socket_does_not_block_the_daemon(path: Path) -> None:
     with listening(str(path)) as manager:
         us = ServiceManager({"NOTIFY_SOCKET": str(path)})
         with structlog.testing.capture_logs() as logs:

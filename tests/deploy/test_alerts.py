@@ -102,7 +102,7 @@ def test_the_alert_of_a_cause_says_who_must_act_and_each_step(cause: Cause) -> N
     assert "Evidence: http" in said
 
 
-def test_a_summary_reads_right_where_one_alone_is_concerned() -> None:
+def test_a_summary_reads_correctly_for_a_single_connection() -> None:
     plural = {
         rule["alert"] for rule in deployed() if re.search(r"\$value }} \w", rule["annotations"]["summary"])
     }
@@ -114,7 +114,7 @@ def test_a_summary_reads_right_where_one_alone_is_concerned() -> None:
     }, "those that are never about one"
 
 
-def test_the_page_about_alerts_tells_of_each_that_no_cause_has() -> None:
+def test_the_page_about_alerts_lists_every_alert_that_is_not_a_causes() -> None:
     told = re.findall(r"^\| (Bearerwatch\w+) \|", (ROOT / "docs/alerts.md").read_text(), re.MULTILINE)
 
     assert sorted(told) == [name for name in NAMES if name not in {alert_of(cause) for cause in CATALOGUE}]

@@ -52,7 +52,7 @@ def test_the_commands_of_the_page_are_a_shells(script: str) -> None:
     assert done.stderr == ""
 
 
-def test_what_the_page_names_is_there_and_of_this_version() -> None:
+def test_files_and_versions_named_on_the_page_exist() -> None:
     named = set(re.findall(r"\b(?:deploy|requirements)/[\w./-]*\w", TEXT)) | {
         f"docs/{link}" for link in re.findall(r"\]\((\.\./[\w./-]+)\)", TEXT)
     }

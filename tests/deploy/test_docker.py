@@ -56,7 +56,7 @@ def run(*command: str | Path, cwd: Path = ROOT) -> str:
     return done.stdout
 
 
-def test_hadolint_has_nothing_to_say_about_the_dockerfile() -> None:
+def test_hadolint_accepts_the_dockerfile_without_complaints() -> None:
     assert run(TOOLS / "hadolint", DOCKER / "Dockerfile") == ""
 
 
@@ -132,7 +132,7 @@ def test_the_compose_file_is_valid() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_of_the_show_is_pinned_confined_and_reached_from_this_machine_alone(name: str) -> None:
+def test_a_compose_service_is_pinned_confined_and_published_only_on_loopback(name: str) -> None:
     service = SERVICES[name]
 
     assert re.search(r":v?\d+\.\d+\.\d+$", service["image"])
@@ -188,7 +188,7 @@ def test_the_daemon_is_given_the_time_that_it_takes_to_stop() -> None:
     assert float(SERVICES["bearerwatch"]["stop_grace_period"].removesuffix("s")) > STOP_WITHIN_SECONDS
 
 
-def test_prometheus_of_the_show_differs_from_the_one_to_deploy_by_addresses_alone() -> None:
+def test_the_compose_prometheus_differs_from_the_deployed_one_only_in_addresses() -> None:
     def without_addresses(path: Path) -> Any:
         text = path.read_text()
         return yaml.safe_load(re.sub(r"[\w.-]+:(\d{4})\b", r"HOST:\1", text.replace("/etc/prometheus/", "")))

@@ -213,7 +213,7 @@ def test_there_is_one_daemon_at_a_time_and_it_is_given_the_time_to_stop() -> Non
     assert pod()["terminationGracePeriodSeconds"] > STOP_WITHIN_SECONDS
 
 
-def test_keys_come_by_reference_and_are_for_the_daemon_alone() -> None:
+def test_keys_are_mounted_by_reference_and_readable_only_by_the_daemon() -> None:
     (keys,) = [volume["secret"] for volume in pod()["volumes"] if volume["name"] == "keys"]
 
     assert keys["secretName"] == "bearerwatch-keys"

@@ -158,7 +158,7 @@ def test_it_installs_beside_the_locked_dependencies_and_runs(
     assert explained["cause"] == "consumer_key_unknown"
 
 
-def test_what_is_asked_for_with_an_extra_is_locked_with_it() -> None:
+def test_dependencies_of_extras_are_locked() -> None:
     """Else pip takes it as not pinned, and refuses, from the day on which there is a newer one."""
     lock = (ROOT / "requirements/dev.lock").read_text()
     pins = [Requirement(pin) for pin in re.findall(r"^[^\s#][^;\\]*", lock, re.MULTILINE)]
@@ -190,7 +190,7 @@ def audited(*dependencies: object) -> tuple[int, str]:
     return verdict(read(json.dumps({"dependencies": dependencies, "fixes": []})), {"CI": "true"})
 
 
-def test_an_advisory_fails_the_audit_and_says_which_version_mends_it() -> None:
+def test_an_advisory_fails_the_audit_and_names_the_fixed_version() -> None:
     code, told = audited(FINE, BAD)
 
     assert code == 1
@@ -229,7 +229,7 @@ def test_an_audit_without_a_database_is_skipped_and_never_called_clean(
 
 @pytest.mark.parametrize("audit", WITHOUT_A_DATABASE)
 @pytest.mark.parametrize("more", [{}, {"AUDIT_UNAVAILABLE": ""}, {"AUDIT_UNAVAILABLE": "true"}])
-def test_an_audit_without_a_database_fails_in_ci_unless_it_is_told_otherwise(
+def test_an_audit_without_a_database_fails_in_ci_unless_skipping_is_allowed(
     audit: Audit | None, more: dict[str, str]
 ) -> None:
     code, told = verdict(audit, {"CI": "true", **more})

@@ -44,7 +44,7 @@ def installed(tmp_path: Path) -> Path:
 
 
 @pytest.mark.real("systemd-analyze")
-def test_systemd_has_nothing_to_say_against_the_unit(installed: Path) -> None:
+def test_systemd_accepts_the_unit_without_complaints(installed: Path) -> None:
     verdict = subprocess.run(
         ["systemd-analyze", "verify", str(installed)], capture_output=True, check=False, text=True
     )
@@ -62,7 +62,7 @@ def test_the_unit_is_exposed_to_1_5_at_the_most(installed: Path) -> None:
 
 
 @pytest.mark.real("systemd-analyze")
-def test_systemd_would_say_so_if_an_option_were_misspelt(installed: Path) -> None:
+def test_systemd_reports_a_misspelt_option(installed: Path) -> None:
     installed.write_text(installed.read_text(encoding="utf-8").replace("Type=notify", "Type=notifies"))
 
     verdict = subprocess.run(
@@ -74,7 +74,7 @@ def test_systemd_would_say_so_if_an_option_were_misspelt(installed: Path) -> Non
 
 @pytest.mark.real("systemd-analyze")
 @needs_mdwe
-def test_what_the_unit_forbids_is_forbidden_where_the_next_test_runs(tmp_path: Path) -> None:
+def test_the_test_sandbox_enforces_what_the_unit_forbids(tmp_path: Path) -> None:
     """Else that one would prove nothing."""
     script = tmp_path / "try.py"
     script.write_text(

@@ -358,7 +358,7 @@ def chain(tmp_path: Path) -> Iterator[Chain]:
 
 
 @pytest.mark.real("prometheus", "prometheus-alertmanager")
-def test_each_cause_reaches_the_one_who_must_act_ends_when_it_is_mended_and_nothing_else_is_told(
+def test_each_cause_alerts_whoever_must_act_resolves_when_repaired_and_sends_nothing_else(
     chain: Chain, tmp_path: Path
 ) -> None:
     config = tmp_path / "bearerwatch.yaml"

@@ -74,7 +74,7 @@ def test_check_makes_the_first_rest_call_too_unless_the_configuration_says_not_t
     assert "api_disabled" not in unasked.stdout
 
 
-def test_check_takes_a_refusal_of_what_it_never_saw_for_one_and_no_change_on_its_way(folder: Path) -> None:
+def test_check_does_not_treat_a_first_refusal_as_settling(folder: Path) -> None:
     ended = bearerwatch(folder, "check", "--json", "--config", "misspelt.yaml")
 
     (verdict,) = json.loads(ended.stdout)
@@ -91,7 +91,7 @@ def test_check_has_a_line_for_each_and_says_how_many(folder: Path) -> None:
     assert ended.stderr == "\n2 connections: 2 healthy\n"
 
 
-def test_check_of_what_fails_says_so_by_its_exit_code_and_what_to_ask_next(folder: Path) -> None:
+def test_check_of_a_failing_connection_exits_with_1_and_names_the_next_command(folder: Path) -> None:
     ended = bearerwatch(folder, "check", "--config", "keyless.yaml")
 
     assert ended.returncode == 1
@@ -128,7 +128,7 @@ def test_check_as_json_prints_json_and_nothing_else(folder: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_what_needs_neither_network_nor_database_does_not_wait_for_them(
+def test_commands_without_network_or_database_do_not_wait_for_them(
     tmp_path: Path, arguments: list[str]
 ) -> None:
     (tmp_path / "answer.txt").write_text("invalid_grant: user hasn't approved this consumer")
@@ -162,7 +162,7 @@ def test_another_system_than_linux_and_macos_is_one_clear_sentence(tmp_path: Pat
 
 
 @pytest.mark.parametrize("module", ["typer", "monitor.daemon.daemon"])
-def test_ctrl_c_while_a_command_comes_up_shows_no_traceback(folder: Path, module: str) -> None:
+def test_ctrl_c_while_a_command_starts_shows_no_traceback(folder: Path, module: str) -> None:
     """The process interrupts itself in the middle of its imports: no other process could hit the moment."""
     interrupted = (
         "import os, signal, sys\n"
@@ -199,7 +199,7 @@ def test_a_command_is_over_when_it_is_done_whatever_its_libraries_threads_do_at_
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk to write to, which Linux has")
-def test_what_cannot_be_written_is_no_success() -> None:
+def test_output_that_cannot_be_written_is_a_failure() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "monitor", "causes", "approval_decayed"], stdout=full, check=False
@@ -218,7 +218,7 @@ def test_a_shell_that_closed_an_output_still_hears_of_the_success(closed: int) -
     assert not done.stderr
 
 
-def test_causes_take_the_names_of_the_demos_connections_too(folder: Path) -> None:
+def test_causes_accepts_names_of_the_demos_connections(folder: Path) -> None:
     ended = bearerwatch(folder, "causes", "approval-decayed")
 
     assert ended.returncode == 0

@@ -236,9 +236,7 @@ def test_a_reload_that_is_asked_for_while_it_starts_does_not_end_it(tmp_path: Pa
         until(lambda: running.page("/-/healthy"), "the daemon")
 
 
-def test_it_stops_when_it_is_told_to_and_keeps_what_it_knew(
-    orgs: httpx.Client, pair: Path, tmp_path: Path
-) -> None:
+def test_it_stops_on_a_signal_and_keeps_its_history(orgs: httpx.Client, pair: Path, tmp_path: Path) -> None:
     config = write(tmp_path, connection(orgs, pair, "stopped"))
     name = {"connection": "stopped"}
 
@@ -255,7 +253,7 @@ def test_it_stops_when_it_is_told_to_and_keeps_what_it_knew(
         assert now >= counted
 
 
-def test_what_is_no_request_fills_no_log(tmp_path: Path) -> None:
+def test_bytes_that_are_not_a_request_do_not_fill_the_log(tmp_path: Path) -> None:
     """The server's own warning of it is a line each: whoever reaches the port could fill the disk."""
     config = write(tmp_path, port=(port := free_port()))
 

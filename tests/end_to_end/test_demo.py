@@ -30,7 +30,7 @@ def months(demo: Running) -> set[str]:
     return {str(strip.attributes["aria-label"]) for row in rows for strip in row.all("svg", role="img")}
 
 
-def test_a_port_that_is_taken_is_all_that_is_said(tmp_path: Path) -> None:
+def test_a_port_in_use_is_the_only_message(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         ended = subprocess.run(
@@ -40,7 +40,7 @@ def test_a_port_that_is_taken_is_all_that_is_said(tmp_path: Path) -> None:
             check=False,
         )
 
-    taken = f"127.0.0.1:{port} can't be listened at: Address already in use. Choose another: --port.\n"
+    taken = f"127.0.0.1:{port} : Address already in use. Choose another: --port.\n"
     assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", taken)
 
 

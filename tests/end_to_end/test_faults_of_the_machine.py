@@ -43,7 +43,7 @@ def reload_problem(running: Running) -> str:
     return str(page.json()["daemon"]["reload_problem"] or "") if page else ""
 
 
-def test_a_log_that_nobody_reads_holds_up_nothing(orgs: httpx.Client, pair: Path, tmp_path: Path) -> None:
+def test_an_unread_log_blocks_nothing(orgs: httpx.Client, pair: Path, tmp_path: Path) -> None:
     """It stopped checks, pages, health and SIGTERM after 45 seconds, in silence."""
     names = [f"unread-{number}" for number in range(20)]
     config = write(tmp_path, *(connection(orgs, pair, name) for name in names))
@@ -66,7 +66,7 @@ def test_a_log_that_nobody_reads_holds_up_nothing(orgs: httpx.Client, pair: Path
         process.kill()
 
 
-def test_links_in_a_circle_and_pipes_among_the_files_are_said_and_later_edits_noticed(
+def test_link_loops_and_pipes_among_the_files_are_reported_and_later_edits_noticed(
     orgs: httpx.Client, pair: Path, tmp_path: Path
 ) -> None:
     """A circle had ended the watching of files for ever, a pipe all reloads and the stop; both in silence."""
@@ -90,7 +90,7 @@ def test_links_in_a_circle_and_pipes_among_the_files_are_said_and_later_edits_no
         assert running.stop() == 0
 
 
-def test_a_reload_that_hangs_is_said_taken_on_when_it_is_read_and_keeps_nothing_from_its_end(
+def test_a_hanging_reload_is_reported_applied_once_read_and_blocks_no_shutdown(
     orgs: httpx.Client, pair: Path, tmp_path: Path
 ) -> None:
     folder = Path(tempfile.mkdtemp(dir="/dev/shm"))  # pipes are read there, as a shell's are

@@ -72,7 +72,7 @@ def refused_and_told(tmp_path: Path) -> Iterator[Watched]:
             yield watched
 
 
-def test_what_was_put_right_is_seen_everywhere_within_seconds_of_the_call(watched: Watched) -> None:
+def test_a_repair_shows_everywhere_within_seconds_of_the_request(watched: Watched) -> None:
     assert watched.shown("acme")["state"] == "failing"
     watched.put_right("acme")
 

@@ -24,7 +24,7 @@ def leads(running: Running) -> bool:
     return running.sample("bearerwatch_replica_leads") == 1
 
 
-def test_a_finding_is_told_by_one_replica_and_not_again_by_the_one_that_takes_over(tmp_path: Path) -> None:
+def test_a_finding_is_sent_by_one_replica_and_not_again_by_its_successor(tmp_path: Path) -> None:
     with postgres() as server, simulator(tmp_path) as orgs, collector() as told, collector() as another:
         options = {
             "database": server.database(),

@@ -242,9 +242,7 @@ def test_commands_show_no_secret(world: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "logfmt"])
-def test_a_bug_whose_exception_tells_everything_is_logged_without_it(
-    world: World, tmp_path: Path, form: str
-) -> None:
+def test_an_exception_full_of_secrets_is_logged_without_them(world: World, tmp_path: Path, form: str) -> None:
     """In the net around a check, and where there is none."""
     config = write(tmp_path / "bearerwatch.yaml", world, world.connections[-1])
     ran = subprocess.run(

@@ -25,7 +25,7 @@ def is_a_month(days: float) -> bool:
     return 30 <= days <= 30.5
 
 
-async def test_after_one_decay_the_next_is_foretold_in_time(journey: Journey) -> None:
+async def test_after_one_decay_the_next_is_forecast_in_time(journey: Journey) -> None:
     acme = await journey.enter("acme", org=MONTH)
 
     await journey.at(days=29)
@@ -52,11 +52,13 @@ async def test_after_one_decay_the_next_is_foretold_in_time(journey: Journey) ->
     assert [is_a_month(days) for days in lifetimes(acme)] == [True, True]
 
     texts = [event.text for event in acme.events() if event.kind is EventKind.APPROVAL]
-    granted, ended = "An approval was first seen to be granted.", "The approval ended after 30.x days."
+    granted, ended = "First successful login under this approval.", "The approval ended after 30.x days."
     assert [re.sub(r"30\.\d days", "30.x days", text) for text in texts] == [granted, ended, granted, ended]
 
 
-async def test_what_one_connection_went_through_warns_those_of_the_same_app(journey: Journey) -> None:
+async def test_a_decay_on_one_connection_gives_a_forecast_for_others_of_the_same_app(
+    journey: Journey,
+) -> None:
     app = "3MVG9app"
     await journey.enter("acme", org=MONTH, consumer_key=app)
     await journey.at(days=10)
@@ -140,7 +142,7 @@ async def test_a_key_that_is_replaced_does_not_end_an_approval(journey: Journey)
     assert acme.causes == [Cause.APPROVAL_DECAYED]
 
 
-async def test_a_permission_set_that_is_taken_away_teaches_no_lifetime(journey: Journey) -> None:
+async def test_removing_a_permission_set_does_not_count_as_an_approval_lifetime(journey: Journey) -> None:
     acme = await journey.enter("acme")
     await journey.at(days=30)
     await acme.org(permission_set_assigned=False)

@@ -83,9 +83,7 @@ async def observed(journey: Journey, org: dict[str, Any], **options: Any) -> Tra
 
 
 @pytest.mark.parametrize("name", FORESEEN)
-async def test_what_is_wrong_is_a_finding_on_the_first_day_and_nothing_else_is(
-    journey: Journey, name: str
-) -> None:
+async def test_only_what_is_wrong_is_a_finding_on_the_first_day(journey: Journey, name: str) -> None:
     what, cause = FORESEEN[name]
     acme = await journey.enter("acme", org={**EVERYTHING, **ORGS[name].wrong})
 
@@ -97,7 +95,7 @@ async def test_what_is_wrong_is_a_finding_on_the_first_day_and_nothing_else_is(
 
 
 @pytest.mark.parametrize("name", FORESEEN)
-async def test_what_the_org_hides_is_not_readable_and_no_finding(journey: Journey, name: str) -> None:
+async def test_hidden_parts_of_an_org_are_not_readable_and_not_findings(journey: Journey, name: str) -> None:
     what, cause = FORESEEN[name]
     org = {**EVERYTHING, **ORGS[name].wrong, **ORGS[name].unreadable}
     acme = await journey.enter("acme", org=org)
@@ -212,7 +210,7 @@ async def test_a_refusal_names_what_was_changed_in_setup_where_an_observer_sees_
     assert "(by Org Admin)" in evidence
 
 
-async def test_an_observer_that_is_refused_itself_is_said_and_blames_nobody(journey: Journey) -> None:
+async def test_a_refused_observer_is_reported_and_not_blamed_on_the_connection(journey: Journey) -> None:
     acme = await observed(journey, {})
     stranger = pair_files()
     await acme.org(

@@ -27,7 +27,7 @@ async def test_a_healthy_connection_logs_in_once_an_interval(journey: Journey) -
     assert len(moments) == 37
 
 
-async def test_a_refusal_is_confirmed_once_and_then_left_alone_ever_longer(journey: Journey) -> None:
+async def test_a_refusal_is_confirmed_once_and_then_checked_less_and_less_often(journey: Journey) -> None:
     acme = await journey.enter("acme", interval=OFTEN)
     await journey.at(hours=1)
     await acme.org(permission_set_assigned=False)
@@ -40,7 +40,7 @@ async def test_a_refusal_is_confirmed_once_and_then_left_alone_ever_longer(journ
     assert gaps(refused)[3:] == [60 * MINUTE] * 4
 
 
-async def test_a_mended_connection_is_noticed_within_the_hour_and_has_its_turns_again(
+async def test_a_repaired_connection_is_noticed_within_the_hour_and_back_on_schedule(
     journey: Journey,
 ) -> None:
     acme = await journey.enter("acme", interval=OFTEN)
@@ -69,7 +69,7 @@ async def test_a_new_connection_is_tried_two_five_and_ten_minutes_after_it_is_fi
     }
 
 
-async def test_what_settles_does_not_hasten_the_back_off_after_it(journey: Journey) -> None:
+async def test_settling_does_not_shorten_the_following_back_off(journey: Journey) -> None:
     acme = await journey.enter("acme", interval=OFTEN, org={"permission_set_assigned": False})
     await journey.at(hours=2)
 

@@ -70,7 +70,7 @@ async def test_an_outage_of_all_never_counts_against_a_credential(
     }
 
 
-async def test_a_resolver_that_denies_every_name_is_believed_of_none(journey: Journey) -> None:
+async def test_a_resolver_that_denies_every_name_is_not_believed(journey: Journey) -> None:
     fleet = await five(journey)
     await journey.at(hours=1)
 
@@ -103,7 +103,7 @@ def went_to(fleet: Sequence[Traveller], state: State) -> list[str]:
 
 @pytest.mark.parametrize("outage", OUTAGES)
 @pytest.mark.parametrize("size", [1, 2, 3])
-async def test_no_credential_is_said_to_fail_in_an_outage_however_small_the_fleet(
+async def test_no_credential_is_blamed_in_an_outage_however_small_the_fleet(
     journey: Journey, outage: Weather, size: int
 ) -> None:
     fleet = (await five(journey))[:size]
@@ -136,7 +136,7 @@ async def test_an_outage_that_a_fleet_meets_over_a_long_interval_is_everybodys(
     assert went_to(fleet, State.FAILING) == []
 
 
-async def test_an_outage_in_which_the_daemon_starts_anew_stays_everybodys(journey: Journey) -> None:
+async def test_an_outage_stays_a_shared_fault_when_the_daemon_restarts_in_it(journey: Journey) -> None:
     fleet = await five(journey)
     await journey.at(hours=1)
     journey.weather(no_such_name)
@@ -150,7 +150,7 @@ async def test_an_outage_in_which_the_daemon_starts_anew_stays_everybodys(journe
     assert went_to(fleet, State.FAILING) == []
 
 
-async def test_an_address_that_every_org_refuses_is_nobodys_credential(journey: Journey) -> None:
+async def test_an_address_refused_by_every_org_is_not_a_credential_fault(journey: Journey) -> None:
     fleet = await five(journey)
     await journey.at(hours=1)
 
@@ -198,7 +198,7 @@ async def test_when_our_clock_goes_wrong_no_credential_is_blamed(journey: Journe
     assert {traveller.history.approval_since is None for traveller in fleet} == {False}
 
 
-async def test_our_clock_that_is_fast_is_told_while_all_is_granted(journey: Journey) -> None:
+async def test_a_fast_clock_is_reported_while_everything_is_granted(journey: Journey) -> None:
     fleet = await five(journey)
     await journey.at(hours=1)
 
@@ -245,7 +245,7 @@ async def test_a_clock_that_is_weeks_ahead_from_the_start_blames_no_certificate(
     assert seen <= {Cause.CLOCK_SKEWED, Cause.PROPAGATION_PENDING}
 
 
-async def test_a_restart_forgets_nothing_that_stands(journey: Journey) -> None:
+async def test_a_restart_forgets_no_active_finding(journey: Journey) -> None:
     acme = await journey.enter("acme", org=MONTH, interval=timedelta(hours=1))
     await journey.at(days=33)
     before = acme.history
@@ -264,7 +264,7 @@ async def test_a_restart_forgets_nothing_that_stands(journey: Journey) -> None:
     assert after.failures_by_cause[Cause.APPROVAL_DECAYED] > before.failures_by_cause[Cause.APPROVAL_DECAYED]
 
 
-async def test_a_process_that_starts_anew_each_day_learns_as_one_that_never_stops(journey: Journey) -> None:
+async def test_a_process_restarted_daily_learns_like_one_that_never_stops(journey: Journey) -> None:
     acme = await journey.enter("acme", org=MONTH)
     for day in range(1, 62):
         await journey.at(days=day)
@@ -278,7 +278,7 @@ async def test_a_process_that_starts_anew_each_day_learns_as_one_that_never_stop
     assert len(await acme.logins()) == acme.history.exchanges
 
 
-async def test_what_is_paused_is_not_asked_and_goes_on_from_where_it_was(journey: Journey) -> None:
+async def test_a_paused_connection_is_not_checked_and_resumes_where_it_was(journey: Journey) -> None:
     acme = await journey.enter("acme", interval=OFTEN)
     await journey.at(hours=1)
     await acme.reconfigure(paused=True)
@@ -293,7 +293,7 @@ async def test_what_is_paused_is_not_asked_and_goes_on_from_where_it_was(journey
     assert acme.history.approval_since == NOW
 
 
-async def test_the_story_of_a_connection_is_told_by_its_events_in_order(journey: Journey) -> None:
+async def test_events_give_the_history_of_a_connection_in_order(journey: Journey) -> None:
     acme = await journey.enter("acme", org=MONTH)
     await journey.at(days=31)
     await acme.approve()

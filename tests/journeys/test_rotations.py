@@ -51,7 +51,7 @@ async def lived(
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_production_that_switches_when_told_is_refused_in_the_window_only(
+async def test_production_that_switches_when_advised_is_refused_only_during_the_cut_over(
     journey: Journey, seed: int
 ) -> None:
     chance = Random(seed)
@@ -81,7 +81,7 @@ async def test_production_that_switches_when_told_is_refused_in_the_window_only(
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_servers_that_disagree_for_ten_minutes_end_in_one_clear_word(
+async def test_servers_that_disagree_for_ten_minutes_end_in_one_clear_verdict(
     journey: Journey, seed: int
 ) -> None:
     chance = Random(seed)
@@ -160,7 +160,7 @@ async def test_a_restart_forgets_nothing_of_a_rotation(journey: Journey) -> None
     assert acme.history.rotation == before is not None
 
 
-async def test_a_next_pair_that_is_taken_back_ends_the_rotation(journey: Journey) -> None:
+async def test_removing_the_next_pair_ends_the_rotation(journey: Journey) -> None:
     acme = await journey.enter("acme", interval=OFTEN)
     await acme.prepare(pair_files("second"))
     await journey.at(hours=1)
@@ -170,7 +170,7 @@ async def test_a_next_pair_that_is_taken_back_ends_the_rotation(journey: Journey
     assert stage(acme) is None
     assert acme.history.keys_accepted == {Slot.CURRENT: True}
     assert acme.status.next_credential is None
-    assert told(acme)[-1] == "There is no longer a key to rotate to."
+    assert told(acme)[-1] == "No next key is configured any more."
 
 
 # What it must not disturb
@@ -204,7 +204,7 @@ async def day_of(folder: Path, *, with_next: bool) -> tuple[list[History], list[
         return remembered, [event for event in acme.events() if event.kind is not EventKind.ROTATION]
 
 
-async def test_a_refused_next_key_changes_nothing_that_is_said_of_the_current_one(tmp_path: Path) -> None:
+async def test_a_refused_next_key_does_not_change_the_verdict_on_the_current_one(tmp_path: Path) -> None:
     without = await day_of(tmp_path / "without", with_next=False)
 
     assert await day_of(tmp_path / "with", with_next=True) == without

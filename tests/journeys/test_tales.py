@@ -9,7 +9,7 @@ from tests.journeys.tales import TALES, Tale
 
 
 @pytest.mark.parametrize("tale", TALES, ids=lambda tale: tale.name)
-async def test_a_tale_comes_true(journey: Journey, tale: Tale) -> None:
+async def test_a_tale_ends_with_its_expected_diagnosis(journey: Journey, tale: Tale) -> None:
     acme = await journey.enter(
         "acme",
         subdomain=tale.subdomain,

@@ -112,14 +112,14 @@ def test_nothing_is_overwritten_and_nothing_half_made(tmp_path: Path, name: str,
     with pytest.raises(KeygenError) as raised:
         generate(tmp_path, now=NOW)
 
-    assert str(raised.value) == (f"{path} exists already and is not overwritten: choose another directory.")
+    assert str(raised.value) == (f"{path} already exists and was not overwritten: choose another directory.")
     assert [each.name for each in tmp_path.iterdir()] == [name]
     assert link or path.read_text() == "precious"
 
 
-def test_a_key_whose_certificate_cannot_be_written_is_taken_back(tmp_path: Path) -> None:
+def test_a_key_is_removed_if_its_certificate_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(
-        KeygenError, match=r"missing/cert\.pem can't be written \(No such file or directory\)"
+        KeygenError, match=r"missing/cert\.pem cannot be written \(No such file or directory\)"
     ):
         generate(tmp_path, now=NOW, certificate_name="missing/cert.pem")
 
@@ -137,18 +137,18 @@ def test_a_directory_that_cannot_be_made_is_one_clear_message(tmp_path: Path) ->
         generate(tmp_path / "missing" / "keys", now=NOW)
 
     assert str(raised.value) == (
-        f"{tmp_path}/missing/keys/private-key.pem can't be written (No such file or directory): "
-        "choose a directory that exists and can be written to."
+        f"{tmp_path}/missing/keys/private-key.pem cannot be written (No such file or directory): "
+        "choose an existing, writable directory."
     )
 
 
 @pytest.mark.parametrize(
     ("wishes", "message"),
     [
-        ({"bits": 1024}, "A key of 1024 bits is not made: choose 2048, 3072 or 4096."),
-        ({"bits": 8192}, "A key of 8192 bits is not made: choose 2048, 3072 or 4096."),
-        ({"days": 0}, "A certificate for 0 days is not made: choose 1 to 36500."),
-        ({"days": 10**9}, "A certificate for 1000000000 days is not made: choose 1 to 36500."),
+        ({"bits": 1024}, "Cannot create a key of 1024 bits: choose 2048, 3072 or 4096."),
+        ({"bits": 8192}, "Cannot create a key of 8192 bits: choose 2048, 3072 or 4096."),
+        ({"days": 0}, "Cannot create a certificate for 0 days: choose 1 to 36500."),
+        ({"days": 10**9}, "Cannot create a certificate for 1000000000 days: choose 1 to 36500."),
     ],
 )
 def test_a_wish_that_makes_no_sense_is_refused(tmp_path: Path, wishes: dict[str, int], message: str) -> None:

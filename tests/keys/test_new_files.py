@@ -8,7 +8,7 @@ import pytest
 from monitor.keys.new_files import created, directory
 
 
-def test_a_file_is_taken_back_where_what_follows_is_interrupted(tmp_path: Path) -> None:
+def test_a_file_is_removed_if_a_later_step_is_interrupted(tmp_path: Path) -> None:
     with (
         pytest.raises(KeyboardInterrupt),
         created(tmp_path / "one.pem", b"1", mode=0o600),
@@ -19,7 +19,7 @@ def test_a_file_is_taken_back_where_what_follows_is_interrupted(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_can_not_be_finished_is_taken_back(tmp_path: Path) -> None:
+def test_an_unfinished_file_is_removed(tmp_path: Path) -> None:
     with directory(tmp_path) as place, pytest.raises(TypeError):
         place.create("key.pem", "text, not bytes", mode=0o600)  # type: ignore[arg-type]
 

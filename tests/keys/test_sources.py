@@ -74,23 +74,23 @@ def test_bytes_of_a_variable_that_are_no_text_come_as_they_are() -> None:
         (
             Source("env", "KEY"),
             {},
-            "The environment variable KEY is not set: set it for this process, and restart it.",
+            "The environment variable KEY is not set: set it for this process and restart it.",
         ),
         (
             Source("env", "KEY"),
             {"KEY": " \n"},
-            "The environment variable KEY is empty: put the PEM, or base64 of it, into it.",
+            "The environment variable KEY is empty: set it to the PEM, or base64 of it.",
         ),
         (
             Source("env", "KEY"),
             {"KEY": "A" * 65_537},
-            "The environment variable KEY holds more than 64 KiB: a key or certificate is a few KiB of PEM.",
+            "The environment variable KEY is larger than 64 KiB: a key or certificate is a few KiB of PEM.",
         ),
         (
             Source("credential", "acme"),
             {},
             (
-                "The systemd credential acme can't be found, as $CREDENTIALS_DIRECTORY is not set: "
+                "The systemd credential acme is not available because $CREDENTIALS_DIRECTORY is not set: "
                 "start the daemon as a systemd service with LoadCredential=acme:PATH."
             ),
         ),
@@ -98,22 +98,22 @@ def test_bytes_of_a_variable_that_are_no_text_come_as_they_are() -> None:
             Source("credential", "../a"),
             {"CREDENTIALS_DIRECTORY": "/run/credentials"},
             (
-                "The systemd credential ../a is no plain name: "
-                "give the name from LoadCredential=, without a path."
+                "The systemd credential ../a is not a plain name: "
+                "use the name from LoadCredential=, without a path."
             ),
         ),
         (
             Source("credential", "acme"),
             {"CREDENTIALS_DIRECTORY": "/nowhere"},
-            "The systemd credential acme does not exist: make it, or correct the path.",
+            "The systemd credential acme does not exist: create it, or correct the path.",
         ),
         (
             Source("file", "/nowhere/key.pem"),
             {},
-            "The file /nowhere/key.pem does not exist: make it, or correct the path.",
+            "The file /nowhere/key.pem does not exist: create it, or correct the path.",
         ),
-        (Source("file", "/"), {}, "The file / is a directory: name the file in it."),
-        (Source("file", "/dev/zero"), {}, "The file /dev/zero is a pipe or a device: name a regular file."),
+        (Source("file", "/"), {}, "The file / is a directory: name a file in it."),
+        (Source("file", "/dev/zero"), {}, "The file /dev/zero is a pipe or a device: use a regular file."),
     ],
 )
 def test_a_source_without_content_is_one_clear_message(
@@ -151,10 +151,10 @@ DISK = "590 1 8:1 / / rw,relatime - ext4 /dev/root rw\n"
         (0o400, MINE, None),
         (0o640, ROOTS, None),
         (0o440, ROOTS, None),
-        (0o640, MINE, "may be read by its group (mode 0640)"),
-        (0o644, MINE, "may be read by other users of this machine (mode 0644)"),
-        (0o644, ROOTS, "may be read by other users of this machine (mode 0644)"),
-        (0o620, ROOTS, "may be written by its group (mode 0620)"),
+        (0o640, MINE, "can be read by its group (mode 0640)"),
+        (0o644, MINE, "can be read by other users of this machine (mode 0644)"),
+        (0o644, ROOTS, "can be read by other users of this machine (mode 0644)"),
+        (0o620, ROOTS, "can be written by its group (mode 0620)"),
         (0o711, MINE, None),
     ],
 )
@@ -175,7 +175,7 @@ def test_a_key_is_for_its_owner_and_one_of_roots_for_a_group_as_well(
         (os.makedev(0, 53), "torn\n", False),
     ],
 )
-def test_what_is_mounted_from_memory_for_reading_only_was_handed_over(
+def test_a_read_only_memory_mount_counts_as_a_handed_over_secret(
     device: int, mounts: str, handed_over: bool
 ) -> None:
     assert is_handed_over(device, mounts) is handed_over
@@ -193,7 +193,7 @@ async def test_a_key_that_others_may_read_serves_and_is_a_problem_until_it_is_cl
 
     assert is_key(open_to_all, KEYS[0])
     assert details(open_to_all) == [
-        f"Private key: The file {key} may be read by other users of this machine (mode 0644): chmod 600 {key}"
+        f"Private key: The file {key} can be read by other users of this machine (mode 0644): chmod 600 {key}"
     ]
     assert [problem.cause for problem in open_to_all.facts.problems] == [Cause.KEY_FILE_EXPOSED]
     assert details(closed) == []
@@ -256,7 +256,7 @@ async def test_a_source_that_is_missing_is_a_finding_until_it_is_there(
 
     assert missing.key is None
     assert details(missing) == [
-        f"Private key: The file {tmp_path}/key.pem does not exist: make it, or correct the path."
+        f"Private key: The file {tmp_path}/key.pem does not exist: create it, or correct the path."
     ]
     assert is_key(there, KEYS[0])
     assert there.facts.problems == ()
@@ -267,7 +267,7 @@ async def test_a_missing_certificate_leaves_the_key_usable(keyring: Keyring, tmp
 
     assert is_key(credential, KEYS[0])
     assert details(credential) == [
-        f"Certificate: The file {tmp_path}/cert.pem does not exist: make it, or correct the path."
+        f"Certificate: The file {tmp_path}/cert.pem does not exist: create it, or correct the path."
     ]
 
 

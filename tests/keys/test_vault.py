@@ -120,7 +120,7 @@ async def test_a_vault_that_does_not_answer_leaves_the_key_in_use_as_a_finding_a
     assert during.key is before.key
     assert [problem.cause for problem in during.facts.problems] == [Cause.KEY_UNREADABLE] * 2
     assert details(during)[0] == (
-        f"Private key: Vault at {fake.address} answers with an error (VaultDown); see its own log. "
+        f"Private key: Vault at {fake.address} answers with an error (VaultDown); see Vault's log. "
         f"{EARLIER_STAYS}"
     )
     assert details(again) == details(during)
@@ -138,7 +138,7 @@ async def test_a_vault_that_is_not_there_is_one_clear_message(moments: Moments) 
 
     assert credential.key is None
     assert details(credential)[0] == (
-        f"Private key: Vault at {gone.address} can't be reached: see vault.address and the network."
+        f"Private key: Vault at {gone.address} cannot be reached: check vault.address and the network."
     )
 
 
@@ -170,7 +170,7 @@ async def test_a_login_is_made_once_and_again_where_its_token_has_ended(
     assert details(last) == []
 
 
-async def test_a_refused_login_says_where_to_look_and_tells_no_secret(
+async def test_a_refused_login_says_where_to_look_and_shows_no_secret(
     fake: FakeVault, moments: Moments
 ) -> None:
     ring = Keyring({"PROOF": "hvs.unknown"}, settings(fake, "approle", "watch"), moments)
@@ -179,8 +179,8 @@ async def test_a_refused_login_says_where_to_look_and_tells_no_secret(
     ring.close()
 
     assert said[0] == (
-        f"Private key: Vault at {fake.address} refuses our login (InvalidRequest): see vault.login, and that "
-        "the method approle is enabled at approle."
+        f"Private key: Vault at {fake.address} refuses our login (InvalidRequest): check vault.login, and "
+        "that the method approle is enabled at approle."
     )
     assert "hvs" not in str(said)
 
@@ -211,7 +211,7 @@ async def test_a_login_whose_proof_is_missing_says_whose_it_is(fake: FakeVault) 
 
     assert said[0] == (
         "Private key: The login to Vault: The environment variable PROOF is not set: "
-        "set it for this process, and restart it."
+        "set it for this process and restart it."
     )
 
 
@@ -221,8 +221,8 @@ async def test_a_login_whose_proof_is_missing_says_whose_it_is(fake: FakeVault) 
         (
             Pair(Source("vault", "salesforce/none", "private_key")),
             (
-                "Vault holds nothing at secret/salesforce/none, or no key/value store of version 2 is "
-                "mounted there: see vault.mount, and `vault kv get -mount=secret salesforce/none`."
+                "Vault has nothing at secret/salesforce/none, or no version 2 key/value store is "
+                "mounted there: check vault.mount, and run `vault kv get -mount=secret salesforce/none`."
             ),
         ),
         (
@@ -234,7 +234,9 @@ async def test_a_login_whose_proof_is_missing_says_whose_it_is(fake: FakeVault) 
         ),
     ],
 )
-async def test_what_is_not_there_is_told_with_what_is(keyring: Keyring, pair: Pair, told: str) -> None:
+async def test_a_missing_field_is_reported_with_the_existing_ones(
+    keyring: Keyring, pair: Pair, told: str
+) -> None:
     assert details(await keyring.load(pair)) == [f"Private key: {told}"]
 
 
@@ -244,8 +246,8 @@ async def test_a_policy_that_is_missing_is_named(fake: FakeVault, moments: Momen
     said = details(await ring.load(ACME))
     ring.close()
 
-    assert said[0].startswith("Private key: Vault does not let us read secret/salesforce/acme: ")
-    assert "read on secret/data/salesforce/acme" in said[0]
+    assert said[0].startswith("Private key: Vault does not allow us to read secret/salesforce/acme: ")
+    assert "read to our policy for secret/data/salesforce/acme" in said[0]
 
 
 async def test_a_namespace_is_asked_for(fake: FakeVault, moments: Moments) -> None:
@@ -262,9 +264,7 @@ async def test_a_token_goes_nowhere_else(fake: FakeVault, keyring: Keyring) -> N
 
     said = details(await keyring.load(ACME))
 
-    assert (
-        said[0] == f"Private key: Vault at {fake.address} does not answer as Vault does: see vault.address."
-    )
+    assert said[0] == f"Private key: Vault at {fake.address} does not answer like Vault: check vault.address."
     assert len(fake.asked) == 1
 
 
@@ -338,11 +338,11 @@ def test_a_vault_is_configured_with_few_words(tmp_path: Path) -> None:
         ),
         (
             "vault: {address: 'https://v', ca_file: none.pem, login: {method: kubernetes, role: r}}",
-            'vault.ca_file: "/none.pem" does not exist: make it, or correct the path.',
+            'vault.ca_file: "/none.pem" does not exist: create it, or correct the path.',
         ),
     ],
 )
-def test_a_mistake_is_told_with_what_would_be_right(tmp_path: Path, text: str, told: str) -> None:
+def test_an_error_is_reported_with_its_fix(tmp_path: Path, text: str, told: str) -> None:
     assert told in loaded(tmp_path, text)
 
 

@@ -56,7 +56,7 @@ def broken(here: World, name: str) -> None:
     here.fleet.append(ill(well(name, here.now), Cause.API_DISABLED, here.now - HOUR, here.now))
 
 
-async def test_an_alertmanager_gets_alerts_with_all_that_they_say_and_hears_of_their_end(
+async def test_an_alertmanager_gets_complete_alerts_and_their_end(
     tmp_path: Path,
 ) -> None:
     with alertmanager(tmp_path / "am") as url:
@@ -117,7 +117,7 @@ async def test_an_end_that_came_while_the_alertmanager_was_away_is_pushed_later(
         assert ended["endsAt"] == here.now.isoformat()
 
 
-async def test_a_maintenance_ends_nothing_and_gives_nothing_new(tmp_path: Path) -> None:
+async def test_a_maintenance_sends_neither_ends_nor_new_failures(tmp_path: Path) -> None:
     with alertmanager(tmp_path / "am") as url:
         async with world(tmp_path, sink(url)) as here:
             here.now, here.fleet = datetime.now(UTC), []

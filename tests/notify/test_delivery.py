@@ -82,7 +82,7 @@ async def test_a_webhook_gets_a_message_in_the_format_of_alertmanagers_own(tmp_p
         assert here.tries == [True, True]
 
 
-async def test_a_receiver_that_wants_no_ends_is_told_none(tmp_path: Path) -> None:
+async def test_a_sink_without_resolved_gets_no_resolved_messages(tmp_path: Path) -> None:
     async with receiver() as (_, server, url), world(tmp_path, hook(url, resolved=False)) as here:
         await here.look()
         await end(here)
@@ -114,7 +114,7 @@ IDLE = well("idle", paused=True)
 """Of which nothing is told, however much time goes by."""
 
 
-async def test_a_configuration_that_stays_broken_is_told_and_that_it_is_mended(tmp_path: Path) -> None:
+async def test_a_configuration_that_stays_broken_is_reported_and_so_is_its_repair(tmp_path: Path) -> None:
     async with receiver() as (_, server, url), world(tmp_path, hook(url)) as here:
         here.fleet, here.reload_problem = [IDLE], "line 3: no such option"
         await here.look()
@@ -127,7 +127,7 @@ async def test_a_configuration_that_stays_broken_is_told_and_that_it_is_mended(t
         await here.look(KEPT)
 
     first, last = map(message, server.visits)
-    assert first["title"] == "bearerwatch keeps an old configuration"
+    assert first["title"] == "bearerwatch could not reload its configuration"
     assert first["commonLabels"] == {
         "alertname": "BearerwatchReloadFailed",
         "severity": "warning",
@@ -156,7 +156,7 @@ async def test_a_trouble_lasts_from_when_it_was_seen_since_this_replica_notifies
     assert len(server.visits) == 1
 
 
-async def test_a_trouble_that_comes_and_goes_before_its_time_is_told_to_nobody(tmp_path: Path) -> None:
+async def test_a_trouble_shorter_than_its_hold_time_is_not_sent(tmp_path: Path) -> None:
     async with receiver() as (_, server, url), world(tmp_path, hook(url)) as here:
         here.fleet = [IDLE]
         for _round in range(6):
@@ -169,7 +169,7 @@ async def test_a_trouble_that_comes_and_goes_before_its_time_is_told_to_nobody(t
     assert server.visits == []
 
 
-async def test_a_restart_neither_repeats_nor_ends_what_was_told_of_the_daemon(tmp_path: Path) -> None:
+async def test_a_restart_neither_repeats_nor_resolves_alerts_about_the_daemon(tmp_path: Path) -> None:
     async with receiver() as (_, server, url):
         for start in range(2):
             async with world(tmp_path, hook(url)) as here:
@@ -181,7 +181,7 @@ async def test_a_restart_neither_repeats_nor_ends_what_was_told_of_the_daemon(tm
     assert [message(visit)["status"] for visit in server.visits] == ["firing"]
 
 
-async def test_owners_of_connections_hear_nothing_of_the_daemon(tmp_path: Path) -> None:
+async def test_alerts_about_the_daemon_do_not_go_to_owners_of_connections(tmp_path: Path) -> None:
     sink = {"responsible": ["org_admin"]}
     labels = {"labels": {"tier": "gold"}}
     async with (
@@ -211,7 +211,7 @@ def verifier() -> Any:
     [("a key as it stands", b"a key as it stands"), ("whsec_" + base64.b64encode(b"raw").decode(), b"raw")],
     ids=["plain", "of Standard Webhooks"],
 )
-async def test_a_receiver_verifies_the_signature_as_the_document_tells(
+async def test_a_receiver_verifies_the_signature_as_documented(
     tmp_path: Path, kept_as: str, key: bytes
 ) -> None:
     (tmp_path / "key").write_text(f"{kept_as}\n")
@@ -407,7 +407,7 @@ OF_APPRISE = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @OF_APPRISE
 @pytest.mark.parametrize("kind", ["webhook", "alertmanager", "apprise"])
 @pytest.mark.parametrize("failure", ["500", "resets before an answer", "redirects"])
-async def test_secrets_of_receivers_are_said_nowhere(
+async def test_secrets_of_sinks_appear_nowhere(
     tmp_path: Path, kind: str, failure: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with receiver(FAILURES[failure]) as (_, server, url):
@@ -438,7 +438,7 @@ async def test_secrets_of_receivers_are_said_nowhere(
     assert [event["event"] for event in logged] == ["notification_failed"]
 
 
-async def test_a_source_that_cannot_be_read_is_said_and_tried_again(tmp_path: Path) -> None:
+async def test_an_unreadable_source_is_reported_and_tried_again(tmp_path: Path) -> None:
     async with receiver() as (_, server, url):
         place = tmp_path / "address"
         sink = {"name": "hook", "type": "webhook", "url_from": {"file": str(place)}}
@@ -453,14 +453,14 @@ async def test_a_source_that_cannot_be_read_is_said_and_tried_again(tmp_path: Pa
 
 
 @pytest.mark.parametrize("address", ["hunter2", "ftp://127.0.0.1/x", "http://[::1", "http://", "\n\x00"])
-async def test_an_address_that_is_none_is_said_without_repeating_it(tmp_path: Path, address: str) -> None:
+async def test_an_invalid_address_is_reported_without_repeating_it(tmp_path: Path, address: str) -> None:
     (tmp_path / "address").write_text(address)
     sink = {"name": "hook", "type": "webhook", "url_from": {"file": str(tmp_path / "address")}}
     with capture_logs() as logged:
         async with world(tmp_path, sink) as here:
             await here.look()
 
-    assert logged[0]["problem"] == "Its address or token can't be used: see what is kept there."
+    assert logged[0]["problem"] == "Its address or token is unusable: check the configured source."
 
 
 # Apprise
@@ -483,17 +483,17 @@ async def test_a_service_of_apprise_gets_plain_text(tmp_path: Path) -> None:
 
 
 @OF_APPRISE
-async def test_an_address_that_apprise_does_not_know_is_said_without_repeating_it(tmp_path: Path) -> None:
+async def test_an_address_unknown_to_apprise_is_reported_without_repeating_it(tmp_path: Path) -> None:
     sink = {"name": "phone", "type": "apprise", "url_from": {"env": "ADDRESS"}}
     with capture_logs() as logged:
         async with world(tmp_path, sink, environment={"ADDRESS": "nosuch://hunter2"}) as here:
             await here.look()
 
-    assert logged[0]["problem"] == "Its address is none that Apprise knows."
+    assert logged[0]["problem"] == "Apprise does not recognise this URL."
 
 
 @OF_APPRISE
-async def test_what_an_org_wrote_mentions_nobody_and_links_nowhere_in_a_chat(tmp_path: Path) -> None:
+async def test_text_from_an_org_cannot_mention_people_or_make_links_in_a_chat(tmp_path: Path) -> None:
     """Mattermost reads Markdown and mentions; its plug-in is one of those that can reach a socket of ours."""
     async with receiver() as (_, server, url):
         environment = {"ADDRESS": f"{url.replace('http', 'mmost')}/0123456789abcdef01234567"}
@@ -531,7 +531,7 @@ async def test_a_service_names_twenty_connections_and_counts_the_others(tmp_path
 @pytest.mark.parametrize(
     "answer", [http(200, "<html>Sign in</html>", "Content-Type: text/html"), http(404, "")]
 )
-async def test_what_answers_otherwise_than_an_alertmanager_has_not_taken_an_alert(
+async def test_an_answer_unlike_alertmanagers_does_not_count_as_accepted(
     tmp_path: Path, answer: bytes
 ) -> None:
     async with receiver(says(answer)) as (way, server, url):
@@ -545,7 +545,7 @@ async def test_what_answers_otherwise_than_an_alertmanager_has_not_taken_an_aler
             assert server.visits[-1].head.startswith("POST /api/v2/alerts HTTP/1.1")
 
 
-async def test_an_alert_of_a_connection_that_was_taken_out_ends_and_says_so(tmp_path: Path) -> None:
+async def test_an_alert_of_a_removed_connection_is_resolved_with_that_reason(tmp_path: Path) -> None:
     async with receiver() as (_, server, url), world(tmp_path, hook(url)) as here:
         await here.look()
         here.fleet = []

@@ -65,7 +65,7 @@ def test_a_fault_must_last_for_three_intervals_but_no_longer_than_an_hour(
     assert of(text, "BearerwatchNetworkUnreachable")["for"] == transient
 
 
-def test_the_operator_can_say_how_long_a_fault_must_last(tmp_path: Path) -> None:
+def test_the_operator_can_set_how_long_a_fault_must_last(tmp_path: Path) -> None:
     text = made(tmp_path, "alerts: {transient_for: 7m}")
 
     assert of(text, "BearerwatchNetworkUnreachable")["for"] == "7m"

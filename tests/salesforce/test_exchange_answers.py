@@ -77,7 +77,7 @@ BROKEN: dict[str, Reply] = {
 
 
 @pytest.mark.parametrize("reply", BROKEN.values(), ids=BROKEN)
-async def test_an_answer_that_is_no_whole_http_is_a_fault_of_the_protocol(
+async def test_an_incomplete_http_answer_is_a_protocol_fault(
     reply: Reply, make_exchanger: MakeExchanger
 ) -> None:
     exchange = await answer_to(reply, make_exchanger)
@@ -157,7 +157,7 @@ async def test_a_header_that_is_not_text_ends_in_an_outcome(make_exchanger: Make
     assert exchange.clock_offset_seconds is None
 
 
-async def test_a_redirect_is_a_refusal_and_nobody_goes_where_it_points(
+async def test_a_redirect_is_a_refusal_and_is_not_followed(
     make_exchanger: MakeExchanger,
 ) -> None:
     async with serving(says(granted())) as elsewhere:
@@ -224,7 +224,7 @@ async def test_a_head_that_does_not_end_in_time_is_a_timeout(
     assert exchange.duration_seconds < 2.5
 
 
-async def test_a_server_that_never_speaks_tls_is_no_connection(
+async def test_a_server_that_never_speaks_tls_is_a_connection_fault(
     make_exchanger: MakeExchanger, certificates: Certificates
 ) -> None:
     async with serving(never_reads) as server:
@@ -238,7 +238,7 @@ async def test_a_server_that_never_speaks_tls_is_no_connection(
 # No connection.
 
 
-async def test_a_closed_port_is_no_connection(make_exchanger: MakeExchanger) -> None:
+async def test_a_closed_port_is_a_connection_fault(make_exchanger: MakeExchanger) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         exchange = await make_exchanger().exchange(
@@ -285,7 +285,7 @@ async def test_plain_http_where_tls_was_expected_is_a_fault_of_tls(make_exchange
     assert is_fault(exchange.outcome, FaultKind.TLS)
 
 
-async def test_a_connection_that_breaks_during_the_handshake_is_no_connection(
+async def test_a_connection_that_breaks_during_the_handshake_is_a_connection_fault(
     make_exchanger: MakeExchanger,
 ) -> None:
     """Middleboxes do this; nobody has shown a certificate that could be distrusted."""

@@ -55,7 +55,7 @@ def test_every_row_makes_the_outcome_that_it_names(error: type[Exception]) -> No
         assert outcome.message
 
 
-def test_a_class_that_is_new_in_a_library_comes_to_what_its_ancestor_does() -> None:
+def test_a_new_error_class_of_a_library_maps_like_its_parent() -> None:
     class Newer(httpx.ReadError):
         pass
 
@@ -134,11 +134,11 @@ CHAINS = {
 
 
 @pytest.mark.parametrize(("texts", "expected"), CHAINS.values(), ids=CHAINS)
-def test_a_chain_of_causes_tells_what_failed(texts: tuple[str, ...], expected: tuple[FaultKind, str]) -> None:
+def test_a_chain_of_causes_shows_what_failed(texts: tuple[str, ...], expected: tuple[FaultKind, str]) -> None:
     assert _fault(rust_chain(rust.ConnectError, *texts)) == Unreachable(*expected)
 
 
-def test_a_timeout_while_connecting_is_told_from_one_while_waiting() -> None:
+def test_a_timeout_while_connecting_differs_from_one_while_waiting() -> None:
     connecting = rust_chain(rust.ConnectTimeoutError, CONNECT, "tcp connect error", "deadline has elapsed")
     waiting = rust_chain(rust.ConnectTimeoutError, "operation timed out")
 

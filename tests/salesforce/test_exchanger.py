@@ -137,10 +137,10 @@ async def test_an_address_that_no_client_can_use_is_not_sent(make_exchanger: Mak
 
     exchange = await exchanger.exchange(connection(login_url="https://xn--a.test"), sign)
 
-    assert exchange.outcome == NotSent("the address is no usable URL")
+    assert exchange.outcome == NotSent("the address is not a usable URL")
 
 
-async def test_what_signing_raises_is_raised_and_gives_its_turn_back(make_exchanger: MakeExchanger) -> None:
+async def test_an_error_while_signing_is_raised_and_frees_its_slot(make_exchanger: MakeExchanger) -> None:
     def fails(_now: datetime) -> str:
         raise ZeroDivisionError
 
@@ -291,7 +291,7 @@ class Exhausted(httpx.AsyncBaseTransport):
         self.closed = True
 
 
-async def test_an_exhausted_pool_is_our_fault_and_is_built_anew_once() -> None:
+async def test_an_exhausted_pool_is_our_fault_and_is_rebuilt_once() -> None:
     made: list[Exhausted] = []
 
     def make(_limits: Limits, _ca_file: Path | None) -> httpx.AsyncBaseTransport:
@@ -307,7 +307,7 @@ async def test_an_exhausted_pool_is_our_fault_and_is_built_anew_once() -> None:
 
     assert (
         outcomes
-        == [Unreachable(FaultKind.POOL, "our own connection pool gave no connection, and is built anew")] * 3
+        == [Unreachable(FaultKind.POOL, "our own connection pool gave no connection and was rebuilt")] * 3
     )
     assert made[0].closed is False
     assert len(made) <= 4
@@ -427,7 +427,7 @@ async def test_the_call_after_login_carries_the_token_to_the_login_urls_path(
     assert call.body == b""
 
 
-async def test_a_refused_call_after_login_is_told_beside_the_grant(make_exchanger: MakeExchanger) -> None:
+async def test_a_refused_call_after_login_is_reported_with_the_grant(make_exchanger: MakeExchanger) -> None:
     refusal = http(403, json.dumps([{"errorCode": "API_CURRENTLY_DISABLED", "message": "not enabled"}]))
     async with serving(org(refusal)) as server:
         exchange = await make_exchanger().exchange(connection(login_url=at(server)), sign, after_login=True)
@@ -660,7 +660,7 @@ def test_an_address_that_no_proxy_can_have_is_one_clear_message_without_it(addre
     assert "hush" not in str(caught.value)
 
 
-async def test_a_proxy_that_refuses_is_no_connection(certificates: Certificates) -> None:
+async def test_a_proxy_that_refuses_is_a_connection_fault(certificates: Certificates) -> None:
     async with proxying(lambda: 0, b"407 Proxy Authentication Required") as proxy:
         exchanger = Exchanger(
             ca_file=certificates.ca_file,

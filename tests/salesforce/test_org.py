@@ -90,7 +90,7 @@ async def test_with_its_permissions_a_first_audit_reads_every_step_in_eight_call
     assert facts.unread == {}
 
 
-async def test_no_audit_makes_more_than_eight_calls_and_what_was_left_out_is_said(
+async def test_no_audit_makes_more_than_eight_calls_and_omissions_are_reported(
     make_org: MakeOrg, pair: Pair
 ) -> None:
     org = make_org(
@@ -108,7 +108,7 @@ async def test_no_audit_makes_more_than_eight_calls_and_what_was_left_out_is_sai
     assert facts.unread[Read.PROFILE] == "not asked: an audit makes no more than 8 calls"
 
 
-async def test_what_the_standard_api_does_not_know_is_asked_of_the_tooling_api_from_then_on(
+async def test_objects_unknown_to_the_standard_api_are_read_through_the_tooling_api(
     make_org: MakeOrg, pair: Pair
 ) -> None:
     org = make_org(permissions=EVERYTHING, app_objects_on="tooling")
@@ -154,7 +154,7 @@ async def test_an_observer_reads_what_a_refused_user_may_not(make_org: MakeOrg, 
     assert Read.TOKENS not in facts.rows
 
 
-async def test_with_an_observer_the_own_token_is_asked_for_what_no_other_sees(
+async def test_with_an_observer_the_users_own_token_reads_only_what_others_cannot(
     make_org: MakeOrg, pair: Pair
 ) -> None:
     org = make_org()
@@ -237,7 +237,7 @@ def answering(body: bytes, status: int = 200) -> Get:
         json.dumps({"records": [{"PermissionsViewSetup": 10**300}]}).encode(),
     ],
 )
-async def test_an_answer_that_makes_no_sense_is_not_believed_and_stops_nothing(body: bytes) -> None:
+async def test_a_nonsensical_answer_is_not_believed_and_stops_nothing(body: bytes) -> None:
     facts = await read(answering(body), replace(SUBJECT, user_id="005"), Facts(NOW))
 
     assert 3 < facts.calls <= CALLS
@@ -245,7 +245,7 @@ async def test_an_answer_that_makes_no_sense_is_not_believed_and_stops_nothing(b
     assert not [value for rows in facts.rows.values() for row in rows for value in row.values() if value]
 
 
-async def test_what_an_org_says_is_made_harmless(make_org: MakeOrg) -> None:
+async def test_text_from_an_org_is_made_harmless(make_org: MakeOrg) -> None:
     row = {
         "IsSandbox": False,
         "OrganizationType": "\x1b[2J" + "x" * 999,

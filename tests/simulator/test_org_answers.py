@@ -185,7 +185,7 @@ def test_an_assertion_is_judged(
         ({"ip_allowed": False, "permission_set_assigned": False}, "invalid_grant: ip restricted"),
     ],
 )
-def test_what_the_org_knows_first_hides_what_it_would_look_at_later(
+def test_an_earlier_check_of_the_org_hides_later_ones(
     make_org: MakeOrg, pair: Pair, settings: dict[str, Any], expected: str
 ) -> None:
     assert error(ask(make_org(**settings), pair)) == expected
@@ -241,7 +241,7 @@ def test_whether_an_expired_certificate_is_refused_is_a_setting(
     "assertion",
     ["", "x", "a.b.c", "....", "eyJhbGciOiJSUzI1NiJ9.e30", "é.é.é", "A" * 10_000, "[" * 50_000],
 )
-def test_what_is_no_jwt_is_an_invalid_assertion(make_org: MakeOrg, assertion: str) -> None:
+def test_something_that_is_not_a_jwt_is_an_invalid_assertion(make_org: MakeOrg, assertion: str) -> None:
     assert error(login.token(make_org(), post(form(assertion)), NOW)) == INVALID
 
 
@@ -279,7 +279,7 @@ def test_parameters_in_the_query_string_are_taken_too(make_org: MakeOrg, pair: P
         (f"grant_type={GRANT_TYPE} &assertion=x".encode(), FORM),
     ],
 )
-def test_what_is_no_form_of_this_flow_is_an_unsupported_grant_type(
+def test_a_form_of_another_flow_is_an_unsupported_grant_type(
     make_org: MakeOrg, body: bytes, content_type: str
 ) -> None:
     answer = login.token(make_org(), post(body, content_type=content_type), NOW)

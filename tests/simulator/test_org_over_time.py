@@ -75,7 +75,7 @@ def test_what_an_admin_does_to_approve_again_begins_a_new_approval(
     assert error(ask(org, pair, later + 30 * DAY)) == NOT_APPROVED
 
 
-def test_a_change_of_something_else_approves_nothing(make_org: MakeOrg, pair: Pair) -> None:
+def test_a_change_of_another_setting_does_not_approve_the_user(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(**lifetime())
     later = NOW + 40 * DAY
 
@@ -124,7 +124,7 @@ def test_a_change_of_the_app_is_seen_when_it_has_propagated(
     assert error(ask(org, pair, changed + 5 * MINUTE)) == "invalid_grant: invalid assertion"
 
 
-def test_a_change_of_the_user_holds_at_once_also_while_the_app_propagates(
+def test_a_change_of_the_user_applies_at_once_even_while_the_app_propagates(
     make_org: MakeOrg, pair: Pair
 ) -> None:
     org = make_org(propagation_seconds=300)
@@ -164,7 +164,7 @@ def test_replaced_settings_fall_back_to_defaults_but_keep_the_orgs_identity(
     assert org.org_id == before
 
 
-def test_a_change_that_makes_no_sense_changes_nothing(make_org: MakeOrg, pair: Pair) -> None:
+def test_an_invalid_change_of_settings_has_no_effect(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org()
 
     with pytest.raises(SettingsError):
@@ -228,7 +228,7 @@ def test_a_login_that_is_refused_for_want_of_approval_counts_too(make_org: MakeO
     assert answers == [NOT_APPROVED, NOT_APPROVED, "invalid_grant: login rate exceeded"]
 
 
-def test_a_changed_login_rate_holds_for_the_hour_that_runs(make_org: MakeOrg, pair: Pair) -> None:
+def test_a_changed_login_rate_applies_to_the_current_hour(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org()
     for _ in range(3):
         ask(org, pair)

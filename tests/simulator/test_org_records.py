@@ -177,7 +177,7 @@ def test_the_objects_of_external_client_apps_are_on_the_resource_that_the_settin
     assert refused(org, token, POLICY, tooling=elsewhere)[0] == "INVALID_TYPE"
 
 
-def test_what_a_setting_hides_can_not_be_read(make_org: MakeOrg, pair: Pair) -> None:
+def test_hidden_fields_cannot_be_read(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(
         permissions=EVERYTHING,
         unreadable=["User.IsActive", "UserLogin"],
@@ -266,7 +266,9 @@ def test_metadata_is_given_for_one_profile_at_a_time(make_org: MakeOrg, pair: Pa
     assert refused(org, token, "SELECT Metadata FROM Profile LIMIT 1")[0] == "INVALID_FIELD"
 
 
-def test_permission_sets_tell_who_may_use_the_app_and_by_what(make_org: MakeOrg, pair: Pair) -> None:
+def test_permission_sets_show_who_may_use_the_app_and_through_which_set(
+    make_org: MakeOrg, pair: Pair
+) -> None:
     org = make_org(
         permissions=EVERYTHING, api_enabled_by="permission_set", permission_set_lifetime_seconds=30 * DAY
     )
@@ -292,7 +294,7 @@ def test_permission_sets_tell_who_may_use_the_app_and_by_what(make_org: MakeOrg,
     ("half", "selected", "assigned"),
     [("permission_set_selected", 0, 2), ("permission_set_assigned", 1, 1)],
 )
-def test_the_two_halves_of_not_admin_approved_are_told_apart(
+def test_the_two_reasons_for_not_admin_approved_are_distinguished(
     make_org: MakeOrg, pair: Pair, half: str, selected: int, assigned: int
 ) -> None:
     org = make_org(**{half: False})
@@ -347,7 +349,7 @@ def test_a_classic_app_has_its_policy_in_the_connected_application(make_org: Mak
     ) == [{"RefreshTokenValidityPeriod": 90, "OptionsRefreshTokenValidityMetric": True}]
 
 
-def test_a_trial_ends_and_takes_the_org_with_it(make_org: MakeOrg, pair: Pair) -> None:
+def test_an_expired_trial_closes_the_org(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(trial_seconds=30 * DAY)
     token = token_of(ask(org, pair))
 
@@ -410,7 +412,7 @@ def test_a_description_says_what_the_user_may_do_with_an_object(
     assert get(org, f"{DATA}/sobjects/Contact/describe", token).status == 404
 
 
-def test_limits_take_view_setup(make_org: MakeOrg, pair: Pair) -> None:
+def test_limits_need_view_setup(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(permissions=["ViewSetup"], api_calls_a_day=1000, api_calls_by_others=900)
     token = token_of(ask(org, pair))
 

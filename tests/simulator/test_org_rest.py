@@ -41,7 +41,7 @@ def test_resources_are_listed_for_a_living_token_with_the_allocation_used(
     assert dict(answer.headers)["Sforce-Limit-Info"] == "api-usage=2/15000"
 
 
-def test_the_allocation_begins_anew_each_day(make_org: MakeOrg, pair: Pair) -> None:
+def test_the_allocation_starts_again_each_day(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(session_seconds=2 * 86_400)
     token = token_of(ask(org, pair))
     get(org, RESOURCES, token)
@@ -80,7 +80,7 @@ def test_the_body_of_a_dead_session_is_as_recorded(make_org: MakeOrg) -> None:
 
 
 @pytest.mark.parametrize("gone", ["user_active", "org_active"])
-def test_the_session_of_who_became_inactive_is_over(make_org: MakeOrg, pair: Pair, gone: str) -> None:
+def test_a_deactivated_users_session_is_over(make_org: MakeOrg, pair: Pair, gone: str) -> None:
     org = make_org()
     token = token_of(ask(org, pair))
 
@@ -90,7 +90,7 @@ def test_the_session_of_who_became_inactive_is_over(make_org: MakeOrg, pair: Pai
 
 
 @pytest.mark.parametrize("path", ["/", "/services/data/v30.0/", "/services/data/v999.0/", "/id/x", "/x/y"])
-def test_what_is_not_there_is_not_found(make_org: MakeOrg, pair: Pair, path: str) -> None:
+def test_an_unknown_path_is_not_found(make_org: MakeOrg, pair: Pair, path: str) -> None:
     org = make_org()
 
     assert code(get(org, path, token_of(ask(org, pair)))) == (404, "NOT_FOUND")
@@ -106,7 +106,7 @@ def test_maintenance_is_a_503_for_the_rest_api(make_org: MakeOrg) -> None:
     assert get(make_org(maintenance=True), RESOURCES).status == 503
 
 
-def test_userinfo_says_who_the_token_is(make_org: MakeOrg, pair: Pair) -> None:
+def test_userinfo_returns_the_user_of_the_token(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org()
 
     facts = said(get(org, "/services/oauth2/userinfo", token_of(ask(org, pair))))
@@ -162,7 +162,7 @@ ENDING = (
         ({"permission_set_lifetime_seconds": 86_400, "permission_set_assigned": False}, []),
     ],
 )
-def test_who_may_view_setup_sees_when_permission_sets_end(
+def test_a_user_with_view_setup_sees_when_permission_sets_expire(
     make_org: MakeOrg, pair: Pair, settings: dict[str, object], ends: list[str]
 ) -> None:
     org = make_org(permissions=["ViewSetup"], permitted_users="self_authorized", **settings)

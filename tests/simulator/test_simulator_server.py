@@ -142,13 +142,13 @@ def test_an_org_is_made_seen_changed_replaced_and_removed(client: httpx.Client, 
         ("DELETE", "/_orgs/nobody", b"", 404, "there is no org 'nobody'"),
         ("GET", "/_orgs/nobody/logins", b"", 404, "there is no org 'nobody'"),
         ("POST", "/_orgs/nobody/refresh", b"{}", 404, "there is no org 'nobody'"),
-        ("POST", "/_clock", b"{}", 400, "advance_seconds: must be there, alone, and a number"),
+        ("POST", "/_clock", b"{}", 400, "advance_seconds: must be the only key, and a number"),
         (
             "POST",
             "/_clock",
             b'{"advance_seconds": true}',
             400,
-            "advance_seconds: must be there, alone, and a number",
+            "advance_seconds: must be the only key, and a number",
         ),
         (
             "POST",
@@ -167,7 +167,7 @@ def test_the_control_api_says_what_is_wrong(
     assert (answer.status_code, answer.json()) == (status, {"problems": [problem]})
 
 
-def test_an_org_that_nobody_made_is_not_found(client: httpx.Client) -> None:
+def test_an_org_that_was_never_created_is_not_found(client: httpx.Client) -> None:
     answer = client.post("/nobody/services/oauth2/token")
 
     assert (answer.status_code, answer.text) == (404, "there is no org 'nobody' in this simulator\n")
@@ -291,7 +291,7 @@ def test_a_truncated_answer_was_a_login_and_a_reset_one_was_not(
     assert len(client.get(f"/_orgs/{org}/logins").json()) == 1
 
 
-def test_huge_goes_on_beyond_what_anybody_would_read_and_ends_when_the_client_goes(
+def test_the_fault_huge_sends_more_than_any_limit_and_stops_with_the_client(
     client: httpx.Client, org: str, pair: Pair
 ) -> None:
     client.patch(f"/_orgs/{org}", json={"fault": "huge"})
@@ -488,7 +488,7 @@ def test_faults_of_the_network_work_over_tls_too(tmp_path: Path, pair: Pair, fau
             log_in(client, "acme", pair)
 
 
-def test_an_address_that_is_taken_is_an_error_at_once(server: str) -> None:
+def test_an_address_in_use_is_an_error_at_once(server: str) -> None:
     port = int(server.rsplit(":", 1)[1])
 
     with pytest.raises(OSError, match="in use"), running(Simulator(lambda: NOW), port=port):

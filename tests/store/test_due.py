@@ -128,7 +128,7 @@ def names(held: list[Held]) -> list[str]:
     return sorted(one.name for one in held)
 
 
-async def test_what_is_due_is_in_the_hands_of_one_job(url: str) -> None:
+async def test_a_due_connection_belongs_to_one_job(url: str) -> None:
     both = configured("a", "b", "c")
     async with replicas(url, both, both) as (first, second):
         await first.wants(a=0, b=0, c=LATER)
@@ -169,7 +169,7 @@ async def test_a_result_is_written_once_although_its_answer_was_lost(url: str) -
         assert len(store.events("a", 10)) == 1
 
 
-async def test_the_dead_are_inherited_from_and_their_late_word_counts_for_nothing(url: str) -> None:
+async def test_a_dead_replicas_connections_are_taken_over_and_its_late_results_discarded(url: str) -> None:
     both = configured("a")
     async with replicas(url, both, both) as (dead, alive):
         await dead.wants(a=0)
@@ -188,7 +188,7 @@ async def test_the_dead_are_inherited_from_and_their_late_word_counts_for_nothin
         assert store.histories()["a"].exchanges == 8
 
 
-async def test_a_job_that_was_given_up_for_dead_holds_nothing_when_its_worker_wakes_up(url: str) -> None:
+async def test_a_job_given_up_as_dead_owns_nothing_when_its_worker_wakes_up(url: str) -> None:
     both = configured("a")
     async with replicas(url, both, both) as (asleep, awake):
         await asleep.wants(a=0)
@@ -199,9 +199,7 @@ async def test_a_job_that_was_given_up_for_dead_holds_nothing_when_its_worker_wa
         assert await asleep.begins_its_job() == []
 
 
-async def test_a_history_that_can_not_be_read_is_said_to_be_so_and_takes_no_login(
-    server: Postgres, url: str
-) -> None:
+async def test_an_unreadable_history_is_reported_and_uses_no_login(server: Postgres, url: str) -> None:
     async with replicas(url, configured("a", budget=2)) as (replica,):
         await replica.wants(a=0)
         [held] = await replica.takes()
@@ -270,7 +268,7 @@ async def test_tries_of_next_keys_have_a_budget_of_their_own_that_is_one_for_all
         assert names(await first.takes()) == ["a"]
 
 
-async def test_sooner_is_for_those_who_have_been_there(url: str) -> None:
+async def test_only_existing_replicas_move_due_times_earlier(url: str) -> None:
     both = configured("a")
     async with replicas(url, both, both) as (there, begins):
         await there.wants(a=LATER)
@@ -295,7 +293,7 @@ async def test_a_connection_is_checked_as_the_configuration_has_it_that_was_load
         assert turn.written.result() is False
 
 
-async def test_what_only_a_configuration_has_that_nobody_has_any_more_is_taken_over(url: str) -> None:
+async def test_connections_only_in_a_configuration_no_replica_has_any_more_are_taken_over(url: str) -> None:
     async with replicas(url, configured("a", "b"), configured("a", mark="two")) as (old, new):
         await old.wants(a=0, b=0)
         assert await new.takes() == []
@@ -307,7 +305,7 @@ async def test_what_only_a_configuration_has_that_nobody_has_any_more_is_taken_o
         assert await new.number("SELECT count(*) FROM due") == 1
 
 
-async def test_reconciling_makes_what_lacks_and_removes_nothing_while_replicas_differ(url: str) -> None:
+async def test_reconciling_adds_missing_rows_and_removes_none_while_replicas_differ(url: str) -> None:
     async with replicas(url, configured("a", "b")) as (replica,):
         await replica.wants(a=LATER, z=0)
         assert await due.reconcile(replica.link, replica.configured, agreed=True) == 1
@@ -319,7 +317,7 @@ async def test_reconciling_makes_what_lacks_and_removes_nothing_while_replicas_d
         assert await replica.number("SELECT count(*) FROM due") == 2
 
 
-async def test_what_is_written_late_in_a_long_transaction_is_heard_all_the_same(url: str) -> None:
+async def test_rows_written_late_in_a_long_transaction_are_still_noticed(url: str) -> None:
     both = configured("a", "b")
     async with replicas(url, both, both) as (slow, listening):
         await slow.wants(a=0, b=0)
@@ -339,7 +337,7 @@ async def test_what_is_written_late_in_a_long_transaction_is_heard_all_the_same(
         assert set((await listening.hears()).news) == {"a"}
 
 
-async def test_who_begins_hears_when_each_is_due_and_reads_no_history_that_the_store_has_read(
+async def test_a_starting_replica_learns_due_times_and_reads_no_history_twice(
     server: Postgres, url: str
 ) -> None:
     async with replicas(url, configured("a")) as (replica,):

@@ -153,7 +153,7 @@ def test_the_first_version_is_read_and_knows_of_no_audit(name: str) -> None:
     assert records.read((GOLDEN / name).read_text()) == then
 
 
-def test_a_record_of_the_first_days_lacks_what_came_later() -> None:
+def test_an_early_record_loads_without_later_fields() -> None:
     known = records.read((GOLDEN / "v1-first-days.json").read_text())
 
     assert (known.first_seen, known.changed_at) == (FULL.first_seen, FULL.changed_at)

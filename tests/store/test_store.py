@@ -160,7 +160,7 @@ def test_a_history_survives_a_restart(path: Path, outcome: Outcome | None) -> No
         assert (store.errors, store.problem, store.unreadable) == (0, None, {})
 
 
-def test_the_last_history_of_a_name_holds(path: Path) -> None:
+def test_the_last_history_of_a_name_wins(path: Path) -> None:
     with opened(path) as store:
         for number in range(1, 2000):
             store.save("acme", history(GRANTED, number=number))
@@ -195,7 +195,7 @@ def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
     assert (tmp_path / name).is_file()
 
 
-def test_a_new_file_and_what_stands_beside_it_are_for_their_owner_alone(path: Path) -> None:
+def test_a_new_database_and_its_companion_files_are_readable_only_by_their_owner(path: Path) -> None:
     with opened(path) as store:
         store.save("acme", history(GRANTED), ())
         store.flush()
@@ -325,7 +325,7 @@ def test_an_exchange_is_kept_in_short(path: Path, saved: History, expected: Past
         assert store.exchanges("nobody") == []
 
 
-def test_what_was_not_sent_is_a_day_without_verdict_but_no_exchange(path: Path) -> None:
+def test_an_unsent_request_counts_as_no_verdict_but_not_as_an_exchange(path: Path) -> None:
     with opened(path) as store:
         store.save("acme", history(GRANTED, number=7))
         store.save("acme", history(NOT_SENT, number=7, at=NOON + timedelta(minutes=1), verdict=False))
@@ -416,7 +416,7 @@ def test_old_days_and_events_are_tidied_away(path: Path) -> None:
         assert [one.text for _, one in store.events("acme", 100)] == [f"event {n}" for n in range(9, 3, -1)]
 
 
-def test_a_clock_that_is_wrong_for_seconds_deletes_nothing_and_hides_no_counts(path: Path) -> None:
+def test_a_briefly_wrong_clock_deletes_no_history_and_hides_no_counts(path: Path) -> None:
     """450 days ahead for 14 s, it had deleted all events and counts, and hidden the counts of today."""
     ahead = NOON + timedelta(days=450)
     with opened(path) as store:
@@ -474,7 +474,7 @@ def test_events_are_bounded_and_failures_are_kept_longer(path: Path, flushed: bo
         assert len(store.events("other", 10)) == 1
 
 
-def test_what_only_a_newer_version_knows_is_left_out(path: Path) -> None:
+def test_events_of_a_newer_version_are_skipped(path: Path) -> None:
     with opened(path) as store:
         store.save(
             "acme", history(REFUSED, cause=Cause.APP_BLOCKED), (event(1), event(2, cause=Cause.APP_BLOCKED))
@@ -488,7 +488,7 @@ def test_what_only_a_newer_version_knows_is_left_out(path: Path) -> None:
         assert [one.cause for one in store.exchanges("acme")] == [None]
 
 
-def test_what_waits_is_bounded_however_long_the_disk_is_away() -> None:
+def test_the_write_queue_is_bounded_however_long_the_disk_is_away() -> None:
     older = Waiting(history())
     for number in range(1000):
         newer = Waiting(history())
@@ -507,7 +507,7 @@ def test_what_waits_is_bounded_however_long_the_disk_is_away() -> None:
     assert older.events[-1].text == "event 999"
 
 
-def test_a_result_that_a_newer_one_overtook_is_said_to_be_unwritten() -> None:
+def test_a_result_overtaken_by_a_newer_one_is_reported_as_unwritten() -> None:
     """Its check would wait for it for ever."""
     older, newer = Turn(1, 1, 0.0, "me"), Turn(2, 2, 0.0, "me")
 
@@ -560,14 +560,14 @@ def _damaged(path: Path) -> None:
         (_foreign_with_our_names, "another program made it: name another file."),
         (
             lambda path: path.write_bytes(b"not a database at all" * 100),
-            "it is not a SQLite database: name another file, or move this one away.",
+            "it is not a SQLite database: use another file, or move this one away.",
         ),
-        (_damaged, "it is damaged: move it away and a new one is made, or put a backup in its place."),
+        (_damaged, "it is damaged: restore a backup, or move it away and a new one is created."),
         (lambda path: path.mkdir(), "it is a directory: name a file in it."),
     ],
     ids=["newer", "foreign", "foreign with our names", "no database", "damaged", "directory"],
 )
-def test_a_database_that_cannot_be_used_is_said_in_one_sentence(
+def test_an_unusable_database_is_reported_in_one_sentence(
     path: Path, prepare: Callable[[Path], object], why: str
 ) -> None:
     prepare(path)
@@ -586,8 +586,7 @@ def test_a_directory_that_is_not_there_or_not_writable_is_named(path: str) -> No
         Store.open(path)
 
     assert str(raised.value) == (
-        f"The database {path} can't be used: "
-        "its directory must exist, and the monitor must be able to write there."
+        f"The database {path} can't be used: its directory must exist and be writable by the monitor."
     )
 
 
@@ -600,29 +599,29 @@ def test_a_directory_that_is_not_there_or_not_writable_is_named(path: str) -> No
         ),
         (
             "mongo db://monitor:s3cret@x",
-            "The database is neither a path nor a URL such as postgresql://db.example.com/bearerwatch.",
+            "The database must be a path or a URL such as postgresql://db.example.com/bearerwatch.",
         ),
         (
             "sqlite:///x.db?mode=ro",
             "The URL of a SQLite database is sqlite:/// and a path, with nothing after it.",
         ),
-        ("sqlite://", "The database must be a file: what is in memory alone is forgotten at a restart."),
+        ("sqlite://", "The database must be a file: an in-memory database would be lost at a restart."),
         (
             "sqlite:///:memory:",
-            "The database must be a file: what is in memory alone is forgotten at a restart.",
+            "The database must be a file: an in-memory database would be lost at a restart.",
         ),
-        (":memory:", "The database must be a file: what is in memory alone is forgotten at a restart."),
-        ("", "The database must be a file: what is in memory alone is forgotten at a restart."),
+        (":memory:", "The database must be a file: an in-memory database would be lost at a restart."),
+        ("", "The database must be a file: an in-memory database would be lost at a restart."),
     ],
 )
-def test_a_url_that_cannot_be_used_is_said_without_its_password(url: str, message: str) -> None:
+def test_an_unusable_url_is_reported_without_its_password(url: str, message: str) -> None:
     with pytest.raises(StoreError) as raised:
         Store.open(url)
 
     assert str(raised.value) == message
 
 
-def test_a_locked_database_is_said_to_be_locked(path: Path) -> None:
+def test_a_locked_database_is_reported_as_locked(path: Path) -> None:
     Store.open(path).close()
     with raw(path) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -970,7 +969,7 @@ def test_an_upgrade_that_fails_leaves_the_database_as_it_was(path: Path) -> None
 # What receivers of notifications know
 
 
-def test_what_was_told_survives_a_restart_and_what_is_forgotten_does_not(path: Path) -> None:
+def test_sent_notifications_survive_a_restart_and_forgotten_ones_do_not(path: Path) -> None:
     later = replace(TOLD, connections=("acme", "globex"), at=NOON + timedelta(minutes=5))
     with opened(path) as store:
         store.tell("hook", {"a": TOLD, "b": TOLD})
@@ -986,7 +985,7 @@ def test_what_was_told_survives_a_restart_and_what_is_forgotten_does_not(path: P
         )
 
 
-def test_what_was_told_while_the_database_was_locked_or_deleted_is_written_later(path: Path) -> None:
+def test_notifications_sent_while_the_database_was_locked_or_deleted_are_recorded_later(path: Path) -> None:
     with opened(path) as store:
         with raw(path) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -1002,7 +1001,7 @@ def test_what_was_told_while_the_database_was_locked_or_deleted_is_written_later
         assert store.told("hook") == {"a": TOLD, "b": TOLD}
 
 
-def test_what_was_told_and_cannot_be_read_is_told_again_and_stops_nothing(path: Path) -> None:
+def test_an_unreadable_notification_record_is_sent_again_and_stops_nothing(path: Path) -> None:
     with opened(path) as store:
         store.tell("hook", {"a": TOLD, "b": TOLD})
     with raw(path) as other:
@@ -1064,7 +1063,7 @@ def _assert_refused_and_recovered(lines: list[dict[str, object]], why: str, *, c
 def test_when_the_disk_is_full_checks_go_on_and_all_is_written_when_there_is_room(tmp_path: Path) -> None:
     lines = _run(*_own_mounts(), sys.executable, PROCESSES, "small_disk", tmp_path)
 
-    _assert_refused_and_recovered(lines, "the disk is full: make room on it.")
+    _assert_refused_and_recovered(lines, "the disk is full: free some space.")
 
 
 def test_when_a_write_fails_checks_go_on_and_all_is_written_when_it_works_again(tmp_path: Path) -> None:
@@ -1083,7 +1082,7 @@ def test_when_the_directory_becomes_read_only_checks_go_on_and_all_is_written_la
     _assert_refused_and_recovered(lines, "the monitor must be able to write there.", counted=2000)
 
 
-def test_a_file_that_is_read_only_is_said_to_be(path: Path) -> None:
+def test_a_read_only_file_is_reported_as_such(path: Path) -> None:
     Store.open(path).close()
     path.chmod(0o444)
 
@@ -1092,7 +1091,7 @@ def test_a_file_that_is_read_only_is_said_to_be(path: Path) -> None:
     assert lines == [
         {
             "error": f"The database {path} can't be used: "
-            "it is read-only: the monitor must be able to write the file and its directory."
+            "it is read-only: give the monitor write access to the file and its directory."
         }
     ]
 
@@ -1142,7 +1141,7 @@ def _assert_whole(path: Path) -> int:
         return store.histories()["counter"].exchanges
 
 
-def test_what_was_flushed_survives_a_kill_at_any_moment(path: Path) -> None:
+def test_flushed_writes_survive_a_kill_at_any_time(path: Path) -> None:
     rng = random.Random()
     stored = 0
     for _ in range(3):

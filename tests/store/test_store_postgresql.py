@@ -82,7 +82,7 @@ def test_exchanges_events_and_days_are_bounded_and_counted_as_in_a_file(url: str
         ][:50]
 
 
-def test_a_text_that_the_server_can_not_keep_stops_nothing(url: str) -> None:
+def test_a_text_that_the_server_cannot_store_stops_nothing(url: str) -> None:
     with opened(url) as store:
         store.save("acme", history(GRANTED), (replace(event(), text="nul \0 in it"),))
 
@@ -134,7 +134,7 @@ def test_a_history_that_can_not_be_read_stays_where_others_may_read_it(server: P
     assert server.sql("SELECT body FROM histories", name) == [('{"of": "a newer version"}',)]
 
 
-def test_who_has_lost_a_right_that_only_notifications_need_is_refused(server: Postgres, url: str) -> None:
+def test_a_replica_without_write_access_to_notifications_is_not_ready(server: Postgres, url: str) -> None:
     """Nothing is written past what was told: its results would wait for ever."""
     name = url.rsplit("/", 1)[1]
     server.sql("CREATE ROLE weak LOGIN; GRANT ALL ON SCHEMA public TO weak", name)
@@ -154,9 +154,7 @@ def test_who_has_lost_a_right_that_only_notifications_need_is_refused(server: Po
     assert server.sql("SELECT count(*) FROM connections", name) == [(0,)], "what is rehearsed is taken back"
 
 
-def test_who_can_not_write_what_waits_is_refused_whatever_else_could_be_written(
-    server: Postgres, url: str
-) -> None:
+def test_a_replica_that_cannot_write_pending_results_is_not_ready(server: Postgres, url: str) -> None:
     name = url.rsplit("/", 1)[1]
     with opened(url) as store:
         server.sql("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
@@ -211,7 +209,7 @@ def test_a_writer_that_stops_in_its_middle_does_not_hold_up_the_others_for_long(
         pytest.param("postgresql://monitor:s3cret@127.0.0.1:{port}/nowhere", "does not exist", id="no such"),
     ],
 )
-def test_a_server_that_can_not_be_used_is_said_in_one_sentence_without_its_password(
+def test_an_unusable_server_is_reported_in_one_sentence_without_its_password(
     server: Postgres, url: str, why: str
 ) -> None:
     with pytest.raises(StoreError) as raised:
@@ -252,7 +250,7 @@ def test_a_file_is_moved_with_all_that_it_remembers(url: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("histories", "said"), [(1, "1 history"), (2, "2 histories")])
-def test_what_was_moved_is_said(
+def test_the_number_of_moved_connections_is_reported(
     url: str, tmp_path: Path, histories: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "bearerwatch.db"
@@ -272,7 +270,7 @@ def test_what_was_moved_is_said(
         pytest.param("bearerwatch.db", "other.db", "must be postgresql://", id="into a file"),
     ],
 )
-def test_what_can_not_be_moved_is_said(tmp_path: Path, source: str, to: str, why: str) -> None:
+def test_a_database_that_cannot_be_moved_is_reported(tmp_path: Path, source: str, to: str, why: str) -> None:
     Store.open(tmp_path / "bearerwatch.db").close()
 
     with pytest.raises(StoreError, match=why):

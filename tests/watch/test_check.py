@@ -48,7 +48,7 @@ def checker_of(
     )
 
 
-async def test_what_is_gone_when_its_answer_comes_is_no_fault_of_ours(tmp_path: Path) -> None:
+async def test_a_connection_removed_before_its_answer_comes_is_not_our_fault(tmp_path: Path) -> None:
     """Found by renaming a connection while the resolver was slow: the log held a traceback."""
     pair = keygen.generate(tmp_path, now=datetime.now(UTC))
     clock, fleet, kept = Clock(), Fleet({}), list[str]()
@@ -161,7 +161,7 @@ def test_a_history_that_can_not_be_read_is_a_fault_of_ours() -> None:
     assert fleet["acme"].next_exchange == due
 
 
-async def test_what_another_replica_found_later_is_shown_whatever_its_clock_said() -> None:
+async def test_later_results_of_another_replica_are_shown_whatever_its_clock() -> None:
     clock, fleet = Clock(), Fleet({})
     fleet.configure([connection()], clock.now())
     checker = checker_of(fleet, clock)

@@ -58,7 +58,7 @@ def test_a_clock_that_was_wrong_from_the_start_is_put_right_once_answers_agree()
     assert told == [40 * DAY, 40 * DAY, timedelta(0)]
 
 
-def test_one_odd_date_among_many_answers_moves_nothing() -> None:
+def test_one_odd_date_among_many_answers_changes_no_offset() -> None:
     clock = Machine()
     for _ in range(2 * AGREEING):
         clock.answered(wrong_by=-DAY)

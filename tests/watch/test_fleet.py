@@ -78,7 +78,7 @@ def test_another_trouble_is_not_the_same_trouble() -> None:
     assert said(fleet, "c0", UNREACHABLE) == ""
 
 
-def test_a_connection_that_has_long_been_broken_says_nothing_of_the_network() -> None:
+def test_a_long_broken_connection_is_no_evidence_about_the_network() -> None:
     fleet = fleet_of(5)
     for name in ("c1", "c2"):
         stop(fleet, name, NOT_APPROVED, failing_for=AT_ONCE + MINUTE)
@@ -98,7 +98,7 @@ def test_an_outage_that_lasts_is_still_everybodys() -> None:
     assert "5 of the 5 orgs asked since 2026-11-23 11:59 UTC" in witnesses.sentence
 
 
-def test_what_had_been_broken_before_joins_an_outage_with_the_moment_of_the_outage() -> None:
+def test_an_already_failing_connection_joins_an_outage_at_the_time_of_the_outage() -> None:
     fleet = fleet_of(5)
     for name in ("c0", "c1", "c2"):
         stop(fleet, name, NOT_APPROVED, failing_for=10 * AT_ONCE)
@@ -109,7 +109,7 @@ def test_what_had_been_broken_before_joins_an_outage_with_the_moment_of_the_outa
     assert said(fleet, "c3", UNREACHABLE) == "4 of the 5 orgs asked since 2026-11-23 12:00"
 
 
-def test_a_connection_that_never_worked_is_no_witness() -> None:
+def test_a_connection_that_never_worked_is_not_a_witness() -> None:
     fleet = fleet_of(5)
     never = history(state=State.FAILING, last_exchange=exchange(NOT_APPROVED), failing_since=NOW)
     fleet.put(replace(fleet["c1"], history=never))
@@ -123,14 +123,14 @@ def test_a_grant_needs_no_witnesses() -> None:
     assert fleet.witnesses(fleet["c0"], exchange()) is None
 
 
-def test_two_of_three_that_stop_tell_nothing_of_the_fleet() -> None:
+def test_two_of_three_failing_connections_say_nothing_about_the_fleet() -> None:
     fleet = fleet_of(3)
     stop(fleet, "c1", UNREACHABLE)
 
     assert said(fleet, "c0", UNREACHABLE) == "nothing"
 
 
-def test_who_was_not_asked_since_a_trouble_began_is_no_witness_of_health() -> None:
+def test_an_org_not_asked_since_a_trouble_began_is_not_a_healthy_witness() -> None:
     fleet = fleet_of(9)
 
     assert said(fleet, "c0", UNREACHABLE, NOW + MINUTE) == "nothing"
@@ -145,7 +145,7 @@ def test_the_connections_of_one_org_are_one_witness() -> None:
     assert said(fleet, "c0", UNREACHABLE) == "2 of the 6 orgs asked since 2026-11-23 12:00"
 
 
-def test_the_other_connections_of_an_org_tell_nothing_of_other_orgs() -> None:
+def test_connections_of_the_same_org_are_no_witnesses_for_others() -> None:
     fleet = fleet_of(6)
     for status in fleet.statuses():
         fleet.put(replace(status, history=working("acme")))
@@ -324,7 +324,7 @@ def states(fleet: Fleet) -> list[State]:
     return [status.state for status in fleet.statuses()]
 
 
-def test_the_state_of_what_nobody_looks_at_is_unknown_whatever_is_planned() -> None:
+def test_an_unchecked_connection_becomes_unknown_whatever_is_planned() -> None:
     clock = Steady()
     fleet = Fleet({}, clock)
     fleet.put(looked_at("acme", NOW))
@@ -339,7 +339,7 @@ def test_the_state_of_what_nobody_looks_at_is_unknown_whatever_is_planned() -> N
     assert states(fleet) == [State.HEALTHY]
 
 
-def test_no_setting_of_the_wall_clock_makes_what_is_known_look_fresh() -> None:
+def test_no_change_of_the_wall_clock_makes_old_states_look_fresh() -> None:
     clock = Steady()
     fleet = Fleet({}, clock)
     clock.wrong = timedelta(days=40)
@@ -351,7 +351,7 @@ def test_no_setting_of_the_wall_clock_makes_what_is_known_look_fresh() -> None:
     assert states(fleet) == [State.UNKNOWN]
 
 
-def test_what_is_refused_and_left_alone_on_purpose_is_still_known() -> None:
+def test_a_connection_in_back_off_keeps_its_known_state() -> None:
     clock = Steady()
     fleet = Fleet({}, clock)
     refused = looked_at("acme", NOW)
@@ -365,7 +365,7 @@ def test_what_is_refused_and_left_alone_on_purpose_is_still_known() -> None:
     assert (still, states(fleet)) == ([State.FAILING], [State.UNKNOWN])
 
 
-def test_after_a_start_what_was_remembered_counts_until_it_had_its_turn() -> None:
+def test_after_a_start_remembered_states_count_until_the_next_check() -> None:
     clock = Steady()
     clock.passed = timedelta(days=2)
     fleet = Fleet({"acme": looked_at("acme", NOW).history}, clock)

@@ -154,7 +154,7 @@ async def until(probe: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_what_it_held_as_it_fell_asleep_may_log_in_no_more(tmp_path: Path) -> None:
+async def test_after_a_suspension_it_makes_no_login_for_connections_it_had_before(tmp_path: Path) -> None:
     """As on a machine that was suspended: another may have taken over, and the check under way goes on."""
     async with started(tmp_path) as scene:
         checks = scene.checks
@@ -177,7 +177,7 @@ async def test_next_keys_are_tried_within_a_budget(tmp_path: Path) -> None:
         assert scene.checks.keys[: LOGINS_PER_HOUR + 1] == [True] * LOGINS_PER_HOUR + [False]
 
 
-async def test_who_can_not_write_takes_nothing_and_says_why(tmp_path: Path) -> None:
+async def test_a_replica_that_cannot_write_takes_no_work_and_says_why(tmp_path: Path) -> None:
     async with started(tmp_path) as scene:
         checks, replica = scene.checks, scene.replica
         checks.end.set()
@@ -197,7 +197,7 @@ async def test_who_can_not_write_takes_nothing_and_says_why(tmp_path: Path) -> N
         assert replica.problem is None
 
 
-async def test_who_knows_an_older_schema_takes_nothing_and_says_why(tmp_path: Path) -> None:
+async def test_a_replica_with_an_older_schema_takes_no_work_and_says_why(tmp_path: Path) -> None:
     async with started(tmp_path) as scene:
         scene.checks.end.set()
         await until(lambda: scene.checks.begun)
@@ -258,7 +258,7 @@ async def test_a_connection_is_cut_off_once_and_then_given_time(tmp_path: Path) 
         await until(lambda: scene.replica.problem is None)
 
 
-async def test_a_task_that_fails_for_another_reason_than_the_way_is_said(tmp_path: Path) -> None:
+async def test_a_task_that_fails_for_a_reason_other_than_the_network_is_reported(tmp_path: Path) -> None:
     async with started(tmp_path) as scene:
         scene.checks.end.set()
         with capture_logs() as logged:
@@ -299,7 +299,7 @@ async def test_a_key_that_changes_during_its_check_is_looked_at_after_it(tmp_pat
         await until(lambda: checks.begun.count(name) == 2)
 
 
-async def test_what_another_found_meanwhile_is_shown_once_the_check_here_is_over(tmp_path: Path) -> None:
+async def test_results_of_another_replica_are_shown_once_the_check_here_ends(tmp_path: Path) -> None:
     """As it wakes up: its own result counts for nothing, and the next may be an hour away."""
     async with started(tmp_path) as scene:
         checks = scene.checks
@@ -322,7 +322,7 @@ async def test_what_another_found_meanwhile_is_shown_once_the_check_here_is_over
         await until(lambda: name in checks.heard_of)
 
 
-async def test_a_history_that_can_not_be_read_is_said(tmp_path: Path) -> None:
+async def test_an_unreadable_history_is_reported(tmp_path: Path) -> None:
     async with started(tmp_path) as scene:
         scene.checks.end.set()
         await until(lambda: scene.sql("SELECT count(*) FROM histories") == [(2,)])
@@ -348,6 +348,6 @@ async def test_a_clock_that_is_wrong_moves_no_turn(tmp_path: Path) -> None:
         assert abs(due_at - cadence.regular(one, written)) < timedelta(seconds=2)
 
 
-async def test_who_leads_notifies(tmp_path: Path) -> None:
+async def test_the_leading_replica_notifies(tmp_path: Path) -> None:
     async with started(tmp_path) as scene:
         await until(lambda: scene.notified)

@@ -70,7 +70,7 @@ async def test_ten_thousand_that_fall_due_at_once_are_all_kept_a_few_at_a_time()
     assert most <= 16
 
 
-async def test_while_ten_thousand_fall_due_at_once_the_loop_comes_round_again_and_again() -> None:
+async def test_ten_thousand_due_at_once_do_not_block_the_loop() -> None:
     turns, kept = 0, 0
     done = asyncio.Event()
 
@@ -125,7 +125,7 @@ async def test_a_connection_is_never_checked_twice_at_once() -> None:
     assert not overlapped
 
 
-async def test_a_check_that_raises_is_counted_and_has_another_turn_and_the_others_go_on() -> None:
+async def test_a_check_that_raises_is_counted_and_rescheduled_and_others_continue() -> None:
     clock, own, seen = Clock(), OwnMetrics(), []
     went_on, came_back = asyncio.Event(), asyncio.Event()
 
@@ -205,7 +205,7 @@ async def test_stopping_waits_for_a_check_under_way_but_not_for_ever() -> None:
     assert finished.is_set()
 
 
-async def test_a_stop_at_the_moment_at_which_a_check_falls_due_is_no_error(
+async def test_a_stop_at_the_moment_a_check_falls_due_is_not_an_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def check(name: str) -> datetime | None:

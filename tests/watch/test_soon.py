@@ -55,7 +55,7 @@ def wished(budget: LoginBudget, *wanted: ConnectionStatus) -> tuple[set[str], se
     return set(found.turns), set(found.put_off)
 
 
-def test_what_is_asked_for_is_checked_at_once() -> None:
+def test_a_requested_connection_is_checked_at_once() -> None:
     budget = LoginBudget(60, Standing())
 
     found = asked([status("acme")], NOW, left=lambda _: 60, free_at=lambda _: NOW)
@@ -115,7 +115,7 @@ def test_a_wave_is_not_begun_again_by_those_that_it_finds_well() -> None:
     assert waves.after(before, well(before), fleet, NOW + ONE_WAVE)
 
 
-def test_what_is_not_put_right_and_what_comes_sooner_anyway_is_left_alone() -> None:
+def test_connections_not_repaired_or_due_sooner_are_not_rescheduled() -> None:
     before = status("one", Cause.IP_RESTRICTED)
     soon = replace(status("soon", Cause.IP_RESTRICTED), next_exchange=NOW)
 

@@ -112,7 +112,7 @@ class Shared(ByHand):
         (Shared(LAG_SECONDS + 1, reachable=False), False),
     ],
 )
-async def test_what_replicas_together_do_not_get_done_is_said(
+async def test_overdue_work_of_all_replicas_is_reported(
     settings: Settings, store: Store, replicas: Shared, lag: bool
 ) -> None:
     shared = Watch(settings, clock=Clock(), memory=store, engine=replicas)

@@ -152,7 +152,7 @@ def basic(user: str, password: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     "path", ["/", "/metrics", "/api/status", "/calendar.ics", "/static/style.css", "/-/reload", "/-/healthy/"]
 )
-async def test_without_a_login_there_is_nothing_but_the_question_for_one(path: str) -> None:
+async def test_without_a_login_every_page_only_asks_for_one(path: str) -> None:
     async with asking() as client:
         answer = await client.get(path)
 
@@ -237,7 +237,7 @@ async def test_a_user_that_does_not_exist_costs_as_much_as_one_that_does() -> No
     assert known / 4 < unknown < known * 4
 
 
-async def test_the_loop_turns_while_a_password_is_computed() -> None:
+async def test_computing_a_password_hash_does_not_block_the_loop() -> None:
     dear = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(12)).decode()
     turns = 0
 
@@ -256,7 +256,7 @@ async def test_the_loop_turns_while_a_password_is_computed() -> None:
     assert turns > 100
 
 
-async def test_a_flood_of_wrong_logins_is_turned_away_and_keeps_nobody_out_who_was_in() -> None:
+async def test_a_flood_of_wrong_logins_is_rejected_and_locks_out_no_logged_in_user() -> None:
     dear = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(10)).decode()
     async with asking({"alice": dear}) as client:
         await client.get("/", headers=basic("alice", PASSWORD))
@@ -282,7 +282,7 @@ async def test_a_flood_of_wrong_logins_from_one_address_leaves_others_their_turn
     assert mine.status_code == 200
 
 
-async def test_a_user_who_is_removed_is_out_though_remembered() -> None:
+async def test_a_removed_user_is_locked_out_despite_the_cache() -> None:
     users = [USERS]
 
     async with asking(lambda: users[0]) as client:
@@ -305,7 +305,7 @@ async def test_a_changed_password_shuts_the_old_one_out() -> None:
     assert (before.status_code, after.status_code) == (200, 401)
 
 
-async def test_what_is_remembered_is_bounded_and_holds_no_password() -> None:
+async def test_the_password_cache_is_bounded_and_holds_no_password() -> None:
     users = {f"user{number}": QUICK for number in range(REMEMBERED + 20)}
     app = protect(APP, users=lambda: users, monotonic=(timer := Timer()))
 
@@ -433,7 +433,7 @@ async def test_the_clients_that_are_counted_are_bounded() -> None:
     assert len(app._buckets) == CLIENTS_REMEMBERED  # type: ignore[attr-defined]
 
 
-async def test_who_may_not_come_in_uses_up_nothing_of_what_is_dear() -> None:
+async def test_unauthenticated_clients_use_up_no_expensive_resources() -> None:
     async with asking() as client:
         for _ in range(200):
             await client.get("/metrics")
@@ -442,7 +442,7 @@ async def test_who_may_not_come_in_uses_up_nothing_of_what_is_dear() -> None:
     assert answer.status_code == 200
 
 
-async def test_a_lifespan_goes_through() -> None:
+async def test_a_lifespan_event_is_passed_through() -> None:
     seen = []
 
     async def app(scope: Scope, _receive: Receive, _send: Send) -> None:

@@ -143,7 +143,7 @@ def test_a_moved_end_is_the_same_event_in_a_newer_revision() -> None:
     assert revision(back, uid)[0] > revision(moved, uid)[0]
 
 
-def test_only_what_has_an_end_is_told() -> None:
+def test_only_connections_with_an_expiry_are_in_the_calendar() -> None:
     nothing = status(credential=CredentialFacts(), next_credential=None, forecast=None)
     declared = replace(nothing.connection, certificate_not_after=NOW + YEAR)
 
@@ -178,7 +178,7 @@ def test_an_end_that_passed_stays_for_a_month() -> None:
     assert events(rendered(of, at=passed.certificate.not_after + KEPT)) == []  # type: ignore[union-attr]  # it has one
 
 
-def test_moments_are_told_in_utc() -> None:
+def test_moments_are_in_utc() -> None:
     (event,) = events(rendered(status(next_credential=None, forecast=None)))
 
     assert event["DTSTART"].dt.utcoffset() == timedelta(0)

@@ -62,7 +62,7 @@ async def rest(reader: asyncio.StreamReader) -> bytes:
 
 
 @pytest.mark.parametrize("said", [b"", ASKED[:-2]], ids=["nothing", "half_a_request"])
-async def test_who_does_not_ask_in_time_is_let_go(said: bytes) -> None:
+async def test_a_client_without_a_request_in_time_is_disconnected(said: bytes) -> None:
     async with pages(request=0.05) as (port, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(said)
@@ -71,7 +71,7 @@ async def test_who_does_not_ask_in_time_is_let_go(said: bytes) -> None:
         writer.close()
 
 
-async def test_who_does_not_take_the_answer_is_let_go() -> None:
+async def test_a_client_that_does_not_read_the_answer_is_disconnected() -> None:
     size = 64 * 1024**2  # more than both ends of the socket hold
     async with pages(size=size, request=0.1, answer=0.5) as (port, ended):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -85,7 +85,7 @@ async def test_who_does_not_take_the_answer_is_let_go() -> None:
         writer.close()
 
 
-async def test_one_connection_too_many_takes_the_place_of_the_oldest_which_is_logged_once() -> None:
+async def test_one_connection_too_many_replaces_the_oldest_and_is_logged_once() -> None:
     async with pages(at_most=2) as (port, _):
         with capture_logs() as logs:
             held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]

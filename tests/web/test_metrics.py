@@ -276,7 +276,7 @@ def exposition(request: pytest.FixtureRequest) -> Exposition:
     return chosen
 
 
-def test_the_page_is_what_it_was() -> None:
+def test_the_metrics_page_equals_its_golden_file() -> None:
     """After a wanted change: WRITE_GOLDEN=1 pytest tests/web/test_metrics.py, and read the difference."""
     text = without_the_process(page(many_shapes(), own=used()))
     if os.environ.get("WRITE_GOLDEN"):
@@ -285,7 +285,7 @@ def test_the_page_is_what_it_was() -> None:
     assert text == GOLDEN.read_text()
 
 
-def test_every_family_has_its_help_and_type_and_stands_together(exposition: Exposition) -> None:
+def test_every_family_has_help_and_type_and_is_contiguous(exposition: Exposition) -> None:
     text = page(many_shapes(), exposition, used())
     helped = re.findall(r"(?m)^# HELP (\S+) \S.*$", text)
     typed = re.findall(r"(?m)^# TYPE (\S+) (?:gauge|counter|histogram)$", text)
@@ -296,7 +296,7 @@ def test_every_family_has_its_help_and_type_and_stands_together(exposition: Expo
         assert all(sample.name.startswith(family.name) for sample in family.samples), family.name
 
 
-def test_values_of_our_own_timers_say_so() -> None:
+def test_help_texts_mark_values_that_date_from_the_last_check() -> None:
     told = {
         family.name.removeprefix("bearerwatch_connection_")
         for family in FAMILIES
@@ -424,7 +424,7 @@ def test_a_connection_that_was_never_granted_has_its_series(status: ConnectionSt
     assert sum(of(text, "connection_state", connection="new", state=state) or 0 for state in State) == 1
 
 
-def test_what_no_replica_can_look_at_claims_no_health() -> None:
+def test_connections_no_replica_can_check_are_not_healthy() -> None:
     unwatched = replace(healthy(), unwatched=True)
     text = page(snapshot(unwatched))
 
@@ -433,7 +433,7 @@ def test_what_no_replica_can_look_at_claims_no_health() -> None:
     assert of(text, "connection_state", connection=unwatched.name, state="healthy") == 0
 
 
-def test_a_replica_tells_of_the_others_and_a_lone_daemon_has_nothing_to_tell() -> None:
+def test_a_replica_exports_metrics_of_the_others_and_a_single_daemon_none() -> None:
     alone = snapshot(healthy())
     known = ReplicasStatus(
         alive=3, configurations=2, scheduled=7, leads=True, reachable=False, overdue_seconds=4.5
@@ -614,7 +614,7 @@ def test_open_metrics_ends_with_its_end_mark() -> None:
 @pytest.mark.real("promtool")
 @pytest.mark.real("promtool")
 @pytest.mark.parametrize("shown", [many_shapes(), snapshot()], ids=["many shapes", "no connection"])
-def test_promtool_finds_nothing_to_say(shown: Snapshot) -> None:
+def test_promtool_finds_no_problems(shown: Snapshot) -> None:
     page_now = b"".join(MetricsPage(used()).render(shown))
 
     checked = subprocess.run(

@@ -58,7 +58,7 @@ async def test_a_fault_of_ours_shows_no_traceback_and_is_guarded(stage: Stage, p
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
 
-async def test_a_problem_comes_in_the_form_that_was_asked_for(stage: Stage) -> None:
+async def test_an_error_has_the_requested_format(stage: Stage) -> None:
     async with stage.client() as client:
         page = await client.get("/connections/nobody")
         data = await client.get("/api/connections/nobody")
@@ -85,7 +85,7 @@ async def test_metrics_are_negotiated_and_compressed(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("accept", ["identity", "", "br"])
-async def test_who_does_not_take_gzip_gets_none(stage: Stage, accept: str) -> None:
+async def test_a_client_that_does_not_accept_gzip_gets_none(stage: Stage, accept: str) -> None:
     async with stage.client() as client:
         answer = await client.get("/", headers={"accept-encoding": accept})
 
@@ -124,7 +124,7 @@ def reloading(problem: str | None, asked: list[None]) -> Callable[[], Awaitable[
         ("a.yaml: connections: is missing.", 500, "a.yaml: connections: is missing.\n"),
     ],
 )
-async def test_a_reload_answers_with_what_came_of_it(
+async def test_a_reload_request_is_answered_with_its_result(
     stage: Stage, problem: str | None, status: int, text: str
 ) -> None:
     asked: list[None] = []

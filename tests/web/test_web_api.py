@@ -82,7 +82,7 @@ async def test_a_filter_that_there_is_not_is_refused(stage: Stage) -> None:
     }
 
 
-async def test_one_connection_tells_more_and_nothing_else(stage: Stage) -> None:
+async def test_one_connection_has_more_keys_and_no_undocumented_ones(stage: Stage) -> None:
     listed = (await get(stage, "/api/status?q=acme-production")).json()["connections"][0]
     data = (await get(stage, "/api/connections/acme-production")).json()["connection"]
 
@@ -116,7 +116,7 @@ async def test_a_store_that_cannot_be_read_is_null_and_not_empty(stage: Stage, t
 @pytest.mark.parametrize(
     "path", ["/api/status", "/api/status?state=failing", "/api/connections/acme-production"]
 )
-async def test_the_tag_holds_while_only_time_passes(stage: Stage, path: str) -> None:
+async def test_the_etag_stays_while_only_time_passes(stage: Stage, path: str) -> None:
     first = await get(stage, path)
     stage.snapshot = replace(stage.snapshot, at=stage.snapshot.at + timedelta(seconds=30))
     again = await get(stage, path, **{"if-none-match": f'"other", {first.headers["etag"]}'})
@@ -127,7 +127,7 @@ async def test_the_tag_holds_while_only_time_passes(stage: Stage, path: str) -> 
 
 
 @pytest.mark.parametrize("path", ["/api/status", "/api/connections/acme-production"])
-async def test_the_tag_changes_with_what_it_tells(stage: Stage, path: str) -> None:
+async def test_the_etag_changes_with_the_content(stage: Stage, path: str) -> None:
     first = await get(stage, path)
     changed = [
         replace(status, history=replace(status.history, state=State.HEALTHY, findings=()))
@@ -150,7 +150,7 @@ async def test_a_failed_reload_changes_the_tag(stage: Stage) -> None:
     assert (await get(stage, "/api/status")).headers["etag"] != first.headers["etag"]
 
 
-async def test_a_maintenance_is_told_from_its_start_to_its_end_though_nothing_else_has_changed(
+async def test_a_maintenance_shows_from_start_to_end_even_if_nothing_else_changes(
     stage: Stage,
 ) -> None:
     ends = NOW + timedelta(hours=2)

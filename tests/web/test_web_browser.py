@@ -126,7 +126,7 @@ def opening(browser: Browser, past: tuple[Store, Snapshot]) -> Iterator[Opening]
             assert not seen.complaints
 
 
-def test_what_broke_since_when_who_acts_and_what_to_do_take_one_click(open_page: Opening) -> None:
+def test_one_click_shows_cause_since_who_acts_and_what_to_do(open_page: Opening) -> None:
     seen = open_page()
 
     first = seen.page.locator("table.fleet tbody tr").first
@@ -233,7 +233,7 @@ def test_a_label_of_a_row_leads_to_all_that_have_it(open_page: Opening) -> None:
     assert seen.rows() == ["acme-production", "acme-reporting"]
 
 
-def test_a_link_shows_what_was_seen_when_it_was_copied(open_page: Opening) -> None:
+def test_a_copied_link_shows_the_same_selection(open_page: Opening) -> None:
     seen = open_page("/?state=failing&q=acme")
 
     assert seen.rows() == ["acme-production"]
@@ -320,7 +320,7 @@ def test_a_page_whose_monitor_is_gone_says_that_it_is_old(
     page.clock.run_for(REFRESH_SECONDS * 1000 + 1)
 
     expect(page.get_by_role("alert")).to_have_text(
-        "The monitor does not answer. What you see is old: As of 2026-11-23 12:00:00 UTC"
+        "The monitor does not respond. This page is out of date: As of 2026-11-23 12:00:00 UTC"
     )
     page.context.close()
 
@@ -385,7 +385,7 @@ def test_a_phone_has_rows_of_two_or_three_lines_and_folded_filters(
         expect(seen.page.get_by_text("Who acts", exact=True)).to_be_visible()
 
 
-def test_local_time_stands_beside_utc_and_stays_there(open_page: Opening) -> None:
+def test_local_time_is_shown_beside_utc_and_stays(open_page: Opening) -> None:
     seen = open_page(timezone_id="Asia/Kolkata")
     since = seen.page.locator("#c-acme-production .since time")
     expect(since).to_have_attribute("title", re.compile(r"2026-11-23 08:49:00 UTC · .*2:19.* here"))

@@ -20,7 +20,7 @@ async def test_the_calendar_is_one_that_calendars_take(stage: Stage) -> None:
     assert len(vobject.readOne(answer.text).vevent_list) == len(told)
 
 
-async def test_what_did_not_change_is_not_sent_again(stage: Stage) -> None:
+async def test_unchanged_content_is_not_sent_again(stage: Stage) -> None:
     async with stage.client() as client:
         first = await client.get("/calendar.ics")
         again = await client.get("/calendar.ics", headers={"If-None-Match": first.headers["etag"]})

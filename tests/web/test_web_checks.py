@@ -69,7 +69,7 @@ async def test_without_a_login_left_it_says_when_there_is_one_again(stage: Stage
         ("/api/checks?state=sleepy", 400),
     ],
 )
-async def test_what_can_not_be_checked_is_refused(stage: Stage, path: str, status: int) -> None:
+async def test_unverifiable_settings_are_rejected(stage: Stage, path: str, status: int) -> None:
     wished = taking(stage)
 
     async with stage.client() as client:
@@ -79,7 +79,7 @@ async def test_what_can_not_be_checked_is_refused(stage: Stage, path: str, statu
     assert not wished
 
 
-async def test_where_anyone_could_ask_nobody_may_and_there_is_no_button(stage: Stage) -> None:
+async def test_checks_on_request_are_off_where_anyone_could_ask(stage: Stage) -> None:
     async with stage.client() as client:
         answer = await client.post("/api/connections/acme-production/check")
         page = read((await client.get("/connections/acme-production")).text)
@@ -100,7 +100,7 @@ async def test_the_button_works_without_a_script_and_leads_back(stage: Stage) ->
     assert (answer.status_code, answer.headers["location"]) == (303, "/connections/acme-production")
 
 
-async def test_a_check_under_way_is_said(stage: Stage) -> None:
+async def test_a_running_check_is_reported(stage: Stage) -> None:
     async with stage.client() as client:
         waiting = read((await client.get("/connections/acme-production")).text)
 

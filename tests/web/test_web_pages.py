@@ -56,12 +56,12 @@ async def test_every_connection_has_a_row_and_the_worst_come_first(stage: Stage)
     assert shown[:5] == ["acme-production", "globex-eu", "initech-sandbox", "hostile", "stark-metadata"]
 
 
-async def test_the_order_says_that_what_broke_last_comes_first_among_equals(stage: Stage) -> None:
+async def test_among_equals_the_latest_failure_comes_first(stage: Stage) -> None:
     page = read(await text(stage, "/?state=failing"))
 
     (order,) = (one for one in page.all("option", value="worst"))
     assert "selected" in order.attributes
-    assert order.text == "Worst, latest first"
+    assert order.text == "Worst first"
     assert [row.all("td", data_title="Since")[0].text for row in page.all("tr", class_="failing")] == [
         "3 h ago", "2 days ago", "5 days ago", "8 days ago"
     ]  # fmt: skip
@@ -84,7 +84,7 @@ async def test_a_row_says_what_broke_since_when_and_who_acts(stage: Stage) -> No
         "Salesforce admin acts",
         "3 h ago",
         "1 more finding",
-        "ends in 24 days",
+        "expires in 24 days",
         "1 min ago",
         "next in 2 min",
     ):
@@ -112,14 +112,14 @@ async def test_the_glance_says_who_must_act_on_how_many_and_leads_there(stage: S
     assert len(shown) == 4
     (nobody,) = page.all("a", id="acts-salesforce")
     assert nobody.text == "Salesforce on 1"
-    assert "nobody here" in nobody.attributes["title"]
+    assert "nobody on your side" in nobody.attributes["title"]
 
 
 def test_the_code_of_a_cause_breaks_between_its_words_where_it_must() -> None:
     assert foldable(Cause.PROPAGATION_PENDING) == "propagation_<wbr>pending"
 
 
-async def test_a_time_is_told_from_the_snapshots_moment_and_exactly_beside_it(stage: Stage) -> None:
+async def test_a_time_is_relative_to_the_snapshot_with_the_exact_time_beside_it(stage: Stage) -> None:
     (row,) = read(await text(stage, "/")).all("tr", id="c-acme-production")
 
     (since,) = (time for time in row.all("time") if time.text == "3 h ago")
@@ -139,7 +139,7 @@ async def test_causes_and_the_values_of_a_chosen_label_are_counted_at_a_glance(s
     assert not read(await text(stage, "/")).all("section", aria_labelledby="by-label")
 
 
-async def test_what_happened_tonight_is_one_page_of_all_connections(stage: Stage) -> None:
+async def test_the_events_of_all_connections_are_on_one_page(stage: Stage) -> None:
     page = read(await text(stage, "/events"))
 
     first, *_ = page.all("li")
@@ -188,7 +188,7 @@ async def test_the_order_is_in_the_address_too(stage: Stage) -> None:
     assert by_name == sorted(by_name)
 
 
-async def test_a_filter_that_there_is_not_is_said_with_those_that_there_are(stage: Stage) -> None:
+async def test_an_unknown_filter_value_is_reported_with_the_known_ones(stage: Stage) -> None:
     page = await text(stage, "/?state=faling", 400)
 
     assert "There is no state “faling”. There are: healthy, degraded, settling" in read(page).text
@@ -225,7 +225,7 @@ async def test_ten_thousand_connections_come_a_hundred_at_a_time(stage: Stage) -
 
 
 @pytest.mark.parametrize("page", ["0", "-1", "x", "", "9" * 400, "²"])
-async def test_a_page_that_is_no_number_is_the_first(stage: Stage, page: str) -> None:
+async def test_a_page_that_is_not_a_number_is_the_first(stage: Stage, page: str) -> None:
     assert "acme-production" in names(await text(stage, f"/?page={page}"))
 
 
@@ -233,25 +233,25 @@ async def test_an_empty_fleet_says_what_to_do(stage: Stage) -> None:
     stage.snapshot = snapshot_of(())
 
     page = read(await text(stage, "/")).text
-    assert "No connection is configured" in page
-    assert "Name your connections under connections:" in page
+    assert "No connections are configured" in page
+    assert "Add your connections under connections:" in page
 
 
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [
-        ({State.HEALTHY: 40}, "All is well"),
+        ({State.HEALTHY: 40}, "All healthy"),
         ({State.HEALTHY: 40, State.FAILING: 1}, "1 failing"),
-        ({State.FAILING: 1200, State.UNKNOWN: 3}, "1,200 failing and 3 without a verdict"),
+        ({State.FAILING: 1200, State.UNKNOWN: 3}, "1,200 failing and 3 unknown"),
         ({State.PAUSED: 2}, "All connections are paused"),
-        ({}, "No connection is configured"),
+        ({}, "No connections are configured"),
     ],
 )
 def test_the_headline_is_the_fleet_in_a_sentence(counts: dict[State, int], expected: str) -> None:
     assert headline({state: counts.get(state, 0) for state in State}) == expected
 
 
-async def test_a_failed_reload_and_a_broken_store_stand_on_every_page(stage: Stage) -> None:
+async def test_a_failed_reload_and_a_broken_store_show_on_every_page(stage: Stage) -> None:
     daemon = replace(
         stage.snapshot.daemon, reload_problem="a.yaml:3: <b>no</b>", store_problem="The disk is full."
     )
@@ -260,7 +260,7 @@ async def test_a_failed_reload_and_a_broken_store_stand_on_every_page(stage: Sta
     for path in ("/", "/connections/acme-production", "/connections/nobody"):
         page = await text(stage, path, 404 if "nobody" in path else 200)
         assert "a.yaml:3: <b>no</b>" in read(page).text
-        assert "The database fails; what is new is kept in memory only The disk is full." in read(page).text
+        assert "The database fails; new results are kept only in memory The disk is full." in read(page).text
 
 
 async def test_a_store_that_cannot_be_read_leaves_the_rest_of_the_pages(stage: Stage, tmp_path: Path) -> None:
@@ -273,12 +273,12 @@ async def test_a_store_that_cannot_be_read_leaves_the_rest_of_the_pages(stage: S
 
     assert len(names(fleet)) == len(stage.snapshot.connections)
     for page in (fleet, one):
-        assert "What happened before can’t be read" in read(page).text
+        assert "History can’t be read" in read(page).text
     assert CATALOGUE[Cause.APPROVAL_DECAYED].title in one
     assert "Nothing yet" not in one
 
 
-async def test_the_page_of_one_tells_the_whole_diagnosis(stage: Stage) -> None:
+async def test_the_page_of_a_connection_has_the_whole_diagnosis(stage: Stage) -> None:
     page = read(await text(stage, "/connections/acme-production"))
     entry = CATALOGUE[Cause.APPROVAL_DECAYED]
 
@@ -328,7 +328,7 @@ async def test_every_link_of_every_page_leads_somewhere(stage: Stage) -> None:
                 assert not anchor or anchor in anchors[target], (path, href)
 
 
-async def test_evidence_stands_before_the_steps_that_refer_to_it(stage: Stage) -> None:
+async def test_evidence_comes_before_the_steps_that_refer_to_it(stage: Stage) -> None:
     page = await text(stage, "/connections/acme-production")
 
     assert page.index('id="why"') < page.index('id="todo"')
@@ -349,7 +349,7 @@ async def test_the_page_of_one_says_how_available_it_was(stage: Stage) -> None:
     # Fourteen hours without a verdict, and no more than the connection is old.
     assert quarter["share"] == pytest.approx(1 - 11400 / (timedelta(days=40).total_seconds()), abs=1e-3)
     (chart,) = page.all("svg", class_="durations")
-    assert "Last 50 exchanges: the middle one" in chart.text
+    assert "Last 50 exchanges: median" in chart.text
 
 
 async def test_a_step_links_to_the_screen_of_setup_in_the_org(stage: Stage) -> None:
@@ -361,7 +361,7 @@ async def test_a_step_links_to_the_screen_of_setup_in_the_org(stage: Stage) -> N
     )
 
 
-async def test_what_never_left_the_machine_is_not_to_be_reproduced(stage: Stage) -> None:
+async def test_unsent_requests_have_no_command_to_reproduce_them(stage: Stage) -> None:
     statuses = stage.snapshot.connections
     named = {status.name: status for status in statuses}
     for path, shown in (("tyrell-unread", False), ("acme-production", True)):
@@ -374,7 +374,7 @@ async def test_an_unknown_cause_has_no_page(stage: Stage) -> None:
     assert "No cause is named “nothing”." in await text(stage, "/causes/nothing", 404)
 
 
-async def test_the_page_of_one_shows_its_last_exchanges_and_what_they_took(stage: Stage) -> None:
+async def test_the_page_of_a_connection_shows_its_last_exchanges_and_their_durations(stage: Stage) -> None:
     page = read(await text(stage, "/connections/globex-eu"))
 
     (table,) = page.all("section", aria_labelledby="exchanges")
@@ -411,7 +411,7 @@ async def test_a_connection_in_maintenance_says_until_when(stage: Stage) -> None
     assert "in maintenance, ends in 3 h" in row
     page = read(await text(stage, "/connections/globex-eu")).text
     assert "In maintenance until 2026-11-23 15:00:00 UTC (in 3 h)" in page
-    assert "nobody is told anything new of it" in page
+    assert "no alerts are sent" in page
     assert "In maintenance" not in read(await text(stage, "/connections/acme-production")).text
 
 
@@ -440,7 +440,7 @@ async def test_hostile_text_is_text(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_no_page_needs_what_the_policy_forbids(stage: Stage, path: str) -> None:
+async def test_no_page_needs_anything_that_its_csp_forbids(stage: Stage, path: str) -> None:
     """Inline style, script or handler, and anything from another host: a browser would silently drop it."""
     page = read(await text(stage, path))
 
@@ -467,7 +467,7 @@ async def test_no_two_elements_share_an_id_and_every_reference_finds_one(stage: 
             assert set(element.attributes.get(name, "").split()) <= set(ids)
 
 
-async def test_the_consumer_key_stands_nowhere(stage: Stage) -> None:
+async def test_the_full_consumer_key_appears_nowhere(stage: Stage) -> None:
     for path in (*PAGES, "/api/status", "/api/connections/acme-production"):
         assert SECRET_KEY not in await text(stage, path)
 

@@ -34,7 +34,7 @@ def test_a_span_has_one_unit(length: timedelta, expected: str) -> None:
     assert words.span(length) == expected
 
 
-def test_a_moment_is_told_from_now() -> None:
+def test_a_moment_is_relative_to_now() -> None:
     assert words.relative(NOW - timedelta(hours=3), NOW) == "3 h ago"
     assert words.relative(NOW + timedelta(days=33), NOW) == "in 33 days"
     assert words.relative(NOW, NOW) == "now"
@@ -49,7 +49,7 @@ def test_everyone_who_may_have_to_act_has_a_name(told: dict[Responsible, str]) -
     assert set(told) == set(Responsible)
 
 
-def test_every_state_can_be_told_without_a_finding() -> None:
+def test_every_state_has_a_text_without_a_finding() -> None:
     assert set(words.WITHOUT_FINDING) == set(State)
 
 

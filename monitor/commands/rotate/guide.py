@@ -17,7 +17,7 @@ from monitor.watch.clock import Clock
 
 Say = Callable[[str], None]
 
-AGAIN = "Nothing is lost: run the same command again to go on from here."
+AGAIN = "Run the same command again to continue from here."
 
 
 def rotate(
@@ -45,22 +45,22 @@ def rotate(
     key = pair.private_key
     say(f"\n4. {STAGES[look.stage]}")
     if key.kind == "file":
-        say(f"   The integration takes the new private key as one line (step 1): base64 -w 0 {key.place}")
+        say(f"   The integration needs the new private key as one line (step 1): base64 -w 0 {key.place}")
     if look.current:
-        say("   The current key is accepted still, but an app holds one certificate: don't wait.")
+        say("   The current key is still accepted, but an app holds only one certificate: do not wait.")
     if not write:
-        say("\n5. When the integration uses it, make it the current one here as well. In the configuration:")
+        say("\n5. Once the integration uses it, make it the current one here, too. In the configuration:")
         for line in lines(pair, following=False):
             say(f"     {line}")
-        say("   and take next out; or run this command again with --write.")
-    elif ask("\n5. Does the integration use the next key now, so that it becomes the current one here?"):
+        say("   and remove next; or run this command again with --write.")
+    elif ask("\n5. Does the integration use the next key now? If so, it becomes the current one here."):
         say(
             "   Done: {} has it; as it was before: {}".format(
                 *write_current(settings, connection.name, clock.now())
             )
         )
     else:
-        say(f"   Nothing is changed. {AGAIN}")
+        say(f"   Nothing was changed. {AGAIN}")
     return look
 
 
@@ -80,8 +80,8 @@ async def _watched(
     async with keys_and_network(settings, clock) as (keyring, exchanger):
         current = await keyring.load(connection.current)
         if is_done(connection, pair, current, now):
-            say("The current pair was made within a day: there is nothing to rotate.")
-            say("To rotate all the same, make a pair (bearerwatch keygen) and name it under next.")
+            say("The current pair is less than a day old: there is nothing to rotate.")
+            say("To rotate anyway, create a pair (bearerwatch keygen) and name it under next.")
             return None
         made = make(connection, pair, options, now)
         following = await keyring.load(pair)
@@ -98,15 +98,15 @@ async def _watched(
             said = write_next(settings, connection.name, pair, now)
             say("   {} names it under next now; as it was before: {}".format(*said))
         else:
-            say("   For the daemon to watch it too, the configuration must name it (--write does that):")
+            say("   For the daemon to try it, too, name it in the configuration (--write does that):")
             for line in lines(pair, following=True):
                 say(f"     {line}")
         say(f"\n2. An admin of {connection.host} uploads the certificate (setup guide, step 2). For 2 to 10")
         say("   minutes either key may be refused then: best at a time when a pause does least harm.")
         say("     - In Setup, open External Client App Manager, select the app, and open the Settings tab.")
-        say(f"     - Under Flow Enablement, upload {shown(pair.certificate)} in place of the one there.")
-        say("     - See that Enable JWT Bearer Flow is still checked, and click Save.")
-        say("\n3. Watching until the org accepts it (Ctrl-C stops; it can be taken up again at any time):")
+        say(f"     - Under Flow Enablement, upload {shown(pair.certificate)} to replace the existing one.")
+        say("     - Make sure that Enable JWT Bearer Flow is still checked, and click Save.")
+        say("\n3. Waiting until the org accepts it (Ctrl-C stops; you can continue at any time):")
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -54,11 +54,11 @@ class Look:
         if self.accepted:
             return "The next key is accepted."
         if self.verdict.cause is None:
-            return "The next key is accepted here and there: its certificate is spreading."
+            return "The next key is accepted by some servers: its certificate is spreading."
         if CATALOGUE[self.verdict.cause].refuses_signature:
             return "The next key is not accepted yet."
         said = self.verdict.findings[0].evidence[:1]
-        return ": ".join(("No word on the next key", self.verdict.cause, *said))
+        return ": ".join(("Could not test the next key", self.verdict.cause, *said))
 
 
 class Watcher:

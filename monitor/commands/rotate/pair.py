@@ -62,7 +62,7 @@ def make(connection: Connection, pair: Pair, options: Options, now: datetime) ->
     if key.exists():
         return []
     if not key.parent.is_dir():
-        raise RotateError(f"There is no directory {key.parent}: make it, or name another one with --out.")
+        raise RotateError(f"There is no directory {key.parent}: create it, or name another one with --out.")
     if certificate is None or certificate.exists():
         missing = (
             "has no certificate" if certificate is None else f"has the certificate {certificate} already"
@@ -124,7 +124,7 @@ def refuse_unusable(pair: Pair, current: Credential, following: Credential) -> N
     """Raises RotateError where the pair can't sign, or is the current one."""
     problems = [problem.detail for problem in following.facts.problems]
     if following.key is None or following.facts.pairs is False:
-        cure = "If nobody uses it yet, remove its files, and run the command again: it makes another pair."
+        cure = "If it is not in use yet, remove its files and run the command again: it creates another pair."
         raise RotateError("\n".join(["The next pair can't be used:", *problems, cure]))
     if current.facts.key and following.facts.key and current.facts.key == following.facts.key:
         raise RotateError(

@@ -55,4 +55,4 @@ def _edit(
             raise RotateError(f"{path} is not changed ({problem}): change it by hand.") from None
         except OSError as problem:
             raise RotateError(f"{path} can't be written ({problem.strerror}): change it by hand.") from None
-    raise RotateError("The connection is in none of the files any more: start again.")
+    raise RotateError("The connection is no longer in any of the files: start again.")

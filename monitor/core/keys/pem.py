@@ -111,7 +111,7 @@ def _binary_kind(material: bytes) -> str:
 def _unpacked(text: str, thing: str) -> bytes:
     """What a text without a BEGIN line holds as base64."""
     if "-" in text and "BEGIN" in text:
-        raise NotPemError(f"The {thing} has a damaged BEGIN line: five dashes stand on either side of it.")
+        raise NotPemError(f"The {thing} has a damaged BEGIN line: it needs five dashes on either side.")
     if "-----END " in text:
         raise NotPemError(
             f"The {thing} is cut short at its start: its BEGIN line is missing. Copy the whole of it."

@@ -34,7 +34,7 @@ class Secret:
         """The content as text, without the line break with which files end. ValueError where it is none."""
         with suppress(UnicodeDecodeError):
             return self.__content.decode().rstrip("\r\n")
-        raise ValueError("is no text in UTF-8")  # not within the other error, which carries the content
+        raise ValueError("is not UTF-8 text")  # not within the other error, which carries the content
 
     def __bool__(self) -> bool:
         return bool(self.__content)

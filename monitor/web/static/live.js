@@ -80,7 +80,7 @@
     } catch (error) {
       if (error.name !== "AbortError") {
         // A page that stands still must not look as if all were well.
-        const text = "The monitor does not answer. What you see is old: " + byId("asof").textContent;
+        const text = "The monitor does not respond. This page is out of date: " + byId("asof").textContent;
         if (stale.textContent !== text) stale.textContent = text;
         stale.hidden = false;
       }

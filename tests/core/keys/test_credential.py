@@ -49,14 +49,14 @@ def test_the_facts_of_a_pair_say_all_that_may_be_shown() -> None:
     assert facts.problems == ()
 
 
-def test_without_a_certificate_nothing_is_said_of_pairing() -> None:
+def test_without_a_certificate_pairing_is_unknown() -> None:
     facts = read_credential(pem_of(KEYS[0])).facts
 
     assert facts.pairs is None
     assert facts.problems == ()
 
 
-def test_a_pair_that_is_none_can_still_sign() -> None:
+def test_a_mismatched_pair_can_still_sign() -> None:
     credential = read_credential(pem_of(KEYS[0]), certificate_of(KEYS[1]))
 
     assert credential.key is not None
@@ -64,7 +64,7 @@ def test_a_pair_that_is_none_can_still_sign() -> None:
     assert causes(credential.facts) == [Cause.KEY_CERTIFICATE_MISMATCH]
 
 
-def test_of_a_chain_the_certificate_that_pairs_is_taken() -> None:
+def test_of_a_chain_the_matching_certificate_is_used() -> None:
     chain = certificate_of(KEYS[1], name="issuer") + certificate_of(KEYS[0], name="own")
 
     facts = read_credential(pem_of(KEYS[0]), chain).facts
@@ -74,7 +74,7 @@ def test_of_a_chain_the_certificate_that_pairs_is_taken() -> None:
     assert facts.problems == ()
 
 
-def test_of_a_chain_without_a_pair_the_first_certificate_is_taken() -> None:
+def test_of_a_chain_without_a_match_the_first_certificate_is_used() -> None:
     chain = certificate_of(KEYS[1], name="first") + certificate_of(KEYS[1], name="second")
 
     facts = read_credential(pem_of(KEYS[0]), chain).facts
@@ -90,7 +90,7 @@ def test_without_a_key_its_problem_is_not_hidden_by_a_mismatch() -> None:
     assert causes(credential.facts) == [Cause.KEY_UNREADABLE]
 
 
-def test_problems_of_key_and_certificate_stand_side_by_side() -> None:
+def test_problems_of_key_and_certificate_are_both_listed() -> None:
     facts = read_credential(b"", b"").facts
 
     assert [problem.detail for problem in facts.problems] == [

@@ -53,7 +53,7 @@ def test_nothing_that_prints_it_shows_it(shown: object) -> None:
 
 
 @pytest.mark.parametrize("dump", [pickle.dumps, json.dumps, bytes, list, len, dict, int])
-def test_what_would_take_its_content_along_refuses(dump: Callable[[object], object]) -> None:
+def test_a_secret_refuses_to_be_pickled_or_formatted(dump: Callable[[object], object]) -> None:
     with pytest.raises(TypeError) as refused:
         dump(SINK.token)
 

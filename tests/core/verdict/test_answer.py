@@ -71,7 +71,7 @@ def test_a_body_is_read_in_whichever_unicode_it_comes(encoding: str) -> None:
     assert granted(json.dumps(GRANT).encode(encoding)).org_id == "00Dxx0000000001AAA"
 
 
-def test_a_wrong_charset_in_the_header_hurts_nobody() -> None:
+def test_a_wrong_charset_in_the_header_does_no_harm() -> None:
     body = '{"error":"invalid_grant","error_description":"user hasn’t approved"}'.encode()
 
     assert (
@@ -105,7 +105,7 @@ def test_a_jwt_token_is_known_by_its_shape_and_by_its_format() -> None:
         ({"scope": ["api", 1]}, frozenset({"api"})),
     ],
 )
-def test_scopes_are_told_or_unknown(fields: dict[str, object], scopes: frozenset[str] | None) -> None:
+def test_scopes_are_listed_or_unknown(fields: dict[str, object], scopes: frozenset[str] | None) -> None:
     assert granted(json.dumps({"access_token": "00D!x", **fields}).encode()).scopes == scopes
 
 
@@ -137,11 +137,11 @@ def test_the_host_of_a_sandbox_with_a_long_name_is_kept_as_it_is() -> None:
         "https://\u212bcme.my.salesforce.com",
     ],
 )
-def test_an_address_on_whose_host_two_parsers_could_differ_is_none(url: str) -> None:
+def test_an_address_that_parsers_could_read_differently_is_rejected(url: str) -> None:
     assert granted(json.dumps(GRANT | {"instance_url": url}).encode()).instance_url is None
 
 
-def test_where_a_redirect_leads_is_told_whole_but_for_secrets_in_its_path() -> None:
+def test_the_target_of_a_redirect_is_shown_without_secrets_in_its_path() -> None:
     secret = "Zm9v" * 12 + "9"
     answer = refused(b"", 302, Location=f"https://{LONG_HOST}/{secret}?sid=1")
 
@@ -168,7 +168,7 @@ def test_a_page_with_a_declaration_of_no_known_kind_is_read_like_any_other(page:
         "Mon, 99999999999999999999 Jan 2024 00:00:00 GMT",
     ],
 )
-def test_a_moment_to_retry_after_that_no_calendar_has_is_none(moment: str) -> None:
+def test_an_impossible_retry_after_date_is_ignored(moment: str) -> None:
     answer = refused(b"", 429, Retry_After=moment, Date="Mon, 01 Jan 2024 00:00:00 GMT")
 
     assert answer.retry_after_seconds is None
@@ -177,7 +177,7 @@ def test_a_moment_to_retry_after_that_no_calendar_has_is_none(moment: str) -> No
 @pytest.mark.parametrize(
     "identity", [None, 5, "", "https://login.salesforce.com/id/00D/005", "https://evil/?q=00Dxx0000000001AAA"]
 )
-def test_an_odd_identity_is_none(identity: object) -> None:
+def test_an_odd_identity_is_ignored(identity: object) -> None:
     answer = granted(json.dumps({"access_token": "00D!x", "id": identity, "instance_url": identity}).encode())
 
     assert (answer.org_id, answer.user_id) == (None, None)
@@ -198,11 +198,11 @@ def test_an_odd_identity_is_none(identity: object) -> None:
         b"<html><body>access_token=1</body></html>",
     ],
 )
-def test_a_200_without_a_token_is_no_grant(body: bytes) -> None:
+def test_a_200_without_a_token_is_not_a_grant(body: bytes) -> None:
     assert isinstance(read_answer(200, {}, body), Refused)
 
 
-def test_a_token_with_an_error_status_is_no_grant() -> None:
+def test_a_token_with_an_error_status_is_not_a_grant() -> None:
     assert isinstance(read_answer(400, {}, json.dumps(GRANT).encode()), Refused)
 
 
@@ -301,7 +301,7 @@ def test_retry_after_is_seconds_or_a_date_counted_from_the_answers_own(
     assert answer.retry_after_seconds == seconds
 
 
-def test_a_retry_date_without_a_date_to_count_from_is_none() -> None:
+def test_a_retry_after_date_without_a_date_header_is_ignored() -> None:
     assert refused(b"", 503, retry_after="Mon, 23 Nov 2026 12:01:00 GMT").retry_after_seconds is None
 
 
@@ -351,7 +351,7 @@ SECRETS = {
 
 
 @pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS)
-def test_secrets_are_masked_wherever_they_stand(secret: str) -> None:
+def test_secrets_are_masked_everywhere(secret: str) -> None:
     shown = harmless(f"before {secret} after")
 
     assert "secret" not in shown
@@ -374,14 +374,14 @@ def test_words_that_only_name_secrets_stay(text: str) -> None:
     assert harmless(text) == text
 
 
-def test_nothing_moves_a_cursor_or_turns_the_direction_of_writing() -> None:
+def test_no_output_moves_the_cursor_or_changes_the_text_direction() -> None:
     shown = harmless("a\x1b[2Jb\x1b]0;title\x07c\u202ed\u2066e\x00f\r\ng\u0085h\ufeffi")
 
     assert shown == "abcdef g hi"
 
 
 @given(st.text())
-def test_what_is_shown_is_one_bounded_printable_line_and_stays_as_it_is(text: str) -> None:
+def test_shown_text_is_one_bounded_printable_line(text: str) -> None:
     shown = harmless(text)
 
     assert len(shown) <= TEXT_LIMIT

@@ -85,14 +85,14 @@ def test_a_lifetime_is_learnt_from_the_median_of_the_connections_own() -> None:
     assert "3 earlier approvals of this connection lived 30.0 days (median)" in found.reason
 
 
-def test_siblings_teach_where_a_connection_knows_nothing_itself() -> None:
+def test_connections_of_the_same_app_provide_the_lifetime_if_a_connection_has_none() -> None:
     found = forecast(ACME, history(approval_since=NOW - 20 * DAY), (epoch(30),), NOW)
 
     assert found is not None
     assert (found.at, found.grounds) == (NOW + 10 * DAY, Grounds.SIBLINGS)
 
 
-def test_an_epoch_of_hours_teaches_nothing() -> None:
+def test_an_approval_of_only_hours_does_not_count_as_a_lifetime() -> None:
     short = epoch(SHORTEST_LIFETIME / DAY - 0.01)
 
     assert lifetimes((short, epoch(30))) == (30 * DAY,)

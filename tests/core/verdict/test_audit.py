@@ -235,7 +235,7 @@ def test_the_last_way_into_the_app_is_critical_a_week_ahead_and_says_that_it_is_
     assert "API Enabled goes with it" in " ".join(finding.evidence)
 
 
-def test_what_contradicting_sources_say_of_preauthorised_users_is_a_warning_that_names_both() -> None:
+def test_where_sources_disagree_on_preauthorised_users_a_warning_names_both() -> None:
     found = policy(
         RefreshTokenPolicyType="SpecificLifetime", RefreshTokenValidityPeriod=90, RefreshTokenValidityUnit="0"
     )
@@ -320,7 +320,7 @@ def test_inactivity_is_counted_from_the_last_use_and_says_that_our_checks_may_be
     assert "Each check may count as a use" in (approval.note(connection(), found) or "")
 
 
-def test_a_policy_that_was_read_stands_above_what_earlier_approvals_lived() -> None:
+def test_a_policy_read_in_the_org_outranks_how_long_earlier_approvals_lasted() -> None:
     ended = tuple(histories.Approval(NOW - n * 40 * DAY, NOW - (n * 40 - 30) * DAY) for n in (3, 2))
     known = history(audit=facts(), approval_since=NOW - DAY, approvals=ended)
 
@@ -354,9 +354,7 @@ def test_a_policy_that_was_read_stands_above_what_earlier_approvals_lived() -> N
         (without(Read.ORG, why="no answer came"), "The org's end", ""),
     ],
 )
-def test_what_was_not_shown_names_the_permission_that_would_show_it(
-    found: Facts, what: str, permission: str
-) -> None:
+def test_an_unreadable_step_names_the_missing_permission(found: Facts, what: str, permission: str) -> None:
     step = steps(found)[what]
 
     assert (step.ruling, step.permission) == (Ruling.NOT_READABLE, permission)
@@ -442,7 +440,7 @@ def test_what_an_observer_read_during_a_refusal_makes_its_cause_certain(
         assert (told.cause, told.findings[0].certainty) == (cause, Certainty.CERTAIN)
 
 
-def test_an_audit_from_before_the_refusal_is_evidence_and_settles_nothing() -> None:
+def test_an_audit_older_than_the_refusal_is_evidence_but_not_proof() -> None:
     found = replace(policy(RefreshTokenPolicyType="Zero"), at=NOW - DAY)
 
     told = verdict(found, NOT_APPROVED)

@@ -127,14 +127,14 @@ def test_a_repeated_refusal_is_the_same_decay() -> None:
     assert verdict(NOT_APPROVED, ended, now=NOW + DAY).cause is Cause.APPROVAL_DECAYED
 
 
-def test_what_never_worked_was_never_approved() -> None:
+def test_a_connection_that_never_worked_was_never_approved() -> None:
     found = verdict(NOT_APPROVED, NEVER)
 
     assert found.cause is Cause.CONSUMER_NOT_APPROVED
     assert Cause.APPROVAL_DECAYED not in alternatives(found)
 
 
-def test_what_stopped_after_our_own_change_is_not_called_a_decay() -> None:
+def test_a_failure_after_our_own_change_is_not_a_decay() -> None:
     changed = replace(LONG, changed_at=NOW - 2 * MINUTE * 30, changed=Change.CONFIGURATION)
 
     found = verdict(NOT_APPROVED, replace(changed, last_success=NOW - 2 * MINUTE * 31))
@@ -188,7 +188,7 @@ SETTLING_TEXTS = {
 
 
 @pytest.mark.parametrize(("text", "settles"), SETTLING_TEXTS.items())
-def test_only_what_a_changed_app_answers_for_a_while_settles(text: str, settles: bool) -> None:
+def test_only_answers_typical_of_a_changing_app_settle(text: str, settles: bool) -> None:
     error, _, description = text.partition(": ")
 
     found = verdict(Refused(400, error, description, ""), history(seen=MINUTE))
@@ -196,7 +196,7 @@ def test_only_what_a_changed_app_answers_for_a_while_settles(text: str, settles:
     assert (found.state is State.SETTLING) is settles
 
 
-def test_a_server_error_minutes_after_a_change_is_no_settling() -> None:
+def test_a_server_error_minutes_after_a_change_is_not_settling() -> None:
     assert verdict(Refused(503, "", "", ""), history(seen=MINUTE)).state is State.UNKNOWN
 
 
@@ -401,7 +401,7 @@ def test_a_name_that_does_not_exist_is_the_connections_unless_many_vanish(
     assert (found.cause, found.findings[0].certainty) == (cause, certainty)
 
 
-def test_a_name_that_had_been_found_is_no_verdict_until_it_is_known_whether_others_are_found() -> None:
+def test_a_name_that_used_to_resolve_gives_no_verdict_until_other_names_are_known_to_resolve() -> None:
     def failing_for(length: timedelta) -> History:
         return replace(LONG, failing_since=NOW - length)
 
@@ -492,7 +492,7 @@ def test_the_worst_finding_of_a_grant_comes_first() -> None:
     ]
 
 
-def test_scopes_that_are_not_told_are_not_missing() -> None:
+def test_scopes_missing_from_the_answer_do_not_count_as_missing() -> None:
     assert verdict(replace(GRANTED, scopes=None)).state is State.HEALTHY
     assert verdict(replace(GRANTED, scopes=frozenset({"full"}))).state is State.HEALTHY
 
@@ -521,7 +521,7 @@ def test_scopes_that_are_not_told_are_not_missing() -> None:
         (503, "SERVER_UNAVAILABLE", "", State.HEALTHY, None),
     ],
 )
-def test_a_first_call_speaks_against_the_credential_only_where_it_says_so(
+def test_a_first_call_counts_against_the_credential_only_if_it_says_so(
     status: int, error: str, message: str, state: State, cause: Cause | None
 ) -> None:
     found = verdict(GRANTED, after=AfterLogin(status, error, message))
@@ -585,7 +585,7 @@ def test_an_app_that_the_orgs_own_address_does_not_find_is_the_admins(
     assert Cause.USER_NOT_ADMIN_APPROVED in alternatives(found)
 
 
-def test_an_authentication_failure_is_no_approval_that_ended() -> None:
+def test_an_authentication_failure_is_not_an_ended_approval() -> None:
     found = verdict(Refused(400, "invalid_grant", "authentication failure", ""))
 
     assert found.cause is Cause.NOT_AUTHORIZED
@@ -622,7 +622,7 @@ def test_siblings_make_a_forecast_possible_only() -> None:
     assert (found.cause, found.findings[0].certainty) == (Cause.APPROVAL_EXPIRING, Certainty.POSSIBLE)
 
 
-def test_a_refusal_foresees_nothing() -> None:
+def test_a_refusal_has_no_forecast() -> None:
     declared = connection(approval=ApprovalPolicy("lifetime", 63))
 
     assert Cause.APPROVAL_EXPIRING not in causes(verdict(NOT_APPROVED, of=declared))
@@ -778,7 +778,7 @@ def test_letters_case_blanks_and_apostrophes_do_not_matter(error: str, descripti
 TOO_MANY = Refused(429, "", "", "Too many requests", retry_after_seconds=120.0)
 
 
-def test_a_bare_429_is_no_verdict_until_it_has_lasted_for_an_hour() -> None:
+def test_a_bare_429_is_not_a_verdict_until_it_has_lasted_an_hour() -> None:
     first = verdict(TOO_MANY, LONG)
     known = LONG
     for minutes in (0, 30, 61):
@@ -808,7 +808,7 @@ def test_salesforces_own_words_with_a_429_are_a_verdict_at_once() -> None:
         b'{"message": "user is not authorized"}',
     ],
 )
-def test_words_without_a_code_of_salesforce_are_something_in_betweens(body: bytes) -> None:
+def test_text_without_a_salesforce_code_is_blamed_on_something_in_between(body: bytes) -> None:
     found = verdict(read_answer(400, {"content-type": "text/plain"}, body), LONG)
 
     assert found.state is State.UNKNOWN
@@ -904,7 +904,7 @@ def test_every_rule_can_be_reached() -> None:
     assert reached == {rule.pattern.pattern for rule in TEXTS}
 
 
-def test_the_findings_moment_is_the_diagnosis() -> None:
+def test_a_finding_dates_from_its_diagnosis() -> None:
     later = NOW + DAY
 
     found = verdict(NOT_APPROVED, now=later)

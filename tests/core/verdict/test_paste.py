@@ -121,7 +121,7 @@ def test_a_known_answer_has_its_cause_in_whatever_shape_and_wrapping(
 
 
 @given(st.sampled_from(FAULTS), ways)
-def test_no_wrapping_turns_a_fault_of_the_network_into_a_credentials(fault: str, wrapping: list[str]) -> None:
+def test_no_wrapping_turns_a_network_fault_into_a_credential_fault(fault: str, wrapping: list[str]) -> None:
     alone = meant(read(fault))
     text = fault
     for way in wrapping:
@@ -204,7 +204,7 @@ def test_a_sentence_without_a_code_is_never_certain() -> None:
         "successfully authenticated",
     ],
 )
-def test_a_success_after_a_refusal_is_what_is_so_now(success: str) -> None:
+def test_a_success_after_a_refusal_wins(success: str) -> None:
     refused = "invalid_grant: ip restricted"
 
     later = read(f"03:00 {refused}\n03:05 {success}\n03:06 closing")
@@ -215,7 +215,7 @@ def test_a_success_after_a_refusal_is_what_is_so_now(success: str) -> None:
     assert meant(earlier).cause is Cause.IP_RESTRICTED
 
 
-def test_what_was_not_successful_is_no_success() -> None:
+def test_a_text_about_a_failed_login_is_not_a_success() -> None:
     text = "03:00 invalid_grant: ip restricted\n03:05 login was not successful\n03:06 token issued? no, error"
 
     assert meant(read(text)).cause is Cause.IP_RESTRICTED
@@ -261,7 +261,7 @@ def test_a_key_that_can_not_sign_never_reached_salesforce(text: str, cause: Caus
     assert of_not_sent(paste.outcome).cause is cause
 
 
-def test_a_list_of_trusted_authorities_that_can_not_be_read_is_no_key() -> None:
+def test_an_unreadable_list_of_trusted_authorities_is_not_a_key_fault() -> None:
     text = "OSError: Could not find a suitable TLS CA certificate bundle, invalid path: /etc/ssl/ca.pem"
 
     assert not isinstance(getattr(read(text), "outcome", None), NotSent)
@@ -278,7 +278,7 @@ def test_a_list_of_trusted_authorities_that_can_not_be_read_is_no_key() -> None:
         "LDAP: error code 49 - invalid credentials",
     ],
 )
-def test_what_else_is_not_found_is_neither_a_private_key_nor_a_user(text: str) -> None:
+def test_other_things_not_found_are_neither_a_private_key_nor_a_user(text: str) -> None:
     assert read(text) is None
 
 
@@ -296,7 +296,7 @@ def test_the_number_of_a_fault_counts_in_every_language(text: str, cause: Cause)
     assert meant(read(text), host).cause is cause
 
 
-def test_a_proxys_name_that_is_not_found_is_no_orgs() -> None:
+def test_a_proxy_name_that_does_not_resolve_is_not_the_orgs() -> None:
     assert meant(read("getaddrinfo ENOTFOUND proxy.globex.internal")).cause is Cause.NETWORK_UNREACHABLE
     misspelt = read("getaddrinfo ENOTFOUND globexx.my.salesforce.com")
     host = connection(login_url="https://globexx.my.salesforce.com")
@@ -347,7 +347,7 @@ def test_a_method_that_is_not_allowed_is_the_requests_fault_and_not_the_users(te
         "AADSTS50034: The user account does not exist in the directory.",
     ],
 )
-def test_an_error_of_microsoft_entra_is_none_of_salesforce(text: str) -> None:
+def test_an_error_of_microsoft_entra_is_not_salesforces(text: str) -> None:
     assert meant(read(text)).cause is Cause.UNRECOGNISED
     assert not is_salesforces("invalid_client", text)
 
@@ -378,7 +378,7 @@ def test_a_grant_is_a_grant() -> None:
     assert isinstance(paste.outcome, Granted)
 
 
-def test_words_that_say_nothing_are_not_read() -> None:
+def test_meaningless_text_is_not_diagnosed() -> None:
     assert read("the nightly job is red again") is None
 
 
