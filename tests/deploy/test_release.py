@@ -74,7 +74,8 @@ def test_the_wheel_is_pure_python_and_holds_the_product_alone(release: Path) -> 
         if file.is_file() and "__pycache__" not in file.parts
     }
 
-    assert {name for name in names if ".dist-info/" not in name} == package
+    manual = {f"bearerwatch-{VERSION}.data/data/share/man/man1/bearerwatch.1"}
+    assert {name for name in names if ".dist-info/" not in name} == package | manual
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata.get_all("License-File") == ["LICENSE"]
 
