@@ -46,6 +46,10 @@ bench: $(VENV)/dev
 drills: $(VENV)/dev components
 	$(BIN)/python -m tests.end_to_end.drills
 
+# An hour of faults drawn at random on one daemon, and what was lost; `make test` deals a few of them.
+soak: $(VENV)/dev components
+	$(BIN)/python -m tests.end_to_end.soak
+
 # Hostile input, ten minutes for each way in; `make test` tries the same briefly.
 fuzz: $(VENV)/dev
 	$(BIN)/python -m tests.fuzz

@@ -1,0 +1,19 @@
+"""The soak in short: a few blows, drawn anew each time; `make soak` deals them for an hour."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.soak import soaking
+
+BLOWS = 3
+
+
+@pytest.mark.real("openssl", "faketime")
+def test_a_few_blows_drawn_at_random_cost_no_more_than_is_promised(tmp_path: Path) -> None:
+    with soaking(tmp_path) as soak:
+        for name in random.sample(list(soak.blows()), BLOWS):
+            found = soak.blow(name)
+
+            assert found.kept, found
