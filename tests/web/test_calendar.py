@@ -166,7 +166,7 @@ def test_the_calendar_is_bounded_and_says_what_it_leaves_out() -> None:
 
     calendar = icalendar.Calendar.from_ical(made)
     assert len(events(made)) == EVENTS_AT_MOST
-    assert "200 later ones are left out" in str(calendar["X-WR-CALDESC"])
+    assert "200 later dates are left out" in str(calendar["X-WR-CALDESC"])
     assert max(event["DTSTART"].dt for event in events(made)) < NOW + timedelta(hours=EVENTS_AT_MOST)
 
 
