@@ -280,12 +280,18 @@ def text(row: Row | None, name: str) -> str:
 
 
 def moment_in(row: Row | None, name: str) -> datetime | None:
-    """A field as a moment; None where it holds none."""
+    """A field as a moment, in UTC; None where it holds none, or one outside the years BELIEVED."""
     try:
         at = datetime.fromisoformat(text(row, name))
-    except ValueError:
+        at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+    return at if at.year in BELIEVED else None
+
+
+BELIEVED = range(2000, 2201)
+"""Years of a moment that is believed: Salesforce is from 1999, and a policy adds centuries at most to the
+last of them, so nothing computed from one leaves the calendar."""
 
 
 def summed(rows: tuple[Row, ...]) -> tuple[Logins, ...]:

@@ -72,11 +72,14 @@ class Policy:
         """When an approval ends that began, or was used, then; None where the policy names no time."""
         if self.refresh not in {"lifetime", "inactivity"} or not 0 < self.period <= LONGEST_PERIOD:
             return None
-        if self.unit == "months":
-            months = since.month - 1 + self.period
-            year, month = since.year + months // 12, months % 12 + 1
-            return since.replace(year=year, month=month, day=min(since.day, monthrange(year, month)[1]))
-        return since + timedelta(**{self.unit: self.period}) if self.unit else None
+        try:
+            if self.unit == "months":
+                months = since.month - 1 + self.period
+                year, month = since.year + months // 12, months % 12 + 1
+                return since.replace(year=year, month=month, day=min(since.day, monthrange(year, month)[1]))
+            return since + timedelta(**{self.unit: self.period}) if self.unit else None
+        except (ValueError, OverflowError):  # beyond the calendar
+            return None
 
 
 LONGEST_PERIOD = 10_000

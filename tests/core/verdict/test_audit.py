@@ -361,6 +361,41 @@ def test_an_unreadable_step_names_the_missing_permission(found: Facts, what: str
     assert verdict(found).state is State.HEALTHY
 
 
+@pytest.mark.parametrize(
+    "date", ["9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00", "1970-01-01"]
+)
+@pytest.mark.parametrize("unit", ["Hours", "Days", "Months"])
+def test_an_absurd_date_is_not_believed_and_costs_no_verdict(date: str, unit: str) -> None:
+    rows: dict[Read, tuple[Row, ...]] = {
+        **AS_IT_SHOULD_BE,
+        Read.ORG: ({"TrialExpirationDate": date},),
+        Read.ASSIGNMENTS: ({**ASSIGNMENT, "ExpirationDate": date},),
+        Read.POLICY: (
+            {
+                **POLICY,
+                "RefreshTokenPolicyType": "SpecificLifetime",
+                "RefreshTokenValidityPeriod": approval.LONGEST_PERIOD,
+                "RefreshTokenValidityUnit": unit,
+                "LastModifiedDate": date,
+            },
+        ),
+        Read.TOKENS: ({"AppName": "My Integration", "CreatedDate": date, "LastUsedDate": date},),
+        Read.TRAIL: ({"CreatedDate": date, "Display": "A change"},),
+    }
+
+    found = verdict(facts(rows=rows))
+
+    assert found.state is not State.FAILING
+    assert not {Cause.ORG_EXPIRING, Cause.PERMISSION_SET_EXPIRING} & {one.cause for one in found.findings}
+
+
+def test_an_end_beyond_the_calendar_is_none() -> None:
+    endless = approval.Policy("admin", "lifetime", approval.LONGEST_PERIOD, "months")
+
+    assert endless.end(datetime(9999, 1, 1, tzinfo=UTC)) is None
+    assert replace(endless, unit="days").end(datetime(9999, 1, 1, tzinfo=UTC)) is None
+
+
 def test_a_value_in_no_known_dialect_is_not_readable_and_shown() -> None:
     step = steps(policy(RefreshTokenPolicyType="SpecificMoonPhase"))["Refresh Token Policy"]
 
