@@ -49,8 +49,11 @@ class Running:
 
     def shown(self) -> dict[str, Shown]:
         """Each connection as the daemon shows it, by name. Raises NoAnswerError."""
-        connections: list[Shown] = self._asked("GET", "/api/status")["connections"]
-        return {one["name"]: one for one in connections}
+        try:
+            connections = self._asked("GET", "/api/status")["connections"]
+            return {one["name"]: one for one in connections if one["host"] and one["state"]}
+        except (KeyError, TypeError):
+            raise self._something_else() from None
 
     def recheck(self, names: Iterable[str], causes: Iterable[str] = ()) -> dict[str, str]:
         """Have these checked now, and all with one of the causes. Those that were put off, and until when.
@@ -58,10 +61,18 @@ class Running:
         Raises NoAnswerError, also where the login budget leaves no check at all.
         """
         put_off: dict[str, str] = {}
-        for name in names:
-            put_off |= self._asked("POST", f"/api/connections/{name}/check")["put_off_until"]
-        if chosen := list(causes):
-            put_off |= self._asked("POST", "/api/checks", {"cause": chosen})["put_off_until"]
+        wishes: list[tuple[str, dict[str, list[str]]]] = [
+            *((f"/api/connections/{name}/check", {}) for name in names),
+            *[("/api/checks", {"cause": chosen}) for chosen in [list(causes)] if chosen],
+        ]
+        refusals = []
+        for path, parameters in wishes:
+            try:
+                put_off |= self._asked("POST", path, parameters)["put_off_until"]
+            except NoAnswerError as refused:
+                refusals.append(refused)
+        if refusals and len(refusals) == len(wishes):
+            raise refusals[0]
         return put_off
 
     def _asked(self, method: str, path: str, params: Mapping[str, list[str]] | None = None) -> Any:
@@ -82,7 +93,10 @@ class Running:
         try:
             return answer.json()
         except ValueError:
-            raise NoAnswerError(f"What answers at {self._url} is not bearerwatch.") from None
+            raise self._something_else() from None
+
+    def _something_else(self) -> NoAnswerError:
+        return NoAnswerError(f"What answers at {self._url} is not bearerwatch.")
 
 
 def rechecked(
@@ -100,7 +114,7 @@ def rechecked(
         time.sleep(0.5)
         now = daemon.shown()
         for name in waiting & now.keys():
-            if now[name]["exchanges"] != before[name]["exchanges"]:
+            if name not in before or now[name]["exchanges"] != before[name]["exchanges"]:
                 found[name] = now[name]
                 tell(now[name])
     return found

@@ -550,8 +550,8 @@ class WebOptions(Options):
     enable_reload: Flag = False
     """Whether `POST /-/reload` reads the configuration again. Anyone who reaches the address may call it."""
     enable_checks: Flag = False
-    """Whether the pages take the wish to check a connection now where anyone who reaches them could utter it:
-    they do anyway on loopback, and with users or client certificates."""
+    """Whether anyone who reaches the pages may have connections checked now. Allowed anyway with users or
+    client certificates, and on loopback without another name (`external_url`, `hosts`)."""
     external_url: Url = ""
     """Where people reach the pages, for links in messages; where absent, links start at `listen`."""
     config_file: Place | None = None

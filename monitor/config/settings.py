@@ -2,11 +2,12 @@
 
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from monitor.config.options import GeneralOptions, Sink
 from monitor.config.web_file import WebConfig
 from monitor.core.alert import Terms
-from monitor.core.connection import Connection
+from monitor.core.connection import LOOPBACK_HOSTS, Connection
 from monitor.core.holds import Holds
 from monitor.core.wording import Links
 
@@ -32,7 +33,9 @@ class Settings(GeneralOptions):
         """Whether the pages take the wish to check a connection now."""
         web = self.protection
         protected = bool(web.users) or bool(web.tls and web.tls.verifies_clients)
-        return self.listen.is_loopback or protected or self.web.enable_checks
+        # A listener on loopback that has another name is behind a proxy, which may let anyone in.
+        elsewhere = {urlsplit(self.web.external_url).hostname, *self.web.hosts} - {None, *LOOPBACK_HOSTS}
+        return (self.listen.is_loopback and not elsewhere) or protected or self.web.enable_checks
 
     @cached_property
     def terms(self) -> Terms:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 from monitor.core.cadence import FIRST_LOOKS_PER_SECOND
-from monitor.core.causes import Cause
 from monitor.core.finding import State
 from monitor.core.status import Asked, ConnectionStatus
 
@@ -16,8 +15,9 @@ GENTLY = timedelta(seconds=1)
 """Between two logins of those that share a cause with one that was put right: most of them may not be, and
 refusals can get our address blocked (knowledge article 000212767)."""
 
-ONE_WAVE = timedelta(minutes=10)
-"""For so long after one of a cause was put right, another of the same cause brings no further checks."""
+ONCE_IN = timedelta(hours=1)
+"""A connection is looked at once in this time because others were put right: each of a thousand that share an
+app would else try all that still fail, which their longer and longer pauses are to prevent."""
 
 WORKS = frozenset({State.HEALTHY, State.DEGRADED})
 
@@ -49,15 +49,17 @@ def asked(
         last = status.history.last_exchange
         turn = now + len(turns) * timedelta(seconds=1 / FIRST_LOOKS_PER_SECOND)
         # A last check that lies ahead tells nothing: the clock was wrong then.
-        turns[status.name] = max(turn, last.at + APART) if last and last.at <= now else turn
+        turn = max(turn, last.at + APART) if last and last.at <= now else turn
+        turns[status.name] = min(turn, status.next_exchange or turn)  # who asks has nothing checked later
     return Asked(turns, put_off)
 
 
 class Waves:
-    """Which others are worth a look when one was put right."""
+    """Which others are worth a look when one was put right. All of them go at one pace."""
 
     def __init__(self) -> None:
-        self._until: dict[Cause, datetime] = {}
+        self._tried: dict[str, datetime] = {}
+        self._last = _LONG_AGO
 
     def after(
         self,
@@ -68,26 +70,27 @@ class Waves:
     ) -> dict[str, datetime]:
         """When to look at the failing ones with the same cause, app or user, each sooner than planned.
 
-        Empty where nothing was put right, and where the cause had its wave lately: each that is found well in
-        one would begin another.
+        Empty where nothing was put right.
         """
         if before.state is not State.FAILING or after.state not in WORKS or not before.findings:
             return {}
         cause, one = before.findings[0].cause, before.connection
-        if now < self._until.get(cause, _LONG_AGO):
-            return {}
-        others = [
-            status
-            for status in fleet
-            if status.state is State.FAILING
-            and status.name != before.name
-            and (
-                (status.findings[:1] and status.findings[0].cause is cause)
+        self._tried = {name: at for name, at in self._tried.items() if now - at < ONCE_IN}
+        turns: dict[str, datetime] = {}
+        for status in fleet:
+            alike = (
+                (status.findings and status.findings[0].cause is cause)
                 or status.connection.consumer_key == one.consumer_key
                 or status.connection.username.lower() == one.username.lower()
             )
-        ]
-        turns = {status.name: now + place * GENTLY for place, status in enumerate(others, 1)}
-        self._until[cause] = now + max(ONE_WAVE, len(others) * GENTLY)
-        planned = {status.name: status.next_exchange for status in others}
-        return {name: turn for name, turn in turns.items() if turn < (planned[name] or turn)}
+            if (
+                status.state is not State.FAILING
+                or not alike
+                or (status.name == before.name or status.name in self._tried)
+            ):
+                continue
+            turn = max(now, self._last) + GENTLY
+            if turn < (status.next_exchange or turn):
+                turns[status.name] = self._last = turn
+                self._tried[status.name] = now
+        return turns

@@ -442,10 +442,20 @@ def test_an_interval_comes_back_as_it_was_written(interval: timedelta) -> None:
     ("written", "takes"),
     [
         ("", True),
+        ("web: {external_url: 'http://localhost:9877'}", True),
+        ("web: {external_url: 'https://monitor.example.com'}", False),
+        ("web: {hosts: [monitor.example.com]}", False),
         ("listen: 0.0.0.0:9877", False),
         ("listen: 0.0.0.0:9877\nweb: {enable_checks: true}", True),
     ],
-    ids=["on loopback", "open to others", "open to others, and wanted"],
+    ids=[
+        "on loopback",
+        "on loopback, and said",
+        "behind a proxy",
+        "known by another name",
+        "open to others",
+        "open to others, and wanted",
+    ],
 )
 def test_where_anyone_could_ask_for_checks_nobody_may_unless_it_is_wanted(
     written: str, *, takes: bool

@@ -9,7 +9,7 @@ from monitor.core.finding import State
 from monitor.core.status import ConnectionStatus
 from monitor.watch.budget import LoginBudget
 from monitor.watch.clock import Clock
-from monitor.watch.soon import APART, GENTLY, ONE_WAVE, Waves, asked
+from monitor.watch.soon import APART, GENTLY, ONCE_IN, Waves, asked
 from tests.making import NOW, connection, exchange, finding, history
 
 HOUR = timedelta(hours=1)
@@ -106,13 +106,33 @@ def test_when_one_is_put_right_those_with_its_cause_app_or_user_are_looked_at_ge
     assert max(turns.values()) - NOW < timedelta(minutes=9)
 
 
-def test_a_wave_is_not_begun_again_by_those_that_it_finds_well() -> None:
+def test_each_is_looked_at_once_an_hour_because_of_others() -> None:
     waves, before = Waves(), status("mended", Cause.IP_RESTRICTED)
     fleet = [before, status("other", Cause.IP_RESTRICTED)]
 
     assert waves.after(before, well(before), fleet, NOW)
-    assert not waves.after(fleet[1], well(fleet[1]), fleet, NOW + GENTLY)
-    assert waves.after(before, well(before), fleet, NOW + ONE_WAVE)
+    assert not waves.after(before, well(before), fleet, NOW + GENTLY)
+    assert waves.after(before, well(before), fleet, NOW + ONCE_IN - GENTLY) == {}
+    later = [replace(one, next_exchange=NOW + 2 * HOUR) for one in fleet]
+    assert waves.after(before, well(before), later, NOW + ONCE_IN).keys() == {"other"}
+
+
+def test_two_causes_that_end_together_share_one_pace() -> None:
+    waves = Waves()
+    first, second = status("first", Cause.IP_RESTRICTED), status("second", Cause.FLOW_DISABLED)
+    fleet = [first, second, status("a", Cause.IP_RESTRICTED), status("b", Cause.FLOW_DISABLED)]
+
+    turns = waves.after(first, well(first), fleet, NOW) | waves.after(second, well(second), fleet, NOW)
+
+    assert turns == {"a": NOW + GENTLY, "b": NOW + 2 * GENTLY}
+
+
+def test_who_asks_for_many_has_none_of_them_checked_later_than_planned() -> None:
+    due = [replace(status(f"{number:03}"), next_exchange=NOW) for number in range(100)]
+
+    found = asked(due, NOW, left=lambda _: 60, free_at=lambda _: NOW)
+
+    assert set(found.turns.values()) == {NOW}
 
 
 def test_connections_not_repaired_or_due_sooner_are_not_rescheduled() -> None:
