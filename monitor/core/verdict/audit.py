@@ -66,6 +66,15 @@ class Step:
     severity: Severity = Severity.WARNING
     certainty: Certainty = Certainty.CERTAIN
 
+    @property
+    def stops_logins(self) -> bool:
+        """Whether it is wrong for certain, and no login can be granted."""
+        return (self.ruling, self.severity, self.certainty) == (
+            Ruling.WRONG,
+            Severity.CRITICAL,
+            Certainty.CERTAIN,
+        )
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -532,14 +541,14 @@ def explained(seen: Seen, possible: Collection[Cause]) -> Cause | None:
     """The cause that the org itself names for a refusal; None where it names none.
 
     1. Login History's status of our own login, where the answer may mean that.
-    2. What an audit found wrong that stops logins, where the answer may mean it.
+    2. What an audit found wrong for certain that stops logins, where the answer may mean it.
     3. Else that status.
 
     Where the user has the app's permission set and the policy has ended its approval, a status that it is not
     approved means that end.
     """
     found = {step.what: step for step in steps(seen)}
-    wrong = {step.cause for step in found.values() if step.ruling is Ruling.WRONG}
+    wrong = {step.cause for step in found.values() if step.stops_logins}
     aged_out = found[SELECTED_SETS].ruling is Ruling.RIGHT and _aged_out(seen)
     if aged_out:
         wrong.add(Cause.APPROVAL_DECAYED)

@@ -287,9 +287,10 @@ def _seen(known: Known) -> audit.Seen | None:
 
 
 def _as_the_org_says(meant: Meaning, seen: audit.Seen, known: Known) -> Meaning:
-    """What the org itself says of a refusal, where an audit was made while it lasts."""
+    """What the org says of a refusal that is not certain itself, where an audit was made while it lasts."""
     since = known.history.failing_since or known.now
-    if seen.facts.at < since or meant.cause is Cause.PROPAGATION_PENDING:
+    settled = meant.certainty is Certainty.CERTAIN or meant.cause is Cause.PROPAGATION_PENDING
+    if settled or seen.facts.at < since:
         return meant
     said = audit.explained(seen, (meant.cause, *meant.others))
     return Meaning(said, Certainty.CERTAIN, (meant.cause, *meant.others)) if said else meant

@@ -1,5 +1,6 @@
 """What an audit's rows say of each step of the guide, and what they say to a refusal."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -453,7 +454,7 @@ NAMED = {
             },
         ),
         NOT_APPROVED,
-        Cause.SCOPE_MISSING,
+        None,
     ),
     "the app is disabled": (
         with_rows(Read.ENABLED, {"IsEnabled": False, "OauthPluginStatus": "Enabled"}),
@@ -469,10 +470,41 @@ def test_what_an_observer_read_during_a_refusal_makes_its_cause_certain(
 ) -> None:
     told = verdict(replace(found, observer="observer"), refused)
 
-    if cause is None:  # the answer does not allow it: it is evidence, and no more
-        assert "not active" in " ".join(told.findings[0].evidence)
+    if (
+        cause is None
+    ):  # the answer does not allow it, or logins can be granted with it: it is evidence, and no more
+        assert told.findings[0].certainty is Certainty.LIKELY
+        assert re.search("not active|lack refresh_token", " ".join(told.findings[0].evidence))
     else:
         assert (told.cause, told.findings[0].certainty) == (cause, Certainty.CERTAIN)
+
+
+BY_ITSELF = {
+    "addresses enforced, without any range": (
+        policy(IpRelaxationPolicyType="Enforce"),
+        "authentication failure",
+        (Cause.NOT_AUTHORIZED, Certainty.POSSIBLE),
+    ),
+    "users authorise themselves": (
+        policy(PermittedUsersPolicyType="AllSelfAuthorized"),
+        "user hasn't approved this consumer",
+        (Cause.APPROVAL_DECAYED, Certainty.LIKELY),
+    ),
+    "an answer that is certain by itself": (
+        with_rows(Read.ASSOCIATION),
+        "app must be installed into org",
+        (Cause.APP_BLOCKED, Certainty.CERTAIN),
+    ),
+}
+
+
+@pytest.mark.parametrize(("found", "answer", "expected"), BY_ITSELF.values(), ids=BY_ITSELF)
+def test_what_lets_logins_be_granted_never_becomes_the_certain_cause_of_a_refusal(
+    found: Facts, answer: str, expected: tuple[Cause, Certainty]
+) -> None:
+    told = verdict(replace(found, observer="observer"), Refused(400, "invalid_grant", answer, ""))
+
+    assert (told.cause, told.findings[0].certainty) == expected
 
 
 def test_an_audit_older_than_the_refusal_is_evidence_but_not_proof() -> None:
