@@ -542,7 +542,7 @@ def explained(seen: Seen, possible: Collection[Cause]) -> Cause | None:
 
     1. Login History's status of our own login, where the answer may mean that.
     2. What an audit found wrong for certain that stops logins, where the answer may mean it.
-    3. Else that status.
+    3. Else that status: whether it is of this very answer is for the caller to know.
 
     Where the user has the app's permission set and the policy has ended its approval, a status that it is not
     approved means that end.
@@ -572,7 +572,7 @@ def known_before(seen: Seen) -> Iterator[str]:
     """What the last audit says to a refusal, for a person: what was wrong, and what changed in Setup."""
     by = f", by way of {seen.facts.observer}" if seen.facts.observer else ""
     if seen.facts.status and seen.facts.status != "Success":
-        yield f'Login History says of our login: "{seen.facts.status}".'
+        yield f'Login History said of our login of {minute(seen.facts.at)}: "{seen.facts.status}".'
     wrong = [step for step in steps(seen) if step.ruling is Ruling.WRONG]
     for step in wrong[:SHOWN]:
         yield f"The audit of {minute(seen.facts.at)}{by} found: {step.said}"

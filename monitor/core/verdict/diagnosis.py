@@ -292,8 +292,18 @@ def _as_the_org_says(meant: Meaning, seen: audit.Seen, known: Known) -> Meaning:
     settled = meant.certainty is Certainty.CERTAIN or meant.cause is Cause.PROPAGATION_PENDING
     if settled or seen.facts.at < since:
         return meant
-    said = audit.explained(seen, (meant.cause, *meant.others))
-    return Meaning(said, Certainty.CERTAIN, (meant.cause, *meant.others)) if said else meant
+    possible = (meant.cause, *meant.others)
+    said = audit.explained(seen, possible)
+    if said is None or (said not in possible and not _is_said_of_this_answer(said, seen, known)):
+        return meant
+    return Meaning(said, Certainty.CERTAIN, possible)
+
+
+def _is_said_of_this_answer(said: Cause, seen: audit.Seen, known: Known) -> bool:
+    """Whether the audit went along with this exchange, or every answer since that audit was the same."""
+    last, findings = known.history.last_verdict, known.history.findings
+    stays = bool(last and last.outcome == known.exchange.outcome and findings and findings[0].cause is said)
+    return stays or seen.facts.at >= known.exchange.at
 
 
 def _state(cause: Cause, known: Known) -> State:

@@ -507,6 +507,52 @@ def test_what_lets_logins_be_granted_never_becomes_the_certain_cause_of_a_refusa
     assert (told.cause, told.findings[0].certainty) == expected
 
 
+def test_login_historys_status_of_an_earlier_login_is_evidence_for_another_answer() -> None:
+    now = Refused(400, "invalid_grant", "user hasn't approved this consumer", "")
+    found = facts(status="Restricted IP", observer="observer", at=NOW - timedelta(hours=2))
+
+    told = verdict(found, now, failing_since=NOW - timedelta(hours=2))
+
+    assert (told.cause, told.findings[0].certainty) == (Cause.APPROVAL_DECAYED, Certainty.LIKELY)
+    assert 'Login History said of our login of 2026-11-23 10:00 UTC: "Restricted IP".' in (
+        told.findings[0].evidence
+    )
+
+
+def test_login_historys_status_holds_while_the_same_answer_goes_on() -> None:
+    first = verdict(facts(status="Restricted IP", observer="observer"), NOT_APPROVED)
+    past = {
+        "failing_since": NOW - timedelta(hours=2),
+        "last_verdict": exchange(NOT_APPROVED, NOW - MINUTE),
+        "findings": first.findings,
+    }
+    earlier = facts(status="Restricted IP", observer="observer", at=NOW - timedelta(hours=2))
+    other = Refused(400, "invalid_grant", "user is inactive", "")
+
+    assert [verdict(earlier, answer, **past).cause for answer in (NOT_APPROVED, other)] == [
+        Cause.IP_RESTRICTED,
+        Cause.USER_INACTIVE,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        ("user is inactive", Cause.USER_INACTIVE),
+        ("app must be installed into org", Cause.APP_BLOCKED),
+        ("client identifier invalid", Cause.CONSUMER_KEY_UNKNOWN),
+    ],
+)
+def test_login_historys_status_does_not_override_an_answer_that_is_certain(answer: str, cause: Cause) -> None:
+    found = facts(status="Restricted IP", observer="observer", at=NOW - timedelta(hours=2))
+
+    told = verdict(
+        found, Refused(400, "invalid_grant", answer, ""), failing_since=NOW - DAY, last_success=NOW - DAY
+    )
+
+    assert told.cause is cause
+
+
 def test_an_audit_older_than_the_refusal_is_evidence_but_not_proof() -> None:
     found = replace(policy(RefreshTokenPolicyType="Zero"), at=NOW - DAY)
 
