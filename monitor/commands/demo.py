@@ -190,6 +190,7 @@ class Demo:
         self._connections: list[dict[str, object]] = []
         self._states: dict[str, State] = {}
         self._appointments = ByHand()
+        self._in_real_time = False
 
     async def run(self) -> None:
         """Tell the story, then stay until a signal."""
@@ -279,6 +280,7 @@ class Demo:
             f"\n  {page}/connections/approval-decayed   an approval that ages out every four weeks"
             f"\n  {page}/?responsible=operator          what the operator has to fix"
         )
+        self._in_real_time = True
         while True:
             await self._check_due(daemon.watch, self._clock.now())
             await asyncio.sleep(REAL_TIME_STEP_SECONDS)
@@ -287,7 +289,9 @@ class Demo:
         """Make the checks that are due by then; as many at once as the exchanges that may be under way."""
 
         async def look(name: str) -> None:
-            appointments.pop(name, None)
+            due = appointments.pop(name)
+            if self._in_real_time:  # before, each was late by a part of the stride
+                watch.own.schedule_delay.observe(max(0.0, (self._clock.now() - due).total_seconds()))
             if following := await watch.check(name):
                 appointments[name] = min(following, appointments.get(name, following))
 

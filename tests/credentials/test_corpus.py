@@ -125,7 +125,7 @@ def not_files(directory: Path) -> dict[str, str]:
         "dangling.pem": "does not exist",
         "circle.pem": "Too many levels",
         "pipe.pem": "is a pipe or a device",
-        "huge.pem": "more than 64 KiB",
+        "huge.pem": "larger than 64 KiB",
         "n" * 300: "File name too long",
         "a\0b": "null byte",
     }
@@ -178,5 +178,5 @@ async def test_a_file_without_the_right_to_read_is_a_finding(
 
     assert (credential.key is not None) == readable
     if not readable:
-        assert "may not be read by this process" in credential.facts.problems[0].detail
+        assert "is not readable by this process" in credential.facts.problems[0].detail
     keyring.close()

@@ -74,6 +74,8 @@ def alerts(count: int, began: datetime) -> list[dict[str, Any]]:
     groups = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())["groups"]
     (rule,) = (rule for group in groups for rule in group["rules"] if rule.get("alert") == LARGEST)
 
+    when = f"{began:%Y-%m-%d %H:%M} UTC"
+
     def filled(text: str, connection: str, *, explained: bool) -> str:
         asked = re.fullmatch(
             r"(.*)\{\{ with printf `\w+:\w+:explained.*?\}\}(.*)\{\{ end \}\}", text, re.DOTALL
@@ -82,7 +84,11 @@ def alerts(count: int, began: datetime) -> list[dict[str, Any]]:
             full, _, link = asked[2].partition("{{- else }}")
             text = asked[1] + (full if explained else link)
         text = text.replace("{{ $labels.connection }}", connection)
-        return re.sub(r"\{\{ \(\$value.*?\}\}", f"{began:%Y-%m-%d %H:%M} UTC", text)
+        # A moment that Prometheus asks itself for, between the words around it.
+        text = re.sub(
+            r"\{\{ with printf [^}]*\}[^}]*\}\}([^{]*)\{\{[^}]*\}\}\.\{\{ end \}\}", rf"\g<1>{when}.", text
+        )
+        return re.sub(r"\{\{ \(\$value.*?\}\}", when, text)
 
     made = []
     for number in range(count):

@@ -111,10 +111,16 @@ def _write_clock(log: Path, ahead: timedelta) -> Path:
 
 @contextmanager
 def started(
-    command: list[str], url: str, log: Path, *, ahead: timedelta = timedelta(0), code: Path | None = None
+    command: list[str],
+    url: str,
+    log: Path,
+    *,
+    ahead: timedelta = timedelta(0),
+    code: Path | None = None,
+    pass_fds: tuple[int, ...] = (),
 ) -> Iterator[Running]:
     """Run `bearerwatch` with these arguments, `ahead` of the real time, until the block ends; the `code` in
-    another folder, if one is given.
+    another folder, if one is given. It keeps the file descriptors `pass_fds`.
     """
     environment = without_proxies()
     if ahead:
@@ -131,6 +137,7 @@ def started(
             stderr=stream,
             env=environment,
             cwd=code,
+            pass_fds=pass_fds,
         )
         try:
             yield Running(process, url, log)

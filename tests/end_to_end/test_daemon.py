@@ -223,17 +223,30 @@ def test_a_wall_clock_that_is_set_back_stops_no_checks(
 
 
 def test_a_reload_that_is_asked_for_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
+    """Its configuration comes by a shell's pipe, which holds the start until it is written."""
     text = write(tmp_path).read_text()
     url = f"http://{text.split()[1]}"
-    config = tmp_path / "pipe.yaml"
-    os.mkfifo(config)
+    reading, writing = os.pipe()
 
-    with started(["run", "--config", str(config)], url, tmp_path / "pipe.log") as running:
-        with config.open("w") as pipe:  # opens when the daemon has begun to read it
-            running.process.send_signal(signal.SIGHUP)
-            pipe.write(text)
+    with started(
+        ["run", "--config", f"/dev/fd/{reading}"], url, tmp_path / "pipe.log", pass_fds=(reading,)
+    ) as running:
+        os.close(reading)
+        until(lambda: handles_hangup(running.process.pid), "the handler of SIGHUP")
+        running.process.send_signal(signal.SIGHUP)
+        os.write(writing, text.encode())
+        os.close(writing)
 
         until(lambda: running.page("/-/healthy"), "the daemon")
+
+
+def handles_hangup(pid: int) -> bool:
+    """Whether a process has set what it does at SIGHUP, or ignores it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    masks = [
+        int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigCgt", "SigIgn"))
+    ]
+    return any(mask >> (signal.SIGHUP - 1) & 1 for mask in masks)
 
 
 def test_it_stops_on_a_signal_and_keeps_its_history(orgs: httpx.Client, pair: Path, tmp_path: Path) -> None:
@@ -360,5 +373,5 @@ def test_a_port_that_is_taken_is_one_message_and_exit_2(tmp_path: Path) -> None:
         )
 
     assert ended.returncode == 2
-    assert "can't be listened at" in ended.stderr
+    assert "Cannot listen on" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -133,5 +133,5 @@ def test_of_a_third_of_5000_connections_refused_at_once_people_hear_once(tmp_pat
     (event,) = (
         each for each in told.messages if each["status"] == "firing" and many in str(each["groupLabels"])
     )
-    assert f"For {HIT} connections `consumer_not_approved` began" in str(event["commonAnnotations"])
+    assert f"`consumer_not_approved` began for {HIT} connections" in str(event["commonAnnotations"])
     assert max(len(json.dumps(each)) for each in told.messages) < 30_000

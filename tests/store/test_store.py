@@ -9,13 +9,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -130,6 +131,15 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 moments = st.datetimes(timezones=st.just(UTC))
 st.register_type_strategy(datetime, moments)
 st.register_type_strategy(float, finite)
+
+
+def dictionaries(kind: Any) -> st.SearchStrategy[dict[Any, Any]]:
+    """What a history's mappings are: hypothesis would try each class that is one."""
+    keys, values = get_args(kind)
+    return st.dictionaries(st.from_type(keys), st.from_type(values))
+
+
+st.register_type_strategy(Mapping, dictionaries)
 
 
 @given(st.lists(st.from_type(History), max_size=5))
@@ -277,7 +287,7 @@ def test_a_history_that_cannot_be_written_stops_no_other(path: Path) -> None:
         assert not store.flush(60)  # the log draws three tracebacks first, with all that their frames hold
         assert store.errors == 1
         assert store.problem is not None
-        assert "fault of its own" in store.problem
+        assert "because of an internal error" in store.problem
         assert store.flush()
         assert store.problem is None
     with opened(path) as store:
@@ -1069,7 +1079,7 @@ def test_when_the_disk_is_full_checks_go_on_and_all_is_written_when_there_is_roo
 def test_when_a_write_fails_checks_go_on_and_all_is_written_when_it_works_again(tmp_path: Path) -> None:
     lines = _run(sys.executable, PROCESSES, "file_limit", tmp_path)
 
-    _assert_refused_and_recovered(lines, "the disk can't be read or written")
+    _assert_refused_and_recovered(lines, "disk error: check quotas")
 
 
 def test_when_the_directory_becomes_read_only_checks_go_on_and_all_is_written_later(tmp_path: Path) -> None:
@@ -1079,7 +1089,9 @@ def test_when_the_directory_becomes_read_only_checks_go_on_and_all_is_written_la
     """
     lines = _run(*_bound_by_modes(), sys.executable, PROCESSES, "read_only", tmp_path)
 
-    _assert_refused_and_recovered(lines, "the monitor must be able to write there.", counted=2000)
+    _assert_refused_and_recovered(
+        lines, "its directory must exist and be writable by the monitor.", counted=2000
+    )
 
 
 def test_a_read_only_file_is_reported_as_such(path: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_traceback_with_all_local_values_does_not_show_it() -> None:
 
 
 def test_bytes_that_are_no_text_are_not_repeated_in_the_error() -> None:
-    with pytest.raises(ValueError, match="is no text") as refused:
+    with pytest.raises(ValueError, match="is not UTF-8 text") as refused:
         Secret(b"hunter2 \xff").text()
 
     assert refused.value.__context__ is None
