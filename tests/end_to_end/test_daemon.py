@@ -224,7 +224,7 @@ def test_a_wall_clock_that_is_set_back_stops_no_checks(
 
 def test_a_reload_that_is_asked_for_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
     """Its configuration comes by a shell's pipe, which holds the start until it is written."""
-    text = write(tmp_path).read_text()
+    text = write(tmp_path, more=f"database: {tmp_path}/bearerwatch.db").read_text()
     url = f"http://{text.split()[1]}"
     reading, writing = os.pipe()
 
