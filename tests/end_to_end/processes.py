@@ -219,7 +219,7 @@ def told_demo(folder: Path) -> Iterator[Running]:
 
         def told() -> bool:
             assert running.process.poll() is None, running.log.read_text()
-            return "The story is told" in running.log.read_text()
+            return "The simulated weeks are over" in running.log.read_text()
 
         until(told, "the demo's story", STORY_PATIENCE_SECONDS)
         yield running
