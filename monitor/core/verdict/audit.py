@@ -15,7 +15,7 @@ from monitor.core.causes import Cause, Severity
 from monitor.core.connection import Connection
 from monitor.core.finding import Certainty
 from monitor.core.history import History
-from monitor.core.inside import QUERIES, Facts, Logins, Read, Row, moment_in, text
+from monitor.core.inside import QUERIES, Facts, Logins, Permission, Read, Row, moment_in, text
 from monitor.core.outcome import ApiUsage, Granted, Outcome
 from monitor.core.status import ConnectionStatus
 from monitor.core.verdict.approval import Forecast, Grounds, Policy, policy_of
@@ -339,15 +339,19 @@ def _user(seen: Seen) -> _Said | None:
     active = user.get("IsActive") if user else None
     if active is False and not seen.granted:
         return _wrong(Cause.USER_INACTIVE, "The user is not active.", Severity.CRITICAL)
-    if user is None and Read.USER in seen.facts.rows:
-        return _wrong(
-            Cause.USERNAME_CHANGED, "The org has no user of the configured username.", Severity.CRITICAL
-        )
+    if user is None and Read.USER in seen.facts.rows and not seen.granted:
+        if seen.facts.has(Permission.MANAGE_USERS):
+            said = "The org has no user of the configured username."
+            return _wrong(Cause.USERNAME_CHANGED, said, Severity.CRITICAL)
+        said = "The org shows the observer no such user: sharing may hide it from whoever lacks Manage Users."
+        return _Said(Ruling.NOT_READABLE, said)
     access = seen.facts.first(Read.ACCESS)
     api = access.get("PermissionsApiEnabled") if access and not seen.facts.observer else None
-    if api is None and seen.live is not None:
+    if api is None and seen.live:
         api = any(row.get("PermissionSet.PermissionsApiEnabled") is True for row in seen.live)
-    if api is False:
+    # The org has answered a REST call with the user's own token.
+    called = seen.granted and (not seen.facts.observer or Read.LOGINS in seen.facts.rows)
+    if api is False and not called:
         return _wrong(Cause.API_DISABLED, "No permission set of the user has API Enabled.", Severity.CRITICAL)
     if seen.granted or active:
         return _right("The user is active" + (", and has API Enabled." if api else "."))

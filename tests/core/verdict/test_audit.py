@@ -438,7 +438,17 @@ NAMED = {
         Cause.USER_INACTIVE,
     ),
     "an inactive user": (with_rows(Read.USER, INACTIVE), NOT_APPROVED, None),
-    "no such user": (with_rows(Read.USER), NOT_APPROVED, Cause.USERNAME_CHANGED),
+    "no such user": (
+        facts(
+            rows={
+                **AS_IT_SHOULD_BE,
+                Read.USER: (),
+                Read.ACCESS: ({**ACCESS, "PermissionsManageUsers": True},),
+            }
+        ),
+        NOT_APPROVED,
+        Cause.USERNAME_CHANGED,
+    ),
     "a policy that ends approvals at once": (
         policy(RefreshTokenPolicyType="Zero", PermittedUsersPolicyType="AllSelfAuthorized"),
         NOT_APPROVED,
@@ -551,6 +561,33 @@ def test_login_historys_status_does_not_override_an_answer_that_is_certain(answe
     )
 
     assert told.cause is cause
+
+
+def test_an_observer_who_may_be_shown_no_other_users_proves_no_username_wrong() -> None:
+    found = with_rows(Read.USER, observer="observer")
+
+    assert verdict(found, NOT_APPROVED).cause is Cause.APPROVAL_DECAYED
+    assert steps(found, NOT_APPROVED)["Integration user"].ruling is Ruling.NOT_READABLE
+
+
+@pytest.mark.parametrize("assigned", [(), ({**ASSIGNMENT, "PermissionSet.PermissionsApiEnabled": False},)])
+def test_a_user_by_whose_token_the_org_was_read_does_not_lack_api_enabled(assigned: tuple[Row, ...]) -> None:
+    silent = {**ACCESS, "PermissionsApiEnabled": None}
+    found = facts(rows={**AS_IT_SHOULD_BE, Read.ACCESS: (silent,), Read.ASSIGNMENTS: assigned})
+
+    assert steps(found)["Integration user"].ruling is Ruling.RIGHT
+    assert steps(replace(found, observer="observer"))["Integration user"].ruling is Ruling.RIGHT
+
+
+def test_an_observer_sees_that_no_set_of_a_refused_user_has_api_enabled() -> None:
+    found = assignments(None, **{"PermissionSet.PermissionsApiEnabled": False})
+    refused = Refused(400, "invalid_grant", "not authorized", "")
+
+    told = verdict(replace(found, observer="observer"), refused)
+
+    assert (told.cause, told.findings[0].certainty) == (Cause.API_DISABLED, Certainty.CERTAIN)
+    unseen = with_rows(Read.ASSIGNMENTS, observer="observer")
+    assert steps(unseen, NOT_APPROVED)["Integration user"].ruling is Ruling.NOT_READABLE
 
 
 def test_an_audit_older_than_the_refusal_is_evidence_but_not_proof() -> None:
