@@ -1,35 +1,140 @@
-"""An audit that fails by a fault of ours."""
+"""When an org is audited, and what becomes of an audit that fails."""
 
-from datetime import timedelta
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
 
+import pytest
 from structlog.testing import capture_logs
 
 from monitor.core import history
-from monitor.core.outcome import Exchange, Granted
+from monitor.core.connection import Connection
+from monitor.core.history import History
+from monitor.core.inside import Facts, Read
+from monitor.core.outcome import Exchange, Refused
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger
-from monitor.watch.audit import Auditor
+from monitor.salesforce.org import Get, Reply
+from monitor.watch.audit import ASKING_SECONDS, KEPT, Auditor
 from monitor.watch.budget import OwnLedger
 from monitor.watch.clock import Clock
 from monitor.watch.own_metrics import OwnMetrics
-from tests.making import NOW, connection
+from tests.making import GRANTED, NOW, connection
+
+ACME, DAY = connection(), timedelta(days=1)
+GOOD = Facts(NOW - DAY, rows={Read.ORG: ({"IsSandbox": False},), Read.ACCESS: ({},)})
+KNOWN = replace(history.begin(ACME, NOW - 9 * DAY), audit=GOOD)
+LEDGER = OwnLedger(60, lambda *_: None)
 
 
-async def test_an_audit_that_fails_by_our_own_fault_leaves_the_login_as_it_was() -> None:
-    clock, acme, granted = Clock(), connection(), Granted("opaque", None, None, None, None)
+class Standing(Clock):
+    """A clock that only a test moves."""
+
+    seconds = 0.0
+
+    def machine(self) -> datetime:
+        return NOW + timedelta(seconds=self.seconds)
+
+    def steady(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Standing:
+    return Standing()
+
+
+@pytest.fixture
+async def auditor(clock: Standing) -> AsyncIterator[Auditor]:
     exchanger = Exchanger(clock=clock.now)
-    auditor = Auditor(
-        keyring=Keyring({}), exchanger=exchanger, clock=clock, own=OwnMetrics(), audits="always"
-    )
-    audit = auditor.audit(acme, history.begin(acme, NOW - timedelta(days=1)))
-
-    async def broken(path: str) -> None:
-        raise LookupError(path)
-
-    with capture_logs() as logged:
-        await audit.inside(granted, NOW, broken)
-        found = await audit.finished(Exchange(NOW, granted), OwnLedger(60, lambda *_: None))
+    yield Auditor(keyring=Keyring({}), exchanger=exchanger, clock=clock, own=OwnMetrics(), audits="when due")
     await exchanger.aclose()
 
-    assert found is None
+
+async def audited(auditor: Auditor, get: Get, known: History, of: Connection = ACME) -> Facts | None:
+    """What is kept of an audit after a login that was granted."""
+    granted = replace(GRANTED, org_id=None)
+    audit = auditor.audit(of, known)
+    await audit.inside(granted, NOW, get)
+    return await audit.finished(Exchange(NOW, granted), LEDGER)
+
+
+class Answers:
+    """An org that answers each GET in the same way, and counts them."""
+
+    def __init__(self, reply: Reply | None, after: Callable[[], None] = lambda: None) -> None:
+        self.reply, self.after, self.asked = reply, after, 0
+
+    async def get(self, path: str) -> Reply | None:
+        self.asked += 1
+        self.after()
+        return self.reply
+
+
+NO_ROWS = Reply(200, json.dumps({"records": []}).encode())
+AWAY = Reply(503, b"[]")
+
+
+async def broken(path: str) -> None:
+    raise LookupError(path)
+
+
+async def test_an_audit_that_fails_by_our_own_fault_leaves_the_login_as_it_was_until_tomorrow(
+    auditor: Auditor,
+) -> None:
+    with capture_logs() as logged:
+        assert await audited(auditor, broken, KNOWN) is None
     assert [line["event"] for line in logged] == ["audit_failed"]
+    [calls] = auditor.own.audit_calls.collect()
+    assert calls.samples[0].value == 1
+
+    again = Answers(NO_ROWS)
+    assert await audited(auditor, again.get, KNOWN) is None
+    assert again.asked == 0
+
+
+@pytest.mark.parametrize("reply", [None, AWAY], ids=["no answer", "503"])
+async def test_an_audit_that_read_less_than_the_last_one_does_not_replace_it(
+    auditor: Auditor, clock: Standing, reply: Reply | None
+) -> None:
+    with capture_logs() as logged:
+        assert await audited(auditor, Answers(reply).get, KNOWN) is None
+    assert [line["event"] for line in logged] == ["audit_incomplete"]
+
+    soon, tomorrow = Answers(NO_ROWS), Answers(NO_ROWS)
+    clock.seconds += 3600
+    assert await audited(auditor, soon.get, KNOWN) is None
+    assert soon.asked == 0
+    clock.seconds += DAY.total_seconds()
+    assert await audited(auditor, tomorrow.get, KNOWN) is not None
+
+
+async def test_what_was_read_more_than_a_week_ago_is_not_kept(auditor: Auditor) -> None:
+    old = replace(KNOWN, audit=replace(GOOD, at=NOW - KEPT - DAY))
+
+    assert await audited(auditor, Answers(AWAY).get, old) is not None
+
+
+async def test_an_observer_who_gets_no_token_does_not_cost_what_it_saw_before(auditor: Auditor) -> None:
+    watched = connection(observer=connection(name="observer"))
+    refused = Exchange(NOW, Refused(400, "invalid_grant", "user hasn't approved this consumer", ""))
+
+    assert await audited(auditor, Answers(NO_ROWS).get, KNOWN, watched) is None
+    blind = auditor.audit(replace(watched, name="blind"), replace(KNOWN, audit=None))
+    seen = await blind.finished(refused, LEDGER)
+
+    assert seen is not None
+    assert "observer" in seen.unread[Read.POLICY]
+
+
+async def test_slow_answers_are_waited_for_only_so_long(auditor: Auditor, clock: Standing) -> None:
+    def slowly() -> None:
+        clock.seconds += ASKING_SECONDS / 2
+
+    slow = Answers(NO_ROWS, slowly)
+    found = await audited(auditor, slow.get, replace(KNOWN, audit=None))
+
+    assert slow.asked == 2
+    assert found is not None
+    assert "no answer came" in found.unread.values()
