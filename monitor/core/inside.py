@@ -111,6 +111,7 @@ QUERIES: Mapping[Read, Query] = MappingProxyType(
             "PermissionSetAssignment",
             (
                 "PermissionSetId",
+                "PermissionSetGroupId",
                 "PermissionSet.IsOwnedByProfile",
                 "PermissionSet.ProfileId",
                 "PermissionSet.Name",

@@ -192,6 +192,7 @@ def _permission_set_assignment(view: View) -> Rows:
                 "Id": identifier("0Pa", str(row["Id"])),
                 "AssigneeId": view.org.user_id(),
                 "PermissionSetId": row["Id"],
+                "PermissionSetGroupId": None,
                 "ExpirationDate": ends,
                 "IsActive": True,
                 "IsRevoked": False,

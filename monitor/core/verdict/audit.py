@@ -410,23 +410,53 @@ def _association(seen: Seen) -> _Said | None:
         return None
     carriers = {text(row, "ParentId"): text(row, "Parent.Name") for row in rows}
     ways = [row for row in seen.live if text(row, "PermissionSetId") in carriers]
-    severity = Severity.WARNING if seen.granted else Severity.CRITICAL
-    if not carriers:
-        return _wrong(
-            Cause.USER_NOT_ADMIN_APPROVED, "No permission set is selected in the app's policies.", severity
-        )
     if not ways:
-        names = ", ".join(f"“{name}”" for name in list(carriers.values())[:SHOWN])
-        said = f"The app selects the permission set {names}, and it is not assigned to the user."
-        return _wrong(Cause.USER_NOT_ADMIN_APPROVED, said, severity)
+        return _no_way(list(carriers.values()), seen)
     held = {text(row, "PermissionSet.Name"): moment_in(row, "ExpirationDate") for row in ways}
     lasting = next((name for name, end in held.items() if end is None), None)
     if lasting is not None:
         return _right(f"“{lasting}” carries the app, and the user has it for good.")
+    if _in_groups(seen):
+        return _Said(Ruling.NOT_READABLE, _GROUPS)
     last, name = max((end, name) for name, end in held.items() if end)
     left = span(last - seen.now)
     said = f"The user's last way into the app, “{name}”, ends on {minute(last)}, in {left}."
     return _wrong(Cause.PERMISSION_SET_EXPIRING, said, _by_end(last, seen))
+
+
+_GROUPS = (
+    "The user has permission set groups, and the org does not show whether a set in one of them carries the"
+    " app."
+)
+
+
+def _in_groups(seen: Seen) -> bool:
+    """Whether the user has sets by way of a group: these are assigned by the id of the group's own set."""
+    return any(text(row, "PermissionSetGroupId") for row in seen.live or ())
+
+
+def _no_way(names: list[str], seen: Seen) -> _Said:
+    """No set that the app selects is seen to be assigned: a grant proves that there is another way."""
+    if not seen.policy or seen.policy.permitted != "admin":
+        said = (
+            "Whether the app needs it is not known: its Permitted Users were not shown, or in unknown words."
+        )
+        return _Said(Ruling.NOT_READABLE, said)
+    if _in_groups(seen):
+        return _Said(Ruling.NOT_READABLE, _GROUPS)
+    if not seen.live:
+        said = "The org shows no assignment of the user, not even its profile's own."
+        return _Said(Ruling.NOT_READABLE, said)
+    shown = ", ".join(f"“{name}”" for name in names[:SHOWN])
+    said = (
+        f"The app selects the permission set {shown}, and it is not assigned to the user."
+        if names
+        else "No permission set is selected in the app's policies."
+    )
+    if not seen.granted:
+        return _wrong(Cause.USER_NOT_ADMIN_APPROVED, said, Severity.CRITICAL)
+    said += " Yet logins are granted: by another way, or until the change takes effect."
+    return _wrong(Cause.USER_NOT_ADMIN_APPROVED, said, certainty=Certainty.POSSIBLE)
 
 
 # Beyond the guide

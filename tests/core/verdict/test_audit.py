@@ -43,6 +43,7 @@ POLICY: Row = {
 }
 ASSIGNMENT: Row = {
     "PermissionSetId": "0PS000000000001AAA",
+    "PermissionSetGroupId": None,
     "PermissionSet.IsOwnedByProfile": False,
     "PermissionSet.ProfileId": None,
     "PermissionSet.Name": "Integration",
@@ -588,6 +589,54 @@ def test_an_observer_sees_that_no_set_of_a_refused_user_has_api_enabled() -> Non
     assert (told.cause, told.findings[0].certainty) == (Cause.API_DISABLED, Certainty.CERTAIN)
     unseen = with_rows(Read.ASSIGNMENTS, observer="observer")
     assert steps(unseen, NOT_APPROVED)["Integration user"].ruling is Ruling.NOT_READABLE
+
+
+UNASSIGNED: Row = {"ParentId": "0PS000000000009AAA", "Parent.Name": "Sales"}
+IN_A_GROUP: Row = {**ASSIGNMENT, "PermissionSetGroupId": "0PG000000000001AAA"}
+
+
+@pytest.mark.parametrize("carriers", [(), (UNASSIGNED,)])
+def test_a_grant_makes_a_missing_assignment_possible_and_no_more(carriers: tuple[Row, ...]) -> None:
+    (finding,) = verdict(with_rows(Read.ASSOCIATION, *carriers)).findings
+
+    assert (finding.cause, finding.severity) == (Cause.USER_NOT_ADMIN_APPROVED, Severity.WARNING)
+    assert finding.certainty is Certainty.POSSIBLE
+
+
+@pytest.mark.parametrize("outcome", [GRANTED, NOT_APPROVED])
+@pytest.mark.parametrize(
+    "different",
+    [
+        {Read.POLICY: ()},
+        {Read.POLICY: ({**POLICY, "PermittedUsersPolicyType": "SomeoneElse"},)},
+        {Read.ASSIGNMENTS: (IN_A_GROUP,)},
+        {Read.ASSIGNMENTS: ()},
+    ],
+    ids=[
+        "policy not shown",
+        "policy in unknown words",
+        "assigned by way of a group",
+        "no assignment shown",
+    ],
+)
+def test_a_missing_assignment_proves_nothing_where_there_may_be_another_way(
+    different: dict[Read, tuple[Row, ...]], outcome: Outcome
+) -> None:
+    rows = {**AS_IT_SHOULD_BE, Read.ASSOCIATION: (UNASSIGNED,), **different}
+    told = verdict(facts(rows=rows, observer="observer"), outcome)
+
+    step = steps(facts(rows=rows), outcome)["Selected Permission Sets"]
+    assert step.ruling is Ruling.NOT_READABLE
+    assert Cause.USER_NOT_ADMIN_APPROVED not in {finding.cause for finding in told.findings}
+
+
+def test_a_set_that_ends_is_not_the_last_way_into_the_app_where_a_group_may_be_another() -> None:
+    group = {**IN_A_GROUP, "PermissionSetId": "0PS000000000005AAA", "PermissionSet.Name": "Group"}
+    found = with_rows(Read.ASSIGNMENTS, {**ASSIGNMENT, "ExpirationDate": SOON}, group)
+
+    assert steps(found)["Selected Permission Sets"].ruling is Ruling.NOT_READABLE
+    (finding,) = verdict(found).findings
+    assert (finding.cause, finding.severity) == (Cause.PERMISSION_SET_EXPIRING, Severity.WARNING)
 
 
 def test_an_audit_older_than_the_refusal_is_evidence_but_not_proof() -> None:
