@@ -326,8 +326,13 @@ def _session_level(seen: Seen) -> _Said | None:
     if policy is None or policy.high_assurance is None:
         return None
     if policy.high_assurance:
-        said = "The app demands a High Assurance session, which no login of this flow has."
-        return _wrong(Cause.SESSION_LEVEL_REQUIRED, said, Severity.CRITICAL)
+        said = "The app demands a High Assurance session, which no login of this flow has"
+        action = text(seen.facts.first(Read.POLICY), "PolicyAction")
+        said += f" (what it does then: {action})." if action else "."
+        if not seen.granted:
+            return _wrong(Cause.SESSION_LEVEL_REQUIRED, said, Severity.CRITICAL)
+        said += " Yet logins are granted: it may begin to refuse them, or some calls."
+        return _wrong(Cause.SESSION_LEVEL_REQUIRED, said, certainty=Certainty.POSSIBLE)
     return _right("The app demands no High Assurance session.")
 
 

@@ -237,6 +237,15 @@ def test_the_last_way_into_the_app_is_critical_a_week_ahead_and_says_that_it_is_
     assert "API Enabled goes with it" in " ".join(finding.evidence)
 
 
+def test_a_session_level_is_a_warning_while_grants_speak_against_it() -> None:
+    found = policy(RequiredSessionLevel="HIGH_ASSURANCE", PolicyAction="Block")
+    (finding,) = verdict(found).findings
+
+    assert (finding.severity, finding.certainty) == (Severity.WARNING, Certainty.POSSIBLE)
+    assert "(what it does then: Block)" in finding.evidence[0]
+    assert steps(found, NOT_APPROVED)["Session level"].severity is Severity.CRITICAL
+
+
 def test_where_sources_disagree_on_preauthorised_users_a_warning_names_both() -> None:
     found = policy(
         RefreshTokenPolicyType="SpecificLifetime", RefreshTokenValidityPeriod=90, RefreshTokenValidityUnit="0"
