@@ -25,6 +25,10 @@ class Permission(StrEnum):
     MANAGE_USERS = "Manage Users"
 
 
+UNFOLDED_AT_MOST = 200
+"""Rows of a list within one record, such as the IP ranges of a profile; our own choice."""
+
+
 class Read(StrEnum):
     """One thing that an audit reads."""
 
@@ -63,6 +67,11 @@ class Query:
     """Whether the user sees it of itself alone: with an observer, the connection's own token still asks."""
     unfold: str = ""
     """The list within the only record that holds the rows; Tooling API alone."""
+
+    @property
+    def most(self) -> int:
+        """How many rows are kept: no more than were asked for, whatever the org answers."""
+        return int(self.then.rpartition("LIMIT ")[2]) if "LIMIT " in self.then else UNFOLDED_AT_MOST
 
     def soql(self, values: Mapping[str, str]) -> str:
         """The query. Raises KeyError with the name of a value that is not known."""

@@ -200,10 +200,12 @@ def _with_logins(facts: Facts, rows: tuple[Row, ...], subject: Subject) -> Facts
     near = []
     for row in rows:
         at = moment_in(row, "LoginTime")
-        if at and abs(at - subject.exchanged) <= OUR_LOGIN_WITHIN:
-            foreign = bool(subject.app) and text(row, "Application") != subject.app
-            near.append((foreign, abs(at - subject.exchanged), row))
-    ours = min(near, key=lambda one: one[:2], default=(False, timedelta(0), None))[2]
+        is_alike = (text(row, "Status").lower() == "success") == subject.granted
+        is_ours = not subject.app or text(row, "Application") == subject.app
+        if at and is_alike and is_ours and abs(at - subject.exchanged) <= OUR_LOGIN_WITHIN:
+            near.append((abs(at - subject.exchanged), row))
+    several = len({text(row, "Application") for _, row in near}) > 1  # then none can be said to be ours
+    ours = min(near, key=lambda one: one[0])[1] if near and not several else None
     return replace(
         facts,
         logins=summed(rows),
@@ -219,7 +221,8 @@ def rows_in(body: bytes, query: Query) -> tuple[Row, ...] | None:
         records = json.loads(body)["records"]
         if query.unfold:
             records = _at(records[0], query.unfold) if records else []
-        return tuple({name: _value(_at(record, name)) for name in query.fields} for record in records or ())
+        bounded = (records or ())[: query.most]
+        return tuple({name: _value(_at(record, name)) for name in query.fields} for record in bounded)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 

@@ -8,8 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from monitor.core.inside import SECRET_FIELDS, Facts, Permission, Read
-from monitor.salesforce.org import CALLS, LARGEST_ANSWER, Get, Reply, Subject, read
+from monitor.core.inside import QUERIES, SECRET_FIELDS, Facts, Permission, Read
+from monitor.salesforce.org import CALLS, LARGEST_ANSWER, Get, Reply, Subject, read, rows_in
 from monitor.simulator.org import Org
 from tests.making import NOW
 from tests.simulator.asking import USERNAME, Pair, ask, token_of
@@ -262,3 +262,10 @@ async def test_text_from_an_org_is_made_harmless(make_org: MakeOrg) -> None:
 
 def test_an_audits_answers_may_be_larger_than_a_logins_and_are_bounded() -> None:
     assert 500 * 350 < LARGEST_ANSWER < 1_000_000
+
+
+def test_no_more_rows_are_kept_than_were_asked_for() -> None:
+    body = json.dumps({"records": [{"IsSandbox": True}] * 5_000}).encode()
+
+    kept = {read: len(rows_in(body, QUERIES[read]) or ()) for read in (Read.ORG, Read.ASSIGNMENTS)}
+    assert kept == {Read.ORG: 1, Read.ASSIGNMENTS: 200}

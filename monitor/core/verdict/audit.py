@@ -6,7 +6,7 @@ said, with the permission that would show it.
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from ipaddress import ip_address
@@ -485,7 +485,7 @@ class Production:
     granted: datetime | None
     """The last one; None where none was seen."""
     refused: int
-    """How many were refused since."""
+    """How many, at the least, were refused since, of an app that was granted before."""
     since: datetime | None
     """When the first of these was refused, as far back as the org showed them."""
     last: Logins | None
@@ -500,13 +500,24 @@ def production(facts: Facts | None) -> Production | None:
     theirs = [one for one in facts.logins if (one.application, one.address) != ours]
     if not theirs:
         return None
-    granted = max((one.last for one in theirs if one.granted), default=None)
-    refused = [one for one in theirs if not one.granted and (granted is None or one.last > granted)]
+    # A client that was never granted is a stranger's; ours may be the very app that the integration uses.
+    never = datetime.min.replace(tzinfo=UTC)
+    worked = {facts.application: never}
+    for one in theirs:
+        if one.granted:
+            worked[one.application] = max(one.last, worked.get(one.application, never))
+    # Of those that are alike, some may be from before the last grant; the latest is not.
+    since = {
+        one: one.first > worked[one.application]
+        for one in theirs
+        if not one.granted and one.last > worked.get(one.application, one.last)
+    }
+    granted = max(worked.values())
     return Production(
-        granted,
-        sum(one.count for one in refused),
-        min((max(one.first, granted) if granted else one.first for one in refused), default=None),
-        max(refused, key=lambda one: one.last, default=None),
+        None if granted == never else granted,
+        sum(one.count if whole else 1 for one, whole in since.items()),
+        min((one.first if whole else one.last for one, whole in since.items()), default=None),
+        max(since, key=lambda one: one.last, default=None),
     )
 
 
@@ -516,16 +527,15 @@ def _production(seen: Seen) -> _Said | None:
         if seen.facts.logins and seen.facts.address:
             return _right("No other client logs in as this user, or it comes from our address.")
         return None
-    was = (
-        f"last logged in {span(seen.now - found.granted)} ago" if found.granted else "was not seen to log in"
-    )
+    was = f"last logged in on {minute(found.granted)}" if found.granted else "was not seen to log in"
     if found.last and found.since and seen.granted:
         said = (
-            f"Your integration {was}; {found.refused} of its logins were refused since {minute(found.since)}"
+            f"Your integration {was}; at least {found.refused} of its logins were refused since"
+            f" {minute(found.since)}"
             f" ({found.last.status}, from {found.last.address}) while our check is granted."
         )
         return _wrong(Cause.PRODUCTION_REFUSED, said, Severity.CRITICAL)
-    return _right(f"Your integration {was}.") if found.granted else None
+    return _right(f"Your integration {was}, as of {minute(seen.facts.at)}.") if found.granted else None
 
 
 def _allocation(seen: Seen) -> _Said | None:

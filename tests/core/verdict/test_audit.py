@@ -133,7 +133,7 @@ def assignments(*ends: str | None, **different: Any) -> Facts:
 
 SOON = "2026-11-27T12:00:00.000+0000"
 RANGE: Row = {"startAddress": "192.0.2.0", "endAddress": "192.0.2.255"}
-PRODUCTION = Logins("Sync", "203.0.113.9", "Restricted IP", 41, NOW - 2 * DAY, NOW - MINUTE)
+PRODUCTION = Logins("Sync", "203.0.113.9", "Restricted IP", 41, NOW - timedelta(hours=2), NOW - MINUTE)
 
 WRONG = {
     "a lifetime": (
@@ -194,7 +194,7 @@ WRONG = {
         ("The org's end", Cause.ORG_EXPIRING),
     ),
     "production is refused": (
-        facts(logins=(OURS, PRODUCTION)),
+        facts(logins=(OURS, PRODUCTION, replace(PRODUCTION, status="Success", last=PRODUCTION.first - DAY))),
         ("Production's logins", Cause.PRODUCTION_REFUSED),
     ),
     "a classic app's approvals end": (
@@ -270,10 +270,24 @@ def test_production_is_refused_since_its_last_grant_and_no_longer() -> None:
     said = steps(facts(logins=(OURS, PRODUCTION, granted)))["Production's logins"].said
     found = audit.production(facts(logins=(OURS, replace(granted, last=NOW), PRODUCTION)))
 
-    assert "last logged in 3 hours ago; 41 of its logins were refused" in said
+    assert "last logged in on 2026-11-23 09:00 UTC; at least 41 of its logins were refused" in said
     assert "Restricted IP, from 203.0.113.9" in said
     assert found is not None
     assert (found.granted, found.refused) == (NOW, 0)
+
+
+def test_a_refusal_after_many_older_ones_counts_once_and_a_strangers_not_at_all() -> None:
+    granted = replace(PRODUCTION, status="Success", first=NOW - 3 * DAY, last=NOW - 2 * MINUTE)
+    older = replace(PRODUCTION, first=NOW - DAY)
+    stranger = replace(older, application="Browser", status="Invalid Password")
+
+    once = audit.production(facts(logins=(OURS, granted, older)))
+    never = audit.production(facts(logins=(OURS, granted, stranger)))
+
+    assert once is not None
+    assert (once.refused, once.since) == (1, NOW - MINUTE)
+    assert never is not None
+    assert (never.refused, never.last) == (0, None)
 
 
 @pytest.mark.parametrize(
