@@ -221,7 +221,9 @@ def reconfigured(history: History, connection: Connection, now: datetime) -> His
     """The history after a look at the configuration: what was pinned to the old one is let go."""
     fingerprint = configuration_fingerprint(connection)
     if fingerprint == history.configuration:
-        return history
+        read_by = connection.observer.name if connection.observer else ""
+        kept = history.audit and connection.audit and history.audit.observer == read_by
+        return history if kept or not history.audit else replace(history, audit=None)
     return replace(
         history,
         configuration=fingerprint,

@@ -18,6 +18,7 @@ from monitor.core.history import (
     rekeyed,
     remember,
 )
+from monitor.core.inside import Facts
 from monitor.core.keys.credential import KeyFacts
 from monitor.core.outcome import NotSent
 from tests.making import (
@@ -196,6 +197,15 @@ def test_a_change_of_the_interval_does_not_change_what_is_sent() -> None:
     before = granted(history())
 
     assert reconfigured(before, connection(interval=DAY), NOW + DAY) == before
+
+
+def test_an_audit_goes_with_its_observer_and_with_audits() -> None:
+    known = replace(history(), audit=Facts(NOW, observer="observer"))
+    observed = connection(observer=connection(name="observer"))
+
+    assert reconfigured(known, observed, NOW + DAY).audit is known.audit
+    assert reconfigured(known, connection(), NOW + DAY).audit is None
+    assert reconfigured(known, replace(observed, audit=False), NOW + DAY).audit is None
 
 
 def test_the_first_key_is_not_a_change_and_another_key_is() -> None:
