@@ -64,7 +64,8 @@ class Material:
                 Source("file", str(self.key(number))), Source("file", str(self.certificate(number)))
             ),
             interval=interval,
-            after_login=False,  # a second exchange, one time in six: measured apart it would only blur
+            after_login=False,  # a second exchange, one time in six: it would only blur what is measured
+            audit=False,  # eight more, once a day
             labels=(("customer", f"customer {number}"), ("tier", "gold")),
         )
 

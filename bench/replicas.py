@@ -199,6 +199,7 @@ class _Bench:
                     # One key for all: to take in a new one costs more than ten checks, once.
                     "private_key": {"file": str(self.material.key(0))},
                     "after_login": False,
+                    "audit": "off",
                 }
                 for number in range(self.count)
             ],
