@@ -111,7 +111,11 @@ class Fleet:
         self._forget(name)
         if self._is_news(status):
             status = replace(status, unwatched=False)
-            self._outdated[name] = self._clock.steady() + self._fresh_for(status).total_seconds()
+            least = status.connection.interval + cadence.UNSEEN_GRACE  # even of an old look, until its turn
+            self._outdated[name] = self._clock.steady() + max(self._left(status), least).total_seconds()
+        elif name in self._outdated:  # another plan, as the one that follows a restart
+            fresh_until = self._clock.steady() + self._left(status).total_seconds()
+            self._outdated[name] = max(self._outdated[name], fresh_until)
         self._statuses[name] = status
         if status.connection.paused:
             self._outdated.pop(name, None)
@@ -140,13 +144,11 @@ class Fleet:
         before = known.history.last_exchange
         return last is not None and (before is None or before.at != last.at)
 
-    def _fresh_for(self, status: ConnectionStatus) -> timedelta:
-        """How long what is known of a connection tells something; of an old look, until it had its turn."""
-        connection, history = status.connection, status.history
-        assert history.last_exchange is not None
-        age = max(timedelta(0), self._clock.now() - history.last_exchange.at)
-        left = cadence.outdated(connection, history, status.next_exchange) - age
-        return max(left, connection.interval + cadence.UNSEEN_GRACE)
+    def _left(self, status: ConnectionStatus) -> timedelta:
+        """For how long from now the last look tells something; negative where it no longer does."""
+        history, last = status.history, status.history.last_exchange
+        age = max(timedelta(0), self._clock.now() - last.at) if last else timedelta(0)
+        return cadence.outdated(status.connection, history, status.next_exchange) - age
 
     def _forget(self, name: str) -> None:
         """Drop what `put` derived from the connection's status."""

@@ -375,3 +375,30 @@ def test_after_a_start_remembered_states_count_until_the_next_check() -> None:
     clock.passed += ACME.interval + timedelta(minutes=1, seconds=1)
 
     assert (remembered, states(fleet)) == ([State.HEALTHY], [State.UNKNOWN])
+
+
+def test_a_connection_in_back_off_keeps_its_known_state_over_a_restart() -> None:
+    """It was unknown from three intervals after the restart on, until its next look."""
+    clock = Steady()
+    refused = replace(looked_at("acme", NOW).history, state=State.FAILING)
+    fleet = Fleet({"acme": refused}, clock)
+    fleet.configure([ACME], clock.now())
+    fleet.put(replace(fleet["acme"], next_exchange=NOW + timedelta(hours=1)))
+
+    clock.passed = timedelta(hours=1)
+    still = states(fleet)
+    clock.passed += timedelta(minutes=2)
+
+    assert (still, states(fleet)) == ([State.FAILING], [State.UNKNOWN])
+
+
+def test_no_number_of_new_plans_keeps_an_old_state_of_health_fresh() -> None:
+    clock = Steady()
+    fleet = Fleet({}, clock)
+    fleet.put(looked_at("acme", NOW))
+
+    for minutes in range(0, 20, 2):
+        clock.passed = timedelta(minutes=minutes)
+        fleet.put(replace(fleet["acme"], next_exchange=clock.now() + timedelta(minutes=5)))
+
+    assert states(fleet) == [State.UNKNOWN]
