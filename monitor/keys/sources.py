@@ -21,6 +21,7 @@ from monitor.core.connection import Pair, Source
 from monitor.core.keys.credential import (
     CertificateReading,
     Credential,
+    CredentialFacts,
     KeyReading,
     Problem,
     credential_of,
@@ -225,6 +226,9 @@ class Keyring:
         loop = asyncio.get_running_loop()
         threads = self._vault_threads if _in_vault(pair) else self._threads
         held = await loop.run_in_executor(threads, self._load, pair, held)
+        last = self._held.get(pair)
+        if last and (last.files, last.credential.facts) == (held.files, held.credential.facts):
+            held = replace(held, credential=last.credential)  # so that `changed` sees no change
         self._held[pair] = held
         return held.credential
 
@@ -232,6 +236,14 @@ class Keyring:
         """Whether a file of the pair changed since it was last loaded."""
         held = self._held.get(pair)
         return bool(held and any(stamp(path) != before for path, before in held.files))
+
+    def changed(self, pair: Pair, facts: CredentialFacts) -> bool:
+        """Whether a file of the pair, or what it holds, changed since these facts of it were loaded.
+
+        Connections can share a pair, and the first that is checked after the change loads it for all of them.
+        """
+        held = self._held.get(pair)
+        return self.stale(pair) or (held is not None and held.credential.facts is not facts)
 
     def keep_only(self, pairs: Collection[Pair]) -> None:
         """Forgets all other pairs: those that a reload took out of the configuration."""

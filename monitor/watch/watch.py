@@ -224,7 +224,9 @@ class Watch:
         """Check now whose key or certificate is another one than at its last check."""
         now = self._clock.now()
         for status in self._fleet.statuses():
-            if not status.connection.paused and self._keyring.stale(status.connection.current):
+            if status.connection.paused or status.credential is NO_FACTS:  # not checked yet
+                continue
+            if self._keyring.changed(status.connection.current, status.credential):
                 self._engine.at(status.name, now)
 
     def ask(self, names: Collection[str]) -> Asked:

@@ -123,3 +123,24 @@ async def test_overdue_work_of_all_replicas_is_reported(
     assert said == (
         ("Checks lag behind: one has been due for 61 s, and no replica has made it.",) if lag else ()
     )
+
+
+async def test_a_key_file_that_changes_has_all_checked_that_share_it(
+    settings: Settings, store: Store, tmp_path: Path
+) -> None:
+    engine = ByHand()
+    answers = httpx.MockTransport(lambda _: httpx.Response(200, json=TOKEN))
+    watching = Watch(settings, clock=Clock(), memory=store, engine=engine, transport=lambda *_: answers)
+    watching.configure(settings)
+    for name in NAMES:
+        await watching.check(name)
+
+    keygen.generate(tmp_path / "new", now=datetime.now(UTC))
+    for file in ("private-key.pem", "cert.pem"):
+        (tmp_path / "new" / file).replace(tmp_path / file)
+    await watching.check("acme")  # by its own schedule, before the change is noticed
+    planned = dict(engine.due)
+    watching.look_at_changed_keys()
+
+    assert {name for name in NAMES if engine.due[name] != planned[name]} == {"globex", "initech"}
+    await watching.aclose()
