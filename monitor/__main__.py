@@ -1,4 +1,4 @@
-"""The way in: `python -m monitor` is the `bearerwatch` command. And the way out."""
+"""Entry point: `python -m monitor` runs the `bearerwatch` command and exits cleanly."""
 
 import logging
 import os
@@ -8,14 +8,14 @@ from typing import NoReturn
 
 
 def main() -> None:
-    """Run the command. Ctrl-C while it comes up ends it as it does later: without a traceback."""
+    """Run the command. Ctrl-C during start-up exits without a traceback, as it does later."""
     if os.name != "posix":
         sys.exit("bearerwatch runs on Linux and macOS. On Windows, run it in WSL or in a container.")
     try:
         from monitor.commands.cli import main as run
         from monitor.daemon import memory
     except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)  # as a shell would say it
+        sys.exit(128 + signal.SIGINT)  # the shell's convention
     memory.keep_private()
     try:
         run()
@@ -24,17 +24,17 @@ def main() -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """Leave at once. A thread of pyreqwest's that ends while the interpreter takes itself apart aborts the
-    process, when all is done: of twenty `alerts test` on a busy machine, one gave 134 for its exit code.
+    """Exit without finalizing the interpreter. A pyreqwest thread that ends during finalization aborts the
+    process: on a busy machine, one of twenty `alerts test` runs exited with 134.
     """
     logging.shutdown()  # the last lines of the log
     for stream in filter(None, (sys.stdout, sys.stderr)):  # a shell can close either (`2>&-`)
         try:
             stream.flush()
         except BrokenPipeError:
-            continue  # whoever read it has gone
+            continue  # the reader has gone
         except OSError:
-            code = code or 1  # nobody will read it: a full disk
+            code = code or 1  # the output is lost, on a full disk for example
     os._exit(code)
 
 

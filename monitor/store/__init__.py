@@ -1,12 +1,12 @@
-"""Histories, exchanges, day counts and events in a database, written by one thread of its own.
+"""Histories, exchanges, day counts and events in a database, written by a dedicated thread.
 
-1. `place`: where it is, a file (`sqlite`) or a server (`postgresql`). What goes wrong is said in words.
-2. `schema`: the tables, and how an older database becomes one of today.
-3. `waiting`: what is yet to be written of a connection.
-4. `database`: an open database in one thread: one batch, one transaction.
-5. `keeper`: the Store: puts things down at once, writes them a little later, and tries again when it must.
-6. `records`: the stored shape of a history, named and versioned, and the way to the core's and back.
-7. `due`: who checks what and when, where replicas share a database. `moving`: from a file to a server.
+1. `place`: where the database is: a file (`sqlite`) or a server (`postgresql`).
+2. `schema`: the tables, and upgrades from older versions.
+3. `waiting`: the unwritten changes of one connection.
+4. `database`: a database opened by one thread; each batch is one transaction.
+5. `keeper`: the Store: queues changes, writes them shortly after, retries failed writes.
+6. `records`: the stored format of a history, versioned.
+7. `due`: which replica checks what, and when. `moving`: from a file to a server.
 """
 
 from monitor.store.database import SUCCESS_DAYS

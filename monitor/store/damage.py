@@ -1,4 +1,4 @@
-"""A SQLite file that is damaged in place: noticed, moved away, and read as far as it can be."""
+"""Detects a damaged SQLite file, moves it away, and salvages what can still be read."""
 
 import sqlite3
 import time
@@ -15,33 +15,33 @@ from monitor.store.problem import DamagedError, StoreError
 from monitor.store.sqlite import SqliteFile
 
 LOOK_SECONDS = 10.0
-"""How often the beginning of the file is read: the writer itself goes on for hours on what it has cached."""
+"""How often the file's first page is read. The writer's cache can hide damage for hours."""
 
 WHOLE_SECONDS = 60.0
 WHOLE_SHARE = 100
-"""How often all of the file is read: each minute, but so seldom that it takes a hundredth of a thread."""
+"""How often the whole file is read: each minute, or less often to stay within 1 % of a thread."""
 
 AGAIN_SECONDS = 60.0
-"""How soon another file is moved away: a disk that damages each at once must not be filled by them."""
+"""Least time between two files moved away, so that a bad disk does not fill up with them."""
 
 
 class CheckUps:
-    """Looks at the file now and then, for the one daemon that writes it."""
+    """Regular integrity checks of the file, made by the one daemon that writes it."""
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
         self._engine: Engine = file.engine(writes=False)
         self.used = file.claim_path.exists()
-        """Whether a daemon has had this file before. If not, it may be any file, named by mistake."""
+        """Whether a daemon has used this file before. Otherwise it may be any file, named by mistake."""
         self._look_at = self._whole_at = 0.0
         self._moved_at = -AGAIN_SECONDS
 
     def soon(self) -> None:
-        """Somebody has met damage: the next look is at all of the file."""
+        """Make the next check a full one: a reader or the writer has met damage."""
         self._look_at = self._whole_at = 0.0
 
     def damage(self) -> str | None:
-        """What is wrong with the file; None where nothing is known to be, or it is no time for a look."""
+        """What is wrong with the file. None if nothing is known to be, or no check is due."""
         began = time.monotonic()
         if began < self._look_at:
             return None
@@ -54,14 +54,14 @@ class CheckUps:
         except DamagedError as error:
             return str(error)
         except StoreError:
-            return None  # it is away or locked, which the writer says
+            return None  # missing or locked; the writer reports that
         if whole:
             now = time.monotonic()
             self._whole_at = now + max(WHOLE_SECONDS, WHOLE_SHARE * (now - began))
         return None if found == "ok" else f"The database {self._file} is damaged: {found}."
 
     def moved_away(self) -> Path | None:
-        """Moves the file away, with what lies beside it; None where that fails, or so soon after another."""
+        """Move the file and its WAL away. None if that fails, or if it is too soon after the last time."""
         if time.monotonic() - self._moved_at < AGAIN_SECONDS:
             return None
         self._moved_at = time.monotonic()
@@ -81,7 +81,7 @@ def salvaged(path: Path) -> dict[str, History]:
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as link:
         link.text_factory = bytes
         names: set[tuple[int, bytes]] = set()
-        for order in ("", " ORDER BY id DESC"):  # from either end up to what is damaged
+        for order in ("", " ORDER BY id DESC"):  # from each end up to the damage
             with suppress(sqlite3.DatabaseError):
                 names.update(link.execute("SELECT id, name FROM connections" + order))  # noqa: S608 # ours
         for number, name in names:

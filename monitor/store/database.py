@@ -1,4 +1,4 @@
-"""An open database in one thread: made or upgraded, read, written batch by batch (SQLAlchemy's Core)."""
+"""A database opened by one thread: created or upgraded, read, written in batches (SQLAlchemy Core)."""
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,26 +51,24 @@ from monitor.store.schema import (
 from monitor.store.waiting import EVENTS_KEPT, MS_A_DAY, ExchangeRow, Turn, Waiting, milliseconds
 
 DAYS_KEPT = 400
-"""Days for which counts and events of failures are kept: a year and a month, so that the same month a year
-ago is still there to compare with."""
+"""Days for which counts and failure events are kept: enough to compare with the same month last year."""
 
 SUCCESS_DAYS = 90
 EVENT_DAYS = {True: DAYS_KEPT, False: SUCCESS_DAYS}
-"""Days for which events are kept, by whether they are failures: those of successes are many and tell
-little."""
+"""Days for which events are kept, by whether they are failures. Successes are many and say little."""
 
 EVENTS_SLICE = 1000
-"""Old events deleted in one transaction: a few milliseconds, so that no other writer is held up."""
+"""Old events deleted per transaction: takes a few milliseconds, so other writers are not held up."""
 
 _Row = tuple[int | str | None, ...]
 
 
 @cache
 def _upsert(dialect: Dialect, table: Table, *summed: str, over: bool = True) -> str:
-    """Writes a row, `over` the one with the same key if there is one; adds to the columns `summed`.
+    """Insert a row. If its key exists, overwrite it (`over`) or add to the columns `summed`.
 
-    As SQL text, with a value for each column in the table's order: these statements take a row of every
-    exchange, and what the library does to a dictionary for each costs as much as SQLite itself.
+    SQL text with one value per column, in the table's order: these statements run for every exchange, and
+    SQLAlchemy's handling of dictionaries costs as much as SQLite itself.
     """
     statement = postgresql.insert(table) if dialect.name == "postgresql" else sqlite.insert(table)
     if not over:
@@ -85,7 +83,7 @@ def _upsert(dialect: Dialect, table: Table, *summed: str, over: bool = True) -> 
 
 
 def _trim() -> Executable:
-    """Deletes all but the newest events of one connection and sort."""
+    """Delete all but the newest events of one connection and kind (failure or success)."""
     same = (EVENTS.c.connection_id == bindparam("connection"), EVENTS.c.failure == bindparam("failing"))
     newest_of_the_rest = (
         select(EVENTS.c.id).where(*same).order_by(EVENTS.c.id.desc()).limit(1).offset(bindparam("kept"))
@@ -113,30 +111,29 @@ def _day_rows(connection_id: int, waiting: Waiting) -> Iterator[_Row]:
 
 
 _NO_NAME = ""
-"""What no connection is called."""
+"""A name that no connection has."""
 
 
-class _Rehearsed(Exception):  # noqa: N818 # no error: it ends a transaction that is taken back
+class _Rehearsed(Exception):  # noqa: N818 # not an error: it rolls the rehearsal back
     pass
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database that one thread writes to."""
+    """An open database. Use it from one thread only."""
 
     place: Place
     connection: Connection
     stamp: object | None
-    """What was at the place when it was opened; None where the file was gone again at once."""
+    """Identifies the file or server at opening time. None if the file disappeared at once."""
     mark: str
-    """A random word of this database. The stamp alone doesn't tell: a new file may get the inode of a deleted
-    one."""
+    """Random identifier stored in the database. The stamp is not enough: inodes are reused."""
     connection_ids: dict[str, int]
     cause_ids: dict[str, int]
 
     @classmethod
     def open(cls, engine: Engine, place: Place, upgrades: Upgrades) -> Self:
-        """Opens a database; makes it where there is none, upgrades an older one. Raises StoreError."""
+        """Open a database, creating or upgrading it as needed. Raises StoreError."""
         with place.in_words():
             connection = engine.connect()
             try:
@@ -152,22 +149,22 @@ class Database:
 
     @property
     def identity(self) -> tuple[object | None, str]:
-        """What tells this database from every other, also from a copy of it."""
+        """Distinguishes this database from every other, including copies of it."""
         return self.stamp, self.mark
 
     def is_still_there(self) -> bool:
-        """Whether what is at the place is still the one that is open here."""
+        """Whether the place still holds the database that is open here."""
         return self.stamp is not None and self.place.stamp() == self.stamp
 
     def close(self) -> None:
-        """Lets go of it."""
+        """Close the connection and its engine."""
         self.connection.close()
 
     def read_histories(self) -> tuple[dict[str, History], dict[str, str]]:
-        """All histories, and why some can't be read.
+        """All histories by name, and by name why the others can't be read.
 
-        The one daemon of a file moves those to the table `unreadable`. In a shared database they stay: those
-        who can may still read them.
+        In a file, unreadable ones move to the table `unreadable`. In a shared database they stay, for
+        replicas whose version can read them.
         """
         histories: dict[str, History] = {}
         unreadable: dict[str, str] = {}
@@ -176,7 +173,7 @@ class Database:
             rows = select(CONNECTIONS.c.id, CONNECTIONS.c.name, body).join_from(HISTORIES, CONNECTIONS)
             found = self.connection.execute(rows).all()
         damaged: dict[int, str] = {}
-        for row_id, name, text in found:  # other writers need not wait for this
+        for row_id, name, text in found:  # outside the transaction: other writers need not wait
             try:
                 histories[name] = records.read(text)
             except ValidationError as error:
@@ -194,12 +191,12 @@ class Database:
         self.connection.execute(delete(HISTORIES).where(this))
 
     def read_told(self) -> dict[str, dict[str, Told]]:
-        """What each receiver was told, by group; what can't be read was never told."""
+        """What each receiver was last told, by sink and group. Unreadable rows count as never told."""
         with self.place.writing(self.connection):
             return told_in(self.connection)
 
     def write_told(self, changes: Mapping[tuple[str, str], Told | None]) -> None:
-        """Writes what receivers were told, by sink and group; None is forgotten."""
+        """Write what receivers were told, by sink and group. None deletes the row."""
         rows = [(*key, records.written_told(told)) for key, told in changes.items() if told]
         with self.place.writing(self.connection):
             self._write_told(rows, [key for key, told in changes.items() if told is None])
@@ -211,7 +208,7 @@ class Database:
             self.connection.execute(delete(TOLD).where(TOLD.c.sink == sink, TOLD.c.alert == alert))
 
     def write(self, batch: Mapping[str, Waiting]) -> None:
-        """Writes a batch in one transaction. After an error, close: ids may have been made in vain."""
+        """Write a batch in one transaction. After an error close it: the cached ids may be wrong."""
         with self.place.writing(self.connection):
             if new := [name for name in batch if name not in self.connection_ids]:
                 self.connection_ids.update(_ids_of(self.connection, CONNECTIONS, new))
@@ -223,11 +220,11 @@ class Database:
                 waiting.turn.end(written=number in ours)
 
     def rehearse(self) -> None:
-        """Writes all that a check and a notification write, and takes it back. Raises what a write would."""
+        """Write what a check and a notification would write, then roll back. Raises what a write would."""
         exchange, day = {0: ExchangeRow(0, 0, None, None, None)}, {0: [0, 0, 0]}
         with suppress(_Rehearsed), self.place.writing(self.connection):
             [number] = _ids_of(self.connection, CONNECTIONS, [_NO_NAME]).values()
-            for _ in range(2):  # the second changes what the first has added
+            for _ in range(2):  # the second updates what the first inserted
                 self._settled({number: Turn(-1, -1, 0.0, "")})
                 self._write_rows([(number, Waiting(History(EPOCH, EPOCH), exchange, day))])
                 self._write_events([(number, Event(EPOCH, EventKind.STATE, ""))])
@@ -235,7 +232,7 @@ class Database:
             raise _Rehearsed
 
     def _settled(self, turns: dict[int, Turn]) -> set[int]:
-        """Makes the next appointments; those that another replica has taken over meanwhile are left out."""
+        """Write the next due times. Gives the connections that no other replica has taken over meanwhile."""
         if not turns:
             return set()
         from monitor.store.due import settled  # its library is an extra
@@ -281,9 +278,9 @@ class Database:
         self.connection.execute(_TRIM_EVENTS, surplus)
 
     def tidy(self, today: int) -> bool:
-        """Deletes one slice of what is too old on a day (since 1970). Whether there may be more.
+        """Delete one slice of what is too old. `today` is in days since 1970. True if there may be more.
 
-        Counts of days that are yet to come go too: the clock was wrong then.
+        Counts of future days are deleted too: the clock was wrong when they were written.
         """
         with self.place.alone(self.connection):
             deleted = 0
@@ -301,7 +298,7 @@ class Database:
 
 
 def told_in(connection: Connection) -> dict[str, dict[str, Told]]:
-    """What each receiver was told, by group; what can't be read was never told."""
+    """What each receiver was last told, by sink and group. Unreadable rows count as never told."""
     told: dict[str, dict[str, Told]] = {}
     for sink, alert, body in connection.execute(select(TOLD)):
         with suppress(ValidationError):
@@ -310,7 +307,7 @@ def told_in(connection: Connection) -> dict[str, dict[str, Told]]:
 
 
 def _made_or_upgraded(connection: Connection, place: Place, upgrades: Upgrades) -> str:
-    """Brings the tables to the last version; the database's mark."""
+    """Create the tables or upgrade them to the current version. Gives the database's mark."""
     last = 1 + len(upgrades)
     tables = set(inspect(connection).get_table_names())
     if not tables:
@@ -342,12 +339,12 @@ def _made_or_upgraded(connection: Connection, place: Place, upgrades: Upgrades) 
 
 
 def _ids(connection: Connection, rows: Select[Any]) -> dict[str, int]:
-    """The small integers of names in rows of a table of names."""
+    """Ids by name, from rows of a name table."""
     return {name: number for number, name in connection.execute(rows)}
 
 
 def _ids_of(connection: Connection, table: Table, names: Sequence[str]) -> dict[str, int]:
-    """The small integers of these names, after those that a table of names lacks have been added to it."""
+    """Ids of these names. Missing ones are inserted first."""
     name = table.c[1]
     rows = select(table).where(name.in_(names))
     known = _ids(connection, rows)

@@ -1,11 +1,10 @@
-"""Who checks what, and when, in PostgreSQL: the rows that replicas share.
+"""Which replica checks what, and when: the tables that replicas share in PostgreSQL.
 
-1. A connection has one row in `due`. It is free, or in the hands of one job of the engine (`watch.engine`).
-2. A result is written only while the row is still in that job's hands, with the next due time, in the same
-   transaction (`settled`). A job that was given up for dead writes nothing.
-3. Times are the server's: a check says for how long, never when. The clocks of the replicas do not matter.
-4. Login budgets are rows too. A job takes the logins of its checks as it begins, and gives back what it does
-   not make.
+1. A connection has one row in `due`. It is free, or held by one job of the engine (`watch.engine`).
+2. A result and the next due time are written in one transaction, and only while the job still holds the row
+      (`settled`). A job that was declared dead writes nothing.
+3. Times come from the server. A check gives an interval, never a time, so the replicas' clocks do not matter.
+4. Login budgets are rows too. A job takes the logins for its checks when it begins, and returns unused ones.
 """
 
 import asyncio
@@ -28,37 +27,37 @@ from monitor.store.schema import UPGRADES
 from monitor.store.waiting import Turn
 
 ALIVE_SECONDS = 10
-"""After so long without a heartbeat a worker counts as dead. It is as long as the shortest interval, so what
-a dead one held is checked again within one."""
+"""A worker without a heartbeat for this long counts as dead. Equal to the shortest interval, so that what it
+held is checked again within one."""
 
 TRANSACTION_ENDS_SECONDS = 10
-"""Longer than any transaction lives (TRANSACTION_WITHIN_SECONDS in `postgresql`): what was changed longer ago
-than this can be seen by all."""
+"""Longer than any transaction (TRANSACTION_WITHIN_SECONDS in `postgresql`): older changes are visible to
+all."""
 
 RECENT_SECONDS = 120
-"""Histories that changed longer ago are those that the store read when it was opened, seconds before a
-replica first listens."""
+"""A new replica's first read covers this much: the store read all older changes when it was opened, seconds
+earlier."""
 
 EVER_SECONDS = 10**9
-"""Afterwards all that changed is news: a replica may have been cut off for long."""
+"""Later reads cover everything: a replica may have been cut off for a long time."""
 
 AT_ONCE = 2_000
-"""Connections in the hands of jobs at most: a few seconds of work. Jobs that wait make each fetch slower."""
+"""Most connections held by jobs: a few seconds of work. Queued jobs slow down each fetch."""
 
 NOT_OURS_SECONDS = 60
-"""For so long a row is put off that is in no configuration, until all replicas agree and it is removed."""
+"""How long to postpone a row that is in no configuration, until all replicas agree and it is removed."""
 
 MINUTES_COUNTED = 62
-"""An hour, and two minutes: a login may have been made at the end of the minute in which it was counted, or,
-where its check had to wait for others, in the next one."""
+"""An hour plus two minutes: a login may happen at the end of the minute it was counted in, or in the next one
+if its check had to queue."""
 
 Row = Any
-"""A row with the names of its columns."""
+"""A row whose columns are attributes."""
 
 Link = psycopg.AsyncConnection[Any]
 
 _LOCK = "SELECT pg_advisory_xact_lock(x'64756573'::int)"
-"""One plans at a time: so a budget is counted right, and two plans never wait for each other's rows."""
+"""One planner at a time: budgets are counted right, and planners never deadlock on rows."""
 
 _NOW = """
 SELECT now() AS now, (SELECT value FROM meta WHERE key = 'schema') AS schema,
@@ -82,7 +81,7 @@ DELETE FROM procrastinate_jobs j WHERE j.status = 'doing'
 UPDATE due SET job = NULL WHERE connection_id IN (SELECT connection_id FROM due d WHERE d.job IS NOT NULL
   AND NOT EXISTS (SELECT FROM procrastinate_jobs j WHERE j.id = d.job) FOR UPDATE SKIP LOCKED)""",
 )
-"""Dead replicas, what they were doing, what waits for a configuration that nobody has; and so the rows."""
+"""Removes dead replicas, their jobs, and jobs for a configuration without replicas; frees the rows."""
 
 _TAKE = """
 SELECT d.connection_id AS id, c.name FROM due d JOIN connections c ON c.id = d.connection_id
@@ -135,7 +134,7 @@ ON CONFLICT (connection_id) DO UPDATE SET due_at = least(due.due_at, excluded.du
     ELSE excluded.configuration END,
   job = CASE due.version WHEN excluded.version THEN due.job END, version = excluded.version
 WHERE %(sooner)s OR due.version <> excluded.version"""
-"""A check at the latest in so many seconds. What a job holds in another version is taken from it."""
+"""A check within the given seconds. A row held in another version is taken from its job."""
 _RECONCILE = """
 WITH wanted AS (
   SELECT c.id, w.version FROM unnest(%(names)s::text[], %(versions)s::text[]) AS w (name, version)
@@ -179,7 +178,7 @@ _FORGET = "DELETE FROM login_budgets WHERE minute <= extract(epoch FROM now())::
 
 
 class Budget(StrEnum):
-    """What logins are for; each has a budget of its own."""
+    """What a login is for. Each purpose has a separate budget."""
 
     CHECKS = "checks"
     NEXT_KEYS = "next_keys"
@@ -187,70 +186,70 @@ class Budget(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a replica has configured of a connection."""
+    """A connection as a replica has it configured."""
 
     version: str
-    """Changes with anything that is sent."""
+    """Changes when anything that is sent changes."""
     username: str
 
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """What a replica has configured."""
+    """A replica's configuration."""
 
     mark: str
-    """Differs where replicas watch differently; the name of the queue."""
+    """A hash: replicas with the same connections have the same mark. Also the queue's name."""
     connections: Mapping[str, Wanted]
     logins_per_hour: int
-    """The budget of each username's checks."""
+    """The budget of checks per username."""
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """A connection that another replica checked, or whose check was put off; and how soon it is due."""
+    """A connection that another replica checked or postponed, and how soon it is due."""
 
     history: History | None
-    """None where it is as it was when the store was opened."""
+    """None: unchanged since the store was opened."""
     unreadable: str
-    """Why this version can't read what is remembered; empty where it can."""
+    """Why this version can't read the history; empty if it can."""
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A connection in the hands of a job."""
+    """A connection held by a job."""
 
     name: str
     epoch: int
     late: float
     """Seconds since it was due."""
     known: History | None
-    """What is remembered of it; None where nothing is."""
+    """None for a new connection."""
     unreadable: str
-    """Why this version can't read what is remembered; empty where it can."""
+    """Why this version can't read the history; empty if it can."""
 
 
 @dataclass(slots=True)
 class Heard:
-    """The state of the shared tables: who is alive, and what is new since the last time."""
+    """The state of the shared tables: which workers are alive, and what changed since the last read."""
 
     schema: bool = True
-    """Whether the tables are of the version that we know."""
+    """Whether the tables have the version that this program knows."""
     alive: Sequence[tuple[int, str]] = ()
-    """Workers and their configurations, the last that began at the end."""
+    """Workers and their configurations, in order of their start."""
     news: dict[str, News] = field(default_factory=dict)
     overdue: float = 0.0
-    """Seconds since the connection was due that has waited longest."""
+    """How late the latest connection is, in seconds."""
 
 
 async def server_time(link: Link) -> datetime:
-    """The present moment by the server's clock."""
+    """The current time by the server's clock."""
     now: datetime = (await _one(link, "SELECT clock_timestamp() AS now")).now
     return now
 
 
 class Ear:
-    """Reads what others changed, each change once, however late its transaction ended."""
+    """Reads the changes of other replicas, each once, however late its transaction committed."""
 
     def __init__(self, me: str) -> None:
         self._me = me
@@ -258,11 +257,11 @@ class Ear:
         self._heard: dict[int, datetime] = {}
 
     async def listen(self, link: Link) -> Heard:
-        """All that is new."""
+        """What changed since the last call."""
         async with link.transaction():
             head = await _one(link, _NOW)
             alive = await _all(link, _ALIVE, alive=ALIVE_SECONDS)
-            # A copy that takes over may have an earlier clock.
+            # After a failover the new server's clock may be behind.
             since = min(self._since, head.now) if self._since else "-infinity"
             changed = await _all(link, _CHANGED, since=since, overlap=TRANSACTION_ENDS_SECONDS, me=self._me)
             new = [row.id for row in changed if self._heard.get(row.id) != row.changed_at]
@@ -282,13 +281,13 @@ def _news(rows: Sequence[Row]) -> dict[str, News]:
 
 
 async def join(link: Link, worker: int, configuration: str) -> None:
-    """Let the others know of a worker, and which configuration it has."""
+    """Register a worker and its configuration."""
     async with link.transaction():
         await link.execute(_JOIN, {"worker": worker, "configuration": configuration})
 
 
 async def want(link: Link, configured: Configured, seconds: Mapping[str, float], *, sooner: bool) -> None:
-    """Have these connections checked within so many seconds; `sooner` where they have a due time already."""
+    """Have connections checked within the given seconds. `sooner`: also if they already have a due time."""
     names = [name for name in seconds if name in configured.connections]
     async with link.transaction():
         await link.execute(_LOCK)
@@ -304,7 +303,7 @@ async def want(link: Link, configured: Configured, seconds: Mapping[str, float],
 
 
 async def reconcile(link: Link, configured: Configured, *, agreed: bool) -> int:
-    """A row for each connection; none for others, where all are `agreed`. How many of ours there are."""
+    """Add missing rows; if all replicas `agreed` on the configuration, delete others. Gives our row count."""
     names = list(configured.connections)
     versions = [one.version for one in configured.connections.values()]
     async with link.transaction():
@@ -319,20 +318,20 @@ async def reconcile(link: Link, configured: Configured, *, agreed: bool) -> int:
 
 @asynccontextmanager
 async def planning(link: Link) -> AsyncIterator[None]:
-    """A transaction in which nobody else plans."""
+    """A transaction that holds the planners' lock."""
     async with link.transaction():
         await link.execute(_LOCK)
         yield
 
 
 async def free(link: Link) -> None:
-    """Take from the dead, within `planning`."""
+    """Free what dead workers held. Call within `planning`."""
     for statement in _FREE:
         await link.execute(statement, {"alive": ALIVE_SECONDS} if "%(" in statement else None)
 
 
 async def take(link: Link, configured: Configured) -> list[tuple[int, str]]:
-    """What is due (id, name), within `planning`."""
+    """Connections that are due, as (id, name). Call within `planning`."""
     rows = await _all(link, _TAKE, mine=configured.mark, at_once=AT_ONCE)
     await _put_off(link, {row.id: NOT_OURS_SECONDS for row in rows if row.name not in configured.connections})
     return [(row.id, row.name) for row in rows if row.name in configured.connections]
@@ -344,7 +343,7 @@ async def _put_off(link: Link, seconds: Mapping[int, float]) -> None:
 
 
 async def give(link: Link, configured: Configured, hands: Sequence[tuple[int, str, int]]) -> None:
-    """Put connections (id, name) into the hands of jobs, within `planning`."""
+    """Assign connections to jobs, as (id, name, job). Call within `planning`."""
     values = {
         "mine": configured.mark,
         "ids": [row for row, _, _ in hands],
@@ -355,8 +354,8 @@ async def give(link: Link, configured: Configured, hands: Sequence[tuple[int, st
 
 
 async def held(link: Link, configured: Configured, job: int, worker: int) -> tuple[list[Held], int]:
-    """What is in the hands of a job that a worker runs, each with a login; and how many were put off for want
-    of one. Nothing where the job was given up for dead.
+    """The connections that a job holds, each with a login, and how many were postponed because the budget is
+    used up. Empty if the job was declared dead.
     """
     async with planning(link):
         rows = await _all(link, _SLICE, job=job, worker=worker)
@@ -373,9 +372,9 @@ async def held(link: Link, configured: Configured, job: int, worker: int) -> tup
 async def give_back(
     link: Link, configured: Configured, job: int, names: Collection[str], seconds: float, *, unused: bool
 ) -> None:
-    """Let go of connections of which nothing is to be written, to be looked at again after a while.
+    """Release connections without a result, to be checked again after `seconds`.
 
-    `unused`: their logins were not made.
+    `unused`: return their logins to the budget.
     """
     async with planning(link):
         rows = await _all(link, _RETURN, names=list(names), job=job, seconds=seconds)
@@ -386,13 +385,13 @@ async def give_back(
 
 
 async def take_next_key(link: Link, username: str, per_hour: int) -> bool:
-    """Take one login for a try of a next key. Whether there was one."""
+    """Take one login for testing a next key. False if the budget is used up."""
     async with planning(link):
         return await _logins(link, Budget.NEXT_KEYS, [username], per_hour) == [None]
 
 
 def settled(connection: Connection, turns: Mapping[int, Turn]) -> set[int]:
-    """Write the next due times. Gives the connections that were still in the hands of our jobs."""
+    """Write the next due times. Gives the ids of the connections that our jobs still held."""
     values = {
         "ids": list(turns),
         "epochs": [turn.epoch for turn in turns.values()],
@@ -404,8 +403,8 @@ def settled(connection: Connection, turns: Mapping[int, Turn]) -> set[int]:
 
 
 async def _logins(link: Link, budget: Budget, usernames: Sequence[str], per_hour: int) -> list[float | None]:
-    """Take a login for each of these, within `planning`: None, or in how many seconds there is one again."""
-    folded = [username.lower() for username in usernames]  # as Salesforce compares them
+    """Take a login for each username: None, or the seconds until one is available. Within `planning`."""
+    folded = [username.lower() for username in usernames]  # Salesforce ignores case
     rows = await _all(link, _LOGINS, budget=budget, usernames=folded, minutes=MINUTES_COUNTED)
     past = {row.username: row for row in rows}
     taken: Counter[str] = Counter()
@@ -421,7 +420,7 @@ async def _logins(link: Link, budget: Budget, usernames: Sequence[str], per_hour
 
 
 def _known(body: str | None) -> tuple[History | None, str]:
-    """A history, None where there is none; and why this version can't read what there is."""
+    """The history, if there is one that this version can read, and otherwise why it can't."""
     try:
         return (None if body is None else records.read(body)), ""
     except ValidationError as error:

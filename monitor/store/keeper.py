@@ -1,9 +1,8 @@
-"""The Store: puts things down at once, writes them a little later, and tries again when it must.
+"""The Store: queues changes at once, writes them shortly after, and retries failed writes.
 
-The event loop only puts down (`save`); nothing there waits for the disk, and nothing is raised into it. A
-disk that is full, read-only or gone is a sentence in `problem` and a number in `errors`; what is yet to be
-written stays in memory, bounded, until it is back. A database that was deleted or replaced meanwhile gets
-all histories again.
+The event loop only queues (`save`): it never waits for the disk and gets no exceptions from it. If the disk
+is full, read-only or gone, `problem` says so, `errors` counts it, and unwritten changes stay in memory,
+bounded, until it works again. A database that was deleted or replaced meanwhile gets all histories again.
 """
 
 import threading
@@ -43,46 +42,45 @@ from monitor.store.waiting import (
 log = structlog.get_logger(__name__)
 
 BATCH = 500
-"""Connections written in one transaction: enough that the commit costs nothing beside them."""
+"""Connections per transaction: enough to make the cost of the commit negligible."""
 
 WRITE_AFTER_SECONDS = 0.5
-"""How long a change may wait for others to share its commit: half of the second that a kill may cost, so
-that the commit has the other half."""
+"""How long a change may wait to share a commit. A kill may lose one second: half for this, half for the
+commit."""
 
 BUSY_SECONDS = 5.0
-"""How long to wait for another program's lock on the file, such as a backup's."""
+"""How long to wait for another program's lock on the file, for example a backup's."""
 
 RETRY_SECONDS = (1.0, 30.0)
-"""The first and the longest pause before a failed write is tried again. It doubles in between: a disk that
-was full for an hour is found to have room within half a minute, and the log of the machine isn't filled with
-our tries."""
+"""First and longest pause before a failed write is retried; it doubles in between. Short enough to notice
+within half a minute that a full disk has room again, long enough not to flood the system log."""
 
 NAMES_AT_ONCE = 1000
-"""Names in one query: SQLite takes 32,766 values at most (sqlite.org/limits.html, point 9)."""
+"""Names per query: SQLite takes at most 32,766 values (sqlite.org/limits.html, point 9)."""
 
 HANGS_SECONDS = 10.0
-"""After so long without an answer a disk is said to hang: a busy one takes a second or two."""
+"""A disk without an answer for this long is reported as hanging. A busy one takes a second or two."""
 
 OWN_FAULT = "The monitor failed to write its database because of an internal error: see its log."
 
 
 @dataclass(frozen=True, slots=True)
 class PastExchange:
-    """What is kept of one exchange."""
+    """One exchange of the past."""
 
     at: datetime
     verdict: Verdict
     cause: Cause | None
-    """Why it or the call after it failed; None where neither did, or where only a newer version knows it."""
+    """Why it or its API call failed. None if neither did, or if only a newer version knows the cause."""
     status: int | None
-    """The HTTP status of the token endpoint's answer; None where there was none."""
+    """The HTTP status of the token endpoint's answer; None without an answer."""
     duration_seconds: float | None
-    """To the millisecond."""
+    """With millisecond precision."""
 
 
 @dataclass(frozen=True, slots=True)
 class DayCounts:
-    """How the exchanges of one connection went on one UTC day."""
+    """The outcomes of one connection's exchanges on one UTC day."""
 
     day: date
     granted: int
@@ -91,10 +89,10 @@ class DayCounts:
 
 
 class Store:
-    """All that the monitor remembers. `Store.open` makes one.
+    """Everything the monitor remembers. Created by `Store.open`.
 
-    `save`, `histories`, `tell`, `told`, `errors`, `problem` and `unreadable` belong on the event loop; the
-    others wait for the disk and belong on a thread.
+    Call `save`, `histories`, `tell`, `told`, `errors`, `problem` and `unreadable` on the event loop, the
+    other methods on a thread: they wait for the disk.
     """
 
     def __init__(
@@ -108,7 +106,7 @@ class Store:
         self._place = place
         self._check_ups = CheckUps(place) if alone and isinstance(place, SqliteFile) else None
         self.damage: str | None = None
-        """What became of a file that was damaged, as a sentence for the operator; None where none was."""
+        """What was done about a damaged file, as a sentence for the operator; None if there was none."""
         with place.in_words():
             self._let_others: Callable[[], None] | None = place.claim() if alone else None
         self._upgrades = upgrades
@@ -126,7 +124,7 @@ class Store:
                 raise
             known = salvaged(moved)
             self._read_all()
-            self._known, self._seen, self._asked = known, (None, ""), 1  # as of another one: all is written
+            self._known, self._seen, self._asked = known, (None, ""), 1  # so that all is written
             self._say_damaged(str(error), moved)
         for name, reason in self._unreadable.items():
             log.warning("history_unreadable", connection=name, reason=reason)
@@ -138,10 +136,10 @@ class Store:
         self._errors = 0
         self._problem: str | None = None
         self._unwritten_since: float | None = None
-        """Since when something waits to be written, by the monotonic clock."""
+        """When the oldest unwritten change was queued, by the monotonic clock."""
         self._tidied = 0
         self._unsure = False
-        """Whether a write is to be rehearsed."""
+        """Whether a rehearsal was requested."""
         self._writer = threading.Thread(target=self._write_until_closed, name="store", daemon=True)
         self._writer.start()
 
@@ -165,27 +163,27 @@ class Store:
         retry_seconds: tuple[float, float] = RETRY_SECONDS,
         alone: bool = False,
     ) -> Self:
-        """Opens a database, makes it where there is none, upgrades an older one, and reads all histories.
+        """Open a database, creating or upgrading it as needed, and read all histories.
 
-        `alone`: as the one daemon that writes, which it stays until it is closed.
+        `alone`: claim the database as the only daemon that writes to it, until it is closed.
 
-        Raises StoreError where it can't be used: no such directory, not writable, locked, damaged, not a
-        database, another program's or daemon's, a newer version's, or not of a kind that is supported.
+        Raises StoreError if it can't be used: missing directory, not writable, locked, damaged, not a
+        database, used by another program or daemon, written by a newer version, or of an unsupported kind.
         """
         place = place_of(url_or_path, busy_seconds)
         return cls(place, upgrades or UPGRADES[place.dialect.name], retry_seconds, alone=alone)
 
     damages = 0
-    """How many damaged files were moved away since the start."""
+    """Damaged files moved away since the start."""
 
     @property
     def errors(self) -> int:
-        """How often writing failed since the start."""
+        """Failed writes since the start."""
         return self._errors
 
     @property
     def problem(self) -> str | None:
-        """Why what is learnt is not written, as a sentence for the operator; None where it is."""
+        """Why changes are not being written, as a sentence for the operator; None if they are."""
         if self._problem is None and (seconds := self.unwritten_seconds) > HANGS_SECONDS:
             return (
                 f"The database {self._place} has not answered for {seconds:.0f} seconds: its disk may hang."
@@ -194,27 +192,27 @@ class Store:
 
     @property
     def unwritten_seconds(self) -> float:
-        """How long the oldest of what is not written has waited."""
+        """How long the oldest unwritten change has waited."""
         since = self._unwritten_since
         return 0.0 if since is None else time.monotonic() - since
 
     @property
     def unreadable(self) -> dict[str, str]:
-        """The connections whose history could not be read at the start, and why. It is kept, set aside."""
+        """Connections whose history could not be read at the start, and why. The text is kept, set aside."""
         return dict(self._unreadable)
 
     def histories(self) -> dict[str, History]:
-        """All that is remembered, by connection; also of those that are no longer configured."""
+        """All histories by connection, including those that are no longer configured."""
         with self._changed:
             return dict(self._known)
 
     def save(
         self, name: str, history: History, events: tuple[Event, ...] = (), turn: Turn | None = None
     ) -> None:
-        """Puts a history down to be written, with what happened. Returns at once.
+        """Queue a history and its new events for writing. Returns at once.
 
-        The history's last exchange is counted where it isn't that of the save before. A replica names its
-        turn: where that is over by the time of writing, nothing is written.
+        The history's last exchange is counted unless the previous save had the same one. A replica passes its
+        turn: if that has ended by the time of writing, nothing is written.
         """
         with self._changed:
             self._unwritten_since = self._unwritten_since or time.monotonic()
@@ -223,7 +221,7 @@ class Store:
             waiting = self._waiting.get(name)
             if waiting is None:
                 waiting = self._waiting[name] = Waiting(history)
-                if len(self._waiting) in {1, BATCH}:  # the two moments at which the writer has to wake up
+                if len(self._waiting) in {1, BATCH}:  # the only times the writer must wake up
                     self._changed.notify_all()
             elif waiting.turn:
                 waiting.turn.end(written=False)
@@ -235,12 +233,12 @@ class Store:
                 waiting.tell(events)
 
     def told(self, sink: str) -> dict[str, Told]:
-        """What a receiver of notifications was last told, by group."""
+        """What a sink was last told, by alert group."""
         with self._changed:
             return dict(self._told.get(sink, {}))
 
     def tell(self, sink: str, changes: Mapping[str, Told | None]) -> None:
-        """Puts down what a receiver was told about these groups; None is forgotten. Returns at once."""
+        """Queue what a sink was told about these groups; None removes the group. Returns at once."""
         with self._changed:
             known = self._told.setdefault(sink, {})
             for alert, told in changes.items():
@@ -252,29 +250,29 @@ class Store:
             self._changed.notify_all()
 
     def hear_told(self) -> None:
-        """Read again what receivers know: another replica may have told them. Raises StoreError."""
+        """Reread what sinks were told: another replica may have told them. Raises StoreError."""
         with self._reading() as connection:
             told = told_in(connection)
         with self._changed:
             self._told = told
 
     def heard(self, name: str, history: History) -> None:
-        """Another replica has written this history."""
+        """Take over a history that another replica has written."""
         with self._changed:
             self._known[name] = history
 
     def refused(self) -> str | None:
-        """Why nothing can be written just now; None where all that waited is written, and more could be."""
+        """Why nothing can be written now. None: all that waited is written, and a rehearsal succeeded."""
         self._unsure = True
-        # Twice, as a result that can never be written is dropped at the first.
+        # Twice: a result that can never be written is dropped by the first flush.
         if self.flush() or self.flush():
             return None
         return self._problem or f"The database {self._place} takes too long to write."
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Writes what waits, now. Whether it all is on the disk; at the latest after `timeout` seconds.
+        """Write what waits, now. True if all of it is on disk; gives up after `timeout` seconds.
 
-        A disk that is away is tried once, without waiting for its next turn.
+        A failing disk is tried once, without waiting for the next retry.
         """
         with self._changed:
             self._asked += 1
@@ -283,7 +281,7 @@ class Store:
             return self._changed.wait_for(lambda: self._answered >= asked, timeout) and self._problem is None
 
     def close(self, timeout: float = 10.0) -> bool:
-        """Writes what waits, and ends. Whether it all is on the disk; what is saved from now on never is."""
+        """Write what waits, and stop. True if all of it is on disk. Later saves are never written."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -303,15 +301,15 @@ class Store:
             raise
 
     def events(self, name: str | None, limit: int) -> list[tuple[str, Event]]:
-        """The newest events of a connection, or of all where `name` is None; each with its connection's name.
+        """The newest events of one connection, or of all if `name` is None, with the connection's name.
 
-        The newest first. Raises StoreError.
+        Newest first. Raises StoreError.
         """
         rows = (
             select(CONNECTIONS.c.name, EVENTS, CAUSES.c.code)
             .join_from(EVENTS, CONNECTIONS)
             .outerjoin(CAUSES)
-            .where(EVENTS.c.kind.in_(list(EventKind)))  # those that a newer version knows are left out
+            .where(EVENTS.c.kind.in_(list(EventKind)))  # skips kinds that only a newer version knows
             .order_by(EVENTS.c.id.desc())
             .limit(limit)
         )
@@ -327,7 +325,7 @@ class Store:
             ]
 
     def exchanges(self, name: str, limit: int = EXCHANGES_KEPT) -> list[PastExchange]:
-        """The last exchanges of a connection, the newest first. Raises StoreError."""
+        """The last exchanges of a connection, newest first. Raises StoreError."""
         rows = (
             select(EXCHANGES, CAUSES.c.code)
             .join_from(EXCHANGES, CONNECTIONS)
@@ -351,13 +349,13 @@ class Store:
     def days(
         self, names: Sequence[str], since: date, count: int = DAYS_KEPT + 1
     ) -> dict[str, list[DayCounts]]:
-        """The counts of so many days from one on, of connections, the oldest first.
+        """Daily counts by connection for `count` days from `since` on, oldest first.
 
-        A day without exchanges is left out, and so is a connection without days. Raises StoreError.
+        Days without exchanges and connections without days are left out. Raises StoreError.
         """
         found: dict[str, list[DayCounts]] = {}
         with self._reading() as connection:
-            # Each day by its number: the key is day and connection, and a range of days would read all
+            # A list of days, not a range: the key is (day, connection), and a range would scan all
             # connections.
             days = [day_number(since) + number for number in range(count)]
             for start in range(0, len(names), NAMES_AT_ONCE):
@@ -373,7 +371,7 @@ class Store:
         return found
 
     def _write_until_closed(self) -> None:
-        """The writer's life. Only this thread touches `_database`, `_seen` and `_tidied`."""
+        """The writer thread's loop. Only this thread uses `_database`, `_seen` and `_tidied`."""
         pause = 0.0
         closing = False
         while not closing:
@@ -383,7 +381,7 @@ class Store:
             except StoreError as error:
                 problem = str(error)
                 self._suspect(error)
-            except Exception:  # the net of this thread: there is nobody above it to try again
+            except Exception:  # this thread must survive our own bugs
                 log.exception("store_failed")
                 problem = OWN_FAULT
             if problem or closing:
@@ -393,7 +391,7 @@ class Store:
             self._report(problem, asked)
 
     def _wait(self, pause: float) -> tuple[int, bool]:
-        """Sleeps until there is a reason to write: enough waits, or for long enough, or somebody asks."""
+        """Sleep until there is a reason to write: a full batch, an old change, or a request."""
 
         def urgent() -> bool:
             return self._closing or self._asked > self._answered
@@ -407,12 +405,12 @@ class Store:
             return self._asked, self._closing
 
     def _write_all(self) -> str | None:
-        """Writes all that waits. What was our own fault, if anything; raises StoreError for the world's."""
+        """Write all that waits. Gives our own bug as text, if any; raises StoreError for outside faults."""
         size, newest, fault = BATCH, 0, None
         self._check_up()
         while True:
             if self._unsure:
-                self._let_go()  # what is there now may be another database, or of a newer version
+                self._let_go()  # the database may have been replaced or upgraded
             database = self._open()
             if self._unsure:
                 self._rehearse(database)
@@ -426,11 +424,11 @@ class Store:
             except StoreError:
                 self._give_back(batch)
                 raise
-            except Exception:  # one connection that can't be written must not stop the others
+            except Exception:  # one bad connection must not stop the others
                 log.exception("history_not_written", connections=list(batch)[:5], count=len(batch))
                 self._let_go()
                 fault = OWN_FAULT
-                if size > 1:  # so each on its own, and the one that fails then is dropped
+                if size > 1:  # retry one by one; the one that fails is dropped
                     self._give_back(batch)
                     size = 1
                 else:
@@ -447,12 +445,12 @@ class Store:
         return fault
 
     def _suspect(self, error: StoreError) -> None:
-        """Whoever reads or writes may be the first to meet damage."""
+        """Request a full check if the error is damage: readers may meet it before the writer."""
         if self._check_ups and isinstance(error, DamagedError):
             self._check_ups.soon()
 
     def _check_up(self) -> None:
-        """Put all that is known into a new file where the one at the place is damaged."""
+        """If the file is damaged, write everything known to a new one."""
         found = self._check_ups.damage() if self._check_ups else None
         if self._check_ups is None or found is None:
             return
@@ -493,7 +491,7 @@ class Store:
             raise
 
     def _open(self) -> Database:
-        """The database at the path: the one that is open, or the one that has taken its place."""
+        """The database at the place: the open one, or its replacement."""
         if self._database is not None and not self._database.is_still_there():
             self._let_go()
         if self._database is None:
@@ -505,7 +503,7 @@ class Store:
                     shared = self._place.shared
                     for name, history in self._known.items():
                         self._waiting.setdefault(name, Waiting(history, restored=shared))
-                    # Of those who share it only one knows what was told last; the others have told nothing.
+                    # Only the replica that notifies knows what was told last.
                     for sink, known in {} if shared else self._told.items():
                         for alert, told in known.items():
                             self._telling.setdefault((sink, alert), told)
@@ -544,5 +542,5 @@ _CODES = frozenset(Cause)
 
 
 def _cause(code: str | None) -> Cause | None:
-    """The cause of a code; None also for one that only a newer version knows."""
+    """The cause of a code; None if there is no code or only a newer version knows it."""
     return Cause(code) if code is not None and code in _CODES else None

@@ -1,4 +1,4 @@
-"""From a SQLite file into a PostgreSQL database: every row of every table, in one transaction."""
+"""Copies a SQLite file into a PostgreSQL database: all rows of all tables, in one transaction."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -23,9 +23,9 @@ log = structlog.get_logger(__name__)
 
 
 def move(source: Path, to: str) -> int:
-    """Copy what a file remembers into an empty database. Gives the number of histories.
+    """Copy a file into an empty database. Gives the number of histories.
 
-    Raises StoreError where either can't be used, or where the other one already remembers something.
+    Raises StoreError if either can't be used, or if the target isn't empty.
     """
     if not source.is_file():
         raise StoreError(f"The database {source} can't be moved: there is no such file.")
@@ -56,7 +56,7 @@ def move(source: Path, to: str) -> int:
 
 
 def _copy(old: Connection, new: Connection, table: Table) -> None:
-    """All rows of a table, by COPY; its own numbers go on after the highest."""
+    """Copy all rows of a table, and let its sequence continue after the highest id."""
     names = [column.name for column in table.columns]
     cursor = new.connection.cursor()
     with cursor.copy(f"COPY {table.name} ({', '.join(names)}) FROM STDIN") as copy:

@@ -1,4 +1,4 @@
-"""Where a database is: a SQLite file, or a PostgreSQL server; what is asked of either."""
+"""Where a database is: a SQLite file or a PostgreSQL server. The interface of both."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,44 +14,44 @@ from monitor.store.sqlite import SqliteFile
 
 
 class Place(Protocol):
-    """What reading and writing need of a database."""
+    """What differs between kinds of databases."""
 
     dialect: ClassVar[Dialect]
     shared: ClassVar[bool]
     """Whether several daemons write to it."""
 
     def engine(self, *, writes: bool) -> Engine:
-        """An engine that makes a new connection each time."""
+        """An engine without a pool."""
 
     def writing(self, connection: Connection) -> AbstractContextManager[None]:
-        """A transaction that writes."""
+        """A write transaction."""
 
     def alone(self, connection: Connection) -> AbstractContextManager[None]:
-        """A transaction that no other of these is beside."""
+        """An exclusive transaction, for creating and upgrading tables."""
 
     def reading(self, engine: Engine) -> AbstractContextManager[Connection]:
-        """A connection to read by. Raises StoreError."""
+        """A connection for reading. Raises StoreError."""
 
     def in_words(self) -> AbstractContextManager[None]:
-        """Turns what the world does to a database into a StoreError. A mistake of ours passes as it is."""
+        """Convert outside faults to StoreError. Our own bugs pass unchanged."""
 
     def stamp(self) -> object | None:
-        """Tells the database that is there from one that took its place; None where there is none."""
+        """Identifies what is at the place, to notice a replacement; None if nothing is there."""
 
     def claim(self) -> Callable[[], None]:
-        """Be the one daemon of a database that can't be shared, until what this gives is called, or the
-        process ends. Raises StoreError where another is.
+        """Claim a database that can't be shared, until the returned function is called or the process ends.
+        Raises StoreError if another daemon has it.
         """
 
     def settle(self, connection: Connection) -> None:
-        """What is to be done once it is known to be ours."""
+        """Prepare a database that is known to be ours."""
 
     def raw(self, text: Column[str]) -> ColumnElement[bytes] | ColumnElement[str]:
-        """A text column as it is read where it may be damaged."""
+        """A text column in a form that can be read even if it is damaged."""
 
 
 def place_of(url_or_path: str | Path, busy_seconds: float) -> Place:
-    """The place that a path or a URL names. Raises StoreError where it names none."""
+    """The place that a path or URL names. Raises StoreError for an invalid one."""
     if isinstance(url_or_path, str) and "://" in url_or_path:
         try:
             url = make_url(url_or_path)

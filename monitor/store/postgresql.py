@@ -1,7 +1,7 @@
-"""A database that is a PostgreSQL server's: how it is reached, and what can be wrong with it.
+"""A database on a PostgreSQL server: how to connect, and what its errors mean.
 
-A server that is cut off doesn't say so. Each of our transactions has an end that is kept here, by shutting
-its socket down; and one that we leave open (a process that is stopped in its middle) is ended by the server.
+A server that is cut off does not say so. We bound each transaction ourselves, by shutting its socket down;
+the server ends transactions that we leave open (a process suspended in the middle of one).
 """
 
 import os
@@ -27,20 +27,20 @@ from monitor.store.problem import StoreError
 from monitor.store.schema import ENGINE_MIGRATIONS
 
 CONNECT_WITHIN_SECONDS = 5
-"""A server that is there answers in milliseconds."""
+"""A reachable server answers in milliseconds."""
 
 TRANSACTION_WITHIN_SECONDS = 8.0
-"""The longest of ours, 500 connections, takes a tenth of a second; it may have to wait for the server to end
-one that was left open."""
+"""Our longest transaction, 500 connections, takes 0.1 s, but may have to wait until the server ends an
+abandoned one."""
 
 LEFT_OPEN_MS = 5_000
-"""After so long without a word within a transaction the server ends it: it holds the others up. So it does
-where what it sends isn't taken for so long, as by a machine that is cut off in the middle of an answer: of
-itself it would wait a quarter of an hour, and all other writers with it."""
+"""The server ends a transaction that is idle for this long, as it blocks others. The same limit applies to
+a client that does not acknowledge data: by default the server, and so all other writers, would wait for a
+quarter of an hour."""
 
 UPGRADERS = 0x6265_6172
-"""The number of the advisory lock of who makes and upgrades tables; any will do that no other program in the
-same database takes ("bear")."""
+"""The advisory lock for creating and upgrading tables. Any number ("bear") that no other program in the same
+database uses."""
 
 _WORLD = (
     psycopg.OperationalError,
@@ -49,12 +49,12 @@ _WORLD = (
     errors.ReadOnlySqlTransaction,
     errors.IdleInTransactionSessionTimeout,
 )
-"""What is the server's or the operator's, and no mistake of ours."""
+"""Errors that the server or the operator causes, not a bug of ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A database by its URL. A password comes from PGPASSWORD or PGPASSFILE, as libpq has it."""
+    """A database by its URL. The password comes from PGPASSWORD or PGPASSFILE, as usual with libpq."""
 
     url: URL = field(repr=False)
 
@@ -65,7 +65,7 @@ class Server:
         return self.url.render_as_string(hide_password=True)
 
     def how(self, *, writes: bool) -> dict[str, Any]:
-        """What psycopg needs to know to connect."""
+        """Connection parameters for psycopg."""
         address = self.url.render_as_string(hide_password=False)
         own = conninfo_to_dict(address).get("options") or ""
         options = (
@@ -80,7 +80,7 @@ class Server:
         }
 
     def engine(self, *, writes: bool) -> Engine:
-        """An engine that makes a new connection each time."""
+        """An engine without a pool."""
         how = self.how(writes=writes)
         return create_engine(
             "postgresql+psycopg://", creator=lambda: psycopg.connect(**how), poolclass=NullPool
@@ -88,7 +88,7 @@ class Server:
 
     @contextmanager
     def in_words(self) -> Iterator[None]:
-        """Turns what the world does to the database into a StoreError. A mistake of ours passes as it is."""
+        """Convert outside faults to StoreError. Our own bugs pass unchanged."""
         try:
             yield
         except (DBAPIError, psycopg.Error) as error:
@@ -99,36 +99,36 @@ class Server:
             raise StoreError(f"The database {self} can't be used: {why}.") from error
 
     def stamp(self) -> object | None:
-        """The address; a database in which other tables appear is told by its mark."""
+        """The address. A replaced database is recognised by its mark."""
         return str(self)
 
     @contextmanager
     def writing(self, connection: Connection) -> Iterator[None]:
-        """A transaction that writes. Each connection's rows are one replica's at a time."""
+        """A write transaction. Only one replica at a time writes a given connection's rows."""
         with _in_time(connection), connection.begin():
             yield
 
     @contextmanager
     def alone(self, connection: Connection) -> Iterator[None]:
-        """A transaction that no other of these is beside."""
+        """A transaction that holds the upgraders' lock."""
         with self.writing(connection):
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({UPGRADERS})")
             yield
 
     @contextmanager
     def reading(self, engine: Engine) -> Iterator[Connection]:
-        """A connection to read by. Raises StoreError."""
+        """A connection for reading. Raises StoreError."""
         with self.in_words(), engine.connect() as connection, _in_time(connection):
             yield connection
 
     def claim(self) -> Callable[[], None]:
-        """Nothing to do: daemons share it."""
+        """Nothing to claim: daemons share the server."""
         return lambda: None
 
     def settle(self, connection: Connection) -> None:
-        """Bring the engine's tables to its installed version: its own files, each once, by name.
+        """Upgrade the engine's own tables: run each of its migration files once.
 
-        Each in a transaction of its own, as a new value of an enum can be used only after it.
+        Each runs in a separate transaction, as a new enum value can be used only after the commit.
         """
         with self.alone(connection):
             done = set(connection.scalars(select(ENGINE_MIGRATIONS.c.name)))
@@ -139,19 +139,19 @@ class Server:
                 continue
             with self.alone(connection):
                 made = postgresql.insert(ENGINE_MIGRATIONS).values(name=file.name).on_conflict_do_nothing()
-                if connection.scalar(made.returning(ENGINE_MIGRATIONS.c.name)):  # else another has
+                if connection.scalar(made.returning(ENGINE_MIGRATIONS.c.name)):  # else already run
                     connection.connection.cursor().execute(file.read_text())
 
     def raw(self, text: Column[str]) -> ColumnElement[str]:
-        """A text as it is: the server keeps no other than UTF-8."""
+        """The column itself: the server stores only valid UTF-8."""
         return text.expression
 
 
 @contextmanager
 def _in_time(connection: Connection) -> Iterator[None]:
-    """Shuts the connection's socket down where the block takes longer than TRANSACTION_WITHIN_SECONDS.
+    """Shut the connection's socket down if the block takes longer than TRANSACTION_WITHIN_SECONDS.
 
-    By a descriptor of our own: psycopg's may be closed, and its number another's, by then.
+    Uses a duplicate descriptor: by then psycopg's may be closed and its number reused.
     """
     raw: psycopg.Connection = connection.connection.driver_connection  # type: ignore[assignment] # its own
     with _socket(raw) as handle:
@@ -165,7 +165,7 @@ def _in_time(connection: Connection) -> Iterator[None]:
 
 
 def shut_down(link: psycopg.AsyncConnection[Any]) -> None:
-    """Break a connection off, as it would wait for ever for a server that can't be reached."""
+    """Break a connection that would otherwise wait forever for an unreachable server."""
     if not link.closed:
         with _socket(link) as handle:
             _break_off(handle)
@@ -176,5 +176,5 @@ def _socket(link: psycopg.Connection | psycopg.AsyncConnection[Any]) -> socket.s
 
 
 def _break_off(handle: socket.socket) -> None:
-    with suppress(OSError):  # it may be closed just now
+    with suppress(OSError):  # already closed
         handle.shutdown(socket.SHUT_RDWR)

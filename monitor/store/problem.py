@@ -1,11 +1,11 @@
-"""What is wrong with a database, for the operator."""
+"""Database errors, worded for the operator."""
 
 from monitor.core.problem import OperatorError
 
 
 class StoreError(OperatorError):
-    """The database can't be used: one sentence for the operator."""
+    """The database can't be used. The text is one sentence for the operator."""
 
 
 class DamagedError(StoreError):
-    """It is damaged, or no database at all."""
+    """The file is damaged, or isn't a database."""

@@ -1,10 +1,10 @@
-"""How histories, and what receivers were told, look in the database: named, versioned records.
+"""The stored format of histories and of what sinks were told: versioned records.
 
-The core may rename and rearrange what it remembers; what is written here stays readable. A record refuses
-keys that it does not know: a history that a newer version wrote is set aside, not cut to what we understand.
+The core may rename and rearrange its fields; stored records stay readable. Unknown keys are an error: a
+history from a newer version is set aside, not truncated to what we understand.
 
-A change of the shape is a new version: `HistoryRecordV2` beside `HistoryRecordV1`, the newest is written, and
-an older one is turned into the next as it is read.
+A change of format is a new version, such as `HistoryRecordV2`. The newest version is written; an older one is
+converted when it is read.
 """
 
 from dataclasses import asdict, replace
@@ -30,11 +30,11 @@ from monitor.core.outcome import (
 from monitor.core.telling import Told
 
 REASON_LENGTH = 300
-"""Characters kept of why a history can't be read: the first few problems say it all."""
+"""Characters kept of the reason why a history can't be read: the first few problems are enough."""
 
 
 class _Record(BaseModel):
-    """A record with the fields of what it is a record of."""
+    """Has the same fields as the core's type `of`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -42,7 +42,7 @@ class _Record(BaseModel):
 
 
 def _read(record: _Record) -> Any:
-    """What a record is of, with all in it as the core has it."""
+    """A record converted to the core's types."""
     fields = dict(vars(record))
     for name, value in vars(record).items():
         if isinstance(value, _Record):
@@ -112,7 +112,7 @@ class _Exchange(_Record):
     duration_seconds: float | None = None
     clock_offset_seconds: float | None = None
     assignments: Any = None
-    """Only in what earlier builds wrote: an audit reads them now."""
+    """Written by earlier builds only; audits read assignments now."""
     usage: _ApiUsage | None = None
 
 
@@ -160,7 +160,7 @@ class _Alternative(_Record):
 
 
 class HistoryRecordV1(_Record):
-    """The first version. Fields with a default may be missing: they came when no version was written yet."""
+    """Version 1. Fields with a default may be missing: they were added before versions were written."""
 
     of = History
 
@@ -207,7 +207,7 @@ class _Logins(_Record):
 
 
 class _Facts(_Record):
-    """The names of fields within rows are Salesforce's."""
+    """Keys within rows are Salesforce's field names."""
 
     of = Facts
 
@@ -223,7 +223,7 @@ class _Facts(_Record):
 
 
 class HistoryRecordV2(HistoryRecordV1):
-    """The second version: with what an audit read inside the org."""
+    """Version 2 adds what an audit read inside the org."""
 
     version: Literal[2]  # type: ignore[assignment]
     audit: _Facts | None
@@ -231,7 +231,7 @@ class HistoryRecordV2(HistoryRecordV1):
 
 
 def _version(record: Any) -> str:
-    """Of a history's record. One of a newer version fails as the newest that is known here."""
+    """The version to read a record as. One from a newer program fails as the newest we know."""
     return "first" if not isinstance(record, dict) or record.get("version", 1) == 1 else "second"
 
 
@@ -244,7 +244,7 @@ _RECORD: TypeAdapter[HistoryRecordV1] = TypeAdapter(
 
 
 class ToldRecordV1(_Record):
-    """The first version of what a receiver was last told about one group."""
+    """Version 1 of what a sink was last told about one group."""
 
     of = Told
 
@@ -257,38 +257,38 @@ class ToldRecordV1(_Record):
 
 
 def read_told(body: str | bytes) -> Told:
-    """What a receiver was told, of any version. Raises pydantic's ValidationError where it can't be read."""
+    """Reads a record of any version. Raises pydantic.ValidationError."""
     told: Told = _read(ToldRecordV1.model_validate_json(body))
     return told
 
 
 def written_told(told: Told) -> str:
-    """Its record of the newest version, as JSON."""
+    """The record of the newest version, as JSON."""
     return ToldRecordV1(version=1, **asdict(told)).model_dump_json()
 
 
 def read(body: str | bytes) -> History:
-    """The history in a record of any version. Raises pydantic's ValidationError where it can't be read."""
+    """Reads a history of any version. Raises pydantic.ValidationError."""
     history: History = _read(_RECORD.validate_json(body))
-    # Most often the two are one: told apart, they would take twice the memory.
+    # Usually equal: sharing one object halves the memory.
     same = history.last_verdict == history.last_exchange
     return replace(history, last_verdict=history.last_exchange) if same else history
 
 
 def why(error: ValidationError) -> str:
-    """Why something can't be read, in a few words."""
+    """The reason, in a few words."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
-    # Missing and unknown keys go last: of an outcome they only say that it isn't one of the other kinds.
+    # Missing and unknown keys go last: for an outcome, they only say that it isn't of another kind.
     problems.sort(key=lambda one: one["type"] in {"missing", "extra_forbidden"})
-    # A place begins with the version whose record it was taken for.
+    # The first element of `loc` is the record version.
     said = (f"{'.'.join(map(str, one['loc'][1:])) or 'it'}: {one['msg']}" for one in problems)
     return "; ".join(said)[:REASON_LENGTH]
 
 
 def written(history: History) -> str:
     """The record of the newest version, as JSON."""
-    # The core's History as it is, in compiled code: to make a record of it first would double the cost of a
-    # write. The golden files hold the two together: where the core renames a field, a record is filled here.
+    # Serializes the core's History directly: building a record first would double the cost of a write.
+    # Golden files in the tests keep both in step; if the core renames a field, build the record here.
     return f'{{"version":2,{_HISTORY.dump_json(history)[1:].decode()}'
 
 

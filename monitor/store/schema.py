@@ -1,4 +1,4 @@
-"""The tables, their version, and how an older database becomes one of today."""
+"""The tables, their version, and the upgrades from older versions."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -28,7 +28,7 @@ META = Table(
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
-"""`schema`: the version of the tables. `mark`: a random word that tells this database from another one."""
+"""`schema`: the version of the tables. `mark`: a random identifier of this database."""
 
 CONNECTIONS = Table(
     "connections",
@@ -42,7 +42,7 @@ CAUSES = Table(
     Column("id", Integer, primary_key=True),
     Column("code", Text, nullable=False, unique=True),
 )
-"""Names as small integers, for the rows that are many."""
+"""Connections and causes by small integers, to keep frequent rows short."""
 
 HISTORIES = Table(
     "histories",
@@ -50,7 +50,7 @@ HISTORIES = Table(
     Column("connection_id", ForeignKey(CONNECTIONS.c.id), primary_key=True),
     Column("body", Text, nullable=False),
 )
-"""All that is remembered of a connection, as JSON."""
+"""The history of each connection, as JSON."""
 
 UNREADABLE = Table(
     "unreadable",
@@ -60,7 +60,7 @@ UNREADABLE = Table(
     Column("reason", Text, nullable=False),
     Column("body", Text, nullable=False),
 )
-"""Histories that could not be read: damaged, or written by a newer version. Kept for a person to look at."""
+"""Histories that could not be read: damaged, or written by a newer version. Kept for manual inspection."""
 
 EXCHANGES = Table(
     "exchanges",
@@ -74,12 +74,12 @@ EXCHANGES = Table(
     Column("duration_ms", Integer),
     sqlite_with_rowid=False,
 )
-"""The last exchanges of each connection, in a ring of slots."""
+"""The last exchanges of each connection, as a ring buffer."""
 
 DAYS = Table(
     "days",
     SCHEMA,
-    # The day comes first: one day's counts lie side by side, so a batch and the tidy touch few pages.
+    # The day comes first: rows of one day are adjacent, so a batch or a clean-up touches few pages.
     Column("day", Integer, primary_key=True),
     Column("connection_id", ForeignKey(CONNECTIONS.c.id), primary_key=True),
     Column("granted", Integer, nullable=False),
@@ -87,7 +87,7 @@ DAYS = Table(
     Column("no_verdict", Integer, nullable=False),
     sqlite_with_rowid=False,
 )
-"""How a connection's exchanges went on one UTC day, numbered from 1970."""
+"""Outcomes of a connection's exchanges per UTC day, in days since 1970."""
 
 EVENTS = Table(
     "events",
@@ -102,7 +102,7 @@ EVENTS = Table(
     Index("events_of_connection", "connection_id", "failure", "id"),
     Index("events_by_age", "failure", "at_ms"),
 )
-"""Every change of state, cause, key and configuration."""
+"""Changes of state, cause, key and configuration."""
 
 TOLD = Table(
     "told",
@@ -112,10 +112,10 @@ TOLD = Table(
     Column("body", Text, nullable=False),
     sqlite_with_rowid=False,
 )
-"""What each receiver of notifications was last told about each group of alerts, as JSON."""
+"""What each sink was last told about each alert group, as JSON."""
 
 SHARED = MetaData()
-"""What a PostgreSQL database has beside the tables above, for the daemons that share it."""
+"""Additional tables on PostgreSQL, for the daemons that share it."""
 
 DUE = Table(
     "due",
@@ -132,8 +132,8 @@ DUE = Table(
     Index("due_by_job", "job", postgresql_where=text("job IS NOT NULL")),
     Index("due_by_change", "changed_at"),
 )
-"""When each connection is checked next. `configuration`: whose replicas check it; `version`: of what is sent;
-`epoch`: grows with each result; `job`: in whose hands it is; `writer`: whose result was the last."""
+"""When each connection is due. `configuration`: replicas with this one check it; `version`: hash of what is
+sent; `epoch`: incremented by each result; `job`: holds the row; `writer`: wrote the last result."""
 
 REPLICAS = Table(
     "replicas",
@@ -141,7 +141,7 @@ REPLICAS = Table(
     Column("worker", BigInteger, primary_key=True, autoincrement=False),
     Column("configuration", Text, nullable=False),
 )
-"""Which configuration each worker of the engine has."""
+"""The configuration of each of the engine's workers."""
 
 LOGINS = Table(
     "login_budgets",
@@ -151,10 +151,10 @@ LOGINS = Table(
     Column("minute", Integer, primary_key=True),
     Column("count", Integer, nullable=False),
 )
-"""How often each username logged in lately, by the minute since 1970."""
+"""Recent logins of each username, by minute since 1970."""
 
 ENGINE_MIGRATIONS = Table("engine_migrations", SHARED, Column("name", Text, primary_key=True))
-"""The migrations of the engine's own tables that were made."""
+"""The engine's migrations that have run."""
 
 Upgrade = Callable[[Connection], None]
 
@@ -198,15 +198,14 @@ def _add_due(connection: Connection) -> None:
 
 
 Upgrades = Mapping[int, Upgrade]
-"""From each version of the schema to the next: what stands under 1 makes a version 2 of a version 1, and so
-on."""
+"""By schema version: the upgrade from that version to the next."""
 
 UPGRADES: Mapping[str, Upgrades] = MappingProxyType(
     {"sqlite": {1: _add_told}, "postgresql": {1: _add_told, 2: _add_due}}
 )
-"""By the kind of database: the version of one whose tables stay as they are stays too, so that an older
-bearerwatch can still open it.
+"""By dialect. If a change does not affect a dialect, its version stays, so that an older bearerwatch can
+still open the database.
 
-The tables above are always those of the last version. An upgrade spells its SQL out and never uses them,
-because it must still do the same when they have changed again. All that are needed run in one transaction.
+The tables above always have the newest version. An upgrade contains its own SQL and never refers to them, as
+they will change again. All upgrades that are needed run in one transaction.
 """

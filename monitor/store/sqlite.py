@@ -1,7 +1,6 @@
-"""A database that is a SQLite file: how it is opened, told from another one, and what can be wrong with it.
+"""A SQLite file: how it is opened and identified, and what its errors mean.
 
-Each transaction that writes begins with BEGIN IMMEDIATE, so that it waits for another one at its start and
-never fails in its middle.
+Write transactions begin with BEGIN IMMEDIATE: they wait for a lock at the start and never fail halfway.
 """
 
 import errno
@@ -33,20 +32,20 @@ _WHY = {
     sqlite3.SQLITE_CORRUPT: "it is damaged: restore a backup, or move it away and a new one is created",
     sqlite3.SQLITE_IOERR: "disk error: check quotas and the kernel log",
 }
-"""By primary result code (sqlite.org/rescode.html): what is wrong and what would be right."""
+"""By primary result code (sqlite.org/rescode.html): what is wrong and how to fix it."""
 
 
 _DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR_SHORT_READ}
-"""Codes for which no other disk, right or lock would help."""
+"""Codes that mean damage: no permission or lock would help."""
 
 
 def _nothing_claimed() -> None:
-    """Nothing is to be let go of."""
+    """Release nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class SqliteFile:
-    """A file, and how long to wait for another program's lock on it."""
+    """A file. `busy_seconds`: how long to wait for another program's lock."""
 
     path: Path
     busy_seconds: float
@@ -58,19 +57,18 @@ class SqliteFile:
         return str(self.path)
 
     def engine(self, *, writes: bool) -> Engine:
-        """An engine that makes a new connection each time: a file that was replaced is never taken for the
-        new one.
+        """An engine without a pool: each connection opens the file that is there now.
 
-        Synchronous FULL, so that a power cut too loses no more than a kill does. NORMAL would lose all since
-        the last checkpoint, hours where connections are few; and with a commit or two a second, off the loop,
-        FULL costs nothing.
+        synchronous=FULL: a power cut loses no more than a kill. NORMAL could lose everything since the last
+        checkpoint, hours in a small deployment. With a commit or two a second, off the event loop, FULL costs
+        nothing.
         """
         uri = f"{self.path.as_uri()}?mode={'rwc' if writes else 'rw'}"
 
         def connect() -> sqlite3.Connection:
             if writes:
                 self._make_private()
-            # No isolation level: the library's own BEGIN would come late, and not at all before a CREATE
+            # No isolation level: sqlite3's implicit BEGIN would come late, and not at all before CREATE
             # TABLE.
             return sqlite3.connect(uri, uri=True, timeout=self.busy_seconds, isolation_level=None)
 
@@ -89,16 +87,16 @@ class SqliteFile:
         return engine
 
     def _make_private(self) -> None:
-        """Make the file, where there is none, for its owner alone; what SQLite puts beside it follows.
+        """Create a missing file with mode 0600; SQLite gives its WAL the same mode.
 
-        One that is there is never opened here: to close it would let go SQLite's locks on it (fcntl(2)).
+        Never opens an existing file: closing it would release SQLite's locks (fcntl(2)).
         """
-        with suppress(OSError):  # what is wrong with the directory, SQLite says
+        with suppress(OSError):  # SQLite reports what is wrong with the directory
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     @contextmanager
     def in_words(self) -> Iterator[None]:
-        """Turns what the world does to the file into a StoreError. A mistake of ours passes as it is."""
+        """Convert outside faults to StoreError. Our own bugs pass unchanged."""
         try:
             yield
         except (DBAPIError, sqlite3.Error) as error:
@@ -112,7 +110,7 @@ class SqliteFile:
             raise kind(f"The database {self} can't be used: {_WHY.get(code, cause)}.") from error
 
     def stamp(self) -> object | None:
-        """Device and inode of what is at the path; None where nothing is."""
+        """Device and inode of the file; None if it is missing."""
         try:
             found = self.path.stat()
         except OSError:
@@ -121,7 +119,7 @@ class SqliteFile:
 
     @contextmanager
     def writing(self, connection: Connection) -> Iterator[None]:
-        """A transaction that writes. BEGIN IMMEDIATE keeps other writers out."""
+        """A write transaction. BEGIN IMMEDIATE keeps other writers out."""
         with connection.begin():
             yield
 
@@ -129,27 +127,27 @@ class SqliteFile:
 
     @contextmanager
     def reading(self, engine: Engine) -> Iterator[Connection]:
-        """A connection to read by. Raises StoreError."""
+        """A connection for reading. Raises StoreError."""
         with self.in_words(), engine.connect() as connection:
             yield connection
 
     @property
     def claim_path(self) -> Path:
-        """The file beside it that each of its daemons locks."""
+        """The lock file next to the database."""
         return Path(f"{self.path}-daemon")
 
     def claim(self) -> Callable[[], None]:
-        """Be the one daemon of this file, until what this gives is called, or the process ends.
+        """Claim the file, until the returned function is called or the process ends.
 
-        Raises StoreError where another is.
+        Raises StoreError if another daemon has it.
 
-        By a lock on a file beside it, which the kernel lets go with the process, however that ends: one on
-        the database would go with the first descriptor of it that is closed (fcntl(2)).
+        Locks a separate file; the kernel releases the lock when the process ends, however it ends. A lock on
+        the database itself would be released when any descriptor of it is closed (fcntl(2)).
         """
         try:
             descriptor = os.open(self.claim_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
-            return _nothing_claimed  # what is wrong with the directory, opening the database says
+            return _nothing_claimed  # opening the database reports what is wrong with the directory
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -159,16 +157,16 @@ class SqliteFile:
                     f"The database {self} is another running daemon's: stop that one, or name another file"
                     " for this one. Two would double the logins and write over each other's history."
                 ) from None
-            # Else the file system knows no locks, as some networks' don't, and nobody can tell.
+            # Some network file systems have no locks; then we can't tell.
             return _nothing_claimed
         return partial(os.close, descriptor)
 
     def settle(self, connection: Connection) -> None:
-        """Only once it is known to be ours, as this mode stays in the file. In it reads and writes go on side
-        by side. Where a file system can't do that (a network's), the old mode stays.
+        """Switch to WAL mode, in which reads do not block writes. The mode is persistent, so only for a file
+        of ours. File systems that can't do it (on a network) keep the old mode.
         """
         connection.connection.cursor().execute("PRAGMA journal_mode=WAL")
 
     def raw(self, text: Column[str]) -> ColumnElement[bytes]:
-        """A text as bytes: a damaged one need not be UTF-8, and one such row would fail the whole query."""
+        """The text as bytes: one damaged row that isn't UTF-8 would fail the whole query."""
         return cast(text, LargeBinary)

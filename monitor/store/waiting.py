@@ -1,4 +1,4 @@
-"""What is yet to be written of one connection: bounded, however long the disk is away."""
+"""The unwritten changes of one connection, bounded however long the disk fails."""
 
 import time
 from collections.abc import Iterable
@@ -14,36 +14,36 @@ from monitor.core.history import Event, History
 from monitor.core.outcome import Exchange, Granted, NotSent, Refused
 
 EXCHANGES_KEPT = 50
-"""Exchanges kept of each connection: what its page shows; day counts tell of the time before."""
+"""Exchanges kept per connection, for its page. Day counts cover the time before."""
 
 FAILURE_EVENTS_KEPT = 200
 SUCCESS_EVENTS_KEPT = 50
-"""Events kept of each connection at most, however fast it flaps."""
+"""Most events kept per connection, however fast it flaps."""
 
 EVENTS_KEPT = {True: FAILURE_EVENTS_KEPT, False: SUCCESS_EVENTS_KEPT}
-"""The same, by whether they are failures."""
+"""By whether they are failures."""
 
 RIGHT_SECONDS = 3600.0
-"""How far an org's clock may be from ours for the two to be of one day: nothing is deleted by a clock that is
-wrong, or that nobody confirms."""
+"""Our clock is confirmed if an org's clock is at most this far from it. Old data is deleted only by a
+confirmed clock."""
 
 
 class Verdict(StrEnum):
-    """What one exchange said of the credential."""
+    """What one exchange says about the credential."""
 
     GRANTED = "granted"
     REFUSED = "refused"
     NO_VERDICT = "no_verdict"
-    """No answer, one that says nothing of the credential (a maintenance page), or nothing was sent."""
+    """No answer, an answer that says nothing about it (a maintenance page), or nothing was sent."""
 
 
 VERDICTS = (Verdict.GRANTED, Verdict.REFUSED, Verdict.NO_VERDICT)
-"""A verdict's place is its code in the database, so this may only ever grow at its end."""
+"""The index of a verdict is its code in the database, so only append."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExchangeRow:
-    """One exchange as the database keeps it."""
+    """One exchange as stored."""
 
     at_ms: int
     verdict: int
@@ -54,48 +54,48 @@ class ExchangeRow:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The right of one of several replicas to write of a connection once, and when it is looked at next."""
+    """One replica's right to write one result of a connection, and when it is due next."""
 
     epoch: int
     job: int
-    """In whose hands the connection was."""
+    """The job that holds the connection."""
     seconds: float
-    """Until it is looked at again, from when this was `made`."""
+    """From `made` until the connection is due again."""
     by: str
     """The replica."""
     made: float = field(default_factory=time.monotonic)
     written: "Future[bool | None]" = field(default_factory=Future, compare=False)
-    """Whether it was written; not where the turn was over. None where it never can be."""
+    """True: written. False: the turn had ended. None: can never be written."""
 
     def seconds_left(self) -> float:
-        """How long from now it is until the connection is looked at again."""
+        """Time from now until the connection is due again."""
         return max(0.0, self.seconds - (time.monotonic() - self.made))
 
     def end(self, *, written: bool | None) -> None:
-        """Say how it ended; the first word holds."""
+        """Set the result; only the first call counts."""
         with suppress(InvalidStateError):
             self.written.set_result(written)
 
 
 @dataclass(slots=True)
 class Waiting:
-    """What is yet to be written of one connection."""
+    """The unwritten changes of one connection."""
 
     history: History
     exchanges: dict[int, ExchangeRow] = field(default_factory=dict)
-    """By slot of the ring."""
+    """By slot of the ring buffer."""
     days: dict[int, list[int]] = field(default_factory=dict)
-    """By day since 1970: a count for each verdict, in the order of VERDICTS."""
+    """By day since 1970: counts in the order of VERDICTS."""
     events: list[Event] = field(default_factory=list)
     turn: Turn | None = None
-    """None where one daemon alone writes."""
+    """None if only one daemon writes."""
     restored: bool = False
-    """Whether it is what we know of a database that was replaced: what others wrote there stays."""
+    """Whether this rewrites a replaced database: rows that others wrote there stay."""
     today: int = 0
-    """The last day, since 1970, that an org's own clock confirmed; 0 where none did."""
+    """The last day, since 1970, that an org's clock confirmed; 0 if none did."""
 
     def count(self, history: History, exchange: Exchange) -> None:
-        """Notes an exchange. One that was not sent counts for its day, but has no number and so no slot."""
+        """Add the history's exchange. One that was not sent counts for its day but gets no slot."""
         outcome = exchange.outcome
         granted = isinstance(outcome, Granted)
         spoke = history.last_verdict is not None and history.last_verdict.at == exchange.at
@@ -119,7 +119,7 @@ class Waiting:
         )
 
     def tell(self, events: Iterable[Event]) -> None:
-        """Adds events; the oldest beyond what the database keeps go."""
+        """Add events, dropping the oldest beyond what the database keeps."""
         self.events.extend(events)
         for failure, kept in EVENTS_KEPT.items():
             surplus = sum(event.failure is failure for event in self.events) - kept
@@ -127,7 +127,7 @@ class Waiting:
                 self.events = _without_first(self.events, surplus, failure=failure)
 
     def followed_by(self, newer: "Waiting") -> "Waiting":
-        """Both together, where the older could not be written."""
+        """Merge with newer changes, after these could not be written."""
         if self.turn and newer.turn:
             self.turn.end(written=False)
         days = dict(self.days)
@@ -159,12 +159,12 @@ MS_A_DAY = 86_400_000
 
 
 def milliseconds(at: datetime) -> int:
-    """A moment as milliseconds since 1970."""
+    """A time as milliseconds since 1970."""
     return (at - EPOCH) // timedelta(milliseconds=1)
 
 
 def moment(at_ms: int) -> datetime:
-    """The moment of `milliseconds`."""
+    """The inverse of `milliseconds`."""
     return EPOCH + timedelta(milliseconds=at_ms)
 
 
@@ -174,5 +174,5 @@ def day_number(day: date) -> int:
 
 
 def date_of(day: int) -> date:
-    """The UTC day of `day_number`."""
+    """The inverse of `day_number`."""
     return EPOCH.date() + timedelta(days=day)
