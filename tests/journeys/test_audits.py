@@ -34,7 +34,7 @@ FORESEEN = {
         "Permission set assignments",
         Cause.PERMISSION_SET_EXPIRING,
     ),
-    "an org that lasts": ("The org's end", Cause.ORG_EXPIRING),
+    "an org that lasts": ("Org expiry", Cause.ORG_EXPIRING),
 }
 """Wrong while the org still grants: the step, and the finding on the first day."""
 

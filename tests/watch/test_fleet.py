@@ -59,7 +59,7 @@ def said(fleet: Fleet, name: str, outcome: Outcome, at: datetime = NOW) -> str:
     witnesses = fleet.witnesses(fleet[name], exchange(outcome, at))
     if witnesses is None:
         return "nothing"
-    return witnesses.sentence.removesuffix(" UTC stopped with the same trouble")
+    return witnesses.sentence.removesuffix(" UTC failed in the same way")
 
 
 def test_the_orgs_that_stopped_with_the_same_trouble_are_counted_among_those_asked_since() -> None:
@@ -67,7 +67,7 @@ def test_the_orgs_that_stopped_with_the_same_trouble_are_counted_among_those_ask
     for name in ("c1", "c2"):
         stop(fleet, name, UNREACHABLE, failing_for=timedelta(0))
 
-    assert said(fleet, "c0", UNREACHABLE) == "3 of the 7 orgs asked since 2026-11-23 12:00"
+    assert said(fleet, "c0", UNREACHABLE) == "3 of the 7 orgs checked since 2026-11-23 12:00"
 
 
 def test_another_trouble_is_not_the_same_trouble() -> None:
@@ -95,7 +95,7 @@ def test_an_outage_that_lasts_is_still_everybodys() -> None:
 
     assert witnesses
     assert witnesses.everybodys
-    assert "5 of the 5 orgs asked since 2026-11-23 11:59 UTC" in witnesses.sentence
+    assert "5 of the 5 orgs checked since 2026-11-23 11:59 UTC" in witnesses.sentence
 
 
 def test_an_already_failing_connection_joins_an_outage_at_the_time_of_the_outage() -> None:
@@ -105,8 +105,8 @@ def test_an_already_failing_connection_joins_an_outage_at_the_time_of_the_outage
     for name in ("c0", "c1", "c2"):
         stop(fleet, name, UNREACHABLE, failing_for=10 * AT_ONCE)
 
-    assert said(fleet, "c0", UNREACHABLE) == "3 of the 5 orgs asked since 2026-11-23 12:00"
-    assert said(fleet, "c3", UNREACHABLE) == "4 of the 5 orgs asked since 2026-11-23 12:00"
+    assert said(fleet, "c0", UNREACHABLE) == "3 of the 5 orgs checked since 2026-11-23 12:00"
+    assert said(fleet, "c3", UNREACHABLE) == "4 of the 5 orgs checked since 2026-11-23 12:00"
 
 
 def test_a_connection_that_never_worked_is_not_a_witness() -> None:
@@ -142,7 +142,7 @@ def test_the_connections_of_one_org_are_one_witness() -> None:
         fleet.put(replace(fleet[name], history=working("acme")))
         stop(fleet, name, UNREACHABLE, failing_for=timedelta(0))
 
-    assert said(fleet, "c0", UNREACHABLE) == "2 of the 6 orgs asked since 2026-11-23 12:00"
+    assert said(fleet, "c0", UNREACHABLE) == "2 of the 6 orgs checked since 2026-11-23 12:00"
 
 
 def test_connections_of_the_same_org_are_no_witnesses_for_others() -> None:
@@ -162,7 +162,7 @@ def test_orgs_that_are_asked_seldom_stop_together_within_their_interval() -> Non
         fleet.put(replace(status, history=working(status.name)))
         stop(fleet, status.name, UNREACHABLE, failing_for=hourly / 5 * n)
 
-    assert said(fleet, "c0", UNREACHABLE) == "5 of the 5 orgs asked since 2026-11-23 11:12"
+    assert said(fleet, "c0", UNREACHABLE) == "5 of the 5 orgs checked since 2026-11-23 11:12"
 
 
 def test_a_connection_that_recovers_is_a_witness_of_health_again() -> None:

@@ -61,7 +61,7 @@ class Policy:
     @property
     def ageing(self) -> str:
         """What the policy does to an approval, for a person; empty where it does nothing."""
-        after = f"after {self.period} {self.unit or '(hours, days or months)'}"
+        after = f"after {self.period} {self.unit or 'hours, days or months (the org does not show which)'}"
         return {
             "lifetime": f"ends an approval {after}",
             "inactivity": f"ends an approval {after} without use",
@@ -203,9 +203,9 @@ def note(connection: Connection, audit: Facts | None = None) -> str | None:
     if (shown.refresh if shown and shown.refresh else declared and declared.policy) != "inactivity":
         return None
     return (
-        "The policy ends approvals that are not used. Each check may count as a use (no document says whether"
-        " it does), so the monitor itself may keep this approval alive, and hide that production no longer"
-        " uses it."
+        "The policy ends approvals that are not used. Each check may count as a use (this is not"
+        " documented), so the monitor itself may keep this approval alive, and hide that production no"
+        " longer uses it."
     )
 
 
@@ -252,7 +252,7 @@ def _declared(connection: Connection, history: History, lifetime: timedelta) -> 
             return None
         reason = (
             f"The declared policy ends an approval after {lifetime.days} days without use; the last use seen"
-            f" is from {history.last_success:%Y-%m-%d}."
+            f" was on {history.last_success:%Y-%m-%d}."
         )
         return Forecast(history.last_success + lifetime, Grounds.DECLARED, lifetime, reason)
     granted = datetime.combine(policy.granted, time(), UTC) if policy.granted else None
@@ -262,7 +262,8 @@ def _declared(connection: Connection, history: History, lifetime: timedelta) -> 
     if since is None:
         return None
     reason = (
-        f"The declared policy ends an approval after {lifetime.days} days; this one is from {since:%Y-%m-%d}."
+        f"The declared policy ends an approval after {lifetime.days} days; this one began on"
+        f" {since:%Y-%m-%d}."
     )
     return Forecast(since + lifetime, Grounds.DECLARED, lifetime, reason)
 
@@ -279,7 +280,7 @@ def _learnt(history: History, siblings: tuple[Approval, ...]) -> Forecast | None
             lifetime = timedelta(days=days)
             earlier = "One earlier approval" if len(lived) == 1 else f"{len(lived)} earlier approvals"
             reason = (
-                f"{earlier} {whose} lived {days:.1f} days{' (median)' if len(lived) > 1 else ''};"
+                f"{earlier} {whose} lasted {days:.1f} days{' (median)' if len(lived) > 1 else ''};"
                 f" this one was first seen on {history.approval_since:%Y-%m-%d}."
             )
             return Forecast(history.approval_since + lifetime, grounds, lifetime, reason)

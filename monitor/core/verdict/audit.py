@@ -173,14 +173,14 @@ def _step(point: Point, seen: Seen) -> Step:
         )
     why, permission = "It was not read.", ""
     if not point.reads and seen.granted is None:
-        why = "A grant proves it, and the last login was refused: see its cause."
+        why = "Only a granted login proves it, and the last one was refused: see its cause."
     for read in point.reads:
         if read in seen.facts.unread:
             wanting, reason = seen.facts.lacks(read), seen.facts.unread[read]
             permission = (
                 " and ".join(_needed(read, seen.facts)) if wanting or _refused_as_unknown(reason) else ""
             )
-            lacking = f"the asking user lacks {wanting}" if wanting else "it was not shown"
+            lacking = f"the asking user lacks {wanting}" if wanting else "the org did not show it"
             why = f"{QUERIES[read].of}: {reason or lacking}."
             break
     return Step(point.guide, point.what, Ruling.NOT_READABLE, why, permission)
@@ -212,7 +212,7 @@ def _format(seen: Seen) -> _Said | None:
     if seen.granted.token_format == "jwt":  # noqa: S105 - a format, no secret
         return _wrong(
             Cause.JWT_ACCESS_TOKEN,
-            "The token is in JWT format: Bulk and Metadata API refuse it.",
+            "The token is a JWT: the Bulk and Metadata APIs refuse it.",
             Severity.CRITICAL,
         )
     return _right("The token is opaque, as it should be.")
@@ -257,20 +257,23 @@ def _refresh_policy(seen: Seen) -> _Said | None:
         return None
     if not policy.refresh:
         said = f"its value is “{policy.unrecognised}”" if policy.unrecognised else "the org shows no period"
-        return _Said(Ruling.NOT_READABLE, f"The policy is in words that are not known here: {said}.")
+        return _Said(Ruling.NOT_READABLE, f"The policy is not understood: {said}.")
     if not policy.ageing:
         return _right("Refresh token is valid until revoked.")
-    changed = f" It was {policy.changed}." if policy.changed else ""
-    date = f" By it this approval ends on {minute(seen.ends)}." if seen.ends else ""
-    said = f"The app's Refresh Token Policy {policy.ageing}, not valid until revoked.{date}{changed}"
+    changed = f" The policy was {policy.changed}." if policy.changed else ""
+    date = f" This approval will end on {minute(seen.ends)}." if seen.ends else ""
+    said = (
+        f"The app's Refresh Token Policy {policy.ageing}. It should be Refresh token is valid until"
+        f" revoked.{date}{changed}"
+    )
     if policy.permitted == "self":
         return _wrong(Cause.REFRESH_POLICY_WRONG, said)
     return _wrong(Cause.REFRESH_POLICY_WRONG, f"{said} {CONTESTED}", certainty=Certainty.POSSIBLE)
 
 
 CONTESTED = (
-    "The setup guide (step 4) says that this ends logins of pre-authorised users, too; Salesforce's CLI guide"
-    " tells the same users to let refresh tokens expire after 90 days or less."
+    "The setup guide (step 4) says that this also ends the logins of pre-authorised users, but Salesforce's"
+    " CLI guide tells the same users to let refresh tokens expire after 90 days or less."
 )
 
 
@@ -283,16 +286,14 @@ def _addresses(seen: Seen) -> _Said | None:
         )
         if outside:
             places = "; ".join(outside[:SHOWN])
-            said = (
-                f"The Login IP Ranges of the user's profile allow only {allowed}; outside of them: {places}."
-            )
+            said = f"The Login IP Ranges of the user's profile only allow {allowed}. Outside them: {places}."
             return _wrong(Cause.IP_RESTRICTED, said)
-        return _right(f"The profile's Login IP Ranges ({allowed}) hold all addresses seen.")
+        return _right(f"The profile's Login IP Ranges ({allowed}) include every address seen.")
     if policy and policy.ip == "enforced":
         said = (
-            "IP Relaxation is not Relax IP restrictions, as the setup guide (step 4) has it. Salesforce's"
-            " help says that this flow always enforces restrictions: then only Login IP Ranges of the profile"
-            f" matter{', of which it has none' if ranges == () else ''}."
+            "IP Relaxation is not Relax IP restrictions, which the setup guide (step 4) requires."
+            " Salesforce's help says that this flow always enforces restrictions; if so, only the profile's"
+            f" Login IP Ranges matter{', and it has none' if ranges == () else ''}."
         )
         return _wrong(
             Cause.IP_RESTRICTED, said, Severity.INFO if ranges == () else Severity.WARNING, Certainty.POSSIBLE
@@ -326,14 +327,14 @@ def _session_level(seen: Seen) -> _Said | None:
     if policy is None or policy.high_assurance is None:
         return None
     if policy.high_assurance:
-        said = "The app demands a High Assurance session, which no login of this flow has"
+        said = "The app requires a High Assurance session, which a login by this flow never has"
         action = text(seen.facts.first(Read.POLICY), "PolicyAction")
-        said += f" (what it does then: {action})." if action else "."
+        said += f" (PolicyAction: {action})." if action else "."
         if not seen.granted:
             return _wrong(Cause.SESSION_LEVEL_REQUIRED, said, Severity.CRITICAL)
-        said += " Yet logins are granted: it may begin to refuse them, or some calls."
+        said += " Logins are still granted, but they or some calls may be refused soon."
         return _wrong(Cause.SESSION_LEVEL_REQUIRED, said, certainty=Certainty.POSSIBLE)
-    return _right("The app demands no High Assurance session.")
+    return _right("The app does not require a High Assurance session.")
 
 
 # The user and what it may
@@ -346,9 +347,11 @@ def _user(seen: Seen) -> _Said | None:
         return _wrong(Cause.USER_INACTIVE, "The user is not active.", Severity.CRITICAL)
     if user is None and Read.USER in seen.facts.rows and not seen.granted:
         if seen.facts.has(Permission.MANAGE_USERS):
-            said = "The org has no user of the configured username."
+            said = "The org has no user with the configured username."
             return _wrong(Cause.USERNAME_CHANGED, said, Severity.CRITICAL)
-        said = "The org shows the observer no such user: sharing may hide it from whoever lacks Manage Users."
+        said = (
+            "The org does not show the observer this user: without Manage Users, sharing rules may hide it."
+        )
         return _Said(Ruling.NOT_READABLE, said)
     access = seen.facts.first(Read.ACCESS)
     api = access.get("PermissionsApiEnabled") if access and not seen.facts.observer else None
@@ -372,7 +375,7 @@ def _ends_of_assignments(seen: Seen) -> _Said | None:
         if (ends := moment_in(row, "ExpirationDate"))
     )
     if not ending:
-        return _right("No assignment of a permission set to the user has an end.")
+        return _right("None of the user's permission set assignments expires.")
     sets = "; ".join(
         f"“{name}” on {minute(ends)}, in {span(ends - seen.now)}" for ends, name in ending[:SHOWN]
     )
@@ -382,10 +385,10 @@ def _ends_of_assignments(seen: Seen) -> _Said | None:
         for row in seen.live
         if row.get("PermissionSet.PermissionsApiEnabled") is True
     }
-    api = " API Enabled goes with it." if carriers and carriers <= lost else ""
+    api = " The user then loses API Enabled." if carriers and carriers <= lost else ""
     return _wrong(
         Cause.PERMISSION_SET_EXPIRING,
-        f"The user loses permission sets: {sets}.{api}",
+        f"Permission set assignments of the user expire: {sets}.{api}",
         _by_end(ending[0][0], seen) if api else Severity.WARNING,
     )
 
@@ -401,15 +404,15 @@ def _permitted(seen: Seen) -> _Said | None:
     if policy.permitted == "admin":
         return _right("Admin approved users are pre-authorized.")
     said = (
-        "Permitted Users is not Admin approved users are pre-authorized: the user approved the app, which can"
-        " be revoked, or give way to the sixth approval."
+        "Permitted Users is not Admin approved users are pre-authorized: the user approved the app. That"
+        " approval can be revoked, and a sixth one replaces it."
     )
     return _wrong(Cause.USER_NOT_ADMIN_APPROVED, said)
 
 
 def _association(seen: Seen) -> _Said | None:
     if seen.policy and seen.policy.permitted == "self":
-        return _right("Not needed while users authorise themselves.")
+        return _right("Not needed: users authorise themselves.")
     rows = seen.facts.rows.get(Read.ASSOCIATION)
     if rows is None or seen.live is None:
         return None
@@ -420,18 +423,18 @@ def _association(seen: Seen) -> _Said | None:
     held = {text(row, "PermissionSet.Name"): moment_in(row, "ExpirationDate") for row in ways}
     lasting = next((name for name, end in held.items() if end is None), None)
     if lasting is not None:
-        return _right(f"“{lasting}” carries the app, and the user has it for good.")
+        return _right(f"The app selects “{lasting}”, and the user has it without an expiry date.")
     if _in_groups(seen):
         return _Said(Ruling.NOT_READABLE, _GROUPS)
     last, name = max((end, name) for name, end in held.items() if end)
     left = span(last - seen.now)
-    said = f"The user's last way into the app, “{name}”, ends on {minute(last)}, in {left}."
+    said = f"The user's last permission set for the app, “{name}”, expires on {minute(last)}, in {left}."
     return _wrong(Cause.PERMISSION_SET_EXPIRING, said, _by_end(last, seen))
 
 
 _GROUPS = (
-    "The user has permission set groups, and the org does not show whether a set in one of them carries the"
-    " app."
+    "The user has permission set groups, and the org does not show whether a set in one of them gives access"
+    " to the app."
 )
 
 
@@ -444,23 +447,24 @@ def _no_way(names: list[str], seen: Seen) -> _Said:
     """No set that the app selects is seen to be assigned: a grant proves that there is another way."""
     if not seen.policy or seen.policy.permitted != "admin":
         said = (
-            "Whether the app needs it is not known: its Permitted Users were not shown, or in unknown words."
+            "It is unknown whether the app needs one: its Permitted Users setting was not shown or not"
+            " understood."
         )
         return _Said(Ruling.NOT_READABLE, said)
     if _in_groups(seen):
         return _Said(Ruling.NOT_READABLE, _GROUPS)
     if not seen.live:
-        said = "The org shows no assignment of the user, not even its profile's own."
+        said = "The org shows no permission set assignment of the user, not even the profile's own."
         return _Said(Ruling.NOT_READABLE, said)
     shown = ", ".join(f"“{name}”" for name in names[:SHOWN])
     said = (
-        f"The app selects the permission set {shown}, and it is not assigned to the user."
+        f"The user has none of the permission sets that the app selects ({shown})."
         if names
         else "No permission set is selected in the app's policies."
     )
     if not seen.granted:
         return _wrong(Cause.USER_NOT_ADMIN_APPROVED, said, Severity.CRITICAL)
-    said += " Yet logins are granted: by another way, or until the change takes effect."
+    said += " Logins are still granted: in some other way, or until the change takes effect."
     return _wrong(Cause.USER_NOT_ADMIN_APPROVED, said, certainty=Certainty.POSSIBLE)
 
 
@@ -473,8 +477,8 @@ def _org(seen: Seen) -> _Said | None:
         return None
     ends = moment_in(row, "TrialExpirationDate")
     if ends is None or ends - seen.now > ORG_ENDS:
-        return _right(f"The org ends on {minute(ends)}." if ends else "The org has no end.")
-    said = f"The org is a trial or scratch org that ends on {minute(ends)}, in {span(ends - seen.now)}."
+        return _right(f"The org expires on {minute(ends)}." if ends else "The org has no expiry date.")
+    said = f"The org is a trial or scratch org that expires on {minute(ends)}, in {span(ends - seen.now)}."
     return _wrong(Cause.ORG_EXPIRING, said, _by_end(ends, seen))
 
 
@@ -525,7 +529,7 @@ def _production(seen: Seen) -> _Said | None:
     found = production(seen.facts)
     if found is None:
         if seen.facts.logins and seen.facts.address:
-            return _right("No other client logs in as this user, or it comes from our address.")
+            return _right("No other client logs in as this user, or only from our address.")
         return None
     was = f"last logged in on {minute(found.granted)}" if found.granted else "was not seen to log in"
     if found.last and found.since and seen.granted:
@@ -542,7 +546,7 @@ def _allocation(seen: Seen) -> _Said | None:
     usage = seen.usage
     if usage is None or not usage.allowed:
         return None
-    said = f"{usage.used:,} of the day's {usage.allowed:,} API calls of the org are used."
+    said = f"{usage.used:,} of the org's {usage.allowed:,} daily API calls are used."
     if usage.used < usage.allowed * ALLOCATION_SHORT:
         return _right(said)
     spent = usage.used >= usage.allowed
@@ -552,7 +556,8 @@ def _allocation(seen: Seen) -> _Said | None:
 def _pkce(seen: Seen) -> _Said | None:
     return _Said(
         Ruling.CANNOT_BE_SEEN,
-        "No org shows it. Look under Security on the app's Settings tab; this flow does not use it.",
+        "Salesforce's APIs do not show it. Look under Security on the app's Settings tab; this flow does not"
+        " use it.",
     )
 
 
@@ -561,7 +566,7 @@ SELECTED_SETS = "Selected Permission Sets"
 _ECA_POLICY = (Read.APP, Read.POLICY, Read.CLASSIC)
 
 POINTS = (
-    Point("1", "Private key and certificate", _proven("that key and certificate pair")),
+    Point("1", "Private key and certificate", _proven("that key and certificate match")),
     Point("2", "JWT Bearer Flow", _proven("that the flow is enabled")),
     Point("2", "OAuth scopes", _scopes, (Read.APP, Read.SCOPES)),
     Point("2", "Proof Key for Code Exchange", _pkce),
@@ -576,7 +581,7 @@ POINTS = (
     Point("6", "Permitted Users", _permitted, _ECA_POLICY),
     Point("6", SELECTED_SETS, _association, (Read.ASSOCIATION, Read.ASSIGNMENTS)),
     Point("7", "Subdomain and audience", _proven("address and audience")),
-    Point("", "The org's end", _org, (Read.ORG,)),
+    Point("", "Org expiry", _org, (Read.ORG,)),
     Point("", "Production's logins", _production, (Read.LOGINS,)),
     Point("", "API allocation", _allocation),
 )
@@ -619,17 +624,19 @@ def _aged_out(seen: Seen) -> bool:
 
 def known_before(seen: Seen) -> Iterator[str]:
     """What the last audit says to a refusal, for a person: what was wrong, and what changed in Setup."""
-    by = f", by way of {seen.facts.observer}" if seen.facts.observer else ""
+    by = f" (read by {seen.facts.observer})" if seen.facts.observer else ""
     if seen.facts.status and seen.facts.status != "Success":
-        yield f'Login History said of our login of {minute(seen.facts.at)}: "{seen.facts.status}".'
+        yield (
+            f'Login History has this status for our login on {minute(seen.facts.at)}: "{seen.facts.status}".'
+        )
     wrong = [step for step in steps(seen) if step.ruling is Ruling.WRONG]
     for step in wrong[:SHOWN]:
-        yield f"The audit of {minute(seen.facts.at)}{by} found: {step.said}"
+        yield f"The audit on {minute(seen.facts.at)}{by} found: {step.said}"
     for row in seen.facts.rows.get(Read.ASSIGNMENTS, ()):
         ended = moment_in(row, "ExpirationDate")
         if ended and ended <= seen.now:
             name = text(row, "PermissionSet.Name")
-            yield f'The assignment of the permission set "{name}" ended on {minute(ended)}.'
+            yield f'The assignment of the permission set "{name}" expired on {minute(ended)}.'
     for at, changed in changes_in(seen.facts)[:SHOWN]:
         yield f"Setup Audit Trail, {minute(at)}: {changed}."
 

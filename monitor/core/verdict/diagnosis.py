@@ -365,11 +365,11 @@ def _of_first_call(meant: Meaning | None, known: Known) -> Iterator[Finding]:
     evidence = [f"{said} (HTTP {after.status})."]
     granted = known.exchange.outcome
     if isinstance(granted, Granted) and granted.scopes:
-        evidence.append(f"The scopes granted are {', '.join(sorted(granted.scopes)[:SCOPES_SHOWN])}.")
+        evidence.append(f"The granted scopes are {', '.join(sorted(granted.scopes)[:SCOPES_SHOWN])}.")
     if isinstance(granted, Granted) and granted.of_site:
-        evidence.append("The user is one of an Experience Cloud site.")
+        evidence.append("The user belongs to an Experience Cloud site.")
     if meant.cause is Cause.UNRECOGNISED:
-        evidence.append("The token may have been revoked in the same moment, or be bound to other addresses.")
+        evidence.append("The token may have been revoked at that moment, or be locked to other addresses.")
     severity = Severity.CRITICAL if CATALOGUE[meant.cause].stops_calls else None
     if meant.cause is Cause.UNRECOGNISED:
         severity = Severity.WARNING
@@ -378,15 +378,15 @@ def _of_first_call(meant: Meaning | None, known: Known) -> Iterator[Finding]:
 
 def _of_token(granted: Granted, known: Known) -> Iterator[Finding]:
     if granted.token_format == "jwt":  # noqa: S105 - a format, no secret
-        said = "The access token granted is in JWT format: Bulk and Metadata API calls will refuse it."
+        said = "The granted access token is a JWT: the Bulk and Metadata APIs will refuse it."
         yield _finding(known, Cause.JWT_ACCESS_TOKEN, Certainty.CERTAIN, [said])
     if granted.scopes is not None and not granted.scopes & meaning.API_SCOPES:
         named = ", ".join(sorted(granted.scopes)[:SCOPES_SHOWN]) or "none"
-        said = f"The scopes granted lack api: {named}."
+        said = f"The granted scopes do not include api: {named}."
         yield _finding(known, Cause.SCOPE_MISSING, Certainty.CERTAIN, [said])
     pinned = known.history.identity
     moved = [
-        f"The grant is for {what} {now}; before it was {what} {before}."
+        f"The token is for {what} {now}; before, it was for {what} {before}."
         for what, now, before in (
             ("org", granted.org_id, pinned.org_id),
             ("user", granted.user_id, pinned.user_id),
@@ -396,7 +396,7 @@ def _of_token(granted: Granted, known: Known) -> Iterator[Finding]:
     ]
     if moved:
         if known.is_sandbox:
-            moved.append("The host is a sandbox's: it was probably refreshed.")
+            moved.append("The host is a sandbox: it was probably refreshed.")
         yield _finding(known, Cause.IDENTITY_CHANGED, Certainty.CERTAIN, moved)
 
 
@@ -438,14 +438,17 @@ def _of_certificate(known: Known) -> Iterator[Finding]:
     (begin, end), bands, left = ends, known.connection.expiry, ends[1] - known.now
     critical, warning = bands.critical.of(end - begin), bands.warning.of(end - begin)
     if left <= timedelta(0):
-        said = f"The certificate expired on {minute(end)}. Salesforce is not known for certain to refuse it."
+        said = (
+            f"The certificate expired on {minute(end)}. Salesforce does not document whether it refuses"
+            " expired certificates."
+        )
         yield _finding(known, Cause.CERTIFICATE_EXPIRED, Certainty.CERTAIN, [said])
     elif left <= max(warning, critical):
         said = f"The certificate expires on {minute(end)}, in {span(left)}."
         severity = Severity.CRITICAL if left <= critical else Severity.WARNING
         yield _finding(known, Cause.CERTIFICATE_EXPIRING, Certainty.CERTAIN, [said], severity)
     elif begin > known.now:
-        said = f"The certificate is valid from {minute(begin)} only, in {span(begin - known.now)}."
+        said = f"The certificate becomes valid on {minute(begin)}, in {span(begin - known.now)}."
         yield _finding(known, Cause.CERTIFICATE_NOT_YET_VALID, Certainty.CERTAIN, [said])
 
 
@@ -457,8 +460,9 @@ def _of_forecast(known: Known) -> Iterator[Finding]:
     contested = policy is not None and policy.permitted != "self"
     certainty = Certainty.POSSIBLE if foreseen.grounds is Grounds.SIBLINGS or contested else Certainty.LIKELY
     left = foreseen.at - known.now
-    when = f"in {span(left)}" if left > timedelta(0) else f"{span(-left)} ago, yet it is granted still"
-    evidence = [f"The approval is expected to end on {minute(foreseen.at)}, {when}.", foreseen.reason]
+    when = f"in {span(left)}" if left > timedelta(0) else f"{span(-left)} ago, but logins are still granted"
+    expected = "is" if left > timedelta(0) else "was"
+    evidence = [f"The approval {expected} expected to end on {minute(foreseen.at)}, {when}.", foreseen.reason]
     if contested:
         evidence.append(audit.CONTESTED)
     # Once the end has passed and the org still grants, the forecast was wrong.

@@ -58,15 +58,13 @@ class Witnesses:
         if asked < ENOUGH_WITNESSES:
             return None
         deviation = sqrt(asked * FLEET_SHARE * (1 - FLEET_SHARE))
-        said = f"{alike:,} of the {asked:,} orgs asked since {minute(since)} stopped with the same trouble"
+        said = f"{alike:,} of the {asked:,} orgs checked since {minute(since)} failed in the same way"
         return cls(alike >= asked * FLEET_SHARE + 2 * deviation, said if alike > 1 else "")
 
     @classmethod
     def of_share(cls, share: float) -> "Witnesses":
         """The verdict of a share that somebody else counted."""
-        return cls(
-            share >= FLEET_SHARE, f"{share:.0%} of the fleet stopped with the same trouble" if share else ""
-        )
+        return cls(share >= FLEET_SHARE, f"{share:.0%} of the fleet failed in the same way" if share else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,14 +192,14 @@ def evidence_for(cause: Cause, known: Known) -> list[str]:
         evidence += _past(known)
     evidence += _CONTEXT.get(cause, _nothing)(known)
     if known.witnesses and known.witnesses.sentence:
-        whose = ": it is not one org's own" if known.is_everybodys(cause) else ""
+        whose = ": the fault is not in this org" if known.is_everybodys(cause) else ""
         evidence.append(f"{known.witnesses.sentence}{whose}.")
     return evidence
 
 
 _HOW_TO_SEE = (
-    " Its body names the reason: let the client print it (axios: `error.response.data`; requests:"
-    " `e.response.text`), or read the user's status in Setup > Login History."
+    " Its body has the reason: make the client print it (axios: `error.response.data`; requests:"
+    " `e.response.text`), or look up the login's status in Setup > Login History."
 )
 
 
@@ -209,23 +207,23 @@ def _what_came(known: Known) -> str:
     match known.exchange.outcome:
         case Refused(status=429, error=error, description=said) if not is_salesforces(error, said):
             return (
-                "The answer was HTTP 429, not in Salesforce's words: it may be a proxy's or gateway's."
-                " Salesforce refuses with HTTP 400 and `login rate exceeded`."
+                "The answer was HTTP 429, but not in Salesforce's words: it may come from a proxy or"
+                " gateway. Salesforce refuses with HTTP 400 and `login rate exceeded`."
             )
         case Refused(excerpt=excerpt, status=status) if excerpt == NOT_SHOWN:
-            shown = f"HTTP {status}" if status else "that no token came"
-            return f"The text shows {shown}, and not the answer.{_HOW_TO_SEE if status < 500 else ''}"
+            shown = f"HTTP {status}" if status else "that no token was granted"
+            return f"The text only shows {shown}, not the answer itself.{_HOW_TO_SEE if status < 500 else ''}"
         case Refused(error="", description="", excerpt="", status=status):
             return f"The answer was HTTP {status} with an empty body."
         case Refused(error="", description="", excerpt=excerpt, status=status):
-            return f'The answer was HTTP {status}, and no answer of the token endpoint: "{excerpt}".'
+            return f'The answer was HTTP {status}, but not in the format of the token endpoint: "{excerpt}".'
         case Refused(error=error, description=description, status=status):
             with_status = "" if status == NO_STATUS else f" HTTP {status}"
             another = "The answer was" if with_status else "The text says"
             who = "Salesforce answered" if is_salesforces(error, description) else another
             return f"{who}{with_status}: {quoted(error, description)}."
         case Unreachable(kind=kind, message=message):
-            return f'No answer came ({kind}): "{message}".'
+            return f'No answer ({kind}): "{message}".'
         case NotSent(message=message):
             return f'Nothing was sent: "{message}".'
         case Granted():
@@ -236,24 +234,24 @@ def _past(known: Known) -> Iterator[str]:
     history, last = known.history, known.last_success
     if last is None:
         if history.first_seen > UNKNOWN_PAST:
-            yield f"It has not worked since it was first seen on {minute(history.first_seen)}."
+            yield f"It has never worked since it was first checked on {minute(history.first_seen)}."
         else:
-            yield "No success is known."
+            yield "No successful login is known."
         return
     since = known.worked_since or last
     yield f"It worked from {minute(since)} until {minute(last)} ({span(last - since)})."
     if not known.worked_unchanged:
         yield f"{_CHANGED[history.changed]} on {minute(history.changed_at)}, after it last worked."
     elif history.changed_at > UNKNOWN_PAST:
-        yield f"Nothing changed on our side since {minute(history.changed_at)}."
+        yield f"Nothing has changed on our side since {minute(history.changed_at)}."
     if lived := approval.lifetimes(history.approvals):
         days = ", ".join(f"{lifetime.total_seconds() / 86_400:.1f}" for lifetime in lived[-3:])
-        yield f"Earlier approvals of this connection lived for {days} days."
+        yield f"Earlier approvals of this connection lasted {days} days."
 
 
 _CHANGED = {
-    Change.FIRST_SEEN: "It was first seen here",
-    Change.CONFIGURATION: "Our configuration of it changed",
+    Change.FIRST_SEEN: "It was first checked here",
+    Change.CONFIGURATION: "Its configuration changed",
     Change.KEY: "Our private key changed",
 }
 
@@ -262,55 +260,55 @@ def _change(known: Known) -> Iterator[str]:
     ago = known.now - known.history.changed_at
     settled = known.history.changed_at + known.connection.settle
     yield (
-        f"{_CHANGED[known.history.changed]} {span(ago)} ago: until {minute(settled)} the change may still be"
-        " spreading."
+        f"{_CHANGED[known.history.changed]} {span(ago)} ago; the change may still be spreading until"
+        f" {minute(settled)}."
     )
 
 
 def clock_evidence(known: Known) -> Iterator[str]:
     """How our clock compares with the server's."""
     if known.offset is None:
-        yield "No Date came with the answer, so our clock could not be compared."
+        yield "The answer had no Date header, so our clock could not be compared."
         return
     seconds = known.offset.total_seconds()
     if known.clock_is_off:
         wrong = "slow" if seconds > 0 else "fast"
-        yield f"Our clock is {wrong} by {abs(seconds):.0f} seconds, by the answer's Date."
+        yield f"Our clock is {span(abs(known.offset))} {wrong}, according to the answer's Date header."
     else:
-        right = f"Our clock is right to {abs(seconds):.0f} seconds by the answer's Date"
-        yield f"{right}: something else ages assertions."
+        right = f"By the answer's Date header, our clock is right to within {abs(seconds):.0f} seconds"
+        yield f"{right}: something else makes assertions expire."
 
 
 def _addresses(known: Known) -> Iterator[str]:
     connection = known.connection
     if not connection.host:
         return
-    yield f"The assertion went to {connection.login_url} with the audience {connection.audience}."
+    yield f"The assertion was sent to {connection.login_url} with the audience {connection.audience}."
     if is_generic(connection.login_url) or is_generic(connection.audience):
         yield (
-            "One of them is Salesforce's generic login host: External Client Apps answer at their org's own"
-            " My Domain address only (observed since Spring '26)."
+            "At least one of them is a generic login host, but External Client Apps are only found at their"
+            " org's own My Domain address (observed since Spring '26)."
         )
     elif connection.login_url != connection.audience:
-        yield "The two differ: an org's own address is accepted as its audience."
+        yield "The two differ. An org also accepts its own address as the audience."
 
 
 def _configured_address(known: Known) -> Iterator[str]:
     if known.connection.login_url:
         yield f"The configured address is {known.connection.login_url}."
     if known.last_success:
-        yield f"It last answered with a grant on {minute(known.last_success)}."
+        yield f"It last granted a token on {minute(known.last_success)}."
 
 
 def _pairing(known: Known) -> Iterator[str]:
     certificate = known.credential.certificate
     if known.credential.pairs is None:
-        yield "No certificate is configured here, so that it is not known whether key and certificate pair."
+        yield "No certificate is configured here, so it is unknown whether key and certificate match."
     elif known.credential.pairs and certificate:
         serial = f" (serial number {certificate.serial})" if certificate.serial else ""
-        yield f"Our key and our certificate{serial} pair, so that the app's own certificate is in doubt."
+        yield f"Our key and certificate{serial} match, so the app probably has a different certificate."
     if known.history.changed is Change.KEY and known.last_success and not known.worked_unchanged:
-        yield "The app may still hold the certificate of the key before."
+        yield "The app may still have the certificate of the previous key."
 
 
 def own_problems(known: Known) -> Iterator[tuple[Cause, str]]:
@@ -318,7 +316,7 @@ def own_problems(known: Known) -> Iterator[tuple[Cause, str]]:
     for problem in known.credential.problems:
         yield problem.cause, problem.detail
     if known.credential.pairs is False:
-        said = "The public key of the configured certificate is not that of the configured private key."
+        said = "The configured certificate does not belong to the configured private key."
         yield Cause.KEY_CERTIFICATE_MISMATCH, said
 
 
@@ -328,7 +326,7 @@ def _problems(known: Known) -> Iterator[str]:
 
 def _refreshed(known: Known) -> Iterator[str]:
     if known.is_sandbox and known.last_success:
-        yield "The host is a sandbox's: a refresh gives its users another suffix, and may reset its apps."
+        yield "The host is a sandbox: a refresh changes the suffix of usernames and may reset apps."
 
 
 def _username(known: Known) -> Iterator[str]:

@@ -82,7 +82,7 @@ def test_a_lifetime_is_learnt_from_the_median_of_the_connections_own() -> None:
 
     assert found is not None
     assert (found.at, found.grounds) == (NOW + 10 * DAY, Grounds.LEARNT)
-    assert "3 earlier approvals of this connection lived 30.0 days (median)" in found.reason
+    assert "3 earlier approvals of this connection lasted 30.0 days (median)" in found.reason
 
 
 def test_connections_of_the_same_app_provide_the_lifetime_if_a_connection_has_none() -> None:

@@ -191,7 +191,7 @@ WRONG = {
     ),
     "the trial ends": (
         with_rows(Read.ORG, {"TrialExpirationDate": SOON}),
-        ("The org's end", Cause.ORG_EXPIRING),
+        ("Org expiry", Cause.ORG_EXPIRING),
     ),
     "production is refused": (
         facts(logins=(OURS, PRODUCTION, replace(PRODUCTION, status="Success", last=PRODUCTION.first - DAY))),
@@ -233,8 +233,8 @@ def test_the_last_way_into_the_app_is_critical_a_week_ahead_and_says_that_it_is_
     (finding,) = verdict(assignments(SOON)).findings
 
     assert finding.severity is Severity.CRITICAL
-    assert "last way into the app" in " ".join(finding.evidence)
-    assert "API Enabled goes with it" in " ".join(finding.evidence)
+    assert "last permission set for the app" in " ".join(finding.evidence)
+    assert "The user then loses API Enabled" in " ".join(finding.evidence)
 
 
 def test_a_session_level_is_a_warning_while_grants_speak_against_it() -> None:
@@ -242,7 +242,7 @@ def test_a_session_level_is_a_warning_while_grants_speak_against_it() -> None:
     (finding,) = verdict(found).findings
 
     assert (finding.severity, finding.certainty) == (Severity.WARNING, Certainty.POSSIBLE)
-    assert "(what it does then: Block)" in finding.evidence[0]
+    assert "(PolicyAction: Block)" in finding.evidence[0]
     assert steps(found, NOT_APPROVED)["Session level"].severity is Severity.CRITICAL
 
 
@@ -376,7 +376,7 @@ def test_a_policy_read_in_the_org_outranks_how_long_earlier_approvals_lasted() -
             "Selected Permission Sets",
             "View Setup and Configuration",
         ),
-        (without(Read.ORG, why="no answer came"), "The org's end", ""),
+        (without(Read.ORG, why="no answer came"), "Org expiry", ""),
     ],
 )
 def test_an_unreadable_step_names_the_missing_permission(found: Facts, what: str, permission: str) -> None:
@@ -548,7 +548,7 @@ def test_login_historys_status_of_an_earlier_login_is_evidence_for_another_answe
     told = verdict(found, now, failing_since=NOW - timedelta(hours=2))
 
     assert (told.cause, told.findings[0].certainty) == (Cause.APPROVAL_DECAYED, Certainty.LIKELY)
-    assert 'Login History said of our login of 2026-11-23 10:00 UTC: "Restricted IP".' in (
+    assert 'Login History has this status for our login on 2026-11-23 10:00 UTC: "Restricted IP".' in (
         told.findings[0].evidence
     )
 
@@ -668,7 +668,7 @@ def test_an_audit_older_than_the_refusal_is_evidence_but_not_proof() -> None:
     told = verdict(found, NOT_APPROVED)
 
     assert (told.cause, told.findings[0].certainty) == (Cause.APPROVAL_DECAYED, Certainty.LIKELY)
-    assert "The audit of 2026-11-22 12:00 UTC found: The app's Refresh Token Policy" in " ".join(
+    assert "The audit on 2026-11-22 12:00 UTC found: The app's Refresh Token Policy" in " ".join(
         told.findings[0].evidence
     )
 

@@ -92,8 +92,8 @@ def test_an_approval_that_served_for_weeks_has_decayed() -> None:
     assert found.findings[0].evidence == (
         'Salesforce answered HTTP 400: "invalid_grant: user hasn\'t approved this consumer".',
         "It worked from 2026-09-24 12:00 UTC until 2026-11-23 11:55 UTC (60 days).",
-        "Nothing changed on our side since 2026-09-24 12:00 UTC.",
-        "Earlier approvals of this connection lived for 30.0 days.",
+        "Nothing has changed on our side since 2026-09-24 12:00 UTC.",
+        "Earlier approvals of this connection lasted 30.0 days.",
     )
     assert alternatives(found)[0] is Cause.USER_NOT_ADMIN_APPROVED
 
@@ -141,7 +141,7 @@ def test_a_failure_after_our_own_change_is_not_a_decay() -> None:
 
     assert found.cause is Cause.CONSUMER_NOT_APPROVED
     assert Cause.APPROVAL_DECAYED in alternatives(found)
-    assert any("Our configuration of it changed" in said for said in found.findings[0].evidence)
+    assert any("Its configuration changed" in said for said in found.findings[0].evidence)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_a_key_changed_hours_ago_is_named_beside_a_refused_signature() -> None:
 
     said = verdict(INVALID_ASSERTION, rekeyed, pair()).findings[0].evidence
 
-    assert any("the certificate of the key before" in sentence for sentence in said)
+    assert any("the certificate of the previous key" in sentence for sentence in said)
 
 
 def test_a_mismatch_that_serves_is_only_a_warning() -> None:
@@ -418,7 +418,7 @@ def test_an_address_that_most_orgs_refuse_at_once_is_ours_and_no_admins() -> Non
     found = verdict(restricted, share=FLEET_SHARE)
     assert (found.state, found.cause) == (State.UNKNOWN, Cause.IP_RESTRICTED)
     assert found.findings[0].responsible is Responsible.OPERATOR
-    assert found.findings[0].evidence[-1].endswith("it is not one org's own.")
+    assert found.findings[0].evidence[-1].endswith("the fault is not in this org.")
 
     alone = verdict(restricted, share=FLEET_SHARE - 0.01)
     assert (alone.state, alone.findings[0].responsible) == (State.FAILING, Responsible.ORG_ADMIN)
@@ -440,7 +440,7 @@ def test_many_refused_for_their_approval_at_once_are_still_refused_for_it() -> N
     found = verdict(NOT_APPROVED, witnesses=Witnesses.counted(14, 16, NOW))
 
     assert (found.state, found.cause) == (State.FAILING, Cause.APPROVAL_DECAYED)
-    said = "14 of the 16 orgs asked since 2026-11-23 12:00 UTC stopped with the same trouble."
+    said = "14 of the 16 orgs checked since 2026-11-23 12:00 UTC failed in the same way."
     assert said in found.findings[0].evidence
 
 
@@ -466,8 +466,8 @@ def test_an_identity_that_moved_is_a_finding() -> None:
 
     assert (found.state, causes(found)) == (State.DEGRADED, [Cause.IDENTITY_CHANGED])
     assert found.findings[0].evidence == (
-        "The grant is for org 00Dxx0000000001AAA; before it was org 00Dxx0000000009.",
-        "The host is a sandbox's: it was probably refreshed.",
+        "The token is for org 00Dxx0000000001AAA; before, it was for org 00Dxx0000000009.",
+        "The host is a sandbox: it was probably refreshed.",
     )
 
 
@@ -551,7 +551,7 @@ def test_no_scope_is_called_missing_that_was_granted(scopes: frozenset[str] | No
 def test_the_scopes_that_were_granted_are_evidence_of_a_refused_first_call() -> None:
     said = verdict(GRANTED, after=NOT_FOR_REST).findings[0].evidence
 
-    assert "The scopes granted are api, refresh_token." in said
+    assert "The granted scopes are api, refresh_token." in said
 
 
 def test_a_session_level_that_is_asked_for_is_the_admins() -> None:
@@ -831,7 +831,7 @@ def test_a_user_of_an_experience_cloud_site_lacks_the_right_and_not_the_scope(re
     found = verdict(replace(GRANTED, of_site=True), after=refused)
 
     assert (found.state, found.cause) == (State.FAILING, Cause.NOT_AUTHORIZED)
-    assert "The user is one of an Experience Cloud site." in found.findings[0].evidence
+    assert "The user belongs to an Experience Cloud site." in found.findings[0].evidence
     assert Cause.API_DISABLED in alternatives(found)
 
 
