@@ -1,5 +1,5 @@
-"""The other end of the wire: orgs that answer as Salesforce does, for tests, benches and the demo.
+"""Simulated orgs that answer as Salesforce does, for tests, benchmarks and the demo.
 
-`org`, `login` and `rest` are written from Salesforce's documents and from what was seen in the field, and
-import nothing of the monitor's: a wrong belief that both ends shared would pass every test.
+`org`, `login` and `rest` are written from Salesforce's documentation and from observations, and import
+nothing from the monitor: an error in code that both sides shared would pass every test.
 """

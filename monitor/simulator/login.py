@@ -1,20 +1,18 @@
-"""What an org's token endpoint answers to an assertion. Pure, and nothing imported but the org.
+"""An org's token endpoint: its answer to an assertion. Pure; imports only the org.
 
-A request is judged in this order. Salesforce documents the answers but no order, so the order is ours: first
-what the host knows, then the app, then the proof, then the user, then the user's right to the app.
+Salesforce documents the answers but not the order of the checks. The order is ours:
 
 1. Maintenance, or a fault of the server.
 2. Is it a POST of a form with the JWT bearer grant type, and without `scope`?
-3. Is the assertion a JWT that claims to be signed by RS256?
-4. Is the org active? Does it know the app: ready, present, the right consumer key, an audience of its kind?
-   Is the app not blocked, and the flow enabled?
-5. Is there a certificate, does it prove the signature, is the assertion still valid, and for this org?
+3. Is the assertion a JWT that claims to be signed with RS256?
+4. Is the org active? Is the app ready and present, the consumer key right, the audience of its kind?
+      Is the app not blocked, and the flow enabled?
+5. Does the certificate verify the signature, is the assertion still valid, and is it for this org?
 6. Is the user known, active, at an allowed address, and within the login rate?
-7. Is the user approved, by an admin or by a living approval of its own?
+7. Is the user approved, by an admin or by an unexpired approval?
 
-The texts are those that Salesforce's help, its developer guide and public threads record. Which text a
-blocked app, an unknown user or a disabled flow meets in this grant, nobody has recorded: these three are
-borrowed from neighbours.
+Texts come from Salesforce's help, developer guide and public threads. For a blocked app, an unknown user and
+a disabled flow, no text is recorded for this grant type: these are borrowed from similar cases.
 """
 
 import json
@@ -37,15 +35,15 @@ GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 REFRESH_SCOPES = frozenset({"refresh_token", "offline_access"})
 
 MOST_FIELDS = 50
-"""Of a form; the flow has two."""
+"""Most fields in a form; the flow uses two."""
 
 LONGEST_NUMBER = 300
-"""Digits of an `exp` in text, so that it fits into a floating-point number."""
+"""Most digits of an `exp` given as text, so that it fits into a float."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An OAuth error, and what the login history says of it; None where it has no row."""
+    """An OAuth error, and its status in the login history; None if it gets no row."""
 
     error: str
     description: str
@@ -84,7 +82,7 @@ NOT_APPROVED = Refusal("invalid_grant", "user hasn't approved this consumer", _N
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """One assertion, before the org that must judge it."""
+    """One assertion sent to an org."""
 
     org: Org
     settings: OrgSettings
@@ -96,13 +94,15 @@ class _Attempt:
 
     @property
     def username(self) -> str:
-        """`prn` is the older name of `sub`, and wins where both are there (help, JWT bearer flow)."""
+        """`prn` is the older name of `sub`, and wins if both are present (help, JWT bearer flow)."""
         name = self.claims.get("prn", self.claims.get("sub"))
         return name if isinstance(name, str) else ""
 
     @property
     def expires(self) -> float | None:
-        """Seconds since the epoch. A string of digits is taken too, and any distance ahead (*observed*)."""
+        """Seconds since the epoch. A string of digits also counts, and so does any future date
+        (*observed*).
+        """
         exp = self.claims.get("exp")
         if isinstance(exp, str) and exp.isascii() and exp.isdigit() and len(exp) <= LONGEST_NUMBER:
             return float(exp)
@@ -147,9 +147,10 @@ class _Attempt:
         return settings.permitted_users == "admin_approved" and not approved
 
     def lacks_scopes(self) -> bool:
-        """The flow looks for earlier approvals with a refresh token, and so for the scope that brings one.
+        """The flow searches for earlier approvals with a refresh token, so the refresh token scope is
+        required.
 
-        And it gives a token only where there is another scope as well (help, JWT bearer flow).
+        So is at least one other scope (help, JWT bearer flow).
         """
         scopes = self.settings.scopes
         misses = self.settings.refresh_scope_needed and REFRESH_SCOPES.isdisjoint(scopes)
@@ -182,7 +183,7 @@ _CHECKS: tuple[_Check, ...] = (
     (lambda it: it.is_from_elsewhere(), IP_RESTRICTED),
     (lambda it: it.org.rate_exceeded(it.settings, it.now), LOGIN_RATE_EXCEEDED),
 )
-"""What must not hold, in the order in which it is looked at."""
+"""Reasons to refuse, in order."""
 
 _APPROVAL_CHECKS: tuple[_Check, ...] = (
     (lambda it: it.lacks_permission_set() and it.settings.left_out == "app_not_found", APP_NOT_FOUND),
@@ -190,11 +191,11 @@ _APPROVAL_CHECKS: tuple[_Check, ...] = (
     (lambda it: it.lacks_scopes(), NOT_APPROVED),
     (lambda it: not it.org.is_approved(it.settings, it.now), NOT_APPROVED),
 )
-"""The same for what is asked of a user who may log in: the login counts, whatever comes of it."""
+"""Reasons that concern the approval. By then the login counts towards the rate, even if refused."""
 
 
 def token(org: Org, request: Request, now: datetime) -> Answer:
-    """What the token endpoint answers; `now` is the org's own."""
+    """The token endpoint's answer; `now` is by the org's own clock."""
     if gone := org.unavailable(request, now):
         return gone
     refusal, form = _form_refusal(org, request)
@@ -231,7 +232,7 @@ def _form_refusal(org: Org, request: Request) -> tuple[Refusal | None, Mapping[s
 
 
 def _form(request: Request) -> Mapping[str, str]:
-    """The parameters of query string (*observed*: taken too) and body; none of a body that is no form."""
+    """Parameters of the query string (*observed*: these count too) and of a form in the body."""
     media_type = request.content_type.partition(";")[0].strip().lower()
     try:
         pairs = parse_qsl(request.query, keep_blank_values=True, max_num_fields=MOST_FIELDS)
@@ -244,7 +245,7 @@ def _form(request: Request) -> Mapping[str, str]:
 
 
 def _decoded(assertion: str) -> tuple[Mapping[str, object], bytes] | None:
-    """Claims and signature of a JWT that claims to be signed by RS256; None where it is none."""
+    """Claims and signature of a JWT that claims to be signed with RS256; None for anything else."""
     try:
         parts = jwt.api_jws.decode_complete(assertion, options={"verify_signature": False})
         claims = json.loads(parts["payload"])
@@ -256,7 +257,7 @@ def _decoded(assertion: str) -> tuple[Mapping[str, object], bytes] | None:
 
 
 def _address(url: object) -> str | None:
-    """A URL without scheme and last slash: an org is asked over plain HTTP here, and is the same over TLS."""
+    """A URL without scheme and final slash: simulated orgs use plain HTTP, and are the same ones over TLS."""
     if not isinstance(url, str) or not url.startswith(("https://", "http://")):
         return None
     return url.partition("://")[2].removesuffix("/").lower()
@@ -267,9 +268,9 @@ def _first(checks: tuple[_Check, ...], attempt: _Attempt) -> Refusal | None:
 
 
 def _note(attempt: _Attempt, refusal: Refusal) -> None:
-    """A row of the login history, but for more of the same beyond the login rate.
+    """Add a row to the login history.
 
-    Of those Salesforce writes only the first (knowledge article 000381578).
+    Of logins beyond the rate, Salesforce records only the first (knowledge article 000381578).
     """
     last = attempt.org.logins[-1] if attempt.org.logins else None
     if refusal.login_status is None or not attempt.username:
@@ -287,7 +288,7 @@ def _refused(org: Org, refusal: Refusal, now: datetime) -> Answer:
 
 
 def _granted(attempt: _Attempt) -> Answer:
-    """No `refresh_token` and no `expires_in`: this flow has neither. Keys as in the help's sample."""
+    """Keys as in the help's sample. This flow has no `refresh_token` and no `expires_in`."""
     org = attempt.org
     body = {
         "access_token": org.access_token(attempt.settings, attempt.base, attempt.now),

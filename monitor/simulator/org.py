@@ -1,7 +1,7 @@
-"""What one org remembers: what of its settings is in force, approvals, sessions, logins, changes.
+"""The state of one org: settings in force, approvals, sessions, logins, changes.
 
-Pure: no clock, socket or random number; the time is an argument, and is the org's own. Imports nothing of the
-monitor's. `login` and `rest` say what an org answers, `records` what it holds for a query.
+Pure: no clock, socket or random number. Times are arguments, by the org's own clock. Imports nothing from the
+monitor. `login` and `rest` produce an org's answers, `records` what queries find.
 """
 
 import hashlib
@@ -32,13 +32,13 @@ GENERIC_AUDIENCES = {
 """The login server of each type of org (help, JWT bearer flow)."""
 
 LOGINS_KEPT = 500
-"""Rows of the login history that an org keeps: thousands of orgs live in one process."""
+"""Rows of login history kept per org: one process runs thousands of orgs."""
 
 CHANGES_KEPT = 200
-"""Rows of the setup audit trail that an org keeps."""
+"""Rows of setup audit trail kept per org."""
 
 OUR_ADDRESS = "127.0.0.1"
-"""Where every login comes from that reaches the simulator."""
+"""The source address of all logins that reach the simulator."""
 
 HOUR_SECONDS = 3600.0
 
@@ -47,24 +47,24 @@ _IMMEDIATE = tuple(name for name in OrgSettings.model_fields if name not in PROP
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What reached the org of an HTTP request."""
+    """An HTTP request as the org sees it."""
 
     method: str
     path: str
-    """Within the org: `/services/oauth2/token`."""
+    """Relative to the org: `/services/oauth2/token`."""
     base: str
-    """The org's own address as the client knows it, without a slash at the end: its My Domain."""
+    """The org's address as the client knows it (My Domain), without a final slash."""
     query: str = ""
     content_type: str = ""
     authorization: str = field(default="", repr=False)
     query_options: str = ""
-    """Of the header `Sforce-Query-Options`."""
+    """The header `Sforce-Query-Options`."""
     body: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the org answers; `Content-Length` is the server's business."""
+    """The org's answer. The server adds `Content-Length`."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -78,14 +78,14 @@ class Login:
     time: datetime
     username: str
     status: str
-    """`Success`, or a text as in Salesforce's LoginHistory."""
+    """`Success`, or another text from Salesforce's LoginHistory."""
     source: str = OUR_ADDRESS
     application: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One row of the setup audit trail: a setting that got another value."""
+    """One row of the setup audit trail: a changed setting."""
 
     time: datetime
     setting: str
@@ -98,7 +98,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(slots=True)
 class _User:
-    """What one user did: its living session, and the times of its logins within the last hour."""
+    """A user's current session, and the times of its logins within the last hour."""
 
     id: str
     recent: deque[float]
@@ -122,7 +122,7 @@ HTML_TYPE = "text/html;charset=UTF-8"
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """Settings of the app that wait for their moment."""
+    """App settings that have not propagated yet."""
 
     at: datetime
     settings: OrgSettings
@@ -130,16 +130,16 @@ class _Pending:
 
 
 class Org:
-    """One org: one app, one user, what they did, and an observer where the settings have one.
+    """One org: one app, one user, their history, and an observer if the settings have one.
 
-    Every method takes `now` as the org's own clock shows it, aware and in UTC.
+    `now` is always the time by the org's own clock, aware and in UTC.
     """
 
     def __init__(self, name: str, settings: OrgSettings, now: datetime) -> None:
-        """A new org, whose app is ready once its propagation is over."""
+        """A new org. Its app is ready after the propagation time."""
         self.name = name
         self.settings = self._in_force = settings
-        """As they were set last, whether they are in force already or not."""
+        """As last set, whether in force yet or not."""
         self._pending: deque[_Pending] = deque()
         self.made = now
         self._ready = now + timedelta(seconds=settings.propagation_seconds)
@@ -148,7 +148,7 @@ class Org:
         """When a granted login last used the approval."""
         self._generation = 1
         self.org_id = identifier("00D", f"{name} 1")
-        """18 characters; another one after a refresh."""
+        """18 characters; a refresh changes it."""
         self._users = tuple(
             _User(identifier("005", name + who), deque(maxlen=settings.login_rate_per_hour))
             for who in ("", " observer")
@@ -161,22 +161,22 @@ class Org:
         self._answers = 0
         self._api_calls = (now.date(), 0)
 
-    # What it is
+    # Facts
 
     def _user(self, settings: OrgSettings) -> _User:
         observer = self.settings.observer
         return self._users[bool(observer and settings.username == observer.username)]
 
     def user_id(self, settings: OrgSettings | None = None) -> str:
-        """18 characters, of the user whose settings these are; the same after a refresh."""
+        """18 characters, for the user with these settings; a refresh keeps it."""
         return self._user(settings or self.settings).id
 
     def identity_url(self, settings: OrgSettings) -> str:
-        """As in the answer's `id`: on the login server of the org's type."""
+        """The answer's `id`: a URL on the login server of the org's type."""
         return f"{GENERIC_AUDIENCES[self.settings.org_type]}/id/{self.org_id}/{self.user_id(settings)}"
 
     def in_force(self, now: datetime) -> OrgSettings:
-        """The settings that the org answers by: those whose propagation is over."""
+        """The settings in force: those that have propagated."""
         while self._pending and self._pending[0].at <= now:
             change = self._pending.popleft()
             self._in_force = change.settings
@@ -184,18 +184,18 @@ class Org:
                 self._approve(change.at)
         return self._in_force
 
-    # What is done to it
+    # Changes
 
     def change(self, values: Mapping[str, object], now: datetime) -> None:
-        """Give some settings other values; the others stay. SettingsError where they make no sense.
+        """Change some settings. Raises SettingsError for invalid values.
 
-        To set `user_approved`, `permission_set_assigned` or `permission_set_selected` to true, or to upload a
-        certificate, begins a new approval even if nothing else changes: admins repair a decay that way.
+        Setting `user_approved`, `permission_set_assigned` or `permission_set_selected` to true, or uploading
+        a certificate, begins a new approval even if the value is the same: admins repair a decay that way.
         """
         self._become(self.settings.changed(values), values, now)
 
     def replace(self, values: Mapping[str, object], now: datetime) -> None:
-        """Give all settings their defaults but for these; org, user and login history stay the same."""
+        """Reset all other settings to their defaults; org, user and login history stay."""
         self._become(OrgSettings().changed(values), values, now)
 
     def _become(self, settings: OrgSettings, named: Mapping[str, object], now: datetime) -> None:
@@ -229,9 +229,9 @@ class Org:
             self.in_force(now)
 
     def refresh(self, refresh: Refresh, now: datetime) -> None:
-        """Refresh the sandbox: it becomes another org, in which much is to be set up again.
+        """Refresh the sandbox: it becomes another org, and some setup is lost.
 
-        Its app is as new, and so is the approval of its user: approvals are not copied.
+        App and user approval start anew: approvals are not copied.
         """
         suffix = f".{refresh.username_suffix}" if refresh.username_suffix else ""
         username = self.settings.username
@@ -247,7 +247,7 @@ class Org:
         self._generation += 1
         self.org_id = identifier("00D", f"{self.name} {self._generation}")
         self._end_sessions()
-        # Nothing answers "as before" meanwhile: the org that knew the old settings is gone.
+        # No propagation from the old settings: the org that had them is gone.
         self.settings = self._in_force = self.settings.changed(changes)
         self._pending.clear()
         self._ready = now + timedelta(seconds=self.settings.propagation_seconds)
@@ -261,13 +261,13 @@ class Org:
             user.token = ""
 
     def let_production_log_in(self, now: datetime) -> None:
-        """Write the logins that production made until now; a granted one uses the approval."""
+        """Add production's logins up to now. Granted ones use the approval."""
         production = self.settings.production
         if production is None:
             self._production_at = now
             return
         every = timedelta(seconds=production.every_seconds)
-        # What the history would not keep anyway needs no row.
+        # Skip rows that the history would not keep.
         self._production_at = max(self._production_at, now - LOGINS_KEPT * every)
         while (at := self._production_at + every) <= now:
             self._production_at = at
@@ -277,16 +277,16 @@ class Org:
             row = Login(at, self.settings.username, status, production.address, label)
             self.record(row, granted=status == "Success")
 
-    # What it knows of an attempt
+    # Checks of a login
 
     def is_ready(self, now: datetime) -> bool:
-        """Whether the new app has reached every server."""
+        """Whether the new app has propagated."""
         return now >= self._ready
 
     def is_approved(self, settings: OrgSettings, now: datetime) -> bool:
-        """Whether a living approval stands, or none is needed.
+        """Whether there is an unexpired approval, or none is needed.
 
-        The policy judges when the approval is used, so a better policy revives one that had aged out.
+        The policy applies when the approval is used, so a longer policy revives an expired one.
         """
         if settings.permitted_users == "admin_approved" and not settings.decays_when_admin_approved:
             return True
@@ -300,32 +300,32 @@ class Org:
         return settings.user_approved and living[settings.refresh_token_policy]
 
     def permission_set_ends(self, settings: OrgSettings) -> datetime | None:
-        """When the assignment of the permission set expires; None where it never does."""
+        """When the permission set assignment expires; None: never."""
         lifetime = settings.permission_set_lifetime_seconds
         return None if lifetime is None else self.approved_at + timedelta(seconds=lifetime)
 
     def has_permission_set(self, settings: OrgSettings, now: datetime) -> bool:
-        """Whether the user has the permission set of the guide."""
+        """Whether the user has the setup guide's permission set."""
         ends = self.permission_set_ends(settings)
         return settings.permission_set_assigned and (ends is None or now < ends)
 
     def may_use_api(self, settings: OrgSettings, now: datetime) -> bool:
-        """Whether the user has API Enabled, by its profile or by the permission set."""
+        """Whether the profile or the permission set gives the user API Enabled."""
         by_profile = settings.api_enabled_by == "profile"
         return settings.api_enabled and (by_profile or self.has_permission_set(settings, now))
 
     def is_active(self, settings: OrgSettings, now: datetime) -> bool:
-        """Whether the org lets anyone in: its trial is not over."""
+        """Whether the org accepts logins at all: its trial has not ended."""
         ends = self.trial_ends(settings)
         return settings.org_active and (ends is None or now < ends)
 
     def trial_ends(self, settings: OrgSettings) -> datetime | None:
-        """When the org's trial ends; None for an org that is not a trial."""
+        """When the trial ends; None: not a trial."""
         trial = settings.trial_seconds
         return None if trial is None else self.made + timedelta(seconds=trial)
 
     def is_from_allowed_address(self, settings: OrgSettings, source: str = OUR_ADDRESS) -> bool:
-        """Whether the profile's ranges, where it has any, let an address log in."""
+        """Whether the profile's IP ranges, if any, include an address."""
         if source == OUR_ADDRESS and not settings.ip_allowed:
             return False
         ends = [text.partition("-")[::2] for text in settings.login_ip_ranges]
@@ -334,18 +334,18 @@ class Org:
         )
 
     def rate_exceeded(self, settings: OrgSettings, now: datetime) -> bool:
-        """Whether the hour's logins are used up (Salesforce: 3,600 for each user in a rolling hour)."""
+        """Whether the user's login rate is used up (Salesforce: 3,600 per user and rolling hour)."""
         recent = self._user(settings).recent
         full = len(recent) == recent.maxlen
         return full and (not recent or now.timestamp() - recent[0] < HOUR_SECONDS)
 
-    # What it answers
+    # Answers
 
     def unavailable(self, request: Request, now: datetime) -> Answer | None:
-        """The answer of an org in maintenance, or of a server that fails; None where it works."""
+        """The answer during maintenance or a server fault; None otherwise."""
         if self.settings.maintenance:
-            # With which status the login server shows the page is not recorded: 200 is the harder case. The
-            # REST API says 503.
+            # The login server's status for this page is not recorded: 200 is the harder case. The REST API
+            # answers 503.
             status = 200 if request.path == TOKEN_PATH else 503
             return self.reply(now, status, MAINTENANCE_PAGE)
         if self.settings.fault == "error_500":
@@ -353,22 +353,22 @@ class Org:
         return None
 
     def record(self, login: Login, *, granted: bool) -> None:
-        """Write a row of the login history; a grant of the first user is a use of its approval."""
+        """Add a row to the login history. A grant of the first user uses its approval."""
         self.logins.append(login)
         if granted and login.username == self.settings.username:
             self.used_at = login.time
 
     def count_login(self, settings: OrgSettings, now: datetime) -> None:
-        """Count a login of the user against the hour's allowance."""
+        """Count a login towards the user's hourly rate."""
         self._user(settings).recent.append(now.timestamp())
 
     def access_token(self, settings: OrgSettings, base: str, now: datetime) -> str:
-        """The token of the living session, or else of a new one; of JWT format where the app says so."""
+        """The current session's token, or a new session's. A JWT if the app's settings say so."""
         ends = now + timedelta(seconds=settings.session_seconds)
         user = self._user(settings)
         if settings.jwt_access_tokens:
-            # Whether these are handed out twice is not known; here each is new. Nobody can check the
-            # signature, as the org shows no key for it: clients read the claims alone.
+            # Whether Salesforce reuses these is unknown; here each is new. Clients can't verify the
+            # signature, as the org publishes no key: they only read the claims.
             claims = {
                 "scp": " ".join(settings.scopes),
                 "aud": [base],
@@ -388,9 +388,9 @@ class Org:
         return digest(f"signs the tokens of {self.org_id}")
 
     def reader(self, authorization: str, now: datetime) -> OrgSettings | None:
-        """The settings of the user whose living token an `Authorization` header carries, if it carries one.
+        """The settings of the user whose valid token is in an `Authorization` header; None without one.
 
-        Its use prolongs the session. That of a user or an org that became inactive is over.
+        Using it extends the session. The session ends if user or org becomes inactive.
         """
         scheme, _, token = authorization.partition(" ")
         in_force = self.in_force(now)
@@ -416,7 +416,7 @@ class Org:
         return True
 
     def api_usage(self, now: datetime, *, calls: int = 1) -> int:
-        """REST calls of this day, with these."""
+        """Count `calls` REST calls and give the day's total."""
         today = now.date()
         day, count = self._api_calls
         self._api_calls = (today, (count if day == today else 0) + calls)
@@ -425,9 +425,9 @@ class Org:
     def reply(
         self, now: datetime, status: int, said: object, more: tuple[tuple[str, str], ...] = ()
     ) -> Answer:
-        """An answer with the headers that Salesforce sends with everything, in its order (*observed*).
+        """An answer with the headers that Salesforce always sends, in its order (*observed*).
 
-        Bytes are a web page, anything else is said as JSON.
+        Bytes are sent as a web page, anything else as JSON.
         """
         page = isinstance(said, bytes)
         body = said if isinstance(said, bytes) else json.dumps(said, separators=(",", ":")).encode()
@@ -447,7 +447,7 @@ class Org:
 
 @lru_cache(maxsize=16_384)
 def uploaded(pem: str | None) -> tuple[RSAPublicKey | None, datetime]:
-    """An uploaded certificate's key, None where there is none or no RSA key, and when it expires."""
+    """An uploaded certificate's RSA key, if it has one, and when it expires."""
     if not pem:
         return None, datetime.max.replace(tzinfo=UTC)
     certificate = x509.load_pem_x509_certificate(pem.encode())
@@ -456,13 +456,13 @@ def uploaded(pem: str | None) -> tuple[RSAPublicKey | None, datetime]:
 
 
 def digest(seed: str) -> str:
-    """86 letters and digits that look drawn by lot, the same for the same seed."""
+    """86 random-looking letters and digits, the same for the same seed."""
     digest = b64encode(hashlib.sha512(seed.encode()).digest(), b"xX")
     return digest.decode().rstrip("=")
 
 
 def identifier(prefix: str, seed: str) -> str:
-    """A record id of 18 characters, whose last three say which of the 15 before are upper case."""
+    """A record id of 18 characters. The last three encode which of the first 15 are upper case."""
     short = prefix + digest(f"{prefix} {seed}")[:12]
     check = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
     suffix = ""

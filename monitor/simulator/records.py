@@ -1,7 +1,7 @@
-"""What an org holds that its users may query: objects, their fields, who may see them, and their rows.
+"""What users of an org can query: objects, fields, permissions and rows.
 
-A row shows what Setup shows, which may not be in force yet. The tests hold the fields against Salesforce's
-own types. Who sees what is in the object reference or *observed* in public programs; for the objects of
+Rows show what Setup shows, which may not be in force yet. Tests compare the fields with Salesforce's own
+types. Who sees what comes from the object reference or was *observed* in public programs; for the objects of
 External Client Apps, which Salesforce lists as internal, it is *not recorded*.
 """
 
@@ -21,12 +21,12 @@ Rows = Iterable[Row]
 PROFILE = "Minimum Access - API Only Integrations"
 PERMISSION_SET = "Integration_User_Permission_Set"
 ELSEWHERE = "203.0.113.0-203.0.113.255"
-"""What the profile's ranges are where our address is said to be outside, and nothing else is said."""
+"""The profile's range if the settings only say that our address is outside."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """An org, as one of its users sees it now, through `query` or `tooling/query`."""
+    """An org as one of its users sees it now, through `query` or `tooling/query`."""
 
     org: Org
     reader: OrgSettings
@@ -35,39 +35,39 @@ class View:
 
     @property
     def settings(self) -> OrgSettings:
-        """What Setup shows."""
+        """The settings that Setup shows."""
         return self.org.settings
 
     def id(self, prefix: str, seed: str = "") -> str:
-        """Of a record of this org."""
+        """The id of a record of this org."""
         return identifier(prefix, self.org.name + seed)
 
     @property
     def app_id(self) -> str:
-        """Of the app, of either kind."""
+        """The app's id, for both kinds of app."""
         return self.id({"external_client_app": "0xI", "connected_app": "0H4"}[self.settings.app_kind])
 
     def has_app(self, kind: str) -> bool:
-        """Whether the app is there, and of this kind."""
+        """Whether the app exists and is of this kind."""
         return self.settings.app_present and self.settings.app_kind == kind
 
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """An object, as a query sees it."""
+    """An object that can be queried."""
 
     rows: Callable[[View], Rows]
     needs: frozenset[str] = frozenset()
-    """Permissions without which it is not there."""
+    """Permissions needed to see it at all."""
     own: str = ""
-    """The field with the user's id: without Manage Users, only rows with one's own are shown."""
+    """The field with the user's id. Without Manage Users, a user sees only their own rows."""
     on: frozenset[str] = frozenset({"query", "tooling"})
     of_tooling: tuple[str, ...] = ()
-    """Fields that are there for `tooling/query` alone; at most one row may be asked for them."""
+    """Fields that only `tooling/query` has, and only for a single row."""
     unfiltered: tuple[str, ...] = ()
-    """Fields that no condition may name."""
+    """Fields that can't be filtered on."""
     of_the_app: bool = False
-    """Whether a setting says on which resource it is there."""
+    """Whether the setting `app_objects_on` decides which resource has it."""
 
 
 def _organization(view: View) -> Rows:
@@ -142,7 +142,7 @@ def _login_history(view: View) -> Rows:
 
 
 def _oauth_token(view: View) -> Rows:
-    """Whether an admin-approved user has a row here is not recorded; `without_rows` makes it have none."""
+    """Whether an admin-approved user has a row here is not recorded; `without_rows` can remove it."""
     if view.settings.user_approved:
         yield {
             "Id": view.id("0CS"),
@@ -151,7 +151,7 @@ def _oauth_token(view: View) -> Rows:
             "CreatedDate": view.org.approved_at,
             "LastUsedDate": view.org.used_at,
             "UseCount": sum(row.status == "Success" for row in view.org.logins),
-            # An audit must never ask for these: with them, the token can be used or revoked.
+            # An audit must never query these: they allow the token to be used or revoked.
             **{
                 name: digest(f"{name} of {view.org.org_id}")
                 for name in ("AccessToken", "DeleteToken", "RequestToken")
@@ -300,7 +300,7 @@ _ENUMERATIONS: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 def _validity(settings: OrgSettings) -> tuple[int | None, str]:
-    """How long the refresh token policy lets an approval live, in the unit that Setup would show."""
+    """The refresh token policy's validity, in the unit that Setup would show."""
     seconds = int(settings.refresh_token_validity_seconds or 0)
     if settings.refresh_token_policy not in {"lifetime", "inactivity"}:
         return None, ""
@@ -321,7 +321,7 @@ def _profile(view: View) -> Rows:
 
 
 def _setup_audit_trail(view: View) -> Rows:
-    """Which words the trail has for changes of External Client Apps is not recorded: these are ours."""
+    """The trail's wording for External Client Apps is not recorded: this is ours."""
     for number, change in enumerate(reversed(view.org.changes)):
         action, section = _CHANGED.get(change.setting, ("changedAppPolicy", "External Client Apps"))
         setting = change.setting.replace("_", " ")
@@ -364,7 +364,7 @@ def _sandbox_process(view: View) -> Rows:
 
 
 def _stamps(view: View) -> Row:
-    """When the app was made, and who changed it last."""
+    """When the app was created, and who last changed it."""
     changed = [change.time for change in view.org.changes if change.setting in PROPAGATED]
     return {
         "CreatedDate": view.org.made,
@@ -405,7 +405,7 @@ OBJECTS: Final[Mapping[str, Entity]] = {
 
 
 def _specimens() -> Iterator[View]:
-    """Orgs of which each object has a row: the fields of an object are those of its rows here."""
+    """Orgs in which every object has a row. An object's fields are taken from these rows."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     full = OrgSettings().changed({"sandbox_copy": {}})
     for kind in ("external_client_app", "connected_app"):
@@ -432,7 +432,7 @@ _ONE_ROW = (
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The answer to a query: the object, the fields asked for, and the id and the values of each row."""
+    """A query's result: object, fields, and each row's id and values."""
 
     entity: str
     fields: tuple[str, ...]
@@ -440,7 +440,7 @@ class Found:
 
 
 def readable(view: View, name: str) -> str | None:
-    """An object's name as Salesforce spells it; None where it is not there for this user and resource."""
+    """An object's name as Salesforce spells it; None if this user and resource can't see it."""
     known = next((one for one in OBJECTS if one.lower() == name.lower()), None)
     if known is None or known in view.settings.unreadable:
         return None
@@ -450,7 +450,7 @@ def readable(view: View, name: str) -> str | None:
 
 
 def fields(view: View, name: str) -> Mapping[str, str]:
-    """The fields of an object that are there, by their names in lower case."""
+    """An object's visible fields, by their lower-case names."""
     hidden = () if view.resource == "tooling" else OBJECTS[name].of_tooling
     return {
         one.lower(): one
@@ -460,7 +460,7 @@ def fields(view: View, name: str) -> Mapping[str, str]:
 
 
 def answer(view: View, query: soql.Query) -> Found:
-    """What a query finds; QueryError where it can't be answered."""
+    """A query's result. Raises QueryError."""
 
     def wrong(code: str, text: str, word: str = "") -> QueryError:
         return QueryError(code, text, word=word, query=query.text)

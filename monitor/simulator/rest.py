@@ -1,4 +1,4 @@
-"""What an org answers beside its token endpoint: versions, resources, userinfo, queries, limits.
+"""An org's REST API: versions, resources, userinfo, queries, limits.
 
 Sources: Salesforce's REST API guide, and error answers *observed* in public threads.
 """
@@ -20,7 +20,7 @@ NEWEST_VERSION = 68
 """Versions 21 to 30 are retired (REST API guide); 68 is Winter '27, current in autumn 2026."""
 
 FEWEST_ROWS, MOST_ROWS = 200, 2000
-"""Of a page that a query is answered with."""
+"""Limits of a query's page size."""
 
 _IDENTITY_SCOPES = frozenset({"id", "openid", "profile", "email", "api", "full", "web"})
 _REST_SCOPES = frozenset({"api", "full", "web"})
@@ -34,28 +34,28 @@ _GET_ONLY = (405, "METHOD_NOT_ALLOWED", "HTTP Method not allowed. Allowed are GE
 
 
 class _RefusedError(Exception):
-    """The REST API does not serve a request: status, code and text."""
+    """The REST API refuses a request, with status, code and text."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A GET, before the org that answers it."""
+    """A GET request to an org."""
 
     org: Org
     request: Request
     now: datetime
     version: str = ""
     tooling: str = ""
-    """`tooling/` of a path that has it."""
+    """`tooling/` if the path has it."""
     name: str = ""
-    """Of the object or the page that the path names."""
+    """The object or page in the path."""
 
     @property
     def at(self) -> str:
         return f"{urlsplit(self.request.base).path}/services/data/v{self.version}.0/{self.tooling}"
 
     def view(self) -> records.View:
-        """What the asking user may see; raises where the REST API refuses the request."""
+        """The org as the caller sees it. Raises _RefusedError."""
         org, now = self.org, self.now
         settings = org.reader(self.request.authorization, now)
         if settings is None:
@@ -71,13 +71,13 @@ class _Call:
         return records.View(org, settings, now, "tooling" if self.tooling else "query")
 
     def counted(self, value: object, status: int = 200) -> Answer:
-        """An answer that used up a part of the day's allocation, and says so."""
+        """An answer that counts towards the daily allocation, with the header that says so."""
         usage = f"api-usage={self.org.api_usage(self.now)}/{self.org.settings.api_calls_a_day}"
         return self.org.reply(self.now, status, value, (("Sforce-Limit-Info", usage),))
 
 
 def answer(org: Org, request: Request, now: datetime) -> Answer:
-    """What the org answers to any request."""
+    """The org's answer to any request."""
     org.let_production_log_in(now)
     if request.path == TOKEN_PATH:
         return login.token(org, request, now)
@@ -98,7 +98,7 @@ def answer(org: Org, request: Request, now: datetime) -> Answer:
 
 
 def _versions(call: _Call) -> Answer:
-    """All versions, newest last; "You don't need authentication" (REST API guide)."""
+    """All versions, oldest first. "You don't need authentication" (REST API guide)."""
     base = urlsplit(call.request.base).path
     listed = [
         {"label": _label(number), "url": f"{base}/services/data/v{number}.0", "version": f"{number}.0"}
@@ -122,7 +122,7 @@ def _resources(call: _Call) -> Answer:
 
 
 def _query(call: _Call) -> Answer:
-    """The first page of what a query finds; with `columns=true`, as the CLI asks, its columns alone."""
+    """A query's first page, or with `columns=true`, as the CLI sends, only its columns."""
     asked = parse_qs(call.request.query)
     view, query = call.view(), soql.parse(asked.get("q", [""])[0])
     if asked.get("columns") != ["true"]:
@@ -132,7 +132,7 @@ def _query(call: _Call) -> Answer:
 
 
 def _more(call: _Call) -> Answer:
-    """A later page. Its locator holds the query and where to go on: the org remembers neither."""
+    """A later page. The locator holds query and offset, so the org need not remember them."""
     view = call.view()
     text, _, start = call.name.removeprefix("01g").rpartition("-")
     try:
@@ -154,13 +154,13 @@ def _page(call: _Call, view: records.View, query: soql.Query, start: int) -> Ans
 
 
 def _batch(request: Request) -> int:
-    """Rows of a page: `Sforce-Query-Options: batchSize=200`, from 200 to 2,000 (REST API guide)."""
+    """The page size: `Sforce-Query-Options: batchSize=200`, from 200 to 2,000 (REST API guide)."""
     asked = re.search(r"batchSize=(\d{1,6})", request.query_options)
     return min(max(int(asked[1]), FEWEST_ROWS), MOST_ROWS) if asked else MOST_ROWS
 
 
 def _record(found: records.Found, key: str, values: tuple[object, ...], at: str) -> dict[str, object]:
-    """A record as JSON; a parent's field (`PermissionSet.License.Name`) is within the parent."""
+    """A record as JSON; a parent's field (`PermissionSet.License.Name`) is nested in the parent."""
     attributes = {"type": found.entity, "url": f"{at}sobjects/{found.entity}/{key}"}
     record: dict[str, Any] = {"attributes": attributes}
     for path, value in zip(found.fields, values, strict=True):
@@ -178,11 +178,11 @@ _TYPES = {
     "CreatedBy": "User",
     "LastModifiedBy": "User",
 }
-"""What a relation leads to, where it has not the name of its object."""
+"""A relation's object, if its name differs."""
 
 
 def _columns(paths: Iterable[str]) -> list[dict[str, object]]:
-    """What describes columns; those of a parent are joined within it."""
+    """Descriptions of columns; a parent's are nested in it."""
     within: dict[str, list[str]] = {}
     for path in paths:
         name, _, rest = path.partition(".")
@@ -194,7 +194,7 @@ def _columns(paths: Iterable[str]) -> list[dict[str, object]]:
 
 
 def _describe(call: _Call) -> Answer:
-    """What the user may do with an object's records, and its fields; not there where it may not see them."""
+    """An object's fields, and what the user may do with its records; 404 if the user can't see it."""
     view = call.view()
     kind = records.readable(view, call.name)
     known = {one.lower(): one for one in view.reader.objects}.get(call.name.lower())
@@ -213,7 +213,7 @@ def _describe(call: _Call) -> Answer:
 
 
 def _limits(call: _Call) -> Answer:
-    """The org's allocations. The words of its refusal are not recorded."""
+    """The org's allocations. The text of a refusal is not recorded."""
     if "ViewSetup" not in call.view().reader.permissions:
         raise _RefusedError(403, "FORBIDDEN", "You do not have access to the limits of this org")
     most = call.org.settings.api_calls_a_day
@@ -222,7 +222,7 @@ def _limits(call: _Call) -> Answer:
 
 
 def _userinfo(call: _Call) -> Answer:
-    """The OpenID Connect facts on the user. Its refusals are plain text (*observed*)."""
+    """The user's OpenID Connect claims. Refusals are plain text (*observed*)."""
     org, request, now = call.org, call.request, call.now
     if not request.authorization:
         return org.reply(now, 403, b"Missing_OAuth_Token")

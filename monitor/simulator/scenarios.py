@@ -1,8 +1,8 @@
-"""A scenario for each documented cause: an org, a connection, and what happens until the cause stands.
+"""A scenario for each documented cause: an org, a connection, and the steps that bring the cause about.
 
-A scenario says how an org differs from one in which all is well, what the connection to it has wrong, and how
-its keys are. Whoever plays one makes the keys (`make_keys`), an org of `Scenario.settings`, a connection of
-`Scenario.options`, and does each step when its time has come.
+A scenario lists how the org differs from a healthy one, what is wrong with the connection, and how the keys
+relate. To play one, create the keys (`make_keys`), an org with `Scenario.settings` and a connection with
+`Scenario.options`, and apply each step at its time.
 """
 
 from collections.abc import Mapping
@@ -27,13 +27,13 @@ _DAY_SECONDS = 86_400
 
 
 class Keys(StrEnum):
-    """How our private key, our certificate and the certificate that the app holds relate."""
+    """How our private key, our certificate and the app's certificate relate."""
 
     RIGHT = "right"
     OTHER_UPLOADED = "other_uploaded"
-    """Ours are a pair; the app holds another certificate."""
+    """Ours are a pair; the app has another certificate."""
     OTHER_KEY = "other_key"
-    """Our certificate is what the app holds; our key is another."""
+    """The app has our certificate; our key is another."""
     UNREADABLE = "unreadable"
     ELLIPTIC = "elliptic"
     SHORT = "short"
@@ -44,7 +44,7 @@ class Keys(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is done to the org some time after it was made."""
+    """A change to the org, some time after its creation."""
 
     after: timedelta
     does: Literal["patch", "refresh"]
@@ -53,30 +53,30 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """How a cause comes to stand; without one, an org in which all is well."""
+    """How to bring a cause about; with `cause` None, a healthy org."""
 
     cause: Cause | None
     story: str
-    """For a person who looks at the demo."""
+    """Shown in the demo."""
     org: Mapping[str, object] = field(default_factory=dict)
-    """The org's settings, where they differ from the defaults."""
+    """The org's settings that differ from the defaults."""
     connection: Mapping[str, object] = field(default_factory=dict)
-    """Options of the connection, as in the configuration, over those that would be right."""
+    """Options of the connection that replace the correct ones."""
     keys: Keys = Keys.RIGHT
     steps: tuple[Step, ...] = ()
     stands_after: timedelta = timedelta(hours=1)
-    """How long after the org was made the cause is sure to stand: beyond the settle time at least."""
+    """How long after the org's creation the cause is certain; beyond the settle time at least."""
     granted_first: bool = False
-    """Whether the org must have granted once before."""
+    """Whether the org must first have granted a login."""
     called: str = ""
 
     @property
     def name(self) -> str:
-        """Of its org and its connection."""
+        """The name of its org and connection."""
         return self.called or str(self.cause).replace("_", "-")
 
     def settings(self, files: "KeyFiles") -> dict[str, object]:
-        """The org's settings at first."""
+        """The org's initial settings."""
         right = {
             "consumer_key": f"3MVG9_{self.name}",
             "username": f"integration@{self.name}.example.com",
@@ -85,9 +85,9 @@ class Scenario:
         return {**right, **self.org}
 
     def options(self, server: str) -> dict[str, object]:
-        """The connection's options, as in the configuration, but for its name and keys.
+        """The connection's options as in the configuration, except name and keys.
 
-        `server` is the simulator's address, without a slash at the end.
+        `server` is the simulator's address, without a final slash.
         """
         right = {
             "login_url": f"{server}/{self.name}",
@@ -197,7 +197,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         Cause.SUBDOMAIN_UNKNOWN,
         "The host name does not exist.",
-        # A name under `.invalid` never exists (RFC 6761): nobody is asked, and nobody can register it.
+        # Names under `.invalid` never resolve, and can't be registered (RFC 6761).
         connection={"login_url": "https://no-such-org.my.salesforce.com.invalid"},
     ),
     Scenario(
@@ -263,12 +263,12 @@ NOT_PLAYED: Mapping[Cause, str] = {
     Cause.MONITOR_FAULT: "The monitor cannot be made to fail on request.",
     Cause.UNRECOGNISED: "The simulator only gives answers that have been seen.",
 }
-"""Causes that no org can bring about, and why."""
+"""Causes that no simulated org can produce, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyFiles:
-    """What the connection's files hold, and what was uploaded to the app; all PEM."""
+    """The contents of the connection's files, and the app's certificate, as PEM."""
 
     private_key: bytes = field(repr=False)
     certificate: bytes
@@ -277,7 +277,7 @@ class KeyFiles:
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """A certificate's dates, relative to the moment at which it is made."""
+    """A certificate's validity, relative to its creation."""
 
     begins: timedelta = -_DAY
     ends: timedelta = 3650 * _DAY
@@ -291,7 +291,7 @@ _SPANS = {
 
 
 def make_keys(kind: Keys, now: datetime) -> KeyFiles:
-    """The files of a connection and its app. All of a kind share their keys: making one takes a while."""
+    """The files of a connection and its app. Keys are cached by kind, as creating one is slow."""
     key = _key(kind if kind in {Keys.SHORT, Keys.ELLIPTIC} else Keys.RIGHT)
     certificate = _certificate(key, _SPANS.get(kind, _Span()), now)
     uploaded = certificate
@@ -312,7 +312,7 @@ _Key = RSAPrivateKey | EllipticCurvePrivateKey
 def _key(kind: Keys) -> _Key:
     if kind is Keys.ELLIPTIC:
         return generate_elliptic(SECP256R1())
-    # 1024 bits are what this scenario is about.
+    # The scenario SHORT needs 1024 bits.
     return generate_private_key(65537, 1024 if kind is Keys.SHORT else 2048)
 
 

@@ -1,16 +1,17 @@
-"""Orgs behind HTTP, under one clock, with a control API.
+"""Serves orgs over HTTP, under one clock, with a control API.
 
 | Path | Does |
 |---|---|
-| `/{name}/services/…` | what the org answers; its own address is `http://HOST:PORT/{name}` |
-| `/services/…` with `Host: {name}.my.salesforce.com` | the same, for clients that insist on such a host |
+| `/{name}/services/…` | the org; its address is `http://HOST:PORT/{name}` |
+| `/services/…` with `Host: {name}.my.salesforce.com` | the same, for clients that require such a host |
 | `GET /_orgs` | all orgs: name and settings |
-| `GET`, `PUT`, `PATCH`, `DELETE /_orgs/{name}` | see, make or replace, change, and remove one |
+| `GET`, `PUT`, `PATCH`, `DELETE /_orgs/{name}` | read, create or replace, change, delete one |
 | `GET /_orgs/{name}/logins` | its login history, oldest first: time, username, status |
 | `POST /_orgs/{name}/refresh {"username_suffix": "dev", "loses": [...]}` | refresh the sandbox |
-| `GET /_clock`, `POST /_clock {"advance_seconds": N}` | read the clock; let time pass |
+| `GET /_clock`, `POST /_clock {"advance_seconds": N}` | read the clock; advance it |
 
-The control API refuses nonsense with 400 and `{"problems": [...]}`, and web pages with 403.
+The control API answers invalid input with 400 and `{"problems": [...]}`, and requests from web pages with
+403.
 """
 
 import json
@@ -43,10 +44,10 @@ MY_DOMAIN_SUFFIX = ".my.salesforce.com"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 MAX_REQUEST_BYTES = 256 * 1024
-"""An assertion has some 600 bytes; a control request with a certificate, some 6 KiB."""
+"""An assertion has about 600 bytes; a control request with a certificate about 6 KiB."""
 
 BACKLOG = 4096
-"""Connections that may wait to be accepted: a bench opens thousands at once."""
+"""The listen backlog: a benchmark opens thousands of connections at once."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -56,14 +57,14 @@ def _wall_clock() -> datetime:
 
 
 class UnknownOrgError(LookupError):
-    """No org has this name."""
+    """There is no org of this name."""
 
 
 class Simulator:
-    """The orgs, and the time they live in.
+    """The orgs and their clock.
 
-    The time starts at the clock's and runs `speed` times as fast. Not for several threads at once: while a
-    thread serves it (`running`), use the control API.
+    Time starts at the clock's and runs `speed` times as fast. Not thread-safe: while a thread serves it
+    (`running`), use the control API.
     """
 
     def __init__(self, clock: Callable[[], datetime] = _wall_clock, speed: float = 1) -> None:
@@ -74,11 +75,11 @@ class Simulator:
         self._orgs: dict[str, Org] = {}
 
     def now(self) -> datetime:
-        """The orgs' time, but for an org whose own clock is off."""
+        """The orgs' time, before an org's own clock offset."""
         return self._began + (self._clock() - self._began) * self._speed + self._advanced
 
     def advance(self, seconds: float) -> None:
-        """Let time pass. ValueError for less than nothing, or for more than a hundred years in all."""
+        """Advance the clock. Raises ValueError if negative, or for more than a hundred years in total."""
         left = LONGEST_SECONDS - self._advanced.total_seconds()
         if not 0 <= seconds <= left:
             raise ValueError(f"must be a number of seconds from 0 to {left:.0f}")
@@ -86,22 +87,22 @@ class Simulator:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all orgs, in the order in which they were made."""
+        """The names of all orgs, in order of creation."""
         return tuple(self._orgs)
 
     def org(self, name: str) -> Org:
-        """The org of this name, or UnknownOrgError."""
+        """The org of this name. Raises UnknownOrgError."""
         try:
             return self._orgs[name]
         except KeyError:
             raise UnknownOrgError(f"there is no org {name!r}") from None
 
     def now_of(self, org: Org) -> datetime:
-        """What the org's own clock shows."""
+        """The time by the org's own clock."""
         return self.now() + timedelta(seconds=org.settings.clock_offset_seconds)
 
     def put(self, name: str, values: dict[str, object]) -> bool:
-        """Make an org, or give one wholly new settings; says whether it is new."""
+        """Create an org, or replace all its settings. True if it is new."""
         if name in self._orgs:
             org = self._orgs[name]
             org.replace(values, self.now_of(org))
@@ -119,7 +120,7 @@ class Simulator:
         org.change(values, self.now_of(org))
 
     def refresh(self, name: str, values: dict[str, object]) -> None:
-        """Refresh a sandbox; `values` are a Refresh as JSON."""
+        """Refresh a sandbox; `values` is a Refresh as JSON."""
         org = self.org(name)
         org.refresh(Refresh.of(values), self.now_of(org))
 
@@ -131,9 +132,9 @@ class Simulator:
 def create_app(
     simulator: Simulator, *, slow_seconds: float = wire.SLOW_SECONDS, loopback: bool = False
 ) -> Starlette:
-    """The ASGI app. Faults of the network need `serve` or `running`; all else works in any server.
+    """The ASGI app. Network faults need `serve` or `running`; everything else works in any server.
 
-    `loopback`: it is reached from this machine alone, so the control API believes no other host's name.
+    `loopback`: only this machine reaches it, so the control API rejects other host names.
     """
 
     async def orgs(request: HttpRequest) -> Response:
@@ -195,10 +196,10 @@ def create_app(
 
 
 class _NoWebPages:
-    """Keeps web pages off the control API, which any page in a browser of this machine could reach.
+    """Protects the control API from web pages in a browser on this machine.
 
-    A browser names the page's origin with whatever may change something; on loopback, a host of another name
-    is one that somebody let lead here.
+    Browsers send the page's origin with every request that may change something. On loopback, a different
+    host name means DNS rebinding.
     """
 
     def __init__(self, app: ASGIApp, loopback: bool) -> None:
@@ -237,7 +238,7 @@ def _text(moment: datetime) -> str:
 
 
 class _Orgs:
-    """The ASGI app of all that is asked of an org."""
+    """The ASGI app for requests to orgs."""
 
     def __init__(self, simulator: Simulator, slow_seconds: float) -> None:
         self._simulator = simulator
@@ -278,7 +279,7 @@ class _Orgs:
 
 
 def _addressed(scope: wire.Message, host: str) -> tuple[str, str, str]:
-    """Which org is meant, the path within it, and its own address."""
+    """The org's name, the path within it, and its address."""
     address = f"{scope['scheme']}://{host}"
     path: str = scope["path"]
     if host.endswith(MY_DOMAIN_SUFFIX) and path.startswith("/services/"):
@@ -288,7 +289,7 @@ def _addressed(scope: wire.Message, host: str) -> tuple[str, str, str]:
 
 
 async def _body(receive: wire.Receive) -> bytes | None:
-    """All of the request's body, chunked or not; None where it is too large."""
+    """The request's body, chunked or not; None if too large."""
     body = bytearray()
     more = True
     while more:
@@ -302,7 +303,7 @@ async def _body(receive: wire.Receive) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """A certificate chain and its key, as PEM files, for an address that speaks TLS."""
+    """The PEM files of a certificate chain and its key, to serve TLS."""
 
     certificate: Path
     key: Path
@@ -310,11 +311,11 @@ class Tls:
 
 class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal ends the serving, and then the caller goes on: uvicorn would raise it once more."""
+        """Stop serving and return to the caller: uvicorn would raise the signal again."""
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Break what hangs: nobody needs a simulator's last answer."""
+        """Close open connections at once instead of waiting for them."""
         for connection in list(self.server_state.connections):
             if isinstance(connection, wire.TransportProtocol):
                 connection.transport.abort()
@@ -324,8 +325,8 @@ class _Server(uvicorn.Server):
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    # What is accepted inherits it. asyncio sets it only where the socket names its protocol, which this one
-    # doesn't; without it the body of an answer waits 40 ms for the ACK of its headers.
+    # Accepted sockets inherit it. asyncio sets it only if the socket names its protocol, which this one
+    # doesn't; without it an answer's body waits 40 ms for the ACK of its headers.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
@@ -349,7 +350,7 @@ def _server(simulator: Simulator, tls: Tls | None, slow_seconds: float, host: st
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen at is reached from this machine alone."""
+    """Whether only this machine can reach a listening address."""
     return host in {"localhost", "::1"} or host.startswith("127.")
 
 
@@ -366,10 +367,10 @@ async def serve(
     tls: Tls | None = None,
     ready: Callable[[str], None] = lambda url: None,
 ) -> None:
-    """Serve until SIGINT, SIGTERM or a cancellation; `ready` is told the address.
+    """Serve until SIGINT, SIGTERM or cancellation; calls `ready` with the address.
 
-    OSError where the address can't be had. It takes the process's signals for itself: beside something else,
-    use `running`.
+    Raises OSError if the address is not available. Handles the process's signals: to serve alongside
+    something else, use `running`.
     """
     listener = _listen(host, port)
     server = _server(simulator, tls, wire.SLOW_SECONDS, host)
@@ -390,7 +391,7 @@ def running(
     tls: Tls | None = None,
     slow_seconds: float = wire.SLOW_SECONDS,
 ) -> Iterator[str]:
-    """Serve from a thread of its own; gives the address. Port 0 takes any free one."""
+    """Serve in a thread; yields the address. Port 0 takes any free one."""
     listener = _listen(host, port)
     server = _server(simulator, tls, slow_seconds, host)
     thread = threading.Thread(target=server.run, args=([listener],), name="simulator", daemon=True)

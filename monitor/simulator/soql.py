@@ -1,7 +1,7 @@
-"""Queries, read and applied to rows: the part of SOQL that audits of an org are written in.
+"""Parses and runs queries, in the subset of SOQL that audits use.
 
-`SELECT fields FROM object [WHERE conditions] [ORDER BY fields] [LIMIT n]`, semi-joins too; no aggregates,
-subqueries of children or relative dates (`LAST_N_DAYS`).
+`SELECT fields FROM object [WHERE conditions] [ORDER BY fields] [LIMIT n]`, with semi-joins; no aggregates,
+child subqueries or relative dates (`LAST_N_DAYS`).
 """
 
 import operator
@@ -14,37 +14,37 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 Row = Mapping[str, object]
-"""Values by the path of their field, `PermissionSet.Name`, in lower case."""
+"""Values by field path (`PermissionSet.Name`) in lower case."""
 
 
 class QueryError(ValueError):
-    """A query that the org does not answer: Salesforce's code for why, and a text."""
+    """An invalid query, with Salesforce's error code and text."""
 
     def __init__(self, code: str, text: str, *, word: str = "", query: str = "") -> None:
         super().__init__(text)
         self.code = code
         at = query.find(word) if word else -1
-        # As Salesforce points at the place, counting from 1.
+        # Salesforce's format; columns count from 1.
         self.text = text if at < 0 else f"\n{query}\n{' ' * at}^\nERROR at Row:1:Column:{at + 1}\n{text}"
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked."""
+    """A parsed query."""
 
     text: str
     fields: tuple[str, ...]
     entity: str
     where: "Condition"
     filtered: frozenset[str]
-    """Fields that conditions name."""
+    """Fields used in conditions."""
     order: tuple[tuple[str, bool], ...]
-    """Fields, and whether the largest comes first."""
+    """Fields, and whether descending."""
     limit: int | None
 
 
 Answers = Callable[[Query], tuple[object, ...]]
-"""What answers a semi-join: the values that a query finds."""
+"""Evaluates a semi-join's query to its values."""
 
 Condition = Callable[[Row, Answers], bool]
 
@@ -61,7 +61,7 @@ _LITERALS: Final = {"true": True, "false": False, "null": None}
 
 
 def parse(text: str) -> Query:
-    """The query; QueryError where it is not one."""
+    """Parse a query. Raises QueryError."""
     reader = _Reader(text)
     query = reader.query()
     reader.expect("")
@@ -220,10 +220,10 @@ def _not(term: Condition) -> Condition:
 
 
 def select(query: Query, rows: Iterable[Row], answers: Answers) -> list[Row]:
-    """The rows that a query asks for, in its order."""
+    """The rows that a query selects, in its order."""
     found = [row for row in rows if query.where(row, answers)]
     for field, descending in reversed(query.order):
-        # Empty ones come first, and last where the largest comes first.
+        # Nulls come first, or last if descending.
         found.sort(key=lambda row: _sortable(row[field.lower()]), reverse=descending)
     return found[: query.limit]
 

@@ -1,6 +1,6 @@
-"""How an answer goes over the wire, and the faults of networks and servers that no framework would make.
+"""Sends answers, and simulates network and server faults that no framework would produce.
 
-A fault works on the connection itself, which ASGI does not show: `TransportProtocol` hands it through.
+Faults act on the transport, which ASGI does not expose: `TransportProtocol` passes it through.
 """
 
 import asyncio
@@ -18,18 +18,18 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 AnsweredFault = Callable[[Answer, Message, Receive, Send], Awaitable[None]]
-"""A fault of the way back: the org has done its part."""
+"""A fault in sending: the org has processed the request."""
 
 UnansweredFault = Callable[[Message, Receive, Send], Awaitable[None]]
-"""A fault in which the org is never asked."""
+"""A fault in which the org never sees the request."""
 
 SLOW_SECONDS = 3.0
-"""Over which `slow` spreads an answer unless told otherwise: long for an answer, short for a timeout."""
+"""How long `slow` takes for an answer by default: long for an answer, short for a timeout."""
 
 SLOW_STEPS = 30
 
 HUGE_BYTES = 64 * 1024 * 1024
-"""Where `huge` ends at last. An answer of Salesforce's has 1 to 2 KiB."""
+"""The size of `huge`. Salesforce's answers have 1 to 2 KiB."""
 
 GARBAGE = b"SSH-2.0-OpenSSH_9.6\r\n\x00\x01\x02\xff\xfe not HTTP at all\r\n\r\n"
 
@@ -37,10 +37,10 @@ _STATE_KEY = "transport"
 
 
 class TransportProtocol(H11Protocol):
-    """HTTP/1.1 as uvicorn speaks it, whose requests know their connection."""
+    """uvicorn's HTTP/1.1 protocol, which lets requests see their transport."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """Lay the transport into the state that each request's scope is given."""
+        """Put the transport into the state that each request's scope gets."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, _STATE_KEY: transport}
 
@@ -54,13 +54,13 @@ def _transport(scope: Message) -> asyncio.Transport:
 
 
 async def whole(answer: Answer, scope: Message, receive: Receive, send: Send) -> None:
-    """The answer as it should be."""
+    """The complete answer."""
     await send(_start(answer))
     await send({"type": "http.response.body", "body": answer.body})
 
 
 async def slow(seconds: float, answer: Answer, scope: Message, receive: Receive, send: Send) -> None:
-    """The whole answer, drop by drop."""
+    """The complete answer, in small pieces over `seconds`."""
     step = max(1, -(-len(answer.body) // SLOW_STEPS))
     await send(_start(answer))
     for at in range(0, len(answer.body), step):
@@ -70,7 +70,7 @@ async def slow(seconds: float, answer: Answer, scope: Message, receive: Receive,
 
 
 async def truncated(answer: Answer, scope: Message, receive: Receive, send: Send) -> None:
-    """The first half of the answer, and then the end of the connection."""
+    """The first half of the answer; then the connection closes."""
     transport = _transport(scope)
     head = [f"HTTP/1.1 {answer.status} \r\n", *(f"{name}: {value}\r\n" for name, value in answer.headers)]
     head.append(f"Content-Length: {len(answer.body)}\r\n\r\n")
@@ -80,7 +80,7 @@ async def truncated(answer: Answer, scope: Message, receive: Receive, send: Send
 
 
 async def reset(scope: Message, receive: Receive, send: Send) -> None:
-    """The connection breaks with RST in place of FIN."""
+    """The connection ends with RST instead of FIN."""
     transport = _transport(scope)
     peer = transport.get_extra_info("socket")
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -89,12 +89,12 @@ async def reset(scope: Message, receive: Receive, send: Send) -> None:
 
 
 async def hang(scope: Message, receive: Receive, send: Send) -> None:
-    """No answer, for as long as the client waits."""
+    """No answer, as long as the client waits."""
     await _gone(receive)
 
 
 async def garbage(scope: Message, receive: Receive, send: Send) -> None:
-    """Bytes that are no HTTP."""
+    """Bytes that are not HTTP."""
     transport = _transport(scope)
     transport.write(GARBAGE)
     transport.close()
@@ -102,7 +102,7 @@ async def garbage(scope: Message, receive: Receive, send: Send) -> None:
 
 
 async def huge(scope: Message, receive: Receive, send: Send) -> None:
-    """JSON that goes on and on; it ends early when the client has gone."""
+    """JSON of HUGE_BYTES; stops early when the client disconnects."""
     gone = asyncio.create_task(_gone(receive))
     headers = [(b"Content-Type", b"application/json;charset=UTF-8")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -118,13 +118,13 @@ async def huge(scope: Message, receive: Receive, send: Send) -> None:
 
 
 async def _gone(receive: Receive) -> None:
-    """Returns when the connection is no more, so that the server sees nothing left to answer."""
+    """Wait for the disconnect, so that the server sees nothing left to answer."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 def _start(answer: Answer) -> Message:
-    # As Salesforce spells them: lower case would be ASGI's custom, but h11 passes the spelling on.
+    # Salesforce's spelling: ASGI expects lower case, but h11 passes other spellings on.
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
     headers.append((b"Content-Length", str(len(answer.body)).encode()))
     return {"type": "http.response.start", "status": answer.status, "headers": headers}
@@ -136,4 +136,4 @@ UNANSWERED: Mapping[str | None, UnansweredFault] = {
     "garbage": garbage,
     "huge": huge,
 }
-"""By the value of the org's setting."""
+"""By the value of the setting `fault`."""
