@@ -150,7 +150,7 @@ KINDS = (
         State.DEGRADED,
         (Cause.APPROVAL_EXPIRING,),
         since=timedelta(days=3),
-        evidence="The declared policy ends an approval after 90 days; this one began on 2026-09-01.",
+        evidence="The declared policy ends an approval after 90 days; this one was given on 2026-09-01.",
         labels=(("customer", "hooli"), ("tier", "gold")),
         policy=ApprovalPolicy("lifetime", 90, date(2026, 9, 1)),
         approvals=(89.5,),

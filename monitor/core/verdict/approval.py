@@ -223,7 +223,8 @@ def _read(policy: Policy, connection: Connection, history: History) -> Forecast 
     )
     if since is None or seen is None or (at := policy.end(since)) is None:
         return None
-    what = "was given" if policy.refresh == "lifetime" else "was last used"
+    shown = "was first seen" if created is seen else "was given"
+    what = shown if policy.refresh == "lifetime" else "was last used"
     reason = f"The app's policy {policy.ageing}; this one {what} on {since:%Y-%m-%d}."
     return Forecast(at, Grounds.READ, at - since, reason)
 
@@ -261,8 +262,9 @@ def _declared(connection: Connection, history: History, lifetime: timedelta) -> 
     since = history.approval_since if ended_since or granted is None else granted
     if since is None:
         return None
+    what = "was given" if since is granted else "was first seen"
     reason = (
-        f"The declared policy ends an approval after {lifetime.days} days; this one began on"
+        f"The declared policy ends an approval after {lifetime.days} days; this one {what} on"
         f" {since:%Y-%m-%d}."
     )
     return Forecast(since + lifetime, Grounds.DECLARED, lifetime, reason)

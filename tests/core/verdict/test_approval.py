@@ -4,6 +4,7 @@ import pytest
 
 from monitor.core.connection import ApprovalPolicy, Connection
 from monitor.core.history import Approval
+from monitor.core.inside import Facts, Read
 from monitor.core.verdict.approval import SHORTEST_LIFETIME, Grounds, forecast, lifetimes, note
 from tests.making import ACME, NOW, connection, history
 
@@ -35,6 +36,24 @@ def test_a_declared_lifetime_without_a_day_counts_from_the_first_grant_seen() ->
 
     assert found is not None
     assert found.at == since + 90 * DAY
+
+
+@pytest.mark.parametrize(("created", "said"), [("2026-11-01T00:00:00Z", "was given"), ("", "was first seen")])
+def test_an_approval_whose_creation_the_org_hides_is_not_said_to_be_given_when_it_was_first_seen(
+    created: str, said: str
+) -> None:
+    shown = {"AppName": "Integration", "CreatedDate": created, "LastUsedDate": ""}
+    month = {
+        "RefreshTokenPolicyType": "SpecificLifetime",
+        "RefreshTokenValidityPeriod": 30,
+        "RefreshTokenValidityUnit": "Days",
+    }
+    audit = Facts(NOW, rows={Read.POLICY: (month,), Read.TOKENS: (shown,)}, application="Integration")
+
+    found = forecast(ACME, history(approval_since=NOW - 10 * DAY, audit=audit), (), NOW)
+
+    assert found is not None
+    assert f"this one {said} on" in found.reason
 
 
 def test_a_declared_day_is_void_once_an_approval_ended_after_it() -> None:
