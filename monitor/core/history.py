@@ -221,9 +221,10 @@ def reconfigured(history: History, connection: Connection, now: datetime) -> His
     """The history after a look at the configuration: what was pinned to the old one is let go."""
     fingerprint = configuration_fingerprint(connection)
     if fingerprint == history.configuration:
-        read_by = connection.observer.name if connection.observer else ""
-        kept = history.audit and connection.audit and history.audit.observer == read_by
-        return history if kept or not history.audit else replace(history, audit=None)
+        audit = history.audit
+        by, of = connection.observer.name if connection.observer else "", connection.app
+        kept = audit and connection.audit and (audit.observer, audit.app) == (by, of)
+        return history if kept or not audit else replace(history, audit=None)
     return replace(
         history,
         configuration=fingerprint,

@@ -257,6 +257,10 @@ class Facts:
     """What Login History says of our own login."""
     calls: int = 0
     """How many of the org's API calls it took."""
+    app: str = ""
+    """The app's name as configured then; empty where it was not."""
+    asked: int = 0
+    """How many audits in a row were made because somebody asked, each within a day of the one before."""
 
     def first(self, read: Read) -> Row | None:
         """The only row; None where there is none, or it was not read."""

@@ -220,6 +220,8 @@ class _Facts(_Record):
     address: str
     status: str
     calls: int
+    app: str = ""
+    asked: int = 0
 
 
 class HistoryRecordV2(HistoryRecordV1):

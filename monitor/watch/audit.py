@@ -1,7 +1,7 @@
 """When an org is asked about the steps of the guide, and by whose token: its own, an observer's, or both.
 
-An audit goes along with a check. It is made once a day and after a refusal that turned to a grant; with an
-observer also while the connection is refused.
+An audit goes along with a check. It is made once a day, with a check that somebody asks for, and after a
+refusal that turned to a grant; with an observer also while the connection is refused.
 """
 
 from collections import deque
@@ -31,9 +31,13 @@ EVERY = timedelta(days=1)
 AT_LEAST_BETWEEN = timedelta(hours=1)
 """However often a connection recovers, or is refused again."""
 
+ASKED_A_DAY = 3
+"""With checks that somebody asks for: three tries at a repair. Our own choice."""
+
 AUDITS_PER_MINUTE = 60
-"""Of a whole fleet: a first configuration, or a night without the daemon, makes all of them due at once.
-10,000 connections have theirs within three hours, and the next ones as far apart. Our own choice."""
+"""Of a whole fleet, beside those asked for: a first configuration, or a night without the daemon, makes all
+of them due at once. 10,000 connections have theirs within three hours, and the next ones as far apart. Our
+own choice."""
 
 ASKING_SECONDS = 30.0
 """After so many spent on an audit's GETs no other is begun: slow answers may not hold a place in flight for
@@ -61,26 +65,28 @@ class Auditor:
         self.failed: dict[str, tuple[Connection, datetime]] = {}
         """The last attempt of each connection from which nothing was kept, and for what configuration."""
 
-    def audit(self, connection: Connection, known: History) -> "Audit":
-        """The audit that may go along with a check."""
-        return Audit(self, connection, known)
+    def audit(self, connection: Connection, known: History, *, asked: bool = False) -> "Audit":
+        """The audit that may go along with a check; `asked`: somebody asked for the check."""
+        return Audit(self, connection, known, asked=asked)
 
-    def is_time(self, connection: Connection, known: History, *, granted: bool) -> bool:
+    def is_time(self, connection: Connection, known: History, *, granted: bool, asked: bool) -> bool:
         """Whether one is to be made after this login, and there is room for it."""
         now, last = self.clock.now(), known.audit.at if known.audit else None
         tried_for, tried = self.failed.get(connection.name, (None, now))
         if tried_for == connection:
             last = max(last or tried, tried)
+            asked = False
         if not connection.audit or self._audits == "never" or not (granted or connection.observer):
             return False
+        asked = asked and known.audit is not None and known.audit.asked < ASKED_A_DAY
         recovered = granted and known.failing_since is not None
         unseen = not granted and last is not None and last < (known.failing_since or now)
-        if self._audits == "when due" and last is not None:
+        if self._audits == "when due" and last is not None and not asked:
             age = now - last
             if age < (AT_LEAST_BETWEEN if recovered or unseen else EVERY):
                 return False
         steady = self.clock.steady()
-        if len(self._begun) == AUDITS_PER_MINUTE and steady - self._begun[0] < 60:
+        if not asked and len(self._begun) == AUDITS_PER_MINUTE and steady - self._begun[0] < 60:
             return False
         self._begun.append(steady)
         self.failed[connection.name] = connection, now
@@ -90,22 +96,22 @@ class Auditor:
 class Audit:
     """One audit beside one check."""
 
-    def __init__(self, auditor: Auditor, connection: Connection, known: History) -> None:
-        self._auditor, self._connection, self._known = auditor, connection, known
+    def __init__(self, auditor: Auditor, connection: Connection, known: History, *, asked: bool) -> None:
+        self._auditor, self._connection, self._known, self._asked = auditor, connection, known, asked
         self._subject: Subject | None = None
         self._facts: Facts | None = None
         self._asked_seconds, self._unanswered = 0.0, False
 
     async def inside(self, granted: Granted, at: datetime, get: Get) -> None:
         """Reads with the connection's own token."""
-        if not self._auditor.is_time(self._connection, self._known, granted=True):
+        if not self._auditor.is_time(self._connection, self._known, granted=True, asked=self._asked):
             return
         known = self._known
         recovered = isinstance(known.last_verdict and known.last_verdict.outcome, Refused)
         self._subject = self._of(
             at, granted.user_id, scopes=granted.scopes, since=known.last_success if recovered else None
         )
-        begun = Facts(self._auditor.clock.now(), observer=self._observer_name)
+        begun = self._begun()
         try:
             self._facts = await org.read(
                 self._within_bounds(get), self._subject, begun, own_alone=bool(begun.observer)
@@ -120,10 +126,10 @@ class Audit:
         """
         connection, known = self._connection, self._known
         refused = isinstance(exchange.outcome, Refused) and exchange.outcome.status < 500
-        if refused and self._auditor.is_time(connection, known, granted=False):
+        if refused and self._auditor.is_time(connection, known, granted=False, asked=self._asked):
             at = exchange.at + timedelta(seconds=exchange.clock_offset_seconds or 0)
             self._subject = self._of(at, None, since=known.last_success)
-            self._facts = Facts(self._auditor.clock.now(), observer=self._observer_name)
+            self._facts = self._begun()
         if self._facts and self._subject and connection.observer:
             await self._observed(connection.observer, self._facts, self._subject, ledger)
         if self._facts is None:
@@ -157,9 +163,15 @@ class Audit:
 
         return bounded
 
-    @property
-    def _observer_name(self) -> str:
-        return self._connection.observer.name if self._connection.observer else ""
+    def _begun(self) -> Facts:
+        now, last, observer = self._auditor.clock.now(), self._known.audit, self._connection.observer
+        again = self._asked and last is not None and now - last.at < EVERY
+        return Facts(
+            now,
+            observer=observer.name if observer else "",
+            app=self._connection.app,
+            asked=last.asked + 1 if last and again else 0,
+        )
 
     def _of(
         self,

@@ -35,6 +35,10 @@ AFTER_LOGIN_EVERY = 6
 """One exchange in so many is followed by a REST call: that counts against the API allocation, and keeps the
 session alive that production shares, so it is made now and then only. At 5 minutes that is twice an hour."""
 
+SOONER = timedelta(seconds=1)
+"""By so much a check must be brought forward to be one that was asked for: what replicas say to each other of
+due times is exact to less."""
+
 log = structlog.get_logger()
 
 
@@ -153,7 +157,7 @@ class Checker:
         known = history.rekeyed(before.history, credential.facts.key, self._clock.now())
         doubted = known.after_login is not None and bool(known.after_login.error)
         turn = known.exchanges % self._after_login_every == 0
-        audit = self._auditor.audit(connection, known)
+        audit = self._auditor.audit(connection, known, asked=_is_asked_for(before))
         try:
             exchange = await probe(
                 self._exchanger,
@@ -282,6 +286,17 @@ class Checker:
     def _again(self, name: str) -> datetime | None:
         """When to look after a reload came in between: at once, unless the connection is gone."""
         return self._clock.now() if name in self._fleet else None
+
+
+def _is_asked_for(status: ConnectionStatus) -> bool:
+    """Whether the check comes sooner than planned: somebody asked for it, or another one was put right.
+
+    With replicas another one may have heard the wish, so it is read from the due time.
+    """
+    last, due = status.history.last_exchange, status.next_exchange
+    if last is None or due is None:
+        return False
+    return due + SOONER < cadence.next_exchange(status.connection, status.history, last.at)
 
 
 def _next_look(status: ConnectionStatus) -> datetime | None:

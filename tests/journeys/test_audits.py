@@ -11,6 +11,7 @@ from monitor.core.inside import Read
 from monitor.core.verdict import audit
 from monitor.core.verdict.approval import Grounds
 from monitor.core.verdict.audit import Ruling, Step
+from monitor.watch.audit import ASKED_A_DAY
 from tests.journeys.driver import Journey, Traveller
 from tests.journeys.keys import pair_files
 from tests.making import NOW
@@ -195,6 +196,49 @@ async def test_an_audit_is_made_once_a_day_and_after_a_recovery(journey: Journey
     assert "Changed permission set assigned" in str(again.rows[Read.TRAIL][0]["Display"])
     await journey.at(hours=46)
     assert acme.history.audit.at == again.at
+
+
+async def test_a_step_that_was_repaired_clears_with_the_check_that_somebody_asks_for(
+    journey: Journey,
+) -> None:
+    acme = await journey.enter("acme", org={**EVERYTHING, **MONTH})
+    await journey.at(hours=2)
+    assert acme.causes == [Cause.REFRESH_POLICY_WRONG]
+
+    await acme.org(refresh_token_policy="infinite")
+    journey.watch.ask(["acme"])
+    await journey.after(minutes=1)
+
+    assert acme.causes == []
+    assert steps(acme)["Refresh Token Policy"].ruling is Ruling.RIGHT
+
+
+async def test_asking_all_day_brings_three_audits_and_then_the_daily_one(journey: Journey) -> None:
+    acme = await journey.enter("acme", org=EVERYTHING)
+    made = set()
+    for hour in range(2, 24):
+        await journey.at(hours=hour)
+        journey.watch.ask(["acme"])
+        await journey.after(minutes=1)
+        assert acme.history.audit is not None
+        made.add(acme.history.audit.at)
+
+    assert len(made) == ASKED_A_DAY
+    await journey.at(days=2)
+    assert acme.history.audit is not None
+    assert (acme.history.audit.at > max(made) + DAY, acme.history.audit.asked) == (True, 0)
+
+
+async def test_what_was_read_of_another_app_ends_when_the_option_app_changes(journey: Journey) -> None:
+    acme = await journey.enter("acme", org={**EVERYTHING, **MONTH})
+    await journey.at(hours=2)
+    assert acme.causes == [Cause.REFRESH_POLICY_WRONG]
+
+    await acme.reconfigure(app="Another App")
+    await journey.at(hours=13)  # the next check
+
+    assert acme.causes == []
+    assert steps(acme)["Refresh Token Policy"].ruling is Ruling.NOT_READABLE
 
 
 async def test_a_refusal_names_what_was_changed_in_setup_where_an_observer_sees_it(journey: Journey) -> None:

@@ -61,6 +61,8 @@ FULL = History(
         "198.51.100.7",
         "Success",
         8,
+        "Our Integration",
+        2,
     ),
     usage=USAGE,
     first_success=AT - timedelta(days=89),

@@ -16,7 +16,7 @@ from monitor.core.outcome import Exchange, Refused
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.org import Get, Reply
-from monitor.watch.audit import ASKING_SECONDS, KEPT, Auditor
+from monitor.watch.audit import ASKING_SECONDS, AUDITS_PER_MINUTE, KEPT, Auditor
 from monitor.watch.budget import OwnLedger
 from monitor.watch.clock import Clock
 from monitor.watch.own_metrics import OwnMetrics
@@ -25,6 +25,7 @@ from tests.making import GRANTED, NOW, connection
 ACME, DAY = connection(), timedelta(days=1)
 GOOD = Facts(NOW - DAY, rows={Read.ORG: ({"IsSandbox": False},), Read.ACCESS: ({},)})
 KNOWN = replace(history.begin(ACME, NOW - 9 * DAY), audit=GOOD)
+RECENT = replace(KNOWN, audit=replace(GOOD, at=NOW - DAY / 2))
 LEDGER = OwnLedger(60, lambda *_: None)
 
 
@@ -52,10 +53,12 @@ async def auditor(clock: Standing) -> AsyncIterator[Auditor]:
     await exchanger.aclose()
 
 
-async def audited(auditor: Auditor, get: Get, known: History, of: Connection = ACME) -> Facts | None:
+async def audited(
+    auditor: Auditor, get: Get, known: History, of: Connection = ACME, *, asked: bool = False
+) -> Facts | None:
     """What is kept of an audit after a login that was granted."""
     granted = replace(GRANTED, org_id=None)
-    audit = auditor.audit(of, known)
+    audit = auditor.audit(of, known, asked=asked)
     await audit.inside(granted, NOW, get)
     return await audit.finished(Exchange(NOW, granted), LEDGER)
 
@@ -91,6 +94,23 @@ async def test_an_audit_that_fails_by_our_own_fault_leaves_the_login_as_it_was_u
 
     again = Answers(NO_ROWS)
     assert await audited(auditor, again.get, KNOWN) is None
+    assert again.asked == 0
+
+
+async def test_one_that_is_asked_for_is_made_while_the_fleet_uses_up_its_minute(auditor: Auditor) -> None:
+    new = replace(KNOWN, audit=None)
+    for number in range(AUDITS_PER_MINUTE):
+        assert await audited(auditor, Answers(NO_ROWS).get, new, connection(name=f"{number}"))
+    assert await audited(auditor, Answers(NO_ROWS).get, new) is None
+
+    assert await audited(auditor, Answers(NO_ROWS).get, RECENT, asked=True)
+
+
+async def test_one_that_failed_is_not_made_again_because_somebody_asks(auditor: Auditor) -> None:
+    assert await audited(auditor, Answers(AWAY).get, RECENT, asked=True) is None
+
+    again = Answers(NO_ROWS)
+    assert await audited(auditor, again.get, RECENT, asked=True) is None
     assert again.asked == 0
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from monitor.core.connection import ApprovalPolicy, Connection
 from monitor.core.history import Approval
-from monitor.core.inside import Facts, Read
+from monitor.core.inside import Facts, Read, Row
 from monitor.core.verdict.approval import SHORTEST_LIFETIME, Grounds, forecast, lifetimes, note
 from tests.making import ACME, NOW, connection, history
 
@@ -42,8 +42,8 @@ def test_a_declared_lifetime_without_a_day_counts_from_the_first_grant_seen() ->
 def test_an_approval_whose_creation_the_org_hides_is_not_said_to_be_given_when_it_was_first_seen(
     created: str, said: str
 ) -> None:
-    shown = {"AppName": "Integration", "CreatedDate": created, "LastUsedDate": ""}
-    month = {
+    shown: Row = {"AppName": "Integration", "CreatedDate": created, "LastUsedDate": ""}
+    month: Row = {
         "RefreshTokenPolicyType": "SpecificLifetime",
         "RefreshTokenValidityPeriod": 30,
         "RefreshTokenValidityUnit": "Days",
