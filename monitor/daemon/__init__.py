@@ -1,1 +1,1 @@
-"""The running process: start, reload, stop; changed files; systemd; logs."""
+"""The daemon process: start, reload, stop; changed files; systemd; logs."""

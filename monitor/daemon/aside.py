@@ -1,4 +1,4 @@
-"""Calls that may hang for ever, as on a network disk: in threads that keep no process from its end."""
+"""Runs calls that may hang forever (on a network disk) in threads that do not prevent exit."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 async def aside(call: Callable[[], T]) -> T:
-    """What the call gives or raises, from a thread of its own; asyncio waits for its threads at the end."""
+    """Run a call in a daemon thread; gives or raises what it does. (asyncio would wait for its threads.)"""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
 
@@ -20,15 +20,15 @@ async def aside(call: Callable[[], T]) -> T:
         if error:
             answer.set_exception(error)
         else:
-            answer.set_result(result)  # type: ignore[arg-type] # without an error there is one
+            answer.set_result(result)  # type: ignore[arg-type] # set if there is no error
 
     def run() -> None:
         result, error = None, None
         try:
             result = call()
-        except BaseException as raised:  # noqa: BLE001 # it is raised where the answer is awaited
+        except BaseException as raised:  # noqa: BLE001 # raised where the result is awaited
             error = raised
-        with suppress(RuntimeError):  # the loop is closed: nobody wants to know
+        with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(tell, result, error)
 
     threading.Thread(target=run, name="aside", daemon=True).start()

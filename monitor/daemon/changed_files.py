@@ -1,7 +1,7 @@
-"""Notices changed files: the configuration's, and those that keys and certificates come from.
+"""Watches the configuration, key and certificate files for changes.
 
-Directories are watched, not files: an editor replaces a file by a new one, and Kubernetes swaps a symbolic
-link beside it, and neither would be seen on the old file.
+Watches directories, not files: editors replace a file with a new one, and Kubernetes swaps a symbolic link;
+a watch on the file itself would miss both.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ from monitor.config import Settings
 from monitor.config.files import Stamp, stamp
 
 AGAIN_SECONDS = 10.0
-"""Until files are watched again after a fault of ours."""
+"""Pause before watching again after a bug."""
 
 QUIET_MILLISECONDS = 500
-"""Changes within this time of each other are one: a key and its certificate are written as two files."""
+"""Changes this close together count as one: a key and its certificate are two files."""
 
 log = structlog.get_logger()
 
 
 def directories(settings: Settings) -> frozenset[Path]:
-    """The directories in which a change may matter, of those that exist, and where a link to one is."""
+    """The existing directories to watch, including those that contain links to them."""
     places = [file.parent for file in (*settings.files, *settings.protection.files)]
     places += [_fixed_part(Path(pattern)) for pattern in settings.patterns]
     for connection in settings.connections:
@@ -38,15 +38,15 @@ def directories(settings: Settings) -> frozenset[Path]:
 
 
 def configuration_stamps(settings: Settings) -> frozenset[tuple[str, Stamp | None]]:
-    """Changes when a file of the configuration or of the pages' TLS is changed, added or removed."""
+    """Differs after a configuration or web TLS file was changed, added or removed."""
     paths = {str(settings.files[0]), *map(str, settings.protection.files)}
     for pattern in settings.patterns:
-        paths |= set(glob.glob(pattern))  # noqa: PTH207 - a pattern is absolute
+        paths |= set(glob.glob(pattern))  # noqa: PTH207 - patterns are absolute
     return frozenset((path, stamp(path)) for path in paths)
 
 
 def _fixed_part(pattern: Path) -> Path:
-    """The deepest directory of a pattern before its first wildcard."""
+    """A pattern's deepest directory before the first wildcard."""
     for parent in reversed([pattern, *pattern.parents]):
         if any(sign in parent.name for sign in "*?["):
             return parent.parent
@@ -54,7 +54,7 @@ def _fixed_part(pattern: Path) -> Path:
 
 
 class ChangedFiles:
-    """Calls `changed` a moment after something changed in a watched directory, until it is stopped."""
+    """Calls `changed` shortly after a change in a watched directory, until stopped."""
 
     def __init__(self, changed: Callable[[], Awaitable[object]]) -> None:
         self._changed = changed
@@ -62,7 +62,7 @@ class ChangedFiles:
         self._task: asyncio.Task[None] | None = None
 
     def over(self, settings: Settings) -> None:
-        """Watch what matters to these settings, and nothing else; the database lies beside it and is none."""
+        """Watch the files of these settings. Ignores the database, which may be in the same directory."""
         wanted = (directories(settings), settings.database)
         if wanted == self._watched and self._task and not self._task.done():
             return
@@ -72,7 +72,7 @@ class ChangedFiles:
             before.cancel()
 
     async def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -89,6 +89,6 @@ class ChangedFiles:
                     await self._changed()
                     if self._watched != (places, database):
                         return
-            except Exception:  # the net of this task: without it no change would be noticed any more
+            except Exception:  # without this, a bug would end the watching
                 log.exception("file_watch_failed")
                 await asyncio.sleep(AGAIN_SECONDS)

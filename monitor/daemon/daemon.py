@@ -1,9 +1,9 @@
-"""The daemon's life: start, reload, stop. It wires the rooms together and decides nothing else.
+"""The daemon's life cycle: start, reload, stop. Connects the packages and decides nothing else.
 
-1. Start: load the configuration, open the store, take up the histories, keep the appointments, open the port.
-2. Reload (SIGHUP, `POST /-/reload`, a changed file): load aside, check, swap; only what differs is scheduled
-   anew. A bad file changes nothing, and is said in a metric and on the page.
-3. Stop (SIGTERM, SIGINT): schedule, checks under way (bounded), store, HTTP. Each in its own `try`.
+1. Start: load the configuration, open the store, restore the histories, start the schedule, open the port.
+2. Reload (SIGHUP, `POST /-/reload`, a changed file): load, validate, swap; reschedules only what differs. A
+   bad file changes nothing; a metric and the page report it.
+3. Stop (SIGTERM, SIGINT): schedule, running checks (bounded), store, HTTP. Each in a separate `try`.
 """
 
 import asyncio
@@ -41,10 +41,10 @@ from monitor.web.connections import DeadlineProtocol, listen
 from monitor.web.metrics import MetricsPage, negotiate
 
 NOTIFY_EVERY_SECONDS = 10.0
-"""Between two rounds of notifications: an alert has held for minutes when it becomes one."""
+"""Between two rounds of notifications. Short compared to an alert's hold time of minutes."""
 
 SOONEST = 3.0
-"""The same after something was put right: whoever did it waits to be told."""
+"""The same after a recovery: whoever fixed it is waiting for the message."""
 
 ONLY_AT_A_START = (
     "listen",
@@ -54,17 +54,17 @@ ONLY_AT_A_START = (
     "web.enable_reload",
     "web.open_health",
 )
-"""Options that a reload cannot change: what they name is open, or what serves the pages is made of them."""
+"""Options that need a restart: they concern open files and sockets, or the web server."""
 
 STOP_WITHIN_SECONDS = 20.0
-"""How long checks under way may take at a stop: longer than the exchange's own timeouts, shorter than the
+"""How long running checks may take to finish at a stop: longer than the exchange timeouts, shorter than the
 90 seconds after which systemd kills."""
 
 END_WITHIN_SECONDS = 40.0
-"""When a stop that hangs is broken off: its parts together may take less, and Docker waits for 45."""
+"""When to abort a hanging stop: more than its parts may take together, less than Docker's 45 seconds."""
 
 HANGS_SECONDS = 30.0
-"""After so long a reload is said to hang: ten thousand files take half of it."""
+"""A reload is reported as hanging after this long; ten thousand files take half of it."""
 
 HANGS = (
     f"Reading the configuration has taken more than {HANGS_SECONDS:.0f} seconds: its disk may hang."
@@ -75,12 +75,12 @@ log = structlog.get_logger()
 
 
 class Daemon:
-    """One running daemon over one configuration file."""
+    """One daemon with one configuration file."""
 
     def __init__(
         self, path: Path, settings: Settings, *, clock: Clock, store: Store, engine: Engine | None = None
     ) -> None:
-        """`engine` keeps the appointments, where it is not what the database asks for."""
+        """`engine`: replaces the scheduling engine that suits the database."""
         self._path = path
         self._store = store
         self._settings = self._started_with = settings
@@ -115,11 +115,11 @@ class Daemon:
             await self._notifier.round(self.watch.snapshot())
 
     async def _notify_until_stopped(self) -> None:
-        """Round after round of notifications, where no other replica may do it."""
+        """Send notifications regularly, unless another replica does."""
         while not self._stopping.is_set():
             try:
                 await self._notify()
-            except Exception:  # the rounds must go on, whatever went wrong in one
+            except Exception:  # a bug in one round must not stop the next
                 log.exception("notifier_failed")
             for seconds, event in (
                 (SOONEST, self._stopping),
@@ -131,9 +131,9 @@ class Daemon:
             self._put_right.clear()
 
     async def run(self) -> bool:
-        """Live until `stop` is asked for; needs a free port, which was checked when the socket was bound.
+        """Run until `stop` is called. Raises OSError if the port can't be bound.
 
-        Whether all that was learnt is in the database.
+        True if everything was written to the database.
         """
         if short := enough(self._settings.max_in_flight):
             log.warning("configuration", text=short)
@@ -169,12 +169,12 @@ class Daemon:
         ):
             try:
                 await stopping
-            except Exception:  # one part that can't be stopped must not keep the next from it
+            except Exception:  # a part that fails to stop must not block the next
                 log.exception("stop_failed", part=what)
         server.should_exit = True
         await serving
         alive.cancel()
-        # Not in a thread: there may be no memory for another one.
+        # Not in a thread: there may be no memory for one.
         if written := self._store.close():
             log.info("stopped")
         else:
@@ -182,7 +182,7 @@ class Daemon:
         return written
 
     def _serving(self) -> uvicorn.Config:
-        """How the pages are served: protected, and over TLS where the web configuration file has it."""
+        """The web server's settings, with access control and TLS from the web configuration file."""
         context = self._settings.protection.context
         return uvicorn.Config(
             protect(
@@ -203,7 +203,7 @@ class Daemon:
         )
 
     def app(self) -> Starlette:
-        """The web application over this daemon."""
+        """The web application for this daemon."""
         return create_app(
             snapshot=self.watch.snapshot,
             metrics=self._metrics,
@@ -216,7 +216,7 @@ class Daemon:
         )
 
     def stop(self) -> None:
-        """Ask for the end; `run` returns when all is stopped."""
+        """Request a stop; `run` returns when everything has stopped."""
         if not self._stopping.is_set():
             end = threading.Timer(END_WITHIN_SECONDS, _end)
             end.daemon = True
@@ -225,19 +225,19 @@ class Daemon:
         self._put_right.set()
 
     async def reload(self) -> str | None:
-        """Load the configuration aside and swap it in. Gives what is wrong with it; None where it holds.
+        """Load and apply the configuration. Gives what is wrong with it, or None.
 
-        One that hangs is said to, and goes on by itself.
+        A reload that hangs is reported, and continues in the background.
         """
         reload = asyncio.get_running_loop().create_task(self._reload_in_turn())
-        self._reloads_under_way.add(reload)  # the loop itself would not keep it
+        self._reloads_under_way.add(reload)  # the loop keeps only a weak reference
         reload.add_done_callback(self._reloads_under_way.discard)
         if not await self._in_time([reload]):
             return HANGS
         return reload.result()
 
     async def _in_time(self, reading: Collection[asyncio.Task[Any]]) -> bool:
-        """Whether what reads files ends before it counts as hanging; else say so."""
+        """Whether the tasks end within HANGS_SECONDS. If not, reports it."""
         _, late = await asyncio.wait(reading, timeout=HANGS_SECONDS)
         if late:
             self.watch.not_configured(HANGS)
@@ -245,8 +245,8 @@ class Daemon:
         return not late
 
     async def _reload_in_turn(self) -> str | None:
-        """One after the other, so that an older file never comes last; those that were asked for while
-        another was under way are one.
+        """Run reloads one at a time, so that the newest file wins. Requests made during a reload are
+        combined into one.
         """
         self._reloads_asked += 1
         mine = self._reloads_asked
@@ -257,7 +257,7 @@ class Daemon:
             self._manager.reloading()
             try:
                 return await self._reload()
-            except Exception as fault:  # the net: the next reload may do better
+            except Exception as fault:  # the next reload may succeed
                 log.exception("reload_failed_by_a_fault")
                 problem = f"The monitor failed by a fault of its own ({type(fault).__name__}): see its log."
                 self.watch.not_configured(problem)
@@ -293,7 +293,7 @@ class Daemon:
         return None
 
     async def _look_at_files(self) -> None:
-        """Take on what changed on disk: another configuration by a reload, another key by a check now."""
+        """React to changed files: reload the configuration, check the connections of a changed key."""
         look = asyncio.get_running_loop().create_task(aside(partial(configuration_stamps, self._settings)))
         if not await self._in_time([look]) or await look != self._stamps:
             await self.reload()
@@ -304,7 +304,7 @@ class Daemon:
         return self._page.render(self.watch.snapshot(), exposition), exposition.content_type
 
     def _take_on(self, settings: Settings) -> None:
-        """Swap the configuration in."""
+        """Apply a configuration."""
         self._settings = settings
         self.watch.configure(settings)
         self._reading_keys = asyncio.get_running_loop().create_task(self.watch.read_keys())
@@ -315,14 +315,14 @@ class Daemon:
 
 
 def _end() -> None:
-    """End the process, whatever hangs."""
+    """Exit, whatever hangs."""
     log.critical("stop_broken_off", seconds=END_WITHIN_SECONDS)
     logging.shutdown()
     os._exit(1)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the daemon decides in which order things stop."""
+    """uvicorn without its signal handlers: the daemon decides the order of stopping."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

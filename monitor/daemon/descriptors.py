@@ -1,21 +1,21 @@
-"""Open files: how many the daemon may need, and whether it may have them."""
+"""File descriptors: how many the daemon needs, and whether the limit allows them."""
 
 import resource
 
 PAGES = 256
-"""Connections to the pages at most (`web.connections`)."""
+"""Most connections to the web server (`web.connections`)."""
 
 OTHERS = 64
-"""The database and its readers, keys, notifications, the libraries' own; 18 were seen in use."""
+"""Database, keys, notifications and libraries; 18 were observed in use."""
 
 
 def needed(in_flight: int) -> int:
-    """How many are open at most with so many exchanges at once: each has a connection, and another closes."""
+    """The most descriptors open with this many concurrent exchanges: two each, as old connections linger."""
     return 2 * in_flight + PAGES + OTHERS
 
 
 def enough(in_flight: int) -> str | None:
-    """Raise the limit to what is needed, as far as that is allowed. What is wrong where it is not enough."""
+    """Raise the soft limit as needed. Gives a warning if the hard limit is too low."""
     wanted, (soft, hard) = needed(in_flight), resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
     if soft != resource.RLIM_INFINITY and soft < most:

@@ -1,10 +1,9 @@
-"""Python's own settings, so that neither its garbage collector nor another thread holds up the event loop.
+"""Tunes Python so that neither garbage collection nor other threads hold up the event loop.
 
-1. What is remembered of ten thousand connections is two hundred thousand objects. One look at all of them
-   takes a tenth of a second, would come every few seconds, and finds next to nothing: what is no longer
-   needed goes by its reference count.
-2. The loop lets go of the interpreter at each signature and each packet, some ten times in a check. A thread
-   that reads keys or makes a page then keeps it until it is asked for it back.
+1. The histories of ten thousand connections are two hundred thousand objects. A full collection of them takes
+   0.1 s, would run every few seconds, and would find almost nothing: reference counts free nearly everything.
+2. The loop releases the interpreter lock at each signature and packet, about ten times per check. A thread
+   that reads keys or renders a page then keeps it for a whole switch interval.
 """
 
 import gc
@@ -14,28 +13,26 @@ from contextlib import contextmanager
 from itertools import count
 
 SWITCH_SECONDS = 0.0005
-"""How long a thread keeps the interpreter while another wants it (sys.setswitchinterval); by default 5 ms."""
+"""How long a thread keeps the interpreter lock while another waits (sys.setswitchinterval); default 5 ms."""
 
 OLDEST = 2
 """The generation whose collection is a full one (gc.collect)."""
 
 THRESHOLDS = (200, 3, 3)
-"""When a generation is collected (gc.set_threshold); by default (700, 10, 10). Nearly as many objects go as
-come, and only the difference counts, so thousands are new when it is large enough. With these a full
-collection takes some milliseconds."""
+"""When generations are collected (gc.set_threshold); default (700, 10, 10). Only the excess of allocations
+over deallocations counts, so thousands of objects are new when it is reached. With these values a full
+collection takes a few milliseconds."""
 
 ALL_EVERY = 5000
-"""Full collections until one that looks at everything: some hours. A cycle that was in use at a collection
-and was given up later waits for it; so what is kept in vain is bounded."""
+"""After this many full collections, some hours, one includes frozen objects. It frees cycles that were frozen
+while still in use, which bounds the leak."""
 
 
 @contextmanager
 def responsive() -> Iterator[None]:
-    """While this lasts, a full collection looks only at what is new since the last, and threads take turns
-    quickly.
+    """While active, full collections examine only new objects, and threads switch quickly.
 
-    Begins with a look at everything, so it belongs after the configuration is loaded and before anybody waits
-    for an answer.
+    Begins with a complete collection, so enter it after loading the configuration and before serving.
     """
     numbers = count(1)
 
@@ -52,7 +49,7 @@ def responsive() -> Iterator[None]:
     gc.set_threshold(*THRESHOLDS)
     gc.callbacks.append(freeze)
     gc.collect()
-    gc.collect()  # the first one's survivors would count against the need for the next full one
+    gc.collect()  # otherwise survivors of the first would delay the next full collection
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
-"""Logs: one line a change and a failure, logfmt for people, JSON for machines; each counted by level.
+"""Logs: one line per change and failure, as logfmt or JSON, counted by level.
 
-The daemon's are written by a thread of their own: what reads them may stop reading (a journal whose disk
-hangs, a pager, Ctrl-S), and no check may wait for that. Lines that find no room are dropped and counted.
+The daemon writes them in a separate thread: the reader may stall (a journal on a hanging disk, a pager,
+Ctrl-S), and checks must not wait for it. If the queue is full, lines are dropped and counted.
 """
 
 import logging
@@ -22,21 +22,22 @@ from monitor.core.verdict.answer import masked
 LogFormat = Literal["logfmt", "json"]
 
 _FIRST = ("timestamp", "level", "event", "connection", "cause")
-"""What a reader looks for, in this order; the rest follows as it was given."""
+"""These fields come first, in this order; the others follow as given."""
 
 
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
-"""Of syslog, as sd-daemon(3) has them in front of a line: `journalctl --priority err` goes by them."""
+"""Syslog priorities, written before each line (sd-daemon(3)), for `journalctl --priority err`."""
 
 
 WAITING_AT_MOST = 1024 * 1024
-"""Characters of lines that wait to be written: some thousand lines, minutes of a bad hour."""
+"""Queue limit in characters: some thousand lines, minutes of a bad hour."""
 
 LAST_LINES_SECONDS = 1.0
-"""How long the end of the process waits for lines to be written: longer than any disk takes that is well."""
+"""How long exit waits for queued lines: longer than any healthy disk takes."""
 
 SAME_AGAIN_SECONDS = 60.0
-"""How soon a library may repeat a line: asyncio says the same of each connection that it can't accept."""
+"""Least time between equal lines from a library: asyncio repeats itself for each connection that it can't
+accept."""
 
 
 def configure(
@@ -47,9 +48,9 @@ def configure(
     stream: TextIO = sys.stderr,
     dropped: Callable[[], None] | None = None,
 ) -> None:
-    """Send all logs, our own and the libraries', to `stream`; `count` is told the level of each line.
+    """Send all logs, ours and the libraries', to `stream`. Calls `count` with the level of each line.
 
-    With `dropped` no caller ever waits for the stream; it is told of each line that was not written.
+    With `dropped`, callers never wait for the stream; it is called for each line that was dropped.
     """
 
     def counted(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -59,7 +60,7 @@ def configure(
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,  # plain text: never the values of local variables
+        structlog.processors.format_exc_info,  # plain text, without the values of local variables
         _without_secrets,
         counted,
     ]
@@ -78,9 +79,9 @@ def configure(
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.WARNING)  # libraries speak when something is wrong
-    # Their warnings are about what somebody sent, or did not wait for, a line each: whoever reaches the port
-    # could fill the disk.
+    root.setLevel(logging.WARNING)  # from libraries, only problems
+    # These warn about bad or aborted requests, one line each: anyone who reaches the port could fill the
+    # disk.
     for served_by in ("uvicorn.error", "asyncio"):
         logging.getLogger(served_by).setLevel(logging.ERROR)
     logging.getLogger("monitor").setLevel(level.upper())
@@ -98,26 +99,26 @@ def configure(
 
 
 class Aside(logging.Handler):
-    """Writes lines in a thread of its own; whoever logs waits for nobody."""
+    """Writes lines in a separate thread, so that callers never wait."""
 
     def __init__(self, stream: TextIO | None, dropped: Callable[[], None]) -> None:
         super().__init__()
-        # Past Python's own buffer, whose lock this thread would hold while it waits. None: a shell closed it.
+        # Bypasses Python's buffer, whose lock this thread would hold while waiting. None: closed by a shell.
         self._descriptor = stream.fileno() if stream else -1
         self._dropped = dropped
         self._changed = threading.Condition()
         self._waiting = deque[str]()
         self._size = 0
-        """Characters that wait, with those that are being written."""
+        """Characters queued or being written."""
         self._missing = 0
-        """Lines dropped since the last that was written."""
+        """Lines dropped since the last one written."""
         threading.Thread(target=self._write, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Put the line down to be written, or drop it."""
+        """Queue the line, or drop it."""
         try:
             line = f"{self.format(record)}\n"
-        except Exception:  # noqa: BLE001 # the standard library would print a traceback, and wait for that
+        except Exception:  # noqa: BLE001 # logging would print a traceback, and wait for the stream
             line = f"level=error event=log_line_unreadable logger={record.name}\n"
         with self._changed:
             if self._size + len(line) > WAITING_AT_MOST:
@@ -128,7 +129,7 @@ class Aside(logging.Handler):
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """Wait until all is written, but not for long."""
+        """Wait until everything is written, at most LAST_LINES_SECONDS."""
         with self._changed:
             self._changed.wait_for(lambda: not self._size, LAST_LINES_SECONDS)
 
@@ -145,7 +146,7 @@ class Aside(logging.Handler):
                 if missing:
                     self._put(f"level=warning event=log_lines_dropped lines={missing}\n")
                 self._put(line)
-            except OSError:  # whoever read it has gone
+            except OSError:  # the reader has gone
                 with self._changed:
                     self._drop()
             else:
@@ -162,7 +163,7 @@ class Aside(logging.Handler):
 
 
 class _Once(logging.Filter):
-    """Lets a line of a library pass that is not the one it said within the last minute."""
+    """Suppresses a library's line if it repeats the last one within a minute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -180,7 +181,7 @@ class _Once(logging.Filter):
 
 
 def _is_the_journal(stream: TextIO) -> bool:
-    """Whether the journal reads the stream: systemd names the one that it set up (systemd.exec(5))."""
+    """Whether the stream goes to the journal, according to $JOURNAL_STREAM (systemd.exec(5))."""
     named = os.environ.get("JOURNAL_STREAM")
     if not named:
         return False
@@ -200,7 +201,7 @@ def _with_priority(render: Processor) -> Processor:
 
 
 def _ended(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What ends the process is a line of the log like any other."""
+    """Log the exception that ends the process like any other line."""
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
@@ -208,13 +209,13 @@ def _ended(kind: type[BaseException], error: BaseException, trace: TracebackType
 
 
 def _without_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """No line of ours holds a secret; this is for what an exception of a library may say."""
+    """Mask secrets. Our own lines have none; a library's exception may."""
     return {key: masked(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def _in_order(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """The line's fields in their order, without those that say nothing."""
+    """Order the fields and drop empty ones."""
     told = {key: value for key, value in event.items() if value is not None}
     if "event" in told:
-        told["event"] = str(told["event"]).strip()  # uvicorn ends its text with a line break
+        told["event"] = str(told["event"]).strip()  # uvicorn's text ends with a line break
     return {key: told[key] for key in (*(key for key in _FIRST if key in told), *told)}

@@ -1,4 +1,4 @@
-"""What is in memory stays there: keys, assertions and tokens reach no core file and no other process."""
+"""Keeps keys, assertions and tokens in memory out of core files and other processes."""
 
 import ctypes
 import resource
@@ -9,12 +9,12 @@ PR_SET_DUMPABLE = 4
 
 
 def keep_private() -> None:
-    """Forbid core dumps, and on Linux other processes of this user to read or trace this one.
+    """Disable core dumps and, on Linux, access by other processes of the same user.
 
-    A core file would hold the keys as they are. Children that run another program are traceable again, but
-    leave no core file either.
+    A core file would contain the keys. Children that run another program are traceable again, but leave no
+    core file either.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
-        # Never fatal: a sandbox may forbid it, and the limit above holds all the same.
+        # Never fatal: a sandbox may forbid it, and the limit above still applies.
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)

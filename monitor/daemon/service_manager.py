@@ -1,7 +1,7 @@
-"""What the daemon tells systemd: that it is ready, reloads, stops, and that its event loop still turns.
+"""Tells systemd that the daemon is ready, reloading, stopping, and that its event loop is alive.
 
-The protocol is a datagram of lines (sd_notify(3)). It is spoken here in a few lines of the standard library:
-the packages that do so need libsystemd's headers to be built, or have had no release for years.
+The protocol is one datagram of lines (sd_notify(3)), implemented here with the standard library: existing
+packages need libsystemd's headers or have had no release for years.
 """
 
 import asyncio
@@ -18,34 +18,36 @@ log = structlog.get_logger()
 
 
 class ServiceManager:
-    """The service manager that started us; where there is none, nothing that is said here goes anywhere."""
+    """The service manager that started us. Without one, all methods do nothing."""
 
     def __init__(self, environment: Mapping[str, str], *, process_id: int | None = None) -> None:
         self._address = _address(environment.get("NOTIFY_SOCKET", ""))
         self.watchdog_seconds = _watchdog_seconds(
             environment, os.getpid() if process_id is None else process_id
         )
-        """How long it waits for a sign of life before it restarts us; None where it doesn't."""
+        """The watchdog's timeout; None without a watchdog."""
         self._failed = False
 
     def ready(self) -> None:
-        """Started, or done with a reload."""
+        """Report the end of a start or reload."""
         self._tell("READY=1")
 
     def reloading(self) -> None:
-        """A reload begins; it ends with `ready`. The time lets systemd tell it from an earlier one."""
+        """Report the start of a reload, which `ready` ends. The timestamp distinguishes it from earlier
+        ones.
+        """
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000
         self._tell("RELOADING=1", f"MONOTONIC_USEC={now}")
 
     def stopping(self) -> None:
-        """The end begins."""
+        """Report the start of a stop."""
         self._tell("STOPPING=1")
 
     async def keep_alive(self) -> None:
-        """Say twice in each watchdog interval that the event loop turns, until cancelled.
+        """Ping the watchdog twice per interval, until cancelled.
 
-        The loop itself says so, no thread: a loop that is stuck falls silent, and is restarted. Returns at
-        once where nobody waits for it.
+        Runs in the event loop, so that a stuck loop goes silent and systemd restarts the daemon. Returns at
+        once without a watchdog.
         """
         if self._address is None or self.watchdog_seconds is None:
             return
@@ -54,7 +56,7 @@ class ServiceManager:
             await asyncio.sleep(self.watchdog_seconds / 2)  # half, as sd_watchdog_enabled(3) advises
 
     def _tell(self, *lines: str) -> None:
-        """Send the lines. Never blocks; a socket's failure raises nothing and is logged once."""
+        """Send lines. Never blocks; a socket error is logged once and not raised."""
         if self._address is None:
             return
         try:
@@ -62,7 +64,7 @@ class ServiceManager:
                 sender.setblocking(False)
                 sender.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
-            if not self._failed:  # once: the watchdog would repeat it for ever
+            if not self._failed:  # otherwise each watchdog ping would repeat it
                 log.warning("service_manager_unreachable", problem=error.strerror)
             self._failed = True
         else:
@@ -70,14 +72,14 @@ class ServiceManager:
 
 
 def _address(written: str) -> str | None:
-    """The socket of $NOTIFY_SOCKET: a path, or a name in the abstract namespace, which begins with @."""
+    """The socket in $NOTIFY_SOCKET: a path, or a name in the abstract namespace, prefixed with @."""
     if written.startswith("@"):
         return "\0" + written[1:]
     return written if written.startswith("/") else None
 
 
 def _watchdog_seconds(environment: Mapping[str, str], process_id: int) -> float | None:
-    """The watchdog's interval, where it is meant for this process."""
+    """The watchdog's interval, if it is for this process."""
     written = environment.get("WATCHDOG_USEC", "")
     if not written.isdecimal() or int(written) == 0:
         return None

@@ -1,1 +1,1 @@
-"""Where private keys and certificates come from (files, environment, Vault), and how they are made."""
+"""Reads private keys and certificates from files, environment or Vault, and creates them."""

@@ -1,4 +1,4 @@
-"""Makes a key and a self-signed certificate as the openssl command of the setup guide's step 1 does."""
+"""Creates a key and a self-signed certificate like the openssl command in the setup guide's step 1."""
 
 import os
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ from monitor.core.problem import OperatorError
 from monitor.keys.new_files import Owner, created
 
 BITS_ALLOWED = (2048, 3072, 4096)
-"""Setup guide, step 1: "at least 2048 bits". Beyond 4096 a signature costs more than its exchange."""
+"""Setup guide, step 1: "at least 2048 bits". Beyond 4096, signing costs more than the exchange."""
 
 DAYS_AT_MOST = 36_500
-"""A hundred years: more is a slip of the hand, and dates after 9999 can't be written into a certificate."""
+"""A hundred years. More is a typo, and certificates can't hold dates after 9999."""
 
 COMMON_NAME_AT_MOST = 64
-"""Characters (RFC 5280, appendix A, ub-common-name)."""
+"""In characters (RFC 5280, appendix A, ub-common-name)."""
 
 PUBLIC_EXPONENT = 65_537
 
@@ -32,12 +32,12 @@ COMMON_NAME = "salesforce-jwt-integration"
 
 
 class KeygenError(OperatorError):
-    """Nothing was made; its text says why, and what would be right."""
+    """Nothing was created. The text says why, and how to fix it."""
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratedPair:
-    """The two files that were made."""
+    """The two new files."""
 
     key_path: Path
     certificate_path: Path
@@ -55,15 +55,15 @@ def generate(
     certificate_name: str = "cert.pem",
     owner: Owner | None = None,
 ) -> GeneratedPair:
-    """Makes both files in a directory, the key readable for its owner alone; overwrites nothing.
+    """Create both files in a directory, the key readable only by its owner. Overwrites nothing.
 
-    `owner` is to whom root gives them.
+    `owner`: the user and group that root gives the files to.
 
-    A directory that is not there is made, for its owner alone, where the one above it is: a path that is
-    misspelt further up stays a mistake. Raises KeygenError, and then leaves no file behind.
+    Creates a missing directory with mode 0700, but not its parents: a path misspelt further up is an error.
+    Raises KeygenError, and then leaves no file behind.
 
-    The key is PKCS#8; the certificate is what `openssl req -x509 -sha256` makes: version 3, a random serial
-    number, and it may verify itself.
+    The key is PKCS#8. The certificate is what `openssl req -x509 -sha256` creates: version 3, random serial
+    number, CA:TRUE.
     """
     key_path, certificate_path = directory / key_name, directory / certificate_name
     _refuse_nonsense(days=days, bits=bits, common_name=common_name)
@@ -75,7 +75,7 @@ def generate(
     certificate = _certificate(key, common_name, now, now + timedelta(days=days))
     key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
-    with suppress(OSError, ValueError):  # what is wrong with the directory, the first file says
+    with suppress(OSError, ValueError):  # creating the first file reports the error
         directory.mkdir(mode=0o700)
     with (
         _made(key_path, key_pem, 0o600, owner),
@@ -93,7 +93,7 @@ def certify(
     days: int = 3650,
     common_name: str = COMMON_NAME,
 ) -> None:
-    """Makes the certificate of a key that is there already: of one whose making was interrupted.
+    """Create the certificate for an existing key, after an interruption.
 
     Raises KeygenError.
     """
@@ -138,7 +138,7 @@ def _certificate(
 
 @contextmanager
 def _made(path: Path, content: bytes, mode: int, owner: Owner | None = None) -> Iterator[None]:
-    """Makes a file that was not there; taken back where the block raises, so that a pair is made as one."""
+    """Create a new file; removed if the block raises, so that a pair is created as a whole or not at all."""
     try:
         with created(path, content, mode=mode, owner=owner):
             yield

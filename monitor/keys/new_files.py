@@ -1,7 +1,7 @@
-"""New files: nothing is overwritten, no link followed, and what was written outlasts a power cut.
+"""Creates files safely: overwrites nothing, follows no links, and survives a power cut.
 
-A directory may belong to another user than the one who writes (to whom root rotates a key, say): it is held
-open, and every file is named within it, so that nothing that is put in the way leads elsewhere.
+The directory may belong to another user, for example if root rotates that user's key. It is held open and
+files are addressed relative to it, so that a planted link can't redirect a write.
 """
 
 import errno
@@ -13,45 +13,45 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 Owner = tuple[int, int]
-"""User and group, by number."""
+"""Numeric user and group."""
 
 
 class Directory:
-    """A directory that is held open. What its methods raise is an OSError that names the path."""
+    """An open directory. Its methods raise OSError with the path."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
 
     def read(self, name: str) -> bytes:
-        """The content of a file, which is not a link."""
+        """A file's content. Does not follow links."""
         with _naming(self.path / name), os.fdopen(self._open(name, os.O_RDONLY), "rb") as file:
             return file.read()
 
     def create(self, name: str, content: bytes, *, mode: int, owner: Owner | None = None) -> None:
-        """Make a file that was not there, with its mode from the first moment: all of it, or nothing."""
+        """Create a new file with this mode from the start, completely or not at all."""
         with _naming(self.path / name), self._new(name, content, mode) as descriptor:
             if owner:
                 os.fchown(descriptor, *owner)
 
     def copy(self, name: str, to: str) -> None:
-        """Copy a file to a name that was not there."""
+        """Copy a file to a new name."""
         self._make_like(name, to, self.read(name))
 
     def replace(self, name: str, content: bytes) -> None:
-        """Replace the content of a file as a whole; its mode, owner and attributes stay."""
+        """Replace a file's content atomically, keeping mode, owner and attributes."""
         fresh = f".{name}.{secrets.token_hex(8)}"
         self._make_like(name, fresh, content)
         self.move(fresh, name)
 
     def move(self, name: str, to: str) -> None:
-        """Put a file in the place of another one."""
+        """Rename a file, replacing an existing one."""
         with _naming(self.path / to):
             os.replace(name, to, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
             os.fsync(self._descriptor)
 
     def remove(self, name: str) -> None:
-        """Take a file away."""
+        """Delete a file."""
         with _naming(self.path / name):
             os.unlink(name, dir_fd=self._descriptor)
 
@@ -64,14 +64,14 @@ class Directory:
                     os.fchown(descriptor, found.st_uid, found.st_gid)
                 os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
                 for attribute in os.listxattr(pattern) if hasattr(os, "listxattr") else ():
-                    with suppress(OSError):  # of a kind that only the system sets
+                    with suppress(OSError):  # attributes that only the system sets
                         os.setxattr(descriptor, attribute, os.getxattr(pattern, attribute))
             finally:
                 os.close(pattern)
 
     @contextmanager
     def _new(self, name: str, content: bytes, mode: int) -> Iterator[int]:
-        """Makes a file, lets the block say whose it is, and only then writes into it."""
+        """Create a file, let the block set its owner, and only then write the content."""
         descriptor = self._open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -90,7 +90,7 @@ class Directory:
 
 @contextmanager
 def directory(path: Path) -> Iterator[Directory]:
-    """Hold a directory open. Raises OSError, which names the path."""
+    """Open a directory. Raises OSError with the path."""
     with _naming(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -101,9 +101,9 @@ def directory(path: Path) -> Iterator[Directory]:
 
 @contextmanager
 def created(path: Path, content: bytes, *, mode: int, owner: Owner | None = None) -> Iterator[None]:
-    """Make a file that was not there, and take it away again where the block raises.
+    """Create a new file, and delete it if the block raises.
 
-    Raises OSError, which names the path.
+    Raises OSError with the path.
     """
     with directory(path.parent) as place:
         place.create(path.name, content, mode=mode, owner=owner)

@@ -1,4 +1,4 @@
-"""Where keys come from (file, environment, systemd credential, Vault), and the ring that keeps them."""
+"""Reads keys from file, environment, systemd credential or Vault, and keeps them in a key ring."""
 
 import asyncio
 import hashlib
@@ -32,30 +32,30 @@ from monitor.core.keys.secret import Secret
 from monitor.keys.vault import READERS, VaultError, VaultReader
 
 BYTES_AT_MOST = 64 * 1024
-"""The largest key or certificate that is read: ten times a chain of certificates, and no harm to memory."""
+"""The largest key or certificate that is read: ten times the size of a certificate chain."""
 
 THREADS = 2
-"""Files are read beside the event loop. Two, so that one on a slow disk does not hold up the others; four of
-them made the loop wait three times as long when a whole fleet's keys were loaded at once."""
+"""Threads that read files. Two, so that a slow disk does not hold up the others; with four, the event loop
+waited three times as long while a whole fleet's keys were loaded."""
 
 CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"
-"""What systemd sets for a unit with LoadCredential= (systemd.exec, "Credentials")."""
+"""The variable that systemd sets for units with LoadCredential= (systemd.exec, "Credentials")."""
 
 READS_AT_MOST = 3
-"""How often a pair is read that changes while it is read. After that its next load looks again anyway."""
+"""How often to reread a pair that changes while it is read. The next load tries again anyway."""
 
 MOUNTS = Path("/proc/self/mountinfo")
-"""The mounts that this process sees (proc_pid_mountinfo(5)); not there on other systems than Linux."""
+"""This process's mounts (proc_pid_mountinfo(5)); Linux only."""
 
 EARLIER_STAYS = "The previous one stays in use until this is fixed."
 
 
 class SourceError(Exception):
-    """Nothing can be read from a source; its text says where, what is wrong, and what would be right."""
+    """A source can't be read. The text says where, why, and how to fix it."""
 
 
 def read(source: Source, environment: Mapping[str, str]) -> bytes:
-    """The bytes in a source, at most BYTES_AT_MOST of them. Raises SourceError."""
+    """A source's content, at most BYTES_AT_MOST. Raises SourceError."""
     if source.kind == "env":
         return _variable(source.place, environment)
     if source.kind == "vault":
@@ -67,7 +67,7 @@ def read(source: Source, environment: Mapping[str, str]) -> bytes:
 
 
 def describe(source: Source) -> str:
-    """The source in words, to begin or end a sentence with."""
+    """The source as a phrase, to begin or end a sentence."""
     if source.kind == "vault":
         return f"the field {source.field} of the Vault secret {source.place}"
     words = {"file": "the file", "env": "the environment variable", "credential": "the systemd credential"}
@@ -102,14 +102,14 @@ def _path(source: Source, environment: Mapping[str, str]) -> str:
 
 
 def exposure(source: Source, environment: Mapping[str, str]) -> str | None:
-    """How a private key is open to others, in a sentence; None where it is not, or where there is none."""
+    """A warning sentence if other users can read a private key; None otherwise."""
     if source.kind in {"env", "vault"}:
         return None
     try:
         path = _path(source, environment)
         found = os.stat(path)  # noqa: PTH116 - as the ring does
     except (SourceError, OSError, ValueError):
-        return None  # reading it tells what is wrong
+        return None  # reading it reports the error
     said = open_to_others(found.st_mode, found.st_uid) if stat.S_ISREG(found.st_mode) else None
     if said is None or is_handed_over(found.st_dev, _mounts()):
         return None
@@ -117,10 +117,10 @@ def exposure(source: Source, environment: Mapping[str, str]) -> str | None:
 
 
 def open_to_others(mode: int, owner: int) -> str | None:
-    """How others may get at a private key's file of this mode and owner; None where they may not.
+    """How others can access a private key file with this mode and owner; None if they can't.
 
-    PostgreSQL's rule for the key of its server: nothing for group and others, but that a group may read what
-    is root's (its documentation, "Secure TCP/IP Connections with SSL").
+    The same rule as PostgreSQL's: no access for group and others, except that the group may read root's files
+    ("Secure TCP/IP Connections with SSL").
     """
     open_to = mode & (0o026 if owner == 0 else 0o066)
     if not open_to:
@@ -131,10 +131,10 @@ def open_to_others(mode: int, owner: int) -> str | None:
 
 
 def is_handed_over(device: int, mounts: str) -> bool:
-    """Whether a file's device is memory that is mounted for reading only.
+    """Whether a file is on a read-only memory file system.
 
-    So Kubernetes, Docker and systemd hand secrets over. Kubernetes gives them mode 0644; yet who sees the
-    mount can read them, which is one container or service. (A /tmp in memory can be written to.)
+    Kubernetes, Docker and systemd pass secrets this way. Kubernetes uses mode 0644, but only one container or
+    service sees the mount. (A /tmp in memory is writable.)
     """
     number = f"{os.major(device)}:{os.minor(device)}"
     own = [line.split() for line in mounts.splitlines() if line.split()[2:3] == [number]]
@@ -167,32 +167,32 @@ _Stamps = tuple[tuple[str, Stamp | None], ...]
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A pair as it was last read."""
+    """A pair as last read."""
 
     credential: Credential
     files: _Stamps
-    """Its files and their stamps as of before they were read."""
+    """Its files and their stamps, taken before reading."""
     key: KeyReading
-    """The last reading that could sign, else the last one."""
+    """The last reading that could sign, otherwise the last one."""
     certificates: CertificateReading | None
-    """The last reading without a problem, else the last one."""
+    """The last reading without a problem, otherwise the last one."""
     until: float
-    """When it is read again though no file changed, by the monotonic clock; at once where it is not whole."""
+    """When to reread even if no file changed, by the monotonic clock; at once after an incomplete read."""
 
 
 class Keyring:
-    """The credentials of all connections: each key parsed once, shared, and read again when its file changes.
+    """All connections' credentials: each key is parsed once, shared, and reread when its file changes.
 
-    At each load the files are looked at (`stat`) in the event loop, and only where one changed they are read
-    and parsed in a thread: 3 µs a file; going to a thread for the look alone takes 70 to 190 µs. Keys
-    should lie on a local disk or in memory, as Kubernetes and systemd put them: a network disk that hangs
-    would hold up the loop.
+    Each load calls `stat` in the event loop (3 µs per file; a thread would take 70 to 190 µs) and reads and
+    parses changed files in a thread. Keep keys on a local disk or in memory, as Kubernetes and systemd do: a
+    hanging network disk would block the loop.
 
-    A content that can't sign never replaces a key that can, and an unreadable certificate never replaces
-    a good one: a half-written file is a problem among the facts, and the earlier one stays in use.
-    Of what was read only the key object and the facts are kept.
+    A key that can't sign never replaces one that can, and an unreadable certificate never replaces a good
+    one:
+    a half-written file is reported, and the earlier one stays in use. Only the key object and the facts stay
+    in memory.
 
-    A pair in Vault is read again when it is `vault.reread` old, in threads of its own.
+    A pair in Vault is reread after `vault.reread`, in separate threads.
     """
 
     def __init__(
@@ -212,14 +212,14 @@ class Keyring:
         self._vault_threads = ThreadPoolExecutor(READERS, thread_name_prefix="vault")
 
     def look_into(self, vault: VaultOptions | None) -> None:
-        """From now on, take from this Vault what is kept in Vault."""
+        """Use this Vault from now on."""
         if vault != (self._vault and self._vault.vault):
             if self._vault:
                 self._vault.close()
             self._vault = VaultReader(vault, self._proof, self._monotonic) if vault else None
 
     async def load(self, pair: Pair) -> Credential:
-        """The credential of a pair as its sources stand now. Never raises for what they hold or lack."""
+        """A pair's current credential. Never raises for missing or bad content."""
         held = self._held.get(pair)
         if held and self._monotonic() < held.until and not self.stale(pair):
             return held.credential
@@ -233,25 +233,25 @@ class Keyring:
         return held.credential
 
     def stale(self, pair: Pair) -> bool:
-        """Whether a file of the pair changed since it was last loaded."""
+        """Whether a file of the pair has changed since the last load."""
         held = self._held.get(pair)
         return bool(held and any(stamp(path) != before for path, before in held.files))
 
     def changed(self, pair: Pair, facts: CredentialFacts) -> bool:
-        """Whether a file of the pair, or what it holds, changed since these facts of it were loaded.
+        """Whether the pair's files or content have changed since these facts were loaded.
 
-        Connections can share a pair, and the first that is checked after the change loads it for all of them.
+        Connections can share a pair; the first one checked after a change loads it for all of them.
         """
         held = self._held.get(pair)
         return self.stale(pair) or (held is not None and held.credential.facts is not facts)
 
     def keep_only(self, pairs: Collection[Pair]) -> None:
-        """Forgets all other pairs: those that a reload took out of the configuration."""
+        """Forget all other pairs, which a reload has removed from the configuration."""
         wanted = set(pairs)
         self._held = {pair: held for pair, held in self._held.items() if pair in wanted}
 
     def close(self) -> None:
-        """Ends the threads; what they are reading is finished first."""
+        """End the threads, after they finish what they are reading."""
         self._threads.shutdown()
         self._vault_threads.shutdown()
         self.look_into(None)
@@ -275,7 +275,7 @@ class Keyring:
         return _Held(credential_of(shown_key, shown_certificates), files, key, certificates, until)
 
     def _read_steadily(self, pair: Pair) -> tuple[KeyReading, CertificateReading | None, _Stamps, bool]:
-        """Reads key and certificate, again if one changed meanwhile: so that they are of one time."""
+        """Read key and certificate, again if one changed meanwhile, so that they belong together."""
         for _ in range(READS_AT_MOST):
             before = self._stamps(pair)
             key, certificates, complete = self._read(pair)
@@ -295,10 +295,10 @@ class Keyring:
         return tuple(stamps)
 
     def _read(self, pair: Pair) -> tuple[KeyReading, CertificateReading | None, bool]:
-        """Key, certificate, and whether both sources could be read, whatever they hold."""
+        """Key, certificate, and whether both sources could be read, whatever their content."""
         complete = True
         certificates = None
-        of_vault = cache(self._of_vault)  # both fields from one version of a secret
+        of_vault = cache(self._of_vault)  # takes both fields from the same version of a secret
         try:
             key = self._key(self._material(pair.private_key, of_vault))
         except SourceError as error:
@@ -326,7 +326,7 @@ class Keyring:
         return material
 
     def _proof(self, source: Source) -> bytes:
-        """What proves to Vault who we are."""
+        """The content of our Vault credentials."""
         try:
             return read(source, self._environment)
         except SourceError as error:

@@ -1,7 +1,7 @@
-"""HashiCorp Vault: secrets of its key/value store (version 2), through hvac, which the extra `vault` brings.
+"""Reads secrets from HashiCorp Vault's key/value store (version 2), using hvac (extra `vault`).
 
-Blocking: it is for the key ring's threads. A token that has run out is replaced by logging in once more; it
-is never renewed, nor revoked, as it ends by itself.
+Blocking: call it from the key ring's threads. An expired token is replaced by a new login; tokens are never
+renewed or revoked.
 """
 
 import time
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from hvac import Client
 
 TIMEOUT_SECONDS = 5.0
-"""For connecting, and for each read after that: Vault is near, and its answers are small."""
+"""For connecting and for each read: Vault is close, and its answers are small."""
 
 QUIET_SECONDS = 30.0
-"""For how long a Vault that did not answer is not asked: else each of a thousand keys would wait in turn."""
+"""Pause after Vault did not answer: otherwise each of a thousand keys would wait in turn."""
 
 READERS = 4
-"""Secrets that are read at the same time: each costs Vault a log entry and a token check."""
+"""Concurrent reads: each costs Vault a log entry and a token check."""
 
 
 class VaultError(Exception):
-    """Why there is no secret: where, what is wrong, and what would be right. Holds nothing of a secret."""
+    """A secret can't be read. The text says where, why, and how to fix it, and contains nothing secret."""
 
 
 class VaultReader:
-    """One Vault, and our login to it."""
+    """A client for one Vault, with its login."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class VaultReader:
         read: Callable[[Source], bytes],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`read` gives what proves who we are: the token, the secret id or the service account's token."""
+        """`read` gives our credentials: the token, the secret id or the service account's token."""
         self.vault = vault
         self._read = read
         self._monotonic = monotonic
@@ -48,8 +48,8 @@ class VaultReader:
         self._quiet: tuple[float, str] | None = None
 
     def secrets(self, path: str) -> Mapping[str, Secret]:
-        """The fields of the newest version of a secret. Raises VaultError."""
-        # Half a second of imports, and nobody needs it who has no Vault.
+        """The fields of a secret's newest version. Raises VaultError."""
+        # Imported here: it takes half a second, and only users of Vault need it.
         from hvac.exceptions import Forbidden, InvalidPath
         from hvac.exceptions import VaultError as Refusal
         from requests import RequestException
@@ -60,7 +60,7 @@ class VaultReader:
         try:
             try:
                 answer = self._asked(self._logged_in(None), path)
-            except Forbidden:  # perhaps only because our token has ended
+            except Forbidden:  # perhaps our token has expired
                 answer = self._asked(self._logged_in(self._client), path)
         except InvalidPath:
             raise VaultError(
@@ -88,7 +88,7 @@ class VaultReader:
         )
 
     def _logged_in(self, ended: "Client | None") -> "Client":
-        """A client with a token, another than the one whose token has ended."""
+        """A client with a token other than that of `ended`."""
         with self._logging_in:
             if self._client is None or self._client is ended:
                 self.close()
@@ -96,7 +96,7 @@ class VaultReader:
             return self._client
 
     def close(self) -> None:
-        """End its connections; the next read makes new ones."""
+        """Close connections; the next read opens new ones."""
         if self._client is not None:
             self._client.adapter.close()
         self._client = None
@@ -112,8 +112,8 @@ class VaultReader:
         except ValueError:
             raise VaultError(f"vault.login.secret is not text, which {login.method} needs.") from None
         session = Session()
-        # Else a proxy of the environment would carry the login and every key, in clear text for an agent on
-        # loopback; and ~/.netrc and REQUESTS_CA_BUNDLE would be obeyed as well.
+        # Otherwise a proxy from the environment would see the login and every key (in clear text for an agent
+        # on loopback), and ~/.netrc and REQUESTS_CA_BUNDLE would apply.
         session.trust_env = False
         session.verify = str(vault.ca_file) if vault.ca_file else True
         client = Client(
@@ -122,7 +122,7 @@ class VaultReader:
             namespace=vault.namespace or None,
             session=session,
             timeout=TIMEOUT_SECONDS,
-            allow_redirects=False,  # the token would go along, wherever it leads
+            allow_redirects=False,  # a redirect would send the token elsewhere
         )
         try:
             match login.method:
@@ -142,7 +142,7 @@ class VaultReader:
         return client
 
     def _unwell(self, what: str) -> VaultError:
-        """What holds for every secret, and is not tried again for a while."""
+        """An error that affects every secret; starts the pause."""
         said = f"Vault at {self.vault.address} {what}."
         self._quiet = self._monotonic() + QUIET_SECONDS, said
         return VaultError(said)
