@@ -1,6 +1,6 @@
-"""An alert as a value, and the moment that it is derived from.
+"""An alert as a value, and what it is derived from.
 
-The labels are its identity; its texts are made when somebody is notified of it.
+The labels are its identity; its texts are built only for a message.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from monitor.core.wording import Links, minute
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the operator decides about alerts."""
+    """The operator's settings for alerts."""
 
     holds: Holds
     links: Links
@@ -28,19 +28,19 @@ class Terms:
 
 @dataclass(frozen=True)
 class Alert:
-    """Something that a person should know, whether or not anybody is notified now."""
+    """A problem that someone should know about, whether or not notifications are held back."""
 
     labels: Mapping[str, str]
-    """Its identity, with `alertname`: the labels that the rule for Prometheus gives it."""
+    """Its identity, including `alertname`: the same labels as from the Prometheus rule."""
     title: str
     """What is wrong, without the connection's name."""
     texts: Callable[[], Mapping[str, str]] = field(compare=False, repr=False)
-    """Makes the annotations: most alerts of a moment are in no message."""
+    """Builds the annotations, lazily: most alerts are not in any message."""
     since: datetime
     concerns: Connection | None = None
     """None: the daemon itself."""
     held_back: str = field(default="", compare=False)
-    """Why nobody is notified now; empty where nothing speaks against it."""
+    """Why notifications are held back; empty if they are not."""
 
     @property
     def name(self) -> str:
@@ -49,14 +49,14 @@ class Alert:
 
     @property
     def connection(self) -> str:
-        """The connection's name; empty where it is the daemon itself."""
+        """The connection's name; empty for the daemon itself."""
         return self.labels.get("connection", "")
 
     @property
     def group(self) -> str:
-        """The same for all alerts with one thing to fix: the same cause in the same app.
+        """The same for all alerts with the same fix: the same cause in the same app.
 
-        What has its cause in our network, clock or address, or in Salesforce, has nothing to do with the app.
+        Causes in our network, clock or address, or at Salesforce, are grouped across apps.
         """
         entry = CATALOGUE.get(Cause(self.labels["cause"])) if "cause" in self.labels else None
         if self.concerns is None or (entry and (entry.shared_fault or entry.transient)):
@@ -65,30 +65,30 @@ class Alert:
 
     @cached_property
     def annotations(self) -> Mapping[str, str]:
-        """What it says: summary, description, links."""
+        """Summary, description, links."""
         return self.texts()
 
 
 def fingerprint(alertname: str, connection: str) -> str:
-    """A short word for an alert, the same for as long as it holds, whatever its other labels become."""
+    """A short identifier of an alert that does not change with its other labels."""
     return hashlib.sha256(f"{alertname}\n{connection}".encode()).hexdigest()[:16]
 
 
 def app_of(connection: Connection) -> str:
-    """What stands for the app that a connection logs in to: its name, else the consumer key."""
+    """The app's name, or its consumer key if the name is unknown."""
     return connection.app or connection.consumer_key
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A Snapshot under the operator's terms."""
+    """A Snapshot with the operator's settings for alerts."""
 
     snapshot: Snapshot
     terms: Terms
 
     @property
     def now(self) -> datetime:
-        """When it is."""
+        """The snapshot's time."""
         return self.snapshot.at
 
     @cached_property
@@ -97,16 +97,16 @@ class Moment:
         return tuple(status for status in self.snapshot.connections if not status.connection.paused)
 
     def lasted(self, since: datetime, span: timedelta) -> bool:
-        """Whether it has been so for that long."""
+        """Whether a condition has lasted for `span`."""
         return lasted(since, span, self.now)
 
     def maintenance(self, connection: Connection | None = None) -> str:
-        """Until when there is maintenance, of all or of this connection, in words; empty if there is none."""
+        """When the current maintenance ends, global or of this connection, in words; empty without one."""
         end = self._maintenance_end(connection)
         return f"maintenance until {minute(end)}" if end else ""
 
     def after_maintenance(self, connection: Connection, span: timedelta) -> str:
-        """When there was maintenance of all or of this connection within that time, in words."""
+        """When a maintenance, global or of this connection, ended within `span`, in words."""
         windows = self.snapshot.daemon.maintenance + connection.maintenance
         end = maintenance.ended(windows, self.now)
         return f"maintenance until {minute(end)} counts yet" if end and not self.lasted(end, span) else ""
@@ -117,5 +117,7 @@ class Moment:
 
 
 def lasted(since: datetime, span: timedelta, now: datetime) -> bool:
-    """Whether it has been so for that long. What began ahead of the clock, which was set back, has."""
+    """Whether a condition has lasted for `span`. If it began in the future (the clock was set back), it
+    has.
+    """
     return since > now or now - since >= span

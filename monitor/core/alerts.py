@@ -1,9 +1,9 @@
-"""Which alerts a Snapshot has: the same names, labels and hold times as the rules for Prometheus.
+"""The alerts of a Snapshot: the same names, labels and hold times as the Prometheus rules.
 
-1. A finding is an alert once it has held as long as its cause's hold time; nothing else is asked of it.
-2. Maintenance holds back, of all connections or of one. What is paused or settling has no alert at all.
+1. A finding becomes an alert when it has lasted for its cause's hold time.
+2. Maintenance holds alerts back. Paused and settling connections have none.
 
-Nothing is remembered here: what a restart must not lose is in the histories.
+Stateless: what must survive a restart is in the histories.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,11 +35,11 @@ from monitor.core.wording import (
 )
 
 UNSTEADY_CHANGES = 6
-"""Among the last exchanges, as in the rules: it failed and recovered three times."""
+"""Changes among the last exchanges, as in the rules: three failures and three recoveries."""
 
 
 def alerts(snapshot: Snapshot, terms: Terms) -> list[Alert]:
-    """Every alert of this moment, those that are held back included, in the order of the connections."""
+    """All current alerts, including those held back, in the order of the connections."""
     moment = Moment(snapshot, terms)
     found = []
     for status in moment.watched:
@@ -91,7 +91,7 @@ def _texts_of_cause(found: Finding, status: ConnectionStatus, links: Links) -> d
         facts.append(f"The next check: {minute(status.next_exchange)}.")
     who = WHO[found.responsible]
     if found.responsible is Responsible.ORG_ADMIN:
-        # That admin may be a customer's, who sees none of our pages.
+        # The admin may belong to a customer, without access to our pages.
         app = (
             f'"{connection.app}"'
             if connection.app
@@ -115,9 +115,9 @@ def _texts_of_cause(found: Finding, status: ConnectionStatus, links: Links) -> d
 
 
 def _of_no_cause(status: ConnectionStatus, moment: Moment) -> list[Alert]:
-    """The alert about a connection that no cause explains: it has no verdict, or fails again and again.
+    """The alert about a connection without a verdict, or one that fails intermittently.
 
-    It is the operator's, who finds out; the cause is the one whose runbook helps.
+    The operator is responsible; the cause is the one whose runbook helps.
     """
     history, holds = status.history, moment.terms.holds
     since = history.state_since or history.first_seen
@@ -135,7 +135,7 @@ def _of_no_cause(status: ConnectionStatus, moment: Moment) -> list[Alert]:
         cause, what_to_do = Cause.NETWORK_UNREACHABLE, list(UNSTEADY)
         failed, of = history.recent.count(False), len(history.recent)
         said = f"{failed} of the last {of} exchanges of {status.name} failed, but never for long."
-        # What failed in a maintenance is among the last exchanges for so long after its end.
+        # For this long, failures during a maintenance are among the last exchanges.
         counts = max(holds.window, RECENT_KEPT * status.connection.interval)
         lately = moment.after_maintenance(status.connection, counts)
     else:

@@ -1,6 +1,6 @@
-"""Alerts about the monitor itself, as far as it can tell: they are the operator's.
+"""Alerts about the monitor itself, for the operator.
 
-It can't tell that it is dead, or can't reach its receivers: the rules for Prometheus can.
+The Prometheus rules cover what it can't report: that it is down, or can't reach its sinks.
 """
 
 from collections.abc import Iterator
@@ -14,19 +14,19 @@ from monitor.core.holds import SCRAPE
 from monitor.core.wording import WHO
 
 NAMED = 5
-"""Connections that an alert names."""
+"""Most connections named in an alert."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something that may be wrong with the monitor, as `notify` and the rules for Prometheus say it."""
+    """A problem of the monitor, as worded for notifications and the Prometheus rules."""
 
     name: str
     severity: Severity
     hold: timedelta
-    """How long it must last."""
+    """How long it must last before it is an alert."""
     summary: str
-    """DAEMON stands for where it is, COUNT for how many."""
+    """DAEMON is replaced by the monitor's address, COUNT by the number of connections."""
     text: str
 
 
@@ -43,7 +43,7 @@ CHECKS_LATE = Trouble(
 WATCHES_NOTHING = Trouble(
     "BearerwatchWatchesNothing",
     Severity.WARNING,
-    timedelta(minutes=15),  # a daemon that is being set up has its connections by then
+    timedelta(minutes=15),  # a new daemon has its connections by then
     "DAEMON has no connections",
     "`bearerwatch config check FILE` lists the files it reads. Make sure that the patterns of"
     " connections_from match the intended files.",
@@ -51,7 +51,7 @@ WATCHES_NOTHING = Trouble(
 RELOAD_FAILED = Trouble(
     "BearerwatchReloadFailed",
     Severity.WARNING,
-    timedelta(minutes=5),  # somebody who saves a file with an error sees it, and saves again
+    timedelta(minutes=5),  # time to notice an error in a file and save it again
     "DAEMON could not reload its configuration",
     "The configuration was changed and has errors, so the daemon still uses the old one; a restart would"
     " fail. `bearerwatch config check FILE` lists every error. The daemon reloads the file by itself once it"
@@ -60,7 +60,7 @@ RELOAD_FAILED = Trouble(
 STORE_FAILING = Trouble(
     "BearerwatchStoreFailing",
     Severity.WARNING,
-    timedelta(minutes=5),  # a disk that is full stays full; a locked database is free within seconds
+    timedelta(minutes=5),  # a full disk stays full; a locked database is free within seconds
     "DAEMON cannot write to its database",
     "New results are kept only in memory, and a restart would lose them. The log has the reason, such as a"
     " full disk, missing write permission, or a damaged file. Once that is fixed, the daemon writes"
@@ -69,7 +69,7 @@ STORE_FAILING = Trouble(
 
 
 def troubles(moment: Moment) -> Iterator[Trouble]:
-    """Which of these there are now, however long they have lasted."""
+    """The current problems, however long they have lasted."""
     daemon = moment.snapshot.daemon
     if _late(moment):
         yield CHECKS_LATE
@@ -82,7 +82,7 @@ def troubles(moment: Moment) -> Iterator[Trouble]:
 
 
 def alert_of_trouble(trouble: Trouble, since: datetime, moment: Moment) -> Alert:
-    """The alert about it, which has lasted since then."""
+    """The alert about a problem that began at `since`."""
     links = moment.terms.links
     where = urlsplit(links.pages).netloc
     late = _late(moment) if trouble is CHECKS_LATE else []
@@ -104,7 +104,7 @@ def alert_of_trouble(trouble: Trouble, since: datetime, moment: Moment) -> Alert
 
 
 def _late(moment: Moment) -> list[str]:
-    """The connections whose check is overdue, that have no appointment for one, or had none for too long."""
+    """Connections whose check is overdue or not scheduled, or that were not checked for too long."""
     return [
         status.name
         for status in moment.watched

@@ -1,7 +1,7 @@
-"""For how much of a time a connection worked: from its changes of state, which the events keep.
+"""A connection's availability, from the state changes in its events.
 
-A state holds from the check that found it to the check that found another. Healthy and degraded are up,
-failing is down; unknown and settling are neither, nor is maintenance, nor a day without a verdict.
+A state lasts from the check that found it to the check that found another. Healthy and degraded are up,
+failing is down. Unknown, settling, maintenance, and days without a verdict are not counted.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,17 +20,17 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """What was counted between two moments."""
+    """Time up and down in a period."""
 
     up: timedelta = timedelta(0)
     down: timedelta = timedelta(0)
     outages: int = 0
     longest: timedelta = timedelta(0)
-    """Of the outages, as far as it was counted."""
+    """The longest outage, as far as it was counted."""
 
     @property
     def share(self) -> float | None:
-        """How much of the counted time it worked, from 0 to 1; None where nothing was counted."""
+        """The share of counted time that was up, from 0 to 1; None if nothing was counted."""
         counted = self.up + self.down
         return self.up / counted if counted else None
 
@@ -44,9 +44,9 @@ def availability(
     maintenance: Sequence[Maintenance] = (),
     days: Collection[date],
 ) -> Availability:
-    """What is counted from `since` to `end`; `state` is the one that holds where no event tells of another.
+    """The availability from `since` to `end`. `state` applies where no event gives another.
 
-    `days` are those on which the connection had a verdict.
+    `days`: those on which the connection had a verdict.
     """
     changes = sorted((event.at, *change) for event in events if (change := state_change(event)))
     edges = _edges((at for at, _, _ in changes), maintenance, since, end)
@@ -73,7 +73,7 @@ def availability(
 def _edges(
     changes: Iterable[datetime], maintenance: Sequence[Maintenance], since: datetime, end: datetime
 ) -> list[datetime]:
-    """Between two of these neither state, nor maintenance, nor day changes."""
+    """The times at which state, maintenance or day changes."""
     windows = [edge for one in maintenance for window in one.windows(since, end) for edge in window]
     midnights = [
         datetime.combine(since.date() + number * _DAY, time(), UTC)
@@ -84,7 +84,7 @@ def _edges(
 
 
 def known_since(events: Sequence[Event], kept: Mapping[bool, int], first_seen: datetime) -> datetime:
-    """Since when all changes of state are known: of failures and of others only so many events are kept."""
+    """Since when all state changes are known: the number of kept events is limited, by failure or not."""
     since = first_seen
     for failure, most in kept.items():
         of_sort = [event.at for event in events if event.failure is failure]

@@ -1,6 +1,6 @@
-"""When to look next: interval, confirm, settle, back off, retry, throttle.
+"""When to check next: interval, confirm, settle, back off, retry, throttle.
 
-A pure function of what is remembered. The schedule keeps the appointment; this module decides it.
+A pure function of the history. This module decides the time; the schedule keeps to it.
 """
 
 import hashlib
@@ -14,76 +14,76 @@ from monitor.core.history import History
 from monitor.core.outcome import Refused, Unreachable
 
 CONFIRM = timedelta(minutes=1)
-"""A first refusal is looked at once more before it is believed for long: a blip of one node ends sooner."""
+"""When to confirm a first refusal: a problem of a single node is over sooner."""
 
 BACK_OFF = (timedelta(minutes=15), timedelta(minutes=30), timedelta(minutes=60))
-"""After a confirmed refusal. Repeated refusals can get the source address blocked for good logins as well
-(Salesforce knowledge article 000212767), and nothing changes before a person acts."""
+"""After a confirmed refusal. Repeated refusals can get the source address blocked for valid logins too
+(Salesforce knowledge article 000212767), and nothing changes until a person acts."""
 
 SETTLE_STEPS = (timedelta(minutes=2), timedelta(minutes=5), timedelta(minutes=10))
 """After a change: the setup guide's 2 to 10 minutes of propagation (step 2), counted from the change."""
 
 RETRY = (timedelta(seconds=30), timedelta(minutes=1), timedelta(minutes=2))
-"""After a fault that is nobody's verdict (network, maintenance, a broken answer), or a host name that was not
-found: soon it is known whether the others' names are found."""
+"""After a fault without a verdict (network, maintenance, a broken answer), or a host name that was not found:
+other connections soon show whether DNS works."""
 
 THROTTLED = timedelta(minutes=15)
-"""After `login rate exceeded`: the limit counts a rolling hour, and each try counts towards it
+"""After `login rate exceeded`: the limit covers a rolling hour, and each attempt counts
 (Salesforce knowledge article 000381578)."""
 
 ASKED_TO_WAIT_AT_MOST = timedelta(hours=1)
-"""The longest `Retry-After` that is kept to: an outage said to last a day may be over sooner."""
+"""The longest `Retry-After` that is respected: an outage announced for a day may be over sooner."""
 
 MANY_REFUSALS = 100
-"""Connections refused at the same time from one address, from which on all of them slow down: at 100 on the
-longest back-off that is one refused login in 36 seconds."""
+"""With more refused connections than this at one address, all of them slow down. 100 at the longest back-off
+are one refused login in 36 seconds."""
 
 SLOWED_TO_AT_MOST = timedelta(hours=6)
-"""However many are refused, each is looked at four times a day: a fleet that was mended is seen to be well
-on the same working day."""
+"""However many are refused, each is checked four times a day, so that a repair is noticed on the same working
+day."""
 
 FIRST_LOOKS_PER_SECOND = 20.0
-"""How fast a fleet is first looked at: a hundred connections within seconds, without signing in a burst."""
+"""Rate of first checks: a hundred connections within seconds, without a burst of signatures."""
 
 TOO_NEAR = 0.25
-"""Of an interval: two looks nearer to each other than that say no more than one, and each costs a login."""
+"""Share of an interval. Two checks closer together say no more than one, and each costs a login."""
 
 UNSEEN_INTERVALS = 3
 UNSEEN_GRACE = timedelta(minutes=1)
-"""After so many intervals and this no queue, retry or slow answer explains why nobody looked."""
+"""After UNSEEN_INTERVALS plus this, no queue, retry or slow answer explains why there was no check."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def phase(name: str) -> float:
-    """Where in its interval a connection stands, from 0 to 1: from its name, so it never moves."""
-    # Not a checksum: crc32 of names that differ in a number clumps them (a fifth held 140 of 1,000, not 200).
+    """A connection's position within its interval, from 0 to 1. Derived from its name, so it is constant."""
+    # Not crc32, which clusters names that differ in a number (one fifth held 140 of 1,000, not 200).
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6]) / 2**48
 
 
 def regular(connection: Connection, now: datetime) -> datetime:
-    """The connection's next turn after a look at `now`: its interval, counted from its phase.
+    """The connection's next regular check after one at `now`, by its interval and phase.
 
-    A turn that is TOO_NEAR is left out: a first look, or one that came late, serves for it as well.
+    One that is TOO_NEAR is skipped, after a first or late check.
     """
-    # In timedeltas, which count whole microseconds: floats of this size would now and then give `now` itself.
+    # In timedeltas, which are exact: floats of this size would sometimes give `now` itself.
     interval = connection.interval
     begin = EPOCH + interval * phase(connection.name)
     return begin + ((now - begin + interval * TOO_NEAR) // interval + 1) * interval
 
 
 def next_exchange(connection: Connection, history: History, now: datetime, *, refused: int = 0) -> datetime:
-    """When to look at the connection next. The first rule that fits decides:
+    """When to check the connection next. The first rule that applies decides:
 
     1. Login rate exceeded: not before THROTTLED.
     2. Settling: at each of SETTLE_STEPS after the change, then at the end of the settle time.
-    3. Refused: confirm once, then back off; slower still where `refused` connections share our address.
-    4. No verdict after a fault, or no answer at all: retry soon, then at the interval; not before the answer
-       asked to (`Retry-After`), and not soon after HTTP 429.
-    5. Otherwise at the connection's regular turn.
+    3. Refused: confirm once, then back off; slower still with many `refused` connections at our address.
+    4. A fault without a verdict, or no answer: retry soon, then at the interval; never before `Retry-After`,
+       and not soon after HTTP 429.
+    5. Otherwise: the regular check.
 
-    No step is shorter than the operator's interval would make it, but for confirming, settling and retrying,
-    which are bounded in number.
+    No step is shorter than the operator's interval, except for confirming, settling and retrying, which are
+    limited in number.
     """
     turn = regular(connection, now)
     cause = history.findings[0].cause if history.findings else None
@@ -112,10 +112,10 @@ def next_exchange(connection: Connection, history: History, now: datetime, *, re
 
 
 def outdated(connection: Connection, history: History, planned: datetime | None) -> timedelta:
-    """How long after the last look what it found tells nothing any more.
+    """How long after the last check its result becomes outdated.
 
-    UNSEEN_INTERVALS, whatever was planned, where all seems well. What is known to be wrong may be left alone
-    for longer, on purpose.
+    After UNSEEN_INTERVALS for healthy connections, whatever was planned. Failing ones may be left alone for
+    longer, on purpose.
     """
     usual = UNSEEN_INTERVALS * connection.interval
     well = history.state in {State.HEALTHY, State.DEGRADED}
@@ -125,17 +125,17 @@ def outdated(connection: Connection, history: History, planned: datetime | None)
 
 
 def first_looks(known: Iterable[tuple[Connection, History]], now: datetime) -> dict[str, datetime]:
-    """When connections are first looked at after a start or a reload.
+    """When connections are first checked after a start or reload.
 
-    1. What was looked at before keeps its turn, if that is yet to come: a restart costs no logins.
-    2. The others follow in the order of their phases, FIRST_LOOKS_PER_SECOND or as many as their intervals
-       need: a small fleet is seen within seconds, a large one within its interval.
+    1. Connections checked before keep their next check if it is in the future: a restart costs no logins.
+    2. The others follow in the order of their phases, at FIRST_LOOKS_PER_SECOND or as fast as their intervals
+       require: a small fleet is checked within seconds, a large one within its interval.
     """
     looks: dict[str, datetime] = {}
     due: list[Connection] = []
     for connection, history in known:
         last = history.last_exchange
-        # A last look that lies ahead tells nothing: the clock was wrong then.
+        # A last check in the future doesn't count: the clock was wrong.
         counts = last is not None and history.changed_at <= last.at <= now
         turn = next_exchange(connection, history, last.at) if last and counts else now
         if turn > now:

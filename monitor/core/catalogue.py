@@ -1,6 +1,6 @@
-"""The catalogue: what is said about each cause, and which class it is of, read from `catalogue.toml`.
+"""The catalogue: texts and classification of each cause, from `catalogue.toml`.
 
-That file is part of the package, and read once, at import: no function of the core reads any.
+The file is part of the package and is read once, at import. No function of the core reads files.
 """
 
 import tomllib
@@ -20,12 +20,12 @@ _EXACT = ConfigDict(extra="forbid")
 
 
 class Kind(StrEnum):
-    """What a cause is a fault of."""
+    """Where a cause lies."""
 
     CREDENTIAL = "credential"
-    """The key, the user, the app or the org's settings for them: what this monitor watches."""
+    """The key, the user, the app, or the org's settings for them: what this monitor watches."""
     SALESFORCE = "salesforce"
-    """Salesforce's servers and limits, whatever the credential."""
+    """Salesforce's servers and limits, independent of the credential."""
     NETWORK = "network"
     """The way to the org: name, route, proxy, TLS."""
     OURS = "ours"
@@ -33,22 +33,21 @@ class Kind(StrEnum):
 
 
 class Hold(StrEnum):
-    """How long a cause must hold before anybody is notified; `Holds` has the times of a configuration."""
+    """How long a cause must last before a notification; `Holds` has the times."""
 
     CONFIRMED = "confirmed"
-    """Until a second look has confirmed it."""
+    """Until a second check has confirmed it."""
     TRANSIENT = "transient"
-    """Until it is no passing fault of network or server (`alerts.transient_for`): one failed exchange does
-    not prove that it lasts."""
+    """Until it has outlasted passing faults of network or server (`alerts.transient_for`)."""
     SETTLING = "settling"
-    """Until every settle time is over."""
+    """Until all settle times are over."""
     THROTTLED = "throttled"
-    """Until the late look after a spent login limit has confirmed it."""
+    """Until the delayed check after `login rate exceeded` has confirmed it."""
 
 
 @dataclass(frozen=True, slots=True, config=_EXACT)
 class Settle:
-    """How long a change may take to reach every server, so that a refusal in that time proves nothing."""
+    """How long a change may take to propagate; a refusal in that time proves nothing."""
 
     shortest: timedelta
     longest: timedelta
@@ -57,79 +56,79 @@ class Settle:
 
 @dataclass(frozen=True, slots=True, config=_EXACT)
 class Entry:
-    """What the catalogue says of one cause. Remedies use the names of the guide and of Salesforce's Setup."""
+    """One cause's entry. Remedies use the terms of the guide and of Salesforce's Setup."""
 
     title: str
-    """A few words that can head a page."""
+    """A few words, usable as a heading."""
     meaning: str
-    """What is so, and why that stops or endangers the integration."""
+    """What is wrong, and why that stops or endangers the integration."""
     severity: Severity
-    """The severity unless a diagnosis has reason for another: a finding beside a grant may be milder."""
+    """The default. A diagnosis may choose another, for example a milder one while logins are granted."""
     responsible: Responsible
     kind: Kind
     remedy: tuple[str, ...]
-    """What to do, in this order; `wording.steps` makes it fit a connection."""
+    """What to do, in order; `wording.steps` fills in the connection."""
     tell_apart: str
-    """What would show that it is this cause and not one that looks the same."""
+    """How to distinguish it from causes that look the same."""
     guide: str | None = None
-    """Where the setup guide speaks of it: `step 4`. None where it doesn't."""
+    """The setup guide's section, such as `step 4`; None if the guide does not cover it."""
     settle: Settle | None = None
-    """Within which time of a change a refusal of this kind may end by itself. None where it won't."""
+    """How long after a change the refusal may end by itself; None: it won't."""
     hidden_by: tuple[Cause, ...] = ()
-    """Causes that answer first while both hold, so that mending them may bring this one to light."""
+    """Causes that mask this one: fixing them may reveal it."""
     remedy_with_next: tuple[str, ...] = ()
-    """What to do before, where a next pair is configured."""
+    """Steps to do first if a next pair is configured."""
     contested: str | None = None
-    """Where sources contradict the guide or each other: what each says, and which it is."""
+    """What each source says, if they contradict the guide or each other."""
     hold: Hold = Hold.CONFIRMED
     no_verdict: bool = False
-    """It says nothing about the credential: the state is unknown."""
+    """Says nothing about the credential: the state is unknown."""
     shared_fault: bool = False
-    """Where many connections have it at once, it is not an org's own: the network, our clock or address."""
+    """If many connections have it at once, the fault is shared: network, our clock or address."""
     stops_calls: bool = False
-    """If the first call is refused for it, the connection is failing although a token was granted."""
+    """If the API call is refused for it, the connection is failing although a token was granted."""
     refuses_signature: bool = False
-    """The app's certificate does not prove the signature."""
+    """The app's certificate does not verify the signature."""
     ends_approval: bool = False
-    """It ends an approval. Only `approval_decayed` tells something about the lifetime of the next."""
+    """Ends an approval. Only `approval_decayed` says something about the next one's lifetime."""
     wrong_pair: bool = False
-    """A wrong address or audience is answered with it; an exchange with any other answer got further."""
+    """The answer to a wrong address or audience; any other answer means that these are right."""
     network_mimics: bool = False
-    """A fault of our own network looks the same, so that many at once are one."""
+    """A fault of our network looks the same, so many at once are one fault."""
     certificate_dates: bool = False
-    """It is about the certificate's dates."""
+    """Concerns the certificate's dates."""
     needs_exchange: bool = True
-    """Whether a login from another client would show it."""
+    """Whether it shows in the answer to a login."""
 
     @property
     def transient(self) -> bool:
-        """Whether one failed exchange does not prove that it lasts."""
+        """Whether it may pass by itself after one failed exchange."""
         return self.hold is Hold.TRANSIENT
 
     @property
     def passing(self) -> bool:
-        """Whether it is over once another exchange finds something else, whatever the verdict before it."""
+        """Whether any other result of an exchange ends it, regardless of the verdict before."""
         return self.hold in {Hold.TRANSIENT, Hold.SETTLING}
 
     @property
     def unanswered(self) -> bool:
-        """Whether nobody answered for the org: no other audience at the same address would help."""
+        """Whether the org did not answer, so that another audience at the same address would not help."""
         return self.transient and self.kind is not Kind.OURS
 
     @property
     def hopeless(self) -> bool:
-        """Whether no other address or audience would help, although there may have been an answer."""
+        """Whether no other address or audience would help."""
         return self.kind is not Kind.CREDENTIAL and not self.unanswered
 
 
 class CatalogueError(ValueError):
-    """All that is wrong with a catalogue: a line each, with its place."""
+    """All errors in a catalogue, one per line, with location."""
 
 
 def read(text: str) -> Mapping[Cause, Entry]:
-    """The catalogue that a TOML text holds, in its order.
+    """Reads a catalogue from TOML, keeping its order.
 
-    Raises CatalogueError, or TOMLDecodeError where the text is not TOML.
+    Raises CatalogueError, or TOMLDecodeError if the text is not TOML.
     """
     tables = tomllib.loads(text)
     rows = tables.get("causes", {})
@@ -159,7 +158,7 @@ _ENTRIES = TypeAdapter(dict[Cause, Entry])
 
 
 def _expanded(row: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with all that it refers to by name. Raises KeyError with a name that is not there."""
+    """The row with its references resolved. Raises KeyError with an unknown name."""
     texts = {**tables.get("steps", {}), **tables.get("notes", {})}
     whole = dict(row)
     if "hidden_by" in row:
@@ -171,14 +170,14 @@ def _expanded(row: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, An
 
 
 def _text(value: Any, texts: Mapping[str, str]) -> Any:
-    """A text, or a list of them, on one line and with its references; anything else as it is."""
+    """A text, or a list of texts, as one line with references resolved; other values unchanged."""
     if isinstance(value, list):
         return [_text(each, texts) for each in value]
     return " ".join(value.format_map(texts).split()) if isinstance(value, str) else value
 
 
 def _members(names: Iterable[str], groups: Mapping[str, Iterable[str]]) -> Iterator[str]:
-    """The names, with the members of a group in place of its reference."""
+    """The names, with group references replaced by their members."""
     for name in names:
         if name.startswith("{"):
             yield from _members(groups[name.strip("{}")], groups)
@@ -187,9 +186,9 @@ def _members(names: Iterable[str], groups: Mapping[str, Iterable[str]]) -> Itera
 
 
 CATALOGUE = read(files(__package__).joinpath("catalogue.toml").read_text(encoding="utf-8"))
-"""Every cause has its entry: what the alerts, pages, runbooks and diagnoses say of it."""
+"""All causes, with what alerts, pages, runbooks and diagnoses say about them."""
 
 
 def causes_where(holds: Callable[[Entry], object]) -> frozenset[Cause]:
-    """The causes for whose entry this holds."""
+    """The causes whose entry satisfies a condition."""
     return frozenset(cause for cause, entry in CATALOGUE.items() if holds(entry))

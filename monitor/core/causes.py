@@ -1,13 +1,13 @@
-"""The codes of causes, severities and those responsible; `catalogue` says what each cause is.
+"""The codes of causes, severities and responsible parties; `catalogue` describes the causes.
 
-The codes are a contract: metric label, alert, page, runbook and JSON all take the spelling from here.
+The codes are a contract: metric label, alert, page, runbook and JSON take the spelling from here.
 """
 
 from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """How soon somebody must look."""
+    """How urgent a finding is."""
 
     CRITICAL = "critical"
     WARNING = "warning"
@@ -20,13 +20,13 @@ class Responsible(StrEnum):
     ORG_ADMIN = "org_admin"
     """A Salesforce administrator of the org."""
     OPERATOR = "operator"
-    """Whoever runs this monitor and the integration: configuration, keys, network."""
+    """The person who runs this monitor and the integration: configuration, keys, network."""
     SALESFORCE = "salesforce"
-    """Nobody here: Salesforce itself, or time."""
+    """Nothing to do on our side: wait for Salesforce."""
 
 
 class Cause(StrEnum):
-    """A documented cause. The order is that of the setup guide, then of what the guide leaves out."""
+    """A documented cause, in the order of the setup guide, followed by those that it leaves out."""
 
     USER_NOT_ADMIN_APPROVED = "user_not_admin_approved"
     CONSUMER_NOT_APPROVED = "consumer_not_approved"
@@ -49,7 +49,7 @@ class Cause(StrEnum):
     CERTIFICATE_EXPIRING = "certificate_expiring"
     CERTIFICATE_EXPIRED = "certificate_expired"
     CERTIFICATE_NOT_YET_VALID = "certificate_not_yet_valid"
-    JWT_ACCESS_TOKEN = "jwt_access_token"  # noqa: S105 - a code, no secret
+    JWT_ACCESS_TOKEN = "jwt_access_token"  # noqa: S105 - a code, not a secret
     SCOPE_MISSING = "scope_missing"
     FLOW_DISABLED = "flow_disabled"
     CONSUMER_KEY_UNKNOWN = "consumer_key_unknown"

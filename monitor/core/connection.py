@@ -1,4 +1,4 @@
-"""A connection (one app, user and org), and what follows from its host name."""
+"""A connection (one app, user and org), and what its host name implies."""
 
 import re
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from monitor.core.maintenance import Maintenance
 
 GENERIC_LOGIN = "https://login.salesforce.com"
 GENERIC_TEST = "https://test.salesforce.com"
-TOKEN_PATH = "/services/oauth2/token"  # noqa: S105 - the path of the token endpoint, no secret
+TOKEN_PATH = "/services/oauth2/token"  # noqa: S105 - the token endpoint's path, not a secret
 
 ALLOWED_SUFFIXES = (
     ".my.salesforce.com",
@@ -21,20 +21,20 @@ ALLOWED_SUFFIXES = (
     ".my-salesforce.com",
     ".my.site.com",
 )
-"""Hosts to which a signed assertion may go: the My Domain and site hosts that Salesforce documents."""
+"""Hosts that may receive a signed assertion: My Domain and site hosts documented by Salesforce."""
 
 ALLOWED_HOSTS = frozenset(
     {"login.salesforce.com", "test.salesforce.com", "login.sfcrmproducts.cn", "test.sfcrmproducts.cn"}
 )
 
 SETUP_SUFFIXES = (".my.salesforce.com", ".my.salesforce.mil")
-"""Hosts at which Setup is opened as well: My Domain, not those of sites."""
+"""Hosts that also serve Setup: My Domain, not sites."""
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class OrgType(StrEnum):
-    """What the host name says the org is. The certain test is the identity URL of a grant."""
+    """The org's type according to its host name. The identity URL of a grant is more reliable."""
 
     PRODUCTION = "production"
     SANDBOX = "sandbox"
@@ -45,7 +45,7 @@ class OrgType(StrEnum):
     FREE = "free"
     PATCH = "patch"
     UNKNOWN = "unknown"
-    """A generic or a foreign host says nothing."""
+    """A generic or foreign host."""
 
 
 _PARTITIONS = {
@@ -61,12 +61,12 @@ _PARTITIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a key or certificate comes from; `place` is a path or a name, as `kind` says."""
+    """Where a key or certificate comes from; `place` is a path or a name, depending on `kind`."""
 
     kind: Literal["file", "env", "credential", "vault"]
     place: str
     field: str = ""
-    """Of a secret in Vault, which has several."""
+    """The field of a Vault secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,102 +79,103 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalPolicy:
-    """What the owner knows of the app's Refresh Token Policy (setup guide, step 4)."""
+    """The app's Refresh Token Policy, as declared in the configuration (setup guide, step 4)."""
 
     policy: Literal["until_revoked", "lifetime", "inactivity", "immediately"]
     days: float | None = None
     granted: date | None = None
-    """When the approval was given, where the owner knows it; else the first grant seen stands for it."""
+    """When the user was approved, if known; otherwise the first observed grant counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """How long before a certificate's end a finding begins: a share of its lifetime, within bounds."""
+    """How long before a certificate expires a finding begins: a share of its lifetime, within bounds."""
 
     share: float = 0.0
     at_least: timedelta = timedelta(0)
     at_most: timedelta = timedelta.max
 
     def of(self, lifetime: timedelta) -> timedelta:
-        """The time before the end of a certificate that is valid for this long."""
+        """The lead time for a certificate with this lifetime."""
         return max(min(lifetime * self.share, self.at_most), self.at_least)
 
 
 @dataclass(frozen=True, slots=True)
 class ExpiryBands:
-    """When a certificate's end becomes a finding."""
+    """When an expiring certificate becomes a finding."""
 
     warning: Band = Band(0.25, at_most=timedelta(days=60))
-    """Without the cap, a certificate of ten years, which the guide makes, would warn for two and a half."""
+    """Without the cap, the guide's ten-year certificate would warn for two and a half years."""
     critical: Band = Band(0.05, at_least=timedelta(days=7), at_most=timedelta(days=14))
-    """A rotation by ticket takes a week; two weeks of critical alerts are enough for any certificate."""
+    """A rotation by ticket takes a week; two weeks of critical alerts are enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One app (consumer key), user and org, with a name of the operator's."""
+    """One app (consumer key), user and org, with a name given by the operator."""
 
     name: str
     login_url: str
-    """Scheme, host and, for the simulator, a path; no slash at the end."""
+    """Scheme, host and, for the simulator, a path, without a final slash."""
     audience: str
     consumer_key: str
     username: str
     current: Pair
     app: str = ""
-    """The app's name in the org, for those who must find it there; empty where the operator gives none."""
+    """The app's name in the org, to help people find it; may be empty."""
     username_in_alerts: bool = False
-    """Whether metrics and alerts carry the username."""
+    """Whether metrics and alerts include the username."""
     next: Pair | None = None
     certificate_not_after: datetime | None = None
-    """The certificate's end as the operator declares it, where no certificate is configured."""
+    """The declared expiry, if no certificate is configured."""
     interval: timedelta = timedelta(minutes=5)
     settle: timedelta = timedelta(minutes=10)
     expiry: ExpiryBands = ExpiryBands()
     approval: ApprovalPolicy | None = None
     after_login: bool = True
     audit: bool = True
-    """Whether the org is asked each day about the steps of the setup guide."""
+    """Whether a daily audit compares the org with the setup guide."""
     observer: "Connection | None" = None
-    """The connection to the same org whose token reads what this one's may not; None: its own reads all."""
+    """A connection to the same org with more read permissions, for audits; None: it reads everything
+    itself."""
     paused: bool = False
     maintenance: tuple[Maintenance, ...] = ()
-    """When nobody is told of this connection; it is checked all the same."""
+    """When notifications about this connection are held back; checks continue."""
     labels: tuple[tuple[str, str], ...] = ()
 
     @property
     def host(self) -> str:
-        """The host name that the assertion is posted to."""
+        """The host name that receives the assertion."""
         return urlsplit(self.login_url).hostname or ""
 
     @property
     def token_endpoint(self) -> str:
-        """Where the assertion is posted to."""
+        """The URL that receives the assertion."""
         return self.login_url + TOKEN_PATH
 
     def has_labels(self, wanted: Iterable[str]) -> bool:
-        """Whether it has all of these labels: each `key=value`, or a `key` that must be there."""
+        """Whether it has all of these labels: `key=value`, or `key` with any value."""
         held = {f"{key}={value}" for key, value in self.labels} | {key for key, _ in self.labels}
         return held.issuperset(wanted)
 
     @property
     def setup_url(self) -> str:
-        """Where the org's Setup is opened; empty where the host is not its My Domain."""
+        """The base URL of the org's Setup; empty if the host is not its My Domain."""
         return f"https://{self.host}" if self.host.endswith(SETUP_SUFFIXES) else ""
 
     @property
     def org_type(self) -> OrgType:
-        """What the host name says the org is."""
+        """The org's type according to the host name."""
         return org_type(self.host)
 
 
 def org_type(host: str) -> OrgType:
-    """What a host name says the org is (setup guide, step 7, and Salesforce's partitioned domains).
+    """The org's type according to a host name (setup guide, step 7, and Salesforce's partitioned domains).
 
-    1. A generic or foreign host says nothing.
+    1. A generic or foreign host: unknown.
     2. A partition label (`acme--dev.sandbox.my.salesforce.com`) decides.
-    3. `-dev-ed` ends the names that Salesforce made for Developer Edition orgs.
-    4. `--` in the name is a legacy sandbox; *observed*: old production names may hold it too.
+    3. Names of Developer Edition orgs end in `-dev-ed`.
+    4. `--` in the name means a legacy sandbox; *observed*: old production names may contain it too.
     """
     for suffix in ALLOWED_SUFFIXES:
         if host.endswith(suffix):
@@ -195,21 +196,21 @@ def login_url_of(subdomain: str) -> str:
 
 
 def audience_of(choice: str, login_url: str) -> str:
-    """The `aud` of a choice in the configuration: `my_domain`, `login`, `test`, or an URL as it stands."""
+    """The `aud` for a configured choice: `my_domain`, `login`, `test`, or a URL."""
     return {"my_domain": login_url, "login": GENERIC_LOGIN, "test": GENERIC_TEST}.get(choice, choice)
 
 
 def is_generic(url: str) -> bool:
-    """Whether a login URL or audience is Salesforce's generic host, which External Client Apps refuse."""
+    """Whether a URL is one of Salesforce's generic hosts, which External Client Apps refuse."""
     return (urlsplit(url).hostname or "") in ALLOWED_HOSTS
 
 
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,251}[a-z0-9])?")
-"""A host name as DNS has it, of at most 253 characters; with `_`, as container networks have it."""
+"""A DNS name of at most 253 characters; also allows `_`, as container networks do."""
 
 
 def origin_of(url: str) -> str | None:
-    """Scheme, host and port of an HTTP URL; None for any other, and where two parsers could differ on it."""
+    """Scheme, host and port of an HTTP URL; None for anything else, and if parsers could disagree on it."""
     try:
         parts = urlsplit(url.strip())
         host, port = parts.hostname or "", parts.port
@@ -222,14 +223,14 @@ def origin_of(url: str) -> str | None:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether an URL leads to this machine."""
+    """Whether a URL points to this machine."""
     return (urlsplit(url).hostname or "") in LOOPBACK_HOSTS
 
 
 def may_receive_assertions(login_url: str, allowed_hosts: frozenset[str] = frozenset()) -> bool:
-    """Whether a signed assertion may go to this address: HTTPS to a host of Salesforce's, or loopback.
+    """Whether this address may receive a signed assertion: HTTPS to a Salesforce host, or loopback.
 
-    Plain HTTP is for loopback alone. `allowed_hosts` are further host names that the operator vouches for.
+    Plain HTTP is allowed only on loopback. `allowed_hosts`: additional hosts that the operator trusts.
     """
     origin = origin_of(login_url)
     if origin is None:

@@ -1,4 +1,4 @@
-"""What a diagnosis says: the state, the findings that hold, and the alternatives to the first of them."""
+"""A diagnosis: state, current findings, and alternatives to the first finding."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,12 +8,12 @@ from monitor.core.causes import Cause, Responsible, Severity
 
 
 class State(StrEnum):
-    """What a connection is. Exactly one holds at a time."""
+    """The state of a connection."""
 
     HEALTHY = "healthy"
     """Granted, no finding."""
     DEGRADED = "degraded"
-    """Granted, but with a finding: a certificate near its end, a JWT-format token, a forecast."""
+    """Granted, but with a finding: an expiring certificate, a JWT-format token, a forecast."""
     SETTLING = "settling"
     """Refused within the settle time of a change (setup guide, step 2: 2 to 10 minutes)."""
     FAILING = "failing"
@@ -34,21 +34,21 @@ class Certainty(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A cause that holds for a connection now, since when, with its evidence."""
+    """A cause that currently applies to a connection, with evidence."""
 
     cause: Cause
     severity: Severity
     responsible: Responsible
     certainty: Certainty
     evidence: tuple[str, ...]
-    """Sentences for a person, the most telling first; bounded, harmless, nothing secret."""
+    """Sentences, most important first; bounded, sanitized, without secrets."""
     since: datetime
-    """A diagnosis sets this to its `now`; history keeps the first moment while the cause holds."""
+    """A diagnosis sets this to its `now`; the history keeps the first value while the cause lasts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """Another cause that fits the same answer, and what would tell it apart from the first."""
+    """Another cause that fits the same answer, and how to distinguish it from the first."""
 
     cause: Cause
     tell_apart: str
@@ -56,15 +56,15 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The verdict on a connection at one moment."""
+    """The verdict on a connection."""
 
     state: State
     findings: tuple[Finding, ...] = ()
-    """Everything that holds now: the cause of the state first, then the risks that stand beside it."""
+    """All current findings: first the cause of the state, then other risks."""
     alternatives: tuple[Alternative, ...] = ()
-    """Other causes that the same evidence allows, most likely first."""
+    """Other causes that fit the evidence, most likely first."""
 
     @property
     def cause(self) -> Cause | None:
-        """The first finding's cause; None where nothing is wrong."""
+        """The first finding's cause; None if nothing is wrong."""
         return self.findings[0].cause if self.findings else None

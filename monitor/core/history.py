@@ -1,6 +1,6 @@
-"""All that is remembered of one connection, and how it grows: `remember(history, …)` gives a new History.
+"""What is remembered of one connection: `remember(history, …)` gives a new History.
 
-What is remembered must survive a restart, so a History is plain data: it goes to JSON and back unchanged.
+It must survive a restart, so a History is plain data that converts to JSON and back unchanged.
 """
 
 import hashlib
@@ -27,11 +27,11 @@ from monitor.core.outcome import (
 )
 
 LIFETIMES_KEPT = 12
-"""Approval lifetimes remembered of a connection: a year of monthly decays; older ones say nothing new."""
+"""Approval lifetimes kept per connection: a year of monthly decays; older ones add nothing."""
 
 
 class Change(StrEnum):
-    """What changed on our side, so that a settle time began."""
+    """A change on our side, which begins a settle time."""
 
     FIRST_SEEN = "first_seen"
     CONFIGURATION = "configuration"
@@ -39,23 +39,23 @@ class Change(StrEnum):
 
 
 class Slot(StrEnum):
-    """Which of a connection's two key pairs."""
+    """One of a connection's two key pairs."""
 
     CURRENT = "current"
     NEXT = "next"
 
 
 class Stage(StrEnum):
-    """Where the rotation to the next pair stands. An app holds one certificate, which proves one key."""
+    """The stage of the rotation to the next pair. An app has one certificate, which verifies one key."""
 
     PREPARED = "prepared"
     """The next key waits for its certificate to be uploaded."""
     PROPAGATING = "propagating"
-    """The org changed its mind about a key within the settle time: either may still be refused."""
+    """The app's certificate was replaced within the settle time: either key may still be refused."""
     ACCEPTED = "accepted"
-    """The next key is granted, and the current one was not seen to be refused."""
+    """The next key is granted, and no refusal of the current one was observed."""
     CURRENT_REFUSED = "current_refused"
-    """The next key is granted, and the current one is refused: whoever still uses that one stands still."""
+    """The next key is granted and the current one refused: clients that still use it fail."""
 
 
 STAGES = {
@@ -70,46 +70,45 @@ STAGES = {
         " now, then make it the current one."
     ),
 }
-"""What each stage means, and what to do, for a person."""
+"""What each stage means, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """The rotation to the next pair, from the moment at which its key was first seen."""
+    """The rotation to the next pair, since its key was first seen."""
 
     key_fingerprint: str
-    """Of the next key."""
+    """The next key's."""
     prepared_at: datetime
     stage: Stage
     since: datetime
     """When the stage began."""
     tried_at: datetime | None = None
-    """The last exchange with the next key, whatever it came to."""
+    """The last exchange with the next key, whatever its outcome."""
     moved_at: datetime | None = None
-    """When the org was last seen to take or refuse a key otherwise than before."""
+    """When the org last changed its answer to one of the keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """One approval epoch: from the first grant seen to the refusal that ended it."""
+    """One approval that has ended: from the first observed grant to the refusal that ended it."""
 
     since: datetime
     until: datetime
 
     @property
     def days(self) -> float:
-        """How long the approval lived."""
+        """How long the approval lasted, in days."""
         return (self.until - self.since).total_seconds() / 86_400
 
 
 RECENT_KEPT = 16
-"""Exchanges of which it is remembered whether they were granted: an hour of them at 5 minutes, with the quick
-repeats after a fault."""
+"""Number of exchanges in `recent`: an hour at 5 minutes, including retries after a fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The org and user that a grant was for, pinned at the first grant."""
+    """The org and user of the first grant."""
 
     org_id: str | None = None
     user_id: str | None = None
@@ -121,46 +120,46 @@ class History:
 
     first_seen: datetime
     changed_at: datetime
-    """When something last changed on our side: first seen, its configuration, its key."""
+    """When something last changed on our side: first seen, configuration, key."""
     changed: Change = Change.FIRST_SEEN
     configuration: str = ""
-    """Fingerprint of what is sent (endpoint, audience, consumer key, username); no secret in it."""
+    """Fingerprint of what is sent (endpoint, audience, consumer key, username); contains no secret."""
     key_fingerprint: str = ""
 
     exchanges: int = 0
     failures: int = 0
     failures_by_cause: Mapping[Cause, int] = field(default_factory=dict)
-    """Every failed exchange under the first cause of its diagnosis."""
+    """Failed exchanges, by the first cause of the diagnosis."""
     last_exchange: Exchange | None = None
     last_verdict: Exchange | None = None
-    """The last exchange that was granted or refused: what the state rests on while the network is away."""
+    """The last exchange that was granted or refused: determines the state during a network outage."""
     after_login: AfterLogin | None = None
-    """What the last REST call came to that followed a grant."""
+    """The last REST call after a grant."""
     audit: Facts | None = None
-    """What the last audit read inside the org; None where there was none for what is configured now."""
+    """What the last audit read inside the org; None if there was none for the current configuration."""
     usage: ApiUsage | None = None
-    """How much of the org's API allocation was used, as last said."""
+    """The org's API usage, as last reported."""
     first_success: datetime | None = None
     last_success: datetime | None = None
     consecutive_successes: int = 0
     consecutive_refusals: int = 0
-    """Refusals in a row that were definitive: not those while a change settled, nor those before it."""
+    """Definitive refusals in a row, not counting those during or before a settle time."""
     consecutive_faults: int = 0
-    """Exchanges in a row that brought no verdict: transient answers, no answer, not sent."""
+    """Exchanges in a row without a verdict: transient answers, no answer, not sent."""
     recent: tuple[bool, ...] = ()
     """Whether each of the last RECENT_KEPT exchanges was granted, oldest first."""
     failing_since: datetime | None = None
-    """The first exchange that was not granted since the last grant."""
+    """The first failed exchange since the last grant."""
 
     identity: Identity = Identity()
     approval_since: datetime | None = None
-    """When the approval that serves now was first seen to be granted."""
+    """The first observed grant of the current approval."""
     approvals: tuple[Approval, ...] = ()
-    """The approval epochs that ended in a decay, oldest first, at most LIFETIMES_KEPT."""
+    """Approvals that ended in a decay, oldest first, at most LIFETIMES_KEPT."""
     keys_accepted: Mapping[Slot, bool] = field(default_factory=dict)
     """Whether the last verdict with the slot's key was a grant."""
     rotation: Rotation | None = None
-    """Where the rotation stands; None where there is no other key to rotate to."""
+    """None if there is no other key to rotate to."""
 
     state: State = State.UNKNOWN
     state_since: datetime | None = None
@@ -169,7 +168,7 @@ class History:
 
 
 class EventKind(StrEnum):
-    """What an event tells of."""
+    """What changed."""
 
     STATE = "state"
     CAUSE = "cause"
@@ -182,32 +181,32 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change in the life of a connection, for the person who asks later what happened."""
+    """One change of a connection, for the event log."""
 
     at: datetime
     kind: EventKind
     text: str
     cause: Cause | None = None
     failure: bool = False
-    """Events of failures are kept longer than the others."""
+    """Failure events are kept longer than others."""
 
 
 PINNED_AGAIN_AFTER = timedelta(days=7)
-"""How long a changed identity stands as a finding before it is taken as the new one: after a week it has been
-seen by whoever looks, and a finding that never ends is one that nobody reads."""
+"""How long a changed identity remains a finding before it is accepted as the new one: by then everyone
+concerned has seen it."""
 
 
 UNKNOWN_PAST = datetime(1970, 1, 1, tzinfo=UTC)
-"""The `first_seen` of a history of which nothing is known."""
+"""The `first_seen` of an unknown history."""
 
 
 def unknown(connection: Connection) -> History:
-    """The history of a connection that may be years old: a refusal is not taken for a change on its way."""
+    """A history for a connection that may be years old: refusals do not count as settling."""
     return begin(connection, UNKNOWN_PAST)
 
 
 def begin(connection: Connection, now: datetime) -> History:
-    """The history of a connection that was never seen before."""
+    """The history of a new connection."""
     return History(first_seen=now, changed_at=now, configuration=configuration_fingerprint(connection))
 
 
@@ -218,7 +217,7 @@ def configuration_fingerprint(connection: Connection) -> str:
 
 
 def reconfigured(history: History, connection: Connection, now: datetime) -> History:
-    """The history after a look at the configuration: what was pinned to the old one is let go."""
+    """The history under the current configuration. If that changed, drops what belongs to the old one."""
     fingerprint = configuration_fingerprint(connection)
     if fingerprint == history.configuration:
         audit = history.audit
@@ -241,7 +240,7 @@ def reconfigured(history: History, connection: Connection, now: datetime) -> His
 
 
 def rekeyed(history: History, key: KeyFacts | None, now: datetime) -> History:
-    """The history after a look at the current key: another key begins a settle time."""
+    """The history with the current key. A different key begins a settle time."""
     if key is None or key.fingerprint == history.key_fingerprint:
         return history
     if not history.key_fingerprint:
@@ -257,17 +256,17 @@ def rekeyed(history: History, key: KeyFacts | None, now: datetime) -> History:
 
 
 def granted(history: History, at: datetime) -> History:
-    """The history with what a grant at this moment says of the approval, and nothing else of it."""
+    """The history with only the approval updated by a grant."""
     return replace(history, approval_since=history.approval_since or at, last_success=at)
 
 
 def remember(history: History, exchange: Exchange, diagnosis: Diagnosis) -> History:
-    """The history after one exchange with the current key, and the verdict on it.
+    """The history after one exchange with the current key and its diagnosis.
 
-    1. An exchange that was not sent is no exchange, but its cause is counted.
-    2. While there is no verdict (the network or Salesforce is away), what the last one found still stands.
-    3. A grant begins an approval epoch where none runs; a decay ends it and keeps its lifetime.
-    4. The identity of the first grant is pinned.
+    1. A request that was not sent is not an exchange, but its cause is counted.
+    2. Without a verdict (network or Salesforce down), the findings of the last verdict remain.
+    3. A grant begins an approval if there is none; a decay ends it and keeps its lifetime.
+    4. The identity of the first grant is kept.
     """
     outcome, at = exchange.outcome, exchange.at
     granted = isinstance(outcome, Granted)
@@ -299,7 +298,7 @@ def remember(history: History, exchange: Exchange, diagnosis: Diagnosis) -> Hist
 def _counted(
     history: History, exchange: Exchange, diagnosis: Diagnosis, *, granted: bool, judged: bool
 ) -> History:
-    """The history with this exchange in its counts; `judged`: it was granted or refused."""
+    """The history with updated counts; `judged`: the exchange was granted or refused."""
     sent = not isinstance(exchange.outcome, NotSent)
     causes, cause = history.failures_by_cause, diagnosis.cause
     if cause and not granted:
@@ -319,12 +318,12 @@ def _counted(
 
 @cache
 def _shared(accepted: tuple[tuple[Slot, bool], ...]) -> Mapping[Slot, bool]:
-    """One that all histories have which say the same: there are half a dozen, and thousands of histories."""
+    """Shares equal mappings between thousands of histories, to save memory: there are half a dozen values."""
     return dict(accepted)
 
 
 def _standing(history: History, diagnosis: Diagnosis, *, verdict: bool) -> tuple[Finding, ...]:
-    """The findings that hold now, each since it first held."""
+    """The current findings, each with the time it began."""
     since = {finding.cause: finding.since for finding in history.findings}
     now = tuple(replace(found, since=since.get(found.cause, found.since)) for found in diagnosis.findings)
     if verdict:
@@ -360,7 +359,7 @@ def _identity(history: History, outcome: Outcome, at: datetime) -> Identity:
 
 
 def changes(before: History | None, after: History) -> tuple[Event, ...]:
-    """What happened between two moments of a history, as events."""
+    """The differences between two versions of a history, as events."""
     if before is None:
         return (
             Event(after.first_seen, EventKind.CONFIGURATION, "The connection is seen for the first time."),
@@ -393,14 +392,14 @@ _STATES = "The state went from {} to {}."
 
 
 def state_change(event: Event) -> tuple[State, State] | None:
-    """From which state to which an event tells of; None where it is of another kind."""
+    """Old and new state of an event; None for other kinds."""
     if event.kind is not EventKind.STATE:
         return None
     words = event.text.rstrip(".").split()
     try:
         return State(words[-3]), State(words[-1])
     except (IndexError, ValueError):
-        return None  # of a version that had other states
+        return None  # from a version with other states
 
 
 def _of_findings(before: History, after: History, at: datetime) -> Iterator[Event]:

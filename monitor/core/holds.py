@@ -10,56 +10,57 @@ from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 
 SCRAPE = timedelta(seconds=30)
-"""The longest scrape interval that the rules are made for; that of deploy/ is shorter or equal."""
+"""The longest scrape interval that the rules support; the one in deploy/ is not longer."""
 
 EXCHANGE = timedelta(seconds=30)
-"""An exchange's limit: so late may a confirmed refusal be known."""
+"""The time limit of an exchange, by which a confirmation may be delayed."""
 
 TRANSIENT_INTERVALS = 3
-"""A fault of network or server is looked at again within seconds, then at the interval. After three intervals
-five looks and more found nothing but the fault."""
+"""After a fault of network or server, checks are repeated within seconds, then at the interval. After three
+intervals, at least five checks have found it."""
 
 LONGEST_TRANSIENT = timedelta(hours=1)
-"""However long the interval is: the quick repeats after a fault have failed an hour ago by then."""
+"""However long the interval: by then the quick retries failed an hour ago."""
 
 UNCHECKED = timedelta(minutes=15)
-"""10,000 connections are first looked at within 500 s: who has no verdict after 900 is not merely waiting."""
+"""10,000 connections are first checked within 500 s; one without a verdict after 900 s is not just
+waiting."""
 
 SHORTEST_LATENESS = timedelta(minutes=2)
 LONGEST_LATENESS = timedelta(hours=1)
-"""A check is late when it is overdue by an interval, within these bounds: a full queue takes a minute to
-empty, and of a check that comes once a day nobody wants to hear a day too late."""
+"""A check is late if overdue by an interval, within these bounds: a full queue takes a minute to drain, and a
+missing daily check should be reported within the hour."""
 
 STEADINESS_WINDOW = timedelta(hours=1)
 STEADINESS_INTERVALS = 12
 LONGEST_STEADINESS_WINDOW = timedelta(days=1)
-"""Over so much time are a connection's failures counted: a dozen intervals, an hour at 5 minutes."""
+"""The window in which a connection's failures are counted: a dozen intervals, an hour at 5 minutes."""
 
 KEPT = timedelta(minutes=5)
-"""An alert goes on for so long after its end: a restart, or a move to another node, takes one to two minutes,
-and BearerwatchAbsent, which holds the alerts of connections back, fires after three."""
+"""How long an alert continues after its end: a restart or a move to another node takes one to two minutes,
+and BearerwatchAbsent, which inhibits connections' alerts, fires after three."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holds:
-    """The times of one configuration."""
+    """The hold times for one configuration."""
 
     confirmed: timedelta
-    """A refusal was seen twice: the first look, the confirming one, its exchange, and the scrape after it."""
+    """First refusal, confirming check, its exchange, and a scrape."""
     transient: timedelta
-    """A fault without a verdict is no passing one."""
+    """A fault without a verdict has proved not to be passing."""
     settling: timedelta
-    """Every settle time is over, and the look at its end was scraped."""
+    """All settle times are over, and the check after them was scraped."""
     throttled: timedelta
-    """After `login rate exceeded` the next look comes late."""
+    """The next check after `login rate exceeded` was scraped."""
     many_transient: timedelta
-    """The last of many is seen an interval after the first, and must not be told later than that one."""
+    """For many connections: the last one fails an interval after the first, but is reported with it."""
     late: timedelta
-    """A check is overdue by so much."""
+    """By how much a check must be overdue."""
     lingers: timedelta
-    """So long after its end does an alert about a fault that comes and goes go on: the next look shows it."""
+    """How long an alert about an intermittent fault continues after its end: until the next check."""
     window: timedelta
-    """Over which failures are counted."""
+    """The window in which failures are counted."""
 
     @classmethod
     def of(
@@ -70,7 +71,7 @@ class Holds:
         settle: timedelta,
         transient_for: timedelta | None,
     ) -> "Holds":
-        """The times that follow from what is configured; `transient_for` is the operator's own, if any."""
+        """Derive the times from the configuration; `transient_for` overrides one of them."""
         listed = list(connections)
         slowest = max((each.interval for each in listed), default=interval)
         longest_settle = max((settle, *(each.settle for each in listed)))
@@ -89,7 +90,7 @@ class Holds:
         )
 
     def of_cause(self, cause: Cause) -> timedelta:
-        """How long this cause must hold."""
+        """How long this cause must last."""
         match CATALOGUE[cause].hold:
             case Hold.CONFIRMED:
                 return self.confirmed
@@ -101,6 +102,6 @@ class Holds:
                 return self.throttled
 
     def kept(self, cause: str) -> timedelta:
-        """How long an alert about this cause, or about none that is known, goes on after its end."""
+        """How long an alert about this cause, or one without a known cause, continues after its end."""
         transient = any(entry.transient for known, entry in CATALOGUE.items() if known == cause)
         return self.lingers if transient else KEPT

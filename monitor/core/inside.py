@@ -1,8 +1,8 @@
-"""What an audit asks inside an org, as a table of queries, and what the org showed of it.
+"""The queries of an audit, as a table, and their results.
 
-Sources of objects, fields and permissions: the Object Reference, and Salesforce's typed package
-`@salesforce/types`. The objects of External Client Apps are "for internal use only" there, and answer on the
-standard or the Tooling API, as the org likes (*observed*): so every answer may be missing.
+Sources of objects, fields and permissions: the Object Reference, and Salesforce's package
+`@salesforce/types`. It marks the objects of External Client Apps "for internal use only". They are on the
+standard or the Tooling API, depending on the org (*observed*), so any result may be missing.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from types import MappingProxyType
 
 Value = str | bool | int | None
 Row = dict[str, Value]
-"""A record, by the fields' names as the query spells them (`PermissionSet.Name`)."""
+"""A record, by field names as in the query (`PermissionSet.Name`)."""
 
 
 class Permission(StrEnum):
-    """The system permissions that show more than a user's own rows, as Setup calls them."""
+    """System permissions that show more than the user's own rows, by their names in Setup."""
 
     VIEW_SETUP = "View Setup and Configuration"
     VIEW_APPS = "View all External Client Apps"
@@ -26,11 +26,11 @@ class Permission(StrEnum):
 
 
 UNFOLDED_AT_MOST = 200
-"""Rows of a list within one record, such as the IP ranges of a profile; our own choice."""
+"""Most rows of a list within one record, such as a profile's IP ranges. Our choice."""
 
 
 class Read(StrEnum):
-    """One thing that an audit reads."""
+    """One item that an audit reads."""
 
     ACCESS = "access"
     USER = "user"
@@ -50,31 +50,31 @@ class Read(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """How one thing is read. Never a field that holds a secret: `OauthToken` has three of them."""
+    """How one item is read. Must not name secret fields: `OauthToken` has three."""
 
     of: str
-    """The object."""
+    """The queried object."""
     fields: tuple[str, ...]
     where: str = ""
-    """With {user}, {username}, {app}, {label}, {profile} and {since} to be filled in."""
+    """Condition, with placeholders {user}, {username}, {app}, {label}, {profile} and {since}."""
     then: str = ""
-    """Order and bound."""
+    """ORDER BY and LIMIT."""
     needs: tuple[Permission, ...] = ()
-    """What the asking user must have to see it."""
+    """Permissions that the reading user needs."""
     of_others: Permission | None = None
-    """What an observer must have beyond that, as it is another user's."""
+    """What an observer needs in addition, as the rows belong to another user."""
     own: bool = False
-    """Whether the user sees it of itself alone: with an observer, the connection's own token still asks."""
+    """Whether users can only see their own: the connection's own token reads it even with an observer."""
     unfold: str = ""
-    """The list within the only record that holds the rows; Tooling API alone."""
+    """The list within the single record that contains the rows; Tooling API only."""
 
     @property
     def most(self) -> int:
-        """How many rows are kept: no more than were asked for, whatever the org answers."""
+        """Most rows to keep, even if the org returns more."""
         return int(self.then.rpartition("LIMIT ")[2]) if "LIMIT " in self.then else UNFOLDED_AT_MOST
 
     def soql(self, values: Mapping[str, str]) -> str:
-        """The query. Raises KeyError with the name of a value that is not known."""
+        """The query. Raises KeyError with the name of a missing value."""
         wanted = self.unfold.partition(".")[0] or ", ".join(self.fields)
         literals = {name: value.replace("\\", "\\\\").replace("'", "\\'") for name, value in values.items()}
         where = f" WHERE {self.where.format_map(literals)}" if self.where else ""
@@ -213,20 +213,20 @@ QUERIES: Mapping[Read, Query] = MappingProxyType(
         ),
     }
 )
-"""In the order in which they are asked: what decides most first, as the calls of a day are few."""
+"""In query order, most important first, as the daily API calls are limited."""
 
 SECRET_FIELDS = frozenset({"AccessToken", "DeleteToken", "RequestToken", "ConsumerKey", "ConsumerSecret"})
-"""Fields that no query may ever name."""
+"""Fields that must never be queried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Logins:
-    """Logins of the user that are alike, since the earliest one that the org showed."""
+    """Similar logins of the user, as far back as the org shows."""
 
     application: str
     address: str
     status: str
-    """As Login History shows it; `Success` is a granted one."""
+    """As in Login History; `Success` means granted."""
     count: int
     first: datetime
     last: datetime
@@ -239,41 +239,41 @@ class Logins:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What one audit read, and what it could not read and why. Nothing in it is secret."""
+    """What one audit read, and what it could not read and why. Contains no secrets."""
 
     at: datetime
     observer: str = ""
-    """The connection whose token read what this one's own could not; empty where its own read all."""
+    """The observer connection that read it; empty without an observer."""
     rows: dict[Read, tuple[Row, ...]] = field(default_factory=dict)
     unread: dict[Read, str] = field(default_factory=dict)
-    """Why it was not shown, in the org's words; empty where the asking user lacks the permission."""
+    """The org's error text; empty if the reading user lacks the permission."""
     logins: tuple[Logins, ...] = ()
-    """What `Read.LOGINS` brought, summed up; the latest first."""
+    """The rows of `Read.LOGINS`, grouped, latest first."""
     application: str = ""
-    """What Login History calls the application of our own login; empty where it is not found."""
+    """The application of our own login in Login History; empty if not found."""
     address: str = ""
-    """Where our own login came from, as the org sees it."""
+    """The source address of our own login."""
     status: str = ""
-    """What Login History says of our own login."""
+    """The status of our own login."""
     calls: int = 0
-    """How many of the org's API calls it took."""
+    """API calls used."""
     app: str = ""
-    """The app's name as configured then; empty where it was not."""
+    """The app's name as configured then; may be empty."""
     asked: int = 0
-    """How many audits in a row were made because somebody asked, each within a day of the one before."""
+    """Requested audits in a row, each within a day of the previous one."""
 
     def first(self, read: Read) -> Row | None:
-        """The only row; None where there is none, or it was not read."""
+        """The only row; None if there is none or it was not read."""
         return next(iter(self.rows.get(read, ())), None)
 
     def has(self, permission: Permission) -> bool | None:
-        """Whether the user who asked has it; None where the org did not say."""
+        """Whether the reading user has it; None if the org did not say."""
         access = self.first(Read.ACCESS)
         value = access.get(_FIELDS[permission]) if access else None
         return value if isinstance(value, bool) else None
 
     def lacks(self, read: Read) -> Permission | None:
-        """The permission for want of which this can't be read; None where none is known to be wanting."""
+        """The permission that is missing to read this; None if none is known to be missing."""
         query = QUERIES[read]
         of_others = (query.of_others,) if self.observer and query.of_others else ()
         return next((each for each in (*query.needs, *of_others) if self.has(each) is False), None)
@@ -288,13 +288,13 @@ _FIELDS = {
 
 
 def text(row: Row | None, name: str) -> str:
-    """A field as text; empty where there is none."""
+    """A field as text; empty if missing."""
     value = row.get(name) if row else None
     return value if isinstance(value, str) else ""
 
 
 def moment_in(row: Row | None, name: str) -> datetime | None:
-    """A field as a moment, in UTC; None where it holds none, or one outside the years BELIEVED."""
+    """A field as a UTC time; None if it isn't one or is outside the years BELIEVED."""
     try:
         at = datetime.fromisoformat(text(row, name))
         at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
@@ -304,12 +304,12 @@ def moment_in(row: Row | None, name: str) -> datetime | None:
 
 
 BELIEVED = range(2000, 2201)
-"""Years of a moment that is believed: Salesforce is from 1999, and a policy adds centuries at most to the
-last of them, so nothing computed from one leaves the calendar."""
+"""Plausible years: Salesforce was founded in 1999, and policies add at most centuries, so no computed date
+overflows."""
 
 
 def summed(rows: tuple[Row, ...]) -> tuple[Logins, ...]:
-    """Rows of Login History, those that are alike as one, the latest first."""
+    """Rows of Login History, grouped by similarity, latest first."""
     groups: dict[tuple[str, str, str], list[datetime]] = {}
     for row in rows:
         if at := moment_in(row, "LoginTime"):
@@ -320,4 +320,4 @@ def summed(rows: tuple[Row, ...]) -> tuple[Logins, ...]:
 
 
 LOGINS_KEPT = 20
-"""Groups of logins that are kept: an integration user has one or two applications and addresses."""
+"""Most groups of logins: an integration user has one or two applications and addresses."""
