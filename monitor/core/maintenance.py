@@ -1,4 +1,4 @@
-"""Maintenance: times in which nobody is told of anything, once or every week."""
+"""Maintenance windows, single or weekly, in which notifications are held back."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ WEEK = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class Once:
-    """From one moment to another, the last not included."""
+    """A single window, excluding its end."""
 
     start: datetime
     end: datetime
 
     def until(self, now: datetime) -> datetime | None:
-        """When the maintenance ends that holds at `now`; None where none does."""
+        """When the current maintenance ends; None without one."""
         return self.end if self.start <= now < self.end else None
 
     def ended(self, now: datetime) -> datetime | None:
-        """When it ended, once it has."""
+        """When it ended; None before that."""
         return self.end if self.end <= now else None
 
     def windows(self, _since: datetime, _end: datetime) -> Iterator[tuple[datetime, datetime]]:
@@ -30,7 +30,7 @@ class Once:
 
 @dataclass(frozen=True, slots=True)
 class Weekly:
-    """From a time of a weekday on, as the clocks of a zone show it, for as long as given."""
+    """A window that begins at a time of day on a weekday, in a time zone."""
 
     weekday: int
     """0 is Monday."""
@@ -38,12 +38,12 @@ class Weekly:
     lasts: timedelta
     """At most a week."""
     zone: str = "UTC"
-    """Of the IANA database, e.g. Europe/Berlin."""
+    """An IANA time zone, such as Europe/Berlin."""
 
     def until(self, now: datetime) -> datetime | None:
-        """When the maintenance ends that holds at `now`; None where none does.
+        """When the current maintenance ends; None without one.
 
-        Where clocks are put ahead past its time, it begins when they would have shown it.
+        If daylight saving skips its start time, it begins when clocks would have shown it.
         """
         return next((end for start, end in self._latest(now) if start <= now < end), None)
 
@@ -59,7 +59,7 @@ class Weekly:
             now -= 3 * WEEK
 
     def _latest(self, now: datetime) -> Iterator[tuple[datetime, datetime]]:
-        """Beginning and end of the last ones, the latest first; it may be yet to come today."""
+        """Start and end of recent windows, latest first; the first may still be in the future."""
         zone = ZoneInfo(self.zone)
         today = now.astimezone(zone).date()
         latest = today - timedelta(days=(today.weekday() - self.weekday) % 7)
@@ -72,10 +72,10 @@ Maintenance = Once | Weekly
 
 
 def until(maintenances: Iterable[Maintenance], now: datetime) -> datetime | None:
-    """When the last of the maintenances ends that hold at `now`; None where none does."""
+    """When the last of the current maintenances ends; None without one."""
     return max((end for one in maintenances if (end := one.until(now))), default=None)
 
 
 def ended(maintenances: Iterable[Maintenance], now: datetime) -> datetime | None:
-    """When the last of the maintenances ended that have; None where none has."""
+    """When the last maintenance ended; None if none has."""
     return max((end for one in maintenances if (end := one.ended(now))), default=None)

@@ -1,6 +1,6 @@
-"""What one exchange came to: granted, refused, unreachable, not sent.
+"""The outcome of one exchange: granted, refused, unreachable, not sent.
 
-This is all that the network may tell the core. None of these values holds a token, an assertion or a key.
+The core learns nothing else from the network. These values never contain a token, assertion or key.
 """
 
 from dataclasses import dataclass
@@ -11,34 +11,34 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The org issued an access token. Only facts about the token are kept, never the token."""
+    """The org issued an access token. Keeps facts about the token, never the token."""
 
     token_format: Literal["opaque", "jwt"]
     scopes: frozenset[str] | None
-    """The scopes that the answer names; None where it names none."""
+    """The scopes in the answer; None if it has none."""
     instance_url: str | None
     org_id: str | None
-    """18 or 15 characters, from the answer's identity URL; None where that is missing or odd."""
+    """18 or 15 characters, from the answer's identity URL; None if that is missing or malformed."""
     user_id: str | None
     of_site: bool = False
-    """The user is one of an Experience Cloud site. Only the call right after the grant needs it."""
+    """Whether the user belongs to an Experience Cloud site. Needed only for the API call after the grant."""
 
 
 NO_STATUS = 0
-"""In place of an HTTP status that is not known: a pasted text may hold the answer's words alone."""
+"""The HTTP status if it is unknown: a pasted text may contain only the error text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An HTTP answer that is no grant: an OAuth error, but also a maintenance page or a broken body."""
+    """Any HTTP answer other than a grant: an OAuth error, a maintenance page, a broken body."""
 
     status: int
     error: str
-    """The OAuth `error` or REST `errorCode`; empty where the body names none."""
+    """The OAuth `error` or REST `errorCode`; may be empty."""
     description: str
-    """The `error_description` or REST `message`, bounded and made harmless; empty where there is none."""
+    """The `error_description` or REST `message`, bounded and sanitized; may be empty."""
     excerpt: str
-    """The start of the body where it is not an OAuth error, bounded and made harmless."""
+    """The start of a body that is not an OAuth error, bounded and sanitized."""
     retry_after_seconds: float | None = None
 
 
@@ -49,11 +49,11 @@ class FaultKind(StrEnum):
     CONNECT = "connect"
     TLS = "tls"
     TIMEOUT = "timeout"
-    """No or only part of an answer in time, after a connection stood."""
+    """Connected, but no complete answer in time."""
     PROTOCOL = "protocol"
-    """The connection broke, or what came was not HTTP, or it was larger than an answer can be."""
+    """The connection broke, or the answer was not HTTP or too large."""
     POOL = "pool"
-    """Our own connection pool was exhausted: our fault, never the credential's."""
+    """Our connection pool was exhausted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Unreachable:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """Nothing was sent: the key cannot sign (its problem stands in the credential's facts), or we failed."""
+    """Nothing was sent: the key can't sign (see the credential's facts), or we failed."""
 
     message: str
 
@@ -76,42 +76,42 @@ Outcome = Granted | Refused | Unreachable | NotSent
 
 @dataclass(frozen=True, slots=True)
 class AfterLogin:
-    """What the first REST call with the granted token came to."""
+    """The first REST call with the granted token."""
 
     status: int
     error: str
-    """The REST `errorCode`; empty where the call succeeded."""
+    """The REST `errorCode`; empty on success."""
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class ApiUsage:
-    """How much of the org's daily API allocation is used, as each REST answer says."""
+    """The org's use of its daily API allocation, from a REST answer's header."""
 
     used: int
     allowed: int
 
 
 HUNG_SECONDS = 5.0
-"""Most answers come within one; what is refused or cut off comes at once."""
+"""Most answers arrive within a second; refused connections fail at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One signed assertion posted to the token endpoint, and what came of it."""
+    """One signed assertion posted to the token endpoint, and its outcome."""
 
     at: datetime
     outcome: Outcome
     after_login: AfterLogin | None = None
-    """None where no such call was made, or where it got no answer: it never speaks against the credential."""
+    """None without a call or an answer to it: that says nothing about the credential."""
     duration_seconds: float | None = None
-    """From the start of the connection to the end of the answer; None where nothing was sent."""
+    """From the start of connecting to the end of the answer; None if nothing was sent."""
     clock_offset_seconds: float | None = None
-    """The server's `Date` minus our clock: positive where our clock is slow. None without a `Date`."""
+    """The server's `Date` minus our clock: positive if ours is slow. None without a `Date`."""
     usage: ApiUsage | None = None
-    """None where no REST call was made, or its answer did not say."""
+    """None without a REST call, or if its answer did not say."""
 
     @property
     def hung(self) -> bool:
-        """Whether no answer came, and that only after long: the next one may be no quicker."""
+        """Whether it failed only after a long wait: the next one may take as long."""
         return isinstance(self.outcome, Unreachable) and (self.duration_seconds or 0) >= HUNG_SECONDS

@@ -1,5 +1,5 @@
-"""What only the operator can mend: every room tells it as an OperatorError, and a command ends with it."""
+"""Errors that only the operator can fix. All packages raise them; they end a command."""
 
 
 class OperatorError(Exception):
-    """The work can't begin or go on; the message says where, what is wrong, and what would be right."""
+    """The program can't start or continue. The message says where, what is wrong, and how to fix it."""

@@ -1,8 +1,7 @@
-"""Where the rotation to the next pair stands, and when its key is worth a try.
+"""The stage of a rotation to the next pair, and when to try its key.
 
-The next key is tried after the current one, at checks that are made anyway; only while the app's
-certificate is seen to change does it have looks of its own. What comes of it never touches the verdict on the
-current key.
+The next key is tried after the current one, during regular checks. Only while the app's certificate is
+changing is it tried separately. The result never affects the verdict on the current key.
 """
 
 from collections.abc import Mapping
@@ -17,26 +16,26 @@ from monitor.core.outcome import Exchange, Granted, Outcome, Refused
 from monitor.core.verdict import meaning
 
 LOGINS_PER_HOUR = 12
-"""Tries of next keys that one username may make in an hour, beside its budget for checks: most of them are
-refused, and repeated refusals can get the source address blocked (Salesforce knowledge article 000212767)."""
+"""Tries of next keys per username and hour, separate from the budget for checks: most of them are refused,
+and repeated refusals can get the source address blocked (Salesforce knowledge article 000212767)."""
 
 SOON = timedelta(minutes=1)
-"""Between two tries while the current key is refused for its signature, or the certificate is changing."""
+"""Between tries while the current key's signature is refused, or the certificate is changing."""
 
 AT_FIRST = timedelta(minutes=10)
-"""Between two tries of a key that was prepared lately: its certificate is probably being uploaded."""
+"""Between tries of a new key: its certificate is probably being uploaded."""
 
 LATELY = timedelta(hours=2)
 
 SELDOM = timedelta(hours=1)
-"""Between two tries of a key that waits for longer, or that is accepted already."""
+"""Between tries of an older key, or one that is already accepted."""
 
 STEP = timedelta(minutes=2)
-"""Between looks at the next key alone while the certificate changes, which takes 2 to 10 minutes (step 2)."""
+"""Between separate tries while the certificate changes, which takes 2 to 10 minutes (step 2)."""
 
 
 def proven(outcome: Outcome, connection: Connection) -> bool | None:
-    """Whether the app's certificate proves the key that signed; None where the answer does not tell."""
+    """Whether the app's certificate verifies the signing key; None if the answer does not tell."""
     if isinstance(outcome, Granted):
         return True
     if isinstance(outcome, Refused):
@@ -54,7 +53,7 @@ def looked_at(
     asked: Outcome | None,
     now: datetime,
 ) -> tuple[History, bool]:
-    """The history after a look at both pairs, as in `seen`, and whether the next key is worth a try now."""
+    """The history with both pairs, as in `seen`, and whether to try the next key now."""
     history = seen(history, connection, current, following, now)
     return history, due(history, connection, was, asked, now)
 
@@ -68,9 +67,9 @@ def planned(
     turn: datetime | None,
     now: datetime,
 ) -> tuple[History, datetime | None, datetime | None]:
-    """The history as in `advanced`, and when to look with the current key again, and with the next one alone.
+    """The history as in `advanced`, when to check the current key again, and when to try only the next one.
 
-    `turn` is when the current key's usual turn is.
+    `turn` is the current key's regular time.
     """
     after = advanced(history, connection, was, asked, tried, now)
     return after, current_look(history, after, turn, now), own_look(after, connection, now)
@@ -83,7 +82,7 @@ def seen(
     following: CredentialFacts,
     now: datetime,
 ) -> History:
-    """After a look at both pairs: another next key begins a rotation, none or the same ends it."""
+    """The history with both pairs. A new next key begins a rotation; none, or the current key, ends it."""
     begun, key = history.rotation, following.key
     if connection.next and key is None:
         return history
@@ -105,10 +104,10 @@ def _without_next(accepted: Mapping[Slot, bool]) -> dict[Slot, bool]:
 def due(
     history: History, connection: Connection, was: Exchange | None, asked: Outcome | None, now: datetime
 ) -> bool:
-    """Whether the next key is worth a try.
+    """Whether to try the next key.
 
-    `was` is the last verdict on the current key before this check, `asked` what this check's look with it
-    came to; None where there was none.
+    `was` is the last verdict on the current key before this check, `asked` this check's outcome with it; None
+    if there was none.
     """
     rotation = history.rotation
     if rotation is None:
@@ -133,11 +132,11 @@ def advanced(
     tried: Outcome | None,
     now: datetime,
 ) -> History:
-    """The history after looks with the current key (`asked`), the next one (`tried`), or both.
+    """The history after exchanges with the current key (`asked`), the next one (`tried`), or both.
 
-    None where a key was not looked at; `was` is the last verdict on the current key before that. A refusal of
-    the next key counts where it is one of its signature, or where the current one was just granted: nothing
-    but the key differs between the two.
+    None means no exchange with that key; `was` is the last verdict on the current key before. A refusal of
+    the next key counts if it concerns the signature, or if the current key was just granted: then only the
+    key differs.
     """
     rotation = history.rotation
     if rotation is None:
@@ -180,7 +179,7 @@ def _stage(*, current: bool | None, following: bool | None, settling: bool) -> S
 
 
 def own_look(history: History, connection: Connection, now: datetime) -> datetime | None:
-    """When to look at the next key without the current one; None where the checks suffice."""
+    """When to try only the next key; None if regular checks suffice."""
     rotation = history.rotation
     if rotation is None or rotation.stage is not Stage.PROPAGATING:
         return None
@@ -188,10 +187,10 @@ def own_look(history: History, connection: Connection, now: datetime) -> datetim
 
 
 def current_look(before: History, after: History, planned: datetime | None, now: datetime) -> datetime | None:
-    """When to look with the current key again, after a look with the next one; `planned` is its usual turn.
+    """When to check the current key after trying the next one; `planned` is its regular time.
 
-    Soon, where the org has just gone over to the next key: what the refusal of the current one means, and who
-    must act, is another matter then.
+    Soon if the org has just switched to the next key: that changes what a refusal of the current one means,
+    and who must act.
     """
     gone_over = _refuses_current(after) and not _refuses_current(before)
     return min(planned, now + SOON) if planned and gone_over else planned

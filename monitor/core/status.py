@@ -1,7 +1,7 @@
-"""Snapshot: every connection at one moment, nothing secret in it. All that any reader may see.
+"""Snapshot: all connections at one time, without secrets. The only input of readers.
 
-Metrics, status page, JSON, notifications, rules and reminders are pure views of it; there is no second
-ledger. A ConnectionStatus is never changed in place: a view may keep what it made of it while it is the same.
+Metrics, pages, JSON, notifications, rules and calendar are pure views of it. A ConnectionStatus is never
+changed in place, so a view may cache what it derived from one.
 """
 
 from collections import Counter
@@ -21,25 +21,25 @@ from monitor.core.maintenance import Maintenance
 from monitor.core.verdict.approval import Forecast
 
 NO_FACTS = CredentialFacts()
-"""Of keys that were not looked at yet."""
+"""The facts about keys that were not read yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionStatus:
-    """One connection: what is configured, what is known of its keys, what is remembered, what comes next."""
+    """One connection: configuration, keys, history, and next check."""
 
     connection: Connection
     history: History
     credential: CredentialFacts = NO_FACTS
     next_credential: CredentialFacts | None = None
-    """Facts of the pair to rotate to; None where none is configured."""
+    """The next pair's facts; None if none is configured."""
     forecast: Forecast | None = None
     next_exchange: datetime | None = None
-    """When it is looked at next; None while it is paused."""
+    """When it is checked next; None while paused."""
     next_try: datetime | None = None
-    """When the next pair's key is tried by itself, before or after that; None where the checks suffice."""
+    """When only the next key is tried; None if regular checks suffice."""
     unwatched: bool = False
-    """Nobody has looked at it for so long that what is known tells nothing any more."""
+    """Not checked for so long that its state is outdated."""
 
     @property
     def name(self) -> str:
@@ -48,21 +48,21 @@ class ConnectionStatus:
 
     @property
     def state(self) -> State:
-        """Paused by configuration, else what the last exchange left, where that isn't out of date."""
+        """Paused if configured; unknown if outdated; otherwise the state after the last exchange."""
         if self.connection.paused:
             return State.PAUSED
         return State.UNKNOWN if self.unwatched else self.history.state
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What holds now; nothing is said of a paused connection."""
+        """The current findings; none for a paused connection."""
         return () if self.connection.paused else self.history.findings
 
     @property
     def reads(self) -> dict[str, str]:
-        """What the configuration has read beside exchange and audit: why it could not be, or an empty text.
+        """Additional reads by name: the error, or an empty text on success.
 
-        What was not tried yet is not there.
+        Those not tried yet are missing.
         """
         if self.connection.after_login and (call := self.history.after_login):
             return {"first_call": f"{call.status} {call.error}: {call.message}" if call.error else ""}
@@ -72,12 +72,12 @@ class ConnectionStatus:
 
     @property
     def verdict(self) -> Diagnosis:
-        """What holds now, and what else it may be."""
+        """Current state, findings and alternatives."""
         alternatives = self.history.alternatives if self.findings else ()
         return Diagnosis(self.state, self.findings, alternatives)
 
     def title(self, finding: Finding, now: datetime) -> str:
-        """A finding in a few words: `The certificate expires in 41 days`."""
+        """A finding's title, such as `The certificate expires in 41 days`."""
         if finding.cause is Cause.CERTIFICATE_EXPIRING and self.certificate_end:
             days = max((self.certificate_end - now).days, 0)
             return f"The certificate expires in {days} {'day' if days == 1 else 'days'}"
@@ -85,75 +85,75 @@ class ConnectionStatus:
 
     @property
     def certificate_end(self) -> datetime | None:
-        """The end of the current certificate; as the operator declares it where none is configured."""
+        """When the current certificate expires; the declared date if none is configured."""
         certificate = self.credential.certificate
         return certificate.not_after if certificate else self.connection.certificate_not_after
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicasStatus:
-    """What a replica knows of itself and the others."""
+    """What a replica knows about itself and the others."""
 
     alive: int
-    """Replicas that were heard of within seconds."""
+    """Replicas with a recent heartbeat."""
     configurations: int
-    """How many different configurations they have: 1 where all is well."""
+    """Number of different configurations among them: normally 1."""
     scheduled: int
-    """Our connections that have an appointment: all that are not paused, if all is well."""
+    """Our connections that are scheduled: normally all that are not paused."""
     leads: bool
-    """Whether this one does what is to be done once."""
+    """Whether this replica is the leader, which notifies."""
     reachable: bool
-    """Whether the last word to the database had an answer."""
+    """Whether the last database round trip succeeded."""
     overdue_seconds: float = 0.0
-    """Since the connection was due that has waited longest for its check, whoever is to make it."""
+    """How late the latest check is, for any replica."""
 
 
 @dataclass(frozen=True, slots=True)
 class DaemonStatus:
-    """The daemon's own condition, as far as a reader of the page needs it."""
+    """The daemon's own condition, as shown to readers."""
 
     started: datetime
     version: str
     configured: int
-    """Connections in the configuration that holds: what `connections` must count to."""
+    """Connections in the current configuration."""
     reloaded: datetime
-    """When the configuration that holds was loaded."""
+    """When the current configuration was loaded."""
     reload_problem: str | None = None
-    """Why the last reload changed nothing; None where it succeeded."""
+    """Why the last reload failed; None if it succeeded."""
     store_problem: str | None = None
-    """Why the last write of the store, or word to the replicas' database, failed; None where it succeeded."""
+    """Why the last write to the store or replicas' database failed; None if it succeeded."""
     store_damage: str | None = None
-    """What became of a database that was damaged; None where none was since the start."""
+    """What was done about a damaged database since the start; None if there was none."""
     replicas: ReplicasStatus | None = None
-    """None where this daemon watches alone."""
+    """None for a single daemon."""
     maintenance: tuple[Maintenance, ...] = ()
-    """When nobody is told of anything, by the configuration that holds."""
+    """Global maintenance windows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything at one moment."""
+    """Everything that readers may see, at one time."""
 
     at: datetime
     daemon: DaemonStatus
     connections: tuple[ConnectionStatus, ...]
     retired_failures: dict[Cause, int]
-    """Failures of connections that are no longer configured: a count never goes down by a reload."""
+    """Failures of removed connections, so that counters never decrease on a reload."""
 
     def states(self) -> dict[State, int]:
-        """How many connections are in each state; every state is there."""
+        """Number of connections by state, including zeros."""
         counted = Counter(status.state for status in self.connections)
         return {state: counted[state] for state in State}
 
     def maintenance(self) -> Callable[[Connection | None], datetime | None]:
-        """Tells until when there is maintenance of a connection, or of all for None; None: there is none."""
+        """A function that gives the end of maintenance for a connection, or for all (None); cached."""
         until = cache(partial(maintenance.until, now=self.at))  # many have the same windows
         of_all = self.daemon.maintenance
         end = until(of_all)
         return lambda one: until(of_all + one.maintenance) if one and one.maintenance else end
 
     def failures(self) -> dict[Cause, int]:
-        """How many checks failed for each cause since the store began; every cause is there."""
+        """Failed checks by cause since the store was created, including zeros."""
         counted = dict.fromkeys(Cause, 0) | self.retired_failures
         for status in self.connections:
             for cause, count in status.history.failures_by_cause.items():
@@ -163,12 +163,12 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What becomes of a wish to have connections checked now."""
+    """The result of a request to check connections now."""
 
     turns: dict[str, datetime]
-    """When each is checked: at once, or a few seconds later where there are many."""
+    """When each will be checked: at once, or within seconds if there are many."""
     put_off: dict[str, datetime]
-    """Those whose user has no login left, and when there is one again."""
+    """Those whose login budget is used up, and when a login is available."""
 
 
 WORST_FIRST = (
@@ -179,15 +179,15 @@ WORST_FIRST = (
     State.HEALTHY,
     State.PAUSED,
 )
-"""The order in which a person wants to see the states."""
+"""States by urgency."""
 
 _SEVERITIES = tuple(Severity)
 
 
 def urgency(status: ConnectionStatus) -> tuple[int, int, float, str]:
-    """What sorts the worst first: by state, by how severe its cause is, by what broke last, by name.
+    """A sort key, worst first: state, severity, most recent failure, name.
 
-    What broke last is what somebody is looking for; what has been broken for weeks is known.
+    Recent failures come first: what has been broken for weeks is already known.
     """
     place = WORST_FIRST.index(status.state)
     if not status.findings:
@@ -197,5 +197,5 @@ def urgency(status: ConnectionStatus) -> tuple[int, int, float, str]:
 
 
 def worst_first(statuses: Iterable[ConnectionStatus]) -> list[ConnectionStatus]:
-    """The connections in the order in which a person wants to see them."""
+    """The connections by urgency."""
     return sorted(statuses, key=urgency)

@@ -1,7 +1,7 @@
-"""Which messages are due to a receiver: from the alerts of now, and from what it was last told.
+"""Which messages are due to a sink, given the current alerts and what it was last told.
 
-There is no queue. What a receiver took is remembered by group, and a message is due where that differs from
-what holds now: so a receiver that is away loses nothing, and a restart neither repeats nor forgets.
+There is no queue. What a sink accepted is remembered by group, and a message is due if it differs from the
+current alerts. So a sink that is down misses nothing, and a restart neither repeats nor loses messages.
 """
 
 import hashlib
@@ -18,31 +18,30 @@ from monitor.core.holds import Holds
 from monitor.core.status import ConnectionStatus
 
 GROUP_INTERVAL = timedelta(minutes=5)
-"""Connections that join a group are told once the last message is this old: as Alertmanager's group_interval,
-so that an event that spreads over a fleet is a few messages."""
+"""Connections that join a group are reported this long after the last message, like Alertmanager's
+group_interval, so that an event that spreads over a fleet causes only a few messages."""
 
 SHOWN = 20
-"""Connections in one message: a phone shows no more, and receivers have limits. The others are counted."""
+"""Connections named in a message: phones and sinks have limits. The others are counted."""
 
 GROUP_LABELS = ("alertname", "cause", "severity", "responsible")
-"""Labels that the alerts of a group have in common; the severity is that of the gravest."""
+"""Labels shared by a group's alerts; the severity is the highest one."""
 
 _SEVERITIES = tuple(Severity)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Which alerts a receiver wants; what is empty excludes nothing."""
+    """Which alerts a sink gets; empty fields match everything."""
 
     responsible: tuple[str, ...] = ()
-    """Who acts."""
+    """Responsible parties."""
     severity: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
-    """The operator's own labels of the connection, all of them. What concerns none, such as the daemon's own
-    condition, is not for a receiver that asks for some."""
+    """Labels that the connection must have. Alerts about the daemon itself don't match any."""
 
     def takes(self, alert: Alert) -> bool:
-        """Whether the alert is for this receiver."""
+        """Whether the alert matches."""
         own = alert.concerns.labels if alert.concerns else ()
         return (
             (not self.responsible or alert.labels["responsible"] in self.responsible)
@@ -53,40 +52,40 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a receiver was last told about one group. Stored: see the store's records."""
+    """What a sink was last told about one group. Stored; see `store.records`."""
 
     labels: dict[str, str]
-    """Of the group: `alertname`, `severity`, `responsible`, and `cause` where it has one."""
+    """The group's `alertname`, `severity`, `responsible`, and `cause` if any."""
     title: str
     connections: tuple[str, ...]
-    """Everyone in the group at that time."""
+    """All connections in the group at that time."""
     since: datetime
     at: datetime
-    """When the message was taken."""
+    """When the sink accepted the message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message about one group to one receiver."""
+    """One message about one group to one sink."""
 
     group: str
     told: Told
-    """What the receiver has been told once it took the message; of an end, what it was told before."""
+    """To remember once the sink has accepted the message; for an end, what it was told before."""
     alerts: tuple[Alert, ...] = ()
-    """Those that the receiver was not told about first, then the newest first. None: the group has ended."""
+    """New ones first, then by time, newest first. Empty: the group has ended."""
     ended: str = ""
-    """What became of the connections of a group that ended."""
+    """For a group that has ended: the state of its connections."""
     after: datetime | None = None
-    """When the receiver took the message before this one about the group."""
+    """When the sink accepted the previous message about the group."""
 
     @property
     def title(self) -> str:
-        """The message in one line."""
+        """The message as one line."""
         return self.told.title if self.alerts else f"Resolved: {self.told.title}"
 
     @property
     def id(self) -> str:
-        """The same for a message that has to be sent again, so that a receiver can drop the second."""
+        """The same if the message is sent again, so that receivers can drop duplicates."""
         told = self.told
         parts = (self.group, self.title, told.labels["severity"], told.since, self.after, *told.connections)
         return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:24]
@@ -102,12 +101,13 @@ def due(
     now: datetime,
     proven: Collection[str] = (),
 ) -> Iterator[Message]:
-    """The messages that are due, the gravest first, ends last.
+    """The messages that are due, most severe first, ends last.
 
-    `known` is what the receiver was told, `away` since when groups of that have had no alert. A group is told
-    when it begins, when its severity changes, when connections join it (GROUP_INTERVAL after its last
-    message), and `repeat` after its last message; its end is told at once where it is `proven`, else once
-    it has been away for as long as the rules keep an alert. Maintenance holds all that back, and is no end.
+    `known`: what the sink was told. `away`: since when groups have had no alert. A group is reported when it
+    begins, when its severity changes, when connections join it (GROUP_INTERVAL after its last message), and
+    `repeat` after its last message. Its end is reported at once if `proven`, otherwise when it has been
+    without alerts for as long as the rules keep an alert firing. Maintenance holds all of this back and is
+    not an end.
     """
     groups: defaultdict[str, list[Alert]] = defaultdict(list)
     for alert in alerts:
@@ -152,9 +152,9 @@ def _told(members: Sequence[Alert], now: datetime) -> Told:
 
 
 def is_proven(told: Told, statuses: Mapping[str, ConnectionStatus]) -> bool:
-    """Whether the end of a group is certain: Salesforce granted where it had refused, for each connection.
+    """Whether a group has certainly ended: Salesforce now grants all connections that it had refused.
 
-    What the network or a server did not let through once may come back a moment later.
+    A fault of network or server, in contrast, may recur a moment later.
     """
     entry = CATALOGUE.get(Cause(told.labels["cause"])) if "cause" in told.labels else None
     return bool(entry and not entry.transient and told.connections) and all(
@@ -163,7 +163,7 @@ def is_proven(told: Told, statuses: Mapping[str, ConnectionStatus]) -> bool:
 
 
 def what_became(told: Told, statuses: Mapping[str, ConnectionStatus]) -> str:
-    """What became of the connections of a group that ended: that they work, or that nothing is known."""
+    """The state of the connections of a group that has ended: that they work, or that it is unknown."""
     if not told.connections:
         return "The condition has cleared."
     counted: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""The wording that all alerts share, from the rules or from `notify`: name, who must act, steps, links."""
+"""Wording shared by all alerts, from the rules or from `notify`: name, responsible, steps, links."""
 
 import re
 from collections.abc import Iterable
@@ -31,36 +31,36 @@ UNSTEADY = (
 
 
 def minute(at: datetime) -> str:
-    """A moment in UTC, to the minute."""
+    """A time in UTC, to the minute."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def name_of(cause: Cause) -> str:
-    """The name of a cause's alert: `BearerwatchApprovalDecayed`."""
+    """A cause's alert name, such as `BearerwatchApprovalDecayed`."""
     return "Bearerwatch" + "".join(part.capitalize() for part in cause.split("_"))
 
 
 def remedy(steps: Iterable[str]) -> str:
-    """Steps, numbered, a line each."""
+    """Numbered steps, one per line."""
     return "\n".join(f"{number}. {step}" for number, step in enumerate(steps, 1))
 
 
 def told(what: str, *, who: str, steps: Iterable[str], guide: str | None = None) -> str:
-    """A complete description: what is wrong, who must act, and each step."""
+    """A complete description: what is wrong, who must act, and the steps."""
     source = f" (setup guide, {guide})" if guide else ""
     return f"{what}\nWho must act: {who}.\nWhat to do{source}:\n{remedy(steps)}"
 
 
 def short(consumer_key: str) -> str:
-    """Enough of a consumer key to find it. It is not a secret, but need not be shown in full."""
+    """A shortened consumer key, enough to recognise it. It is not secret, but need not be shown in full."""
     return consumer_key if len(consumer_key) <= 12 else f"{consumer_key[:5]}…{consumer_key[-6:]}"
 
 
 def inert(text: str) -> str:
-    """A stranger's text that no chat takes for a link, a mention or markup, and a person still reads.
+    """Untrusted text, escaped so that chats show no link, mention or markup from it.
 
-    `<` and `>` hold Slack's mentions and links (`<!channel>`, `<https://…|Log in>`), Discord's mentions, and
-    HTML; an `@` that begins a word or names a whole channel is a mention; `](` makes a Markdown link.
+    `<` and `>` delimit Slack's mentions and links (`<!channel>`, `<https://…|Log in>`), Discord's mentions,
+    and HTML; an `@` at the start of a word or before a channel name is a mention; `](` makes a Markdown link.
     """
     text = text.translate({ord("<"): "‹", ord(">"): "›", ord("`"): "'"}).replace("](", "] (")
     text = re.sub(r"(?i)@(?=everyone|here|channel|all\b)|(?<![\w.+-])@(?=\w)", "@\N{ZERO WIDTH SPACE}", text)
@@ -68,7 +68,7 @@ def inert(text: str) -> str:
 
 
 def with_name(steps: Iterable[str], connection: str, app: str = "") -> list[str]:
-    """The steps with a connection in the commands that want its name, and `app` behind the first app."""
+    """The steps with the connection's name in commands, and the app's name after the first mention."""
     listed = [re.sub(r"(`bearerwatch \w+) NAME", rf"\1 {connection}", step) for step in steps]
     for place, step in enumerate(listed):
         named = re.sub(r"\bthe app\b(?!')", lambda found: f"{found[0]}{app}", step, count=1)
@@ -79,7 +79,7 @@ def with_name(steps: Iterable[str], connection: str, app: str = "") -> list[str]
 
 
 def steps(entry: Entry, connection: Connection) -> list[str]:
-    """What to do about a cause of this connection: what applies to it, with its name and its app's."""
+    """The steps that apply to this connection, with its name and its app's."""
     first = entry.remedy_with_next if connection.next else ()
     app = f' "{connection.app}"' if connection.app else ""
     return with_name([*first, *entry.remedy], connection.name, app)
@@ -87,21 +87,21 @@ def steps(entry: Entry, connection: Connection) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """What alerts point to, and which of the operator's labels they carry. Empty: the operator names none."""
+    """The links in alerts, and which of the operator's labels they carry. Empty: not configured."""
 
     runbooks: str = ""
-    """Where the operator has put docs/causes; without it the daemon serves these pages itself."""
+    """The base URL of docs/causes; if empty, the daemon's own pages are used."""
     dashboard: str = ""
     pages: str = ""
-    """Where the daemon's own pages are."""
+    """The base URL of the daemon's pages."""
     labels: tuple[str, ...] = ()
 
     def page(self, connection: str) -> str:
-        """A connection's own page."""
+        """The URL of a connection's page."""
         return f"{self.pages}/connections/{connection}"
 
     def to(self, *, cause: Cause, connection: str = "") -> dict[str, str]:
-        """The annotations that link to the runbook of a cause, the dashboard, and a connection's own page."""
+        """Annotations that link to the cause's runbook, the dashboard, and the connection's page."""
         page = self.page(connection) if connection else f"{self.pages}/"
         runbook = f"{self.runbooks}/{cause}.md" if self.runbooks else f"{self.pages}/causes/{cause}"
         dashboard = f"{self.dashboard}?var-connection={connection}" if connection else self.dashboard

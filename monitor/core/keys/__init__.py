@@ -1,1 +1,1 @@
-"""Keys and certificates: read from PEM, judged, held without ever being shown, and used to sign."""
+"""Keys and certificates: reading PEM, checking, keeping them secret, and signing."""

@@ -1,7 +1,7 @@
-"""A credential: the private key that signs, and the facts of key and certificate. Bytes in, facts out.
+"""A credential: the private key that signs, and the facts about key and certificate. Bytes in, facts out.
 
-A key is accepted as PKCS#1 and PKCS#8, a certificate also in a chain, in all wrappings that `core.pem` takes
-off. Anything else is one `Problem` that says what it is and what would be right.
+Accepts PKCS#1 and PKCS#8 keys, and certificates or chains, in all encodings that `pem` unwraps. Anything else
+gives one `Problem` that says what it is and how to fix it.
 """
 
 import hashlib
@@ -23,27 +23,27 @@ BITS_AT_LEAST = 2048
 """Setup guide, step 1: "Use a key length of at least 2048 bits"."""
 
 BITS_AT_MOST = 16_384
-"""OpenSSL's own limit (OPENSSL_RSA_MAX_MODULUS_BITS). One signature at this size takes most of a second."""
+"""OpenSSL's limit (OPENSSL_RSA_MAX_MODULUS_BITS). A signature of this size takes most of a second."""
 
 EXPONENT_BITS_AT_MOST = 64
 """OpenSSL's limit for the public exponent of a large key (OPENSSL_RSA_MAX_PUBEXP_BITS); 65537 is usual."""
 
 SUBJECT_AT_MOST = 256
-"""Characters of a certificate's subject that are kept: enough to recognise it by."""
+"""Characters kept of a certificate's subject: enough to recognise it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with a key or certificate, known before any exchange."""
+    """An error in a key or certificate, found before any exchange."""
 
     cause: Cause
     detail: str
-    """A sentence for the operator: what is wrong and what would be right. Holds no key material."""
+    """A sentence for the operator: what is wrong and how to fix it. Contains no key material."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyFacts:
-    """What may be shown of a private key."""
+    """The public facts about a private key."""
 
     kind: str
     """`rsa`, `ec`, `ed25519`, `dsa`, …"""
@@ -54,7 +54,7 @@ class KeyFacts:
 
 @dataclass(frozen=True, slots=True)
 class CertificateFacts:
-    """What may be shown of a certificate."""
+    """The facts about a certificate."""
 
     not_before: datetime
     not_after: datetime
@@ -64,12 +64,12 @@ class CertificateFacts:
     """SHA-256 of the certificate (DER), hexadecimal."""
     subject: str
     key_fingerprint: str
-    """SHA-256 of its public key: equal to the private key's where the two pair."""
+    """SHA-256 of its public key: equals the private key's fingerprint if they are a pair."""
 
 
 @dataclass(frozen=True, slots=True)
 class CredentialFacts:
-    """All that anyone but the signer may know of a credential."""
+    """The public facts about a credential."""
 
     key: KeyFacts | None = None
     certificate: CertificateFacts | None = None
@@ -77,7 +77,7 @@ class CredentialFacts:
 
     @property
     def pairs(self) -> bool | None:
-        """Whether key and certificate are a pair; None where one of them is not there or can't be read."""
+        """Whether key and certificate are a pair; None if one of them is missing or can't be read."""
         if self.key is None or self.certificate is None:
             return None
         return self.key.fingerprint == self.certificate.key_fingerprint
@@ -85,16 +85,16 @@ class CredentialFacts:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A private key that can sign, where there is one, and the facts."""
+    """The private key, if it can sign, and the facts."""
 
     facts: CredentialFacts
     key: RSAPrivateKey | None = field(default=None, repr=False, compare=False)
-    """None where no RSA key can sign: `facts.problems` says why. A short key is a problem, yet may sign."""
+    """None if no RSA key can sign: `facts.problems` says why. A short key is a problem but can sign."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class KeyReading:
-    """What came of reading a private key. Many credentials may share one."""
+    """The result of reading a private key. Credentials can share one."""
 
     facts: KeyFacts | None = None
     problems: tuple[Problem, ...] = ()
@@ -103,13 +103,13 @@ class KeyReading:
 
 @dataclass(frozen=True, slots=True)
 class CertificateReading:
-    """What came of reading a certificate, or a chain of them in the file's order."""
+    """The result of reading a certificate, or a chain in the file's order."""
 
     certificates: tuple[CertificateFacts, ...] = ()
     problems: tuple[Problem, ...] = ()
 
 
-class _Malformed(Exception):  # noqa: N818 - never leaves this module: it ends a reading at its first problem
+class _Malformed(Exception):  # noqa: N818 - internal: ends a reading at its first problem
     def __init__(
         self, detail: str, cause: Cause = Cause.KEY_UNREADABLE, facts: KeyFacts | None = None
     ) -> None:
@@ -119,18 +119,18 @@ class _Malformed(Exception):  # noqa: N818 - never leaves this module: it ends a
 
 
 def read_credential(private_key: bytes, certificate: bytes | None = None) -> Credential:
-    """The credential in the bytes of a private key and, optionally, of its certificate. Never raises.
+    """Reads a private key and, optionally, its certificate. Never raises.
 
-    Whether the certificate is in date is not judged here: that needs the time.
+    Does not check the certificate's validity period, which needs the time.
     """
     certificates = None if certificate is None else read_certificates(certificate)
     return credential_of(read_private_key(private_key), certificates)
 
 
 def credential_of(key: KeyReading, certificates: CertificateReading | None) -> Credential:
-    """Puts a key and its certificate together: of a chain the first that pairs, else the first.
+    """Combines a key and its certificate: from a chain, the first one that pairs, otherwise the first.
 
-    Whether they pair is judged only where the key can sign: without that it would hide the problem proper.
+    A mismatch is reported only if the key can sign; otherwise it would hide the actual problem.
     """
     if certificates is None:
         certificates = CertificateReading()
@@ -155,15 +155,15 @@ def credential_of(key: KeyReading, certificates: CertificateReading | None) -> C
 
 
 def read_private_key(material: bytes) -> KeyReading:
-    """The private key in these bytes: its facts, what is wrong with it, and the key itself if it can sign.
+    """Reads a private key: its facts, its problems, and the key itself if it can sign.
 
-    OpenSSL's own check of a key tests its primes: 36 ms of CPU for 2048 bits, minutes for thousands of keys.
-    So the key is loaded unchecked. The library warns that wrong numbers may then crash it or loop for ever
-    (pyca/cryptography, pull request 7667). Therefore nothing is done with the key before its numbers fit
-    together (`_flaw`), and nothing else before its public half has verified what it signs.
+    OpenSSL's check of a key tests its primes: 36 ms of CPU for 2048 bits, minutes for thousands of keys. So
+    the key is loaded unchecked. The library warns that inconsistent numbers may then crash it or loop forever
+    (pyca/cryptography, pull request 7667). Therefore the numbers are checked for consistency first (`_flaw`),
+    and then its public half must verify a test signature.
 
-    Left out is the proof that both factors are prime. A composite one fails that signature, but for numbers
-    made to deceive; and whoever can place those can as well place a sound key of theirs.
+    This does not prove that both factors are prime. Composite factors fail the signature unless crafted, and
+    anyone who can plant a crafted key can plant a valid one too.
     """
     try:
         block = _private_block(blocks(material, "private key"))
@@ -212,7 +212,7 @@ def _private_block(found: list[Block]) -> Block:
 
 
 _RSA_PSS = bytes.fromhex("06092a864886f70d01010a")
-"""The object identifier of RSA keys that may only make PSS signatures. The library drops that restriction."""
+"""The object identifier of RSA keys restricted to PSS signatures. The library drops that restriction."""
 
 
 def _load_key(block: Block) -> RSAPrivateKey:
@@ -254,10 +254,10 @@ def _load_key(block: Block) -> RSAPrivateKey:
 
 
 def _loaded_anew(block: Block) -> RSAPrivateKey:
-    """A sound key once more, without the signature that it was proved by.
+    """A fresh copy of a valid key, without the test signature's state.
 
-    OpenSSL keeps what blinds a key's signatures for the thread that made the first of them. Keys are read
-    beside the event loop, and used in it: for that it would keep a second set, of 2 KiB, behind a lock.
+    OpenSSL keeps a key's blinding values for the thread that first signed with it. Keys are read in another
+    thread than they are used in; OpenSSL would keep a second set of 2 KiB, behind a lock.
     """
     key = load_der_private_key(block.der, None, unsafe_skip_rsa_key_validation=True)
     assert isinstance(key, RSAPrivateKey)
@@ -270,7 +270,7 @@ def _not_rsa(what: str, facts: KeyFacts | None) -> _Malformed:
 
 
 def _flaw(key: RSAPrivateNumbers) -> str | None:
-    """What does not fit together in the numbers of an RSA key (RFC 8017, section 3.2); None where all do."""
+    """What is inconsistent in the numbers of an RSA key (RFC 8017, section 3.2); None if nothing is."""
     p, q, d = key.p, key.q, key.d
     n, e = key.public_numbers.n, key.public_numbers.e
     if min(p, q, d, e) < 3 or p % 2 == 0 or q % 2 == 0 or p == q or p * q != n:
@@ -285,7 +285,7 @@ def _flaw(key: RSAPrivateNumbers) -> str | None:
 
 
 def _prove(key: RSAPrivateKey) -> None:
-    """Signs and verifies once, as an assertion is signed (RS256)."""
+    """Sign and verify once with RS256, like an assertion."""
     message = b"bearerwatch"
     key.public_key().verify(key.sign(message, PKCS1v15(), SHA256()), message, PKCS1v15(), SHA256())
 
@@ -307,7 +307,7 @@ _NOT_A_CERTIFICATE = {
 
 
 def read_certificates(material: bytes) -> CertificateReading:
-    """The certificates in these bytes, in their order; or the problem, with `key_unreadable` as its cause."""
+    """Reads certificates, in order; or gives the problem, with cause `key_unreadable`."""
     try:
         found = _certificate_blocks(blocks(material, "certificate"))
         return CertificateReading(tuple(_certificate(block.der) for block in found))

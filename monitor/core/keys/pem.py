@@ -1,8 +1,8 @@
-"""PEM blocks out of whatever an operator gives for a key or a certificate, or what it is instead.
+"""Extracts PEM blocks from what an operator provides as key or certificate, or says what it is instead.
 
-What is accepted beside PEM: base64 of it with or without line breaks (as the setup guide's step 1 hands it
-over), Windows line ends, a byte order mark, UTF-16 (which `>` writes in Windows PowerShell), quotes and
-spaces around it, line breaks written as the two characters of an escape; and DER for certificates.
+Also accepts base64 of PEM with or without line breaks (as in the setup guide's step 1), Windows line ends, a
+byte order mark, UTF-16 (written by `>` in Windows PowerShell), surrounding quotes and spaces, escaped line
+breaks (backslash and n), and DER for certificates.
 """
 
 import codecs
@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What stands between a BEGIN and an END line."""
+    """The content between a BEGIN and an END line."""
 
     label: str
     der: bytes = field(repr=False)
-    """Empty where the block is encrypted."""
+    """Empty if the block is encrypted."""
     encrypted: bool = False
 
 
 class NotPemError(ValueError):
-    """The material holds no PEM; its text is one sentence: what it is, and what would be right."""
+    """The material contains no PEM. The text is one sentence: what it is, and how to fix it."""
 
 
 _ENCODINGS = (
@@ -33,10 +33,10 @@ _ENCODINGS = (
 )
 
 _WRAPPING = " \t\r\n\"'`“”‘’\ufeff\u00a0\u200b"
-"""Characters that copying leaves around a value: spaces, quotes, marks that nobody sees."""
+"""Characters that copying may leave around a value: spaces, quotes, invisible marks."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
-"""Characters that no text has: control characters but tabs and line breaks."""
+"""Characters that text does not contain: control characters other than tabs and line breaks."""
 
 _BEGIN = "-----BEGIN "
 _BEGIN_IN_BASE64 = "LS0tLS1CRUdJTi"
@@ -44,13 +44,13 @@ _CERTIFICATE = "certificate"
 
 _JAVA_KEYSTORE = b"\xfe\xed\xfe\xed"
 _PKCS12 = b"\x02\x01\x03\x30"
-"""How a PKCS#12 file goes on after its length: version 3, then a sequence (RFC 7292, section 4)."""
+"""The start of a PKCS#12 file after its length: version 3, then a sequence (RFC 7292, section 4)."""
 
 
 def blocks(material: bytes, thing: str) -> list[Block]:
-    """The PEM blocks in a file, a variable, or base64 of either: at least one.
+    """The PEM blocks in the content of a file or variable, or in base64 of it: at least one.
 
-    `thing` is `private key` or `certificate`, for the sentence of the `NotPemError` that is raised otherwise.
+    `thing` is `private key` or `certificate`, for the text of NotPemError, which is raised otherwise.
     """
     text = _text(material)
     if text is None:
@@ -73,7 +73,7 @@ def blocks(material: bytes, thing: str) -> list[Block]:
 
 
 def _text(material: bytes) -> str | None:
-    """The characters, without what surrounds them and with real line breaks; None where they are none."""
+    """The text, without wrapping and with real line breaks; None if it isn't text."""
     marked = (encoding for mark, encoding in _ENCODINGS if material.startswith(mark))
     unmarked = {(False, True): "utf-16-le", (True, False): "utf-16-be"}
     zeros = (material[:1] == b"\0", material[1:2] == b"\0")
@@ -87,14 +87,14 @@ def _text(material: bytes) -> str | None:
 
 
 def _der(material: bytes, thing: str, otherwise: str) -> Block:
-    """A certificate in DER, as Windows and browsers write it. Keys come as PEM: what uses them wants that."""
+    """A certificate in DER, as Windows and browsers write it. Keys must be PEM."""
     if thing == _CERTIFICATE and _is_der(material):
         return Block("CERTIFICATE", material)
     raise NotPemError(f"The {thing} is {otherwise}.")
 
 
 def _is_der(material: bytes) -> bool:
-    """Whether it starts as a DER sequence of 128 bytes or more, which keys and certificates are."""
+    """Whether it starts like a DER sequence of 128 bytes or more, as keys and certificates do."""
     return len(material) > 4 and material[0] == 0x30 and material[1] in {0x81, 0x82, 0x83}
 
 
@@ -109,7 +109,7 @@ def _binary_kind(material: bytes) -> str:
 
 
 def _unpacked(text: str, thing: str) -> bytes:
-    """What a text without a BEGIN line holds as base64."""
+    """Decodes a text without a BEGIN line from base64."""
     if "-" in text and "BEGIN" in text:
         raise NotPemError(f"The {thing} has a damaged BEGIN line: it needs five dashes on either side.")
     if "-----END " in text:
@@ -118,7 +118,7 @@ def _unpacked(text: str, thing: str) -> bytes:
         )
     packed = "".join(text.split()).rstrip("=")
     if len(packed) % 4 == 1:
-        packed = packed[:-1]  # cut short: what is left of the text tells more than its length
+        packed = packed[:-1]  # truncated: the decoded rest says more than an error about its length
     try:
         return b64decode(packed + "=" * (-len(packed) % 4), validate=True)
     except ValueError:
@@ -128,7 +128,7 @@ def _unpacked(text: str, thing: str) -> bytes:
 
 
 def _split(text: str, thing: str) -> Iterator[Block]:
-    """Each block in turn. Stops at the first that does not end, so its time is linear."""
+    """Each block in turn. Stops at the first unterminated one, to stay linear."""
     _, begin, text = text.partition(_BEGIN)
     while begin:
         label, _, text = text.partition("-----")

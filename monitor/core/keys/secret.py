@@ -1,7 +1,6 @@
-"""A secret: a value that can be handed on, yet not be printed, logged, pickled or looked into by mistake.
+"""A secret value that can't be printed, logged, pickled or inspected by mistake.
 
-What holds one shows that there is something, never what. Its content leaves in two ways only, both of which
-are easily searched for: `reveal` and `text`.
+Its content is available only through two methods that are easy to search for: `reveal` and `text`.
 """
 
 import hashlib
@@ -10,15 +9,15 @@ from hmac import compare_digest
 from typing import NoReturn
 
 SHOWN = "<secret>"
-"""What stands in the place of every secret: in a repr, a message, a log line, a formatted text."""
+"""Shown instead of any secret, in a repr, message or log line."""
 
 
 class Secret:
-    """Key material, a password, a token, or an address that holds one.
+    """Key material, a password, a token, or a URL that contains one.
 
-    Two are equal if their contents are, in a time that says nothing of them; a secret never equals its bare
-    content. So settings that hold one can be compared, and a changed secret is noticed. A copy is the
-    secret itself. Pickling is refused: what is pickled lies in the clear wherever it goes.
+    Secrets are equal if their contents are, compared in constant time, so that changed settings are noticed.
+    A secret never equals its bare content. Copying gives the same object. Pickling is refused, as it would
+    write the content in clear text.
     """
 
     __slots__ = ("__content",)
@@ -27,14 +26,14 @@ class Secret:
         self.__content = content.encode(errors="surrogateescape") if isinstance(content, str) else content
 
     def reveal(self) -> bytes:
-        """The content, as it was given; a text in UTF-8."""
+        """The content as given; text is encoded as UTF-8."""
         return self.__content
 
     def text(self) -> str:
-        """The content as text, without the line break with which files end. ValueError where it is none."""
+        """The content as text, without a final line break. Raises ValueError if it isn't UTF-8."""
         with suppress(UnicodeDecodeError):
             return self.__content.decode().rstrip("\r\n")
-        raise ValueError("is not UTF-8 text")  # not within the other error, which carries the content
+        raise ValueError("is not UTF-8 text")  # unchained: UnicodeDecodeError contains the content
 
     def __bool__(self) -> bool:
         return bool(self.__content)

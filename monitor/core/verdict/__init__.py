@@ -1,1 +1,1 @@
-"""An outcome in, a diagnosis out: what the answer means, what the past makes of it, and the evidence."""
+"""Turns an outcome into a diagnosis: the meaning of the answer, the influence of history, the evidence."""

@@ -1,9 +1,9 @@
-"""What an HTTP answer says: bytes of the token endpoint or of a first REST call in, an Outcome's facts out.
+"""Parses HTTP answers of the token endpoint or of a first REST call into the facts of an Outcome.
 
-1. A body may be JSON, form-encoded, XML or plain text, whatever its `Content-Type` claims.
-2. Only a 2xx answer with an access token, and without an error, is a grant.
-3. What is not an OAuth error is kept as an excerpt, so that a person can see what came instead.
-4. Nothing that is kept can hold a token, an assertion, a key, or characters that move a terminal's cursor.
+1. A body may be JSON, form-encoded, XML or plain text, whatever its `Content-Type` says.
+2. Only a 2xx answer with an access token and without an error is a grant.
+3. If it is not an OAuth error, an excerpt is kept to show what came instead.
+4. Nothing that is kept contains a token, assertion, key, or terminal control characters.
 """
 
 import contextlib
@@ -23,31 +23,31 @@ from monitor.core.connection import ALLOWED_SUFFIXES, origin_of
 from monitor.core.outcome import AfterLogin, Granted, Refused
 
 CODE_LIMIT = 80
-"""Characters kept of an error code; the longest that Salesforce documents has 60."""
+"""Characters kept of an error code; Salesforce's longest has 60."""
 
 TEXT_LIMIT = 300
-"""Characters kept of a description or excerpt: a few lines on a page, and no ledger of strangers' words."""
+"""Characters kept of a description or excerpt: a few lines on a page."""
 
 EXCERPT_LIMIT = TEXT_LIMIT + 2 * CODE_LIMIT
-"""Characters of an excerpt with what stands around it: the name of the server, where a redirect leads."""
+"""Characters of an excerpt including its prefix: the server's name, a redirect's target."""
 
 READ_LIMIT = 16_384
-"""Characters that `harmless` looks at: what stands further back is never shown."""
+"""Characters that `harmless` examines: anything after that is never shown."""
 
 SCOPES_LIMIT = 100
-"""Scopes of a grant that are kept; Salesforce documents some thirty. They are written at every check."""
+"""Scopes kept of a grant; Salesforce documents about thirty. They are stored at every check."""
 
 RETRY_AFTER_LIMIT_SECONDS = 86_400.0
-"""The longest `Retry-After` that is believed: more than a day is an error or an attack, not a wish."""
+"""The longest `Retry-After` that is believed: more than a day is an error or an attack."""
 
 HTML_PAGE = "HTML page: "
-"""How the excerpt of a web page begins, so that its prose is never taken for an error text."""
+"""Prefix of a web page's excerpt, so that its prose is not mistaken for an error text."""
 
 REDIRECT = "Redirect to "
-"""How the excerpt of a redirect begins; the target follows, without its query."""
+"""Prefix of a redirect's excerpt; the target follows, without its query."""
 
 NOT_SHOWN = "not shown"
-"""The excerpt of an answer of which a client printed the status alone."""
+"""The excerpt if a client printed only the status."""
 
 _MASK = "[masked]"
 
@@ -65,9 +65,8 @@ _LONG_RUN = re.compile(
     |[A-Za-z0-9+/_=-]{{40,}}""",
     re.VERBOSE,
 )
-"""Too long to be a word: a key, a signature or a part of one, unless it holds no digit (a long error code).
-A consumer key is such a run too. A host name is not, though the first label of a sandbox's may have 46
-characters."""
+"""A run too long to be a word: a key or signature, unless it contains no digit (a long error code). Consumer
+keys match too. Host names do not, though a sandbox's first label may have 46 characters."""
 
 _NAMED_SECRET = re.compile(
     r"""((?:access_token|refresh_token|assertion|client_secret|password|sid|Bearer)
@@ -102,15 +101,15 @@ _CHARSETS = frozenset(
         "windows-1252",
     }
 )
-"""The charsets of a `Content-Type` that are followed: some codecs take minutes on a hostile body."""
+"""The charsets accepted from `Content-Type`: some codecs take minutes on a hostile body."""
 
 _SITE_FIELDS = frozenset({"sfdc_community_url", "sfdc_site_url"})
-"""Only a grant to a user of an Experience Cloud site has one of these."""
+"""Present only in grants to users of Experience Cloud sites."""
 
 _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
 
 _CODED_TEXT = re.compile(r"\s*([A-Za-z]+(?:_[A-Za-z]+)+)\s*(?:[:=-]\s*(.*))?$", re.DOTALL)
-"""Plain text with a code in front: `invalid_grant: …`, `Bad_OAuth_Token`."""
+"""Plain text that starts with a code: `invalid_grant: …`, `Bad_OAuth_Token`."""
 
 _CODE_FIELDS = ("error", "errorCode", "error_code", "exceptionCode", "faultcode", "code")
 _TEXT_FIELDS = (
@@ -124,9 +123,9 @@ _TEXT_FIELDS = (
 
 
 def read_answer(status: int, headers: Mapping[str, str], body: bytes) -> Granted | Refused:
-    """What the token endpoint's answer says. Header names may be in any case.
+    """Parse the token endpoint's answer. Header names are case-insensitive.
 
-    Whatever is no grant is a Refused, also a web page or an empty body: the diagnosis tells them apart.
+    Anything but a grant is a Refused, even a web page or an empty body: the diagnosis distinguishes them.
     """
     known = {name.lower(): value for name, value in headers.items()}
     text = _decode(body, known.get("content-type", ""))
@@ -152,7 +151,7 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes) -> Granted
 
 
 def read_after_login(status: int, body: bytes) -> AfterLogin:
-    """What the first REST call's answer says; its `error` is empty where the call succeeded."""
+    """Parse the first REST call's answer; `error` is empty on success."""
     if 200 <= status < 300:
         return AfterLogin(status, "", "")
     text = _decode(body, "")
@@ -166,13 +165,15 @@ def read_after_login(status: int, body: bytes) -> AfterLogin:
 
 
 def token_in(body: bytes) -> str | None:
-    """The access token of a grant's body: for the one call that follows, never to be kept."""
+    """The access token in a grant's body, for the call that follows. Never store it."""
     token = _fields(_decode(body, "")).get("access_token")
     return token.strip() or None if isinstance(token, str) else None
 
 
 def harmless(text: str, limit: int = TEXT_LIMIT) -> str:
-    """The text as it may be shown: one line, bounded, no control or direction characters, secrets masked."""
+    """The text made safe to show: one bounded line, without control or direction characters, secrets
+    masked.
+    """
     text = _TERMINAL_SEQUENCE.sub("", text[:READ_LIMIT])
     text = "".join(
         " " if character.isspace() else character
@@ -187,7 +188,7 @@ def harmless(text: str, limit: int = TEXT_LIMIT) -> str:
 
 
 def masked(text: str) -> str:
-    """The text without what has the shape of a secret: PEM, JWT, session id, and what is named as one."""
+    """The text with everything masked that looks like a secret (PEM, JWT, session id) or is named as one."""
     for secret in _SECRETS:
         text = secret.sub(_MASK, text)
     return _NAMED_SECRET.sub(rf"\1{_MASK}", text)
@@ -212,7 +213,7 @@ def _granted(token: str, fields: Mapping[str, object]) -> Granted:
 
 @lru_cache(maxsize=32)
 def _scopes(text: str) -> frozenset[str]:
-    """The scopes of a grant. Remembered, as one app's grants all have the same."""
+    """A grant's scopes. Cached, as all grants of an app have the same ones."""
     scopes = [scope for scope in re.split(r"[\s,]+", text.strip()) if scope]
     return frozenset(harmless(scope, CODE_LIMIT) for scope in scopes[:SCOPES_LIMIT])
 
@@ -223,7 +224,7 @@ def _string(fields: Mapping[str, object], name: str) -> str:
 
 
 def _error(fields: Mapping[str, object]) -> tuple[str, str]:
-    """Code and text of an error, under whichever of their usual names they stand."""
+    """Code and text of an error, from any of their usual field names."""
     nested = fields.get("error")
     if isinstance(nested, dict):
         fields = {**fields, **cast("dict[str, object]", nested)}
@@ -231,11 +232,11 @@ def _error(fields: Mapping[str, object]) -> tuple[str, str]:
     text = next((text for name in _TEXT_FIELDS if (text := _string(fields, name).strip())), "")
     if "faultcode" in fields:
         code = code.rpartition(":")[2]
-    return code, html.unescape(text)  # proxies and portals escape what they pass on
+    return code, html.unescape(text)  # proxies and portals escape it
 
 
 def _decode(body: bytes, content_type: str) -> str:
-    """The body's text: by its own marks first, as servers often name a wrong charset."""
+    """The body as text. Its own marks take precedence, as servers often name a wrong charset."""
     named = re.search(r"charset\s*=\s*[\"']?([\w-]+)", content_type.lower())
     for charset in (json.detect_encoding(body), named[1] if named else "utf-8"):
         if charset in _CHARSETS:
@@ -245,7 +246,7 @@ def _decode(body: bytes, content_type: str) -> str:
 
 
 def _fields(text: str) -> dict[str, object]:
-    """The named values of a JSON, XML or form-encoded text; empty where it is none of them."""
+    """The named values of a JSON, XML or form-encoded text; empty for other formats."""
     start = text.lstrip()[:1]
     if start in {"{", "["}:
         return _json_fields(text)
@@ -261,7 +262,7 @@ def _fields(text: str) -> dict[str, object]:
 
 def _json_fields(text: str) -> dict[str, object]:
     try:
-        # None of the numbers matters here, and to make one of a million digits would cost seconds.
+        # Numbers don't matter here, and converting a million digits would take seconds.
         value = json.loads(text, parse_int=_nothing, parse_float=_nothing, parse_constant=_nothing)
     except (ValueError, RecursionError):
         return {}
@@ -271,15 +272,15 @@ def _json_fields(text: str) -> dict[str, object]:
 
 
 def _nothing(_: str) -> None:
-    """In place of a number."""
+    """Ignore a number."""
 
 
-class _ForbiddenDoctype(Exception):  # noqa: N818 - it never leaves this module
-    """An XML text that declares a document type: only then can it hold entities that expand."""
+class _ForbiddenDoctype(Exception):  # noqa: N818 - internal
+    """The XML text declares a document type, which could define expanding entities."""
 
 
 def _xml_fields(text: str) -> dict[str, object]:
-    """The texts of an XML document's elements by their local names, the first of each name."""
+    """The text of the first XML element of each local name."""
     fields: dict[str, object] = {}
     open_texts: list[list[str]] = []
 
@@ -301,7 +302,7 @@ def _xml_fields(text: str) -> dict[str, object]:
     parser.EndElementHandler = end
     parser.StartDoctypeDeclHandler = refuse
     try:
-        # The text is decoded already, so what the declaration says of its encoding no longer holds.
+        # The text is already decoded, so the declared encoding no longer applies.
         parser.Parse(re.sub(r"^\s*<\?xml[^>]*\?>", "", text).encode(errors="replace"), True)
     except (expat.ExpatError, _ForbiddenDoctype, ValueError):
         return {}
@@ -313,17 +314,17 @@ def _is_html(text: str) -> bool:
 
 
 def _excerpt(text: str) -> str:
-    """The start of a body that is no OAuth error; of a web page, the words that a reader would see."""
+    """The start of a body that is not an OAuth error; for a web page, its visible words."""
     if not _is_html(text):
         return text
     reader = _VisibleText()
-    with contextlib.suppress(AssertionError):  # html.parser's, for a declaration that it doesn't know
+    with contextlib.suppress(AssertionError):  # raised by html.parser for unknown declarations
         reader.feed(text[:READ_LIMIT])
     return HTML_PAGE + " ".join(reader.words)
 
 
 class _VisibleText(HTMLParser):
-    """Collects the words of a page, without its scripts and styles."""
+    """Collects a page's visible words, without scripts and styles."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -332,7 +333,7 @@ class _VisibleText(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._hidden = tag in {"script", "style"}
-        # A page whose refresh or form sends the reader on tells by its target whose page it is.
+        # The target of a refresh or form shows whose page it is.
         if tag in {"meta", "form"}:
             targets = (value for name, value in attrs if value and name in {"content", "action"})
             self.words += [f"({_without_query(target)})" for target in targets if "http" in target]
@@ -350,7 +351,7 @@ def _without_query(location: str) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After` in seconds; a date in it is counted from the answer's own `Date`."""
+    """`Retry-After` in seconds; a date is relative to the answer's `Date`."""
     value = headers.get("retry-after", "").strip()
     if re.fullmatch(r"\d{1,9}(?:\.\d{1,6})?", value):
         return min(float(value), RETRY_AFTER_LIMIT_SECONDS)

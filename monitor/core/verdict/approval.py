@@ -1,7 +1,7 @@
-"""Approval epochs, their lifetimes, and the forecast: when the org's approval of a user may end.
+"""Approvals, their lifetimes, and the forecast of when the current one may end.
 
 "Any other setting causes that approval to age out" (setup guide, step 4). Contested for apps whose users are
-pre-authorised by an admin: Salesforce's CLI guide recommends an expiry of 90 days or less for just those.
+pre-authorised by an admin: for these, Salesforce's CLI guide recommends an expiry of 90 days or less.
 """
 
 from calendar import monthrange
@@ -16,51 +16,50 @@ from monitor.core.history import Approval, History
 from monitor.core.inside import Facts, Read, Row, moment_in, text
 
 LEAD_SHARE = 1 / 6
-"""The last part of a lifetime in which the forecast is a finding: 5 days of a month, 15 of 90 days.
-Enough for a change by ticket; short enough that it does not stand half of the time."""
+"""The last part of a lifetime, in which the forecast is a finding: 5 days of a month, 15 of 90 days. Enough
+for a change by ticket, without warning half of the time."""
 
 CRITICAL = timedelta(days=2)
-"""The last part of an approval's forecast life: time to reach an admin on the next working day in most weeks,
-and less than the warning, which comes a sixth of the lifetime ahead."""
+"""When the forecast becomes critical: time to reach an admin on the next working day in most weeks."""
 
 SHORTEST_LIFETIME = timedelta(days=1)
-"""Epochs that ended sooner tell of an admin at work, not of a policy: policies are mostly in days or months;
-those in hours are possible, but a forecast of hours warns nobody in time."""
+"""Approvals that ended sooner suggest an admin at work rather than a policy. Policies in hours are possible,
+but a forecast of hours comes too late to act on."""
 
 
 class Grounds(StrEnum):
-    """What a forecast rests on."""
+    """The source of a forecast."""
 
     READ = "read"
-    """The refresh token policy that an audit read inside the org."""
+    """The refresh token policy read by an audit."""
     DECLARED = "declared"
-    """The refresh token policy that the owner wrote into the configuration."""
+    """The refresh token policy declared in the configuration."""
     LEARNT = "learnt"
-    """Lifetimes of this connection's own approvals that ended."""
+    """Lifetimes of this connection's earlier approvals."""
     SIBLINGS = "siblings"
-    """Lifetimes of approvals of other connections with the same consumer key."""
+    """Lifetimes of other connections' approvals with the same consumer key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The app's policies, as an audit read them. What is in no known dialect is empty, never guessed."""
+    """The app's policies, as read by an audit. Unknown values are left empty, never guessed."""
 
     permitted: Literal["admin", "self", ""]
-    """Whether users are approved by an admin beforehand, or authorise themselves."""
+    """Whether an admin pre-approves users, or they authorise themselves."""
     refresh: Literal["until_revoked", "immediately", "lifetime", "inactivity", ""]
     period: int = 0
     unit: Literal["hours", "days", "months", ""] = ""
-    """Empty for a classic app, whose unit the org does not show."""
+    """Empty for a classic app, for which the org does not show the unit."""
     ip: Literal["relaxed", "enforced", ""] = ""
     high_assurance: bool | None = None
     unrecognised: str = ""
-    """The refresh token policy in the org's words, where they are in no dialect that is known."""
+    """The refresh token policy in the org's words, if we don't know them."""
     changed: str = ""
-    """Who changed the policies last, and when; empty where that is not shown."""
+    """Who last changed the policies, and when; empty if not shown."""
 
     @property
     def ageing(self) -> str:
-        """What the policy does to an approval, for a person; empty where it does nothing."""
+        """The policy's effect on an approval, as a phrase; empty if it has none."""
         after = f"after {self.period} {self.unit or 'hours, days or months (the org does not show which)'}"
         return {
             "lifetime": f"ends an approval {after}",
@@ -69,7 +68,7 @@ class Policy:
         }.get(self.refresh, "")
 
     def end(self, since: datetime) -> datetime | None:
-        """When an approval ends that began, or was used, then; None where the policy names no time."""
+        """When an approval that began (or was used) at `since` ends; None if the policy sets no time."""
         if self.refresh not in {"lifetime", "inactivity"} or not 0 < self.period <= LONGEST_PERIOD:
             return None
         try:
@@ -78,16 +77,16 @@ class Policy:
                 year, month = since.year + months // 12, months % 12 + 1
                 return since.replace(year=year, month=month, day=min(since.day, monthrange(year, month)[1]))
             return since + timedelta(**{self.unit: self.period}) if self.unit else None
-        except (ValueError, OverflowError):  # beyond the calendar
+        except (ValueError, OverflowError):  # beyond year 9999
             return None
 
 
 LONGEST_PERIOD = 10_000
-"""The longest period of a policy that is believed: 27 years of days; Setup takes no more than 5 digits."""
+"""The longest plausible period: 27 years in days; Setup accepts at most 5 digits."""
 
 
 def policy_of(facts: Facts | None) -> Policy | None:
-    """The policies of the app, External Client App or classic; None where they were not shown."""
+    """The policies of the app, External Client App or classic; None if not shown."""
     if facts is None:
         return None
     if row := facts.first(Read.POLICY):
@@ -125,7 +124,7 @@ def _of_classic_app(row: Row) -> Policy:
     )
 
 
-# How the surfaces of different orgs and versions spell the same: names, or numbers in their place.
+# Orgs and API versions spell the same values as names or as numbers.
 _PERMITTED: dict[str, Literal["admin", "self"]] = {
     "adminapprovedpreauthorized": "admin",
     "allselfauthorized": "self",
@@ -159,29 +158,29 @@ def _whole(row: Row, name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """When the approval that serves now may end, and why that is believed."""
+    """When the current approval may end, and why."""
 
     at: datetime
     grounds: Grounds
     lifetime: timedelta
     reason: str
-    """A sentence for a person."""
+    """A sentence that explains it."""
 
     @property
     def warns_from(self) -> datetime:
-        """From when on it is a finding: LEAD_SHARE of the lifetime before the end."""
+        """When it becomes a finding: LEAD_SHARE of the lifetime before the end."""
         return self.at - self.lifetime * LEAD_SHARE
 
 
 def forecast(
     connection: Connection, history: History, siblings: tuple[Approval, ...], now: datetime
 ) -> Forecast | None:
-    """When the approval may end, from the best grounds that there are. None where nothing says that it will.
+    """When the approval may end, from the best source available; None if nothing says that it will.
 
-    1. The policy that an audit read decides, then a declared one. `until_revoked` has no end; `immediately`
-       has none that could be foreseen.
-    2. Else the median lifetime of this connection's own approvals that ended, else that of its siblings.
-    3. An approval that outlived its forecast by the lead proves the grounds wrong: no forecast then.
+    1. A policy read by an audit, then a declared one. `until_revoked` has no end, `immediately` no
+       predictable one.
+    2. Otherwise the median lifetime of this connection's earlier approvals, otherwise that of its siblings.
+    3. If an approval outlives its forecast by the lead, the source is wrong: no forecast.
     """
     policy, shown = connection.approval, policy_of(history.audit)
     if shown and shown.refresh:
@@ -198,7 +197,7 @@ def forecast(
 
 
 def note(connection: Connection, audit: Facts | None = None) -> str | None:
-    """What must be said beside an inactivity policy, as the monitor itself may change what it watches."""
+    """A caveat for inactivity policies: the monitor's own logins may keep the approval alive."""
     shown, declared = policy_of(audit), connection.approval
     if (shown.refresh if shown and shown.refresh else declared and declared.policy) != "inactivity":
         return None
@@ -210,12 +209,12 @@ def note(connection: Connection, audit: Facts | None = None) -> str | None:
 
 
 def _read(policy: Policy, connection: Connection, history: History) -> Forecast | None:
-    """From the exact policy: from the approval's creation, or from its last use."""
+    """The forecast from a policy read by an audit, counted from the approval's creation or last use."""
     row = _approval_row(connection, history)
     created, used = moment_in(row, "CreatedDate"), moment_in(row, "LastUsedDate")
     seen, ended = history.approval_since, history.approvals[-1].until if history.approvals else None
     if created is None or (ended and created < ended):
-        created = seen  # what the org shows of it is gone, or of the approval before
+        created = seen  # the org shows nothing, or an earlier approval
     since = (
         created
         if policy.refresh == "lifetime"
@@ -230,7 +229,7 @@ def _read(policy: Policy, connection: Connection, history: History) -> Forecast 
 
 
 def _approval_row(connection: Connection, history: History) -> Row | None:
-    """The newest approval of the app that the org showed: as long as one lives, logins are granted."""
+    """The app's newest approval that the org shows: any valid one is enough for a grant."""
     facts = history.audit
     if facts is None:
         return None
@@ -240,7 +239,7 @@ def _approval_row(connection: Connection, history: History) -> Row | None:
 
 
 def lifetimes(approvals: tuple[Approval, ...]) -> tuple[timedelta, ...]:
-    """The lifetimes among these epochs that can tell of a policy."""
+    """The lifetimes that are long enough to reflect a policy."""
     lived = (approval.until - approval.since for approval in approvals)
     return tuple(lifetime for lifetime in lived if lifetime >= SHORTEST_LIFETIME)
 
@@ -258,7 +257,7 @@ def _declared(connection: Connection, history: History, lifetime: timedelta) -> 
         return Forecast(history.last_success + lifetime, Grounds.DECLARED, lifetime, reason)
     granted = datetime.combine(policy.granted, time(), UTC) if policy.granted else None
     ended_since = history.approvals and (granted is None or history.approvals[-1].until >= granted)
-    # The declared day is older than any grant that the monitor saw, unless an approval ended after it.
+    # The declared day precedes any observed grant, unless an approval ended after it.
     since = history.approval_since if ended_since or granted is None else granted
     if since is None:
         return None

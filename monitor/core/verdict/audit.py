@@ -1,7 +1,7 @@
-"""The guide, step by step, as an audit found it inside the org: right, wrong, not readable, or never shown.
+"""Judges each step of the setup guide by what an audit read: right, wrong, not readable, or never visible.
 
-A wrong step is a finding while the connection still works. Nothing is guessed: what the org did not show is
-said, with the permission that would show it.
+A wrong step is a finding even while the connection works. Nothing is guessed: unreadable items are reported,
+with the permission that would show them.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -25,50 +25,50 @@ from monitor.core.verdict.texts import of_text
 from monitor.core.wording import minute
 
 LAST_WAY_IN = timedelta(days=7)
-"""How long before the user's only way into the app ends it is critical: a change by ticket takes a week."""
+"""How long before the user's last access to the app ends it is critical: a change by ticket takes a week."""
 
 ORG_ENDS = timedelta(days=30)
-"""How long before the org's end it is a finding: a trial or scratch org lives for 30 days at most."""
+"""How long before the org expires it is a finding: trial and scratch orgs last at most 30 days."""
 
 ALLOCATION_SHORT = 0.9
-"""The share of the day's API allocation from which on it is a finding: what is left of the day's last tenth
-goes quickly, and then every call is refused. Our own choice; no source."""
+"""Use of the daily API allocation above which it is a finding: the last tenth goes quickly, and then every
+call is refused. Our choice; no source."""
 
 SHOWN = 3
-"""Names, groups or changes in one sentence; more would not be read."""
+"""Most names, groups or changes in one sentence; nobody reads more."""
 
 
 class Ruling(StrEnum):
-    """What can be said of a step."""
+    """The judgement of a step."""
 
     RIGHT = "right"
     WRONG = "wrong"
     NOT_READABLE = "not_readable"
     """The org did not show it."""
     CANNOT_BE_SEEN = "cannot_be_seen"
-    """No org shows it to anybody."""
+    """Not visible in any org, with any permission."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that the guide asks for, and whether it is so."""
+    """One requirement of the guide, and whether it is met."""
 
     guide: str
-    """The number of the guide's step; empty for what the guide leaves out."""
+    """The number of the guide's step; empty if not in the guide."""
     what: str
     ruling: Ruling
     said: str
-    """A sentence or two for a person."""
+    """One or two sentences."""
     permission: str = ""
-    """What would make it readable; empty where no permission is known to be wanting."""
+    """The permission that would make it readable, if known."""
     cause: Cause | None = None
-    """Of a wrong step."""
+    """The cause of a wrong step."""
     severity: Severity = Severity.WARNING
     certainty: Certainty = Certainty.CERTAIN
 
     @property
     def stops_logins(self) -> bool:
-        """Whether it is wrong for certain, and no login can be granted."""
+        """Whether it is certainly wrong, and prevents all logins."""
         return (self.ruling, self.severity, self.certainty) == (
             Ruling.WRONG,
             Severity.CRITICAL,
@@ -78,7 +78,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Seen:
-    """All that the steps are judged by."""
+    """The input for judging the steps."""
 
     facts: Facts
     connection: Connection
@@ -86,22 +86,22 @@ class Seen:
     """The last grant or refusal; None before the first."""
     usage: ApiUsage | None
     ends: datetime | None
-    """When the approval ends by the policy that was read; None where that names no end."""
+    """When the approval ends according to the policy that was read; None without an end."""
     now: datetime
 
     @cached_property
     def policy(self) -> Policy | None:
-        """The app's policies; None where they were not shown."""
+        """The app's policies; None if not shown."""
         return policy_of(self.facts)
 
     @property
     def granted(self) -> Granted | None:
-        """The grant; None where it was refused."""
+        """The grant; None after a refusal."""
         return self.outcome if isinstance(self.outcome, Granted) else None
 
     @cached_property
     def live(self) -> tuple[Row, ...] | None:
-        """The user's assignments that hold now; None where they were not shown."""
+        """The user's current permission set assignments; None if not shown."""
         rows = self.facts.rows.get(Read.ASSIGNMENTS)
         return None if rows is None else tuple(row for row in rows if self._holds(row))
 
@@ -135,19 +135,19 @@ def _wrong(
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A row of the table: a thing that the guide asks for, what it is read from, and how that is judged."""
+    """A row of the table: a requirement, what to read for it, and how to judge that."""
 
     guide: str
     what: str
     judge: Callable[[Seen], _Said | None]
-    """None where what it needs was not shown."""
+    """Gives None if what it needs was not shown."""
     reads: tuple[Read, ...] = ()
 
 
 def seen_of(
     connection: Connection, history: History, foreseen: Forecast | None, now: datetime
 ) -> Seen | None:
-    """What the last audit of a connection saw; None where there was none, or audits are off."""
+    """The input from a connection's last audit; None if there was none or audits are off."""
     if not connection.audit or history.audit is None:
         return None
     last = history.last_verdict
@@ -156,13 +156,13 @@ def seen_of(
 
 
 def steps_of(status: ConnectionStatus, now: datetime) -> tuple[Step, ...]:
-    """The steps as the last audit of a connection saw them; none where there was none."""
+    """The steps according to a connection's last audit; empty without one."""
     seen = seen_of(status.connection, status.history, status.forecast, now)
     return steps(seen) if seen else ()
 
 
 def steps(seen: Seen) -> tuple[Step, ...]:
-    """Every step of the guide, then what it leaves out."""
+    """All steps of the guide, followed by those that it leaves out."""
     return tuple(_step(point, seen) for point in POINTS)
 
 
@@ -192,11 +192,13 @@ def _needed(read: Read, facts: Facts) -> tuple[str, ...]:
 
 
 def _refused_as_unknown(reason: str) -> bool:
-    """Whether the org says that there is no such thing: it says so too where a permission is wanting."""
+    """Whether the org says that the object or field doesn't exist, as it also does if a permission is
+    missing.
+    """
     return reason.startswith(("INVALID_TYPE", "INVALID_FIELD", "INSUFFICIENT_ACCESS"))
 
 
-# What a grant proves
+# Proved by a grant
 
 
 def _proven(what: str) -> Callable[[Seen], _Said | None]:
@@ -209,7 +211,7 @@ def _proven(what: str) -> Callable[[Seen], _Said | None]:
 def _format(seen: Seen) -> _Said | None:
     if seen.granted is None:
         return None
-    if seen.granted.token_format == "jwt":  # noqa: S105 - a format, no secret
+    if seen.granted.token_format == "jwt":  # noqa: S105 - a format, not a secret
         return _wrong(
             Cause.JWT_ACCESS_TOKEN,
             "The token is a JWT: the Bulk and Metadata APIs refuse it.",
@@ -309,7 +311,7 @@ def _known_addresses(facts: Facts) -> Iterator[str]:
 
 
 def _within(address: str, ranges: tuple[Row, ...]) -> bool:
-    """Whether an address lies in one of the ranges; one that can't be read is not called outside."""
+    """Whether an address is in one of the ranges. Unreadable ranges count as including it."""
     try:
         place = ip_address(address)
         return any(
@@ -337,7 +339,7 @@ def _session_level(seen: Seen) -> _Said | None:
     return _right("The app does not require a High Assurance session.")
 
 
-# The user and what it may
+# The user and permissions
 
 
 def _user(seen: Seen) -> _Said | None:
@@ -357,7 +359,7 @@ def _user(seen: Seen) -> _Said | None:
     api = access.get("PermissionsApiEnabled") if access and not seen.facts.observer else None
     if api is None and seen.live:
         api = any(row.get("PermissionSet.PermissionsApiEnabled") is True for row in seen.live)
-    # The org has answered a REST call with the user's own token.
+    # The org has answered a REST call made with the user's token.
     called = seen.granted and (not seen.facts.observer or Read.LOGINS in seen.facts.rows)
     if api is False and not called:
         return _wrong(Cause.API_DISABLED, "No permission set of the user has API Enabled.", Severity.CRITICAL)
@@ -439,12 +441,12 @@ _GROUPS = (
 
 
 def _in_groups(seen: Seen) -> bool:
-    """Whether the user has sets by way of a group: these are assigned by the id of the group's own set."""
+    """Whether the user has permission sets through a group, which are assigned by the group's own id."""
     return any(text(row, "PermissionSetGroupId") for row in seen.live or ())
 
 
 def _no_way(names: list[str], seen: Seen) -> _Said:
-    """No set that the app selects is seen to be assigned: a grant proves that there is another way."""
+    """No set that the app selects appears to be assigned; a grant proves that there is another way."""
     if not seen.policy or seen.policy.permitted != "admin":
         said = (
             "It is unknown whether the app needs one: its Permitted Users setting was not shown or not"
@@ -484,33 +486,33 @@ def _org(seen: Seen) -> _Said | None:
 
 @dataclass(frozen=True, slots=True)
 class Production:
-    """The user's logins that are not ours."""
+    """The user's logins that are not the monitor's."""
 
     granted: datetime | None
-    """The last one; None where none was seen."""
+    """The last grant, if any was shown."""
     refused: int
-    """How many, at the least, were refused since, of an app that was granted before."""
+    """Refusals since then (at least), of apps that were granted before."""
     since: datetime | None
-    """When the first of these was refused, as far back as the org showed them."""
+    """The first of these refusals, as far back as the org shows."""
     last: Logins | None
-    """The latest of these."""
+    """The last of these refusals."""
 
 
 def production(facts: Facts | None) -> Production | None:
-    """The integration's own logins; None where they were not shown, or can't be told from ours."""
+    """The integration's logins; None if not shown or not distinguishable from the monitor's."""
     if facts is None or not facts.address:
         return None
     ours = (facts.application, facts.address)
     theirs = [one for one in facts.logins if (one.application, one.address) != ours]
     if not theirs:
         return None
-    # A client that was never granted is a stranger's; ours may be the very app that the integration uses.
+    # A client that was never granted is unrelated. The monitor may use the integration's own app.
     never = datetime.min.replace(tzinfo=UTC)
     worked = {facts.application: never}
     for one in theirs:
         if one.granted:
             worked[one.application] = max(one.last, worked.get(one.application, never))
-    # Of those that are alike, some may be from before the last grant; the latest is not.
+    # Some logins of a group may predate the last grant; its latest does not.
     since = {
         one: one.first > worked[one.application]
         for one in theirs
@@ -585,21 +587,20 @@ POINTS = (
     Point("", "Production's logins", _production, (Read.LOGINS,)),
     Point("", "API allocation", _allocation),
 )
-"""The guide as a table, in its order."""
+"""The guide's steps as a table, in order."""
 
 
 # A refusal
 
 
 def explained(seen: Seen, possible: Collection[Cause]) -> Cause | None:
-    """The cause that the org itself names for a refusal; None where it names none.
+    """The cause that the org itself gives for a refusal, if any.
 
-    1. Login History's status of our own login, where the answer may mean that.
-    2. What an audit found wrong for certain that stops logins, where the answer may mean it.
-    3. Else that status: whether it is of this very answer is for the caller to know.
+    1. Login History's status of our own login, if the answer can mean that.
+    2. A step that is certainly wrong and stops logins, if the answer can mean that.
+    3. Otherwise that status: the caller must know whether it belongs to this answer.
 
-    Where the user has the app's permission set and the policy has ended its approval, a status that it is not
-    approved means that end.
+    If the user has the app's permission set and the policy has ended the approval, "not approved" means that.
     """
     found = {step.what: step for step in steps(seen)}
     wrong = {step.cause for step in found.values() if step.stops_logins}
@@ -616,14 +617,14 @@ def explained(seen: Seen, possible: Collection[Cause]) -> Cause | None:
 
 
 def _aged_out(seen: Seen) -> bool:
-    """Whether the approval's end, by the policy that was read, has come."""
+    """Whether the approval has ended according to the policy that was read."""
     policy = seen.policy
     at_once = policy is not None and policy.refresh == "immediately"
     return at_once or (seen.ends is not None and seen.ends <= seen.now)
 
 
 def known_before(seen: Seen) -> Iterator[str]:
-    """What the last audit says to a refusal, for a person: what was wrong, and what changed in Setup."""
+    """Evidence from the last audit for a refusal: what was wrong, and what changed in Setup."""
     by = f" (read by {seen.facts.observer})" if seen.facts.observer else ""
     if seen.facts.status and seen.facts.status != "Success":
         yield (
@@ -642,7 +643,7 @@ def known_before(seen: Seen) -> Iterator[str]:
 
 
 def changes_in(facts: Facts | None) -> tuple[tuple[datetime, str], ...]:
-    """What was changed in Setup since the last grant, the latest first, each with who did it."""
+    """Changes in Setup since the last grant, latest first, with who made them."""
     changes = []
     for row in facts.rows.get(Read.TRAIL, ()) if facts else ():
         at, who = moment_in(row, "CreatedDate"), text(row, "CreatedBy.Name")

@@ -1,7 +1,7 @@
-"""The verdict on one exchange: what its answer means, what the past makes of that, and what stands beside it.
+"""The verdict on one exchange: the meaning of its answer, revised by history, plus other findings.
 
-`meaning` holds the table of answers; the table of the past is here. History decides where the answer can't:
-it worked for weeks, it never worked, our key changed an hour ago, the clock is off, the whole fleet
+`meaning` has the table of answers, this module the table of revisions. History decides where the answer alone
+can't: it worked for weeks, it never worked, our key changed an hour ago, the clock is off, the whole fleet
 stopped at once.
 """
 
@@ -31,33 +31,33 @@ from monitor.core.verdict.texts import Meaning
 from monitor.core.wording import minute
 
 LASTING = timedelta(days=1)
-"""So long must it have worked before its end is likely to be an approval that aged out: what ends sooner may
-as well be an admin who is still at work."""
+"""How long a connection must have worked before a refusal probably means an expired approval: sooner, an
+admin may still be at work."""
 
 CLOCK_USELESS = timedelta(hours=1)
-"""So far off, nothing that the machine itself does at a time of day is right, whatever the orgs still accept.
-Our own choice; no source."""
+"""A clock this far off is critical even if orgs accept it: everything on the machine that depends on the time
+is wrong. Our choice; no source."""
 
 ALTERNATIVES_SHOWN = 5
-"""More would be a list of everything, which helps nobody at night."""
+"""Most alternatives to show; a longer list does not help."""
 
 THROTTLE_LASTS = timedelta(hours=1)
-"""A bare HTTP 429 that lasts longer than the hour over which Salesforce counts logins is no passing one."""
+"""A bare HTTP 429 that lasts longer than the hour over which Salesforce counts logins is not passing."""
 
 SCOPES_SHOWN = 10
-"""An app has a handful; a sentence of more would not be read."""
+"""Most scopes in a sentence; an app usually has a handful."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A row of the table of the past: if the answer means one of these, and this holds, it becomes …"""
+    """A row of the table: an answer with one of these meanings, under this condition, gets another cause."""
 
     of: frozenset[Cause]
     holds: Callable[[Known], bool]
     becomes: Cause
     certainty: Certainty
     others: tuple[Cause, ...] = ()
-    """Alternatives that come before those of the answer; the cause that it was is always among them."""
+    """Alternatives to put before those of the answer; the original cause is always added."""
 
 
 _SIGNATURE_REFUSED = causes_where(lambda entry: entry.refuses_signature)
@@ -73,23 +73,23 @@ def _is_server_error(known: Known) -> bool:
 
 
 def _is_generic(known: Known) -> bool:
-    """Whether host or audience is the login server of all orgs rather than this org's own address."""
+    """Whether host or audience is a generic login server rather than this org's address."""
     return is_generic(known.connection.login_url) or is_generic(known.connection.audience)
 
 
 def _asked_its_own_org(known: Known) -> bool:
-    """Whether host and audience are the org's own, or were right until now as far as is known.
+    """Whether host and audience are the org's own, or have worked so far.
 
-    A generic host is neither, even after months of grants: Salesforce withdrew these hosts from External
-    Client Apps while nothing changed in the orgs (observed since Spring '26), and to try the org's own
-    address first costs us a minute, and no admin's time.
+    A generic host does not count, even after months of grants: Salesforce withdrew these hosts from External
+    Client Apps without any change in the orgs (observed since Spring '26), and trying the org's own address
+    first takes a minute and no admin.
     """
     served = known.worked_unchanged and known.worked_for >= LASTING
     return not _is_generic(known) and (bool(known.connection.host) or served)
 
 
 PAST = (
-    # Our own key explains a refused signature better than anything at the other end.
+    # A problem with our key explains a refused signature best.
     Turn(
         _SIGNATURE_REFUSED,
         lambda known: known.has_problem(Cause.KEY_CERTIFICATE_MISMATCH),
@@ -108,7 +108,7 @@ PAST = (
         Cause.KEY_NOT_RSA,
         Certainty.CERTAIN,
     ),
-    # A bare `invalid_grant` is explained by what is known to be wrong on our side.
+    # Known problems on our side explain a bare `invalid_grant`.
     Turn(
         _NOT_APPROVED,
         lambda known: known.says_nothing and known.has_problem(Cause.KEY_CERTIFICATE_MISMATCH),
@@ -121,14 +121,14 @@ PAST = (
         Cause.CLOCK_SKEWED,
         Certainty.LIKELY,
     ),
-    # Everybody's signatures refused at once, and our clock is wrong.
+    # All connections' signatures are refused at once, and our clock is wrong.
     Turn(
         _SIGNATURE_REFUSED,
         lambda known: known.fleet_fails and known.clock_is_off,
         Cause.CLOCK_SKEWED,
         Certainty.LIKELY,
     ),
-    # A text says "expired", and the clock can be measured.
+    # The text says "expired", and the clock can be measured.
     Turn(
         frozenset({Cause.CLOCK_SKEWED}),
         lambda known: known.clock_is_off,
@@ -141,7 +141,7 @@ PAST = (
         Cause.CLOCK_SKEWED,
         Certainty.POSSIBLE,
     ),
-    # Pages, broken answers and missing names that hit many orgs at once come from our side.
+    # Pages, broken answers and missing names for many orgs at once come from our side.
     Turn(
         _NETWORK_MIMICS,
         lambda known: known.fleet_fails and not _is_server_error(known),
@@ -154,14 +154,14 @@ PAST = (
         Cause.SUBDOMAIN_UNKNOWN,
         Certainty.POSSIBLE,
     ),
-    # A change that is minutes old may still be spreading; waiting helps no key that another one has replaced.
+    # A recent change may still be propagating. Waiting does not help a key that has been replaced.
     Turn(
         _SETTLES,
         lambda known: known.settling and not known.superseded,
         Cause.PROPAGATION_PENDING,
         Certainty.LIKELY,
     ),
-    # It had worked, and nothing changed on our side since.
+    # It worked, and nothing changed on our side since.
     Turn(
         _NOT_APPROVED,
         lambda known: known.worked_unchanged and known.worked_for >= LASTING,
@@ -176,7 +176,7 @@ PAST = (
         Certainty.POSSIBLE,
         (Cause.USER_NOT_ADMIN_APPROVED,),
     ),
-    # It had worked, and then we changed something.
+    # It worked, and then we changed something.
     Turn(
         _NOT_APPROVED,
         lambda known: known.last_success is not None,
@@ -198,14 +198,14 @@ PAST = (
         Certainty.POSSIBLE,
         (Cause.APPROVAL_DECAYED, Cause.USER_NOT_ADMIN_APPROVED),
     ),
-    # A username that was known is not known any more.
+    # A known username is no longer known.
     Turn(
         frozenset({Cause.USERNAME_CHANGED}),
         lambda known: not (known.is_sandbox and known.last_success is not None),
         Cause.USERNAME_CHANGED,
         Certainty.POSSIBLE,
     ),
-    # A consumer key that was known is not known any more.
+    # A known consumer key is no longer known.
     Turn(
         frozenset({Cause.CONSUMER_KEY_UNKNOWN}),
         lambda known: known.worked_unchanged,
@@ -213,7 +213,7 @@ PAST = (
         Certainty.LIKELY,
         (Cause.APP_BLOCKED,),
     ),
-    # Some orgs say so to whoever asks with the wrong pair of host and audience.
+    # Some orgs answer this to a wrong combination of host and audience.
     Turn(
         _NOT_APPROVED,
         lambda known: not known.says_nothing and known.last_success is None and _is_generic(known),
@@ -229,8 +229,8 @@ PAST = (
         (Cause.AUDIENCE_INVALID,),
     ),
 )
-"""What the past, our own facts and the fleet make of an answer. Applied from top to bottom, each row to
-what the rows before it left."""
+"""How history, our own facts and the fleet revise an answer. Applied from top to bottom, each row to the
+result of the previous rows."""
 
 
 def diagnose(
@@ -245,8 +245,8 @@ def diagnose(
 ) -> Diagnosis:
     """The verdict on one exchange.
 
-    `history` is what was known before the exchange. `witnesses` is what the fleet says about
-    whose trouble it is; None where too few orgs were asked to tell. `forecast` is when the approval may end.
+    `history`: before the exchange. `witnesses`: whether the fleet suggests a shared fault; None if too few
+    orgs were checked. `forecast`: when the approval may end.
     """
     known = Known(exchange, credential, connection, history, now, witnesses, forecast)
     match exchange.outcome:
@@ -273,21 +273,21 @@ def diagnose(
     severity = Severity.WARNING if anybodys else None
     first = _finding(known, meant.cause, meant.certainty, evidence, severity)
     if meant.cause in _SIGNATURE_REFUSED and known.superseded:
-        first = replace(first, responsible=Responsible.OPERATOR)  # the admin has done their part
+        first = replace(first, responsible=Responsible.OPERATOR)  # the admin's part is done
     if meant.cause is Cause.APP_NOT_FOUND and _asked_its_own_org(known):
-        first = replace(first, responsible=Responsible.ORG_ADMIN)  # nothing of ours could be righter
+        first = replace(first, responsible=Responsible.ORG_ADMIN)  # our side is right
     return Diagnosis(state, _distinct((first, *_beside(known))), tuple(_alternatives(meant, known)))
 
 
 def _seen(known: Known) -> audit.Seen | None:
-    """What the last audit saw, by the light of this exchange."""
+    """The last audit's input, with this exchange's outcome."""
     seen = audit.seen_of(known.connection, known.history, known.forecast, known.now)
     usage = known.exchange.usage or known.history.usage
     return seen and replace(seen, outcome=known.exchange.outcome, usage=usage)
 
 
 def _as_the_org_says(meant: Meaning, seen: audit.Seen, known: Known) -> Meaning:
-    """What the org says of a refusal that is not certain itself, where an audit was made while it lasts."""
+    """An uncertain meaning, replaced by what the org itself says, if an audit was made during the failure."""
     since = known.history.failing_since or known.now
     settled = meant.certainty is Certainty.CERTAIN or meant.cause is Cause.PROPAGATION_PENDING
     if settled or seen.facts.at < since:
@@ -300,7 +300,7 @@ def _as_the_org_says(meant: Meaning, seen: audit.Seen, known: Known) -> Meaning:
 
 
 def _is_said_of_this_answer(said: Cause, seen: audit.Seen, known: Known) -> bool:
-    """Whether the audit went along with this exchange, or every answer since that audit was the same."""
+    """Whether the audit accompanied this exchange, or all answers since were the same."""
     last, findings = known.history.last_verdict, known.history.findings
     stays = bool(last and last.outcome == known.exchange.outcome and findings and findings[0].cause is said)
     return stays or seen.facts.at >= known.exchange.at
@@ -316,7 +316,7 @@ def _state(cause: Cause, known: Known) -> State:
 
 
 def _alternatives(meant: Meaning, known: Known) -> Iterator[Alternative]:
-    """The other causes that the answer allows, without those that the facts exclude."""
+    """Other causes that fit the answer and are not excluded by the facts."""
     others = list(meant.others)
     if _SIGNATURE_REFUSED & {meant.cause, *others} and known.certificate_ended:
         others.insert(0, Cause.CERTIFICATE_EXPIRED)
@@ -342,14 +342,14 @@ def _alternatives(meant: Meaning, known: Known) -> Iterator[Alternative]:
 
 
 def _granted(granted: Granted, known: Known) -> Diagnosis:
-    """A grant is healthy, unless the first call, the token or our facts say otherwise; the worst first."""
+    """A grant is healthy unless the API call, the token or our facts say otherwise; worst first."""
     after = known.exchange.after_login
     meant = meaning.of_after_login(after, granted) if after else None
     findings = [*_of_first_call(meant, known), *_of_token(granted, known), *_beside(known)]
     findings.sort(key=lambda finding: finding.severity is not Severity.CRITICAL)
     stopped = meant is not None and CATALOGUE[meant.cause].stops_calls
     if meant is not None:
-        # What refuses the calls is what stops the integration, whatever else is wrong.
+        # A cause that stops API calls comes first: it stops the integration.
         findings.sort(key=lambda finding: finding.cause is not meant.cause or not stopped)
     state = State.FAILING if stopped else State.DEGRADED if findings else State.HEALTHY
     return Diagnosis(state, _distinct(findings), tuple(_alternatives(meant, known)) if meant else ())
@@ -377,7 +377,7 @@ def _of_first_call(meant: Meaning | None, known: Known) -> Iterator[Finding]:
 
 
 def _of_token(granted: Granted, known: Known) -> Iterator[Finding]:
-    if granted.token_format == "jwt":  # noqa: S105 - a format, no secret
+    if granted.token_format == "jwt":  # noqa: S105 - a format, not a secret
         said = "The granted access token is a JWT: the Bulk and Metadata APIs will refuse it."
         yield _finding(known, Cause.JWT_ACCESS_TOKEN, Certainty.CERTAIN, [said])
     if granted.scopes is not None and not granted.scopes & meaning.API_SCOPES:
@@ -391,7 +391,7 @@ def _of_token(granted: Granted, known: Known) -> Iterator[Finding]:
             ("org", granted.org_id, pinned.org_id),
             ("user", granted.user_id, pinned.user_id),
         )
-        # Ids of 15 and 18 characters are the same: the last three only check the letters' case.
+        # Ids of 15 and 18 characters are equivalent: the last three only encode upper and lower case.
         if now and before and now[:15] != before[:15]
     ]
     if moved:
@@ -400,7 +400,7 @@ def _of_token(granted: Granted, known: Known) -> Iterator[Finding]:
         yield _finding(known, Cause.IDENTITY_CHANGED, Certainty.CERTAIN, moved)
 
 
-# What stands beside: known of ourselves, whatever the org answered
+# Findings independent of the org's answer
 
 
 def _beside(known: Known) -> Iterator[Finding]:
@@ -417,13 +417,13 @@ def _beside(known: Known) -> Iterator[Finding]:
 
 
 def _problems(known: Known, severity: Severity | None) -> Iterator[Finding]:
-    """What is wrong with our key and certificate: milder beside a grant, which proves that they serve."""
+    """Problems of our key and certificate: less severe after a grant, which proves that they work."""
     for cause, said in own_problems(known):
         yield _finding(known, cause, Certainty.CERTAIN, [said], severity)
 
 
 def _blocking(known: Known) -> tuple[Finding, ...]:
-    """The problems for which nothing could be sent; empty where the key could have signed."""
+    """The problems that prevented sending; empty if the key can sign."""
     outcome = known.exchange.outcome
     if not isinstance(outcome, NotSent) or meaning.of_not_sent(outcome).cause is Cause.MONITOR_FAULT:
         return ()
@@ -431,7 +431,7 @@ def _blocking(known: Known) -> tuple[Finding, ...]:
 
 
 def _of_certificate(known: Known) -> Iterator[Finding]:
-    """Where the certificate stands between its dates."""
+    """Findings about the certificate's validity period."""
     ends = known.certificate_span
     if ends is None:
         return
@@ -465,14 +465,14 @@ def _of_forecast(known: Known) -> Iterator[Finding]:
     evidence = [f"The approval {expected} expected to end on {minute(foreseen.at)}, {when}.", foreseen.reason]
     if contested:
         evidence.append(audit.CONTESTED)
-    # Once the end has passed and the org still grants, the forecast was wrong.
+    # If the org still grants after the end, the forecast was wrong.
     near = timedelta(0) < left < CRITICAL and not contested
     severity = Severity.CRITICAL if near else Severity.WARNING
     yield _finding(known, Cause.APPROVAL_EXPIRING, certainty, evidence, severity)
 
 
 def _of_audit(known: Known) -> Iterator[Finding]:
-    """The steps of the guide that are wrong while the org still grants, those of one cause as one."""
+    """Wrong steps of the guide while the org still grants, combined by cause."""
     seen = _seen(known)
     wrong = [step for step in audit.steps(seen) if step.ruling is audit.Ruling.WRONG] if seen else []
     for cause in dict.fromkeys(step.cause for step in wrong if step.cause):

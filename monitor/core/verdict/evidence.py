@@ -1,4 +1,4 @@
-"""What is known of one exchange, and the sentences that tell a person why a verdict is as it is."""
+"""The facts behind a verdict, and the sentences that explain it."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,42 +18,43 @@ from monitor.core.verdict.vocabulary import is_salesforces
 from monitor.core.wording import minute
 
 FLEET_SHARE = 0.5
-"""The share of the orgs that stopped with the same trouble, from which on the trouble is ours.
-Orgs of many customers share little but us: half of them failing alike within minutes is no coincidence,
-while one instance's maintenance stays below it. Our own choice; no source."""
+"""If more than this share of orgs stops with the same fault, it is shared. Orgs of different customers have
+little in common except us: half of them failing alike within minutes is not a coincidence, while maintenance
+of one instance affects fewer. Our choice; no source."""
 
 ENOUGH_WITNESSES = 5
-"""Fewer orgs say nothing about the fleet: two of three may fail by coincidence."""
+"""Fewer orgs prove nothing: two of three may fail by coincidence."""
 
 CLOCK_OFF = timedelta(seconds=60)
-"""An offset from the server's `Date` that is worth a finding: a third of the assertion's life of 180 seconds.
-The header counts whole seconds and the way there takes some, so that smaller offsets prove nothing."""
+"""Offset from the server's `Date` that is a finding: a third of the assertion's lifetime of 180 seconds. The
+header has whole seconds and network delay adds some, so smaller offsets prove nothing."""
 
 ASSUMED_LIFETIME = timedelta(days=365)
-"""The lifetime of a certificate of which only the end is declared: the shorter of the two that Salesforce
-itself makes (a year at 2048 bits, two at 4096), so that the warning comes rather late than years ahead."""
+"""Assumed lifetime if only the certificate's end is declared: the shorter of Salesforce's own two (one year
+at 2048 bits, two at 4096), so that the warning does not come years ahead."""
 
 NAME_MAY_RETURN = timedelta(minutes=30)
-"""How long a resolver's denial of a name that had been found is no verdict, while nobody else tells whether
-it denies others' too: outages of resolvers are mostly over by then. Our own choice; no source."""
+"""How long NXDOMAIN for a name that used to resolve is not a verdict, if other connections can't confirm that
+DNS works: most resolver outages are over by then. Our choice; no source."""
 
 
 @dataclass(frozen=True, slots=True)
 class Witnesses:
-    """What the orgs that were asked since a trouble began say about whose trouble it is."""
+    """What the orgs checked since a fault began say about whether it is shared."""
 
     everybodys: bool
-    """So many stopped alike that the trouble is ours and not an org's own."""
+    """Whether so many stopped alike that the fault is shared, not the org's own."""
     sentence: str
-    """How many of how many stopped alike; empty where it was only this one."""
+    """How many of how many stopped alike; empty if only this one did."""
 
     @classmethod
     def counted(cls, alike: int, asked: int, since: datetime) -> "Witnesses | None":
-        """The verdict of those asked since then, the org itself included; None below ENOUGH_WITNESSES.
+        """From `alike` of `asked` orgs, including this one; None below ENOUGH_WITNESSES.
 
-        A share is only as exact as its sample is large. The first few orgs asked in an event may all be hit
-        by chance, so the share must exceed FLEET_SHARE by two standard deviations: 5 of 5, 12 of 16, 60 of
-        100. So the verdict on one event does not change while more of the fleet is asked.
+        The first few orgs checked may all fail by chance, so the share must exceed FLEET_SHARE by two
+        standard deviations: 5 of 5, 12 of 16, 60 of 100. Thus the verdict does not change while more of the
+        fleet is
+        checked.
         """
         if asked < ENOUGH_WITNESSES:
             return None
@@ -63,13 +64,13 @@ class Witnesses:
 
     @classmethod
     def of_share(cls, share: float) -> "Witnesses":
-        """The verdict of a share that somebody else counted."""
+        """From a share counted elsewhere."""
         return cls(share >= FLEET_SHARE, f"{share:.0%} of the fleet failed in the same way" if share else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """All that a verdict rests on."""
+    """All facts behind a verdict."""
 
     exchange: Exchange
     credential: CredentialFacts
@@ -81,60 +82,60 @@ class Known:
 
     @property
     def offset(self) -> timedelta | None:
-        """The server's clock minus ours, where the exchange measured it."""
+        """The server's clock minus ours, if measured."""
         seconds = self.exchange.clock_offset_seconds
         return None if seconds is None else timedelta(seconds=seconds)
 
     @property
     def clock_is_off(self) -> bool:
-        """Whether the offset is a finding."""
+        """Whether the clock offset is a finding."""
         return self.offset is not None and abs(self.offset) >= CLOCK_OFF
 
     @property
     def last_success(self) -> datetime | None:
-        """The last grant that is known of."""
+        """The last known grant."""
         return self.history.last_success or self.history.first_success
 
     @property
     def worked_unchanged(self) -> bool:
-        """Whether it was granted after the last change on our side."""
+        """Whether it was granted since the last change on our side."""
         return self.last_success is not None and self.history.changed_at <= self.last_success
 
     @property
     def worked_since(self) -> datetime | None:
-        """The beginning of the approval that served last, where one is known; else the first grant."""
+        """The start of the last approval, if known; otherwise the first grant."""
         since, last = self.history.approval_since or self.history.first_success, self.last_success
         ended = self.history.approvals[-1] if self.history.approvals else None
         return ended.since if ended and last and ended.since <= last <= ended.until else since
 
     @property
     def worked_for(self) -> timedelta:
-        """From then to the last grant."""
+        """From `worked_since` to the last grant."""
         since, last = self.worked_since, self.last_success
         return last - since if since and last else timedelta(0)
 
     def has_lasted(self, cause: Cause, span: timedelta) -> bool:
-        """Whether every look for so long has found this cause."""
+        """Whether all checks for this long have found this cause."""
         since = next((found.since for found in self.history.findings if found.cause is cause), self.now)
         return self.now - since >= span
 
     @property
     def settling(self) -> bool:
-        """Whether the last change on our side may still be spreading."""
+        """Whether the last change on our side may still be propagating."""
         return timedelta(0) <= self.now - self.history.changed_at < self.connection.settle
 
     @property
     def fleet_fails(self) -> bool:
-        """Whether so many others stopped alike that the trouble is ours."""
+        """Whether so many others stopped alike that the fault is shared."""
         return self.witnesses is not None and self.witnesses.everybodys
 
     def is_everybodys(self, cause: Cause) -> bool:
-        """Whether the cause is no org's own, as many meet it at once."""
+        """Whether the cause is shared, as many orgs have it at once."""
         return self.fleet_fails and CATALOGUE[cause].shared_fault
 
     @property
     def name_may_return(self) -> bool:
-        """Whether a name that had been found is missing since a moment only, and perhaps not it alone."""
+        """Whether a name that used to resolve has been missing only for a short time, perhaps due to DNS."""
         since = self.history.failing_since or self.now
         return (
             isinstance(self.exchange.outcome, Unreachable)
@@ -150,39 +151,39 @@ class Known:
 
     @property
     def certificate_span(self) -> tuple[datetime, datetime] | None:
-        """First and last moment of the certificate, read or declared; None where neither is known."""
+        """The certificate's validity, read or declared; None if unknown."""
         if self.credential.certificate:
             return self.credential.certificate.not_before, self.credential.certificate.not_after
         end = self.connection.certificate_not_after
-        # Where only the end is declared: a certificate in use has begun.
+        # Only the end is declared, and a certificate in use is already valid.
         return None if end is None else (min(self.now, end - ASSUMED_LIFETIME), end)
 
     @property
     def certificate_ended(self) -> bool:
-        """Whether the certificate's last moment has passed."""
+        """Whether the certificate has expired."""
         return self.certificate_span is not None and self.certificate_span[1] <= self.now
 
     @property
     def says_nothing(self) -> bool:
-        """Whether the refusal is a bare `invalid_grant`, which any fault of an assertion may bring."""
+        """Whether the refusal is a bare `invalid_grant`, which any fault of an assertion can cause."""
         outcome = self.exchange.outcome
         return isinstance(outcome, Refused) and not outcome.description
 
     @property
     def superseded(self) -> bool:
-        """Whether the app's certificate is that of the next key."""
+        """Whether the app has the next key's certificate."""
         rotation = self.history.rotation
         return rotation is not None and rotation.stage is Stage.CURRENT_REFUSED
 
     def has_problem(self, cause: Cause) -> bool:
-        """Whether this is wrong with our own key or certificate."""
+        """Whether our key or certificate has this problem."""
         if cause is Cause.KEY_CERTIFICATE_MISMATCH and self.credential.pairs is False:
             return True
         return any(problem.cause is cause for problem in self.credential.problems)
 
 
 def evidence_for(cause: Cause, known: Known) -> list[str]:
-    """What speaks for the cause: the answer, the past, ourselves, the fleet."""
+    """Evidence for a cause: the answer, history, our own facts, the fleet."""
     evidence = [_what_came(known)]
     if known.superseded and CATALOGUE[cause].refuses_signature:
         evidence.insert(0, STAGES[Stage.CURRENT_REFUSED])
@@ -312,7 +313,7 @@ def _pairing(known: Known) -> Iterator[str]:
 
 
 def own_problems(known: Known) -> Iterator[tuple[Cause, str]]:
-    """What is wrong with our own key and certificate, in a sentence each."""
+    """Problems of our key and certificate, one sentence each."""
     for problem in known.credential.problems:
         yield problem.cause, problem.detail
     if known.credential.pairs is False:
@@ -362,16 +363,16 @@ _CONTEXT: dict[Cause, Callable[[Known], Iterable[str]]] = {
     Cause.CLOCK_SKEWED: clock_evidence,
     Cause.USERNAME_CHANGED: _username,
 }
-"""What else speaks for a cause, of our own facts."""
+"""Further evidence by cause, from our own facts."""
 
 
 def quoted(error: str, description: str) -> str:
-    """Code and text of an error, as they stood."""
+    """Code and text of an error, quoted."""
     return f'"{error}: {description}"' if error and description else f'"{error or description}"'
 
 
 def span(length: timedelta) -> str:
-    """A span of time in the unit that a person would use."""
+    """A duration in a readable unit."""
     seconds = length.total_seconds()
     for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * size:

@@ -1,6 +1,6 @@
-"""How programs word what stopped them before an answer came: the key, TLS, the name, the network.
+"""Recognises clients' error messages for faults before an answer: key, TLS, DNS, network.
 
-One table serves recorded messages and pasted text. Lines are matched as `texts.plain` makes them alike.
+One table serves recorded messages and pasted text. Lines are normalised by `texts.plain` first.
 """
 
 import re
@@ -9,7 +9,7 @@ from monitor.core.causes import Cause
 from monitor.core.outcome import FaultKind
 
 _OUR_KEY = r"((private|signing|rsa|pem|jwt|\bsecret) ?key|\bpem)\b"
-"""Other keys are missed as well: a cache's, a table's, a gateway's, the app's consumer key."""
+"""Excludes other keys: of a cache, table or gateway, and the app's consumer key."""
 
 _KEYS = (
     (Cause.KEY_UNREADABLE, (r"deseriali[sz]e",)),
@@ -70,7 +70,7 @@ _KEYS = (
         ),
     ),
 )
-"""What is wrong with the key that was to sign."""
+"""Problems of the signing key."""
 
 _FAULTS = (
     (FaultKind.POOL, (r"pool ?timeout",)),
@@ -132,16 +132,16 @@ _FAULTS = (
         ),
     ),
 )
-"""How clients tell of a fault, in the order in which a text with several of these is to be taken."""
+"""Clients' messages by kind of fault, in order of precedence."""
 
 _TRUSTED_LISTS = re.compile(r"\bca\b|trust.?store|cacert|ca.?bundle|ca.?file|\bssl cert")
-"""Files of trusted authorities: if one can't be read, no key of ours is at fault."""
+"""Files of trusted authorities: if one can't be read, our key is not at fault."""
 
 _KEY_RULES = tuple((cause, re.compile("|".join(patterns))) for cause, patterns in _KEYS)
 _FAULT_RULES = tuple((kind, re.compile("|".join(patterns))) for kind, patterns in _FAULTS)
 
 ORDER = tuple(dict.fromkeys(kind for kind, _ in _FAULTS))
-"""The kinds, the one first that says most where a text has several."""
+"""The kinds, most informative first."""
 
 NO_SUCH_NAME = re.compile(
     r"errno -(2|5)\b|eai noname|eai nodata|nxdomain|enotfound|name or service not known|name does not resolve"
@@ -149,29 +149,29 @@ NO_SUCH_NAME = re.compile(
     r"|could not resolve|name not resolved|(host)?name could not be (resolved|found)|unknown ?host"
     r"|failed to resolve|(errno |exception \()11001|no usable address"
 )
-"""The resolver answered that there is no such name; any other trouble of it is not the name's fault."""
+"""NXDOMAIN; other resolver errors do not mean that the name is wrong."""
 
 NOT_TLS = re.compile(
     r"wrong.version.number|unknown protocol|not look like a tls|unrecogni[sz]ed ssl|record overflow"
     r"|packet length too long|plaintext connection|http (request|response) to (an? )?https"
 )
-"""What answered did not speak TLS: mostly a proxy that is spoken to in the wrong way."""
+"""The other side did not speak TLS: usually a misconfigured proxy."""
 
 BROKEN_OFF = re.compile(
     r"^(?!.*(trust|verif|issuer))"
     r".*(eof occurred|unexpected eof|end of file|connection (was )?(reset|closed|aborted)|reset by peer"
     r"|timed out|time.?out|terminated during handshake)"
 )
-"""The connection ended within the handshake, which says nothing of trust."""
+"""The connection ended during the handshake, which says nothing about trust."""
 
 
 def of_key(text: str) -> Cause | None:
-    """What is wrong with the key by this plain text; None where it doesn't speak of one."""
+    """The key problem in a normalised text, if any."""
     if _TRUSTED_LISTS.search(text):
         return None
     return next((cause for cause, pattern in _KEY_RULES if pattern.search(text)), None)
 
 
 def kind_of(text: str) -> FaultKind | None:
-    """The fault that this plain text tells of, if any."""
+    """The fault in a normalised text, if any."""
     return next((kind for kind, pattern in _FAULT_RULES if pattern.search(text)), None)

@@ -88,6 +88,5 @@ STATUSES = {
     "LOGIN_SAML_SITE_INACTIVE": "Failed: Specified Site is Inactive",
     "LOGIN_TWOFACTOR_REQ": "Multi-factor (formerly called two-factor) is required",
 }
-"""The code in an event log (`LOGIN_STATUS`), and the status that Login History shows for it. Source: Object
-Reference for the Salesforce Platform, EventLogFile, Login Event Type (Spring '26). Codes without a text of
-their own are left out."""
+"""The status in Login History by the code in an event log (`LOGIN_STATUS`). Source: Object Reference for the
+Salesforce Platform, EventLogFile, Login Event Type (Spring '26). Codes without a text are left out."""

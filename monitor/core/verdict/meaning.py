@@ -1,4 +1,4 @@
-"""What an answer or a fault means by itself, before the past is asked."""
+"""What an answer or fault means by itself, without history."""
 
 import re
 from collections.abc import Iterator
@@ -28,16 +28,16 @@ _HIDDEN = Meaning(
     Certainty.POSSIBLE,
     (Cause.CONSUMER_NOT_APPROVED, Cause.USER_NOT_ADMIN_APPROVED, Cause.ASSERTION_INVALID),
 )
-"""A refusal of which a client shows the status alone: almost every one has the same."""
+"""A refusal of which a client shows only the status: nearly all refusals have the same one."""
 
 _NOT_THIS_HOST = Meaning(Cause.REQUEST_MALFORMED, Certainty.LIKELY, (Cause.SUBDOMAIN_UNKNOWN,))
-"""HTTP 405: a host that sends logins elsewhere (`lightning.force.com`, `http:`) turns a POST into a GET."""
+"""HTTP 405: a host that redirects logins (`lightning.force.com`, `http:`) turns a POST into a GET."""
 
 THROTTLED = Meaning(
     Cause.LOGIN_RATE_EXCEEDED, Certainty.POSSIBLE, (Cause.SALESFORCE_UNAVAILABLE, Cause.NETWORK_UNREACHABLE)
 )
-"""HTTP 429 by itself: none was ever seen from the token endpoint, so it may as well be a proxy's, and is no
-verdict until it lasts."""
+"""HTTP 429 without a known text: never observed from the token endpoint, so it may come from a proxy, and is
+not a verdict until it lasts."""
 
 _STRANGERS = re.compile(
     r"captive|hot.?spot|wi-?fi|\bproxy|squid|firewall|zscaler|forti(net|gate|guard)|palo alto|blue.?coat"
@@ -45,7 +45,7 @@ _STRANGERS = re.compile(
     r"|internet access|(guest|network) (access|login|portal|authentication)|acceptable use"
     r"|blocked by|page blocked|requested url could not be retrieved|cache administrator"
 )
-"""Words by which a page shows that it comes from something between us and Salesforce."""
+"""Words of pages from intermediaries between us and Salesforce."""
 
 _NO_SUCH_ORG = re.compile(r"url no longer exists|no such (org|host|domain)|unknown (host|domain)")
 
@@ -53,14 +53,14 @@ _BAD_ADDRESS = re.compile(r"allowed hosts|usable url|invalid url")
 
 
 def of_refusal(refused: Refused, connection: Connection) -> Meaning:
-    """What an answer means that is no grant. The first of these that fits:
+    """What an answer other than a grant means. The first rule that applies decides:
 
-    1. A proxy that wants a password or a portal that wants a login say so by their status.
-    2. A server error is transient, whatever it says: no source has a refusal with such a status.
-    3. A redirect says by its target whose it is.
-    4. An error text means what the table says, unless its words are those of a filter in between; what the
-       table lacks is `unrecognised`. Without an OAuth code it is never certain.
-    5. Whatever else is no OAuth answer: a page, a broken or an empty body.
+    1. A status for which a proxy wants a password, or a portal a login.
+    2. A server error is transient, whatever its text: no documented refusal has such a status.
+    3. A redirect's target shows who sent it.
+    4. An error text is looked up in the table, unless an intermediary wrote it; unknown texts are
+          `unrecognised`. Without an OAuth code, the meaning is never certain.
+    5. Anything else is not an OAuth answer: a page, a broken or empty body.
     """
     strangers = bool(_STRANGERS.search(plain(f"{refused.description} {refused.excerpt}")))
     if refused.status in {407, 511}:
@@ -81,7 +81,7 @@ def of_refusal(refused: Refused, connection: Connection) -> Meaning:
 
 
 def of_fault(fault: Unreachable, connection: Connection) -> Meaning:
-    """What it means that no answer came. No fault says anything of a credential."""
+    """What a missing answer means. Never concerns the credential."""
     text = plain(fault.message)
     match fault.kind:
         case FaultKind.DNS if NO_SUCH_NAME.search(text) and not is_generic(connection.login_url):
@@ -101,7 +101,7 @@ def of_fault(fault: Unreachable, connection: Connection) -> Meaning:
 
 
 def of_not_sent(not_sent: NotSent) -> Meaning:
-    """What it means that nothing was sent, where the key itself is not known to be at fault."""
+    """Why nothing was sent, if the key has no known problem."""
     text = plain(not_sent.message)
     if cause := of_key(text):
         return Meaning(cause, Certainty.LIKELY)
@@ -124,19 +124,19 @@ _NOT_FOR_CALLS = Meaning(
 _NO_SCOPE_PERHAPS = Meaning(
     Cause.SCOPE_MISSING, Certainty.POSSIBLE, (Cause.APP_BLOCKED, *_NOT_FOR_CALLS.others)
 )
-"""Where the grant does not name its scopes."""
+"""If the grant does not list its scopes."""
 _CALL_REFUSED = Meaning(
     Cause.UNRECOGNISED, Certainty.POSSIBLE, (Cause.IP_RESTRICTED, Cause.APP_BLOCKED, Cause.API_DISABLED)
 )
 
 _SPEAKS_OF_THE_GRANT = frozenset({400, 401, 403})
-"""The statuses with which a first call can be refused for what the token is; others are about the call."""
+"""Statuses of refusals that concern the token; others concern the call."""
 
 
 def of_after_login(after: AfterLogin, granted: Granted) -> Meaning | None:
-    """What a refused first call means; None where it says nothing against the credential.
+    """What a refused API call means; None if it says nothing about the credential.
 
-    A spent daily allocation, a maintenance window or a proxy's page leave the credential healthy.
+    An exhausted daily allocation, maintenance or a proxy's page do not affect the credential's health.
     """
     text = plain(f"{after.error}: {after.message}")
     if after.status not in _SPEAKS_OF_THE_GRANT or not after.error or _SPENT_ALLOCATION.search(text):
@@ -159,7 +159,7 @@ def of_after_login(after: AfterLogin, granted: Granted) -> Meaning | None:
 
 
 def _of_call(text: str) -> Meaning | None:
-    """What the words of a refused call mean that do not speak of the session."""
+    """What the text of a refused call means if it does not concern the session."""
     found = of_text(text)
     if found and CATALOGUE[found.cause].stops_calls and found.cause is not Cause.NOT_AUTHORIZED:
         return Meaning(found.cause, Certainty.CERTAIN)
@@ -169,13 +169,13 @@ def _of_call(text: str) -> Meaning | None:
 
 
 API_SCOPES = frozenset({"api", "full"})
-"""Scopes with which a token may call the REST API; `full` includes `api`."""
+"""Scopes that allow REST calls; `full` includes `api`."""
 
 
 def _error_text(refused: Refused) -> str | None:
-    """The refusal's own words; None where a body is no answer of the token endpoint's.
+    """The refusal's text; None if the body is not an answer of the token endpoint.
 
-    Without a code, an answer's words count if they are Salesforce's, and a client's in any case.
+    Without a code, an answer's text counts only if it is Salesforce's; a client's always counts.
     """
     if refused.error:
         return f"{refused.error}: {refused.description}"

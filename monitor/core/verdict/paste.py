@@ -1,10 +1,10 @@
-"""What a pasted text tells: the answer or the fault within any log line, ticket, dump or screen around it.
+"""Finds the answer or fault in pasted text: log lines, tickets, dumps, terminal output.
 
-1. `_attempts` finds the refusals in it: Salesforce's codes and sentences, in whatever format and order.
+1. `_attempts` finds the refusals: Salesforce's codes and sentences, in any format and order.
 2. `_deciding` picks the one that counts.
-3. `_READERS` are asked in turn what the text tells: a grant, a refusal, a bad key, a fault, a status.
+3. `_READERS` are tried in turn: a grant, a refusal, a bad key, a fault, a status.
 
-Every step looks at the text a fixed number of times: its cost grows with the length, never with its square.
+Every step scans the text a fixed number of times, so the cost is linear.
 """
 
 import re
@@ -26,24 +26,24 @@ from monitor.core.verdict.unwrap import unwrapped
 from monitor.core.verdict.vocabulary import CODE, OTHER_SERVICES, SAY_LITTLE, sentences
 
 VALUE_LIMIT = 400
-"""Characters of a labelled value that are looked at; the longest description known has 70."""
+"""Characters examined of a labelled value; the longest known description has 70."""
 
 ADJACENT = 80
-"""Characters between a code and a `message` that belongs to it: the label, quotes, perhaps a name between."""
+"""Most characters between a code and its `message`: the label, quotes, perhaps a name."""
 
 AT_MOST = 200
-"""Codes, labels and sentences that are looked at, from the end: a paste is no archive."""
+"""Most codes, labels and sentences examined, counted from the end."""
 
 ALMOST_ALWAYS = 400
-"""The status of a refusal."""
+"""The usual status of a refusal."""
 
 SERVER_ERROR = 500
-"""From this status on it is a server's or gateway's own, and not that of the answer which it passes on."""
+"""Statuses from here on belong to a server or gateway, not to the answer that it passes on."""
 
 _BESIDE = re.compile(r"([\"'\])} :=,|–—-]{0,8})([^\W\d_][^\n]{0,400})")
 _LABEL_NEXT = re.compile(r"[^\W\d]{1,40}(?: \w{1,20}){0,2}[\"'\]]{0,2} ?(?:=>|=|[:>](?![\w/]))")
 _END_OF_TEXT = re.compile(r"[\"\]}<|]|\s[{\[(]|'(?!\w)")
-"""What stands behind a code on its line: its text, unless it is the next label; and where that text ends."""
+"""Where the text after a code ends on its line."""
 
 _STRONG_LABELS = r"error[_ -]?description|error[_ -]?message|error[_ -]?msg|faultstring|exceptionmessage"
 _LABELLED = re.compile(
@@ -52,12 +52,12 @@ _LABELLED = re.compile(
     rf"|([^\"'\s{{\[][^\n}}&<]{{0,{VALUE_LIMIT}}}))",
     re.IGNORECASE,
 )
-"""A description under one of its usual names, as JSON, Python, Node, PHP, YAML, XML and forms write them."""
+"""A description under one of its usual names, in JSON, Python, Node, PHP, YAML, XML or form syntax."""
 
 _OTHER_CODED = re.compile(
     r"(?<![\w.])([a-z]{1,30}(?:_[a-z]{1,30}){1,8}|[A-Z]{1,30}(?:_[A-Z]{1,30}){1,8}|AADSTS\d{1,9}):\s([^\n]{1,400})"
 )
-"""A code that is not known, before a colon."""
+"""An unknown code before a colon."""
 
 _PHRASES = {
     "bad request": 400,
@@ -71,7 +71,7 @@ _PHRASES = {
     "service unavailable": 503,
     "gateway timeout": 504,
 }
-"""The reason phrases that clients print without the status."""
+"""Reason phrases that clients print without the status."""
 
 _REASON = (
     rf"(?:[ :(-]{{1,3}}(?:{'|'.join(_PHRASES)}|client error|server error|gateway time-out|not acceptable"
@@ -87,7 +87,7 @@ _STATUS = re.compile(
 _PHRASE = re.compile(
     rf"(?:^|[:>(-]) ?({'|'.join(_PHRASES)})(?=[.)\"']{{0,2}}$| -)", re.IGNORECASE | re.MULTILINE
 )
-"""A reason phrase by itself stands for its status."""
+"""A reason phrase by itself, which implies its status."""
 
 _STATUS_LINE = re.compile(r"HTTP/[\d.]{1,3} (\d{3})\b")
 _HEADER = re.compile(r"([A-Za-z][\w-]{0,60}): ?([^\n]*)")
@@ -100,10 +100,10 @@ _HOST = re.compile(
 )
 
 _TRIED = re.compile(r"\[audience=(\S{1,200}) login=([^\s\]]{1,200})\]", re.IGNORECASE)
-"""How the Salesforce CLI marks the pair of a refusal that speaks of the audience: it tries several pairs."""
+"""The Salesforce CLI's note of the pair (audience, login URL) that was refused: it tries several."""
 
 _LIST = re.compile(r"errors encountered", re.IGNORECASE)
-"""How the Salesforce CLI heads the refusals of all pairs; the first is that of the pair it was given."""
+"""The Salesforce CLI's heading above the refusals of all pairs; the first is for the given pair."""
 
 _NAME_SOUGHT = re.compile(
     r"(?:enotfound|resolve(?: host)?:?|unknownhostexception:|lookup|resolved:)\s['\"]?"
@@ -120,7 +120,7 @@ _SUCCEEDED = re.compile(
     r"|\bsuccess\w*\b.{0,30}\b(?:log(?:ged)? ?in|authenticat\w+|token\b))",
     re.IGNORECASE | re.MULTILINE,
 )
-"""How clients say that a login succeeded."""
+"""Clients' messages about a successful login."""
 
 _NO_TOKEN = re.compile(
     r"(keyerror: |reading |undefined (index|array key|property|method)\W{1,3})['\"$:]*access_token"
@@ -128,39 +128,39 @@ _NO_TOKEN = re.compile(
     r"|\bno access[ _]token",
     re.IGNORECASE,
 )
-"""What clients trip over that took a refusal for a grant: they never show it."""
+"""Errors of clients that mistook a refusal for a grant, and never show it."""
 
 _TITLE_STATUS = re.compile(r"<(?:title|h1)>\s{0,9}([45]\d\d)\b", re.IGNORECASE)
 
 
 class _Weight(IntEnum):
-    """How much a refusal says."""
+    """How informative a refusal is."""
 
     BARE = 0
-    """A code that many causes share, or a label's text that means nothing."""
+    """A code shared by many causes, or a label's unknown text."""
     WORDS = 1
-    """A client's words that mean something."""
+    """A client's known message."""
     CODE = 2
-    """A code that many causes share, with a text that is not known."""
+    """A code shared by many causes, with an unknown text."""
     SENTENCE = 3
-    """A code that says it all, or a sentence of Salesforce's without a code."""
+    """A specific code, or a sentence of Salesforce's without a code."""
     ANSWER = 4
     """A code with its text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paste:
-    """What a pasted text tells."""
+    """What was found in a pasted text."""
 
     outcome: Outcome
     host: str = ""
-    """Of the login host that it names; empty where it names none."""
+    """The login host; empty if the text has none."""
     audience: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """A description within a text."""
+    """A description in the text."""
 
     start: int
     end: int
@@ -168,12 +168,12 @@ class _Said:
     is_sentence: bool
     """Whether it is one of Salesforce's own."""
     is_strong: bool
-    """Whether its label says that it describes an error."""
+    """Whether its label identifies it as an error description."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """One refusal within a text."""
+    """One refusal in the text."""
 
     at: int
     code: str
@@ -194,7 +194,7 @@ class _Attempt:
         if self.said and self.said.is_sentence:
             return _Weight.ANSWER if self.code else _Weight.SENTENCE
         if self.said and kind_of(plain(self.text)):
-            return _Weight.BARE  # a fault, under whatever heading
+            return _Weight.BARE  # a fault, whatever its heading
         if not self.code:
             return _Weight.WORDS if self.meaning else _Weight.BARE
         if plain(self.code) not in SAY_LITTLE:
@@ -206,18 +206,18 @@ class _Attempt:
 
 @dataclass(frozen=True)
 class _Pasted:
-    """An unwrapped text, and what was found in it."""
+    """An unwrapped text, and what was found in it so far."""
 
     text: str
 
     @cached_property
     def lines(self) -> list[str]:
-        """The last first: that of a traceback says it, and the lines above say where."""
+        """Last line first: in a traceback, it has the error."""
         return [line for line in reversed(self.text.split("\n")) if line]
 
     @cached_property
     def statuses(self) -> list[tuple[int, int]]:
-        """Where it names an HTTP status, and which."""
+        """Position and value of each HTTP status."""
         named = [(found.start(), int(found[1] or found[2])) for found in _STATUS.finditer(self.text)]
         return named or [(found.start(), _PHRASES[found[1].lower()]) for found in _PHRASE.finditer(self.text)]
 
@@ -240,15 +240,15 @@ class _Pasted:
 
     @cached_property
     def refused_at(self) -> int:
-        """Where it last tells of a refusal in Salesforce's words; before the text if it doesn't."""
+        """Position of the last refusal in Salesforce's words; -1 if none."""
         told = (one.at for one in self.attempts if one.code or (one.said and one.said.is_sentence))
         return max(told, default=-1)
 
     def refusal(self, attempt: _Attempt) -> Refused:
         """The refusal as an answer, with the nearest status.
 
-        A status that the token endpoint never sends with an error is another's: words beside it are not an
-        answer of Salesforce.
+        A status that the token endpoint never sends with an error belongs to something else, and so do the
+        words next to it.
         """
         status = min(self.statuses, key=lambda each: abs(each[0] - attempt.at), default=(0, NO_STATUS))[1]
         known = attempt.code or attempt.weight >= _Weight.SENTENCE
@@ -264,7 +264,7 @@ class _Pasted:
 
 
 def read(text: str) -> Paste | None:
-    """What a pasted text tells; None where nothing in it could be an answer or a fault."""
+    """Read a pasted text; None if it contains no answer or fault."""
     pasted = _Pasted(unwrapped(text))
     for reader in _READERS:
         if outcome := reader(pasted):
@@ -273,7 +273,7 @@ def read(text: str) -> Paste | None:
 
 
 def _pair(text: str) -> tuple[str, str]:
-    """Host and audience that were asked; of the pairs that the Salesforce CLI tried, the org's own."""
+    """Host and audience of the request; of the Salesforce CLI's pairs, the org's own."""
     tried = [(login.rstrip("/"), audience.rstrip("/")) for audience, login in _TRIED.findall(text)]
     for login, audience in tried:
         if (own := _HOST.search(login)) and not is_generic(login):
@@ -282,11 +282,11 @@ def _pair(text: str) -> tuple[str, str]:
     return (named[1].lower() if named else ""), ""
 
 
-# What a text may tell, in the order in which it is asked
+# Readers, in order
 
 
 def _grant(pasted: _Pasted) -> Granted | None:
-    """A grant that no refusal follows: the token is looked at, and not kept."""
+    """A grant that is not followed by a refusal. The token is not kept."""
     text, found = pasted.text, [*_TOKEN.finditer(pasted.text)]
     if not found or found[-1].start() < pasted.refused_at:
         return None
@@ -301,7 +301,7 @@ def _grant(pasted: _Pasted) -> Granted | None:
 
 
 def _recovery(pasted: _Pasted) -> Granted | None:
-    """A success in a client's words after the last refusal: what a log says last is so now."""
+    """A client's success message after the last refusal: the end of a log is the current state."""
     found = [*_SUCCEEDED.finditer(pasted.text)]
     if pasted.refused_at < 0 or not found or found[-1].start(1) < pasted.refused_at:
         return None
@@ -310,7 +310,7 @@ def _recovery(pasted: _Pasted) -> Granted | None:
 
 
 def _answer(pasted: _Pasted) -> Refused | None:
-    """An answer of Salesforce. A page of something in between may have its words, but no code."""
+    """An answer from Salesforce. An intermediary's page may contain its words, but no code."""
     chosen, dumped = pasted.chosen, pasted.dumped
     is_page = dumped is not None and dumped.excerpt.startswith(HTML_PAGE)
     if chosen and chosen.weight >= _Weight.CODE and (chosen.code or not is_page):
@@ -328,21 +328,21 @@ def _bare_code(pasted: _Pasted) -> Refused | None:
 
 
 def _fault(pasted: _Pasted) -> Unreachable | None:
-    """The fault that a line tells of: the kind that says most, in its last line."""
+    """The most informative kind of fault, from the last line that has it."""
     kinds = [(kind, line) for line in pasted.lines if (kind := kind_of(plain(line)))]
     if not kinds:
         return None
     kind, line = min(kinds, key=lambda one: ORDER.index(one[0]))
     sought = _NAME_SOUGHT.search(line)
     if kind is FaultKind.DNS and sought and not _SALESFORCES.search(sought[1]):
-        kind = FaultKind.CONNECT  # a proxy's name, say: no org is misspelt
+        kind = FaultKind.CONNECT  # for example a proxy's name: the org's is not misspelt
     return Unreachable(kind, harmless(line))
 
 
 def _words(pasted: _Pasted) -> Refused | None:
-    """Words that mean something without a code; else any code before a colon.
+    """Known words without a code, or any code before a colon.
 
-    Beside the status of a refusal, what could be a reason phrase or a setting of the client means nothing.
+    Next to the status of a refusal, possible reason phrases and client settings are ignored.
     """
     if pasted.chosen:
         return pasted.refusal(pasted.chosen)
@@ -358,7 +358,7 @@ def _words(pasted: _Pasted) -> Refused | None:
 
 
 def _hidden(pasted: _Pasted) -> Refused | None:
-    """A refusal of which the client shows the status alone, or that it took for a grant."""
+    """A refusal of which the client shows only the status, or which it mistook for a grant."""
     if _NO_TOKEN.search(pasted.text):
         return Refused(pasted.status, "", "", NOT_SHOWN)
     status = pasted.dumped.status if pasted.dumped else pasted.status
@@ -380,7 +380,7 @@ _READERS: tuple[Callable[[_Pasted], Outcome | None], ...] = (
 
 
 def _dump(text: str) -> Refused | None:
-    """The last answer of a dump of HTTP, as curl and browsers print it, or a page by itself."""
+    """The last answer in an HTTP dump from curl or a browser, or a bare page."""
     lines = [line.removeprefix("< ") for line in text.split("\n") if not re.match(r"[*>}{] ?(\[|\w|$)", line)]
     starts = [number for number, line in enumerate(lines) if _STATUS_LINE.match(line)]
     if not starts:
@@ -391,7 +391,7 @@ def _dump(text: str) -> Refused | None:
     block = lines[starts[-1] :]
     named = list(takewhile(bool, map(_HEADER.match, block[1:])))
     headers = {header[1]: header[2] for header in named if header}
-    # curl goes on in the body's last line, where the body does not end it.
+    # If the body has no final line break, curl continues on its last line.
     body = re.sub(r"(?<=[}>])\* (Connection|Closing|shutting) .*", "", "\n".join(block[1 + len(named) :]))
     status = int(cast("re.Match[str]", _STATUS_LINE.match(block[0]))[1])
     answer = read_answer(status, headers, body.strip().encode(errors="replace"))
@@ -402,7 +402,7 @@ def _dump(text: str) -> Refused | None:
 
 
 def _attempts(text: str) -> list[_Attempt]:
-    """The refusals that the text tells of, in their order; of very many the last."""
+    """The refusals in the text, in order; the last AT_MOST."""
     sentences = sorted(_sentences(text), key=lambda one: one.start)[-AT_MOST:]
     told = _without_overlaps([*_labelled(text, sentences), *sentences])
     codes = list(CODE.finditer(text))[-AT_MOST:]
@@ -443,7 +443,7 @@ def _without_overlaps(said: list[_Said]) -> list[_Said]:
 
 
 def _beside(code: re.Match[str], text: str, sentences: list[_Said]) -> _Said | None:
-    """What stands behind the code on its own line, unless that is the next field."""
+    """The text after the code on its line, unless that is the next field."""
     found = _BESIDE.match(text, code.end())
     if not found or _LABEL_NEXT.match(found[2]):
         return None
@@ -458,7 +458,7 @@ def _beside(code: re.Match[str], text: str, sentences: list[_Said]) -> _Said | N
 
 
 def _nearest(told: list[_Said], code: re.Match[str], begin: int, end: int) -> _Said | None:
-    """The description that belongs to a code without one behind it: Salesforce's sentence first."""
+    """The nearest description of a code without one on its line, Salesforce's sentences first."""
 
     def distance(one: _Said) -> int:
         return code.start() - one.end if one.end <= code.start() else one.start - code.end()
@@ -469,10 +469,10 @@ def _nearest(told: list[_Said], code: re.Match[str], begin: int, end: int) -> _S
 
 
 def _deciding(attempts: list[_Attempt], text: str) -> _Attempt | None:
-    """The refusal that counts: the one that says most, and of several the last, which is now.
+    """The refusal that counts: the most informative, and of several such the last, which is current.
 
-    In a list of the Salesforce CLI it is the first: the pairs that follow are its own idea, and what they say
-    of the audience was to be expected.
+    In a list from the Salesforce CLI it is the first: the other pairs are the CLI's guesses, and their
+    refusals of the audience were to be expected.
     """
     most = max(((one.weight, one.said is not None) for one in attempts), default=None)
     best = [one for one in attempts if (one.weight, one.said is not None) == most]

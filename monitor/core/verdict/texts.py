@@ -1,9 +1,8 @@
-"""What the words of a refusal mean.
+"""Maps the text of a refusal to a cause.
 
-A text is matched after `plain` made it alike: lower case, `'` for `’`, a space for each underscore and run of
-blanks. The first rule that fits decides, so what is said precisely stands before what is said in general.
-Rules follow documented texts, Salesforce's names for a refused login (`login_history`), and their likely
-rewordings.
+Texts are normalised by `plain` first: lower case, `'` for `’`, one space for underscores and runs of blanks.
+The first matching rule decides, so specific rules precede general ones. Rules cover documented texts,
+Salesforce's statuses for refused logins (`login_history`), and likely rewordings.
 """
 
 import re
@@ -17,7 +16,7 @@ from monitor.core.verdict.vocabulary import FOREIGN
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """A cause, how sure it is, and which others would answer alike, most likely first."""
+    """A cause, its certainty, and other causes with the same answer, most likely first."""
 
     cause: Cause
     certainty: Certainty
@@ -26,7 +25,7 @@ class Meaning:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A pattern that is searched for in a text, and what it means."""
+    """A pattern to search for in a text, and its meaning."""
 
     pattern: re.Pattern[str]
     meaning: Meaning
@@ -191,7 +190,7 @@ TEXTS = _rules(
         ),
     ),
     (
-        # SOAP says so of any login that fails; the user need not be locked.
+        # SOAP answers this to any failed login; the user need not be locked.
         Cause.USER_INACTIVE,
         Certainty.POSSIBLE,
         (Cause.USERNAME_CHANGED, Cause.NOT_AUTHORIZED, Cause.IP_RESTRICTED),
@@ -351,7 +350,7 @@ TEXTS = _rules(
         ),
     ),
     (
-        # Other ways to log in than this flow, and what they ask for.
+        # Other login flows, and what they require.
         Cause.NOT_AUTHORIZED,
         Certainty.POSSIBLE,
         (Cause.USERNAME_CHANGED, Cause.USER_INACTIVE, Cause.IP_RESTRICTED),
@@ -388,7 +387,7 @@ TEXTS = _rules(
         (r"unknown error", r"unexpected error", r"server error", r"unavailable", r"try again", r"time.?out"),
     ),
 )
-"""What the text of a refusal means: `error: description`, as `_plain` has it."""
+"""Rules for `error: description`, as normalised by `_plain`."""
 
 _DECIDING_CODES = {
     "invalid app access": Cause.USER_NOT_ADMIN_APPROVED,
@@ -398,11 +397,11 @@ _DECIDING_CODES = {
     "inactive user": Cause.USER_INACTIVE,
     "inactive org": Cause.ORG_INACTIVE,
 }
-"""Codes that say all there is to say. Their texts may hold names, and an app may be called `Time Clock`."""
+"""Codes that are sufficient. Their texts may contain names, and an app may be called `Time Clock`."""
 
 
 def of_text(text: str) -> Meaning | None:
-    """What an error text (`error: description`) means; None where no rule knows it."""
+    """What an error text (`error: description`) means; None if no rule matches."""
     if FOREIGN.search(text):
         return None
     spoken = plain(text)
@@ -416,10 +415,10 @@ def of_text(text: str) -> Meaning | None:
 
 
 def plain(text: str) -> str:
-    """The text as the rules expect it."""
+    """The text normalised for the rules."""
     return " ".join(re.sub("[’‘ʼ`´]", "'", text).replace("_", " ").lower().split())
 
 
 _EVENTS = {plain(code): plain(status) for code, status in STATUSES.items()} | {
-    "login during restricted domain": "restricted ip"  # the same under the name that the SOAP API has for it
+    "login during restricted domain": "restricted ip"  # the SOAP API's name for it
 }

@@ -1,11 +1,11 @@
-"""A pasted text without what carried it: line ends, HTML, percent signs, JSON within JSON."""
+"""Removes the encodings around a pasted text: line ends, HTML, percent-encoding, JSON within JSON."""
 
 import html
 import re
 from urllib.parse import unquote
 
 ESCAPED_AT_MOST = 4
-"""So often is a text unescaped: JSON in a log line of JSON in a message is three deep."""
+"""How often to unescape: JSON in a JSON log line in a message is three levels deep."""
 
 _BACKSLASHED = re.compile(r"(?<!\w)[A-Za-z]:\\[^\s\"']{0,300}|\\(u[0-9a-fA-F]{4}|[\"'\\/nrt])")
 _PERCENT = re.compile(r"(?:%[0-9a-fA-F]{2})+")
@@ -14,7 +14,7 @@ _TYPOGRAPHIC = str.maketrans(dict.fromkeys("“”„«»", '"') | dict.fromkeys
 
 
 def unwrapped(text: str) -> str:
-    """The text itself, one blank in place of several."""
+    """The bare text, with runs of blanks collapsed."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_TYPOGRAPHIC)
     for _ in range(ESCAPED_AT_MOST):
         before = text
@@ -30,7 +30,7 @@ def unwrapped(text: str) -> str:
 def _unescaped(found: re.Match[str]) -> str:
     what = found[1]
     if what is None:
-        return found[0]  # a path of Windows
+        return found[0]  # a Windows path
     if what.startswith("u"):
         return chr(int(what[1:], 16)) if not 0xD800 <= int(what[1:], 16) <= 0xDFFF else "?"
     return {"n": "\n", "r": "\n", "t": " "}.get(what, what)

@@ -1,4 +1,4 @@
-"""Salesforce's own codes and sentences, wherever they stand in a text."""
+"""Recognises Salesforce's codes and sentences in any text."""
 
 import re
 from collections.abc import Iterator
@@ -17,15 +17,15 @@ CODE = re.compile(
     r"|functionality_temporarily_unavailable|unsupported_api_version)(?!\w)",
     re.IGNORECASE,
 )
-"""Codes of the token endpoint, of the first call after it, of SOAP and of event logs."""
+"""Codes of the token endpoint, of the REST API, of SOAP and of event logs."""
 
 FOREIGN = re.compile(r"\baadsts\d", re.IGNORECASE)
-"""Microsoft Entra's numbers of errors: it has OAuth's codes too, and clients fetch their keys with it."""
+"""Microsoft Entra's error numbers. It uses the same OAuth codes, and clients fetch their keys through it."""
 
 OTHER_SERVICES = re.compile(
     r"psycopg|\bpq: |sqlstate|mysql|postgres|mongo|\bredis\b|\bldap|\bsmtp", re.IGNORECASE
 )
-"""What a log around an integration also logs in to: words beside one of these are not about Salesforce."""
+"""Other services in an integration's log: words next to these are not about Salesforce."""
 
 SAY_LITTLE = frozenset(
     {
@@ -41,7 +41,7 @@ SAY_LITTLE = frozenset(
         "insufficient access",
     }
 )
-"""Codes that many causes share: a text beside them, or anywhere in the paste, says more."""
+"""Codes shared by many causes: a text next to them, or anywhere in the paste, says more."""
 
 _SENTENCES = (
     "user hasn't approved this consumer",
@@ -81,15 +81,15 @@ _SENTENCES = (
     "this session is not valid for use with the api",
     "or user locked out",
 )
-"""What the token endpoint and the APIs say: distinctive enough to count within any other words."""
+"""Sentences of the token endpoint and the APIs, distinctive enough to count within other text."""
 
 _DISTINCTIVE_WORDS = 3
-"""A status of so many words is not written by chance; `invalid password` and `wireless disabled` are: these
-count as Salesforce spells them, or where they stand by themselves."""
+"""A status with this many words is distinctive. Shorter ones, such as `invalid password`, count only in
+Salesforce's spelling or by themselves."""
 
 
 def sentences(text: str) -> Iterator[tuple[int, int]]:
-    """Where Salesforce's sentences and Login History's statuses stand: begin and end of each."""
+    """Start and end of each sentence of Salesforce's and each Login History status."""
     lowered = text.translate(_LOWER)
     for sentence in dict.fromkeys((*_SENTENCES, *STATUSES.values())):
         sought = sentence.lower()
@@ -105,7 +105,7 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
 
 
 def is_salesforces(code: str, text: str) -> bool:
-    """Whether code or text of an error is one of Salesforce's own. Many services share OAuth's codes."""
+    """Whether an error's code or text is Salesforce's own. Many services share OAuth's codes."""
     return not FOREIGN.search(text) and (
         CODE.fullmatch(code) is not None or next(sentences(text), None) is not None
     )
@@ -113,4 +113,4 @@ def is_salesforces(code: str, text: str) -> bool:
 
 _EDGES = frozenset("\n,;|\"'<>[](){}=") | {""}
 _LOWER = str.maketrans({**{chr(code): chr(code + 32) for code in range(65, 91)}, "\n": " "})
-"""For a search that must not move any character: `str.lower` makes some texts longer."""
+"""Lower-cases without changing positions: `str.lower` makes some texts longer."""
