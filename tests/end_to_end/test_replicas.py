@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
 from monitor.store.due import ALIVE_SECONDS
@@ -89,6 +90,29 @@ def test_a_new_configuration_comes_replica_by_replica(on: Stage) -> None:
     witness = on.witness(since)
     assert witness.nearer_than(AT_ONCE_SECONDS) == []
     assert witness.longest_gap(but=set(names[-10:]) | set(new)) <= INTERVAL_SECONDS + 15
+
+
+def test_any_replica_accepts_a_request_to_check_and_the_others_with_the_cause_follow(on: Stage) -> None:
+    on.interval_seconds = 3600
+    on.make_orgs([f"c{number}" for number in range(12)])
+    replicas = [on.start(name) for name in ("first", "second", "third")]
+    for one in replicas:
+        wait(partial(healthy, one, on.names), "every first check")
+        wait(lambda one=one: one.sample("bearerwatch_replicas") == 3, "all to be heard of")
+
+    since = datetime.now(UTC)
+    refused = on.refuse(on.names[:8])
+    for one in replicas:
+        answer = httpx.post(f"{one.url}/api/checks", trust_env=False)
+        assert answer.status_code == 202, answer.text
+        wait(partial(sees_refused, one, refused), "what was broken")
+
+    on.refuse(on.names[:8], user_active=True)
+    follower = next(one for one in replicas if not one.sample("bearerwatch_replica_leads"))
+    assert httpx.post(f"{follower.url}/api/connections/c0/check", trust_env=False).status_code == 202
+    for one in replicas:
+        wait(partial(healthy, one, on.names), "the others with the cause to be seen", patience=60)
+    assert on.witness(since).nearer_than(AT_ONCE_SECONDS) == []
 
 
 def test_a_database_that_is_away_for_more_than_a_minute_loses_and_doubles_nothing(on: Stage) -> None:
