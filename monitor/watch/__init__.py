@@ -1,7 +1,7 @@
-"""The watch over all connections: when each is looked at, the look itself, and what the fleet knows.
+"""Watches all connections: schedule, checks, and the state of the fleet.
 
 1. `watch`: all of it as one object.
-2. `check`: one check, by way of the probe. `fleet`: the connections now. `budget`: logins left.
-3. `schedule`: the appointments of one daemon. `replicas` and `engine`: those of several over one PostgreSQL.
-4. `clock`: the time. `own_metrics`: what is measured of all this.
+2. `check`: one check, using the probe. `fleet`: the connections' current status. `budget`: logins left.
+3. `schedule`: timing for a single daemon. `replicas` and `engine`: for several daemons with one PostgreSQL.
+4. `clock`: the time. `own_metrics`: metrics about all this.
 """

@@ -1,7 +1,7 @@
-"""When an org is asked about the steps of the guide, and by whose token: its own, an observer's, or both.
+"""When to audit an org, and with which token: the connection's own, an observer's, or both.
 
-An audit goes along with a check. It is made once a day, with a check that somebody asks for, and after a
-refusal that turned to a grant; with an observer also while the connection is refused.
+An audit is part of a check: once a day, when the check was requested, and after a recovery; with an observer
+also while the connection is refused.
 """
 
 from collections import deque
@@ -29,23 +29,22 @@ EVERY = timedelta(days=1)
 """Policies and permission sets change rarely, and each audit takes calls from the org's allocation."""
 
 AT_LEAST_BETWEEN = timedelta(hours=1)
-"""However often a connection recovers, or is refused again."""
+"""Even if a connection recovers or is refused more often."""
 
 ASKED_A_DAY = 3
-"""With checks that somebody asks for: three tries at a repair. Our own choice."""
+"""Audits with requested checks: three repair attempts. Our choice."""
 
 AUDITS_PER_MINUTE = 60
-"""Of a whole fleet, beside those asked for: a first configuration, or a night without the daemon, makes all
-of them due at once. 10,000 connections have theirs within three hours, and the next ones as far apart. Our
-own choice."""
+"""For the whole fleet, not counting requested ones: after a new configuration, or a night without the daemon,
+all are due at once. 10,000 connections take three hours, and are then spread out. Our choice."""
 
 ASKING_SECONDS = 30.0
-"""After so many spent on an audit's GETs no other is begun: slow answers may not hold a place in flight for
-minutes. The last one may still take as long as any answer may. Our own choice."""
+"""An audit begins no further GET after this time, so that slow answers do not occupy a slot for minutes. The
+last GET may still take its full timeout. Our choice."""
 
 KEPT = timedelta(days=7)
-"""How long an audit outlives later ones that failed: longer than an outage or an observer's absence over a
-weekend; what was read before may have changed. Our own choice."""
+"""How long to keep an audit when later ones fail: longer than an outage, or an observer's absence over a
+weekend; older facts may no longer be true. Our choice."""
 
 log = structlog.get_logger()
 
@@ -53,7 +52,7 @@ Audits = Literal["when due", "always", "never"]
 
 
 class Auditor:
-    """Begins an audit with each check for which it is time."""
+    """Decides which checks include an audit."""
 
     def __init__(
         self, *, keyring: Keyring, exchanger: Exchanger, clock: Clock, own: OwnMetrics, audits: Audits
@@ -61,16 +60,16 @@ class Auditor:
         self.keyring, self.exchanger, self.clock, self.own = keyring, exchanger, clock, own
         self._audits = audits
         self._begun: deque[float] = deque(maxlen=AUDITS_PER_MINUTE)
-        """When the last of them began, by the steady clock."""
+        """Start times of recent audits, by the steady clock."""
         self.failed: dict[str, tuple[Connection, datetime]] = {}
-        """The last attempt of each connection from which nothing was kept, and for what configuration."""
+        """By connection: the last audit that failed, and for which configuration."""
 
     def audit(self, connection: Connection, known: History, *, asked: bool = False) -> "Audit":
-        """The audit that may go along with a check; `asked`: somebody asked for the check."""
+        """The audit for a check, which may turn out not to be due; `asked`: the check was requested."""
         return Audit(self, connection, known, asked=asked)
 
     def is_time(self, connection: Connection, known: History, *, granted: bool, asked: bool) -> bool:
-        """Whether one is to be made after this login, and there is room for it."""
+        """Whether an audit is due after this login and within the rate limits."""
         now, last = self.clock.now(), known.audit.at if known.audit else None
         tried_for, tried = self.failed.get(connection.name, (None, now))
         if tried_for == connection:
@@ -94,7 +93,7 @@ class Auditor:
 
 
 class Audit:
-    """One audit beside one check."""
+    """One audit within one check."""
 
     def __init__(self, auditor: Auditor, connection: Connection, known: History, *, asked: bool) -> None:
         self._auditor, self._connection, self._known, self._asked = auditor, connection, known, asked
@@ -103,7 +102,7 @@ class Audit:
         self._asked_seconds, self._unanswered = 0.0, False
 
     async def inside(self, granted: Granted, at: datetime, get: Get) -> None:
-        """Reads with the connection's own token."""
+        """Read with the connection's own token."""
         if not self._auditor.is_time(self._connection, self._known, granted=True, asked=self._asked):
             return
         known = self._known
@@ -116,13 +115,13 @@ class Audit:
             self._facts = await org.read(
                 self._within_bounds(get), self._subject, begun, own_alone=bool(begun.observer)
             )
-        except Exception:  # a bug of ours here may not cost the verdict on a login that was granted
+        except Exception:  # a bug here must not affect the verdict on the login
             log.exception("audit_failed", connection=self._connection.name)
 
     async def finished(self, exchange: Exchange, ledger: Ledger) -> Facts | None:
-        """All that it read, with an observer's eyes as well.
+        """Complete the audit, using the observer if there is one.
 
-        None where it was not its time, or where the last one saw more than this one, which failed.
+        None if no audit was due, or if it failed and the last one saw more.
         """
         connection, known = self._connection, self._known
         refused = isinstance(exchange.outcome, Refused) and exchange.outcome.status < 500
@@ -143,13 +142,13 @@ class Audit:
         return self._facts
 
     def _saw_less(self, facts: Facts, last: Facts | None) -> bool:
-        """Whether this audit failed, and what the last one saw is still believed."""
+        """Whether this audit failed, and the last one is still recent enough."""
         if last is None or not last.rows or facts.at - last.at > KEPT:
             return False
         return not facts.rows or (self._unanswered and not last.rows.keys() <= facts.rows.keys())
 
     def _within_bounds(self, get: Get) -> Get:
-        """The same GET, counted; not made where the time for all of them is over."""
+        """A GET that is counted, and refused after ASKING_SECONDS."""
 
         async def bounded(path: str) -> Reply | None:
             begun = self._auditor.clock.steady()
@@ -193,7 +192,7 @@ class Audit:
         )
 
     async def _observed(self, observer: Connection, facts: Facts, subject: Subject, ledger: Ledger) -> None:
-        """Go on with the observer's token; where there is none, say so."""
+        """Continue with the observer's token; note it if there is none."""
         auditor, mine = self._auditor, self._known.identity.org_id
         problem = f"the observer {observer.name} was not granted a token"
 
@@ -211,7 +210,7 @@ class Audit:
             await probe(auditor.exchanger, observer, credential, take=take, inside=inside)
         except PutOff:
             auditor.own.logins_deferred.inc()
-        except Exception:  # nor may it here
+        except Exception:  # as in `inside`
             log.exception("audit_failed", connection=self._connection.name)
             problem = "the monitor itself failed"
         if problem:

@@ -1,6 +1,6 @@
-"""Where a check takes its logins from, and where it writes down what it found.
+"""The login budget of a check, and where it records its result.
 
-3,600 logins an hour belong to production, a share of them to us.
+Production and the monitor share Salesforce's 3,600 logins per hour and user.
 """
 
 from array import array
@@ -17,34 +17,34 @@ from monitor.watch.clock import Clock
 HOUR_SECONDS = 3600.0
 
 Keep = Callable[[str, History, tuple[Event, ...]], None]
-"""Writes a connection's history down, with what happened; must neither wait nor raise."""
+"""Records a connection's history and new events. Must not block or raise."""
 
 
 class Ledger(Protocol):
-    """What a check takes from, and adds to."""
+    """Where a check takes logins from and records its result."""
 
     def take(self, username: str, now: datetime) -> datetime | None:
-        """Take one login. Gives None where there was one, else the moment at which to ask again."""
+        """Take one login. Gives None on success, otherwise when to try again."""
 
     async def take_next_key(self, username: str) -> TakeLogin | None:
-        """What takes the login for a try of the next key as it is signed; None where there is none."""
+        """A function that takes the login for a next key when it is signed; None if the budget is used up."""
 
     def keep(self, name: str, history: History, events: tuple[Event, ...]) -> None:
-        """Write a connection's history down, with what happened; must neither wait nor raise."""
+        """Record a connection's history and new events. Must not block or raise."""
 
 
 class LoginBudget:
-    """At most so many logins of one username in any hour, whatever the wall clock is set to; in memory."""
+    """Limits the logins per username in any rolling hour, by the steady clock. In memory."""
 
     def __init__(self, per_hour: int, clock: Clock | None = None) -> None:
         self.per_hour = per_hour
         self._clock = clock or Clock()
         self._logins: dict[str, array[float]] = {}
-        """By the steady clock; an array is a quarter of the size of a list, for thousands of usernames."""
+        """Login times by username. Arrays take a quarter of a list's memory."""
 
     def take(self, username: str, now: datetime) -> datetime | None:
-        """Take one login at a moment by the machine's clock. Gives None where there was one, else the moment
-        at which there is one again: an hour later at most.
+        """Take one login. Gives None on success, otherwise when one is available, by the clock of `now`: at
+        most an hour later.
         """
         if not self.left(username):
             return now + self.free_in(username)
@@ -53,14 +53,14 @@ class LoginBudget:
         return None
 
     def left(self, username: str) -> int:
-        """How many may be taken now."""
+        """Logins available now."""
         logins, second = self._logins.setdefault(username.lower(), array("d")), self._clock.steady()
         while logins and second - logins[0] >= HOUR_SECONDS:
             logins.pop(0)
         return max(0, self.per_hour - len(logins))
 
     def free_in(self, username: str) -> timedelta:
-        """How long until there is one to take."""
+        """Time until a login is available."""
         if self.left(username):
             return timedelta(0)
         return timedelta(
@@ -69,7 +69,7 @@ class LoginBudget:
 
 
 class OwnLedger(LoginBudget):
-    """The ledger of a process that shares its logins with no other."""
+    """The ledger of a process that does not share its budget."""
 
     def __init__(self, per_hour: int, keep: Keep, clock: Clock | None = None) -> None:
         super().__init__(per_hour, clock)
@@ -77,9 +77,9 @@ class OwnLedger(LoginBudget):
         self._keep = keep
 
     async def take_next_key(self, username: str) -> TakeLogin | None:
-        """What takes the login for a try of the next key as it is signed."""
+        """A function that takes the login for a next key when it is signed."""
         return partial(self._next_keys.take, username)
 
     def keep(self, name: str, history: History, events: tuple[Event, ...]) -> None:
-        """Write a connection's history down, with what happened."""
+        """Record a connection's history and new events."""
         self._keep(name, history, events)

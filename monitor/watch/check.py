@@ -1,8 +1,8 @@
-"""One check of one connection, in one direction: look, diagnose, remember, plan the next look.
+"""One check of one connection: exchange, diagnose, remember, plan the next check.
 
-Where a next key is prepared, a second look follows with that one, after the first was kept. One net is around
-each look: our own fault is logged, counted, and shown as `monitor_fault` at the connection that it hit; the
-next check runs.
+If there is a next key, a second exchange follows with it, after the first result was recorded. Each exchange
+is guarded: a bug of ours is logged, counted, and shown as `monitor_fault` of the connection; the next check
+runs.
 """
 
 from collections.abc import Awaitable, Callable
@@ -32,18 +32,18 @@ from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
 
 AFTER_LOGIN_EVERY = 6
-"""One exchange in so many is followed by a REST call: that counts against the API allocation, and keeps the
-session alive that production shares, so it is made now and then only. At 5 minutes that is twice an hour."""
+"""One in this many exchanges is followed by a REST call. Calls count against the API allocation and extend
+the session that production shares, so they are rare: at 5 minutes, twice an hour."""
 
 SOONER = timedelta(seconds=1)
-"""By so much a check must be brought forward to be one that was asked for: what replicas say to each other of
-due times is exact to less."""
+"""A check this much earlier than planned counts as requested: due times shared by replicas are more
+precise."""
 
 log = structlog.get_logger()
 
 
 class Checker:
-    """Checks connections of a fleet, one at a time for each name."""
+    """Checks a fleet's connections, each one at a time."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Checker:
         changed: Callable[[ConnectionStatus, ConnectionStatus], None] = lambda before, after: None,
         audits: Audits = "when due",
     ) -> None:
-        """`changed` is told how a connection was and is, after each check, here or by another replica."""
+        """`changed` is called with old and new status after each check, here or by another replica."""
         self._changed = changed
         self._fleet = fleet
         self._keyring = keyring
@@ -68,7 +68,7 @@ class Checker:
         self._auditor = Auditor(keyring=keyring, exchanger=exchanger, clock=clock, own=own, audits=audits)
 
     async def check(self, name: str, ledger: Ledger) -> datetime | None:
-        """Check the connection of this name, and give the moment of the next look; None where it is gone."""
+        """Check a connection. Gives the time of the next check; None if it was removed."""
         if name not in self._fleet or self._fleet[name].connection.paused:
             return None
         after = before = self._fleet[name]
@@ -77,7 +77,7 @@ class Checker:
             if not self._kept(before, after, ledger):
                 return self._again(name)
             if after.history.last_exchange is before.history.last_exchange:
-                return _next_look(after)  # put off
+                return _next_look(after)  # postponed
         if after.connection.next or after.history.rotation:
             current, look = after, self._next_looked_at(before, after, ledger)
             after = await self._caught(look, current, self._left)
@@ -86,23 +86,23 @@ class Checker:
         return _next_look(after)
 
     def taken_on(self, name: str, known: History | None, ledger: Ledger) -> None:
-        """Write down what a configuration brought: a connection first seen, or another address or user.
+        """Record the events of a new configuration: a new connection, or another address or user.
 
-        `known` is what was remembered before it was taken on.
+        `known` is the history before that.
         """
         history_now = self._fleet[name].history
         if history_now != known:
             ledger.keep(name, history_now, history.changes(known, history_now))
 
     def taken_over(self, name: str, known: History | None, due: datetime, ledger: Ledger) -> None:
-        """Begin a check where another replica may have made the last one: with what is remembered now."""
+        """Prepare a check with the history from the database: another replica may have made the last one."""
         status, now = self._fleet[name], self._clock.now()
         begun = history.reconfigured(known or history.begin(status.connection, now), status.connection, now)
         self._fleet.put(self._remembered(status, begun, due))
         self.taken_on(name, known, ledger)
 
     async def heard(self, name: str, found: History, due: datetime) -> None:
-        """Show what another replica found, as if it had been found here."""
+        """Show another replica's result as if it were ours."""
         connection = self._fleet[name].connection
         current = (await self._keyring.load(connection.current)).facts
         following = (await self._keyring.load(connection.next)).facts if connection.next else None
@@ -115,7 +115,7 @@ class Checker:
             self._changed(status, after)
 
     def unreadable(self, name: str, why: str, due: datetime) -> None:
-        """Show that a connection is not checked here, as what is remembered of it can't be read."""
+        """Show that a connection is not checked here, because its history can't be read."""
         status = self._fleet[name]
         outcome = NotSent(f"Its history can't be read by this version: {why}")
         if status.history.last_exchange is None or status.history.last_exchange.outcome != outcome:
@@ -125,7 +125,7 @@ class Checker:
         self._fleet.put(replace(status, next_exchange=due))
 
     def _remembered(self, status: ConnectionStatus, found: History, due: datetime) -> ConnectionStatus:
-        """The status as a history leaves it, whose next appointment, for whichever key, is at `due`."""
+        """The status with this history, whose next check, with either key, is at `due`."""
         connection, now, last = status.connection, self._clock.now(), found.last_exchange
         own_look = rotation.own_look(found, connection, now)
         turn = cadence.next_exchange(connection, found, last.at, refused=self._fleet.refused) if last else due
@@ -143,7 +143,7 @@ class Checker:
         before: ConnectionStatus,
         otherwise: Callable[[ConnectionStatus, Exception], ConnectionStatus],
     ) -> ConnectionStatus:
-        """The one net: no bug of ours in a look may stop the other checks."""
+        """Catch our own bugs, so that they do not stop other checks."""
         try:
             return await look
         except Exception as fault:
@@ -151,7 +151,7 @@ class Checker:
             return otherwise(before, fault)
 
     async def _current_looked_at(self, before: ConnectionStatus, ledger: Ledger) -> ConnectionStatus:
-        """The status after a look with the current key."""
+        """The status after an exchange with the current key."""
         connection = before.connection
         credential = await self._keyring.load(connection.current)
         known = history.rekeyed(before.history, credential.facts.key, self._clock.now())
@@ -178,14 +178,14 @@ class Checker:
         return self._judged(before, known, credential.facts, exchange)
 
     def _failed(self, before: ConnectionStatus, fault: Exception) -> ConnectionStatus:
-        """The status after a look at the current key in which we failed ourselves."""
+        """The status after a bug of ours in an exchange with the current key."""
         exchange = Exchange(
             self._clock.machine(), NotSent(f"The monitor itself failed: {type(fault).__name__}.")
         )
         return self._judged(before, before.history, before.credential, exchange)
 
     def _is_for_next(self, status: ConnectionStatus) -> bool:
-        """Whether the appointment is one of the next key's own, and the current one has its turn later."""
+        """Whether only the next key is due, and the current one later."""
         if status.next_try is None or status.next_exchange is None:
             return False
         now, changed = self._clock.now(), self._keyring.stale(status.connection.current)
@@ -194,9 +194,9 @@ class Checker:
     async def _next_looked_at(
         self, before: ConnectionStatus, after: ConnectionStatus, ledger: Ledger
     ) -> ConnectionStatus:
-        """The status after a look with the next key. The verdict on the current key stays as it is.
+        """The status after an exchange with the next key. The verdict on the current key does not change.
 
-        `before` is from before the look with the current key, if there was one, and `after` what that left.
+        `before` is from before the exchange with the current key, if any, and `after` from after it.
         """
         connection, was = after.connection, before.history.last_verdict
         following = await self._keyring.load(connection.next) if connection.next else None
@@ -209,7 +209,7 @@ class Checker:
         tried = None
         usable = following if following and following.key and worth_a_try else None
         if usable and (take := await ledger.take_next_key(connection.username)):
-            with suppress(PutOff):  # it waited for its turn, and the login is no longer its own
+            with suppress(PutOff):  # it waited too long, and the login is no longer reserved
                 tried = (await probe(self._exchanger, connection, usable, take=take)).outcome
         advanced, next_exchange, next_try = rotation.planned(
             seen, connection, was, asked, tried, after.next_exchange, self._clock.now()
@@ -223,13 +223,13 @@ class Checker:
         )
 
     def _left(self, after: ConnectionStatus, _: Exception) -> ConnectionStatus:
-        """The status after a look at the next key in which we failed: only its next try is planned."""
+        """The status after a bug of ours in an exchange with the next key: only its next try is planned."""
         return replace(after, next_try=rotation.own_look(after.history, after.connection, self._clock.now()))
 
     def _judged(
         self, before: ConnectionStatus, known: History, facts: CredentialFacts, exchange: Exchange
     ) -> ConnectionStatus:
-        """The status that an exchange leaves: diagnosed, remembered, forecast, with the next look."""
+        """The status after an exchange: diagnosis, history, forecast and next check."""
         exchange, now = self._in_true_time(exchange)
         connection, others = before.connection, self._fleet.others(before, exchange)
         served = history.granted(known, exchange.at) if isinstance(exchange.outcome, Granted) else known
@@ -247,10 +247,10 @@ class Checker:
         )
 
     def _in_true_time(self, exchange: Exchange) -> tuple[Exchange, datetime]:
-        """The exchange as it was by the orgs' clocks, and the moment by which dates are to be judged.
+        """The exchange with times by the orgs' clocks, and the time for judging dates.
 
-        What one `Date` beside a grant says against all others is dropped. While no org has confirmed any
-        time, what this one says counts for the dates alone: nothing false may be remembered.
+        A single `Date` with a grant that contradicts all others is dropped. While no org has confirmed our
+        clock, this one's `Date` is used only for judging dates, so that no wrong time is remembered.
         """
         offset = exchange.clock_offset_seconds
         if offset is not None:
@@ -269,13 +269,13 @@ class Checker:
         return replace(exchange, clock_offset_seconds=None if granted else offset), exchange.at
 
     def _kept(self, before: ConnectionStatus, after: ConnectionStatus, ledger: Ledger) -> bool:
-        """Keep the new status and log what changed. False where a reload changed the connection meanwhile."""
+        """Record the new status and log changes. False if a reload changed the connection meanwhile."""
         if after.name not in self._fleet or self._fleet[after.name].connection != after.connection:
             return False
         self._fleet.put(after)
         events = history.changes(before.history, after.history)
         ledger.keep(after.name, after.history, events)
-        # Of a connection that is well from the start the watch tells in one line about all.
+        # Connections that are healthy at their first check are logged in one summary line.
         usual = log.debug if not before.history.exchanges and after.state is State.HEALTHY else log.info
         for event in events:
             tell = log.warning if event.failure else usual
@@ -284,14 +284,14 @@ class Checker:
         return True
 
     def _again(self, name: str) -> datetime | None:
-        """When to look after a reload came in between: at once, unless the connection is gone."""
+        """When to check after a reload meanwhile: at once, unless the connection was removed."""
         return self._clock.now() if name in self._fleet else None
 
 
 def _is_asked_for(status: ConnectionStatus) -> bool:
-    """Whether the check comes sooner than planned: somebody asked for it, or another one was put right.
+    """Whether the check is earlier than planned: it was requested, or follows another one's recovery.
 
-    With replicas another one may have heard the wish, so it is read from the due time.
+    Derived from the due time, as another replica may have received the request.
     """
     last, due = status.history.last_exchange, status.next_exchange
     if last is None or due is None:
@@ -306,10 +306,10 @@ def _next_look(status: ConnectionStatus) -> datetime | None:
 def _shifted(moment: datetime, seconds: float) -> datetime:
     try:
         return moment + timedelta(seconds=seconds)
-    except OverflowError:  # a `Date` at the end of the calendar
+    except OverflowError:  # a `Date` close to year 9999
         return moment
 
 
 def _older(found: History, known: History) -> bool:
-    """Whether what another replica found was found before what is known here."""
+    """Whether another replica's result is older than ours."""
     return found.first_seen == known.first_seen and found.exchanges < known.exchanges

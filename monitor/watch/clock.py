@@ -1,4 +1,4 @@
-"""The time that the daemon goes by: the machine's, put right where the orgs show that it is wrong."""
+"""The daemon's clock: the machine's, corrected if the orgs show that it is wrong."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -6,31 +6,31 @@ from datetime import UTC, datetime, timedelta
 from monitor.core.verdict.evidence import CLOCK_OFF
 
 AGREEING = 3
-"""Answers in a row that must name the same other time before it is believed: one odd `Date` is a proxy's or a
-broken server's, and two may come through the same proxy."""
+"""Consecutive answers that must agree on another time before we believe it: one wrong `Date` is a broken
+server or proxy, and two may share the same proxy."""
 
 
 def steady() -> float:
-    """Seconds that go on in a suspended machine, and that no setting of a clock moves."""
+    """Seconds that include suspension and are not affected by setting the clock."""
     kind = time.CLOCK_BOOTTIME if hasattr(time, "CLOCK_BOOTTIME") else time.CLOCK_MONOTONIC
     return time.clock_gettime(kind)
 
 
 class Clock:
-    """The machine's clock and what the orgs say of it; a demo overrides `machine` and `steady`.
+    """The machine's clock, and what the orgs say about it; the demo overrides `machine` and `steady`.
 
-    The time that orgs have confirmed is kept as its distance from the steady clock. So a wall clock that is
-    set wrongly is known to be wrong at once, before any other answer comes.
+    Confirmed time is kept as an offset from the steady clock. So if the wall clock is set wrongly, that is
+    known at once, before another answer.
     """
 
     def __init__(self) -> None:
         self._confirmed: float | None = None
-        """The true time less the steady clock, in seconds; None before an org has confirmed any."""
+        """True time minus steady clock, in seconds; None before an org has confirmed the time."""
         self._doubts: list[float] = []
-        """The same by the last answers that contradicted it."""
+        """The same according to the last answers that contradicted it."""
 
     def machine(self) -> datetime:
-        """The machine's wall clock, aware, in UTC: assertions are signed by it, as production's are."""
+        """The machine's wall clock in UTC, used for signing, as in production."""
         return datetime.now(UTC)
 
     def steady(self) -> float:
@@ -38,27 +38,27 @@ class Clock:
         return steady()
 
     def now(self) -> datetime:
-        """The present moment, aware, in UTC."""
+        """The current time in UTC, corrected."""
         return self.machine() + self.correction()
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether any org has said what time it is."""
+        """Whether any org has confirmed the time."""
         return self._confirmed is not None
 
     def correction(self) -> timedelta:
-        """The true time less the machine's, where orgs agree that this one is wrong; else nothing."""
+        """True time minus the machine's, if orgs agree that it is wrong; otherwise zero."""
         if self._confirmed is None:
             return timedelta(0)
         off = timedelta(seconds=self._confirmed + self.steady() - self.machine().timestamp())
         return off if abs(off) >= CLOCK_OFF else timedelta(0)
 
     def heard(self, offset_seconds: float) -> None:
-        """An org's clock differs by so much from the machine's.
+        """Take an org's clock offset into account.
 
-        1. Where it does not, the machine is right, whatever was said before.
-        2. Where it says what others have confirmed, the machine is wrong, and `now` is not.
-        3. Else it is alone, until AGREEING answers in a row say the same.
+        1. No offset: the machine is right, regardless of earlier answers.
+        2. It agrees with the confirmed time: the machine is wrong, and `now` stays corrected.
+        3. Otherwise it is ignored until AGREEING consecutive answers say the same.
         """
         machine = self.machine().timestamp() - self.steady()
         said, off = machine + offset_seconds, CLOCK_OFF.total_seconds()
@@ -73,7 +73,7 @@ class Clock:
 
 
 class SharedClock(Clock):
-    """Goes by a server's clock in place of the machine's, so that all who share it have one time."""
+    """Uses a server's clock instead of the machine's, so that all replicas have the same time."""
 
     def __init__(self, own: Clock) -> None:
         super().__init__()
@@ -81,14 +81,14 @@ class SharedClock(Clock):
         self._ahead = timedelta(0)
 
     def machine(self) -> datetime:
-        """The server's clock; the machine's own until the server was asked."""
+        """The server's clock; the machine's until the server was first asked."""
         return self.own.machine() + self._ahead
 
     def steady(self) -> float:
-        """Seconds that no setting of the wall clock moves."""
+        """Seconds that are not affected by setting the clock."""
         return self.own.steady()
 
     def learn(self, server: datetime, asked: datetime) -> None:
-        """Go by what the server said was its time, `asked` at a moment of the machine's clock."""
-        # It was read between question and answer: where what is known lies in there, it is as good.
+        """Use the server's time `server`, which was requested at `asked` by the machine's clock."""
+        # The server read its clock between request and answer; keep the known offset if it is in that range.
         self._ahead = min(max(self._ahead, server - self.own.machine()), server - asked)

@@ -1,12 +1,12 @@
-"""Procrastinate, the task engine that replicas share: what its tasks are, and how a worker of ours differs.
+"""Procrastinate, the task engine that replicas share: its tasks, and how our worker differs.
 
-`dispatch` takes from the dead and hands what is due to jobs, a slice of connections each; `check` is such a
-job; `notify` runs once for all replicas. Each configuration has queues of its own, so that no replica meets
-connections that it knows otherwise or not at all.
+`dispatch` frees what dead workers held and assigns due connections to jobs, a slice each; `check` is such a
+job; `notify` runs once for all replicas. Each configuration has separate queues, so that replicas only get
+connections that they know.
 
-Three things are ours, as no engine can take back a login. A job's end names its worker. A worker whose
-heartbeat was so late that others may have taken over is never sure again of what it holds. And no more is
-fetched than can soon be begun.
+Three changes are ours, because a login can't be undone. Finishing a job names its worker. A worker whose
+heartbeat was so late that others may have taken over never trusts what it holds again. And a worker fetches
+no more than it can begin soon.
 """
 
 import asyncio
@@ -31,45 +31,45 @@ if TYPE_CHECKING:
     from monitor.watch.replicas import Replica
 
 SLICE = 25
-"""Connections in one job. A job for each connection costs PostgreSQL ten times as much."""
+"""Connections per job. One job per connection costs PostgreSQL ten times as much."""
 
 HEARTBEAT_SECONDS = 2.0
 
 SURE_SECONDS = ALIVE_SECONDS - 3
-"""For so long after a heartbeat a check may be begun: its login is at the org before anybody else can have
-taken it over. That takes milliseconds, or seconds on a machine that has no time for us."""
+"""How long after a heartbeat a check may begin, so that its login reaches the org before another worker could
+take over. That takes milliseconds, or seconds on an overloaded machine."""
 
 STEADY_SECONDS = 3.0
-"""So old a worker must be to judge others: after an outage all come back within a second or two."""
+"""How old a worker must be to declare others dead: after an outage, all return within a second or two."""
 
 POLL_SECONDS = 0.5
-"""How often jobs are looked for where no notification of the server arrives."""
+"""How often to poll for jobs without a notification from the server."""
 
 CRAMMED_SECONDS = 0.2
-"""How soon a worker with enough to do looks again whether it has room."""
+"""How often a busy worker checks whether it has room for more."""
 
 NOTIFY_EVERY = "*/10"
 """Seconds, as in cron."""
 
 OUTAGE_SECONDS = 60.0
-"""For so long a worker that ends waits for the results of its checks to be written."""
+"""How long an ending worker waits for its results to be written."""
 
 CONNECTIONS = 8
-"""To the database at most, for one worker."""
+"""Most database connections of one worker."""
 
 WORKER: ContextVar[int | None] = ContextVar("worker", default=None)
-"""For which worker a check is made."""
+"""The worker that the current check belongs to."""
 
-logging.getLogger("procrastinate").setLevel(logging.CRITICAL)  # what matters, the replica says
+logging.getLogger("procrastinate").setLevel(logging.CRITICAL)  # the replica reports what matters
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 
-class Lapsed(Exception):  # noqa: N818 # it ends a worker, as it must
-    """A worker's heartbeat came so late that it may count as dead."""
+class Lapsed(Exception):  # noqa: N818 # control flow: ends a worker
+    """A worker's heartbeat was so late that others may have declared it dead."""
 
 
 class Pulse:
-    """Which worker of ours is alive, and until when it is sure that nobody counts it as dead."""
+    """Our worker's heartbeat, and until when it can be sure that others count it as alive."""
 
     def __init__(self, awake: Callable[[], float]) -> None:
         self.now = awake
@@ -77,36 +77,36 @@ class Pulse:
         self._since = self._beat = 0.0
 
     def begins(self, worker: int, at: float) -> None:
-        """A worker was registered."""
+        """Note that a worker was registered."""
         self.worker, self._since, self._beat = worker, at, at
 
     def beats(self, at: float) -> None:
-        """Its heartbeat was written. Raises Lapsed where it came too late."""
+        """Note that its heartbeat was written. Raises Lapsed if too late."""
         if self.now() - self._beat >= SURE_SECONDS:
             self.ends()
             raise Lapsed
         self._beat = at
 
     def ends(self) -> None:
-        """The worker begins nothing more. Its heartbeat goes on while it ends what it has begun."""
+        """The worker begins nothing more. Its heartbeat continues while it finishes."""
         self.worker = None
 
     def sure(self, worker: int | None) -> bool:
-        """Whether a check that this worker begins now is nobody else's."""
+        """Whether no other worker can have taken over a check that this one begins now."""
         return worker is not None and worker == self.worker and self.now() - self._beat < SURE_SECONDS
 
     @property
     def steady(self) -> bool:
-        """Whether the worker has been there for long enough that the others could be heard of."""
+        """Whether the worker is old enough to have noticed the others."""
         return self.sure(self.worker) and self.now() - self._since >= STEADY_SECONDS
 
 
 Linked = Callable[[], Any]
-"""Makes a context with a connection to the database."""
+"""Opens a database connection as a context manager."""
 
 
 class _Manager(JobManager):
-    """The engine's words to the database, where ours differ."""
+    """The engine's database operations, where ours differ."""
 
     def __init__(
         self, connector: PsycopgConnector, pulse: Pulse, replica: "Replica", configured: Configured
@@ -130,7 +130,7 @@ class _Manager(JobManager):
         self._pulse.beats(at)
 
     async def beat(self) -> None:
-        """Write heartbeats, until it is cancelled, or one fails."""
+        """Write heartbeats, until cancelled or one fails."""
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             if self._worker is not None:
@@ -160,12 +160,12 @@ class _Manager(JobManager):
                 delete=delete_job,
             )
         except Exception:
-            self._replica.dismiss()  # what the job holds would be held as long as the worker lives
+            self._replica.dismiss()  # otherwise the worker would keep the job's connections
             raise
 
 
 def ticks(mark: str) -> str:
-    """The queue of what is to be done now and then; that of the checks is the configuration's mark."""
+    """The queue of periodic tasks; the queue of checks is named by the configuration's mark."""
     return f"{mark} ticks"
 
 
@@ -181,7 +181,7 @@ def engine(
     pulse: Pulse,
     opened: Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]],
 ) -> App:
-    """The engine for a configuration. `opened` is told of each connection to the database."""
+    """The engine for a configuration. `opened` is called with each new database connection."""
     how = server.how(writes=True)
     connector = PsycopgConnector(
         conninfo=how.pop("conninfo"),
@@ -189,7 +189,7 @@ def engine(
         min_size=2,
         max_size=CONNECTIONS,
         timeout=ALIVE_SECONDS,
-        reconnect_timeout=0,  # the supervisor tries again
+        reconnect_timeout=0,  # the supervisor reconnects
         configure=opened,
     )
     app = App(connector=connector)
@@ -244,9 +244,9 @@ def engine(
 
 
 async def work(app: App, replica: "Replica", mark: str, *, at_once: int) -> None:
-    """Run a worker until it is cancelled, which lets its jobs end, or can't go on.
+    """Run a worker until it is cancelled, which lets its jobs finish, or can't continue.
 
-    Its heartbeat is ours: the engine's stops while jobs come to their end, and others would take them over.
+    Writes its own heartbeat: the engine's stops while jobs finish, and others would take them over.
     """
     manager = app.job_manager
     assert isinstance(manager, _Manager)
@@ -278,7 +278,7 @@ async def work(app: App, replica: "Replica", mark: str, *, at_once: int) -> None
 
 
 def _in_a_net(replica: "Replica") -> WorkerMiddleware:
-    """Says what goes wrong in a task; that the database is away, the replica hears itself."""
+    """Report failing tasks, except for database outages, which the replica notices itself."""
 
     async def run(call: Callable[[], Awaitable[Any]], context: JobContext, _worker: object) -> Any:
         task = context.job.task_name
@@ -295,7 +295,7 @@ def _in_a_net(replica: "Replica") -> WorkerMiddleware:
 
 
 def _is_away(error: Exception) -> bool:
-    """Whether it says that the database is away, or closes (PostgreSQL's classes 08 and 57)."""
+    """Whether the database is down or shutting down (PostgreSQL's error classes 08 and 57)."""
     if isinstance(error, ConnectorException):
         return not isinstance(error.__cause__, Exception) or _is_away(error.__cause__)
     return isinstance(error, psycopg.Error) and (error.sqlstate or "08")[:2] in {"08", "57"}

@@ -1,7 +1,7 @@
-"""The connections as they are now: the daemon's one changing thing, from which every Snapshot is taken.
+"""The current status of all connections: the daemon's only mutable state, source of every Snapshot.
 
-It also knows what only the whole fleet can tell: whether a trouble is everybody's, and so ours; how long
-approvals of the same app lived; how many connections are refused at the same time.
+Also answers questions about the whole fleet: whether a fault is shared, how long approvals of the same app
+lasted, how many connections are currently refused.
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -24,46 +24,46 @@ from monitor.core.verdict.evidence import Witnesses
 from monitor.watch.clock import Clock
 
 AT_ONCE = timedelta(minutes=30)
-"""Connections whose troubles begin within this time of each other, or within an interval where that is
-longer, have stopped together, however long it lasts: each had its turn in that time."""
+"""Connections that stop within this time, or within an interval if that is longer, have stopped together: all
+were checked in that time."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Witness:
-    """What a connection says about others: it works, or what keeps it from working that had worked."""
+    """What a connection says about shared faults: that it works, or why it stopped working."""
 
     name: str
     trouble: str
-    """Empty: it works."""
+    """The kind of fault; empty if it works."""
     at: datetime
-    """When it was last asked; where it stopped, since when it has this trouble."""
+    """When it was last checked; if it stopped, since when."""
 
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """What the other connections tell about an exchange of one."""
+    """What the other connections say about an exchange of one."""
 
     approvals: tuple[Approval, ...]
-    """The approval epochs of the same app that ended."""
+    """The app's earlier approvals, on other connections."""
     witnesses: Witnesses | None
     refused: int
-    """How many connections are refused now."""
+    """Connections refused now."""
 
 
 class Fleet:
-    """Every configured connection's status by name, and the histories of those no longer configured."""
+    """The status of all configured connections by name, and the histories of removed ones."""
 
     def __init__(self, remembered: Mapping[str, History], clock: Clock | None = None) -> None:
         self._remembered = dict(remembered)
         self._clock = clock or Clock()
         self._outdated: dict[str, float] = {}
-        """When what is known of a connection will tell nothing any more, by the steady clock."""
+        """When each connection's state becomes outdated, by the steady clock."""
         self._statuses: dict[str, ConnectionStatus] = {}
         self._stopped: dict[str, _Witness] = {}
         self._orgs: dict[str, _Witness] = {}
-        """The witness of each org: its connection that was asked last."""
+        """The witness of each org: the connection checked last."""
         self._moments: defaultdict[str | None, list[datetime]] = defaultdict(list)
-        """The moments of these witnesses, sorted: by trouble, and under None of all that stopped."""
+        """Sorted times of these witnesses by kind of fault; under None, of all that stopped."""
         self._refused: set[str] = set()
         self._approvals: dict[str, dict[str, tuple[Approval, ...]]] = {}
 
@@ -75,11 +75,11 @@ class Fleet:
 
     @property
     def refused(self) -> int:
-        """How many connections are refused now: they share our source address."""
+        """Number of connections refused now: they share our source address."""
         return len(self._refused)
 
     def configure(self, connections: Iterable[Connection], now: datetime) -> tuple[set[str], set[str]]:
-        """Take on a configuration. Gives the names that are new or changed, and those that are gone."""
+        """Apply a configuration. Gives the names that are new or changed, and those removed."""
         wanted = {connection.name: connection for connection in connections}
         gone = self._statuses.keys() - wanted.keys()
         for name in gone:
@@ -99,21 +99,21 @@ class Fleet:
             self.put(replace(status, connection=connection, history=history, next_try=None))
         for name in changed:
             status = self._statuses[name]
-            # How urgent it is hangs on its date: what was told before a restart must not seem to have ended.
+            # Its severity depends on the date: after a restart, a reported alert must not seem to have ended.
             if any(found.cause is Cause.APPROVAL_EXPIRING for found in status.findings):
                 self.put(replace(status, forecast=self._foreseen(status, now)))
         return changed, gone
 
     def put(self, status: ConnectionStatus) -> None:
-        """Let this be how the connection is now."""
+        """Set a connection's status."""
         name, history = status.name, status.history
         before = self._stopped.get(name)
         self._forget(name)
         if self._is_news(status):
             status = replace(status, unwatched=False)
-            least = status.connection.interval + cadence.UNSEEN_GRACE  # even of an old look, until its turn
+            least = status.connection.interval + cadence.UNSEEN_GRACE  # even if the last check is old
             self._outdated[name] = self._clock.steady() + max(self._left(status), least).total_seconds()
-        elif name in self._outdated:  # another plan, as the one that follows a restart
+        elif name in self._outdated:  # only the plan changed, as after a restart
             fresh_until = self._clock.steady() + self._left(status).total_seconds()
             self._outdated[name] = max(self._outdated[name], fresh_until)
         self._statuses[name] = status
@@ -137,7 +137,7 @@ class Fleet:
             self._speaks(_org(status), before)
 
     def _is_news(self, status: ConnectionStatus) -> bool:
-        """Whether the connection was looked at, or configured, since it was put here."""
+        """Whether the connection was checked or configured since the last `put`."""
         known, last = self._statuses.get(status.name), status.history.last_exchange
         if known is None or known.connection != status.connection:
             return last is not None
@@ -145,7 +145,7 @@ class Fleet:
         return last is not None and (before is None or before.at != last.at)
 
     def _left(self, status: ConnectionStatus) -> timedelta:
-        """For how long from now the last look tells something; negative where it no longer does."""
+        """How long until the state becomes outdated; negative if it already is."""
         history, last = status.history, status.history.last_exchange
         age = max(timedelta(0), self._clock.now() - last.at) if last else timedelta(0)
         return cadence.outdated(status.connection, history, status.next_exchange) - age
@@ -161,7 +161,7 @@ class Fleet:
                 self._speaks(org, None)
 
     def _speaks(self, org: str, witness: _Witness | None) -> None:
-        """Let this be the org's witness."""
+        """Set the org's witness."""
         if before := self._orgs.pop(org, None):
             for moments in self._counted(before):
                 del moments[bisect_left(moments, before.at)]
@@ -173,25 +173,24 @@ class Fleet:
                 insort(moments, witness.at)
 
     def _counted(self, witness: _Witness) -> list[list[datetime]]:
-        """Where the moment of this witness stands."""
+        """The sorted lists that contain this witness's time."""
         return [self._moments[key] for key in ((witness.trouble, None) if witness.trouble else ("",))]
 
     def others(self, status: ConnectionStatus, exchange: Exchange) -> Others:
-        """What the others tell about an exchange of a connection; `status` is how it was before."""
+        """What the others say about an exchange; `status` is from before it."""
         return Others(self.siblings(status.connection), self.witnesses(status, exchange), self.refused)
 
     def witnesses(self, status: ConnectionStatus, exchange: Exchange) -> Witnesses | None:
-        """What the orgs say about a trouble: how many stopped with it at once, of those asked since.
+        """Whether a fault is shared: how many orgs stopped with it at once, of those checked since.
 
-        `status` is how the connection was before the exchange, for a reload may have taken it out meanwhile.
+        `status` is from before the exchange, as a reload may have removed the connection meanwhile.
 
-        1. The event began when the first of those stopped that did so at once. An org that was not asked
-           since then says nothing, nor does one that had stopped before.
-        2. The connections of one org are one witness, the one asked last: what stops them may be the org's
-           own doing.
-        3. None where the answer is a grant, or the witnesses are too few.
+        1. The event begins when the first of these orgs stopped. Orgs not checked since then, or stopped
+           before, don't count.
+        2. Each org counts once, by its connection checked last: the fault may be the org's.
+        3. None after a grant, or with too few witnesses.
 
-        Each count is a search in a sorted list, so that an outage costs a large fleet no more than a small.
+        Counting is a search in a sorted list, so an outage costs a large fleet no more than a small one.
         """
         if isinstance(exchange.outcome, Granted):
             return None
@@ -214,19 +213,19 @@ class Fleet:
     def _foreseen(self, status: ConnectionStatus, now: datetime) -> Forecast | None:
         """When the approval may end."""
         own = approval.lifetimes(status.history.approvals)
-        siblings = () if own else self.siblings(status.connection)  # they may be thousands
+        siblings = () if own else self.siblings(status.connection)  # there may be thousands
         return approval.forecast(status.connection, status.history, siblings, now)
 
     def siblings(self, connection: Connection) -> tuple[Approval, ...]:
-        """The approval epochs that ended on other connections of the same app."""
+        """Earlier approvals on other connections of the same app."""
         known = self._approvals.get(connection.consumer_key, {})
         return tuple(
             approval for name, approvals in known.items() if name != connection.name for approval in approvals
         )
 
     def statuses(self) -> tuple[ConnectionStatus, ...]:
-        """Every connection as it is now, in the configuration's order; of those that nobody looked at for too
-        long the state is not known.
+        """The current status of all connections, in the configuration's order. Outdated ones have state
+        unknown.
         """
         now = self._clock.steady()
         for name in [name for name, until in self._outdated.items() if until < now]:
@@ -235,7 +234,7 @@ class Fleet:
         return tuple(self._statuses.values())
 
     def retired_failures(self) -> dict[Cause, int]:
-        """Failures of connections that are no longer configured."""
+        """Failures of removed connections."""
         counted: dict[Cause, int] = {}
         for history in self._remembered.values():
             for cause, count in history.failures_by_cause.items():
@@ -244,12 +243,12 @@ class Fleet:
 
 
 def _org(status: ConnectionStatus) -> str:
-    """The org that a connection leads to: as its grants name it, else as its address does."""
+    """A connection's org: the id from its grants, otherwise its address."""
     return status.history.identity.org_id or status.connection.login_url
 
 
 def _trouble(outcome: Outcome) -> str:
-    """What kind of trouble an outcome is: two of the same kind at once may have one cause that is ours."""
+    """The kind of fault, for recognising shared ones."""
     match outcome:
         case Unreachable(kind=kind):
             return f"unreachable {kind}"

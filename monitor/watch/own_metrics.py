@@ -1,4 +1,4 @@
-"""What the daemon measures of itself while it runs: counts that begin again with the process."""
+"""Metrics about the daemon itself, reset when the process restarts."""
 
 from collections.abc import Callable, Iterable
 
@@ -17,16 +17,16 @@ from prometheus_client.registry import Collector
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 EXCHANGE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Seconds: an org answers in a tenth to a few; the longest is where the exchange's own timeouts lie."""
+"""Seconds: orgs answer in 0.1 to a few seconds; the last bucket is the exchange's timeout."""
 
 DELAY_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0)
-"""Seconds: from an idle daemon to one that is late by a whole usual interval."""
+"""Seconds: from an idle daemon to one that is late by a whole default interval."""
 
 
 class OwnMetrics(Collector):
-    """What the daemon measures of itself while it runs; these counts begin anew with the process.
+    """Metrics about the daemon itself, reset when the process restarts.
 
-    The rooms that already count (exchanges in flight, errors of the store) are read at the scrape.
+    Values that other parts already count (exchanges in flight, store errors) are read at the scrape.
     """
 
     def __init__(
@@ -91,17 +91,17 @@ class OwnMetrics(Collector):
         GCCollector(registry=registry)
 
     def count_notification(self, arrived: bool) -> None:
-        """Count one try to notify."""
+        """Count one attempt to notify."""
         self.notifications.inc()
         if not arrived:
             self.notifications_failed.inc()
 
     def count_log_message(self, level: str) -> None:
-        """Count one line of the log; a level that is not of LOG_LEVELS counts as an error."""
+        """Count one log line; levels other than LOG_LEVELS count as errors."""
         self._log_messages.get(level, self._log_messages["error"]).inc()
 
     def collect(self) -> Iterable[Metric]:
-        """The families for the library to render."""
+        """The metric families, for the library to render."""
         yield CounterMetricFamily(
             "bearerwatch_store_errors", "Failed writes to the database.", value=self._store_errors()
         )
@@ -109,7 +109,7 @@ class OwnMetrics(Collector):
             "bearerwatch_store_damaged", "Damaged databases that were moved away.", value=self._damages()
         )
         for family in self._registry.collect():
-            # The moment of creation that the library adds to each count is one more series, and says no more
-            # than the start time of the process.
+            # The library's `_created` series double the number of series and say no more than the process's
+            # start time.
             family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
             yield family

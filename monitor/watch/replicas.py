@@ -1,13 +1,12 @@
-"""One of several daemons that watch together over one PostgreSQL.
+"""One of several daemons that share the work through PostgreSQL.
 
-It keeps the appointments in the place of `Schedule`, and is the ledger of its checks. Procrastinate
-(`engine`) hands it what is due. Each is checked on what is remembered in the database, not here; the result
-is written with the next due time, unless another replica has taken over meanwhile. Once a second it hears
-what the others found.
+Replaces `Schedule`, and is the ledger of its checks. Procrastinate (`engine`) assigns due connections. Each
+check uses the history in the database; its result is written with the next due time, unless another replica
+has taken over meanwhile. Once a second, the replica reads the others' results.
 
-Who can't write takes nothing: a write is rehearsed before a worker begins, and the worker ends when one is
-refused. While the database is away results are kept, nothing new is begun, and connections whose turn has
-passed are of unknown state.
+A replica that can't write takes no work: it rehearses a write before starting a worker, and ends the worker
+when a write is refused. While the database is down it keeps results, begins no checks, and overdue
+connections get state unknown.
 """
 
 import asyncio
@@ -42,44 +41,43 @@ from monitor.watch.own_metrics import OwnMetrics
 from monitor.watch.schedule import Engine
 
 HEAR_SECONDS = 1.0
-"""How old what others found may be."""
+"""How often to read others' results."""
 
 CUT_SECONDS = 8.0
-"""After so long without a word from the database its connections are broken off, as what hangs
-would hang for ever."""
+"""After this long without an answer, connections to the database are broken, as they might hang forever."""
 
 WANTED_AT_ONCE = 5_000
-"""Connections in one statement: a second of it on a slow machine."""
+"""Connections per statement: takes a second on a slow machine."""
 
 RECONCILE_SECONDS = 30.0
-"""How often rows are compared with the configuration."""
+"""How often to compare the rows with the configuration."""
 
 UNWATCHED = timedelta(seconds=60)
-"""So long after its turn a connection that nobody can look at is of unknown state: longer than a check, and
-than it takes another replica to take it over."""
+"""An overdue connection gets state unknown after this long: longer than a check plus a takeover by another
+replica."""
 
 AGAIN_SECONDS = 1.0
-"""Until a connection is looked at again whose check was not begun."""
+"""Pause before rescheduling a check that was not begun."""
 
 AFTER_A_FAULT = timedelta(minutes=1)
-"""The same where its check failed by a fault of ours, or its result can't be written."""
+"""The same if the check failed due to a bug, or its result can't be written."""
 
 log = structlog.get_logger()
 
 
 class _End(Enum):
-    """How an appointment ended."""
+    """How a due check ended."""
 
     SETTLED = auto()
-    """The result is written, or another replica's is."""
+    """Our result was written, or another replica's."""
     NOT_MADE = auto()
     """There was no check."""
     FAULT = auto()
-    """The check failed by a fault of ours, or its result can never be written."""
+    """The check failed due to a bug, or its result can never be written."""
 
 
 class Replica(Engine):
-    """Checks together with others; must be made and used inside a running event loop."""
+    """Shares checks with other replicas. Create and use it inside a running event loop."""
 
     notifies = True
 
@@ -109,18 +107,18 @@ class Replica(Engine):
         self._pulse = Pulse(awake)
         self._configured = Configured("", {}, 0)
         self._wanted: dict[str, float] = {}
-        """Until when, by `awake`, connections are to be checked."""
+        """Requested due times, by `awake`."""
         self._begun = False
-        """Whether all that was wanted at the start was said: from then on it may be sooner than it is due."""
+        """Whether the due times at the start were sent. Later ones may bring checks forward."""
         self._room = asyncio.Semaphore(at_once)
         self._waiting = 0
-        """Connections in our hands whose check is yet to begin."""
+        """Connections that we hold but have not begun to check."""
         self._results: dict[str, tuple[History, tuple[Event, ...]] | None] = {}
-        """What is found in the checks under way."""
+        """Results of running checks."""
         self._unwritten: set[Turn] = set()
         self._ear = Ear(self._me)
         self._news: dict[str, tuple[History | str, datetime]] = {}
-        """What others found, or why it can't be read; and when the next check is due."""
+        """Others' results (or why they can't be read), with the next due time."""
         self._heard_of = asyncio.Event()
         self._link: psycopg.AsyncConnection[Any] | None = None
         self._links: WeakSet[psycopg.AsyncConnection[Any]] = WeakSet()
@@ -134,50 +132,50 @@ class Replica(Engine):
         self._problem: str | None = None
         self._refused: str | None = None
         self._failing: dict[str, str] = {}
-        """Tasks of the engine that fail, and why."""
+        """Failing tasks of the engine, and why."""
         self._status: ReplicasStatus | None = None
         self._job: asyncio.Task[None] | None = None
-        """The worker, while there is one."""
+        """The worker, if any."""
         self._working_for = ""
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def running(self) -> bool:
-        """Whether appointments are kept."""
+        """Whether checks are being scheduled."""
         return bool(self._tasks) and all(not task.done() for task in self._tasks)
 
     @property
     def problem(self) -> str | None:
-        """Why nothing is checked here: the database is away, or takes nothing from us; None where it is."""
+        """Why nothing is checked here: the database is down or refuses writes; None otherwise."""
         return self._problem or self._refused or next(iter(self._failing.values()), None)
 
     @property
     def cut_off(self) -> str | None:
-        """Why what is shown here is old: the database is away, and others may have taken over."""
+        """Why the status shown here may be old: the database is down, and others may have taken over."""
         return self._problem if self._awake() - self._heard_at > ALIVE_SECONDS else None
 
     @property
     def status(self) -> ReplicasStatus | None:
-        """What is known of the replicas; None before the first word."""
+        """What is known about the replicas; None before the first read."""
         return self._status
 
     @property
     def leads(self) -> bool:
-        """Whether this is the one that notifies: the eldest with the configuration that was loaded last."""
+        """Whether this replica notifies: the oldest one with the configuration loaded last."""
         return self._status is not None and self._status.leads
 
     @property
     def full(self) -> bool:
-        """Whether there is enough to do for now."""
+        """Whether there is enough work for now."""
         return self._waiting >= self._at_once
 
     def start(self) -> None:
-        """Begin to keep appointments."""
+        """Begin scheduling."""
         tasks = (self._listen, self._follow, self._supervise, self._guard)
         self._tasks = [asyncio.create_task(each()) for each in tasks]
 
     def configure(self, settings: Settings) -> None:
-        """Take on a configuration; must come before its appointments are made."""
+        """Apply a configuration; call it before scheduling its connections."""
         watched = (settings.login_budget_per_hour, settings.connections)
         self._configured = Configured(
             hashlib.sha256(repr(watched).encode()).hexdigest()[:16],
@@ -191,15 +189,15 @@ class Replica(Engine):
         self._reconciled = 0.0
 
     def at(self, name: str, moment: datetime) -> None:
-        """Let the connection be checked at the latest then; by whoever is free."""
+        """Have the connection checked by then, by any replica."""
         self._wanted[name] = self._awake() + (moment - self._clock.now()).total_seconds()
 
     def cancel(self, name: str) -> None:
-        """Let the connection's appointment go, once no replica wants it."""
+        """Drop the connection's schedule once no replica has it configured."""
         self._wanted.pop(name, None)
 
     async def stop(self, within_seconds: float) -> None:
-        """Make no more checks, wait for those under way, but not longer than this."""
+        """Begin no more checks, and wait for running ones, but not longer than this."""
         self._stopping = True
         self.dismiss()
         if self._job:
@@ -212,39 +210,38 @@ class Replica(Engine):
         if self._link:
             await self._link.close()
 
-    # What the checker asks
+    # For the checker
 
     def keep(self, name: str, history: History, events: tuple[Event, ...]) -> None:
-        """Note what a check found; it is written when the check is over.
+        """Keep a check's result, to be written when the check is over.
 
-        Outside of one nothing is noted: what a configuration brings is told by the check that follows, on
-        what is remembered then.
+        Outside a check nothing is kept: the next check records the events of a new configuration.
         """
         if name in self._results:
             _, before = self._results[name] or (history, ())
             self._results[name] = (history, before + events)
 
     def take(self, username: str, now: datetime) -> datetime | None:
-        """The login budget: a login came with the turn. Gives a later moment where the turn may be over."""
+        """The login budget: the assigned check includes a login. Gives a later time if it may have lapsed."""
         return None if self._pulse.sure(WORKER.get()) else now + timedelta(seconds=ALIVE_SECONDS)
 
     async def take_next_key(self, username: str) -> TakeLogin | None:
-        """The budget for tries of next keys; while the database is away nobody knows what is left of it."""
+        """The budget for next keys; unavailable while the database is down."""
         if self._linked is None or not self._pulse.sure(WORKER.get()):
             return None
         try:
             async with self._linked() as link:
                 taken = await due.take_next_key(link, username, rotation.LOGINS_PER_HOUR)
         except psycopg.Error:
-            return None  # the next word fails, too, and says it
+            return None  # the next round trip reports the error
         return partial(self.take, username) if taken else None
 
-    # What the engine asks
+    # For the engine
 
     async def check(
         self, linked: Linked, configured: Configured, job: int, held: Sequence[Held], deferred: int
     ) -> None:
-        """Check what is in the hands of a job, and write what was found."""
+        """Check the connections that a job holds, and write the results."""
         self._own.logins_deferred.inc(deferred)
         self._linked = linked
         self._waiting += len(held)
@@ -276,7 +273,7 @@ class Replica(Engine):
                 late = timedelta(seconds=held.late)
                 self._checker.taken_over(name, held.known, self._clock.now() - late, self)
                 following = await self._checker.check(name, self)
-            except Exception:  # a check has its own net; should it tear, the others go on
+            except Exception:  # a check catches its own bugs; if not, the others continue
                 log.exception("check_failed", connection=name)
                 return _End.FAULT
             finally:
@@ -284,9 +281,9 @@ class Replica(Engine):
         finally:
             self._room.release()
         if result is None:
-            return _End.NOT_MADE  # it is paused or gone since
+            return _End.NOT_MADE  # paused or removed meanwhile
         seconds = (following - self._clock.now()).total_seconds() if following else 0.0
-        if wanted := self._wanted.pop(name, None):  # as where its key has changed meanwhile
+        if wanted := self._wanted.pop(name, None):  # for example if its key has changed meanwhile
             seconds = min(seconds, wanted - self._awake())
         turn = Turn(held.epoch, job, seconds, self._me)
         self._unwritten.add(turn)
@@ -296,7 +293,7 @@ class Replica(Engine):
         return _End.FAULT if written is None else _End.SETTLED
 
     def failing(self, task: str, error: Exception | None) -> None:
-        """A task fails, and not because the database is away; None: it succeeds."""
+        """Note that a task fails (not due to a database outage), or with None that it succeeds."""
         if error is None:
             self._failing.pop(task, None)
             return
@@ -306,29 +303,29 @@ class Replica(Engine):
             self._failing[task] = problem
 
     def dismiss(self) -> None:
-        """End the worker: it begins nothing more, and lets its checks end."""
+        """End the worker: it begins nothing more, and finishes its checks."""
         self._pulse.ends()
         if self._job and not self._job.cancelling():
             self._job.cancel()
 
     async def notify(self) -> None:
-        """Notify whom there is to notify."""
+        """Send due notifications."""
         if not self._led:
-            await asyncio.to_thread(self._store.hear_told)  # what the one before us has told
+            await asyncio.to_thread(self._store.hear_told)  # what the previous leader has sent
         self._led = True
         await self._notify()
 
-    # What goes on beside
+    # Background tasks
 
     async def _listen(self) -> None:
-        """Hear of the others, and say what is wanted."""
+        """Read others' results, and write requested due times."""
         while not self._stopping:
             try:
                 with self._server.in_words():
                     await self._hear()
             except StoreError as error:
                 await self._away(str(error))
-            except Exception:  # the net of this task: there is nobody above it to try again
+            except Exception:  # this task must survive our own bugs
                 log.exception("appointments_failed")
                 await self._away("The monitor failed to keep its appointments by a fault of its own.")
             self._mark_unwatched()
@@ -347,7 +344,7 @@ class Replica(Engine):
         if self._problem:
             self._problem = None
             log.info("appointments_recovered")
-            await asyncio.to_thread(self._store.flush, 0.0)  # what was kept is written without its next turn
+            await asyncio.to_thread(self._store.flush, 0.0)  # without waiting for the next retry
         configurations = [configuration for _, configuration in heard.alive]
         await self._say_what_is_wanted(link, configured)
         if begun - self._reconciled >= RECONCILE_SECONDS:
@@ -356,7 +353,7 @@ class Replica(Engine):
             self._reconciled = begun
         of_newest = [worker for worker, configuration in heard.alive if configuration == configurations[-1]]
         if not heard.schema:
-            self.dismiss()  # why it begins no other, trying to write says
+            self.dismiss()  # the rehearsal says why no other begins
         self._status = ReplicasStatus(
             alive=len(configurations),
             configurations=len(set(configurations)),
@@ -370,7 +367,7 @@ class Replica(Engine):
         self._heard_of.set()
 
     async def _say_what_is_wanted(self, link: Link, configured: Configured) -> None:
-        # Those that are being checked are due again when that is over.
+        # A running check sets the next due time itself.
         wanted = {name: at for name, at in self._wanted.items() if name not in self._results}
         if wanted := dict(islice(wanted.items(), WANTED_AT_ONCE)):
             seconds = {name: max(0.0, at - self._awake()) for name, at in wanted.items()}
@@ -392,13 +389,13 @@ class Replica(Engine):
                 self._news[name] = (found, now + timedelta(seconds=news.seconds))
 
     async def _follow(self) -> None:
-        """Show what others found."""
+        """Show others' results."""
         while True:
             await self._heard_of.wait()
             self._heard_of.clear()
             for name in list(self._news):
                 if name in self._results:
-                    continue  # until its check here is over: that may come too late to count
+                    continue  # wait for our check, whose result may come too late to count
                 found, due_at = self._news.pop(name)
                 if name in self._fleet:
                     try:
@@ -406,7 +403,7 @@ class Replica(Engine):
                             self._checker.unreadable(name, found, due_at)
                         else:
                             await self._checker.heard(name, found, due_at)
-                    except Exception:  # the net: what can't be shown of one must not hide the others
+                    except Exception:  # one bad result must not hide the others
                         log.exception("news_failed", connection=name)
                 await asyncio.sleep(0)
 
@@ -421,7 +418,7 @@ class Replica(Engine):
         self._problem = problem
 
     def _mark_unwatched(self) -> None:
-        """While the database is away nobody may look at what has come due; when it is back somebody will."""
+        """Show overdue connections as unknown while the database is down."""
         now, away = self._clock.now(), self._problem is not None
         if not away and not self._some_unwatched:
             return
@@ -432,7 +429,7 @@ class Replica(Engine):
                 self._fleet.put(replace(status, unwatched=unwatched))
 
     async def _supervise(self) -> None:
-        """Have a worker, whenever what it finds can be written."""
+        """Run a worker whenever results can be written."""
         while not self._stopping:
             try:
                 if self._status and not self._problem and await self._can_write():
@@ -440,7 +437,7 @@ class Replica(Engine):
                     await asyncio.wait([self._job])
                     self._job = None
                     self._pulse.ends()
-            except Exception:  # the net of this task: without it nothing would be checked here again
+            except Exception:  # without this, a bug would end all checking here
                 log.exception("supervisor_failed")
             await asyncio.sleep(HEAR_SECONDS)
 
@@ -453,14 +450,14 @@ class Replica(Engine):
             await work(app, self, configured.mark, at_once=self._at_once)
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001 # the net: the next worker may do better
+        except Exception as error:  # noqa: BLE001 # the next worker may succeed
             log.warning("worker_ended", problem=f"{type(error).__name__}: {error}".split("\n")[0])
 
     async def _opened(self, link: psycopg.AsyncConnection[Any]) -> None:
         self._links.add(link)
 
     async def _guard(self) -> None:
-        """Break off what hangs, and end a worker that can't do its work, or has an old configuration."""
+        """Break hanging connections, and end a worker that can't work or has an old configuration."""
         while True:
             await asyncio.sleep(HEAR_SECONDS)
             try:
@@ -472,18 +469,18 @@ class Replica(Engine):
                     self.dismiss()
                 elif self._job and self._store.problem and not self._problem:
                     await self._can_write()
-            except Exception:  # the net of this task
+            except Exception:  # this task must survive too
                 log.exception("guard_failed")
 
     async def _can_write(self) -> bool:
-        """Whether all that was kept is written, and more could be; where it is refused, the worker ends."""
+        """Whether all results are written and more could be. If writes are refused, ends the worker."""
         refused = await asyncio.to_thread(self._store.refused)
         if refused and self._problem is None:
             if refused != self._refused:
                 log.error("nothing_is_taken", problem=refused)
             self._refused = refused
             self.dismiss()
-            for turn in list(self._unwritten):  # nobody waits for what can't be written; others look again
+            for turn in list(self._unwritten):  # give up on them; others check again
                 turn.end(written=False)
         elif refused is None:
             self._refused = None

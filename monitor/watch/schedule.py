@@ -1,10 +1,10 @@
-"""Appointments: one a connection, kept by APScheduler; when one is due, its connection is checked.
+"""The schedule: one APScheduler timer per connection, which triggers its check.
 
-What is due waits for one of a fixed number of places, so there is a hard cap on checks under way, and none of
-ten thousand appointments that fall due at once (a suspended machine wakes up) is lost. Connections that hung
-at their last check share half of the places, so that the others keep their schedule.
+Due checks wait for one of a fixed number of slots. This limits concurrent checks without losing any of ten
+thousand that fall due at once (when a suspended machine wakes up). Connections that hung at their last check
+share half of the slots, so that the others stay on time.
 
-Where the wall clock is set back, appointments move with it: else none would be kept until it has caught up.
+If the wall clock is set back, timers move with it; otherwise none would fire until it has caught up.
 """
 
 import asyncio
@@ -28,68 +28,68 @@ from monitor.watch.clock import Clock
 from monitor.watch.own_metrics import OwnMetrics
 
 CLOCK_WATCHED_EVERY_SECONDS = 10.0
-"""How soon it is seen that the wall clock was set back: no later than the shortest interval ends."""
+"""How soon to notice that the wall clock was set back: within the shortest interval."""
 
 DUE_AT_ONCE = 20
-"""Appointments that fall due in one turn of the event loop: a few milliseconds of it. All ten thousand of a
-machine that wakes up would keep it for a second, and health and metrics would have no answer meanwhile."""
+"""Timers to fire per iteration of the event loop: a few milliseconds. All ten thousand at wake-up would block
+it for a second, and with it health checks and metrics."""
 
 SET_BACK = timedelta(seconds=5)
-"""A step of the wall clock that matters; a smaller one delays no check by more than that."""
+"""The smallest step of the wall clock that matters; a smaller one delays checks by less than that."""
 
 AFTER_A_FAULT = timedelta(minutes=5)
-"""Until the next appointment of a connection whose check raised: the usual interval."""
+"""Time to the next check if one raised: the default interval."""
 
 log = structlog.get_logger()
 
 Check = Callable[[str], Awaitable[datetime | None]]
-"""Checks the connection of this name, and gives the moment of its next appointment; None for no more."""
+"""Checks a connection. Gives the time of its next check; None for no more."""
 
 
 class Engine(Protocol):
-    """What keeps one appointment for each connection, and makes its check when it is due."""
+    """Schedules the checks of all connections."""
 
     notifies: ClassVar[bool] = False
-    """Whether it also says when to notify: of several replicas it must be one that does."""
+    """Whether it also triggers notifications: only one of several replicas may send them."""
 
     @property
     def running(self) -> bool:
-        """Whether appointments are kept."""
+        """Whether checks are being scheduled."""
 
     @property
     def problem(self) -> str | None:
-        """Why no appointments can be kept; None where they can."""
+        """Why checks can't be scheduled; None if they can."""
         return None
 
     @property
     def cut_off(self) -> str | None:
-        """Why what is shown here is old; None where it is not."""
+        """Why the status shown here may be old; None otherwise."""
         return None
 
     @property
     def status(self) -> ReplicasStatus | None:
-        """What is known of the replicas that share the work; None where there are none."""
+        """The replicas that share the work; None without replicas."""
         return None
 
     def configure(self, settings: Settings) -> None:
-        """Take on a configuration; must come before its appointments are made."""
+        """Apply a configuration; call it before scheduling its connections."""
         return
 
     def start(self) -> None:
-        """Begin to keep appointments."""
+        """Begin scheduling."""
 
     def at(self, name: str, moment: datetime) -> None:
-        """Make the connection's appointment, in place of the one it has."""
+        """Set the time of the connection's next check."""
 
     def cancel(self, name: str) -> None:
-        """Let the connection's appointment go."""
+        """Drop the connection from the schedule."""
 
     async def stop(self, within_seconds: float) -> None:
-        """Make no more checks, and wait for those under way, but not longer than this."""
+        """Begin no more checks, and wait for running ones, but not longer than this."""
 
 
 class ByHand(Engine):
-    """Appointments that are only noted, for what checks in its own time: a command, the demo, a journey."""
+    """A schedule without timers, for callers that run the checks themselves: a command, the demo, tests."""
 
     running = True
 
@@ -97,22 +97,22 @@ class ByHand(Engine):
         self.due: dict[str, datetime] = {}
 
     def start(self) -> None:
-        """Nothing is made by itself."""
+        """Do nothing."""
 
     def at(self, name: str, moment: datetime) -> None:
-        """Note the connection's appointment, in place of the one it has."""
+        """Set the time of the connection's next check."""
         self.due[name] = moment
 
     def cancel(self, name: str) -> None:
-        """Let the connection's appointment go."""
+        """Drop the connection from the schedule."""
         self.due.pop(name, None)
 
     async def stop(self, within_seconds: float) -> None:
-        """Nothing is under way."""
+        """Do nothing."""
 
 
 class Schedule(Engine):
-    """Keeps one appointment for each connection; must be made and used inside a running event loop."""
+    """One timer per connection. Create and use it inside a running event loop."""
 
     def __init__(
         self,
@@ -129,14 +129,14 @@ class Schedule(Engine):
         self._at_once = at_once
         self._own = own
         self._due: dict[bool, deque[tuple[str, datetime]]] = {True: deque(), False: deque()}
-        """What waits for a place, by whether it hung at its last check."""
+        """Due checks waiting for a slot, by whether the last check hung."""
         self._busy: dict[str, datetime | None] = {}
         self._under_way: dict[asyncio.Task[None], bool] = {}
         self._clock_watch: asyncio.Task[None] | None = None
         self._scheduler = AsyncIOScheduler(
             timezone=UTC,
             jobstores={"default": _AFewAtOnce()},
-            # A late check is still wanted: by default one that is a second late is dropped.
+            # Run late checks: by default, one that is a second late is dropped.
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
         self._scheduler.add_listener(
@@ -145,53 +145,53 @@ class Schedule(Engine):
 
     @property
     def running(self) -> bool:
-        """Whether appointments are kept."""
+        """Whether checks are being scheduled."""
         return bool(self._scheduler.running)
 
     def start(self) -> None:
-        """Begin to keep appointments."""
+        """Begin scheduling."""
         self._scheduler.start()
         self._clock_watch = asyncio.create_task(self._watch_clock())
 
     def at(self, name: str, moment: datetime) -> None:
-        """Make the connection's appointment, in place of the one it has.
+        """Set the time of the connection's next check.
 
-        A connection that is being checked just now gets it when the check is done, if it is the earlier one.
+        During a check, it takes effect afterwards, if it is earlier than the check's own plan.
         """
         if name in self._busy:
             self._busy[name] = moment
             return
-        moment -= self._clock.correction()  # the library goes by the machine's clock
+        moment -= self._clock.correction()  # APScheduler uses the machine's clock
         self._scheduler.add_job(
             self._fall_due,
             DateTrigger(moment, timezone=UTC),
             args=(name, moment),
             id=name,
-            name="check",  # else the library makes up one for each
+            name="check",  # otherwise the library generates one for each
             replace_existing=True,
         )
 
     def hasten(self, by: timedelta) -> None:
-        """Every appointment comes so much sooner: the wall clock was set back."""
-        self._scheduler.pause()  # else it would look anew after each
+        """Move all timers forward by `by`, after the wall clock was set back."""
+        self._scheduler.pause()  # otherwise it would recompute its wake-up after each
         for job in self._scheduler.get_jobs():
             self._scheduler.modify_job(job.id, next_run_time=job.next_run_time - by)
         self._scheduler.resume()
 
     def cancel(self, name: str) -> None:
-        """Let the connection's appointment go; a check under way is not disturbed."""
+        """Drop the connection's timer; a running check continues."""
         try:
             self._scheduler.remove_job(name)
         except JobLookupError:
             return
 
     async def stop(self, within_seconds: float) -> None:
-        """Make no more checks, and wait for those under way, but not longer than this."""
+        """Begin no more checks, and wait for running ones, but not longer than this."""
         if self._clock_watch:
             self._clock_watch.cancel()
         if self._scheduler.running:
             self._scheduler.pause()
-            # What falls due just now gets into the queue: the shutdown would cancel it, and log an error.
+            # Let timers that fire now reach the queue: the shutdown would cancel them and log an error.
             await asyncio.sleep(0)
             self._scheduler.shutdown(wait=False)
         for waiting in self._due.values():
@@ -206,7 +206,7 @@ class Schedule(Engine):
         self._begin()
 
     def _begin(self) -> None:
-        """Begin what waits, as far as there are places."""
+        """Begin waiting checks while there are free slots."""
         while len(self._under_way) < self._at_once:
             hanging = bool(self._due[True]) and sum(self._under_way.values()) < max(1, self._at_once // 2)
             if not self._due[hanging]:
@@ -227,7 +227,7 @@ class Schedule(Engine):
         self._own.schedule_delay.observe(max(0.0, (datetime.now(UTC) - due).total_seconds()))
         try:
             following = await self._check(name)
-        except Exception:  # a check has its own net; should that tear, the connection is looked at again
+        except Exception:  # a check catches its own bugs; if not, the connection is checked again
             log.exception("check_failed", connection=name)
             self._own.schedule_missed.inc()
             following = self._clock.now() + AFTER_A_FAULT
@@ -236,7 +236,7 @@ class Schedule(Engine):
             self.at(name, min(wanted))
 
     async def _watch_clock(self) -> None:
-        """Move appointments with a wall clock that is set back; one that is set ahead makes them due."""
+        """Move timers when the wall clock is set back. If it is set ahead, they are simply due."""
         steady = time.time() - time.monotonic()
         while True:
             await asyncio.sleep(CLOCK_WATCHED_EVERY_SECONDS)
@@ -251,7 +251,7 @@ class Schedule(Engine):
 
 
 class _AFewAtOnce(MemoryJobStore):  # type: ignore[misc]  # the library has no types
-    """Hands over DUE_AT_ONCE of the appointments that are due; the scheduler then asks at once for more."""
+    """Returns DUE_AT_ONCE due timers at a time; the scheduler asks for more at once."""
 
     def get_due_jobs(self, now: datetime) -> list[Job]:
         return super().get_due_jobs(now)[:DUE_AT_ONCE]  # type: ignore[no-any-return]

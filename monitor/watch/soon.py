@@ -1,4 +1,4 @@
-"""Checks that are made sooner than planned: because somebody asks, or because another one was put right."""
+"""Checks brought forward: on request, or because another connection has recovered."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -9,15 +9,15 @@ from monitor.core.finding import State
 from monitor.core.status import Asked, ConnectionStatus
 
 APART = timedelta(seconds=3)
-"""Between two checks of one connection that somebody asks for: a button that is pressed twice is one wish."""
+"""Between two requested checks of a connection: a double click is one request."""
 
 GENTLY = timedelta(seconds=1)
-"""Between two logins of those that share a cause with one that was put right: most of them may not be, and
+"""Between logins of connections that share a cause with one that recovered: most of them may still fail, and
 refusals can get our address blocked (knowledge article 000212767)."""
 
 ONCE_IN = timedelta(hours=1)
-"""A connection is looked at once in this time because others were put right: each of a thousand that share an
-app would else try all that still fail, which their longer and longer pauses are to prevent."""
+"""How often a connection is checked because others recovered. Otherwise each recovery among a thousand
+connections of an app would retry all that still fail, which their back-off should prevent."""
 
 WORKS = frozenset({State.HEALTHY, State.DEGRADED})
 
@@ -31,9 +31,9 @@ def asked(
     left: Callable[[str], int],
     free_at: Callable[[str], datetime],
 ) -> Asked:
-    """When those are checked that somebody asks for, in this order, as far as their users have logins left.
+    """When to check the requested connections, in this order, within their users' login budgets.
 
-    `left` gives how many, and `free_at` when there is one again. What is paused is left out.
+    `left` gives the logins available, `free_at` when the next one is. Paused connections are skipped.
     """
     turns: dict[str, datetime] = {}
     put_off: dict[str, datetime] = {}
@@ -48,14 +48,14 @@ def asked(
         taken[user] += 1
         last = status.history.last_exchange
         turn = now + len(turns) * timedelta(seconds=1 / FIRST_LOOKS_PER_SECOND)
-        # A last check that lies ahead tells nothing: the clock was wrong then.
+        # A last check in the future doesn't count: the clock was wrong.
         turn = max(turn, last.at + APART) if last and last.at <= now else turn
-        turns[status.name] = min(turn, status.next_exchange or turn)  # who asks has nothing checked later
+        turns[status.name] = min(turn, status.next_exchange or turn)  # a request never delays a check
     return Asked(turns, put_off)
 
 
 class Waves:
-    """Which others are worth a look when one was put right. All of them go at one pace."""
+    """Decides which other connections to check after a recovery, all at a common rate."""
 
     def __init__(self) -> None:
         self._tried: dict[str, datetime] = {}
@@ -68,9 +68,9 @@ class Waves:
         fleet: Iterable[ConnectionStatus],
         now: datetime,
     ) -> dict[str, datetime]:
-        """When to look at the failing ones with the same cause, app or user, each sooner than planned.
+        """When to check the failing connections with the same cause, app or user; each sooner than planned.
 
-        Empty where nothing was put right.
+        Empty if nothing has recovered.
         """
         if before.state is not State.FAILING or after.state not in WORKS or not before.findings:
             return {}

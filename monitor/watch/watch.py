@@ -1,7 +1,7 @@
-"""The watch as one thing: configurations go in, checks are made when they are due, snapshots come out.
+"""The watch as one object: takes configurations, makes due checks, gives snapshots.
 
-The daemon, `bearerwatch check`, the demo and the tests' journeys all drive it. They differ in what keeps the
-appointments (`Engine`) and in what remembers (`Memory`).
+Used by the daemon, `bearerwatch check`, the demo and the tests. They differ in scheduling (`Engine`) and
+storage (`Memory`).
 """
 
 import asyncio
@@ -34,54 +34,53 @@ from monitor.watch.schedule import Engine, Schedule
 from monitor.watch.soon import Waves, asked
 
 LAG_SECONDS = 60.0
-"""A check that is due for longer is said to lag: others that share the work would have made it by then, were
-they enough."""
+"""A check overdue for longer is reported: if there were enough replicas, one would have made it by then."""
 
 SOON = timedelta(seconds=10)
-"""A connection that is checked so soon has its keys read then."""
+"""Connections checked within this time need no separate reading of their keys."""
 
 BETWEEN_KEYS_SECONDS = 0.005
-"""So that a large fleet's keys are no burst: 200 a second."""
+"""Limits the reading of a large fleet's keys to 200 per second."""
 
 log = structlog.get_logger()
 
 
 class Memory(Protocol):
-    """What remembers the histories; a Store, for those that go on."""
+    """Storage for the histories: a Store, or in memory."""
 
     @property
     def problem(self) -> str | None:
-        """Why the last write failed; None where it succeeded."""
+        """Why the last write failed; None if it succeeded."""
 
     @property
     def errors(self) -> int:
-        """How many writes failed."""
+        """Number of failed writes."""
 
     @property
     def unwritten_seconds(self) -> float:
-        """How long the oldest of what is not written yet has waited."""
+        """How long the oldest unwritten change has waited."""
 
     @property
     def damages(self) -> int:
-        """How many damaged databases were moved away."""
+        """Number of damaged databases moved away."""
 
     @property
     def damage(self) -> str | None:
-        """What became of the last of them, as a sentence; None where there was none."""
+        """What was done about the last of them, as a sentence; None if there was none."""
 
     def histories(self) -> dict[str, History]:
-        """What is remembered, by the connection's name."""
+        """The histories by connection name."""
 
     def save(self, name: str, history: History, events: tuple[Event, ...] = ()) -> None:
-        """Write a connection's history down, with what happened; must neither wait nor raise."""
+        """Record a connection's history and new events. Must not block or raise."""
 
 
 async def _to_nobody() -> None:
-    """Notify nobody."""
+    """Send nothing."""
 
 
 class Watch:
-    """Watches the connections of a configuration. Whoever opened the memory closes it."""
+    """Watches the connections of a configuration. The caller closes the memory."""
 
     def __init__(
         self,
@@ -96,7 +95,7 @@ class Watch:
         put_right: Callable[[], None] = lambda: None,
         audits: Audits = "when due",
     ) -> None:
-        """Without an `engine`, the database decides. `put_right` is called when something no longer holds.
+        """Without an `engine`, the database decides. `put_right` is called after a recovery.
 
         Raises CaFileError, ProxyError and StoreError.
         """
@@ -131,7 +130,7 @@ class Watch:
         )
         self._waves = Waves()
         self._unseen: set[str] = set()
-        """Connections that were never checked."""
+        """Connections never checked so far."""
         self._new = 0
         self._put_right = put_right
         self._budget = OwnLedger(settings.login_budget_per_hour, memory.save, clock)
@@ -141,14 +140,14 @@ class Watch:
         self._status = DaemonStatus(started=now, version=__version__, configured=0, reloaded=now)
 
     def _appointments(self, settings: Settings, notify: Callable[[], Awaitable[None]]) -> Engine:
-        """One daemon's, where the database is a file; else what several share."""
+        """A Schedule for a database file, a Replica for a shared database."""
         place, clock = place_of(settings.database, 0), self._clock
         if not isinstance(clock, SharedClock):
             return Schedule(
                 self.check, clock=clock, at_once=settings.max_in_flight, own=self.own, hangs=self._hangs
             )
         from monitor.store.postgresql import Server
-        from monitor.watch.replicas import Replica  # its libraries are an extra
+        from monitor.watch.replicas import Replica  # needs the extra `postgresql`
 
         assert isinstance(place, Server)
         assert isinstance(self._memory, Store)
@@ -166,20 +165,20 @@ class Watch:
 
     @property
     def notifies(self) -> bool:
-        """Whether `notify` is called from here."""
+        """Whether this object calls `notify`."""
         return self._engine.notifies
 
     @property
     def cut_off(self) -> str | None:
-        """Why what is shown here is old; None where it is not."""
+        """Why the status shown here may be old; None otherwise."""
         return self._engine.cut_off
 
     def start(self) -> None:
-        """Begin to make the checks that are due; needs a running event loop."""
+        """Begin scheduling; needs a running event loop."""
         self._engine.start()
 
     def configure(self, settings: Settings) -> None:
-        """Take on a configuration: only what differs gets another appointment."""
+        """Apply a configuration; reschedules only what differs."""
         now = self._clock.now()
         self._budget.per_hour = settings.login_budget_per_hour
         self._exchanger.allowed_hosts = settings.allowed_hosts
@@ -217,11 +216,11 @@ class Watch:
         )
 
     def not_configured(self, problem: str) -> None:
-        """Show why the last configuration was not taken on."""
+        """Report why the last configuration was not applied."""
         self._status = replace(self._status, reload_problem=problem)
 
     def look_at_changed_keys(self) -> None:
-        """Check now whose key or certificate is another one than at its last check."""
+        """Check connections whose key or certificate has changed since the last check."""
         now = self._clock.now()
         for status in self._fleet.statuses():
             if status.connection.paused or status.credential is NO_FACTS:  # not checked yet
@@ -230,7 +229,7 @@ class Watch:
                 self._engine.at(status.name, now)
 
     def ask(self, names: Collection[str]) -> Asked:
-        """Have these checked now, as far as their users have logins left."""
+        """Have connections checked now, within their users' login budgets."""
         now = self._clock.now()
         wanted = asked(
             [self._fleet[name] for name in names if name in self._fleet],
@@ -238,16 +237,16 @@ class Watch:
             left=self._budget.left,
             free_at=lambda user: now + self._budget.free_in(user),
         )
-        if self._ledger is not self._budget:  # replicas count logins in the database, and here what was asked
+        if self._ledger is not self._budget:  # replicas count logins in the database, and requests here
             for name in wanted.turns:
                 self._budget.take(self._fleet[name].connection.username, self._clock.machine())
         self._bring_forward(wanted.turns)
         return wanted
 
     async def read_keys(self) -> None:
-        """Know the certificates of connections that wait for their turn, as before a restart.
+        """Read the certificates of connections that are not checked soon, to show them after a restart.
 
-        Vault is asked when they are checked: it may count what it is asked.
+        Vault is only read during checks, as it may count requests.
         """
         soon = self._clock.now() + SOON
         for status in self._fleet.statuses():
@@ -257,12 +256,12 @@ class Watch:
                 continue
             facts = (await self._keyring.load(pair)).facts
             next_facts = (await self._keyring.load(following)).facts if following else None
-            if status.name in self._fleet and self._fleet[status.name] is status:  # else it was checked
+            if status.name in self._fleet and self._fleet[status.name] is status:  # else checked since
                 self._fleet.put(replace(status, credential=facts, next_credential=next_facts))
             await asyncio.sleep(BETWEEN_KEYS_SECONDS)
 
     def _checked(self, before: ConnectionStatus, after: ConnectionStatus) -> None:
-        """What follows from a check: where one was put right, so may others be."""
+        """After a recovery, check others that may have recovered too."""
         if after.name in self._unseen:
             self._unseen.discard(after.name)
             if not self._unseen:
@@ -281,20 +280,20 @@ class Watch:
             self._fleet.put(replace(self._fleet[name], next_exchange=turn))
 
     async def check(self, name: str) -> datetime | None:
-        """Check a connection, and give the moment of its next look; None where there is to be none."""
+        """Check a connection. Gives the time of its next check; None for no more."""
         return await self._checker.check(name, self._ledger)
 
     def _hangs(self, name: str) -> bool:
-        """Whether the last check of a connection kept its place for long, without an answer."""
+        """Whether a connection's last check took long without an answer."""
         last = self._fleet[name].history.last_exchange if name in self._fleet else None
         return last is not None and last.hung
 
     def status(self, name: str) -> ConnectionStatus:
-        """How a connection is at this moment. Raises KeyError where there is none of this name."""
+        """A connection's current status. Raises KeyError for an unknown name."""
         return self._fleet[name]
 
     def problems(self) -> tuple[str, ...]:
-        """Why not everything is watched or remembered. What has not been checked yet is no reason."""
+        """Why some connections are not watched or stored. Those waiting for a first check don't count."""
         problems = []
         if not self._engine.running:
             problems.append("The schedule is not running.")
@@ -311,7 +310,7 @@ class Watch:
         return tuple(problems)
 
     def snapshot(self) -> Snapshot:
-        """Everything at this moment."""
+        """Everything now."""
         return Snapshot(
             at=self._clock.now(),
             daemon=replace(
@@ -325,11 +324,11 @@ class Watch:
         )
 
     async def stop(self, within_seconds: float) -> None:
-        """Make no more checks, and wait for those under way, but not longer than this."""
+        """Begin no more checks, and wait for running ones, but not longer than this."""
         await self._engine.stop(within_seconds)
 
     async def aclose(self) -> None:
-        """Let go of the network and the keys, each whatever becomes of the other."""
+        """Close the network client and the key ring, even if one of them fails."""
         async with AsyncExitStack() as parts:
             parts.push_async_callback(asyncio.to_thread, self._keyring.close)
             parts.push_async_callback(self._exchanger.aclose)
