@@ -70,26 +70,33 @@ class Auditor:
 
     def is_time(self, connection: Connection, known: History, *, granted: bool, asked: bool) -> bool:
         """Whether an audit is due after this login and within the rate limits."""
+        if not connection.audit or self._audits == "never" or not (granted or connection.observer):
+            return False
         now, last = self.clock.now(), known.audit.at if known.audit else None
         tried_for, tried = self.failed.get(connection.name, (None, now))
         if tried_for == connection:
             last = max(last or tried, tried)
-            asked = False
-        if not connection.audit or self._audits == "never" or not (granted or connection.observer):
-            return False
-        asked = asked and known.audit is not None and known.audit.asked < ASKED_A_DAY
-        recovered = granted and known.failing_since is not None
-        unseen = not granted and last is not None and last < (known.failing_since or now)
-        if self._audits == "when due" and last is not None and not asked:
-            age = now - last
-            if age < (AT_LEAST_BETWEEN if recovered or unseen else EVERY):
-                return False
-        steady = self.clock.steady()
-        if not asked and len(self._begun) == AUDITS_PER_MINUTE and steady - self._begun[0] < 60:
-            return False
-        self._begun.append(steady)
+        elif asked and known.audit and known.audit.asked < ASKED_A_DAY:
+            return self._noted(connection, now)
+        due = self._audits == "always" or _is_due(known, last, now, granted=granted)
+        return due and self._has_room() and self._noted(connection, now)
+
+    def _has_room(self) -> bool:
+        """Whether fewer began within the last minute than may."""
+        return len(self._begun) < AUDITS_PER_MINUTE or self.clock.steady() - self._begun[0] >= 60
+
+    def _noted(self, connection: Connection, now: datetime) -> bool:
+        """Note that one begins."""
+        self._begun.append(self.clock.steady())
         self.failed[connection.name] = connection, now
         return True
+
+
+def _is_due(known: History, last: datetime | None, now: datetime, *, granted: bool) -> bool:
+    """Whether the last audit, or the last try of one, is old enough."""
+    recovered = granted and known.failing_since is not None
+    unseen = not granted and last is not None and last < (known.failing_since or now)
+    return last is None or now - last >= (AT_LEAST_BETWEEN if recovered or unseen else EVERY)
 
 
 class Audit:
