@@ -1,9 +1,8 @@
-"""The configuration: YAML files to Settings, with every problem at once.
+"""The configuration: parses YAML files into Settings, reporting all problems at once.
 
-`load` and `schema` are the two ways in. `files` and `text` read YAML, `words` knows each kind of value,
-`options` says what may be written and what is read, `settings` adds what was found around it, `complaints`
-says what is wrong, and `cautions` what is allowed but doubtful. `web_file` reads the file that protects the
-pages; `editing` writes a rotation into a configuration.
+Entry points: `load` and `schema`. `files` and `text` read YAML, `words` parses each kind of value, `options`
+declares the options, `settings` adds derived values, `complaints` words the errors, and `cautions` the
+warnings. `web_file` reads the web configuration file; `editing` writes a rotation into a configuration.
 """
 
 from monitor.config.load import load, schema

@@ -1,6 +1,6 @@
-"""Warnings: what a configuration may say, though it is probably meant otherwise.
+"""Warnings: settings that are valid but probably not intended.
 
-One sentence for all connections that share a doubt: nobody reads a thousand warnings.
+One sentence for all connections with the same warning: nobody reads a thousand of them.
 """
 
 from collections import defaultdict
@@ -21,10 +21,10 @@ from monitor.core.connection import (
 )
 
 NAMED = 3
-"""Connections that a warning names; the number of the others is given."""
+"""Connections named in a warning; the others are counted."""
 
 CONSUMER_KEY_PREFIX = "3MVG"
-"""How the consumer keys of Salesforce begin (observed)."""
+"""Prefix of Salesforce's consumer keys (observed)."""
 
 PERMISSION_SETS = (
     "read_permission_sets has no effect any more: an audit reads them each day (audit: daily, the default)."
@@ -36,7 +36,7 @@ EXPECTED_AUDIENCE = {
     OrgType.DEVELOPER: GENERIC_LOGIN,
     OrgType.SANDBOX: GENERIC_TEST,
 }
-"""The generic audience of each type of org, where the sources agree."""
+"""The generic audience for each type of org, if sources agree."""
 
 
 def cautions(
@@ -48,8 +48,8 @@ def cautions(
     fruitless: Iterable[str],
     permission_sets: Sequence[str],
 ) -> tuple[str, ...]:
-    """What an operator should look at again: a sentence each. `fruitless` patterns found no file.
-    `permission_sets` names connections with the former option `read_permission_sets`.
+    """All warnings, a sentence each. `fruitless`: patterns that match no file. `permission_sets`: connections
+    with the former option `read_permission_sets`.
     """
     about: defaultdict[str, list[str]] = defaultdict(list)
     for connection in connections:
@@ -90,7 +90,7 @@ def _general(
 
 
 def _doubts(connection: Connection, environ: Mapping[str, str]) -> Iterator[str]:
-    """What is doubtful about one connection, in words that fit every connection with the same doubt."""
+    """Warnings about one connection, worded so that equal ones can be combined."""
     if is_generic(connection.login_url):
         yield (
             f"login_url is the generic {connection.host}, through which External Client Apps are not reached "
@@ -149,7 +149,7 @@ def _of_source(source: Source, environ: Mapping[str, str]) -> str | None:
 
 
 def _twice(connections: Iterable[Connection]) -> Iterator[str]:
-    """Connections that are one and the same to Salesforce: each takes logins from the other's budget."""
+    """Connections that are identical to Salesforce, and so share one login rate."""
     same: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
     for connection in connections:
         same[connection.login_url, connection.consumer_key, connection.username.lower()].append(

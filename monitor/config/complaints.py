@@ -1,4 +1,4 @@
-"""What pydantic found wrong in a block of options, in words for the operator."""
+"""Rewords pydantic's errors for the operator."""
 
 from collections.abc import Iterator
 from typing import get_args
@@ -37,11 +37,11 @@ OTHER_NAMES = {
     "url": "login_url",
     "user": "username",
 }
-"""What other tools call our options."""
+"""Other tools' names for our options."""
 
 
 def complaints(error: ValidationError, model: type[Options]) -> Iterator[tuple[Path, str]]:
-    """Each error of a block of options: its path within the block, what is wrong, what would be right."""
+    """Each error in a block of options: its path within the block, and a message that says how to fix it."""
     errors = error.errors(include_url=False, include_input=False)
     misspelt = {
         (*path[:-1], meant(_holder(model, path), str(path[-1])))
@@ -50,7 +50,7 @@ def complaints(error: ValidationError, model: type[Options]) -> Iterator[tuple[P
     for found in errors:
         path = found["loc"]
         if path in misspelt:
-            continue  # it is there, under a wrong name
+            continue  # present under a wrong name
         if found["type"] == "missing":
             yield path[:-1], _missing(_holder(model, path), str(path[-1]))
         elif found["type"] == "extra_forbidden":
@@ -71,7 +71,7 @@ _WORDS: dict[str, str] = {
 
 
 def _holder(model: type[Options], path: Path) -> type[Options]:
-    """The model of the block in which the last key of a path stands."""
+    """The model of the block that contains the last key of a path."""
     for step in path[:-1]:
         if isinstance(step, str):
             model = next(_blocks(model, step))
@@ -79,7 +79,7 @@ def _holder(model: type[Options], path: Path) -> type[Options]:
 
 
 def _blocks(model: type[Options], option: str) -> Iterator[type[Options]]:
-    """The block of options that an option is, or that each of its list is; nothing for other options."""
+    """The models of an option that is a block or a list of blocks; empty for other options."""
     field = model.model_fields[option]
     types = [field.annotation, *field.metadata]
     for each in types:
@@ -100,7 +100,7 @@ def _known(model: type[Options]) -> list[str]:
 
 
 def meant(model: type[Options], name: str) -> str | None:
-    """The option of a block that a key is, or probably should have been."""
+    """The option that a key names or probably means."""
     known = _known(model)
     if name in known:
         return name
@@ -109,7 +109,7 @@ def meant(model: type[Options], name: str) -> str | None:
 
 
 def no_option(model: type[Options], name: str) -> str:
-    """What to say of a key that is no option of this block."""
+    """The message for an unknown key."""
     if name in model.removed:
         return model.removed[name]
     if option := meant(model, name):
@@ -121,7 +121,7 @@ def no_option(model: type[Options], name: str) -> str:
 
 
 def _places() -> Iterator[tuple[type[Options], str]]:
-    """Each block of options, and where it stands."""
+    """Each block of options and its location."""
     yield GeneralOptions, "at the top of the main file"
     yield ConnectionOptions, "to a connection"
     for model in (GeneralOptions, ConnectionOptions):

@@ -1,8 +1,7 @@
-"""Writes a rotation into a configuration file, and leaves every other character of it as it was.
+"""Writes a rotation into a configuration file without changing anything else in it.
 
-YAML's own parser says where each value stands, and only those places are changed: writing the whole file anew
-would move comments and break lines. Afterwards the text is read again, and must mean what was wanted and
-nothing else.
+Uses the positions from YAML's parser and changes only those places: dumping the whole file would lose
+comments and formatting. The result is parsed again and must differ only as intended.
 """
 
 import copy
@@ -20,18 +19,18 @@ from monitor.config import text
 from monitor.config.text import Block, Listing, Value
 
 PLAIN = re.compile(r"[A-Za-z0-9/._-]*[A-Za-z0-9/][A-Za-z0-9/._-]*")
-"""A path that needs no quotes in YAML, also inside braces."""
+"""A path that needs no quotes in YAML, even inside braces."""
 
 
 class EditError(Exception):
-    """The file is written in a way in which it can't be changed safely; the message says why."""
+    """The file can't be changed safely. The message says why."""
 
 
 def with_next(raw: bytes, name: str, *, private_key: str, certificate: str, folder: str) -> bytes | None:
-    """The file with a pair to rotate to at the connection of this name; None where it has no such connection.
+    """The file with a next pair for a connection; None if it doesn't contain the connection.
 
-    The paths are absolute; where the current key's is written from `folder` on, the file's own, so are they.
-    Raises EditError.
+    The given paths are absolute. If the current key's path is relative to the file's directory `folder`, they
+    are written that way too. Raises EditError.
     """
     found = _find(raw, name)
     if found is None:
@@ -53,7 +52,7 @@ def with_next(raw: bytes, name: str, *, private_key: str, certificate: str, fold
 
 
 def with_next_current(raw: bytes, name: str) -> bytes | None:
-    """The file with the next pair of this connection in the place of the current one; None as above.
+    """The file with a connection's next pair as its current one; None if it doesn't contain the connection.
 
     Raises EditError.
     """
@@ -91,16 +90,16 @@ def _written(path: str) -> str:
 
 
 Edit = tuple[int, int, str]
-"""From and to where a text goes, and what comes in its place."""
+"""Start, end, and replacement text."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A connection in a text, and where each of its options stands."""
+    """A connection in a text, with the positions of its options."""
 
     text: str
     mark: bytes
-    """The byte order mark, where there is one."""
+    """The byte order mark, if any."""
     node: MappingNode
     whole: Value
     value: Block
@@ -117,11 +116,11 @@ class _Found:
         raise EditError(f"{name} is not there")
 
     def is_alias(self, key: Node, value: Node) -> bool:
-        """Whether the value stands elsewhere: what an alias names comes before it."""
+        """Whether the value is an alias, defined earlier in the text."""
         return value.start_mark.index < key.end_mark.index
 
     def end(self, key: Node, value: Node) -> int:
-        """Where the last character of an option's value is."""
+        """The position after an option's value."""
         if self.is_alias(key, value):
             return key.end_mark.index
         while isinstance(value, CollectionNode) and not value.flow_style and value.value:
@@ -142,7 +141,7 @@ class _Found:
         return value.start_mark.index, self.end(key, value), new
 
     def removal(self, name: str) -> Edit:
-        """The lines of an option, comments on them included."""
+        """Removes an option's lines, including comments on them."""
         key, value = self.option(name) or self.missing(name)
         start = key.start_mark.index - key.start_mark.column
         if self.text[start : key.start_mark.index].strip():
@@ -151,7 +150,7 @@ class _Found:
         return start, len(self.text) if end < 0 else end + 1, ""
 
     def in_one_line(self, source: Node) -> str:
-        """A source of a key as it is written, in braces."""
+        """A key's source as written, in braces."""
         if not isinstance(source, MappingNode) or not all(
             isinstance(key, ScalarNode) and isinstance(value, ScalarNode) for key, value in source.value
         ):
@@ -163,7 +162,9 @@ class _Found:
         return f"{{{', '.join(parts)}}}"
 
     def edited(self, edits: list[Edit], wanted: Mapping[str, object]) -> bytes:
-        """The text with these edits, if it then differs in what is wanted alone (None: no longer there)."""
+        """Apply edits; the result must differ only in the wanted options (None: removed). Raises
+        EditError.
+        """
         made = self.text
         for start, end, new in sorted(edits, reverse=True):
             made = made[:start] + new + made[end:]
@@ -173,7 +174,7 @@ class _Found:
         for option, value in wanted.items():
             entry.pop(option, None)
             if value is not None:
-                entry[option] = value  # type: ignore[assignment]  # compared with, and nothing else
+                entry[option] = value  # type: ignore[assignment]  # only for comparison
         raw = self.mark + made.encode()
         read = text.read(raw)
         if read.mistakes or read.value != expected:
@@ -197,7 +198,7 @@ def _find(raw: bytes, name: str) -> _Found | None:
 
 
 def _entry(value: Value, name: str) -> Block | None:
-    """The connection of this name in what a file holds: under `connections`, or the file is the list."""
+    """The connection in a file's content: under `connections`, or in a list at top level."""
     listed = value.get("connections") if isinstance(value, Block) else value
     entries = listed if isinstance(listed, Listing) else ()
     return next((each for each in entries if isinstance(each, Block) and each.get("name") == name), None)

@@ -1,4 +1,4 @@
-"""The files that a configuration names: read within bounds, as a pipe may never end, and seen to change."""
+"""Reads files named in the configuration, within bounds (a pipe may never end), and detects changes."""
 
 import os
 import ssl
@@ -6,32 +6,32 @@ import stat
 from pathlib import Path
 
 PEM_AT_MOST = 4 * 1024**2
-"""Bytes of a file of certificates: the roots of a whole system are some 250 KB."""
+"""Largest certificate file, in bytes: a system's root certificates have about 250 KB."""
 
 
 Stamp = int
-"""What tells that a path holds another content: device, inode, size, and when content and inode changed.
+"""Identifies a file's version: a hash of device, inode, size, mtime and ctime.
 
-The last also tells of a change of permissions, and of a copy that keeps the time of its content. All in one
-number: there are two for each connection.
+ctime also changes with permissions, and with a copy that preserves mtime. A single number, as there are two
+per connection.
 """
 
 
 def stamp(path: str | Path) -> Stamp | None:
-    """Follows symbolic links, so that Kubernetes' swap of one is seen; None where there is nothing."""
+    """A path's stamp; None if missing. Follows symbolic links, which Kubernetes swaps."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - at each check: quicker than a Path's, and smaller
+        found = os.stat(path)  # noqa: PTH116 - faster than Path.stat, and runs at each check
     except (OSError, ValueError):
         return None
     return hash((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
 
 
 class FileError(Exception):
-    """Why a file can't be used, in words that follow its name."""
+    """A file can't be used. The text continues a sentence that begins with its name."""
 
 
 def read(path: str | Path, at_most: int, *, or_pipe: bool = False) -> bytes:
-    """The content of a file of at most so many bytes: a regular one, or a pipe as well. Raises FileError."""
+    """The content of a regular file (or a pipe) of at most `at_most` bytes. Raises FileError."""
     try:
         with open(path, "rb", opener=None if or_pipe else _without_waiting) as file:
             if not or_pipe and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -45,7 +45,7 @@ def read(path: str | Path, at_most: int, *, or_pipe: bool = False) -> bytes:
         raise FileError(
             "is not readable by this process: give its user permission, for the directories too."
         ) from None
-    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+    except (OSError, ValueError) as error:  # ValueError: an invalid path
         reason = getattr(error, "strerror", None) or str(error)
         raise FileError(f"cannot be read ({reason}): replace it with a readable file.") from None
     if len(content) > at_most:
@@ -55,12 +55,12 @@ def read(path: str | Path, at_most: int, *, or_pipe: bool = False) -> bytes:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Opens a named pipe without a writer too, which would hold the thread forever."""
+    """Open a file without blocking, even a named pipe that has no writer."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def trust_authorities(context: ssl.SSLContext, path: Path) -> None:
-    """Have a context trust the certificate authorities of a PEM file. Raises FileError."""
+    """Make a context trust the certificate authorities in a PEM file. Raises FileError."""
     pem = read(path, PEM_AT_MOST).decode("ascii", "ignore")
     try:
         context.load_verify_locations(cadata=pem)

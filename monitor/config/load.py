@@ -1,8 +1,8 @@
-"""Files to Settings: reads, checks everything, reports every problem at once.
+"""Loads configuration files into Settings, reporting all problems at once.
 
-1. The main file, then those that its `connections_from` finds, in the order of their names.
-2. Each option by itself (`options`), then what options mean together: unique names, the login budget, bands.
-3. Whether a key can be read is not asked: a missing one is a finding of its connection.
+1. The main file, then those matched by its `connections_from`, in order of their names.
+2. Each option by itself (`options`), then combinations: unique names, login budgets, bands.
+3. Keys are not read: a missing key is a finding of its connection.
 """
 
 import glob
@@ -42,24 +42,24 @@ from monitor.core.connection import (
 )
 
 LIFETIMES = tuple(timedelta(days=days) for days in (1, 7, 30, 90, 365, 730, 3650))
-"""Certificates as people make them: for some of them a warning must come before the critical band."""
+"""Usual certificate lifetimes: for at least one, the warning must come before the critical band."""
 
 LARGEST_FILE = 64 * 1024 * 1024
-"""Bytes of one file: some 150,000 connections. More is no configuration but a mistaken path."""
+"""Largest file, in bytes: about 150,000 connections. More is a wrong path."""
 
 SERVICE_ACCOUNT = Source("file", "/var/run/secrets/kubernetes.io/serviceaccount/token")
-"""Where Kubernetes puts the token of a pod's service account."""
+"""Kubernetes' default path of a pod's service account token."""
 
 SUMMANDS = 5
-"""Connections of one username whose logins a message adds up one by one."""
+"""Most connections of a username that a message lists one by one."""
 
 Model = TypeVar("Model", bound=Options)
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Settings:
-    """The settings of a configuration file. Raises ConfigError with every problem found.
+    """Load a configuration file. Raises ConfigError with all problems.
 
-    The environment is only looked at, to warn of keys that it lacks.
+    The environment is used only to warn about missing variables.
     """
     loader = _Loader()
     found = loader.read(path)
@@ -87,14 +87,14 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
 def schema() -> dict[str, Any]:
     """The JSON Schema of the configuration, for editors."""
     made = _without_nulls(ConfigurationOptions.model_json_schema())
-    # Taken where an older version's file has them, with a warning.
+    # Accepted in files for older versions, with a warning.
     del made["properties"]["replicas"]
     del made["$defs"]["ConnectionOptions"]["properties"]["read_permission_sets"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 
 
 def _without_nulls(node: Any) -> Any:
-    """The schema without `null` and other words for nothing: an option that is not given is left out."""
+    """The schema without `null` and its equivalents: unset options are left out."""
     if isinstance(node, list):
         return [_without_nulls(part) for part in node if part != {"type": "null"}]
     if not isinstance(node, dict):
@@ -118,19 +118,19 @@ class _File:
     value: Value
 
     def resolved(self, place: str) -> str:
-        """A path as written in this file, made absolute; links stay links, for rotations swap them."""
-        return os.path.normpath(os.path.join(self.directory, place))  # noqa: PTH118 - thousands of times
+        """A path in this file made absolute, without resolving links, which rotations may swap."""
+        return os.path.normpath(os.path.join(self.directory, place))  # noqa: PTH118 - for speed
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A connection as it is written."""
+    """A connection as written."""
 
     file: _File
     path: text.Path
     written: Value
     options: ConnectionOptions | None
-    """None where they have a problem."""
+    """None if invalid."""
 
 
 @dataclass(slots=True)
@@ -139,17 +139,17 @@ class _Loader:
     protection: WebConfig = field(default_factory=WebConfig)
     files: list[_File] = field(default_factory=list)
     fruitless: list[str] = field(default_factory=list)
-    """Patterns that found no file."""
+    """Patterns that match no file."""
     permission_sets: list[str] = field(default_factory=list)
     """Connections with the former option `read_permission_sets`."""
 
     def sorted_problems(self) -> list[Problem]:
-        """File by file in the order in which they were read, top to bottom."""
+        """By file in reading order, then by line."""
         order = {file.shown: number for number, file in enumerate(self.files)}
         return sorted(self.problems, key=lambda found: (order.get(found.file, len(order)), found.line or 0))
 
     def read(self, path: Path) -> tuple[GeneralOptions, _File, tuple[Connection, ...]] | None:
-        """The general options, their file, and all connections; None where the first cannot be had."""
+        """The general options, their file, and all connections; None if the main file can't be read."""
         main = self._file(str(path), _absolute(path))
         if main is None:
             return None
@@ -185,7 +185,7 @@ class _Loader:
     # Files
 
     def _file(self, shown: str, path: Path) -> _File | None:
-        """One file, read and taken apart; None, with a problem, where that cannot be done."""
+        """Read and parse a file; None, after noting a problem, if that fails."""
         try:
             # The main file may be a shell's <(…) or /dev/stdin.
             raw = read(path, LARGEST_FILE, or_pipe=not self.files and path.is_relative_to("/dev"))
@@ -205,11 +205,11 @@ class _Loader:
         return file
 
     def _found(self, main: _File, patterns: Iterable[str]) -> Iterator[_File]:
-        """The readable ones of the files that the patterns find, each once, and never the main file."""
+        """The readable files that match the patterns, each once, without the main file."""
         base = Path(glob.escape(str(Path(main.shown).parent)))
-        seen = {os.path.realpath(main.path)}  # Path.resolve() raises where links go in a circle
+        seen = {os.path.realpath(main.path)}  # Path.resolve() raises for circular links
         for pattern in patterns:
-            found = sorted(glob.glob(str(base / pattern), recursive=True))  # noqa: PTH207 - no absolute ones
+            found = sorted(glob.glob(str(base / pattern), recursive=True))  # noqa: PTH207 - for absolute patterns
             if not found:
                 self.fruitless.append(pattern)
             for shown in found:
@@ -222,7 +222,7 @@ class _Loader:
     # Connections
 
     def _entries(self, main: _File, allowed_hosts: list[str], patterns: list[str]) -> list[_Entry]:
-        """Every connection of every file, each by itself: right or wrong."""
+        """All connections of all files, valid or not."""
         context: dict[str, object] = {"allowed_hosts": frozenset(host.lower() for host in allowed_hosts)}
         entries = []
         for file in (main, *self._found(main, patterns)):
@@ -234,7 +234,7 @@ class _Loader:
         return entries
 
     def _listed(self, file: _File, *, is_main: bool) -> Iterator[tuple[text.Path, Value]]:
-        """The connections in one file: under `connections`, or the file is the list."""
+        """The connections in one file: under `connections`, or in a list at top level."""
         prefix: text.Path = ()
         listed = file.value
         if isinstance(listed, Block):
@@ -256,7 +256,7 @@ class _Loader:
         written: object,
         context: dict[str, object],
     ) -> Model | None:
-        """A block of options, each by itself; None, with its problems, where one is wrong."""
+        """Validate a block of options; None, after noting its problems, if invalid."""
         try:
             return model.model_validate(written, context={"directory": file.directory, **context})
         except ValidationError as error:
@@ -265,7 +265,7 @@ class _Loader:
             return None
 
     def _pairs_of_options(self, file: _File, path: text.Path, written: Block) -> None:
-        """What a connection may name once, in one of two ways."""
+        """Check options that exclude each other."""
         if not {meant(ConnectionOptions, key) for key in written} & {"subdomain", "login_url"}:
             self._note(file, path, "has no subdomain (setup guide, step 7), or login_url in its place.")
         if {"subdomain", "login_url"} <= written.keys():
@@ -294,10 +294,10 @@ class _Loader:
             bands = self._bands(entry.file, path, options.certificate_expiry, bands)
         return options.connection(general, bands)
 
-    # What options mean together
+    # Combinations of options
 
     def _observed(self, connections: list[tuple[_Entry, Connection]]) -> tuple[Connection, ...]:
-        """The connections, each with its observer."""
+        """The connections with their observers resolved."""
         by_name = {connection.name: connection for _, connection in connections}
         found = []
         for entry, connection in connections:
@@ -348,7 +348,7 @@ class _Loader:
                 self._note(main, ("vault",), message)
 
     def _authorities(self, main: _File, path: text.Path, ca_file: Path | None) -> None:
-        """Whether a file of certificate authorities can be used."""
+        """Check a file of certificate authorities."""
         if ca_file is None:
             return
         try:
@@ -359,7 +359,7 @@ class _Loader:
     def _bands(
         self, file: _File, path: text.Path, options: ExpiryOptions, otherwise: ExpiryBands
     ) -> ExpiryBands:
-        """The bands as given, the others as they were. A warning that can never come first is a mistake."""
+        """The given bands, with defaults for the others. A warning that can never come first is an error."""
         bands = ExpiryBands(options.warning or otherwise.warning, options.critical or otherwise.critical)
         if not any(bands.warning.of(each) > bands.critical.of(each) for each in LIFETIMES):
             message = "The critical band begins no later than the warning, which would never be seen."
@@ -367,7 +367,7 @@ class _Loader:
         return bands
 
     def _budgets(self, connections: Iterable[tuple[_Entry, Connection]], budget: int) -> None:
-        """Whether the checks of each username fit into what it may log in."""
+        """Check that each username's checks fit into the login budget."""
         users: defaultdict[str, list[tuple[_Entry, Connection]]] = defaultdict(list)
         for entry, connection in connections:
             if not connection.paused:
@@ -380,7 +380,7 @@ class _Loader:
 
 
 def _over_budget(connections: list[Connection], logins: list[float], budget: int) -> str:
-    """The arithmetic of a login budget that does not suffice, and the intervals that would do."""
+    """A message with the calculation of an exceeded login budget, and intervals that would fit."""
     enough = math.ceil(3_600 * len(connections) / budget)
     enough += -enough % 60 if enough > 60 else 0
     cure = (
@@ -400,13 +400,13 @@ def _over_budget(connections: list[Connection], logins: list[float], budget: int
 
 
 def _texts(value: Value) -> list[str]:
-    """The texts of a list, as far as there are any: what else stands there has its own problem."""
+    """The texts in a list; other entries have already been reported."""
     parts = value if isinstance(value, Listing) else ()
     return [part for part in parts if isinstance(part, str) and part.strip() and part.isprintable()]
 
 
 def _absolute(path: Path) -> Path:
-    """Absolute, with links left as they are: a link that is swapped must be noticed."""
+    """Absolute, without resolving links: a swapped link must be noticed."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - Path.resolve() follows links
 
 

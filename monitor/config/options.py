@@ -1,7 +1,7 @@
-"""The options: what may be written, and what the daemon reads. The JSON Schema for editors is made of them.
+"""The options as pydantic models, which the daemon uses directly. The JSON Schema is generated from them.
 
-An option is added here, with the function of `words` that reads it. Its docstring is what an editor shows.
-Paths become absolute, from the directory of the file in which they are written (`directory` in the context).
+Add an option here, with the function of `words` that parses it. Editors show its docstring.
+Relative paths start at the directory of the file that contains them (`directory` in the context).
 """
 
 import os
@@ -39,31 +39,31 @@ from monitor.core.maintenance import Maintenance, Once, Weekly
 from monitor.core.telling import Route
 
 SHORTEST_INTERVAL = timedelta(seconds=10)
-"""About as long as one exchange may take before it is given up: two at once say nothing more than one."""
+"""Close to an exchange's time limit: overlapping checks would add nothing."""
 
 LONGEST_INTERVAL = timedelta(days=7)
 """Less often than weekly, users notice first."""
 
 LONGEST_SETTLE = timedelta(hours=24)
-"""Refusals stay quiet for that long. The setup guide says 2 to 10 minutes (step 2); no report says a day."""
+"""Refusals stay quiet for this long. The setup guide says 2 to 10 minutes (step 2); no report says a day."""
 
 LONGEST_HOLD = timedelta(hours=24)
-"""Faults of network and server stay quiet for that long: a day-long outage is no secret."""
+"""Faults of network and server stay quiet for this long: everyone notices a day-long outage."""
 
 LOGIN_LIMIT = 3_600
-"""Logins an hour that Salesforce allows a user, production's included (knowledge article 000381578)."""
+"""Salesforce's limit of logins per user and hour, including production's (knowledge article 000381578)."""
 
 MOST_IN_FLIGHT = 1_000
-"""An exchange under way holds up to 320 KiB, most of it TLS buffers (measured): so 320 MiB at the most."""
+"""Each exchange takes up to 320 KiB, mostly TLS buffers (measured): 320 MiB at most."""
 
 WEEK = timedelta(days=7)
 
 SHORTEST_REPEAT = timedelta(minutes=5)
 LONGEST_REPEAT = timedelta(days=30)
-"""How often the same may be told again."""
+"""Longest time between repeated notifications."""
 
 MOST_LABELS = 20
-"""Labels of the operator's on one connection: each of them is sent with each scrape."""
+"""Most labels per connection: all are sent with every scrape."""
 
 
 def _filled(value: object) -> object:
@@ -73,20 +73,20 @@ def _filled(value: object) -> object:
 
 
 def _listed(value: object) -> object:
-    """A key with nothing behind it is an empty list: what stood there was commented out."""
+    """Treat an empty value as an empty list: its entries may be commented out."""
     return [] if value is None else value
 
 
 def resolved(value: object, info: ValidationInfo) -> str:
-    """A path, absolute: a relative one starts at the directory of the file in which it is written. Links stay
-    links, since a rotation may swap them.
+    """A path made absolute, relative to the directory of its file. Links are not resolved, since a rotation
+    may swap them.
     """
     directory: str = (info.context or {}).get("directory", "")
-    return os.path.normpath(os.path.join(directory, words.path(value)))  # noqa: PTH118 - thousands of times
+    return os.path.normpath(os.path.join(directory, words.path(value)))  # noqa: PTH118 - for speed
 
 
 def _database(value: object, info: ValidationInfo) -> str:
-    """Absolute path of a SQLite file, or the URL of a PostgreSQL database, without a password."""
+    """The absolute path of a SQLite file, or the URL of a PostgreSQL database without a password."""
     place = words.path(value).removeprefix("sqlite:///")
     if place.startswith("postgresql://"):
         return words.database_server(place)
@@ -110,7 +110,7 @@ def _login_url(value: object, info: ValidationInfo) -> str:
 
 
 def _default(duration: timedelta) -> Any:
-    """A default that editors are shown as an operator would write it."""
+    """A default duration, shown in the schema as the operator would write it."""
     return Field(default=duration, json_schema_extra={"default": words.written_duration(duration)})
 
 
@@ -189,12 +189,12 @@ class Options(BaseModel):
     )
 
     removed: ClassVar[Mapping[str, str]] = {}
-    """Options that were here, or could be expected here, each with what to say of it."""
+    """Removed or misplaced options, each with its message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Says of a type how its values are written: as a block of options, and what these then mean."""
+    """Annotates a type: parsed from a block of options, then converted."""
 
     options: type[Options]
     meant: Callable[[Any], object]
@@ -222,7 +222,7 @@ class SourceOptions(Options):
     @model_validator(mode="before")
     @classmethod
     def _one_place(cls, value: object) -> object:
-        """Says what to write instead; never repeats the value, which may be the key."""
+        """Reject anything but one place. Never repeats the value, which may be the key."""
         if value is None:
             raise ValueError("is empty. Write e.g. {file: keys/acme.pem}.")
         if not isinstance(value, dict):
@@ -239,7 +239,7 @@ class SourceOptions(Options):
         return value
 
     def source(self) -> Source:
-        """The place."""
+        """As a Source."""
         if self.file is not None:
             return Source("file", self.file)
         if self.env is not None:
@@ -258,11 +258,11 @@ class KeyOptions(SourceOptions):
     """Its field. Default: `private_key` or `certificate`."""
 
     def private_key(self) -> Source:
-        """The place of a private key."""
+        """As a private key's Source."""
         return self._with_field("private_key")
 
     def certificate(self) -> Source:
-        """The place of a certificate."""
+        """As a certificate's Source."""
         return self._with_field("certificate")
 
     def _with_field(self, usual: str) -> Source:
@@ -275,7 +275,7 @@ Certificate = Annotated[Source, Written(KeyOptions, KeyOptions.certificate)]
 
 
 SERVICE_ACCOUNT = Source("file", "/var/run/secrets/kubernetes.io/serviceaccount/token")
-"""Where Kubernetes puts the token of a pod's service account."""
+"""Kubernetes' default path of a pod's service account token."""
 
 
 class VaultLoginOptions(Options):
@@ -296,12 +296,12 @@ class VaultLoginOptions(Options):
 
     @property
     def proof(self) -> Source:
-        """What proves who we are: the token, the secret id, or the service account's token."""
+        """Our credentials: the token, the secret id, or the service account's token."""
         return self.secret or SERVICE_ACCOUNT
 
     @property
     def mounted_at(self) -> str:
-        """Where the method is enabled."""
+        """The method's mount path."""
         return self.mount or self.method
 
     @model_validator(mode="after")
@@ -374,7 +374,7 @@ class MaintenanceOptions(Options):
         return self
 
     def times(self) -> Maintenance:
-        """The times."""
+        """As a Maintenance."""
         if self.start and self.end:
             return Once(self.start, self.end)
         assert self.weekly is not None
@@ -397,7 +397,7 @@ class PairOptions(Options):
     """The certificate that was uploaded to the app: its end is watched, and that it fits the key."""
 
     def pair(self) -> Pair:
-        """The pair."""
+        """As a Pair."""
         return Pair(self.private_key, self.certificate)
 
 
@@ -445,7 +445,7 @@ class ApprovalOptions(Options):
         return self
 
     def stated(self) -> ApprovalPolicy:
-        """The policy."""
+        """As an ApprovalPolicy."""
         return ApprovalPolicy(self.policy, self.days, self.granted)
 
 
@@ -519,7 +519,7 @@ class ConnectionOptions(Options):
     """The operator's own labels, on `bearerwatch_connection_info`."""
 
     def connection(self, general: "GeneralOptions", expiry: ExpiryBands) -> Connection:
-        """The connection, with the general options in place of its own where it has none."""
+        """As a Connection, with general options for what it does not set."""
         login_url = self.login_url or login_url_of(self.subdomain or "")
         return Connection(
             name=self.name,
@@ -596,12 +596,12 @@ class AlertOptions(Options):
 
 @dataclass(frozen=True, slots=True)
 class Sink:
-    """One receiver of notifications. What is secret of it stays at its source until it is needed."""
+    """One receiver of notifications. Its secrets stay at their source until needed."""
 
     name: str
     kind: Literal["alertmanager", "webhook", "apprise"]
     url: str | Source
-    """Its address; no slash at the end. A source where the address is a secret."""
+    """Its address, without a final slash; a Source if the address is secret."""
     token: Source | None
     secret: Source | None
     repeat: timedelta
@@ -669,7 +669,7 @@ class SinkOptions(Options):
         return self
 
     def sink(self, repeat: timedelta) -> Sink:
-        """The receiver, with the general time between two messages in place of its own where it has none."""
+        """As a Sink, with the general `repeat` if it sets none."""
         return Sink(
             name=self.name,
             kind=self.type,

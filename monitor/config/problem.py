@@ -1,4 +1,4 @@
-"""What is wrong in a configuration: one Problem a mistake, and the ConfigError that carries all of them."""
+"""Configuration errors: one Problem each, and ConfigError with all of them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,26 +6,26 @@ from dataclasses import dataclass
 from monitor.core.problem import OperatorError
 
 REPORTED = 50
-"""Problems that a report prints. A template that is wrong once is wrong in each of thousands of connections,
-and nobody reads further; the number of the others is printed."""
+"""Most problems in a report; the others are counted. An error in a template repeats in thousands of
+connections."""
 
 SHOWN = 60
-"""Characters of an operator's value that a message repeats: enough to find it again."""
+"""Characters of a value that a message repeats: enough to find it."""
 
 WORD = 40
-"""Characters of a word in a long text, from which on it may be a line of a key rather than language."""
+"""A word this long in a long text may be part of a key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake of the operator's: where it stands, what is wrong, what would be right."""
+    """One error: where it is, what is wrong, and how to fix it."""
 
     file: str
-    """As the operator named it, or as its pattern found it."""
+    """As named by the operator, or as matched by a pattern."""
     line: int | None
-    """Counted from 1; None where the problem is the file itself."""
+    """Counted from 1; None if the problem is the file itself."""
     path: str
-    """`connections[3] "acme".audience`; empty where the problem is the whole file."""
+    """Such as `connections[3] "acme".audience`; empty if the problem is the whole file."""
     message: str
 
     def __str__(self) -> str:
@@ -34,14 +34,14 @@ class Problem:
 
 
 class ConfigError(OperatorError):
-    """A configuration that cannot be used, with every problem found in it, in the order of the files."""
+    """The configuration can't be used. Has all problems, in order of the files."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__(self.report())
 
     def report(self) -> str:
-        """One line a problem, for a person."""
+        """The problems, one per line."""
         lines = [str(problem) for problem in self.problems[:REPORTED]]
         if len(self.problems) > REPORTED:
             lines.append(f"… and {len(self.problems) - REPORTED:,} more problems.")
@@ -49,9 +49,9 @@ class ConfigError(OperatorError):
 
 
 def quoted(value: object) -> str:
-    """An operator's value as a message may repeat it: short, on one line, and never a key.
+    """A value for use in a message: short, on one line, and never a key.
 
-    Whatever has PEM armour in it, or is a long text with long words, may be a private key in the wrong place.
+    Text with PEM armour, or long text with long words, may be a misplaced private key, and is not shown.
     """
     if not isinstance(value, str):
         return "a list" if isinstance(value, list) else "a mapping"

@@ -1,4 +1,4 @@
-"""What the daemon runs with: the options of the main file, and what was found around it."""
+"""The daemon's settings: the options of the main file, plus derived values."""
 
 from functools import cached_property
 from pathlib import Path
@@ -13,33 +13,33 @@ from monitor.core.wording import Links
 
 
 class Settings(GeneralOptions):
-    """Everything that an operator may decide, with defaults filled in and paths made absolute."""
+    """The complete configuration, with defaults filled in and paths made absolute."""
 
     connections: tuple[Connection, ...]
-    """In the order of the files; names are unique."""
+    """In the order of the files, with unique names."""
     sinks: tuple[Sink, ...]
-    """Who is notified; names are unique."""
+    """The receivers of notifications, with unique names."""
     files: tuple[Path, ...]
-    """Every file that was read, the main one first: what to watch for a change."""
+    """All files read, the main one first; watched for changes."""
     patterns: tuple[str, ...]
-    """The absolute patterns of `connections_from`: what to watch for new files."""
+    """`connections_from` as absolute patterns; watched for new files."""
     protection: WebConfig
-    """What the web configuration file says."""
+    """The web configuration file."""
     warnings: tuple[str, ...]
-    """What is allowed, but may be meant otherwise: a sentence each, for a person."""
+    """Warnings about settings that are probably not intended, a sentence each."""
 
     @property
     def takes_checks(self) -> bool:
-        """Whether the pages take the wish to check a connection now."""
+        """Whether the pages accept requests to check a connection now."""
         web = self.protection
         protected = bool(web.users) or bool(web.tls and web.tls.verifies_clients)
-        # A listener on loopback that has another name is behind a proxy, which may let anyone in.
+        # A listener on loopback with another name is behind a proxy, which may let anyone in.
         elsewhere = {urlsplit(self.web.external_url).hostname, *self.web.hosts} - {None, *LOOPBACK_HOSTS}
         return (self.listen.is_loopback and not elsewhere) or protected or self.web.enable_checks
 
     @cached_property
     def terms(self) -> Terms:
-        """What follows for alerts: how long things must hold, and what they link to."""
+        """The settings for alerts: hold times and links."""
         return Terms(
             Holds.of(
                 self.connections,

@@ -1,15 +1,15 @@
-"""YAML text to values with their lines: mappings, lists and texts, nothing else.
+"""Parses YAML into values with line numbers: only mappings, lists and texts.
 
-Behaviours that the rest relies on:
+The rest relies on this:
 
-- Every scalar stays the text that was written, so YAML's own guesses cannot bite: `no` is no truth value,
-  `1:30` is not 90, `007` keeps its zeros. What a text means is for the option to say that it is written for.
-- Only a plain `null`, `~` or nothing at all is None.
-- Keys written twice, merge keys, tags, a second document, and anything nested too deep are problems.
-- Aliases work, within bounds: a few hundred bytes of them can stand for billions of values.
+- Scalars stay text as written, without YAML's conversions: `no` is not a boolean, `1:30` is not 90, `007`
+  keeps its zeros. Each option interprets its own text.
+- Only a plain `null`, `~` or an empty value is None.
+- Duplicate keys, merge keys, tags, a second document, and too deep nesting are errors.
+- Aliases work, within bounds: a few hundred bytes of them can expand to billions of values.
 
-It is built on libyaml's events. Its composer would do with fifty lines less, but the nodes of 10,000
-connections took another 73 MiB, and the collector's passes over them 1.5 s more (measured with PyYAML 6.0.4).
+Built on libyaml's events. Using its composer would save fifty lines, but for 10,000 connections its nodes
+took 73 MiB more, and garbage collection 1.5 s (measured with PyYAML 6.0.4).
 """
 
 from collections.abc import Iterator
@@ -33,13 +33,13 @@ from yaml import (
 from monitor.config.problem import quoted
 
 DEEPEST = 32
-"""Levels of nesting. The options need five."""
+"""Deepest nesting. The options need five levels."""
 
 TOO_DEEP = f"is nested more than {DEEPEST} levels deep."
 
 ALIASED = 10_000
-"""Values that aliases may add, beside one for each character of the text: far more than anybody shares by
-hand, and linear in what was written, so that expanding them costs no more than reading the file."""
+"""Values that aliases may add, plus one per character of the text: far more than anyone writes by hand, and
+linear in the size of the file."""
 
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
@@ -72,7 +72,7 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """Something wrong with the text itself."""
+    """A syntax error, or a violation of the rules above."""
 
     line: int | None
     path: Path
@@ -81,14 +81,14 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What a text holds, as far as it could be read, and what is wrong with it."""
+    """The values of a text, as far as it could be read, and its mistakes."""
 
     value: Value
     mistakes: tuple[Mistake, ...] = ()
 
 
 def read(raw: bytes) -> Text:
-    """The values of a YAML text, and its mistakes; None where one of them ends the reading."""
+    """Parse a YAML text. The value is None if a mistake ended the parsing."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -110,7 +110,7 @@ def read(raw: bytes) -> Text:
 
 
 def line_of(value: Value, path: Path) -> int | None:
-    """The line of the deepest part of a path that is there."""
+    """The line of the deepest existing part of a path."""
     line = None
     for step in path:
         if isinstance(value, Block) and isinstance(step, str) and step in value.lines:
@@ -123,7 +123,7 @@ def line_of(value: Value, path: Path) -> int | None:
 
 
 def shown_path(value: Value, path: Path) -> str:
-    """`connections[3] "acme".audience`: a path, with the names of the connections that it passes."""
+    """A path with connection names, such as `connections[3] "acme".audience`."""
     shown = ""
     for step in path:
         if isinstance(step, int):
@@ -143,23 +143,23 @@ def _line(event: Event) -> int:
 
 
 class _StopError(Exception):
-    """A mistake after which there is nothing sensible to read on."""
+    """A mistake that ends the parsing."""
 
     def __init__(self, event: Event, path: Path, message: str) -> None:
         self.mistake = Mistake(_line(event), path, message)
 
 
 def _syntax(error: yaml.MarkedYAMLError, text: str) -> Mistake:
-    """Libyaml's complaint, in words that say what to do where that is known."""
+    """Libyaml's error, with advice if known."""
     mark = error.problem_mark or error.context_mark
     if error.context_mark and "end of stream" in (error.problem or ""):
-        mark = error.context_mark  # a quote that is never closed: where it begins, not where the file ends
+        mark = error.context_mark  # for an unclosed quote: its start instead of the end of the file
     line = mark.line + 1 if mark else None
     lines = text.splitlines()
     written = lines[mark.line] if mark and mark.line < len(lines) else ""
     if mark and written[: mark.column + 1].strip(" ").startswith("\t"):
         return Mistake(line, (), "is indented with a tab. YAML indents with spaces.")
-    if "maximum nesting depth" in (error.problem or ""):  # libyaml's own bound, in PyYAML from 6.0.4 on
+    if "maximum nesting depth" in (error.problem or ""):  # libyaml's own limit, since PyYAML 6.0.4
         return Mistake(line, (), TOO_DEEP)
     where = f" {error.context}" if error.context else ""
     advice = next((right for wrong, right in _ADVICE if wrong in (error.problem or "")), "")
@@ -175,12 +175,12 @@ _ADVICE = (
     ("found unexpected end of stream", " Close the quote."),
     ("did not find expected ',' or", " Close the bracket or brace."),
 )
-"""What would be right, by what libyaml complains of; its other complaints say it themselves."""
+"""Advice by libyaml's error; its other messages are clear enough."""
 
 
 @dataclass(slots=True)
 class _Reader:
-    """Takes the values out of a text's events."""
+    """Builds values from a text's events."""
 
     events: Iterator[Event]
     limit: int
@@ -190,7 +190,7 @@ class _Reader:
     aliased: int = 0
 
     def document(self) -> Value:
-        """The value of the only document; None where there is none."""
+        """The value of the only document; None if empty."""
         value, documents = None, 0
         for event in self.events:
             if isinstance(event, DocumentStartEvent):

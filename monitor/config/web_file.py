@@ -1,8 +1,8 @@
-"""The web configuration file: certificate, client certificates and users of the daemon's own pages.
+"""The web configuration file: certificate, client certificates and users of the daemon's pages.
 
-It has the format of Prometheus' exporters (exporter-toolkit), as far as it protects. The rest of the format
-is refused with a message that says so, since a proxy in front of the pages does it better. Certificates and
-keys are read too, so what is accepted here can be served.
+Uses the security options of the format of Prometheus' exporters (exporter-toolkit). Its other options are
+refused with a message, since a proxy in front of the pages does that better. Certificates and keys are loaded
+too, so that an accepted file can be served.
 """
 
 import re
@@ -29,18 +29,17 @@ from monitor.config.words import Address
 _Note = Callable[[text.Path, str], None]
 
 LARGEST_FILE = 1024 * 1024
-"""Bytes: a file with thousands of users. More is a mistaken path."""
+"""In bytes: enough for thousands of users. More is a wrong path."""
 
 HASH = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
-"""A bcrypt hash, with its cost. The salt's last character has two bits: with others no password ever fits."""
+"""A bcrypt hash and its cost. The salt's last character has only two bits; others never match a password."""
 
 LIGHT_HASH = 10
-"""The cost of a bcrypt hash below which a caution is given: the format's own advice, and htpasswd's for files
-that may be stolen."""
+"""Warn about bcrypt costs below this, as the format's documentation and htpasswd advise."""
 
 COSTS = range(4, 17)
-"""Costs of a bcrypt hash: bcrypt refuses less, and 16 keeps a core busy for some 5 seconds a login, each step
-more doubles that, and a check that has begun can't be stopped."""
+"""Allowed bcrypt costs. bcrypt refuses less; 16 takes about 5 seconds of CPU per login, each step doubles
+that, and a running check can't be stopped."""
 
 VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 
@@ -73,7 +72,7 @@ def _client_auth(value: object) -> object:
 
 
 def _users(value: object) -> object:
-    """Names with their hashes. No message repeats what should be a hash: it may be the password."""
+    """Names with hashes. Messages never repeat the hash: it may be the password."""
     if value is None:
         return ()
     if not isinstance(value, dict):
@@ -99,7 +98,7 @@ Place = Annotated[Path, BeforeValidator(resolved)]
 
 
 class TlsOptions(Options):
-    """`tls_server_config`: paths start at the directory of the web configuration file."""
+    """`tls_server_config`. Paths are relative to the web configuration file's directory."""
 
     removed: ClassVar[dict[str, str]] = dict.fromkeys(
         (
@@ -134,12 +133,12 @@ class TlsOptions(Options):
 
     @property
     def verifies_clients(self) -> bool:
-        """Whether only clients with a certificate get in."""
+        """Whether clients need a certificate."""
         return self.client_auth_type == "RequireAndVerifyClientCert"
 
     def load_pair(self, context: ssl.SSLContext) -> None:
-        """Have a context serve the certificate as it is on disk now. Raises ssl.SSLError, OSError."""
-        # Without a function for the passphrase, OpenSSL would ask for it on the terminal.
+        """Load the certificate from disk into a context. Raises ssl.SSLError, OSError."""
+        # Without a password function, OpenSSL would prompt on the terminal.
         context.load_cert_chain(self.cert_file, self.key_file, password=lambda: "")
 
 
@@ -157,24 +156,24 @@ class WebFileOptions(Options):
 
 @dataclass(frozen=True, slots=True)
 class WebConfig:
-    """What protects the daemon's pages. The default protects nothing."""
+    """TLS and users of the daemon's pages. The default has neither."""
 
     tls: TlsOptions | None = None
     context: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
-    """What TLS is served with."""
+    """For serving TLS; None for plain HTTP."""
     users: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Names, each with its bcrypt hash."""
+    """Names with bcrypt hashes."""
     files: tuple[Path, ...] = ()
-    """All that was read: what to watch for a change."""
+    """All files read; watched for changes."""
     notes: tuple[str, ...] = ()
-    """What is allowed, but may be meant otherwise: a sentence each."""
+    """Warnings about settings that are probably not intended, a sentence each."""
 
     def renew(self, new: "WebConfig") -> str | None:
-        """Go on serving with the certificate of `new`. Gives what is not taken on, in a sentence."""
+        """Serve the certificate of `new` from now on. Gives a sentence about changes that need a restart."""
         if self.context and new.tls:
             try:
                 new.tls.load_pair(self.context)
-            except OSError as error:  # it was right a moment ago; the next change of a file tries again
+            except OSError as error:  # it was valid a moment ago; the next change retries
                 return f"The certificate of the pages can't be renewed: {error}."
         if _only_at_a_start(self) != _only_at_a_start(new):
             return "tls_server_config has changed, which takes effect at the next start."
@@ -188,7 +187,7 @@ def _only_at_a_start(config: WebConfig) -> object:
 
 
 def load_web_config(path: Path) -> WebConfig:
-    """What a web configuration file says. Raises ConfigError with every problem found."""
+    """Load a web configuration file. Raises ConfigError with all problems."""
     shown = str(path)
     try:
         content = text.read(read(path, LARGEST_FILE))
@@ -204,7 +203,7 @@ def load_web_config(path: Path) -> WebConfig:
         )
 
     if isinstance(content.value, Block):
-        # A key with nothing behind it is an empty block: what was there is commented out.
+        # An empty value is an empty block: its content may be commented out.
         written = {name: value for name, value in content.value.items() if value is not None}
     else:
         written = {}
@@ -228,7 +227,7 @@ def load_web_config(path: Path) -> WebConfig:
 
 
 def _checked(written: Mapping[str, Value], directory: Path, note: _Note) -> WebFileOptions:
-    """The options without the blocks that have a mistake, so that what is wrong in the others is said too."""
+    """Validate the options, leaving out invalid blocks, so that problems in the others are reported too."""
     places = {"directory": str(directory)}
     try:
         return WebFileOptions.model_validate(written, context=places)
@@ -241,7 +240,7 @@ def _checked(written: Mapping[str, Value], directory: Path, note: _Note) -> WebF
 
 
 def server_context(tls: TlsOptions) -> tuple[ssl.SSLContext, list[tuple[str, str]]]:
-    """The context of a server with its files read, and pairs of an option and what is wrong with it."""
+    """A server context with its files loaded, and problems as pairs of option and message."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = VERSIONS[tls.min_version]
     context.set_alpn_protocols(["http/1.1"])
@@ -262,7 +261,7 @@ def server_context(tls: TlsOptions) -> tuple[ssl.SSLContext, list[tuple[str, str
 
 
 def _pair_problems(tls: TlsOptions) -> Iterator[tuple[str, str]]:
-    """What is wrong with the certificate and the key; OpenSSL says "PEM lib" of nearly all of it."""
+    """Problems of certificate and key, for most of which OpenSSL only says "PEM lib"."""
     certificate = private_key = None
     shown = f'"{tls.cert_file}"'
     try:
@@ -287,7 +286,7 @@ def _pair_problems(tls: TlsOptions) -> Iterator[tuple[str, str]]:
 
 
 def exposure(listen: Address, web: WebConfig) -> str | None:
-    """What others could do at this address, in one sentence; None if there are none, or nothing is open."""
+    """A warning about what others can do at this address; None if it is local or protected."""
     without = []
     if web.tls is None:
         without.append("TLS")
@@ -307,7 +306,7 @@ def exposure(listen: Address, web: WebConfig) -> str | None:
 
 
 def _notes(options: WebFileOptions) -> Iterator[str]:
-    """What is allowed, but may be meant otherwise."""
+    """Warnings about settings that are probably not intended."""
     light = [name for name, hashed in options.basic_auth_users if int(hashed[4:6]) < LIGHT_HASH]
     if light:
         yield (

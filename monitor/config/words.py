@@ -1,7 +1,7 @@
-"""The kinds of value that options are written in: durations, addresses, names, days, sources of keys.
+"""Parsers for the values of options: durations, addresses, names, days, sources of keys.
 
-Each is a function from the text that was written to the value that it means. What cannot be meant raises a
-ValueError whose message says what is wrong and what would be right, for pydantic to put beside its path.
+Each is a function from text to value. Invalid text raises ValueError with a message that says what is wrong
+and how to fix it; pydantic adds the path.
 """
 
 import difflib
@@ -28,35 +28,35 @@ Parser = Callable[[object], object]
 SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 LONGEST = timedelta(days=36_500)
-"""A century: longer than any certificate, and what datetime can still add."""
+"""A century: longer than any certificate, and safe for datetime arithmetic."""
 
 CONSUMER_KEY = re.compile(r"[A-Za-z0-9._-]+")
 CONSUMER_KEY_LENGTH = 8
-"""Characters at least; those that Salesforce makes have about 85 (observed)."""
+"""Least number of characters; Salesforce's have about 85 (observed)."""
 
 USERNAME_LENGTH = 255
-"""Salesforce's own limit is 80 (observed); this one only keeps nonsense out."""
+"""Only rejects nonsense; Salesforce's limit is 80 (observed)."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""A connection's name stands in label values, URLs and file names without being escaped."""
+"""Connection names are used in labels, URLs and file names without escaping."""
 
 LABEL = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
-"""Prometheus: a label name; those that begin with two underscores are Prometheus' own."""
+"""A Prometheus label name; names with two leading underscores are reserved."""
 
 RESERVED_LABELS = frozenset(
     {"connection", "host", "org_type", "state", "cause", "severity", "responsible", "slot", "app"}
     | {"le", "quantile", "instance", "job", "alertname", "title", "username"}
 )
-"""Labels that our metrics, or Prometheus itself, already give a meaning to."""
+"""Labels already used by our metrics or by Prometheus."""
 
 APP_NAME_LENGTH = 80
-"""Characters of an app's name in Setup."""
+"""Setup's limit for app names."""
 
 LABEL_LENGTH = 200
-"""Characters of a label's value: it is sent with each scrape."""
+"""Longest label value: it is sent with every scrape."""
 
 CHOICES = ("my_domain", "login", "test")
-"""Audiences that have a name; any other is a URL."""
+"""Named audiences; others are URLs."""
 
 HOST = re.compile(r"[a-z0-9]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9_-]*[a-z0-9])?)*")
 
@@ -66,14 +66,14 @@ SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9-]+)?")
 MY_DOMAIN = re.compile(
     r"(?P<subdomain>[a-z0-9.-]+?)\.(my\.salesforce|my\.salesforce-setup|lightning\.force|vf\.force|file\.force)\.com"
 )
-"""Hosts of an org that carry its subdomain: only the first takes logins, the others are its pages."""
+"""Hosts that contain an org's subdomain: only the first accepts logins, the others serve its pages."""
 
 INSTANCE = re.compile(r"[a-z]{2,4}\d+[a-z]?\.salesforce\.com")
-"""`na139.salesforce.com`: an org moves away from its instance, and calls to it may be blocked."""
+"""An instance, such as `na139.salesforce.com`: orgs migrate between instances, and calls may be blocked."""
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that looks most like this one, first of all one of the same letters; None where none."""
+    """The most similar known word, preferring anagrams; None if none is similar."""
     word, known = word[:100], list(known)
     turned = [each for each in known if sorted(each) == sorted(word)]  # `fiel` is `file`, rather than `field`
     matches = turned or difflib.get_close_matches(word, known, n=1)
@@ -81,13 +81,13 @@ def closest(word: str, known: Iterable[str]) -> str | None:
 
 
 def close(word: str, known: Iterable[str]) -> str:
-    """`Did you mean …?` for the known word that looks most like this one; empty where none does."""
+    """`Did you mean …?` with the most similar known word; empty if none is similar."""
     match = closest(word, known)
     return f'Did you mean "{match}"?' if match else ""
 
 
 def text(value: object) -> str:
-    """Any text that is there: not empty, no control characters, no space around it."""
+    """Text that is not empty and has no control characters or surrounding spaces."""
     if value is None:
         raise ValueError("is empty. Give it a value, or leave the line out.")
     if not isinstance(value, str):
@@ -110,7 +110,7 @@ def flag(value: object) -> bool:
 
 
 def one_of(*choices: str) -> Parser:
-    """One of a few words."""
+    """A parser for one of these words."""
 
     def parse(value: object) -> str:
         written = text(value)
@@ -124,7 +124,7 @@ def one_of(*choices: str) -> Parser:
 
 
 def whole(least: int, most: int, reason: str) -> Parser:
-    """A whole number within bounds that have a reason."""
+    """A parser for an integer within bounds; the message gives the reason for them."""
 
     def parse(value: object) -> int:
         written = text(value)
@@ -149,7 +149,7 @@ def days(value: object) -> float:
 
 
 def duration(value: object) -> timedelta:
-    """`5m`, `90d`, `1h30m`: whole numbers, each with its unit, the larger unit first."""
+    """`5m`, `90d`, `1h30m`: integers with units, largest unit first."""
     written = text(value)
     if re.fullmatch(r"[0-9.:]+", written):
         raise ValueError(f"{quoted(written)} has no unit. Write a number and a unit, e.g. 5m.")
@@ -177,7 +177,7 @@ def duration(value: object) -> timedelta:
 
 
 def written_duration(meant: timedelta) -> str:
-    """A duration as an operator would write it."""
+    """A duration in the configuration's syntax."""
     left, parts = round(meant.total_seconds()), ""
     for unit in ("d", "h", "m", "s"):
         number, left = divmod(left, SECONDS[unit])
@@ -186,7 +186,7 @@ def written_duration(meant: timedelta) -> str:
 
 
 def duration_between(least: timedelta, most: timedelta, reason: str) -> Parser:
-    """A duration within bounds that have a reason."""
+    """A parser for a duration within bounds; the message gives the reason for them."""
 
     def parse(value: object) -> timedelta:
         meant = duration(value)
@@ -209,7 +209,7 @@ def day(value: object) -> date:
 
 
 def moment(value: object) -> datetime:
-    """A moment in UTC: `2027-03-01` (its first moment, the cautious reading) or `2027-03-01T12:00:00Z`."""
+    """A time in UTC: `2027-03-01` (midnight, the cautious reading) or `2027-03-01T12:00:00Z`."""
     written = text(value)
     try:
         meant = datetime.fromisoformat(written)
@@ -229,7 +229,7 @@ WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 @dataclass(frozen=True, slots=True)
 class WeekTime:
-    """A time of a weekday; 0 is Monday."""
+    """A time on a weekday; 0 is Monday."""
 
     weekday: int
     at: time
@@ -245,7 +245,7 @@ def week_time(value: object) -> WeekTime:
 
 
 def zone(value: object) -> str:
-    """A time zone of the IANA database."""
+    """An IANA time zone."""
     written = text(value)
     try:
         ZoneInfo(written)
@@ -258,7 +258,7 @@ def zone(value: object) -> str:
 
 
 def band(value: object) -> Band:
-    """`25%`, `90d`, or a list: `[5%, 7d, 14d]` is a share of at least a week and at most two."""
+    """`25%`, `90d`, or a list: `[5%, 7d, 14d]` is 5 %, but at least 7 and at most 14 days."""
     share, bounds = [], []
     for part in value if isinstance(value, list) else [value]:
         written = text(part)
@@ -282,11 +282,11 @@ def band(value: object) -> Band:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the daemon listens."""
+    """The listening address."""
 
     host: str
     port: int
-    """0 lets the system choose."""
+    """0: chosen by the system."""
 
     @property
     def is_loopback(self) -> bool:
@@ -326,7 +326,7 @@ def connection_name(value: object) -> str:
 
 
 def username(value: object) -> str:
-    """A Salesforce username: it looks like an e-mail address, and need not be one (setup guide, step 5)."""
+    """A Salesforce username: in the form of an e-mail address, but need not be one (setup guide, step 5)."""
     written = text(value)
     before, at, after = written.partition("@")
     if not (before and at and after) or "@" in after or " " in written or len(written) > USERNAME_LENGTH:
@@ -338,7 +338,7 @@ def username(value: object) -> str:
 
 
 def consumer_key(value: object) -> str:
-    """A consumer key (setup guide, step 3). Only what cannot be one is refused."""
+    """A consumer key (setup guide, step 3). Rejects only impossible ones."""
     if isinstance(value, str) and value.strip() and any(character.isspace() for character in value):
         raise ValueError("has a space in it. Copy the Consumer Key again: it is one long word.")
     written = text(value)
@@ -350,7 +350,7 @@ def consumer_key(value: object) -> str:
 
 
 def app_name(value: object) -> str:
-    """The name of an app, as External Client App Manager lists it."""
+    """An app's name, as in External Client App Manager."""
     written = text(value)
     if len(written) > APP_NAME_LENGTH:
         raise ValueError(f"is longer than {APP_NAME_LENGTH} characters, which no app's name is.")
@@ -358,7 +358,7 @@ def app_name(value: object) -> str:
 
 
 def host_name(value: object) -> str:
-    """A host name alone."""
+    """A bare host name."""
     written = text(value).lower()
     if not HOST.fullmatch(written):
         raise ValueError(
@@ -368,12 +368,12 @@ def host_name(value: object) -> str:
 
 
 def _is_host(written: str) -> bool:
-    """Whether a text is a host name where a URL should stand."""
+    """Whether a text is a host name instead of a URL."""
     return "." in written and HOST.fullmatch(written.lower()) is not None
 
 
 def _split(written: str) -> SplitResult:
-    """The parts of a URL whose host and port are sound."""
+    """The parts of a URL with valid host and port."""
     if re.match(r"[^/]*//[^/]*@", written):
         raise ValueError("holds a user name or password. Remove what is before the @.")
     try:
@@ -393,7 +393,7 @@ def _split(written: str) -> SplitResult:
 
 
 def web_url(value: object) -> str:
-    """An http or https URL, without the slash at its end."""
+    """An http or https URL, without a final slash."""
     written = text(value)
     parts = _split(written)
     if parts.scheme not in {"http", "https"} or parts.query or parts.fragment:
@@ -404,7 +404,7 @@ def web_url(value: object) -> str:
 
 
 def vault_address(value: object) -> str:
-    """The address of a Vault: over TLS, unless an agent on this machine stands before it."""
+    """A Vault's address: https, or http on loopback for a Vault agent."""
     written = web_url(value)
     parts = _split(written)
     if parts.username or parts.password or (parts.scheme != "https" and parts.hostname not in LOOPBACK_HOSTS):
@@ -415,7 +415,7 @@ def vault_address(value: object) -> str:
 
 
 def vault_path(value: object) -> str:
-    """Mount or path within Vault, as its own command line takes it."""
+    """A mount or path within Vault, as its command line accepts it."""
     written = place(value).strip("/")
     if not re.fullmatch(r"[\w.@ -]+(/[\w.@ -]+)*", written) or ".." in written.split("/"):
         raise ValueError(f"{quoted(written)} is not a path in Vault. Write e.g. salesforce/acme.")
@@ -423,7 +423,7 @@ def vault_path(value: object) -> str:
 
 
 def sink_url(value: object) -> str:
-    """The address of a receiver of notifications. It is never repeated: it may hold a secret by mistake."""
+    """A sink's address. Messages never repeat it: it may contain a secret by mistake."""
     try:
         return web_url(value)
     except ValueError:
@@ -442,11 +442,11 @@ DATABASE_PARAMETERS = frozenset(
         "sslrootcert", "target_session_attrs", "tcp_user_timeout", "user",
     }
 )  # fmt: skip
-"""Parameters of libpq (its manual, "Parameter Key Words") that hold no secret, as the URL is shown."""
+"""libpq parameters ("Parameter Key Words") without secrets, as the URL is shown."""
 
 
 def database_server(url: str) -> str:
-    """The address of a PostgreSQL server, which anyone who may read the file may see."""
+    """A PostgreSQL URL without secrets: anyone who can read the file sees it."""
     try:
         parts = urlsplit(url)
         names = parse_qs(parts.query, keep_blank_values=True).keys()
@@ -463,7 +463,7 @@ def database_server(url: str) -> str:
 
 
 def login_url(value: object, allowed_hosts: frozenset[str]) -> str:
-    """Where to log in: HTTPS to a host of Salesforce's or of `allowed_hosts`, or loopback; no final slash."""
+    """A login URL: https on a Salesforce host or one of `allowed_hosts`, or loopback; no final slash."""
     written = text(value)
     parts = _split(written)
     host = parts.hostname or ""
@@ -524,7 +524,7 @@ def subdomain(value: object) -> str:
 
 
 def audience(value: object) -> str:
-    """`my_domain`, `login`, `test`, or a URL, which is sent as it stands."""
+    """`my_domain`, `login`, `test`, or a URL, which is sent unchanged."""
     written = text(value)
     if written in CHOICES:
         return written
@@ -542,7 +542,7 @@ def audience(value: object) -> str:
 
 
 def place(value: object) -> str:
-    """A path or name at which a key is kept. The key itself must not stand in the configuration."""
+    """A path or name of a key's source. Rejects the key itself."""
     if isinstance(value, str) and ("-----" in value or "\n" in value or len(value) > 1_000):
         raise ValueError("looks like the key itself. Keep it in a file, and write its path.")
     return text(value)
@@ -577,7 +577,7 @@ def credential(value: object) -> str:
 
 
 def labels(value: object) -> tuple[tuple[str, str], ...]:
-    """The operator's own labels, sorted by name."""
+    """Label names and values, sorted by name."""
     if value is None:
         return ()
     if not isinstance(value, dict):
@@ -601,7 +601,7 @@ def labels(value: object) -> tuple[tuple[str, str], ...]:
 
 
 def label_names(value: object) -> tuple[str, ...]:
-    """Names of the operator's own labels, each once."""
+    """Label names, without duplicates."""
     if value is None:
         return ()
     if not isinstance(value, list):
