@@ -1,8 +1,8 @@
-"""Notifications: what is due reaches Alertmanager, webhooks and notification services.
+"""Sends notifications to Alertmanager, webhooks and notification services.
 
-1. `wire`: one POST, bounded in time and size; what goes wrong is an Undelivered, with nothing secret in it.
-2. `alertmanager`, `webhook`, `services`: how each kind of receiver gets it.
-3. `notifier`: one round: what is due (`core.telling`) is sent, and remembered once it was taken.
+1. `wire`: one POST, bounded in time and size; failures are an Undelivered, without secrets.
+2. `alertmanager`, `webhook`, `services`: the formats for each kind of sink.
+3. `notifier`: one round: sends what is due (`core.telling`), and remembers what was accepted.
 """
 
 from monitor.notify.notifier import Memory, Notifier, drill, send

@@ -1,7 +1,8 @@
-"""Pushing alerts to an Alertmanager, by its v2 API, as Prometheus does: it groups, repeats and inhibits.
+"""Pushes alerts to an Alertmanager through its v2 API, like Prometheus. Alertmanager groups, repeats,
+inhibits.
 
-Alerts are sent again while they hold: an Alertmanager that restarts has forgotten some, and one that hears
-nothing takes them for ended.
+Active alerts are sent repeatedly: an Alertmanager forgets some on a restart, and resolves those that are not
+refreshed.
 """
 
 import json
@@ -14,32 +15,32 @@ from monitor.core.alert import Alert
 from monitor.notify.wire import Undelivered, Wire
 
 RESENT = timedelta(minutes=1)
-"""How often alerts are sent again while they hold: as often as Prometheus does."""
+"""How often to resend active alerts, like Prometheus."""
 
 HOLDS = timedelta(hours=1)
-"""How long an alert holds for an Alertmanager that hears nothing more of it: a daemon that is away for some
-minutes must not end what it found."""
+"""How long an alert stays active in Alertmanager without a refresh: a daemon that is down for some minutes
+must not resolve its alerts."""
 
 DRILL_HOLDS = timedelta(minutes=5)
-"""A drill ends by itself."""
+"""A test alert ends by itself after this."""
 
 AT_ONCE = 200
-"""Alerts in one request: some 600 KB."""
+"""Alerts per request: about 600 KB."""
 
 PATH = "/api/v2/alerts"
 
 Held = Mapping[str, Alert]
-"""What an Alertmanager holds for firing, by the alerts' labels."""
+"""The alerts firing in an Alertmanager, by their labels."""
 
 
 def wanted(alerts: Sequence[Alert], held: Held) -> dict[str, Alert]:
-    """What it should hold: what maintenance does not hold back, and of that what it has already."""
+    """The alerts that should be firing: those not held back, and those held back that already are."""
     keyed = {str(sorted(alert.labels.items())): alert for alert in alerts}
     return {key: alert for key, alert in keyed.items() if not alert.held_back or key in held}
 
 
 async def push(sink: Sink, wire: Wire, alerts: Held, held: Held, now: datetime) -> None:
-    """Push these alerts, and the end of the others that it holds. Raises Undelivered."""
+    """Push these alerts, and resolve the others that are firing. Raises Undelivered."""
     url = await wire.secret(sink.url)
     token = await wire.secret(sink.token) if sink.token else None
     over = [_as_json(alert, now) for key, alert in held.items() if key not in alerts]

@@ -1,6 +1,6 @@
-"""One round of notifications: what is due for each receiver is sent, and remembered once it was taken.
+"""One round of notifications: sends what is due to each sink, and remembers what was accepted.
 
-Nothing is queued. A message that is not taken is due again in the next round, because what the receiver was
+There is no queue. A message that was not accepted is due again in the next round, because what the sink was
 last told has not changed.
 """
 
@@ -28,54 +28,54 @@ from monitor.notify import alertmanager, services, webhook
 from monitor.notify.wire import Undelivered, Wire
 
 PAUSE = timedelta(minutes=1)
-"""After a message that was not taken: a receiver that is away or refuses is not asked in every round."""
+"""After a failed message: a sink that is down or refuses is not retried in every round."""
 
 ROUND_SECONDS = 30.0
-"""No message is begun later than this in a round: what is sent must be so now."""
+"""No message is begun later than this in a round, so that messages are current."""
 
 GAP = timedelta(minutes=10)
-"""After so long without a round, as while another replica notifies, what was seen before proves nothing."""
+"""After this long without a round (while another replica notifies), earlier observations are discarded."""
 
 THREADS = 2
-"""For the services of Apprise."""
+"""For Apprise, which blocks."""
 
 log = structlog.get_logger()
 
 
 class Memory(Protocol):
-    """What receivers were told, kept over restarts."""
+    """Remembers what sinks were told, across restarts."""
 
     def told(self, sink: str) -> dict[str, Told]:
-        """What a receiver was told, by group. Neither waits nor raises."""
+        """What a sink was told, by group. Neither blocks nor raises."""
 
     def tell(self, sink: str, changes: Mapping[str, Told | None]) -> None:
-        """What it was told from now on; None is forgotten. Neither waits nor raises."""
+        """Update what a sink was told; None removes the group. Neither blocks nor raises."""
 
     def flush(self) -> bool:
-        """Wait until that is written. Whether it is."""
+        """Wait until it is written. True if it was."""
 
 
 @dataclass(slots=True)
 class _Outlet:
-    """One receiver, and how it went. All of this may be lost."""
+    """One sink and its state, which need not survive a restart."""
 
     sink: Sink
     failed: datetime | None = None
-    """When a message was not taken, in the last round."""
+    """When a message failed, in the last round."""
     refused: set[str] = field(default_factory=set)
-    """Groups whose message was not taken: they come last, and keep no other back."""
+    """Groups whose message failed: they come last, so as not to block others."""
     away: dict[str, datetime] = field(default_factory=dict)
-    """Since when groups that the receiver was told have had no alert."""
+    """Since when reported groups have had no alert."""
     held: dict[str, Alert] = field(default_factory=dict)
-    """What an Alertmanager was given."""
+    """The alerts last pushed to an Alertmanager."""
     pushed: datetime | None = None
-    """When that was."""
+    """When they were pushed."""
 
 
 async def send(
     sink: Sink, wire: Wire, message: Message, now: datetime, *, threads: ThreadPoolExecutor, pages: str
 ) -> None:
-    """Send one message to one receiver. Raises Undelivered."""
+    """Send one message to one sink. Raises Undelivered."""
     match sink.kind:
         case "alertmanager":
             await alertmanager.push(sink, wire, alertmanager.wanted(message.alerts, {}), {}, now)
@@ -86,7 +86,7 @@ async def send(
 
 
 class Notifier:
-    """Notifies receivers of what is due, a round at a time."""
+    """Notifies sinks, one round at a time."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Notifier:
         environment: Mapping[str, str],
         counted: Callable[[bool], None] = lambda arrived: None,
     ) -> None:
-        """`counted` hears of each try whether it arrived. The transport is closed with the notifier."""
+        """`counted` is called with the success of each attempt. The notifier closes the transport."""
         self._memory = memory
         self._transport = transport
         self._wire = Wire(transport, environment)
@@ -107,25 +107,25 @@ class Notifier:
         self._outlets: dict[str, _Outlet] = {}
         self._stopping = False
         self._last: datetime | None = None
-        """When the last round was."""
+        """The time of the last round."""
 
     def configure(self, settings: Settings) -> None:
-        """Take on a configuration: receivers that stay as they were go on undisturbed."""
+        """Apply a configuration; unchanged sinks keep their state."""
         kept = {name: outlet for name, outlet in self._outlets.items() if outlet.sink in settings.sinks}
         self._settings = settings
         self._outlets = {sink.name: kept.get(sink.name) or _Outlet(sink) for sink in settings.sinks}
 
     def stop(self) -> None:
-        """Begin no further message; what is being sent has the time that the transport gives it."""
+        """Begin no further message; those being sent continue within the transport's timeout."""
         self._stopping = True
 
     async def aclose(self) -> None:
-        """Close the transport; no round may be under way."""
+        """Close the transport; no round may be running."""
         await self._transport.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def round(self, snapshot: Snapshot) -> None:
-        """Send everyone what is due at this moment. Ends within ROUND_SECONDS and what one message takes."""
+        """Send all messages that are due. Takes at most ROUND_SECONDS plus the time of one message."""
         settings = self._settings
         if settings is None or not self._outlets:
             return
@@ -138,11 +138,13 @@ class Notifier:
         holds = settings.terms.holds
         rounds = (self._notify(outlet, found, snapshot, holds) for outlet in tuple(self._outlets.values()))
         for outcome in await asyncio.gather(*rounds, return_exceptions=True):
-            if isinstance(outcome, BaseException):  # a bug of ours must keep no other receiver back
+            if isinstance(outcome, BaseException):  # a bug of ours must not affect other sinks
                 log.error("notifier_failed", exc_info=outcome)
 
     def _alerts(self, moment: Moment) -> list[Alert]:
-        """The alerts of this moment. A trouble of our own must have been there in every round of its time."""
+        """The current alerts. Our own problems count if they were present in every round of their hold
+        time.
+        """
         self._troubles = {one: self._troubles.get(one, moment.now) for one in troubles(moment)}
         own = [
             alert_of_trouble(trouble, since, moment)
@@ -162,7 +164,7 @@ class Notifier:
             await self._tell(outlet, mine, snapshot, holds)
 
     async def _push(self, outlet: _Outlet, mine: list[Alert], now: datetime) -> None:
-        """Give an Alertmanager all that it should hold, where that changed or was a minute ago."""
+        """Push to an Alertmanager if the alerts have changed or RESENT has passed."""
         wanted = alertmanager.wanted(mine, outlet.held)
         rested = outlet.pushed is None or lasted(outlet.pushed, alertmanager.RESENT, now)
         if wanted.keys() == outlet.held.keys() and not (wanted and rested):
@@ -196,20 +198,20 @@ class Notifier:
                 outlet.refused.discard(message.group)
                 log.info("notified", sink=sink.name, title=message.title)
             self._memory.tell(sink.name, {message.group: message.told if message.alerts else None})
-            await asyncio.to_thread(self._memory.flush)  # so that a crash repeats one message at most
+            await asyncio.to_thread(self._memory.flush)  # a crash then repeats at most one message
 
     def _send(self, sink: Sink, message: Message, now: datetime) -> Coroutine[Any, Any, None]:
         pages = self._settings.web.external_url if self._settings else ""
         return send(sink, self._wire, message, now, threads=self._threads, pages=pages)
 
     async def _tried(self, outlet: _Outlet, sending: Coroutine[Any, Any, None], now: datetime) -> bool:
-        """Send it. Whether it was taken."""
+        """Send it. True if it was accepted."""
         problem = None
         try:
             await sending
         except Undelivered as undelivered:
             problem = str(undelivered)
-        except Exception as fault:  # the one net: no bug of ours may end the rounds
+        except Exception as fault:  # a bug of ours must not end the rounds
             log.exception("notifier_failed", sink=outlet.sink.name)
             problem = f"The monitor itself failed: {type(fault).__name__}."
         self._counted(problem is None)
@@ -222,7 +224,7 @@ class Notifier:
 
 
 def drill(cause: Cause, now: datetime) -> Message:
-    """A message that is clearly marked as a drill, as it would be sent for this cause."""
+    """A test message for this cause, clearly marked as such."""
     entry, title = CATALOGUE[cause], f"DRILL: {CATALOGUE[cause].title}"
     labels = {
         "alertname": name_of(cause),

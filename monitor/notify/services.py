@@ -1,4 +1,4 @@
-"""Notifying a service through Apprise, an extra: `pip install "bearerwatch[notify]"`."""
+"""Notifies a service through Apprise (extra: `pip install "bearerwatch[notify]"`)."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ from monitor.notify.wire import Undelivered, Wire
 async def say(sink: Sink, wire: Wire, message: Message, threads: Executor) -> None:
     """Send a message as plain text. Raises Undelivered.
 
-    Apprise waits for its answers in threads: these are its own, so that nothing else waits with it.
+    Apprise blocks, so it gets separate threads that nothing else waits for.
     """
     url = await wire.secret(sink.url)
     await asyncio.get_running_loop().run_in_executor(threads, _notify, url, message)
@@ -26,7 +26,7 @@ def _notify(url: Secret, message: Message) -> None:
         import apprise
     except ImportError:
         raise Undelivered('A package is missing: pip install "bearerwatch[notify]".') from None
-    for library in ("apprise", "urllib3", "requests"):  # they log addresses
+    for library in ("apprise", "urllib3", "requests"):  # they log URLs
         logging.getLogger(library).setLevel(logging.CRITICAL)
     critical = message.told.labels["severity"] == "critical"
     kinds = apprise.NotifyType
@@ -34,14 +34,14 @@ def _notify(url: Secret, message: Message) -> None:
     try:
         service = apprise.Apprise()
         known = service.add(url.text())
-        # As text, so that Apprise escapes what a service would read as HTML or Markdown.
+        # As text, so that Apprise escapes HTML and Markdown.
         taken = known and service.notify(
             title=message.title,
             body="\n".join(lines(message)),
             notify_type=kind,
             body_format=apprise.NotifyFormat.TEXT,
         )
-    except Exception as error:  # noqa: BLE001 - a plug-in's, of any class; its text may quote the address
+    except Exception as error:  # noqa: BLE001 - plug-ins raise anything; the text may quote the URL
         raise Undelivered(f"Apprise fails ({type(error).__name__}).") from None
     if not known:
         raise Undelivered("Apprise does not recognise this URL.")
@@ -50,7 +50,7 @@ def _notify(url: Secret, message: Message) -> None:
 
 
 def lines(message: Message) -> Iterator[str]:
-    """A message as plain text: what is wrong, what to do, and which connections are concerned."""
+    """A message as plain text: what is wrong, what to do, and the affected connections."""
     if not message.alerts:
         yield message.ended
         return

@@ -1,6 +1,6 @@
-"""Notifying a webhook: the JSON of Alertmanager's webhooks (version 4), signed as Standard Webhooks has it.
+"""Notifies a webhook with the JSON of Alertmanager's webhooks (version 4), signed per Standard Webhooks.
 
-docs/notifications.md says how receivers verify a message, and recognise one that comes twice.
+docs/notifications.md describes how receivers verify messages and recognise duplicates.
 """
 
 import base64
@@ -19,14 +19,14 @@ from monitor.core.telling import SHOWN, Message
 from monitor.notify.wire import Undelivered, Wire
 
 NO_END = "0001-01-01T00:00:00Z"
-"""How Alertmanager writes that there is no end yet."""
+"""Alertmanager's value for "not ended"."""
 
 PREFIX = "whsec_"
-"""Standard Webhooks: what follows is the key in base64. A key without it is taken as it stands."""
+"""Standard Webhooks: prefix of a base64-encoded key. A key without it is used as is."""
 
 
 async def post(sink: Sink, wire: Wire, message: Message, now: datetime, *, pages: str) -> None:
-    """Post a message; `pages` is where the daemon's own pages are. Raises Undelivered."""
+    """Post a message; `pages` is the base URL of the daemon's pages. Raises Undelivered."""
     url = await wire.secret(sink.url)
     token = await wire.secret(sink.token) if sink.token else None
     body = json.dumps(as_json(message, now, receiver=sink.name, pages=pages)).encode()
@@ -39,7 +39,7 @@ async def post(sink: Sink, wire: Wire, message: Message, now: datetime, *, pages
 
 
 def signature(key: Secret, content: bytes) -> str:
-    """The header of a content: `v1,` and its HMAC-SHA256 in base64. Raises Undelivered for a broken key."""
+    """The signature header: `v1,` and the HMAC-SHA256 in base64. Raises Undelivered for an invalid key."""
     raw = key.reveal()
     if raw.startswith(PREFIX.encode()):
         try:
@@ -50,11 +50,11 @@ def signature(key: Secret, content: bytes) -> str:
 
 
 def as_json(message: Message, now: datetime, *, receiver: str, pages: str) -> dict[str, Any]:
-    """A message as Alertmanager writes it, and `title`, which says it in one line."""
+    """A message in Alertmanager's format, plus `title`, a one-line summary."""
     told = message.told
     shown = [_firing(alert) for alert in message.alerts[:SHOWN]] or _resolved(message, now)
     for alert in shown[1:]:
-        alert["annotations"].pop("description", None)  # the steps are those of the first
+        alert["annotations"].pop("description", None)  # the same steps as in the first
     labels, annotations = ([alert[part] for alert in shown] for part in ("labels", "annotations"))
     return {
         "version": "4",

@@ -1,7 +1,7 @@
-"""One POST to a receiver: bounded in time and size, no redirect followed, and nothing secret in what it says.
+"""One POST to a sink: bounded in time and size, without redirects, and without secrets in errors.
 
-The transport is handed in: it has the timeouts, and belongs to notifications alone, so that a receiver that
-hangs takes nothing from the checks.
+The transport is passed in. It has the timeouts, and is separate from that of the checks, so that a hanging
+sink does not affect them.
 """
 
 import asyncio
@@ -18,25 +18,25 @@ from monitor.salesforce.exchange import Limits
 NOTIFYING = Limits(
     connect=timedelta(seconds=5), answer=timedelta(seconds=10), whole=timedelta(seconds=15), in_flight=16
 )
-"""How long a receiver of notifications may take: shorter than a stop, and far longer than any needs."""
+"""Timeouts for sinks: shorter than a stop, and far longer than any sink needs."""
 
 MAX_ANSWER_BYTES = 64 * 1024
-"""Receivers answer with a few words. More is not read: the status has said it all."""
+"""Longest answer to read. Sinks answer with a few words; the status is sufficient."""
 
 
-class Undelivered(Exception):  # noqa: N818 - the world's failure, no error of ours
-    """A receiver has not taken a message; one sentence says why, without its address."""
+class Undelivered(Exception):  # noqa: N818 - not an error of ours
+    """A sink has not accepted a message. The text is one sentence, without the sink's URL."""
 
 
 class Wire:
-    """Posts to receivers. Belongs to one event loop; whoever made the transport closes it."""
+    """Posts to sinks. Use it in one event loop; the caller closes the transport."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport, environment: Mapping[str, str]) -> None:
         self._transport = transport
         self._environment = environment
 
     async def secret(self, source: str | Source) -> Secret:
-        """What a source holds, read anew, so that a changed file counts at once. A text is taken as it is."""
+        """A source's content, read each time, so that changes apply at once. A text is used as is."""
         if isinstance(source, str):
             return Secret(source)
         try:
@@ -47,7 +47,7 @@ class Wire:
     async def post(
         self, url: Secret, body: bytes, *, path: str = "", token: Secret | None = None, **headers: str
     ) -> bytes:
-        """Posts JSON; gives MAX_ANSWER_BYTES of the answer. Raises Undelivered for every one but success."""
+        """Post JSON. Gives up to MAX_ANSWER_BYTES of the answer. Raises Undelivered unless successful."""
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
             if token:
@@ -61,7 +61,7 @@ class Wire:
             raise Undelivered("Its address or token is unusable: check the configured source.")
         try:
             status, answer = await self._answer(request)
-        except Exception as error:  # noqa: BLE001 - of any class; its text may quote the address
+        except Exception as error:  # noqa: BLE001 - of any class; the text may quote the URL
             raise Undelivered(_why(error)) from None
         if httpx.codes.is_redirect(status):
             raise Undelivered(f"It redirects (status {status}): configure the address it redirects to.")

@@ -1,4 +1,4 @@
-"""Prometheus alert rules: `alerts.yml.j2`, rendered with the times, links and labels of one configuration."""
+"""Prometheus alert rules: renders `alerts.yml.j2` with a configuration's times, links and labels."""
 
 import json
 from functools import partial
@@ -18,7 +18,7 @@ __all__ = ["rules"]
 
 
 def rules(settings: Settings) -> str:
-    """The rule file for Prometheus. Write it again when intervals, settle times, links or labels change."""
+    """The rule file. Regenerate it when intervals, settle times, links or labels change."""
     holds, links = settings.terms.holds, settings.terms.links
     template = _ENVIRONMENT.from_string(Path(__file__).with_name("alerts.yml.j2").read_text(encoding="utf-8"))
     slowest = max((each.interval for each in settings.connections), default=settings.interval)

@@ -1,1 +1,1 @@
-"""The way to an org: one exchange at its token endpoint, and the probe that makes one with a key."""
+"""Talks to orgs: the exchange with a token endpoint, and the probe that performs one with a key."""

@@ -1,24 +1,21 @@
-"""One POST to a token endpoint, and what the world answered, as an Outcome. Nothing else talks to an org.
+"""Posts an assertion to a token endpoint and returns an Outcome. The only module that talks to orgs.
 
-What holds for every exchange:
+For every exchange:
 
-* The assertion goes in the body, to an allowed host, over verified TLS; plain HTTP to loopback alone.
-* No cookie is kept, no redirect followed, no connection used twice: every probe sees what a new client sees,
-  and nothing of one org reaches another.
-* HTTP/1.1, at most 64 KiB of answer, and an end after a fixed time, however slowly the other side drips.
-* At most `Limits.in_flight` exchanges at once. The assertion is signed when its turn has come, so that it
-  does not age in the queue.
-* Failures of network and server are values. What they say holds neither the assertion nor the token.
+* The assertion is in the body, sent to an allowed host over verified TLS; plain HTTP only to loopback. * No
+cookies, redirects or connection reuse: every probe sees what a new client sees, and nothing leaks between
+orgs. * HTTP/1.1, at most 64 KiB of answer, and a fixed total timeout, however slowly data trickles in. * At
+most `Limits.in_flight` exchanges at once. The assertion is signed after queueing, so that it does not age. *
+Failures of network and server are values, whose text contains neither assertion nor token.
 
-**The transport** is pyreqwest's for httpx (Rust: hyper and rustls) for what was measured and seen here. CPU
-of a whole exchange (assertion signed, new TLS connection, POST, answer read), as a ratio to a blocking `ssl`
-exchange with a bare signature in the same run (2 cores, Python 3.11, medians of 5 x 400): pyreqwest 0.74,
-httpcore 1.75; some 0.06 more where an `httpx.AsyncClient` stands between, which is why none does: it would
-add cookies, redirects and the environment's proxies only for us to turn them off. pyreqwest ends a trickle
-of header lines on time, resolves names on threads of its own, and loses no connection when a request is
-cancelled; httpcore does none of the three. It tells faults apart as well as httpcore does, by the texts of
-its chain of causes (`_TELLS`). The tests run against httpcore as well: the way back should pyreqwest, which
-is young, disappoint.
+**The transport** is pyreqwest's for httpx (Rust: hyper and rustls), chosen by measurement. CPU of a whole
+exchange (sign, new TLS connection, POST, read the answer), relative to a blocking `ssl` exchange with a bare
+signature in the same run (2 cores, Python 3.11, medians of 5 x 400): pyreqwest 0.74, httpcore 1.75. An
+`httpx.AsyncClient` in between would add 0.06, with cookies, redirects and environment proxies that we would
+have to turn off. pyreqwest ends a trickle of header lines on time, resolves names on separate threads, and
+loses no connection when a request is cancelled; httpcore does none of these. Both distinguish faults equally
+well; for pyreqwest, by the texts of its chain of causes (`_TELLS`). The tests also run with httpcore, as a
+fallback, because pyreqwest is young.
 """
 
 import asyncio
@@ -54,55 +51,54 @@ from monitor.salesforce.org import LARGEST_ANSWER, REST_PATH, Inside, Reply
 log = structlog.get_logger()
 
 MAX_ANSWER_BYTES = 64 * 1024
-"""An answer has 1 to 2 KiB, a maintenance page some 10 KiB (*observed*). More is not read."""
+"""Longest answer to read. Answers have 1 to 2 KiB, a maintenance page about 10 KiB (*observed*)."""
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 DATE_ROUNDING_SECONDS = 0.5
-"""`Date` is cut to whole seconds, so the server's clock is half a second further on average."""
+"""`Date` is truncated to whole seconds, so on average the server's clock is half a second ahead of it."""
 
 SPARE_CONNECTIONS = 16
-"""Pool places beyond the exchanges in flight: a connection may still be closing when its exchange has
-ended."""
+"""Extra connections in the pool: some may still be closing after their exchange has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long an exchange may take, and how many may run at once."""
+    """Timeouts of an exchange, and how many may run at once."""
 
     connect: timedelta = timedelta(seconds=10)
-    """For name, TCP and TLS together: three lost SYN packets take 7 s."""
+    """For DNS, TCP and TLS together: three lost SYN packets take 7 s."""
     answer: timedelta = timedelta(seconds=20)
-    """From the start to the answer's headers; longer than `connect`, or the two can't be told apart."""
+    """From the start to the answer's headers; longer than `connect`, to distinguish the two."""
     whole: timedelta = timedelta(seconds=30)
     """From the start to the answer's last byte."""
     pool: timedelta = timedelta(seconds=5)
-    """For a place in the pool. There always is one, as `in_flight` is smaller: waiting at all is a fault."""
+    """For a connection from the pool. One is always free, as `in_flight` is smaller: waiting is a fault."""
     in_flight: int = 128
-    """10,000 connections every 5 minutes of which a tenth hangs keep 67 busy."""
+    """10,000 connections every 5 minutes, a tenth of which hang, occupy 67."""
 
 
 TransportFactory = Callable[[Limits, Path | None], httpx.AsyncBaseTransport]
-"""Makes a transport that keeps the limits, and trusts the certificates of a PEM file beside the system's."""
+"""Creates a transport with these limits that also trusts the certificates in a PEM file."""
 
 
 class CaFileError(OperatorError):
-    """The file of further trusted certificates can't be used; the message says why."""
+    """`ca_file` can't be used. The message says why."""
 
 
 class ProxyError(OperatorError):
-    """The proxy that the environment names can't be used; the message says what would be right."""
+    """The environment's proxy can't be used. The message says how to fix it."""
 
 
 def rust_transport(
     limits: Limits, ca_file: Path | None = None, environ: Mapping[str, str] = os.environ
 ) -> httpx.AsyncBaseTransport:
-    """Connections by pyreqwest.
+    """A transport based on pyreqwest.
 
-    Trusts the system's roots (or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`), or certifi's on a system
-    that has none, and `ca_file`'s. Goes through the proxy in `https_proxy` or `all_proxy`, but for the
-    hosts in `no_proxy`; never for loopback, and so never for plain HTTP. Faults before the headers all come
-    as `ConnectError` or `ConnectTimeout`: `_fault` reads the chain of causes.
+    Trusts the system's root certificates (or `SSL_CERT_FILE` and `SSL_CERT_DIR`), or certifi's if the system
+    has none, and those in `ca_file`. Uses the proxy in `https_proxy` or `all_proxy`, except for hosts in
+    `no_proxy` and loopback (so never for plain HTTP). All faults before the headers are `ConnectError` or
+    `ConnectTimeout`: `_fault` reads the chain of causes.
     """
     roots, proxy = _certificates(ca_file), _proxy(environ)
     try:
@@ -137,7 +133,7 @@ def _rust_client(limits: Limits, roots: list[bytes], proxy: ProxyBuilder | None)
 
 
 def _certificates(file: Path | None) -> list[bytes]:
-    """The certificates of a PEM file, in DER."""
+    """The certificates in a PEM file, as DER."""
     if file is None:
         return []
     try:
@@ -149,8 +145,8 @@ def _certificates(file: Path | None) -> list[bytes]:
 
 
 def _proxy(environ: Mapping[str, str]) -> ProxyBuilder | None:
-    """The proxy for HTTPS that the environment names, as curl reads it: lower case before upper, HTTP without
-    a scheme. Raises ProxyError.
+    """The environment's HTTPS proxy, read like curl: lower-case variables first, http by default. Raises
+    ProxyError.
     """
 
     def variable(name: str) -> str:
@@ -161,7 +157,7 @@ def _proxy(environ: Mapping[str, str]) -> ProxyBuilder | None:
         return None
     try:
         proxy = ProxyBuilder.https(address if "://" in address else f"http://{address}")
-    except ValueError:  # without the address, which may hold a password
+    except ValueError:  # unchained: the URL may contain a password
         raise ProxyError(
             "https_proxy or all_proxy in the environment is not a proxy address: write e.g. "
             "http://proxy.example.com:3128."
@@ -169,8 +165,8 @@ def _proxy(environ: Mapping[str, str]) -> ProxyBuilder | None:
     return proxy.no_proxy(",".join([*sorted(LOOPBACK_HOSTS), variable("no_proxy")]))
 
 
-# What each error class comes to. None: nothing was wrong outside, so it is ours (`NotSent`). The nearest
-# class of an error's ancestry decides; a test holds this against all that httpx and pyreqwest define.
+# The kind of fault by error class. None: our own fault (`NotSent`). The nearest class in the error's MRO
+# decides; a test compares this with all classes in httpx and pyreqwest.
 FAULTS: Mapping[type[Exception], FaultKind | None] = MappingProxyType(
     {
         httpx.HTTPError: FaultKind.PROTOCOL,
@@ -201,7 +197,7 @@ FAULTS: Mapping[type[Exception], FaultKind | None] = MappingProxyType(
         httpx.StreamClosed: None,
         httpx.ResponseNotRead: None,
         httpx.RequestNotRead: None,
-        # pyreqwest's transport translates some of its errors, and none that come late in a body.
+        # pyreqwest's transport converts only some of its errors, and none while reading a body.
         rust.PyreqwestError: FaultKind.PROTOCOL,
         rust.DetailedPyreqwestError: FaultKind.PROTOCOL,
         rust.RequestError: FaultKind.PROTOCOL,
@@ -223,10 +219,10 @@ FAULTS: Mapping[type[Exception], FaultKind | None] = MappingProxyType(
         rust.ClientClosedError: None,
         rust.BuilderError: None,
         rust.RequestPanicError: None,
-        # httpcore lets a few of the socket's and TLS's own errors through.
+        # httpcore lets some socket and TLS errors through.
         OSError: FaultKind.PROTOCOL,
-        # pyreqwest's transport raises it for a header of the answer that is not text, asyncio's resolver
-        # for a host name that can't be written in IDNA.
+        # Raised by pyreqwest's transport for an answer header that isn't text, and by asyncio's resolver for
+        # a host name that is invalid in IDNA.
         ValueError: FaultKind.PROTOCOL,
     }
 )
@@ -242,21 +238,20 @@ _TELLS = (
         ),
     ),
 )
-"""How the texts begin by which a fault of the resolver or of TLS is known: Python's and OpenSSL's, then
-Rust's."""
+"""Prefixes of texts that identify DNS and TLS faults: Python's and OpenSSL's, then Rust's."""
 
 _NO_DESCRIPTORS = re.compile(r"Too many open files|\[Errno (23|24)\]")
-"""Of the process, or of the machine: nothing is wrong with the network."""
+"""The process or machine has no file descriptors left: not a network fault."""
 
 _CONNECTING = "client error (Connect)"
-"""In pyreqwest's chain of causes if, and only if, there was no connection yet."""
+"""In pyreqwest's chain of causes exactly if there was no connection yet."""
 
 _RESOLVER_ERRORS = (
     (-2, re.compile(r"Name (or service not known|does not resolve)")),
     (-3, re.compile(r"Temporary failure in name resolution|Try again")),
     (-5, re.compile(r"No address associated with hostname|Name has no usable address")),
 )
-"""The numbers of `getaddrinfo` on Linux for its texts (glibc's, then musl's), as Python would show them."""
+"""`getaddrinfo`'s error numbers on Linux by text (glibc's, then musl's), in Python's format."""
 
 _MESSAGES = MappingProxyType(
     {
@@ -271,7 +266,7 @@ _MESSAGES = MappingProxyType(
 
 
 class _FaultError(Exception):
-    """An answer that we stop reading."""
+    """We stop reading the answer."""
 
     def __init__(self, kind: FaultKind, detail: str) -> None:
         super().__init__(detail)
@@ -279,15 +274,15 @@ class _FaultError(Exception):
 
 
 def _fault(error: Exception) -> Unreachable | NotSent:
-    """What an error of the transport comes to.
+    """Classify a transport error.
 
-    1. The error's class says what it is.
-    2. pyreqwest calls everything before the headers a connect fault: its chain of causes knows better.
-    3. A failed (not slow) connection may be the resolver's or TLS's doing, which only the texts tell.
+    1. By its class.
+    2. pyreqwest reports everything before the headers as a connect fault; its chain of causes is precise.
+    3. A failed (not slow) connection may be a DNS or TLS fault, which only the texts show.
     """
     kind = next(FAULTS[each] for each in type(error).__mro__ if each in FAULTS)
     if kind is None:
-        # Without its text, which may quote what was to be sent.
+        # Without its text, which may quote the request.
         return NotSent(f"the exchange failed on our side: {type(error).__name__}")
     slow = isinstance(error, httpx.TimeoutException | rust.RequestTimeoutError)
     clues = list(_clues(error))
@@ -313,20 +308,20 @@ def _is_rust(error: Exception) -> bool:
 
 
 def _clues(error: BaseException | None) -> Iterator[str]:
-    """What an error and its causes say, the deepest last; without the sentence that names the URL."""
+    """The texts of an error and its causes, deepest last, without the sentence that contains the URL."""
     while error is not None:
         texts = [str(error)]
         if isinstance(error, rust.DetailedPyreqwestError):
             texts = [cause["message"] for cause in error.details["causes"] or ()]
         yield from (text for text in texts if text and " for url (" not in text)
-        if isinstance(error, BaseExceptionGroup):  # asyncio's, where a host has several addresses
+        if isinstance(error, BaseExceptionGroup):  # from asyncio, if a host has several addresses
             error = error.exceptions[0]
         else:
-            error = error.__cause__ or error.__context__  # httpcore's pool cuts the cause off: "from None"
+            error = error.__cause__ or error.__context__  # httpcore's pool raises "from None"
 
 
 def _resolver_error(text: str) -> str:
-    """A resolver's complaint as Python spells it: the number tells "no such name" from "no resolver"."""
+    """A resolver error in Python's format, with the number that distinguishes "no such name" from others."""
     for number, pattern in _RESOLVER_ERRORS:
         if found := pattern.search(text):
             return f"[Errno {number}] {found[0]}"
@@ -335,7 +330,7 @@ def _resolver_error(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """An HTTP answer, whole. It may hold a token: it stays in this module."""
+    """A complete HTTP answer. May contain a token, so it must not leave this module."""
 
     status: int
     headers: httpx.Headers = field(repr=False)
@@ -346,16 +341,16 @@ class _Answer:
 
 @dataclass(slots=True)
 class _Line:
-    """A transport, and how many requests are under way on it."""
+    """A transport and its number of running requests."""
 
     transport: httpx.AsyncBaseTransport
     requests: int = 0
 
 
 class Exchanger:
-    """Makes exchanges: one transport and one TLS configuration for all orgs, and a bound on those in flight.
+    """Performs exchanges, with one transport and TLS configuration for all orgs, and a limit on concurrency.
 
-    Belongs to one event loop. `aclose` it: what is under way then ends as `NotSent` or `Unreachable`.
+    Use it in one event loop. On `aclose`, running exchanges end as `NotSent` or `Unreachable`.
     """
 
     def __init__(
@@ -367,12 +362,12 @@ class Exchanger:
         transport: TransportFactory = rust_transport,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Raises `CaFileError` where `ca_file` can't be used. `clock` is the wall clock, aware."""
+        """Raises CaFileError if `ca_file` can't be used. `clock` gives aware wall-clock times."""
         self._limits = limits
         self.allowed_hosts = allowed_hosts
-        """Further hosts that may receive assertions; a reload may change them."""
+        """Additional hosts that may receive assertions; a reload may change them."""
         self.now = clock
-        """The present moment, by the clock that its exchanges go by."""
+        """The current time, by the clock used for exchanges."""
         self._ca_file = ca_file
         self._transport = transport
         self._line = self._new_line()
@@ -385,11 +380,11 @@ class Exchanger:
 
     @property
     def in_flight(self) -> int:
-        """How many exchanges are under way; those that wait for their turn are not counted."""
+        """Number of running exchanges, without those waiting."""
         return self._in_flight
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._line.transport.aclose()
 
     async def exchange(
@@ -400,13 +395,13 @@ class Exchanger:
         after_login: bool = False,
         inside: Inside | None = None,
     ) -> Exchange:
-        """One exchange: waits for its turn, signs, posts, and reads the answer.
+        """One exchange: waits for a slot, signs, posts, and reads the answer.
 
-        `sign` gets the time of sending and returns the assertion (`core.assertion.sign` with the key's
-        pair). With `after_login`, a grant is followed by one REST call with the token, if the org's
-        instance is an allowed host; `inside` may then ask the org more with the same token.
-        `clock_offset_seconds` is the answer's `Date`, half a second added for its rounding, less our clock
-        when its headers came: right to half a second and the way back. What `sign` raises is raised.
+        `sign` gets the time of sending and returns the assertion (see `core.keys.assertion.sign`). With
+        `after_login`, a grant is followed by one REST call with the token, if the org's instance is an
+        allowed host; `inside` may then make more calls with the same token. `clock_offset_seconds` is the
+        answer's `Date`, plus half a second for rounding, minus our clock when the headers arrived: exact to
+        half a second plus network delay. Raises whatever `sign` raises.
         """
         async with self._slots:
             self._in_flight += 1
@@ -430,7 +425,7 @@ class Exchanger:
         async with self._signing:
             at = self.now()
             form = urlencode({"grant_type": GRANT_TYPE, "assertion": sign(at)})
-            await asyncio.sleep(0)  # one signature in a turn of the loop: all in flight would keep it a while
+            await asyncio.sleep(0)  # one signature per iteration of the loop, so that it isn't blocked
         started = time.perf_counter()
         answer = await self._ask(
             "POST", connection.token_endpoint, form, {"Content-Type": "application/x-www-form-urlencoded"}
@@ -460,7 +455,7 @@ class Exchanger:
         )
 
     async def rest(self, url: str, token: str) -> "tuple[Reply, ApiUsage | None] | None":
-        """The answer to a REST call, and what it says of the API allocation; None where none came."""
+        """The answer to a REST call and the API usage in it; None without an answer."""
         if not _TOKEN.fullmatch(token) or not self._may_receive(url):
             return None
         headers = {"Authorization": f"Bearer {token}"}
@@ -471,7 +466,7 @@ class Exchanger:
         return Reply(answer.status, answer.body), ApiUsage(int(used[1]), int(used[2])) if used else None
 
     def _may_receive(self, url: str) -> bool:
-        """Whether the allow list has this address, and no two parsers could read another host from it."""
+        """Whether the address is on the allow list, and all parsers agree on its host."""
         try:
             return bool(_PLAIN_URL.fullmatch(url)) and may_receive_assertions(url, self.allowed_hosts)
         except ValueError:
@@ -480,7 +475,7 @@ class Exchanger:
     async def _ask(
         self, method: str, url: str, form: str, headers: dict[str, str], most: int = MAX_ANSWER_BYTES
     ) -> _Answer | Unreachable | NotSent:
-        """One request and its answer, or why there is none."""
+        """One request: its answer, or why there is none."""
         try:
             request = httpx.Request(method, url, headers=_HEADERS | headers, content=form.encode())
         except (httpx.InvalidURL, ValueError):
@@ -493,8 +488,8 @@ class Exchanger:
             answer = Unreachable(error.kind, f"{_MESSAGES[error.kind]}: {error}")
         except _KNOWN as error:
             answer = _fault(error)
-            # The libraries' frames hold the error, and so each other and the request: nothing would free the
-            # assertion but the garbage collector, some time.
+            # The libraries' frames form a reference cycle with the error, which would keep the assertion in
+            # memory until the next garbage collection.
             traceback.clear_frames(error.__traceback__)
         finally:
             line.requests -= 1
@@ -509,7 +504,7 @@ class Exchanger:
     async def _receive(
         self, transport: httpx.AsyncBaseTransport, request: httpx.Request, most: int
     ) -> _Answer:
-        """The whole answer, bounded. What exceeds the bounds raises `_FaultError`."""
+        """Read the complete answer. Raises _FaultError beyond the limits."""
         started = time.perf_counter()
         response = await transport.handle_async_request(request)
         waited = time.perf_counter() - started
@@ -521,8 +516,7 @@ class Exchanger:
                 raw += chunk
                 if len(raw) > most:
                     raise _too_large(response, most)
-                # Between chunks, and not by a cancellation around all of it, which httpcore's pool does not
-                # survive.
+                # Checked between chunks, as httpcore's pool does not survive a cancellation.
                 if time.perf_counter() > deadline:
                     raise _FaultError(FaultKind.TIMEOUT, f"{len(raw)} bytes came")
         finally:
@@ -540,16 +534,16 @@ _HEADERS = {
 }
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
-"""What may stand in a header. Anything else would be an error that quotes the token."""
+"""A token that can be put into a header. Anything else would raise an error that quotes it."""
 
 _USAGE = re.compile(r"api-usage=(\d{1,9})/(\d{1,9})")
 
 _PLAIN_URL = re.compile(r"https?://[!-?A-\[\]-~]+", re.IGNORECASE)
-"""ASCII without blanks, `@` and backslash: parsers differ on where the host begins with those."""
+"""ASCII without blanks, `@` and backslash, for which parsers disagree on where the host begins."""
 
 
 def _read(answer: _Answer) -> Granted | Refused | Unreachable:
-    """What an answer says. One that our reader fails at is not usable, but the login was made."""
+    """Parse an answer. If our parser fails, the answer is unusable, but the login was made."""
     try:
         return read_answer(answer.status, answer.headers, answer.body)
     except Exception as fault:
@@ -562,8 +556,8 @@ def _read(answer: _Answer) -> Granted | Refused | Unreachable:
 
 
 def _instance(granted: Granted, connection: Connection) -> str:
-    """Where the org serves its API: the login URL (it may have a path) if the grant names its origin. Empty
-    where an org on the network names this machine: it has no say in what is asked of that.
+    """The org's API base URL: the login URL (which may have a path) if the grant has the same origin. Empty
+    if a remote org names this machine, to prevent requests to it.
     """
     named = granted.instance_url
     url = named if named and not f"{connection.login_url}/".startswith(f"{named}/") else connection.login_url
@@ -571,16 +565,16 @@ def _instance(granted: Granted, connection: Connection) -> str:
 
 
 class _Rest:
-    """The REST API of the org that granted a token. The token stays in here."""
+    """The REST API of the org that granted a token. Keeps the token private."""
 
     def __init__(self, exchanger: Exchanger, instance: str, granted: bytes) -> None:
         self._exchanger, self._instance = exchanger, instance
         self._token = token_in(granted) or ""
         self.usage: ApiUsage | None = None
-        """As the last answer said."""
+        """From the last answer."""
 
     async def get(self, path: str) -> Reply | None:
-        """One GET; None where none was made or no answer came."""
+        """One GET; None if it was not made or not answered."""
         answer = await self._exchanger.rest(self._instance + path, self._token)
         if answer is None:
             return None
@@ -596,13 +590,13 @@ def _too_large(response: httpx.Response, most: int) -> _FaultError:
 
 
 def _decoded(raw: bytes, response: httpx.Response, most: int) -> bytes:
-    """The body as it was before `Content-Encoding`, bounded. We ask for none, yet some proxies compress."""
+    """The body without its `Content-Encoding`, bounded. We ask for none, but some proxies compress."""
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding in {"", "identity"} or not raw:
         return raw
     if encoding not in {"gzip", "x-gzip", "deflate"}:
         raise _FaultError(FaultKind.PROTOCOL, f"encoded as {harmless(encoding)}, which was not asked for")
-    decoder = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: gzip or zlib, as its header says
+    decoder = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: detect gzip or zlib
     try:
         body = decoder.decompress(raw, most + 1)
     except zlib.error:
@@ -615,10 +609,10 @@ def _decoded(raw: bytes, response: httpx.Response, most: int) -> bytes:
 
 
 def clock_offset(date: str | None, now: datetime) -> float | None:
-    """A `Date` header less our clock, in seconds; None where there is no date that can be read."""
+    """A `Date` header minus our clock, in seconds; None without a valid date."""
     try:
         server = parsedate_to_datetime(date or "")
-        if server.tzinfo is None:  # "-0000": a time in UTC of which nobody says where it was taken
+        if server.tzinfo is None:  # "-0000": UTC from an unknown zone
             server = server.replace(tzinfo=UTC)
         return (server - now).total_seconds() + DATE_ROUNDING_SECONDS
     except (TypeError, ValueError, OverflowError, IndexError):

@@ -1,7 +1,7 @@
-"""The reads of an audit, with the token of an exchange that was just made.
+"""Reads an audit's facts with the token of a fresh exchange.
 
-REST GETs alone, at most CALLS of them, each answer bounded. What the org does not show is kept with its
-reason. An object that the standard API does not know is asked of the Tooling API, once.
+Only REST GETs, at most CALLS of them, with bounded answers. What the org does not show is recorded with the
+reason. Objects that the standard API does not know are tried once with the Tooling API.
 """
 
 import json
@@ -16,59 +16,59 @@ from monitor.core.verdict.answer import CODE_LIMIT, harmless, read_after_login
 from monitor.core.verdict.approval import policy_of
 
 REST_PATH = "/services/data/v62.0/"
-"""The list of REST resources: the cheapest call that "API Enabled" and the token's scopes decide on."""
+"""The list of REST resources: the cheapest call that requires "API Enabled" and a suitable scope."""
 
 LARGEST_ANSWER = 256 * 1024
-"""500 rows of Login History have some 170 KiB. A profile's metadata may have more, and is then not read."""
+"""500 rows of Login History have about 170 KiB. Larger answers, such as some profiles, are not read."""
 
 CALLS = 8
-"""GETs in one audit: each counts against the org's API allocation, which is production's; the smallest has
+"""Most GETs per audit: each counts against the org's API allocation, shared with production; the smallest is
 15,000 a day (API limits sheet)."""
 
 LARGEST_NUMBER = 1e15
-"""No number that is read is near it; a float is exact up to there."""
+"""Larger than any number that is read, and exact as a float."""
 
 OUR_LOGIN_WITHIN = timedelta(seconds=90)
-"""How far from our exchange its row in Login History may be: the way there, and a clock that is a bit off."""
+"""How far our login's row in Login History may be from our exchange: network delay and clock offset."""
 
 Get = Callable[[str], Awaitable["Reply | None"]]
-"""One GET of a path of the org's, with the token. None where no answer came."""
+"""One GET of a path of the org, with the token; None without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a REST call brought."""
+    """The answer to a REST call."""
 
     status: int
     body: bytes
 
 
 Inside = Callable[[Granted, datetime, Get], Awaitable[None]]
-"""What is done with a token: the grant, its moment by the org's clock, and the way to ask."""
+"""Called after a grant, with its time by the org's clock, and a function for REST calls with its token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whom an audit is about, and what is known of them before."""
+    """The subject of an audit, and what is known about it beforehand."""
 
     username: str
     app: str
-    """The app's name as configured; empty where it is not."""
+    """The configured app name; may be empty."""
     user_id: str
-    """Empty where no grant has named it yet."""
+    """Empty before the first grant."""
     exchanged: datetime
-    """When the connection last tried to log in, by the org's clock."""
+    """The connection's last login attempt, by the org's clock."""
     granted: bool
     scopes: frozenset[str] | None = None
-    """Those that the grant named."""
+    """The scopes of the grant."""
     changes_since: datetime | None = None
-    """Changes in Setup after this moment are read; None: none are."""
+    """Read changes in Setup since then; None: don't."""
 
 
 async def read(
     get: Get, subject: Subject, facts: Facts, *, own_alone: bool = False, calls: int = CALLS
 ) -> Facts:
-    """The facts with what this token shows beyond them. With `own_alone`, only what no observer can see."""
+    """The facts, completed with what this token shows. `own_alone`: only what observers can't see."""
     session = _Session(get, subject, facts, calls)
     for one, query in QUERIES.items():
         if one not in facts.rows and (query.own or not own_alone) and _is_wanted(one, session.facts, subject):
@@ -77,7 +77,7 @@ async def read(
 
 
 def _is_wanted(one: Read, facts: Facts, subject: Subject) -> bool:
-    """Whether it could tell something that nothing else has told."""
+    """Whether it could add anything."""
     observed, policy = bool(facts.observer), policy_of(facts)
     match one:
         case Read.USER:
@@ -101,17 +101,17 @@ def _is_wanted(one: Read, facts: Facts, subject: Subject) -> bool:
 
 
 class _Session:
-    """The calls of one audit with one token."""
+    """One audit's calls with one token."""
 
     def __init__(self, get: Get, subject: Subject, facts: Facts, calls: int) -> None:
         self._get, self._subject, self._left = get, subject, calls
         self._tooling = False
         self._over = ""
-        """Why nothing more is asked; empty while that goes on."""
+        """Why no more calls are made; empty while they are."""
         self.facts = facts
 
     async def read(self, one: Read, query: Query) -> None:
-        """Read one thing, if that is possible."""
+        """Read one item, if possible."""
         if self._over or self.facts.lacks(one):
             return self._unread(one, self._over)
         try:
@@ -135,7 +135,7 @@ class _Session:
             refused = read_after_login(reply.status, reply.body)
             reason = f"{refused.error}: {refused.message}" if refused.error else refused.message
             if refused.error != "INVALID_TYPE":
-                # Without API Enabled, or with a session that is gone, no other question is answered.
+                # Without API Enabled, or after the session has ended, all other calls fail too.
                 self._over = reason if reply.status in {401, 403} else ""
                 break
         return self._unread(one, reason)
@@ -179,7 +179,7 @@ _UNKNOWN = {
 
 
 def _values(subject: Subject, facts: Facts) -> Mapping[str, str]:
-    """What the queries are filled in with, as far as it is known."""
+    """Known values for the placeholders in queries."""
     app = facts.first(Read.APP) or facts.first(Read.CLASSIC)
     user, since = facts.first(Read.USER), subject.changes_since
     of_sets = (text(row, "PermissionSet.ProfileId") for row in facts.rows.get(Read.ASSIGNMENTS, ()))
@@ -196,7 +196,7 @@ def _values(subject: Subject, facts: Facts) -> Mapping[str, str]:
 
 
 def _with_logins(facts: Facts, rows: tuple[Row, ...], subject: Subject) -> Facts:
-    """The facts with the user's logins, and which of them is ours: the nearest to our exchange."""
+    """The facts with the user's logins, and the one nearest to our exchange as ours."""
     near = []
     for row in rows:
         at = moment_in(row, "LoginTime")
@@ -204,7 +204,7 @@ def _with_logins(facts: Facts, rows: tuple[Row, ...], subject: Subject) -> Facts
         is_ours = not subject.app or text(row, "Application") == subject.app
         if at and is_alike and is_ours and abs(at - subject.exchanged) <= OUR_LOGIN_WITHIN:
             near.append((abs(at - subject.exchanged), row))
-    several = len({text(row, "Application") for _, row in near}) > 1  # then none can be said to be ours
+    several = len({text(row, "Application") for _, row in near}) > 1  # then ours can't be identified
     ours = min(near, key=lambda one: one[0])[1] if near and not several else None
     return replace(
         facts,
@@ -216,7 +216,7 @@ def _with_logins(facts: Facts, rows: tuple[Row, ...], subject: Subject) -> Facts
 
 
 def rows_in(body: bytes, query: Query) -> tuple[Row, ...] | None:
-    """The rows of an answer, each with the query's fields alone; None where it is none."""
+    """The rows of an answer with only the query's fields; None if it isn't a result."""
     try:
         records = json.loads(body)["records"]
         if query.unfold:
@@ -228,7 +228,7 @@ def rows_in(body: bytes, query: Query) -> tuple[Row, ...] | None:
 
 
 def _at(record: object, path: str) -> object:
-    """What stands at a dotted path."""
+    """The value at a dotted path."""
     for name in path.split("."):
         record = record.get(name) if isinstance(record, dict) else None
     return record

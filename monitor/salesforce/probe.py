@@ -1,6 +1,6 @@
-"""One look at an org with one key: sign, post, read the answer. It remembers nothing and judges nothing.
+"""One probe of an org with one key: sign, post, read the answer. Stateless, without judgement.
 
-The check, the search for the right endpoint and the guided rotation all look at an org through here.
+Used by checks, by the search for the right endpoint, and by the guided rotation.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.org import Inside
 
 TakeLogin = Callable[[datetime], datetime | None]
-"""Takes one login from a budget. Gives None where there was one, else when there is one again."""
+"""Takes one login from a budget. Gives None on success, otherwise when one is available."""
 
 
-class PutOff(Exception):  # noqa: N818 # not an error: the look is made later
-    """There is no login for this look before `until`."""
+class PutOff(Exception):  # noqa: N818 # not an error: the probe is postponed
+    """No login is available before `until`."""
 
     def __init__(self, until: datetime) -> None:
         super().__init__(until)
@@ -34,10 +34,10 @@ async def probe(
     first_call: bool = False,
     inside: Inside | None = None,
 ) -> Exchange:
-    """One exchange with this key, followed by a REST call with the token where `first_call`, and by `inside`.
+    """One exchange with this key, followed by a REST call if `first_call`, and by `inside`.
 
-    `take` is asked as the assertion is signed: a look may have waited for its turn, or its machine slept,
-    and the login may be another replica's by then. Raises PutOff where it gives a moment.
+    `take` is called when signing: the probe may have queued, or the machine slept, and the login may belong
+    to another replica by then. Raises PutOff if it gives a time.
     """
     key = credential.key
     if key is None:
