@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -23,14 +23,17 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bench.floor import Floor
-from bench.material import HOST, Material
+from bench.material import AUDITED, HOST, Material
 from monitor.core import cadence
+from monitor.core.connection import Connection
 from monitor.core.keys import assertion
 from monitor.core.status import DaemonStatus, Snapshot
 from monitor.daemon.interpreter import responsive
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger, Limits
+from monitor.salesforce.org import CALLS
 from monitor.store import Store
+from monitor.watch.audit import Audits
 from monitor.watch.budget import OwnLedger
 from monitor.watch.check import Checker
 from monitor.watch.clock import Clock
@@ -51,6 +54,9 @@ SETTLE_SECONDS = 0.5
 
 AWAKE_IN_SECONDS = 4.0
 """Until the moment at which all are due: enough to make their appointments before it."""
+
+BURSTS = 20
+"""So often two halves of a fleet take turns, that a busy machine shifts both."""
 
 PATIENCE_SECONDS = 300.0
 """For what should be done long before: then it counts as lost."""
@@ -97,6 +103,16 @@ class Lag:
     """While this process had the core. The rest is what other programs took of it, or waiting for a disk."""
 
 
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """CPU seconds of one check in two halves of a fleet that take turns."""
+
+    without: float
+    """Where audits are off."""
+    after: float
+    """Where one was made."""
+
+
 class Watching:
     """A fleet of so many connections under watch."""
 
@@ -116,13 +132,7 @@ class Watching:
         )
         self._page = MetricsPage(self._own)
         self._keyring = Keyring(os.environ)
-        self._checker = Checker(
-            self._fleet,
-            keyring=self._keyring,
-            exchanger=self._exchanger,
-            clock=self._clock,
-            own=self._own,
-        )
+        self._checker = self._checker_that("when due")
         self._ledger = OwnLedger(1_000_000, self._store.save)
         self._started = self._clock.now()
         self._delays: list[float] = []
@@ -136,6 +146,17 @@ class Watching:
         gc.collect()
         self._kib_before = resident_kib()
         self._connections = [material.connection(number, url, self._interval) for number in range(count)]
+        self._audited = self._connections[: min(AUDITED, count // 2)]
+
+    def _checker_that(self, audits: Audits) -> Checker:
+        return Checker(
+            self._fleet,
+            keyring=self._keyring,
+            exchanger=self._exchanger,
+            clock=self._clock,
+            own=self._own,
+            audits=audits,
+        )
 
     # What the parent asks for
 
@@ -166,6 +187,14 @@ class Watching:
     def checks(self, count: int, at_once: int) -> float:
         """CPU seconds of one check, so many of them in a row, a few at once, without the schedule."""
         return self._runner.run(self._checks(count, at_once))
+
+    def audits(self, at_once: int) -> float:
+        """CPU seconds of one check with an audit, each of half of the fleet in a row, a few at once."""
+        return self._runner.run(self._audits(at_once))
+
+    def checks_after_audits(self, count: int, at_once: int) -> Turns:
+        """So many checks in a row of both halves, the audited and the other one, in turns."""
+        return self._runner.run(self._checks_after_audits(count, at_once))
 
     def floor(self, times: int) -> float:
         """CPU seconds of a bare signature and a bare exchange, so many of them in a row."""
@@ -327,17 +356,42 @@ class Watching:
         return cpu / checks
 
     async def _checks(self, count: int, at_once: int) -> float:
+        return await self._in_a_row(self._checker, self._connections, count, at_once)
+
+    async def _in_a_row(
+        self, checker: Checker, connections: Sequence[Connection], count: int, at_once: int
+    ) -> float:
         await self._stop()
-        names = iter([self._connections[number % len(self._connections)].name for number in range(count)])
+        names = iter([connections[number % len(connections)].name for number in range(count)])
 
         async def work() -> None:
             for name in names:
-                await self._checker.check(name, self._ledger)
+                await checker.check(name, self._ledger)
 
         before = time.process_time()
         await asyncio.gather(*(work() for _ in range(at_once)))
         await asyncio.to_thread(self._store.flush)
         return (time.process_time() - before) / count
+
+    async def _audits(self, at_once: int) -> float:
+        audited = [replace(connection, audit=True) for connection in self._audited]
+        for connection in audited:
+            self._fleet.put(replace(self._fleet[connection.name], connection=connection))
+        seconds = await self._in_a_row(self._checker_that("always"), audited, len(audited), at_once)
+        for connection in audited:
+            facts = self._fleet[connection.name].history.audit
+            assert facts
+            assert facts.calls == CALLS
+        return seconds
+
+    async def _checks_after_audits(self, count: int, at_once: int) -> Turns:
+        without = after = 0.0
+        others = self._connections[len(self._audited) :]
+        for _ in range(BURSTS):
+            burst = count // BURSTS
+            without += await self._in_a_row(self._checker, others, burst, at_once)
+            after += await self._in_a_row(self._checker, self._audited, burst, at_once)
+        return Turns(without / BURSTS, after / BURSTS)
 
     async def _floor(self, times: int, every_seconds: float = 0.0) -> float:
         await self._stop()

@@ -21,6 +21,9 @@ own whose bytes no other has, so the monitor reads, proves and keeps as many key
 
 BITS = 2048
 
+AUDITED = 50
+"""Connections whose audits are measured; no more are begun in a minute."""
+
 
 @dataclass(frozen=True, slots=True)
 class Material:
@@ -65,7 +68,7 @@ class Material:
             ),
             interval=interval,
             after_login=False,  # a second exchange, one time in six: it would only blur what is measured
-            audit=False,  # eight more, once a day
+            audit=False,  # eight more, once a day: measured on its own
             labels=(("customer", f"customer {number}"), ("tier", "gold")),
         )
 

@@ -9,14 +9,22 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection as Pipe
 
-from bench.material import HOST, Material, consumer_key_of, name_of, username_of
+from bench.material import AUDITED, HOST, Material, consumer_key_of, name_of, username_of
 from monitor.simulator.server import Simulator, Tls, serve
 
 MONITOR_CORE, SERVER_CORE = 0, 1
 
 START_WITHIN_SECONDS = 60.0
+
+LOGINS_OVER = timedelta(hours=9)
+SHOWING = {
+    "permissions": ("ViewSetup", "ViewSetupAuditTrail", "ExternalClientAppViewer"),
+    "production": {"every_seconds": 60},
+}
+"""Orgs that can be audited: production has logged in more often than an audit reads."""
 
 
 def pin(core: int) -> None:
@@ -50,7 +58,7 @@ def serving(material: Material, connections: int) -> Iterator[str]:
 
 def _serve(material: Material, connections: int, pipe: Pipe) -> None:
     pin(SERVER_CORE)
-    simulator = Simulator()
+    simulator = Simulator(lambda: datetime.now(UTC) - LOGINS_OVER)
     certificates = [material.certificate(number).read_text() for number in range(connections)]
     for number, certificate in enumerate(certificates):
         simulator.put(
@@ -60,7 +68,9 @@ def _serve(material: Material, connections: int, pipe: Pipe) -> None:
                 "username": username_of(number),
                 "certificate": certificate,
                 "login_rate_per_hour": 1_000_000,
+                **(SHOWING if number < AUDITED else {}),
             },
         )
+    simulator.advance(LOGINS_OVER.total_seconds())
     tls = Tls(material.server_certificate, material.server_key)
     asyncio.run(serve(simulator, host=HOST, port=0, tls=tls, ready=pipe.send))

@@ -295,8 +295,10 @@ def text(row: Row | None, name: str) -> str:
 
 def moment_in(row: Row | None, name: str) -> datetime | None:
     """A field as a UTC time; None if it isn't one or is outside the years BELIEVED."""
+    if not (written := text(row, name)):
+        return None
     try:
-        at = datetime.fromisoformat(text(row, name))
+        at = datetime.fromisoformat(written)
         at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from ipaddress import ip_address
+from typing import NamedTuple
 
 from monitor.core.causes import Cause, Severity
 from monitor.core.connection import Connection
@@ -114,8 +115,7 @@ class Seen:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
+class _Said(NamedTuple):
     ruling: Ruling
     text: str
     cause: Cause | None = None
@@ -166,11 +166,21 @@ def steps(seen: Seen) -> tuple[Step, ...]:
     return tuple(_step(point, seen) for point in POINTS)
 
 
+def wrong_steps(seen: Seen) -> tuple[Step, ...]:
+    """Those that are wrong: a check asks for no others."""
+    said = ((point, point.judge(seen)) for point in POINTS)
+    return tuple(_judged(point, its) for point, its in said if its and its.ruling is Ruling.WRONG)
+
+
+def _judged(point: Point, said: _Said) -> Step:
+    return Step(
+        point.guide, point.what, said.ruling, said.text, "", said.cause, said.severity, said.certainty
+    )
+
+
 def _step(point: Point, seen: Seen) -> Step:
     if said := point.judge(seen):
-        return Step(
-            point.guide, point.what, said.ruling, said.text, "", said.cause, said.severity, said.certainty
-        )
+        return _judged(point, said)
     why, permission = "It was not read.", ""
     if not point.reads and seen.granted is None:
         why = "Only a granted login proves it, and the last one was refused: see its cause."
@@ -630,8 +640,7 @@ def known_before(seen: Seen) -> Iterator[str]:
         yield (
             f'Login History has this status for our login on {minute(seen.facts.at)}: "{seen.facts.status}".'
         )
-    wrong = [step for step in steps(seen) if step.ruling is Ruling.WRONG]
-    for step in wrong[:SHOWN]:
+    for step in wrong_steps(seen)[:SHOWN]:
         yield f"The audit on {minute(seen.facts.at)}{by} found: {step.said}"
     for row in seen.facts.rows.get(Read.ASSIGNMENTS, ()):
         ended = moment_in(row, "ExpirationDate")

@@ -474,7 +474,7 @@ def _of_forecast(known: Known) -> Iterator[Finding]:
 def _of_audit(known: Known) -> Iterator[Finding]:
     """Wrong steps of the guide while the org still grants, combined by cause."""
     seen = _seen(known)
-    wrong = [step for step in audit.steps(seen) if step.ruling is audit.Ruling.WRONG] if seen else []
+    wrong = audit.wrong_steps(seen) if seen else ()
     for cause in dict.fromkeys(step.cause for step in wrong if step.cause):
         alike = sorted(
             (step for step in wrong if step.cause is cause),
