@@ -1,12 +1,12 @@
-"""What stands before the web application, for each request in this order:
+"""Access control in front of the web application. For each request, in this order:
 
-1. Host: a name that is not ours is refused, so that no web page can reach the daemon through the browser of
-   someone who may (DNS rebinding). Any IP address passes, since there is no name to rebind.
-2. Basic authentication, if the web configuration names users.
-3. A request that changes something (any method but GET, HEAD and OPTIONS) must not come from another site.
-4. A limit, for each client, on what is expensive to render.
+1. Host: unknown names are refused, so that web pages can't reach the daemon through a user's browser (DNS
+      rebinding). IP addresses are allowed, as they can't be rebound.
+2. Basic authentication, if the web configuration has users.
+3. Requests that may change something (other than GET, HEAD and OPTIONS) must not come from another site.
+4. A rate limit per client on what is expensive to render.
 
-Health is open to all, without a limit, unless the operator says otherwise.
+Health checks are open to all and unlimited, unless configured otherwise.
 """
 
 import asyncio
@@ -37,37 +37,38 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing (RFC 9110, 9.2.1)."""
 
 REMEMBERED = 100
-"""Passwords found right that are remembered, as keyed hashes: more than a file of users needs."""
+"""Correct passwords to cache, as keyed hashes: more than a file of users needs."""
 
 WAITING_AT_MOST = 8
-"""Passwords that may wait to be verified, one at a time: at 70 ms each (cost 10), half a second."""
+"""Most passwords waiting to be verified, one at a time: at 70 ms each (cost 10), half a second."""
 
 WAITING_OF_ONE_CLIENT = 4
-"""How many of them one client address may have: the others are left to those with the right password."""
+"""Most of these per client address, to leave room for others."""
 
 BCRYPT_BYTES = 72
-"""What bcrypt looks at of a password; the tool that made the hash cut the rest off as well."""
+"""bcrypt ignores the rest of a password; so did the tool that created the hash."""
 
 REFUSALS_LOGGED = 10
-"""Refused logins that are logged at once; after that one a minute, so that guessing can't fill a disk."""
+"""Refused logins that are logged at once; after that, one per minute, so that guessing can't fill the
+disk."""
 
 CLIENTS_REMEMBERED = 1_000
-"""Client addresses whose requests are counted: some 300 KB."""
+"""Most client addresses whose requests are counted: about 300 KB."""
 
 Limit = tuple[float, int]
-"""How many requests a second one client may make, and how many at once."""
+"""Requests per second and client, and burst size."""
 
 METRICS: Limit = (5, 20)
-"""5 a second are 75 Prometheus servers at 15 s."""
+"""5 per second suffice for 75 Prometheus servers at 15 s."""
 
 PAGES: Limit = (50, 100)
-"""50 people behind one proxy who look at a page that refreshes each second."""
+"""Enough for 50 people behind one proxy with a page that refreshes each second."""
 
 log = structlog.get_logger()
 
 
 class Bucket:
-    """A token bucket: so many at once, and so many a second after that."""
+    """A token bucket with a burst size and a rate per second."""
 
     def __init__(self, each_second: float, at_once: int, monotonic: Callable[[], float]) -> None:
         self._each_second = each_second
@@ -77,7 +78,7 @@ class Bucket:
         self._since = monotonic()
 
     def take(self) -> float:
-        """Take one: 0, or the seconds after which there will be one."""
+        """Take one token. Gives 0, or the seconds until one is available."""
         now = self._monotonic()
         self._left = min(self._at_once, self._left + (now - self._since) * self._each_second)
         self._since = now
@@ -95,9 +96,9 @@ def protect(
     open_health: bool = True,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> ASGIApp:
-    """The application behind its protection.
+    """The application with access control.
 
-    `users` (names with their bcrypt hashes) and `hosts` (see `known_hosts`) are asked for each request.
+    `users` (names with bcrypt hashes) and `hosts` (see `known_hosts`) are called for each request.
     """
     return _Protection(app, users, hosts, open_health, monotonic)
 
@@ -108,9 +109,9 @@ def known_hosts(
     configured: Iterable[str] = (),
     machine: Callable[[], str] = socket.gethostname,
 ) -> frozenset[str]:
-    """The names by which the daemon may be called, beside addresses and `localhost`.
+    """The daemon's host names, in addition to IP addresses and `localhost`.
 
-    The one it listens at, the one of `external_url`, those that the operator adds, and the machine's own.
+    The listening address, the host of `external_url`, configured names, and the machine's name.
     """
     names = {listen_host, urlsplit(external_url).hostname or "", machine(), *configured}
     return frozenset(name.lower().rstrip(".") for name in names if name and not _is_anywhere(name))
@@ -176,7 +177,7 @@ class _Protection:
         if verdict:
             return None
         if not self._refusals.take():
-            # A name that is no user's may be a password that was typed into the wrong field.
+            # An unknown user name may be a password typed into the wrong field.
             log.warning("login_refused", user=user if user in users else None, client=client)
         return _unauthorized()
 
@@ -192,11 +193,11 @@ def _unauthorized() -> Response:
 
 
 def _other_host(given: list[str], ours: frozenset[str]) -> Response | None:
-    """A refusal of a request for a host that is not ours.
+    """Refuse a request for an unknown host.
 
-    A request without the header passes: a browser always sends it, an old health checker may not. Starlette's
-    TrustedHostMiddleware knows fixed names alone: neither any address, which scrapers of pods use, nor names
-    that a reload adds.
+    Requests without the header are allowed: browsers always send it, old health checkers may not. Starlette's
+    TrustedHostMiddleware supports only fixed names, not IP addresses (used to scrape pods) or names added by
+    a reload.
     """
     if len(given) > 1:
         return _refused(HTTPStatus.BAD_REQUEST, "More than one Host header.")
@@ -223,7 +224,7 @@ def _host(header: str) -> str | None:
 
 
 def _is_anywhere(host: str) -> bool:
-    """Whether a host means the same wherever it is looked up: an address, or this machine itself."""
+    """Whether a host is independent of DNS: an IP address or localhost."""
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, 6.3
         return True
     try:
@@ -234,7 +235,7 @@ def _is_anywhere(host: str) -> bool:
 
 
 def _from_another_site(headers: Headers, ours: frozenset[str]) -> bool:
-    """Whether a browser says that this comes from the page of another site; other programs say nothing."""
+    """Whether a browser says that the request comes from another site; other programs don't say."""
     if headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
         return True
     origin = headers.get("origin")
@@ -245,12 +246,12 @@ def _from_another_site(headers: Headers, ours: frozenset[str]) -> bool:
         host = parts.hostname or ""
     except ValueError:
         return True
-    # A proxy in front may have put another name into Host; then the page's own name is one of ours.
+    # A proxy in front may have changed Host; then the page's name is one of ours.
     return parts.netloc.lower() != headers.get("host", "").lower() and host not in ours
 
 
 def _credentials(header: str) -> tuple[str, bytes] | None:
-    """User and password of an Authorization header (RFC 7617); None if it has none."""
+    """User and password in an Authorization header (RFC 7617), if any."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -262,10 +263,10 @@ def _credentials(header: str) -> tuple[str, bytes] | None:
 
 
 class _Passwords:
-    """Verifies passwords one at a time beside the event loop, and remembers those that were right.
+    """Verifies passwords one at a time in a thread, and caches correct ones.
 
-    bcrypt takes 70 ms and more on purpose, and a scraper comes every few seconds. A user that doesn't exist
-    costs as much as one that does, so that the time doesn't tell which names there are.
+    bcrypt deliberately takes 70 ms or more, and scrapers come every few seconds. An unknown user takes as
+    long as a known one, so that timing does not reveal names.
     """
 
     def __init__(self) -> None:
@@ -275,11 +276,11 @@ class _Passwords:
         self._waiting: Counter[str] = Counter()
 
     async def verify(self, users: Mapping[str, str], user: str, password: bytes, client: str) -> bool | None:
-        """Whether the password is the user's; None if too many wait to be verified."""
+        """Whether the password is right; None if too many are waiting."""
         hashed = users.get(user) or max(users.values(), key=lambda each: each[4:6])
-        # With a key of this process: what a memory dump shows can't be guessed at without it.
+        # Keyed per process, so that hashes from a memory dump can't be attacked by guessing.
         digest = hashlib.blake2b(repr((user, hashed, password)).encode(), key=self._key).digest()
-        if user in users and digest in self._right:  # the hash may be another user's, see above
+        if user in users and digest in self._right:  # for an unknown user, it is another one's hash
             self._right.move_to_end(digest)
             return True
         if self._waiting.total() >= WAITING_AT_MOST or self._waiting[client] >= WAITING_OF_ONE_CLIENT:
@@ -289,7 +290,7 @@ class _Passwords:
             async with self._one:
                 matches = await asyncio.to_thread(bcrypt.checkpw, password[:BCRYPT_BYTES], hashed.encode())
         finally:
-            self._waiting -= Counter({client: 1})  # which leaves out those with none
+            self._waiting -= Counter({client: 1})  # drops zero counts
         if not (matches and user in users):
             return False
         self._right[digest] = None

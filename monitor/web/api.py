@@ -1,6 +1,6 @@
-"""The Snapshot as JSON. Its shape is a promise, written down in docs/api.md: keys may come, none goes.
+"""The Snapshot as JSON. The format is a promise (docs/api.md): keys may be added, never removed.
 
-Moments are ISO 8601 in UTC, never "seconds since"; what is not known is null. The order of keys is fixed.
+Times are ISO 8601 in UTC, never "seconds since"; unknown values are null. The order of keys is fixed.
 """
 
 import json
@@ -25,23 +25,23 @@ from monitor.web.selection import Selection
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A JSON body, and a tag that stays the same while nothing but `at` does not."""
+    """A JSON body, and a tag that changes if anything but `at` does."""
 
     body: bytes
     tag: str
-    """A weak validator (RFC 9110, 8.8.1): it is said of the fleet, not of the moment it was asked about."""
+    """A weak validator (RFC 9110, 8.8.1), as it ignores `at`."""
 
 
 @dataclass(slots=True)
 class StatusDocument:
-    """Makes the list of all connections. A connection's part is kept while it is the same: its status as an
-    object, and until when it is in maintenance, which the clock says.
+    """Renders the list of connections. Caches each connection's part while its status object and its end of
+    maintenance stay the same.
     """
 
     _parts: dict[str, tuple[ConnectionStatus, datetime | None, bytes]] = field(default_factory=dict)
 
     def render(self, snapshot: Snapshot, selection: Selection) -> Document:
-        """The fleet, or what is selected of it."""
+        """The selected connections."""
         chosen = selection.of(snapshot.connections)
         head = _dumps(
             {
@@ -65,7 +65,7 @@ class StatusDocument:
 
 
 def connection_document(snapshot: Snapshot, status: ConnectionStatus, record: Record) -> Document:
-    """All that is known of one connection."""
+    """Everything about one connection."""
     return _document(
         snapshot.at,
         b'"connection":'
@@ -83,7 +83,7 @@ def _dumps(value: Any) -> bytes:
 
 
 def moment(at: datetime | None) -> str | None:
-    """A moment to the second, in UTC."""
+    """A time in UTC, to the second."""
     return None if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -101,7 +101,7 @@ def daemon(status: DaemonStatus) -> dict[str, Any]:
 
 
 def asked(what: Asked) -> dict[str, Any]:
-    """What becomes of a wish to have connections checked now."""
+    """The result of a request to check connections now."""
     return {
         "checked_at": {name: moment(at) for name, at in what.turns.items()},
         "put_off_until": {name: moment(at) for name, at in what.put_off.items()},
@@ -122,7 +122,7 @@ def finding(found: Finding) -> dict[str, Any]:
 
 
 def summary(status: ConnectionStatus, maintenance: datetime | None) -> dict[str, Any]:
-    """A connection as it stands in the list."""
+    """A connection in the list."""
     history, connection = status.history, status.connection
     first = status.findings[0] if status.findings else None
     return {
@@ -155,7 +155,7 @@ def summary(status: ConnectionStatus, maintenance: datetime | None) -> dict[str,
 def detail(
     status: ConnectionStatus, maintenance: datetime | None, record: Record, at: datetime
 ) -> dict[str, Any]:
-    """A connection with all that its page tells."""
+    """A connection with everything on its page."""
     history, connection = status.history, status.connection
     last = history.last_exchange
     return {
@@ -186,7 +186,7 @@ def detail(
 
 
 def _explained(status: ConnectionStatus) -> dict[str, Any]:
-    """What there is to know and to do about the first finding."""
+    """Explanation and remedy for the first finding."""
     found = status.findings[0] if status.findings else None
     entry = CATALOGUE[found.cause] if found else None
     return {
@@ -203,7 +203,7 @@ def _explained(status: ConnectionStatus) -> dict[str, Any]:
 
 
 def _recorded(record: Record) -> dict[str, Any]:
-    """What the database has; null where it can't be read."""
+    """Data from the database; null if it can't be read."""
     return {
         "availability": [
             {
@@ -253,7 +253,7 @@ def _recorded(record: Record) -> dict[str, Any]:
 
 
 def credential(facts: CredentialFacts, *, accepted: bool | None) -> dict[str, Any]:
-    """What may be shown of a pair, and whether the last verdict with it was a grant (null: not tried yet)."""
+    """A pair's public facts, and whether its last verdict was a grant (null: not tried yet)."""
     key, certificate = facts.key, facts.certificate
     return {
         "key": None
@@ -293,7 +293,7 @@ def _approvals(approvals: Iterable[Approval]) -> list[dict[str, Any]]:
 
 
 def audit_of(status: ConnectionStatus, at: datetime) -> dict[str, Any] | None:
-    """What the last audit found of each step of the guide; None where there was none."""
+    """The last audit's result for each step of the guide; None without an audit."""
     facts = status.history.audit
     if facts is None or not status.connection.audit:
         return None
@@ -315,7 +315,7 @@ def audit_of(status: ConnectionStatus, at: datetime) -> dict[str, Any] | None:
 
 
 def step(one: audit.Step) -> dict[str, Any]:
-    """One step of the guide, as an audit found it."""
+    """An audit's result for one step of the guide."""
     return {
         "guide": one.guide or None,
         "what": one.what,

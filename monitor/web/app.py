@@ -1,12 +1,12 @@
-"""The web application: the routes, and what holds for every answer.
+"""The web application: routes and common headers.
 
-`/` · `/connections/{name}` · `/events`: pages. `/causes` · `/causes/{code}` · `/setup`: what to read.
-`/api/status` · `/api/connections/{name}`: the pages as JSON; `POST …/check` has a connection checked now.
-`/calendar.ics`: what ends when. `/metrics`: Prometheus. `/-/healthy` · `/-/ready` · `POST /-/reload`: for
-whoever runs the daemon.
+`/` · `/connections/{name}` · `/events`: pages. `/causes` · `/causes/{code}` · `/setup`: documents.
+`/api/status` · `/api/connections/{name}`: the pages as JSON; `POST …/check` checks a connection now.
+`/calendar.ics`: expiry dates. `/metrics`: Prometheus. `/-/healthy` · `/-/ready` · `POST /-/reload`:
+operation.
 
-The daemon serves it in its own event loop, so whatever costs more than a millisecond (a page, JSON, metrics,
-compression, the disk) is done in a thread.
+It runs in the daemon's event loop, so anything that takes more than a millisecond (pages, JSON, metrics,
+compression, the disk) runs in a thread.
 """
 
 import math
@@ -44,7 +44,7 @@ from monitor.web.selection import Selection, SelectionError
 from monitor.web.words import exact
 
 HEADERS = {
-    # Everything comes from us, and nothing is written inside a page that a browser would run.
+    # All resources are ours, without inline scripts or styles.
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; font-src 'self'; img-src 'self'; "
         "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -54,20 +54,20 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # A page tells how things are now, and names orgs and users: it has no business in a cache.
+    # Pages show the current state, and name orgs and users.
     "Cache-Control": "no-store",
 }
-"""Of every answer that doesn't set its own."""
+"""Default headers; an answer may override them."""
 
 GZIP_LEVEL = 1
-"""A page of /metrics of 10,000 connections (17 MB) takes 50 ms of CPU, at level 9 five times that for a tenth
-less in size."""
+"""/metrics with 10,000 connections (17 MB) takes 50 ms of CPU; level 9 takes five times that and saves a
+tenth of the size."""
 
 GZIP_AT_LEAST = 1024
-"""Bytes: below that an answer is one packet anyway."""
+"""In bytes: smaller answers fit into one packet anyway."""
 
 for _type, _suffix in (("font/woff2", ".woff2"), ("text/javascript", ".js")):
-    mimetypes.add_type(_type, _suffix)  # Python 3.11 has none for the first, and an old one for the second
+    mimetypes.add_type(_type, _suffix)  # missing or outdated in Python 3.11
 
 HTML = "text/html; charset=utf-8"
 JSON = "application/json"
@@ -92,14 +92,14 @@ def create_app(
     external_url: Callable[[], str] = str,
     cut_off: Callable[[], str | None] = lambda: None,
 ) -> Starlette:
-    """The application over a daemon.
+    """The application for a daemon.
 
     `snapshot` and `ready` are called in the event loop and must be cheap; `ready` gives the reasons why the
-    daemon is not, in words. `metrics` turns an Accept header into the pieces of a body and its content type,
-    in a thread. `reload` gives what was wrong, or None; without it the daemon can't be reloaded over HTTP.
-    `ask` gives what has connections checked now; None where nobody may ask for it.
-    `external_url` gives where people reach the pages, for links in the calendar. `cut_off` says why what a
-    replica shows is old: then there are no metrics, so that Prometheus counts nothing of it.
+    daemon is not ready. `metrics` converts an Accept header into the parts of a body and its content type, in
+    a thread. `reload` gives the error, or None; without it, there is no reload over HTTP. `ask` gives the
+    function that checks connections now; None if that is not allowed. `external_url` is the pages' URL, for
+    links in the calendar. `cut_off` says why a replica's data may be old: then there are no metrics, so that
+    Prometheus does not count them.
     """
     web = _Web(snapshot, metrics, store, ready, reload, ask, external_url, cut_off)
     return Starlette(
@@ -124,7 +124,7 @@ def create_app(
         ],
         middleware=[
             Middleware(_Headers),
-            # It compresses what is large in a thread.
+            # Compresses large bodies in a thread.
             Middleware(GZipMiddleware, minimum_size=GZIP_AT_LEAST, compresslevel=GZIP_LEVEL),
         ],
         exception_handlers={HTTPException: web.http_problem, Exception: web.fault},
@@ -170,12 +170,12 @@ class _Web:
         return await _answer(lambda: (self._pages.connection(snapshot, status, may_ask=may_ask), HTML))
 
     async def events(self, _request: Request) -> Response:
-        """What happened to all connections."""
+        """The events of all connections."""
         snapshot = self._snapshot()
         return await _answer(lambda: (self._pages.events(snapshot), HTML))
 
     async def causes(self, _request: Request) -> Response:
-        """Every cause, with a link to its page."""
+        """All causes, with links to their pages."""
         return await self._read("Causes", causes_page)
 
     async def cause(self, request: Request) -> Response:
@@ -186,7 +186,7 @@ class _Web:
         return await self._read(CATALOGUE[Cause(code)].title, partial(cause_page, Cause(code)))
 
     async def setup(self, _request: Request) -> Response:
-        """How an org is set up, in seven steps."""
+        """The setup guide in seven steps."""
         return await self._read("Setup", setup_page)
 
     async def _read(self, title: str, markdown: Callable[[], str]) -> Response:
@@ -211,7 +211,7 @@ class _Web:
         return await _tagged(request, await run_in_threadpool(make))
 
     async def check(self, request: Request) -> Response:
-        """Have one connection checked now: 202 as JSON, or back to its page if the wish came from there."""
+        """Check one connection now: 202 with JSON, or back to the page if requested there."""
         status = _named(request, self._snapshot())
         if status.connection.paused:
             raise HTTPException(409, f"{status.name} is paused in the configuration.")
@@ -221,7 +221,7 @@ class _Web:
         return RedirectResponse(f"/connections/{quote(status.name)}", 303)
 
     async def checks(self, request: Request) -> Response:
-        """Have all connections checked now that the filters leave."""
+        """Check all selected connections now."""
         chosen = _selection(request).of(self._snapshot().connections)
         return self._asked([status.name for status in chosen])
 
@@ -238,7 +238,7 @@ class _Web:
         return JSONResponse(api.asked(asked), 202)
 
     async def calendar(self, request: Request) -> Response:
-        """What ends when, for calendars; filters as on the status page."""
+        """The calendar; filters as on the status page."""
         selection, snapshot, url = _selection(request), self._snapshot(), self._external_url()
 
         def make() -> api.Document:
@@ -248,7 +248,7 @@ class _Web:
         return await _tagged(request, await run_in_threadpool(make), ICALENDAR)
 
     async def metrics(self, request: Request) -> Response:
-        """Prometheus's page, sent piece by piece."""
+        """The metrics page, streamed."""
         if problem := self._cut_off():
             return PlainTextResponse(f"{problem}\n", 503)
         accept = request.headers.get("accept", "")
@@ -257,17 +257,17 @@ class _Web:
         return StreamingResponse(_one_by_one(pieces), headers=headers, media_type=content_type)
 
     async def healthy(self, _request: Request) -> Response:
-        """That the event loop turns."""
+        """Liveness: the event loop is running."""
         return PlainTextResponse("healthy\n")
 
     async def readiness(self, _request: Request) -> Response:
-        """Whether the daemon does what it is there for; else why not."""
+        """Readiness: whether the daemon works, or why not."""
         if problems := self._ready():
             return PlainTextResponse("".join(f"{problem}\n" for problem in problems), 503)
         return PlainTextResponse("ready\n")
 
     async def reload(self, request: Request) -> Response:
-        """Read the configuration anew: 200, or 500 and what is wrong with it, as other exporters answer."""
+        """Reload the configuration: 200, or 500 with the error, like other exporters."""
         if self._reload is None:
             return PlainTextResponse(RELOAD_IS_OFF, 403)
         if problem := await self._reload():
@@ -278,7 +278,7 @@ class _Web:
         """Client errors, in the requested format."""
         assert isinstance(problem, HTTPException)
         status = HTTPStatus(problem.status_code)
-        # Starlette's own have the status's name for a text; ours have a sentence.
+        # Starlette's texts are the status names; ours are sentences.
         told = {
             404: f"There is nothing at {request.url.path}.",
             405: f"{request.method} is not for {request.url.path}.",
@@ -290,7 +290,7 @@ class _Web:
         """A bug of ours: logged by Starlette, a generic answer here."""
         text = "The monitor failed to answer this. Its log tells more."
         answer = await self._problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, text)
-        answer.headers.update(HEADERS)  # this answer is made outside of the middleware
+        answer.headers.update(HEADERS)  # this answer bypasses the middleware
         return answer
 
     async def _problem(
@@ -310,7 +310,7 @@ class _Web:
 
 
 class _Headers:
-    """Puts HEADERS on every answer that doesn't set its own."""
+    """Adds HEADERS to answers that don't override them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -327,7 +327,7 @@ class _Headers:
 
 
 class _Static(StaticFiles):
-    """Files of ours. An address with its content's version may be kept forever, any other for a day."""
+    """Static files. URLs with a version may be cached forever, others for a day."""
 
     def file_response(
         self, full_path: Any, stat_result: os.stat_result, scope: Scope, status_code: int = 200
@@ -342,7 +342,7 @@ class _Static(StaticFiles):
 async def _answer(
     make: Callable[[], tuple[bytes, str]], *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Makes the body in a thread."""
+    """Render the body in a thread."""
     body, content_type = await run_in_threadpool(make)
     return Response(body, status, headers, content_type)
 

@@ -1,4 +1,4 @@
-"""Ends of certificates and forecast decays as an iCalendar feed (RFC 5545), for whoever must act in time."""
+"""Certificate expiry and forecast approval decay as an iCalendar feed (RFC 5545)."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,40 +16,40 @@ from monitor.core.verdict.evidence import ASSUMED_LIFETIME
 from monitor.core.wording import remedy, steps
 
 ALARMS = (timedelta(days=7), timedelta(days=1))
-"""Before each end; those of a certificate are preceded by the two days on which its finding begins."""
+"""Reminders before each date. Certificates also have one when the finding begins, and when it is critical."""
 
 EVENTS_AT_MOST = 1_000
-"""The soonest ends are told: calendars show no more sensibly, and one event with its alarms is 2 KiB."""
+"""The soonest dates: calendars can't show more sensibly, and each event with alarms has 2 KiB."""
 
 KEPT = timedelta(days=30)
-"""For how long an end that has passed stays in the calendar."""
+"""How long past dates stay in the calendar."""
 
 READ_AGAIN = timedelta(hours=1)
-"""How often a calendar is asked to fetch the feed."""
+"""How often calendars should fetch the feed."""
 
 REVISIONS_BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
-"""SEQUENCE counts the seconds from here to an event's last change: so it rises with every change, also across
-restarts, without being remembered, and fits 32 bits until 2088."""
+"""SEQUENCE is the number of seconds from here to an event's last change. It increases with every change, even
+across restarts and without storage, and fits into 32 bits until 2088."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reminder:
-    """One end that is to be known in time."""
+    """One date in the calendar."""
 
     uid: str
-    """The same for as long as it is this connection's end of this kind, whenever that is."""
+    """Constant per connection and kind, even if the date changes."""
     at: datetime
     summary: str
     description: str
     certain: bool
-    """Whether it is written in a certificate or by the operator; a forecast is only expected."""
+    """Whether it comes from a certificate or the operator, not from a forecast."""
     url: str
     alarms: tuple[timedelta, ...] = ALARMS
-    """How long before it a calendar reminds."""
+    """Times of reminders before it."""
 
 
 def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Reminder]:
-    """The ends of one connection's certificates and of its approval; none of a paused one."""
+    """The expiry of a connection's certificates and approval; none if paused."""
     connection = status.connection
     if connection.paused:
         return
@@ -89,7 +89,7 @@ def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Remi
 
 
 def _alarms(bands: ExpiryBands, lifetime: timedelta) -> tuple[timedelta, ...]:
-    """The days on which the finding begins and becomes critical, and the usual ones; the longest first."""
+    """When the finding begins and becomes critical, plus ALARMS; longest first."""
     return tuple(sorted({bands.warning.of(lifetime), bands.critical.of(lifetime), *ALARMS}, reverse=True))
 
 
@@ -100,21 +100,21 @@ def _description(status: ConnectionStatus, cause: Cause, *why: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """An event as it was told last."""
+    """An event as last sent."""
 
     reminder: Reminder
     body: bytes
 
 
 class Feed:
-    """Makes the feed, and remembers what it told: an event that is told otherwise is a newer revision."""
+    """Renders the feed, and remembers it: a changed event gets a newer revision."""
 
     def __init__(self) -> None:
         self._told: dict[str, _Told] = {}
         self._lock = Lock()
 
     def render(self, statuses: Iterable[ConnectionStatus], now: datetime, external_url: str = "") -> bytes:
-        """The calendar of these connections: the soonest ends, and those that passed lately."""
+        """The calendar of these connections: the soonest dates, and recently passed ones."""
         found = [each for status in statuses for each in reminders(status, external_url)]
         found = sorted((each for each in found if each.at > now - KEPT), key=lambda each: (each.at, each.uid))
         with self._lock:
@@ -149,7 +149,7 @@ def _calendar(left_out: int) -> Calendar:
 def _event(reminder: Reminder, now: datetime) -> Event:
     """An event with its alarms, as revised at `now`.
 
-    DTSTAMP is the moment of the last revision, as always without a METHOD (RFC 5545, 3.8.7.2).
+    DTSTAMP is the time of the last revision, as always without a METHOD (RFC 5545, 3.8.7.2).
     """
     event = Event()
     event.add("uid", reminder.uid)

@@ -1,6 +1,6 @@
-"""The geometry of what is drawn: a strip of days, the fleet's bar, a timeline of approvals. Numbers only.
+"""The geometry of charts: a strip of days, the fleet's bar, a timeline of approvals.
 
-The templates turn it into SVG; no text of anybody's passes through here but what `words` makes of moments.
+Templates turn it into SVG. The only texts here are dates from `words`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,24 +17,24 @@ from monitor.store import EXCHANGES_KEPT, DayCounts, PastExchange, Verdict
 from monitor.web.words import seconds
 
 STRIP_DAYS = 30
-"""Days of a strip: a month shows the weekly rhythm, and is the shortest lifetime usual for approvals."""
+"""Days in a strip: a month shows weekly patterns, and is the shortest usual approval lifetime."""
 
 DAY_WIDTH = 4
-"""Of the strip's units: 3 for the day, 1 for the gap."""
+"""In units of the strip: 3 for the day, 1 for the gap."""
 
 STRIP_HEIGHT = 20
 DURATIONS_HEIGHT = 40
 _MIDDLE, _UP, _DOWN = 11, 10, 8
 _LEAST = 3
-"""A single refusal among hundreds of grants must still be seen."""
+"""Least height, so that a single refusal among hundreds of grants is visible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """The last days of a connection: grants rise above a line, refusals hang below it.
+    """A connection's last days: grants above a line, refusals below it.
 
-    So the two are told apart by their place as well as by their colour. A day without a verdict is a dot on
-    the line, one without a check a gap in it.
+    So position distinguishes them as well as colour. A day without a verdict is a dot on the line, one
+    without a check a gap.
     """
 
     granted: str
@@ -42,7 +42,7 @@ class Strip:
     no_verdict: str
     """SVG paths."""
     words: str
-    """The same for those who can't see it."""
+    """A text alternative."""
     first: date
     last: date
 
@@ -51,7 +51,7 @@ class Strip:
 
 
 def strip(counted: Sequence[DayCounts], today: date) -> Strip:
-    """The strip that ends today."""
+    """The strip ending today."""
     first = today - timedelta(days=STRIP_DAYS - 1)
     granted, refused, no_verdict = [], [], []
     for day in counted:
@@ -88,13 +88,13 @@ def strip(counted: Sequence[DayCounts], today: date) -> Strip:
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """What the last exchanges took: a bar each, the newest on the right."""
+    """Durations of the last exchanges as bars, newest on the right."""
 
     granted: str
     others: str
     """SVG paths."""
     slowest: float
-    """Seconds of the highest bar."""
+    """The highest bar, in seconds."""
     words: str
 
     width: int = EXCHANGES_KEPT * DAY_WIDTH - 1
@@ -102,7 +102,7 @@ class Durations:
 
 
 def durations(exchanges: Sequence[PastExchange]) -> Durations | None:
-    """The chart; None where nothing was measured."""
+    """The chart; None without measurements."""
     took = [past.duration_seconds for past in exchanges if past.duration_seconds is not None]
     if not took or not max(took):
         return None
@@ -120,7 +120,7 @@ def durations(exchanges: Sequence[PastExchange]) -> Durations | None:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A state's part of the fleet's bar, in per cent of its width."""
+    """A state's part of the fleet's bar, in percent."""
 
     state: State
     x: float
@@ -131,7 +131,7 @@ _LEAST_SHARE = 1.0
 
 
 def shares(counts: Mapping[State, int]) -> tuple[Share, ...]:
-    """The fleet's bar: a part for each state there is, worst first. A few among thousands are still seen."""
+    """The fleet's bar by state, worst first. A few among thousands remain visible."""
     total = sum(counts.values())
     present = [(state, counts[state]) for state in WORST_FIRST if counts[state]]
     raw = [max(_LEAST_SHARE, 100 * count / total) for _, count in present]
@@ -145,10 +145,10 @@ def shares(counts: Mapping[State, int]) -> tuple[Share, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """A stretch of the timeline, in per cent of its width."""
+    """A section of the timeline, in percent of its width."""
 
     kind: str
-    """`ended`, `current`, or `forecast`: what is left of the current one."""
+    """`ended`, `current`, or `forecast`: the rest of the current one."""
     x: float
     width: float
     days: float
@@ -158,7 +158,7 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A moment on the axis."""
+    """A date on the axis."""
 
     x: float
     text: str
@@ -166,23 +166,23 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Approval epochs from the first that is remembered to the forecast end of the one that serves now."""
+    """Approvals from the first known one to the forecast end of the current one."""
 
     epochs: tuple[Epoch, ...]
     ticks: tuple[Tick, ...]
     now: float
-    """Where now is, in per cent."""
+    """The position of now, in percent."""
 
 
 _TICKS_AT_MOST = 6
 _STEPS = tuple(timedelta(hours=hours) for hours in (1, 6, 24, 72, 168, 720, 2160, 4320, 8766, 43830))
 _DAY = timedelta(days=1)
 _ROOM = 0.02
-"""Of the width, left free at both ends."""
+"""Margin at both ends, as a share of the width."""
 
 
 def timeline(history: History, forecast: Forecast | None, now: datetime) -> Timeline | None:
-    """The approval epochs of a connection; None where none was ever seen."""
+    """A connection's approvals; None without any."""
     stretches = [("ended", epoch.since, epoch.until) for epoch in history.approvals]
     if history.approval_since:
         stretches.append(("current", history.approval_since, max(now, history.approval_since)))

@@ -1,11 +1,10 @@
-"""The metrics page: a Snapshot as Prometheus families, followed by the daemon's own measures.
+"""The metrics page: a Snapshot as Prometheus metric families, plus the daemon's own metrics.
 
-The page is a pure view. A ConnectionStatus never changes in place, so the lines made of it are kept while it
-is the same object, and a scrape is a join of bytes. Rendering a fleet of 10,000 anew
-through prometheus_client would take seconds of CPU per scrape; the library renders what is few: the fleet's
-totals and the daemon's own measures.
+A ConnectionStatus never changes in place, so its lines are cached while it is the same object, and a scrape
+joins bytes. Rendering 10,000 connections with prometheus_client would take seconds of CPU per scrape; the
+library renders only the fleet's totals and the daemon's own metrics.
 
-The families and their labels are a promise to whoever writes alerts and dashboards.
+Names and labels are a promise to authors of alerts and dashboards.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -31,18 +30,18 @@ from monitor.core.status import ConnectionStatus, Snapshot
 from monitor.core.verdict.audit import production
 
 OWN_TIMER = " As of the last check: the daemon's own schedule starts those, not the scrape."
-"""Exporters are expected to measure at the scrape, and to say so where they don't (Prometheus, "Writing
-exporters"). Here a scrape must not cost a login."""
+"""Exporters should measure at the scrape, and say so if they don't (Prometheus, "Writing exporters"). Here a
+scrape must not cost a login."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exposition:
-    """A format in which the page can be had."""
+    """A format of the page."""
 
     content_type: str
     open_metrics: bool
     generate: Callable[[Collector], bytes]
-    """The library's way to write it."""
+    """The library's renderer."""
 
 
 TEXT = Exposition(CONTENT_TYPE_PLAIN_0_0_4, open_metrics=False, generate=generate_latest)
@@ -52,15 +51,15 @@ OPEN_METRICS = Exposition(
 
 
 def negotiate(accept: str) -> Exposition:
-    """The format to answer an `Accept` header with: OpenMetrics where it is asked for, else plain text."""
+    """The format for an `Accept` header: OpenMetrics if requested, otherwise plain text."""
     asked = (kind.split(";")[0].strip().lower() for kind in accept.split(","))
     return OPEN_METRICS if "application/openmetrics-text" in asked else TEXT
 
 
-# What is said of a connection
+# Metrics of connections
 
 Samples = Iterable[tuple[str, float]]
-"""The labels that follow `connection`, as they stand in a line, and the value."""
+"""Rendered labels after `connection`, and the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +80,24 @@ class Family:
         """The samples of one connection, whose escaped name is `connection`."""
         start = f'{self.name}{{connection="{connection}"'
         text = "".join(f"{start}{labels}}} {value!r}\n" for labels, value in self.samples(status))
-        return text.encode("utf-8", "replace")  # half a surrogate pair is no UTF-8, and would spoil the page
+        return text.encode("utf-8", "replace")  # lone surrogates would break the page
 
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
 def _escaped(value: str) -> str:
-    """A label's value as it stands between its quotes."""
+    """A label value, escaped."""
     return value.translate(_ESCAPES)
 
 
 def _at(moment: datetime | None, labels: str = "") -> Samples:
-    """A timestamp, to the millisecond that Prometheus itself keeps; no sample where there is none."""
+    """A timestamp in milliseconds, Prometheus' own precision; no sample for None."""
     return () if moment is None else ((labels, round(moment.timestamp(), 3)),)
 
 
 def _seconds(value: float | None) -> Samples:
-    """A span to the microsecond; no sample where there is none."""
+    """A duration in microseconds precision; no sample for None."""
     return () if value is None else (("", round(value, 6)),)
 
 
@@ -117,7 +116,7 @@ def _state(status: ConnectionStatus) -> Samples:
 
 
 def _first_of_each_cause(status: ConnectionStatus) -> Iterable[Finding]:
-    """The findings, the most telling one of a cause: two samples of one name spoil a whole scrape."""
+    """The first finding of each cause: duplicate samples would invalidate the scrape."""
     return {finding.cause: finding for finding in reversed(status.findings)}.values()
 
 
@@ -326,21 +325,21 @@ FAMILIES = (
         own_timer=True,
     ),
 )
-"""What a connection's status says, in the order of the page."""
+"""Metrics from a connection's status, in the order of the page."""
 
 MAINTENANCE = _family(
     "maintenance",
     "1 during a maintenance window, its own or the general one; absent otherwise.",
     lambda status: (("", 1),),
 )
-"""What the clock says: its lines are made anew for each page."""
+"""Depends on the current time, so it is not cached."""
 
 
-# What is said of the daemon
+# Metrics of the daemon
 
 
 def _fleet(snapshot: Snapshot) -> Iterable[Metric]:
-    """The totals of the Snapshot, and what it knows of the daemon."""
+    """The fleet's totals and the daemon's status."""
     daemon = snapshot.daemon
     yield _labelled(
         GaugeMetricFamily("bearerwatch_build_info", "Always 1: the running version.", labels=["version"]),
@@ -419,7 +418,7 @@ def _labelled(family: GaugeMetricFamily | CounterMetricFamily, values: Iterable[
 
 @dataclass(frozen=True, slots=True)
 class _Totals:
-    """What the library renders, as a collector of its own kind."""
+    """A collector for the part that the library renders."""
 
     snapshot: Snapshot
     own: Collector
@@ -434,18 +433,17 @@ class _Totals:
 
 @dataclass(frozen=True, slots=True)
 class _Rendered:
-    """Connections as they stood at one scrape, and their lines."""
+    """The statuses at one scrape, and their lines."""
 
     statuses: tuple[ConnectionStatus, ...] = ()
     columns: tuple[list[bytes], ...] = tuple([] for _ in FAMILIES)
-    """For each of FAMILIES the lines of each status. Never changed once they are kept."""
+    """For each of FAMILIES, the lines of each status. Not changed afterwards."""
 
 
 class MetricsPage:
-    """Renders Snapshots, and keeps the lines of each status for the next scrape.
+    """Renders Snapshots, caching the lines of each status.
 
-    Meant for a worker thread. Two scrapes at once are safe: each works with what it finds and leaves what it
-    made; at worst both render the same new statuses.
+    For use in a worker thread. Concurrent scrapes are safe; at worst both render the same new statuses.
     """
 
     def __init__(self, own: Collector) -> None:
@@ -453,8 +451,8 @@ class MetricsPage:
         self._kept = _Rendered()
 
     def render(self, snapshot: Snapshot, exposition: Exposition = TEXT) -> list[bytes]:
-        """The page in pieces, one for each family: as a whole it would take 17 MB for 10,000 connections, and
-        the process would keep that memory.
+        """The page in parts, one per family: as a whole it would take 17 MB for 10,000 connections, which the
+        process would never release.
         """
         self._kept = rendered = _rendered(snapshot.connections, self._kept)
         pieces = [
@@ -466,7 +464,7 @@ class MetricsPage:
 
 
 def _in_maintenance(snapshot: Snapshot) -> Iterator[bytes]:
-    """The lines of the connections that are in maintenance now."""
+    """Lines for connections in maintenance."""
     until = snapshot.maintenance()
     for status in snapshot.connections:
         if until(status.connection):
@@ -474,7 +472,7 @@ def _in_maintenance(snapshot: Snapshot) -> Iterator[bytes]:
 
 
 def _rendered(statuses: tuple[ConnectionStatus, ...], kept: _Rendered) -> _Rendered:
-    """The lines of each status: those kept, where the very same object stands in the same place."""
+    """The lines of each status, from the cache if the same object is in the same position."""
     new = [
         place
         for place, pair in enumerate(zip(statuses, kept.statuses, strict=False))

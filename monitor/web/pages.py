@@ -1,6 +1,6 @@
-"""The pages: a Snapshot, and what the store remembers, as HTML. Nothing here has an opinion of its own.
+"""The HTML pages, rendered from a Snapshot and the store, without any judgement.
 
-Whatever a server or an operator wrote is text: every template escapes by itself, and none says otherwise.
+Text from servers and operators is untrusted: all templates autoescape, without exceptions.
 """
 
 from collections import Counter
@@ -38,23 +38,23 @@ VERSIONED = {
     file.name: f"/static/{file.name}?v={blake2b(file.read_bytes(), digest_size=6).hexdigest()}"
     for file in STATIC.iterdir()
 }
-"""Where each static file is, with its content's hash: so a browser may keep it, and an update is seen."""
+"""URLs of static files with a content hash, so that browsers can cache them but notice updates."""
 
 PAGE_ROWS = 100
-"""Connections on one page: more than a person reads, little enough that a browser draws it at once."""
+"""Connections per page: few enough for a browser to render at once."""
 
 LABELS_OFFERED = 200
-"""Labels that the search offers, the most frequent first: with one customer a connection there are as many
-values as connections, and nobody scrolls through those."""
+"""Most labels offered by the search, most frequent first. With one customer per connection there are as many
+values as connections."""
 
 GLANCED = 8
-"""Causes, and values of a label, that are counted above the table: as many as one takes in at a glance."""
+"""Most causes, and values of a label, counted above the table."""
 
 EVENTS_SHOWN = 200
-"""Events of the whole fleet on their page: a night of a fleet in which a few connections change."""
+"""Most events on the fleet's page: a night with a few changes."""
 
 REFRESH_SECONDS = 10
-"""How often an open page asks anew: sooner than a person wonders, at about 20 ms of the daemon's time."""
+"""How often an open page refreshes; each takes the daemon about 20 ms."""
 
 ORDERS = {
     Order.WORST: "Worst first",
@@ -71,31 +71,31 @@ RULINGS = {
     Ruling.NOT_READABLE: State.UNKNOWN,
     Ruling.CANNOT_BE_SEEN: State.PAUSED,
 }
-"""Which sign stands before a step of the guide."""
+"""The icon for a step of the guide."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One connection of the fleet's table."""
+    """One row of the fleet's table."""
 
     status: ConnectionStatus
     finding: Finding | None
     others: int
-    """Findings beside the first."""
+    """Number of further findings."""
     cause: str
     since: datetime | None
     maintenance: datetime | None
-    """Until when nobody is told anything new of it; None where there is no maintenance."""
+    """End of its maintenance; None without one."""
     certificate_end: datetime | None
     certificate_marked: bool
     approval_marked: bool
     strip: Strip | None
-    """None where the store can't be read."""
+    """None if the store can't be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One value of a filter, and how many connections it would leave."""
+    """One value of a filter, and the number of matching connections."""
 
     value: str
     text: str
@@ -104,7 +104,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many connections have one value of a label, and how many of them fail."""
+    """One value of a label, with the numbers of all and of failing connections."""
 
     value: str
     failing: int
@@ -113,7 +113,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two pairs of a connection."""
+    """One of a connection's two pairs."""
 
     heading: str
     facts: CredentialFacts
@@ -121,13 +121,13 @@ class Side:
     certificate_source: str
     sign: State
     verdict: str
-    """Whether the org takes it, as a sign and in words."""
+    """Whether the org accepts it, as icon and text."""
     spent: float | None
-    """How much of the certificate's lifetime is over, in per cent."""
+    """The elapsed share of the certificate's lifetime, in percent."""
 
 
 class Pages:
-    """Renders the pages. Reads the store, so it belongs on a thread."""
+    """Renders the pages. Reads the store, so call it from a thread."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -164,7 +164,7 @@ class Pages:
         )
 
     def fleet(self, snapshot: Snapshot, selection: Selection, page: int) -> bytes:
-        """The status page. A page beyond the last is the last."""
+        """The status page. `page` is limited to the last one."""
         chosen = selection.of(snapshot.connections)
         last = max(1, -(-len(chosen) // PAGE_ROWS))
         page = min(max(page, 1), last)
@@ -199,7 +199,7 @@ class Pages:
         )
 
     def connection(self, snapshot: Snapshot, status: ConnectionStatus, *, may_ask: bool) -> bytes:
-        """The page of one connection; with a button that has it checked now where one may ask for that."""
+        """A connection's page, with a button to check it now if allowed."""
         record = read_record(self._store, status, snapshot.at, snapshot.daemon.maintenance)
         connection, history = status.connection, status.history
         return self._render(
@@ -228,7 +228,7 @@ class Pages:
         )
 
     def events(self, snapshot: Snapshot) -> bytes:
-        """What happened to all connections, the newest first."""
+        """The events of all connections, newest first."""
         try:
             events, unreadable = self._store.events(None, EVENTS_SHOWN), None
             events.sort(key=lambda each: each[1].at, reverse=True)
@@ -238,11 +238,11 @@ class Pages:
         return self._render("events.html", snapshot, unreadable=unreadable, events=events, named=named)
 
     def text(self, snapshot: Snapshot, title: str, markdown: str) -> bytes:
-        """A page that is read: of a cause, or of the setup."""
+        """A document: a cause or the setup guide."""
         return self._render("text.html", snapshot, unreadable=None, title=title, body=html(markdown))
 
     def problem(self, snapshot: Snapshot, heading: str, text: str) -> bytes:
-        """A page that says what is wrong with the request, or that we failed."""
+        """An error page."""
         return self._render("problem.html", snapshot, unreadable=None, heading=heading, text=text)
 
     def _render(self, template: str, snapshot: Snapshot, **values: object) -> bytes:
@@ -258,12 +258,12 @@ class Pages:
 
 
 def foldable(code: str) -> Markup:
-    """A cause's code, which a narrow page breaks between its words. What is copied of it is as it was."""
+    """A cause's code with break opportunities for narrow pages, which don't affect copying."""
     return Markup("_<wbr>").join(code.split("_"))
 
 
 def headline(counts: Mapping[State, int]) -> str:
-    """The fleet in one sentence: what somebody must do something about comes first."""
+    """The fleet in one sentence, most urgent first."""
     total = sum(counts.values())
     if not total:
         return "No connections are configured"
@@ -326,7 +326,7 @@ def _labels(statuses: Iterable[ConnectionStatus]) -> list[str]:
 
 
 def _by_label(statuses: Iterable[ConnectionStatus], key: str) -> list[Share]:
-    """Each value of a label, those with most failing connections first."""
+    """A label's values, by number of failing connections."""
     every, failing = Counter[str](), Counter[str]()
     for status in statuses:
         for value in (value for name, value in status.connection.labels if name == key):
@@ -356,7 +356,7 @@ def _sides(status: ConnectionStatus, now: datetime) -> list[Side]:
 
 
 def _taken(status: ConnectionStatus, slot: Slot) -> tuple[State, str]:
-    """Whether the org takes a pair; of the next one, where the rotation to it stands."""
+    """Whether the org accepts a pair; for the next one, the stage of the rotation."""
     accepted, rotation = status.history.keys_accepted.get(slot), status.history.rotation
     if slot is Slot.NEXT and rotation and rotation.tried_at:
         return (State.HEALTHY if accepted else State.SETTLING), STAGES[rotation.stage]

@@ -1,4 +1,4 @@
-"""What the store remembers of one connection, beside the Snapshot: days, exchanges, events, availability."""
+"""A connection's past, from the store: days, exchanges, events, availability."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,34 +12,34 @@ from monitor.store import EVENTS_KEPT, DayCounts, PastExchange, Store, StoreErro
 from monitor.web.drawing import STRIP_DAYS
 
 EVENTS_SHOWN = 50
-"""Events on a page: weeks of a connection that flaps, years of one that does not."""
+"""Events on a connection's page: weeks if it flaps, otherwise years."""
 
 AVAILABILITY_DAYS = (7, 30, 90)
-"""Days over which a page tells how available a connection was: successes are remembered for 90."""
+"""Periods of availability in days; success events are kept for 90."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """All None where the store can't be read, so that nobody takes that for "nothing happened"."""
+    """Fields are None if the store can't be read, to distinguish that from "nothing happened"."""
 
     days: list[DayCounts] | None = None
-    """Of the last STRIP_DAYS, the oldest first."""
+    """The last STRIP_DAYS, oldest first."""
     exchanges: list[PastExchange] | None = None
-    """The newest first."""
+    """Newest first."""
     events: list[Event] | None = None
-    """The newest first."""
+    """Newest first."""
     availability: Mapping[int, Availability] = field(default_factory=dict)
-    """By over how many days."""
+    """By period in days."""
     problem: str | None = None
-    """Why it can't be read, for the operator."""
+    """Why the store can't be read, for the operator."""
 
 
 def read_record(
     store: Store, status: ConnectionStatus, now: datetime, maintenance: tuple[Maintenance, ...] = ()
 ) -> Record:
-    """What is remembered of a connection; `maintenance` is that of all. Waits for the disk.
+    """Read a connection's past; `maintenance` is the global one. Waits for the disk.
 
-    Availability is told up to the last check, so that nothing changes while only time passes.
+    Availability ends at the last check, so that it does not change by the passing of time alone.
     """
     name, last = status.name, status.history.last_exchange
     end = last.at if last else now
@@ -60,7 +60,7 @@ def read_record(
 
 
 def all_events(store: Store, name: str) -> list[Event]:
-    """Every event of a connection that is kept, the newest first. Raises StoreError."""
+    """All stored events of a connection, newest first. Raises StoreError."""
     return [event for _, event in store.events(name, sum(EVENTS_KEPT.values()))]
 
 
@@ -72,7 +72,7 @@ def lived(
     end: datetime,
     maintenance: tuple[Maintenance, ...],
 ) -> Availability:
-    """How available a connection was between two moments, as far as that is remembered."""
+    """A connection's availability in a period, as far as known."""
     return availability(
         events,
         status.history.state,
@@ -84,5 +84,5 @@ def lived(
 
 
 def first_day(now: datetime) -> date:
-    """The first day of a strip that ends today."""
+    """The first day of a strip ending today."""
     return now.date() - timedelta(days=STRIP_DAYS - 1)

@@ -1,4 +1,4 @@
-"""The command that reproduces an exchange by other means than ours: Salesforce's own CLI."""
+"""The command that reproduces an exchange independently, with Salesforce's CLI."""
 
 import shlex
 
@@ -6,14 +6,14 @@ from monitor.core.connection import Connection
 
 CONSUMER_KEY = "<consumer key>"
 KEY_FILE = "<private-key.pem>"
-"""Placeholders for what must not stand on a page; quoted, as they would be redirections otherwise."""
+"""Placeholder for what must not be on a page; quoted, as `<` and `>` would be redirections."""
 
 
 def command(connection: Connection) -> str:
-    """The line of the setup guide's troubleshooting, for this connection.
+    """The setup guide's troubleshooting command for this connection.
 
-    The CLI chooses an audience of its own, the generic login host (sfdx-core, `SfdcUrl.getJwtAudienceUrl`),
-    so this connection's is set before it: else the command would try something other than the monitor does.
+    Sets the audience: by default the CLI uses the generic login host (sfdx-core,
+    `SfdcUrl.getJwtAudienceUrl`), so the command would try something else than the monitor.
     """
     words = {
         "--client-id": CONSUMER_KEY,

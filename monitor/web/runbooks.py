@@ -1,6 +1,7 @@
-"""What to read about a cause and about the setup of an org: in Markdown for docs/, as pages, and as JSON.
+"""Documents about causes and the setup guide: as Markdown for docs/, as pages, and as JSON.
 
-docs/causes and docs/setup.md are made here, from the catalogue and `setup.md`; the daemon serves the same.
+docs/causes and docs/setup.md are generated here from the catalogue and `setup.md`; the daemon serves the
+same.
 """
 
 import re
@@ -61,15 +62,15 @@ SCREENS = {
     "Users": "ManageUsers",
     "View Setup Audit Trail": "SecurityEvents",
 }
-"""Screens of Setup at `/lightning/setup/…/home` of an org, with addresses that several published programs and
-scripts use. Salesforce documents none."""
+"""Paths of Setup screens at `/lightning/setup/…/home`, as used by several published programs. Salesforce does
+not document them."""
 
 _STEP = re.compile(r"\b([Ss]teps? )(\d)(?:( and | to )(\d))?")
 _SCREEN = re.compile(rf"((?:Setup &gt; |, open ))({'|'.join(SCREENS)})\b")
 
 
 def cause_page(cause: Cause) -> str:
-    """The runbook of one cause: what it is, who acts, what to do, what it may be confused with."""
+    """A cause's runbook: what it is, who is responsible, what to do, similar causes."""
     entry = CATALOGUE[cause]
     first = [f"If a next pair is configured: {step}" for step in entry.remedy_with_next]
     actions = "\n".join(f"{number}. {action}" for number, action in enumerate([*first, *entry.remedy], 1))
@@ -91,7 +92,7 @@ def cause_page(cause: Cause) -> str:
 
 
 def causes_page() -> str:
-    """The table of all causes, each with a link to its page."""
+    """The table of all causes, with links to their pages."""
     rows = "".join(
         f"| [`{cause}`]({cause}.md) | {entry.title} | `{entry.responsible}` | {entry.guide or ''} |\n"
         for cause, entry in CATALOGUE.items()
@@ -100,7 +101,7 @@ def causes_page() -> str:
 
 
 def setup_page() -> str:
-    """The seven steps of the setup, each with the causes related to it."""
+    """The seven setup steps, with related causes."""
     text = Path(__file__).with_name("setup.md").read_text(encoding="utf-8")
     steps = {f"step_{number}": _causes_of(str(number)) for number in range(1, 8)}
     filled = Template(text).substitute(steps, sandbox_refresh=_causes_of("sandbox refresh"))
@@ -111,7 +112,7 @@ def setup_page() -> str:
 
 
 def write(docs: Path) -> None:
-    """Write `causes/` and `setup.md` into the directory of the documents."""
+    """Write `causes/` and `setup.md` into the docs directory."""
     (docs / "causes").mkdir(parents=True, exist_ok=True)
     for cause in Cause:
         (docs / "causes" / f"{cause}.md").write_text(cause_page(cause), encoding="utf-8")
@@ -120,7 +121,7 @@ def write(docs: Path) -> None:
 
 
 def html(markdown: str) -> Markup:
-    """A page of these as HTML: headings have the anchors of GitHub, links lead to what the daemon serves."""
+    """A document as HTML: headings have GitHub's anchors, links lead to the daemon's pages."""
     tokens = _MARKDOWN.parse(markdown)
     for place, token in enumerate(tokens):
         if token.type == "heading_open":
@@ -130,13 +131,13 @@ def html(markdown: str) -> Markup:
         for part in token.children or ():
             if part.type == "link_open":
                 part.attrSet("href", _served(str(part.attrs["href"])))
-    return Markup(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))  # noqa: S704 - escapes by itself
+    return Markup(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))  # noqa: S704 - already escaped
 
 
 def coded(text: str, org: str = "") -> Markup:
-    """A text of the catalogue, in which `…` is code and each step of the setup a link. All of it is escaped.
+    """A text of the catalogue as HTML, escaped: `…` becomes code, and setup steps become links.
 
-    With the address of an org, screens of its Setup are links too.
+    If the org's address is given, its Setup screens become links too.
     """
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if place % 2 else _with_links(part, org)
@@ -145,14 +146,14 @@ def coded(text: str, org: str = "") -> Markup:
 
 
 def guide_link(guide: str) -> Markup:
-    """The part of the setup guide about a cause (`steps 4 and 6`, `sandbox refresh`), as links."""
+    """References to the setup guide (`steps 4 and 6`, `sandbox refresh`), as links."""
     if guide == "sandbox refresh":
         return Markup('<a href="/setup#sandbox-refresh">sandbox refresh</a>')
     return _with_links(guide)
 
 
 def as_json(cause: Cause) -> dict[str, Any]:
-    """The entry of one cause, for other programs."""
+    """A cause's entry as JSON."""
     entry = CATALOGUE[cause]
     settle = entry.settle
     return {
@@ -197,11 +198,11 @@ def _with_links(text: str, org: str = "") -> Markup:
             ),
             made,
         )
-    return Markup(made)  # noqa: S704 - what is not ours was escaped above
+    return Markup(made)  # noqa: S704 - escaped above
 
 
 def _served(link: str) -> str:
-    """Where the daemon serves what a document of docs/ links to."""
+    """The daemon's path for a link in docs/."""
     known = re.fullmatch(r"(?:(?:\.\./)?causes/|\.\./)?(\w+)\.md(#.*)?", link)
     if known is None:
         return link
@@ -210,7 +211,7 @@ def _served(link: str) -> str:
 
 
 def _causes_of(step: str) -> str:
-    """The causes related to a step, as one line."""
+    """A step's related causes, as one line."""
     return "If it is wrong: " + ", ".join(
         f"[`{cause}`](causes/{cause}.md)"
         for cause, entry in CATALOGUE.items()

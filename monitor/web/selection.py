@@ -1,7 +1,7 @@
-"""Which connections are asked for, and in which order: read from an address, and written into one.
+"""Filters and order of connections, read from and written to query parameters.
 
-The page and the JSON take the same parameters. Values of one parameter are alternatives, but labels must all
-hold; different parameters must all hold. Parameters that nobody knows are passed over.
+The page and the JSON accept the same parameters. Values of one parameter are alternatives (ORed), except for
+labels; different parameters are ANDed. Unknown parameters are ignored.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,44 +19,44 @@ from monitor.core.finding import State
 from monitor.core.status import ConnectionStatus, urgency
 
 TEXT_AT_MOST = 200
-"""Characters of a search: a name has 100 at most, and nobody types more."""
+"""Longest search text; a name has at most 100 characters."""
 
 
 class SelectionError(Exception):
-    """The address asks for something that there is not. Its text is a sentence for whoever wrote it."""
+    """Invalid query parameters. The text is one sentence for the user."""
 
 
 class Order(StrEnum):
-    """In which order the connections stand."""
+    """The order of connections."""
 
     WORST = "worst"
     NAME = "name"
     SINCE = "since"
-    """What changed last comes first."""
+    """Most recent change first."""
     CERTIFICATE = "certificate"
-    """The certificate that ends first comes first."""
+    """Earliest certificate expiry first."""
     APPROVAL = "approval"
-    """The approval that is forecast to end first comes first."""
+    """Earliest forecast end of approval first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What the address asks for."""
+    """The selection in a URL."""
 
     states: tuple[State, ...] = ()
     causes: tuple[Cause, ...] = ()
     responsible: tuple[Responsible, ...] = ()
     labels: tuple[str, ...] = ()
-    """Each `key=value`, or a `key` that must be there."""
+    """`key=value`, or `key` with any value."""
     text: str = ""
-    """To be found in name, host, username, labels, or the code or title of a cause."""
+    """Searched in name, host, username, labels, and the codes and titles of causes."""
     order: Order = Order.WORST
     by: str = ""
-    """The label by whose values the status page counts."""
+    """The label to count by on the status page."""
 
     @classmethod
     def read(cls, parameters: QueryParams) -> Self:
-        """The selection of an address. Raises SelectionError."""
+        """Parse query parameters. Raises SelectionError."""
         return cls(
             states=_members(State, "state", parameters),
             causes=_members(Cause, "cause", parameters),
@@ -68,7 +68,7 @@ class Selection:
         )
 
     def query(self, page: int = 1, **different: Any) -> str:
-        """The address of this selection with what differs: `?state=failing`, or `./` where that is all."""
+        """The relative URL of this selection with changes: `?state=failing`, or `./` for everything."""
         wanted = replace(self, **different)
         parameters = [
             *(("state", state) for state in wanted.states),
@@ -83,16 +83,16 @@ class Selection:
         return "?" + urlencode(parameters) if parameters else "./"
 
     def toggled(self, state: State) -> str:
-        """The address with this state alone; without it where it is the one that is asked for."""
+        """The URL with only this state, or without it if it is already the only one."""
         return self.query(states=() if self.states == (state,) else (state,))
 
     @property
     def narrows(self) -> bool:
-        """Whether it leaves anything out."""
+        """Whether it filters anything."""
         return bool(self.states or self.causes or self.responsible or self.labels or self.text)
 
     def of(self, statuses: Iterable[ConnectionStatus]) -> list[ConnectionStatus]:
-        """The connections that are asked for, in the order asked for."""
+        """The selected connections, in order."""
         chosen = [status for status in statuses if self._holds(status)] if self.narrows else list(statuses)
         chosen.sort(key=lambda status: status.name)
         if self.order is not Order.NAME:
@@ -113,7 +113,7 @@ class Selection:
 
 
 def since(status: ConnectionStatus) -> datetime | None:
-    """Since when it is as it is: its first finding holds, or its state where there is none."""
+    """The start of its first finding, or of its state without findings."""
     return status.findings[0].since if status.findings else status.history.state_since
 
 
@@ -142,7 +142,7 @@ def _members(kind: type[_Kind], name: str, parameters: QueryParams) -> tuple[_Ki
 
 def _searchable(status: ConnectionStatus) -> str:
     connection = status.connection
-    parts = [connection.name, connection.login_url, connection.username]  # finding the host costs far more
+    parts = [connection.name, connection.login_url, connection.username]  # extracting the host is far slower
     parts += [f"{key}={value}" for key, value in connection.labels]
     for found in status.findings:
         parts += (found.cause, CATALOGUE[found.cause].title)

@@ -1,4 +1,4 @@
-"""Moments, spans and people in words for a person."""
+"""Times, durations and responsible parties in words."""
 
 import math
 from datetime import datetime, timedelta
@@ -11,14 +11,14 @@ WHO = {
     Responsible.OPERATOR: "Operator",
     Responsible.SALESFORCE: "Salesforce",
 }
-"""Who must act, in a word or two; `core.wording` has it in a sentence."""
+"""Who must act, in a word or two; see also `core.wording`."""
 
 ACTS = {
     Responsible.ORG_ADMIN: "Salesforce admin acts",
     Responsible.OPERATOR: "Operator acts",
     Responsible.SALESFORCE: "Wait for Salesforce",
 }
-"""The same as a remark in a line."""
+"""The same as a short remark."""
 
 WITHOUT_FINDING = {
     State.HEALTHY: "Healthy: token granted",
@@ -28,7 +28,7 @@ WITHOUT_FINDING = {
     State.UNKNOWN: "Not checked yet",
     State.PAUSED: "Not checked: paused in the configuration",
 }
-"""What there is to say of a state where no finding says it better."""
+"""Explanations of states without a finding."""
 
 _UNITS = (
     ("year", "years", 365.25 * 86_400, 2),
@@ -38,12 +38,12 @@ _UNITS = (
     ("min", "min", 60, 1),
     ("s", "s", 1, 0),
 )
-"""Singular, plural, length in seconds, and from how many on the unit is used: below two of most units the
-next smaller one says more, and days are what a person counts a certificate's last quarter in."""
+"""Singular, plural, seconds, and the least count: below two of a unit the next smaller one is more precise,
+and days suit the last quarter of a certificate's lifetime."""
 
 
 def span(length: timedelta) -> str:
-    """A length of time in its one fitting unit: `42 s`, `3 h`, `33 days`. Its sign is left out."""
+    """A duration in one suitable unit, without sign: `42 s`, `3 h`, `33 days`."""
     seconds = abs(length.total_seconds())
     for one, many, unit, least in _UNITS:
         if seconds >= least * unit:
@@ -53,19 +53,19 @@ def span(length: timedelta) -> str:
 
 
 def relative(moment: datetime, now: datetime) -> str:
-    """A moment seen from now: `3 h ago`, `in 33 days`, `now`."""
+    """A time relative to now: `3 h ago`, `in 33 days`, `now`."""
     if abs(moment - now) < timedelta(seconds=1):
         return "now"
     return f"in {span(moment - now)}" if moment > now else f"{span(now - moment)} ago"
 
 
 def exact(moment: datetime) -> str:
-    """A moment to the second, as a person reads it."""
+    """A readable time, to the second."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def percent(share: float | None) -> str:
-    """A share of availability: what is lacking is never rounded away. `99.98 %`, `100 %`."""
+    """An availability, never rounded up to 100 %: `99.98 %`, `100 %`."""
     if share is None:
         return "not known"
     shown = f"{math.floor(share * 10_000) / 100:.2f}".rstrip("0").rstrip(".")
@@ -73,7 +73,7 @@ def percent(share: float | None) -> str:
 
 
 def seconds(duration: float | None) -> str:
-    """A duration as short as it may be said: `214 ms`, `1.8 s`."""
+    """A short duration: `214 ms`, `1.8 s`."""
     if duration is None:
         return ""
     return f"{duration * 1000:.0f} ms" if duration < 1 else f"{duration:.1f} s"
