@@ -42,7 +42,7 @@ from monitor.core.outcome import (
 from monitor.core.problem import OperatorError
 from monitor.core.verdict import approval, paste
 from monitor.core.verdict.answer import harmless, read_after_login, read_answer
-from monitor.core.verdict.diagnosis import diagnose
+from monitor.core.verdict.diagnosis import SCOPES_SHOWN, diagnose
 from monitor.core.verdict.evidence import ASSUMED_LIFETIME, Witnesses
 from monitor.core.verdict.paste import Paste
 from monitor.core.verdict.vocabulary import FOREIGN
@@ -363,6 +363,8 @@ _OF_A_CALL = frozenset(
         "INVALID_JWT_FORMAT",
         "INVALID_AUTH_HEADER",
         "BAD_OAUTH_TOKEN",
+        "INSUFFICIENT_ACCESS_OR_READONLY",
+        "INSUFFICIENT_ACCESS_ON_CROSS_REFERENCE_ENTITY",
     }
 )
 """Codes that only a call with a token brings: the login before it was granted."""
@@ -372,7 +374,7 @@ _OTHER_FLOWS = (
         "username-password",
         r"grant_type=password|username[- ]password|security token|INVALID_LOGIN|authentication failure",
     ),
-    ("refresh token", r"grant_type=refresh_token|refresh[_ ]token|token validity expired"),
+    ("refresh token", r"grant_type=refresh_token|refresh token|token validity expired"),
     ("web server", r"grant_type=authorization_code|auth code|auth:web|login web"),
     (
         "client credentials",
@@ -399,7 +401,7 @@ def _of_paste(text: str, now: datetime) -> Diagnosis:
     if isinstance(told.outcome, Refused) and told.outcome.error.upper() in _OF_A_CALL:
         refused = told.outcome
         called = AfterLogin(refused.status or 401, refused.error, refused.description)
-        exchange = Exchange(now, Granted("opaque", None, None, None, None), after_login=called)
+        exchange = Exchange(now, Granted("opaque", told.scopes, None, None, None), after_login=called)
     found = diagnose(exchange, CredentialFacts(), connection, history, now)
     if not found.findings:
         return found
@@ -414,6 +416,8 @@ def _context(text: str, told: Paste) -> Iterator[str]:
         yield f"The text names the pair of host {told.host} and audience {harmless(told.audience, 200)}."
     elif told.host:
         yield f"The text names the host {told.host}."
+    if told.scopes:
+        yield f"The text names the scopes {', '.join(sorted(told.scopes)[:SCOPES_SHOWN])}."
     if FOREIGN.search(text):
         yield "An AADSTS number is Microsoft Entra's, not Salesforce's: see what asks it, a key store say."
     if not _THIS_FLOW.search(text):

@@ -278,6 +278,25 @@ def test_a_text_of_another_flow_says_so() -> None:
     assert other not in told("JwtAuthError: invalid_grant: authentication failure")["evidence"]
 
 
+def test_a_call_refused_although_the_text_names_api_is_not_about_a_scope() -> None:
+    found = explain(
+        'granted, scope: "api refresh_token"\n'
+        "INVALID_SESSION_ID: This session is not valid for use with the REST API",
+        NOW,
+    )
+
+    assert found.cause is Cause.APP_BLOCKED
+    assert found.findings[0].evidence[1:] == ("The text names the scopes api, refresh_token.",)
+    assert Cause.SCOPE_MISSING not in {other.cause for other in found.alternatives}
+
+
+def test_a_right_that_a_record_lacks_says_nothing_of_the_login() -> None:
+    found = explain("INSUFFICIENT_ACCESS_OR_READONLY: insufficient access rights on object id", NOW)
+
+    assert found.cause is Cause.UNRECOGNISED
+    assert "A token was granted" in found.findings[0].evidence[0]
+
+
 def test_an_error_of_microsoft_entra_says_whose_it_is() -> None:
     said = told("invalid_client: AADSTS7000222: The provided client secret keys are expired.")["evidence"]
 

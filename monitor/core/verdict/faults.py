@@ -26,7 +26,7 @@ _KEYS = (
         (
             r"\bnot an? (valid )?rsa",
             r"\belliptic|\becd?sa\b|\bed25519\b|\bec\b.{0,10}\bkey",
-            r"unsupported key|key type must be",
+            r"unsupported key|key type must be|for this key ?type",
         ),
     ),
     (
@@ -51,6 +51,7 @@ _KEYS = (
             ),
             r"getsecretvalue|secrets manager can't|cloudkms|\bkey ?vault\b.{0,40}(denied|forbidden|error)",
             r"must be an asymmetric key|must have a value|neither pub key nor priv key|no usable private key",
+            r"invalid ?rsa ?key",
             r"invalid ?key( ?(spec|format|exception)\b|\b.{0,20}(spec|format|exception|must be|:))",
             r"(private|signing) key format|key for the rs\d+ algorithm must be",
             r"\bpem\b.{0,20}(routines|block|file|framing|start|format|encod)|no start line|no pem",
@@ -58,6 +59,7 @@ _KEYS = (
             r"nested asn1|algid parse|not openssh|no supported key formats",
             r"openssl.{0,30}(unable to|pkey)|\bpkcs.?[18]\b|bad decrypt",
             r"passphrase|keystore|key ?set does not exist",
+            r"\bsecret \"?[\w./-]{1,80}\"? not found|find key \S{1,80} in secret",
             r"(illegal|invalid|valid|malformed|incorrect).{0,20}base.?64|base.?64.{0,30}(invalid|illegal|pad|error)",
             (
                 r"(no (such )?file|not exist|not find|not found|cannot open|permission denied|eacces|enoent)"
@@ -86,7 +88,7 @@ _FAULTS = (
             r"unknown (ca|issuer|authority)|trust relationship|untrustedroot|trust anchor|pkix|certpath",
             r"hostname.{0,20}mismatch|not valid for|altname|alternative name",
             r"certificate(expired|not ?yet ?valid)|http response to https client",
-            r"wrong version number|eproto|not look like a tls|unrecogni[sz]ed ssl",
+            r"wrong version number|\beproto\b|not look like a tls|unrecogni[sz]ed ssl",
             r"curl(:| error)? ?[#(]? ?(35|51|60|77)\b",
         ),
     ),
@@ -98,7 +100,8 @@ _FAULTS = (
             r"resolve (host|proxy|')|n't resolve|could not resolve|could not be resolved",
             r"failed to resolve:? ?(['\"]|host|name|address|domain|[\w-]+\.\w)",
             r"failed to lookup address|no address associated|curl(:| error)? ?[#(]? ?[56]\b",
-            r"socketexception \(1100[1-4]\)|hostname could not be found",
+            r"socketexception \(1100[1-4]\)|hostname could not be found|unresolved ?address",
+            r"server misbehaving|\bservfail",
         ),
     ),
     (
@@ -109,7 +112,7 @@ _FAULTS = (
             r"connect(ion)? (etimedout|timed out|timeout)|connecttimeout|connecterror|connectexception",
             r"connection attempt failed|i/o timeout|dial tcp|tunnel|proxyerror|proxy authentication required",
             r"socketexception \(100(51|60|61|65)\)|could not connect to the server|unauthorized endpoint",
-            r"curl(:| error)? ?[#(]? ?7\b",
+            r"appears to be offline|no healthy upstream|curl(:| error)? ?[#(]? ?7\b",
         ),
     ),
     (
@@ -127,6 +130,7 @@ _FAULTS = (
             r"econnreset|connection (reset|aborted|closed|was closed)|closed connection|forcibly closed",
             r"socketexception \(1005[34]\)|network connection was lost|other side closed",
             r"reset by peer|socket hang up|epipe|broken pipe|remoteprotocolerror|remotedisconnected",
+            r"server disconnected|failed to respond|upstream connect error",
             r"readerror|incompleteread|unexpected end of|end of file|\beof\b|premature",
             r"html response|unexpected token|curl(:| error)? ?[#(]? ?(52|55|56|92)\b",
         ),
@@ -140,8 +144,11 @@ _TRUSTED_LISTS = re.compile(r"\bca\b|trust.?store|cacert|ca.?bundle|ca.?file|\bs
 _KEY_RULES = tuple((cause, re.compile("|".join(patterns))) for cause, patterns in _KEYS)
 _FAULT_RULES = tuple((kind, re.compile("|".join(patterns))) for kind, patterns in _FAULTS)
 
-ORDER = tuple(dict.fromkeys(kind for kind, _ in _FAULTS))
+ORDER = tuple(reversed(dict.fromkeys(kind for kind, _ in reversed(_FAULTS))))
 """The kinds, most informative first."""
+
+_SETTING = re.compile(r"\b\w{1,40}[\"']? ?[:=] ?(\d[\d.]{0,9}m?s?|true|false|null|none|undefined)\b")
+"""Settings that clients print along with an error: `connectTimeout: 5000`."""
 
 NO_SUCH_NAME = re.compile(
     r"errno -(2|5)\b|eai noname|eai nodata|nxdomain|enotfound|name or service not known|name does not resolve"
@@ -160,7 +167,7 @@ NOT_TLS = re.compile(
 BROKEN_OFF = re.compile(
     r"^(?!.*(trust|verif|issuer))"
     r".*(eof occurred|unexpected eof|end of file|connection (was )?(reset|closed|aborted)|reset by peer"
-    r"|timed out|time.?out|terminated during handshake)"
+    r"|closed (the )?connection|timed out|time.?out|terminated (during|the) |shut down )"
 )
 """The connection ended during the handshake, which says nothing about trust."""
 
@@ -174,4 +181,5 @@ def of_key(text: str) -> Cause | None:
 
 def kind_of(text: str) -> FaultKind | None:
     """The fault in a normalised text, if any."""
+    text = _SETTING.sub(" ", text)
     return next((kind for kind, pattern in _FAULT_RULES if pattern.search(text)), None)

@@ -49,6 +49,9 @@ _STRANGERS = re.compile(
 
 _NO_SUCH_ORG = re.compile(r"url no longer exists|no such (org|host|domain)|unknown (host|domain)")
 
+_OF_TRUST = re.compile(r"\bcert|certif|issuer|authority|trust|self.?signed|pkix|x509|altname|\bca\b")
+"""Other TLS errors are about versions and ciphers, and may come from a proxy."""
+
 _BAD_ADDRESS = re.compile(r"allowed hosts|usable url|invalid url")
 
 
@@ -93,7 +96,8 @@ def of_fault(fault: Unreachable, connection: Connection) -> Meaning:
         case FaultKind.TLS if BROKEN_OFF.search(text):
             return _IN_BETWEEN
         case FaultKind.TLS:
-            return Meaning(Cause.TLS_UNTRUSTED, Certainty.CERTAIN, tuple(_of_tls(text)))
+            certainty = Certainty.CERTAIN if _OF_TRUST.search(text) else Certainty.LIKELY
+            return Meaning(Cause.TLS_UNTRUSTED, certainty, tuple(_of_tls(text)))
         case FaultKind.TIMEOUT | FaultKind.PROTOCOL:
             return _IN_BETWEEN if _STRANGERS.search(text) else _TRANSIENT
         case FaultKind.POOL:

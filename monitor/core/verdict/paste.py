@@ -20,7 +20,8 @@ from monitor.core.causes import Cause
 from monitor.core.connection import is_generic
 from monitor.core.outcome import NO_STATUS, FaultKind, Granted, NotSent, Outcome, Refused, Unreachable
 from monitor.core.verdict.answer import CODE_LIMIT, HTML_PAGE, NOT_SHOWN, harmless, read_answer
-from monitor.core.verdict.faults import ORDER, kind_of, of_key
+from monitor.core.verdict.faults import NO_SUCH_NAME, ORDER, kind_of, of_key
+from monitor.core.verdict.meaning import API_SCOPES
 from monitor.core.verdict.texts import Meaning, of_text, plain
 from monitor.core.verdict.unwrap import unwrapped
 from monitor.core.verdict.vocabulary import CODE, OTHER_SERVICES, SAY_LITTLE, sentences
@@ -41,14 +42,18 @@ SERVER_ERROR = 500
 """Statuses from here on belong to a server or gateway, not to the answer that it passes on."""
 
 _BESIDE = re.compile(r"([\"'\])} :=,|–—-]{0,8})([^\W\d_][^\n]{0,400})")
-_LABEL_NEXT = re.compile(r"[^\W\d]{1,40}(?: \w{1,20}){0,2}[\"'\]]{0,2} ?(?:=>|=|[:>](?![\w/]))")
-_END_OF_TEXT = re.compile(r"[\"\]}<|]|\s[{\[(]|'(?!\w)")
+_STRONG_LABELS = r"error[_ -]?description|error[_ -]?message|error[_ -]?msg|faultstring|exceptionmessage"
+_LABEL_NEXT = re.compile(
+    rf"(?:{_STRONG_LABELS})\b|[^\W\d]{{1,40}}(?: \w{{1,20}}){{0,2}}[\"'\]]{{0,2}} ?(?:=>|=|[:>](?![\w/]))"
+)
+_END_OF_TEXT = re.compile(
+    r"[\"\]}<|]|\s[{\[(]|'(?!\w)|[,;] ?\w{1,40} ?[=:]|\)(?=[);,. ]{0,4}$|[;,])", re.MULTILINE
+)
 """Where the text after a code ends on its line."""
 
-_STRONG_LABELS = r"error[_ -]?description|error[_ -]?message|error[_ -]?msg|faultstring|exceptionmessage"
 _LABELLED = re.compile(
     rf"(?<![^\W_])(?:({_STRONG_LABELS})|message|msg|detail|reason|description)[\"'\]]{{0,2}} ?(?:=>|[:=>]) ?"
-    rf"(?:\"([^\"]{{1,{VALUE_LIMIT}}})|'((?:[^'\n]|'(?=\w)){{1,{VALUE_LIMIT}}})"
+    rf"(?:[A-Z]\w{{2,9}}\()?(?:\"([^\"]{{1,{VALUE_LIMIT}}})|'((?:[^'\n]|'(?=\w)){{1,{VALUE_LIMIT}}})"
     rf"|([^\"'\s{{\[][^\n}}&<]{{0,{VALUE_LIMIT}}}))",
     re.IGNORECASE,
 )
@@ -58,6 +63,12 @@ _OTHER_CODED = re.compile(
     r"(?<![\w.])([a-z]{1,30}(?:_[a-z]{1,30}){1,8}|[A-Z]{1,30}(?:_[A-Z]{1,30}){1,8}|AADSTS\d{1,9}):\s([^\n]{1,400})"
 )
 """An unknown code before a colon."""
+
+_OTHER_ANSWER = re.compile(
+    r"\berror[\"'\]]{0,2} ?(?:=>|[:=]) ?[\"']?([a-z]{1,30}(?:_[a-z]{1,30}){0,8})[\"']?[,;& \n]{1,3}"
+    r"[\"'\[]?error_description[\"'\]]{0,2} ?(?:=>|[:=]) ?[\"']?([^\"&\n}]{1,400})"
+)
+"""An OAuth error with an unknown code and text."""
 
 _PHRASES = {
     "bad request": 400,
@@ -74,14 +85,16 @@ _PHRASES = {
 """Reason phrases that clients print without the status."""
 
 _REASON = (
-    rf"(?:[ :(-]{{1,3}}(?:{'|'.join(_PHRASES)}|client error|server error|gateway time-out|not acceptable"
-    r"|proxy authentication required|unsupported media type)){1,2}"
+    rf"(?:[ :(-]{{1,3}}(?:{'|'.join(_PHRASES).replace(' ', '[ _]')}|client error|server error"
+    r"|gateway time-out|not acceptable|proxy authentication required|unsupported media type)){1,2}"
 )
 _STATUS = re.compile(
-    r"\b(?:HTTP(?:/[\d.]{1,3})?|status(?:[ _]?code)?|code|error|response|bad ?request)[\"'\] :=>(]{1,5}"
-    r"([1-5]\d\d)\b"
-    rf"(?:{_REASON})?|\b([1-5]\d\d){_REASON}",
-    re.IGNORECASE,
+    r"\b(?:HTTP(?:/[\d.]{1,3})?|(?:(?:http|response)[ _-]?)?(?:status(?:[ _]?code)?|code)|error|response"
+    r"|bad ?request)[\"'\] :=>(]{1,5}([1-5]\d\d)\b"
+    rf"(?:{_REASON})?|\b([1-5]\d\d){_REASON}"
+    r"|\b(?:failed|failure|returned|got|answered|received)(?: with)?(?: an?)?[ :=(]{1,3}([45]\d\d)"
+    r"(?=[).,;:]|$)",
+    re.IGNORECASE | re.MULTILINE,
 )
 
 _PHRASE = re.compile(
@@ -111,6 +124,8 @@ _NAME_SOUGHT = re.compile(
     re.IGNORECASE,
 )
 _SALESFORCES = re.compile(r"(salesforce(-\w+)?|force|site)\.(com|mil)$|\.cn$", re.IGNORECASE)
+
+_SCOPES = re.compile(r"\bscopes?[\"']{0,2} ?(?:=>|[:=]) ?[\"'\[(]{0,2}((?:[a-z_]{2,40}[ ,+\"']{0,4}){1,30})")
 
 _TOKEN = re.compile(r"[\"']access_token[\"']")
 _SUCCEEDED = re.compile(
@@ -156,6 +171,8 @@ class Paste:
     host: str = ""
     """The login host; empty if the text has none."""
     audience: str = ""
+    scopes: frozenset[str] | None = None
+    """The scopes of the token, if the text has them and they include api or full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +235,7 @@ class _Pasted:
     @cached_property
     def statuses(self) -> list[tuple[int, int]]:
         """Position and value of each HTTP status."""
-        named = [(found.start(), int(found[1] or found[2])) for found in _STATUS.finditer(self.text)]
+        named = [(found.start(), int(found[found.lastindex or 0])) for found in _STATUS.finditer(self.text)]
         return named or [(found.start(), _PHRASES[found[1].lower()]) for found in _PHRASE.finditer(self.text)]
 
     @cached_property
@@ -235,8 +252,18 @@ class _Pasted:
         return _attempts(self.text)
 
     @cached_property
+    def hosts(self) -> list[tuple[int, str]]:
+        """Position and name of each login host."""
+        return [(found.start(), found[1].lower()) for found in _HOST.finditer(self.text)]
+
+    def host_at(self, position: int) -> str:
+        """The last host before that position, else the first; empty if the text has none."""
+        before = (name for at, name in reversed(self.hosts) if at <= position)
+        return next(before, self.hosts[0][1] if self.hosts else "")
+
+    @cached_property
     def chosen(self) -> _Attempt | None:
-        return _deciding(self.attempts, self.text)
+        return _deciding(self)
 
     @cached_property
     def refused_at(self) -> int:
@@ -268,18 +295,25 @@ def read(text: str) -> Paste | None:
     pasted = _Pasted(unwrapped(text))
     for reader in _READERS:
         if outcome := reader(pasted):
-            return Paste(outcome, *_pair(pasted.text))
+            return Paste(outcome, *_pair(pasted), _scopes(pasted.text))
     return None
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _scopes(text: str) -> frozenset[str] | None:
+    for found in _SCOPES.finditer(text):
+        scopes = frozenset(re.split(r"\W+", found[1])) - {""}
+        if scopes & API_SCOPES:
+            return scopes
+    return None
+
+
+def _pair(pasted: _Pasted) -> tuple[str, str]:
     """Host and audience of the request; of the Salesforce CLI's pairs, the org's own."""
-    tried = [(login.rstrip("/"), audience.rstrip("/")) for audience, login in _TRIED.findall(text)]
+    tried = [(login.rstrip("/"), audience.rstrip("/")) for audience, login in _TRIED.findall(pasted.text)]
     for login, audience in tried:
         if (own := _HOST.search(login)) and not is_generic(login):
             return own[1].lower(), audience if login == audience else ""
-    named = _HOST.search(text)
-    return (named[1].lower() if named else ""), ""
+    return pasted.host_at(pasted.chosen.at if pasted.chosen else 0), ""
 
 
 # Readers, in order
@@ -315,7 +349,10 @@ def _answer(pasted: _Pasted) -> Refused | None:
     is_page = dumped is not None and dumped.excerpt.startswith(HTML_PAGE)
     if chosen and chosen.weight >= _Weight.CODE and (chosen.code or not is_page):
         return pasted.refusal(chosen)
-    return dumped if dumped and (dumped.error or dumped.description or dumped.excerpt) else None
+    is_shown = dumped and (
+        is_page or not _STATUS.search(dumped.excerpt)
+    )  # otherwise it is the client's own line
+    return dumped if dumped and is_shown and (dumped.error or dumped.description or dumped.excerpt) else None
 
 
 def _bad_key(pasted: _Pasted) -> NotSent | None:
@@ -328,11 +365,16 @@ def _bare_code(pasted: _Pasted) -> Refused | None:
 
 
 def _fault(pasted: _Pasted) -> Unreachable | None:
-    """The most informative kind of fault, from the last line that has it."""
-    kinds = [(kind, line) for line in pasted.lines if (kind := kind_of(plain(line)))]
+    """The most informative kind of fault, from the last line that has it, if possible with a reason.
+
+    Lines before the last HTTP 400 are past: a request got through after them.
+    """
+    at = pasted.statuses[-1][0] if pasted.status == ALMOST_ALWAYS else 0
+    since = pasted.text[pasted.text.rfind("\n", 0, at) + 1 :].split("\n")
+    kinds = [(kind, line) for line in reversed(since) if (kind := kind_of(plain(line)))]
     if not kinds:
         return None
-    kind, line = min(kinds, key=lambda one: ORDER.index(one[0]))
+    kind, line = min(kinds, key=lambda one: (ORDER.index(one[0]), not NO_SUCH_NAME.search(plain(one[1]))))
     sought = _NAME_SOUGHT.search(line)
     if kind is FaultKind.DNS and sought and not _SALESFORCES.search(sought[1]):
         kind = FaultKind.CONNECT  # for example a proxy's name: the org's is not misspelt
@@ -351,7 +393,7 @@ def _words(pasted: _Pasted) -> Refused | None:
         meant = of_text(_PHRASE.sub(" ", _STATUS.sub(" ", line)))
         if meant and not OTHER_SERVICES.search(line) and not (refused and CATALOGUE[meant.cause].no_verdict):
             return pasted.refusal(_Attempt(0, "", _Said(0, 0, line, is_sentence=False, is_strong=False)))
-    if other := _OTHER_CODED.search(pasted.text):
+    if other := _OTHER_ANSWER.search(pasted.text) or _OTHER_CODED.search(pasted.text):
         said = _Said(*other.span(2), other[2], is_sentence=False, is_strong=False)
         return pasted.refusal(_Attempt(other.start(), other[1], said))
     return None
@@ -427,7 +469,8 @@ def _labelled(text: str, sentences: list[_Said]) -> Iterator[_Said]:
     for found in list(_LABELLED.finditer(text))[-AT_MOST:]:
         group = next(number for number in (2, 3, 4) if found[number])
         start, end = found.span(group)
-        value = found[group].strip(" ,;")
+        unquoted = _END_OF_TEXT.search(found[4] or "")
+        value = (found[group][: unquoted.start()] if unquoted else found[group]).strip(" ,;")
         within = sum(start <= one.start < end for one in sentences)
         known = within == 1 and bool(found[1])
         if value and (known or not (within or CODE.fullmatch(value))):
@@ -468,16 +511,20 @@ def _nearest(told: list[_Said], code: re.Match[str], begin: int, end: int) -> _S
     return min(fitting, key=lambda one: (not one.is_sentence, not one.is_strong, distance(one)), default=None)
 
 
-def _deciding(attempts: list[_Attempt], text: str) -> _Attempt | None:
+def _deciding(pasted: _Pasted) -> _Attempt | None:
     """The refusal that counts: the most informative, and of several such the last, which is current.
 
     In a list from the Salesforce CLI it is the first: the other pairs are the CLI's guesses, and their
-    refusals of the audience were to be expected.
+    refusals of the audience were to be expected. So are those of a generic host if the text also has an
+    answer of the org's own host.
     """
+    attempts = pasted.attempts
     most = max(((one.weight, one.said is not None) for one in attempts), default=None)
     best = [one for one in attempts if (one.weight, one.said is not None) == most]
     best = [one for one in best if one.weight > _Weight.BARE or (one.code and not one.said)]
-    if _LIST.search(text) or _TRIED.search(text):
+    if _LIST.search(pasted.text) or _TRIED.search(pasted.text):
         own = [one for one in best if one.meaning and one.meaning.cause is not Cause.AUDIENCE_INVALID]
         return next(iter(own or best), None)
-    return best[-1] if best else None
+    own = [one for one in best if not is_generic(f"https://{pasted.host_at(one.at)}")]
+    expected = [one for one in best if one.meaning and CATALOGUE[one.meaning.cause].wrong_pair]
+    return next((one for one in reversed(best) if not own or one in own or one not in expected), None)

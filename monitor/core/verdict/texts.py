@@ -56,7 +56,7 @@ TEXTS = _rules(
             r"rate (limit )?exceeded",
             r"(number of|too many) log.?ins?",
             r"log.?ins? (limit )?exceeded",
-            r"exceeded .{0,30}log.?ins?\b",
+            r"exceeded .{0,30}log.?ins?\b|access token limit exceeded",
             r"request limit exceeded",
         ),
     ),
@@ -220,8 +220,13 @@ TEXTS = _rules(
             r"blocked by",
             r"app must be installed",
             r"\bpackage\b.{0,40}(not installed|out of date)",
-            r"approval error generic",
         ),
+    ),
+    (
+        Cause.APP_BLOCKED,
+        Certainty.LIKELY,
+        (Cause.USER_NOT_ADMIN_APPROVED, Cause.CONSUMER_NOT_APPROVED),
+        (r"approval error generic",),
     ),
     (
         Cause.APP_NOT_FOUND,

@@ -161,6 +161,28 @@ def test_a_list_in_which_every_pair_speaks_of_the_audience_is_about_the_audience
     assert (paste.host, paste.audience) == ("globex.my.salesforce.com", "https://globex.my.salesforce.com")
 
 
+def test_what_a_generic_host_says_of_the_pair_counts_less_than_the_orgs_own_answer() -> None:
+    paste = read(
+        "$ ./token.sh https://umbrella.my.salesforce.com\ninvalid_grant: inactive user\n"
+        "$ ./token.sh https://login.salesforce.com\napp_not_found: External client app is not installed"
+    )
+
+    assert meant(paste).cause is Cause.USER_INACTIVE
+    assert paste is not None
+    assert paste.host == "umbrella.my.salesforce.com"
+
+
+def test_the_host_is_the_one_that_gave_the_answer() -> None:
+    paste = read(
+        "asking https://login.salesforce.com: audience is invalid (invalid_grant)\n"
+        "asking https://umbrella.my.salesforce.com: ip restricted (invalid_grant)"
+    )
+
+    assert meant(paste).cause is Cause.IP_RESTRICTED
+    assert paste is not None
+    assert paste.host == "umbrella.my.salesforce.com"
+
+
 def test_of_two_answers_in_a_log_the_last_one_counts() -> None:
     earlier, later = (
         json.dumps({"error": "invalid_grant", "error_description": text})
@@ -188,6 +210,39 @@ def test_the_name_of_an_app_hides_no_answer() -> None:
     text = "invalid_app_access: user is not admin approved to access this app: Postgres Sync"
 
     assert meant(read(text)).cause is Cause.USER_NOT_ADMIN_APPROVED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{:error "invalid_grant", :error_description "inactive user"}',
+        'Refusal { error: invalid_grant, error_description: Some("inactive user"), uri: None }',
+        "Refusal(error=invalid_grant, errorDescription=inactive user, status=400)",
+        "token: invalid_grant (inactive user); next try in 5 s",
+    ],
+)
+def test_a_text_ends_where_the_next_field_begins(text: str) -> None:
+    paste = read(text)
+
+    assert paste is not None
+    assert isinstance(paste.outcome, Refused)
+    assert (paste.outcome.error, paste.outcome.description) == ("invalid_grant", "inactive user")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"error":"slow_down","error_description":"the device polls too fast"}',
+        "callback?error=slow_down&error_description=the+device+polls+too+fast",
+    ],
+)
+def test_an_oauth_error_that_is_not_known_is_an_answer_all_the_same(text: str) -> None:
+    paste = read(text)
+
+    assert paste is not None
+    assert isinstance(paste.outcome, Refused)
+    assert (paste.outcome.error, paste.outcome.description) == ("slow_down", "the device polls too fast")
+    assert meant(paste).cause is Cause.UNRECOGNISED
 
 
 def test_a_sentence_without_a_code_is_never_certain() -> None:
@@ -251,6 +306,13 @@ def test_an_answer_has_the_status_nearest_to_it() -> None:
         ("self check: crypto/rsa: verification error", Cause.KEY_CERTIFICATE_MISMATCH),
         ("could not fetch secret/sf: Code: 403. Errors: * permission denied", Cause.KEY_UNREADABLE),
         ("Error(InvalidKeyFormat)", Cause.KEY_UNREADABLE),
+        (
+            'called `unwrap()` on an `Err`: Error(InvalidRsaKey("TooSmall"))',
+            Cause.KEY_UNREADABLE,
+        ),
+        ('MountVolume.SetUp failed for volume "jwt" : secret "globex-jwt" not found', Cause.KEY_UNREADABLE),
+        ("couldn't find key server.key in Secret sync/globex-jwt", Cause.KEY_UNREADABLE),
+        ("digital envelope routines::operation not supported for this keytype", Cause.KEY_NOT_RSA),
     ],
 )
 def test_a_key_that_can_not_sign_never_reached_salesforce(text: str, cause: Cause) -> None:
@@ -296,6 +358,56 @@ def test_the_number_of_a_fault_counts_in_every_language(text: str, cause: Cause)
     assert meant(read(text), host).cause is cause
 
 
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        (
+            "RemoteProtocolError: Server disconnected without sending a response.",
+            Cause.SALESFORCE_UNAVAILABLE,
+        ),
+        (
+            "NoHttpResponseException: globex.my.salesforce.com:443 failed to respond",
+            Cause.SALESFORCE_UNAVAILABLE,
+        ),
+        ("upstream connect error or disconnect/reset before headers", Cause.SALESFORCE_UNAVAILABLE),
+        ("SSLException: SSL peer shut down incorrectly", Cause.NETWORK_UNREACHABLE),
+        ("SSLHandshakeException: Remote host terminated the handshake", Cause.NETWORK_UNREACHABLE),
+        ("lookup globex.my.salesforce.com: server misbehaving", Cause.NETWORK_UNREACHABLE),
+        ("java.nio.channels.UnresolvedAddressException", Cause.NETWORK_UNREACHABLE),
+        ("503 no healthy upstream", Cause.NETWORK_UNREACHABLE),
+        ("The Internet connection appears to be offline.", Cause.NETWORK_UNREACHABLE),
+        (
+            "AggregateError [ETIMEDOUT]:\n  Error: connect ENETUNREACH 2001:db8::1:443",
+            Cause.NETWORK_UNREACHABLE,
+        ),
+    ],
+)
+def test_a_connection_that_was_not_made_or_broke_off_is_about_the_network(text: str, cause: Cause) -> None:
+    assert meant(read(text)).cause is cause
+
+
+def test_the_line_that_names_the_reason_counts_among_those_of_a_fault() -> None:
+    text = "wget: lookup failed: Name or service not known.\nwget: unable to resolve host address"
+    host = connection(login_url="https://globexx.my.salesforce.com")
+
+    assert meant(read(text), host).cause is Cause.SUBDOMAIN_UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("text", "certainty"),
+    [
+        ("javax.net.ssl.SSLHandshakeException: Received fatal alert: handshake_failure", Certainty.LIKELY),
+        ("remote error: tls alert: protocol version", Certainty.LIKELY),
+        ("x509: certificate signed by unknown authority", Certainty.CERTAIN),
+        ("SELF_SIGNED_CERT_IN_CHAIN", Certainty.CERTAIN),
+    ],
+)
+def test_only_what_speaks_of_trust_is_certain_to_be_about_it(text: str, certainty: Certainty) -> None:
+    found = meant(read(text))
+
+    assert (found.cause, found.certainty) == (Cause.TLS_UNTRUSTED, certainty)
+
+
 def test_a_proxy_name_that_does_not_resolve_is_not_the_orgs() -> None:
     assert meant(read("getaddrinfo ENOTFOUND proxy.globex.internal")).cause is Cause.NETWORK_UNREACHABLE
     misspelt = read("getaddrinfo ENOTFOUND globexx.my.salesforce.com")
@@ -319,6 +431,12 @@ def test_a_proxy_name_that_does_not_resolve_is_not_the_orgs() -> None:
         "Error: Unauthorized",
         "NodeApiError: Bad request - please check your parameters",
         "token endpoint: 404 Not Found",
+        "sync aborted: token request failed: 400\n    at job (/srv/sync.mjs:7:1)",
+        "ResponseStatusException: 400 BAD_REQUEST",
+        '{"httpCode": "400", "node": "Salesforce"}',
+        "AxiosError: status code 400\n  config: { clarifyTimeoutError: false, connectTimeout: 500 }",
+        "03:00 ECONNRESET, again in 5 s\n03:05 Request failed with status code 400",
+        "  HTTP/1.1 400 Bad Request\n  Server: sfdcedge\n2026-11-20 03:12:55 ERROR 400: Bad Request.",
         "KeyError: 'access_token'",
         "TypeError: Cannot read properties of undefined (reading 'access_token')",
         'PHP Warning: Undefined array key "access_token"',
@@ -369,6 +487,18 @@ def test_the_status_of_a_gateway_is_not_that_of_the_answer_within() -> None:
     paste = read('{"status":502,"detail":"upstream said: API is currently disabled for this user"}')
 
     assert meant(paste).cause is Cause.API_DISABLED
+
+
+def test_the_scopes_that_a_text_names_are_those_of_its_token() -> None:
+    refused = '401 [{"message":"Session expired or invalid","errorCode":"INVALID_SESSION_ID"}]'
+
+    for named in ('"scope":"api web"', "scopes: ['api', 'web']", "scope=api+web"):
+        paste = read(f"token granted, {named}\n{refused}")
+        assert paste is not None
+        assert paste.scopes == frozenset({"api", "web"})
+    other = read(f"calendar: scope=events tasks\n{refused}")
+    assert other is not None
+    assert other.scopes is None
 
 
 def test_a_grant_is_a_grant() -> None:
