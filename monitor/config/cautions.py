@@ -27,7 +27,8 @@ CONSUMER_KEY_PREFIX = "3MVG"
 """Prefix of Salesforce's consumer keys (observed)."""
 
 PERMISSION_SETS = (
-    "read_permission_sets has no effect any more: an audit reads them each day (audit: daily, the default)."
+    "read_permission_sets no longer has any effect: an audit reads them every day (audit: daily, the"
+    " default)."
     " Delete the line."
 )
 
@@ -56,7 +57,7 @@ def cautions(
         for doubt in _doubts(connection, environ):
             about[doubt].append(connection.name)
     return (
-        *(f"connections_from: {pattern} finds no file." for pattern in fruitless),
+        *(f"connections_from: {pattern} matches no file." for pattern in fruitless),
         *_general(general, protection, connections),
         *(f"{_names(names)}: {doubt}" for doubt, names in about.items()),
         *_twice(connections),
@@ -71,18 +72,18 @@ def _general(
         yield "No connections are configured."
     if general.replicas is not None:
         yield (
-            "replicas: this option has no effect any more: daemons with the same PostgreSQL database share"
+            "replicas: this option no longer has any effect: daemons with the same PostgreSQL database share"
             " the work. Delete the line."
         )
     if general.web.enable_reload and not general.listen.is_loopback:
         where = f"web.enable_reload is on and listen is {general.listen}"
-        yield f"{where}: anyone who reaches it can make it reload."
+        yield f"{where}: anyone who can reach it can trigger a reload."
     for sink in general.notify.sinks:
         address = urlsplit(sink.url or "")
         if (sink.token or sink.secret) and address.scheme == "http" and not is_loopback(sink.url or ""):
             yield (
-                f"notify.sinks {sink.name}: {address.hostname} is reached over plain http. Anyone on the way"
-                " can read its messages and token, and change them. Write https://."
+                f"notify.sinks {sink.name}: {address.hostname} is reached over plain http. Anyone on the"
+                " network path can read and change its messages and token. Use https://."
             )
     if open_to_others := exposure(general.listen, protection):
         yield open_to_others
@@ -93,24 +94,23 @@ def _doubts(connection: Connection, environ: Mapping[str, str]) -> Iterator[str]
     """Warnings about one connection, worded so that equal ones can be combined."""
     if is_generic(connection.login_url):
         yield (
-            f"login_url is the generic {connection.host}, through which External Client Apps are not reached "
-            "(app_not_found). The org's own subdomain serves every app."
+            f"login_url is the generic {connection.host}, which does not know External Client Apps"
+            " (app_not_found). Use the org's own subdomain: it works for every app."
         )
     elif is_generic(connection.audience):
         yield from _of_generic_audience(connection)
     if connection.org_type is OrgType.SANDBOX and "--" not in connection.host:
-        yield "a sandbox's subdomain holds the sandbox's name after --, as in acme--dev.sandbox."
+        yield "a sandbox's subdomain contains the sandbox's name after --, as in acme--dev.sandbox."
     if not _simulated(connection) and not connection.consumer_key.startswith(CONSUMER_KEY_PREFIX):
-        yield f"the consumer key does not begin with {CONSUMER_KEY_PREFIX}, as those of Salesforce do."
+        yield f"the consumer key does not begin with {CONSUMER_KEY_PREFIX}, as Salesforce's do."
     if connection.approval and connection.approval.policy == "inactivity":
         yield (
-            "the refresh token policy counts days without use, and a check may count as use: the monitor may "
-            "keep an approval alive that would lapse without it."
+            "the refresh token policy counts days without use, and a check may count as use: the monitor may"
+            " keep alive an approval that would otherwise lapse."
         )
     if connection.current.certificate is None and connection.certificate_not_after is None:
         yield (
-            "neither certificate nor certificate_not_after is given: the certificate's expiry is not"
-            " monitored."
+            "neither certificate nor certificate_not_after is set: the certificate's expiry is not monitored."
         )
     pairs = [pair for pair in (connection.current, connection.next) if pair]
     yield from dict.fromkeys(
@@ -130,13 +130,13 @@ def _of_generic_audience(connection: Connection) -> Iterator[str]:
     if expected and connection.audience != expected:
         yield (
             f"the audience is {connection.audience}, but the host looks like a {connection.org_type} org, "
-            f"whose generic audience is {expected}. A name with -- is a sandbox as a rule, though old "
-            "production names may hold it. audience: my_domain is right for both."
+            f"whose generic audience is {expected}. A name with -- is usually a sandbox's, though old"
+            " production names may contain it. audience: my_domain works for both."
         )
     elif not _simulated(connection):
         yield (
             f"the audience is the generic {connection.audience}, which External Client Apps refuse "
-            "(app_not_found). audience: my_domain is better, if the org accepts it."
+            "(app_not_found). Prefer audience: my_domain if the org accepts it."
         )
 
 
@@ -144,7 +144,7 @@ def _of_source(source: Source, environ: Mapping[str, str]) -> str | None:
     if source.kind == "env" and not environ.get(source.place):
         return f"the environment variable {source.place} is not set here."
     if source.kind == "credential" and not environ.get("CREDENTIALS_DIRECTORY"):
-        return "systemd hands over no credentials here (CREDENTIALS_DIRECTORY is not set)."
+        return "there are no systemd credentials here (CREDENTIALS_DIRECTORY is not set)."
     return None
 
 
@@ -157,7 +157,7 @@ def _twice(connections: Iterable[Connection]) -> Iterator[str]:
         )
     for names in same.values():
         if len(names) > 1:
-            yield f"{_names(names)}: the same org, app and user, watched {len(names)} times."
+            yield f"{_names(names)}: these monitor the same org, app and user {len(names)} times."
 
 
 def _names(names: Sequence[str]) -> str:

@@ -62,11 +62,11 @@ def complaints(error: ValidationError, model: type[Options]) -> Iterator[tuple[P
 
 
 _WORDS: dict[str, str] = {
-    "model_type": "must be a mapping of options, each on a line of its own: NAME: VALUE.",
+    "model_type": "must be a mapping of options, each on its own line: NAME: VALUE.",
     "tuple_type": "must be a list, e.g. [one, another].",
     "frozen_set_type": "must be a list, e.g. [one, another].",
     "list_type": "must be a list, e.g. [one, another].",
-    "too_long": f"has more than {MOST_LABELS} labels. Leave some out: each is sent with each scrape.",
+    "too_long": f"has more than {MOST_LABELS} labels. Remove some: each is sent with every scrape.",
 }
 
 
@@ -117,7 +117,7 @@ def no_option(model: type[Options], name: str) -> str:
     for other, where in _places():
         if model is not other and name in other.model_fields:
             return f"is not an option here. It belongs {where}."
-    return f"is not an option here. Options here are {', '.join(_known(model))}."
+    return f"is not an option here. Options here: {', '.join(_known(model))}."
 
 
 def _places() -> Iterator[tuple[type[Options], str]]:

@@ -61,7 +61,7 @@ def with_next_current(raw: bytes, name: str) -> bytes | None:
         return None
     key, following = found.option("next") or found.missing("next")
     if found.is_alias(key, following) or not isinstance(following, MappingNode):
-        raise EditError("next is an alias, or no block of options")
+        raise EditError("next is an alias or not a block of options")
     edits = [found.removal("next")]
     wanted: dict[str, Value] = {"next": None, "certificate_not_after": None}
     given = found.value["next"]
@@ -113,7 +113,7 @@ class _Found:
         return next(((key, value) for key, value in self.node.value if key.value == name), None)
 
     def missing(self, name: str) -> tuple[Node, Node]:
-        raise EditError(f"{name} is not there")
+        raise EditError(f"{name} is missing")
 
     def is_alias(self, key: Node, value: Node) -> bool:
         """Whether the value is an alias, defined earlier in the text."""
@@ -145,7 +145,7 @@ class _Found:
         key, value = self.option(name) or self.missing(name)
         start = key.start_mark.index - key.start_mark.column
         if self.text[start : key.start_mark.index].strip():
-            raise EditError(f"{name} is on one line with something else")
+            raise EditError(f"{name} shares its line with something else")
         end = self.text.find("\n", self.end(key, value))
         return start, len(self.text) if end < 0 else end + 1, ""
 
@@ -154,7 +154,7 @@ class _Found:
         if not isinstance(source, MappingNode) or not all(
             isinstance(key, ScalarNode) and isinstance(value, ScalarNode) for key, value in source.value
         ):
-            raise EditError("next is written in a way that is not understood")
+            raise EditError("next is not written as a plain block of options")
         parts = (
             f"{key.value}: {self.text[value.start_mark.index : value.end_mark.index]}"
             for key, value in source.value
@@ -178,7 +178,7 @@ class _Found:
         raw = self.mark + made.encode()
         read = text.read(raw)
         if read.mistakes or read.value != expected:
-            raise EditError("it would come to mean something else")
+            raise EditError("the rest of the file would change its meaning")
         return raw
 
 

@@ -40,7 +40,7 @@ def read(path: str | Path, at_most: int, *, or_pipe: bool = False) -> bytes:
     except FileNotFoundError:
         raise FileError("does not exist: create it, or correct the path.") from None
     except IsADirectoryError:
-        raise FileError("is a directory: name a file in it.") from None
+        raise FileError("is a directory: use a file in it.") from None
     except PermissionError:
         raise FileError(
             "is not readable by this process: give its user permission, for the directories too."
@@ -65,4 +65,4 @@ def trust_authorities(context: ssl.SSLContext, path: Path) -> None:
     try:
         context.load_verify_locations(cadata=pem)
     except (ssl.SSLError, ValueError):
-        raise FileError("holds no certificate in PEM.") from None
+        raise FileError("contains no PEM certificate.") from None

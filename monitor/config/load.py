@@ -267,11 +267,11 @@ class _Loader:
     def _pairs_of_options(self, file: _File, path: text.Path, written: Block) -> None:
         """Check options that exclude each other."""
         if not {meant(ConnectionOptions, key) for key in written} & {"subdomain", "login_url"}:
-            self._note(file, path, "has no subdomain (setup guide, step 7), or login_url in its place.")
+            self._note(file, path, "has neither subdomain (setup guide, step 7) nor login_url.")
         if {"subdomain", "login_url"} <= written.keys():
-            self._note(file, (*path, "login_url"), "is given beside subdomain. Keep one of the two.")
+            self._note(file, (*path, "login_url"), "is given together with subdomain. Keep one of them.")
         if {"certificate", "certificate_not_after"} <= written.keys():
-            message = "is given beside certificate, which knows its own end. Keep one of the two."
+            message = "is given together with certificate, which has its own expiry date. Keep one of them."
             self._note(file, (*path, "certificate_not_after"), message)
 
     def _unique(self, entries: Iterable[_Entry]) -> None:
@@ -322,7 +322,7 @@ class _Loader:
                 for key in ("private_key", "certificate"):
                     source = getattr(pair, key, None)
                     if source is not None and source.kind == "vault":
-                        message = "is in Vault, but the main file does not say where that is. Add vault:."
+                        message = "is in Vault, but the main file has no vault section. Add vault:."
                         self._note(entry.file, (*entry.path, *path, key), message)
 
     def _general(self, main: _File, general: GeneralOptions) -> None:
@@ -362,8 +362,10 @@ class _Loader:
         """The given bands, with defaults for the others. A warning that can never come first is an error."""
         bands = ExpiryBands(options.warning or otherwise.warning, options.critical or otherwise.critical)
         if not any(bands.warning.of(each) > bands.critical.of(each) for each in LIFETIMES):
-            message = "The critical band begins no later than the warning, which would never be seen."
-            self._note(file, path, f"{message} Make the warning the longer one.")
+            message = (
+                "The critical band begins before or with the warning band, so no warning would ever be seen."
+            )
+            self._note(file, path, f"{message} Make the warning longer.")
         return bands
 
     def _budgets(self, connections: Iterable[tuple[_Entry, Connection]], budget: int) -> None:
@@ -385,8 +387,8 @@ def _over_budget(connections: list[Connection], logins: list[float], budget: int
     enough += -enough % 60 if enough > 60 else 0
     cure = (
         f"an interval of {words.written_duration(timedelta(seconds=enough))}"
-        f"{' for each' if len(connections) > 1 else ''} would do; Salesforce allows a user {LOGIN_LIMIT:,}, "
-        "production's included."
+        f"{' for each' if len(connections) > 1 else ''} is enough; Salesforce allows a user {LOGIN_LIMIT:,},"
+        " including production's."
     )
     limit = f"more than login_budget_per_hour: {budget}. {cure[0].upper()}{cure[1:]}"
     if len(connections) == 1:
@@ -416,5 +418,5 @@ def _kind(value: Value) -> str:
 
 def _misplaced(key: str) -> str:
     if key in GeneralOptions.model_fields:
-        return "belongs to the main file. This one may hold connections only."
+        return "belongs in the main file. This file may only contain connections."
     return no_option(ConfigurationOptions, key)

@@ -95,12 +95,12 @@ def _database(value: object, info: ValidationInfo) -> str:
             "must be the path of a SQLite file, sqlite:///PATH, or postgresql://USER@HOST/DATABASE."
         )
     if "?" in place:
-        raise ValueError("has parameters (after ?), of which none is supported.")
+        raise ValueError("has parameters (after ?), which are not supported here.")
     if place == ":memory:":
-        raise ValueError("must be a file. A database in memory is forgotten at a restart.")
+        raise ValueError("must be a file. An in-memory database would be lost on restart.")
     path = resolved(place, info)
     if Path(path).is_dir():
-        raise ValueError("is a directory. Name a file in it.")
+        raise ValueError("is a directory. Use a file in it.")
     return path
 
 
@@ -153,7 +153,9 @@ Labels = Annotated[
 Repeat = Annotated[
     timedelta,
     BeforeValidator(
-        words.duration_between(SHORTEST_REPEAT, LONGEST_REPEAT, "shorter is noise, longer is forgotten.")
+        words.duration_between(
+            SHORTEST_REPEAT, LONGEST_REPEAT, "more often is noise, less often is forgotten."
+        )
     ),
     WithJsonSchema(_DURATION),
 ]
@@ -163,7 +165,7 @@ Interval = Annotated[
         words.duration_between(
             SHORTEST_INTERVAL,
             LONGEST_INTERVAL,
-            "an exchange takes seconds, and after a week the users have noticed first.",
+            "an exchange takes seconds, and within a week users notice a failure first.",
         )
     ),
     WithJsonSchema(_DURATION),
@@ -204,7 +206,7 @@ class Written:
 
 
 class SourceOptions(Options):
-    """Where a secret is kept, in one place."""
+    """Where a secret is stored: one source."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
     removed: ClassVar[Mapping[str, str]] = {
@@ -213,7 +215,7 @@ class SourceOptions(Options):
     }
 
     file: Annotated[str | None, BeforeValidator(resolved), WithJsonSchema(_TEXT)] = None
-    """A path; a relative one starts at the directory of the file in which it is written."""
+    """A path; a relative one starts at the directory of this file."""
     env: Annotated[str | None, BeforeValidator(words.variable), WithJsonSchema(_TEXT)] = None
     """The name of an environment variable."""
     credential: Annotated[str | None, BeforeValidator(words.credential), WithJsonSchema(_TEXT)] = None
@@ -227,13 +229,13 @@ class SourceOptions(Options):
             raise ValueError("is empty. Write e.g. {file: keys/acme.pem}.")
         if not isinstance(value, dict):
             raise ValueError(  # noqa: TRY004 - pydantic takes ValueError
-                "must say where it is kept: {file: PATH}, {env: NAME} or {credential: NAME}."
+                "must say where it is stored: {file: PATH}, {env: NAME} or {credential: NAME}."
             )
         if not value:
-            raise ValueError("names no place. Write e.g. {file: keys/acme.pem}.")
+            raise ValueError("is empty. Write e.g. {file: keys/acme.pem}.")
         known = [key for key in value if key in cls.model_fields and key != "field"]
         if len(known) > 1:
-            raise ValueError(f"names {len(known)} places ({', '.join(known)}). Keep one.")
+            raise ValueError(f"names {len(known)} sources ({', '.join(known)}). Keep one.")
         if "field" in value and "vault" not in value:
             raise ValueError("has field without vault. Write e.g. {vault: PATH, field: NAME}.")
         return value
@@ -248,12 +250,12 @@ class SourceOptions(Options):
 
 
 class KeyOptions(SourceOptions):
-    """Where a key or certificate is kept, in one place: PEM, or base64 of PEM (setup guide, step 1)."""
+    """Where a key or certificate is stored: one source, with PEM or base64 of PEM (setup guide, step 1)."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 2})
 
     vault: Annotated[str | None, BeforeValidator(words.vault_path), WithJsonSchema(_TEXT)] = None
-    """The path of a secret in HashiCorp Vault, within `vault.mount`."""
+    """The path of a secret in HashiCorp Vault, below `vault.mount`."""
     field: Annotated[str | None, BeforeValidator(words.text), WithJsonSchema(_TEXT)] = None
     """Its field. Default: `private_key` or `certificate`."""
 
@@ -287,10 +289,10 @@ class VaultLoginOptions(Options):
     ]
     """`token`, `approle`, or `kubernetes`."""
     secret: SecretPlace | None = None
-    """The token; or AppRole's secret id. For `kubernetes`, the token of the pod's service account, where it
-    does not lie where Kubernetes puts it."""
+    """The token, or AppRole's secret id. For `kubernetes`, the service account's token if it is not in the
+    usual place."""
     role: Annotated[str, BeforeValidator(words.text), WithJsonSchema(_TEXT)] = ""
-    """AppRole's role id, or the name of the role for `kubernetes`."""
+    """AppRole's role id, or the role's name for `kubernetes`."""
     mount: Annotated[str, BeforeValidator(words.vault_path), WithJsonSchema(_TEXT)] = ""
     """Where the method is enabled. Default: the method's name."""
 
@@ -307,23 +309,25 @@ class VaultLoginOptions(Options):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.method != "kubernetes" and self.secret is None:
-            raise ValueError(f"has no secret, which {self.method} needs. Write e.g. secret: {{file: PATH}}.")
+            raise ValueError(
+                f"has no secret, but {self.method} needs one. Write e.g. secret: {{file: PATH}}."
+            )
         if (self.method == "token") == bool(self.role):
             raise ValueError(
-                "has role, which a token does not need. Leave it out."
+                "has role, which a token does not need. Remove it."
                 if self.role
-                else f"has no role, which {self.method} needs."
+                else f"has no role, but {self.method} needs one."
             )
         return self
 
 
 class VaultOptions(Options):
-    """HashiCorp Vault, for keys that are kept there: in a key/value store of version 2."""
+    """HashiCorp Vault, for keys stored there in a version 2 key/value store."""
 
     address: Annotated[
         str, BeforeValidator(words.vault_address), WithJsonSchema({"type": "string", "format": "uri"})
     ]
-    """E.g. https://vault.example.com:8200; plain http on this machine only, as for Vault's agent."""
+    """E.g. https://vault.example.com:8200. Plain http only on this machine, e.g. for Vault Agent."""
     login: VaultLoginOptions
     """How to log in."""
     mount: Annotated[str, BeforeValidator(words.vault_path), WithJsonSchema(_TEXT)] = "secret"
@@ -331,13 +335,13 @@ class VaultOptions(Options):
     namespace: Annotated[str, BeforeValidator(words.vault_path), WithJsonSchema(_TEXT)] = ""
     """A namespace of Vault Enterprise."""
     ca_file: Place | None = None
-    """The authority of Vault's own certificate, in PEM, where the system does not know it."""
+    """The CA of Vault's own certificate, in PEM, if the system does not trust it."""
     reread: Interval = _default(timedelta(minutes=15))
-    """How old a key may be before it is read again: a rotation in Vault is noticed within that time."""
+    """How often keys are read again: a rotation in Vault is noticed within that time."""
 
 
 class MaintenanceOptions(Options):
-    """A time in which nobody is told anything: once (`start`, `end`) or every week (`weekly`, `lasts`)."""
+    """A time without alerts: once (`start`, `end`) or every week (`weekly`, `lasts`)."""
 
     start: Moment = None
     """When it begins."""
@@ -362,15 +366,15 @@ class MaintenanceOptions(Options):
     ] = None
     """For how long."""
     zone: Annotated[str, BeforeValidator(words.zone), WithJsonSchema(_TEXT)] = "UTC"
-    """By whose clocks, e.g. Europe/Berlin."""
+    """Its time zone, e.g. Europe/Berlin."""
 
     @model_validator(mode="after")
     def _once_or_weekly(self) -> Self:
         once, weekly = (self.start, self.end), (self.weekly, self.lasts)
         if (None in once) == (None in weekly) or (any(once) and any(weekly)):
-            raise ValueError("needs start and end, or weekly and lasts: one of the two pairs, and whole.")
+            raise ValueError("needs either start and end, or weekly and lasts.")
         if self.start and self.end and self.start >= self.end:
-            raise ValueError("ends before it has begun. Write the earlier moment under start.")
+            raise ValueError("ends before it starts. Put the earlier time under start.")
         return self
 
     def times(self) -> Maintenance:
@@ -389,12 +393,12 @@ Maintenances = Annotated[
 
 
 class PairOptions(Options):
-    """A private key, and its certificate where it is at hand."""
+    """A private key and, if available, its certificate."""
 
     private_key: PrivateKey
     """The key that signs (setup guide, step 1)."""
     certificate: Certificate | None = None
-    """The certificate that was uploaded to the app: its end is watched, and that it fits the key."""
+    """The certificate uploaded to the app, to monitor its expiry and whether it matches the key."""
 
     def pair(self) -> Pair:
         """As a Pair."""
@@ -405,8 +409,8 @@ NextPair = Annotated[Pair, Written(PairOptions, PairOptions.pair)]
 
 
 class ExpiryOptions(Options):
-    """When a certificate's end becomes a finding: a time before its end, a share of its lifetime, or a list
-    of a share, the least time and the most.
+    """When the end of a certificate becomes a finding: a time before the end, a share of its lifetime, or
+    a list of a share with its least and greatest time.
     """
 
     warning: ExpiryBand = None
@@ -416,7 +420,7 @@ class ExpiryOptions(Options):
 
 
 class ApprovalOptions(Options):
-    """What the owner knows of the app's refresh token policy (setup guide, step 4)."""
+    """The app's refresh token policy, if known (setup guide, step 4)."""
 
     policy: Annotated[
         Literal["until_revoked", "lifetime", "inactivity", "immediately"],
@@ -433,7 +437,7 @@ class ApprovalOptions(Options):
     granted: Annotated[
         date | None, BeforeValidator(words.day), WithJsonSchema({"type": "string", "format": "date"})
     ] = None
-    """The day on which the approval was given, where it is known; else the first grant seen stands for it."""
+    """The day of the approval, if known. Default: the first successful login."""
 
     @model_validator(mode="after")
     def _days_where_needed(self) -> Self:
@@ -441,7 +445,7 @@ class ApprovalOptions(Options):
         if timed and self.days is None:
             raise ValueError(f'needs days for the policy "{self.policy}". Write e.g. days: 90.')
         if not timed and self.days is not None:
-            raise ValueError(f'has days, but the policy "{self.policy}" knows none. Leave days out.')
+            raise ValueError(f'has days, but the policy "{self.policy}" does not use it. Remove days.')
         return self
 
     def stated(self) -> ApprovalPolicy:
@@ -459,7 +463,7 @@ class ConnectionOptions(Options):
         json_schema_extra={"oneOf": [{"required": ["subdomain"]}, {"required": ["login_url"]}]}
     )
     removed: ClassVar[Mapping[str, str]] = {
-        "settle": "is no longer an option of one connection. Write it at the top of the main file, for all.",
+        "settle": "is no longer an option of a connection. Set it for all, at the top of the main file.",
     }
 
     name: Annotated[
@@ -467,20 +471,20 @@ class ConnectionOptions(Options):
         BeforeValidator(words.connection_name),
         WithJsonSchema({"type": "string", "pattern": f"^{words.NAME.pattern}$"}),
     ]
-    """Unique; the label in every metric."""
+    """A unique name; the label in every metric."""
     subdomain: Annotated[str | None, BeforeValidator(words.subdomain), WithJsonSchema(_TEXT)] = None
     """The part of the org's host before .my.salesforce.com (setup guide, step 7). Or `login_url`."""
     login_url: Annotated[
         str | None, BeforeValidator(_login_url), WithJsonSchema({"type": "string", "format": "uri"})
     ] = None
-    """The address to log in at, for hosts of another form. Or `subdomain`."""
+    """The whole login address, for other kinds of host. Or `subdomain`."""
     audience: Annotated[str, BeforeValidator(words.audience), WithJsonSchema(_TEXT)] = "my_domain"
-    """Whom the assertion is for: `my_domain` (the org's own address, which External Client Apps want),
+    """The assertion's audience: `my_domain` (the org's own address, as External Client Apps require),
     `login` (https://login.salesforce.com), `test` (https://test.salesforce.com), or a URL."""
     consumer_key: Annotated[str, BeforeValidator(words.consumer_key), WithJsonSchema(_TEXT)]
     """The app's consumer key (setup guide, step 3)."""
     app: Annotated[str, BeforeValidator(words.app_name), WithJsonSchema(_TEXT)] = ""
-    """The app's name in the org. Whatever tells an admin to open the app then names it."""
+    """The app's name in the org, for instructions to admins."""
     username: Annotated[
         str, BeforeValidator(words.username), WithJsonSchema({"type": "string", "pattern": "@"})
     ]
@@ -488,35 +492,35 @@ class ConnectionOptions(Options):
     private_key: PrivateKey
     """The key that signs (setup guide, step 1)."""
     certificate: Certificate | None = None
-    """The certificate that was uploaded to the app: its end is watched, and that it fits the key."""
+    """The certificate uploaded to the app, to monitor its expiry and whether it matches the key."""
     certificate_not_after: Moment = None
-    """The certificate's end, where the certificate itself is not at hand."""
+    """The certificate's expiry date, if the certificate itself is not available."""
     next: Annotated[NextPair | None, BeforeValidator(_filled)] = None
     """The pair to rotate to."""
     interval: OwnInterval = None
-    """Time between two checks of this connection, in place of the general one."""
+    """Time between checks of this connection, instead of the general interval."""
     certificate_expiry: Annotated[ExpiryOptions | None, BeforeValidator(_filled)] = None
-    """Bands of this connection's certificate, in place of the general ones."""
+    """Bands for this connection's certificate, instead of the general ones."""
     approval: Annotated[Policy | None, BeforeValidator(_filled)] = None
-    """What the owner knows of the refresh token policy: it dates the forecast."""
+    """The refresh token policy, if known, to forecast the approval's end."""
     after_login: Flag = True
-    """One REST call now and then proves that the token is accepted."""
+    """Whether a REST call now and then proves that the token works."""
     audit: Annotated[
         Literal["daily", "off"],
         BeforeValidator(words.one_of("daily", "off")),
     ] = "daily"
-    """Whether the org is asked each day about the steps of the setup guide, in at most eight calls. What it
-    may read depends on the user's permissions, and none is needed."""
+    """Whether to check the steps of the setup guide in the org every day, in at most eight calls. What
+    they show depends on the user's permissions; none is required."""
     observer: Annotated[str, BeforeValidator(words.connection_name), WithJsonSchema(_TEXT)] = ""
-    """The name of another connection to the same org, whose user may see more: its token reads for this one,
-    also while this one is refused."""
+    """Another connection to the same org whose user may see more: audits use its token, even while this
+    connection is refused."""
     read_permission_sets: Flag | None = None
     paused: Flag = False
     """Not checked, but still shown."""
     maintenance: Maintenances = ()
-    """When nobody is told of this connection, beside the general times. It is checked all the same."""
+    """Times without alerts about this connection, in addition to the general ones. Checks continue."""
     labels: Labels = Field(default=(), json_schema_extra={"default": {}})
-    """The operator's own labels, on `bearerwatch_connection_info`."""
+    """Your own labels, on `bearerwatch_connection_info`."""
 
     def connection(self, general: "GeneralOptions", expiry: ExpiryBands) -> Connection:
         """As a Connection, with general options for what it does not set."""
@@ -548,35 +552,35 @@ class WebOptions(Options):
     """The daemon's own pages."""
 
     enable_reload: Flag = False
-    """Whether `POST /-/reload` reads the configuration again. Anyone who reaches the address may call it."""
+    """Whether `POST /-/reload` reloads the configuration. Anyone who can reach the address may call it."""
     enable_checks: Flag = False
-    """Whether anyone who reaches the pages may have connections checked now. Allowed anyway with users or
-    client certificates, and on loopback without another name (`external_url`, `hosts`)."""
+    """Whether anyone who can reach the pages may start checks. Always allowed with users or client
+    certificates, and on loopback without another name (`external_url`, `hosts`)."""
     external_url: Url = ""
-    """Where people reach the pages, for links in messages; where absent, links start at `listen`."""
+    """Where people reach the pages, for links in messages. Default: the address in `listen`."""
     config_file: Place | None = None
-    """TLS and users of the pages, in a web configuration file as Prometheus' exporters have it."""
+    """TLS and users for the pages: a web configuration file as for Prometheus exporters."""
     hosts: Annotated[tuple[HostName, ...], BeforeValidator(_listed)] = ()
-    """Names by which the pages are called, beside addresses, localhost, external_url's and the machine's."""
+    """Further host names of the pages, besides localhost, external_url's host and the machine's name."""
     open_health: Flag = True
     """Whether `/-/healthy` and `/-/ready` answer without a login."""
 
 
 class AlertOptions(Options):
-    """What alerts link to, carry and wait for."""
+    """Links, labels and delays of alerts."""
 
     runbook_url: Url = ""
-    """Where the pages of `docs/causes` are, if not at the daemon's own `/causes`: `/CAUSE.md` is added."""
+    """Where `docs/causes` is published, if not on the daemon's own `/causes`: `/CAUSE.md` is appended."""
     dashboard_url: Url = ""
-    """The address of the Grafana dashboard: `?var-connection=NAME` is added."""
+    """The address of the Grafana dashboard: `?var-connection=NAME` is appended."""
     usernames: Flag = False
-    """Whether `bearerwatch_connection_info`, and with it alerts, carry the integration users' names."""
+    """Whether `bearerwatch_connection_info`, and with it alerts, include usernames."""
     transient_for: Annotated[
         Annotated[
             timedelta,
             BeforeValidator(
                 words.duration_between(
-                    timedelta(0), LONGEST_HOLD, "an outage that lasts for a day is not a passing one."
+                    timedelta(0), LONGEST_HOLD, "an outage of more than a day is not transient."
                 )
             ),
         ]
@@ -584,14 +588,13 @@ class AlertOptions(Options):
         BeforeValidator(_filled),
         WithJsonSchema(_DURATION),
     ] = None
-    """For how long a fault of network or server must last before it is an alert. Default: three intervals, at
-    most 1h."""
+    """How long a network or server fault must last before an alert. Default: three intervals, at most 1h."""
     labels: Annotated[
         tuple[str, ...],
         BeforeValidator(words.label_names),
         WithJsonSchema({"type": "array", "items": {"type": "string", "pattern": f"^{words.LABEL.pattern}$"}}),
     ] = Field(default=(), json_schema_extra={"default": []})
-    """Which of the connections' own labels alerts carry, beside the host, for routes that go by them."""
+    """The connections' labels that alerts carry, besides the host, for routing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -606,7 +609,7 @@ class Sink:
     secret: Source | None
     repeat: timedelta
     resolved: bool
-    """Whether it is told that something has ended."""
+    """Whether it gets a message when a problem ends."""
     route: Route
 
 
@@ -618,7 +621,7 @@ _Severity = Annotated[str, BeforeValidator(words.one_of(*_SEVERITY)), WithJsonSc
 
 
 class SinkOptions(Options):
-    """One receiver of notifications. What it takes is narrowed by `responsible`, `severity` and `labels`."""
+    """One receiver of notifications. `responsible`, `severity` and `labels` limit what it gets."""
 
     model_config = ConfigDict(
         json_schema_extra={"oneOf": [{"required": ["url"]}, {"required": ["url_from"]}]}
@@ -629,43 +632,43 @@ class SinkOptions(Options):
         BeforeValidator(words.connection_name),
         WithJsonSchema({"type": "string", "pattern": f"^{words.NAME.pattern}$"}),
     ]
-    """Unique: what it was told is remembered under it."""
+    """A unique name, under which the database remembers what was sent."""
     type: Annotated[
         Literal["alertmanager", "webhook", "apprise"],
         BeforeValidator(words.one_of("alertmanager", "webhook", "apprise")),
     ]
-    """`alertmanager`: its API. `webhook`: JSON as Alertmanager's own webhooks send it. `apprise`: a
-    notification service, by an Apprise URL; needs the extra bearerwatch[notify]."""
+    """`alertmanager`: its API. `webhook`: JSON as sent by Alertmanager's webhooks. `apprise`: a
+    notification service with an Apprise URL; needs bearerwatch[notify]."""
     url: Annotated[
         str | None, BeforeValidator(words.sink_url), WithJsonSchema({"type": "string", "format": "uri"})
     ] = None
-    """Its address; of an Alertmanager without /api. Or `url_from`."""
+    """Its address; for an Alertmanager without /api. Or `url_from`."""
     url_from: SecretPlace | None = None
-    """Where an address is kept that holds a secret, as those of chat services and of Apprise do."""
+    """Where the address is stored, if it contains a secret, as those of chat services and Apprise do."""
     token: SecretPlace | None = None
-    """Where a token is kept that is sent as `Authorization: Bearer`."""
+    """Where the token for `Authorization: Bearer` is stored."""
     secret: SecretPlace | None = None
-    """Where the key is kept that a webhook's messages are signed with (Standard Webhooks, HMAC-SHA256)."""
+    """Where the key that signs a webhook's messages is stored (Standard Webhooks, HMAC-SHA256)."""
     repeat: Annotated[Repeat | None, BeforeValidator(_filled), WithJsonSchema(_DURATION)] = None
-    """Time between two messages about the same to this receiver, in place of the general one. An Alertmanager
-    repeats by its own."""
+    """Time between repeated messages to this receiver, instead of the general one. An Alertmanager has its
+    own."""
     resolved: Flag = True
-    """Whether it is told that something has ended."""
+    """Whether it gets a message when a problem ends."""
     responsible: Annotated[tuple[_Responsible, ...], BeforeValidator(_listed)] = ()
-    """Only what these must act on. Default: all."""
+    """Only problems that these must fix. Default: all."""
     severity: Annotated[tuple[_Severity, ...], BeforeValidator(_listed)] = ()
-    """Only what is so severe. Default: all."""
+    """Only these severities. Default: all."""
     labels: Labels = Field(default=(), json_schema_extra={"default": {}})
-    """Only connections with all of these labels of the operator's. Default: all."""
+    """Only connections with all of these labels. Default: all."""
 
     @model_validator(mode="after")
     def _of_its_type(self) -> Self:
         if (self.url is None) == (self.url_from is None):
-            raise ValueError("needs url, or url_from where the address holds a secret: one of the two.")
+            raise ValueError("needs either url, or url_from if the address contains a secret.")
         if self.secret and self.type != "webhook":
-            raise ValueError("has a secret, but only a webhook's messages are signed. Leave secret out.")
+            raise ValueError("has a secret, but only a webhook's messages are signed. Remove secret.")
         if self.type == "apprise" and (self.url or self.token):
-            raise ValueError("is of type apprise, whose address holds all its secrets. Write url_from alone.")
+            raise ValueError("is of type apprise, whose address contains its secrets. Use url_from only.")
         return self
 
     def sink(self, repeat: timedelta) -> Sink:
@@ -683,23 +686,23 @@ class SinkOptions(Options):
 
 
 class NotifyOptions(Options):
-    """Who is told, for those who have no Prometheus, or want more than its Alertmanager."""
+    """Notifications, for use without Prometheus or in addition to its Alertmanager."""
 
     repeat: Repeat = _default(timedelta(hours=4))
-    """Time between two messages about the same, while it holds."""
+    """Time between repeated messages about an ongoing problem."""
     sinks: Annotated[tuple[SinkOptions, ...], BeforeValidator(_listed)] = ()
-    """The receivers. Without one nothing is sent."""
+    """The receivers. Without one, nothing is sent."""
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
         names = [sink.name for sink in self.sinks]
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ValueError(f'has more than one sink named "{twice}". Give each a name of its own.')
+            raise ValueError(f'has more than one sink named "{twice}". Give each its own name.')
         return self
 
 
 class GeneralOptions(Options):
-    """Everything but the list of connections."""
+    """Everything except the list of connections."""
 
     listen: Annotated[words.Address, BeforeValidator(words.address), WithJsonSchema(_TEXT)] = Field(
         default=words.Address("127.0.0.1", 9877), json_schema_extra={"default": "127.0.0.1:9877"}
@@ -714,47 +717,50 @@ class GeneralOptions(Options):
     PGPASSFILE.
     """
     replicas: Flag | None = None
-    """Gone: daemons that name the same PostgreSQL database watch together."""
+    """Removed: daemons with the same PostgreSQL database share the work."""
     interval: Interval = _default(timedelta(minutes=5))
-    """Time between two checks of a connection."""
+    """Time between checks of a connection."""
     settle: Settle = _default(timedelta(minutes=10))
-    """For how long after a change a refusal may still be the change on its way (setup guide, step 2)."""
+    """How long after a change a refusal may be due to the change still spreading (setup guide, step 2)."""
     login_budget_per_hour: Annotated[
         int,
         BeforeValidator(
             words.whole(
-                1, LOGIN_LIMIT, f"Salesforce allows a user {LOGIN_LIMIT:,} logins an hour, yours included."
+                1,
+                LOGIN_LIMIT,
+                f"Salesforce allows a user {LOGIN_LIMIT:,} logins an hour, including production's.",
             )
         ),
         WithJsonSchema({"type": "integer", "minimum": 1, "maximum": LOGIN_LIMIT}),
     ] = 60
-    """Logins that all checks of one username share. The rest of Salesforce's 3,600 are production's."""
+    """Logins an hour that all checks of a username share. The rest of Salesforce's 3,600 is for
+    production."""
     max_in_flight: Annotated[
         int,
-        BeforeValidator(words.whole(1, MOST_IN_FLIGHT, "each exchange under way holds up to 320 KiB.")),
+        BeforeValidator(words.whole(1, MOST_IN_FLIGHT, "each exchange in progress uses up to 320 KiB.")),
         WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_IN_FLIGHT}),
     ] = 64
-    """Exchanges under way at the same time."""
+    """Exchanges in progress at the same time."""
     allowed_hosts: Annotated[frozenset[HostName], BeforeValidator(_listed)] = frozenset()
-    """Hosts that assertions may go to, beside those of Salesforce and loopback."""
+    """Hosts that assertions may be sent to, besides Salesforce's and loopback."""
     ca_file: Place | None = None
-    """Certificate authorities in PEM, beside those of the system, e.g. of a proxy that opens TLS."""
+    """Certificate authorities in PEM, besides the system's, e.g. of a TLS-inspecting proxy."""
     vault: Annotated[VaultOptions | None, BeforeValidator(_filled)] = None
-    """HashiCorp Vault, for keys that are kept there."""
+    """HashiCorp Vault, for keys stored there."""
     certificate_expiry: Annotated[ExpiryOptions, BeforeValidator(_filled)] = ExpiryOptions()
-    """When a certificate's end becomes a finding."""
+    """When the end of a certificate becomes a finding."""
     alerts: Annotated[AlertOptions, BeforeValidator(_filled)] = AlertOptions()
-    """What alerts link to, carry and wait for."""
+    """Links, labels and delays of alerts."""
     notify: Annotated[NotifyOptions, BeforeValidator(_filled)] = NotifyOptions()
-    """Who is told, beside Prometheus."""
+    """Notifications, besides Prometheus."""
     maintenance: Maintenances = ()
-    """When nobody is told anything new, by `notify` or the rules for Prometheus. Checks and metrics go on."""
+    """Times without new alerts, from `notify` or the Prometheus rules. Checks and metrics continue."""
     connections_from: Annotated[tuple[Pattern, ...], BeforeValidator(_listed)] = ()
-    """Patterns of files that hold more connections, as a list or under the key `connections`."""
+    """Patterns of files with more connections, as a list or under the key `connections`."""
 
 
 class ConfigurationOptions(GeneralOptions):
     """A bearerwatch configuration."""
 
     connections: Annotated[tuple[ConnectionOptions, ...], BeforeValidator(_listed)] = ()
-    """What is watched."""
+    """The connections to monitor."""

@@ -56,6 +56,6 @@ def quoted(value: object) -> str:
     if not isinstance(value, str):
         return "a list" if isinstance(value, list) else "a mapping"
     if "-----" in value or (len(value) > SHOWN and any(len(word) > WORD for word in value.split())):
-        return f"a text of {len(value):,} characters"
+        return f"a string of {len(value):,} characters"
     shown = "".join(character if character.isprintable() else "·" for character in value)
     return f'"{shown}"' if len(shown) <= SHOWN else f'"{shown[:SHOWN]}…"'

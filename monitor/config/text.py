@@ -103,7 +103,7 @@ def read(raw: bytes) -> Text:
         ended_by = _syntax(error, text)
     except yaml.reader.ReaderError as error:
         line = text.encode()[: error.position].count(b"\n") + 1
-        ended_by = Mistake(line, (), f"holds the control character {error.character:#06x}. Remove it.")
+        ended_by = Mistake(line, (), f"contains the control character {error.character:#06x}. Remove it.")
     except _StopError as error:
         ended_by = error.mistake
     return Text(None, (*reader.mistakes, ended_by))
@@ -163,15 +163,18 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> Mistake:
         return Mistake(line, (), TOO_DEEP)
     where = f" {error.context}" if error.context else ""
     advice = next((right for wrong, right in _ADVICE if wrong in (error.problem or "")), "")
-    return Mistake(line, (), f"is not YAML: {error.problem or 'it breaks off'}{where}.{advice}")
+    return Mistake(line, (), f"is not YAML: {error.problem or 'it ends unexpectedly'}{where}.{advice}")
 
 
 _ADVICE = (
-    ("mapping values are not allowed", " Quote the value if it holds a colon, else look at the indentation."),
+    (
+        "mapping values are not allowed",
+        " Quote the value if it contains a colon; otherwise check the indentation.",
+    ),
     ("cannot start any token", " Quote the value."),
-    ("did not find expected '-' indicator", " Look at its indentation, and at brackets before it."),
-    ("did not find expected key", " Look at its indentation, and at brackets before it."),
-    ("could not find expected ':'", " Write the option, a colon, a blank, and the value."),
+    ("did not find expected '-' indicator", " Check its indentation, and any brackets before it."),
+    ("did not find expected key", " Check its indentation, and any brackets before it."),
+    ("could not find expected ':'", " Write the option, a colon, a space, and the value."),
     ("found unexpected end of stream", " Close the quote."),
     ("did not find expected ',' or", " Close the bracket or brace."),
 )
@@ -197,7 +200,7 @@ class _Reader:
                 documents += 1
                 if documents > 1:
                     raise _StopError(
-                        event, (), "holds a second YAML document (after ---). Use one file each."
+                        event, (), "contains a second YAML document (after ---). Use a file for each."
                     )
             elif isinstance(event, NodeEvent):
                 value = self._value(event, (), 0)
@@ -210,7 +213,7 @@ class _Reader:
         before = self.made
         self.made += 1
         if event.tag is not None and not (event.tag == "!" and isinstance(event, ScalarEvent)):
-            self._note(event, path, f"has the tag {quoted(event.tag)}. Tags are not supported: leave it out.")
+            self._note(event, path, f"has the tag {quoted(event.tag)}. Tags are not supported: remove it.")
         if isinstance(event, ScalarEvent):
             value: Value = None if event.implicit[0] and event.value in NULLS else event.value
         elif depth == DEEPEST:
@@ -243,12 +246,12 @@ class _Reader:
 
     def _is_key(self, key: Value, block: Block, event: Event, path: Path) -> TypeGuard[str]:
         if not isinstance(key, str):
-            self._note(event, path, "has a key that is not a text. Quote it.")
+            self._note(event, path, "has a key that is not a string. Quote it.")
         elif key == "<<":
             self._note(event, path, "has the merge key <<, which is not supported. Write the options out.")
         elif key in block.lines:
             first = block.lines[key]
-            self._note(event, (*path, key), f"is written twice: first in line {first}. Keep one of the two.")
+            self._note(event, (*path, key), f"is given twice, first on line {first}. Keep one.")
         else:
             return True
         return False
@@ -260,7 +263,7 @@ class _Reader:
         self.made += size
         self.aliased += size
         if self.aliased > self.limit:
-            raise _StopError(event, path, "uses aliases to hold more than it could without. Write it out.")
+            raise _StopError(event, path, "expands to too much through aliases. Write it out.")
         return value
 
     def _note(self, event: Event, path: Path, message: str) -> None:

@@ -43,15 +43,15 @@ that, and a running check can't be stopped."""
 
 VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 
-PROXY = "is not supported here. Leave it out; if you need it, put a proxy in front of the pages."
+PROXY = "is not supported here. Remove it; if you need it, put a proxy in front of the pages."
 
-ENCRYPTED = "is encrypted, and the daemon has no passphrase for it. Store it without one."
+ENCRYPTED = "is encrypted, and the daemon has no passphrase for it. Store it without a passphrase."
 
 
 def _version(value: object) -> object:
     chosen = words.one_of(*VERSIONS, "TLS10", "TLS11")(value)
     if chosen not in VERSIONS:
-        raise ValueError(f"{chosen} is broken, and RFC 8996 forbids it. Write TLS12 or TLS13.")
+        raise ValueError(f"{chosen} is insecure, and RFC 8996 forbids it. Use TLS12 or TLS13.")
     return chosen
 
 
@@ -65,8 +65,8 @@ def _client_auth(value: object) -> object:
     )(value)
     if chosen not in {"NoClientCert", "RequireAndVerifyClientCert"}:
         raise ValueError(
-            f"{chosen} is not supported here: it also lets in clients that no authority of yours vouches for."
-            " Write RequireAndVerifyClientCert, or put a proxy in front of the pages."
+            f"{chosen} is not supported here: it also admits clients without a certificate from your CA. Use"
+            " RequireAndVerifyClientCert, or put a proxy in front of the pages."
         )
     return chosen
 
@@ -81,13 +81,13 @@ def _users(value: object) -> object:
     for name, written in value.items():
         match = HASH.fullmatch(written) if isinstance(written, str) else None
         if not name or ":" in name or not name.isprintable():
-            wrong.append(f"{quoted(name)} can't be a user: a name is not empty and has no colon.")
+            wrong.append(f"{quoted(name)} is not a valid user name: it must not be empty or contain a colon.")
         elif match is None:
-            wrong.append(f"{quoted(name)} has no bcrypt hash. Make one with htpasswd -nBC 10 {name}.")
+            wrong.append(f"{quoted(name)} has no bcrypt hash. Create one with htpasswd -nBC 10 {name}.")
         elif int(match[1]) not in COSTS:
             wrong.append(
-                f"The hash of {quoted(name)} has the cost {int(match[1])}, which is not from {COSTS[0]} to "
-                f"{COSTS[-1]}: above that a login takes longer than anyone waits. Make one of cost 10."
+                f"The hash of {quoted(name)} has cost {int(match[1])}, which is outside {COSTS[0]} to"
+                f" {COSTS[-1]}: above that, logins take too long. Create one with cost 10."
             )
     if wrong:
         raise ValueError(" ".join(wrong))
@@ -126,9 +126,11 @@ class TlsOptions(Options):
     def _with_its_authorities(cls, chosen: str, info: ValidationInfo) -> str:
         authorities = info.data.get("client_ca_file")
         if chosen != "NoClientCert" and "client_ca_file" in info.data and not authorities:
-            raise ValueError("needs client_ca_file: else any public authority could let people in.")
+            raise ValueError(
+                "needs client_ca_file: otherwise a certificate from any public CA would be accepted."
+            )
         if chosen == "NoClientCert" and authorities:
-            raise ValueError("must be RequireAndVerifyClientCert, else client_ca_file has no effect.")
+            raise ValueError("must be RequireAndVerifyClientCert, otherwise client_ca_file has no effect.")
         return chosen
 
     @property
@@ -174,9 +176,9 @@ class WebConfig:
             try:
                 new.tls.load_pair(self.context)
             except OSError as error:  # it was valid a moment ago; the next change retries
-                return f"The certificate of the pages can't be renewed: {error}."
+                return f"The pages' certificate cannot be reloaded: {error}."
         if _only_at_a_start(self) != _only_at_a_start(new):
-            return "tls_server_config has changed, which takes effect at the next start."
+            return "tls_server_config has changed; this takes effect after a restart."
         return None
 
 
@@ -269,7 +271,7 @@ def _pair_problems(tls: TlsOptions) -> Iterator[tuple[str, str]]:
     except FileError as error:
         yield "cert_file", f"{shown} {error}"
     except ValueError:
-        yield "cert_file", f"{shown} holds no certificate in PEM."
+        yield "cert_file", f"{shown} contains no PEM certificate."
     shown = f'"{tls.key_file}"'
     try:
         private_key = load_pem_private_key(
@@ -280,9 +282,9 @@ def _pair_problems(tls: TlsOptions) -> Iterator[tuple[str, str]]:
     except TypeError:
         yield "key_file", f"{shown} {ENCRYPTED}"
     except (ValueError, UnsupportedAlgorithm):
-        yield "key_file", f"{shown} holds no private key in PEM."
+        yield "key_file", f"{shown} contains no PEM private key."
     if certificate and private_key and certificate.public_key() != private_key.public_key():
-        yield "key_file", "does not belong to the first certificate in cert_file. Give the pair."
+        yield "key_file", "does not belong to the first certificate in cert_file. Use a matching pair."
 
 
 def exposure(listen: Address, web: WebConfig) -> str | None:
@@ -297,11 +299,11 @@ def exposure(listen: Address, web: WebConfig) -> str | None:
     harm = (
         "anyone who reaches it can read the names of all connections, their hosts and what is wrong with them"
         if "a login" in without
-        else "passwords and pages can be read on their way"
+        else "passwords and pages can be read in transit"
     )
     return (
         f"listen is {listen}, without {' and without '.join(without)}: {harm}. "
-        "Give a web.config_file, or listen on 127.0.0.1."
+        "Set web.config_file, or listen on 127.0.0.1."
     )
 
 
@@ -310,8 +312,8 @@ def _notes(options: WebFileOptions) -> Iterator[str]:
     light = [name for name, hashed in options.basic_auth_users if int(hashed[4:6]) < LIGHT_HASH]
     if light:
         yield (
-            f"The hashes of {', '.join(map(quoted, light))} cost less than {LIGHT_HASH}: "
-            "if the file is stolen, the passwords are soon guessed."
+            f"The hashes of {', '.join(map(quoted, light))} have a cost below {LIGHT_HASH}: if the file is"
+            " stolen, the passwords are quickly guessed."
         )
     tls = options.tls_server_config
     if tls and tls.key_file.stat().st_mode & stat.S_IROTH:

@@ -91,13 +91,13 @@ def text(value: object) -> str:
     if value is None:
         raise ValueError("is empty. Give it a value, or leave the line out.")
     if not isinstance(value, str):
-        raise ValueError(f"must be a text, but is {quoted(value)}.")  # noqa: TRY004 - pydantic takes ValueError
+        raise ValueError(f"must be a string, but is {quoted(value)}.")  # noqa: TRY004 - pydantic takes ValueError
     if not value.strip():
         raise ValueError("is blank. Give it a value, or leave the line out.")
     if value != value.strip():
-        raise ValueError(f"has a space or line break around it: {quoted(value)}. Remove it.")
+        raise ValueError(f"begins or ends with a space or line break: {quoted(value)}. Remove it.")
     if not value.isprintable():
-        raise ValueError(f"holds a line break or control character: {quoted(value)}. Remove it.")
+        raise ValueError(f"contains a line break or control character: {quoted(value)}. Remove it.")
     return value
 
 
@@ -105,7 +105,7 @@ def flag(value: object) -> bool:
     """`true` or `false`."""
     written = text(value)
     if written.lower() not in {"true", "false"}:
-        raise ValueError(f"{quoted(written)} is neither true nor false. Write one of the two.")
+        raise ValueError(f"{quoted(written)} is neither true nor false.")
     return written.lower() == "true"
 
 
@@ -116,7 +116,7 @@ def one_of(*choices: str) -> Parser:
         written = text(value)
         if written not in choices:
             raise ValueError(
-                f"{quoted(written)} is none of {', '.join(choices)}. {close(written, choices)}".rstrip()
+                f"{quoted(written)} is not one of {', '.join(choices)}. {close(written, choices)}".rstrip()
             )
         return written
 
@@ -129,10 +129,10 @@ def whole(least: int, most: int, reason: str) -> Parser:
     def parse(value: object) -> int:
         written = text(value)
         if not re.fullmatch(r"[+-]?[0-9]{1,18}", written):
-            raise ValueError(f"{quoted(written)} is not a whole number. Write one from {least} to {most:,}.")
+            raise ValueError(f"{quoted(written)} is not a whole number. Use {least} to {most:,}.")
         number = int(written)
         if not least <= number <= most:
-            raise ValueError(f"{number} is not from {least} to {most:,}: {reason}")
+            raise ValueError(f"{number} is outside {least} to {most:,}: {reason}")
         return number
 
     return parse
@@ -142,9 +142,9 @@ def days(value: object) -> float:
     """A number of days, as in a refresh token policy."""
     written = text(value)
     if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,6})?", written):
-        raise ValueError(f"{quoted(written)} is not a number of days. Write the number alone, e.g. 90.")
+        raise ValueError(f"{quoted(written)} is not a number of days. Write just the number, e.g. 90.")
     if not 0 < float(written) <= LONGEST.days:
-        raise ValueError(f"{written} days is not more than 0 and at most {LONGEST.days:,}.")
+        raise ValueError(f"{written} days is out of range: use more than 0 and at most {LONGEST.days:,}.")
     return float(written)
 
 
@@ -166,7 +166,7 @@ def duration(value: object) -> timedelta:
             )
     if sorted(set(units), key=lambda unit: -SECONDS[unit]) != units:
         raise ValueError(
-            f"{quoted(written)} has its units out of order or twice. Write the larger first, e.g. 1h30m."
+            f"{quoted(written)} has units in the wrong order or twice. Write the largest first, e.g. 1h30m."
         )
     if any(len(number) > len(str(LONGEST.days * 86_400)) for number, _ in parts):
         raise ValueError(f"{quoted(written)} is longer than a century.")
@@ -192,7 +192,7 @@ def duration_between(least: timedelta, most: timedelta, reason: str) -> Parser:
         meant = duration(value)
         if not least <= meant <= most:
             raise ValueError(
-                f"{quoted(value)} is not from {written_duration(least)} to {written_duration(most)}: {reason}"
+                f"{quoted(value)} is outside {written_duration(least)} to {written_duration(most)}: {reason}"
             )
         return meant
 
@@ -205,7 +205,7 @@ def day(value: object) -> date:
     try:
         return datetime.strptime(written, "%Y-%m-%d").replace(tzinfo=UTC).date()
     except ValueError as error:
-        raise ValueError(f"{quoted(written)} is not a day. Write it as 2026-09-01.") from error
+        raise ValueError(f"{quoted(written)} is not a date. Write e.g. 2026-09-01.") from error
 
 
 def moment(value: object) -> datetime:
@@ -219,7 +219,7 @@ def moment(value: object) -> datetime:
             return meant.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise ValueError(
-            f"{quoted(written)} is not a day or time. Write it as 2027-03-01 or 2027-03-01T12:00:00Z."
+            f"{quoted(written)} is not a date or time. Write e.g. 2027-03-01 or 2027-03-01T12:00:00Z."
         ) from error
     raise ValueError(f"{quoted(written)} has no time zone. Write it with one, e.g. {written}Z.")
 
@@ -240,7 +240,7 @@ def week_time(value: object) -> WeekTime:
     written = text(value)
     found = re.fullmatch(r"([a-z]{3})[a-z]* ([0-9]{2}):([0-9]{2})", written.lower())
     if not found or found[1] not in WEEKDAYS or int(found[2]) > 23 or int(found[3]) > 59:
-        raise ValueError(f"{quoted(written)} is not a time of a week. Write it as sat 22:00.")
+        raise ValueError(f"{quoted(written)} is not a weekday and time. Write e.g. sat 22:00.")
     return WeekTime(WEEKDAYS.index(found[1]), time(int(found[2]), int(found[3])))
 
 
@@ -251,7 +251,7 @@ def zone(value: object) -> str:
         ZoneInfo(written)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError(
-            f"{quoted(written)} is not a time zone that this machine knows. Write e.g. Europe/Berlin, or"
+            f"{quoted(written)} is not a known time zone. Write e.g. Europe/Berlin, or"
             " install the package tzdata."
         ) from error
     return written
@@ -268,15 +268,15 @@ def band(value: object) -> Band:
             bounds.append(duration(written))
             continue
         if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?%", written) or float(written[:-1]) > 100:
-            raise ValueError(f"{quoted(written)} is not a share of a lifetime. Write it as 25%.")
+            raise ValueError(f"{quoted(written)} is not a percentage. Write e.g. 25%.")
         share.append(float(written[:-1]) / 100)
     if len(share) > 1 or len(bounds) > len(share) + 1 or not (share or bounds) or bounds != sorted(bounds):
         raise ValueError(
-            "must be a share, a duration, or a share with its bounds: 25%, 90d or [5%, 7d, 14d]."
+            "must be a percentage, a duration, or a percentage with bounds: 25%, 90d or [5%, 7d, 14d]."
         )
     meant = Band(share[0] if share else 0.0, *bounds)
     if not (meant.share or meant.at_least):
-        raise ValueError("is zero, which never comes before the end. Write e.g. 25% or 90d.")
+        raise ValueError("is zero, so it would never warn. Write e.g. 25% or 90d.")
     return meant
 
 
@@ -308,8 +308,8 @@ def address(value: object) -> Address:
         raise ValueError(f"{quoted(written)} has no port from 0 to 65535. Write e.g. 127.0.0.1:9877.")
     if not host:
         raise ValueError(
-            f"{quoted(written)} has no host. Write 127.0.0.1:{port} for this machine alone, "
-            f"0.0.0.0:{port} for all who can reach it."
+            f"{quoted(written)} has no host. Write 127.0.0.1:{port} for this machine only, or 0.0.0.0:{port}"
+            " for the whole network."
         )
     return Address(host, int(port))
 
@@ -319,7 +319,7 @@ def connection_name(value: object) -> str:
     written = text(value)
     if not NAME.fullmatch(written):
         raise ValueError(
-            f"{quoted(written)} cannot be a name. Use at most 100 of A-Z a-z 0-9 . _ -, "
+            f"{quoted(written)} is not a valid name. Use at most 100 of A-Z a-z 0-9 . _ -, "
             "beginning with a letter or digit."
         )
     return written
@@ -345,7 +345,9 @@ def consumer_key(value: object) -> str:
     if "…" in written or "..." in written or len(written) < CONSUMER_KEY_LENGTH:
         raise ValueError(f"{quoted(written)} is cut short. Copy the whole Consumer Key.")
     if not CONSUMER_KEY.fullmatch(written):
-        raise ValueError("has other characters than letters, digits, . and _, so it is not a Consumer Key.")
+        raise ValueError(
+            "contains characters other than letters, digits, . and _, so it is not a Consumer Key."
+        )
     return written
 
 
@@ -353,7 +355,7 @@ def app_name(value: object) -> str:
     """An app's name, as in External Client App Manager."""
     written = text(value)
     if len(written) > APP_NAME_LENGTH:
-        raise ValueError(f"is longer than {APP_NAME_LENGTH} characters, which no app's name is.")
+        raise ValueError(f"is longer than {APP_NAME_LENGTH} characters; no app name is.")
     return written
 
 
@@ -362,7 +364,7 @@ def host_name(value: object) -> str:
     written = text(value).lower()
     if not HOST.fullmatch(written):
         raise ValueError(
-            f"{quoted(written)} is not a host name. Write the name alone, without https://, port, path or *."
+            f"{quoted(written)} is not a host name. Write just the name, without https://, port, path or *."
         )
     return written
 
@@ -375,7 +377,7 @@ def _is_host(written: str) -> bool:
 def _split(written: str) -> SplitResult:
     """The parts of a URL with valid host and port."""
     if re.match(r"[^/]*//[^/]*@", written):
-        raise ValueError("holds a user name or password. Remove what is before the @.")
+        raise ValueError("contains a user name or password. Remove everything before the @.")
     try:
         parts = urlsplit(written)
         host, _ = parts.hostname or "", parts.port
@@ -428,8 +430,8 @@ def sink_url(value: object) -> str:
         return web_url(value)
     except ValueError:
         raise ValueError(
-            "is not a plain URL, e.g. http://127.0.0.1:9093. One with a password or with parameters holds a"
-            " secret: keep it elsewhere, and write url_from: {file: PATH} in its place."
+            "is not a plain URL, e.g. http://127.0.0.1:9093. A URL with a password or parameters contains a"
+            " secret: store it in a file, and write url_from: {file: PATH} instead."
         ) from None
 
 
@@ -453,11 +455,11 @@ def database_server(url: str) -> str:
     except ValueError:
         raise ValueError("is not a URL. Write e.g. postgresql://USER@HOST/DATABASE.") from None
     if parts.password is not None or "password" in names:
-        raise ValueError("holds a password. Leave it out, and set PGPASSWORD or PGPASSFILE.")
+        raise ValueError("contains a password. Remove it, and set PGPASSWORD or PGPASSFILE.")
     if unknown := names - DATABASE_PARAMETERS:
         raise ValueError(
-            f"has the parameter {', '.join(map(quoted, sorted(unknown)))}, which may hold a secret or is not"
-            f" libpq's. These may be given: {', '.join(sorted(DATABASE_PARAMETERS))}."
+            f"has the parameter {', '.join(map(quoted, sorted(unknown)))}, which may contain a secret or is"
+            f" unknown to libpq. Supported: {', '.join(sorted(DATABASE_PARAMETERS))}."
         )
     return url
 
@@ -469,11 +471,11 @@ def login_url(value: object, allowed_hosts: frozenset[str]) -> str:
     host = parts.hostname or ""
     path = parts.path.rstrip("/")
     if path.endswith(TOKEN_PATH):
-        raise ValueError(f"ends in {TOKEN_PATH}. Leave that off: it is added.")
+        raise ValueError(f"ends in {TOKEN_PATH}. Remove that: it is added automatically.")
     if parts.query or parts.fragment or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", path):
-        raise ValueError(f"{quoted(written)} has more than a host and a plain path. Write the host alone.")
+        raise ValueError(f"{quoted(written)} has more than a host and a plain path. Write only the host.")
     if parts.scheme != "https" and host not in LOOPBACK_HOSTS:
-        raise ValueError(f"{quoted(written)} is not HTTPS. Plain http:// is for loopback alone.")
+        raise ValueError(f"{quoted(written)} is not HTTPS. Plain http:// is only allowed for loopback.")
     url = f"{parts.scheme}://{parts.netloc.lower()}{path}"
     if may_receive_assertions(url, allowed_hosts):
         return url
@@ -481,16 +483,17 @@ def login_url(value: object, allowed_hosts: frozenset[str]) -> str:
         raise ValueError(f"{quoted(written)} is neither https:// nor http://.")
     if mine := MY_DOMAIN.fullmatch(host):
         raise ValueError(
-            f"{host} shows the org's pages, but takes no logins. Write {login_url_of(mine['subdomain'])}."
+            f"{host} shows the org's pages, but does not accept logins. Write"
+            f" {login_url_of(mine['subdomain'])}."
         )
     if INSTANCE.fullmatch(host):
         raise ValueError(
-            f"{host} is an instance, not the org's own host. Setup > My Domain shows that, "
-            "e.g. https://acme.my.salesforce.com."
+            f"{host} is an instance, not the org's own host. Setup > My Domain shows the right one, e.g."
+            " https://acme.my.salesforce.com."
         )
     raise ValueError(
-        f"{host} is not a host that Salesforce documents, and a signed assertion is a login. "
-        f"If you trust it, write it under allowed_hosts: [{host}]."
+        f"{host} is not a documented Salesforce host, and anyone who receives a signed assertion can log in."
+        f" If you trust it, add allowed_hosts: [{host}]."
     )
 
 
@@ -499,15 +502,15 @@ def subdomain(value: object) -> str:
     written = text(value).lower()
     host = written.partition("://")[2].partition("/")[0] if "://" in written else written.partition("/")[0]
     if mine := MY_DOMAIN.fullmatch(host):
-        raise ValueError(f"{quoted(written)} is more than the subdomain. Write {mine['subdomain']}.")
+        raise ValueError(f"{quoted(written)} has more than the subdomain. Write {mine['subdomain']}.")
     if INSTANCE.fullmatch(host):
         raise ValueError(
             f"{host} is an instance, not the org's own host. Setup > My Domain shows the subdomain."
         )
     if "://" in written or "/" in written or written.endswith((".com", ".mil", ".cn")):
         raise ValueError(
-            f"{quoted(written)} is more than the subdomain, e.g. acme of https://acme.my.salesforce.com. "
-            "For a host of another form write login_url: instead."
+            f"{quoted(written)} has more than the subdomain, e.g. acme of https://acme.my.salesforce.com."
+            " For other kinds of host, use login_url instead."
         )
     if written in {"login", "test", "www"}:
         raise ValueError(
@@ -517,8 +520,8 @@ def subdomain(value: object) -> str:
         raise ValueError(f"{quoted(written)} is not a subdomain. Write e.g. acme or acme--dev.sandbox.")
     if org_type(f"{written}.my.salesforce.com") is OrgType.UNKNOWN:
         raise ValueError(
-            f'{quoted(written)} ends in ".{written.partition(".")[2]}", which is not a kind of org that '
-            "Salesforce documents. Write e.g. acme--dev.sandbox or acme-dev-ed.develop."
+            f'{quoted(written)} ends in ".{written.partition(".")[2]}", which is not a documented '
+            "type of org. Write e.g. acme--dev.sandbox or acme-dev-ed.develop."
         )
     return written
 
@@ -530,7 +533,7 @@ def audience(value: object) -> str:
         return written
     if "://" not in written:
         raise ValueError(
-            f"{quoted(written)} is none of my_domain, login, test, nor a URL. "
+            f"{quoted(written)} is not my_domain, login, test or a URL. "
             f"{f'Write https://{written}.' if _is_host(written) else close(written, CHOICES)}".rstrip()
         )
     parts = _split(written)
@@ -544,7 +547,7 @@ def audience(value: object) -> str:
 def place(value: object) -> str:
     """A path or name of a key's source. Rejects the key itself."""
     if isinstance(value, str) and ("-----" in value or "\n" in value or len(value) > 1_000):
-        raise ValueError("looks like the key itself. Keep it in a file, and write its path.")
+        raise ValueError("looks like the key itself. Store it in a file, and write the file's path.")
     return text(value)
 
 
@@ -552,7 +555,7 @@ def path(value: object) -> str:
     """The path of a file."""
     written = place(value)
     if written.startswith("~"):
-        raise ValueError(f"{quoted(written)} begins with ~, which is not expanded. Write the whole path.")
+        raise ValueError(f"{quoted(written)} begins with ~, which is not expanded. Write the full path.")
     return written
 
 
@@ -571,7 +574,7 @@ def credential(value: object) -> str:
     written = place(value)
     if "/" in written or written in {".", ".."}:
         raise ValueError(
-            f"{quoted(written)} is not the name of a credential. Write the name alone, e.g. acme-key."
+            f"{quoted(written)} is not the name of a credential. Write just the name, e.g. acme-key."
         )
     return written
 
@@ -589,7 +592,7 @@ def labels(value: object) -> tuple[tuple[str, str], ...]:
                 f"{quoted(name)} is not a label name: use A-Z a-z 0-9 _, not beginning with a digit or __."
             )
         elif name in RESERVED_LABELS:
-            wrong.append(f'"{name}" already has a meaning in the metrics. Choose another name.')
+            wrong.append(f'"{name}" is already used in the metrics. Choose another name.')
         try:
             if len(text(written)) > LABEL_LENGTH:
                 wrong.append(f'"{name}" is longer than {LABEL_LENGTH} characters.')
@@ -609,5 +612,5 @@ def label_names(value: object) -> tuple[str, ...]:
     names = [text(name) for name in value]
     for name in names:
         if not LABEL.fullmatch(name) or name in RESERVED_LABELS:
-            raise ValueError(f"{quoted(name)} is not a label that a connection could have under labels.")
+            raise ValueError(f"{quoted(name)} is not a valid label name.")
     return tuple(dict.fromkeys(names))

@@ -106,7 +106,7 @@ def test_a_missing_file_a_directory_and_an_empty_file_have_one_message_each(tmp_
         problems(tmp_path / "missing.yaml")
         == "missing.yaml: does not exist: create it, or correct the path.\n"
     )
-    assert problems(tmp_path / "directory.yaml") == "directory.yaml: is a directory: name a file in it.\n"
+    assert problems(tmp_path / "directory.yaml") == "directory.yaml: is a directory: use a file in it.\n"
     assert problems(tmp_path / "empty.yaml") == "empty.yaml: is empty. Write at least connections: []\n"
 
 
@@ -125,7 +125,7 @@ def test_a_missing_file_a_directory_and_an_empty_file_have_one_message_each(tmp_
         ),
         pytest.param(
             b"connections: []\n\x00",
-            "x.yaml:2: holds the control character 0x0000. Remove it.\n",
+            "x.yaml:2: contains the control character 0x0000. Remove it.\n",
             id="zeros",
         ),
     ],

@@ -166,9 +166,12 @@ ANCHORED = b"""- name: initech
     [
         (FILE.encode(), "in braces"),
         (SHARED + b"- name: initech\n  private_key: *key\n  next: {private_key: {env: B}}\n", "is an alias"),
-        (b"- next: {private_key: {env: B}}\n  name: initech\n  private_key: {env: A}\n", "on one line with"),
-        (b"- name: initech\n  private_key: {env: A}\n", "next is not there"),
-        (ANCHORED, "something else"),
+        (
+            b"- next: {private_key: {env: B}}\n  name: initech\n  private_key: {env: A}\n",
+            "shares its line with",
+        ),
+        (b"- name: initech\n  private_key: {env: A}\n", "next is missing"),
+        (ANCHORED, "change its meaning"),
     ],
 )
 def test_an_edit_that_is_not_safe_is_not_made(raw: bytes, why: str) -> None:

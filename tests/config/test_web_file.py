@@ -86,7 +86,7 @@ BAD = {
     ),
     "a_key_twice": (
         "basic_auth_users:\nbasic_auth_users:\n",
-        ["2: basic_auth_users: is written twice: first in line 1. Keep one of the two."],
+        ["2: basic_auth_users: is given twice, first on line 1. Keep one."],
     ),
     "a_list": ("- x\n", ["1: must be a mapping of options, but is a list."]),
     "not_yaml": ("a: [\n", ["is not YAML"]),
@@ -108,8 +108,8 @@ BAD = {
     "the_key_as_certificate": (
         "tls_server_config:\n  cert_file: server.key\n  key_file: server.crt\n",
         [
-            '2: tls_server_config.cert_file: "server.key" holds no certificate in PEM.',
-            '3: tls_server_config.key_file: "server.crt" holds no private key in PEM.',
+            '2: tls_server_config.cert_file: "server.key" contains no PEM certificate.',
+            '3: tls_server_config.key_file: "server.crt" contains no PEM private key.',
         ],
     ),
     "an_encrypted_key": (
@@ -118,7 +118,7 @@ BAD = {
     ),
     "an_authority_for_nobody": (
         f"tls_server_config:\n  {PAIR}\n  client_ca_file: ca.crt\n",
-        ["client_auth_type: must be RequireAndVerifyClientCert, else client_ca_file has no effect."],
+        ["client_auth_type: must be RequireAndVerifyClientCert, otherwise client_ca_file has no effect."],
     ),
     "an_unknown_client_check": (
         f"tls_server_config:\n  {PAIR}\n  client_auth_type: RequireAndVerifyClientCerts\n",
@@ -126,18 +126,18 @@ BAD = {
     ),
     "an_unknown_version": (
         f"tls_server_config:\n  {PAIR}\n  min_version: TLS1.2\n",
-        ['"TLS1.2" is none of TLS12, TLS13, TLS10, TLS11. Did you mean "TLS12"?'],
+        ['"TLS1.2" is not one of TLS12, TLS13, TLS10, TLS11. Did you mean "TLS12"?'],
     ),
     "a_password": (
         "basic_auth_users:\n  alice: hunter2\n",
-        ['"alice" has no bcrypt hash. Make one with htpasswd -nBC 10 alice.'],
+        ['"alice" has no bcrypt hash. Create one with htpasswd -nBC 10 alice.'],
     ),
 }
 
 STRICTER = {
     "old_versions": (
         f"tls_server_config:\n  {PAIR}\n  min_version: TLS10\n",
-        ["min_version: TLS10 is broken, and RFC 8996 forbids it. Write TLS12 or TLS13."],
+        ["min_version: TLS10 is insecure, and RFC 8996 forbids it. Use TLS12 or TLS13."],
     ),
     "tls_that_is_none": (
         "tls_server_config:\n  min_version: TLS12\n",
@@ -149,16 +149,16 @@ STRICTER = {
     ),
     "public_authorities": (
         f"tls_server_config:\n  {PAIR}\n  client_auth_type: RequireAndVerifyClientCert\n",
-        ["needs client_ca_file: else any public authority could let people in."],
+        ["needs client_ca_file: otherwise a certificate from any public CA would be accepted."],
     ),
     "an_empty_authority": (
         f"tls_server_config:\n  {PAIR}\n  {CLIENTS.replace('ca.crt', 'empty.pem')}\n",
-        ['5: tls_server_config.client_ca_file: "empty.pem" holds no certificate in PEM.'],
+        ['5: tls_server_config.client_ca_file: "empty.pem" contains no PEM certificate.'],
     ),
-    "a_user_with_a_colon": (f"basic_auth_users:\n  'a:b': {HASH}\n", ["no colon"]),
+    "a_user_with_a_colon": (f"basic_auth_users:\n  'a:b': {HASH}\n", ["contain a colon"]),
     "a_hash_that_takes_hours": (
         f"basic_auth_users:\n  alice: {HASH.replace('$10$', '$31$')}\n",
-        ['The hash of "alice" has the cost 31'],
+        ['The hash of "alice" has cost 31'],
     ),
     "optional_client_certificates": (
         f"tls_server_config:\n  {PAIR}\n  {CLIENTS.replace('RequireAndVerifyClientCert', IF_GIVEN)}\n",
@@ -294,7 +294,7 @@ def test_files_are_found_from_the_directory_of_the_file(
 NOTED = {
     "cheap_hash": (
         f"basic_auth_users:\n  alice: {HASH.replace('$10$', '$04$')}\n",
-        'The hashes of "alice" cost less than 10',
+        'The hashes of "alice" have a cost below 10',
     ),
 }
 
@@ -430,7 +430,7 @@ def test_tls_changes_that_need_a_restart_are_reported(tmp_path: Path) -> None:
     by.write(tmp_path, "ca")
     authority("another").write(tmp_path, "another")
     serving = reissued(tmp_path, by, f"  {CLIENTS}\n")
-    at_the_next_start = "tls_server_config has changed, which takes effect at the next start."
+    at_the_next_start = "tls_server_config has changed; this takes effect after a restart."
 
     assert serving.renew(reissued(tmp_path, by, f"  {CLIENTS}\n")) is None
     for changed in ("", f"  {CLIENTS}\n  min_version: TLS13\n", f"  {CLIENTS.replace('ca.', 'another.')}\n"):

@@ -79,7 +79,7 @@ def test_bytes_of_a_variable_that_are_no_text_come_as_they_are() -> None:
         (
             Source("env", "KEY"),
             {"KEY": " \n"},
-            "The environment variable KEY is empty: set it to the PEM, or base64 of it.",
+            "The environment variable KEY is empty: set it to the PEM text, or base64 of it.",
         ),
         (
             Source("env", "KEY"),
@@ -112,7 +112,7 @@ def test_bytes_of_a_variable_that_are_no_text_come_as_they_are() -> None:
             {},
             "The file /nowhere/key.pem does not exist: create it, or correct the path.",
         ),
-        (Source("file", "/"), {}, "The file / is a directory: name a file in it."),
+        (Source("file", "/"), {}, "The file / is a directory: use a file in it."),
         (Source("file", "/dev/zero"), {}, "The file /dev/zero is a pipe or a device: use a regular file."),
     ],
 )
@@ -382,7 +382,7 @@ async def test_an_unreadable_certificate_leaves_the_earlier_one_in_use_as_a_find
     for credential in during:
         assert credential.facts.certificate == before.facts.certificate
         assert details(credential) == [
-            "The certificate is cut short: its END line is missing or damaged. Copy the whole of it. "
+            "The certificate is incomplete: its END line is missing or damaged. Copy all of it. "
             + EARLIER_STAYS
         ]
     assert after.facts == before.facts

@@ -210,7 +210,7 @@ async def test_a_login_whose_proof_is_missing_says_whose_it_is(fake: FakeVault) 
     ring.close()
 
     assert said[0] == (
-        "Private key: The login to Vault: The environment variable PROOF is not set: "
+        "Private key: Login to Vault: The environment variable PROOF is not set: "
         "set it for this process and restart it."
     )
 
@@ -228,8 +228,8 @@ async def test_a_login_whose_proof_is_missing_says_whose_it_is(fake: FakeVault) 
         (
             Pair(Source("vault", "salesforce/acme", "key")),
             (
-                "The field key of the Vault secret salesforce/acme does not exist: "
-                "its fields are certificate, private_key."
+                "The field key of the Vault secret salesforce/acme does not exist. "
+                "The secret's fields are: certificate, private_key."
             ),
         ),
     ],
@@ -324,13 +324,13 @@ def test_a_vault_is_configured_with_few_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "is in Vault, but the main file does not say where that is. Add vault:."),
+        ("", "is in Vault, but the main file has no vault section. Add vault:."),
         ("vault: {login: {method: token, secret: {env: T}}}", "has no address."),
         (
             "vault: {address: 'http://vault.example.com', login: {method: token, secret: {env: T}}}",
             '"vault.example.com" must be reached over https',
         ),
-        ("vault: {address: 'https://v', login: {method: token}}", "has no secret, which token needs."),
+        ("vault: {address: 'https://v', login: {method: token}}", "has no secret, but token needs one."),
         ("vault: {address: 'https://v', login: {method: approle, secret: {env: T}}}", "has no role"),
         (
             "vault: {address: 'https://v', login: {method: token, role: r, secret: {env: T}}}",
