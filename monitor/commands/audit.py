@@ -41,8 +41,8 @@ def told(status: ConnectionStatus, now: datetime) -> Iterator[str]:
     steps = steps_of(status, now)
     if not steps:
         cause = status.findings[0].cause if status.findings else status.state
-        yield f"The org could not be asked: no token was granted ({cause})."
-        yield f"All about that: bearerwatch check {status.name}"
+        yield f"The org could not be audited: no token was granted ({cause})."
+        yield f"Details: bearerwatch check {status.name}"
         return
     for step in steps:
         yield _line(step)
@@ -51,9 +51,9 @@ def told(status: ConnectionStatus, now: datetime) -> Iterator[str]:
     wrong = sum(step.ruling is Ruling.WRONG for step in steps)
     hidden = sum(step.ruling is Ruling.NOT_READABLE for step in steps)
     yield ""
-    yield f"{wrong} wrong, {hidden} not readable; {calls} calls of the org's API."
+    yield f"{wrong} wrong, {hidden} not readable; {calls} API calls made."
     if wanting := dict.fromkeys(step.permission for step in steps if step.permission):
-        yield f"To read more, the asking user needs: {'; '.join(wanting)}."
+        yield f"To read more, the user needs: {'; '.join(wanting)}."
 
 
 def _line(step: Step) -> str:

@@ -96,8 +96,8 @@ USUAL_PLACES = (Path("bearerwatch.yaml"), Path("/etc/bearerwatch/bearerwatch.yam
 USUAL = " or ".join(map(str, USUAL_PLACES))
 
 NO_EXTERNAL_URL = (
-    "web.external_url is not set: alerts and notifications link to no page and no runbook. Set it to the"
-    " address at which people open the pages."
+    "web.external_url is not set: alerts and notifications have no links to pages and runbooks. Set it to"
+    " the address at which people open the pages."
 )
 
 
@@ -156,7 +156,7 @@ def _settings(config: Path) -> "Settings":
     from monitor.config import load
 
     if config == USUAL_PLACES[0] and not config.exists():
-        raise OperatorError(f"No configuration: name one (--config FILE), or put it at {USUAL}.")
+        raise OperatorError(f"No configuration found. Use --config FILE, or create {USUAL}.")
     return load(config, os.environ)
 
 
@@ -172,7 +172,7 @@ def _choice(*words: str, help: str, name: str | None = None) -> Any:  # noqa: A0
 
     def read(word: str) -> str:
         if word not in words:
-            raise typer.BadParameter(f"{word!r} is none of {', '.join(words)}.")
+            raise typer.BadParameter(f"{word!r} is not one of {', '.join(words)}.")
         return word
 
     return typer.Option(
@@ -251,9 +251,12 @@ def check(
         typer.Argument(help="Connections to check. Default: all.", autocompletion=_complete_connection),
     ] = None,
     as_json: JsonOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what is not healthy.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print only connections that are not healthy.")
+    ] = False,
     fail_on: Annotated[
-        str, _choice("failing", "critical", "warning", help="Exit with 1 from this severity on.")
+        str,
+        _choice("failing", "critical", "warning", help="Exit with 1 for findings of this severity or worse."),
     ] = "failing",
 ) -> None:
     """Check connections now: one line each, or full details for those you name.
@@ -264,7 +267,7 @@ def check(
 
     - `bearerwatch check -c bearerwatch.yaml`: all, worst first
     - `bearerwatch check acme-production -c bearerwatch.yaml`: the diagnosis of one
-    - `bearerwatch check --quiet -c bearerwatch.yaml`: for cron: silent while all are healthy
+    - `bearerwatch check --quiet -c bearerwatch.yaml`: silent while all are healthy, for cron
     - `bearerwatch check --json -c bearerwatch.yaml | jq '.[] | select(.state == "failing")'`
 
     **Exit code**: 0 all healthy or degraded, 1 any failing (or, by `--fail-on`, with a critical finding,
@@ -290,7 +293,7 @@ def check(
         errors.print("", terminal.summary(statuses), sep="\n")
         worst = worst_first(statuses)[:1]
         if worst and worst[0].findings:
-            say(f"All about one: bearerwatch check {worst[0].name} --config {config}")
+            say(f"Details of a connection: bearerwatch check {worst[0].name} --config {config}")
     raise typer.Exit(exit_code(statuses, fail_on))
 
 
@@ -309,10 +312,10 @@ def _tell_daemon(settings: "Settings", statuses: list[ConnectionStatus]) -> None
                 continue
             try:
                 daemon.recheck([status.name])
-                what = "It was asked to check now"
+                what = "It has been asked to check now"
             except NoAnswerError as refused:
                 what = (
-                    f"It checks {status.name} next at {its['next_exchange']}; asked to do so now, {refused}"
+                    f"It next checks {status.name} at {its['next_exchange']}; asked to check now, {refused}"
                 )
             say(f"\nThe running daemon shows {status.name} as {its['state']}. {what}.".replace("..", "."))
 
@@ -345,7 +348,7 @@ def recheck(
     ] = None,
     cause: Annotated[
         list[str] | None,
-        typer.Option(help="All that have this cause.", autocompletion=_complete_cause),
+        typer.Option(help="All connections with this cause.", autocompletion=_complete_cause),
     ] = None,
     url: Annotated[str, typer.Option(help="URL of the daemon's pages. Default: as configured.")] = "",
     user: Annotated[
@@ -354,7 +357,7 @@ def recheck(
 ) -> None:
     """Make the running daemon check connections now, so that page and alerts clear after a repair.
 
-    Exit code: 0 all healthy or degraded, 1 any failing, 2 the daemon can't be asked, 3 no verdict yet.
+    Exit code: 0 all healthy or degraded, 1 any failing, 2 the daemon cannot be reached, 3 no verdict yet.
 
     Example: `bearerwatch recheck acme-production`
     """
@@ -366,7 +369,7 @@ def recheck(
         chosen = [one.name for one in _chosen(settings, names)] if names else []
         causes = [str(_cause(one)) for one in cause or []]
         if not (chosen or causes):
-            raise OperatorError("Name connections, or a cause: --cause CODE.")
+            raise OperatorError("Name one or more connections, or a cause: --cause CODE.")
         with Running(settings, url, user) as daemon:
             found = rechecked(daemon, chosen, causes, terminal.show_rechecked)
             missing = [name for name in chosen if name not in found]
@@ -386,9 +389,9 @@ def audit_connection(
     config: ConfigOption,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the org about each step of the setup guide: right, wrong, or not readable, and by which permission.
+    """Check each step of the setup guide in the org: right, wrong, or not readable.
 
-    One login, then at most eight REST calls; an observer logs in as well. It writes nothing down.
+    One login, then at most eight REST calls; an observer logs in as well. It stores nothing.
 
     Example: `bearerwatch audit acme-production --config bearerwatch.yaml`
 
@@ -419,25 +422,25 @@ def try_before(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="A configured connection; or none, and the options.", autocompletion=_complete_connection
+            help="A configured connection. Default: use the options.", autocompletion=_complete_connection
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Its configuration file.")] = None,
     subdomain: Annotated[
-        str, typer.Option(help="Of the org (setup guide, step 7), or its whole address.")
+        str, typer.Option(help="The org's subdomain (setup guide, step 7) or whole address.")
     ] = "",
-    consumer_key: Annotated[str, typer.Option(help="Of the app (step 3).")] = "",
-    username: Annotated[str, typer.Option(help="Of the integration user (step 5).")] = "",
+    consumer_key: Annotated[str, typer.Option(help="The app's consumer key (step 3).")] = "",
+    username: Annotated[str, typer.Option(help="The integration user's username (step 5).")] = "",
     private_key: Annotated[
-        str, typer.Option(help="A file with the key, PEM or base64 of it; - is stdin.")
+        str, typer.Option(help="A file with the private key, PEM or base64 of PEM; - is stdin.")
     ] = "",
     app_name: Annotated[str, typer.Option("--app", help="The app's name in the org.")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Try a connection before it is watched: one login, then the audit, and the lines to configure.
+    """Try a connection before monitoring it: one login, an audit, and the lines to configure.
 
-    Where the org refuses the pair of address and audience, the other sensible pairs are tried, once each.
-    The key is in no output.
+    If the org refuses the pair of address and audience, it tries the other sensible pairs once each. The
+    output never contains the key.
 
     **Examples**
 
@@ -445,7 +448,7 @@ def try_before(
       --private-key private-key.pem`
     - `bearerwatch preflight acme-production --config bearerwatch.yaml`
 
-    **Exit code**: 0 healthy or degraded, 1 failing, 2 an error in what was given, 3 no verdict.
+    **Exit code**: 0 healthy or degraded, 1 failing, 2 invalid input, 3 no verdict.
     """
     from monitor.commands import preflight
 
@@ -543,7 +546,7 @@ def show_alerts(
 ) -> None:
     """Show active alerts and where they go, or send a test alert.
 
-    It reads the daemon's database; it checks nothing and sends nothing.
+    It only reads the daemon's database: it checks and sends nothing.
 
     **Examples**
 
@@ -574,7 +577,7 @@ def send_drill(
     config: ConfigOption,
     to: Annotated[str | None, typer.Option(help="The sink. Default: all that accept this cause.")] = None,
 ) -> None:
-    """Send a test alert, marked as such, to see whether notifications arrive.
+    """Send a test alert, marked as such, to check that notifications arrive.
 
     Exit code: 0 every sink accepted it, 2 one did not, or an error in the configuration.
 
@@ -609,7 +612,7 @@ def config_check(
     file: Annotated[
         Path, typer.Argument(help="The configuration file.", default_factory=_usual, show_default=USUAL)
     ],
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 for warnings, too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Also exit with 2 for warnings.")] = False,
 ) -> None:
     """Report every error in a configuration, with line and fix, and check the keys it names.
 
@@ -655,9 +658,11 @@ def config_schema() -> None:
 @database_app.command("move")
 def database_move(
     source: Annotated[Path, typer.Option("--from", help="The SQLite file. Stop its daemon first.")],
-    to: Annotated[str, typer.Option(help="postgresql://USER@HOST/DATABASE, without data of bearerwatch.")],
+    to: Annotated[
+        str, typer.Option(help="postgresql://USER@HOST/DATABASE, with no bearerwatch data in it yet.")
+    ],
 ) -> None:
-    """Copy a SQLite database into a PostgreSQL database. The file is not changed.
+    """Copy a SQLite database into PostgreSQL. The file is not changed.
 
     Example: `bearerwatch database move --from bearerwatch.db --to postgresql://monitor@db/bearerwatch`
     """
@@ -697,7 +702,7 @@ def _text(file: str) -> str:
         with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as stream:
             raw = stream.read(BYTES_READ)  # a device may never end
     except OSError as problem:
-        raise OperatorError(f"{file} can't be read: {problem.strerror}.") from None
+        raise OperatorError(f"{file} cannot be read: {problem.strerror}.") from None
     return raw.decode("utf-8", errors="replace")
 
 
@@ -756,12 +761,13 @@ def print_rules(config: ConfigOption) -> None:
 @app.command("report")
 def report_month(
     config: ConfigOption,
-    month: Annotated[str, typer.Option(help="As in 2026-11, in UTC.")],
+    month: Annotated[str, typer.Option(help="The month, e.g. 2026-11, in UTC.")],
     labels: Annotated[
-        list[str] | None, typer.Option("--label", help="Only connections with this: key=value, or a key.")
+        list[str] | None,
+        typer.Option("--label", help="Only connections with this label: key=value, or a key."),
     ] = None,
     layout: Annotated[
-        str, _choice("md", "csv", name="--format", help="A table to read, or rows to count with.")
+        str, _choice("md", "csv", name="--format", help="md: a table to read; csv: for spreadsheets.")
     ] = "md",
 ) -> None:
     """Report the availability of connections in a month, from the database.
@@ -801,10 +807,12 @@ def rotate_key(
     config: ConfigOption,
     write: Annotated[
         bool,
-        typer.Option("--write", help="Write the next pair into the configuration, and keep a copy of it."),
+        typer.Option(
+            "--write", help="Write the next pair into the configuration, and keep a backup of the file."
+        ),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Directory for the new pair. Default: beside the current key.")
+        Path | None, typer.Option(help="Directory for the new pair. Default: that of the current key.")
     ] = None,
     days: Annotated[int, typer.Option(min=1, max=36_500, help="How long its certificate is valid.")] = 3650,
     bits: Annotated[int, typer.Option(help="2048, 3072 or 4096.")] = 2048,
@@ -863,7 +871,7 @@ def simulate(
     """
     from monitor.commands import demo
 
-    with operators_mistakes(), port_taken(f"{host}:{port}", "Choose another: --port."):
+    with operators_mistakes(), port_taken(f"{host}:{port}", "Choose another port with --port."):
         settings = _settings(config) if config else None
         demo.simulate(settings, host=host, port=port, speed=speed, say=say)
 
@@ -882,5 +890,5 @@ def run_demo(
     from monitor.commands import demo
 
     _log_errors_alone()
-    with operators_mistakes(), port_taken(f"127.0.0.1:{port}", "Choose another: --port."):
+    with operators_mistakes(), port_taken(f"127.0.0.1:{port}", "Choose another port with --port."):
         demo.demo(port=port, at_once=at_once, say=say)

@@ -95,7 +95,7 @@ def simulate(settings: Settings | None, *, host: str, port: int, speed: float, s
             simulator.put(name, _org_of(connection))
             say(f"  {name} for {connection.name}")
     if not is_loopback(host):
-        say(f"Warning: anyone who reaches {host} can read and change the orgs: there is no password.")
+        say(f"Warning: anyone who can reach {host} can read and change the orgs; there is no password.")
     asyncio.run(serve(simulator, host=host, port=port, ready=lambda url: say(f"The simulator is at {url}")))
 
 

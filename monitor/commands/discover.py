@@ -193,7 +193,7 @@ def told(connection: Connection, tried: list[Try]) -> Iterator[str]:
     if any(each.granted for each in tried):
         yield from _told_of_grants(connection, [each for each in tried if each.granted])
         if left_out:
-            yield f"Not tried: {left_out} more; --all tries them too."
+            yield f"{left_out} more were not tried; --all tries them too."
     elif tried:
         yield from _told_of_none(connection, tried, left_out)
 
@@ -203,17 +203,17 @@ def _told_of_grants(connection: Connection, granted: list[Try]) -> Iterator[str]
         grant = each.granted
         assert grant
         if place:
-            yield "Granted as well:"
+            yield "Also granted:"
         else:
             right = each.connection == connection
-            yield "The configured pair works:" if right else "Put this into the configuration:"
+            yield "The configured pair works:" if right else "Add this to the configuration:"
         yield from _options(each)
         if grant.org_id:
             yield f"The grant is for org {grant.org_id}, user {grant.user_id}."
         if is_generic(each.connection.login_url) and grant.instance_url:
             yield (
-                f"The org's own address is {grant.instance_url}: External Client Apps are found there"
-                " only, so prefer it once it is granted."
+                f"The org's own address is {grant.instance_url}: External Client Apps are only found there,"
+                " so use it as soon as it is granted."
             )
 
 
@@ -222,16 +222,22 @@ def _told_of_none(connection: Connection, tried: list[Try], left_out: int) -> It
     furthest = next((each for each in answered if not (each.entry and each.entry.wrong_pair)), tried[0])
     cause = furthest.verdict.findings[0].cause
     if answered:
-        yield "No pair is granted, so address and audience are not the only problem. The furthest was"
+        yield (
+            "No pair was granted, so address and audience are not the only problem. The pair that got"
+            " furthest is"
+        )
     else:
         yield "No answer was conclusive. Tried"
     yield from _options(furthest)
-    yield f"which came to {cause}: {CATALOGUE[cause].title}."
+    yield f"with {cause}: {CATALOGUE[cause].title}."
     yield f"`bearerwatch causes {cause}` says what to do."
     if is_generic(connection.login_url):
-        yield "The org's own address is not known: configure its `subdomain`, and run discover again."
+        yield "The org's own address is unknown: configure its `subdomain`, and run this again."
     if answered and left_out:
-        yield f"Not tried: {left_out} more, which could not have helped, or exceeded the login budget."
+        yield (
+            f"{left_out} more were not tried: they could not have helped, or would have exceeded the login"
+            " budget."
+        )
     if answered:
         yield "If the app was created or changed within the last 10 minutes, wait and try again."
 

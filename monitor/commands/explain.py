@@ -90,9 +90,9 @@ def explain(text: str, now: datetime) -> Diagnosis:
     """
     text = text.lstrip("\ufeff").strip()
     if not text:
-        raise Unreadable("The input is empty: give a JSON record or the text of an error.")
+        raise Unreadable("The input is empty: paste a JSON record or an error text.")
     if len(text) > INPUT_LIMIT:
-        raise Unreadable(f"The input is longer than {INPUT_LIMIT:,} characters: one answer is needed.")
+        raise Unreadable(f"The input is longer than {INPUT_LIMIT:,} characters: paste a single answer.")
     value = _json(text)
     if isinstance(value, dict) and _is_record(value):
         return _of_record(value, now)
@@ -216,7 +216,7 @@ def _of_record(value: Mapping[str, Any], now: datetime) -> Diagnosis:
             f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
             for problem in wrong.errors(include_url=False, include_input=False)
         )
-        raise Unreadable(f"The record can't be read: {harmless('; '.join(problems))}.") from None
+        raise Unreadable(f"The record cannot be read: {harmless('; '.join(problems))}.") from None
     if (record.answer is None) == (record.fault is None):
         raise Unreadable("The record must have either `answer` or `fault`, not both.")
     at, local = record.now or now, record.local
@@ -254,7 +254,9 @@ def _outcome(record: Record) -> Outcome:
         return NotSent(message)
     if kind not in set(FaultKind):
         known = ", ".join([*FaultKind, "not_sent"])
-        raise Unreadable(f"The record can't be read: fault.kind: {harmless(kind, 40)!r} is none of {known}.")
+        raise Unreadable(
+            f"The record cannot be read: fault.kind: {harmless(kind, 40)!r} is not one of {known}."
+        )
     return Unreachable(FaultKind(kind), message)
 
 
@@ -303,7 +305,7 @@ def _credential(local: LocalRecord, now: datetime) -> CredentialFacts:
     problems = []
     if kind and kind != "rsa":
         problems.append(
-            Problem(Cause.KEY_NOT_RSA, f"The private key is of the kind {harmless(kind, 20)}, not RSA.")
+            Problem(Cause.KEY_NOT_RSA, f"The private key is of type {harmless(kind, 20)}, not RSA.")
         )
     elif local.key_bits is not None and local.key_bits < BITS_AT_LEAST:
         short = f"The private key has {local.key_bits} bits; at least {BITS_AT_LEAST} are needed."
@@ -392,7 +394,7 @@ def _of_paste(text: str, now: datetime) -> Diagnosis:
     if told is None:
         what = "It is JSON, but" if isinstance(_json(text), dict | list) else "The text"
         raise Unreadable(
-            f"{what} holds no answer that is known: give the JSON record (`answer` or `fault`), the body of"
+            f"{what} contains no known answer: paste the JSON record (`answer` or `fault`), the body of"
             " the answer, or the line with its error code (`invalid_grant: …`)."
         )
     connection = _connection(ConnectionRecord(login_url=told.host or "", audience=told.audience or ""))
@@ -413,13 +415,13 @@ def _of_paste(text: str, now: datetime) -> Diagnosis:
 def _context(text: str, told: Paste) -> Iterator[str]:
     """What else the text shows: which host was asked, and another flow than that of this monitor."""
     if told.audience:
-        yield f"The text names the pair of host {told.host} and audience {harmless(told.audience, 200)}."
+        yield f"The text mentions the host {told.host} and the audience {harmless(told.audience, 200)}."
     elif told.host:
-        yield f"The text names the host {told.host}."
+        yield f"The text mentions the host {told.host}."
     if told.scopes:
         yield f"The text names the scopes {', '.join(sorted(told.scopes)[:SCOPES_SHOWN])}."
     if FOREIGN.search(text):
-        yield "An AADSTS number is Microsoft Entra's, not Salesforce's: see what asks it, a key store say."
+        yield ("AADSTS codes come from Microsoft Entra, not Salesforce: check what logs in there.")
     if not _THIS_FLOW.search(text):
         for flow, pattern in _OTHER_FLOWS:
             if re.search(pattern, text, re.IGNORECASE):
@@ -454,7 +456,7 @@ def lines(diagnosis: Diagnosis) -> Iterator[str]:
         yield from ("", "It may also be")
         yield from (f"  - {other.cause}: {other.tell_apart}" for other in diagnosis.alternatives)
     for finding in diagnosis.findings[1:]:
-        yield from ("", f"Beside it: {finding.cause} ({finding.severity})")
+        yield from ("", f"Also: {finding.cause} ({finding.severity})")
         yield from (f"  - {sentence}" for sentence in finding.evidence)
     if entry.contested:
         yield from ("", "Where sources disagree", f"  {entry.contested}")

@@ -105,7 +105,7 @@ def told(found: Preflight, key: Mapping[str, str], now: Any) -> Iterator[str]:
         yield ""
     if status.history.audit:
         yield from audit.told(status, now)
-    yield from ("", "To watch it, put this into the configuration:", "", "connections:")
+    yield from ("", "To monitor it, add this to the configuration:", "", "connections:")
     for number, (option, value) in enumerate(configuration(status.connection, key).items()):
         shown = value if isinstance(value, str) else json.dumps(value).replace('"', "")
         yield f"  {'-' if number == 0 else ' '} {option}: {shown}"

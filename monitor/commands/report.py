@@ -20,7 +20,7 @@ from monitor.web.record import all_events, lived
 from monitor.web.words import percent, span
 
 NOT_ALL_KNOWN = (
-    f"changes of state are kept for {SUCCESS_DAYS} days, and for a connection that flaps only the last ones"
+    f"state changes are kept for {SUCCESS_DAYS} days; for a connection that flaps, only the most recent"
 )
 
 
@@ -52,10 +52,10 @@ def report(settings: Settings, wanted: str, labels: Iterable[str], now: datetime
     """
     start, end = month(wanted)
     if start > now:
-        raise OperatorError(f"{wanted} is still to come.")
+        raise OperatorError(f"{wanted} is in the future.")
     with memory(settings) as store:
         if store is None:
-            raise OperatorError(f"There is no database at {settings.database} yet: nothing is remembered.")
+            raise OperatorError(f"There is no database at {settings.database} yet, so there is no history.")
         histories = store.histories()
         return [
             _line(store, ConnectionStatus(one, histories[one.name]), start, min(end, now), settings, now)
@@ -132,7 +132,7 @@ def as_markdown(lines: Iterable[Line], wanted: str) -> str:
             "|---|---|---|---|---|---|",
             *rows,
             "",
-            "Of the time with a verdict, in UTC. Unknown, settling and maintenance count neither way.",
-            f"It is counted as far back as it is known: {NOT_ALL_KNOWN}.",
+            "Share of the time with a verdict, in UTC. Unknown, settling and maintenance do not count.",
+            f"It only covers the time that is still recorded: {NOT_ALL_KNOWN}.",
         ]
     )

@@ -80,10 +80,13 @@ class Running:
             answer = self._client.request(method, path, params=params)
         except httpx.HTTPError as problem:
             raise NoAnswerError(
-                f"No daemon answers at {self._url} ({type(problem).__name__}). Does it run? Else: --url."
+                f"No daemon answers at {self._url} ({type(problem).__name__}). Is it running there? If it is"
+                " elsewhere, use --url."
             ) from None
         if answer.status_code == 401:
-            raise NoAnswerError(f"{self._url} wants a user: --user NAME, and the password in {PASSWORD}.")
+            raise NoAnswerError(
+                f"{self._url} requires a login: use --user NAME, with the password in {PASSWORD}."
+            )
         if answer.is_error:
             try:
                 said = answer.json()["error"]
@@ -96,7 +99,7 @@ class Running:
             raise self._something_else() from None
 
     def _something_else(self) -> NoAnswerError:
-        return NoAnswerError(f"What answers at {self._url} is not bearerwatch.")
+        return NoAnswerError(f"The server at {self._url} is not bearerwatch.")
 
 
 def rechecked(

@@ -67,9 +67,9 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     known = list(known)
     meant = difflib.get_close_matches(name, known, n=1)
     if meant:
-        return f"No {what} is named {name!r}. Is {meant[0]!r} meant?"
+        return f"No {what} is named {name!r}. Did you mean {meant[0]!r}?"
     few = ", ".join(known) if len(known) <= 5 else f"{', '.join(known[:5])} and {len(known) - 5} more"
-    return f"No {what} is named {name!r}. There are: {few}."
+    return f"No {what} is named {name!r}. Known: {few}."
 
 
 def show_catalogue(console: Console | None = None) -> None:
@@ -103,7 +103,7 @@ def progress(
         yield lambda status: None
         return
     if len(chosen) == 1:
-        asked = f"Asking {chosen[0].host} for {chosen[0].name}; it has {ANSWER_SECONDS} s to answer"
+        asked = f"Checking {chosen[0].name} at {chosen[0].host}; it has {ANSWER_SECONDS} s to answer"
         with console.status(asked):
             yield lambda status: None
         return
@@ -292,7 +292,7 @@ def _about(status: ConnectionStatus, now: datetime) -> Iterator[Line]:
         return
     yield from _diagnosed(findings[0], status)
     for other in findings[1:]:
-        yield from _heading(f"Beside it: {status.title(other, now)}")
+        yield from _heading(f"Also: {status.title(other, now)}")
         yield "  ", f"{other.cause}, {other.severity}, {WHO[other.responsible]}, since {exact(other.since)}"
         yield from (("  - ", sentence) for sentence in other.evidence)
     if not CATALOGUE[findings[0].cause].needs_exchange:

@@ -171,9 +171,9 @@ def test_a_sink_that_refuses_a_drill_is_named_and_the_others_get_it(tmp_path: Pa
         (
             [HOOK],
             ["--cause", "approval_decayed", "--to", "hoook"],
-            "No sink is named 'hoook'. Is 'hook' meant?",
+            "No sink is named 'hoook'. Did you mean 'hook'?",
         ),
-        ([HOOK], ["--cause", "approval_decay"], "Is 'approval_decayed' meant?"),
+        ([HOOK], ["--cause", "approval_decay"], "Did you mean 'approval_decayed'?"),
         (
             [HOOK | {"responsible": ["operator"]}],
             ["--cause", "approval_decayed"],

@@ -51,7 +51,7 @@ async def test_each_step_is_a_line_and_what_is_wrong_is_named_with_its_cause(
     (wrong,) = [line for line in lines if line.startswith("WRONG")]
     assert "Refresh Token Policy: The app's Refresh Token Policy ends an approval after 30 days" in wrong
     assert wrong.endswith("(refresh_policy_wrong)")
-    assert "1 wrong, 0 not readable; 8 calls of the org's API." in lines
+    assert "1 wrong, 0 not readable; 8 API calls made." in lines
 
 
 async def test_a_user_without_permissions_learns_which_would_show_more(

@@ -135,12 +135,12 @@ async def test_it_stops_at_the_first_grant_and_pauses_before_each_further_try(or
     assert [row.status for row in org.simulator.org("acme").logins][-1] == "Success"
     lines = list(told(at, tried))
     assert lines[:4] == [
-        "Put this into the configuration:",
+        "Add this to the configuration:",
         "",
         "    subdomain: acme",
         "    audience: my_domain",
     ]
-    assert lines[-1] == "Not tried: 3 more; --all tries them too."
+    assert lines[-1] == "3 more were not tried; --all tries them too."
 
 
 async def test_it_continues_after_a_grant_with_all(org: Org) -> None:
@@ -153,7 +153,7 @@ async def test_it_continues_after_a_grant_with_all(org: Org) -> None:
     assert [bool(each.granted) for each in tried] == [True, True, False, False, False]
     lines = list(told(ACME, tried))
     assert lines[0] == "The configured pair works:"
-    assert "Granted as well:" in lines
+    assert "Also granted:" in lines
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ async def test_if_none_is_granted_the_pair_that_got_furthest_shows_why(org: Org)
 
     assert as_json(at, tried)["configuration"] is None
     assert "    audience: my_domain" in lines
-    assert "which came to user_inactive: The user is deactivated, frozen or locked." in lines
+    assert "with user_inactive: The user is deactivated, frozen or locked." in lines
 
 
 async def test_it_stops_at_a_fault_that_no_other_pair_would_fix(org: Org) -> None:
@@ -283,4 +283,4 @@ def test_the_command_knows_its_connections(tmp_path: Path) -> None:
     ended = commanded(tmp_path, "http://127.0.0.1:9", "acne")
 
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "No connection is named 'acne'. Is 'acme' meant?\n"
+    assert ended.stderr == "No connection is named 'acne'. Did you mean 'acme'?\n"

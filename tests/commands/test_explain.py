@@ -177,34 +177,37 @@ def test_the_order_of_facts_does_not_matter(order: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "The input is empty: give a JSON record or the text of an error."),
-        (" \n\t", "The input is empty: give a JSON record or the text of an error."),
-        ("{}", "It is JSON, but holds no answer that is known"),
-        ("[]", "It is JSON, but holds no answer that is known"),
+        ("", "The input is empty: paste a JSON record or an error text."),
+        (" \n\t", "The input is empty: paste a JSON record or an error text."),
+        ("{}", "It is JSON, but contains no known answer"),
+        ("[]", "It is JSON, but contains no known answer"),
         ('{"history": {}}', "The record must have either `answer` or `fault`, not both."),
         ('{"answer": null, "fault": null}', "The record must have either `answer` or `fault`, not both."),
-        ('{"answer": {"body": ""}}', "The record can't be read: answer.status: Field required."),
+        ('{"answer": {"body": ""}}', "The record cannot be read: answer.status: Field required."),
         (
             '{"answer": {"status": "many"}}',
-            "The record can't be read: answer.status: Input should be a valid integer",
+            "The record cannot be read: answer.status: Input should be a valid integer",
         ),
-        ('{"answer": 5}', "The record can't be read: answer: Input should be"),
+        ('{"answer": 5}', "The record cannot be read: answer: Input should be"),
         (
             '{"fault": {"kind": "weather"}}',
-            "The record can't be read: fault.kind: 'weather' is none of dns, connect, tls",
+            "The record cannot be read: fault.kind: 'weather' is not one of dns, connect, tls",
         ),
-        ('{"answer": {"status": 400}, "now": "yesterday"}', "The record can't be read: now: Input should be"),
+        (
+            '{"answer": {"status": 400}, "now": "yesterday"}',
+            "The record cannot be read: now: Input should be",
+        ),
         (
             '{"answer": {"status": 400}, "now": "0001-01-01T00:00:00Z"}',
-            "The record can't be read: now: Value error, must be between the years 1970 and 9000.",
+            "The record cannot be read: now: Value error, must be between the years 1970 and 9000.",
         ),
         (
             '{"answer": {"status": 400}, "local": {"failing_share_of_fleet": 7}}',
-            "The record can't be read: local.failing_share_of_fleet: Input should be less than or equal",
+            "The record cannot be read: local.failing_share_of_fleet: Input should be less than or equal",
         ),
-        ("the quick brown fox", "The text holds no answer that is known"),
-        ('{"answer": {"status": 400', "The text holds no answer that is known"),
-        ("x" * 65_537, "The input is longer than 65,536 characters: one answer is needed."),
+        ("the quick brown fox", "The text contains no known answer"),
+        ('{"answer": {"status": 400', "The text contains no known answer"),
+        ("x" * 65_537, "The input is longer than 65,536 characters: paste a single answer."),
     ],
 )
 def test_unreadable_input_is_one_clear_sentence(text: str, message: str) -> None:
@@ -267,7 +270,7 @@ def test_the_pair_that_the_salesforce_cli_was_given_is_in_the_evidence() -> None
     listed = f"Errors encountered:\naudience is invalid  [audience={own} login={own}]"
 
     assert told(listed)["evidence"][1] == (
-        f"The text names the pair of host globex.my.salesforce.com and audience {own}."
+        f"The text mentions the host globex.my.salesforce.com and the audience {own}."
     )
 
 
@@ -302,7 +305,7 @@ def test_an_error_of_microsoft_entra_says_whose_it_is() -> None:
 
     assert said == [
         'The text says: "invalid_client: AADSTS7000222: The provided client secret keys are expired.".',
-        "An AADSTS number is Microsoft Entra's, not Salesforce's: see what asks it, a key store say.",
+        "AADSTS codes come from Microsoft Entra, not Salesforce: check what logs in there.",
     ]
 
 

@@ -90,7 +90,7 @@ def test_it_says_what_a_missing_address_of_the_pages_costs(tmp_path: Path) -> No
 
     ended = CliRunner().invoke(app, ["config", "check", str(file)])
 
-    assert "web.external_url is not set: alerts and notifications link to no page" in ended.stderr
+    assert "web.external_url is not set: alerts and notifications have no links" in ended.stderr
 
 
 def test_the_default_locations_are_tried_and_named_if_empty(
@@ -103,7 +103,7 @@ def test_the_default_locations_are_tried_and_named_if_empty(
 
     assert none.exit_code == 2
     assert none.stderr == (
-        "No configuration: name one (--config FILE), or put it at bearerwatch.yaml or"
+        "No configuration found. Use --config FILE, or create bearerwatch.yaml or"
         " /etc/bearerwatch/bearerwatch.yaml.\n"
     )
     assert there.exit_code == 0

@@ -177,7 +177,7 @@ def test_one_that_hangs_is_named_while_it_does() -> None:
     with progress(CHOSEN[:1], now=lambda: NOW, shown=True, console=console):
         pass
 
-    assert "Asking acme.my.salesforce.com for acme; it has 20 s to answer" in printed(console)
+    assert "Checking acme at acme.my.salesforce.com; it has 20 s to answer" in printed(console)
     assert timedelta(seconds=ANSWER_SECONDS) == Limits().answer
 
 
@@ -244,7 +244,7 @@ def test_every_cause_has_its_line_in_the_catalogue() -> None:
 
 def test_an_unknown_name_is_reported_with_the_known_ones() -> None:
     assert unknown_name("cause", "approval_decaid", ["approval_decayed", "x"]) == (
-        "No cause is named 'approval_decaid'. Is 'approval_decayed' meant?"
+        "No cause is named 'approval_decaid'. Did you mean 'approval_decayed'?"
     )
-    assert unknown_name("connection", "zzz", ["a", "b"]) == "No connection is named 'zzz'. There are: a, b."
-    assert unknown_name("connection", "zzz", list("abcdefg")).endswith("There are: a, b, c, d, e and 2 more.")
+    assert unknown_name("connection", "zzz", ["a", "b"]) == "No connection is named 'zzz'. Known: a, b."
+    assert unknown_name("connection", "zzz", list("abcdefg")).endswith("Known: a, b, c, d, e and 2 more.")

@@ -96,7 +96,7 @@ def test_check_of_a_failing_connection_exits_with_1_and_names_the_next_command(f
 
     assert ended.returncode == 1
     assert ended.stdout.splitlines()[1].split()[:2] == ["failing", "acme"]
-    assert ended.stderr.endswith("All about one: bearerwatch check acme --config keyless.yaml\n")
+    assert ended.stderr.endswith("Details of a connection: bearerwatch check acme --config keyless.yaml\n")
 
 
 def test_check_quietly_is_silent_where_all_is_well(folder: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_port_in_use_is_the_only_message(tmp_path: Path) -> None:
             check=False,
         )
 
-    taken = f"Cannot listen on 127.0.0.1:{port}: Address already in use. Choose another: --port.\n"
+    taken = f"Cannot listen on 127.0.0.1:{port}: Address already in use. Choose another port with --port.\n"
     assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", taken)
 
 

@@ -140,5 +140,5 @@ def test_a_check_that_finds_something_else_than_the_daemon_shows_tells_it(watche
     done = watched.command("check", "acme")
 
     assert done.returncode == 0
-    assert "The running daemon shows acme as failing. It was asked to check now." in done.stderr
+    assert "The running daemon shows acme as failing. It has been asked to check now." in done.stderr
     until(lambda: watched.shown("acme")["state"] == "healthy", "the daemon's check")

@@ -538,7 +538,9 @@ def test_a_simulator_that_others_can_reach_says_so(host: str, warns: bool) -> No
         first = process.stderr.readline()
         process.terminate()
 
-    assert first.startswith("Warning: anyone who reaches 0.0.0.0" if warns else "The simulator is at http://")
+    assert first.startswith(
+        "Warning: anyone who can reach 0.0.0.0" if warns else "The simulator is at http://"
+    )
 
 
 def test_thousands_of_orgs_live_in_one_process(pair: Pair) -> None:

@@ -17,7 +17,7 @@ from monitor.watch.clock import Clock
 
 Say = Callable[[str], None]
 
-AGAIN = "Run the same command again to continue from here."
+AGAIN = "Run the same command again to continue."
 
 
 def rotate(
@@ -47,15 +47,15 @@ def rotate(
     if key.kind == "file":
         say(f"   The integration needs the new private key as one line (step 1): base64 -w 0 {key.place}")
     if look.current:
-        say("   The current key is still accepted, but an app holds only one certificate: do not wait.")
+        say("   The current key is still accepted, but an app has only one certificate, so do not wait.")
     if not write:
-        say("\n5. Once the integration uses it, make it the current one here, too. In the configuration:")
+        say("\n5. Once the integration uses it, make it the current key here, too. In the configuration:")
         for line in lines(pair, following=False):
             say(f"     {line}")
         say("   and remove next; or run this command again with --write.")
-    elif ask("\n5. Does the integration use the next key now? If so, it becomes the current one here."):
+    elif ask("\n5. Does the integration use the next key now? If so, it becomes the current key here, too."):
         say(
-            "   Done: {} has it; as it was before: {}".format(
+            "   Done: {} is updated; backup: {}".format(
                 *write_current(settings, connection.name, clock.now())
             )
         )
@@ -81,7 +81,7 @@ async def _watched(
         current = await keyring.load(connection.current)
         if is_done(connection, pair, current, now):
             say("The current pair is less than a day old: there is nothing to rotate.")
-            say("To rotate anyway, create a pair (bearerwatch keygen) and name it under next.")
+            say("To rotate anyway, create a pair (bearerwatch keygen) and configure it under next.")
             return None
         made = make(connection, pair, options, now)
         following = await keyring.load(pair)
@@ -89,20 +89,20 @@ async def _watched(
             made += more
             following = await keyring.load(pair)
         refuse_unusable(pair, current, following)
-        say(f"1. The next pair {'is made' if made else 'is there'}:")
+        say(f"1. The next pair {'was created' if made else 'already exists'}:")
         say(f"     private key, to keep secret:  {shown(pair.private_key)}")
         say(f"     certificate, to upload:       {shown(pair.certificate)}")
         if connection.next:
-            say("   The configuration names it under next.")
+            say("   It is configured under next.")
         elif write:
             said = write_next(settings, connection.name, pair, now)
-            say("   {} names it under next now; as it was before: {}".format(*said))
+            say("   It is now configured under next in {}; backup: {}".format(*said))
         else:
-            say("   For the daemon to try it, too, name it in the configuration (--write does that):")
+            say("   To have the daemon try it too, add it to the configuration (--write does that):")
             for line in lines(pair, following=True):
                 say(f"     {line}")
         say(f"\n2. An admin of {connection.host} uploads the certificate (setup guide, step 2). For 2 to 10")
-        say("   minutes either key may be refused then: best at a time when a pause does least harm.")
+        say("   minutes after that either key may be refused: choose a quiet time.")
         say("     - In Setup, open External Client App Manager, select the app, and open the Settings tab.")
         say(f"     - Under Flow Enablement, upload {shown(pair.certificate)} to replace the existing one.")
         say("     - Make sure that Enable JWT Bearer Flow is still checked, and click Save.")

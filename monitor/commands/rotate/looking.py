@@ -54,7 +54,7 @@ class Look:
         if self.accepted:
             return "The next key is accepted."
         if self.verdict.cause is None:
-            return "The next key is accepted by some servers: its certificate is spreading."
+            return "Some servers accept the next key: its certificate is spreading."
         if CATALOGUE[self.verdict.cause].refuses_signature:
             return "The next key is not accepted yet."
         said = self.verdict.findings[0].evidence[:1]

@@ -43,8 +43,8 @@ def next_pair(connection: Connection, out: Path | None) -> Pair:
     source = connection.current.private_key
     if source.kind != "file" and out is None:
         raise RotateError(
-            f"The current key is {describe(source)}, so there is no directory to put the next one beside it:"
-            " name one with --out."
+            f"The current key is {describe(source)}, so there is no directory for the next one: name one"
+            " with --out."
         )
     current = Path(source.place if source.kind == "file" else connection.name)
     ours = NUMBERED.fullmatch(current.stem)
@@ -62,10 +62,12 @@ def make(connection: Connection, pair: Pair, options: Options, now: datetime) ->
     if key.exists():
         return []
     if not key.parent.is_dir():
-        raise RotateError(f"There is no directory {key.parent}: create it, or name another one with --out.")
+        raise RotateError(
+            f"The directory {key.parent} does not exist: create it, or name another with --out."
+        )
     if certificate is None or certificate.exists():
         missing = (
-            "has no certificate" if certificate is None else f"has the certificate {certificate} already"
+            "has no certificate" if certificate is None else f"already has the certificate {certificate}"
         )
         raise RotateError(
             f"{key} does not exist, and the next pair {missing}: correct next in the configuration."
@@ -106,8 +108,8 @@ def _owner(current: Source, *directories: Path) -> Owner | None:
         theirs = directory.stat().st_uid == owner.st_uid or directory.samefile(Path(current.place).parent)
         if owner.st_uid != 0 and not theirs:
             raise RotateError(
-                f"{directory} is not a directory of user {owner.st_uid}, who owns {current.place}, and root"
-                " makes no files for them there: run this as that user, or `chown` the directory to them."
+                f"{directory} does not belong to user {owner.st_uid}, who owns {current.place}, so root"
+                " creates no files there: run this as that user, or `chown` the directory to them."
             )
     return owner.st_uid, owner.st_gid
 
@@ -124,12 +126,12 @@ def refuse_unusable(pair: Pair, current: Credential, following: Credential) -> N
     """Raises RotateError where the pair can't sign, or is the current one."""
     problems = [problem.detail for problem in following.facts.problems]
     if following.key is None or following.facts.pairs is False:
-        cure = "If it is not in use yet, remove its files and run the command again: it creates another pair."
-        raise RotateError("\n".join(["The next pair can't be used:", *problems, cure]))
+        cure = "If it is not in use yet, remove its files and run the command again to create another pair."
+        raise RotateError("\n".join(["The next pair cannot be used:", *problems, cure]))
     if current.facts.key and following.facts.key and current.facts.key == following.facts.key:
         raise RotateError(
-            f"{shown(pair.private_key)} is the current key, and no other one: put another pair in its place,"
-            " or take next out of the configuration."
+            f"{shown(pair.private_key)} is the current key: configure another pair under next, or remove"
+            " next."
         )
 
 

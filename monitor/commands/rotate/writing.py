@@ -49,10 +49,12 @@ def _edit(
                     load(settings.files[0], os.environ)
                 except ConfigError as problem:
                     place.move(kept, real.name)
-                    raise RotateError(f"{path} is as it was, for this would be wrong:\n{problem}") from None
+                    raise RotateError(
+                        f"{path} was not changed, because the result would be wrong:\n{problem}"
+                    ) from None
                 return path, place.path / kept
         except EditError as problem:
-            raise RotateError(f"{path} is not changed ({problem}): change it by hand.") from None
+            raise RotateError(f"{path} was not changed ({problem}): edit it by hand.") from None
         except OSError as problem:
-            raise RotateError(f"{path} can't be written ({problem.strerror}): change it by hand.") from None
-    raise RotateError("The connection is no longer in any of the files: start again.")
+            raise RotateError(f"{path} cannot be written ({problem.strerror}): edit it by hand.") from None
+    raise RotateError("The connection is no longer in any of the files: run the command again.")
