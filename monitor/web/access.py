@@ -208,7 +208,7 @@ def _other_host(given: list[str], ours: frozenset[str]) -> Response | None:
         return None
     return _refused(
         HTTPStatus.MISDIRECTED_REQUEST,
-        f"{quoted(name)} is not a name of this monitor. If it should be, add it to web.hosts.",
+        f"{quoted(name)} is not a known host name of this monitor. To allow it, add it to web.hosts.",
     )
 
 

@@ -74,11 +74,13 @@ JSON = "application/json"
 ICALENDAR = "text/calendar; charset=utf-8"
 
 CHECKS_ARE_OFF = (
-    "Checks on request are turned off, because the pages have no users. Set web.enable_checks to true, or"
+    "Starting checks here is disabled, because the pages have no users. Set web.enable_checks to true, or"
     " add users."
 )
 
-RELOAD_IS_OFF = "Reloading over HTTP is off. Set web.enable_reload to true, or send the process a SIGHUP.\n"
+RELOAD_IS_OFF = (
+    "Reloading over HTTP is disabled. Set web.enable_reload to true, or send SIGHUP to the process.\n"
+)
 
 
 def create_app(
@@ -233,7 +235,7 @@ class _Web:
         if asked.put_off and not asked.turns:
             free = min(asked.put_off.values())
             seconds = max(1, math.ceil((free - now).total_seconds()))
-            text = f"No login is left of the hour's budget. There is one again at {exact(free)}."
+            text = f"The login budget for this hour is used up. The next check is possible at {exact(free)}."
             raise HTTPException(429, text, {"Retry-After": str(seconds)})
         return JSONResponse(api.asked(asked), 202)
 
@@ -280,15 +282,15 @@ class _Web:
         status = HTTPStatus(problem.status_code)
         # Starlette's texts are the status names; ours are sentences.
         told = {
-            404: f"There is nothing at {request.url.path}.",
-            405: f"{request.method} is not for {request.url.path}.",
+            404: f"There is no page at {request.url.path}.",
+            405: f"{request.method} is not allowed for {request.url.path}.",
         }
         text = problem.detail if problem.detail != status.phrase else told.get(status, status.phrase)
         return await self._problem(request, status, text, problem.headers)
 
     async def fault(self, request: Request, _problem: Exception) -> Response:
         """A bug of ours: logged by Starlette, a generic answer here."""
-        text = "The monitor failed to answer this. Its log tells more."
+        text = "Internal error in the monitor. Its log has the details."
         answer = await self._problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, text)
         answer.headers.update(HEADERS)  # this answer bypasses the middleware
         return answer

@@ -234,7 +234,7 @@ FAMILIES = (
     ),
     _family(
         "interval_seconds",
-        "How often it is checked while all is well, as configured.",
+        "Configured time between checks while the connection is healthy.",
         lambda status: _seconds(status.connection.interval.total_seconds()),
     ),
     _family(
@@ -249,14 +249,14 @@ FAMILIES = (
     ),
     _family(
         "read_ok",
-        "1 where what the configuration has read of the org beside the exchange could be read.",
+        "1 = this read from the org besides the exchange succeeded; 0 = it failed.",
         lambda status: [(f',read="{name}"', int(not problem)) for name, problem in status.reads.items()],
         own_timer=True,
     ),
     _family(
         "last_exchange_duration_seconds",
         "How long the last exchange took, from the start of its connection to the end of its answer;"
-        " absent where nothing was sent.",
+        " absent if nothing was sent.",
         _last_duration,
         own_timer=True,
     ),
@@ -294,27 +294,26 @@ FAMILIES = (
     ),
     _family(
         "production_last_login_timestamp_seconds",
-        "Unix time of the integration's own last granted login, as the last audit saw it; absent where"
-        " none was seen, or none can be told from ours.",
+        "Unix time of the integration's own last granted login, according to the last audit; absent if none"
+        " was seen, or they cannot be told apart from ours.",
         lambda status: _at(found.granted if (found := production(status.history.audit)) else None),
         own_timer=True,
     ),
     _family(
         "production_logins_refused",
-        "How many of the integration's own logins were refused since its last granted one, as the last"
-        " audit saw it.",
+        "Refused logins of the integration itself since its last granted one, according to the last audit.",
         lambda status: (("", found.refused),) if (found := production(status.history.audit)) else (),
         own_timer=True,
     ),
     _family(
         "api_calls_used",
-        "Calls of the org's daily API allocation that are used, as its last REST answer said.",
+        "API calls used of the org's daily allocation, according to its last REST answer.",
         lambda status: (("", usage.used),) if (usage := status.history.usage) else (),
         own_timer=True,
     ),
     _family(
         "api_calls_allowed",
-        "The org's daily API allocation, as its last REST answer said.",
+        "The org's daily API allocation, according to its last REST answer.",
         lambda status: (("", usage.allowed),) if (usage := status.history.usage) else (),
         own_timer=True,
     ),
@@ -388,7 +387,7 @@ def _fleet(snapshot: Snapshot) -> Iterable[Metric]:
             ),
             (
                 "bearerwatch_database_reachable",
-                "1 = the shared database answers; 0 = no replica that can't reach it checks anything.",
+                "1 = the shared database answers; 0 = it does not, and this replica checks nothing.",
                 replicas.reachable,
             ),
             (

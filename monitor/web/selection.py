@@ -135,7 +135,7 @@ def _members(kind: type[_Kind], name: str, parameters: QueryParams) -> tuple[_Ki
     found: dict[_Kind, None] = {}
     for value in filter(None, parameters.getlist(name)):
         if value not in known:
-            raise SelectionError(f"There is no {name} “{value[:60]}”. There are: {', '.join(known)}.")
+            raise SelectionError(f"Unknown {name} “{value[:60]}”. Known: {', '.join(known)}.")
         found[known[value]] = None
     return tuple(found)
 

@@ -67,7 +67,7 @@ def exact(moment: datetime) -> str:
 def percent(share: float | None) -> str:
     """An availability, never rounded up to 100 %: `99.98 %`, `100 %`."""
     if share is None:
-        return "not known"
+        return "unknown"
     shown = f"{math.floor(share * 10_000) / 100:.2f}".rstrip("0").rstrip(".")
     return f"{shown} %"
 

@@ -67,7 +67,7 @@ async def test_an_error_has_the_requested_format(stage: Stage) -> None:
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "No connection is named “nobody”." in page.text
     assert data.json() == {"error": "No connection is named “nobody”."}
-    assert plain.text == "There is nothing at /-/nobody.\n"
+    assert plain.text == "There is no page at /-/nobody.\n"
 
 
 async def test_metrics_are_negotiated_and_compressed(stage: Stage) -> None:

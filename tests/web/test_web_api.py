@@ -77,9 +77,7 @@ async def test_a_filter_that_there_is_not_is_refused(stage: Stage) -> None:
     answer = await get(stage, "/api/status?responsible=nobody")
 
     assert answer.status_code == 400
-    assert answer.json() == {
-        "error": "There is no responsible “nobody”. There are: org_admin, operator, salesforce."
-    }
+    assert answer.json() == {"error": "Unknown responsible “nobody”. Known: org_admin, operator, salesforce."}
 
 
 async def test_one_connection_has_more_keys_and_no_undocumented_ones(stage: Stage) -> None:
@@ -99,7 +97,7 @@ async def test_one_connection_has_more_keys_and_no_undocumented_ones(stage: Stag
     assert len(data["recent_exchanges"]) == 50
     assert data["recent_exchanges"][0]["status"] == 400
     assert data["days"][-1]["day"] == "2026-11-23"
-    assert data["events"][-1]["text"] == "The connection is seen for the first time."
+    assert data["events"][-1]["text"] == "First check of this connection."
 
 
 async def test_a_store_that_cannot_be_read_is_null_and_not_empty(stage: Stage, tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ async def test_the_order_is_in_the_address_too(stage: Stage) -> None:
 async def test_an_unknown_filter_value_is_reported_with_the_known_ones(stage: Stage) -> None:
     page = await text(stage, "/?state=faling", 400)
 
-    assert "There is no state “faling”. There are: healthy, degraded, settling" in read(page).text
+    assert "Unknown state “faling”. Known: healthy, degraded, settling" in read(page).text
 
 
 async def test_the_form_holds_the_filters_of_the_address(stage: Stage) -> None:
@@ -260,7 +260,10 @@ async def test_a_failed_reload_and_a_broken_store_show_on_every_page(stage: Stag
     for path in ("/", "/connections/acme-production", "/connections/nobody"):
         page = await text(stage, path, 404 if "nobody" in path else 200)
         assert "a.yaml:3: <b>no</b>" in read(page).text
-        assert "The database fails; new results are kept only in memory The disk is full." in read(page).text
+        assert (
+            "The database is failing; new results are kept only in memory The disk is full."
+            in read(page).text
+        )
 
 
 async def test_a_store_that_cannot_be_read_leaves_the_rest_of_the_pages(stage: Stage, tmp_path: Path) -> None:
@@ -273,7 +276,7 @@ async def test_a_store_that_cannot_be_read_leaves_the_rest_of_the_pages(stage: S
 
     assert len(names(fleet)) == len(stage.snapshot.connections)
     for page in (fleet, one):
-        assert "History can’t be read" in read(page).text
+        assert "The history cannot be read" in read(page).text
     assert CATALOGUE[Cause.APPROVAL_DECAYED].title in one
     assert "Nothing yet" not in one
 
