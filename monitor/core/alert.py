@@ -109,7 +109,7 @@ class Moment:
         """When a maintenance, global or of this connection, ended within `span`, in words."""
         windows = self.snapshot.daemon.maintenance + connection.maintenance
         end = maintenance.ended(windows, self.now)
-        return f"maintenance until {minute(end)} counts yet" if end and not self.lasted(end, span) else ""
+        return f"maintenance until {minute(end)} still counts" if end and not self.lasted(end, span) else ""
 
     @cached_property
     def _maintenance_end(self) -> Callable[[Connection | None], datetime | None]:

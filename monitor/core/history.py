@@ -63,7 +63,7 @@ STAGES = {
         "The next key is ready: upload its certificate under Flow Enablement of the app (setup guide,"
         " step 2)."
     ),
-    Stage.PROPAGATING: "The app's certificate is changing: either key may be refused for some minutes.",
+    Stage.PROPAGATING: "The app's certificate is changing: either key may be refused for a few minutes.",
     Stage.ACCEPTED: "The next key is accepted: switch the integration to it, then make it the current one.",
     Stage.CURRENT_REFUSED: (
         "The next key is accepted and the current one no longer is: switch the integration to the next key"
@@ -361,9 +361,7 @@ def _identity(history: History, outcome: Outcome, at: datetime) -> Identity:
 def changes(before: History | None, after: History) -> tuple[Event, ...]:
     """The differences between two versions of a history, as events."""
     if before is None:
-        return (
-            Event(after.first_seen, EventKind.CONFIGURATION, "The connection is seen for the first time."),
-        )
+        return (Event(after.first_seen, EventKind.CONFIGURATION, "First check of this connection."),)
     at = after.last_exchange.at if after.last_exchange else after.changed_at
     events: list[Event] = []
     if after.changed_at != before.changed_at:
@@ -418,15 +416,17 @@ def _of_rotation(before: History, after: History, at: datetime) -> Iterator[Even
     was, now = before.rotation, after.rotation
     if now is None:
         done = was is not None and was.key_fingerprint == after.key_fingerprint
-        text = "The next key became the current one: the rotation is done."
-        yield Event(at, EventKind.ROTATION, text if done else "No next key is configured any more.")
+        text = "The next key is now the current one: the rotation is complete."
+        yield Event(
+            at, EventKind.ROTATION, text if done else "The next key was removed from the configuration."
+        )
     elif was is None or was.key_fingerprint != now.key_fingerprint or was.stage is not now.stage:
         stopped = now.stage is Stage.CURRENT_REFUSED
         yield Event(now.since, EventKind.ROTATION, STAGES[now.stage], failure=stopped)
 
 
 _CHANGES = {
-    Change.FIRST_SEEN: (EventKind.CONFIGURATION, "The connection is new."),
+    Change.FIRST_SEEN: (EventKind.CONFIGURATION, "First check of this connection."),
     Change.CONFIGURATION: (
         EventKind.CONFIGURATION,
         "The configuration changed: endpoint, audience, consumer key or username.",

@@ -67,7 +67,7 @@ class ConnectionStatus:
         if self.connection.after_login and (call := self.history.after_login):
             return {"first_call": f"{call.status} {call.error}: {call.message}" if call.error else ""}
         if self.connection.after_login and self.history.last_success:
-            return {"first_call": "It got no answer."}
+            return {"first_call": "There was no answer."}
         return {}
 
     @property

@@ -67,8 +67,8 @@ HANGS_SECONDS = 30.0
 """A reload is reported as hanging after this long; ten thousand files take half of it."""
 
 HANGS = (
-    f"Reading the configuration has taken more than {HANGS_SECONDS:.0f} seconds: its disk may hang."
-    " Once it is read, it takes effect."
+    f"Reading the configuration has taken more than {HANGS_SECONDS:.0f} seconds: its disk may hang. It takes"
+    " effect once it has been read."
 )
 
 log = structlog.get_logger()
@@ -178,7 +178,7 @@ class Daemon:
         if written := self._store.close():
             log.info("stopped")
         else:
-            log.error("not_all_was_written", problem=self._store.problem)
+            log.error("results_not_written", problem=self._store.problem)
         return written
 
     def _serving(self) -> uvicorn.Config:
@@ -258,8 +258,8 @@ class Daemon:
             try:
                 return await self._reload()
             except Exception as fault:  # the next reload may succeed
-                log.exception("reload_failed_by_a_fault")
-                problem = f"The monitor failed by a fault of its own ({type(fault).__name__}): see its log."
+                log.exception("reload_crashed")
+                problem = f"Internal error in the monitor ({type(fault).__name__}): see the log."
                 self.watch.not_configured(problem)
                 return problem
             finally:
@@ -283,9 +283,7 @@ class Daemon:
         for option in ONLY_AT_A_START:
             value = attrgetter(option)
             if value(settings) != value(self._started_with):
-                log.warning(
-                    "configuration", text=f"{option} has changed, which takes effect at the next start."
-                )
+                log.warning("configuration", text=f"{option} has changed; this takes effect after a restart.")
         if not_taken_on := self._started_with.protection.renew(settings.protection):
             log.warning("configuration", text=not_taken_on)
         self._take_on(settings)
@@ -316,7 +314,7 @@ class Daemon:
 
 def _end() -> None:
     """Exit, whatever hangs."""
-    log.critical("stop_broken_off", seconds=END_WITHIN_SECONDS)
+    log.critical("stop_timed_out", seconds=END_WITHIN_SECONDS)
     logging.shutdown()
     os._exit(1)
 

@@ -23,6 +23,6 @@ def enough(in_flight: int) -> str | None:
     if most == wanted:
         return None
     return (
-        f"This process may open {most} files, and may need {wanted} with max_in_flight: {in_flight}. Raise"
+        f"This process may open {most} files, but may need {wanted} with max_in_flight: {in_flight}. Raise"
         " the limit (LimitNOFILE= of systemd, --ulimit nofile= of Docker), or lower max_in_flight."
     )

@@ -80,7 +80,7 @@ def _variable(name: str, environment: Mapping[str, str]) -> bytes:
     if value is None:
         raise SourceError(f"{where} is not set: set it for this process and restart it.")
     if not value.strip():
-        raise SourceError(f"{where} is empty: set it to the PEM, or base64 of it.")
+        raise SourceError(f"{where} is empty: set it to the PEM text, or base64 of it.")
     content = os.fsencode(value)
     _bounded(content, where)
     return content
@@ -320,7 +320,9 @@ class Keyring:
         fields = of_vault(source.place)
         if source.field not in fields:
             there = ", ".join(sorted(fields)) or "none"
-            raise SourceError(f"{_capital(describe(source))} does not exist: its fields are {there}.")
+            raise SourceError(
+                f"{_capital(describe(source))} does not exist. The secret's fields are: {there}."
+            )
         material = fields[source.field].reveal()
         _bounded(material, _capital(describe(source)))
         return material
@@ -330,11 +332,11 @@ class Keyring:
         try:
             return read(source, self._environment)
         except SourceError as error:
-            raise SourceError(f"The login to Vault: {error}") from None
+            raise SourceError(f"Login to Vault: {error}") from None
 
     def _of_vault(self, path: str) -> Mapping[str, Secret]:
         if self._vault is None:
-            raise SourceError("No Vault is configured: add vault: to the configuration.")
+            raise SourceError("Vault is not configured: add vault: to the configuration.")
         try:
             return self._vault.secrets(path)
         except VaultError as error:

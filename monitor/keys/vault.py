@@ -110,7 +110,7 @@ class VaultReader:
         try:
             proof = Secret(self._read(login.proof)).text()
         except ValueError:
-            raise VaultError(f"vault.login.secret is not text, which {login.method} needs.") from None
+            raise VaultError(f"vault.login.secret is not text, but {login.method} requires text.") from None
         session = Session()
         # Otherwise a proxy from the environment would see the login and every key (in clear text for an agent
         # on loopback), and ~/.netrc and REQUESTS_CA_BUNDLE would apply.
@@ -152,7 +152,7 @@ def _trouble(trouble: Exception) -> str:
     from requests.exceptions import SSLError, Timeout
 
     if isinstance(trouble, SSLError):
-        return "has an untrusted certificate: set its authority in vault.ca_file"
+        return "has an untrusted certificate: put its CA into vault.ca_file"
     if isinstance(trouble, Timeout):
         return f"did not answer within {TIMEOUT_SECONDS:.0f} s"
     return "cannot be reached: check vault.address and the network"

@@ -213,12 +213,12 @@ class Notifier:
             problem = str(undelivered)
         except Exception as fault:  # a bug of ours must not end the rounds
             log.exception("notifier_failed", sink=outlet.sink.name)
-            problem = f"The monitor itself failed: {type(fault).__name__}."
+            problem = f"Internal error in the monitor: {type(fault).__name__}."
         self._counted(problem is None)
         if problem:
             log.warning("notification_failed", sink=outlet.sink.name, problem=problem)
         elif outlet.failed:
-            log.info("notifications_arrive_again", sink=outlet.sink.name)
+            log.info("notifications_recovered", sink=outlet.sink.name)
         outlet.failed = now if problem else None
         return problem is None
 
@@ -237,7 +237,7 @@ def drill(cause: Cause, now: datetime) -> Message:
     }
     texts = {
         "summary": title,
-        "description": "This is a test alert, sent by hand: nothing is wrong. A real one would say:\n"
+        "description": "This is a test alert, sent by hand; nothing is wrong. A real one would say:\n"
         + told(entry.meaning, who=WHO[entry.responsible], steps=entry.remedy, guide=entry.guide),
     }
     alert = Alert(labels, title, lambda: texts, now)

@@ -45,7 +45,7 @@ def signature(key: Secret, content: bytes) -> str:
         try:
             raw = base64.b64decode(raw.removeprefix(PREFIX.encode()), validate=True)
         except binascii.Error:
-            raise Undelivered(f"Its key begins with {PREFIX}, but what follows is not base64.") from None
+            raise Undelivered(f"Its key begins with {PREFIX}, but the rest is not base64.") from None
     return "v1," + base64.b64encode(hmac.new(raw, content, hashlib.sha256).digest()).decode()
 
 

@@ -58,7 +58,7 @@ class Wire:
         except (httpx.InvalidURL, ValueError):
             usable = False
         if not usable:
-            raise Undelivered("Its address or token is unusable: check the configured source.")
+            raise Undelivered("Its address or token cannot be used: check the configured source.")
         try:
             status, answer = await self._answer(request)
         except Exception as error:  # noqa: BLE001 - of any class; the text may quote the URL

@@ -139,9 +139,13 @@ def _certificates(file: Path | None) -> list[bytes]:
     try:
         return [each.public_bytes(Encoding.DER) for each in load_pem_x509_certificates(file.read_bytes())]
     except OSError as error:
-        raise CaFileError(f"{file}: can't be read ({error.strerror}); PEM certificates are needed") from error
+        raise CaFileError(
+            f"{file}: cannot be read ({error.strerror}); it must contain PEM certificates"
+        ) from error
     except ValueError as error:
-        raise CaFileError(f"{file}: holds no readable certificate; PEM certificates are needed") from error
+        raise CaFileError(
+            f"{file}: contains no readable certificate; it must contain PEM certificates"
+        ) from error
 
 
 def _proxy(environ: Mapping[str, str]) -> ProxyBuilder | None:
@@ -255,12 +259,12 @@ _RESOLVER_ERRORS = (
 
 _MESSAGES = MappingProxyType(
     {
-        FaultKind.DNS: "the host name was not resolved",
+        FaultKind.DNS: "the host name could not be resolved",
         FaultKind.CONNECT: "no connection",
         FaultKind.TLS: "no trusted TLS connection",
-        FaultKind.TIMEOUT: "no whole answer in time",
+        FaultKind.TIMEOUT: "no complete answer in time",
         FaultKind.PROTOCOL: "no usable answer",
-        FaultKind.POOL: "our own connection pool gave no connection and was rebuilt",
+        FaultKind.POOL: "our own connection pool had no free connection and was rebuilt",
     }
 )
 
@@ -292,7 +296,7 @@ def _fault(error: Exception) -> Unreachable | NotSent:
         return Unreachable(kind, _MESSAGES[kind] + (" in time" if kind is FaultKind.CONNECT else ""))
     detail = clues[-1] if clues else type(error).__name__
     if any(_NO_DESCRIPTORS.search(clue) for clue in clues):
-        return NotSent("the monitor has too many files open: raise its limit (ulimit -n, LimitNOFILE=)")
+        return NotSent("the monitor has too many open files: raise the limit (ulimit -n, LimitNOFILE=)")
     if kind in {FaultKind.CONNECT, FaultKind.PROTOCOL}:
         kind, detail = next(
             ((told, clue) for told, pattern in _TELLS for clue in clues if pattern.match(clue)),
@@ -419,9 +423,7 @@ class Exchanger:
         inside: Inside | None,
     ) -> Exchange:
         if not self._may_receive(connection.login_url):
-            return Exchange(
-                self.now(), NotSent("the login URL is not of a host that is allowed to receive assertions")
-            )
+            return Exchange(self.now(), NotSent("the login URL's host is not allowed to receive assertions"))
         async with self._signing:
             at = self.now()
             form = urlencode({"grant_type": GRANT_TYPE, "assertion": sign(at)})
@@ -518,7 +520,7 @@ class Exchanger:
                     raise _too_large(response, most)
                 # Checked between chunks, as httpcore's pool does not survive a cancellation.
                 if time.perf_counter() > deadline:
-                    raise _FaultError(FaultKind.TIMEOUT, f"{len(raw)} bytes came")
+                    raise _FaultError(FaultKind.TIMEOUT, f"{len(raw)} bytes received")
         finally:
             await response.aclose()
         return _Answer(response.status_code, response.headers, _decoded(bytes(raw), response, most), waited)
@@ -550,7 +552,7 @@ def _read(answer: _Answer) -> Granted | Refused | Unreachable:
         log.exception("answer_not_read", status=answer.status)
         return Unreachable(
             FaultKind.PROTOCOL,
-            f"{_MESSAGES[FaultKind.PROTOCOL]}: HTTP {answer.status}, which the monitor failed to read"
+            f"{_MESSAGES[FaultKind.PROTOCOL]}: HTTP {answer.status}, which the monitor could not read"
             f" ({type(fault).__name__})",
         )
 
@@ -595,16 +597,16 @@ def _decoded(raw: bytes, response: httpx.Response, most: int) -> bytes:
     if encoding in {"", "identity"} or not raw:
         return raw
     if encoding not in {"gzip", "x-gzip", "deflate"}:
-        raise _FaultError(FaultKind.PROTOCOL, f"encoded as {harmless(encoding)}, which was not asked for")
+        raise _FaultError(FaultKind.PROTOCOL, f"encoded as {harmless(encoding)}, which was not requested")
     decoder = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: detect gzip or zlib
     try:
         body = decoder.decompress(raw, most + 1)
     except zlib.error:
-        raise _FaultError(FaultKind.PROTOCOL, f"not encoded as {encoding}, as it says it is") from None
+        raise _FaultError(FaultKind.PROTOCOL, f"not valid {encoding}, although its header says so") from None
     if len(body) > most:
         raise _too_large(response, most)
     if not decoder.eof:
-        raise _FaultError(FaultKind.PROTOCOL, f"its {encoding} encoding ends too early")
+        raise _FaultError(FaultKind.PROTOCOL, f"its {encoding} data is incomplete")
     return body
 
 

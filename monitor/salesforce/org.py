@@ -124,12 +124,12 @@ class _Session:
         reason = ""
         for surface in rest:
             if not self._left:
-                return self._unread(one, f"not asked: an audit makes no more than {CALLS} calls")
+                return self._unread(one, f"not read: an audit makes at most {CALLS} calls")
             self._left -= 1
             self.facts = replace(self.facts, calls=self.facts.calls + 1)
             reply = await self._get(f"{REST_PATH}{surface}query?{urlencode({'q': soql})}")
             if reply is None:
-                self._over = "no answer came"  # the next one may take as long
+                self._over = "no answer"  # the next one may take as long
                 return self._unread(one, self._over)
             if reply.status == 200:
                 self._tooling = self._tooling or (_is_of_apps(query) and bool(surface))
@@ -148,7 +148,7 @@ class _Session:
     def _keep(self, one: Read, query: Query, body: bytes) -> None:
         rows = rows_in(body, query)
         if rows is None:
-            return self._unread(one, "the answer was not readable")
+            return self._unread(one, "the answer could not be read")
         if one is Read.LOGINS:
             self.facts = _with_logins(self.facts, rows, self._subject)
             rows = ()
@@ -172,11 +172,11 @@ def _label(subject: Subject, facts: Facts) -> str:
 
 
 _UNKNOWN = {
-    "user": "not asked: no login has named the user yet",
-    "label": "not asked: which app it is, is not known; the option `app` of the connection names it",
-    "app": "not asked: the app was not found",
-    "profile": "not asked: the user's profile is not known",
-    "since": "not asked",
+    "user": "not read: the user's id is known only after a login",
+    "label": "not read: the app's name is unknown; set the connection's option `app`",
+    "app": "not read: the app was not found",
+    "profile": "not read: the user's profile is unknown",
+    "since": "not read",
 }
 
 

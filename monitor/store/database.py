@@ -322,12 +322,14 @@ def _made_or_upgraded(connection: Connection, place: Place, upgrades: Upgrades) 
     ours = {META.name, CONNECTIONS.name, HISTORIES.name} <= tables
     meta = {row.key: row.value for row in connection.execute(select(META))} if ours else {}
     if not str(meta.get("schema", "")).isdecimal():
-        raise StoreError(f"The database {place} can't be used: another program made it: name another file.")
+        raise StoreError(
+            f"The database {place} cannot be used: another program created it. Use another file."
+        )
     version = int(meta["schema"])
     if version > last:
         raise StoreError(
-            f"The database {place} can't be used: a newer version of bearerwatch wrote it "
-            f"(its schema is {version}, this version knows {last}): run that version, or name another file."
+            f"The database {place} cannot be used: a newer version of bearerwatch wrote it (schema"
+            f" {version}; this version knows {last}). Run that version, or use another file."
         )
     # Writes nothing, but fails where the file is read-only: BEGIN IMMEDIATE alone doesn't (observed).
     connection.execute(META.update().where(false()).values(value=META.c.value))

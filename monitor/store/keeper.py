@@ -61,7 +61,7 @@ NAMES_AT_ONCE = 1000
 HANGS_SECONDS = 10.0
 """A disk without an answer for this long is reported as hanging. A busy one takes a second or two."""
 
-OWN_FAULT = "The monitor failed to write its database because of an internal error: see its log."
+OWN_FAULT = "An internal error keeps the monitor from writing its database: see the log."
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,7 +463,7 @@ class Store:
     def _say_damaged(self, found: str, moved: Path) -> None:
         self.damages += 1
         self.damage = (
-            f"The database {self._place} was damaged. It was moved to {moved.name}, and a new one was made"
+            f"The database {self._place} was damaged. It was moved to {moved.name}, and a new one was created"
             f" with {len(self._known):,} histories. Past events and counts are only in the old one."
         )
         log.error("store_damaged", problem=found, moved_to=str(moved), histories=len(self._known))
@@ -474,7 +474,7 @@ class Store:
                 database.rehearse()
         except DBAPIError as error:
             why = str(error.orig).splitlines()[0]
-            raise StoreError(f"The database {self._place} takes no result: {why}.") from error
+            raise StoreError(f"The database {self._place} accepts no results: {why}.") from error
         self._unsure = False
 
     def _write_told(self, database: Database) -> None:

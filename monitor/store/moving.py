@@ -28,7 +28,7 @@ def move(source: Path, to: str) -> int:
     Raises StoreError if either can't be used, or if the target isn't empty.
     """
     if not source.is_file():
-        raise StoreError(f"The database {source} can't be moved: there is no such file.")
+        raise StoreError(f"The database {source} cannot be moved: the file does not exist.")
     here, there = place_of(source, BUSY_SECONDS), place_of(to, BUSY_SECONDS)
     if isinstance(there, SqliteFile):
         raise StoreError("The target database must be postgresql://USER@HOST/DATABASE.")
@@ -42,8 +42,8 @@ def move(source: Path, to: str) -> int:
     ):
         if known := new.connection.scalar(select(func.count()).select_from(HISTORIES)):
             raise StoreError(
-                f"The database {there} already remembers {known:,} connection{'' if known == 1 else 's'}:"
-                " name an empty one."
+                f"The database {there} already has the history of {known:,}"
+                f" connection{'' if known == 1 else 's'}. Use an empty one."
             )
         new.connection.execute(delete(CAUSES))
         for table in SCHEMA.sorted_tables:

@@ -64,17 +64,17 @@ def place_of(url_or_path: str | Path, busy_seconds: float) -> Place:
             return _server(url)
         if url.drivername != "sqlite":
             raise StoreError(
-                f"A {url.drivername} database is not supported: name the path of a SQLite file, or a"
+                f"A {url.drivername} database is not supported: use the path of a SQLite file, or a"
                 " postgresql:// URL."
             )
         if url.query or url.host:
             raise StoreError("The URL of a SQLite database is sqlite:/// and a path, with nothing after it.")
         url_or_path = url.database or ""
     if str(url_or_path) in {"", ".", ":memory:"}:
-        raise StoreError("The database must be a file: an in-memory database would be lost at a restart.")
+        raise StoreError("The database must be a file: an in-memory database would be lost on restart.")
     path = Path(url_or_path).absolute()
     if path.is_dir():
-        raise StoreError(f"The database {path} can't be used: it is a directory: name a file in it.")
+        raise StoreError(f"The database {path} cannot be used: it is a directory. Use a file in it.")
     return SqliteFile(path, busy_seconds)
 
 

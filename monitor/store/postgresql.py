@@ -96,7 +96,7 @@ class Server:
             if not isinstance(cause, _WORLD):
                 raise
             why = " ".join((str(cause) or type(cause).__name__).split("\n")[0].split()).rstrip(".")
-            raise StoreError(f"The database {self} can't be used: {why}.") from error
+            raise StoreError(f"The database {self} cannot be used: {why}.") from error
 
     def stamp(self) -> object | None:
         """The address. A replaced database is recognised by its mark."""

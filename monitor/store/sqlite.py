@@ -107,7 +107,7 @@ class SqliteFile:
             code = whole & 0xFF
             damaged = whole in _DAMAGED or code in _DAMAGED or str(cause).startswith("no such table")
             kind = DamagedError if damaged else StoreError
-            raise kind(f"The database {self} can't be used: {_WHY.get(code, cause)}.") from error
+            raise kind(f"The database {self} cannot be used: {_WHY.get(code, cause)}.") from error
 
     def stamp(self) -> object | None:
         """Device and inode of the file; None if it is missing."""
@@ -154,8 +154,8 @@ class SqliteFile:
             os.close(descriptor)
             if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
                 raise StoreError(
-                    f"The database {self} is another running daemon's: stop that one, or name another file"
-                    " for this one. Two would double the logins and write over each other's history."
+                    f"The database {self} is in use by another daemon. Stop that daemon, or use another file"
+                    " for this one. Two daemons would double the logins and overwrite each other's history."
                 ) from None
             # Some network file systems have no locks; then we can't tell.
             return _nothing_claimed

@@ -201,7 +201,7 @@ class Audit:
     async def _observed(self, observer: Connection, facts: Facts, subject: Subject, ledger: Ledger) -> None:
         """Continue with the observer's token; note it if there is none."""
         auditor, mine = self._auditor, self._known.identity.org_id
-        problem = f"the observer {observer.name} was not granted a token"
+        problem = f"the observer {observer.name} got no token"
 
         async def inside(granted: Granted, _at: datetime, get: Get) -> None:
             nonlocal problem
@@ -219,7 +219,7 @@ class Audit:
             auditor.own.logins_deferred.inc()
         except Exception:  # as in `inside`
             log.exception("audit_failed", connection=self._connection.name)
-            problem = "the monitor itself failed"
+            problem = "internal error in the monitor"
         if problem:
             self._unanswered = True
             unread = {one: problem for one in QUERIES if one not in facts.rows}

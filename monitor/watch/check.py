@@ -117,7 +117,7 @@ class Checker:
     def unreadable(self, name: str, why: str, due: datetime) -> None:
         """Show that a connection is not checked here, because its history can't be read."""
         status = self._fleet[name]
-        outcome = NotSent(f"Its history can't be read by this version: {why}")
+        outcome = NotSent(f"This version cannot read its history: {why}")
         if status.history.last_exchange is None or status.history.last_exchange.outcome != outcome:
             log.error("history_unreadable", connection=name, reason=why)
         exchange = Exchange(self._clock.now(), outcome)
@@ -180,7 +180,7 @@ class Checker:
     def _failed(self, before: ConnectionStatus, fault: Exception) -> ConnectionStatus:
         """The status after a bug of ours in an exchange with the current key."""
         exchange = Exchange(
-            self._clock.machine(), NotSent(f"The monitor itself failed: {type(fault).__name__}.")
+            self._clock.machine(), NotSent(f"Internal error in the monitor: {type(fault).__name__}.")
         )
         return self._judged(before, before.history, before.credential, exchange)
 

@@ -51,7 +51,8 @@ class OwnMetrics(Collector):
         )
         Gauge(
             "bearerwatch_store_unwritten_seconds",
-            "How long the oldest result that is not in the database has waited; a second, if all is well.",
+            "How long the oldest result that is not in the database yet has waited; normally a second at"
+            " most.",
             registry=registry,
         ).set_function(unwritten_seconds)
         self.schedule_delay = Histogram(
@@ -61,7 +62,7 @@ class OwnMetrics(Collector):
             registry=registry,
         )
         self.schedule_missed = Counter(
-            "bearerwatch_schedule_missed_total", "Due checks that were not made.", registry=registry
+            "bearerwatch_schedule_missed_total", "Due checks that did not happen.", registry=registry
         )
         self.logins_deferred = Counter(
             "bearerwatch_logins_deferred_total",
@@ -70,7 +71,7 @@ class OwnMetrics(Collector):
         )
         self.audit_calls = Counter(
             "bearerwatch_audit_calls_total",
-            "Calls of orgs' APIs that audits made; each counts against its org's allocation.",
+            "API calls that audits made to orgs; each counts towards the org's daily allocation.",
             registry=registry,
         )
         self.notifications = Counter(
@@ -106,7 +107,7 @@ class OwnMetrics(Collector):
             "bearerwatch_store_errors", "Failed writes to the database.", value=self._store_errors()
         )
         yield CounterMetricFamily(
-            "bearerwatch_store_damaged", "Damaged databases that were moved away.", value=self._damages()
+            "bearerwatch_store_damaged", "Damaged databases that were moved aside.", value=self._damages()
         )
         for family in self._registry.collect():
             # The library's `_created` series double the number of series and say no more than the process's

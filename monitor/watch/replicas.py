@@ -326,8 +326,8 @@ class Replica(Engine):
             except StoreError as error:
                 await self._away(str(error))
             except Exception:  # this task must survive our own bugs
-                log.exception("appointments_failed")
-                await self._away("The monitor failed to keep its appointments by a fault of its own.")
+                log.exception("replication_crashed")
+                await self._away("An internal error keeps the monitor from starting due checks: see the log.")
             self._mark_unwatched()
             await asyncio.sleep(HEAR_SECONDS)
 
@@ -343,7 +343,7 @@ class Replica(Engine):
         self._heard_at = begun
         if self._problem:
             self._problem = None
-            log.info("appointments_recovered")
+            log.info("replication_recovered")
             await asyncio.to_thread(self._store.flush, 0.0)  # without waiting for the next retry
         configurations = [configuration for _, configuration in heard.alive]
         await self._say_what_is_wanted(link, configured)
@@ -404,7 +404,7 @@ class Replica(Engine):
                         else:
                             await self._checker.heard(name, found, due_at)
                     except Exception:  # one bad result must not hide the others
-                        log.exception("news_failed", connection=name)
+                        log.exception("result_not_applied", connection=name)
                 await asyncio.sleep(0)
 
     async def _away(self, problem: str) -> None:
@@ -414,7 +414,7 @@ class Replica(Engine):
         if self._status:
             self._status = replace(self._status, reachable=False)
         if problem != self._problem:
-            log.error("appointments_failing", problem=problem)
+            log.error("replication_failing", problem=problem)
         self._problem = problem
 
     def _mark_unwatched(self) -> None:
@@ -477,7 +477,7 @@ class Replica(Engine):
         refused = await asyncio.to_thread(self._store.refused)
         if refused and self._problem is None:
             if refused != self._refused:
-                log.error("nothing_is_taken", problem=refused)
+                log.error("database_rejects_results", problem=refused)
             self._refused = refused
             self.dismiss()
             for turn in list(self._unwritten):  # give up on them; others check again

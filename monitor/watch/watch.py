@@ -298,14 +298,14 @@ class Watch:
         if not self._engine.running:
             problems.append("The schedule is not running.")
         if self._engine.problem:
-            problems.append(f"No appointments can be kept: {self._engine.problem}")
+            problems.append(f"No checks can be started: {self._engine.problem}")
         if self._memory.problem:
-            problems.append(f"The store can't be written: {self._memory.problem}")
+            problems.append(f"The database cannot be written: {self._memory.problem}")
         replicas = self._engine.status
         if replicas and replicas.reachable and replicas.overdue_seconds > LAG_SECONDS:
             waited = round(replicas.overdue_seconds)
             problems.append(
-                f"Checks lag behind: one has been due for {waited} s, and no replica has made it."
+                f"Checks are late: one has been due for {waited} s, and no replica has started it."
             )
         return tuple(problems)
 

@@ -165,7 +165,9 @@ def test_the_end_of_a_rotation_says_how_it_ended() -> None:
     known = after((UNPROVEN, GRANTED))
     ended = replace(known, rotation=None)
 
-    assert [event.text for event in changes(known, ended)] == ["No next key is configured any more."]
+    assert [event.text for event in changes(known, ended)] == [
+        "The next key was removed from the configuration."
+    ]
     assert [event.text for event in changes(known, replace(ended, key_fingerprint="two"))] == [
-        "The next key became the current one: the rotation is done."
+        "The next key is now the current one: the rotation is complete."
     ]

@@ -150,7 +150,7 @@ KEYS = (
         "ec-rare-curve.pem",
         "openssl ecparam -genkey -name secp160r1 -out ec-rare-curve.pem",
         NOT_RSA,
-        "a kind that is not RSA",
+        "not an RSA key",
     ),
     Case("ed25519.pem", "openssl genpkey -algorithm ed25519 -out ed25519.pem", NOT_RSA, "kind Ed25519"),
     Case("ed448.pem", "openssl genpkey -algorithm ed448 -out ed448.pem", NOT_RSA, "kind Ed448"),

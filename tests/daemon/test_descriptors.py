@@ -19,7 +19,7 @@ print(enough(64), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     [
         (100, 4096, f"None {needed(64)}"),
         (4000, 4096, "None 4000"),
-        (100, 200, f"This process may open 200 files, and may need {needed(64)} with max_in_flight: 64."),
+        (100, 200, f"This process may open 200 files, but may need {needed(64)} with max_in_flight: 64."),
     ],
 )
 def test_the_limit_of_open_files_is_raised_or_reported_as_too_low(soft: int, hard: int, said: str) -> None:

@@ -187,9 +187,9 @@ def test_a_reload_adds_and_removes_connections_and_a_bad_file_changes_nothing(
         until(lambda: finding_of(running, "foreign"), "the connection to the host that is allowed now")
         assert "monitor_fault" not in finding_of(running, "foreign")
         assert running.sample("bearerwatch_connection_up", connection="first") is None
-        assert "nowhere/*.yaml finds no file" in running.log.read_text()
+        assert "nowhere/*.yaml matches no file" in running.log.read_text()
         for option in ("max_in_flight", "database", "web.open_health"):
-            assert f"{option} has changed, which takes effect at the next start" in running.log.read_text()
+            assert f"{option} has changed; this takes effect after a restart" in running.log.read_text()
 
         config.write_text("connections: [{name: broken}]\nlisten: nonsense\n")
         answer = httpx.post(f"{running.url}/-/reload", trust_env=False)
@@ -312,12 +312,12 @@ def test_no_answer_of_an_org_ends_the_daemon_or_stops_the_others(
         pytest.param(["run", "--config", "missing.yaml"], "missing.yaml: ", id="no file"),
         pytest.param(["check", "--config", "bad.yaml"], "bad.yaml:1: ", id="a bad file"),
         pytest.param(["check", "nobody", "--config", "good.yaml"], "'nobody'", id="an unknown name"),
-        pytest.param(["explain", "missing.json"], "missing.json can't be read", id="no input"),
+        pytest.param(["explain", "missing.json"], "missing.json cannot be read", id="no input"),
         pytest.param(["causes", "approval_dekayed"], "'approval_decayed' meant", id="an unknown cause"),
         pytest.param(["keygen", "--out", "keys", "--bits", "1024"], "2048", id="a short key"),
         pytest.param(
             ["run", "--config", "good.yaml", "--log-level", "loud"],
-            "Invalid value for '--log-level': 'loud' is none of debug,",
+            "Invalid value for '--log-level': 'loud' is not one of debug,",
             id="an unknown level",
         ),
     ],

@@ -130,4 +130,4 @@ def test_a_stop_that_could_not_write_says_so(orgs: httpx.Client, pair: Path, tmp
         goes_on(running, "unwritten")
 
         assert running.stop() == 3
-        assert "event=not_all_was_written" in running.log.read_text()
+        assert "event=results_not_written" in running.log.read_text()

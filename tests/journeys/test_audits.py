@@ -268,7 +268,7 @@ async def test_a_refused_observer_is_reported_and_not_blamed_on_the_connection(j
     await journey.at(days=1)
 
     assert acme.state is State.HEALTHY
-    assert "the observer observer was not granted a token" in steps(acme)["Refresh Token Policy"].said
+    assert "the observer observer got no token" in steps(acme)["Refresh Token Policy"].said
 
 
 async def test_nothing_is_read_where_audits_are_off(journey: Journey) -> None:

@@ -77,7 +77,7 @@ async def test_production_that_switches_when_advised_is_refused_only_during_the_
 
     assert max(production.refused(), default=upload) <= upload + TEN + OFTEN
     assert (acme.state, stage(acme)) == (State.HEALTHY, None)
-    assert told(acme)[-1] == "The next key became the current one: the rotation is done."
+    assert told(acme)[-1] == "The next key is now the current one: the rotation is complete."
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -170,7 +170,7 @@ async def test_removing_the_next_pair_ends_the_rotation(journey: Journey) -> Non
     assert stage(acme) is None
     assert acme.history.keys_accepted == {Slot.CURRENT: True}
     assert acme.status.next_credential is None
-    assert told(acme)[-1] == "No next key is configured any more."
+    assert told(acme)[-1] == "The next key was removed from the configuration."
 
 
 # What it must not disturb

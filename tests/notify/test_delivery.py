@@ -460,7 +460,7 @@ async def test_an_invalid_address_is_reported_without_repeating_it(tmp_path: Pat
         async with world(tmp_path, sink) as here:
             await here.look()
 
-    assert logged[0]["problem"] == "Its address or token is unusable: check the configured source."
+    assert logged[0]["problem"] == "Its address or token cannot be used: check the configured source."
 
 
 # Apprise

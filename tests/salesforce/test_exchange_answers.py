@@ -254,7 +254,7 @@ async def test_a_name_that_does_not_exist_says_so_as_getaddrinfo_does(make_excha
     outcome = await make_exchanger()._ask("POST", "http://acme..test/", "", {})
 
     assert outcome == Unreachable(
-        FaultKind.DNS, "the host name was not resolved: [Errno -2] Name or service not known"
+        FaultKind.DNS, "the host name could not be resolved: [Errno -2] Name or service not known"
     )
 
 

@@ -81,27 +81,33 @@ SEND = "client error (SendRequest)"
 CHAINS = {
     "no such name": (
         (CONNECT, "dns error", "error resolving DNS", LOOKUP + "Name or service not known"),
-        (FaultKind.DNS, "the host name was not resolved: [Errno -2] Name or service not known"),
+        (FaultKind.DNS, "the host name could not be resolved: [Errno -2] Name or service not known"),
     ),
     "no such name, on musl": (
         (CONNECT, "dns error", "error resolving DNS", LOOKUP + "Name does not resolve"),
-        (FaultKind.DNS, "the host name was not resolved: [Errno -2] Name does not resolve"),
+        (FaultKind.DNS, "the host name could not be resolved: [Errno -2] Name does not resolve"),
     ),
     "no resolver": (
         (CONNECT, "dns error", "error resolving DNS", LOOKUP + "Temporary failure in name resolution"),
-        (FaultKind.DNS, "the host name was not resolved: [Errno -3] Temporary failure in name resolution"),
+        (
+            FaultKind.DNS,
+            "the host name could not be resolved: [Errno -3] Temporary failure in name resolution",
+        ),
     ),
     "no resolver, on musl": (
         (CONNECT, "dns error", "error resolving DNS", LOOKUP + "Try again"),
-        (FaultKind.DNS, "the host name was not resolved: [Errno -3] Try again"),
+        (FaultKind.DNS, "the host name could not be resolved: [Errno -3] Try again"),
     ),
     "a name without an address": (
         (CONNECT, "dns error", LOOKUP + "No address associated with hostname"),
-        (FaultKind.DNS, "the host name was not resolved: [Errno -5] No address associated with hostname"),
+        (
+            FaultKind.DNS,
+            "the host name could not be resolved: [Errno -5] No address associated with hostname",
+        ),
     ),
     "a resolver with a word of its own": (
         (CONNECT, "dns error", LOOKUP + "Memory allocation failure"),
-        (FaultKind.DNS, f"the host name was not resolved: {LOOKUP}Memory allocation failure"),
+        (FaultKind.DNS, f"the host name could not be resolved: {LOOKUP}Memory allocation failure"),
     ),
     "no route": (
         (CONNECT, "tcp connect error", "Network is unreachable (os error 101)"),
@@ -143,7 +149,7 @@ def test_a_timeout_while_connecting_differs_from_one_while_waiting() -> None:
     waiting = rust_chain(rust.ConnectTimeoutError, "operation timed out")
 
     assert _fault(connecting) == Unreachable(FaultKind.CONNECT, "no connection in time")
-    assert _fault(waiting) == Unreachable(FaultKind.TIMEOUT, "no whole answer in time")
+    assert _fault(waiting) == Unreachable(FaultKind.TIMEOUT, "no complete answer in time")
 
 
 def test_no_message_names_the_url() -> None:

@@ -307,7 +307,7 @@ async def test_an_exhausted_pool_is_our_fault_and_is_rebuilt_once() -> None:
 
     assert (
         outcomes
-        == [Unreachable(FaultKind.POOL, "our own connection pool gave no connection and was rebuilt")] * 3
+        == [Unreachable(FaultKind.POOL, "our own connection pool had no free connection and was rebuilt")] * 3
     )
     assert made[0].closed is False
     assert len(made) <= 4
@@ -535,8 +535,8 @@ async def test_there_is_no_call_unless_it_was_asked_for_and_the_token_granted(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "{file}: can't be read (No such file or directory); PEM certificates are needed"),
-        (b"", "{file}: holds no readable certificate; PEM certificates are needed"),
+        (None, "{file}: cannot be read (No such file or directory); it must contain PEM certificates"),
+        (b"", "{file}: contains no readable certificate; it must contain PEM certificates"),
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", None),
     ],
     ids=["missing", "empty", "damaged"],
@@ -551,7 +551,7 @@ def test_a_ca_file_that_cannot_be_used_is_one_clear_message(
     with pytest.raises(CaFileError) as raised:
         rust_transport(Limits(), file)
 
-    message = message or "{file}: holds no readable certificate; PEM certificates are needed"
+    message = message or "{file}: contains no readable certificate; it must contain PEM certificates"
     assert str(raised.value) == message.format(file=file)
 
 

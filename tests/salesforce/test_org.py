@@ -105,7 +105,7 @@ async def test_no_audit_makes_more_than_eight_calls_and_omissions_are_reported(
 
     assert len(asked.paths) == facts.calls == CALLS
     assert facts.rows[Read.POLICY][0]["RefreshTokenValidityPeriod"] == 30
-    assert facts.unread[Read.PROFILE] == "not asked: an audit makes no more than 8 calls"
+    assert facts.unread[Read.PROFILE] == "not read: an audit makes at most 8 calls"
 
 
 async def test_objects_unknown_to_the_standard_api_are_read_through_the_tooling_api(
@@ -136,7 +136,7 @@ async def test_a_classic_connected_app_is_found_by_its_name(make_org: MakeOrg, p
 
     assert facts.rows[Read.CLASSIC][0]["RefreshTokenValidityPeriod"] == 30
     assert facts.rows[Read.ASSOCIATION][0]["Parent.Name"] == "Integration_User_Permission_Set"
-    assert facts.unread[Read.POLICY] == "not asked: the app was not found"
+    assert facts.unread[Read.POLICY] == "not read: the app was not found"
 
 
 async def test_an_observer_reads_what_a_refused_user_may_not(make_org: MakeOrg, pair: Pair) -> None:
@@ -190,7 +190,7 @@ async def test_after_a_call_that_is_not_answered_no_other_is_made() -> None:
     facts = await read(get, SUBJECT, Facts(NOW))
 
     assert len(asked) == 1
-    assert set(facts.unread.values()) == {"no answer came"}
+    assert set(facts.unread.values()) == {"no answer"}
 
 
 async def test_a_field_that_an_org_does_not_know_leaves_the_other_questions_open(

@@ -287,7 +287,7 @@ def test_a_history_that_cannot_be_written_stops_no_other(path: Path) -> None:
         assert not store.flush(60)  # the log draws three tracebacks first, with all that their frames hold
         assert store.errors == 1
         assert store.problem is not None
-        assert "because of an internal error" in store.problem
+        assert "An internal error" in store.problem
         assert store.flush()
         assert store.problem is None
     with opened(path) as store:
@@ -562,18 +562,18 @@ def _damaged(path: Path) -> None:
         (
             _newer,
             (
-                "a newer version of bearerwatch wrote it (its schema is 7, this version knows"
-                f" {1 + len(OF_A_FILE)}): run that version, or name another file."
+                "a newer version of bearerwatch wrote it (schema 7; this version knows"
+                f" {1 + len(OF_A_FILE)}). Run that version, or use another file."
             ),
         ),
-        (_foreign, "another program made it: name another file."),
-        (_foreign_with_our_names, "another program made it: name another file."),
+        (_foreign, "another program created it. Use another file."),
+        (_foreign_with_our_names, "another program created it. Use another file."),
         (
             lambda path: path.write_bytes(b"not a database at all" * 100),
             "it is not a SQLite database: use another file, or move this one away.",
         ),
         (_damaged, "it is damaged: restore a backup, or move it away and a new one is created."),
-        (lambda path: path.mkdir(), "it is a directory: name a file in it."),
+        (lambda path: path.mkdir(), "it is a directory. Use a file in it."),
     ],
     ids=["newer", "foreign", "foreign with our names", "no database", "damaged", "directory"],
 )
@@ -586,7 +586,7 @@ def test_an_unusable_database_is_reported_in_one_sentence(
     with pytest.raises(StoreError) as raised:
         Store.open(path)
 
-    assert str(raised.value) == f"The database {path} can't be used: {why}"
+    assert str(raised.value) == f"The database {path} cannot be used: {why}"
     assert before == (path.read_bytes() if path.is_file() else b"")
 
 
@@ -596,7 +596,7 @@ def test_a_directory_that_is_not_there_or_not_writable_is_named(path: str) -> No
         Store.open(path)
 
     assert str(raised.value) == (
-        f"The database {path} can't be used: its directory must exist and be writable by the monitor."
+        f"The database {path} cannot be used: its directory must exist and be writable by the monitor."
     )
 
 
@@ -605,7 +605,7 @@ def test_a_directory_that_is_not_there_or_not_writable_is_named(path: str) -> No
     [
         (
             "mysql://monitor:s3cret@db.example.com/monitor",
-            "A mysql database is not supported: name the path of a SQLite file, or a postgresql:// URL.",
+            "A mysql database is not supported: use the path of a SQLite file, or a postgresql:// URL.",
         ),
         (
             "mongo db://monitor:s3cret@x",
@@ -615,13 +615,13 @@ def test_a_directory_that_is_not_there_or_not_writable_is_named(path: str) -> No
             "sqlite:///x.db?mode=ro",
             "The URL of a SQLite database is sqlite:/// and a path, with nothing after it.",
         ),
-        ("sqlite://", "The database must be a file: an in-memory database would be lost at a restart."),
+        ("sqlite://", "The database must be a file: an in-memory database would be lost on restart."),
         (
             "sqlite:///:memory:",
-            "The database must be a file: an in-memory database would be lost at a restart.",
+            "The database must be a file: an in-memory database would be lost on restart.",
         ),
-        (":memory:", "The database must be a file: an in-memory database would be lost at a restart."),
-        ("", "The database must be a file: an in-memory database would be lost at a restart."),
+        (":memory:", "The database must be a file: an in-memory database would be lost on restart."),
+        ("", "The database must be a file: an in-memory database would be lost on restart."),
     ],
 )
 def test_an_unusable_url_is_reported_without_its_password(url: str, message: str) -> None:
@@ -817,7 +817,7 @@ def test_a_database_that_is_damaged_in_place_is_moved_away_and_written_again(pat
 
     assert store.damages == 1
     assert "was damaged. It was moved to bearerwatch.db.damaged-" in str(store.damage)
-    assert "a new one was made with 300 histories" in str(store.damage)
+    assert "a new one was created with 300 histories" in str(store.damage)
     assert store.close()
     with opened(path) as again:
         assert again.histories() == known
@@ -959,7 +959,7 @@ def test_upgrades_run_in_order_and_once(path: Path) -> None:
             assert set(store.histories()) == {"acme"}
     with raw(path) as connection:
         assert connection.execute("SELECT nickname FROM connections").fetchall() == [("ACME",)]
-    with pytest.raises(StoreError, match=f"its schema is {NEXT + 2}, this version knows {NEXT}"):
+    with pytest.raises(StoreError, match=rf"schema {NEXT + 2}; this version knows {NEXT}"):
         Store.open(path)
 
 
@@ -1102,7 +1102,7 @@ def test_a_read_only_file_is_reported_as_such(path: Path) -> None:
 
     assert lines == [
         {
-            "error": f"The database {path} can't be used: "
+            "error": f"The database {path} cannot be used: "
             "it is read-only: give the monitor write access to the file and its directory."
         }
     ]

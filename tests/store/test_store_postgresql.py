@@ -110,7 +110,7 @@ def test_while_the_server_is_down_saving_goes_on_and_nothing_is_lost(server: Pos
             for number in range(2, 1001):
                 store.save("acme", history(GRANTED, number=number, at=NOON + timedelta(seconds=number)))
             assert not store.flush()
-            assert "can't be used" in str(store.problem)
+            assert "cannot be used" in str(store.problem)
         finally:
             server.start()
         assert store.flush()
@@ -245,7 +245,7 @@ def test_a_file_is_moved_with_all_that_it_remembers(url: str, tmp_path: Path) ->
         assert new.flush(), new.problem
         assert new.events("new", 1)[0][1].cause is Cause.IP_RESTRICTED
 
-    with pytest.raises(StoreError, match="already remembers 102 connections"):
+    with pytest.raises(StoreError, match="already has the history of 102 connections"):
         move(path, url)
 
 
@@ -266,7 +266,7 @@ def test_the_number_of_moved_connections_is_reported(
 @pytest.mark.parametrize(
     ("source", "to", "why"),
     [
-        pytest.param("nowhere.db", "", "no such file", id="no file"),
+        pytest.param("nowhere.db", "", "the file does not exist", id="no file"),
         pytest.param("bearerwatch.db", "other.db", "must be postgresql://", id="into a file"),
     ],
 )

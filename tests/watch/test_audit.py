@@ -157,4 +157,4 @@ async def test_slow_answers_are_waited_for_only_so_long(auditor: Auditor, clock:
 
     assert slow.asked == 2
     assert found is not None
-    assert "no answer came" in found.unread.values()
+    assert "no answer" in found.unread.values()

@@ -121,7 +121,7 @@ async def test_overdue_work_of_all_replicas_is_reported(
 
     await shared.aclose()
     assert said == (
-        ("Checks lag behind: one has been due for 61 s, and no replica has made it.",) if lag else ()
+        ("Checks are late: one has been due for 61 s, and no replica has started it.",) if lag else ()
     )
 
 

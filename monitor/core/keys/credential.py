@@ -144,8 +144,8 @@ def credential_of(key: KeyReading, certificates: CertificateReading | None) -> C
     if key.key is not None and facts.pairs is False:
         mismatch = Problem(
             Cause.KEY_CERTIFICATE_MISMATCH,
-            "The private key and the certificate are not a pair: their public keys differ. "
-            "Configure the two files that one run of the setup guide's step 1 made.",
+            "The private key and the certificate do not match: their public keys differ. Configure the two"
+            " files from the same run of step 1 of the setup guide.",
         )
         facts = CredentialFacts(key.facts, certificate, (*problems, mismatch))
     return Credential(facts, key.key)
@@ -175,7 +175,8 @@ def read_private_key(material: bytes) -> KeyReading:
     facts = KeyFacts("rsa", key.key_size, _fingerprint(key.public_key()))
     short = Problem(
         Cause.KEY_TOO_SHORT,
-        f"The private key has {key.key_size} bits: Salesforce wants RSA of at least {BITS_AT_LEAST} bits.",
+        f"The private key has {key.key_size} bits: Salesforce requires RSA with at least {BITS_AT_LEAST}"
+        " bits.",
     )
     problems = (short,) if key.key_size < BITS_AT_LEAST else ()
     try:
@@ -188,13 +189,15 @@ def read_private_key(material: bytes) -> KeyReading:
     return KeyReading(facts, problems, _loaded_anew(block))
 
 
-_DAMAGED = "The private key is damaged ({}): take the file again from where it was made, or make a new pair."
+_DAMAGED = (
+    "The private key is damaged ({}): copy the file again from where it was created, or create a new pair."
+)
 
 _NOT_A_KEY = {
-    "CERTIFICATE": "is a certificate: give the private key here (private-key.pem in the setup guide)",
-    "PUBLIC KEY": "is only the public half of a key: give the private key itself",
-    "RSA PUBLIC KEY": "is only the public half of a key: give the private key itself",
-    "CERTIFICATE REQUEST": "is a certificate request: give the private key that it was made with",
+    "CERTIFICATE": "is a certificate: configure the private key here (private-key.pem in the setup guide)",
+    "PUBLIC KEY": "is only the public key: configure the private key",
+    "RSA PUBLIC KEY": "is only the public key: configure the private key",
+    "CERTIFICATE REQUEST": "is a certificate request: configure the private key that it was created with",
 }
 
 
@@ -204,10 +207,11 @@ def _private_block(found: list[Block]) -> Block:
         return private[0]
     if private:
         raise _Malformed(
-            f"The private key's file holds {len(private)} private keys: leave the one of the certificate."
+            f"The private key's file contains {len(private)} private keys: keep only the one that belongs to"
+            " the certificate."
         )
     label = found[0].label
-    meaning = _NOT_A_KEY.get(label, f"is a PEM of another kind ({label[:40]}): give an RSA private key")
+    meaning = _NOT_A_KEY.get(label, f"is PEM of another kind ({label[:40]}): configure an RSA private key")
     raise _Malformed(f"The private key {meaning}.")
 
 
@@ -217,35 +221,35 @@ _RSA_PSS = bytes.fromhex("06092a864886f70d01010a")
 
 def _load_key(block: Block) -> RSAPrivateKey:
     encrypted = _Malformed(
-        "The private key is encrypted with a passphrase: give it unencrypted "
-        "(`openssl rsa -in encrypted.pem -out private-key.pem`, or -nodes when it is made)."
+        "The private key is encrypted with a passphrase: store it unencrypted (`openssl rsa -in"
+        " encrypted.pem -out private-key.pem`, or create it with -nodes)."
     )
     if block.encrypted:
         raise encrypted
     if block.label == "OPENSSH PRIVATE KEY":
         raise _Malformed(
-            "The private key is in OpenSSH's own format: rewrite it as PEM "
-            "(`ssh-keygen -p -m PEM -f FILE`), or make a new pair with openssl."
+            "The private key is in OpenSSH's own format: convert it to PEM "
+            "(`ssh-keygen -p -m PEM -f FILE`), or create a new pair with openssl."
         )
     try:
         key: PrivateKeyTypes = load_der_private_key(block.der, None, unsafe_skip_rsa_key_validation=True)
     except TypeError:
         raise encrypted from None
     except UnsupportedAlgorithm:
-        raise _not_rsa("a kind that is not RSA", None) from None
+        raise _not_rsa("not an RSA key", None) from None
     except ValueError:
-        raise _Malformed(_DAMAGED.format("its content is not a whole key")) from None
+        raise _Malformed(_DAMAGED.format("it does not contain a complete key")) from None
     if not isinstance(key, RSAPrivateKey):
         kind = type(key).__name__.removesuffix("PrivateKey")
         bits = getattr(key, "key_size", None)
         facts = KeyFacts(kind.lower(), bits, _fingerprint(key.public_key()))
-        raise _not_rsa(f"of the kind {kind}", facts)
+        raise _not_rsa(f"of type {kind}", facts)
     if _RSA_PSS in block.der[:40]:
-        raise _not_rsa("of the kind RSA-PSS, which can't make RS256 signatures", None)
+        raise _not_rsa("of type RSA-PSS, which cannot create RS256 signatures", None)
     if key.key_size > BITS_AT_MOST:
         raise _Malformed(
-            f"The private key has {key.key_size} bits, more than the {BITS_AT_MOST} that can be worked with: "
-            f"make one of {BITS_AT_LEAST} to 4096 bits."
+            f"The private key has {key.key_size} bits, more than the supported {BITS_AT_MOST}: create one"
+            f" with {BITS_AT_LEAST} to 4096 bits."
         )
     flaw = _flaw(key.private_numbers())
     if flaw:
@@ -265,7 +269,9 @@ def _loaded_anew(block: Block) -> RSAPrivateKey:
 
 
 def _not_rsa(what: str, facts: KeyFacts | None) -> _Malformed:
-    detail = f"The private key is {what}: Salesforce accepts RSA only, of at least {BITS_AT_LEAST} bits."
+    detail = (
+        f"The private key is {what}: Salesforce only accepts RSA keys with at least {BITS_AT_LEAST} bits."
+    )
     return _Malformed(detail, Cause.KEY_NOT_RSA, facts)
 
 
@@ -274,11 +280,11 @@ def _flaw(key: RSAPrivateNumbers) -> str | None:
     p, q, d = key.p, key.q, key.d
     n, e = key.public_numbers.n, key.public_numbers.e
     if min(p, q, d, e) < 3 or p % 2 == 0 or q % 2 == 0 or p == q or p * q != n:
-        return "its primes do not make up its modulus"
+        return "its modulus is not the product of its primes"
     if e % 2 == 0 or e.bit_length() > EXPONENT_BITS_AT_MOST:
         return "its public exponent is out of range"
     if d >= n or d * e % (p - 1) != 1 or d * e % (q - 1) != 1:
-        return "its private exponent does not fit its primes"
+        return "its private exponent does not match its primes"
     if (key.dmp1, key.dmq1) != (d % (p - 1), d % (q - 1)) or key.iqmp >= p or key.iqmp * q % p != 1:
         return "the numbers derived from its primes are wrong"
     return None
@@ -322,10 +328,12 @@ def _certificate_blocks(found: list[Block]) -> list[Block]:
     if certificates:
         return certificates
     label = found[0].label
-    meaning = _NOT_A_CERTIFICATE.get(label, f"is a PEM of another kind ({label[:40]})")
+    meaning = _NOT_A_CERTIFICATE.get(label, f"is PEM of another kind ({label[:40]})")
     if label.endswith("PRIVATE KEY"):
         meaning = "is a private key"
-    raise _Malformed(f"The certificate {meaning}: give the certificate here (cert.pem in the setup guide).")
+    raise _Malformed(
+        f"The certificate {meaning}: configure the certificate here (cert.pem in the setup guide)."
+    )
 
 
 def _certificate(der: bytes) -> CertificateFacts:
@@ -342,6 +350,6 @@ def _certificate(der: bytes) -> CertificateFacts:
         )
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise _Malformed(
-            "The certificate is damaged (its content is not a whole certificate with a readable key): "
-            "take the file again from where it was made."
+            "The certificate is damaged (it does not contain a complete certificate with a readable key):"
+            " copy the file again from where it was created."
         ) from None

@@ -56,7 +56,7 @@ def blocks(material: bytes, thing: str) -> list[Block]:
     if text is None:
         return [_der(material, thing, _binary_kind(material))]
     if not text:
-        raise NotPemError(f"The {thing} is empty: give it as PEM, or as base64 of PEM.")
+        raise NotPemError(f"The {thing} is empty: it must be PEM, or base64 of PEM.")
     if _BEGIN not in text:
         material = _unpacked(text, thing)
         text = _text(material)
@@ -67,7 +67,7 @@ def blocks(material: bytes, thing: str) -> list[Block]:
             ]
         if _BEGIN not in text:
             twice = text.startswith(_BEGIN_IN_BASE64)
-            wrong = "base64 twice over" if twice else "base64 of a text that is not PEM"
+            wrong = "base64-encoded twice" if twice else "base64 of text that is not PEM"
             raise NotPemError(f"The {thing} is {wrong}: encode the PEM file once.")
     return list(_split(text, thing))
 
@@ -100,22 +100,20 @@ def _is_der(material: bytes) -> bool:
 
 def _binary_kind(material: bytes) -> str:
     if material.startswith(_JAVA_KEYSTORE):
-        return "a Java keystore: rewrite it as PKCS#12 with keytool, then as PEM with `openssl pkcs12 -nodes`"
+        return "a Java keystore: convert it to PKCS#12 with keytool, then to PEM with `openssl pkcs12 -nodes`"
     if not _is_der(material):
-        return "binary data, neither PEM nor base64: give the file that openssl wrote"
+        return "binary data, neither PEM nor base64: use the file that openssl wrote"
     if _PKCS12 in material[:10]:
-        return "a PKCS#12 file: take the PEM out of it with `openssl pkcs12 -nodes`"
-    return "binary DER: rewrite it as PEM (`openssl pkey -inform DER -in FILE -out private-key.pem`)"
+        return "a PKCS#12 file: extract the PEM with `openssl pkcs12 -nodes`"
+    return "binary DER: convert it to PEM (`openssl pkey -inform DER -in FILE -out private-key.pem`)"
 
 
 def _unpacked(text: str, thing: str) -> bytes:
     """Decodes a text without a BEGIN line from base64."""
     if "-" in text and "BEGIN" in text:
-        raise NotPemError(f"The {thing} has a damaged BEGIN line: it needs five dashes on either side.")
+        raise NotPemError(f"The {thing} has a damaged BEGIN line: it needs five dashes on each side.")
     if "-----END " in text:
-        raise NotPemError(
-            f"The {thing} is cut short at its start: its BEGIN line is missing. Copy the whole of it."
-        )
+        raise NotPemError(f"The start of the {thing} is missing: it has no BEGIN line. Copy all of it.")
     packed = "".join(text.split()).rstrip("=")
     if len(packed) % 4 == 1:
         packed = packed[:-1]  # truncated: the decoded rest says more than an error about its length
@@ -123,7 +121,7 @@ def _unpacked(text: str, thing: str) -> bytes:
         return b64decode(packed + "=" * (-len(packed) % 4), validate=True)
     except ValueError:
         raise NotPemError(
-            f"The {thing} is neither PEM nor base64: give the file that openssl wrote, or base64 of it."
+            f"The {thing} is neither PEM nor base64: use the file that openssl wrote, or base64 of it."
         ) from None
 
 
@@ -135,14 +133,15 @@ def _split(text: str, thing: str) -> Iterator[Block]:
         body, end, text = text.partition(f"-----END {label}-----")
         if not end:
             raise NotPemError(
-                f"The {thing} is cut short: its END line is missing or damaged. Copy the whole of it."
+                f"The {thing} is incomplete: its END line is missing or damaged. Copy all of it."
             )
         encrypted = label.startswith("ENCRYPTED") or "Proc-Type: 4,ENCRYPTED" in body  # PKCS#8, or older
         try:
             der = b"" if encrypted else b64decode("".join(body.split()), validate=True)
         except ValueError:
             raise NotPemError(
-                f"The {thing} is damaged: between its BEGIN and END lines is more than base64. Copy it again."
+                f"The {thing} is damaged: it contains more than base64 between its BEGIN and END lines. Copy"
+                " it again."
             ) from None
         yield Block(label, der, encrypted)
         _, begin, text = text.partition(_BEGIN)

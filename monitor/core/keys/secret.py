@@ -61,7 +61,7 @@ class Secret:
         return self
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("A secret is not pickled: it would lie in the clear.")
+        raise TypeError("Secrets cannot be pickled: they would be stored in plain text.")
 
     def _digest(self) -> bytes:
         return hashlib.sha256(self.__content).digest()

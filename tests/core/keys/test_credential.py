@@ -94,8 +94,8 @@ def test_problems_of_key_and_certificate_are_both_listed() -> None:
     facts = read_credential(b"", b"").facts
 
     assert [problem.detail for problem in facts.problems] == [
-        "The private key is empty: give it as PEM, or as base64 of PEM.",
-        "The certificate is empty: give it as PEM, or as base64 of PEM.",
+        "The private key is empty: it must be PEM, or base64 of PEM.",
+        "The certificate is empty: it must be PEM, or base64 of PEM.",
     ]
 
 

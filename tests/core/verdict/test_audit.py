@@ -376,7 +376,7 @@ def test_a_policy_read_in_the_org_outranks_how_long_earlier_approvals_lasted() -
             "Selected Permission Sets",
             "View Setup and Configuration",
         ),
-        (without(Read.ORG, why="no answer came"), "Org expiry", ""),
+        (without(Read.ORG, why="no answer"), "Org expiry", ""),
     ],
 )
 def test_an_unreadable_step_names_the_missing_permission(found: Facts, what: str, permission: str) -> None:
