@@ -5,15 +5,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# uv brings roots of its own: those of a company, pip and curl find in the system's store.
+# uv has its own root certificates; a company's are in the system's store, as for pip and curl.
 export UV_SYSTEM_CERTS := 1
 
-# What `real` tests start, each command with the Debian package that brings it.
+# Programs that `real` tests start, each with its Debian package.
 COMPONENTS := promtool=prometheus prometheus=prometheus amtool=prometheus-alertmanager \
 	prometheus-alertmanager=prometheus-alertmanager openssl=openssl curl=curl node=nodejs npm=npm \
 	chromium=chromium faketime=faketime pg_ctlcluster=postgresql
 
-# Where `make release` puts what is handed out.
+# Where `make release` writes the release.
 DIST := dist
 
 .PHONY: demo test check docs bench drills fuzz audit release components lock screenshots clean
@@ -30,31 +30,31 @@ check: $(VENV)/dev
 	$(BIN)/mypy
 	@$(MAKE) --no-print-directory docs audit
 
-# The documents as a site, in site/; a broken link ends it.
+# The documents as a site, in site/. Fails on a broken link.
 docs: $(VENV)/dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-# Fails where an advisory is known for what the product or its build needs. Where none can be asked it says so,
-# and fails in CI, unless AUDIT_UNAVAILABLE=skip.
+# Fails if a dependency has a known advisory. If no advisory database can be reached, it says so, and fails in CI
+# unless AUDIT_UNAVAILABLE=skip.
 audit: $(VENV)/dev
 	@$(BIN)/python requirements/audit.py requirements/extras.lock requirements/build.lock
 
 bench: $(VENV)/dev
 	$(BIN)/python -m bench
 
-# Blows to three replicas as processes, half an hour, and what the orgs' login history says of each.
+# Breaks three real replicas for half an hour, and prints what the orgs' login history says.
 drills: $(VENV)/dev components
 	$(BIN)/python -m tests.end_to_end.drills
 
-# An hour of faults drawn at random on one daemon, and what was lost; `make test` deals a few of them.
+# Breaks one daemon with random faults for an hour, and prints what was lost; `make test` runs a few of them.
 soak: $(VENV)/dev components
 	$(BIN)/python -m tests.end_to_end.soak
 
-# Hostile input, ten minutes for each way in; `make test` tries the same briefly.
+# Fuzzers, ten minutes each; `make test` runs them briefly.
 fuzz: $(VENV)/dev
 	$(BIN)/python -m tests.fuzz
 
-# `make demo` needs what the product needs; the others need the tools as well.
+# `make demo` only needs the product's dependencies; the other targets need the tools, too.
 $(VENV)/run: requirements/run.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes -r requirements/run.lock
@@ -70,8 +70,8 @@ node_modules/installed: package.json package-lock.json
 	npm ci --silent --no-audit --no-fund
 	touch $@
 
-# Installs what is missing where it may, else says what to install; a test whose component is missing is
-# skipped on a laptop and fails in CI.
+# Installs missing programs if it may, otherwise says what to install. Without them tests are skipped on a laptop,
+# and fail in CI.
 components:
 	@missing=""; for pair in $(COMPONENTS); do \
 	  command -v $${pair%%=*} >/dev/null 2>&1 || missing="$$missing $${pair#*=}"; done; \
@@ -85,8 +85,8 @@ components:
 	$$sudo apt-get update -qq && \
 	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
 
-# The source archive, the wheel made from it, the bill of materials (CycloneDX) of an empty environment into
-# which the wheel and the locked dependencies were installed, and checksums. It signs nothing: that key is yours.
+# The source archive, the wheel, a bill of materials (CycloneDX) of an empty environment with the wheel and its
+# locked dependencies, and checksums. It signs nothing: use your own key.
 release: $(VENV)/dev
 	rm -rf $(DIST)/bearerwatch-* $(DIST)/SHA256SUMS $(DIST)/.empty
 	@echo 'Building the archive and the wheel …'
@@ -102,13 +102,13 @@ release: $(VENV)/dev
 	rm -rf $(DIST)/.empty
 	cd $(DIST) && sha256sum bearerwatch-* >SHA256SUMS && cat SHA256SUMS
 
-# The pictures of the README, of the demo at the end of its story; smaller where pngquant is installed.
+# The README's pictures, taken at the end of the demo; smaller if pngquant is installed.
 screenshots: $(VENV)/dev components
 	$(BIN)/python -m tests.screenshots docs/screenshots
 	@! command -v pngquant >/dev/null || pngquant --force --skip-if-larger --strip --ext .png docs/screenshots/*.png
 
-# Writes the lock files anew from pyproject.toml, for every platform and Python that the project supports:
-# what runs, what builds, what the tests need, and what runs with all extras (Vault, PostgreSQL, notifications).
+# Rewrites the lock files from pyproject.toml, for every supported platform and Python: for running, building,
+# testing, and running with all extras (Vault, PostgreSQL, notifications).
 # With extras: pip takes `coverage[toml]` as not pinned by `coverage==…` once there is a newer coverage.
 lock: $(VENV)/dev
 	$(BIN)/uv pip compile --quiet --universal --upgrade --no-strip-extras --generate-hashes --no-emit-index-url \
