@@ -29,7 +29,7 @@ def test_its_numbers_are_those_of_the_code() -> None:
     in_words = {3: "three", 1: "a"}
     minutes = UNSEEN_GRACE.total_seconds() / 60
     for said in (
-        f"a problem after {HANGS_SECONDS:.0f} seconds",
+        f"reported after {HANGS_SECONDS:.0f} seconds",
         f"reported after {RELOAD_HANGS_SECONDS:.0f} seconds",
         f"after {in_words[UNSEEN_INTERVALS]} intervals and {in_words[int(minutes)]} minute",
         f"after {in_words[AGREEING]} answers that agree",
@@ -37,6 +37,6 @@ def test_its_numbers_are_those_of_the_code() -> None:
         f"{FAILURE_EVENTS_KEPT} about failures, {SUCCESS_EVENTS_KEPT} others",
         f"{EVENT_DAYS[True]} days about failures, {EVENT_DAYS[False]} days others",
         f"| {DAYS_KEPT} days |",
-        f"twice `max_in_flight`, and {needed(0)};",
+        f"twice `max_in_flight`, plus {needed(0)};",
     ):
         assert said in TEXT, said
