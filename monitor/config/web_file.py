@@ -258,7 +258,7 @@ def server_context(tls: TlsOptions) -> tuple[ssl.SSLContext, list[tuple[str, str
             tls.load_pair(context)
         except (ssl.SSLError, OSError) as error:
             why = getattr(error, "reason", None) or error.strerror or "unreadable"
-            wrong.append(("cert_file", f"can't be used ({str(why).replace('_', ' ').lower()})."))
+            wrong.append(("cert_file", f"cannot be used ({str(why).replace('_', ' ').lower()})."))
     return context, wrong
 
 

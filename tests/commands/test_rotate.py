@@ -125,7 +125,7 @@ def test_a_pair_that_can_not_serve_is_refused_with_the_reason(settings: Settings
         refuse_unusable(next_pair(acme, None), current, current)
     with pytest.raises(RotateError, match="do not match"):
         refuse_unusable(next_pair(acme, None), current, read_credential(other.read_bytes(), certificate))
-    with pytest.raises(RotateError, match="can't be used:\nThe private key"):
+    with pytest.raises(RotateError, match="cannot be used:\nThe private key"):
         refuse_unusable(next_pair(acme, None), current, read_credential(other.read_bytes()[:600]))
     refuse_unusable(next_pair(acme, None), current, read_credential(other.read_bytes(), others.read_bytes()))
 

@@ -145,8 +145,8 @@ def test_a_database_that_is_away_for_more_than_a_minute_loses_and_doubles_nothin
         assert page
         assert status
         assert (ready.status_code, metrics.status_code) == (503, 503)
-        assert "can't be used" in metrics.text
-        assert "can't be used" in status.json()["daemon"]["store_problem"]
+        assert "cannot be used" in metrics.text
+        assert "cannot be used" in status.json()["daemon"]["store_problem"]
         assert "The database is failing; new results are kept only in memory" in page.text
         assert {states(one)[name] for name in others} == {"unknown"}
     held_until = gone + timedelta(seconds=ALIVE_SECONDS)
