@@ -419,9 +419,9 @@ def _context(text: str, told: Paste) -> Iterator[str]:
     elif told.host:
         yield f"The text mentions the host {told.host}."
     if told.scopes:
-        yield f"The text names the scopes {', '.join(sorted(told.scopes)[:SCOPES_SHOWN])}."
+        yield f"The text mentions the scopes {', '.join(sorted(told.scopes)[:SCOPES_SHOWN])}."
     if FOREIGN.search(text):
-        yield ("AADSTS codes come from Microsoft Entra, not Salesforce: check what logs in there.")
+        yield "AADSTS codes come from Microsoft Entra, not Salesforce: check what logs in there."
     if not _THIS_FLOW.search(text):
         for flow, pattern in _OTHER_FLOWS:
             if re.search(pattern, text, re.IGNORECASE):

@@ -289,7 +289,7 @@ def test_a_call_refused_although_the_text_names_api_is_not_about_a_scope() -> No
     )
 
     assert found.cause is Cause.APP_BLOCKED
-    assert found.findings[0].evidence[1:] == ("The text names the scopes api, refresh_token.",)
+    assert found.findings[0].evidence[1:] == ("The text mentions the scopes api, refresh_token.",)
     assert Cause.SCOPE_MISSING not in {other.cause for other in found.alternatives}
 
 
