@@ -1,1 +1,1 @@
-"""What `make bench` measures: costs as ratios to yardsticks of the same run, and promises under load."""
+"""Benchmarks for `make bench`: costs relative to baselines in the same run, and guarantees under load."""

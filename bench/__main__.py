@@ -23,7 +23,7 @@ from bench.server import SERVER_CORE, pin, serving
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured."""
+    """Sizes of the benchmarks."""
 
     small: int = 100
     medium: int = 1_000
@@ -35,10 +35,10 @@ class Sizes:
     times: int = 200
     turn_seconds: float = 4.0
     shared: int = 4_000
-    """Connections of replicas: 400 checks a second are asked of them."""
+    """Connections for replicas under full load: 400 checks per second are due."""
     shared_seconds: float = 6.0
     usual: tuple[int, ...] = (10_000, 50_000)
-    """Connections of replicas at their usual interval."""
+    """Connections for replicas at the default interval."""
     usual_seconds: float = 60.0
 
     @property
@@ -48,7 +48,7 @@ class Sizes:
 
 
 def measure(sizes: Sizes, place: Path) -> Iterator[Figure]:
-    """All figures, each as soon as it is known."""
+    """All figures, each as soon as it is measured."""
     yield from scrape.figures(sizes.medium, rounds=3 * sizes.rounds)
     yield from scrape.figures(sizes.large, rounds=3 * sizes.rounds)
     yield from pages.figures(sizes.large, sizes.rounds)
@@ -75,7 +75,7 @@ def measure(sizes: Sizes, place: Path) -> Iterator[Figure]:
 
 
 def main() -> int:
-    """Measure, and say how it went."""
+    """Measure and print. Gives the exit code."""
     pin(SERVER_CORE)
     began = time.monotonic()
     missed = []

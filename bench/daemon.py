@@ -1,7 +1,7 @@
-"""The monitor's own rooms around a fleet, as the daemon wires them, with instruments beside them.
+"""The monitor's components around a fleet, connected as in the daemon, with instrumentation.
 
-Fleet, keyring, exchanger, store on a real file, schedule, metrics and web application are the product's;
-only the configuration file and the watch over it are left out. Runs in a process of its own (`Elsewhere`).
+Fleet, keyring, exchanger, store on a real file, schedule, metrics and web application are the product's; only
+the configuration file and its watcher are missing. Runs in a separate process (`Elsewhere`).
 """
 
 import asyncio
@@ -47,60 +47,60 @@ from monitor.web.metrics import (
 )
 
 TICK_SECONDS = 0.005
-"""How often the event loop is asked whether it is on time."""
+"""How often to measure the event loop's lag."""
 
 SETTLE_SECONDS = 0.5
-"""From the start of a schedule until its CPU is counted."""
+"""From the start of a schedule until its CPU is measured."""
 
 AWAKE_IN_SECONDS = 4.0
-"""Until the moment at which all are due: enough to make their appointments before it."""
+"""Time until all are due: enough to schedule them before that."""
 
 BURSTS = 20
 """So often two halves of a fleet take turns, that a busy machine shifts both."""
 
 PATIENCE_SECONDS = 300.0
-"""For what should be done long before: then it counts as lost."""
+"""Timeout for checks that should be done long before; later they count as lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartUp:
-    """What it took until a fleet had its appointments."""
+    """The cost of scheduling a fleet."""
 
     seconds: float
     kib_before: float
-    """Memory of the process with everything, and one connection."""
+    """Memory of the complete process with one connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What became of a fleet's checks, and of the event loop meanwhile."""
+    """Results of a fleet's checks, and the event loop's lag."""
 
     seconds: float
     checks: int
     cpu_seconds: float
     unchecked: int
-    """Connections that were due and not checked."""
+    """Connections that were due but not checked."""
     missed: int
-    """Appointments of which the schedule itself says so."""
+    """Checks that the schedule itself reports as missed."""
     failed: int
-    """Checks that were not granted, though every org is well."""
+    """Checks that were not granted, although all orgs are healthy."""
     delays: list[float]
-    """Seconds from an appointment to its check."""
+    """Seconds from due time to check."""
     lags: list["Lag"]
-    """Of each tick outside of scrapes."""
+    """Lag at each tick outside of scrapes."""
     lags_in_scrapes: list["Lag"]
     kib: float
-    """Memory of the process at the end."""
+    """The process's memory at the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """By how many seconds the event loop was late at one tick."""
+    """The event loop's lag at one tick, in seconds."""
 
     at: float
     whole: float
     own: float
-    """While this process had the core. The rest is what other programs took of it, or waiting for a disk."""
+    """The part in which this process was running. The rest is other programs or disk waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +114,11 @@ class Turns:
 
 
 class Watching:
-    """A fleet of so many connections under watch."""
+    """A fleet being watched."""
 
     def __init__(self, material: Material, url: str, count: int, interval_seconds: float) -> None:
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-        # asyncio warns of a scrape that the run's end cuts off.
+        # asyncio warns about a scrape that is cut off at the end.
         logging.getLogger("asyncio").setLevel(logging.ERROR)
         self._url = url
         self._material = material
@@ -137,7 +137,7 @@ class Watching:
         self._started = self._clock.now()
         self._delays: list[float] = []
         self._scrapes: list[tuple[float, float]] = []
-        self._ticks = array("d")  # three numbers each: objects would count into the memory of connections
+        self._ticks = array("d")  # three numbers each: objects would count as the connections' memory
         self._runner = asyncio.Runner()
         self._schedule: Schedule | None = None
         self._responsive = ExitStack()
@@ -158,34 +158,34 @@ class Watching:
             audits=audits,
         )
 
-    # What the parent asks for
+    # Called by the parent process
 
     def address(self) -> str:
-        """Where the web application is. It answers while another method runs."""
+        """The web application's URL. It answers while another method runs."""
         return self._address
 
     def take_on(self) -> StartUp:
-        """Configure the fleet and make its appointments, as the daemon does at its start."""
+        """Configure and schedule the fleet, like the daemon at its start."""
         return self._runner.run(self._take_on())
 
     def whole_interval(self) -> Run:
-        """Keep the appointments of one interval, each connection's one turn."""
+        """Run one interval: one check per connection."""
         return self._runner.run(self._whole_interval())
 
     def suspend(self) -> None:
-        """Let all connections fall due at the same moment, as after a suspended machine wakes up."""
+        """Make all connections due at the same time, as when a suspended machine wakes up."""
         self._runner.run(self._suspend())
 
     def wake_up(self) -> Run:
-        """See that moment through."""
+        """Run the checks of that wake-up."""
         return self._runner.run(self._run(AWAKE_IN_SECONDS))
 
     def on_schedule(self, seconds: float) -> float:
-        """CPU seconds of one check among those that the schedule makes in this time."""
+        """CPU seconds per check, run by the schedule for this time."""
         return self._runner.run(self._on_schedule(seconds))
 
     def checks(self, count: int, at_once: int) -> float:
-        """CPU seconds of one check, so many of them in a row, a few at once, without the schedule."""
+        """CPU seconds per check, run back to back without the schedule, a few at once."""
         return self._runner.run(self._checks(count, at_once))
 
     def audits(self, at_once: int) -> float:
@@ -197,18 +197,18 @@ class Watching:
         return self._runner.run(self._checks_after_audits(count, at_once))
 
     def floor(self, times: int) -> float:
-        """CPU seconds of a bare signature and a bare exchange, so many of them in a row."""
+        """CPU seconds of a bare signature and exchange, run back to back."""
         return self._runner.run(self._floor(times))
 
     def floor_at_pace(self, seconds: float) -> float:
-        """The same, for so long as often as the schedule makes a check."""
+        """The same, at the schedule's rate."""
         every_seconds = self._interval.total_seconds() / len(self._connections)
         return self._runner.run(self._floor(max(1, round(seconds / every_seconds)), every_seconds))
 
-    # How
+    # Implementation
 
     async def _warm_up(self) -> None:
-        """Have all that the first connection brings and no other brings again: libraries, threads, caches."""
+        """Load what only the first connection costs: libraries, threads, caches."""
         first = self._material.connection(0, self._url, self._interval)
         self._fleet.configure([first], self._clock.now())
         await self._checker.check(first.name, self._ledger)
@@ -223,7 +223,7 @@ class Watching:
         return f"{HOST}:{listener.getsockname()[1]}"
 
     def _timed(self, app: ASGIApp) -> ASGIApp:
-        """The application; when it was busy with a scrape is noted."""
+        """The application, recording when it was busy with a scrape."""
 
         async def timed(scope: Scope, receive: Receive, send: Send) -> None:
             began = time.monotonic()
@@ -252,12 +252,12 @@ class Watching:
         return StartUp(seconds, self._kib_before)
 
     def _turns(self) -> dict[str, datetime]:
-        """Each connection's next turn: all of them within one interval from now, one after the other."""
+        """Each connection's next check, all within one interval from now."""
         looked = self._clock.now() - self._interval * cadence.TOO_NEAR  # long enough ago for the next turn
         return {connection.name: cadence.regular(connection, looked) for connection in self._connections}
 
     async def _stop(self) -> None:
-        """Keep no appointments until there are new ones."""
+        """Stop scheduling until there is a new schedule."""
         if self._schedule:
             await self._schedule.stop(PATIENCE_SECONDS)
             self._schedule = None
@@ -282,10 +282,10 @@ class Watching:
     async def _suspend(self) -> None:
         moment = self._clock.now() + timedelta(seconds=AWAKE_IN_SECONDS)
         await self._keep_appointments({connection.name: moment for connection in self._connections})
-        self._metrics("")  # as a scrape before the machine went to sleep left it
+        self._metrics("")  # the state after a scrape before the suspension
 
     async def _run(self, at_least_seconds: float) -> Run:
-        """Watch for this long, and until every connection was checked since."""
+        """Watch for this long, and until all connections were checked."""
         self._delays, self._scrapes, self._ticks = [], [], array("d")
         before = {status.name: status.history.exchanges for status in self._fleet.statuses()}
         failures, missed = self._failures(), self._missed()
@@ -323,7 +323,7 @@ class Watching:
         ]
 
     def _failures(self) -> int:
-        """Checks that were not granted, or not made, whatever the reason."""
+        """Checks that were not granted or not made."""
         return sum(sum(status.history.failures_by_cause.values()) for status in self._fleet.statuses())
 
     def _missed(self) -> float:
@@ -411,7 +411,7 @@ class _Server(uvicorn.Server):
 
 
 def resident_kib() -> float:
-    """Memory that this process holds now; nan on a system that doesn't say."""
+    """Resident memory of this process; nan if the system doesn't say."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:

@@ -1,4 +1,4 @@
-"""An object in a process of its own, on the monitor's core: nothing else is in its memory or its CPU time."""
+"""Runs an object in a separate process, so that its memory and CPU time contain nothing else."""
 
 import multiprocessing
 import traceback
@@ -14,32 +14,32 @@ P = ParamSpec("P")
 
 
 class Elsewhere(Generic[T]):
-    """Makes the object there, and calls its methods one after the other. What they raise ends the bench."""
+    """Creates the object there and calls its methods one at a time. Exceptions end the benchmark."""
 
     def __init__(self, make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> None:
         spawn = multiprocessing.get_context("spawn")
         self._pipe, theirs = spawn.Pipe()
         self._process = spawn.Process(target=_live, args=(theirs, make, args, kwargs), daemon=True)
         self._process.start()
-        theirs.close()  # so that the end of the process ends the waiting for its answer
+        theirs.close()  # so that we notice when the process ends
         self.answer()
 
     def call(self, method: Callable[Concatenate[T, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a method and wait for what it returns."""
+        """Call a method and wait for its result."""
         self.ask(method, *args, **kwargs)
         result: R = self.answer()
         return result
 
     def ask(self, method: Callable[Concatenate[T, P], Any], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Call a method, and do something else meanwhile; `answer` gives what it returns."""
+        """Call a method without waiting; `answer` gives its result."""
         self._pipe.send((method, args, kwargs))
 
     def answered(self, within_seconds: float) -> bool:
-        """Whether the answer has come."""
+        """Whether the result arrives within this time."""
         return self._pipe.poll(within_seconds)
 
     def answer(self) -> Any:
-        """What the method returned, once it has."""
+        """Wait for the result."""
         failed, result = self._pipe.recv()
         if failed:
             raise RuntimeError(f"in the other process:\n{result}")
@@ -67,5 +67,5 @@ def _live(pipe: Pipe, make: Callable[..., object], args: Any, kwargs: Any) -> No
             pipe.send((False, method(made, *args, **kwargs)))
     except EOFError:
         return
-    except Exception:  # noqa: BLE001 - whatever it is, the bench must hear of it
+    except Exception:  # noqa: BLE001 - reported to the parent
         pipe.send((True, traceback.format_exc()))

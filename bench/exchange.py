@@ -1,11 +1,11 @@
-"""CPU of a whole check: against a bare exchange, and for a large fleet against a small one.
+"""CPU of a complete check, compared with a bare exchange, and for a large fleet compared with a small one.
 
-A check is a look at the credential, the signature, the exchange, the diagnosis, what is remembered and
-written of it, and the new status. Fleets and yardstick take turns, so that a busy machine shifts them all.
+A check loads the credential, signs, exchanges, diagnoses, stores the history, and updates the status. Fleets
+and baseline alternate, so that a busy machine affects all of them.
 
-Like is compared with like: checks in a row with bare exchanges in a row, and checks on schedule with bare
-exchanges at the schedule's pace. Whoever begins anew every 30 ms finds the core's caches and clock cold, and
-pays a third more for the very same exchange; the monitor can't help that.
+Like is compared with like: back-to-back checks with back-to-back exchanges, scheduled checks with exchanges
+at the same rate. At one exchange per 30 ms, the CPU's caches and clock are cold, which costs a third more for
+the same exchange.
 """
 
 import statistics
@@ -18,13 +18,13 @@ GOAL_RATIO = 1.5
 GOAL_FLATNESS = 1.15
 
 AT_ONCE = 16
-"""Checks under way while they are made without a schedule."""
+"""Concurrent checks when running without a schedule."""
 
 
 def figures(
     small: Elsewhere[Watching], large: Elsewhere[Watching], *, rounds: int, times: int, seconds: float
 ) -> list[Figure]:
-    """Both ratios. One turn is so many exchanges or seconds on schedule; the fleets have the same rate."""
+    """Both ratios. A turn has `times` exchanges, or `seconds` on schedule; both fleets have the same rate."""
     small.call(Watching.checks, times, AT_ONCE)
     bare, in_a_row, paced, scheduled, at_large = [], [], [], [], []
     for _ in range(rounds):
@@ -57,5 +57,5 @@ def figures(
 
 
 def _around(measured: list[float]) -> list[float]:
-    """The means of what was measured just before and just after."""
+    """The means of adjacent measurements."""
     return [statistics.mean(measured[turn : turn + 2]) for turn in range(0, len(measured), 2)]

@@ -1,4 +1,4 @@
-"""One measured number, its goal, and the ways to come by it."""
+"""A measured number with its goal, and statistics."""
 
 import statistics
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ class Figure:
     value: float
     unit: str = ""
     goal: float | None = None
-    """The most that it may be; None where it only explains another."""
+    """The highest allowed value; None if it is only informative."""
 
     @property
     def missed(self) -> bool:
-        """Whether there is a goal, and it is exceeded."""
+        """Whether the goal, if any, is exceeded."""
         return self.goal is not None and not self.value <= self.goal
 
     def __str__(self) -> str:
@@ -27,13 +27,13 @@ class Figure:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which this share of the values lies; nan where there are none."""
+    """A percentile of the values; nan without values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")
 
 
 def median_ratio(ones: Sequence[float], others: Sequence[float]) -> float:
-    """The median of the ratios of what was measured side by side."""
+    """The median of pairwise ratios."""
     return statistics.median(one / other for one, other in zip(ones, others, strict=True))
 
 

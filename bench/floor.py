@@ -1,6 +1,6 @@
-"""The yardstick of an exchange: a bare signature, and a bare blocking exchange by `ssl`, verified.
+"""The baseline of an exchange: a bare signature and a blocking exchange using `ssl`, with verification.
 
-Nothing of the monitor's is in it. It is what any program on this Python and OpenSSL has to pay.
+Contains no code of the monitor: the minimum for any program with this Python and OpenSSL.
 """
 
 import json
@@ -19,7 +19,7 @@ ANSWER_BYTES = 64 * 1024
 
 
 class Floor:
-    """Bare exchanges with one server. `assertion` is posted by all of them: the org judges it each time."""
+    """Bare exchanges with one server. All post the same `assertion`, which the org verifies each time."""
 
     def __init__(self, url: str, material: Material, key: RSAPrivateKey, assertion: str) -> None:
         parts = urlsplit(url)
@@ -38,7 +38,7 @@ class Floor:
         self._signed = assertion.rpartition(".")[0].encode()
 
     def cpu_seconds(self, times: int, every_seconds: float = 0.0) -> float:
-        """CPU of one signature and one exchange, on average: in a row, or one at a time every so often."""
+        """Average CPU of one signature and exchange, back to back or every `every_seconds`."""
         turn, before = time.monotonic(), time.process_time()
         for _ in range(times):
             self._key.sign(self._signed, PKCS1v15(), SHA256())

@@ -1,7 +1,7 @@
-"""Fleets on their schedule: is every connection checked in its turn, and does the event loop stay free.
+"""Fleets on schedule: are all connections checked on time, and does the event loop stay responsive?
 
-1. A whole interval: each connection's one turn, while Prometheus scrapes.
-2. All connections due at once, as after a suspended machine wakes up, while health and metrics are asked for.
+1. One interval: one check per connection, while Prometheus scrapes.
+2. All connections due at once, as when a suspended machine wakes up, while health and metrics are requested.
 """
 
 import http.client
@@ -20,31 +20,31 @@ GOAL_ANSWER_SECONDS = 1.0
 GOAL_KIB = 20.0
 
 GOALS_FROM = 10_000
-"""Connections from which memory is shared by enough of them to be counted by the connection."""
+"""Least fleet for the goal of memory per connection: fixed costs are negligible."""
 
 SCRAPE_SECONDS = 5.0
-"""Between two scrapes; Prometheus leaves 15 or 60."""
+"""Between scrapes; Prometheus' default is 15 or 60."""
 
 ASK_SECONDS = 0.25
-"""Between two looks at health and metrics while all are due at once."""
+"""Between requests for health and metrics while all are due at once."""
 
 PROMETHEUS = {
     "Accept": "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2",
     "Accept-Encoding": "gzip",
 }
-"""What Prometheus asks with."""
+"""Prometheus' request headers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """How long the daemon took to answer, in seconds, at worst."""
+    """The daemon's longest response times, in seconds."""
 
     healthy: float = 0.0
     metrics: float = 0.0
 
 
 def whole_interval(watching: Elsewhere[Watching], count: int) -> list[Figure]:
-    """A fleet from its start through one interval."""
+    """Run a fleet from its start through one interval."""
     address = watching.call(Watching.address)
     start = watching.call(Watching.take_on)
     watching.ask(Watching.whole_interval)
@@ -70,7 +70,7 @@ def whole_interval(watching: Elsewhere[Watching], count: int) -> list[Figure]:
 
 
 def all_at_once(watching: Elsewhere[Watching], count: int) -> list[Figure]:
-    """The same fleet with every appointment at the same moment."""
+    """Run the same fleet with all checks due at once."""
     address = watching.call(Watching.address)
     watching.call(Watching.suspend)
     watching.ask(Watching.wake_up)
@@ -108,7 +108,7 @@ def _lags(what: str, lags: list[Lag], goal: float | None = None) -> list[Figure]
 
 
 def _ask_until_done(watching: Elsewhere[Watching], address: str, pause_seconds: float) -> Answers:
-    """Ask for health and metrics, pause, and again, until the run is over."""
+    """Request health and metrics repeatedly until the run is over."""
     worst = Answers()
     while not watching.answered(pause_seconds):
         worst = Answers(
@@ -119,7 +119,7 @@ def _ask_until_done(watching: Elsewhere[Watching], address: str, pause_seconds: 
 
 
 def _seconds(watching: Elsewhere[Watching], address: str, path: str) -> float:
-    """How long the whole answer took; 0 where the run was over before it: then nobody serves any more."""
+    """The response time; 0 if the run ended meanwhile."""
     began = time.monotonic()
     with closing(http.client.HTTPConnection(address, timeout=60)) as line:
         line.request("GET", path, headers=PROMETHEUS)

@@ -1,4 +1,4 @@
-"""Keys and certificates of a bench: an org's server and its CA, and a key file for each connection."""
+"""Keys and certificates for benchmarks: the server's and its CA's, and a key file for each connection."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,8 +16,8 @@ from monitor.core.connection import Connection, Pair, Source
 HOST = "127.0.0.1"
 
 KEYS = 4
-"""Different keys in all: making 10,000 would take a quarter of an hour. But each connection has a file of its
-own whose bytes no other has, so the monitor reads, proves and keeps as many keys as there are connections."""
+"""Distinct keys: generating 10,000 would take a quarter of an hour. But each connection's file has unique
+bytes, so the monitor reads, verifies and keeps one key per connection."""
 
 BITS = 2048
 
@@ -27,23 +27,23 @@ AUDITED = 50
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """Where everything lies in a directory."""
+    """Paths in a directory."""
 
     place: Path
 
     @property
     def ca_file(self) -> Path:
-        """The certificate that whoever talks to the server must trust."""
+        """The CA certificate that clients must trust."""
         return self.place / "ca.pem"
 
     @property
     def server_certificate(self) -> Path:
-        """The chain of the server."""
+        """The server's certificate chain."""
         return self.place / "server.pem"
 
     @property
     def server_key(self) -> Path:
-        """The key of the server."""
+        """The server's key."""
         return self.place / "server-key.pem"
 
     def certificate(self, number: int) -> Path:
@@ -67,8 +67,8 @@ class Material:
                 Source("file", str(self.key(number))), Source("file", str(self.certificate(number)))
             ),
             interval=interval,
-            after_login=False,  # a second exchange, one time in six: it would only blur what is measured
-            audit=False,  # eight more, once a day: measured on its own
+            after_login=False,  # would add noise: a second exchange, one time in six
+            audit=False,  # eight more requests, once a day: measured on its own
             labels=(("customer", f"customer {number}"), ("tier", "gold")),
         )
 
@@ -79,17 +79,17 @@ def name_of(number: int) -> str:
 
 
 def consumer_key_of(number: int) -> str:
-    """As long as real ones are."""
+    """A consumer key of realistic length."""
     return f"3MVG9{number:080}"
 
 
 def username_of(number: int) -> str:
-    """The user that a connection logs in as."""
+    """A connection's user."""
     return f"integration@{name_of(number)}.example.com"
 
 
 def prepare(place: Path, connections: int) -> Material:
-    """Make all files that so many connections and their server need."""
+    """Create all files for the connections and their server."""
     material = Material(place)
     material.key(0).parent.mkdir()
     authority, server = _key(), _key()
@@ -124,7 +124,7 @@ def _write(path: Path, content: bytes) -> None:
 def _certificate(
     name: str, key: RSAPrivateKey, issuer: x509.Certificate | None, signer: RSAPrivateKey
 ) -> x509.Certificate:
-    """A leaf for HOST where there is an issuer, else one that signs itself and may sign others."""
+    """A leaf certificate for HOST if there is an issuer, otherwise a self-signed CA."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     begin = datetime.now(UTC) - timedelta(hours=1)
     builder = (

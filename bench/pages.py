@@ -1,4 +1,4 @@
-"""CPU of the status page of a large fleet, as a browser asks for it."""
+"""CPU of a large fleet's status page."""
 
 import asyncio
 import statistics
@@ -14,14 +14,14 @@ from monitor.store import Store
 from monitor.web.app import create_app
 
 GOAL_MS = 30.0
-"""Of one core: an open page asks again now and then, beside the checks of the same process."""
+"""Of one core: an open page refreshes regularly, in the same process as the checks."""
 
 GOAL_FROM = 10_000
-"""Connections for which that goal is."""
+"""Least number of connections for the goal."""
 
 
 def figures(count: int, rounds: int) -> list[Figure]:
-    """What one answer costs: the page as it is without filters, and the same as JSON."""
+    """The cost of one answer: the unfiltered page, and the same as JSON."""
     with tempfile.TemporaryDirectory() as name:
         return asyncio.run(_figures(Path(name), count, rounds))
 
@@ -45,7 +45,7 @@ async def _figures(place: Path, count: int, rounds: int) -> list[Figure]:
 
 
 async def _cpu_ms(client: httpx.AsyncClient, path: str, rounds: int) -> float:
-    """The median; the first answer, which compiles the template, is not counted."""
+    """The median, without the first answer, which compiles the template."""
     costs = []
     for _ in range(rounds + 1):
         before = time.process_time()

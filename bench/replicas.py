@@ -1,7 +1,7 @@
-"""Replicas over one PostgreSQL, beside one process with a file: how many checks a second, and what limits it.
+"""Replicas with one PostgreSQL compared with one process with a file: checks per second, and the bottleneck.
 
-Real processes of the product, more due than they can check. Their orgs only answer: over plain HTTP and
-without a proof, in the bench's own process, so that what is measured is the monitor and its database.
+Real processes with more due than they can check. Orgs are stubs in the benchmark's process, over plain HTTP
+and without verification, so that only the monitor and its database are measured.
 """
 
 import asyncio
@@ -22,58 +22,58 @@ from tests.end_to_end.processes import Running, daemon, free_port, until
 from tests.store.postgres import COMMAND, Postgres, postgres
 
 INTERVAL_SECONDS = 10
-"""The shortest that there is: the most is due."""
+"""The shortest interval, for maximum load."""
 
 REPLICAS = (1, 2, 4)
 
 USUAL_INTERVAL_SECONDS = 300
 
 PATIENCE_SECONDS = 180.0
-"""For the first checks."""
+"""Timeout for the first checks."""
 
 FIRST_SECONDS = 900.0
-"""For all of them, where a new fleet is due at once."""
+"""Timeout for all first checks of a new fleet."""
 
 MARGIN_SECONDS = 5.0
-"""What falls due so near the end of the time is not looked at: its login may come after it."""
+"""Ignore checks due this close to the end: their logins may come after it."""
 
 DUE_TO_LOGIN_GOAL_SECONDS = 3.0
-"""The 99th percentile, from when a connection is due to its login at the org."""
+"""The 99th percentile of the time from due to login."""
 
 SERVER_GOAL_MS = 0.5
-"""PostgreSQL's CPU for one check."""
+"""PostgreSQL's CPU per check."""
 
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def measurable() -> bool:
-    """Whether PostgreSQL's server is installed, and the system tells what its processes cost."""
+    """Whether PostgreSQL's server is installed, and the system reports CPU times of processes."""
     return shutil.which(COMMAND) is not None and Path("/proc/stat").exists()
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What some daemons did together, in one stretch of time."""
+    """Results of some daemons in one period."""
 
     checks_a_second: float
     asked_a_second: float
     busiest: float
-    """The cores that the busiest daemon used: about one at the most: all but its signatures share a lock."""
+    """Cores used by the busiest daemon: at most about one, due to the interpreter lock."""
     daemons: float
-    """The cores that all daemons used."""
+    """Cores used by all daemons."""
     server: float
-    """The cores that PostgreSQL used."""
+    """Cores used by PostgreSQL."""
     machine: float
-    """The share of the machine's CPU that was used, by whomever."""
+    """The share of the machine's CPU in use."""
     late: tuple[float, ...]
-    """Seconds from when each connection was due to its login at the org; nothing without a server."""
+    """Seconds from due to login for each connection; empty without a server."""
 
     @property
     def limit(self) -> tuple[str, float]:
-        """What was nearest to its end, and how near."""
+        """The bottleneck, and its utilisation."""
         due = self.checks_a_second / self.asked_a_second
         shares = {
-            "what was due": due if due <= 1 else 0.0,  # above it a backlog is worked off, which is no limit
+            "what was due": due if due <= 1 else 0.0,  # above 1, a backlog is worked off
             "the core of the busiest process": self.busiest,
             "PostgreSQL": self.server,
             "the machine's cores": self.machine,
@@ -84,8 +84,8 @@ class Run:
 def figures(
     place: Path, count: int, seconds: float, usual: Sequence[int], usual_seconds: float
 ) -> Iterator[Figure]:
-    """One process with a file, then replicas with so many connections at their usual interval, then one
-    replica and more with all that they can do; each from nothing.
+    """One process with a file, then replicas at the default interval, then one and more replicas under full
+    load; each with a new database.
     """
     unpin()
     place.mkdir()
@@ -109,7 +109,7 @@ def figures(
                 f"{what}: PostgreSQL, CPU of a check",
                 run.server / run.checks_a_second * 1000,
                 "ms",
-                goal=SERVER_GOAL_MS if many == max(usual) else None,  # ticks and heartbeats weigh on few
+                goal=SERVER_GOAL_MS if many == max(usual) else None,  # fixed costs dominate small fleets
             )
         for replicas in REPLICAS:
             run = bench.run(material.place / f"replicas-{replicas}", replicas, server.database(), server)
@@ -144,7 +144,7 @@ class _Bench:
     interval_seconds: int = INTERVAL_SECONDS
 
     def run(self, folder: Path, daemons: int, database: str, server: Postgres | None = None) -> Run:
-        """Start them, let them get going, and watch for a while."""
+        """Start the daemons, let them settle, and measure for a while."""
         folder.mkdir()
         with ExitStack() as stack:
             configs = [self._config(folder / f"{number}.yaml", database, server) for number in range(daemons)]
@@ -153,7 +153,7 @@ class _Bench:
             enough = before + max(1, self.count // 10)
             until(lambda: self.orgs.answered >= enough, "the first checks", PATIENCE_SECONDS)
             name = database.rpartition("/")[2]
-            if server and self.interval_seconds > INTERVAL_SECONDS:  # else more is due than they can do
+            if server and self.interval_seconds > INTERVAL_SECONDS:  # otherwise more is due than they can do
                 until(
                     lambda: _is_quiet(server, name, self.count), "the first checks to be made", FIRST_SECONDS
                 )
@@ -196,7 +196,7 @@ class _Bench:
                     "login_url": f"{self.orgs.url}/{name_of(number)}",
                     "consumer_key": consumer_key_of(number),
                     "username": username_of(number),
-                    # One key for all: to take in a new one costs more than ten checks, once.
+                    # One key for all: loading a key costs more than ten checks.
                     "private_key": {"file": str(self.material.key(0))},
                     "after_login": False,
                     "audit": "off",
@@ -210,13 +210,13 @@ class _Bench:
 
 
 def _is_quiet(server: Postgres, name: str, count: int) -> bool:
-    """Whether all connections have a due time, and none has waited for long."""
+    """Whether all connections are scheduled, and none is very late."""
     rows = server.sql("SELECT count(*), now() - min(due_at) < interval '3 seconds' FROM due", name)
     return rows == [(count, True)]
 
 
 def _due(server: Postgres, name: str, within: float) -> dict[str, float]:
-    """What falls due within so many seconds, and when (Unix time)."""
+    """Connections due within this many seconds, with due times (Unix time)."""
     rows = server.sql(
         "SELECT c.name, extract(epoch FROM d.due_at)::float, extract(epoch FROM now())::float"
         " FROM due d JOIN connections c ON c.id = d.connection_id",
@@ -226,7 +226,7 @@ def _due(server: Postgres, name: str, within: float) -> dict[str, float]:
     return {connection: at for connection, at, now in dues if now < at < now + within}
 
 
-# What the system says of processes, in seconds of CPU
+# CPU seconds of processes
 
 
 def _stat(pid: int) -> list[str]:
@@ -234,24 +234,24 @@ def _stat(pid: int) -> list[str]:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Of one process (proc(5): utime, stime)."""
+    """One process (proc(5): utime, stime)."""
     return sum(map(int, _stat(pid)[11:13])) / TICKS_A_SECOND
 
 
 def _family(pid: int) -> float:
-    """Of a process and its children, and of those that are gone (cutime, cstime)."""
+    """A process and its children, including ended ones (cutime, cstime)."""
     seconds = sum(map(int, _stat(pid)[11:15])) / TICKS_A_SECOND
     for place in Path("/proc").glob("[0-9]*/stat"):
         try:
             child = int(place.parent.name)
             seconds += _cpu_seconds(child) if int(_stat(child)[1]) == pid else 0.0
-        except OSError:  # it ended just now
+        except OSError:  # just ended
             continue
     return seconds
 
 
 def _machine() -> tuple[float, float]:
-    """What was used of all cores, and what there was (user, nice, system, idle, iowait, …)."""
+    """Used and total CPU time of all cores (user, nice, system, idle, iowait, …)."""
     ticks = [int(part) for part in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
     return (sum(ticks) - sum(ticks[3:5])) / TICKS_A_SECOND, sum(ticks) / TICKS_A_SECOND
 
@@ -260,16 +260,16 @@ def _machine() -> tuple[float, float]:
 
 
 class Orgs:
-    """Where every login is granted, and counted."""
+    """A stub that grants and counts all logins."""
 
     def __init__(self) -> None:
         self.answered = 0
         self.first: dict[str, float] = {}
-        """The first login of each connection, in Unix time."""
+        """Each connection's first login, as Unix time."""
         self.url = ""
 
     async def serve(self, listening: threading.Event, done: asyncio.Event) -> None:
-        """Answer until it is done."""
+        """Serve until `done` is set."""
         server = await asyncio.get_running_loop().create_server(lambda: _Answer(self), HOST, 0)
         self.url = f"http://{HOST}:{server.sockets[0].getsockname()[1]}"
         listening.set()
@@ -310,7 +310,7 @@ class _Answer(asyncio.Protocol):
 
 @contextmanager
 def answering() -> Iterator[Orgs]:
-    """The orgs, in a thread, until the block ends."""
+    """Serve the orgs in a thread until the block ends."""
     orgs, listening, done, loop = Orgs(), threading.Event(), asyncio.Event(), asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_until_complete, args=(orgs.serve(listening, done),))
     thread.start()

@@ -36,23 +36,23 @@ from monitor.web.metrics import (
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 GOAL_RATIO = 3.0
-"""Scrape over joining the same bytes, nothing changed in between."""
+"""Scrape compared with joining the same bytes, without changes in between."""
 
 GOAL_FROM = 10_000
-"""Connections from which that goal counts: below, the few milliseconds that the library takes for the totals
-outweigh the join."""
+"""Least number of connections for the goal: below that, the library's few milliseconds for the totals
+dominate."""
 
 GOAL_LAG_MS = 50.0
-"""The loop's worst lateness while a worker thread renders."""
+"""The loop's worst lag while a worker thread renders."""
 
 CHANGED_SHARE = 0.05
-"""Of the connections, between two scrapes: one scrape each 15 s, one check each 5 minutes."""
+"""Share of connections that change between scrapes: a scrape each 15 s, a check each 5 minutes."""
 
 ROUNDS = 15
 
 
 def status(number: int) -> ConnectionStatus:
-    """A connection as most are: granted, with a certificate, one in ten with a finding."""
+    """A typical connection: granted, with a certificate, one in ten with a finding."""
     at = NOW - timedelta(milliseconds=number)
     found = Finding(
         Cause.CERTIFICATE_EXPIRING, Severity.WARNING, Responsible.OPERATOR, Certainty.CERTAIN, (), at
@@ -89,12 +89,12 @@ def status(number: int) -> ConnectionStatus:
 
 
 def snapshot(statuses: tuple[ConnectionStatus, ...]) -> Snapshot:
-    """The fleet at one moment."""
+    """The fleet at one time."""
     return Snapshot(NOW, DaemonStatus(NOW, "0", len(statuses), NOW), statuses, {})
 
 
 def churn(statuses: tuple[ConnectionStatus, ...], turn: int) -> Snapshot:
-    """The fleet after CHANGED_SHARE of it was checked."""
+    """The fleet after checking CHANGED_SHARE of it."""
     step = round(1 / CHANGED_SHARE)
     return snapshot(
         tuple(replace(one) if number % step == turn % step else one for number, one in enumerate(statuses))
@@ -109,7 +109,7 @@ def cpu_ms(work: Callable[[], object]) -> float:
 
 
 async def worst_lag_ms(work: Callable[[], object]) -> float:
-    """How late the loop woke at worst, while a worker thread did `work`."""
+    """The loop's worst lag while a worker thread does `work`."""
     worst, pause = 0.0, 0.002
     running = asyncio.create_task(asyncio.to_thread(work))
     while not running.done():
@@ -120,7 +120,7 @@ async def worst_lag_ms(work: Callable[[], object]) -> float:
 
 
 def figures(count: int, rounds: int = ROUNDS) -> list[Figure]:
-    """What a scrape of a fleet of `count` costs."""
+    """The cost of a scrape of `count` connections."""
     statuses = tuple(status(number) for number in range(count))
     fleet = snapshot(statuses)
     page = MetricsPage(OwnMetrics())
@@ -130,7 +130,7 @@ def figures(count: int, rounds: int = ROUNDS) -> list[Figure]:
     by_connection = [[family.lines(one, one.name) for family in FAMILIES] for one in statuses]
     pieces = [
         line for column in zip(*by_connection, strict=True) for line in column
-    ]  # laid out as the page's
+    ]  # in the same layout as the page
     rendered = b"".join(page.render(fleet))
 
     changed = [churn(statuses, turn) for turn in range(rounds)]
@@ -180,7 +180,7 @@ def figures(count: int, rounds: int = ROUNDS) -> list[Figure]:
 
 
 def main() -> int:
-    """Measure the sizes asked for; 1 where a goal is missed."""
+    """Measure the requested sizes. Gives 1 if a goal is missed."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--connections", type=int, nargs="+", default=[1_000, 10_000])
     found = [figure for count in arguments.parse_args().connections for figure in figures(count)]

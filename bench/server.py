@@ -1,7 +1,7 @@
-"""The other end: the simulator over TLS, in a process and on a core of its own, an org for each connection.
+"""The simulator over TLS, in a separate process on a separate core, with an org for each connection.
 
-It verifies every assertion, as an org does. So what is measured against it is granted in earnest, and it is
-also what bounds the rate: it needs more CPU for its side of an exchange than the monitor does for its own.
+It verifies every assertion, like a real org. It also limits the rate: its side of an exchange needs more CPU
+than the monitor's.
 """
 
 import asyncio
@@ -28,21 +28,21 @@ SHOWING = {
 
 
 def pin(core: int) -> None:
-    """Keep this process on one core, where the system lets it and there is another for the rest."""
+    """Pin this process to one core, if the system allows it and has another."""
     unpin()
     if hasattr(os, "sched_setaffinity") and len(cores := sorted(os.sched_getaffinity(0))) > 1:
         os.sched_setaffinity(0, {cores[core]})
 
 
 def unpin() -> None:
-    """Let this process on every core that the system gives it: it begins on its parent's alone."""
+    """Allow this process on all cores: it inherits its parent's pinning."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
 
 
 @contextmanager
 def serving(material: Material, connections: int) -> Iterator[str]:
-    """The server while it runs, with an org for each connection; gives its address."""
+    """Run the server, with an org for each connection. Yields its URL."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=_serve, args=(material, connections, theirs), daemon=True)

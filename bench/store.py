@@ -1,4 +1,4 @@
-"""CPU of writing a check down: as a ratio to making the same JSON and having SQLite write the same rows."""
+"""CPU of storing a check, compared with creating the same JSON and inserting the same rows with SQLite."""
 
 import sqlite3
 import statistics
@@ -17,10 +17,10 @@ from monitor.daemon.interpreter import responsive
 from monitor.store import Store
 
 GOAL_RATIO = 2.0
-"""What is ours beside the two libraries: noting what waits, batches, events, a thread of its own."""
+"""Our own overhead: queueing, batches, events, a thread."""
 
 BATCH = 500
-"""Rows in one transaction, as the store has them."""
+"""Rows per transaction, as in the store."""
 
 TABLES = """
 CREATE TABLE histories (id INTEGER PRIMARY KEY, body TEXT NOT NULL);
@@ -38,14 +38,14 @@ WRITES = (
 
 
 def figures(place: Path, connections: int, rounds: int) -> list[Figure]:
-    """One save of each connection in each round; the bare rows in turns with them."""
+    """One save per connection and round, alternating with the baseline."""
     histories = {f"customer-{number:05}": status(number).history for number in range(connections)}
     store = Store.open(place / "saved.db")
     bare = sqlite3.connect(place / "bare.db", isolation_level=None)
     bare.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {TABLES}")
     saves, rows, written = [], [], []
-    with responsive():  # as the daemon does
-        for turn in range(rounds + 1):  # the first makes the rows that the others write over
+    with responsive():  # like the daemon
+        for turn in range(rounds + 1):  # the first round inserts, the others update
             histories = {name: _later(history) for name, history in histories.items()}
             before = _bytes_written()
             saves.append(_saved(store, histories) / connections)
@@ -65,14 +65,14 @@ def figures(place: Path, connections: int, rounds: int) -> list[Figure]:
 
 
 def _bytes_written() -> int:
-    """What this process has given to files, in bytes; 0 on a system that doesn't say."""
+    """Bytes written by this process; 0 if the system doesn't say."""
     with suppress(OSError):
         return int(Path("/proc/self/io").read_text().split("wchar: ")[1].split()[0])
     return 0
 
 
 def _later(history: History) -> History:
-    """The history after one more exchange, five minutes on."""
+    """The history after another exchange, five minutes later."""
     assert history.last_exchange
     exchange = replace(history.last_exchange, at=history.last_exchange.at + timedelta(minutes=5))
     return replace(history, exchanges=history.exchanges + 1, last_exchange=exchange, last_verdict=exchange)

@@ -1,7 +1,7 @@
-"""Builds the Grafana dashboard from the metrics: `python deploy/grafana/build_dashboard.py` writes it.
+"""Builds the Grafana dashboard: `python deploy/grafana/build_dashboard.py` writes it.
 
-A test compares the file with what is built here, and runs every query of it. Each panel shows a connection
-once, however many replicas see it, and only the connections that the variables choose.
+A test compares the file with this and runs all its queries. Each panel shows a connection once, regardless of
+the number of replicas, and only connections selected by the variables.
 """
 
 from pathlib import Path
@@ -55,16 +55,16 @@ STATES = {
 SEVERITIES = {"critical": "red", "warning": "orange", "info": "blue"}
 
 WINDOW = "30m"
-"""Over which rates are taken: six usual intervals. Over less, a small fleet shows gaps."""
+"""The range for rates: six default intervals. With less, small fleets have gaps."""
 
 JOB = 'job=~"$job"'
-"""Narrows what the daemon says of itself."""
+"""Selects the daemon's own metrics."""
 
 PAGE = "${pages}/connections/${__data.fields.connection}"
 
 
 def chosen(metric: str, by: str, matchers: str = "", shape: str = "METRIC") -> str:
-    """A metric of the chosen connections, each once; `shape` is what is made of METRIC before."""
+    """A metric of the selected connections, each once; `shape` is applied to METRIC first."""
     selector = ",".join(part for part in (JOB, 'connection=~"$connection"', matchers) if part)
     having = f'bearerwatch_connection_info{{{JOB},$label=~"$value"}}'
     shaped = shape.replace("METRIC", f"bearerwatch_connection_{metric}{{{selector}}}")
@@ -72,12 +72,12 @@ def chosen(metric: str, by: str, matchers: str = "", shape: str = "METRIC") -> s
 
 
 def own(metric: str, matchers: str = "") -> str:
-    """A metric of the daemon."""
+    """A metric of the daemon itself."""
     return f"bearerwatch_{metric}{{{','.join(part for part in (JOB, matchers) if part)}}}"
 
 
 def quantile(share: float, metric: str) -> str:
-    """How long all but the slowest took."""
+    """A quantile of a histogram."""
     buckets = f"sum by (le) (rate({own(metric + '_bucket')}[{WINDOW}]))"
     return f"histogram_quantile({share}, {buckets})"
 
@@ -85,7 +85,7 @@ def quantile(share: float, metric: str) -> str:
 def query(
     expression: str, legend: str = "", ref: str = "A", *, instant: bool = False
 ) -> prometheus.Dataquery:
-    """A query over time, or of now."""
+    """A range or instant query."""
     made = (
         prometheus.Dataquery()
         .expr(expression)
@@ -97,7 +97,7 @@ def query(
 
 
 def rows(expression: str, ref: str = "A") -> prometheus.Dataquery:
-    """A query of which each series becomes a row of a table."""
+    """An instant query with one table row per series."""
     return query(expression, ref=ref, instant=True).format(PromQueryFormat.TABLE)
 
 
@@ -105,7 +105,7 @@ def rows(expression: str, ref: str = "A") -> prometheus.Dataquery:
 
 
 def number(title: str, meaning: str, unit: str, *queries: prometheus.Dataquery, wide: int = 4) -> stat.Panel:
-    """What is so now, in a few large figures."""
+    """Current values in large figures."""
     panel = (
         stat.Panel()
         .title(title)
@@ -126,7 +126,7 @@ def number(title: str, meaning: str, unit: str, *queries: prometheus.Dataquery, 
 def graph(
     title: str, meaning: str, unit: str, *queries: prometheus.Dataquery, wide: int = 12
 ) -> timeseries.Panel:
-    """What went on, over time."""
+    """A time series."""
     legend = VizLegendOptions().display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM)
     panel = (
         timeseries.Panel()
@@ -148,7 +148,7 @@ def graph(
 def listing(
     title: str, meaning: str, order: str, *queries: prometheus.Dataquery, wide: int = 12
 ) -> table.Panel:
-    """A table of which each row is a connection, or one of several things about it."""
+    """A table with a row for each connection, or for each of its items."""
     panel = (
         table.Panel()
         .title(title)
@@ -166,17 +166,17 @@ def listing(
 
 
 def config(name: str, value: object) -> DynamicConfigValue:
-    """A property of the fields that an override is for."""
+    """A field property for an override."""
     return DynamicConfigValue(id_val=name, value=value)
 
 
 def fixed(colour: str) -> list[DynamicConfigValue]:
-    """Always the same colour."""
+    """A fixed colour."""
     return [config("color", {"mode": FieldColorModeId.FIXED.value, "fixedColor": colour})]
 
 
 def coloured(colours: dict[str, str]) -> list[DynamicConfigValue]:
-    """Texts of a table's column in colours."""
+    """Colours for the values of a table column."""
     options = {text: {"color": colour, "index": at} for at, (text, colour) in enumerate(colours.items())}
     return [
         config("mappings", [{"type": "value", "options": options}]),
@@ -185,12 +185,12 @@ def coloured(colours: dict[str, str]) -> list[DynamicConfigValue]:
 
 
 def page_link() -> dict[str, Any]:
-    """From a connection's name to its page."""
+    """A link from a connection's name to its page."""
     return {"title": "Evidence, remedy and history", "url": PAGE, "targetBlank": True}
 
 
 def columns(shown: dict[str, str]) -> DataTransformerConfig:
-    """The columns that are shown, in their order, under other names."""
+    """The shown columns, in order, with their headings."""
     return DataTransformerConfig(
         id_val="organize",
         options={
@@ -277,7 +277,7 @@ def fleet(board: dashboard.Dashboard) -> None:
 
 
 def time_left(board: dashboard.Dashboard) -> None:
-    """What expires, and when."""
+    """Expiry dates."""
     ends = chosen("certificate_not_after_timestamp_seconds", "connection, slot")
     approved = chosen("approval_since_timestamp_seconds", "connection")
     forecast = chosen("approval_forecast_timestamp_seconds", "connection")
@@ -482,7 +482,7 @@ def daemon(board: dashboard.Dashboard) -> None:
 
 
 def choice(name: str, label: str, values: str, everything: str = ".*") -> dashboard.QueryVariable:
-    """A variable with values that Prometheus knows; at first all of them."""
+    """A variable with values from Prometheus; default: all."""
     return (
         dashboard.QueryVariable(name)
         .label(label)
@@ -498,7 +498,7 @@ def choice(name: str, label: str, values: str, everything: str = ".*") -> dashbo
 
 
 def variables(board: dashboard.Dashboard) -> None:
-    """What can be chosen at the top."""
+    """The dashboard's variables."""
     info = "bearerwatch_connection_info"
     board.with_variable(dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
     board.with_variable(choice("job", "Job", "label_values(bearerwatch_build_info, job)"))
@@ -523,7 +523,7 @@ def variables(board: dashboard.Dashboard) -> None:
 
 
 def built() -> str:
-    """The dashboard as Grafana reads it."""
+    """The dashboard as JSON."""
     board = (
         dashboard.Dashboard("bearerwatch")
         .uid("bearerwatch")

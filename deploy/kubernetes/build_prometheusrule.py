@@ -1,7 +1,7 @@
-"""Writes the operator's PrometheusRule: the output of `bearerwatch rules` for the base's configuration.
+"""Writes the PrometheusRule manifest: the output of `bearerwatch rules` for the base configuration.
 
-Not deploy/prometheus/alerts.yml, whose links lead to the machine of the example.
-A test compares the two. Where the rules have changed: `python deploy/kubernetes/build_prometheusrule.py`.
+Not the same as deploy/prometheus/alerts.yml, whose links are for the example's host. A test compares the two.
+After changing the rules, run `python deploy/kubernetes/build_prometheusrule.py`.
 """
 
 import textwrap
@@ -28,7 +28,7 @@ spec:
 
 
 def manifest() -> str:
-    """The manifest around the rules, keeping their comments and order."""
+    """The manifest with the rules, keeping their comments and order."""
     return HEAD + textwrap.indent(rules(load(CONFIG, {})), "  ")
 
 

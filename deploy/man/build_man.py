@@ -1,4 +1,4 @@
-"""Makes the manual page from the command line's own help: `python -m deploy.man.build_man`."""
+"""Builds the manual page from the commands' help: `python -m deploy.man.build_man`."""
 
 import re
 import sys
@@ -14,7 +14,7 @@ PAGE = Path(__file__).with_name("bearerwatch.1")
 
 
 def page() -> str:
-    """The manual page, in roff."""
+    """The manual page, as roff."""
     root = typer.main.get_command(app)
     assert isinstance(root, TyperGroup)
     lines = [
@@ -49,7 +49,7 @@ def _commands(group: TyperGroup, before: str) -> Iterator[str]:
 
 
 def _text(markdown: str) -> str:
-    """Help as paragraphs, lists and bold words, with nothing that roff reads as its own."""
+    """Help as paragraphs, lists and bold text, escaped for roff."""
     plain = markdown.replace("`", "").replace("\f", "")
     parts = []
     for part in filter(str.strip, plain.split("\n\n")):

@@ -1,1 +1,1 @@
-"""The command line: a module for each command that does more than start the daemon, and the terminal."""
+"""The command line: one module per command (except `run`), and terminal output."""

@@ -1,4 +1,4 @@
-"""What would be told now and to whom, from what the database remembers; and drills. Nothing is checked."""
+"""Active alerts and their sinks, from the database, and test alerts. Checks nothing."""
 
 import os
 from collections.abc import AsyncIterator, Collection
@@ -22,17 +22,17 @@ from monitor.watch.fleet import Fleet
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One alert of this moment, and who is notified of it."""
+    """One active alert, and its sinks."""
 
     alert: Alert
     reaches: tuple[str, ...]
-    """The receivers that take it, by name."""
+    """Names of the sinks that it matches."""
     told: dict[str, datetime]
-    """When they were last told about it, those that were; an Alertmanager is told each minute."""
+    """When each sink was last told, if it was; Alertmanager is told each minute."""
 
 
 def standing(settings: Settings, now: datetime) -> list[Standing]:
-    """Every alert of this moment, also those that are held back. Raises StoreError."""
+    """All active alerts, including those held back. Raises StoreError."""
     with memory(settings) as store:
         histories = store.histories() if store else {}
         known = {sink.name: store.told(sink.name) if store else {} for sink in settings.sinks}
@@ -62,7 +62,7 @@ def standing(settings: Settings, now: datetime) -> list[Standing]:
 
 
 def as_json(one: Standing) -> dict[str, Any]:
-    """One alert as `alerts --json` prints it."""
+    """One alert for `alerts --json`."""
     return {
         "labels": dict(one.alert.labels),
         "annotations": dict(one.alert.annotations),
@@ -74,7 +74,7 @@ def as_json(one: Standing) -> dict[str, Any]:
 
 
 def for_drill(settings: Settings, cause: Cause, name: str | None) -> list[Sink]:
-    """The receivers of a drill: the named one, else those that take a cause of this severity."""
+    """The sinks for a test alert: the named one, or all that accept this cause."""
     if name is not None:
         return [sink for sink in settings.sinks if sink.name == name]
     entry = CATALOGUE[cause]
@@ -89,7 +89,7 @@ def for_drill(settings: Settings, cause: Cause, name: str | None) -> list[Sink]:
 async def drills(
     settings: Settings, cause: Cause, sinks: Collection[Sink], now: datetime
 ) -> AsyncIterator[tuple[str, str]]:
-    """Send a drill to each receiver. Gives its name, and why it did not take it; empty where it did."""
+    """Send a test alert to each sink. Gives its name and the error, empty on success."""
     transport = rust_transport(NOTIFYING, settings.ca_file)
     threads = ThreadPoolExecutor(1)
     wire = Wire(transport, os.environ)

@@ -1,4 +1,4 @@
-"""The guide, step by step, asked of one org now: what `bearerwatch audit` does. It writes nothing down."""
+"""`bearerwatch audit`: audits one org now. Stores nothing."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -21,13 +21,13 @@ SIGNS = {
 
 
 async def audit_once(settings: Settings, connection: Connection, *, clock: Clock) -> ConnectionStatus:
-    """One login, then the audit, whether or not it is its time."""
+    """One login and an audit, whether due or not."""
     (status,) = await check_once(settings, [connection], clock=clock, audits="always")
     return status
 
 
 def as_json(status: ConnectionStatus, now: datetime) -> dict[str, Any]:
-    """For `--json`: what the connection's page has under `audit`."""
+    """For `--json`: the same as `audit` in the API."""
     return {
         "connection": status.name,
         "state": str(status.state),
@@ -37,7 +37,7 @@ def as_json(status: ConnectionStatus, now: datetime) -> dict[str, Any]:
 
 
 def told(status: ConnectionStatus, now: datetime) -> Iterator[str]:
-    """For a person: a line a step, what is wrong first said in full."""
+    """As text: first what is wrong in detail, then one line per step."""
     steps = steps_of(status, now)
     if not steps:
         cause = status.findings[0].cause if status.findings else status.state

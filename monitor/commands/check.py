@@ -1,7 +1,6 @@
-"""One round of checks without a daemon: what `bearerwatch check` does.
+"""`bearerwatch check`: one round of checks without a daemon.
 
-It knows what the daemon's database remembers, so that it can tell a decay from a first set-up, but writes
-nothing into it: the running daemon's word is not disturbed.
+Reads the daemon's database, to distinguish a decay from a first set-up, but writes nothing to it.
 """
 
 import asyncio
@@ -23,7 +22,7 @@ from monitor.watch.watch import Watch
 
 
 class _Forgetful:
-    """Remembers what the daemon does, and nothing of this round."""
+    """The daemon's histories, read-only."""
 
     problem = None
     errors = damages = 0
@@ -50,9 +49,9 @@ async def check_once(
     done: Callable[[ConnectionStatus], None] = lambda status: None,
     audits: Audits = "never",
 ) -> list[ConnectionStatus]:
-    """Check these connections once each, paused or not, and give their statuses in the same order.
+    """Check these connections once each, even if paused. Gives their statuses in the same order.
 
-    `done` is told each as it comes in. Without an audit of its own, what the daemon's last one read counts.
+    `done` is called with each result as it arrives. Without a new audit, the daemon's last one is used.
     """
     chosen = tuple(replace(connection, paused=False) for connection in connections)
     settings = settings.model_copy(update={"connections": chosen})
@@ -62,7 +61,7 @@ async def check_once(
         memory=await asyncio.to_thread(_Forgetful, settings),
         engine=ByHand(),
         audits=audits,
-        after_login_every=1,  # a person who asks wants to know whether the token is accepted, too
+        after_login_every=1,  # the user also wants to know whether the token is accepted
     )
 
     async def check(name: str) -> ConnectionStatus:
@@ -78,5 +77,5 @@ async def check_once(
 
 
 def as_json(status: ConnectionStatus) -> dict[str, Any]:
-    """One verdict as `check --json` prints it: the shape of `explain`, after the connection's name."""
+    """One verdict for `check --json`: the connection's name, then the same keys as `explain`."""
     return {"connection": status.name, **diagnosis_as_json(status.verdict)}

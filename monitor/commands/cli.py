@@ -1,9 +1,9 @@
-"""The `bearerwatch` command: reads the command line, calls the room that does it, chooses the exit code.
+"""The `bearerwatch` command: parses the command line, calls the implementation, sets the exit code.
 
-An operator's mistake is a message on stderr and exit code 2, never a traceback.
+Operator errors are messages on stderr with exit code 2, never tracebacks.
 
-What takes long to come up (configuration, network, database, pages) is imported by the command that needs it:
-a runbook, a completion or `--help` would otherwise take three times as long.
+Slow imports (configuration, network, database, pages) are inside the commands that need them: otherwise a
+runbook, a completion or `--help` would take three times as long.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class Exit(IntEnum):
-    """What a command's exit code says."""
+    """Exit codes."""
 
     FINE = 0
     FAILING = 1
@@ -47,7 +47,7 @@ class Exit(IntEnum):
 
 
 BYTES_READ = 300_000
-"""Of an input to explain: more than the longest that is taken, whatever its characters are."""
+"""Bytes read of an input to explain: more than the longest that is accepted, in any encoding."""
 
 app = typer.Typer(
     name="bearerwatch",
@@ -72,13 +72,15 @@ app.add_typer(alerts_app, name="alerts", invoke_without_command=True)
 database_app = typer.Typer(no_args_is_help=True, help="Copy a database to PostgreSQL.")
 app.add_typer(database_app, name="database")
 
-LogFormat = Literal["logfmt", "json"]  # monitor.daemon.logs has it too, but its import is slow
+LogFormat = Literal["logfmt", "json"]  # duplicates monitor.daemon.logs, whose import is slow
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def _complete_connection(context: typer.Context, incomplete: str) -> list[str]:
-    """Names of connections, for the shell, where the configuration is named before or in the environment."""
+    """Shell completion of connection names, if the configuration is known from an option or the
+    environment.
+    """
     path = context.params.get("config") or os.environ.get("BEARERWATCH_CONFIG") or _usual()
     try:
         connections = _settings(Path(path)).connections
@@ -88,7 +90,7 @@ def _complete_connection(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _complete_cause(incomplete: str) -> list[tuple[str, str]]:
-    """Causes with their titles, for the shell."""
+    """Shell completion of causes, with titles."""
     return [(str(cause), CATALOGUE[cause].title) for cause in Cause if cause.startswith(incomplete)]
 
 
@@ -102,7 +104,7 @@ NO_EXTERNAL_URL = (
 
 
 def _usual() -> Path:
-    """The configuration at its usual place."""
+    """The configuration's default location."""
     return next((place for place in USUAL_PLACES if place.exists()), USUAL_PLACES[0])
 
 
@@ -127,7 +129,7 @@ def main() -> None:
 
 @contextmanager
 def operators_mistakes(code: Exit = Exit.MISTAKE) -> Iterator[None]:
-    """Tell an operator's mistake on stderr, and leave with its exit code."""
+    """Print an OperatorError on stderr and exit with this code."""
     try:
         yield
     except OperatorError as mistake:
@@ -137,7 +139,7 @@ def operators_mistakes(code: Exit = Exit.MISTAKE) -> Iterator[None]:
 
 @contextmanager
 def port_taken(address: str, mend: str) -> Iterator[None]:
-    """Tell that an address to listen at can't be had."""
+    """Print an error if a listening address is not available."""
     try:
         yield
     except OSError as problem:
@@ -147,12 +149,12 @@ def port_taken(address: str, mend: str) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Tell a person something, on stderr."""
+    """Print a message on stderr."""
     errors.print(text, markup=False)
 
 
 def _settings(config: Path) -> "Settings":
-    """What a configuration says. Raises OperatorError."""
+    """Load a configuration. Raises OperatorError."""
     from monitor.config import load
 
     if config == USUAL_PLACES[0] and not config.exists():
@@ -161,14 +163,14 @@ def _settings(config: Path) -> "Settings":
 
 
 def _log_errors_alone() -> None:
-    """Of what happens the command itself tells."""
+    """Log only errors: the command prints the rest itself."""
     from monitor.daemon import logs
 
     logs.configure(level="error")
 
 
 def _choice(*words: str, help: str, name: str | None = None) -> Any:  # noqa: A002 - the option's name
-    """An option that is one of a few words: of another one, typer itself would say "Value error" alone."""
+    """An option with a few allowed words. For others, typer itself would only print "Value error"."""
 
     def read(word: str) -> str:
         if word not in words:
@@ -220,10 +222,10 @@ def run(
     from monitor.daemon.daemon import Daemon
     from monitor.store import Store
 
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon takes it up: it would end the process
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # would end the process until the daemon handles it
     with operators_mistakes():
         settings = _settings(config)
-    with operators_mistakes(Exit.NO_VERDICT):  # it may be there soon
+    with operators_mistakes(Exit.NO_VERDICT):  # the database may be available soon
         store = Store.open(settings.database, alone=True)
     with operators_mistakes():
         daemon = Daemon(config, settings, clock=Clock(), store=store)
@@ -298,14 +300,14 @@ def check(
 
 
 def _tell_daemon(settings: "Settings", statuses: list[ConnectionStatus]) -> None:
-    """Have the running daemon, if there is one, check what it shows otherwise than was found here."""
+    """Make a running daemon check the connections for which it shows another state."""
     from monitor.commands.running import NoAnswerError, Running
 
     with Running(settings) as daemon:
         try:
             shown = daemon.shown()
         except NoAnswerError:
-            return  # none runs here, or it is somebody else's
+            return  # not running here, or a different service
         for status in statuses:
             its = shown.get(status.name)
             if its is None or its["host"] != status.connection.host or its["state"] == status.state:
@@ -321,7 +323,7 @@ def _tell_daemon(settings: "Settings", statuses: list[ConnectionStatus]) -> None
 
 
 def _chosen(settings: "Settings", names: list[str]) -> list[Connection]:
-    """The named connections; without names, those that are not paused."""
+    """The named connections, or all that are not paused."""
     by_name = {connection.name: connection for connection in settings.connections}
     unknown = [name for name in names if name not in by_name]
     if unknown:
@@ -332,7 +334,7 @@ def _chosen(settings: "Settings", names: list[str]) -> list[Connection]:
 
 
 def exit_code(statuses: list[ConnectionStatus], fail_on: str) -> Exit:
-    """The exit code of a round of checks: the worst that was met."""
+    """The exit code for a round of checks: the worst one."""
     states = {status.state for status in statuses}
     counts = {"failing": set[str](), "critical": {"critical"}, "warning": {"critical", "warning"}}[fail_on]
     if State.FAILING in states or any(found.severity in counts for one in statuses for found in one.findings):
@@ -495,7 +497,7 @@ def try_before(
 
 
 PREFLIGHT_KEY = "BEARERWATCH_PREFLIGHT_KEY"
-"""Where a key from stdin is kept for the time of one command: in the memory of this process alone."""
+"""Variable for a key from stdin, only in this process's memory."""
 
 
 @app.command("discover")
@@ -697,10 +699,10 @@ def explain_answer(
 
 
 def _text(file: str) -> str:
-    """The text of a file, or of stdin."""
+    """The text of a file, or of stdin for `-`."""
     try:
         with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as stream:
-            raw = stream.read(BYTES_READ)  # a device may never end
+            raw = stream.read(BYTES_READ)  # bounded: a device may never end
     except OSError as problem:
         raise OperatorError(f"{file} cannot be read: {problem.strerror}.") from None
     return raw.decode("utf-8", errors="replace")
@@ -738,7 +740,7 @@ def causes(
 
 def _cause(code: str) -> Cause:
     try:
-        return Cause(code.replace("-", "_"))  # as the demo's connections are named
+        return Cause(code.replace("-", "_"))  # also accepts the names of the demo's connections
     except ValueError:
         raise OperatorError(terminal.unknown_name("cause", code, [str(cause) for cause in Cause])) from None
 
@@ -849,7 +851,7 @@ def rotate_key(
 
 
 def _ask(question: str) -> bool:
-    """Ask on stderr for a yes on stdin; whatever else comes, or nothing, is a no."""
+    """Ask a yes/no question on stderr; anything but yes on stdin means no."""
     say(f"{question} [y/N]")
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 

@@ -1,7 +1,7 @@
-"""The product without Salesforce: orgs for a configuration (`simulate`), and the whole at work (`demo`).
+"""The product without Salesforce: simulated orgs for a configuration (`simulate`), and the whole (`demo`).
 
-The demo tells a story of STORY days: the daemon and the orgs share a clock that is put ahead, half a day at a
-time, between the checks. Then time goes on as it does, and the page stays.
+The demo simulates a period of STORY: daemon and orgs share a clock that is advanced by half a day at a time,
+between checks. Then time continues normally, and the page stays up.
 """
 
 import asyncio
@@ -32,34 +32,33 @@ from monitor.watch.watch import Watch
 from monitor.web.connections import listen
 
 STORY = timedelta(days=84)
-"""How long the demo's story lasts: twelve weeks, told in three quarters of a minute."""
+"""The simulated period: twelve weeks, in three quarters of a minute."""
 
 STRIDE = timedelta(hours=12)
-"""How far the clock is put ahead at once."""
+"""How far the clock is advanced at a time."""
 
 INTERVAL = timedelta(hours=9)
-"""Of the demo's checks. A look that came late serves for a turn that is a quarter of an interval off at most,
-so the next is 11¼ h away at most: each stride has one, and no day of the story is without."""
+"""The demo's check interval. A late check replaces one up to a quarter of an interval later, so the next is
+at most 11¼ h away: each stride has one."""
 
 STRIDES_A_SECOND = 4
-"""How fast the story is told, where the machine keeps up."""
+"""The demo's speed, if the machine keeps up."""
 
 FIRST_LOOKS = timedelta(seconds=10)
-"""What is due so soon after the start is checked before the story begins, so that every connection is seen as
-it is first."""
+"""Checks due this soon after the start run before the simulated period, to show the initial states."""
 
 REAL_TIME_STEP_SECONDS = 0.5
-"""How late a check may be once time goes on as it does."""
+"""How late a check may be in real time."""
 
 LAST = frozenset({Cause.PROPAGATION_PENDING})
-"""Causes that stand for minutes only: they begin when the story ends, and time goes on as it does."""
+"""Causes that last only minutes: they begin at the end of the simulated period."""
 
 WELL = ("acme-production", "globex-production", "initech-sandbox")
-"""Connections in which all is well, so that the page shows what that looks like."""
+"""Healthy connections, to show on the page."""
 
 CUSTOMERS = ("acme", "globex", "initech", "umbrella", "hooli")
 TIERS = ("gold", "silver")
-"""Labels to filter by, dealt out in turn."""
+"""Labels to filter by, assigned in turn."""
 
 BROKE_DAYS_AGO = {
     Cause.APP_BLOCKED: 2.5,
@@ -74,20 +73,19 @@ BROKE_DAYS_AGO = {
     Cause.ORG_INACTIVE: 45,
     Cause.SCOPE_MISSING: 60,
 }
-"""Days before the story's end at which an org in which all was well becomes the scenario's, where the cause
-is the same after it had worked: fresh trouble beside old, as in any fleet. The other causes stand from the
-first day."""
+"""Days before the end at which a healthy org becomes the scenario's, for causes that may follow success:
+recent faults next to old ones, as in any fleet. Other causes are present from the first day."""
 
 APPROVAL_LIVES = timedelta(days=27)
 APPROVED_EVERY = timedelta(days=28)
-"""The approval that decays does so three times, and an admin mends it twice: so its lifetime is learnt, and
-its last end is foretold. When the story ends, the last is some hours old."""
+"""The approval decays three times, and is repaired twice: so its lifetime is learnt and the last decay is
+forecast. At the end of the period, the last decay is some hours old."""
 
 Say = Callable[[str], None]
 
 
 def simulate(settings: Settings | None, *, host: str, port: int, speed: float, say: Say) -> None:
-    """Serve orgs until a signal: one for each of the configuration's connections that leads here."""
+    """Serve orgs until a signal: one for each configured connection that points to this address."""
     simulator = Simulator(speed=speed)
     for connection in settings.connections if settings else ():
         if _leads_here(connection, port):
@@ -105,7 +103,7 @@ def _leads_here(connection: Connection, port: int) -> bool:
 
 
 def _org_of(connection: Connection) -> dict[str, object]:
-    """An org that grants what the connection asks, with keys that are made where they are missing."""
+    """An org that grants the connection's requests. Creates missing keys."""
     for pair in (connection.current, connection.next):
         if pair:
             _make_missing(pair)
@@ -126,7 +124,7 @@ def _make_missing(pair: Pair) -> None:
 
 
 def _certificate_of(pair: Pair) -> str | None:
-    """The certificate beside the key, as its owner would have uploaded it; None where there is none."""
+    """The certificate in the key's pair, if any, for upload to the org."""
     beside = Path(pair.private_key.place)
     source = pair.certificate or Source("file", str(beside.with_name(f"{beside.stem}-cert.pem")))
     try:
@@ -136,7 +134,7 @@ def _certificate_of(pair: Pair) -> str | None:
 
 
 def _roles() -> Iterable[Scenario]:
-    """Each connection of the demo: its org, its keys, and what happens to it when."""
+    """The demo's connections: org, keys and steps."""
     for name in WELL:
         org_type = "sandbox" if name.endswith("-sandbox") else "production"
         labels = {"customer": name.partition("-")[0], "tier": TIERS[0]}
@@ -148,7 +146,7 @@ def _roles() -> Iterable[Scenario]:
 
 
 def _story(scenario: Scenario) -> tuple[Mapping[str, object], tuple[Step, ...]]:
-    """The scenario's org at first, and what is done to it so that its cause stands at the story's end."""
+    """A scenario's initial org, and the steps that bring about its cause by the end of the period."""
     org = scenario.org
     if scenario.cause is Cause.APPROVAL_DECAYED:
         mended = {"permission_set_assigned": True}
@@ -161,12 +159,12 @@ def _story(scenario: Scenario) -> tuple[Mapping[str, object], tuple[Step, ...]]:
 
 
 class StoryClock(Clock):
-    """The wall clock, and how far the story has put it ahead."""
+    """The wall clock plus the simulated time."""
 
     ahead = timedelta(0)
 
     def machine(self) -> datetime:
-        """The story's moment."""
+        """The simulated time."""
         return super().machine() + self.ahead
 
     def steady(self) -> float:
@@ -175,7 +173,7 @@ class StoryClock(Clock):
 
 
 class Demo:
-    """Simulator and daemon together, in a folder of their own that goes with them."""
+    """Simulator and daemon together, in a temporary folder."""
 
     def __init__(
         self, folder: Path, url: str, clock: StoryClock, *, port: int, at_once: bool, say: Say
@@ -193,8 +191,8 @@ class Demo:
         self._in_real_time = False
 
     async def run(self) -> None:
-        """Tell the story, then stay until a signal."""
-        listen(Address("127.0.0.1", self._port)).close()  # a port that is taken is told before all else
+        """Run the simulated period, then continue in real time until a signal."""
+        listen(Address("127.0.0.1", self._port)).close()  # report a port in use first
         roles = list(_roles())
         self._say(f"{len(roles)} connections to simulated orgs: one for each cause, and a few healthy ones.")
         last = [role for role in roles if role.cause in LAST]
@@ -215,7 +213,7 @@ class Demo:
             await living
 
     async def _enter(self, role: Scenario, orgs: httpx.AsyncClient) -> None:
-        """Make the role's org and key files, and write its connection down."""
+        """Create the role's org and key files, and add its connection to the configuration."""
         dated = role.keys in {Keys.EXPIRING, Keys.EXPIRED, Keys.NOT_YET_VALID}
         files = make_keys(role.keys, self._began + STORY if dated else self._began)
         key, certificate = self._folder / f"{role.name}.pem", self._folder / f"{role.name}-cert.pem"
@@ -242,7 +240,7 @@ class Demo:
     async def _tell(
         self, daemon: Daemon, roles: list[Scenario], last: list[Scenario], orgs: httpx.AsyncClient
     ) -> None:
-        """Let the story pass, stride by stride."""
+        """Run the simulated period, stride by stride."""
         page = f"http://127.0.0.1:{self._port}"
         await daemon.listening.wait()
         self._say(
@@ -260,7 +258,7 @@ class Demo:
         await self._check_due(daemon.watch, self._clock.now() + FIRST_LOOKS)
         while passed < STORY:
             breath = asyncio.create_task(asyncio.sleep(0 if self._at_once else 1 / STRIDES_A_SECOND))
-            # Only while no check is under way: an assertion in flight would be older than it may be.
+            # Only while no check is running: an assertion in flight would expire.
             self._clock.ahead += STRIDE
             passed += STRIDE
             await self._check_due(daemon.watch, self._clock.now())
@@ -286,11 +284,11 @@ class Demo:
             await asyncio.sleep(REAL_TIME_STEP_SECONDS)
 
     async def _check_due(self, watch: Watch, moment: datetime) -> None:
-        """Make the checks that are due by then; as many at once as the exchanges that may be under way."""
+        """Run the checks due by then, with the configured concurrency."""
 
         async def look(name: str) -> None:
             due = appointments.pop(name)
-            if self._in_real_time:  # before, each was late by a part of the stride
+            if self._in_real_time:  # before, checks are late by part of a stride
                 watch.own.schedule_delay.observe(max(0.0, (self._clock.now() - due).total_seconds()))
             if following := await watch.check(name):
                 appointments[name] = min(following, appointments.get(name, following))
@@ -299,7 +297,7 @@ class Demo:
         await asyncio.gather(*(look(name) for name, due in list(appointments.items()) if due <= moment))
 
     def _narrate(self, daemon: Daemon, passed: timedelta) -> None:
-        """Say which connections went from one state to another, once each was looked at first."""
+        """Print changes of state after the first checks."""
         for status in daemon.watch.snapshot().connections:
             before = self._states.get(status.name)
             if before and before is not status.state and State.UNKNOWN not in {before, status.state}:
@@ -309,7 +307,7 @@ class Demo:
 
 
 def demo(*, port: int, at_once: bool, say: Say) -> None:
-    """Show the product at work until a signal; `at_once` tells the story as fast as the machine can."""
+    """Run the demo until a signal; `at_once`: simulate as fast as possible."""
     clock = StoryClock()
     with (
         tempfile.TemporaryDirectory(prefix="bearerwatch-demo-") as folder,

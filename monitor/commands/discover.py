@@ -1,7 +1,7 @@
-"""Which endpoint and which audience an org wants: the sensible pairs, each tried once, on request only.
+"""Finds the endpoint and audience that an org accepts, by trying each sensible pair once, only on request.
 
-Combinations are never tried on a schedule: each is a login that counts, and many refusals can get our address
-blocked for good logins as well (Salesforce knowledge articles 000381578, 000212767).
+Never on a schedule: each attempt counts as a login, and many refusals can get our address blocked for valid
+logins too (Salesforce knowledge articles 000381578, 000212767).
 """
 
 import asyncio
@@ -35,27 +35,27 @@ from monitor.watch.budget import LoginBudget
 from monitor.watch.clock import Clock
 
 PAUSE_SECONDS = 2.0
-"""Between two tries: a handful of refusals in a quarter of a minute, as of a person who tries by hand."""
+"""Between attempts: a handful of refusals in a quarter of a minute, like a person trying by hand."""
 
 Pause = Callable[[float], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One pair, what came of it, and what that means."""
+    """One pair, its outcome and diagnosis."""
 
     connection: Connection
-    """As configured, but with the address and the audience of this pair."""
+    """As configured, but with this pair's address and audience."""
     exchange: Exchange
     verdict: Diagnosis
 
     @property
     def granted(self) -> Granted | None:
-        """The grant; None where it was none."""
+        """The grant, if it was granted."""
         return self.exchange.outcome if isinstance(self.exchange.outcome, Granted) else None
 
     def as_json(self) -> dict[str, Any]:
-        """For `--json`: the pair, and the verdict in the words of `explain`."""
+        """For `--json`: the pair, and the verdict with the keys of `explain`."""
         first = self.verdict.findings[0] if self.verdict.findings else None
         return {
             "login_url": self.connection.login_url,
@@ -69,7 +69,7 @@ class Try:
         }
 
     def told(self) -> str:
-        """A line for a person."""
+        """One line of text."""
         pair = f"{self.connection.login_url} with the audience {self.connection.audience}"
         if self.granted:
             return f"granted   {pair}"
@@ -79,17 +79,17 @@ class Try:
 
     @property
     def answered(self) -> bool:
-        """Whether an org, or its login server, judged it."""
+        """Whether an org or login server answered."""
         return not (self.entry and self.entry.unanswered)
 
     @property
     def entry(self) -> Entry | None:
-        """What the catalogue says of the first cause; None where there is none."""
+        """The catalogue's entry for the first cause, if any."""
         return CATALOGUE[self.verdict.cause] if self.verdict.cause else None
 
 
 def lines_of(connection: Connection) -> dict[str, str]:
-    """The options of the configuration that say this pair of address and audience."""
+    """The configuration options for this address and audience."""
     url, audience = connection.login_url, connection.audience
     subdomain = url.removeprefix("https://").removesuffix(".my.salesforce.com")
     where = {"subdomain": subdomain} if login_url_of(subdomain) == url else {"login_url": url}
@@ -98,14 +98,14 @@ def lines_of(connection: Connection) -> dict[str, str]:
 
 
 def pairs(connection: Connection) -> tuple[tuple[str, str], ...]:
-    """The pairs of address and audience that make sense, the likeliest first.
+    """The sensible pairs of address and audience, most likely first.
 
-    1. What is configured.
-    2. The configured address with itself as the audience, which all kinds of apps accept; then with the login
-       server of the org's kind, which Government Cloud and some older apps want; then with the other one, as
-       a name can misjudge the kind.
-    3. The login servers with themselves. Production's and sandboxes' are not crossed, and a login server is
-       not asked with an org's own address: nobody has reported a grant for either.
+    1. As configured.
+    2. The configured address with itself as audience, which all kinds of apps accept; then with the login
+       server for the org's type, which Government Cloud and some older apps require; then with the other
+       login server, in case the type was inferred wrongly.
+    3. The login servers with themselves. Not production's with sandboxes' or vice versa, nor a login server
+       with an org's address: no grant has been reported for these.
     """
     url = connection.login_url
     servers = [GENERIC_LOGIN, GENERIC_TEST]
@@ -115,7 +115,7 @@ def pairs(connection: Connection) -> tuple[tuple[str, str], ...]:
     if not is_generic(url):
         sensible += [(url, audience) for audience in (url, *servers)]
     if connection.host in ALLOWED_HOSTS or connection.host.endswith(ALLOWED_SUFFIXES):
-        # Elsewhere (a simulator, a host that the operator vouches for) the login servers are strangers.
+        # For other hosts (a simulator, an allowed host), Salesforce's login servers are unrelated.
         sensible += [(server, server) for server in servers]
     return tuple(dict.fromkeys(sensible))
 
@@ -129,10 +129,10 @@ async def tries(
     every: bool = False,
     pause: Pause = asyncio.sleep,
 ) -> AsyncGenerator[Try, None]:
-    """Try the pairs, one after the other, until one is granted; all of them where `every`.
+    """Try the pairs in turn until one is granted, or all if `every`.
 
-    Ends early where the budget of logins is used up, or at a cause that no other pair would mend. An address
-    that gives no answer is not asked again.
+    Stops early if the login budget is used up, or at a cause that no other pair would fix. An address that
+    does not answer is not tried again.
     """
     silent: set[str] = set()
     for place, (login_url, audience) in enumerate(pairs(connection)):
@@ -163,7 +163,7 @@ async def discover(
     every: bool = False,
     tell: Callable[[Try], None] = lambda tried: None,
 ) -> list[Try]:
-    """Try the pairs of one connection with the settings' network, and tell of each as it comes."""
+    """Try a connection's pairs, calling `tell` with each result."""
     budget = LoginBudget(settings.login_budget_per_hour, clock)
     tried: list[Try] = []
     async with keys_and_network(settings, clock) as (keyring, exchanger):
@@ -177,7 +177,7 @@ async def discover(
 
 
 def as_json(connection: Connection, tried: list[Try]) -> dict[str, Any]:
-    """What was found, for `--json`: the lines to configure, or None, and every pair that was tried."""
+    """For `--json`: the lines to configure (or None), and all tried pairs."""
     found = next((each for each in tried if each.granted), None)
     return {
         "connection": connection.name,
@@ -188,7 +188,7 @@ def as_json(connection: Connection, tried: list[Try]) -> dict[str, Any]:
 
 
 def told(connection: Connection, tried: list[Try]) -> Iterator[str]:
-    """What was found, for a person: the lines to configure, or what to do where nothing was granted."""
+    """As text: the lines to configure, or what to do if nothing was granted."""
     left_out = len(pairs(connection)) - len(tried)
     if any(each.granted for each in tried):
         yield from _told_of_grants(connection, [each for each in tried if each.granted])

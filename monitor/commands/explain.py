@@ -1,7 +1,7 @@
-"""A diagnosis without a network: from a JSON record of what was met, or from a text pasted from a log.
+"""Offline diagnosis of a JSON record, or of text pasted from a log.
 
-A record is the JSON object of the manual: `answer` or `fault` must be there, the rest may be missing. A
-pasted text is whatever a client, a log, a ticket or Login History shows: `paste` reads it.
+A record is the documented JSON object: `answer` or `fault` is required, the rest is optional. Pasted text
+comes from a client, log, ticket or Login History, and is parsed by `paste`.
 """
 
 import json
@@ -52,18 +52,18 @@ BITS_AT_LEAST = 2048
 """Setup guide, step 1: "at least 2048 bits"."""
 
 INPUT_LIMIT = 65_536
-"""Characters of an input that are read: a record holds one answer, and no answer is near that long."""
+"""Longest input in characters: far longer than any answer."""
 
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)
-"""Later moments are no dates of this field, and leave no room to count on from them."""
+"""Later dates are implausible, and would overflow in calculations."""
 
 
-class Unreadable(OperatorError):  # noqa: N818 - what it says of the input
-    """The input holds no answer that could be diagnosed; the message says why and what would be right."""
+class Unreadable(OperatorError):  # noqa: N818 - describes the input
+    """The input contains no answer to diagnose. The message says why, and how to fix it."""
 
 
 def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
-    """A diagnosis with the keys, and in the order, of the manual. `cause` is None where nothing is wrong."""
+    """A diagnosis with the documented keys in their order. `cause` is None if nothing is wrong."""
     first = diagnosis.findings[0] if diagnosis.findings else None
     entry = CATALOGUE[first.cause] if first else None
     return {
@@ -84,9 +84,9 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
 
 
 def explain(text: str, now: datetime) -> Diagnosis:
-    """The diagnosis of a record or of a pasted text. `now` counts where the record names no moment.
+    """Diagnose a record or pasted text. `now` applies if the record has no time.
 
-    Raises Unreadable where nothing in the text could be an answer or a fault.
+    Raises Unreadable if the text contains no answer or fault.
     """
     text = text.lstrip("\ufeff").strip()
     if not text:
@@ -103,7 +103,7 @@ def explain(text: str, now: datetime) -> Diagnosis:
 
 
 def _is_record(value: Mapping[str, Any]) -> bool:
-    """Whether it is meant as a record. Gateways have a `fault` too, but not of a kind."""
+    """Whether it is a record. Gateways' JSON may have a `fault` too, but without a kind."""
     fault = value.get("fault")
     foreign = isinstance(fault, dict) and "kind" not in fault
     return bool({"answer", "after_login", "history", "local"} & value.keys()) or (
@@ -112,7 +112,7 @@ def _is_record(value: Mapping[str, Any]) -> bool:
 
 
 def _within_reach(moment: datetime) -> datetime:
-    """A moment as UTC; one without a zone is taken as UTC already."""
+    """A time in UTC; naive times are taken as UTC."""
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     if not UNKNOWN_PAST <= moment < _LATEST:
         raise ValueError("must be between the years 1970 and 9000")
@@ -124,7 +124,7 @@ Days = Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)]
 
 
 class _Record(BaseModel):
-    """Every part of a record may hold keys of newer versions, and nulls, which are what is missing."""
+    """Part of a record. Ignores unknown keys, for newer versions; null means missing."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -137,7 +137,7 @@ class _Record(BaseModel):
 
 
 def _header(value: object) -> object:
-    """A header as the clients of many languages record it: a text, a number, or a list of texts."""
+    """A header value, in the forms that clients record: text, number, or list of texts."""
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "" if value is None else str(value) if isinstance(value, int | float) else value
@@ -147,7 +147,7 @@ Header = Annotated[str, BeforeValidator(_header)]
 
 
 class AnswerRecord(_Record):
-    """What the token endpoint said. A body may be given as the text that it was, or as JSON."""
+    """The token endpoint's answer. The body may be text or JSON."""
 
     status: int = Field(ge=100, le=999)
     headers: dict[str, Header] = {}
@@ -162,7 +162,7 @@ class FaultRecord(_Record):
 
 
 class ConnectionRecord(_Record):
-    """What was asked."""
+    """The request."""
 
     login_url: str = ""
     audience: str = ""
@@ -171,7 +171,7 @@ class ConnectionRecord(_Record):
 
 
 class LocalRecord(_Record):
-    """What is known without asking Salesforce."""
+    """Local facts."""
 
     key_matches_certificate: bool | None = None
     key_type: str = ""
@@ -182,7 +182,7 @@ class LocalRecord(_Record):
 
 
 class HistoryRecord(_Record):
-    """What was known before."""
+    """Earlier facts."""
 
     first_seen: Moment | None = None
     first_success: Moment | None = None
@@ -196,13 +196,13 @@ class HistoryRecord(_Record):
 
 
 class Record(_Record):
-    """All that may be known of one exchange."""
+    """Everything that may be known about one exchange."""
 
     now: Moment | None = None
     answer: AnswerRecord | None = None
     fault: FaultRecord | None = None
     after_login: AnswerRecord | None = None
-    """What the first call with the token came to."""
+    """The first call with the token."""
     connection: ConnectionRecord = ConnectionRecord()
     local: LocalRecord = LocalRecord()
     history: HistoryRecord = HistoryRecord()
@@ -266,7 +266,7 @@ def _bytes(body: object) -> bytes:
 
 
 def _offset(record: Record) -> float | None:
-    """The clock's offset as recorded, else from the answer's `Date`, if the moment of the record is known."""
+    """The recorded clock offset, or from the answer's `Date` if the record has a time."""
     told = record.local.clock_offset_seconds
     if told is not None or record.answer is None or record.now is None:
         return told
@@ -294,13 +294,13 @@ def _connection(record: ConnectionRecord) -> Connection:
 
 
 def _url(text: str) -> str:
-    """The address without what is no part of a login URL; a text that no URL can be is none."""
+    """The origin and path of a URL; empty for an invalid one."""
     text = harmless(re.split(r"[?#]", text, maxsplit=1)[0], 200)
     return text if re.fullmatch(r"https?://[\w.:~%/-]+", text) else ""
 
 
 def _credential(local: LocalRecord, now: datetime) -> CredentialFacts:
-    """Facts of key and certificate as far as they are told; what is not told is in order."""
+    """The recorded facts of key and certificate; missing ones are assumed to be fine."""
     kind = local.key_type.strip().lower()
     problems = []
     if kind and kind != "rsa":
@@ -312,7 +312,7 @@ def _credential(local: LocalRecord, now: datetime) -> CredentialFacts:
         problems.append(Problem(Cause.KEY_TOO_SHORT, short))
     if local.key_matches_certificate is None:
         return CredentialFacts(problems=tuple(problems))
-    # Whether they pair is told by equal fingerprints; a certificate whose end is not told never ends.
+    # Equal fingerprints mean a pair. Without a recorded end, the certificate does not expire.
     end = local.certificate_not_after or _LATEST
     certificate = CertificateFacts(
         not_before=min(now, end - ASSUMED_LIFETIME)
@@ -328,11 +328,11 @@ def _credential(local: LocalRecord, now: datetime) -> CredentialFacts:
 
 
 def _history(record: HistoryRecord, connection: Connection, now: datetime) -> History:
-    """The history as far as it is told. What is not told lies so far back that nothing settles any more."""
+    """The recorded history; missing changes are assumed to be long ago."""
     seen = record.first_seen or UNKNOWN_PAST
     lifetimes = record.approval_lifetimes_days
     last_success = record.last_success or record.first_success
-    # Those that lived longer than that is ago had ended before it.
+    # An approval that lasted longer than the time since then had ended before it.
     lived_before = not lifetimes or bool(
         record.first_success and now - record.first_success < timedelta(days=sum(lifetimes))
     )
@@ -347,7 +347,7 @@ def _history(record: HistoryRecord, connection: Connection, now: datetime) -> Hi
         consecutive_successes=record.consecutive_successes,
         failing_since=record.failing_since,
         identity=Identity(record.org_id or None, record.user_id or None),
-        # Where approvals have ended since the first success, nobody told when the one began that serves now.
+        # If approvals have ended since the first success, the start of the current one is unknown.
         approval_since=record.first_success if lived_before else None,
         approvals=tuple(Approval(now - timedelta(days=days), now) for days in lifetimes),
     )
@@ -358,7 +358,7 @@ def _history(record: HistoryRecord, connection: Connection, now: datetime) -> Hi
 _OF_A_CALL = frozenset(
     {
         "INVALID_SESSION_ID",
-        "INVALIDSESSIONID",  # as the Bulk API has it
+        "INVALIDSESSIONID",  # in the Bulk API
         "REQUEST_LIMIT_EXCEEDED",
         "API_CURRENTLY_DISABLED",
         "API_DISABLED_FOR_ORG",
@@ -369,7 +369,7 @@ _OF_A_CALL = frozenset(
         "INSUFFICIENT_ACCESS_ON_CROSS_REFERENCE_ENTITY",
     }
 )
-"""Codes that only a call with a token brings: the login before it was granted."""
+"""Codes of API calls, which imply a granted login."""
 
 _OTHER_FLOWS = (
     (
@@ -383,13 +383,13 @@ _OTHER_FLOWS = (
         r"grant_type=client_credentials|client[_ ]credentials (grant|flow|user)|no valid scopes defined",
     ),
 )
-"""What shows that a client logs in another way, by the name of that way in Salesforce's help."""
+"""Signs of other login flows, by their names in Salesforce's help."""
 
 _THIS_FLOW = re.compile(r"jwt|assertion", re.IGNORECASE)
 
 
 def _of_paste(text: str, now: datetime) -> Diagnosis:
-    """The diagnosis of a pasted text: of its own words alone, as nothing is known of any deployment."""
+    """Diagnose a pasted text by its own words, without knowledge of a deployment."""
     told = paste.read(text)
     if told is None:
         what = "It is JSON, but" if isinstance(_json(text), dict | list) else "The text"
@@ -407,13 +407,13 @@ def _of_paste(text: str, now: datetime) -> Diagnosis:
     found = diagnose(exchange, CredentialFacts(), connection, history, now)
     if not found.findings:
         return found
-    # What else the evidence says is about a deployment, and here is none.
+    # Other evidence concerns a deployment, which is unknown here.
     said = [found.findings[0].evidence[0], *_context(text, told)]
     return replace(found, findings=(replace(found.findings[0], evidence=tuple(said)), *found.findings[1:]))
 
 
 def _context(text: str, told: Paste) -> Iterator[str]:
-    """What else the text shows: which host was asked, and another flow than that of this monitor."""
+    """More evidence from the text: the host, and a different flow."""
     if told.audience:
         yield f"The text mentions the host {told.host} and the audience {harmless(told.audience, 200)}."
     elif told.host:
@@ -437,7 +437,7 @@ def _json(text: str) -> object:
 
 
 def lines(diagnosis: Diagnosis) -> Iterator[str]:
-    """A diagnosis for a person, in lines without any markup."""
+    """A diagnosis as lines of plain text."""
     if not diagnosis.findings:
         yield f"{diagnosis.state}: nothing is wrong with the credential."
         return

@@ -1,4 +1,4 @@
-"""What is wrong with the keys and certificates that a configuration names, read as the daemon reads them."""
+"""Checks the configured keys and certificates, reading them like the daemon."""
 
 import asyncio
 from collections import defaultdict
@@ -12,10 +12,10 @@ from monitor.keys.sources import CREDENTIALS_DIRECTORY, Keyring
 async def key_problems(
     settings: Settings, environment: Mapping[str, str], done: Callable[[], None] = lambda: None
 ) -> list[str]:
-    """A sentence for each problem, after the names of its connections; `done` is called for each pair read.
+    """A sentence per problem, prefixed by the connections' names. Calls `done` after each pair.
 
-    What only the daemon's own environment would have (variables, systemd's credentials) is left out where it
-    is not there: the configuration's warnings say so, once for all.
+    Skips sources that only the daemon's environment has (variables, systemd credentials): the configuration's
+    warnings cover these.
     """
     users: defaultdict[Pair, list[str]] = defaultdict(list)
     for connection in settings.connections:

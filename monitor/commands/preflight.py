@@ -1,8 +1,7 @@
-"""A connection tried before it is watched: what `bearerwatch preflight` does.
+"""`bearerwatch preflight`: tries a connection before it is watched.
 
-One login, then the audit. Where the address and audience are refused, the other sensible pairs follow
-(`discover`). It needs no configuration: the inputs of the guide's install form are enough, and the lines to
-configure come last.
+One login and an audit. If address and audience are refused, tries the other sensible pairs (`discover`).
+Works without a configuration, from the inputs of the guide's install form, and prints the lines to configure.
 """
 
 import json
@@ -27,16 +26,16 @@ from monitor.web.api import audit_of
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What came of it."""
+    """The result."""
 
     status: ConnectionStatus
-    """With the pair that was granted, if one was."""
+    """With the granted pair, if any."""
     tried: tuple[Try, ...] = ()
-    """All pairs of address and audience, where the first was refused."""
+    """All tried pairs of address and audience, if the first was refused."""
 
 
 def settings_of(inputs: Mapping[str, object]) -> Settings:
-    """A configuration of one connection, of these options. Raises OperatorError in the command's words."""
+    """Settings with one connection from these options. Raises OperatorError, worded for the command."""
     subdomain = str(inputs["subdomain"])
     where = {"login_url": subdomain, "subdomain": None} if "://" in subdomain else {}
     connection = {name: value for name, value in {**inputs, **where, "name": "preflight"}.items() if value}
@@ -64,7 +63,7 @@ async def preflight(
     clock: Clock,
     tell: Callable[[Try], None] = lambda tried: None,
 ) -> Preflight:
-    """Try a connection. `tell` is told of each pair that is tried after the first."""
+    """Try a connection. Calls `tell` with each pair after the first."""
     status = await audit.audit_once(settings, connection, clock=clock)
     cause = status.findings[0].cause if status.findings else None
     if status.state is not State.FAILING or cause is None or not CATALOGUE[cause].wrong_pair:
@@ -77,7 +76,7 @@ async def preflight(
 
 
 def as_json(found: Preflight, key: Mapping[str, str], now: Any) -> dict[str, Any]:
-    """For `--json`. `key` is where the private key is kept, as the configuration writes it."""
+    """For `--json`. `key` is the private key's source, in configuration syntax."""
     status = found.status
     first = status.findings[0] if status.findings else None
     return {
@@ -92,7 +91,7 @@ def as_json(found: Preflight, key: Mapping[str, str], now: Any) -> dict[str, Any
 
 
 def told(found: Preflight, key: Mapping[str, str], now: Any) -> Iterator[str]:
-    """For a person: the verdict, what to do, each step of the guide, and the lines to configure."""
+    """As text: verdict, remedy, steps of the guide, and lines to configure."""
     status = found.status
     if not status.findings:
         yield f"{str(status.state).capitalize()}: a token was granted."
@@ -112,7 +111,7 @@ def told(found: Preflight, key: Mapping[str, str], now: Any) -> Iterator[str]:
 
 
 def configuration(connection: Connection, key: Mapping[str, str]) -> dict[str, Any]:
-    """The options to configure, in their order."""
+    """The options to configure, in order."""
     name = connection.name if connection.name != "preflight" else connection.host.partition(".")[0]
     app = {"app": connection.app} if connection.app else {}
     return {

@@ -1,4 +1,4 @@
-"""How available connections were in a month, for those who were promised that they are."""
+"""The availability of connections in a month, for service level reports."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ NOT_ALL_KNOWN = (
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One connection in that month."""
+    """One connection's month."""
 
     connection: Connection
     found: Availability
@@ -34,11 +34,11 @@ class Line:
     refused: int
     no_verdict: int
     causes: tuple[Cause, ...]
-    """What was found in that month, and stopped it or not."""
+    """Causes found in that month, whether or not they stopped logins."""
 
 
 def month(text: str) -> tuple[datetime, datetime]:
-    """The beginnings of a month, as in 2026-11, and of the one after it. Raises OperatorError."""
+    """Start and end of a month such as 2026-11. Raises OperatorError."""
     if not re.fullmatch(r"20\d\d-(0[1-9]|1[0-2])", text):
         raise OperatorError(f"{text!r} is not a month. Write e.g. 2026-11.")
     start = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
@@ -48,7 +48,7 @@ def month(text: str) -> tuple[datetime, datetime]:
 def report(settings: Settings, wanted: str, labels: Iterable[str], now: datetime) -> list[Line]:
     """The connections with these labels (`key=value`, or a `key`), in the configuration's order.
 
-    Raises OperatorError, and StoreError where the database can't be read.
+    Raises OperatorError, and StoreError if the database can't be read.
     """
     start, end = month(wanted)
     if start > now:
@@ -87,7 +87,7 @@ def _line(
 
 
 def as_csv(lines: Iterable[Line]) -> str:
-    """A row a connection, with its names; durations in minutes, availability in per cent."""
+    """One row per connection; durations in minutes, availability in percent."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
@@ -116,7 +116,7 @@ def as_csv(lines: Iterable[Line]) -> str:
 
 
 def as_markdown(lines: Iterable[Line], wanted: str) -> str:
-    """A table for people."""
+    """A Markdown table."""
     rows = [
         f"| {line.connection.name} | {percent(line.found.share)} |"
         f" {span(line.found.down) if line.found.down else '–'} | {line.found.outages} |"

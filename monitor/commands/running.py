@@ -1,4 +1,4 @@
-"""The running daemon, asked over HTTP: what it shows, and to check now."""
+"""HTTP client for the running daemon: reads status, requests checks."""
 
 import os
 import ssl
@@ -15,21 +15,21 @@ PASSWORD = "BEARERWATCH_PASSWORD"  # noqa: S105 - the name of a variable
 """The environment variable with the password of `--user`."""
 
 ANSWER_SECONDS = 10.0
-"""As long as the daemon may take; its largest answer takes one."""
+"""Timeout for the daemon; its largest answer takes one second."""
 
 CHECKED_WITHIN_SECONDS = 60.0
-"""As long as checks are waited for: longer than one that hangs."""
+"""How long to wait for checks: longer than a hanging one."""
 
 Shown = Mapping[str, Any]
-"""A connection as `/api/status` has it."""
+"""A connection in `/api/status`."""
 
 
 class NoAnswerError(OperatorError):
-    """The daemon can't be asked; the message says why."""
+    """The daemon can't be reached. The message says why."""
 
 
 class Running:
-    """The daemon of a configuration."""
+    """A configuration's running daemon."""
 
     def __init__(self, settings: Settings, url: str = "", user: str = "") -> None:
         self._url = (url or _address(settings)).rstrip("/")
@@ -48,7 +48,7 @@ class Running:
         self._client.close()
 
     def shown(self) -> dict[str, Shown]:
-        """Each connection as the daemon shows it, by name. Raises NoAnswerError."""
+        """All connections by name. Raises NoAnswerError."""
         try:
             connections = self._asked("GET", "/api/status")["connections"]
             return {one["name"]: one for one in connections if one["host"] and one["state"]}
@@ -56,9 +56,10 @@ class Running:
             raise self._something_else() from None
 
     def recheck(self, names: Iterable[str], causes: Iterable[str] = ()) -> dict[str, str]:
-        """Have these checked now, and all with one of the causes. Those that were put off, and until when.
+        """Check these connections now, and all with one of these causes. Gives postponed ones and their
+        times.
 
-        Raises NoAnswerError, also where the login budget leaves no check at all.
+        Raises NoAnswerError, also if the login budget allows no check at all.
         """
         put_off: dict[str, str] = {}
         wishes: list[tuple[str, dict[str, list[str]]]] = [
@@ -105,7 +106,7 @@ class Running:
 def rechecked(
     daemon: Running, names: Iterable[str], causes: Iterable[str], tell: Callable[[Shown], None]
 ) -> dict[str, Shown]:
-    """Have connections checked, wait, and give what the daemon shows then; `tell` gets each at once."""
+    """Check connections, wait, and give their new state; calls `tell` with each as it arrives."""
     before, names, causes = daemon.shown(), list(names), list(causes)
     wanted = set(names) | {
         name for name, one in before.items() if any(found["cause"] in causes for found in one["findings"])
@@ -124,7 +125,7 @@ def rechecked(
 
 
 def _address(settings: Settings) -> str:
-    """Where the daemon of this configuration answers to this machine."""
+    """The daemon's URL on this machine."""
     if settings.protection.tls is not None and settings.web.external_url:
         return settings.web.external_url
     host = settings.listen.host

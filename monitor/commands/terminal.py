@@ -1,7 +1,7 @@
-"""What a person at a terminal sees of connections: checks as they come in, a table of many, all about one.
+"""Terminal output: progress of checks, a table of connections, details of one.
 
-Colours only on a terminal, and never where NO_COLOR is set (rich sees to both); what is piped has a line a
-connection, however long, so that it can be searched and cut.
+Colours only on a terminal and without NO_COLOR (rich handles both). Piped output has one line per connection,
+however long, for grep and cut.
 """
 
 import difflib
@@ -31,7 +31,7 @@ from monitor.core.wording import steps
 from monitor.web.reproduce import command
 from monitor.web.words import WHO, WITHOUT_FINDING, exact, relative
 
-if TYPE_CHECKING:  # it comes with the database and the network, which a runbook does without
+if TYPE_CHECKING:  # slow import: database and network
     from monitor.commands.alerts import Standing
 
 STYLES = {
@@ -44,26 +44,26 @@ STYLES = {
 }
 
 READABLE_COLUMNS = 100
-"""A line of prose that is longer is hard to read (WCAG 2.1, 1.4.8 says 80; sentences here are indented)."""
+"""Longer lines of prose are hard to read (WCAG 2.1, 1.4.8 says 80; sentences here are indented)."""
 
 PIPED_COLUMNS = 10_000
-"""Wide enough that no row of a table is ever broken where nobody looks."""
+"""Wide enough that piped tables never wrap."""
 
 LIST_BELOW = 70
-"""Columns of a terminal below which a table would fold names: a list is printed instead."""
+"""Below this many columns a table would fold names, so a list is printed instead."""
 
 BAR_FROM = 50
-"""Keys that take a second to read."""
+"""Show a progress bar from this many keys on: reading them takes a second."""
 
 ANSWER_SECONDS = 20
-"""As long as an exchange waits for an answer (`salesforce.exchange.Limits`, whose import is slow)."""
+"""An exchange's timeout, duplicated from `salesforce.exchange.Limits`, whose import is slow."""
 
 FOUND_SHOWN = 10
-"""Rows of what is not healthy, while checks are under way: what a small terminal has room for."""
+"""Most unhealthy connections shown during checks: fits a small terminal."""
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
-    """Tell that nothing has this name, and what may be meant."""
+    """An error message for an unknown name, with a suggestion."""
     known = list(known)
     meant = difflib.get_close_matches(name, known, n=1)
     if meant:
@@ -73,7 +73,7 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
 
 
 def show_catalogue(console: Console | None = None) -> None:
-    """Print the causes, a line each."""
+    """Print the causes, one per line."""
     table = _table("CAUSE", "SEVERITY", "WHO ACTS", "GUIDE", "MEANS")
     for cause, entry in CATALOGUE.items():
         table.add_row(cause, entry.severity, WHO[entry.responsible], entry.guide or "", Text(entry.title))
@@ -81,7 +81,7 @@ def show_catalogue(console: Console | None = None) -> None:
 
 
 def show_text(markdown: str, console: Console | None = None) -> None:
-    """Print a page: laid out on a terminal, as Markdown where it is piped."""
+    """Print a document: rendered on a terminal, as Markdown if piped."""
     console = console or Console(highlight=False)
     if not console.is_terminal:
         console.print(Text(markdown), soft_wrap=True)
@@ -97,7 +97,7 @@ def show_text(markdown: str, console: Console | None = None) -> None:
 def progress(
     chosen: Sequence[Connection], *, now: Callable[[], datetime], shown: bool, console: Console | None = None
 ) -> Iterator[Callable[[ConnectionStatus], None]]:
-    """A live view on stderr while somebody looks: who is asked, or of many a bar and what is found."""
+    """A live view on stderr, on a terminal: running checks, or for many a bar and unhealthy results."""
     console = console or Console(stderr=True, highlight=False)
     if not shown or not chosen or not console.is_terminal:
         yield lambda status: None
@@ -135,7 +135,7 @@ def progress(
 
 @contextmanager
 def bar(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on stderr, where somebody looks and there are enough to wait for."""
+    """A progress bar on stderr, on a terminal and if there are enough items."""
     console = Console(stderr=True)
     if total < BAR_FROM or not console.is_terminal:
         yield lambda: None
@@ -155,7 +155,7 @@ def show(
     whole: bool,
     console: Console | None = None,
 ) -> None:
-    """Print connections, worst first: all about each where `whole`, else a line each."""
+    """Print connections, worst first: in detail if `whole`, otherwise one line each."""
     console = console or Console(highlight=False)
     told = [status for status in worst_first(statuses) if not quiet or status.state is not State.HEALTHY]
     if not told:
@@ -172,14 +172,14 @@ def show(
 
 
 def show_rechecked(shown: Mapping[str, Any]) -> None:
-    """Print what the daemon shows of a connection that it was asked to check."""
+    """Print a connection's state after a requested check."""
     state = State(shown["state"])
     title = f": {shown['title']}" if shown["title"] else ""
     Console(highlight=False).print(Text.assemble((state, STYLES[state]), f" {shown['name']}{title}"))
 
 
 def show_alerts(found: "Sequence[Standing]", *, now: datetime, console: Console | None = None) -> None:
-    """Print what would be told, a line an alert: to whom, or why to nobody now."""
+    """Print alerts, one per line: with sinks, or why they are held back."""
     table = _table("SEVERITY", "ALERT", "WHO ACTS", "SINCE", "TELLS")
     for one in found:
         reaches = ", ".join(
@@ -199,7 +199,7 @@ def show_alerts(found: "Sequence[Standing]", *, now: datetime, console: Console 
 
 
 def summary(statuses: Sequence[ConnectionStatus]) -> Text:
-    """How many came to what: `12 connections: 1 failing, 11 healthy`."""
+    """A summary, such as `12 connections: 1 failing, 11 healthy`."""
     many = f"{len(statuses):,} connection{'' if len(statuses) == 1 else 's'}: "
     return Text(many) + _counts(Counter(status.state for status in statuses))
 
@@ -232,10 +232,10 @@ def _rows(statuses: Iterable[ConnectionStatus], now: datetime) -> Table:
 
 
 def _print(table: Table, console: Console) -> None:
-    """Print a table to the terminal's width; piped, a row is a line and has no blanks at its end."""
+    """Print a table, fitted to the terminal; if piped, one line per row, without trailing blanks."""
     if console.is_terminal and console.width < LIST_BELOW:
         for first, second, *others in zip(*(column.cells for column in table.columns), strict=True):
-            console.print(first, "", second, soft_wrap=True)  # the terminal breaks it: a name stays one word
+            console.print(first, "", second, soft_wrap=True)  # wrapped by the terminal
             for part in filter(None, others):
                 console.print(f"  {part}")
         return
@@ -250,7 +250,7 @@ def _print(table: Table, console: Console) -> None:
 
 
 Line = tuple[str, str | Text]
-"""What stands before a line, by whose width it is indented where it goes on, and its text."""
+"""A prefix, which sets the indentation of wrapped lines, and a text."""
 
 
 def _folded(line: Line, width: int) -> Text:
@@ -269,7 +269,7 @@ def _folded(line: Line, width: int) -> Text:
 
 
 def _about(status: ConnectionStatus, now: datetime) -> Iterator[Line]:
-    """What the page of one connection tells, in its order."""
+    """The same details as on the connection's page, in the same order."""
     findings = status.findings
     title = status.title(findings[0], now) if findings else WITHOUT_FINDING[status.state]
     name = Text.assemble((status.state, STYLES[status.state]), " ", (status.name, "bold"))

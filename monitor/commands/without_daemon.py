@@ -1,4 +1,4 @@
-"""What a command that runs without the daemon has of it: its keys and its network, and what it remembers."""
+"""Resources for commands that run without the daemon: keys, network, and the database."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +14,7 @@ from monitor.watch.clock import Clock
 
 @asynccontextmanager
 async def keys_and_network(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Keyring, Exchanger]]:
-    """The settings' keys and way out, one exchange at a time. Raises CaFileError and ProxyError."""
+    """Keyring and exchanger for these settings, one exchange at a time. Raises CaFileError and ProxyError."""
     keyring = Keyring(os.environ, settings.vault)
     exchanger = Exchanger(
         limits=Limits(in_flight=1),
@@ -31,7 +31,7 @@ async def keys_and_network(settings: Settings, clock: Clock) -> AsyncIterator[tu
 
 @contextmanager
 def memory(settings: Settings) -> Iterator[Store | None]:
-    """The daemon's database, to be read; None where there is none yet. Raises StoreError."""
+    """The daemon's database for reading; None if it doesn't exist yet. Raises StoreError."""
     if "://" not in settings.database and not Path(settings.database).exists():
         yield None
         return

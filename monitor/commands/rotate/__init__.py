@@ -1,7 +1,7 @@
-"""A guided rotation: the next pair, what to do with it, and a look now and then until the org takes it.
+"""Guided key rotation: creates the next pair, says what to do with it, and waits until the org accepts it.
 
-Where a rotation stands is read from what is there (the files, the configuration, what the org answers), so it
-may be stopped at any point and started again.
+The progress is derived from files, configuration and the org's answers, so it can be interrupted and
+continued.
 """
 
 from monitor.commands.rotate.guide import AGAIN, rotate

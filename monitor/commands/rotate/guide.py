@@ -1,4 +1,4 @@
-"""What a person is told, step by step."""
+"""The dialogue of a rotation, step by step."""
 
 import asyncio
 import signal
@@ -30,9 +30,9 @@ def rotate(
     say: Say,
     ask: Callable[[str], bool],
 ) -> Look | None:
-    """Lead a person through the rotation of one connection, as far as it goes today.
+    """Guide the user through a connection's rotation, as far as possible now.
 
-    Gives the last look; None where there is nothing to rotate. Raises RotateError and KeygenError.
+    Gives the last look; None if there is nothing to rotate. Raises RotateError and KeygenError.
     """
     pair = next_pair(connection, options.out)
     rotating = replace(connection, next=pair)
@@ -74,7 +74,7 @@ async def _watched(
     clock: Clock,
     say: Say,
 ) -> Look | None:
-    """The way from the pair to the last look; None where there is nothing to rotate."""
+    """From the pair to the last look; None if there is nothing to rotate."""
     pair, now = rotating.next, clock.now()
     assert pair is not None
     async with keys_and_network(settings, clock) as (keyring, exchanger):

@@ -1,4 +1,4 @@
-"""Looks at the next key, gently, until the org accepts it."""
+"""Tries the next key at a slow pace until the org accepts it."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,30 +19,30 @@ from monitor.watch.budget import LoginBudget
 from monitor.watch.clock import Clock
 
 PACE = timedelta(minutes=1)
-"""Between two looks at first: a certificate takes 2 to 10 minutes to spread (setup guide, step 2)."""
+"""Between tries at first: a certificate takes 2 to 10 minutes to propagate (setup guide, step 2)."""
 
 AT_FIRST = timedelta(minutes=20)
 
 LATER_PACE = timedelta(minutes=5)
-"""After that: most likely nobody has uploaded it yet, and each look is a refused login."""
+"""Later: it has probably not been uploaded yet, and each try is a refused login."""
 
 LONGEST = timedelta(hours=2)
-"""After that somebody goes on another day: it takes up where it stopped."""
+"""When to give up; the user can continue another day."""
 
 TICK_SECONDS = 0.25
-"""How often it is seen whether the next look is due, or somebody wants to stop."""
+"""How often to check whether a try is due or the user wants to stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look came to."""
+    """The result of one try."""
 
     at: datetime
     stage: Stage
     verdict: Diagnosis
-    """On the next key."""
+    """Of the next key."""
     current: bool | None
-    """Whether the current key is accepted; None where that is not known."""
+    """Whether the current key is accepted; None if unknown."""
 
     @property
     def accepted(self) -> bool:
@@ -50,7 +50,7 @@ class Look:
         return self.stage in {Stage.ACCEPTED, Stage.CURRENT_REFUSED}
 
     def told(self) -> str:
-        """One line for a person."""
+        """One line of text."""
         if self.accepted:
             return "The next key is accepted."
         if self.verdict.cause is None:
@@ -62,7 +62,7 @@ class Look:
 
 
 class Watcher:
-    """Looks at the next key of one connection, and at the current one where that tells more."""
+    """Tries a connection's next key, and the current one if that adds information."""
 
     def __init__(self, connection: Connection, exchanger: Exchanger, clock: Clock, per_hour: int) -> None:
         self._connection = connection
@@ -79,9 +79,9 @@ class Watcher:
         tell: Callable[[Look, datetime], None],
         stop: asyncio.Event,
     ) -> Look:
-        """Look until the next key is accepted, it was long enough, or somebody stops. Gives the last look.
+        """Try until the next key is accepted, LONGEST has passed, or `stop` is set. Gives the last look.
 
-        `tell` is told of each look, and when the next one is.
+        Calls `tell` with each look and the time of the next.
         """
         stopping = asyncio.create_task(stop.wait())
         began = self._turn(self._clock.now())
@@ -97,7 +97,7 @@ class Watcher:
         return look
 
     def _turn(self, at: datetime) -> datetime:
-        """Take a login at this moment, or at the first one after it at which the budget has one."""
+        """The first time from `at` on at which the budget has a login; takes it."""
         while later := self._budget.take(self._connection.username, at):
             at = later
         return at

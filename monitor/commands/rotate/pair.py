@@ -1,4 +1,4 @@
-"""The pair to rotate to: which files it is, and how it comes to be."""
+"""The next pair: its files and their creation."""
 
 import os
 import re
@@ -14,19 +14,20 @@ from monitor.keys.new_files import Owner
 from monitor.keys.sources import describe
 
 FRESH = timedelta(days=1)
-"""A current certificate that is younger was just rotated to: to run the command again begins no other one."""
+"""A younger current certificate has just been rotated to: running the command again must not begin another
+rotation."""
 
 NUMBERED = re.compile(r"(.+)-(\d{1,3})")
-"""The name of a key that came by a rotation, without its ending."""
+"""The file name of a rotated key, without extension."""
 
 
 class RotateError(OperatorError):
-    """The rotation can't begin or go on; the message says why, and what would be right."""
+    """The rotation can't start or continue. The message says why, and how to fix it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the person wants of a pair that is to be made."""
+    """Options for creating a pair."""
 
     out: Path | None = None
     days: int = 3650
@@ -34,9 +35,9 @@ class Options:
 
 
 def next_pair(connection: Connection, out: Path | None) -> Pair:
-    """The configured pair to rotate to, else the files for it: beside the current ones, or in `out`.
+    """The configured next pair, or new file names next to the current ones, or in `out`.
 
-    `acme.pem` is followed by `acme-2.pem`, that by `acme-3.pem`. Raises RotateError.
+    `acme.pem` is followed by `acme-2.pem`, then `acme-3.pem`. Raises RotateError.
     """
     if connection.next:
         return connection.next
@@ -54,7 +55,7 @@ def next_pair(connection: Connection, out: Path | None) -> Pair:
 
 
 def make(connection: Connection, pair: Pair, options: Options, now: datetime) -> list[Path]:
-    """Makes what is missing of the pair, and gives what was made. Raises RotateError and KeygenError."""
+    """Create the pair's missing files. Gives those created. Raises RotateError and KeygenError."""
     if any(source.kind != "file" for source in (pair.private_key, pair.certificate) if source):
         return []
     key = Path(pair.private_key.place)
@@ -85,7 +86,7 @@ def make(connection: Connection, pair: Pair, options: Options, now: datetime) ->
 
 
 def complete(pair: Pair, credential: Credential, options: Options, now: datetime) -> list[Path]:
-    """Makes the certificate of a key whose making was interrupted before it. Raises KeygenError."""
+    """Create the missing certificate of a key, after an interruption. Raises KeygenError."""
     if pair.certificate is None or pair.certificate.kind != "file" or credential.key is None:
         return []
     certificate = Path(pair.certificate.place)
@@ -96,10 +97,10 @@ def complete(pair: Pair, credential: Credential, options: Options, now: datetime
 
 
 def _owner(current: Source, *directories: Path) -> Owner | None:
-    """To whom root gives what it makes: the owner of the current key, so that the daemon can read it.
+    """The owner that root gives new files to: that of the current key, so that the daemon can read them.
 
-    That user may have written the configuration, and so have chosen the directories: only one that is theirs,
-    or that of the current key, is filled for them. Raises RotateError for another one.
+    That user may have written the configuration and chosen the directories, so only their own directories, or
+    the current key's, are allowed. Raises RotateError for others.
     """
     if os.geteuid() != 0 or current.kind != "file" or not Path(current.place).exists():
         return None
@@ -115,7 +116,7 @@ def _owner(current: Source, *directories: Path) -> Owner | None:
 
 
 def is_done(connection: Connection, pair: Pair, current: Credential, now: datetime) -> bool:
-    """Whether the current pair is that of a rotation that was just finished, and no other one has begun."""
+    """Whether a rotation to the current pair has just finished, and no other has begun."""
     certificate = current.facts.certificate
     fresh = certificate is not None and now - certificate.not_before < FRESH
     ours = NUMBERED.fullmatch(Path(connection.current.private_key.place).stem)
@@ -123,7 +124,7 @@ def is_done(connection: Connection, pair: Pair, current: Credential, now: dateti
 
 
 def refuse_unusable(pair: Pair, current: Credential, following: Credential) -> None:
-    """Raises RotateError where the pair can't sign, or is the current one."""
+    """Raises RotateError if the pair can't sign or is the current one."""
     problems = [problem.detail for problem in following.facts.problems]
     if following.key is None or following.facts.pairs is False:
         cure = "If it is not in use yet, remove its files and run the command again to create another pair."
@@ -136,7 +137,7 @@ def refuse_unusable(pair: Pair, current: Credential, following: Credential) -> N
 
 
 def shown(source: Source | None) -> str:
-    """A source in few words."""
+    """A source, briefly."""
     if source is None:
         return "the one of that key"
     return source.place if source.kind == "file" else describe(source)

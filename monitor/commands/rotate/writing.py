@@ -1,4 +1,4 @@
-"""A rotation in the configuration: the lines of it, and how they come into the file."""
+"""Writes a rotation into the configuration, or prints the lines for it."""
 
 import os
 import secrets
@@ -14,19 +14,19 @@ from monitor.keys.new_files import directory
 
 
 def write_next(settings: Settings, name: str, pair: Pair, now: datetime) -> tuple[Path, Path]:
-    """Writes the pair to rotate to into the configuration. Gives file and copy. Raises RotateError."""
+    """Write the next pair into the configuration. Gives file and backup. Raises RotateError."""
     assert pair.certificate is not None
     places = {"private_key": pair.private_key.place, "certificate": pair.certificate.place}
     return _edit(settings, lambda raw, folder: with_next(raw, name, folder=str(folder), **places), now)
 
 
 def write_current(settings: Settings, name: str, now: datetime) -> tuple[Path, Path]:
-    """Makes the next pair the current one in the configuration. As above."""
+    """Make the next pair the current one in the configuration. Gives file and backup. Raises RotateError."""
     return _edit(settings, lambda raw, folder: with_next_current(raw, name), now)
 
 
 def lines(pair: Pair, *, following: bool) -> list[str]:
-    """What to write into the configuration by hand: as the pair to rotate to, or as the current one."""
+    """Configuration lines for the pair, as the next or as the current one."""
     sources = {"private_key": pair.private_key, "certificate": pair.certificate}
     options = [f"{key}: {{{each.kind}: {each.place}}}" for key, each in sources.items() if each]
     return ["next:", *(f"  {line}" for line in options)] if following else options
@@ -35,7 +35,7 @@ def lines(pair: Pair, *, following: bool) -> list[str]:
 def _edit(
     settings: Settings, edit: Callable[[bytes, Path], bytes | None], now: datetime
 ) -> tuple[Path, Path]:
-    """Edits the file that has the connection; the copy's name begins with a dot, which no pattern finds."""
+    """Edit the connection's file. The backup's name begins with a dot, so that no pattern matches it."""
     for path in settings.files:
         real = path.resolve()
         try:
