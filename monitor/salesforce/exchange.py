@@ -2,20 +2,22 @@
 
 For every exchange:
 
-* The assertion is in the body, sent to an allowed host over verified TLS; plain HTTP only to loopback. * No
-cookies, redirects or connection reuse: every probe sees what a new client sees, and nothing leaks between
-orgs. * HTTP/1.1, at most 64 KiB of answer, and a fixed total timeout, however slowly data trickles in. * At
-most `Limits.in_flight` exchanges at once. The assertion is signed after queueing, so that it does not age. *
-Failures of network and server are values, whose text contains neither assertion nor token.
+* The assertion is in the body, sent to an allowed host over verified TLS; plain HTTP only to loopback.
+* No cookies, redirects or connection reuse: every probe sees what a new client sees, and nothing leaks
+  between orgs.
+* HTTP/1.1, at most 64 KiB of answer, and a fixed total timeout, however slowly data trickles in.
+* At most `Limits.in_flight` exchanges at once. The assertion is signed after queueing, so that it does not
+  age.
+* Failures of network and server are values, whose text contains neither assertion nor token.
 
-**The transport** is pyreqwest's for httpx (Rust: hyper and rustls), chosen by measurement. CPU of a whole
-exchange (sign, new TLS connection, POST, read the answer), relative to a blocking `ssl` exchange with a bare
-signature in the same run (2 cores, Python 3.11, medians of 5 x 400): pyreqwest 0.74, httpcore 1.75. An
-`httpx.AsyncClient` in between would add 0.06, with cookies, redirects and environment proxies that we would
-have to turn off. pyreqwest ends a trickle of header lines on time, resolves names on separate threads, and
-loses no connection when a request is cancelled; httpcore does none of these. Both distinguish faults equally
-well; for pyreqwest, by the texts of its chain of causes (`_TELLS`). The tests also run with httpcore, as a
-fallback, because pyreqwest is young.
+**The transport** is pyreqwest (Rust: hyper and rustls), chosen by measurement. CPU of a whole exchange (sign,
+new TLS connection, POST, read the answer), relative to a blocking `ssl` exchange with a bare signature in the
+same run (2 cores, Python 3.11, medians of 5 x 400): pyreqwest 0.74, httpcore 1.75. Neither httpx's client nor
+its requests and responses are in between: those alone cost a tenth of a check, and the client would add
+cookies, redirects and environment proxies. pyreqwest ends a trickle of header lines on time, resolves names
+on separate threads, and loses no connection when a request is cancelled; httpcore does none of these. Both
+distinguish faults equally well; for pyreqwest, by the texts of its chain of causes (`_TELLS`). The tests also
+run with httpcore, as a fallback, because pyreqwest is young.
 """
 
 import asyncio
@@ -24,13 +26,15 @@ import re
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from urllib.parse import urlencode
+from urllib.parse import quote
 
 import certifi
 import httpx
@@ -38,9 +42,11 @@ import structlog
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificates
 from pyreqwest import exceptions as rust
+from pyreqwest.bytes import Bytes
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.compatibility.httpx import HttpxTransport
 from pyreqwest.proxy import ProxyBuilder
+from pyreqwest.request import StreamRequest
 
 from monitor.core.connection import LOOPBACK_HOSTS, Connection, is_loopback, may_receive_assertions
 from monitor.core.outcome import ApiUsage, Exchange, FaultKind, Granted, NotSent, Refused, Unreachable
@@ -54,6 +60,7 @@ MAX_ANSWER_BYTES = 64 * 1024
 """Longest answer to read. Answers have 1 to 2 KiB, a maintenance page about 10 KiB (*observed*)."""
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+_FORM = f"grant_type={quote(GRANT_TYPE)}&assertion="
 
 DATE_ROUNDING_SECONDS = 0.5
 """`Date` is truncated to whole seconds, so on average the server's clock is half a second ahead of it."""
@@ -76,6 +83,14 @@ class Limits:
     """For a connection from the pool. One is always free, as `in_flight` is smaller: waiting is a fault."""
     in_flight: int = 128
     """10,000 connections every 5 minutes, a tenth of which hang, occupy 67."""
+
+
+class RustTransport(HttpxTransport):
+    """pyreqwest's for httpx, and the client below it."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self.client = client
 
 
 TransportFactory = Callable[[Limits, Path | None], httpx.AsyncBaseTransport]
@@ -102,9 +117,9 @@ def rust_transport(
     """
     roots, proxy = _certificates(ca_file), _proxy(environ)
     try:
-        return HttpxTransport(_rust_client(limits, roots, proxy))
+        return RustTransport(_rust_client(limits, roots, proxy))
     except rust.BuilderError:
-        return HttpxTransport(_rust_client(limits, roots + _certificates(Path(certifi.where())), proxy))
+        return RustTransport(_rust_client(limits, roots + _certificates(Path(certifi.where())), proxy))
 
 
 def _rust_client(limits: Limits, roots: list[bytes], proxy: ProxyBuilder | None) -> Client:
@@ -333,11 +348,51 @@ def _resolver_error(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class _Head:
+    """How an HTTP answer begins."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    """By names in small letters."""
+    read: Callable[[], Awaitable[bytes | Bytes | None]] = field(repr=False)
+    """Gives the next piece of the body; None after the last."""
+
+
+def _request(
+    transport: httpx.AsyncBaseTransport, method: str, url: str, headers: Mapping[str, str], content: bytes
+) -> AbstractAsyncContextManager[_Head]:
+    """A request, sent where it is entered. Raises ValueError where the address is not usable."""
+    if isinstance(transport, RustTransport):
+        built = transport.client.request(method, url).headers(headers).body_bytes(content)
+        return _by_pyreqwest(built.build_streamed())
+    try:
+        return _by_httpx(transport, httpx.Request(method, url, headers=headers, content=content))
+    except httpx.InvalidURL as error:
+        raise ValueError from error
+
+
+@asynccontextmanager
+async def _by_pyreqwest(request: StreamRequest) -> AsyncIterator[_Head]:
+    async with request as answer:
+        yield _Head(answer.status, dict(answer.headers.items()), answer.body_reader.read_chunk)
+
+
+@asynccontextmanager
+async def _by_httpx(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> AsyncIterator[_Head]:
+    answer = await transport.handle_async_request(request)
+    assert isinstance(answer.stream, httpx.AsyncByteStream)
+    try:
+        yield _Head(answer.status_code, answer.headers, partial(anext, aiter(answer.stream), None))
+    finally:
+        await answer.aclose()
+
+
+@dataclass(frozen=True, slots=True)
 class _Answer:
     """A complete HTTP answer. May contain a token, so it must not leave this module."""
 
     status: int
-    headers: httpx.Headers = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     waited_seconds: float
     """From the start to the headers."""
@@ -426,7 +481,7 @@ class Exchanger:
             return Exchange(self.now(), NotSent("the login URL's host is not allowed to receive assertions"))
         async with self._signing:
             at = self.now()
-            form = urlencode({"grant_type": GRANT_TYPE, "assertion": sign(at)})
+            form = _FORM + quote(sign(at))
             await asyncio.sleep(0)  # one signature per iteration of the loop, so that it isn't blocked
         started = time.perf_counter()
         answer = await self._ask(
@@ -478,14 +533,14 @@ class Exchanger:
         self, method: str, url: str, form: str, headers: dict[str, str], most: int = MAX_ANSWER_BYTES
     ) -> _Answer | Unreachable | NotSent:
         """One request: its answer, or why there is none."""
-        try:
-            request = httpx.Request(method, url, headers=_HEADERS | headers, content=form.encode())
-        except (httpx.InvalidURL, ValueError):
-            return NotSent("the address is not a usable URL")
         line = self._line
+        try:
+            request = _request(line.transport, method, url, _HEADERS | headers, form.encode())
+        except ValueError:
+            return NotSent("the address is not a usable URL")
         line.requests += 1
         try:
-            answer: _Answer | Unreachable | NotSent = await self._receive(line.transport, request, most)
+            answer: _Answer | Unreachable | NotSent = await self._receive(request, most)
         except _FaultError as error:
             answer = Unreachable(error.kind, f"{_MESSAGES[error.kind]}: {error}")
         except _KNOWN as error:
@@ -503,27 +558,21 @@ class Exchanger:
                 await line.transport.aclose()
         return answer
 
-    async def _receive(
-        self, transport: httpx.AsyncBaseTransport, request: httpx.Request, most: int
-    ) -> _Answer:
+    async def _receive(self, request: AbstractAsyncContextManager[_Head], most: int) -> _Answer:
         """Read the complete answer. Raises _FaultError beyond the limits."""
         started = time.perf_counter()
-        response = await transport.handle_async_request(request)
-        waited = time.perf_counter() - started
         deadline = started + self._limits.whole.total_seconds()
         raw = bytearray()
-        try:
-            assert isinstance(response.stream, httpx.AsyncByteStream)
-            async for chunk in response.stream:
-                raw += chunk
+        async with request as head:
+            waited = time.perf_counter() - started
+            while (piece := await head.read()) is not None:
+                raw += piece
                 if len(raw) > most:
-                    raise _too_large(response, most)
-                # Checked between chunks, as httpcore's pool does not survive a cancellation.
+                    raise _too_large(head.status, most)
+                # Checked between pieces, as httpcore's pool does not survive a cancellation.
                 if time.perf_counter() > deadline:
                     raise _FaultError(FaultKind.TIMEOUT, f"{len(raw)} bytes received")
-        finally:
-            await response.aclose()
-        return _Answer(response.status_code, response.headers, _decoded(bytes(raw), response, most), waited)
+        return _Answer(head.status, head.headers, _decoded(bytes(raw), head, most), waited)
 
 
 _KNOWN = tuple(FAULTS)
@@ -585,15 +634,13 @@ class _Rest:
         return reply
 
 
-def _too_large(response: httpx.Response, most: int) -> _FaultError:
-    return _FaultError(
-        FaultKind.PROTOCOL, f"more than {most // 1024} KiB, with status {response.status_code}"
-    )
+def _too_large(status: int, most: int) -> _FaultError:
+    return _FaultError(FaultKind.PROTOCOL, f"more than {most // 1024} KiB, with status {status}")
 
 
-def _decoded(raw: bytes, response: httpx.Response, most: int) -> bytes:
+def _decoded(raw: bytes, head: _Head, most: int) -> bytes:
     """The body without its `Content-Encoding`, bounded. We ask for none, but some proxies compress."""
-    encoding = response.headers.get("content-encoding", "").strip().lower()
+    encoding = head.headers.get("content-encoding", "").strip().lower()
     if encoding in {"", "identity"} or not raw:
         return raw
     if encoding not in {"gzip", "x-gzip", "deflate"}:
@@ -604,7 +651,7 @@ def _decoded(raw: bytes, response: httpx.Response, most: int) -> bytes:
     except zlib.error:
         raise _FaultError(FaultKind.PROTOCOL, f"not valid {encoding}, although its header says so") from None
     if len(body) > most:
-        raise _too_large(response, most)
+        raise _too_large(head.status, most)
     if not decoder.eof:
         raise _FaultError(FaultKind.PROTOCOL, f"its {encoding} data is incomplete")
     return body
