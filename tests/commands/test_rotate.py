@@ -322,4 +322,5 @@ def test_a_person_can_decline_first_and_accept_later(settings: Settings, tmp_pat
     assert again(settings).connections == (replace(acme, current=next_pair(acme, None)),)
     assert any("Nothing was changed." in line for line in said)
     assert any("Under Flow Enablement" in line for line in said)
+    assert any("Use digital signatures" in line for line in said)
     assert "PRIVATE KEY" not in "\n".join(said)

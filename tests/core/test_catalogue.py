@@ -9,6 +9,7 @@ import pytest
 
 from monitor.core.catalogue import CATALOGUE, CatalogueError, causes_where, read
 from monitor.core.causes import Cause
+from monitor.core.verdict.vocabulary import sentences
 
 TEXT = (files("monitor.core") / "catalogue.toml").read_text(encoding="utf-8")
 TABLES = tomllib.loads(TEXT)
@@ -64,6 +65,24 @@ def test_a_text_that_is_needed_twice_is_written_once() -> None:
     )
 
     assert [text for text, times in texts.items() if times > 1] == []
+
+
+@pytest.mark.parametrize("cause", CATALOGUE)
+def test_a_remedy_for_an_external_client_app_has_the_path_of_a_connected_app_as_well(cause: Cause) -> None:
+    remedy = CATALOGUE[cause].remedy
+
+    for step in remedy:
+        if "Flow Enablement" in step or "Settings tab" in step:
+            assert "classic connected app" in step.lower()
+    if "External Client App" in " ".join(remedy):
+        assert "connected app" in " ".join(remedy).lower()
+
+
+def test_statuses_of_login_history_are_named_as_salesforce_names_them() -> None:
+    named = re.findall(r"Failed: [A-Z][a-z]+(?: [A-Za-z]+)*", " ".join(TEXT.split()))
+
+    assert named
+    assert [status for status in named if next(sentences(status), None) is None] == []
 
 
 def test_every_shared_text_is_used() -> None:
