@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from bench import audits, exchange, load, pages, replicas, scrape, store
+from bench import audits, exchange, load, pages, preflight, replicas, scrape, store
 from bench.daemon import Watching
 from bench.elsewhere import Elsewhere
 from bench.figures import Figure
@@ -54,6 +54,7 @@ def measure(sizes: Sizes, place: Path) -> Iterator[Figure]:
     yield from pages.figures(sizes.large, sizes.rounds)
     yield from store.figures(place, sizes.large, sizes.rounds)
     material = prepare(place, sizes.large)
+    yield from preflight.figures(material, sizes.rounds)
     with ExitStack() as stack:
         url = stack.enter_context(serving(material, sizes.large))
 

@@ -385,6 +385,23 @@ def test_a_phone_has_rows_of_two_or_three_lines_and_folded_filters(
         expect(seen.page.get_by_text("Who acts", exact=True)).to_be_visible()
 
 
+@pytest.mark.parametrize("width", WIDTHS.values())
+def test_the_setup_guide_step_by_step_is_read_without_scrolling_sideways(
+    open_page: Opening, width: int
+) -> None:
+    seen = open_page("/connections/acme-production", viewport={"width": width, "height": 900})
+    section = seen.page.get_by_role("region", name="Setup guide, step by step")
+    rows = section.get_by_role("row")
+
+    assert [row.get_by_role("cell").nth(0).inner_text() for row in rows.all()[1:]] == [
+        "1", *5 * ["2"], "3", *3 * ["4"], *2 * ["5"], *2 * ["6"], "7", *3 * ["–"],
+    ]  # fmt: skip
+    wrong = rows.filter(has_text="Refresh Token Policy").first
+    expect(wrong.get_by_role("cell").nth(2)).to_have_text("wrong")
+    expect(wrong.get_by_role("cell").nth(3)).to_contain_text("ends an approval after 30 days")
+    assert section.locator(".scroll").evaluate("each => each.scrollWidth - each.clientWidth") == 0
+
+
 def test_local_time_is_shown_beside_utc_and_stays(open_page: Opening) -> None:
     seen = open_page(timezone_id="Asia/Kolkata")
     since = seen.page.locator("#c-acme-production .since time")
