@@ -59,6 +59,9 @@ replica."""
 AGAIN_SECONDS = 1.0
 """Pause before rescheduling a check that was not begun."""
 
+HANGS_AGAIN_SECONDS = 20.0
+"""The same for one that hung, where such have half of the places already: within that one is free."""
+
 AFTER_A_FAULT = timedelta(minutes=1)
 """The same if the check failed due to a bug, or its result can't be written."""
 
@@ -72,8 +75,17 @@ class _End(Enum):
     """Our result was written, or another replica's."""
     NOT_MADE = auto()
     """There was no check."""
+    NO_PLACE = auto()
+    """It hung at its last check, and those that did have all the places that they may take."""
     FAULT = auto()
     """The check failed due to a bug, or its result can never be written."""
+
+
+_AGAIN_SECONDS = {
+    _End.FAULT: AFTER_A_FAULT.total_seconds(),
+    _End.NO_PLACE: HANGS_AGAIN_SECONDS,
+    _End.NOT_MADE: AGAIN_SECONDS,
+}
 
 
 class Replica(Engine):
@@ -111,6 +123,8 @@ class Replica(Engine):
         self._begun = False
         """Whether the due times at the start were sent. Later ones may bring checks forward."""
         self._room = asyncio.Semaphore(at_once)
+        self._hanging = 0
+        """Connections in our hands that hung at their last check: they share half of the places."""
         self._waiting = 0
         """Connections that we hold but have not begun to check."""
         self._results: dict[str, tuple[History, tuple[Event, ...]] | None] = {}
@@ -248,13 +262,25 @@ class Replica(Engine):
         ends = await asyncio.gather(*(self._keep_appointment(job, one) for one in held))
         if _End.FAULT in ends:
             await self._can_write()
-        for end, seconds in (_End.FAULT, AFTER_A_FAULT.total_seconds()), (_End.NOT_MADE, AGAIN_SECONDS):
+        for end, seconds in _AGAIN_SECONDS.items():
             if names := [one.name for one, its in zip(held, ends, strict=True) if its is end]:
                 async with linked() as link:
-                    unused = end is _End.NOT_MADE
+                    unused = end is not _End.FAULT
                     await due.give_back(link, configured, job, names, seconds, unused=unused)
 
     async def _keep_appointment(self, job: int, held: Held) -> "_End":
+        last = held.known.last_exchange if held.known else None
+        hangs = last is not None and last.hung
+        if hangs and self._hanging >= max(1, self._at_once // 2):
+            self._waiting -= 1
+            return _End.NO_PLACE
+        self._hanging += hangs
+        try:
+            return await self._in_a_place(job, held)
+        finally:
+            self._hanging -= hangs
+
+    async def _in_a_place(self, job: int, held: Held) -> "_End":
         name, began = held.name, self._awake()
         try:
             await self._room.acquire()

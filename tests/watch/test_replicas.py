@@ -1,9 +1,9 @@
 """One of several replicas, on a real PostgreSQL: what it does with what it holds, when it takes nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from monitor.watch.clock import Clock, SharedClock
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
 from monitor.watch.replicas import Replica
-from tests.making import connection
+from tests.making import UNREACHABLE, connection
 from tests.store.postgres import COMMAND, Postgres, postgres
 from tests.store.test_store import GRANTED, history
 
@@ -35,17 +35,16 @@ LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 CONFIGURATION = """
 database: postgresql://monitor@127.0.0.1/bearerwatch
+login_budget_per_hour: 3600
 connections:
-""" + "".join(
-    f"""
+"""
+CONNECTION = """
   - name: {name}
     login_url: https://acme.my.salesforce.com
     consumer_key: 3MVG9acme
     username: integration@acme.com
     private_key: {{env: KEY}}
 """
-    for name in ("a", "b")
-)
 
 
 class Checks:
@@ -114,18 +113,24 @@ class Scene:
 
 
 @asynccontextmanager
-async def started(folder: Path, clock_ahead: timedelta = timedelta(0)) -> AsyncIterator[Scene]:
-    """One that keeps appointments, and checks one connection at a time."""
+async def started(
+    folder: Path,
+    clock_ahead: timedelta = timedelta(0),
+    checks: Checks | None = None,
+    names: Iterable[str] = ("a", "b"),
+    at_once: int = 1,
+) -> AsyncIterator[Scene]:
+    """One that keeps appointments, and checks one connection at a time, or a few."""
     config = folder / "config.yaml"
-    config.write_text(CONFIGURATION)
+    config.write_text(CONFIGURATION + "".join(CONNECTION.format(name=name) for name in names))
     settings, clock, fleet = load(config, {"KEY": "-"}), SharedClock(_Ahead(clock_ahead)), Fleet({})
     fleet.configure(settings.connections, clock.now())
     with postgres() as server, closing(Store.open(url := server.database())) as store:
-        scene = Scene(server, url.rsplit("/", 1)[1])
+        scene = Scene(server, url.rsplit("/", 1)[1], checks or Checks())
         began = asyncio.get_running_loop().time()
-        checks: Any = scene.checks
+        checker: Any = scene.checks
         scene.replica = Replica(
-            Server(make_url(url)), checker=checks, fleet=fleet, store=store, clock=clock, at_once=1,
+            Server(make_url(url)), checker=checker, fleet=fleet, store=store, clock=clock, at_once=at_once,
             own=OwnMetrics(), notify=scene.notify,
             awake=lambda: scene.seconds_awake + asyncio.get_running_loop().time() - began,
         )  # fmt: skip
@@ -220,6 +225,40 @@ async def test_one_result_that_can_not_be_written_holds_up_no_other(tmp_path: Pa
         counts = sorted(checks.begun.count(name) for name in ("a", "b"))
         assert counts[0] <= 2, "it is put off for a minute"
         assert scene.replica.problem is None
+
+
+class SomeHang(Checks):
+    """Checks of connections that hang from their second one on, and of others that end at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.under_way = self.most = 0
+
+    async def check(self, name: str, ledger: Ledger) -> datetime | None:
+        self.begun.append(name)
+        hangs = name.startswith("hangs")
+        if hangs and self.begun.count(name) > 1:
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+            await self.end.wait()
+            self.under_way -= 1
+        found = history(UNREACHABLE if hangs else GRANTED, number=len(self.begun))
+        assert found.last_exchange
+        ledger.keep(name, replace(found, last_exchange=replace(found.last_exchange, duration_seconds=20)), ())
+        return self.due(self.clock.now())
+
+
+async def test_connections_that_hang_leave_half_of_the_places_to_the_others(tmp_path: Path) -> None:
+    """Four of them had all four places, and nothing else was checked meanwhile."""
+    checks = SomeHang()
+    names = [*(f"hangs{number}" for number in range(6)), "well"]
+    async with started(tmp_path, checks=checks, names=names, at_once=4):
+        await until(lambda: checks.under_way == 2)
+        before = checks.begun.count("well")
+
+        await until(lambda: checks.begun.count("well") > before + 3)
+
+        assert checks.most == 2
 
 
 async def test_a_check_that_takes_long_is_still_its_own_while_its_worker_ends(tmp_path: Path) -> None:
