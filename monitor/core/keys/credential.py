@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPrivateNumbers
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
@@ -237,7 +237,7 @@ def _load_key(block: Block) -> RSAPrivateKey:
         raise encrypted from None
     except UnsupportedAlgorithm:
         raise _not_rsa("not an RSA key", None) from None
-    except ValueError:
+    except (ValueError, InternalError):  # the latter if a curve's number has a wrong length
         raise _Malformed(_DAMAGED.format("it does not contain a complete key")) from None
     if not isinstance(key, RSAPrivateKey):
         kind = type(key).__name__.removesuffix("PrivateKey")

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -110,6 +111,17 @@ def test_the_key_is_in_no_repr() -> None:
     credential = read_credential(pem_of(KEYS[0]))
 
     assert "RSAPrivateKey" not in repr(credential)
+
+
+def test_a_curves_key_of_a_wrong_length_is_a_problem() -> None:
+    """One flipped bit of an Ed25519 key makes it one of X448, which is longer: the library raised."""
+    ed25519 = Ed25519PrivateKey.generate().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    x448 = ed25519.replace(bytes.fromhex("2b6570"), bytes.fromhex("2b656f"))
+
+    credential = read_credential(x448)
+
+    assert credential.key is None
+    assert causes(credential.facts) == [Cause.KEY_UNREADABLE]
 
 
 @given(st.binary(max_size=400))
