@@ -21,6 +21,7 @@ from pathlib import Path
 
 import httpx
 
+from monitor.store.damage import AGAIN_SECONDS
 from tests.end_to_end.processes import Running, daemon, simulator, until
 
 CONNECTIONS = 10
@@ -31,6 +32,8 @@ GRACE_SECONDS = 45.0
 
 LOST_BY_A_KILL = 1
 """Exchanges of a connection that a kill may cost: those of its last second."""
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 AHEAD = timedelta(seconds=1)
 """The clock of a process that was started ahead can be set while it runs."""
@@ -129,10 +132,19 @@ class Soak:
         self._database.unlink()
 
     def empty_the_database(self) -> None:
-        os.truncate(self._database, 0)
+        self._damaged(self._database)
 
     def empty_its_log(self) -> None:
-        os.truncate(f"{self._database}-wal", 0)
+        self._damaged(Path(f"{self._database}-wal"))
+
+    def _damaged(self, file: Path) -> None:
+        """Empty a file, and wait until that is noticed."""
+        before = self._sample("bearerwatch_store_damaged_total")
+        os.truncate(file, 0)
+        until(
+            lambda: self._sample("bearerwatch_store_damaged_total") > before,
+            "the damage to be said", AGAIN_SECONDS + 60,
+        )  # fmt: skip
 
     def break_the_configuration(self) -> None:
         self._config.write_text("connections: [")
@@ -210,13 +222,20 @@ class Soak:
         return page is not None and page.status_code == 503
 
     def _reload_failed(self) -> bool:
-        return self.running.sample("bearerwatch_config_last_reload_successful") == 0
+        return self._sample("bearerwatch_config_last_reload_successful") == 0
+
+    def _samples(self) -> Samples:
+        """Those of /metrics, as soon as the limit of scrapes lets it be read."""
+        return until(self.running.samples, "a scrape")
+
+    def _sample(self, name: str) -> float:
+        return self._samples()[name, frozenset()]
 
     def _well(self) -> None:
         """Wait until all are healthy, nothing waits to be written, and the configuration holds."""
 
         def well() -> bool:
-            samples = self.running.samples()
+            samples = self._samples()
             found = {(name, *sorted(labels)): value for (name, labels), value in samples.items()}
             healthy = found.get(("bearerwatch_connections", ("state", "healthy")))
             unwritten = found.get(("bearerwatch_store_unwritten_seconds",), 99.0)
@@ -231,16 +250,16 @@ class Soak:
         self._pass(ANSWERED_SECONDS)
         remembered = sum(
             value
-            for (metric, _), value in self.running.samples().items()
+            for (metric, _), value in self._samples().items()
             if metric == "bearerwatch_connection_exchanges_total"
         )
         if logins != {name: self._logins(name) for name in self._names}:
             return None
         return logins, sum(map(len, logins.values())) - int(remembered)
 
-    def _approvals(self) -> dict[str, float | None]:
+    def _approvals(self) -> Samples:
         since = "bearerwatch_connection_approval_since_timestamp_seconds"
-        return {name: self.running.sample(since, connection=name) for name in self._names}
+        return {key: value for key, value in self._samples().items() if key[0] == since}
 
     def _logins(self, name: str) -> list[datetime]:
         rows = self._orgs.get(f"/_orgs/{name}/logins").json()
