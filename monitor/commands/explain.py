@@ -192,6 +192,9 @@ class HistoryRecord(_Record):
     changed_at: Moment | None = None
     org_id: str | None = None
     user_id: str | None = None
+    calls_missed: int = Field(default=0, ge=0)
+    """First calls in a row that got no usable answer."""
+    proven_at: Moment | None = None
     approval_lifetimes_days: tuple[Days, ...] = Field(default=(), max_length=1000)
 
 
@@ -345,6 +348,8 @@ def _history(record: HistoryRecord, connection: Connection, now: datetime) -> Hi
         first_success=record.first_success or last_success,
         last_success=last_success,
         consecutive_successes=record.consecutive_successes,
+        calls_missed=record.calls_missed,
+        proven_at=record.proven_at,
         failing_since=record.failing_since,
         identity=Identity(record.org_id or None, record.user_id or None),
         # If approvals have ended since the first success, the start of the current one is unknown.

@@ -67,6 +67,7 @@ class Cause(StrEnum):
     API_ALLOCATION_SHORT = "api_allocation_short"
     CLOCK_SKEWED = "clock_skewed"
     REQUEST_MALFORMED = "request_malformed"
+    FIRST_CALL_UNANSWERED = "first_call_unanswered"
     SALESFORCE_UNAVAILABLE = "salesforce_unavailable"
     NETWORK_UNREACHABLE = "network_unreachable"
     TLS_UNTRUSTED = "tls_untrusted"

@@ -135,6 +135,10 @@ class History:
     """The last exchange that was granted or refused: determines the state during a network outage."""
     after_login: AfterLogin | None = None
     """The last REST call after a grant."""
+    calls_missed: int = 0
+    """Consecutive such calls without a usable answer."""
+    proven_at: datetime | None = None
+    """When one last proved that the token is accepted."""
     audit: Facts | None = None
     """What the last audit read inside the org; None if there was none for the current configuration."""
     usage: ApiUsage | None = None
@@ -230,6 +234,9 @@ def reconfigured(history: History, connection: Connection, now: datetime) -> His
         changed_at=now,
         changed=Change.CONFIGURATION,
         consecutive_refusals=0,
+        after_login=None,
+        calls_missed=0,
+        proven_at=None,
         identity=Identity(),
         audit=None,
         usage=None,
@@ -273,11 +280,14 @@ def remember(history: History, exchange: Exchange, diagnosis: Diagnosis) -> Hist
     verdict = diagnosis.state is not State.UNKNOWN
     judged = granted or (isinstance(outcome, Refused) and verdict)
     approval_since, approvals = _approvals(history, diagnosis, at, granted=granted)
+    call = exchange.after_login
     return replace(
         _counted(history, exchange, diagnosis, granted=granted, judged=judged),
         last_exchange=exchange,
         last_verdict=exchange if judged else history.last_verdict,
-        after_login=exchange.after_login or history.after_login,
+        after_login=call or history.after_login,
+        calls_missed=history.calls_missed if call is None else history.calls_missed + 1 if call.missed else 0,
+        proven_at=at if call and call.proves else history.proven_at,
         usage=exchange.usage or history.usage,
         first_success=history.first_success or (at if granted else None),
         last_success=at if granted else history.last_success,

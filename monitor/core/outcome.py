@@ -79,9 +79,33 @@ class AfterLogin:
     """The first REST call with the granted token."""
 
     status: int
+    """NO_STATUS without an answer."""
     error: str
-    """The REST `errorCode`; empty on success."""
+    """The REST `errorCode`; empty if the answer has none."""
     message: str
+    """The answer's text, or why there was none; empty on success."""
+
+    @property
+    def proves(self) -> bool:
+        """Whether it proves that the token is accepted."""
+        return 200 <= self.status < 300 and not self.message
+
+    @property
+    def missed(self) -> bool:
+        """Whether it says nothing about the token: no answer, a server error, a proxy's page."""
+        return not self.proves and not (self.error and self.status in _SPEAK_OF_THE_TOKEN)
+
+    @property
+    def problem(self) -> str:
+        """Why it does not prove that; empty if it does."""
+        if self.proves:
+            return ""
+        code = " ".join(filter(None, (f"HTTP {self.status}" if self.status else "", self.error)))
+        return ": ".join(filter(None, (code, self.message)))
+
+
+_SPEAK_OF_THE_TOKEN = frozenset({400, 401, 403})
+"""Statuses of refusals that concern the token; others concern the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +127,7 @@ class Exchange:
     at: datetime
     outcome: Outcome
     after_login: AfterLogin | None = None
-    """None without a call or an answer to it: that says nothing about the credential."""
+    """None if no call was to be made."""
     duration_seconds: float | None = None
     """From the start of connecting to the end of the answer; None if nothing was sent."""
     clock_offset_seconds: float | None = None
@@ -113,5 +137,7 @@ class Exchange:
 
     @property
     def hung(self) -> bool:
-        """Whether it failed only after a long wait: the next one may take as long."""
+        """Whether the login failed only after a long wait, or the call after it got no answer."""
+        if self.after_login is not None:
+            return self.after_login.status == NO_STATUS
         return isinstance(self.outcome, Unreachable) and (self.duration_seconds or 0) >= HUNG_SECONDS

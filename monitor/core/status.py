@@ -64,11 +64,8 @@ class ConnectionStatus:
 
         Those not tried yet are missing.
         """
-        if self.connection.after_login and (call := self.history.after_login):
-            return {"first_call": f"{call.status} {call.error}: {call.message}" if call.error else ""}
-        if self.connection.after_login and self.history.last_success:
-            return {"first_call": "There was no answer."}
-        return {}
+        call = self.history.after_login if self.connection.after_login else None
+        return {"first_call": call.problem} if call else {}
 
     @property
     def verdict(self) -> Diagnosis:

@@ -49,7 +49,17 @@ from pyreqwest.proxy import ProxyBuilder
 from pyreqwest.request import StreamRequest
 
 from monitor.core.connection import LOOPBACK_HOSTS, Connection, is_loopback, may_receive_assertions
-from monitor.core.outcome import ApiUsage, Exchange, FaultKind, Granted, NotSent, Refused, Unreachable
+from monitor.core.outcome import (
+    NO_STATUS,
+    AfterLogin,
+    ApiUsage,
+    Exchange,
+    FaultKind,
+    Granted,
+    NotSent,
+    Refused,
+    Unreachable,
+)
 from monitor.core.problem import OperatorError
 from monitor.core.verdict.answer import harmless, read_after_login, read_answer, token_in
 from monitor.salesforce.org import LARGEST_ANSWER, REST_PATH, Inside, Reply
@@ -497,9 +507,9 @@ class Exchanger:
         called, usage = None, None
         if isinstance(outcome, Granted):
             rest = _Rest(self, _instance(outcome, connection), answer.body)
-            if after_login and (resources := await rest.get(REST_PATH)):
-                called = read_after_login(resources.status, resources.body)
-            if inside and not (called and called.error):
+            if after_login:
+                called = await rest.first_call()
+            if inside and (called is None or called.proves):
                 await inside(outcome, at + timedelta(seconds=offset or 0), rest.get)
             usage = rest.usage
         return Exchange(
@@ -511,14 +521,18 @@ class Exchanger:
             usage=usage,
         )
 
-    async def rest(self, url: str, token: str) -> "tuple[Reply, ApiUsage | None] | None":
-        """The answer to a REST call and the API usage in it; None without an answer."""
-        if not _TOKEN.fullmatch(token) or not self._may_receive(url):
-            return None
+    async def rest(self, url: str, token: str) -> "tuple[Reply, ApiUsage | None] | AfterLogin":
+        """The answer to a REST call and the API usage in it, or why there is none."""
+        if not _TOKEN.fullmatch(token):
+            return AfterLogin(NO_STATUS, "", "not made: the token is not valid in a header")
+        if not self._may_receive(url):
+            return AfterLogin(NO_STATUS, "", "not made: the org's API address is not an allowed host")
         headers = {"Authorization": f"Bearer {token}"}
         answer = await self._ask("GET", url, "", headers, most=LARGEST_ANSWER)
-        if not isinstance(answer, _Answer) or httpx.codes.is_redirect(answer.status):
-            return None
+        if not isinstance(answer, _Answer):
+            return AfterLogin(NO_STATUS, "", answer.message)
+        if httpx.codes.is_redirect(answer.status):
+            return AfterLogin(answer.status, "", "a redirect, which is not followed")
         used = _USAGE.search(answer.headers.get("sforce-limit-info", ""))
         return Reply(answer.status, answer.body), ApiUsage(int(used[1]), int(used[2])) if used else None
 
@@ -626,9 +640,18 @@ class _Rest:
 
     async def get(self, path: str) -> Reply | None:
         """One GET; None if it was not made or not answered."""
+        reply = await self._reply(path)
+        return reply if isinstance(reply, Reply) else None
+
+    async def first_call(self) -> AfterLogin:
+        """The first call with the token."""
+        reply = await self._reply(REST_PATH)
+        return read_after_login(reply.status, reply.body) if isinstance(reply, Reply) else reply
+
+    async def _reply(self, path: str) -> Reply | AfterLogin:
         answer = await self._exchanger.rest(self._instance + path, self._token)
-        if answer is None:
-            return None
+        if isinstance(answer, AfterLogin):
+            return answer
         reply, usage = answer
         self.usage = usage or self.usage
         return reply

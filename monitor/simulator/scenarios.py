@@ -258,6 +258,7 @@ NOT_PLAYED: Mapping[Cause, str] = {
     Cause.ORG_EXPIRING: _READ_INSIDE,
     Cause.PRODUCTION_REFUSED: _READ_INSIDE,
     Cause.API_ALLOCATION_SHORT: _READ_INSIDE,
+    Cause.FIRST_CALL_UNANSWERED: "The simulator serves login and API at one address: both answer or neither.",
     Cause.REQUEST_MALFORMED: "The exchange never sends a malformed request.",
     Cause.TLS_UNTRUSTED: "The simulator speaks plain HTTP unless given a certificate.",
     Cause.MONITOR_FAULT: "The monitor cannot be made to fail on request.",

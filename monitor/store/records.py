@@ -230,6 +230,8 @@ class HistoryRecordV2(HistoryRecordV1):
     version: Literal[2]  # type: ignore[assignment]
     audit: _Facts | None
     usage: _ApiUsage | None
+    calls_missed: int = 0
+    proven_at: datetime | None = None
 
 
 def _version(record: Any) -> str:

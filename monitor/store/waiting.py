@@ -108,7 +108,7 @@ class Waiting:
             self.today = max(self.today, day)
         if isinstance(outcome, NotSent):
             return
-        failed = not granted or (exchange.after_login is not None and exchange.after_login.error != "")
+        failed = not granted or (exchange.after_login is not None and not exchange.after_login.proves)
         duration = exchange.duration_seconds
         self.exchanges[history.exchanges % EXCHANGES_KEPT] = ExchangeRow(
             at_ms,

@@ -155,7 +155,7 @@ class Checker:
         connection = before.connection
         credential = await self._keyring.load(connection.current)
         known = history.rekeyed(before.history, credential.facts.key, self._clock.now())
-        doubted = known.after_login is not None and bool(known.after_login.error)
+        doubted = known.after_login is not None and not known.after_login.proves
         turn = known.exchanges % self._after_login_every == 0
         audit = self._auditor.audit(connection, known, asked=_is_asked_for(before))
         try:

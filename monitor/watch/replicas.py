@@ -60,7 +60,7 @@ AGAIN_SECONDS = 1.0
 """Pause before rescheduling a check that was not begun."""
 
 HANGS_AGAIN_SECONDS = 20.0
-"""The same for one that hung, where such have half of the places already: within that one is free."""
+"""The same if it hung at its last check and such connections hold half of the places: one is free by then."""
 
 AFTER_A_FAULT = timedelta(minutes=1)
 """The same if the check failed due to a bug, or its result can't be written."""
@@ -76,7 +76,7 @@ class _End(Enum):
     NOT_MADE = auto()
     """There was no check."""
     NO_PLACE = auto()
-    """It hung at its last check, and those that did have all the places that they may take."""
+    """It hung at its last check, and connections like it hold half of the places."""
     FAULT = auto()
     """The check failed due to a bug, or its result can never be written."""
 

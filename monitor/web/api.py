@@ -198,6 +198,7 @@ def _explained(status: ConnectionStatus) -> dict[str, Any]:
         "remedy": steps(entry, status.connection) if entry else [],
         "note": entry.contested if entry else None,
         "reads": status.reads,
+        "proven_at": moment(status.history.proven_at),
         "guide": entry.guide if entry else None,
     }
 

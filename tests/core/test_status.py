@@ -51,6 +51,6 @@ def test_unread_parts_of_an_audit_are_reported_with_the_reason() -> None:
 
     assert reads() == {}
     assert reads(after_login=AfterLogin(200, "", "")) == {"first_call": ""}
-    assert reads(after_login=forbidden) == {"first_call": "403 API_DISABLED_FOR_ORG: The API is off."}
-    assert reads(last_success=NOW) == {"first_call": "There was no answer."}
+    assert reads(after_login=forbidden) == {"first_call": "HTTP 403 API_DISABLED_FOR_ORG: The API is off."}
+    assert reads(after_login=AfterLogin(0, "", "no connection")) == {"first_call": "no connection"}
     assert reads(connection(after_login=False), last_success=NOW, after_login=forbidden) == {}

@@ -199,7 +199,7 @@ class Journey:
         self.clock.advance(end - self.clock.now())
 
     def weather(self, weather: Weather | None, *hosts: str) -> None:
-        """Let it be so on the way to these hosts, or to all; None lets it be fine."""
+        """Let it be so on the way to these hosts, by these methods, or to all; None lets it be fine."""
         for host in hosts or ("",):
             if weather is None:
                 self._weather.pop(host, None)

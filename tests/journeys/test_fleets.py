@@ -9,6 +9,8 @@ from monitor.core.catalogue import causes_where
 from monitor.core.causes import Cause, Severity
 from monitor.core.finding import State
 from monitor.core.history import EventKind
+from monitor.core.verdict.diagnosis import CALLS_MISSED
+from monitor.core.wording import minute
 from tests.journeys.driver import Journey, Traveller
 from tests.journeys.keys import pair_files
 from tests.journeys.wires import (
@@ -243,6 +245,34 @@ async def test_a_clock_that_is_weeks_ahead_from_the_start_blames_no_certificate(
         seen.update(acme.causes)
 
     assert seen <= {Cause.CLOCK_SKEWED, Cause.PROPAGATION_PENDING}
+
+
+@pytest.mark.parametrize("fault", [nobody_listens, no_answer, portal])
+async def test_a_first_call_that_gets_no_usable_answer_three_times_is_a_finding_until_it_gets_one(
+    fault: Weather, journey: Journey
+) -> None:
+    """It had stayed healthy for ever, though no token was proven any more."""
+    acme = await journey.enter("acme", interval=OFTEN)
+    await journey.at(hours=1)
+    journey.weather(fault, "GET")
+    seen: list[tuple[int, list[Cause]]] = []
+    while acme.history.calls_missed < CALLS_MISSED:
+        await journey.after(minutes=5)
+        seen.append((acme.history.calls_missed, acme.causes))
+    finding = acme.finding(Cause.FIRST_CALL_UNANSWERED)
+    proven = acme.history.proven_at
+    await journey.restart()
+    causes_after_a_restart = acme.causes
+    journey.weather(None, "GET")
+    await journey.after(minutes=5)
+
+    assert all(not causes for missed, causes in seen if missed < CALLS_MISSED)
+    assert finding.severity is Severity.WARNING
+    assert proven
+    assert finding.evidence[1] == f"The token was last proven to be accepted on {minute(proven)}."
+    assert causes_after_a_restart == [Cause.FIRST_CALL_UNANSWERED]
+    assert acme.state is State.HEALTHY
+    assert acme.history.proven_at == acme.history.last_success
 
 
 async def test_a_restart_forgets_no_active_finding(journey: Journey) -> None:

@@ -24,10 +24,11 @@ class Wires(httpx.AsyncBaseTransport):
         self._inner = inner
         self._simulator = simulator
         self.weather: dict[str, Weather] = {}
-        """By host; under "" that of all hosts that have none of their own."""
+        """By host, or by method (logins POST, calls after them GET); under "" that of all others."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        weather = self.weather.get(request.url.host) or self.weather.get("")
+        of = (request.url.host, request.method, "")
+        weather = next((self.weather[each] for each in of if each in self.weather), None)
         if weather:
             return await weather(self._inner, request)
         return await self._inner.handle_async_request(_led_to(self._simulator, request))

@@ -436,16 +436,25 @@ async def test_a_refused_call_after_login_is_reported_with_the_grant(make_exchan
     assert exchange.after_login == AfterLogin(403, "API_CURRENTLY_DISABLED", "not enabled")
 
 
+NOT_ALLOWED = "not made: the org's API address is not an allowed host"
+NO_HEADER = "not made: the token is not valid in a header"
+
+
 @pytest.mark.parametrize(
-    "reply",
+    ("reply", "why"),
     [
-        org(http(200, "{}"), instance_url="https://evil.test"),
-        org(http(200, "{}"), instance_url="http://acme.my.salesforce.com"),
-        org(http(200, "{}"), access_token="split\r\nX-Evil: 1"),
-        org(http(200, "{}"), access_token="t\xf6ken"),
-        org(b""),
-        org(b"not http\r\n\r\n"),
-        org(http(302, "", "Location: http://localhost:1/")),
+        (org(http(200, "{}"), instance_url="https://evil.test"), NOT_ALLOWED),
+        (org(http(200, "{}"), instance_url="http://acme.my.salesforce.com"), NOT_ALLOWED),
+        (org(http(200, "{}"), access_token="split\r\nX-Evil: 1"), NO_HEADER),
+        (org(http(200, "{}"), access_token="t\xf6ken"), NO_HEADER),
+        (org(b""), "no usable answer: "),
+        (org(b"not http\r\n\r\n"), "no usable answer: "),
+        (org(http(302, "", "Location: http://localhost:1/")), "HTTP 302: a redirect, which is not followed"),
+        (org(http(503, "<html>Down</html>")), "HTTP 503: HTML page: Down"),
+        (
+            org(http(200, "<html>Sign in to this network</html>")),
+            "HTTP 200: HTML page: Sign in to this network",
+        ),
     ],
     ids=[
         "foreign instance",
@@ -455,16 +464,22 @@ async def test_a_refused_call_after_login_is_reported_with_the_grant(make_exchan
         "no answer",
         "no HTTP",
         "redirect",
+        "unavailable",
+        "portal",
     ],
 )
-async def test_a_call_that_is_not_made_or_not_answered_says_nothing(
-    reply: Reply, make_exchanger: MakeExchanger
+async def test_a_first_call_that_is_not_made_or_not_answered_says_why(
+    reply: Reply, why: str, make_exchanger: MakeExchanger
 ) -> None:
+    """A host name with 43 characters had been masked, no call made, and nothing said."""
     async with serving(reply) as server:
         exchange = await make_exchanger().exchange(connection(login_url=at(server)), sign, after_login=True)
 
     assert isinstance(exchange.outcome, Granted)
-    assert exchange.after_login is None
+    assert exchange.after_login is not None
+    assert exchange.after_login.missed
+    assert exchange.after_login.problem.startswith(why)
+    assert "t\xf6ken" not in exchange.after_login.problem
 
 
 async def test_an_org_on_the_network_can_not_have_this_machine_asked() -> None:

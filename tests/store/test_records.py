@@ -51,6 +51,8 @@ FULL = History(
         Granted("opaque", frozenset({"api"}), "https://a.my.salesforce.com", "00D1", "0051", of_site=True),
     ),
     after_login=CALL,
+    calls_missed=2,
+    proven_at=AT - timedelta(hours=5),
     audit=Facts(
         AT - timedelta(hours=2),
         "observer",
@@ -148,6 +150,8 @@ def test_the_first_version_is_read_and_knows_of_no_audit(name: str) -> None:
         FULL,
         audit=None,
         usage=None,
+        calls_missed=0,
+        proven_at=None,
         last_exchange=replace(FULL.last_exchange, usage=None),
         last_verdict=replace(FULL.last_verdict, outcome=replace(FULL.last_verdict.outcome, of_site=False)),
     )

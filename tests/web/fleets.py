@@ -23,7 +23,16 @@ from monitor.core.history import (
 from monitor.core.inside import Facts, Logins, Read
 from monitor.core.keys.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
 from monitor.core.maintenance import Once
-from monitor.core.outcome import ApiUsage, Exchange, NotSent, Outcome, Refused, Unreachable
+from monitor.core.outcome import (
+    AfterLogin,
+    ApiUsage,
+    Exchange,
+    Granted,
+    NotSent,
+    Outcome,
+    Refused,
+    Unreachable,
+)
 from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
 from monitor.core.verdict.approval import forecast
 from monitor.store import Store
@@ -364,8 +373,10 @@ def _exchange(kind: Kind, at: datetime) -> Exchange:
         away = timedelta(days=13) < NOW - at < timedelta(days=13, hours=14)
         outcome = UNREACHABLE if away else GRANTED
     sent = not isinstance(outcome, NotSent | Unreachable)
+    call = AfterLogin(503, "", HOSTILE) if kind.name == "hostile" else AfterLogin(200, "", "")
+    called = call if isinstance(outcome, Granted) else None
     return Exchange(
-        at, outcome, None, 0.12 + (at.minute * 7 + len(kind.name)) % 23 / 60 if sent else None, 0.3
+        at, outcome, called, 0.12 + (at.minute * 7 + len(kind.name)) % 23 / 60 if sent else None, 0.3
     )
 
 

@@ -22,7 +22,16 @@ from monitor.core.finding import Certainty, Finding, State
 from monitor.core.history import History, Slot
 from monitor.core.keys.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
 from monitor.core.maintenance import Once
-from monitor.core.outcome import ApiUsage, Exchange, FaultKind, Granted, NotSent, Refused, Unreachable
+from monitor.core.outcome import (
+    AfterLogin,
+    ApiUsage,
+    Exchange,
+    FaultKind,
+    Granted,
+    NotSent,
+    Refused,
+    Unreachable,
+)
 from monitor.core.status import ConnectionStatus, DaemonStatus, ReplicasStatus, Snapshot
 from monitor.core.verdict.approval import forecast
 from monitor.watch.own_metrics import OwnMetrics
@@ -90,6 +99,7 @@ def healthy(name: str = "acme-production") -> ConnectionStatus:
         failures_by_cause={Cause.SALESFORCE_UNAVAILABLE: 3},
         last_exchange=last,
         last_verdict=last,
+        after_login=AfterLogin(200, "", ""),
         first_success=NOW - timedelta(days=60),
         last_success=last.at,
         approval_since=NOW - timedelta(days=53),

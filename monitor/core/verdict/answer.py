@@ -151,16 +151,16 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes) -> Granted
 
 
 def read_after_login(status: int, body: bytes) -> AfterLogin:
-    """Parse the first REST call's answer; `error` is empty on success."""
-    if 200 <= status < 300:
-        return AfterLogin(status, "", "")
+    """Parse the first REST call's answer. A success is JSON, not a portal's page."""
     text = _decode(body, "")
     fields = _fields(text)
+    if 200 <= status < 300 and text.lstrip()[:1] in {"{", "["}:
+        return AfterLogin(status, "", "")
     code, message = _error(fields)
     if not fields and not _is_html(text) and (coded := _CODED_TEXT.match(text[:READ_LIMIT])):
         code, message = coded[1], coded[2] or ""
     if not code and not message:
-        message = _excerpt(text)
+        message = _excerpt(text).strip() or "The answer is empty."
     return AfterLogin(status, harmless(code, CODE_LIMIT), harmless(message))
 
 

@@ -44,6 +44,9 @@ ALTERNATIVES_SHOWN = 5
 THROTTLE_LASTS = timedelta(hours=1)
 """A bare HTTP 429 that lasts longer than the hour over which Salesforce counts logins is not passing."""
 
+CALLS_MISSED = 3
+"""Consecutive first calls without a usable answer that make a finding; fewer are a passing fault."""
+
 SCOPES_SHOWN = 10
 """Most scopes in a sentence; an app usually has a handful."""
 
@@ -345,7 +348,12 @@ def _granted(granted: Granted, known: Known) -> Diagnosis:
     """A grant is healthy unless the API call, the token or our facts say otherwise; worst first."""
     after = known.exchange.after_login
     meant = meaning.of_after_login(after, granted) if after else None
-    findings = [*_of_first_call(meant, known), *_of_token(granted, known), *_beside(known)]
+    findings = [
+        *_of_first_call(meant, known),
+        *_of_missed_calls(known),
+        *_of_token(granted, known),
+        *_beside(known),
+    ]
     findings.sort(key=lambda finding: finding.severity is not Severity.CRITICAL)
     stopped = meant is not None and CATALOGUE[meant.cause].stops_calls
     if meant is not None:
@@ -374,6 +382,23 @@ def _of_first_call(meant: Meaning | None, known: Known) -> Iterator[Finding]:
     if meant.cause is Cause.UNRECOGNISED:
         severity = Severity.WARNING
     yield _finding(known, meant.cause, meant.certainty, evidence, severity)
+
+
+def _of_missed_calls(known: Known) -> Iterator[Finding]:
+    """The first calls without a usable answer, from the third in a row."""
+    after, past = known.exchange.after_login, known.history
+    last = after or past.after_login
+    missed = past.calls_missed + (after is not None)
+    if not known.connection.after_login or last is None or not last.missed or missed < CALLS_MISSED:
+        return
+    proven = (
+        f"last proven to be accepted on {minute(past.proven_at)}" if past.proven_at else "never proven yet"
+    )
+    evidence = [
+        f"Tokens are granted, but {missed} first calls in a row got no usable answer. Last: {last.problem}.",
+        f"The token was {proven}.",
+    ]
+    yield _finding(known, Cause.FIRST_CALL_UNANSWERED, Certainty.CERTAIN, evidence)
 
 
 def _of_token(granted: Granted, known: Known) -> Iterator[Finding]:

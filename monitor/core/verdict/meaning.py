@@ -133,9 +133,6 @@ _CALL_REFUSED = Meaning(
     Cause.UNRECOGNISED, Certainty.POSSIBLE, (Cause.IP_RESTRICTED, Cause.APP_BLOCKED, Cause.API_DISABLED)
 )
 
-_SPEAKS_OF_THE_GRANT = frozenset({400, 401, 403})
-"""Statuses of refusals that concern the token; others concern the call."""
-
 
 def of_after_login(after: AfterLogin, granted: Granted) -> Meaning | None:
     """What a refused API call means; None if it says nothing about the credential.
@@ -143,7 +140,7 @@ def of_after_login(after: AfterLogin, granted: Granted) -> Meaning | None:
     An exhausted daily allocation, maintenance or a proxy's page do not affect the credential's health.
     """
     text = plain(f"{after.error}: {after.message}")
-    if after.status not in _SPEAKS_OF_THE_GRANT or not after.error or _SPENT_ALLOCATION.search(text):
+    if after.proves or after.missed or _SPENT_ALLOCATION.search(text):
         return None
     scopes_suffice = granted.scopes is None or bool(granted.scopes & API_SCOPES)
     is_jwt = granted.token_format == "jwt"  # noqa: S105 - a format, no secret

@@ -323,7 +323,8 @@ def test_the_token_is_read_for_the_one_call_that_needs_it() -> None:
         ),
         (403, b"Bad_OAuth_Token", AfterLogin(403, "Bad_OAuth_Token", "")),
         (503, b"<html><body>Down</body></html>", AfterLogin(503, "", f"{HTML_PAGE}Down")),
-        (500, b"", AfterLogin(500, "", "")),
+        (500, b"", AfterLogin(500, "", "The answer is empty.")),
+        (200, b"<html>Sign in</html>", AfterLogin(200, "", f"{HTML_PAGE}Sign in")),
         (
             400,
             b"<Errors><Error><errorCode>INVALID_FIELD</errorCode><message>no</message></Error></Errors>",
