@@ -408,7 +408,9 @@ def _of_token(granted: Granted, known: Known) -> Iterator[Finding]:
     if granted.scopes is not None and not granted.scopes & meaning.API_SCOPES:
         named = ", ".join(sorted(granted.scopes)[:SCOPES_SHOWN]) or "none"
         said = f"The granted scopes do not include api: {named}."
-        yield _finding(known, Cause.SCOPE_MISSING, Certainty.CERTAIN, [said])
+        # The next first call will be refused for it. Were it a warning until then, it would be told twice.
+        severity = Severity.CRITICAL if known.connection.after_login else None
+        yield _finding(known, Cause.SCOPE_MISSING, Certainty.CERTAIN, [said], severity)
     pinned = known.history.identity
     moved = [
         f"The token is for {what} {now}; before, it was for {what} {before}."

@@ -492,6 +492,21 @@ def test_the_worst_finding_of_a_grant_comes_first() -> None:
     ]
 
 
+def test_a_missing_scope_is_as_severe_before_the_first_call_as_after_it() -> None:
+    """It was a warning until the call was refused, and so was told twice."""
+    openid = replace(GRANTED, scopes=frozenset({"openid"}))
+
+    before, after = verdict(openid), verdict(openid, after=NOT_FOR_REST)
+
+    assert [found.findings[0].severity for found in (before, after)] == 2 * [Severity.CRITICAL]
+
+
+def test_a_missing_scope_is_a_warning_where_no_call_is_to_be_made() -> None:
+    found = verdict(replace(GRANTED, scopes=frozenset({"openid"})), of=replace(ACME, after_login=False))
+
+    assert (found.cause, found.findings[0].severity) == (Cause.SCOPE_MISSING, Severity.WARNING)
+
+
 def test_scopes_missing_from_the_answer_do_not_count_as_missing() -> None:
     assert verdict(replace(GRANTED, scopes=None)).state is State.HEALTHY
     assert verdict(replace(GRANTED, scopes=frozenset({"full"}))).state is State.HEALTHY
