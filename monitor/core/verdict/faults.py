@@ -59,7 +59,8 @@ _KEYS = (
             r"nested asn1|algid parse|not openssh|no supported key formats",
             r"openssl.{0,30}(unable to|pkey)|\bpkcs.?[18]\b|bad decrypt",
             r"passphrase|keystore|key ?set does not exist",
-            r"\bsecret \"?[\w./-]{1,80}\"? not found|find key \S{1,80} in secret",
+            r"(?<!client )\bsecret (with |[\"'(\[]).{1,100}\bnot found|find key \S{1,80} in secret",
+            r"key is of invalid type",
             r"(illegal|invalid|valid|malformed|incorrect).{0,20}base.?64|base.?64.{0,30}(invalid|illegal|pad|error)",
             (
                 r"(no (such )?file|not exist|not find|not found|cannot open|permission denied|eacces|enoent)"
@@ -80,6 +81,7 @@ _FAULTS = (
     (
         FaultKind.TLS,
         (
+            r"certificate (is |was )?not trusted|untrusted cert",
             r"certificate[ _]?verif|self.?signed|\bcert has|unable to (verify|get) \w+|depth zero|err tls",
             r"ssl certificate problem|sslcertverif|sslerror|ssl ?exception|sslhandshake|ssl connection could",
             r"ssl routines|ssl3|sslv3 alert|\btls alert|handshake fail|secure channel|schannel",
@@ -130,7 +132,7 @@ _FAULTS = (
             r"econnreset|connection (reset|aborted|closed|was closed)|closed connection|forcibly closed",
             r"socketexception \(1005[34]\)|network connection was lost|other side closed",
             r"reset by peer|socket hang up|epipe|broken pipe|remoteprotocolerror|remotedisconnected",
-            r"server disconnected|failed to respond|upstream connect error",
+            r"server disconnected|failed to respond|upstream (connect error|reset)",
             r"readerror|incompleteread|unexpected end of|end of file|\beof\b|premature",
             r"html response|unexpected token|curl(:| error)? ?[#(]? ?(52|55|56|92)\b",
         ),
@@ -147,7 +149,10 @@ _FAULT_RULES = tuple((kind, re.compile("|".join(patterns))) for kind, patterns i
 ORDER = tuple(reversed(dict.fromkeys(kind for kind, _ in reversed(_FAULTS))))
 """The kinds, most informative first."""
 
-_SETTING = re.compile(r"\b\w{1,40}[\"']? ?[:=] ?(\d[\d.]{0,9}m?s?|true|false|null|none|undefined)\b")
+SETTING = re.compile(
+    r"\b\w{1,40}[\"']? ?[:=] ?[\"']?(\d[\d.]{0,9}m?s?|true|false|null|none|undefined)\b",
+    re.IGNORECASE,
+)
 """Settings that clients print along with an error: `connectTimeout: 5000`."""
 
 NO_SUCH_NAME = re.compile(
@@ -181,5 +186,5 @@ def of_key(text: str) -> Cause | None:
 
 def kind_of(text: str) -> FaultKind | None:
     """The fault in a normalised text, if any."""
-    text = _SETTING.sub(" ", text)
+    text = SETTING.sub(" ", text)
     return next((kind for kind, pattern in _FAULT_RULES if pattern.search(text)), None)

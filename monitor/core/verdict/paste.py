@@ -20,7 +20,7 @@ from monitor.core.causes import Cause
 from monitor.core.connection import is_generic
 from monitor.core.outcome import NO_STATUS, FaultKind, Granted, NotSent, Outcome, Refused, Unreachable
 from monitor.core.verdict.answer import CODE_LIMIT, HTML_PAGE, NOT_SHOWN, harmless, read_answer
-from monitor.core.verdict.faults import NO_SUCH_NAME, ORDER, kind_of, of_key
+from monitor.core.verdict.faults import NO_SUCH_NAME, ORDER, SETTING, kind_of, of_key
 from monitor.core.verdict.meaning import API_SCOPES
 from monitor.core.verdict.texts import Meaning, of_text, plain
 from monitor.core.verdict.unwrap import unwrapped
@@ -371,7 +371,8 @@ def _fault(pasted: _Pasted) -> Unreachable | None:
     """
     at = pasted.statuses[-1][0] if pasted.status == ALMOST_ALWAYS else 0
     since = pasted.text[pasted.text.rfind("\n", 0, at) + 1 :].split("\n")
-    kinds = [(kind, line) for line in reversed(since) if (kind := kind_of(plain(line)))]
+    lines = [line for line in reversed(since) if not OTHER_SERVICES.search(line)]
+    kinds = [(kind, line) for line in lines if (kind := kind_of(plain(line)))]
     if not kinds:
         return None
     kind, line = min(kinds, key=lambda one: (ORDER.index(one[0]), not NO_SUCH_NAME.search(plain(one[1]))))
@@ -390,7 +391,7 @@ def _words(pasted: _Pasted) -> Refused | None:
         return pasted.refusal(pasted.chosen)
     refused = ALMOST_ALWAYS <= pasted.status < SERVER_ERROR
     for line in pasted.lines:
-        meant = of_text(_PHRASE.sub(" ", _STATUS.sub(" ", line)))
+        meant = of_text(SETTING.sub(" ", _PHRASE.sub(" ", _STATUS.sub(" ", line))))
         if meant and not OTHER_SERVICES.search(line) and not (refused and CATALOGUE[meant.cause].no_verdict):
             return pasted.refusal(_Attempt(0, "", _Said(0, 0, line, is_sentence=False, is_strong=False)))
     if other := _OTHER_ANSWER.search(pasted.text) or _OTHER_CODED.search(pasted.text):

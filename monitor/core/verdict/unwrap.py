@@ -9,6 +9,7 @@ ESCAPED_AT_MOST = 4
 
 _BACKSLASHED = re.compile(r"(?<!\w)[A-Za-z]:\\[^\s\"']{0,300}|\\(u[0-9a-fA-F]{4}|[\"'\\/nrt])")
 _PERCENT = re.compile(r"(?:%[0-9a-fA-F]{2})+")
+_QUOTED = re.compile(r"^(?:> ?)+", re.MULTILINE)
 _QUERIED = re.compile(r"\berror_description=[^\s&\"']{1,400}")
 _TYPOGRAPHIC = str.maketrans(dict.fromkeys("“”„«»", '"') | dict.fromkeys("‘’ʼ‚´`", "'"))
 
@@ -23,6 +24,8 @@ def unwrapped(text: str) -> str:
         text = _PERCENT.sub(lambda found: unquote(found[0]), text)
         if text == before:
             break
+    if "\n< " not in text:  # as in curl's output, where > marks the request
+        text = _QUOTED.sub("", text)
     text = _QUERIED.sub(lambda found: found[0].replace("+", " "), text)
     return "\n".join(" ".join(line.split()) for line in text.split("\n")).strip()
 

@@ -23,7 +23,9 @@ FOREIGN = re.compile(r"\baadsts\d", re.IGNORECASE)
 """Microsoft Entra's error numbers. It uses the same OAuth codes, and clients fetch their keys through it."""
 
 OTHER_SERVICES = re.compile(
-    r"psycopg|\bpq: |sqlstate|mysql|postgres|mongo|\bredis\b|\bldap|\bsmtp", re.IGNORECASE
+    r"psycopg|\bpsql\b|\bpq: |sqlstate|mysql|using password|postgres|mongo|\bredis\b|\bldap|\bsmtp"
+    r"|publickey|response from daemon|security token included in the request",
+    re.IGNORECASE,
 )
 """Other services in an integration's log: words next to these are not about Salesforce."""
 

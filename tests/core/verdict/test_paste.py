@@ -183,6 +183,12 @@ def test_the_host_is_the_one_that_gave_the_answer() -> None:
     assert paste.host == "umbrella.my.salesforce.com"
 
 
+def test_the_marks_of_a_quoted_mail_are_not_part_of_a_sentence() -> None:
+    text = "> > invalid_grant: user hasn't approved\n> > this consumer"
+
+    assert meant(read(text)).cause is Cause.CONSUMER_NOT_APPROVED
+
+
 def test_of_two_answers_in_a_log_the_last_one_counts() -> None:
     earlier, later = (
         json.dumps({"error": "invalid_grant", "error_description": text})
@@ -312,6 +318,8 @@ def test_an_answer_has_the_status_nearest_to_it() -> None:
         ),
         ('MountVolume.SetUp failed for volume "jwt" : secret "globex-jwt" not found', Cause.KEY_UNREADABLE),
         ("couldn't find key server.key in Secret sync/globex-jwt", Cause.KEY_UNREADABLE),
+        ("A secret with (name/id) globex-jwt was not found in this key vault.", Cause.KEY_UNREADABLE),
+        ("key is of invalid type: expects *rsa.PrivateKey", Cause.KEY_UNREADABLE),
         ("digital envelope routines::operation not supported for this keytype", Cause.KEY_NOT_RSA),
     ],
 )
@@ -338,6 +346,10 @@ def test_an_unreadable_list_of_trusted_authorities_is_not_a_key_fault() -> None:
         "cache miss: user:7 not found",
         'psycopg.OperationalError: FATAL: password authentication failed for user "sync"',
         "LDAP: error code 49 - invalid credentials",
+        "ECONNRESET on redis://cache:6379, again in 2 s",
+        "Permission denied (publickey).",
+        "INFO worker: next run at 03:00, timeout: 30s, retries=3",
+        "translation secret.word not found",
     ],
 )
 def test_other_things_not_found_are_neither_a_private_key_nor_a_user(text: str) -> None:
@@ -375,6 +387,7 @@ def test_the_number_of_a_fault_counts_in_every_language(text: str, cause: Cause)
         ("lookup globex.my.salesforce.com: server misbehaving", Cause.NETWORK_UNREACHABLE),
         ("java.nio.channels.UnresolvedAddressException", Cause.NETWORK_UNREACHABLE),
         ("503 no healthy upstream", Cause.NETWORK_UNREACHABLE),
+        ("503 UC upstream_reset_before_response_started", Cause.SALESFORCE_UNAVAILABLE),
         ("The Internet connection appears to be offline.", Cause.NETWORK_UNREACHABLE),
         (
             "AggregateError [ETIMEDOUT]:\n  Error: connect ENETUNREACH 2001:db8::1:443",
@@ -400,6 +413,7 @@ def test_the_line_that_names_the_reason_counts_among_those_of_a_fault() -> None:
         ("remote error: tls alert: protocol version", Certainty.LIKELY),
         ("x509: certificate signed by unknown authority", Certainty.CERTAIN),
         ("SELF_SIGNED_CERT_IN_CHAIN", Certainty.CERTAIN),
+        ("could not log in: the host's certificate is not trusted", Certainty.CERTAIN),
     ],
 )
 def test_only_what_speaks_of_trust_is_certain_to_be_about_it(text: str, certainty: Certainty) -> None:
@@ -435,6 +449,7 @@ def test_a_proxy_name_that_does_not_resolve_is_not_the_orgs() -> None:
         "ResponseStatusException: 400 BAD_REQUEST",
         '{"httpCode": "400", "node": "Salesforce"}',
         "AxiosError: status code 400\n  config: { clarifyTimeoutError: false, connectTimeout: 500 }",
+        '{"msg": "token refused", "status": 400, "readTimeout": "30s"}',
         "03:00 ECONNRESET, again in 5 s\n03:05 Request failed with status code 400",
         "  HTTP/1.1 400 Bad Request\n  Server: sfdcedge\n2026-11-20 03:12:55 ERROR 400: Bad Request.",
         "KeyError: 'access_token'",
