@@ -26,7 +26,7 @@ HANDFUL = Sizes(
 )
 
 
-def test_every_benchmark_measures_and_finds_no_missed_or_false_result(tmp_path: Path) -> None:
+def test_every_benchmark_runs_without_missed_or_failed_checks(tmp_path: Path) -> None:
     figures = list(measure(HANDFUL, tmp_path))
 
     never = [figure for figure in figures if figure.goal == 0]
@@ -37,7 +37,7 @@ def test_every_benchmark_measures_and_finds_no_missed_or_false_result(tmp_path: 
 
 
 @pytest.mark.real(COMMAND)
-def test_replicas_are_measured_beside_one_process_with_a_file(tmp_path: Path) -> None:
+def test_replicas_are_compared_with_one_process_with_a_file(tmp_path: Path) -> None:
     figures = list(
         replicas.figures(
             tmp_path / "replicas",
@@ -63,16 +63,16 @@ def test_replicas_are_measured_beside_one_process_with_a_file(tmp_path: Path) ->
     [(1.5, 1.5, False), (1.51, 1.5, True), (math.nan, 1.5, True), (9.0, None, False)],
     ids=["just met", "missed", "not measured", "no goal"],
 )
-def test_a_goal_is_the_most_that_a_figure_may_be(value: float, goal: float | None, *, missed: bool) -> None:
+def test_a_figure_above_its_goal_is_missed(value: float, goal: float | None, *, missed: bool) -> None:
     assert Figure("what", value, goal=goal).missed is missed
 
 
-def test_a_line_says_value_goal_and_verdict() -> None:
+def test_a_line_shows_value_goal_and_verdict() -> None:
     assert str(Figure("one", 0.6234, goal=1.5)).split() == ["one", "0.623", "goal", "1.5", "met"]
     assert str(Figure("two", 1234.5, "ms")).split() == ["two", "1,234", "ms"]
 
 
-def test_percentiles_and_ratios_are_those_of_the_values() -> None:
+def test_percentiles_and_ratios_are_correct() -> None:
     assert percentile([3, 1, 2], 0.5) == 2
     assert math.isnan(percentile([], 0.5))
     assert median_ratio([2, 9, 4], [1, 3, 1]) == 3

@@ -35,7 +35,7 @@ def names(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-def test_it_lists_every_metric_with_its_labels() -> None:
+def test_the_documents_list_every_metric_with_its_labels() -> None:
     said = {names(name)[0]: set(names(labels)) for name, labels, _ in table("metrics.md", "Metrics")}
 
     exported: dict[str, set[str]] = {}
@@ -61,7 +61,7 @@ def commands(group: TyperGroup, before: str = "") -> Iterator[str]:
             yield f"{before}{name}"
 
 
-def test_it_lists_every_command() -> None:
+def test_the_documents_list_every_command() -> None:
     said = [names(cell)[0] for cell, _ in table("commands.md", "Commands")]
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
@@ -69,7 +69,7 @@ def test_it_lists_every_command() -> None:
     assert {" ".join(re.findall(r"^[a-z ]+", command)).strip() for command in said} == set(commands(group))
 
 
-def test_it_lists_every_library() -> None:
+def test_the_documents_list_every_library() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = [re.split(r"[\[<>=]", line)[0] for line in project["dependencies"]]
     extras = {
@@ -97,7 +97,7 @@ def test_the_readmes_explain_example_is_the_real_output() -> None:
     assert "\n".join(lines(explain(pasted, NOW))) == printed.rstrip("\n")
 
 
-def test_its_configuration_is_one(tmp_path: Path) -> None:
+def test_the_readmes_configuration_is_valid(tmp_path: Path) -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
     file = tmp_path / "bearerwatch.yaml"
     file.write_text(example.replace("3MVG9…", "3MVG9acme"))  # to be filled in, which `config check` says
@@ -115,7 +115,7 @@ def anchors(document: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_link_leads_to_a_file_and_to_a_heading_in_it(document: Path) -> None:
+def test_every_link_points_to_an_existing_file_and_heading(document: Path) -> None:
     links = re.findall(r"(?:\]\(|src=\"|srcset=\")(?!https?:|mailto:)([^)\"\s]+)", document.read_text())
     broken = []
     for link in links:

@@ -84,13 +84,13 @@ def room(module: str) -> str:
 
 
 @pytest.mark.parametrize("module", KNOWN)
-def test_each_module_imports_only_what_its_room_may(module: str) -> None:
+def test_each_module_imports_only_what_its_package_may(module: str) -> None:
     for other in of_ours(KNOWN[module]) - {""}:
         allowed = {room(module)} | MAY_IMPORT.get(room(module), set())
         assert room(other) in allowed, f"{module} may not import {other}"
 
 
-def test_each_leave_to_import_is_used() -> None:
+def test_each_allowed_import_is_used() -> None:
     used: dict[str, set[str]] = {}
     for module, path in KNOWN.items():
         used.setdefault(room(module), set()).update(room(other) for other in of_ours(path) - {""})
@@ -98,7 +98,7 @@ def test_each_leave_to_import_is_used() -> None:
     assert {mine: used.get(mine, set()) - {mine} for mine in MAY_IMPORT} == MAY_IMPORT
 
 
-def test_the_rooms_go_in_no_circle() -> None:
+def test_packages_have_no_import_cycles() -> None:
     below: set[str] = set()
     for mine, theirs in MAY_IMPORT.items():
         assert theirs <= below, f"{mine} imports what stands above it"
@@ -120,13 +120,13 @@ def test_the_core_is_pure() -> None:
         assert called & IMPURE_NAMES == excused, f"{module} calls {called & IMPURE_NAMES}"
 
 
-def test_the_org_is_an_independent_witness() -> None:
+def test_the_simulated_org_imports_nothing_of_the_product() -> None:
     for module, path in KNOWN.items():
         if module.startswith("simulator") and module != "simulator.scenarios":
             assert all(name.startswith("simulator") for name in of_ours(path)), module
 
 
-def test_the_modules_of_the_core_go_in_no_circle() -> None:
+def test_modules_of_the_core_have_no_import_cycles() -> None:
     def reached(module: str, seen: frozenset[str]) -> frozenset[str]:
         for other in of_ours(KNOWN[module]) - {"core"}:
             assert other not in seen, f"{other} imports itself by way of {module}"
@@ -182,7 +182,7 @@ def below(room: str) -> set[str]:
     return MAY_IMPORT[room].union(*map(below, MAY_IMPORT[room]))
 
 
-def test_the_picture_in_the_documents_is_this_table() -> None:
+def test_the_diagram_in_the_documents_matches_the_allowed_imports() -> None:
     """Without the arrows that follow from others, so that it can be read."""
     text = (MONITOR.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
     drawn = set(re.findall(r"^  (\w+) --> (\w+)$", text, re.MULTILINE))

@@ -25,7 +25,7 @@ def test_each_guarantee_names_tests_that_exist() -> None:
             assert re.search(rf"^(async )?def {name}\(", source, re.MULTILINE), f"{file} has no {name}"
 
 
-def test_its_numbers_are_those_of_the_code() -> None:
+def test_the_numbers_in_the_guarantees_match_the_code() -> None:
     in_words = {3: "three", 1: "a"}
     minutes = UNSEEN_GRACE.total_seconds() / 60
     for said in (

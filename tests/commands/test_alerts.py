@@ -73,7 +73,7 @@ def configured(
 HOOK: dict[str, object] = {"name": "hook", "type": "webhook", "url": "http://127.0.0.1:1/hook"}
 
 
-def test_active_alerts_are_listed_with_their_receivers(tmp_path: Path) -> None:
+def test_active_alerts_are_listed_with_their_sinks(tmp_path: Path) -> None:
     config = configured(
         tmp_path,
         HOOK | {"labels": {"tier": "gold"}},
@@ -133,7 +133,7 @@ def test_without_a_database_there_are_no_alerts_and_none_is_created(tmp_path: Pa
     assert not list(tmp_path.glob("bearerwatch.db*"))
 
 
-def test_a_drill_reaches_the_sink_and_is_clearly_one(tmp_path: Path) -> None:
+def test_a_test_alert_reaches_the_sink_and_is_marked(tmp_path: Path) -> None:
     with collector() as told:
         config = configured(tmp_path, HOOK | {"url": told.url}, HOOK | {"name": "away"})
 
@@ -150,7 +150,7 @@ def test_a_drill_reaches_the_sink_and_is_clearly_one(tmp_path: Path) -> None:
     assert alert["annotations"]["description"].startswith("This is a test alert")
 
 
-def test_a_sink_that_refuses_a_drill_is_named_and_the_others_get_it(tmp_path: Path) -> None:
+def test_a_sink_that_refuses_a_test_alert_is_named_and_others_get_it(tmp_path: Path) -> None:
     with collector() as told:
         config = configured(tmp_path, HOOK, HOOK | {"name": "works", "url": told.url})
 
@@ -181,7 +181,7 @@ def test_a_sink_that_refuses_a_drill_is_named_and_the_others_get_it(tmp_path: Pa
         ),
     ],
 )
-def test_a_drill_that_cannot_be_sent_says_why(
+def test_a_test_alert_that_cannot_be_sent_says_why(
     tmp_path: Path, sinks: list[dict[str, Any]], arguments: list[str], said: str
 ) -> None:
     done = bearerwatch("alerts", "test", *arguments, "--config", configured(tmp_path, *sinks))
@@ -191,7 +191,7 @@ def test_a_drill_that_cannot_be_sent_says_why(
     assert "Traceback" not in done.stderr
 
 
-def test_a_sink_of_apprise_without_its_package_is_a_mistake_in_the_configuration(tmp_path: Path) -> None:
+def test_an_apprise_sink_without_the_package_is_a_configuration_error(tmp_path: Path) -> None:
     config = configured(tmp_path, {"name": "phone", "type": "apprise", "url_from": {"env": "PHONE"}})
     program = (
         "import sys; sys.modules['apprise'] = None; sys.argv = ['bearerwatch', 'config', 'check',"

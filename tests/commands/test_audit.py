@@ -38,7 +38,7 @@ async def _org(tmp_path: Path) -> AsyncIterator[tuple[Settings, httpx.AsyncClien
             yield load(config, {}), control
 
 
-async def test_each_step_is_a_line_and_what_is_wrong_is_named_with_its_cause(
+async def test_each_step_is_a_line_and_wrong_ones_have_their_cause(
     org: tuple[Settings, httpx.AsyncClient],
 ) -> None:
     settings, control = org
@@ -54,7 +54,7 @@ async def test_each_step_is_a_line_and_what_is_wrong_is_named_with_its_cause(
     assert "1 wrong, 0 not readable; 8 API calls made." in lines
 
 
-async def test_a_user_without_permissions_learns_which_would_show_more(
+async def test_the_output_names_permissions_that_would_show_more(
     org: tuple[Settings, httpx.AsyncClient],
 ) -> None:
     settings, _ = org

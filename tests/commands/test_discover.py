@@ -91,7 +91,7 @@ def asked(tried: list[Try]) -> list[tuple[str, str]]:
     return [(each.connection.login_url, each.connection.audience) for each in tried]
 
 
-def test_the_pairs_begin_with_what_is_configured_and_then_the_orgs_own_address() -> None:
+def test_pairs_start_with_the_configured_one_then_the_orgs_address() -> None:
     assert pairs(connection(audience=GENERIC_TEST)) == (
         (MY_DOMAIN, GENERIC_TEST),
         (MY_DOMAIN, MY_DOMAIN),
@@ -101,7 +101,7 @@ def test_the_pairs_begin_with_what_is_configured_and_then_the_orgs_own_address()
     )
 
 
-def test_a_sandbox_is_tried_with_the_sandboxes_login_server_first() -> None:
+def test_sandboxes_are_first_tried_with_the_sandbox_login_server() -> None:
     assert pairs(connection(login_url=SANDBOX, audience=SANDBOX)) == (
         (SANDBOX, SANDBOX),
         (SANDBOX, GENERIC_TEST),
@@ -111,7 +111,7 @@ def test_a_sandbox_is_tried_with_the_sandboxes_login_server_first() -> None:
     )
 
 
-def test_where_only_a_login_server_is_known_both_are_tried() -> None:
+def test_if_only_a_login_server_is_known_both_are_tried() -> None:
     assert pairs(connection(login_url=GENERIC_LOGIN, audience=GENERIC_LOGIN)) == (
         (GENERIC_LOGIN, GENERIC_LOGIN),
         (GENERIC_TEST, GENERIC_TEST),
@@ -119,11 +119,11 @@ def test_where_only_a_login_server_is_known_both_are_tried() -> None:
 
 
 @pytest.mark.parametrize("host", ["http://127.0.0.1:8899/acme", "https://mock.example.com"])
-def test_a_host_that_is_not_salesforces_is_not_replaced_by_salesforces(host: str) -> None:
+def test_other_hosts_are_not_replaced_by_salesforces(host: str) -> None:
     assert {url for url, _ in pairs(connection(login_url=host, audience=host))} == {host}
 
 
-async def test_it_stops_at_the_first_grant_and_pauses_before_each_further_try(org: Org) -> None:
+async def test_discovery_stops_at_the_first_grant_and_pauses_between_tries(org: Org) -> None:
     org.is_so(accepted_audiences="my_domain")
     at = connection(audience=GENERIC_LOGIN)
 
@@ -143,7 +143,7 @@ async def test_it_stops_at_the_first_grant_and_pauses_before_each_further_try(or
     assert lines[-1] == "3 more were not tried; --all tries them too."
 
 
-async def test_it_continues_after_a_grant_with_all(org: Org) -> None:
+async def test_with_all_discovery_continues_after_a_grant(org: Org) -> None:
     org.is_so()
 
     tried = await org.tried(ACME, every=True)
@@ -165,7 +165,7 @@ async def test_it_continues_after_a_grant_with_all(org: Org) -> None:
         ("any", GENERIC_LOGIN, {"subdomain": "acme", "audience": "login"}),
     ],
 )
-async def test_it_finds_what_an_org_accepts(
+async def test_discovery_finds_what_an_org_accepts(
     org: Org, accepts: str, configured: str, lines: dict[str, str]
 ) -> None:
     org.is_so(accepted_audiences=accepts)
@@ -189,7 +189,7 @@ async def test_if_none_is_granted_the_pair_that_got_furthest_shows_why(org: Org)
     assert "with user_inactive: The user is deactivated, frozen or locked." in lines
 
 
-async def test_it_stops_at_a_fault_that_no_other_pair_would_fix(org: Org) -> None:
+async def test_discovery_stops_at_a_cause_that_no_other_pair_would_fix(org: Org) -> None:
     org.is_so(login_rate_per_hour=0)
 
     tried = await org.tried(ACME)
@@ -197,13 +197,13 @@ async def test_it_stops_at_a_fault_that_no_other_pair_would_fix(org: Org) -> Non
     assert [each.verdict.cause for each in tried] == [Cause.LOGIN_RATE_EXCEEDED]
 
 
-async def test_it_stays_within_the_users_logins(org: Org) -> None:
+async def test_discovery_stays_within_the_login_budget(org: Org) -> None:
     org.is_so(user_active=False)
 
     assert len(await org.tried(ACME, logins=2)) == 2
 
 
-async def test_an_address_that_does_not_answer_is_not_asked_again(org: Org) -> None:
+async def test_an_unresponsive_address_is_not_tried_again(org: Org) -> None:
     org.is_so()
     org.silent = True
 
@@ -261,7 +261,7 @@ def test_the_command_prints_the_lines_to_configure(org: Org, tmp_path: Path) -> 
     assert ended.stderr.startswith(f"granted   {org.url}/acme with the audience")
 
 
-def test_the_command_prints_json_alone_and_fails_where_all_is_refused(org: Org, tmp_path: Path) -> None:
+def test_the_command_prints_only_json_and_fails_if_all_are_refused(org: Org, tmp_path: Path) -> None:
     org.is_so(login_rate_per_hour=0)
 
     ended = commanded(tmp_path, f"{org.url}/acme", "acme", "--json")
@@ -279,7 +279,7 @@ def test_the_command_has_no_verdict_if_no_org_answers(tmp_path: Path) -> None:
     assert ended.stdout.startswith("No answer was conclusive.")
 
 
-def test_the_command_knows_its_connections(tmp_path: Path) -> None:
+def test_the_command_reports_an_unknown_connection(tmp_path: Path) -> None:
     ended = commanded(tmp_path, "http://127.0.0.1:9", "acne")
 
     assert (ended.returncode, ended.stdout) == (2, "")

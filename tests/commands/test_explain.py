@@ -62,7 +62,7 @@ def test_a_case_of_the_corpus_gets_the_expected_diagnosis(given_in: object, expe
     assert found["cause"] not in expect.get("never", [])
 
 
-def test_every_case_has_a_name_of_its_own_and_expects_causes_that_exist() -> None:
+def test_every_case_has_a_unique_name_and_existing_causes() -> None:
     cases = [
         case for file in CORPUS.glob("*.yaml") for case in yaml.safe_load(file.read_text(encoding="utf-8"))
     ]
@@ -103,7 +103,7 @@ def test_a_granted_answer_has_no_cause() -> None:
     assert list(lines(explain(json.dumps(WELL), NOW))) == ["healthy: nothing is wrong with the credential."]
 
 
-def test_a_person_reads_cause_evidence_and_what_to_do() -> None:
+def test_the_text_has_cause_evidence_and_remedy() -> None:
     shown = list(lines(explain("invalid_grant: ip restricted", NOW)))
 
     assert shown[0] == "failing: Login is not allowed from this address or at this hour"
@@ -147,7 +147,7 @@ def test_nulls_count_as_missing() -> None:
     assert told({**WELL, "local": None, "history": None, "connection": None, "newer": 1}) == told(WELL)
 
 
-def test_a_body_may_be_json_itself() -> None:
+def test_a_body_can_be_given_as_json() -> None:
     record = {
         "answer": {"status": 400, "body": {"error": "invalid_grant", "error_description": "inactive user"}}
     }
@@ -210,7 +210,7 @@ def test_the_order_of_facts_does_not_matter(order: Any) -> None:
         ("x" * 65_537, "The input is longer than 65,536 characters: paste a single answer."),
     ],
 )
-def test_unreadable_input_is_one_clear_sentence(text: str, message: str) -> None:
+def test_unreadable_input_is_one_clear_message(text: str, message: str) -> None:
     with pytest.raises(Unreadable) as raised:
         explain(text, NOW)
 
@@ -228,11 +228,11 @@ def test_unreadable_input_is_one_clear_sentence(text: str, message: str) -> None
         ),
     ],
 )
-def test_the_host_that_a_line_names_is_in_the_evidence(text: str, host: str) -> None:
+def test_the_host_in_a_line_is_in_the_evidence(text: str, host: str) -> None:
     assert any(host in said for said in told(text)["evidence"])
 
 
-def test_secrets_of_a_pasted_text_are_not_shown_again() -> None:
+def test_secrets_in_pasted_text_are_not_shown() -> None:
     token = "00Dxx0000000001!AQEAQGxfXyzsecret"
     pasted = [
         f"invalid_grant: invalid assertion eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJzZWNyZXQifQ.c2VjcmV0 {token}",
@@ -246,7 +246,7 @@ def test_secrets_of_a_pasted_text_are_not_shown_again() -> None:
         assert "c2VjcmV0" not in shown
 
 
-def test_control_characters_of_a_pasted_text_do_not_reach_the_terminal() -> None:
+def test_control_characters_in_pasted_text_do_not_reach_the_terminal() -> None:
     shown = "".join(lines(explain("invalid_grant: \x1b[2J\x1b[31mip restricted\u202e", NOW)))
 
     assert shown.isprintable()
@@ -274,14 +274,14 @@ def test_the_pair_that_the_salesforce_cli_was_given_is_in_the_evidence() -> None
     )
 
 
-def test_a_text_of_another_flow_says_so() -> None:
+def test_a_text_of_another_flow_is_reported_as_such() -> None:
     other = "The text belongs to the username-password flow: does this client use JWT bearer at all?"
 
     assert other in told("invalid_grant: authentication failure")["evidence"]
     assert other not in told("JwtAuthError: invalid_grant: authentication failure")["evidence"]
 
 
-def test_a_call_refused_although_the_text_names_api_is_not_about_a_scope() -> None:
+def test_a_refused_call_of_a_token_with_scope_api_is_not_about_a_scope() -> None:
     found = explain(
         'granted, scope: "api refresh_token"\n'
         "INVALID_SESSION_ID: This session is not valid for use with the REST API",
@@ -293,14 +293,14 @@ def test_a_call_refused_although_the_text_names_api_is_not_about_a_scope() -> No
     assert Cause.SCOPE_MISSING not in {other.cause for other in found.alternatives}
 
 
-def test_a_right_that_a_record_lacks_says_nothing_of_the_login() -> None:
+def test_a_missing_record_permission_says_nothing_about_the_login() -> None:
     found = explain("INSUFFICIENT_ACCESS_OR_READONLY: insufficient access rights on object id", NOW)
 
     assert found.cause is Cause.UNRECOGNISED
     assert "A token was granted" in found.findings[0].evidence[0]
 
 
-def test_an_error_of_microsoft_entra_says_whose_it_is() -> None:
+def test_an_error_of_microsoft_entra_is_identified_as_such() -> None:
     said = told("invalid_client: AADSTS7000222: The provided client secret keys are expired.")["evidence"]
 
     assert said == [
@@ -309,13 +309,13 @@ def test_an_error_of_microsoft_entra_says_whose_it_is() -> None:
     ]
 
 
-def test_where_sources_disagree_comes_last() -> None:
+def test_disagreement_of_sources_comes_last() -> None:
     shown = list(lines(explain("invalid_grant: ip restricted", NOW)))
 
     assert shown.index("Where sources disagree") == len(shown) - 2
 
 
-def test_a_fault_of_a_gateway_is_not_a_record() -> None:
+def test_a_gateways_json_fault_is_not_a_record() -> None:
     said = {"error": "invalid_grant", "error_description": "inactive user"}
 
     assert told({"fault": {"faultstring": "callout failed", "detail": json.dumps(said)}})["cause"] == (
@@ -330,7 +330,7 @@ worst that are known cost twice as much; what grew with the square would cost th
 
 @given(st.lists(st.sampled_from([*HOSTILE, "x", "\n"]), min_size=1, max_size=8).map("".join))
 @settings(max_examples=8, deadline=None)
-def test_sixty_four_kilobytes_of_anything_cost_little_more_than_of_a_harmless_log(piece: str) -> None:
+def test_any_64_kilobytes_are_read_nearly_as_fast_as_a_plain_log(piece: str) -> None:
     def cost(of: str) -> float:
         text = (of * INPUT_LIMIT)[:INPUT_LIMIT]
         begin = time.process_time()
@@ -342,7 +342,7 @@ def test_sixty_four_kilobytes_of_anything_cost_little_more_than_of_a_harmless_lo
 
 
 @given(st.text())
-def test_no_text_crashes_it(text: str) -> None:
+def test_no_text_crashes_explain(text: str) -> None:
     try:
         found = explain(text, NOW)
     except Unreadable:
@@ -381,7 +381,7 @@ json_values = st.recursive(
         },
     )
 )
-def test_no_record_crashes_it(record: dict[str, object]) -> None:
+def test_no_record_crashes_explain(record: dict[str, object]) -> None:
     try:
         found = explain(json.dumps(record), NOW)
     except Unreadable:
@@ -396,12 +396,12 @@ def test_a_consumer_key_that_is_not_valid_unicode_is_read_anyway() -> None:
 
 
 @pytest.mark.parametrize("piece", ["{{'a':", "{\n", "\x1b[0"])
-def test_an_input_without_end_is_refused_before_it_is_read(piece: str) -> None:
+def test_an_endless_input_is_refused(piece: str) -> None:
     with pytest.raises(Unreadable, match="longer than 65,536 characters"):
         explain(piece * (INPUT_LIMIT // len(piece) + 1), NOW)
 
 
-def test_a_text_that_python_would_warn_about_is_read_silently() -> None:
+def test_pasted_text_causes_no_python_warning() -> None:
     """Found by fuzzing: the warning stood on the operator's screen. Warnings are recorded here: as the error
     that pytest makes of one, it would be taken for a text that can't be read, as this one is anyway.
     """

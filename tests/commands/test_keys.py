@@ -46,7 +46,7 @@ def test_a_matching_pair_is_not_a_warning(tmp_path: Path, pairs: tuple[Path, Pat
     assert said.endswith("1 connection, no errors, no warnings.\n")
 
 
-def test_missing_unreadable_and_unpaired_are_warnings_in_the_words_of_the_page(
+def test_key_problems_are_warnings_with_the_same_text_as_on_the_page(
     tmp_path: Path, pairs: tuple[Path, Path]
 ) -> None:
     certificate = f"{pairs[0]}/cert.pem"
@@ -84,7 +84,7 @@ def test_sources_only_in_the_daemons_environment_are_mentioned_once(
     assert warnings == ["acme: the environment variable NOT_HERE is not set here."]
 
 
-def test_it_says_what_a_missing_address_of_the_pages_costs(tmp_path: Path) -> None:
+def test_a_missing_external_url_is_a_warning_with_its_effect(tmp_path: Path) -> None:
     file = tmp_path / "bearerwatch.yaml"
     file.write_text("connections: []")
 

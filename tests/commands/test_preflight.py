@@ -53,7 +53,7 @@ def _org(tmp_path: Path) -> Iterator[Org]:
         yield Org(f"{base}/acme", key)
 
 
-def test_a_good_connection_is_healthy_and_comes_with_its_lines(org: Org) -> None:
+def test_a_healthy_connection_is_printed_with_the_lines_to_configure(org: Org) -> None:
     org.is_so()
 
     done = org.tried()
@@ -65,7 +65,7 @@ def test_a_good_connection_is_healthy_and_comes_with_its_lines(org: Org) -> None
     assert f"login_url: {org.url}\n    audience: my_domain\n    consumer_key: 3MVG9acme\n" in lines
 
 
-def test_a_policy_that_will_break_it_is_named_before_it_is_ever_watched(org: Org) -> None:
+def test_a_policy_that_will_end_the_approval_is_reported(org: Org) -> None:
     org.is_so(
         permissions=["ViewSetup", "ExternalClientAppViewer"],
         refresh_token_policy="lifetime",
@@ -88,7 +88,7 @@ def test_a_refusal_says_what_to_do_and_fails(org: Org) -> None:
     assert "What to do (setup guide, step 6):" in done.stdout
 
 
-def test_a_key_from_stdin_is_in_no_output(org: Org) -> None:
+def test_a_key_from_stdin_is_never_printed(org: Org) -> None:
     org.is_so()
     key = pair_files().private_key.decode()
 
@@ -99,7 +99,7 @@ def test_a_key_from_stdin_is_in_no_output(org: Org) -> None:
     assert not [line for line in key.splitlines() if line in done.stdout + done.stderr]
 
 
-def test_missing_or_wrong_values_are_all_reported_with_the_names_of_the_options(org: Org) -> None:
+def test_all_invalid_values_are_reported_with_option_names(org: Org) -> None:
     command = [sys.executable, "-m", "monitor", "preflight", "--subdomain", "acme"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 

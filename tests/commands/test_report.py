@@ -55,7 +55,7 @@ def of_two(tmp_path: Path) -> Reporting:
     return lambda wanted="2026-10", labels=(), now=LATER: report(load(file, {}), wanted, labels, now)
 
 
-def test_the_hours_of_an_outage_are_down_and_the_rest_of_the_month_is_up(reported: Reporting) -> None:
+def test_the_report_counts_an_outages_hours_as_down(reported: Reporting) -> None:
     acme, globex = reported()
 
     assert acme.found.down == acme.found.longest == 6 * HOUR
@@ -65,17 +65,17 @@ def test_the_hours_of_an_outage_are_down_and_the_rest_of_the_month_is_up(reporte
     assert globex.found.share == 1
 
 
-def test_a_label_chooses_the_connections_of_one_customer(reported: Reporting) -> None:
+def test_a_label_selects_the_connections_of_one_customer(reported: Reporting) -> None:
     assert [line.connection.name for line in reported(labels=("customer=acme",))] == ["acme"]
     assert reported(labels=("customer=nobody",)) == []
 
 
-def test_a_month_in_which_nothing_was_asked_is_not_known(reported: Reporting) -> None:
+def test_a_month_without_checks_is_unknown(reported: Reporting) -> None:
     assert reported("2026-11")[0].found.share is None
     assert reported("2026-01")[0].found.share is None
 
 
-def test_rows_can_be_counted_with_and_the_table_be_read(reported: Reporting) -> None:
+def test_csv_has_numbers_and_markdown_has_a_table(reported: Reporting) -> None:
     lines = reported()
 
     acme, globex = csv.DictReader(io.StringIO(as_csv(lines)))
@@ -93,5 +93,5 @@ def test_an_invalid_or_future_month_is_an_error(reported: Reporting, wanted: str
         reported(wanted)
 
 
-def test_a_month_ends_where_the_next_begins() -> None:
+def test_a_month_ends_at_the_start_of_the_next() -> None:
     assert month("2026-12") == (datetime(2026, 12, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))

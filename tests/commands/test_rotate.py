@@ -54,7 +54,7 @@ def pair_of(directory: str, name: str) -> Pair:
     ("current", "following"),
     [("acme", "acme-2"), ("acme-2", "acme-3"), ("acme-99", "acme-100"), ("a-b", "a-b-2")],
 )
-def test_the_next_pair_is_numbered_and_lies_beside_the_current_one(
+def test_the_next_pair_is_numbered_and_in_the_same_directory(
     settings: Settings, current: str, following: str
 ) -> None:
     (acme,) = settings.connections
@@ -65,13 +65,13 @@ def test_the_next_pair_is_numbered_and_lies_beside_the_current_one(
     )
 
 
-def test_the_configured_next_pair_is_the_one(settings: Settings) -> None:
+def test_a_configured_next_pair_is_used(settings: Settings) -> None:
     (acme,) = settings.connections
 
     assert next_pair(replace(acme, next=pair_of("/k", "other")), Path("/out")) == pair_of("/k", "other")
 
 
-def test_a_key_that_is_not_a_file_needs_a_directory_for_the_next_one(settings: Settings) -> None:
+def test_a_key_outside_a_file_needs_a_directory_for_the_next_one(settings: Settings) -> None:
     vault = replace(settings.connections[0], current=Pair(Source("env", "KEY")))
 
     with pytest.raises(RotateError, match="--out"):
@@ -79,7 +79,7 @@ def test_a_key_that_is_not_a_file_needs_a_directory_for_the_next_one(settings: S
     assert next_pair(vault, Path("/out")) == pair_of("/out", "acme-2")
 
 
-def test_a_pair_is_made_once_and_found_after_that(settings: Settings) -> None:
+def test_a_pair_is_created_once_and_reused(settings: Settings) -> None:
     (acme,) = settings.connections
     pair = next_pair(acme, None)
 
@@ -92,7 +92,7 @@ def test_a_pair_is_made_once_and_found_after_that(settings: Settings) -> None:
     assert made[0].stat().st_mode & 0o777 == 0o600
 
 
-def test_a_certificate_that_was_not_made_any_more_is_made_for_its_key(settings: Settings) -> None:
+def test_a_missing_certificate_is_created_for_an_existing_key(settings: Settings) -> None:
     (acme,) = settings.connections
     pair = next_pair(acme, None)
     key, certificate = make(acme, pair, Options(), NOW)
@@ -115,7 +115,7 @@ def test_a_file_in_the_way_or_a_missing_one_is_reported(settings: Settings, tmp_
         make(acme, next_pair(acme, tmp_path / "nowhere"), Options(), NOW)
 
 
-def test_a_pair_that_can_not_serve_is_refused_with_the_reason(settings: Settings, tmp_path: Path) -> None:
+def test_an_unusable_pair_is_refused_with_the_reason(settings: Settings, tmp_path: Path) -> None:
     (acme,) = settings.connections
     key, certificate = ((tmp_path / "keys" / name).read_bytes() for name in ("acme.pem", "acme-cert.pem"))
     current = read_credential(key, certificate)
@@ -161,7 +161,7 @@ def test_a_rotation_is_written_into_the_file_of_the_connection(settings: Setting
     assert "{file: ../keys/acme-2.pem}" in file.read_text()
 
 
-def test_a_link_stays_one_and_a_mode_stays_as_it_was(settings: Settings, tmp_path: Path) -> None:
+def test_links_and_modes_of_the_configuration_are_kept(settings: Settings, tmp_path: Path) -> None:
     real = tmp_path / "more" / "acme"
     real.rename(tmp_path / "elsewhere")
     (tmp_path / "elsewhere").chmod(0o640)
@@ -183,7 +183,7 @@ def test_a_change_that_would_not_load_is_rolled_back(settings: Settings, tmp_pat
     assert (tmp_path / "more" / "acme").read_text() == before
 
 
-def test_a_file_that_can_not_be_written_is_left_to_the_person(settings: Settings, tmp_path: Path) -> None:
+def test_an_unwritable_configuration_must_be_edited_by_hand(settings: Settings, tmp_path: Path) -> None:
     following = next_pair(settings.connections[0], None)
     (tmp_path / "more" / "acme").unlink()
 
@@ -191,9 +191,7 @@ def test_a_file_that_can_not_be_written_is_left_to_the_person(settings: Settings
         write_next(settings, "acme", following, NOW)
 
 
-def test_a_link_that_lies_in_the_way_of_a_new_configuration_leads_nowhere(
-    settings: Settings, tmp_path: Path
-) -> None:
+def test_a_planted_link_does_not_redirect_the_new_configuration(settings: Settings, tmp_path: Path) -> None:
     shadow = tmp_path / "shadow"
     shadow.write_text("root's")
     shadow.chmod(0o600)
@@ -223,7 +221,7 @@ def test_files_made_by_root_for_another_user_belong_to_that_user(settings: Setti
 
 
 @ROOT_ONLY
-def test_root_makes_no_key_for_another_user_in_a_directory_that_is_not_theirs(
+def test_root_creates_keys_for_another_user_only_in_their_directories(
     settings: Settings, tmp_path: Path
 ) -> None:
     os.chown(tmp_path / "keys" / "acme.pem", 65534, 65534)
@@ -264,7 +262,7 @@ class Hasty(Clock):
         return NOW + self._passed
 
 
-async def test_it_looks_gently_and_gives_up_after_a_while(settings: Settings, tmp_path: Path) -> None:
+async def test_the_next_key_is_tried_slowly_and_not_forever(settings: Settings, tmp_path: Path) -> None:
     (acme,) = settings.connections
     key, certificate = ((tmp_path / "keys" / name).read_bytes() for name in ("acme.pem", "acme-cert.pem"))
     following = make(acme, next_pair(acme, None), Options(), NOW)

@@ -37,7 +37,7 @@ def answering(body: bytes) -> Iterator[str]:
 @pytest.mark.parametrize(
     "body", [b"no JSON", b"[]", b'{"status": "ok"}', b'{"connections": 3}', b'{"connections": [{}]}']
 )
-def test_another_service_on_the_port_is_not_taken_for_the_daemon(body: bytes, tmp_path: Path) -> None:
+def test_another_service_on_the_port_is_not_mistaken_for_the_daemon(body: bytes, tmp_path: Path) -> None:
     file = tmp_path / "bearerwatch.yaml"
     file.write_text("connections: []")
 

@@ -66,7 +66,7 @@ def printed(console: Console) -> str:
     return console.file.getvalue()
 
 
-def test_piped_each_connection_is_one_plain_line_and_the_worst_come_first() -> None:
+def test_piped_output_has_one_plain_line_per_connection_worst_first() -> None:
     console = pipe()
 
     show(FLEET, now=NOW, quiet=False, whole=False, console=console)
@@ -84,7 +84,7 @@ def test_piped_each_connection_is_one_plain_line_and_the_worst_come_first() -> N
 
 @pytest.mark.parametrize("whole", [False, True], ids=["table", "whole"])
 @pytest.mark.parametrize("columns", [60, 80, 200])
-def test_on_a_terminal_nothing_but_the_command_is_wider_than_it(columns: int, whole: bool) -> None:
+def test_output_fits_the_terminal_except_for_commands(columns: int, whole: bool) -> None:
     console = terminal(columns, no_color=True)
 
     show(FLEET, now=NOW, quiet=False, whole=whole, console=console)
@@ -95,7 +95,7 @@ def test_on_a_terminal_nothing_but_the_command_is_wider_than_it(columns: int, wh
     assert not wide
 
 
-def test_colours_are_for_terminals_that_want_them() -> None:
+def test_colours_are_used_only_on_terminals_without_no_color() -> None:
     coloured, plain = terminal(80), terminal(80, no_color=True)
 
     for console in (coloured, plain):
@@ -105,7 +105,7 @@ def test_colours_are_for_terminals_that_want_them() -> None:
     assert "31m" not in printed(plain)
 
 
-def test_quiet_leaves_out_what_is_healthy_and_is_silent_where_all_is() -> None:
+def test_quiet_omits_healthy_connections() -> None:
     some, none = pipe(), pipe()
 
     show(FLEET, now=NOW, quiet=True, whole=False, console=some)
@@ -116,7 +116,7 @@ def test_quiet_leaves_out_what_is_healthy_and_is_silent_where_all_is() -> None:
     assert printed(none) == ""
 
 
-def test_one_connection_is_shown_as_on_its_page() -> None:
+def test_one_connection_is_shown_with_the_details_of_its_page() -> None:
     console = pipe()
 
     show(FLEET[1:2], now=NOW, quiet=False, whole=True, console=console)
@@ -158,7 +158,7 @@ def test_markup_in_an_answer_is_text() -> None:
     assert "said [red]owned[/red] [/] \\[" in printed(console)
 
 
-def test_while_checks_are_under_way_what_is_found_is_seen() -> None:
+def test_unhealthy_results_are_shown_during_checks() -> None:
     console = terminal(100)
 
     with progress(CHOSEN, now=lambda: NOW, shown=True, console=console) as done:
@@ -171,7 +171,7 @@ def test_while_checks_are_under_way_what_is_found_is_seen() -> None:
     assert DECAYED.title in text
 
 
-def test_one_that_hangs_is_named_while_it_does() -> None:
+def test_a_hanging_connection_is_named() -> None:
     console = terminal(100)
 
     with progress(CHOSEN[:1], now=lambda: NOW, shown=True, console=console):
@@ -191,7 +191,7 @@ def test_a_narrow_terminal_gets_a_list_whose_names_can_be_copied() -> None:
     assert DECAYED.title in " ".join(lines)
 
 
-def test_a_page_is_laid_out_on_a_terminal_and_stays_markdown_in_a_pipe() -> None:
+def test_a_document_is_rendered_on_a_terminal_and_stays_markdown_if_piped() -> None:
     piped, seen = pipe(), terminal(80, no_color=True)
 
     for console in (piped, seen):
@@ -223,7 +223,7 @@ def test_without_a_terminal_there_is_no_progress_display(console: Console | None
         ((status("new", State.SETTLING, Cause.PROPAGATION_PENDING),), "warning", Exit.NO_VERDICT),
     ],
 )
-def test_from_which_severity_on_a_check_fails_is_the_caller_s_choice(
+def test_fail_on_sets_the_severity_for_exit_code_1(
     shown: tuple[ConnectionStatus, ...], fail_on: str, code: Exit
 ) -> None:
     assert exit_code(list(shown), fail_on) is code
@@ -234,7 +234,7 @@ def test_the_summary_counts_the_worst_first() -> None:
     assert str(summary(FLEET[:1])) == "1 connection: 1 healthy"
 
 
-def test_every_cause_has_its_line_in_the_catalogue() -> None:
+def test_every_cause_has_a_line_in_the_list() -> None:
     console = pipe()
 
     show_catalogue(console)

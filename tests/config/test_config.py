@@ -81,11 +81,11 @@ def test_all_problems_of_a_bad_configuration_are_reported(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", named("valid"))
-def test_a_good_configuration_means_what_its_expectation_says(path: Path) -> None:
+def test_a_good_configuration_gives_the_expected_settings(path: Path) -> None:
     assert described(load(path, ENVIRON), path.parent) == expectation(path)
 
 
-def test_there_are_as_many_expectations_as_configurations() -> None:
+def test_each_configuration_has_an_expectation() -> None:
     for folder in ("invalid", "valid"):
         configurations = {path.stem for path in (CONFIGS / folder).glob("*.yaml")}
 
@@ -136,22 +136,20 @@ def test_a_file_that_is_not_text_is_reported_as_such(tmp_path: Path, raw: bytes,
     assert problems(tmp_path / "x.yaml") == message
 
 
-def test_a_byte_order_mark_and_windows_line_ends_are_read_past(tmp_path: Path) -> None:
+def test_a_byte_order_mark_and_windows_line_ends_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_bytes(b"\xef\xbb\xbf" + ACME.replace("\n", "\r\n").encode())
 
     assert [each.name for each in load(tmp_path / "x.yaml", {}).connections] == ["acme"]
 
 
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? ", "[{"])
-def test_a_file_of_nothing_but_brackets_ends_in_a_problem_and_not_in_a_crash(
-    tmp_path: Path, opening: str
-) -> None:
+def test_a_file_of_only_brackets_is_an_error_and_not_a_crash(tmp_path: Path, opening: str) -> None:
     (tmp_path / "x.yaml").write_text(opening * 300_000, encoding="utf-8")
 
     assert problems(tmp_path / "x.yaml").endswith(": is nested more than 32 levels deep.\n")
 
 
-def test_a_report_of_thousands_of_problems_is_cut_and_says_so() -> None:
+def test_a_report_of_thousands_of_problems_is_truncated_and_says_so() -> None:
     error = ConfigError(Problem("x.yaml", line, "", "is wrong.") for line in range(5_000))
 
     assert len(error.problems) == 5_000
@@ -159,7 +157,7 @@ def test_a_report_of_thousands_of_problems_is_cut_and_says_so() -> None:
     assert str(error) == error.report()
 
 
-def test_a_shells_pipe_may_be_the_main_file_and_no_other(tmp_path: Path) -> None:
+def test_only_the_main_file_may_be_a_pipe(tmp_path: Path) -> None:
     """A named pipe, which nobody may write to, once stopped reloads forever."""
     named = tmp_path / "more.yaml"
     os.mkfifo(named)
@@ -183,7 +181,7 @@ def test_a_missing_key_is_not_a_configuration_error(tmp_path: Path) -> None:
     assert connection.current.private_key == Source("file", str(tmp_path / "acme.pem"))
 
 
-def test_a_certificate_authority_that_is_there_is_taken(tmp_path: Path) -> None:
+def test_an_existing_ca_file_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_bytes(Path(certifi.where()).read_bytes())
     (tmp_path / "x.yaml").write_text("ca_file: ca.pem\n" + ACME, encoding="utf-8")
 
@@ -193,7 +191,7 @@ def test_a_certificate_authority_that_is_there_is_taken(tmp_path: Path) -> None:
 # Files beside the main one
 
 
-def test_paths_start_at_the_directory_of_the_file_in_which_they_are_written(tmp_path: Path) -> None:
+def test_paths_are_relative_to_the_file_that_contains_them(tmp_path: Path) -> None:
     (tmp_path / "teams" / "crm").mkdir(parents=True)
     (tmp_path / "x.yaml").write_text("connections_from: [teams/*/*.yaml]\n", encoding="utf-8")
     (tmp_path / "teams" / "crm" / "acme.yaml").write_text(ACME, encoding="utf-8")
@@ -206,7 +204,7 @@ def test_paths_start_at_the_directory_of_the_file_in_which_they_are_written(tmp_
     assert found.patterns == (str(tmp_path / "teams/*/*.yaml"),)
 
 
-def test_a_relative_path_of_the_configuration_gives_absolute_ones(
+def test_a_relative_path_of_the_configuration_gives_absolute_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "x.yaml").write_text(ACME, encoding="utf-8")
@@ -218,7 +216,7 @@ def test_a_relative_path_of_the_configuration_gives_absolute_ones(
     assert found.connections[0].current.private_key.place == str(tmp_path / "acme.pem")
 
 
-def test_a_directory_whose_name_looks_like_a_pattern_is_searched_as_it_is_named(tmp_path: Path) -> None:
+def test_a_directory_named_like_a_pattern_is_taken_literally(tmp_path: Path) -> None:
     directory = tmp_path / "[prod]*"
     directory.mkdir()
     (directory / "x.yaml").write_text("connections_from: ['*.yaml']\n", encoding="utf-8")
@@ -297,7 +295,7 @@ def test_every_option_of_the_schema_is_in_the_example_with_its_default() -> None
             assert written in example, name
 
 
-def test_every_option_of_the_schema_is_described() -> None:
+def test_every_option_in_the_schema_has_a_description() -> None:
     whole = schema()
 
     for block in (whole, *whole["$defs"].values()):
@@ -329,7 +327,7 @@ def plain(path: Path) -> Any:
         if each.id not in {"texts_that_yaml_would_change", "from_files", "replicas", "former_options"}
     ],
 )
-def test_a_good_configuration_fits_the_schema(path: Path) -> None:
+def test_a_good_configuration_is_valid_in_the_schema(path: Path) -> None:
     jsonschema.Draft202012Validator(schema()).validate(plain(path))
 
 
@@ -344,7 +342,7 @@ def test_a_good_configuration_fits_the_schema(path: Path) -> None:
         "truth_values",
     ],
 )
-def test_an_editor_with_the_schema_sees_the_mistake_as_well(name: str) -> None:
+def test_the_schema_also_rejects_the_error(name: str) -> None:
     validator = jsonschema.Draft202012Validator(schema())
 
     assert not validator.is_valid(plain(CONFIGS / "invalid" / f"{name}.yaml"))
@@ -366,7 +364,7 @@ def loaded(raw: bytes) -> Settings | str:
 
 @settings(deadline=None)
 @given(st.binary() | st.text().map(lambda text: text.encode(errors="surrogatepass")))
-def test_no_bytes_whatever_crash_loading(raw: bytes) -> None:
+def test_no_bytes_crash_loading(raw: bytes) -> None:
     loaded(raw)
 
 
@@ -420,7 +418,7 @@ CONNECTIONS = st.lists(st.dictionaries(st.sampled_from(OPTIONS), VALUES, max_siz
 
 @given(st.dictionaries(st.sampled_from(OPTIONS), VALUES, max_size=8), CONNECTIONS)
 @settings(max_examples=100, deadline=None)
-def test_no_values_whatever_crash_loading(options: dict[str, Any], connections: list[Any]) -> None:
+def test_no_values_crash_loading(options: dict[str, Any], connections: list[Any]) -> None:
     written = {**options, "connections": connections, "connections_from": []}
 
     loaded(yaml.safe_dump(written, allow_unicode=True).encode(errors="surrogatepass"))
@@ -428,7 +426,7 @@ def test_no_values_whatever_crash_loading(options: dict[str, Any], connections: 
 
 @settings(deadline=None)
 @given(st.timedeltas(timedelta(minutes=1), timedelta(days=7)))
-def test_an_interval_comes_back_as_it_was_written(interval: timedelta) -> None:
+def test_a_formatted_interval_parses_to_the_same_value(interval: timedelta) -> None:
     seconds = int(interval.total_seconds())
     text = f"interval: {seconds // 86_400}d{seconds % 86_400}s\n{ACME}"
 
@@ -457,9 +455,7 @@ def test_an_interval_comes_back_as_it_was_written(interval: timedelta) -> None:
         "open to others, and wanted",
     ],
 )
-def test_where_anyone_could_ask_for_checks_nobody_may_unless_it_is_wanted(
-    written: str, *, takes: bool
-) -> None:
+def test_checks_on_request_need_an_option_if_anyone_could_ask(written: str, *, takes: bool) -> None:
     found = loaded(f"{written}\n{ACME}".encode())
 
     assert isinstance(found, Settings)

@@ -58,7 +58,7 @@ def changed(before: str, after: bytes) -> list[str]:
     return [line for line in lines if line[0] in "+-"]
 
 
-def test_the_next_pair_is_three_lines_after_the_certificate() -> None:
+def test_a_next_pair_adds_three_lines_after_the_certificate() -> None:
     made = added(FILE.encode())
 
     assert made.decode() == FILE.replace("           # public\n", "           # public\n" + NEXT)
@@ -75,7 +75,7 @@ def test_the_next_pair_becomes_the_current_one_and_nothing_else_changes() -> Non
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_line_ends_and_marks_stay(ends: str, mark: str) -> None:
+def test_line_ends_and_byte_order_marks_are_kept(ends: str, mark: str) -> None:
     raw = (mark + FILE.replace("\n", ends)).encode()
 
     assert (
@@ -89,7 +89,7 @@ def test_line_ends_and_marks_stay(ends: str, mark: str) -> None:
     )
 
 
-def test_a_file_that_is_the_list_and_ends_without_a_line_break() -> None:
+def test_a_top_level_list_without_final_line_break_can_be_edited() -> None:
     raw = b"- name: acme\n  private_key: {file: key.pem}"
 
     assert added(raw).decode() == raw.decode() + "\n" + NEXT.replace("    ", "  ", 1).replace(
@@ -131,7 +131,7 @@ def test_writing_a_next_pair_without_a_certificate_removes_the_old_certificate()
     assert current(raw).decode() == '- name: acme\n  private_key: {env: "NEW"}\n'
 
 
-def test_a_path_is_quoted_where_yaml_wants_it() -> None:
+def test_a_path_is_quoted_if_yaml_requires_it() -> None:
     made = with_next(
         FILE.encode(), "acme", private_key="/x/a, b: {c}.pem", certificate='/x/"ä".pem', folder="/x"
     )
@@ -141,12 +141,12 @@ def test_a_path_is_quoted_where_yaml_wants_it() -> None:
     assert '{file: "\\"ä\\".pem"}' in made.decode()
 
 
-def test_paths_are_absolute_if_the_current_one_is_or_is_not_a_path() -> None:
+def test_new_paths_are_absolute_unless_the_current_one_is_relative() -> None:
     for written in (b"{env: KEY}", b"{file: /keys/acme.pem}"):
         assert b"{file: /etc/x/keys/acme-2.pem}" in added(b"- name: acme\n  private_key: " + written)
 
 
-def test_another_files_connection_is_not_here() -> None:
+def test_a_connection_in_another_file_is_not_found() -> None:
     assert with_next(FILE.encode(), "hooli", private_key="/a", certificate="/b", folder="/") is None
     assert with_next(b"labels: acme\n", "acme", private_key="/a", certificate="/b", folder="/") is None
     assert with_next_current(b"", "acme") is None
@@ -174,6 +174,6 @@ ANCHORED = b"""- name: initech
         (ANCHORED, "change its meaning"),
     ],
 )
-def test_an_edit_that_is_not_safe_is_not_made(raw: bytes, why: str) -> None:
+def test_an_unsafe_edit_is_refused(raw: bytes, why: str) -> None:
     with pytest.raises(EditError, match=why):
         with_next_current(raw, "initech")

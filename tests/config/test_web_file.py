@@ -189,7 +189,7 @@ NEWER_BAD = {
 """Options that came to the format later than the promtool that Debian 12 packages."""
 
 
-def test_a_file_that_never_ends_is_not_read(material: Material) -> None:
+def test_an_endless_file_is_refused(material: Material) -> None:
     """Found by fuzzing: /dev/zero was read until the memory was full."""
     told = '"/dev/zero" is a pipe or a device: use a regular file.'
 
@@ -229,7 +229,7 @@ def test_a_bad_file_is_rejected_with_its_error(material: Material, case: tuple[s
     + [pytest.param(text, False, id=name) for name, (text, _) in BAD.items()]
     + [pytest.param(text, True, id=name) for name, (text, _) in STRICTER.items()],
 )
-def test_promtool_agrees_but_for_where_we_are_stricter(material: Material, text: str, good: bool) -> None:
+def test_promtool_agrees_except_where_we_are_stricter(material: Material, text: str, good: bool) -> None:
     path = written(material, text)
 
     verdict = subprocess.run(
@@ -240,7 +240,7 @@ def test_promtool_agrees_but_for_where_we_are_stricter(material: Material, text:
     assert ("FAILED" not in verdict.stdout + verdict.stderr and verdict.returncode == 0) == good
 
 
-def test_every_problem_of_a_file_is_given_at_once_in_the_order_of_its_lines(material: Material) -> None:
+def test_all_problems_are_reported_at_once_in_line_order(material: Material) -> None:
     text = (
         "tls_server_config:\n  min_version: TLS11\n  cipher_suites: [x]\n"
         "http_server_config:\n  http2: maybe\nbasic_auth_users:\n  alice: x\nrate_limit:\n  burst: -1\n"
@@ -266,20 +266,20 @@ def test_errors_in_all_blocks_and_files_are_reported_together(material: Material
     ]
 
 
-def test_a_password_in_the_clear_is_repeated_nowhere(material: Material) -> None:
+def test_a_clear_text_password_is_never_repeated(material: Material) -> None:
     found = "\n".join(problems(material, "basic_auth_users:\n  alice: correct-horse-battery\n"))
 
     assert "correct-horse" not in found
 
 
-def test_hashes_do_not_show_in_what_is_printed_of_a_configuration(material: Material) -> None:
+def test_hashes_do_not_appear_in_reprs(material: Material) -> None:
     config = loaded(material, GOOD["users"])
 
     assert HASH[7:] not in repr(config)
     assert dict(config.users) == {"alice": HASH, "bob": HASH}
 
 
-def test_files_are_found_from_the_directory_of_the_file(
+def test_paths_are_relative_to_the_web_configuration_file(
     material: Material, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir("/")
@@ -300,13 +300,13 @@ NOTED = {
 
 
 @pytest.mark.parametrize("case", cases(NOTED))
-def test_allowed_but_doubtful_settings_give_warnings(material: Material, case: tuple[str, str]) -> None:
+def test_doubtful_settings_give_warnings(material: Material, case: tuple[str, str]) -> None:
     text, expected = case
 
     assert expected in "".join(loaded(material, text).notes)
 
 
-def test_a_key_that_everybody_may_read_is_noted(tmp_path: Path) -> None:
+def test_a_world_readable_key_gives_a_warning(tmp_path: Path) -> None:
     _, key = for_loopback(authority()).write(tmp_path, "server")
     path = tmp_path / "web.yml"
     path.write_text(f"tls_server_config:\n  {PAIR}\n", encoding="utf-8")
@@ -318,7 +318,7 @@ def test_a_key_that_everybody_may_read_is_noted(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
-def test_no_content_breaks_the_reading(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_no_content_crashes_the_parser(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.yml"
     path.write_bytes(content)
 
@@ -383,7 +383,7 @@ def test_the_product_runs_with_the_oldest_allowed_versions(material: Material) -
         ("RequireAndVerifyClientCert", "foreign", False),
     ],
 )
-def test_clients_are_verified_as_asked(
+def test_clients_are_verified_as_configured(
     material: Material, kind: str, shows: str | None, enters: bool
 ) -> None:
     more = f"  client_auth_type: {kind}\n" + ("  client_ca_file: ca.crt\n" if "Verify" in kind else "")
@@ -412,7 +412,7 @@ def trusting(by: Issued) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=by.pem.decode())
 
 
-def test_a_renewed_certificate_is_served_by_the_context_in_use(tmp_path: Path) -> None:
+def test_a_renewed_certificate_is_served_without_a_restart(tmp_path: Path) -> None:
     first, second = authority("first"), authority("second")
     serving = reissued(tmp_path, first)
     assert serving.context is not None
@@ -455,7 +455,7 @@ def exposures(material: Material) -> Iterator[tuple[str, WebConfig, str | None]]
     yield "0.0.0.0", both, None
 
 
-def test_an_address_beyond_loopback_is_warned_of_as_far_as_it_is_open(material: Material) -> None:
+def test_an_address_open_to_others_gives_a_warning(material: Material) -> None:
     for host, config, expected in exposures(material):
         sentence = exposure(Address(host, 9877), config)
         if expected is None:

@@ -8,7 +8,7 @@ from tests.contract.promises import HERE, PROMISES
 
 
 @pytest.mark.parametrize("name", PROMISES)
-def test_a_promise_is_kept(name: str) -> None:
+def test_each_promise_matches_its_file(name: str) -> None:
     file = HERE / name
     written = file.read_text(encoding="utf-8") if file.exists() else ""
     made = PROMISES[name]()
@@ -23,5 +23,5 @@ def test_a_promise_is_kept(name: str) -> None:
     )
 
 
-def test_every_file_is_one_of_a_promise() -> None:
+def test_every_contract_file_belongs_to_a_promise() -> None:
     assert {path.name for path in HERE.iterdir() if path.suffix in {".txt", ".json"}} == set(PROMISES)

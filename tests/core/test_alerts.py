@@ -45,7 +45,7 @@ def _rules() -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("cause", Cause)
-def test_each_cause_has_the_name_of_its_rule(cause: Cause, rules: dict[str, dict[str, str]]) -> None:
+def test_each_alert_has_the_same_name_as_its_rule(cause: Cause, rules: dict[str, dict[str, str]]) -> None:
     (alert,) = found(ill(well("acme"), cause, LONG_AGO))
 
     assert alert.name in rules
@@ -53,7 +53,7 @@ def test_each_cause_has_the_name_of_its_rule(cause: Cause, rules: dict[str, dict
     assert alert.annotations["summary"] == f"{CATALOGUE[cause].title}: acme"
 
 
-def test_the_alerts_that_are_of_no_cause_are_those_of_the_rules(rules: dict[str, dict[str, str]]) -> None:
+def test_alerts_without_a_cause_match_the_rules(rules: dict[str, dict[str, str]]) -> None:
     silent = replace(
         well("silent"), history=replace(well("silent").history, state=State.UNKNOWN, state_since=LONG_AGO)
     )
@@ -65,7 +65,7 @@ def test_the_alerts_that_are_of_no_cause_are_those_of_the_rules(rules: dict[str,
     assert told <= rules.keys()
 
 
-def test_the_labels_are_those_of_the_rules_and_the_operators_own_that_are_asked_for() -> None:
+def test_labels_match_the_rules_and_the_configuration() -> None:
     gold = well("acme", labels=(("customer", "acme"), ("tier", "gold")))
     terms = replace(TERMS, links=replace(TERMS.links, labels=("customer", "region")))
 
@@ -83,7 +83,7 @@ def test_the_labels_are_those_of_the_rules_and_the_operators_own_that_are_asked_
 
 
 @pytest.mark.parametrize("cause", [cause for cause in Cause if CATALOGUE[cause].guide])
-def test_an_alert_alone_says_what_to_do_where_and_who(cause: Cause) -> None:
+def test_an_alert_is_complete_by_itself(cause: Cause) -> None:
     (alert,) = found(ill(well("acme"), cause, LONG_AGO))
 
     text = alert.annotations["description"]
@@ -96,7 +96,7 @@ def test_an_alert_alone_says_what_to_do_where_and_who(cause: Cause) -> None:
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_an_alert_for_the_orgs_admin_names_the_app_and_if_allowed_the_user(
+def test_an_alert_for_the_admin_names_the_app_and_if_allowed_the_user(
     allowed: bool,
 ) -> None:
     one = well(
@@ -121,7 +121,7 @@ def test_an_alert_for_the_orgs_admin_names_the_app_and_if_allowed_the_user(
     assert ("integration@" in f"{said} {alert.labels}") == allowed
 
 
-def test_an_alert_carries_the_apps_name_where_the_rules_do() -> None:
+def test_an_alert_has_the_apps_name_if_the_rule_has() -> None:
     one = ill(well("acme", app="Acme Sync"), Cause.API_DISABLED, LONG_AGO)
     terms = replace(TERMS, links=replace(TERMS.links, labels=("app",)))
 
@@ -163,7 +163,7 @@ def test_a_paused_connection_is_not_an_alert() -> None:
         pytest.param((True, False) * 3 + (True,), True, id="three times, and recovered"),
     ],
 )
-def test_an_unsteady_connection_is_an_alert_of_its_own(recent: tuple[bool, ...], unsteady: bool) -> None:
+def test_an_unsteady_connection_has_its_own_alert(recent: tuple[bool, ...], unsteady: bool) -> None:
     status = well("acme")
 
     told = found(replace(status, history=replace(status.history, recent=recent)))
@@ -177,7 +177,7 @@ def test_an_unsteady_connection_is_an_alert_of_its_own(recent: tuple[bool, ...],
     [(MINUTE, TERMS.holds.window), (5 * MINUTE, 80 * MINUTE), (60 * MINUTE, 16 * 60 * MINUTE)],
     ids=["shorter than the general one", "the general one", "longer"],
 )
-def test_failures_in_a_maintenance_do_not_count_as_unsteady(
+def test_failures_during_maintenance_do_not_count_as_unsteady(
     interval: timedelta, counts: timedelta, *, of_all: bool
 ) -> None:
     def told(ended: timedelta) -> list[str]:
@@ -193,7 +193,7 @@ def test_failures_in_a_maintenance_do_not_count_as_unsteady(
 # What holds back
 
 
-def test_maintenance_of_one_connection_holds_back_that_one() -> None:
+def test_maintenance_of_one_connection_holds_back_only_its_alerts() -> None:
     window = Once(NOW - MINUTE, NOW + MINUTE)
     told = found(
         ill(well("acme", maintenance=(window,)), Cause.API_DISABLED, LONG_AGO),
@@ -204,7 +204,7 @@ def test_maintenance_of_one_connection_holds_back_that_one() -> None:
     assert told[0].held_back == "maintenance until 2026-11-23 12:01 UTC"
 
 
-def test_maintenance_of_all_holds_back_all() -> None:
+def test_global_maintenance_holds_back_all_alerts() -> None:
     broken = [ill(well(f"c{number}"), Cause.ORG_INACTIVE, LONG_AGO) for number in range(5)]
 
     told = alerts(snapshot(*broken, maintenance=[Once(NOW - MINUTE, NOW + MINUTE)]), TERMS)
@@ -254,7 +254,7 @@ def test_causes_unrelated_to_the_app_form_one_group_across_apps(cause: Cause) ->
         ("someone@acme.com is 5 < 6 & more", "someone@acme.com is 5 ‹ 6 & more"),
     ],
 )
-def test_evidence_holds_no_link_mention_or_markup_that_a_chat_would_act_upon(text: str, shown: str) -> None:
+def test_evidence_contains_no_active_link_mention_or_markup(text: str, shown: str) -> None:
     (alert,) = found(ill(well("acme"), Cause.API_DISABLED, LONG_AGO, evidence=(text,)))
 
     assert shown in alert.annotations["description"]

@@ -58,14 +58,14 @@ def test_every_alert_has_the_name_labels_and_hold_time_of_its_rule() -> None:
         assert alert.annotations["summary"] == summary.replace("{{ $value }}", "2")
 
 
-def test_the_page_about_notifications_lists_it_with_its_times() -> None:
+def test_the_notifications_page_lists_each_alert_with_its_times() -> None:
     page = (RULES.parents[2] / "docs" / "notifications.md").read_text()
     said = {name: int(minutes) for name, minutes in re.findall(r"^\| (Bear\w+) \| (\d+) minute", page, re.M)}
 
     assert said == {trouble.name: trouble.hold / MINUTE for trouble in troubles(Moment(troubled(), TERMS))}
 
 
-def test_checks_that_are_late_are_counted_and_named() -> None:
+def test_late_checks_are_counted_and_named() -> None:
     (alert,) = found(snapshot(*overdue(TERMS.holds.late + MINUTE, "acme", "globex"), well("on time")))
 
     assert alert.annotations["summary"] == "Connections not checked on time: 2"
@@ -83,7 +83,7 @@ def test_an_active_connection_without_a_due_time_is_late() -> None:
     assert "\nAmong them: acme.\n" in alert.annotations["description"]
 
 
-def test_an_unchecked_connection_is_late_whatever_is_planned() -> None:
+def test_a_connection_not_checked_for_long_is_late_even_if_scheduled() -> None:
     put_off = replace(well("acme"), unwatched=True, next_exchange=NOW + timedelta(days=40))
 
     (alert,) = found(snapshot(put_off, well("on time")))
@@ -102,11 +102,11 @@ def test_queued_and_paused_connections_are_not_late(statuses: list[ConnectionSta
     assert not found(snapshot(*statuses))
 
 
-def test_without_trouble_there_is_no_alert() -> None:
+def test_without_problems_there_is_no_alert() -> None:
     assert not found(snapshot(well("acme")))
 
 
-def test_a_general_maintenance_holds_it_back_as_well() -> None:
+def test_global_maintenance_holds_back_alerts_about_the_daemon() -> None:
     window = Once(NOW - MINUTE, NOW + MINUTE)
     shown = troubled()
 

@@ -20,7 +20,7 @@ def change(at: datetime, was: State, became: State) -> Event:
     return Event(at, EventKind.STATE, f"The state went from {was} to {became}.", failure=became not in UP)
 
 
-def test_an_outage_of_an_hour_in_a_day() -> None:
+def test_an_outage_of_an_hour_counts_as_an_hour_down() -> None:
     events = [
         change(START + 6 * HOUR, State.HEALTHY, State.FAILING),
         change(START + 7 * HOUR, State.FAILING, State.HEALTHY),
@@ -48,7 +48,7 @@ def test_unknown_settling_maintenance_and_days_without_a_verdict_are_neither_up_
     assert found == Availability(19 * HOUR, HOUR, 1, HOUR)
 
 
-def test_without_counted_time_there_is_no_share() -> None:
+def test_without_counted_time_there_is_no_availability() -> None:
     assert availability([], State.HEALTHY, START, START + DAY, days=()).share is None
     assert availability([], State.UNKNOWN, START, START + DAY, days=EVERY_DAY).share is None
 
@@ -67,7 +67,7 @@ def test_state_changes_are_read_back_from_events() -> None:
     assert state_change(Event(NOW, EventKind.STATE, "Something else.")) is None
 
 
-def test_all_is_known_from_the_oldest_event_of_a_sort_of_which_some_were_dropped() -> None:
+def test_changes_are_known_since_the_oldest_kept_event() -> None:
     kept = {True: 3, False: 2}
     events = [
         change(START + HOUR, State.FAILING, State.HEALTHY),

@@ -28,7 +28,7 @@ MINUTE = timedelta(minutes=1)
 
 
 @given(st.text(min_size=1, max_size=20), st.integers(10, 86_400), st.integers(0, 10**8))
-def test_the_regular_check_comes_once_per_interval_and_never_at_once(
+def test_the_regular_check_is_once_per_interval_and_never_immediate(
     name: str, seconds: int, later: int
 ) -> None:
     interval = timedelta(seconds=seconds)
@@ -59,13 +59,13 @@ def test_connections_are_spread_over_the_interval_by_their_names() -> None:
         pytest.param(99, BACK_OFF[2], id="and no further"),
     ],
 )
-def test_after_a_definitive_refusal(refusals: int, wait: timedelta) -> None:
+def test_after_a_definitive_refusal_checks_back_off(refusals: int, wait: timedelta) -> None:
     known = history(state=State.FAILING, consecutive_refusals=refusals)
 
     assert next_exchange(ACME, known, NOW) == NOW + wait
 
 
-def test_a_long_interval_is_not_shortened_by_backing_off() -> None:
+def test_back_off_does_not_shorten_a_long_interval() -> None:
     daily = connection(interval=timedelta(days=1))
     known = history(daily, state=State.FAILING, consecutive_refusals=2)
 
@@ -80,7 +80,7 @@ def test_many_refused_connections_slow_all_of_them_down() -> None:
 
 
 @pytest.mark.parametrize(("minutes_ago", "due_in"), [(0, 2), (1, 1), (2, 3), (4, 1), (5, 5), (9, 1)])
-def test_a_settling_connection_is_looked_at_two_five_and_ten_minutes_after_the_change(
+def test_a_settling_connection_is_checked_two_five_and_ten_minutes_after_the_change(
     minutes_ago: int, due_in: int
 ) -> None:
     known = history(seen=minutes_ago * MINUTE, state=State.SETTLING, consecutive_refusals=1)
@@ -89,20 +89,20 @@ def test_a_settling_connection_is_looked_at_two_five_and_ten_minutes_after_the_c
 
 
 @pytest.mark.parametrize("faults", [1, 2, 3])
-def test_after_a_fault_it_tries_again_soon(faults: int) -> None:
+def test_after_a_fault_the_next_check_is_soon(faults: int) -> None:
     known = history(state=State.UNKNOWN, consecutive_faults=faults)
 
     assert next_exchange(ACME, known, NOW) == min(NOW + RETRY[faults - 1], regular(ACME, NOW))
 
 
-def test_a_host_name_that_is_not_found_is_tried_again_soon() -> None:
+def test_an_unknown_host_name_is_retried_soon() -> None:
     gone = exchange(Unreachable(FaultKind.DNS, "no such host"))
     known = history(state=State.FAILING, consecutive_faults=1, last_exchange=gone)
 
     assert next_exchange(ACME, known, NOW) == min(NOW + RETRY[0], regular(ACME, NOW))
 
 
-def test_a_lasting_fault_is_looked_at_at_the_interval() -> None:
+def test_a_lasting_fault_is_checked_at_the_interval() -> None:
     known = history(state=State.UNKNOWN, consecutive_faults=4)
 
     assert next_exchange(ACME, known, NOW) == regular(ACME, NOW)
@@ -112,9 +112,7 @@ def test_a_lasting_fault_is_looked_at_at_the_interval() -> None:
     ("asked", "wait"),
     [(120.0, 2 * MINUTE), (900.0, 15 * MINUTE), (86_400.0, ASKED_TO_WAIT_AT_MOST)],
 )
-def test_it_comes_back_no_sooner_than_it_was_asked_to_but_within_the_hour(
-    asked: float, wait: timedelta
-) -> None:
+def test_retry_after_is_honoured_up_to_an_hour(asked: float, wait: timedelta) -> None:
     busy = exchange(Refused(503, "", "", "Down for maintenance", retry_after_seconds=asked))
     known = history(state=State.UNKNOWN, consecutive_faults=1, last_exchange=busy)
 
@@ -143,7 +141,7 @@ def test_after_a_used_up_login_rate_the_next_check_waits_a_quarter_of_an_hour() 
     assert next_exchange(ACME, known, NOW) >= NOW + THROTTLED
 
 
-def test_a_small_fleet_is_first_looked_at_within_seconds() -> None:
+def test_a_small_fleet_is_first_checked_within_seconds() -> None:
     known = [(connection(name=f"customer-{n}"), history()) for n in range(100)]
 
     looks = first_looks(known, NOW)
@@ -152,7 +150,7 @@ def test_a_small_fleet_is_first_looked_at_within_seconds() -> None:
     assert max(looks.values()) <= NOW + timedelta(seconds=5)
 
 
-def test_a_large_fleet_is_first_looked_at_within_its_interval() -> None:
+def test_a_large_fleet_is_first_checked_within_its_interval() -> None:
     known = [(connection(name=f"customer-{n}"), history()) for n in range(10_000)]
 
     looks = first_looks(known, NOW)
@@ -176,7 +174,7 @@ def test_a_last_check_in_the_future_delays_no_checks() -> None:
     assert first_looks([(ACME, fast)], NOW)["acme"] == NOW
 
 
-def test_a_changed_connection_is_looked_at_at_once() -> None:
+def test_a_changed_connection_is_checked_at_once() -> None:
     changed = history(state=State.FAILING, consecutive_refusals=4, last_exchange=exchange(at=NOW - MINUTE))
 
     assert first_looks([(ACME, changed)], NOW)["acme"] == NOW

@@ -38,7 +38,7 @@ def test_line_breaks_count_as_spaces_and_names_in_braces_are_replaced_by_shared_
         ("[steps]", "[stages]", "stages: unknown table"),
     ],
 )
-def test_a_mistake_is_named_with_its_place(written: str, instead: str, problem: str) -> None:
+def test_a_catalogue_error_has_its_location(written: str, instead: str, problem: str) -> None:
     place = 0 if written.startswith("[") else TEXT.index("[causes.scope_missing]")
     begin = TEXT.index(written, place)
     text = TEXT[:begin] + instead + TEXT[begin + len(written) :]
@@ -47,7 +47,7 @@ def test_a_mistake_is_named_with_its_place(written: str, instead: str, problem: 
         read(text)
 
 
-def test_all_mistakes_are_named_at_once() -> None:
+def test_all_catalogue_errors_are_reported_at_once() -> None:
     text = TEXT.replace('guide = "step 4"', "guide = 4").replace("[causes.org_inactive]", "[causes.asleep]")
 
     with pytest.raises(CatalogueError) as raised:
@@ -56,7 +56,7 @@ def test_all_mistakes_are_named_at_once() -> None:
     assert len(str(raised.value).splitlines()) == text.count("guide = 4") + 2
 
 
-def test_a_text_that_is_needed_twice_is_written_once() -> None:
+def test_repeated_texts_are_shared() -> None:
     texts = Counter(
         text
         for row in TABLES["causes"].values()
@@ -93,7 +93,7 @@ def test_every_shared_text_is_used() -> None:
         assert f'settle = "{name}"' in TEXT, name
 
 
-def test_the_group_unreached_is_the_causes_without_an_answer() -> None:
+def test_the_group_unreached_matches_the_causes_without_an_answer() -> None:
     assert set(TABLES["groups"]["unreached"]) == causes_where(lambda entry: entry.unanswered)
 
 

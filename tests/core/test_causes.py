@@ -39,7 +39,7 @@ GUIDE_CAUSES = {
 
 
 @pytest.mark.parametrize("cause", Cause)
-def test_an_entry_says_all_that_a_person_needs(cause: Cause) -> None:
+def test_every_entry_is_complete(cause: Cause) -> None:
     entry = CATALOGUE[cause]
 
     assert entry.title
@@ -95,7 +95,7 @@ def test_a_remedy_uses_the_names_of_setup(cause: Cause, names: tuple[str, ...]) 
         Cause.CONSUMER_NOT_APPROVED,
     ],
 )
-def test_where_sources_contradict_the_guide_both_are_given(cause: Cause) -> None:
+def test_contradicting_sources_are_both_given(cause: Cause) -> None:
     told = CATALOGUE[cause].contested
 
     assert told is not None
@@ -120,24 +120,24 @@ def test_a_cause_that_only_time_fixes_pages_no_one() -> None:
 
 
 @pytest.mark.parametrize("cause", Cause)
-def test_the_page_of_each_cause_in_docs_is_the_one_made_from_the_catalogue(cause: Cause) -> None:
+def test_the_pages_of_causes_in_docs_are_up_to_date(cause: Cause) -> None:
     page = PAGES / f"{cause}.md"
 
     assert page.read_text(encoding="utf-8") == cause_page(cause), AGAIN
 
 
-def test_no_page_is_left_of_a_cause_that_is_gone() -> None:
+def test_removed_causes_have_no_page() -> None:
     assert {page.stem for page in PAGES.glob("*.md")} == {"index", *map(str, Cause)}
 
 
-def test_the_list_of_causes_and_the_setup_in_docs_are_those_that_are_served(tmp_path: Path) -> None:
+def test_the_list_of_causes_and_the_setup_in_docs_are_up_to_date(tmp_path: Path) -> None:
     write(tmp_path)
 
     for made in ("causes/index.md", "setup.md"):
         assert (PAGES.parent / made).read_text(encoding="utf-8") == (tmp_path / made).read_text(), AGAIN
 
 
-def test_each_step_of_the_setup_names_the_causes_that_speak_of_it() -> None:
+def test_each_setup_step_lists_its_causes() -> None:
     steps = setup_page().split("\n## Step ")[1:]
 
     assert [step[0] for step in steps] == list("1234567")
@@ -147,12 +147,12 @@ def test_each_step_of_the_setup_names_the_causes_that_speak_of_it() -> None:
         assert set(re.findall(r"causes/(\w+)\.md", section)) == speak
 
 
-def test_a_note_is_there_wherever_a_step_refers_to_it() -> None:
+def test_every_referenced_note_exists() -> None:
     for cause, entry in CATALOGUE.items():
         assert entry.contested or "see the note" not in " ".join(entry.remedy), cause
 
 
-def test_a_step_of_the_setup_is_a_link_and_a_screen_too_where_the_org_is_known() -> None:
+def test_setup_steps_are_links_and_screens_too_if_the_org_is_known() -> None:
     text = "In Setup, open Permission Sets (steps 5 and 6); see `step 4` & Permitted Users."
 
     assert coded(text) == (
@@ -165,7 +165,7 @@ def test_a_step_of_the_setup_is_a_link_and_a_screen_too_where_the_org_is_known()
     assert guide_link("sandbox refresh") == '<a href="/setup#sandbox-refresh">sandbox refresh</a>'
 
 
-def test_an_entry_as_json_names_its_settle_time_in_seconds() -> None:
+def test_an_entry_as_json_has_its_settle_time_in_seconds() -> None:
     told = as_json(Cause.CONSUMER_KEY_UNKNOWN)
 
     assert told["cause"] == "consumer_key_unknown"

@@ -50,7 +50,7 @@ def decayed(before: History, after_days: float) -> History:
     )
 
 
-def test_a_grant_is_counted_and_pins_the_identity_and_begins_an_approval() -> None:
+def test_a_grant_is_counted_keeps_the_identity_and_begins_an_approval() -> None:
     after = granted(history())
 
     assert (after.exchanges, after.failures, after.consecutive_successes) == (1, 0, 1)
@@ -79,7 +79,7 @@ def test_refusals_while_a_change_settles_are_not_definitive() -> None:
     assert decayed(once, 1).consecutive_refusals == 1
 
 
-def test_another_configuration_is_one_event() -> None:
+def test_a_changed_configuration_is_one_event() -> None:
     before = granted(history())
 
     after = reconfigured(before, connection(username="other@acme.com"), NOW + DAY)
@@ -87,7 +87,7 @@ def test_another_configuration_is_one_event() -> None:
     assert [event.kind for event in changes(before, after)] == [EventKind.CONFIGURATION]
 
 
-def test_a_change_is_not_held_back_by_earlier_refusals() -> None:
+def test_earlier_refusals_do_not_prevent_settling_after_a_change() -> None:
     refused = decayed(decayed(granted(history()), 30), 31)
     changed = connection(audience="https://login.salesforce.com")
 
@@ -96,7 +96,7 @@ def test_a_change_is_not_held_back_by_earlier_refusals() -> None:
     assert rekeyed(known, KeyFacts("rsa", 2048, "b"), NOW + 32 * DAY).consecutive_refusals == 0
 
 
-def test_an_earlier_unknown_host_name_does_not_remain_beside_another_fault() -> None:
+def test_an_unknown_host_name_does_not_remain_after_another_fault() -> None:
     gone = remember(history(), exchange(UNREACHABLE), diagnosis(State.FAILING, Cause.SUBDOMAIN_UNKNOWN))
 
     after = remember(gone, exchange(UNREACHABLE, NOW + DAY), AWAY)
@@ -166,7 +166,7 @@ def test_an_unsent_request_is_not_an_exchange_but_its_cause_counts() -> None:
     assert after.failures_by_cause == {Cause.KEY_UNREADABLE: 1}
 
 
-def test_another_identity_stays_a_finding_until_it_has_stood_for_a_week() -> None:
+def test_a_changed_identity_is_a_finding_for_a_week() -> None:
     other = replace(GRANTED, org_id="00Dyy0000000009AAA")
     pinned = granted(history())
 
@@ -199,7 +199,7 @@ def test_a_change_of_the_interval_does_not_change_what_is_sent() -> None:
     assert reconfigured(before, connection(interval=DAY), NOW + DAY) == before
 
 
-def test_an_audit_goes_with_its_observer_and_with_audits() -> None:
+def test_an_audit_is_dropped_with_its_observer_or_if_audits_are_turned_off() -> None:
     known = replace(history(), audit=Facts(NOW, observer="observer"))
     observed = connection(observer=connection(name="observer"))
 
@@ -208,7 +208,7 @@ def test_an_audit_goes_with_its_observer_and_with_audits() -> None:
     assert reconfigured(known, replace(observed, audit=False), NOW + DAY).audit is None
 
 
-def test_the_first_key_is_not_a_change_and_another_key_is() -> None:
+def test_a_second_key_is_a_change_and_the_first_is_not() -> None:
     first = rekeyed(history(), KeyFacts("rsa", 2048, "aa"), NOW)
     other = rekeyed(first, KeyFacts("rsa", 2048, "bb"), NOW + DAY)
 
@@ -216,7 +216,7 @@ def test_the_first_key_is_not_a_change_and_another_key_is() -> None:
     assert (other.changed, other.changed_at) == (Change.KEY, NOW + DAY)
 
 
-def test_events_record_the_life_of_a_connection() -> None:
+def test_events_record_all_changes_of_a_connection() -> None:
     before = history()
     well = granted(before)
     ill = decayed(well, 30)

@@ -24,7 +24,7 @@ def at(text: str) -> datetime:
         ("2026-12-04T21:30", None),
     ],
 )
-def test_a_weekly_maintenance_begins_by_the_clocks_of_its_zone(now: str, ends: str | None) -> None:
+def test_a_weekly_maintenance_begins_in_its_time_zone(now: str, ends: str | None) -> None:
     assert SATURDAY_EVENING.until(at(now)) == (at(ends) if ends else None)
 
 
@@ -36,23 +36,23 @@ def test_a_weekly_maintenance_begins_by_the_clocks_of_its_zone(now: str, ends: s
         ("2026-12-12T12:00", "2026-12-06T01:00"),  # on the day of the next
     ],
 )
-def test_a_weekly_maintenance_ended_when_it_last_did(now: str, ended: str) -> None:
+def test_the_end_of_the_last_weekly_maintenance_is_known(now: str, ended: str) -> None:
     assert SATURDAY_EVENING.ended(at(now)) == at(ended)
 
 
-def test_it_lasts_as_long_as_given_also_when_clocks_are_put_back() -> None:
+def test_a_maintenance_has_its_length_even_when_clocks_change() -> None:
     through_the_change = Weekly(5, time(22), timedelta(hours=8), "Europe/Berlin")
 
     assert through_the_change.until(at("2026-10-24T21:00")) == at("2026-10-25T04:00")
 
 
-def test_one_of_a_whole_week_never_ends() -> None:
+def test_a_weekly_maintenance_of_a_whole_week_never_ends() -> None:
     always = Weekly(0, time(0), timedelta(days=7))
 
     assert all(always.until(at("2026-11-23T00:00") + timedelta(hours=hour)) for hour in range(14 * 24))
 
 
-def test_the_last_of_several_to_end_counts() -> None:
+def test_of_several_maintenances_the_latest_end_counts() -> None:
     first = Once(at("2026-12-05T10:00"), at("2026-12-05T12:00"))
     second = Once(at("2026-12-05T11:00"), at("2026-12-05T13:00"))
 

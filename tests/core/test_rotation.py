@@ -82,13 +82,13 @@ def test_the_stage_follows_from_the_answers(
     assert stage(after(*answers)) is stands
 
 
-def test_a_refusal_that_says_nothing_counts_only_where_the_current_key_is_granted() -> None:
+def test_an_unspecific_refusal_counts_only_if_the_current_key_is_granted() -> None:
     assert after((GRANTED, BARE)).keys_accepted == {Slot.NEXT: False}
     assert after((NOT_APPROVED, BARE)).keys_accepted == {}
     assert after((UNREACHABLE, UNREACHABLE)).keys_accepted == {}
 
 
-def test_a_stage_keeps_the_moment_at_which_it_began() -> None:
+def test_a_stage_keeps_its_start_time() -> None:
     known = after(*[(GRANTED, UNPROVEN)] * 4)
 
     assert known.rotation is not None
@@ -96,7 +96,7 @@ def test_a_stage_keeps_the_moment_at_which_it_began() -> None:
     assert known.rotation.tried_at == NOW + 20 * MINUTE
 
 
-def test_only_another_key_is_one_to_rotate_to() -> None:
+def test_only_a_different_key_begins_a_rotation() -> None:
     known = after((GRANTED, UNPROVEN))
 
     assert seen(known, ACME_NEXT, facts("one"), facts("two"), NOW).rotation == known.rotation
@@ -108,7 +108,7 @@ def test_only_another_key_is_one_to_rotate_to() -> None:
         assert (ended.rotation, ended.keys_accepted) == (None, {})
 
 
-def test_a_third_key_begins_a_rotation_of_its_own() -> None:
+def test_a_third_key_begins_a_new_rotation() -> None:
     known = seen(after((UNPROVEN, GRANTED)), ACME_NEXT, facts("one"), facts("three"), NOW + 9 * MINUTE)
 
     assert stage(known) is Stage.PREPARED
@@ -133,19 +133,19 @@ def tried(known: History, ago: timedelta, prepared: timedelta = timedelta(0)) ->
         (after(*[(GRANTED, GRANTED)] * 3), GRANTED, SELDOM),
     ],
 )
-def test_the_next_key_is_tried_when_it_matters(known: History, outcome: Outcome, gap: timedelta) -> None:
+def test_the_next_key_is_tried_when_useful(known: History, outcome: Outcome, gap: timedelta) -> None:
     assert due(tried(known, gap), ACME_NEXT, known.last_verdict, outcome, NOW)
     just_before = tried(known, gap - timedelta(seconds=1))
     assert not due(just_before, ACME_NEXT, known.last_verdict, outcome, NOW)
 
 
-def test_the_next_key_is_tried_at_once_where_the_current_one_stops_to_be_accepted() -> None:
+def test_the_next_key_is_tried_at_once_when_the_current_one_is_refused() -> None:
     known = tried(begun(), timedelta(seconds=1))
 
     assert due(known, ACME_NEXT, known.last_verdict, UNPROVEN, NOW)
 
 
-def test_a_key_that_waits_for_long_is_tried_seldom() -> None:
+def test_an_old_next_key_is_tried_rarely() -> None:
     was = Exchange(NOW, GRANTED)
 
     assert due(begun(), ACME_NEXT, was, GRANTED, NOW)
@@ -154,7 +154,7 @@ def test_a_key_that_waits_for_long_is_tried_seldom() -> None:
     assert not due(history(), ACME, was, GRANTED, NOW)
 
 
-def test_the_next_key_has_looks_of_its_own_only_while_the_certificate_changes() -> None:
+def test_the_next_key_is_tried_separately_only_while_the_certificate_changes() -> None:
     assert own_look(after((GRANTED, UNPROVEN), (UNPROVEN, UNPROVEN)), ACME_NEXT, NOW) == NOW + STEP
     assert own_look(after((GRANTED, UNPROVEN)), ACME_NEXT, NOW) is None
     assert own_look(after((UNPROVEN, GRANTED)), ACME_NEXT, NOW) is None

@@ -20,7 +20,7 @@ def status(name: str, state: State, cause: Cause | None = None, hours: float = 0
     return ConnectionStatus(connection(name=name), replace(history, state=state, findings=found))
 
 
-def test_the_worst_come_first_and_of_these_what_broke_last() -> None:
+def test_the_worst_come_first_and_among_equals_the_latest() -> None:
     fleet = (
         status("well-b", State.HEALTHY),
         status("well-a", State.HEALTHY),

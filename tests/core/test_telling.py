@@ -97,7 +97,7 @@ def _title() -> str:
 # Once, again after `repeat`, and its end
 
 
-def test_a_group_is_sent_when_it_begins_after_repeat_and_when_it_ends(title: str) -> None:
+def test_a_group_is_sent_at_its_start_after_repeat_and_at_its_end(title: str) -> None:
     receiver = Receiver()
 
     receiver.live(10 * HOUR, failing(between(HOUR, 7 * HOUR)))
@@ -120,7 +120,7 @@ def test_a_failure_shorter_than_its_hold_time_is_not_sent() -> None:
     assert receiver.told() == []
 
 
-def test_a_failure_that_returns_before_its_end_was_sent_has_not_ended(title: str) -> None:
+def test_a_failure_that_returns_before_its_end_was_sent_is_not_reported_again(title: str) -> None:
     receiver = Receiver()
 
     def away_for_a_look(now: datetime) -> datetime | None:
@@ -156,9 +156,7 @@ def test_a_change_of_severity_is_sent_at_once() -> None:
 
 
 @pytest.mark.parametrize("away", [20 * MINUTE, 9 * HOUR])
-def test_a_sink_that_was_down_gets_current_failures_when_it_returns_and_no_past_ones(
-    title: str, away: timedelta
-) -> None:
+def test_a_sink_that_was_down_gets_only_current_failures(title: str, away: timedelta) -> None:
     receiver = Receiver(there=lambda now: now >= NOW + away)
 
     receiver.live(10 * HOUR, failing(lambda _: NOW - DAY))
@@ -177,7 +175,7 @@ def test_an_end_that_could_not_be_sent_is_sent_later(title: str) -> None:
     assert receiver.told() == [(HOLD, title), (3 * HOUR, f"Resolved: {title}")]
 
 
-def test_a_message_that_has_to_be_sent_again_has_the_same_id_and_the_next_has_another() -> None:
+def test_a_repeated_message_has_the_same_id_and_the_next_a_new_one() -> None:
     fleet = [ill(well("acme"), Cause.API_DISABLED, NOW - DAY)]
     lost = [message for at in (NOW, NOW + MINUTE) for message in due_at(at, fleet, {})]
     (taken,) = due_at(NOW, fleet, {})
@@ -193,7 +191,7 @@ def due_at(now: datetime, fleet: Sequence[ConnectionStatus], known: dict[str, To
     )
 
 
-def test_a_clock_set_back_delays_no_checks(title: str) -> None:
+def test_a_clock_set_back_resolves_nothing(title: str) -> None:
     receiver = Receiver()
     receiver.look(NOW, *failing(lambda _: NOW - DAY)(NOW))
     receiver.look(NOW - 2 * DAY, *failing(lambda _: NOW - DAY)(NOW - 2 * DAY))
@@ -205,7 +203,7 @@ def test_a_clock_set_back_delays_no_checks(title: str) -> None:
 # Maintenance
 
 
-def test_in_a_maintenance_nothing_is_sent_and_afterwards_what_still_fails(title: str) -> None:
+def test_after_maintenance_what_still_fails_is_sent(title: str) -> None:
     receiver = Receiver(maintenance=(Once(NOW, NOW + HOUR),))
 
     receiver.live(2 * HOUR, failing(lambda _: NOW - DAY))
@@ -213,7 +211,7 @@ def test_in_a_maintenance_nothing_is_sent_and_afterwards_what_still_fails(title:
     assert receiver.told() == [(HOUR, title)]
 
 
-def test_an_alert_sent_before_a_maintenance_does_not_end_in_it(title: str) -> None:
+def test_an_alert_does_not_end_during_maintenance(title: str) -> None:
     receiver = Receiver(maintenance=(Once(NOW + HOUR, NOW + 9 * HOUR),))
 
     receiver.live(8 * HOUR, failing(lambda _: NOW - DAY))
@@ -252,7 +250,7 @@ def test_an_event_spreading_over_a_fleet_is_one_message_per_five_minutes() -> No
     assert told[-1][1] == 1600
 
 
-def test_those_that_join_a_group_come_first_in_its_message() -> None:
+def test_new_connections_of_a_group_come_first_in_its_message() -> None:
     receiver = Receiver()
     receiver.look(NOW, *of_one_app(40, NOW, lambda _: NOW - DAY))
     later = NOW + GROUP_INTERVAL
@@ -262,7 +260,7 @@ def test_those_that_join_a_group_come_first_in_its_message() -> None:
     assert len(receiver.taken[-1][1].alerts) == 41
 
 
-def test_one_connection_leaving_a_group_sends_nothing_and_the_last_ends_it() -> None:
+def test_only_the_last_connection_leaving_a_group_ends_it() -> None:
     receiver = Receiver()
     everyone = of_one_app(3, NOW, lambda _: NOW - DAY)
     works = [well(one.name, consumer_key="3MVG9SharedByMany") for one in everyone]
@@ -291,7 +289,7 @@ def test_a_recovery_proven_by_a_grant_is_sent_at_once() -> None:
     assert message.title.startswith("Resolved: ")
 
 
-def test_a_resolved_message_says_what_became_of_each_connection() -> None:
+def test_a_resolved_message_gives_the_state_of_each_connection() -> None:
     one = Told({}, "", ("acme",), NOW, NOW)
     assert what_became(one, {"acme": well("acme")}) == "It is healthy."
     assert what_became(one, {"acme": well("acme", paused=True)}) == "It is paused."
@@ -323,7 +321,7 @@ def test_a_resolved_message_says_what_became_of_each_connection() -> None:
         (Route(responsible=("org_admin",), labels=(("tier", "silver"),)), False),
     ],
 )
-def test_a_route_goes_by_who_must_act_severity_and_labels(route: Route, *, takes: bool) -> None:
+def test_routes_match_responsible_severity_and_labels(route: Route, *, takes: bool) -> None:
     status = well("acme", labels=(("customer", "acme"), ("tier", "gold")))
     (alert,) = alerts(snapshot(ill(status, Cause.API_DISABLED, NOW - DAY)), TERMS)
 
@@ -359,7 +357,7 @@ def lived(receiver: Receiver, life: Sequence[tuple[bool, ...]], step: timedelta)
 @given(
     lives(), st.sampled_from([5 * MINUTE, HOUR, REPEAT]), st.lists(st.booleans(), min_size=60, max_size=60)
 )
-def test_a_group_is_sent_at_most_every_five_minutes_and_ends_as_often_as_it_began(
+def test_groups_are_sent_at_most_every_five_minutes_and_every_start_has_an_end(
     life: list[tuple[bool, ...]], repeat: timedelta, there: list[bool]
 ) -> None:
     step = 5 * MINUTE
@@ -381,7 +379,7 @@ def test_a_group_is_sent_at_most_every_five_minutes_and_ends_as_often_as_it_bega
 
 @settings(deadline=None, max_examples=25)
 @given(lives())
-def test_a_lasting_condition_is_diagnosed_whatever_happened_before(
+def test_a_lasting_condition_is_reported_whatever_happened_before(
     life: list[tuple[bool, ...]],
 ) -> None:
     step = 5 * MINUTE

@@ -19,7 +19,7 @@ def test_the_first_step_that_mentions_the_app_names_it() -> None:
     assert "select the app, and" in steps(REFUSED, ACME)[0]
 
 
-def test_a_step_about_the_next_key_is_there_only_where_one_is_configured() -> None:
+def test_steps_about_the_next_key_need_a_next_pair() -> None:
     rotating = replace(ACME, next=Pair(Source("file", "/keys/next.pem")))
 
     assert "next key" in steps(REFUSED, rotating)[0]

@@ -36,7 +36,7 @@ def assert_leads_to(credential: Credential, case: Case) -> None:
         assert problem.detail.endswith(".")
 
 
-def test_the_corpus_is_as_large_as_promised() -> None:
+def test_the_corpus_has_the_promised_size() -> None:
     names = [case.name for case in KEYS + CERTIFICATES]
 
     assert len(names) == len(set(names))
@@ -44,7 +44,7 @@ def test_the_corpus_is_as_large_as_promised() -> None:
 
 
 @pytest.mark.parametrize("case", KEYS, ids=lambda case: case.name)
-def test_a_key_leads_to_exactly_its_own_finding(corpus: Path, case: Case) -> None:
+def test_each_key_of_the_corpus_gives_exactly_its_expected_problem(corpus: Path, case: Case) -> None:
     credential = read_credential((corpus / case.name).read_bytes())
 
     assert_leads_to(credential, case)
@@ -56,7 +56,7 @@ def test_a_key_leads_to_exactly_its_own_finding(corpus: Path, case: Case) -> Non
 
 
 @pytest.mark.parametrize("case", CERTIFICATES, ids=lambda case: case.name)
-def test_a_certificate_leads_to_exactly_its_own_finding(corpus: Path, case: Case) -> None:
+def test_each_certificate_of_the_corpus_gives_exactly_its_expected_problem(corpus: Path, case: Case) -> None:
     credential = read_credential((corpus / "sound.pem").read_bytes(), (corpus / case.name).read_bytes())
 
     assert_leads_to(credential, case)
@@ -66,7 +66,7 @@ def test_a_certificate_leads_to_exactly_its_own_finding(corpus: Path, case: Case
 
 
 @pytest.mark.parametrize("case", KEYS, ids=lambda case: case.name)
-def test_no_sentence_or_repr_shows_what_the_file_holds(corpus: Path, case: Case) -> None:
+def test_no_message_or_repr_shows_the_files_content(corpus: Path, case: Case) -> None:
     content = (corpus / case.name).read_bytes()
 
     credential = read_credential(content, content)
@@ -84,20 +84,20 @@ def findings(credential: Credential) -> list[Cause]:
 
 
 @pytest.mark.parametrize("case", KEYS, ids=lambda case: case.name)
-def test_the_diagnosis_of_a_key_finds_exactly_that(corpus: Path, case: Case) -> None:
+def test_the_diagnosis_of_a_key_reports_exactly_its_problem(corpus: Path, case: Case) -> None:
     credential = read_credential((corpus / case.name).read_bytes())
 
     assert findings(credential) == ([case.cause] if case.cause else [])
 
 
 @pytest.mark.parametrize("case", CERTIFICATES, ids=lambda case: case.name)
-def test_the_diagnosis_of_a_certificate_finds_exactly_that(corpus: Path, case: Case) -> None:
+def test_the_diagnosis_of_a_certificate_reports_exactly_its_problem(corpus: Path, case: Case) -> None:
     credential = read_credential((corpus / "sound.pem").read_bytes(), (corpus / case.name).read_bytes())
 
     assert findings(credential) == ([case.cause] if case.cause else [])
 
 
-def test_the_dates_of_a_certificate_are_facts_and_no_problem(corpus: Path) -> None:
+def test_the_dates_of_a_certificate_are_not_a_problem_of_reading(corpus: Path) -> None:
     key = (corpus / "sound.pem").read_bytes()
 
     expired = read_credential(key, (corpus / "expired.crt").read_bytes()).facts.certificate
@@ -165,7 +165,7 @@ def open_directory() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(("mode", "readable"), [(0o000, False), (0o200, False), (0o444, True)])
-async def test_a_file_without_the_right_to_read_is_a_finding(
+async def test_a_file_without_read_permission_is_a_finding(
     corpus: Path, open_directory: Path, mode: int, *, readable: bool
 ) -> None:
     path = open_directory / "key.pem"

@@ -72,7 +72,7 @@ async def test_a_change_is_noticed(settings: Settings, change: Callable[[Path], 
     await watch.stop()
 
 
-async def test_writes_to_a_database_beside_the_configuration_are_not_changes(settings: Settings) -> None:
+async def test_writes_to_a_database_in_the_same_directory_are_ignored(settings: Settings) -> None:
     calls = 0
     noticed = asyncio.Event()
 
@@ -102,7 +102,7 @@ def test_the_directories_of_keys_patterns_and_configuration_are_watched(settings
     }
 
 
-def test_stamps_tell_a_changed_added_or_removed_file(settings: Settings) -> None:
+def test_stamps_differ_after_a_file_is_changed_added_or_removed(settings: Settings) -> None:
     folder = settings.files[0].parent
     before = configuration_stamps(settings)
     add_a_file(folder)

@@ -22,7 +22,7 @@ def test_objects_that_survive_a_full_collection_are_frozen() -> None:
         assert not any(one is kept for one in gc.get_objects())
 
 
-def test_a_cycle_that_was_in_use_at_a_collection_and_was_given_up_later_is_freed_all_the_same() -> None:
+def test_a_cycle_that_was_frozen_while_in_use_is_freed_later() -> None:
     with responsive():
         kept = Knot()
         gone = weakref.ref(kept)
@@ -41,7 +41,7 @@ def settings() -> tuple[object, ...]:
     return gc.get_threshold(), len(gc.callbacks), sys.getswitchinterval()
 
 
-def test_afterwards_the_interpreter_is_as_it_was() -> None:
+def test_the_interpreters_settings_are_restored() -> None:
     before = settings()
 
     with responsive():

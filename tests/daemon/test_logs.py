@@ -58,7 +58,7 @@ def test_json_has_the_same_fields_in_the_same_order() -> None:
 
 
 @pytest.mark.parametrize("format", ["logfmt", "json"])
-def test_an_event_is_one_line_whatever_it_holds(format: logs.LogFormat) -> None:  # noqa: A002 - as there
+def test_an_event_is_one_line_whatever_its_content(format: logs.LogFormat) -> None:  # noqa: A002 - as there
     stream, _ = logged(format)
 
     structlog.get_logger("monitor").warning("cause", text='a "word"\nlevel=error event=forged')
@@ -68,7 +68,7 @@ def test_an_event_is_one_line_whatever_it_holds(format: logs.LogFormat) -> None:
     assert len(stream.getvalue().splitlines()) == 2
 
 
-def test_libraries_are_heard_when_something_is_wrong_and_counted_with_the_rest() -> None:
+def test_library_warnings_are_logged_and_counted() -> None:
     stream, counted = logged("logfmt")
 
     logging.getLogger("httpx").info("HTTP Request: POST https://acme.my.salesforce.com")
@@ -94,7 +94,7 @@ def test_a_client_cannot_fill_the_log(library: str) -> None:
     assert not counted
 
 
-def test_the_least_level_is_the_operators_choice() -> None:
+def test_the_lowest_logged_level_is_configurable() -> None:
     stream, counted = logged("logfmt", level="warning")
 
     structlog.get_logger("monitor").info("started")
@@ -120,9 +120,7 @@ def test_the_journal_gets_the_priority_of_each_line(
     assert [line[:3] for line in log.read_text().splitlines()] == ["<3>", "<6>"]
 
 
-def test_a_log_that_is_not_the_journals_has_no_priorities(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_logs_outside_the_journal_have_no_priorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A service may send its errors to a file, while systemd names the stream that it set up.
     monkeypatch.setenv("JOURNAL_STREAM", "1:2")
     log = tmp_path / "log"
@@ -163,7 +161,7 @@ def test_logging_never_blocks_and_dropped_lines_are_counted() -> None:
     assert f"level=warning event=log_lines_dropped lines={len(dropped)}\n" in lines
 
 
-def test_a_log_whose_reader_has_gone_is_counted_as_dropped() -> None:
+def test_lines_without_a_reader_are_counted_as_dropped() -> None:
     reads, writes = os.pipe()
     os.close(reads)
     dropped: list[None] = []
@@ -175,7 +173,7 @@ def test_a_log_whose_reader_has_gone_is_counted_as_dropped() -> None:
     assert len(dropped) == 1
 
 
-def test_a_line_that_a_library_repeats_is_written_once_a_minute() -> None:
+def test_a_repeated_library_line_is_written_once_a_minute() -> None:
     """asyncio said 11,000 times in 45 s that it had no descriptors left."""
     stream, counted = logged("logfmt")
 

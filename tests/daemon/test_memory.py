@@ -23,7 +23,7 @@ __main__.main()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
-def test_a_command_that_crashes_leaves_no_core_file_whatever_its_surroundings_allow(tmp_path: Path) -> None:
+def test_a_crash_leaves_no_core_file_even_if_the_environment_allows_it(tmp_path: Path) -> None:
     def allow_core_files() -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_CORE)
         resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))

@@ -35,7 +35,7 @@ def told(manager: socket.socket) -> list[str]:
 
 
 @pytest.mark.parametrize("abstract", [False, True], ids=["path", "abstract"])
-def test_each_message_arrives_as_the_protocol_has_it(path: Path, abstract: bool) -> None:
+def test_each_message_follows_the_protocol(path: Path, abstract: bool) -> None:
     name = f"{'@' if abstract else ''}{path}"
 
     with listening(f"\0{path}" if abstract else str(path)) as manager:
@@ -55,7 +55,7 @@ def test_each_message_arrives_as_the_protocol_has_it(path: Path, abstract: bool)
 
 
 @pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "relative"}])
-async def test_without_a_service_manager_nothing_is_sent_and_nothing_waits(
+async def test_without_a_service_manager_nothing_happens(
     environment: dict[str, str],
 ) -> None:
     us = ServiceManager({**environment, "WATCHDOG_USEC": "1000"})
@@ -98,7 +98,7 @@ def test_a_full_socket_does_not_block_the_daemon(path: Path) -> None:
         ({}, None),
     ],
 )
-def test_the_watchdog_is_fed_only_where_it_waits_for_this_process(
+def test_the_watchdog_is_pinged_only_if_it_is_for_this_process(
     environment: dict[str, str], seconds: float | None
 ) -> None:
     assert ServiceManager(environment, process_id=41).watchdog_seconds == seconds
@@ -114,7 +114,7 @@ async def beats(manager: socket.socket, number: int) -> list[float]:
     return times
 
 
-async def test_the_loop_beats_twice_in_each_interval(path: Path) -> None:
+async def test_the_watchdog_is_pinged_twice_per_interval(path: Path) -> None:
     with listening(str(path)) as manager:
         manager.setblocking(False)
         us = ServiceManager({"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "100000"})
@@ -126,7 +126,7 @@ async def test_the_loop_beats_twice_in_each_interval(path: Path) -> None:
     assert times[-1] - times[0] > 0.1
 
 
-async def test_a_stuck_loop_falls_silent(path: Path) -> None:
+async def test_a_stuck_loop_stops_pinging(path: Path) -> None:
     with listening(str(path)) as manager:
         manager.setblocking(False)
         us = ServiceManager({"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "100000"})

@@ -52,23 +52,23 @@ def deployed() -> list[dict[str, Any]]:
 NAMES = sorted({rule["alert"] for rule in deployed()})
 
 
-def test_the_rules_to_deploy_are_those_of_the_example_configuration() -> None:
+def test_the_deployed_rules_match_the_example_configuration() -> None:
     assert RULES.read_text() == rules(load(EXAMPLE, {})), (
         f"Write it anew: {Path(sys.executable).parent}/bearerwatch rules --config {EXAMPLE} > {RULES}"
     )
 
 
-def test_every_cause_has_an_alert_and_everything_the_daemon_owes_one_as_well() -> None:
+def test_every_cause_and_every_daemon_problem_has_an_alert() -> None:
     assert {alert_of(cause) for cause in CATALOGUE} <= set(NAMES)
 
 
 @pytest.mark.real("promtool")
-def test_prometheus_takes_rules_and_configuration_without_a_complaint() -> None:
+def test_prometheus_accepts_rules_and_configuration() -> None:
     run("promtool", "check", "rules", "--lint=all", "--lint-fatal", RULES)
     run("promtool", "check", "config", "--lint=all", "--lint-fatal", DEPLOY / "prometheus/prometheus.yml")
 
 
-def test_the_rules_can_be_read_in_five_minutes() -> None:
+def test_the_rules_file_is_short() -> None:
     text = RULES.read_text()
     expressions = {rule["expr"] for group in yaml.safe_load(text)["groups"] for rule in group["rules"]}
 
@@ -81,7 +81,7 @@ DOWN = {"BearerwatchAbsent", "BearerwatchDown"}
 
 
 @pytest.mark.parametrize("rule", deployed(), ids=lambda rule: rule["alert"])
-def test_an_alert_says_what_is_wrong_and_links_to_nothing_that_is_down(rule: dict[str, Any]) -> None:
+def test_an_alert_says_what_is_wrong_and_links_only_to_what_is_up(rule: dict[str, Any]) -> None:
     said, name = rule["annotations"], rule["alert"]
 
     links = {"runbook_url", "dashboard_url", "status_url"}
@@ -114,7 +114,7 @@ def test_a_summary_reads_correctly_for_a_single_connection() -> None:
     }, "those that are never about one"
 
 
-def test_the_page_about_alerts_lists_every_alert_that_is_not_a_causes() -> None:
+def test_the_alerts_page_lists_every_alert_that_has_no_cause() -> None:
     told = re.findall(r"^\| (Bearerwatch\w+) \|", (ROOT / "docs/alerts.md").read_text(), re.MULTILINE)
 
     assert sorted(told) == [name for name in NAMES if name not in {alert_of(cause) for cause in CATALOGUE}]
@@ -123,12 +123,12 @@ def test_the_page_about_alerts_lists_every_alert_that_is_not_a_causes() -> None:
 # The cases
 
 
-def test_the_cases_to_deploy_are_those_that_are_written_here() -> None:
+def test_the_deployed_rule_tests_are_up_to_date() -> None:
     assert TESTS.read_text() == written(), f"Write it anew: {sys.executable} -m tests.deploy.alert_cases"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_alert_has_a_case_in_which_it_fires_and_one_in_which_it_must_not(name: str) -> None:
+def test_each_alert_has_a_case_that_fires_and_one_that_does_not(name: str) -> None:
     fires = [
         case.name for case in CASES if any(name == each.name for at in case.firing.values() for each in at)
     ]
@@ -139,12 +139,12 @@ def test_an_alert_has_a_case_in_which_it_fires_and_one_in_which_it_must_not(name
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.spares], ids=lambda case: case.name)
-def test_a_case_that_spares_an_alert_names_one_that_there_is(case: Any) -> None:
+def test_each_case_names_existing_alerts(case: Any) -> None:
     assert set(case.spares) <= set(NAMES)
 
 
 @pytest.mark.real("promtool")
-def test_each_alert_fires_in_its_cases_and_nothing_else_does() -> None:
+def test_in_each_case_exactly_the_expected_alerts_fire() -> None:
     run("promtool", "test", "rules", TESTS)
 
 
@@ -152,7 +152,7 @@ def test_each_alert_fires_in_its_cases_and_nothing_else_does() -> None:
 
 
 @pytest.mark.real("amtool")
-def test_alertmanager_takes_its_configuration() -> None:
+def test_alertmanager_accepts_its_configuration() -> None:
     run("amtool", "check-config", ALERTMANAGER)
 
 
@@ -177,7 +177,7 @@ def test_alertmanager_takes_its_configuration() -> None:
         ("record", "alertname=BearerwatchPropagationPending responsible=salesforce severity=info"),
     ],
 )
-def test_an_alert_reaches_the_one_who_must_act(receiver: str, labels: str) -> None:
+def test_an_alert_is_routed_to_the_responsible(receiver: str, labels: str) -> None:
     file = f"--config.file={ALERTMANAGER}"
 
     assert run("amtool", "config", "routes", "test", file, *labels.split()) == f"{receiver}\n"
@@ -185,7 +185,7 @@ def test_an_alert_reaches_the_one_who_must_act(receiver: str, labels: str) -> No
 
 @pytest.mark.real("promtool")
 @pytest.mark.parametrize(("count", "explained"), [(8, numbered(8)), (9, ["org-06", "org-07", "org-08"])])
-def test_of_more_than_eight_with_one_cause_the_three_newest_alerts_spell_out_the_steps(
+def test_among_many_alerts_with_one_cause_only_the_three_newest_have_the_steps(
     count: int, explained: list[str], tmp_path: Path
 ) -> None:
     series = connections(*numbered(100))

@@ -40,11 +40,11 @@ def filled(query: str, **chosen: str) -> str:
     return re.sub(r"\$(\w+)", lambda name: (ALL | chosen)[name[1]], query)
 
 
-def test_the_dashboard_to_deploy_is_the_one_that_is_built() -> None:
+def test_the_deployed_dashboard_is_up_to_date() -> None:
     assert FILE.read_text() == built(), f"Write it anew: {sys.executable} deploy/grafana/build_dashboard.py"
 
 
-def test_grafanas_own_library_reads_it_and_it_lies_where_alerts_link_to() -> None:
+def test_the_dashboard_is_valid_for_grafana_and_has_the_uid_that_alerts_link_to() -> None:
     example = yaml.safe_load((DEPLOY.parent / "config.example.yaml").read_text())
 
     assert Dashboard.from_json(BOARD).title == "bearerwatch"
@@ -52,12 +52,12 @@ def test_grafanas_own_library_reads_it_and_it_lies_where_alerts_link_to() -> Non
     assert "connection" in VARIABLES
 
 
-def test_each_panel_says_what_it_shows_and_asks_the_source_that_is_chosen() -> None:
+def test_each_panel_has_a_description_and_uses_the_selected_source() -> None:
     assert all(panel["title"] and panel["description"] and panel["targets"] for panel in PANELS)
     assert {panel["datasource"]["uid"] for panel in PANELS} == {"${datasource}"}
 
 
-def test_no_panel_lies_over_another() -> None:
+def test_panels_do_not_overlap() -> None:
     taken = [
         (x, y)
         for place in (panel["gridPos"] for panel in BOARD["panels"])
@@ -118,7 +118,7 @@ def found(prometheus: httpx.Client, query: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.real("prometheus")
-def test_every_query_finds_something_in_the_demo_and_only_of_what_is_chosen(tmp_path: Path) -> None:
+def test_every_query_has_results_in_the_demo_only_for_what_is_selected(tmp_path: Path) -> None:
     with scraped_demo(tmp_path) as prometheus:
         for name, query in queries().items():
             until(lambda query=query: found(prometheus, filled(query)), f"{name}: {query}")  # type: ignore[misc]

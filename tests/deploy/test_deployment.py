@@ -30,12 +30,12 @@ def configurations() -> list[str]:
     return [*pasted, *(block for block in blocks("yaml") if block.startswith("# bearerwatch.yaml"))]
 
 
-def test_each_of_the_three_ways_has_a_configuration() -> None:
+def test_each_deployment_has_a_configuration() -> None:
     assert len(configurations()) == 3
 
 
 @pytest.mark.parametrize("text", configurations(), ids=["systemd", "container", "kubernetes"])
-def test_a_configuration_of_the_page_has_no_mistake(text: str, tmp_path: Path) -> None:
+def test_the_configurations_on_the_page_are_valid(text: str, tmp_path: Path) -> None:
     file = tmp_path / "bearerwatch.yaml"
     file.write_text(text)
 
@@ -46,7 +46,7 @@ def test_a_configuration_of_the_page_has_no_mistake(text: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("script", blocks("sh"))
-def test_the_commands_of_the_page_are_a_shells(script: str) -> None:
+def test_the_commands_on_the_page_are_valid_shell(script: str) -> None:
     done = subprocess.run(["sh", "-n"], input=script, capture_output=True, text=True, check=False)
 
     assert done.stderr == ""
@@ -93,7 +93,7 @@ def test_the_kustomization_of_the_page_replaces_image_and_configuration(mine: Pa
 
 
 @needs_kubectl
-def test_the_patches_of_the_page_give_all_of_it_a_label_and_the_rules_their_own_times(mine: Path) -> None:
+def test_the_patches_on_the_page_set_labels_and_rule_times(mine: Path) -> None:
     (label,) = re.findall(r"^  (labels:\n    - pairs.*)$", TEXT, re.MULTILINE)
     (patches,) = re.findall(r"`(patches: .*?)`", TEXT)
     (script,) = (block for block in blocks("sh") if "rules.yaml" in block)

@@ -60,7 +60,7 @@ def test_hadolint_accepts_the_dockerfile_without_complaints() -> None:
     assert run(TOOLS / "hadolint", DOCKER / "Dockerfile") == ""
 
 
-def test_the_image_runs_as_a_number_that_is_not_root_and_writes_to_its_volume_alone() -> None:
+def test_the_image_runs_as_numeric_non_root_user_and_writes_only_to_its_volume() -> None:
     final = dict(stages()[-1])
 
     assert final["USER"] == "65532:65532"
@@ -77,7 +77,7 @@ def test_the_base_is_pinned_and_the_dependencies_are_checked_by_hash() -> None:
     assert all("--require-hashes" in rest and "--only-binary :all:" in rest for rest in from_index)
 
 
-def test_the_build_is_sent_what_it_copies_and_nothing_else() -> None:
+def test_the_build_context_contains_only_what_is_copied() -> None:
     sent = {
         line.removeprefix("!").strip("/")
         for line in (DOCKER / "Dockerfile.dockerignore").read_text().splitlines()
@@ -90,7 +90,7 @@ def test_the_build_is_sent_what_it_copies_and_nothing_else() -> None:
     assert sent == copied
 
 
-def test_the_steps_of_the_image_make_an_environment_that_runs(tmp_path: Path) -> None:
+def test_the_images_build_steps_give_a_working_environment(tmp_path: Path) -> None:
     """The build stage, instruction by instruction, with /opt and /src moved to a directory of our own.
 
     Byte code is left out: it says nothing here, and takes a third of the time.
@@ -117,7 +117,7 @@ def test_the_steps_of_the_image_make_an_environment_that_runs(tmp_path: Path) ->
     assert not {"pip", "setuptools", "hatchling"} & listed
 
 
-def test_the_image_checks_its_health_where_the_daemon_answers() -> None:
+def test_the_images_health_check_uses_the_daemons_path() -> None:
     check = json.loads(dict(stages()[-1])["HEALTHCHECK"].partition("CMD ")[2])
     (url,) = re.findall(r"http://[^']+", check[-1])
 
@@ -142,12 +142,12 @@ def test_a_compose_service_is_pinned_confined_and_published_only_on_loopback(nam
 
 
 @pytest.mark.parametrize("name", ["simulator", "bearerwatch"])
-def test_our_services_run_our_version_on_a_root_that_is_read_only(name: str) -> None:
+def test_our_services_have_our_version_and_a_read_only_root(name: str) -> None:
     assert SERVICES[name]["image"] == f"bearerwatch:{VERSION}"
     assert SERVICES[name]["read_only"] is True
 
 
-def test_all_that_the_show_mounts_is_there_and_mounted_read_only() -> None:
+def test_all_mounts_of_the_demo_compose_file_exist_and_are_read_only() -> None:
     mounted = [
         volume.split(":")
         for service in SERVICES.values()
@@ -160,7 +160,7 @@ def test_all_that_the_show_mounts_is_there_and_mounted_read_only() -> None:
     assert all(rest[-1] == "ro" for _, *rest in mounted)
 
 
-def test_the_configuration_of_the_show_has_no_mistake_and_leads_to_the_simulator() -> None:
+def test_the_demo_compose_configuration_is_valid_and_uses_the_simulator() -> None:
     settings = load(DOCKER / "bearerwatch.yaml", {})
     leads_to = {urlsplit(connection.login_url).netloc for connection in settings.connections}
 
@@ -184,7 +184,7 @@ def test_the_compose_file_of_replicas_is_valid_confined_and_shares_one_database(
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
 
-def test_the_daemon_is_given_the_time_that_it_takes_to_stop() -> None:
+def test_the_grace_period_is_long_enough_for_a_stop() -> None:
     assert float(SERVICES["bearerwatch"]["stop_grace_period"].removesuffix("s")) > STOP_WITHIN_SECONDS
 
 

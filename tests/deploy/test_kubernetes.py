@@ -125,7 +125,7 @@ def mounts() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("folder", KINDS)
-def test_an_overlay_makes_these_objects_in_its_own_namespace(folder: str) -> None:
+def test_each_overlay_creates_the_expected_objects_in_its_namespace(folder: str) -> None:
     made = rendered(folder)
 
     assert [one["kind"] for one in made] == KINDS[folder]
@@ -133,7 +133,7 @@ def test_an_overlay_makes_these_objects_in_its_own_namespace(folder: str) -> Non
 
 
 @pytest.mark.parametrize("folder", KINDS)
-def test_kubectl_makes_the_same_of_it(folder: str) -> None:
+def test_kubectl_builds_the_same_objects(folder: str) -> None:
     if shutil.which("kubectl") is None or not _kubectl_has_kustomize_of_today():
         pytest.skip("needs kubectl 1.21 or newer, which Debian 12 does not have")
     done = subprocess.run(
@@ -156,14 +156,14 @@ def _kubectl_has_kustomize_of_today() -> bool:
 # The oldest that was still supported when this was written, and the newest whose schemas are at hand.
 @pytest.mark.parametrize("version", ["1.33", kubernetes_validate.latest_version()])
 @pytest.mark.parametrize("folder", KINDS)
-def test_kubernetes_takes_each_object_and_knows_each_of_its_fields(folder: str, version: str) -> None:
+def test_each_object_is_valid_for_kubernetes(folder: str, version: str) -> None:
     for one in rendered(folder):
         if "monitoring.coreos.com" not in one["apiVersion"]:
             kubernetes_validate.validate(one, version, strict=True)
 
 
 @pytest.mark.real("node")
-def test_the_operator_takes_its_objects() -> None:
+def test_the_operators_objects_are_valid() -> None:
     script = (Path(__file__).parent / "crd.mjs").read_text()
     ours = [one for one in rendered("overlays/prometheus-operator") if "coreos" in one["apiVersion"]]
     wrong = copy.deepcopy(ours)
@@ -187,7 +187,7 @@ def _node(script: str, manifests: list[Manifest]) -> str:
     return done.stderr if done.returncode else ""
 
 
-def test_the_pod_keeps_the_restricted_standard() -> None:
+def test_the_pod_meets_the_restricted_security_standard() -> None:
     security = container()["securityContext"]
 
     assert one_of("Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
@@ -200,7 +200,7 @@ def test_the_pod_keeps_the_restricted_standard() -> None:
     assert all(set(volume) & {"configMap", "secret", "emptyDir"} for volume in pod()["volumes"])
 
 
-def test_the_pod_writes_to_its_state_alone_and_holds_no_token_of_kubernetes() -> None:
+def test_the_pod_writes_only_to_its_volume_and_has_no_service_account_token() -> None:
     writable = {m["name"] for m in container()["volumeMounts"] if not m.get("readOnly")}
 
     assert container()["securityContext"]["readOnlyRootFilesystem"] is True
@@ -208,7 +208,7 @@ def test_the_pod_writes_to_its_state_alone_and_holds_no_token_of_kubernetes() ->
     assert pod()["automountServiceAccountToken"] is False
 
 
-def test_there_is_one_daemon_at_a_time_and_it_is_given_the_time_to_stop() -> None:
+def test_one_daemon_runs_at_a_time_with_enough_time_to_stop() -> None:
     assert one_of("StatefulSet")["spec"]["replicas"] == 1
     assert pod()["terminationGracePeriodSeconds"] > STOP_WITHIN_SECONDS
 
@@ -239,7 +239,7 @@ def test_the_image_is_of_this_version() -> None:
     assert container()["image"] == f"bearerwatch:{VERSION}"
 
 
-def test_kubernetes_asks_for_the_daemons_health_where_it_answers() -> None:
+def test_the_probes_use_the_daemons_health_paths() -> None:
     asked = {name: probe["httpGet"] for name, probe in container().items() if name.endswith("Probe")}
 
     assert asked == {
@@ -249,7 +249,7 @@ def test_kubernetes_asks_for_the_daemons_health_where_it_answers() -> None:
     }
 
 
-def test_only_prometheus_may_come_in_and_only_https_and_names_may_go_out() -> None:
+def test_the_network_policy_allows_only_prometheus_in_and_https_and_dns_out() -> None:
     policy = one_of("NetworkPolicy")["spec"]
     selected = policy["podSelector"]["matchLabels"]
 
@@ -260,7 +260,7 @@ def test_only_prometheus_may_come_in_and_only_https_and_names_may_go_out() -> No
     assert all(rule["to"] for rule in policy["egress"])
 
 
-def test_both_ways_of_scraping_lead_to_the_metrics() -> None:
+def test_both_ways_of_scraping_reach_the_metrics() -> None:
     (endpoint,) = one_of("PodMonitor", "overlays/prometheus-operator")["spec"]["podMetricsEndpoints"]
     plain = one_of("StatefulSet", "overlays/plain")["spec"]["template"]["metadata"]["annotations"]
 
@@ -268,7 +268,7 @@ def test_both_ways_of_scraping_lead_to_the_metrics() -> None:
     assert (plain["prometheus.io/port"], plain["prometheus.io/path"]) == ("9877", "/metrics")
 
 
-def test_the_operators_rules_are_those_of_the_bases_configuration() -> None:
+def test_the_prometheusrule_matches_the_base_configuration() -> None:
     assert MANIFEST.read_text() == manifest(), (
         f"Write it anew: {sys.executable} deploy/kubernetes/build_prometheusrule.py"
     )
@@ -276,7 +276,7 @@ def test_the_operators_rules_are_those_of_the_bases_configuration() -> None:
     assert shown == yaml.safe_load(rules(load(CONFIG, {})))
 
 
-def test_no_alert_of_a_cluster_links_to_a_machine_of_ours() -> None:
+def test_no_alert_of_a_cluster_links_to_the_examples_host() -> None:
     assert "127.0.0.1" not in MANIFEST.read_text()
 
 

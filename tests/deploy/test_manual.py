@@ -3,11 +3,11 @@
 from deploy.man.build_man import PAGE, page
 
 
-def test_the_manual_page_is_made_from_the_commands() -> None:
+def test_the_manual_page_is_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "write it again: python -m deploy.man.build_man"
 
 
-def test_each_command_has_its_section_and_nothing_in_it_is_taken_for_a_macro() -> None:
+def test_each_command_has_a_section_without_accidental_macros() -> None:
     lines = page().splitlines()
 
     assert ".SS bearerwatch check" in lines

@@ -116,7 +116,7 @@ def alerts(count: int, began: datetime) -> list[dict[str, Any]]:
 
 @pytest.mark.real("prometheus-alertmanager")
 @pytest.mark.parametrize("count", [1, 8, COUNT])
-def test_a_message_says_once_what_to_do_and_names_20_connections_at_most(count: int, tmp_path: Path) -> None:
+def test_a_message_has_the_steps_once_and_names_at_most_20_connections(count: int, tmp_path: Path) -> None:
     port, began = free_port(), datetime.now(UTC)
     with mailbox() as (mail, mails), collector() as hook:
         config = yaml.safe_load((ALERTMANAGER / "alertmanager.yml").read_text())

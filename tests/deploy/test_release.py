@@ -49,7 +49,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_a_release_is_wheel_source_bill_of_materials_and_their_checksums(release: Path) -> None:
+def test_a_release_has_wheel_source_bill_of_materials_and_checksums(release: Path) -> None:
     files = {file.name for file in release.iterdir()} - {".gitignore"}
     sums = (release / "SHA256SUMS").read_text().split()
 
@@ -64,7 +64,7 @@ def test_a_release_is_wheel_source_bill_of_materials_and_their_checksums(release
     }
 
 
-def test_the_wheel_is_pure_python_and_holds_the_product_alone(release: Path) -> None:
+def test_the_wheel_is_pure_python_and_contains_only_the_product(release: Path) -> None:
     with zipfile.ZipFile(release / f"bearerwatch-{VERSION}-py3-none-any.whl") as wheel:
         names = set(wheel.namelist())
         metadata = HeaderParser().parsestr(wheel.read(f"bearerwatch-{VERSION}.dist-info/METADATA").decode())
@@ -80,7 +80,7 @@ def test_the_wheel_is_pure_python_and_holds_the_product_alone(release: Path) -> 
     assert metadata.get_all("License-File") == ["LICENSE"]
 
 
-def test_the_source_archive_holds_what_its_tests_need_and_no_keys(release: Path) -> None:
+def test_the_source_archive_has_what_the_tests_need_and_no_keys(release: Path) -> None:
     with tarfile.open(release / f"bearerwatch-{VERSION}.tar.gz") as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
 
@@ -130,7 +130,7 @@ def dependencies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["-py3-none-any.whl", ".tar.gz"], ids=["wheel", "source"])
-def test_it_installs_beside_the_locked_dependencies_and_runs(
+def test_the_wheel_installs_with_the_locked_dependencies_and_runs(
     release: Path, dependencies: Path, tmp_path: Path, kind: str
 ) -> None:
     product = release / f"bearerwatch-{VERSION}{kind}"
@@ -202,7 +202,7 @@ def test_an_advisory_fails_the_audit_and_names_the_fixed_version() -> None:
     ]
 
 
-def test_an_audit_says_what_the_database_does_not_know() -> None:
+def test_an_audit_reports_packages_unknown_to_the_database() -> None:
     assert audited(FINE, NOT_KNOWN) == (
         0,
         "audit: not in the database: httpx\naudit: 1 dependencies looked up, 0 advisories",

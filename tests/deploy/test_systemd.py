@@ -53,7 +53,7 @@ def test_systemd_accepts_the_unit_without_complaints(installed: Path) -> None:
 
 
 @pytest.mark.real("systemd-analyze")
-def test_the_unit_is_exposed_to_1_5_at_the_most(installed: Path) -> None:
+def test_the_units_exposure_level_is_at_most_1_5(installed: Path) -> None:
     command = ["systemd-analyze", "--no-pager", "security", "--offline=true", f"--threshold={MOST_EXPOSED}"]
 
     verdict = subprocess.run([*command, str(installed)], capture_output=True, check=False, text=True)
@@ -136,7 +136,7 @@ def until_checked(url: str, daemon: subprocess.Popen[bytes]) -> str:
 
 @pytest.mark.real("systemd-analyze")
 @needs_mdwe
-def test_the_daemon_checks_serves_remembers_and_stops_within_what_the_unit_allows(tmp_path: Path) -> None:
+def test_the_daemon_works_within_the_units_restrictions(tmp_path: Path) -> None:
     by = authority()
     by.write(tmp_path, "ca")
     certificate, key = for_loopback(by).write(tmp_path, "org")

@@ -553,7 +553,7 @@ def test_what_is_wrong_from_the_start_is_told_once_to_whoever_must_act(tmp_path:
 
 
 @pytest.mark.real("prometheus", "prometheus-alertmanager")
-def test_a_restart_of_daemon_prometheus_or_alertmanager_neither_ends_an_alert_nor_repeats_it(
+def test_restarts_of_daemon_prometheus_or_alertmanager_neither_end_nor_repeat_alerts(
     tmp_path: Path,
 ) -> None:
     firing = {(told.alert, told.connection) for told in OUTLAST}

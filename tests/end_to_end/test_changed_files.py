@@ -74,7 +74,7 @@ def test_a_half_written_key_is_a_finding_and_the_earlier_one_stays_in_use(tmp_pa
             until(lambda: state(running) == {"healthy"}, "the whole file to be noticed")
 
 
-def test_a_volume_swapped_as_kubernetes_does_begins_the_settle_time(tmp_path: Path) -> None:
+def test_a_key_swapped_as_in_kubernetes_begins_the_settle_time(tmp_path: Path) -> None:
     with simulator(tmp_path) as orgs:
         volume = tmp_path / "volume"
         make(volume / "..2026_01")
@@ -92,7 +92,7 @@ def test_a_volume_swapped_as_kubernetes_does_begins_the_settle_time(tmp_path: Pa
             assert causes(running) == {"propagation_pending"}
 
 
-def test_a_renewed_certificate_and_a_new_user_of_the_pages_are_taken_on(tmp_path: Path) -> None:
+def test_a_renewed_web_certificate_and_a_new_user_apply_without_a_restart(tmp_path: Path) -> None:
     first, second = authority("first"), authority("second")
     for_loopback(first).write(tmp_path, "server")
     web = tmp_path / "web.yml"

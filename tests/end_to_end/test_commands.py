@@ -83,7 +83,7 @@ def test_check_does_not_treat_a_first_refusal_as_settling(folder: Path) -> None:
     assert "propagation_pending" in [other["cause"] for other in verdict["alternatives"]]
 
 
-def test_check_has_a_line_for_each_and_says_how_many(folder: Path) -> None:
+def test_check_prints_one_line_each_and_a_summary(folder: Path) -> None:
     ended = bearerwatch(folder, "check", "--config", "well.yaml")
 
     assert ended.returncode == 0
@@ -91,7 +91,7 @@ def test_check_has_a_line_for_each_and_says_how_many(folder: Path) -> None:
     assert ended.stderr == "\n2 connections: 2 healthy\n"
 
 
-def test_check_of_a_failing_connection_exits_with_1_and_names_the_next_command(folder: Path) -> None:
+def test_check_of_a_failing_connection_exits_1_and_names_the_next_command(folder: Path) -> None:
     ended = bearerwatch(folder, "check", "--config", "keyless.yaml")
 
     assert ended.returncode == 1
@@ -99,13 +99,13 @@ def test_check_of_a_failing_connection_exits_with_1_and_names_the_next_command(f
     assert ended.stderr.endswith("Details of a connection: bearerwatch check acme --config keyless.yaml\n")
 
 
-def test_check_quietly_is_silent_where_all_is_well(folder: Path) -> None:
+def test_check_quiet_is_silent_if_all_are_healthy(folder: Path) -> None:
     ended = bearerwatch(folder, "check", "--quiet", "--config", "well.yaml")
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
-def test_check_as_json_prints_json_and_nothing_else(folder: Path) -> None:
+def test_check_json_prints_only_json(folder: Path) -> None:
     ended = bearerwatch(folder, "check", "--json", "--config", "keyless.yaml")
 
     assert {each["connection"]: each["state"] for each in json.loads(ended.stdout)} == {
@@ -147,7 +147,7 @@ def test_commands_without_network_or_database_do_not_wait_for_them(
     assert not imported & {"httpx", "sqlalchemy", "starlette", "structlog", "uvicorn"}
 
 
-def test_another_system_than_linux_and_macos_is_one_clear_sentence(tmp_path: Path) -> None:
+def test_an_unsupported_system_is_one_clear_message(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", "import os, monitor.__main__ as m; os.name = 'nt'; m.main()"],
         cwd=tmp_path,
@@ -183,9 +183,7 @@ def test_ctrl_c_while_a_command_starts_shows_no_traceback(folder: Path, module: 
 
 
 @pytest.mark.parametrize(("arguments", "code"), [(["causes"], 0), (["causes", "no_such"], 2)])
-def test_a_command_is_over_when_it_is_done_whatever_its_libraries_threads_do_at_an_end(
-    arguments: list[str], code: int
-) -> None:
+def test_a_command_exits_cleanly_despite_its_libraries_threads(arguments: list[str], code: int) -> None:
     program = (
         "import atexit, sys; atexit.register(print, 'taken apart');"
         f" sys.argv = ['bearerwatch', *{arguments}]; from monitor.__main__ import main; main()"
@@ -209,7 +207,7 @@ def test_output_that_cannot_be_written_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize("closed", [1, 2])
-def test_a_shell_that_closed_an_output_still_hears_of_the_success(closed: int) -> None:
+def test_a_closed_output_stream_is_not_an_error(closed: int) -> None:
     shell = f"exec {closed}>&-; exec {sys.executable} -m monitor causes"
 
     done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=False)
@@ -234,7 +232,7 @@ def test_causes_accepts_names_of_the_demos_connections(folder: Path) -> None:
         pytest.param("check --config nowhere.yaml a", [], id="nothing where there is no file"),
     ],
 )
-def test_a_shell_completes(folder: Path, line: str, offered: list[str]) -> None:
+def test_shell_completion_works(folder: Path, line: str, offered: list[str]) -> None:
     words = f"bearerwatch {line}"
 
     ended = bearerwatch(

@@ -100,7 +100,7 @@ def kept(running: Running, name: str, cause: str | None = None) -> bool:
 
 
 @pytest.mark.real("openssl", "faketime")
-def test_a_connection_works_decays_is_noticed_and_recovers_across_killed_daemons(
+def test_a_decay_and_recovery_are_noticed_across_killed_daemons(
     orgs: httpx.Client, pair: Path, tmp_path: Path
 ) -> None:
     policy = {"refresh_token_policy": "lifetime", "refresh_token_validity_seconds": 30 * 86_400}
@@ -149,7 +149,7 @@ def test_a_connection_works_decays_is_noticed_and_recovers_across_killed_daemons
     orgs.delete("/_orgs/acme")
 
 
-def test_a_connection_whose_key_is_missing_has_its_series_and_does_not_stop_the_others(
+def test_a_missing_key_is_exported_and_does_not_stop_other_connections(
     orgs: httpx.Client, pair: Path, tmp_path: Path
 ) -> None:
     broken = connection(orgs, pair, "broken").replace("private-key.pem", "no-such-key.pem")
@@ -207,9 +207,7 @@ def test_a_reload_adds_and_removes_connections_and_a_bad_file_changes_nothing(
 
 
 @pytest.mark.real("openssl", "faketime")
-def test_a_wall_clock_that_is_set_back_stops_no_checks(
-    orgs: httpx.Client, pair: Path, tmp_path: Path
-) -> None:
+def test_setting_the_wall_clock_back_stops_no_checks(orgs: httpx.Client, pair: Path, tmp_path: Path) -> None:
     """A machine boots with a wrong clock, and is put right when the daemon runs already."""
     config = write(tmp_path, connection(orgs, pair, "well"))
 
@@ -222,7 +220,7 @@ def test_a_wall_clock_that_is_set_back_stops_no_checks(
         until(lambda: exchanges_of(running, "well") > before + 1, "exchanges by the right clock")
 
 
-def test_a_reload_that_is_asked_for_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
+def test_a_reload_during_the_start_does_not_end_the_daemon(tmp_path: Path) -> None:
     """Its configuration comes by a shell's pipe, which holds the start until it is written."""
     text = write(tmp_path, more=f"database: {tmp_path}/bearerwatch.db").read_text()
     url = f"http://{text.split()[1]}"
@@ -249,7 +247,9 @@ def handles_hangup(pid: int) -> bool:
     return any(mask >> (signal.SIGHUP - 1) & 1 for mask in masks)
 
 
-def test_it_stops_on_a_signal_and_keeps_its_history(orgs: httpx.Client, pair: Path, tmp_path: Path) -> None:
+def test_a_signal_stops_the_daemon_and_its_history_is_kept(
+    orgs: httpx.Client, pair: Path, tmp_path: Path
+) -> None:
     config = write(tmp_path, connection(orgs, pair, "stopped"))
     name = {"connection": "stopped"}
 
@@ -284,7 +284,7 @@ def test_bytes_that_are_not_a_request_do_not_fill_the_log(tmp_path: Path) -> Non
     "fault",
     ["slow", "reset", "truncate", "huge", "garbage", "error_500", "retry_your_request", "maintenance"],
 )
-def test_no_answer_of_an_org_ends_the_daemon_or_stops_the_others(
+def test_no_answer_of_an_org_stops_the_daemon_or_other_checks(
     orgs: httpx.Client, pair: Path, tmp_path: Path, fault: str
 ) -> None:
     org: dict[str, object] = {"maintenance": True} if fault == "maintenance" else {"fault": fault}
@@ -322,7 +322,7 @@ def test_no_answer_of_an_org_ends_the_daemon_or_stops_the_others(
         ),
     ],
 )
-def test_an_operators_mistake_is_one_message_and_exit_2(
+def test_a_configuration_error_is_one_message_and_exit_2(
     tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     (tmp_path / "bad.yaml").write_text("interval: soon\n")
@@ -362,7 +362,7 @@ def test_a_second_daemon_on_one_database_is_one_message_and_exit_3(tmp_path: Pat
     assert "Traceback" not in ended.stderr
 
 
-def test_a_port_that_is_taken_is_one_message_and_exit_2(tmp_path: Path) -> None:
+def test_a_port_in_use_is_one_message_and_exit_2(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = write(tmp_path, port=listener.getsockname()[1])
         ended = subprocess.run(

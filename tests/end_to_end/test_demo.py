@@ -44,7 +44,7 @@ def test_a_port_in_use_is_the_only_message(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", taken)
 
 
-def test_the_demo_shows_every_cause_that_an_org_can_bring_about(tmp_path: Path) -> None:
+def test_the_demo_shows_every_cause_that_has_a_scenario(tmp_path: Path) -> None:
     with told_demo(tmp_path) as demo:
 
         def all_stand() -> bool:

@@ -66,7 +66,7 @@ def test_an_unread_log_blocks_nothing(orgs: httpx.Client, pair: Path, tmp_path: 
         process.kill()
 
 
-def test_link_loops_and_pipes_among_the_files_are_reported_and_later_edits_noticed(
+def test_link_loops_and_pipes_are_reported_and_later_edits_noticed(
     orgs: httpx.Client, pair: Path, tmp_path: Path
 ) -> None:
     """A circle had ended the watching of files for ever, a pipe all reloads and the stop; both in silence."""
@@ -90,7 +90,7 @@ def test_link_loops_and_pipes_among_the_files_are_reported_and_later_edits_notic
         assert running.stop() == 0
 
 
-def test_a_hanging_reload_is_reported_applied_once_read_and_blocks_no_shutdown(
+def test_a_hanging_reload_is_reported_applied_later_and_blocks_no_stop(
     orgs: httpx.Client, pair: Path, tmp_path: Path
 ) -> None:
     folder = Path(tempfile.mkdtemp(dir="/dev/shm"))  # pipes are read there, as a shell's are

@@ -11,7 +11,7 @@ from tests.end_to_end.processes import free_port
 PAGE = Path(__file__).parents[2] / "docs" / "first-day.md"
 
 
-def test_its_commands_watch_break_and_repair_a_connection(tmp_path: Path) -> None:
+def test_the_tutorials_commands_watch_break_and_repair_a_connection(tmp_path: Path) -> None:
     """Only the installation is left out: the suite runs in what it would make."""
     install, *walk = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert "--require-hashes" in install

@@ -90,7 +90,7 @@ def test_a_repair_shows_everywhere_within_seconds_of_the_request(watched: Watche
     assert time.monotonic() - begun < WITHIN_SECONDS
 
 
-def test_the_others_with_the_same_cause_follow_by_themselves(watched: Watched) -> None:
+def test_others_with_the_same_cause_are_checked_too(watched: Watched) -> None:
     watched.put_right(*NAMES)
 
     watched.post("/api/connections/acme/check")
@@ -98,7 +98,7 @@ def test_the_others_with_the_same_cause_follow_by_themselves(watched: Watched) -
     until(lambda: watched.shown("globex")["state"] == "healthy", "the other one", patience=10)
 
 
-def test_a_thousand_calls_cost_no_more_logins_than_the_budget(watched: Watched) -> None:
+def test_a_thousand_requests_stay_within_the_login_budget(watched: Watched) -> None:
     with httpx.Client(base_url=watched.running.url, trust_env=False) as client:
         codes = []
         for _ in range(1000):
@@ -111,7 +111,7 @@ def test_a_thousand_calls_cost_no_more_logins_than_the_budget(watched: Watched) 
     assert watched.logins("acme") <= BUDGET
 
 
-def test_the_button_leads_back_to_the_page(watched: Watched) -> None:
+def test_the_button_returns_to_the_page(watched: Watched) -> None:
     watched.put_right("acme")
     address = watched.running.url
 
@@ -121,7 +121,7 @@ def test_the_button_leads_back_to_the_page(watched: Watched) -> None:
     until(lambda: watched.shown("acme")["state"] == "healthy", "the check")
 
 
-def test_the_command_waits_for_the_daemons_word(watched: Watched) -> None:
+def test_the_command_waits_for_the_daemons_result(watched: Watched) -> None:
     watched.put_right("acme")
 
     done = watched.command("recheck", "--cause", "user_inactive")
@@ -134,7 +134,7 @@ def test_the_command_waits_for_the_daemons_word(watched: Watched) -> None:
     assert watched.command("recheck").returncode == 2
 
 
-def test_a_check_that_finds_something_else_than_the_daemon_shows_tells_it(watched: Watched) -> None:
+def test_a_check_with_a_different_result_makes_the_daemon_check(watched: Watched) -> None:
     watched.put_right("acme")
 
     done = watched.command("check", "acme")

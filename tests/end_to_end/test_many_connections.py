@@ -80,7 +80,7 @@ def served(fleet: Fleet) -> Iterator[str]:
 
 
 @pytest.mark.real("prometheus", "prometheus-alertmanager")
-def test_of_a_third_of_5000_connections_refused_at_once_people_hear_once(tmp_path: Path) -> None:
+def test_a_third_of_5000_connections_refused_at_once_is_one_notification(tmp_path: Path) -> None:
     fleet, prometheus, alertmanager = Fleet(), free_port(), free_port()
     (tmp_path / "alerts.yml").write_text(faster((DEPLOY / "prometheus/alerts.yml").read_text()))
     with served(fleet) as page, collector() as told:

@@ -54,7 +54,7 @@ def remembered(config: Path) -> None:
     assert store.close()
 
 
-def test_a_kill_while_a_message_is_on_its_way_repeats_it_alone_and_loses_nothing(tmp_path: Path) -> None:
+def test_a_kill_during_a_message_repeats_only_that_one_and_loses_nothing(tmp_path: Path) -> None:
     killed: Queue[Running] = Queue()
     on_message = iter((lambda: None, lambda: killed.get().kill()))
     with (

@@ -139,9 +139,7 @@ def write(config: Path, world: World, *connections: Mapping[str, object]) -> Pat
 LEVELS = (("debug", "json"), ("info", "logfmt"), ("warning", "json"), ("error", "logfmt"))
 
 
-def test_daemons_in_every_trouble_show_no_secret_anywhere_at_any_log_level(
-    world: World, tmp_path: Path
-) -> None:
+def test_daemons_with_every_fault_leak_no_secret_at_any_log_level(world: World, tmp_path: Path) -> None:
     left: dict[str, bytes] = {}
     with ExitStack() as stack:
         daemons = {}

@@ -45,7 +45,7 @@ def sees_refused(running: object, names: set[str]) -> bool:
     return names <= in_state(running, "failing")  # type: ignore[arg-type]
 
 
-def test_whatever_befalls_replicas_each_check_is_made_once_and_in_time(on: Stage) -> None:
+def test_despite_faults_of_replicas_each_check_runs_once_and_in_time(on: Stage) -> None:
     on.make_orgs([f"c{number}" for number in range(CONNECTIONS)])
     drills = Drills(on, long=False)
     drills.start()
@@ -66,7 +66,7 @@ def test_whatever_befalls_replicas_each_check_is_made_once_and_in_time(on: Stage
     assert 0 <= lost <= 3 * MAX_IN_FLIGHT, "only what was under way in a replica that died or could not write"
 
 
-def test_a_new_configuration_comes_replica_by_replica(on: Stage) -> None:
+def test_a_new_configuration_can_be_rolled_out_replica_by_replica(on: Stage) -> None:
     on.make_orgs([f"c{number}" for number in range(40)])
     names = list(on.names)
     for replica in ("first", "second", "third"):
@@ -115,7 +115,7 @@ def test_any_replica_accepts_a_request_to_check_and_the_others_with_the_cause_fo
     assert on.witness(since).nearer_than(AT_ONCE_SECONDS) == []
 
 
-def test_a_database_that_is_away_for_more_than_a_minute_loses_and_doubles_nothing(on: Stage) -> None:
+def test_a_database_outage_of_over_a_minute_loses_and_repeats_nothing(on: Stage) -> None:
     on.interval_seconds = SHORTEST_INTERVAL_SECONDS
     on.make_orgs([f"c{number}" for number in range(30)])
     under_way, *others = on.names

@@ -140,7 +140,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.mark.real("faketime")
-def test_a_person_rotates_a_key_and_production_is_refused_in_the_window_only(world: World) -> None:
+def test_a_guided_rotation_refuses_production_only_during_the_switch(world: World) -> None:
     chance = Random()
     spread = chance.uniform(1, WINDOW)
     before, stopped_at = chance.randint(0, 4), chance.randint(0, 4)

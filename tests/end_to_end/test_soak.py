@@ -11,7 +11,7 @@ BLOWS = 3
 
 
 @pytest.mark.real("openssl", "faketime")
-def test_a_few_blows_drawn_at_random_cost_no_more_than_is_promised(tmp_path: Path) -> None:
+def test_a_few_random_faults_cost_no_more_than_guaranteed(tmp_path: Path) -> None:
     with soaking(tmp_path) as soak:
         for name in random.sample(list(soak.blows()), BLOWS):
             found = soak.blow(name)

@@ -9,7 +9,7 @@ from tests.fuzz.targets import TARGETS, Target
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name.replace(" ", "_"))
-def test_no_input_is_too_strange(target: Target) -> None:
+def test_the_fuzzers_find_no_failure(target: Target) -> None:
     with target.opened() as holds:
 
         @settings(

@@ -80,7 +80,7 @@ async def test_a_decay_on_one_connection_gives_a_forecast_for_others_of_the_same
     assert globex.causes == [Cause.APPROVAL_DECAYED]
 
 
-async def test_a_better_policy_makes_the_warning_end_by_itself(journey: Journey) -> None:
+async def test_a_better_policy_ends_the_warning(journey: Journey) -> None:
     acme = await journey.enter("acme", org=MONTH)
     await journey.at(days=31)
     await acme.org(refresh_token_policy="infinite")
@@ -92,7 +92,7 @@ async def test_a_better_policy_makes_the_warning_end_by_itself(journey: Journey)
     assert (acme.state, acme.status.forecast) == (State.HEALTHY, None), "it outlived what was foretold"
 
 
-async def test_an_hour_of_maintenance_harms_neither_history_nor_approval(journey: Journey) -> None:
+async def test_an_hour_of_maintenance_changes_neither_history_nor_approval(journey: Journey) -> None:
     acme = await journey.enter("acme", org=MONTH, interval=timedelta(minutes=5))
     await journey.at(hours=1)
     before = acme.history

@@ -57,7 +57,7 @@ NO_FINDING = {
 """Steps that no audit makes a finding of, and why."""
 
 
-def test_every_org_that_is_wrong_is_on_a_journey() -> None:
+def test_every_misconfigured_org_is_part_of_a_journey() -> None:
     assert FORESEEN.keys() | REFUSED.keys() | NO_FINDING.keys() == ORGS.keys()
 
 
@@ -84,7 +84,7 @@ async def observed(journey: Journey, org: dict[str, Any], **options: Any) -> Tra
 
 
 @pytest.mark.parametrize("name", FORESEEN)
-async def test_only_what_is_wrong_is_a_finding_on_the_first_day(journey: Journey, name: str) -> None:
+async def test_on_the_first_day_only_wrong_settings_are_findings(journey: Journey, name: str) -> None:
     what, cause = FORESEEN[name]
     acme = await journey.enter("acme", org={**EVERYTHING, **ORGS[name].wrong})
 
@@ -123,7 +123,7 @@ async def test_an_observer_makes_the_cause_of_a_refusal_certain(journey: Journey
     assert (acme.causes[0], acme.finding(acme.causes[0]).certainty) == (REFUSED[name], Certainty.CERTAIN)
 
 
-async def test_a_policy_of_thirty_days_is_named_on_day_one_with_its_day_and_the_credential_dies_on_it(
+async def test_a_policy_of_thirty_days_is_reported_on_day_one_with_the_exact_end(
     journey: Journey,
 ) -> None:
     acme = await journey.enter("acme", org={**EVERYTHING, **MONTH})
@@ -142,7 +142,7 @@ async def test_a_policy_of_thirty_days_is_named_on_day_one_with_its_day_and_the_
     assert acme.history.failing_since.date() == foreseen.at.date()
 
 
-async def test_a_customer_who_gives_no_permission_gets_what_its_own_rows_show(journey: Journey) -> None:
+async def test_without_permissions_an_audit_shows_what_the_users_own_rows_show(journey: Journey) -> None:
     acme = await journey.enter("acme", org={"trial_seconds": 20 * 86_400, "production": {}} | MONTH)
 
     await journey.at(days=1)
@@ -154,7 +154,7 @@ async def test_a_customer_who_gives_no_permission_gets_what_its_own_rows_show(jo
     assert steps(acme)["Production's logins"].ruling is Ruling.RIGHT
 
 
-async def test_production_that_is_refused_while_we_are_granted_is_a_finding(journey: Journey) -> None:
+async def test_refused_production_logins_are_a_finding_even_if_ours_are_granted(journey: Journey) -> None:
     acme = await journey.enter(
         "acme", org={"login_ip_ranges": ["127.0.0.1-127.0.0.1"], "production": {"address": "198.51.100.7"}}
     )
@@ -165,7 +165,7 @@ async def test_production_that_is_refused_while_we_are_granted_is_a_finding(jour
     assert "198.51.100.7" in acme.finding(Cause.PRODUCTION_REFUSED).evidence[0]
 
 
-async def test_an_allocation_that_runs_short_is_a_finding_and_no_longer_when_it_has_room(
+async def test_a_nearly_used_up_api_allocation_is_a_finding_until_it_has_room(
     journey: Journey,
 ) -> None:
     acme = await journey.enter("acme", org={"api_calls_a_day": 1_000, "api_calls_by_others": 950})
@@ -178,7 +178,7 @@ async def test_an_allocation_that_runs_short_is_a_finding_and_no_longer_when_it_
     assert acme.state is State.HEALTHY
 
 
-async def test_an_audit_is_made_once_a_day_and_after_a_recovery(journey: Journey) -> None:
+async def test_an_audit_runs_once_a_day_and_after_a_recovery(journey: Journey) -> None:
     acme = await journey.enter("acme", org=EVERYTHING, interval=timedelta(hours=1))
     await journey.at(hours=20)
     assert acme.history.audit is not None
@@ -198,7 +198,7 @@ async def test_an_audit_is_made_once_a_day_and_after_a_recovery(journey: Journey
     assert acme.history.audit.at == again.at
 
 
-async def test_a_step_that_was_repaired_clears_with_the_check_that_somebody_asks_for(
+async def test_a_repaired_step_clears_with_a_requested_check(
     journey: Journey,
 ) -> None:
     acme = await journey.enter("acme", org={**EVERYTHING, **MONTH})
@@ -213,7 +213,7 @@ async def test_a_step_that_was_repaired_clears_with_the_check_that_somebody_asks
     assert steps(acme)["Refresh Token Policy"].ruling is Ruling.RIGHT
 
 
-async def test_asking_all_day_brings_three_audits_and_then_the_daily_one(journey: Journey) -> None:
+async def test_requests_all_day_give_three_audits_plus_the_daily_one(journey: Journey) -> None:
     acme = await journey.enter("acme", org=EVERYTHING)
     made = set()
     for hour in range(2, 24):
@@ -229,7 +229,7 @@ async def test_asking_all_day_brings_three_audits_and_then_the_daily_one(journey
     assert (acme.history.audit.at > max(made) + DAY, acme.history.audit.asked) == (True, 0)
 
 
-async def test_what_was_read_of_another_app_ends_when_the_option_app_changes(journey: Journey) -> None:
+async def test_changing_the_option_app_drops_the_audit_of_the_other_app(journey: Journey) -> None:
     acme = await journey.enter("acme", org={**EVERYTHING, **MONTH})
     await journey.at(hours=2)
     assert acme.causes == [Cause.REFRESH_POLICY_WRONG]
@@ -241,7 +241,7 @@ async def test_what_was_read_of_another_app_ends_when_the_option_app_changes(jou
     assert steps(acme)["Refresh Token Policy"].ruling is Ruling.NOT_READABLE
 
 
-async def test_a_refusal_names_what_was_changed_in_setup_where_an_observer_sees_it(journey: Journey) -> None:
+async def test_a_refusal_names_setup_changes_that_an_observer_sees(journey: Journey) -> None:
     acme = await observed(journey, {})
     await journey.at(days=2)
 
@@ -271,7 +271,7 @@ async def test_a_refused_observer_is_reported_and_not_blamed_on_the_connection(j
     assert "the observer observer got no token" in steps(acme)["Refresh Token Policy"].said
 
 
-async def test_nothing_is_read_where_audits_are_off(journey: Journey) -> None:
+async def test_nothing_is_read_with_audits_off(journey: Journey) -> None:
     acme = await journey.enter("acme", org={**EVERYTHING, **MONTH}, audit=False)
 
     await journey.at(days=2)

@@ -27,7 +27,7 @@ async def test_a_healthy_connection_logs_in_once_an_interval(journey: Journey) -
     assert len(moments) == 37
 
 
-async def test_a_refusal_is_confirmed_once_and_then_checked_less_and_less_often(journey: Journey) -> None:
+async def test_a_refusal_is_confirmed_once_and_then_checked_with_back_off(journey: Journey) -> None:
     acme = await journey.enter("acme", interval=OFTEN)
     await journey.at(hours=1)
     await acme.org(permission_set_assigned=False)
@@ -56,7 +56,7 @@ async def test_a_repaired_connection_is_noticed_within_the_hour_and_back_on_sche
     assert max(gaps(granted)) <= OFTEN
 
 
-async def test_a_new_connection_is_tried_two_five_and_ten_minutes_after_it_is_first_seen(
+async def test_a_new_connection_is_retried_after_two_five_and_ten_minutes(
     journey: Journey,
 ) -> None:
     acme = await journey.enter("acme", interval=OFTEN, org={"permission_set_assigned": False})
@@ -78,7 +78,7 @@ async def test_settling_does_not_shorten_the_following_back_off(journey: Journey
     assert gaps(definitive) == [1 * MINUTE, 15 * MINUTE, 30 * MINUTE, 60 * MINUTE]
 
 
-async def test_another_key_is_tried_two_five_and_ten_minutes_after_it_came(journey: Journey) -> None:
+async def test_a_new_key_is_retried_after_two_five_and_ten_minutes(journey: Journey) -> None:
     acme = await journey.enter("acme", interval=OFTEN)
     await journey.at(hours=1, seconds=1)
     await acme.replace_key(pair_files("second"))
@@ -89,7 +89,7 @@ async def test_another_key_is_tried_two_five_and_ten_minutes_after_it_came(journ
     assert [at // MINUTE for at in refused] == [0, 2, 5, 10]
 
 
-async def test_a_longer_settle_time_of_the_operators_is_waited_for(journey: Journey) -> None:
+async def test_a_longer_configured_settle_time_is_respected(journey: Journey) -> None:
     acme = await journey.enter(
         "acme", interval=OFTEN, settle=30 * MINUTE, org={"permission_set_assigned": False}
     )
@@ -102,7 +102,7 @@ async def test_a_longer_settle_time_of_the_operators_is_waited_for(journey: Jour
     assert [at / MINUTE for at, _ in await acme.logins()] == [0, 2, 5, 10, 30]
 
 
-async def test_after_login_rate_exceeded_a_quarter_of_an_hour_passes_before_each_try(
+async def test_after_login_rate_exceeded_checks_are_a_quarter_of_an_hour_apart(
     journey: Journey,
 ) -> None:
     acme = await journey.enter("acme", interval=OFTEN)
@@ -116,7 +116,7 @@ async def test_after_login_rate_exceeded_a_quarter_of_an_hour_passes_before_each
     assert acme.history.exchanges - before <= 2 * HOUR / (15 * MINUTE) + 1
 
 
-async def test_an_outage_is_over_at_the_interval_at_the_latest_and_costs_no_burst(journey: Journey) -> None:
+async def test_the_end_of_an_outage_is_noticed_within_an_interval_without_a_burst(journey: Journey) -> None:
     acme = await journey.enter("acme", interval=OFTEN)
     await journey.at(hours=1)
     journey.weather(nobody_listens)
@@ -132,7 +132,7 @@ async def test_an_outage_is_over_at_the_interval_at_the_latest_and_costs_no_burs
     assert set(gaps(after)) == {OFTEN}
 
 
-async def test_all_connections_of_a_user_share_its_logins_and_each_has_its_turn(tmp_path: Path) -> None:
+async def test_connections_of_one_user_share_its_budget_and_all_are_checked(tmp_path: Path) -> None:
     async with setting_out(tmp_path, budget=30) as journey:
         crowd = [
             await journey.enter(
@@ -155,7 +155,7 @@ async def test_all_connections_of_a_user_share_its_logins_and_each_has_its_turn(
 
 
 @pytest.mark.parametrize("down_for", [timedelta(0), 20 * MINUTE, 3 * HOUR])
-async def test_a_restart_knocks_no_sooner_than_the_process_before_it_would_have(
+async def test_a_restart_checks_no_sooner_than_the_old_process_would_have(
     journey: Journey, down_for: timedelta
 ) -> None:
     acme = await journey.enter("acme", interval=OFTEN)
@@ -172,7 +172,7 @@ async def test_a_restart_knocks_no_sooner_than_the_process_before_it_would_have(
     assert min(gaps(refused)[3:]) >= HOUR
 
 
-async def test_a_clock_that_was_weeks_ahead_for_one_check_stops_none_of_the_next(journey: Journey) -> None:
+async def test_a_clock_weeks_ahead_for_one_check_does_not_stop_later_checks(journey: Journey) -> None:
     """It had stopped all checks of the username, hours later, until that false date, shown as healthy."""
     acme = await journey.enter("acme", interval=2 * MINUTE)
     await journey.at(minutes=30)

@@ -50,7 +50,7 @@ def counted(fleet: Sequence[Traveller]) -> set[Cause]:
         pytest.param(untrusted, Cause.TLS_UNTRUSTED, id="an interception"),
     ],
 )
-async def test_an_outage_of_all_never_counts_against_a_credential(
+async def test_a_shared_outage_never_blames_a_credential(
     journey: Journey, outage: Weather, cause: Cause
 ) -> None:
     fleet = await five(journey)
@@ -124,7 +124,7 @@ async def test_no_credential_is_blamed_in_an_outage_however_small_the_fleet(
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-async def test_an_outage_that_a_fleet_meets_over_a_long_interval_is_everybodys(
+async def test_an_outage_noticed_over_a_long_interval_is_a_shared_fault(
     journey: Journey, outage: Weather
 ) -> None:
     names = ("acme", "globex", "initech", "umbrella", "hooli")
@@ -138,7 +138,7 @@ async def test_an_outage_that_a_fleet_meets_over_a_long_interval_is_everybodys(
     assert went_to(fleet, State.FAILING) == []
 
 
-async def test_an_outage_stays_a_shared_fault_when_the_daemon_restarts_in_it(journey: Journey) -> None:
+async def test_an_outage_stays_a_shared_fault_over_a_restart(journey: Journey) -> None:
     fleet = await five(journey)
     await journey.at(hours=1)
     journey.weather(no_such_name)
@@ -166,7 +166,7 @@ async def test_an_address_refused_by_every_org_is_not_a_credential_fault(journey
     }
 
 
-async def test_one_host_that_is_gone_while_the_others_answer_is_its_own_trouble(journey: Journey) -> None:
+async def test_one_missing_host_is_not_a_shared_fault(journey: Journey) -> None:
     fleet = await five(journey)
     await journey.at(hours=1)
 
@@ -188,7 +188,7 @@ async def test_approvals_that_decay_in_most_orgs_on_one_day_are_still_decays(jou
     assert {traveller.state for traveller in fleet} == {State.FAILING}
 
 
-async def test_when_our_clock_goes_wrong_no_credential_is_blamed(journey: Journey) -> None:
+async def test_a_wrong_clock_blames_no_credential(journey: Journey) -> None:
     fleet = await five(journey)
     await journey.at(hours=1)
 
@@ -212,7 +212,7 @@ async def test_a_fast_clock_is_reported_while_everything_is_granted(journey: Jou
     }
 
 
-async def test_a_clock_that_is_weeks_ahead_blames_no_certificate_and_leaves_no_false_memory(
+async def test_a_clock_weeks_ahead_blames_no_certificate_and_stores_no_wrong_times(
     journey: Journey,
 ) -> None:
     month = pair_files(lives=30 * DAY)
@@ -235,7 +235,7 @@ async def test_a_clock_that_is_weeks_ahead_blames_no_certificate_and_leaves_no_f
     assert {traveller.state for traveller in fleet} == {State.HEALTHY}
 
 
-async def test_a_clock_that_is_weeks_ahead_from_the_start_blames_no_certificate(journey: Journey) -> None:
+async def test_a_clock_weeks_ahead_from_the_start_blames_no_certificate(journey: Journey) -> None:
     journey.our_clock_goes_wrong(timedelta(days=40))
     acme = await journey.enter("acme", files=pair_files(lives=30 * DAY))
 
@@ -275,7 +275,7 @@ async def test_a_first_call_that_gets_no_usable_answer_three_times_is_a_finding_
     assert acme.history.proven_at == acme.history.last_success
 
 
-async def test_a_restart_forgets_no_active_finding(journey: Journey) -> None:
+async def test_active_findings_survive_a_restart(journey: Journey) -> None:
     acme = await journey.enter("acme", org=MONTH, interval=timedelta(hours=1))
     await journey.at(days=33)
     before = acme.history

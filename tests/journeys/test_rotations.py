@@ -51,7 +51,7 @@ async def lived(
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_production_that_switches_when_advised_is_refused_only_during_the_cut_over(
+async def test_production_that_switches_when_advised_is_refused_only_during_the_switch(
     journey: Journey, seed: int
 ) -> None:
     chance = Random(seed)
@@ -81,7 +81,7 @@ async def test_production_that_switches_when_advised_is_refused_only_during_the_
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_servers_that_disagree_for_ten_minutes_end_in_one_clear_verdict(
+async def test_servers_that_disagree_for_ten_minutes_lead_to_one_clear_verdict(
     journey: Journey, seed: int
 ) -> None:
     chance = Random(seed)
@@ -115,7 +115,7 @@ async def test_the_finding_of_a_refused_current_key_says_to_switch(journey: Jour
     assert acme.history.keys_accepted == {Slot.CURRENT: False, Slot.NEXT: True}
 
 
-async def test_a_current_key_that_is_replaced_within_its_settle_time_is_not_waited_for(
+async def test_a_current_key_replaced_within_its_settle_time_is_not_settling(
     journey: Journey,
 ) -> None:
     acme = await journey.enter("acme", interval=MINUTE)
@@ -128,7 +128,7 @@ async def test_a_current_key_that_is_replaced_within_its_settle_time_is_not_wait
     assert stage(acme) is Stage.CURRENT_REFUSED
 
 
-async def test_an_admin_may_put_the_old_certificate_back(
+async def test_an_admin_can_restore_the_old_certificate(
     journey: Journey,
 ) -> None:
     acme = await journey.enter("acme", interval=OFTEN)
@@ -149,7 +149,7 @@ async def test_an_admin_may_put_the_old_certificate_back(
     assert (stage(acme), acme.state) == (Stage.PREPARED, State.HEALTHY)
 
 
-async def test_a_restart_forgets_nothing_of_a_rotation(journey: Journey) -> None:
+async def test_a_rotation_survives_a_restart(journey: Journey) -> None:
     acme = await journey.enter("acme", interval=OFTEN)
     await acme.prepare(pair_files("second"))
     await journey.at(hours=1)
@@ -210,7 +210,7 @@ async def test_a_refused_next_key_does_not_change_the_verdict_on_the_current_one
     assert await day_of(tmp_path / "with", with_next=True) == without
 
 
-async def test_the_next_key_is_tried_gently(journey: Journey) -> None:
+async def test_the_next_key_is_tried_slowly(journey: Journey) -> None:
     acme = await journey.enter("acme", interval=OFTEN)
     await acme.prepare(pair_files("second"))
     await journey.at(days=1)
@@ -222,7 +222,7 @@ async def test_the_next_key_is_tried_gently(journey: Journey) -> None:
     assert acme.history.failures == 0
 
 
-async def test_next_keys_of_one_user_share_a_budget_of_their_own(tmp_path: Path) -> None:
+async def test_next_keys_of_one_user_share_a_separate_budget(tmp_path: Path) -> None:
     async with setting_out(tmp_path, budget=60) as journey:
         travellers = []
         for number in range(20):

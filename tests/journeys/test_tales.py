@@ -9,7 +9,7 @@ from tests.journeys.tales import TALES, Tale
 
 
 @pytest.mark.parametrize("tale", TALES, ids=lambda tale: tale.name)
-async def test_a_tale_ends_with_its_expected_diagnosis(journey: Journey, tale: Tale) -> None:
+async def test_each_tale_ends_with_its_expected_diagnosis(journey: Journey, tale: Tale) -> None:
     acme = await journey.enter(
         "acme",
         subdomain=tale.subdomain,
@@ -29,14 +29,14 @@ async def test_a_tale_ends_with_its_expected_diagnosis(journey: Journey, tale: T
             await chapter.then(acme)
 
 
-def test_every_cause_that_the_setup_guide_documents_has_its_tale() -> None:
+def test_every_cause_in_the_setup_guide_has_a_tale() -> None:
     documented = {cause for cause, entry in CATALOGUE.items() if entry.guide}
     told = {cause for tale in TALES for chapter in tale.chapters for cause in chapter.stands[1]}
 
     assert documented <= told
 
 
-def test_a_tale_that_ends_well_began_or_was_once_not_well() -> None:
+def test_every_tale_but_one_includes_a_failure() -> None:
     states = [{chapter.stands[0] for chapter in tale.chapters} for tale in TALES]
 
     # An org that never decays is the one tale in which nothing happens.

@@ -29,7 +29,7 @@ def structure(certificate: str, directory: Path) -> list[str]:
 
 
 @pytest.mark.real("openssl")
-def test_the_pair_is_what_the_guides_command_makes(tmp_path: Path) -> None:
+def test_the_pair_equals_that_of_the_guides_command(tmp_path: Path) -> None:
     generate(tmp_path, now=datetime.now(UTC))
     command = (
         "openssl req -x509 -sha256 -nodes -days 3650 -newkey rsa:2048 -keyout guide-key.pem "
@@ -49,7 +49,7 @@ def test_the_pair_is_what_the_guides_command_makes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [3072, 4096])
-def test_a_longer_key_is_made_where_it_is_asked_for(tmp_path: Path, bits: int) -> None:
+def test_a_longer_key_can_be_requested(tmp_path: Path, bits: int) -> None:
     made = generate(tmp_path, now=NOW, bits=bits)
 
     facts = read_credential(made.key_path.read_bytes(), made.certificate_path.read_bytes()).facts
@@ -59,7 +59,7 @@ def test_a_longer_key_is_made_where_it_is_asked_for(tmp_path: Path, bits: int) -
     assert facts.problems == ()
 
 
-def test_the_daemon_reads_the_pair_and_the_key_as_one_base64_line(tmp_path: Path) -> None:
+def test_the_daemon_reads_the_pair_also_as_base64(tmp_path: Path) -> None:
     made = generate(tmp_path, now=NOW, days=90, common_name="acme")
 
     from_files = read_credential(made.key_path.read_bytes(), made.certificate_path.read_bytes())
@@ -102,7 +102,7 @@ def test_two_pairs_have_different_keys_and_serial_numbers(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["private-key.pem", "cert.pem"])
 @pytest.mark.parametrize("link", [False, True], ids=["file", "dangling-link"])
-def test_nothing_is_overwritten_and_nothing_half_made(tmp_path: Path, name: str, *, link: bool) -> None:
+def test_nothing_is_overwritten_or_left_incomplete(tmp_path: Path, name: str, *, link: bool) -> None:
     path = tmp_path / name
     if link:
         path.symlink_to(tmp_path / "elsewhere.pem")
@@ -126,13 +126,13 @@ def test_a_key_is_removed_if_its_certificate_cannot_be_written(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_directory_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+def test_a_new_directory_is_private(tmp_path: Path) -> None:
     made = generate(tmp_path / "keys", now=NOW)
 
     assert made.key_path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_directory_that_cannot_be_made_is_one_clear_message(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created_is_one_clear_message(tmp_path: Path) -> None:
     with pytest.raises(KeygenError) as raised:
         generate(tmp_path / "missing" / "keys", now=NOW)
 
@@ -151,7 +151,7 @@ def test_a_directory_that_cannot_be_made_is_one_clear_message(tmp_path: Path) ->
         ({"days": 10**9}, "Cannot create a certificate for 1000000000 days: choose 1 to 36500."),
     ],
 )
-def test_a_wish_that_makes_no_sense_is_refused(tmp_path: Path, wishes: dict[str, int], message: str) -> None:
+def test_invalid_options_are_refused(tmp_path: Path, wishes: dict[str, int], message: str) -> None:
     with pytest.raises(KeygenError) as raised:
         generate(tmp_path, now=NOW, days=wishes.get("days", 1), bits=wishes.get("bits", 2048))
 
@@ -160,7 +160,7 @@ def test_a_wish_that_makes_no_sense_is_refused(tmp_path: Path, wishes: dict[str,
 
 
 @pytest.mark.parametrize("name", ["", "n" * 65, "two\nlines"])
-def test_a_common_name_that_a_certificate_cannot_hold_is_refused(tmp_path: Path, name: str) -> None:
+def test_an_invalid_common_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(KeygenError, match="1 to 64 printable characters"):
         generate(tmp_path, now=NOW, common_name=name)
 

@@ -26,7 +26,7 @@ def test_an_unfinished_file_is_removed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_are_made_in_the_directory_that_was_opened_whatever_its_path_leads_to_now(
+def test_files_are_created_in_the_opened_directory_even_if_its_path_changes(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "theirs").mkdir()
@@ -41,7 +41,7 @@ def test_files_are_made_in_the_directory_that_was_opened_whatever_its_path_leads
     assert (tmp_path / "moved" / "key.pem").read_bytes() == b"1"
 
 
-def test_a_link_is_neither_read_nor_copied(tmp_path: Path) -> None:
+def test_links_are_neither_read_nor_copied(tmp_path: Path) -> None:
     (tmp_path / "shadow").write_text("root's")
     (tmp_path / "config.yaml").symlink_to("shadow")
 

@@ -55,7 +55,7 @@ def details(credential: Credential) -> list[str]:
 # Sources
 
 
-def test_each_kind_of_source_gives_its_bytes(tmp_path: Path) -> None:
+def test_each_kind_of_source_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "acme").write_bytes(b"content")
     environment = {"ACME_KEY": "content", "CREDENTIALS_DIRECTORY": str(tmp_path)}
 
@@ -64,7 +64,7 @@ def test_each_kind_of_source_gives_its_bytes(tmp_path: Path) -> None:
     assert read(Source("credential", "acme"), environment) == b"content"
 
 
-def test_bytes_of_a_variable_that_are_no_text_come_as_they_are() -> None:
+def test_a_variable_with_binary_content_is_read_unchanged() -> None:
     assert read(Source("env", "KEY"), {"KEY": os.fsdecode(b"\xfe\xed")}) == b"\xfe\xed"
 
 
@@ -158,9 +158,7 @@ DISK = "590 1 8:1 / / rw,relatime - ext4 /dev/root rw\n"
         (0o711, MINE, None),
     ],
 )
-def test_a_key_is_for_its_owner_and_one_of_roots_for_a_group_as_well(
-    mode: int, owner: int, said: str | None
-) -> None:
+def test_only_keys_of_root_may_be_readable_by_a_group(mode: int, owner: int, said: str | None) -> None:
     assert open_to_others(mode, owner) == said
 
 
@@ -175,13 +173,13 @@ def test_a_key_is_for_its_owner_and_one_of_roots_for_a_group_as_well(
         (os.makedev(0, 53), "torn\n", False),
     ],
 )
-def test_a_read_only_memory_mount_counts_as_a_handed_over_secret(
+def test_keys_on_a_read_only_memory_mount_may_be_readable(
     device: int, mounts: str, handed_over: bool
 ) -> None:
     assert is_handed_over(device, mounts) is handed_over
 
 
-async def test_a_key_that_others_may_read_serves_and_is_a_problem_until_it_is_closed(
+async def test_a_key_readable_by_others_works_and_is_a_problem_until_fixed(
     keyring: Keyring, tmp_path: Path
 ) -> None:
     key = key_file(tmp_path)
@@ -199,7 +197,7 @@ async def test_a_key_that_others_may_read_serves_and_is_a_problem_until_it_is_cl
     assert details(closed) == []
 
 
-async def test_a_certificate_is_for_everybody(keyring: Keyring, tmp_path: Path) -> None:
+async def test_a_certificate_may_be_readable_by_all(keyring: Keyring, tmp_path: Path) -> None:
     certificate = tmp_path / "cert.pem"
     certificate.write_bytes(certificate_of(KEYS[0]))
     certificate.chmod(0o644)
@@ -243,9 +241,7 @@ async def test_a_key_in_several_places_is_parsed_once_and_shared(tmp_path: Path)
     keyring.close()
 
 
-async def test_a_source_that_is_missing_is_a_finding_until_it_is_there(
-    keyring: Keyring, tmp_path: Path
-) -> None:
+async def test_a_missing_source_is_a_finding_until_it_exists(keyring: Keyring, tmp_path: Path) -> None:
     pair = file_pair(tmp_path / "key.pem")
 
     missing = await keyring.load(pair)
@@ -388,9 +384,7 @@ async def test_an_unreadable_certificate_leaves_the_earlier_one_in_use_as_a_find
     assert after.facts == before.facts
 
 
-async def test_a_short_key_that_can_sign_takes_the_place_of_the_earlier_one(
-    keyring: Keyring, tmp_path: Path
-) -> None:
+async def test_a_short_key_that_can_sign_replaces_the_earlier_one(keyring: Keyring, tmp_path: Path) -> None:
     path = key_file(tmp_path)
     await keyring.load(file_pair(path))
     short = rsa.generate_private_key(65_537, 1024)
@@ -402,7 +396,7 @@ async def test_a_short_key_that_can_sign_takes_the_place_of_the_earlier_one(
     assert [problem.cause for problem in credential.facts.problems] == [Cause.KEY_TOO_SHORT]
 
 
-async def test_a_pair_out_of_the_configuration_is_forgotten(keyring: Keyring, tmp_path: Path) -> None:
+async def test_a_pair_removed_from_the_configuration_is_forgotten(keyring: Keyring, tmp_path: Path) -> None:
     kept, gone = file_pair(key_file(tmp_path, "a.pem")), file_pair(key_file(tmp_path, "b.pem", KEYS[1]))
     first = await keyring.load(kept)
     await keyring.load(gone)
@@ -426,7 +420,7 @@ def reachable(root: object) -> set[str | bytes]:
     return {each for each in seen.values() if isinstance(each, str | bytes)}
 
 
-async def test_of_a_file_its_facts_are_kept_and_not_its_content(keyring: Keyring, tmp_path: Path) -> None:
+async def test_only_facts_of_a_file_are_kept_and_not_its_content(keyring: Keyring, tmp_path: Path) -> None:
     path = key_file(tmp_path)
 
     credential = await keyring.load(file_pair(path))
@@ -438,7 +432,7 @@ async def test_of_a_file_its_facts_are_kept_and_not_its_content(keyring: Keyring
     assert not any(line in (each if isinstance(each, bytes) else each.encode()) for each in held)
 
 
-async def test_looking_at_an_unchanged_pair_costs_far_less_than_going_to_a_thread(
+async def test_loading_an_unchanged_pair_is_far_faster_than_using_a_thread(
     keyring: Keyring, tmp_path: Path
 ) -> None:
     pair = file_pair(key_file(tmp_path))

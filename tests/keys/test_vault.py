@@ -76,7 +76,7 @@ def is_key(credential: Credential, number: int) -> bool:
     return credential.key is not None and credential.key.public_key() == KEYS[number].public_key()
 
 
-async def test_key_and_certificate_come_from_one_reading_of_their_secret(
+async def test_key_and_certificate_come_from_one_read_of_their_secret(
     fake: FakeVault, keyring: Keyring
 ) -> None:
     credential = await keyring.load(ACME)
@@ -87,7 +87,7 @@ async def test_key_and_certificate_come_from_one_reading_of_their_secret(
     assert fake.asked == ["GET /v1/secret/data/salesforce/acme"]
 
 
-async def test_a_key_is_read_again_when_it_has_aged_and_not_before(
+async def test_a_key_is_reread_only_after_the_configured_time(
     fake: FakeVault, keyring: Keyring, moments: Moments
 ) -> None:
     await keyring.load(ACME)
@@ -102,7 +102,7 @@ async def test_a_key_is_read_again_when_it_has_aged_and_not_before(
     assert is_key(old, 1)
 
 
-async def test_a_vault_that_does_not_answer_leaves_the_key_in_use_as_a_finding_and_is_left_alone_for_a_while(
+async def test_an_unreachable_vault_is_a_finding_keeps_the_key_and_is_retried_later(
     fake: FakeVault, keyring: Keyring, moments: Moments
 ) -> None:
     before = await keyring.load(ACME)
@@ -128,7 +128,7 @@ async def test_a_vault_that_does_not_answer_leaves_the_key_in_use_as_a_finding_a
     assert details(after) == []
 
 
-async def test_a_vault_that_is_not_there_is_one_clear_message(moments: Moments) -> None:
+async def test_an_unreachable_vault_is_one_clear_message(moments: Moments) -> None:
     with vault() as gone:
         address = settings(gone)
     ring = Keyring({"PROOF": "x"}, address, moments)
@@ -149,7 +149,7 @@ async def test_a_vault_that_is_not_there_is_one_clear_message(moments: Moments) 
         ("kubernetes", {"role": "watch", "jwt": "hvs.first"}),
     ],
 )
-async def test_a_login_is_made_once_and_again_where_its_token_has_ended(
+async def test_an_expired_token_causes_a_new_login(
     fake: FakeVault, moments: Moments, method: Literal["approle", "kubernetes"], takes: dict[str, str]
 ) -> None:
     fake.logins[method] = takes
@@ -186,7 +186,7 @@ async def test_a_refused_login_says_where_to_look_and_shows_no_secret(
 
 
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
-async def test_nothing_for_vault_goes_through_a_proxy_of_the_environment(
+async def test_vault_requests_ignore_the_environments_proxy(
     fake: FakeVault, moments: Moments, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     for name in ("no_proxy", "NO_PROXY"):
@@ -203,7 +203,7 @@ async def test_nothing_for_vault_goes_through_a_proxy_of_the_environment(
     assert proxy.asked == []
 
 
-async def test_a_login_whose_proof_is_missing_says_whose_it_is(fake: FakeVault) -> None:
+async def test_a_login_without_credentials_names_the_missing_source(fake: FakeVault) -> None:
     ring = Keyring({}, settings(fake))
 
     said = details(await ring.load(ACME))
@@ -240,7 +240,7 @@ async def test_a_missing_field_is_reported_with_the_existing_ones(
     assert details(await keyring.load(pair)) == [f"Private key: {told}"]
 
 
-async def test_a_policy_that_is_missing_is_named(fake: FakeVault, moments: Moments) -> None:
+async def test_a_missing_policy_is_named(fake: FakeVault, moments: Moments) -> None:
     ring = Keyring({"PROOF": "hvs.other"}, settings(fake), moments)
 
     said = details(await ring.load(ACME))
@@ -250,7 +250,7 @@ async def test_a_policy_that_is_missing_is_named(fake: FakeVault, moments: Momen
     assert "read to our policy for secret/data/salesforce/acme" in said[0]
 
 
-async def test_a_namespace_is_asked_for(fake: FakeVault, moments: Moments) -> None:
+async def test_the_namespace_is_sent(fake: FakeVault, moments: Moments) -> None:
     ring = Keyring({"PROOF": "hvs.first"}, settings(fake).model_copy(update={"namespace": "team-a"}), moments)
 
     await ring.load(ACME)
@@ -259,7 +259,7 @@ async def test_a_namespace_is_asked_for(fake: FakeVault, moments: Moments) -> No
     assert fake.namespaces == {"team-a"}
 
 
-async def test_a_token_goes_nowhere_else(fake: FakeVault, keyring: Keyring) -> None:
+async def test_a_redirect_does_not_get_the_token(fake: FakeVault, keyring: Keyring) -> None:
     fake.status = 307
 
     said = details(await keyring.load(ACME))
@@ -268,9 +268,7 @@ async def test_a_token_goes_nowhere_else(fake: FakeVault, keyring: Keyring) -> N
     assert len(fake.asked) == 1
 
 
-async def test_another_vault_after_a_reload_is_asked_from_then_on(
-    fake: FakeVault, keyring: Keyring, moments: Moments
-) -> None:
+async def test_a_reload_can_change_the_vault(fake: FakeVault, keyring: Keyring, moments: Moments) -> None:
     await keyring.load(ACME)
     with vault() as other:
         put(other, 1)
@@ -303,7 +301,7 @@ def loaded(folder: Path, text: str) -> str:
     return ""
 
 
-def test_a_vault_is_configured_with_few_words(tmp_path: Path) -> None:
+def test_a_minimal_vault_configuration_is_valid(tmp_path: Path) -> None:
     text = "vault: {address: 'https://vault.example.com:8200/', login: {method: kubernetes, role: watch}}"
     assert loaded(tmp_path, text) == ""
 
@@ -342,11 +340,11 @@ def test_a_vault_is_configured_with_few_words(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_an_error_is_reported_with_its_fix(tmp_path: Path, text: str, told: str) -> None:
+def test_an_invalid_vault_option_is_reported_with_its_fix(tmp_path: Path, text: str, told: str) -> None:
     assert told in loaded(tmp_path, text)
 
 
-def test_without_the_package_a_start_says_what_to_install(
+def test_without_the_package_the_start_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "hvac", None)

@@ -56,7 +56,7 @@ def broken(here: World, name: str) -> None:
     here.fleet.append(ill(well(name, here.now), Cause.API_DISABLED, here.now - HOUR, here.now))
 
 
-async def test_an_alertmanager_gets_complete_alerts_and_their_end(
+async def test_alertmanager_gets_complete_alerts_and_their_end(
     tmp_path: Path,
 ) -> None:
     with alertmanager(tmp_path / "am") as url:
@@ -83,7 +83,7 @@ async def test_an_alertmanager_gets_complete_alerts_and_their_end(
             until(lambda: connections(url) == {"other"}, "the end of the alert")
 
 
-async def test_an_alertmanager_that_has_forgotten_is_given_it_again_within_a_minute(tmp_path: Path) -> None:
+async def test_an_alertmanager_that_lost_its_alerts_gets_them_within_a_minute(tmp_path: Path) -> None:
     with alertmanager(tmp_path / "am") as url, alertmanager(tmp_path / "fresh") as fresh:
         async with world(tmp_path, sink(url)) as here:
             here.now, here.fleet = datetime.now(UTC), []
@@ -103,7 +103,7 @@ async def test_an_alertmanager_that_has_forgotten_is_given_it_again_within_a_min
             assert connections(fresh) == {"acme"}, "also after a restart of ours"
 
 
-async def test_an_end_that_came_while_the_alertmanager_was_away_is_pushed_later(tmp_path: Path) -> None:
+async def test_the_end_of_an_alert_is_pushed_when_alertmanager_is_back(tmp_path: Path) -> None:
     async with receiver() as (way, server, url), world(tmp_path, sink(url)) as here:
         await here.look()
         here.fleet, way.reply = [well("acme")], says(http(503, ""))
@@ -117,7 +117,7 @@ async def test_an_end_that_came_while_the_alertmanager_was_away_is_pushed_later(
         assert ended["endsAt"] == here.now.isoformat()
 
 
-async def test_a_maintenance_sends_neither_ends_nor_new_failures(tmp_path: Path) -> None:
+async def test_during_maintenance_neither_ends_nor_new_failures_are_sent(tmp_path: Path) -> None:
     with alertmanager(tmp_path / "am") as url:
         async with world(tmp_path, sink(url)) as here:
             here.now, here.fleet = datetime.now(UTC), []

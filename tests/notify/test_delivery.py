@@ -50,7 +50,7 @@ async def end(here: World) -> None:
 # What a webhook gets
 
 
-async def test_a_webhook_gets_a_message_in_the_format_of_alertmanagers_own(tmp_path: Path) -> None:
+async def test_a_webhook_gets_messages_in_alertmanagers_format(tmp_path: Path) -> None:
     async with receiver() as (_, server, url), world(tmp_path, hook(f"{url}/in")) as here:
         await here.look()
 
@@ -137,7 +137,7 @@ async def test_a_configuration_that_stays_broken_is_reported_and_so_is_its_repai
     assert last["alerts"][0]["annotations"]["ended"] == "The condition has cleared."
 
 
-async def test_a_trouble_lasts_from_when_it_was_seen_since_this_replica_notifies_or_has_receivers(
+async def test_the_hold_time_of_a_daemon_alert_starts_when_this_replica_can_notify(
     tmp_path: Path,
 ) -> None:
     async with receiver() as (_, server, url), world(tmp_path, hook(url)) as here:
@@ -156,7 +156,7 @@ async def test_a_trouble_lasts_from_when_it_was_seen_since_this_replica_notifies
     assert len(server.visits) == 1
 
 
-async def test_a_trouble_shorter_than_its_hold_time_is_not_sent(tmp_path: Path) -> None:
+async def test_a_daemon_alert_shorter_than_its_hold_time_is_not_sent(tmp_path: Path) -> None:
     async with receiver() as (_, server, url), world(tmp_path, hook(url)) as here:
         here.fleet = [IDLE]
         for _round in range(6):
@@ -261,9 +261,7 @@ FAILURES: dict[str, Reply] = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_a_receiver_that_fails_and_recovers_has_lost_nothing_and_has_nothing_twice(
-    tmp_path: Path, failure: str
-) -> None:
+async def test_a_sink_that_fails_and_recovers_gets_every_message_once(tmp_path: Path, failure: str) -> None:
     async with (
         receiver(FAILURES[failure]) as (way, server, url),
         receiver() as (_, other, other_url),
@@ -283,7 +281,7 @@ async def test_a_receiver_that_fails_and_recovers_has_lost_nothing_and_has_nothi
         assert len(other.visits) == 1, "the other receiver has nothing to do with it"
 
 
-async def test_an_answer_of_success_without_an_end_is_one_of_success(tmp_path: Path) -> None:
+async def test_a_success_status_counts_even_if_the_body_never_ends(tmp_path: Path) -> None:
     flood = floods(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65_536)
     async with receiver(flood) as (_, _, url), world(tmp_path, hook(url)) as here:
         await here.look()
@@ -291,7 +289,7 @@ async def test_an_answer_of_success_without_an_end_is_one_of_success(tmp_path: P
         assert told(here) == ["acme"]
 
 
-async def test_a_message_that_was_taken_without_an_answer_comes_again_under_the_same_id(
+async def test_a_message_accepted_without_an_answer_is_repeated_with_the_same_id(
     tmp_path: Path,
 ) -> None:
     async with receiver(resets(b"")) as (way, server, url), world(tmp_path, hook(url)) as here:
@@ -304,7 +302,7 @@ async def test_a_message_that_was_taken_without_an_answer_comes_again_under_the_
         assert len(set(ids)) == 1
 
 
-async def test_a_receiver_that_fails_is_asked_once_a_minute(tmp_path: Path) -> None:
+async def test_a_failing_sink_is_tried_once_a_minute(tmp_path: Path) -> None:
     async with receiver(says(http(503, ""))) as (_, _, url), world(tmp_path, hook(url)) as here:
         tried = []
         for second in range(0, 300, 10):
@@ -315,7 +313,7 @@ async def test_a_receiver_that_fails_is_asked_once_a_minute(tmp_path: Path) -> N
         assert tried == [0, 60, 120, 180, 240]
 
 
-async def test_a_receiver_that_hangs_keeps_no_other_from_its_message(tmp_path: Path) -> None:
+async def test_a_hanging_sink_does_not_delay_others(tmp_path: Path) -> None:
     came = asyncio.Event()
 
     async def takes_and_tells(visit: Visit) -> None:
@@ -336,9 +334,7 @@ async def test_a_receiver_that_hangs_keeps_no_other_from_its_message(tmp_path: P
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["refused", "without an answer"])
-async def test_messages_that_are_not_taken_do_not_keep_the_others_from_being_sent(
-    tmp_path: Path, *, silent: bool
-) -> None:
+async def test_refused_messages_do_not_block_others(tmp_path: Path, *, silent: bool) -> None:
     async def takes_one(visit: Visit) -> None:
         await visit.read()
         if b'"connection": "last"' in visit.body:
@@ -360,7 +356,7 @@ async def test_messages_that_are_not_taken_do_not_keep_the_others_from_being_sen
 # Restarts and reloads
 
 
-async def test_a_restart_neither_repeats_nor_forgets(tmp_path: Path) -> None:
+async def test_a_restart_neither_repeats_nor_loses_messages(tmp_path: Path) -> None:
     async with receiver() as (_, server, url):
         async with world(tmp_path, hook(url)) as here:
             await here.look()
@@ -372,7 +368,7 @@ async def test_a_restart_neither_repeats_nor_forgets(tmp_path: Path) -> None:
         assert [message(visit)["status"] for visit in server.visits] == ["firing", "resolved"]
 
 
-async def test_a_reload_takes_another_address_and_leaves_the_others_alone(tmp_path: Path) -> None:
+async def test_a_reload_changes_one_sink_without_affecting_others(tmp_path: Path) -> None:
     async with (
         receiver(says(http(503, ""))) as (_, _, url),
         receiver() as (_, second, second_url),
@@ -391,7 +387,7 @@ async def test_a_reload_takes_another_address_and_leaves_the_others_alone(tmp_pa
         assert len(second.visits) == 1
 
 
-async def test_without_a_receiver_nothing_is_sent(tmp_path: Path) -> None:
+async def test_without_a_sink_nothing_is_sent(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         await here.look()
 

@@ -40,7 +40,7 @@ def of(text: str, name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "file", sorted((Path(__file__).parents[1] / "configs/valid").glob("*.yaml")), ids=str
 )
-def test_prometheus_takes_the_rules_of_every_configuration(file: Path, tmp_path: Path) -> None:
+def test_prometheus_accepts_the_rules_of_every_configuration(file: Path, tmp_path: Path) -> None:
     written = tmp_path / "rules.yml"
     written.write_text(rules(load(file, {})))
 
@@ -57,7 +57,7 @@ def test_prometheus_takes_the_rules_of_every_configuration(file: Path, tmp_path:
 @pytest.mark.parametrize(
     ("interval", "transient"), [("1m", "3m"), ("5m", "15m"), ("20m", "1h"), ("1d", "1h")]
 )
-def test_a_fault_must_last_for_three_intervals_but_no_longer_than_an_hour(
+def test_a_fault_must_last_three_intervals_or_at_most_an_hour(
     tmp_path: Path, interval: str, transient: str
 ) -> None:
     text = made(tmp_path, f"interval: {interval}")
@@ -65,20 +65,20 @@ def test_a_fault_must_last_for_three_intervals_but_no_longer_than_an_hour(
     assert of(text, "BearerwatchNetworkUnreachable")["for"] == transient
 
 
-def test_the_operator_can_set_how_long_a_fault_must_last(tmp_path: Path) -> None:
+def test_the_hold_time_of_faults_is_configurable(tmp_path: Path) -> None:
     text = made(tmp_path, "alerts: {transient_for: 7m}")
 
     assert of(text, "BearerwatchNetworkUnreachable")["for"] == "7m"
     assert of(text, "BearerwatchApprovalDecayed")["for"] == "2m"
 
 
-def test_a_change_that_settles_is_waited_for(tmp_path: Path) -> None:
+def test_alerts_wait_for_the_settle_time(tmp_path: Path) -> None:
     text = made(tmp_path, "settle: 20m")
 
     assert of(text, "BearerwatchPropagationPending")["for"] == "21m"
 
 
-def test_alerts_link_to_what_the_operator_names_and_to_nothing_else(tmp_path: Path) -> None:
+def test_alerts_have_only_the_configured_links(tmp_path: Path) -> None:
     bare = of(made(tmp_path), "BearerwatchApprovalDecayed")["annotations"]
     linked = of(
         made(
@@ -98,13 +98,13 @@ def test_alerts_link_to_what_the_operator_names_and_to_nothing_else(tmp_path: Pa
     assert linked["status_url"] == "https://bw.example.com/connections/{{ $labels.connection }}"
 
 
-def test_alerts_carry_the_labels_that_the_operator_names(tmp_path: Path) -> None:
+def test_alerts_have_the_configured_labels(tmp_path: Path) -> None:
     text = made(tmp_path, "alerts: {labels: [tier, customer]}")
 
     assert "host, tier, customer)" in of(text, "connection:bearerwatch_connection_finding:labelled")["expr"]
 
 
-def test_alerts_name_the_app_and_the_user_where_the_operator_gives_and_allows_them(tmp_path: Path) -> None:
+def test_alerts_name_app_and_user_only_if_configured(tmp_path: Path) -> None:
     silent = of(made(tmp_path), "BearerwatchApprovalDecayed")["annotations"]["description"]
     text = made(tmp_path, "alerts: {usernames: true}", "    app: Billing\n")
     named = of(text, "BearerwatchApprovalDecayed")["annotations"]["description"]

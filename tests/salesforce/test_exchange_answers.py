@@ -141,7 +141,7 @@ ODD: dict[str, tuple[Reply, int]] = {
 
 
 @pytest.mark.parametrize(("reply", "status"), ODD.values(), ids=ODD)
-async def test_an_odd_answer_is_a_refusal_with_its_status(
+async def test_an_unusual_answer_is_a_refusal_with_its_status(
     reply: Reply, status: int, make_exchanger: MakeExchanger
 ) -> None:
     exchange = await answer_to(reply, make_exchanger)
@@ -170,7 +170,7 @@ async def test_a_redirect_is_a_refusal_and_is_not_followed(
     assert not elsewhere.visits
 
 
-async def test_a_grant_keeps_facts_and_no_token(make_exchanger: MakeExchanger) -> None:
+async def test_a_grant_keeps_facts_but_no_token(make_exchanger: MakeExchanger) -> None:
     exchange = await answer_to(says(granted()), make_exchanger)
 
     assert exchange.outcome == Granted(
@@ -224,7 +224,7 @@ async def test_a_head_that_does_not_end_in_time_is_a_timeout(
     assert exchange.duration_seconds < 2.5
 
 
-async def test_a_server_that_never_speaks_tls_is_a_connection_fault(
+async def test_a_server_that_never_answers_the_handshake_is_a_connection_fault(
     make_exchanger: MakeExchanger, certificates: Certificates
 ) -> None:
     async with serving(never_reads) as server:
@@ -249,7 +249,7 @@ async def test_a_closed_port_is_a_connection_fault(make_exchanger: MakeExchanger
     assert "refused" in message(exchange.outcome) or "111" in message(exchange.outcome)
 
 
-async def test_a_name_that_does_not_exist_says_so_as_getaddrinfo_does(make_exchanger: MakeExchanger) -> None:
+async def test_an_unknown_host_name_has_getaddrinfos_message(make_exchanger: MakeExchanger) -> None:
     """An empty label: the C library knows it for wrong, so that no resolver needs to be there."""
     outcome = await make_exchanger()._ask("POST", "http://acme..test/", "", {})
 
@@ -259,7 +259,7 @@ async def test_a_name_that_does_not_exist_says_so_as_getaddrinfo_does(make_excha
 
 
 @pytest.mark.parametrize("flaw", ["wrong_name", "expired", "self_signed"])
-async def test_a_certificate_that_cannot_be_trusted_is_a_fault_of_tls(
+async def test_an_untrusted_certificate_is_a_tls_fault(
     flaw: str, make_exchanger: MakeExchanger, certificates: Certificates
 ) -> None:
     async with serving(says(granted()), getattr(certificates, flaw)) as server:
@@ -272,7 +272,7 @@ async def test_a_certificate_that_cannot_be_trusted_is_a_fault_of_tls(
     assert not any(visit.body for visit in server.visits)
 
 
-async def test_plain_http_where_tls_was_expected_is_a_fault_of_tls(make_exchanger: MakeExchanger) -> None:
+async def test_plain_http_instead_of_tls_is_a_tls_fault(make_exchanger: MakeExchanger) -> None:
     async def speaks_first(visit: Visit) -> None:
         await visit.send(http(400, "this is plain HTTP"))
         await visit.reader.read()
@@ -297,7 +297,7 @@ async def test_a_connection_that_breaks_during_the_handshake_is_a_connection_fau
     assert is_fault(exchange.outcome, FaultKind.CONNECT)
 
 
-async def test_a_certificate_of_the_tests_ca_is_trusted(
+async def test_a_certificate_of_the_configured_ca_is_trusted(
     make_exchanger: MakeExchanger, certificates: Certificates
 ) -> None:
     async with serving(says(granted()), certificates.good) as server:
@@ -351,7 +351,7 @@ async def echo_token(visit: Visit) -> None:
 @pytest.mark.parametrize(
     "reply", [echo_body, echo_as_error, echo_raw, echo_in_header, echo_as_encoding, echo_token]
 )
-async def test_a_server_that_quotes_secrets_does_not_get_them_into_an_outcome(
+async def test_secrets_quoted_by_a_server_do_not_reach_the_outcome(
     reply: Reply, make_exchanger: MakeExchanger, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(0):
@@ -362,7 +362,7 @@ async def test_a_server_that_quotes_secrets_does_not_get_them_into_an_outcome(
         assert "SecretOfTheOrg" not in text
 
 
-async def test_many_hostile_servers_at_once_do_not_disturb_a_good_one(make_exchanger: MakeExchanger) -> None:
+async def test_many_hostile_servers_do_not_affect_a_good_one(make_exchanger: MakeExchanger) -> None:
     exchanger = make_exchanger(IMPATIENT)
 
     async def ask(reply: Reply) -> Outcome:

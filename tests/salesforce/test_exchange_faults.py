@@ -25,12 +25,12 @@ def exceptions_of(module: ModuleType) -> list[type[Exception]]:
 ALL = [*exceptions_of(httpx), *exceptions_of(rust)]
 
 
-def test_the_walk_finds_the_classes() -> None:
+def test_the_search_finds_the_error_classes() -> None:
     assert {httpx.PoolTimeout, httpx.InvalidURL, httpx.StreamError, rust.BuilderError} < set(ALL)
 
 
 @pytest.mark.parametrize("error", ALL, ids=lambda each: f"{each.__module__}.{each.__name__}")
-def test_every_error_class_has_a_row_of_its_own(error: type[Exception]) -> None:
+def test_every_error_class_is_in_the_table(error: type[Exception]) -> None:
     assert error in FAULTS
 
 
@@ -44,7 +44,7 @@ def make(error: type[Exception]) -> Exception:
 
 
 @pytest.mark.parametrize("error", FAULTS, ids=lambda each: f"{each.__module__}.{each.__name__}")
-def test_every_row_makes_the_outcome_that_it_names(error: type[Exception]) -> None:
+def test_every_row_gives_its_outcome(error: type[Exception]) -> None:
     outcome = _fault(make(error))
 
     if FAULTS[error] is None:
@@ -159,7 +159,7 @@ def test_no_message_names_the_url() -> None:
 
 
 @pytest.mark.parametrize("kind", ["the process'", "the resolver's"])
-def test_a_lack_of_descriptors_is_ours_and_not_the_networks(kind: str) -> None:
+def test_a_lack_of_file_descriptors_is_our_own_fault(kind: str) -> None:
     chain = {
         "the process'": (CONNECT, "tcp open error", "Too many open files (os error 24)"),
         "the resolver's": (CONNECT, "dns error", "failed to lookup address information: Too many open files"),

@@ -67,7 +67,7 @@ def at(server: Server, scheme: str = "http") -> str:
 # What is sent.
 
 
-async def test_the_assertion_goes_into_the_body_of_one_post(make_exchanger: MakeExchanger) -> None:
+async def test_the_assertion_is_in_the_body_of_one_post(make_exchanger: MakeExchanger) -> None:
     async with serving(says(granted())) as server:
         await make_exchanger().exchange(connection(login_url=f"{at(server)}/acme"), sign)
 
@@ -132,7 +132,7 @@ async def test_nothing_is_signed_for_a_host_that_is_not_allowed(
     assert exchange.duration_seconds is None
 
 
-async def test_an_address_that_no_client_can_use_is_not_sent(make_exchanger: MakeExchanger) -> None:
+async def test_an_invalid_address_is_not_contacted(make_exchanger: MakeExchanger) -> None:
     exchanger = make_exchanger(allowed_hosts=frozenset({"xn--a.test"}))
 
     exchange = await exchanger.exchange(connection(login_url="https://xn--a.test"), sign)
@@ -177,7 +177,7 @@ async def test_an_exchange_that_fails_leaves_nothing_for_the_garbage_collector(
 # How many at once.
 
 
-async def test_no_two_assertions_are_signed_in_one_turn_of_the_loop(make_exchanger: MakeExchanger) -> None:
+async def test_at_most_one_assertion_is_signed_per_loop_iteration(make_exchanger: MakeExchanger) -> None:
     turn, signed_in = 0, []
 
     async def count_turns() -> None:
@@ -199,7 +199,7 @@ async def test_no_two_assertions_are_signed_in_one_turn_of_the_loop(make_exchang
     assert len(set(signed_in)) == 8
 
 
-async def test_no_more_are_in_flight_than_allowed_and_the_rest_is_signed_when_its_turn_comes(
+async def test_exchanges_in_flight_are_limited_and_others_are_signed_after_queueing(
     make_exchanger: MakeExchanger,
 ) -> None:
     arrived, leave = asyncio.Semaphore(0), asyncio.Event()
@@ -318,7 +318,7 @@ async def test_an_exhausted_pool_is_our_fault_and_is_rebuilt_once() -> None:
     assert all(each.closed for each in made)
 
 
-async def test_an_exchange_that_is_under_way_when_the_exchanger_closes_ends_in_no_verdict(
+async def test_closing_the_exchanger_ends_running_exchanges_without_a_verdict(
     make_exchanger: MakeExchanger,
 ) -> None:
     arrived = asyncio.Event()
@@ -341,7 +341,7 @@ async def test_an_exchange_that_is_under_way_when_the_exchanger_closes_ends_in_n
 # What is measured.
 
 
-async def test_the_clock_offset_is_the_servers_date_less_our_clock_when_the_answer_began(
+async def test_the_clock_offset_is_the_servers_date_minus_our_clock(
     make_exchanger: MakeExchanger,
 ) -> None:
     date = f"Date: {format_datetime(NOW + timedelta(seconds=100), usegmt=True)}"
@@ -379,7 +379,7 @@ async def test_the_clock_offset_is_the_servers_date_less_our_clock_when_the_answ
         ("Mon, 99 Nov 2026 12:00:00 GMT", None),
     ],
 )
-def test_an_offset_needs_a_date_that_can_be_read(date: str | None, offset: float | None) -> None:
+def test_without_a_valid_date_there_is_no_clock_offset(date: str | None, offset: float | None) -> None:
     assert clock_offset(date, NOW) == offset
 
 
@@ -412,7 +412,7 @@ def org(api: bytes, **changes: str) -> Reply:
     return reply
 
 
-async def test_the_call_after_login_carries_the_token_to_the_login_urls_path(
+async def test_the_call_after_login_uses_the_token_and_the_login_urls_path(
     make_exchanger: MakeExchanger,
 ) -> None:
     async with serving(org(http(200, "{}"))) as server:
@@ -482,7 +482,7 @@ async def test_a_first_call_that_is_not_made_or_not_answered_says_why(
     assert "t\xf6ken" not in exchange.after_login.problem
 
 
-async def test_an_org_on_the_network_can_not_have_this_machine_asked() -> None:
+async def test_a_remote_org_cannot_redirect_calls_to_this_machine() -> None:
     asked: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -504,7 +504,7 @@ async def test_an_org_on_the_network_can_not_have_this_machine_asked() -> None:
     assert asked == ["POST mock.example.com"]
 
 
-async def test_what_asks_the_org_more_never_sees_the_token_and_learns_the_allocation(
+async def test_additional_calls_report_api_usage_and_never_see_the_token(
     make_exchanger: MakeExchanger,
 ) -> None:
     replies: list[RestReply | None] = []
@@ -520,7 +520,7 @@ async def test_what_asks_the_org_more_never_sees_the_token_and_learns_the_alloca
     assert len(server.visits) == 2
 
 
-async def test_nothing_more_is_asked_where_the_first_call_is_refused(make_exchanger: MakeExchanger) -> None:
+async def test_after_a_refused_first_call_no_more_are_made(make_exchanger: MakeExchanger) -> None:
     async def inside(_granted: Granted, _at: datetime, _get: Get) -> None:
         pytest.fail("asked")
 
@@ -534,7 +534,7 @@ async def test_nothing_more_is_asked_where_the_first_call_is_refused(make_exchan
 
 
 @pytest.mark.parametrize(("answer", "asked"), [(granted(), False), (http(400, "{}"), True)])
-async def test_there_is_no_call_unless_it_was_asked_for_and_the_token_granted(
+async def test_the_call_after_login_needs_a_request_and_a_grant(
     answer: bytes, asked: bool, make_exchanger: MakeExchanger
 ) -> None:
     async with serving(says(answer)) as server:
@@ -611,7 +611,7 @@ async def test_the_environment_can_name_the_trusted_roots(
     assert await outcome_where({}, transport_name, certificates) == "Unreachable"
 
 
-async def test_a_system_without_roots_gets_certifis(certificates: Certificates) -> None:
+async def test_a_system_without_root_certificates_uses_certifis(certificates: Certificates) -> None:
     roots = {"SSL_CERT_FILE": "/nonexistent", "SSL_CERT_DIR": "/nonexistent"}
 
     assert await outcome_where(roots, "pyreqwest", certificates) == "Unreachable"
@@ -668,7 +668,7 @@ async def test_https_goes_through_the_environments_proxy(certificates: Certifica
 
 
 @pytest.mark.parametrize("address", ["http://", "::", "http://user:hush@proxy:99999"])
-def test_an_address_that_no_proxy_can_have_is_one_clear_message_without_it(address: str) -> None:
+def test_an_invalid_proxy_url_is_one_clear_message_without_the_url(address: str) -> None:
     with pytest.raises(ProxyError, match=r"write e\.g\. http://") as caught:
         rust_transport(Limits(), None, {"https_proxy": address})
 

@@ -60,7 +60,7 @@ def subject(org: Org, **different: Any) -> Subject:
     return replace(SUBJECT, user_id=org.user_id(), **different)
 
 
-async def test_without_any_permission_the_own_rows_are_read_and_no_call_is_wasted(
+async def test_without_permissions_only_own_rows_are_read_and_no_call_is_wasted(
     make_org: MakeOrg, pair: Pair
 ) -> None:
     org = make_org(production={})
@@ -75,7 +75,7 @@ async def test_without_any_permission_the_own_rows_are_read_and_no_call_is_waste
     assert facts.rows[Read.TOKENS][0]["AppName"] == "Integration"
 
 
-async def test_with_its_permissions_a_first_audit_reads_every_step_in_eight_calls(
+async def test_with_permissions_a_first_audit_reads_every_step_in_eight_calls(
     make_org: MakeOrg, pair: Pair
 ) -> None:
     org = make_org(permissions=EVERYTHING, login_ip_ranges=["127.0.0.0-127.0.0.255"])
@@ -170,7 +170,7 @@ async def test_with_an_observer_the_users_own_token_reads_only_what_others_canno
     assert facts.rows[Read.POLICY]
 
 
-async def test_a_user_who_may_not_call_the_api_is_asked_once(make_org: MakeOrg, pair: Pair) -> None:
+async def test_after_a_refused_api_call_no_more_are_made(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(api_enabled=False)
     asked = own(org, pair)
 
@@ -180,7 +180,7 @@ async def test_a_user_who_may_not_call_the_api_is_asked_once(make_org: MakeOrg, 
     assert facts.unread[Read.ACCESS].startswith("API_CURRENTLY_DISABLED")
 
 
-async def test_after_a_call_that_is_not_answered_no_other_is_made() -> None:
+async def test_after_an_unanswered_call_no_more_are_made() -> None:
     asked = []
 
     async def get(path: str) -> Reply | None:
@@ -193,9 +193,7 @@ async def test_after_a_call_that_is_not_answered_no_other_is_made() -> None:
     assert set(facts.unread.values()) == {"no answer"}
 
 
-async def test_a_field_that_an_org_does_not_know_leaves_the_other_questions_open(
-    make_org: MakeOrg, pair: Pair
-) -> None:
+async def test_an_unknown_field_does_not_prevent_other_queries(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(
         permissions=EVERYTHING, unreadable=["UserPermissionAccess.PermissionsExternalClientAppViewer"]
     )
@@ -206,7 +204,7 @@ async def test_a_field_that_an_org_does_not_know_leaves_the_other_questions_open
     assert facts.rows[Read.POLICY]
 
 
-async def test_no_question_names_a_secret_or_the_tokens_field(make_org: MakeOrg, pair: Pair) -> None:
+async def test_no_query_contains_secrets_or_token_fields(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(permissions=EVERYTHING)
     asked = own(org, pair)
 
@@ -237,7 +235,7 @@ def answering(body: bytes, status: int = 200) -> Get:
         json.dumps({"records": [{"PermissionsViewSetup": 10**300}]}).encode(),
     ],
 )
-async def test_a_nonsensical_answer_is_not_believed_and_stops_nothing(body: bytes) -> None:
+async def test_a_nonsensical_answer_is_ignored(body: bytes) -> None:
     facts = await read(answering(body), replace(SUBJECT, user_id="005"), Facts(NOW))
 
     assert 3 < facts.calls <= CALLS
@@ -245,7 +243,7 @@ async def test_a_nonsensical_answer_is_not_believed_and_stops_nothing(body: byte
     assert not [value for rows in facts.rows.values() for row in rows for value in row.values() if value]
 
 
-async def test_text_from_an_org_is_made_harmless(make_org: MakeOrg) -> None:
+async def test_text_from_an_org_is_sanitized(make_org: MakeOrg) -> None:
     row = {
         "IsSandbox": False,
         "OrganizationType": "\x1b[2J" + "x" * 999,
@@ -260,11 +258,11 @@ async def test_text_from_an_org_is_made_harmless(make_org: MakeOrg) -> None:
     assert "AQ0A" not in str(kept["InstanceName"])
 
 
-def test_an_audits_answers_may_be_larger_than_a_logins_and_are_bounded() -> None:
+def test_an_audits_answers_have_a_larger_limit_than_a_logins() -> None:
     assert 500 * 350 < LARGEST_ANSWER < 1_000_000
 
 
-def test_no_more_rows_are_kept_than_were_asked_for() -> None:
+def test_no_more_rows_are_kept_than_requested() -> None:
     body = json.dumps({"records": [{"IsSandbox": True}] * 5_000}).encode()
 
     kept = {read: len(rows_in(body, QUERIES[read]) or ()) for read in (Read.ORG, Read.ASSIGNMENTS)}

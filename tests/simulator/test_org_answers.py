@@ -167,7 +167,7 @@ def test_a_refusal_has_the_status_the_headers_and_the_bytes_that_were_recorded(
         ({"fault": "retry_your_request", "org_active": False}, {}, "unknown_error: retry your request"),
     ],
 )
-def test_an_assertion_is_judged(
+def test_each_assertion_gets_its_expected_answer(
     make_org: MakeOrg, pair: Pair, settings: dict[str, Any], wrong: dict[str, Any], expected: str
 ) -> None:
     answer = ask(make_org(**settings), pair, **wrong)
@@ -246,7 +246,7 @@ def test_something_that_is_not_a_jwt_is_an_invalid_assertion(make_org: MakeOrg, 
 
 
 @pytest.mark.parametrize("payload", [b"[]", b"7", b'"text"', b"null", b"not json", b"[" * 20_000])
-def test_claims_that_are_no_object_are_an_invalid_assertion(
+def test_claims_that_are_not_an_object_are_an_invalid_assertion(
     make_org: MakeOrg, pair: Pair, payload: bytes
 ) -> None:
     assertion = jwt.api_jws.encode(payload, pair.key, algorithm="RS256")
@@ -260,7 +260,7 @@ def test_a_scope_parameter_is_refused(make_org: MakeOrg, pair: Pair) -> None:
     assert error(answer) == "invalid_request: scope parameter not supported"
 
 
-def test_parameters_in_the_query_string_are_taken_too(make_org: MakeOrg, pair: Pair) -> None:
+def test_parameters_in_the_query_string_are_accepted(make_org: MakeOrg, pair: Pair) -> None:
     answer = login.token(make_org(), post(b"", query=form(signed(pair)).decode()), NOW)
 
     assert error(answer) == "granted"
@@ -287,13 +287,13 @@ def test_a_form_of_another_flow_is_an_unsupported_grant_type(
     assert error(answer) == "unsupported_grant_type: grant type not supported"
 
 
-def test_a_charset_beside_the_form_type_does_no_harm(make_org: MakeOrg, pair: Pair) -> None:
+def test_a_charset_in_the_content_type_is_accepted(make_org: MakeOrg, pair: Pair) -> None:
     request = post(form(signed(pair)), content_type="Application/X-WWW-Form-Urlencoded; charset=UTF-8")
 
     assert error(login.token(make_org(), request, NOW)) == "granted"
 
 
-def test_the_token_endpoint_wants_a_post(make_org: MakeOrg, pair: Pair) -> None:
+def test_the_token_endpoint_requires_post(make_org: MakeOrg, pair: Pair) -> None:
     answer = login.token(make_org(), post(form(signed(pair)), method="GET"), NOW)
 
     assert error(answer) == "invalid_request: must use HTTP POST"

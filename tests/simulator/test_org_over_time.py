@@ -25,7 +25,7 @@ def lifetime(kind: str = "lifetime") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("permitted", ["admin_approved", "self_authorized"])
-def test_an_approval_of_limited_lifetime_ends_however_much_it_is_used(
+def test_an_approval_with_limited_lifetime_ends_even_if_used(
     make_org: MakeOrg, pair: Pair, permitted: str
 ) -> None:
     org = make_org(permitted_users=permitted, **lifetime())
@@ -35,7 +35,7 @@ def test_an_approval_of_limited_lifetime_ends_however_much_it_is_used(
     assert answers == ["granted", "granted", "granted", NOT_APPROVED, NOT_APPROVED]
 
 
-def test_an_admin_approved_user_needs_no_living_approval_where_the_setting_says_so(
+def test_a_setting_lets_admin_approved_users_log_in_without_an_unexpired_approval(
     make_org: MakeOrg, pair: Pair
 ) -> None:
     org = make_org(decays_when_admin_approved=False, **lifetime())
@@ -43,9 +43,7 @@ def test_an_admin_approved_user_needs_no_living_approval_where_the_setting_says_
     assert error(ask(org, pair, NOW + 100 * DAY)) == "granted"
 
 
-def test_an_approval_that_ends_when_unused_lives_on_from_login_to_login(
-    make_org: MakeOrg, pair: Pair
-) -> None:
+def test_each_login_extends_an_approval_with_inactivity_policy(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(**lifetime("inactivity"))
 
     answers = [error(ask(org, pair, NOW + day * DAY)) for day in (0, 29, 58, 87, 117)]
@@ -53,7 +51,7 @@ def test_an_approval_that_ends_when_unused_lives_on_from_login_to_login(
     assert answers == ["granted", "granted", "granted", "granted", NOT_APPROVED]
 
 
-def test_a_refused_login_keeps_no_approval_alive(make_org: MakeOrg, pair: Pair) -> None:
+def test_a_refused_login_does_not_extend_an_approval(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(**lifetime("inactivity"))
     ask(org, pair, NOW + 29 * DAY, aud="https://other.my.salesforce.com")
 
@@ -61,9 +59,7 @@ def test_a_refused_login_keeps_no_approval_alive(make_org: MakeOrg, pair: Pair) 
 
 
 @pytest.mark.parametrize("named", ["user_approved", "permission_set_assigned", "certificate"])
-def test_what_an_admin_does_to_approve_again_begins_a_new_approval(
-    make_org: MakeOrg, pair: Pair, named: str
-) -> None:
+def test_an_admins_repair_begins_a_new_approval(make_org: MakeOrg, pair: Pair, named: str) -> None:
     org = make_org(**lifetime())
     later = NOW + 40 * DAY
     assert error(ask(org, pair, later)) == NOT_APPROVED
@@ -84,7 +80,7 @@ def test_a_change_of_another_setting_does_not_approve_the_user(make_org: MakeOrg
     assert error(ask(org, pair, later)) == NOT_APPROVED
 
 
-def test_until_revoked_makes_an_aged_approval_count_again(make_org: MakeOrg, pair: Pair) -> None:
+def test_the_policy_until_revoked_revives_an_expired_approval(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(**lifetime())
     later = NOW + 40 * DAY
 
@@ -110,7 +106,7 @@ def test_the_approval_of_a_new_app_begins_when_the_app_is_ready(make_org: MakeOr
     assert error(ask(org, pair, NOW + 31 * DAY)) == NOT_APPROVED
 
 
-def test_a_change_of_the_app_is_seen_when_it_has_propagated(
+def test_a_change_of_the_app_applies_after_propagation(
     make_org: MakeOrg, pair: Pair, other_pair: Pair
 ) -> None:
     org = make_org(propagation_seconds=300)
@@ -176,7 +172,7 @@ def test_an_invalid_change_of_settings_has_no_effect(make_org: MakeOrg, pair: Pa
 # Sessions
 
 
-def test_the_same_token_comes_back_while_its_session_lives(make_org: MakeOrg, pair: Pair) -> None:
+def test_logins_return_the_same_token_during_a_session(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(session_seconds=3600)
 
     first, again, later = (token_of(ask(org, pair, NOW + m * MINUTE)) for m in (0, 59, 60))
@@ -185,7 +181,7 @@ def test_the_same_token_comes_back_while_its_session_lives(make_org: MakeOrg, pa
     assert later != first
 
 
-def test_a_rest_call_prolongs_the_session_and_an_exchange_does_not(make_org: MakeOrg, pair: Pair) -> None:
+def test_a_rest_call_extends_the_session_and_an_exchange_does_not(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(session_seconds=3600)
     token = token_of(ask(org, pair))
 
@@ -194,7 +190,7 @@ def test_a_rest_call_prolongs_the_session_and_an_exchange_does_not(make_org: Mak
     assert get(org, RESOURCES, token, NOW + 111 * MINUTE).status == 401
 
 
-def test_tokens_of_jwt_format_are_of_no_session_and_end_on_time(make_org: MakeOrg, pair: Pair) -> None:
+def test_jwt_format_tokens_have_no_session_and_expire(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(jwt_access_tokens=True, session_seconds=3600)
 
     answer = ask(org, pair)
@@ -220,7 +216,7 @@ def test_the_login_rate_counts_a_rolling_hour(make_org: MakeOrg, pair: Pair) -> 
     assert answers == ["granted"] * 3 + [exceeded, "granted", exceeded]
 
 
-def test_a_login_that_is_refused_for_want_of_approval_counts_too(make_org: MakeOrg, pair: Pair) -> None:
+def test_a_login_refused_for_missing_approval_counts_towards_the_rate(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(login_rate_per_hour=2, user_approved=False)
 
     answers = [error(ask(org, pair)) for _ in range(3)]
@@ -238,7 +234,7 @@ def test_a_changed_login_rate_applies_to_the_current_hour(make_org: MakeOrg, pai
     assert error(ask(org, pair)) == "invalid_grant: login rate exceeded"
 
 
-def test_the_login_history_names_what_the_answer_hides(make_org: MakeOrg, pair: Pair) -> None:
+def test_the_login_history_is_more_specific_than_the_answer(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org()
     ask(org, pair)
     for at, change in enumerate(
@@ -257,7 +253,7 @@ def test_the_login_history_names_what_the_answer_hides(make_org: MakeOrg, pair: 
     ]
 
 
-def test_beyond_the_login_rate_only_the_first_failure_is_written_down(make_org: MakeOrg, pair: Pair) -> None:
+def test_beyond_the_login_rate_only_the_first_failure_is_recorded(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(login_rate_per_hour=1)
 
     for _ in range(5):
@@ -273,7 +269,7 @@ def refreshed(org: Org, **values: Any) -> None:
     org.refresh(Refresh.of(values), NOW + DAY)
 
 
-def test_a_refresh_gives_the_username_a_suffix_and_the_org_another_id(make_org: MakeOrg, pair: Pair) -> None:
+def test_a_refresh_adds_a_username_suffix_and_changes_the_org_id(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(org_type="sandbox")
     org_id, user_id = org.org_id, org.user_id()
 
@@ -293,7 +289,7 @@ def test_a_refresh_gives_the_username_a_suffix_and_the_org_another_id(make_org: 
         ("app", "app_not_found: External client app is not installed in this org"),
     ],
 )
-def test_a_refresh_may_lose_what_belongs_to_the_app(
+def test_a_refresh_can_lose_the_apps_settings(
     make_org: MakeOrg, pair: Pair, loss: str, expected: str
 ) -> None:
     org = make_org(org_type="sandbox")

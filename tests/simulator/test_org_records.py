@@ -71,7 +71,7 @@ def refused(org: Org, token: str, soql: str, *, tooling: bool = False) -> tuple[
         ),
     ],
 )
-def test_the_refresh_token_policy_is_read_in_either_dialect(
+def test_the_refresh_token_policy_can_be_read_in_both_spellings(
     make_org: MakeOrg, pair: Pair, settings: dict[str, Any], period: int | None, unit: str | None, kind: str
 ) -> None:
     org = make_org(permissions=EVERYTHING, **settings)
@@ -110,14 +110,14 @@ def test_an_observer_reads_while_the_integration_is_refused(make_org: MakeOrg, p
     }
 
 
-def test_an_observers_key_does_not_fit_the_integrations_user(make_org: MakeOrg, pair: Pair) -> None:
+def test_an_observers_key_does_not_work_for_the_integrations_user(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org()
     observed(org, pair)
 
     assert said(ask(org, pair, iss="3MVG9observer"))["error_description"] == "invalid user"
 
 
-def test_a_user_without_permissions_reads_its_own_and_no_more(make_org: MakeOrg, pair: Pair) -> None:
+def test_a_user_without_permissions_reads_only_its_own_rows(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org()
     observed(org, pair)
     token = token_of(ask(org, pair))
@@ -155,7 +155,7 @@ def test_a_user_without_permissions_reads_its_own_and_no_more(make_org: MakeOrg,
         (EVERYTHING, "ExtlClntAppGlobalOauthSettings", True),
     ],
 )
-def test_an_object_is_there_with_its_permissions_and_on_its_resource_alone(
+def test_an_object_needs_its_permissions_and_its_resource(
     make_org: MakeOrg, pair: Pair, permissions: list[str], entity: str, tooling: bool
 ) -> None:
     org = make_org(permissions=permissions)
@@ -167,7 +167,7 @@ def test_an_object_is_there_with_its_permissions_and_on_its_resource_alone(
 
 
 @pytest.mark.parametrize(("where", "elsewhere"), [("query", True), ("tooling", False)])
-def test_the_objects_of_external_client_apps_are_on_the_resource_that_the_setting_names(
+def test_a_setting_decides_which_resource_has_external_client_app_objects(
     make_org: MakeOrg, pair: Pair, where: str, elsewhere: bool
 ) -> None:
     org = make_org(permissions=EVERYTHING, app_objects_on=where)
@@ -192,7 +192,7 @@ def test_hidden_fields_cannot_be_read(make_org: MakeOrg, pair: Pair) -> None:
     assert read(org, token, POLICY)[0]["RefreshTokenPolicyType"] == "Unheard"
 
 
-def test_an_invalid_field_is_pointed_at(make_org: MakeOrg, pair: Pair) -> None:
+def test_the_error_points_to_the_invalid_field(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org()
 
     code, text = refused(org, token_of(ask(org, pair)), "SELECT Id, Nonsense FROM User")
@@ -204,7 +204,7 @@ def test_an_invalid_field_is_pointed_at(make_org: MakeOrg, pair: Pair) -> None:
     )
 
 
-def test_the_login_history_can_be_filtered_by_time_and_user_alone(make_org: MakeOrg, pair: Pair) -> None:
+def test_login_history_can_be_filtered_only_by_time_and_user(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org()
     ask(org, pair, NOW - timedelta(days=2))
     token = token_of(ask(org, pair))
@@ -258,7 +258,7 @@ def test_we_are_refused_outside_the_profiles_ranges(make_org: MakeOrg, pair: Pai
     assert said(ask(org, pair))["error_description"] == "ip restricted"
 
 
-def test_metadata_is_given_for_one_profile_at_a_time(make_org: MakeOrg, pair: Pair) -> None:
+def test_metadata_can_be_read_only_for_one_profile_at_a_time(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(permissions=EVERYTHING)
     token = token_of(ask(org, pair))
 
@@ -266,9 +266,7 @@ def test_metadata_is_given_for_one_profile_at_a_time(make_org: MakeOrg, pair: Pa
     assert refused(org, token, "SELECT Metadata FROM Profile LIMIT 1")[0] == "INVALID_FIELD"
 
 
-def test_permission_sets_show_who_may_use_the_app_and_through_which_set(
-    make_org: MakeOrg, pair: Pair
-) -> None:
+def test_permission_sets_show_who_can_use_the_app(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(
         permissions=EVERYTHING, api_enabled_by="permission_set", permission_set_lifetime_seconds=30 * DAY
     )
@@ -359,9 +357,7 @@ def test_an_expired_trial_closes_the_org(make_org: MakeOrg, pair: Pair) -> None:
     assert said(ask(org, pair, NOW + timedelta(days=30)))["error_description"] == "inactive organization"
 
 
-def test_a_sandbox_that_is_being_refreshed_is_seen_in_its_production_org(
-    make_org: MakeOrg, pair: Pair
-) -> None:
+def test_a_sandbox_refresh_shows_in_its_production_org(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(permissions=EVERYTHING, sandbox_copy={"name": "dev", "percent": 62})
     token = token_of(ask(org, pair))
 
@@ -372,9 +368,7 @@ def test_a_sandbox_that_is_being_refreshed_is_seen_in_its_production_org(
     ]
 
 
-def test_scopes_are_read_and_one_may_be_missing_though_logins_are_granted(
-    make_org: MakeOrg, pair: Pair
-) -> None:
+def test_a_scope_can_be_missing_while_logins_are_granted(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(permissions=EVERYTHING, scopes=["api"], refresh_scope_needed=False)
     token = token_of(ask(org, pair))
 
@@ -383,7 +377,7 @@ def test_scopes_are_read_and_one_may_be_missing_though_logins_are_granted(
     ) == [{"OauthScopesAPI": True, "OauthScopesREFRESH_TOKEN": False}]
 
 
-def test_a_frozen_user_is_seen_by_the_observer(make_org: MakeOrg, pair: Pair) -> None:
+def test_the_observer_sees_that_a_user_is_frozen(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(user_frozen=True)
     ask(org, pair)
 
@@ -400,7 +394,7 @@ def test_a_frozen_user_is_seen_by_the_observer(make_org: MakeOrg, pair: Pair) ->
         ({"Account": ["read"]}, (True, False, False)),
     ],
 )
-def test_a_description_says_what_the_user_may_do_with_an_object(
+def test_describing_an_object_shows_the_users_permissions(
     make_org: MakeOrg, pair: Pair, objects: dict[str, list[str]], allowed: tuple[bool, bool, bool]
 ) -> None:
     org = make_org(objects=objects)
@@ -424,7 +418,7 @@ def test_limits_need_view_setup(make_org: MakeOrg, pair: Pair) -> None:
     assert get(org, f"{DATA}/limits", token).status == 403
 
 
-def test_an_allocation_that_is_used_up_refuses_every_call(make_org: MakeOrg, pair: Pair) -> None:
+def test_every_call_is_refused_once_the_allocation_is_used_up(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(api_calls_by_others=15_000)
 
     found = get(org, f"{DATA}/", token_of(ask(org, pair)))
@@ -486,9 +480,7 @@ UNREADABLE = {"INVALID_TYPE", "INVALID_FIELD", None}
 
 
 @pytest.mark.parametrize("asked", QUERIES)
-def test_each_query_of_an_audit_is_one_that_an_org_answers(
-    make_org: MakeOrg, pair: Pair, asked: Read
-) -> None:
+def test_an_org_answers_each_query_of_an_audit(make_org: MakeOrg, pair: Pair, asked: Read) -> None:
     query = QUERIES[asked]
     org = make_org(permissions=EVERYTHING)
     token = token_of(ask(org, pair))

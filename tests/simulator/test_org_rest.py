@@ -28,7 +28,7 @@ def test_versions_are_listed_without_a_login(make_org: MakeOrg) -> None:
 
 
 @pytest.mark.parametrize("path", [RESOURCES, RESOURCES.rstrip("/")])
-def test_resources_are_listed_for_a_living_token_with_the_allocation_used(
+def test_resources_are_listed_with_a_valid_token_and_the_api_usage(
     make_org: MakeOrg, pair: Pair, path: str
 ) -> None:
     org = make_org()
@@ -62,7 +62,7 @@ def test_the_allocation_starts_again_each_day(make_org: MakeOrg, pair: Pair) -> 
         ({"scopes": ["id", "refresh_token"]}, "right", (401, "INVALID_SESSION_ID")),
     ],
 )
-def test_a_call_that_is_not_allowed_is_refused_as_the_rest_api_does(
+def test_a_forbidden_call_gets_the_rest_apis_error(
     make_org: MakeOrg, pair: Pair, settings: dict[str, Any], token: str | None, expected: tuple[int, str]
 ) -> None:
     org = make_org(**settings)
@@ -73,7 +73,7 @@ def test_a_call_that_is_not_allowed_is_refused_as_the_rest_api_does(
     assert code(answer) == expected
 
 
-def test_the_body_of_a_dead_session_is_as_recorded(make_org: MakeOrg) -> None:
+def test_the_error_for_an_expired_session_is_as_recorded(make_org: MakeOrg) -> None:
     answer = get(make_org(), RESOURCES, "00Dxx!nonsense")
 
     assert answer.body == b'[{"message":"Session expired or invalid","errorCode":"INVALID_SESSION_ID"}]'
@@ -125,7 +125,7 @@ def test_userinfo_refuses_in_plain_text(make_org: MakeOrg, token: str | None, te
     assert (answer.status, answer.body) == (403, text)
 
 
-def test_a_query_reads_what_the_user_may_see_of_itself(make_org: MakeOrg, pair: Pair) -> None:
+def test_a_query_returns_the_users_own_rows(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org()
     token = token_of(ask(org, pair))
 
@@ -136,7 +136,7 @@ def test_a_query_reads_what_the_user_may_see_of_itself(make_org: MakeOrg, pair: 
     assert found["records"][0]["attributes"]["type"] == "User"
 
 
-def test_a_query_of_the_login_history_begins_with_the_newest(make_org: MakeOrg, pair: Pair) -> None:
+def test_login_history_can_be_read_newest_first(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org()
     ask(org, pair, NOW - timedelta(days=1), aud="https://other.my.salesforce.com")
     token = token_of(ask(org, pair))
@@ -185,9 +185,7 @@ def test_a_user_with_view_setup_sees_when_permission_sets_expire(
         ("SELECT+Nonsense+FROM+User", "INVALID_FIELD"),
     ],
 )
-def test_a_query_that_can_not_be_answered_says_why(
-    make_org: MakeOrg, pair: Pair, soql: str, expected: str
-) -> None:
+def test_an_invalid_query_says_why(make_org: MakeOrg, pair: Pair, soql: str, expected: str) -> None:
     org = make_org()
 
     assert code(get(org, QUERY, token_of(ask(org, pair)), query=f"q={soql}")) == (400, expected)

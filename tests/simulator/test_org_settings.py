@@ -43,7 +43,7 @@ def test_the_defaults_are_what_users_were_promised() -> None:
     assert {name: settings[name] for name in DEFAULTS} == DEFAULTS
 
 
-def test_settings_survive_the_way_to_json_and_back(pair: Pair) -> None:
+def test_settings_survive_the_round_trip_through_json(pair: Pair) -> None:
     settings = OrgSettings().changed(
         {"certificate": pair.certificate, "scopes": ["id"], "fault": "slow", "login_rate_per_hour": 7}
     )
@@ -88,7 +88,7 @@ def test_settings_survive_the_way_to_json_and_back(pair: Pair) -> None:
         ),
     ],
 )
-def test_settings_that_make_no_sense_are_all_named(values: dict[str, Any], problems: list[str]) -> None:
+def test_all_invalid_settings_are_reported(values: dict[str, Any], problems: list[str]) -> None:
     with pytest.raises(SettingsError) as caught:
         OrgSettings().changed(values)
 
@@ -98,6 +98,6 @@ def test_settings_that_make_no_sense_are_all_named(values: dict[str, Any], probl
 @pytest.mark.parametrize(
     "values", [{"username_suffix": 7}, {"loses": "app"}, {"loses": ["user"]}, {"keeps": []}]
 )
-def test_a_refresh_that_makes_no_sense_is_refused(values: dict[str, Any]) -> None:
+def test_an_invalid_refresh_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
         Refresh.of(values)

@@ -222,9 +222,7 @@ WITHOUT_ROWS = {15}
 
 
 @pytest.mark.real("node")
-def test_the_salesforce_cli_jsforce_and_simple_salesforce_read_the_same_rows(
-    pair: Pair, tmp_path: Path
-) -> None:
+def test_all_clients_read_the_same_rows(pair: Pair, tmp_path: Path) -> None:
     simulator = Simulator()
     settings = {
         "consumer_key": CONSUMER_KEY,

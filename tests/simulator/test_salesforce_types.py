@@ -56,9 +56,7 @@ def is_there(path: str, name: str, types: Types) -> bool:
 
 @pytest.mark.real("node")
 @pytest.mark.parametrize("name", OBJECTS)
-def test_every_field_is_one_that_salesforce_or_jsforce_types(
-    name: str, published: tuple[Types, Types]
-) -> None:
+def test_every_field_is_in_salesforces_or_jsforces_types(name: str, published: tuple[Types, Types]) -> None:
     listed = FIELDS[name]
 
     unknown = {path for path in listed if not any(is_there(path, name, types) for types in published)}
@@ -70,7 +68,7 @@ def test_every_field_is_one_that_salesforce_or_jsforce_types(
 
 
 @pytest.mark.real("node")
-def test_every_object_of_tooling_is_typed_by_salesforce_itself(published: tuple[Types, Types]) -> None:
+def test_every_tooling_object_is_in_salesforces_types(published: tuple[Types, Types]) -> None:
     assert {name for name in OBJECTS if name not in published[0]} == NOT_IN_SALESFORCES_TYPES
     for name, entity in OBJECTS.items():
         if "tooling" in entity.on:

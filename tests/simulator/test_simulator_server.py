@@ -75,7 +75,7 @@ def log_in(client: httpx.Client, org: str, pair: Pair, **different: Any) -> http
 # Orgs and their control
 
 
-def test_an_org_is_served_at_an_address_of_its_own(client: httpx.Client, org: str, pair: Pair) -> None:
+def test_an_org_is_served_at_its_own_path(client: httpx.Client, org: str, pair: Pair) -> None:
     answer = log_in(client, org, pair)
 
     assert answer.status_code == 200
@@ -90,7 +90,7 @@ def test_an_org_is_served_at_an_address_of_its_own(client: httpx.Client, org: st
     ]
 
 
-def test_an_org_is_served_by_its_my_domain_host_as_well(client: httpx.Client, org: str, pair: Pair) -> None:
+def test_an_org_is_also_served_at_its_my_domain_host(client: httpx.Client, org: str, pair: Pair) -> None:
     client.put("/_orgs/host--dev.sandbox", json=right(pair, org_type="sandbox"))
     host = "host--dev.sandbox.my.salesforce.com"
 
@@ -103,7 +103,7 @@ def test_an_org_is_served_by_its_my_domain_host_as_well(client: httpx.Client, or
     assert answer.json()["instance_url"] == f"http://{host}"
 
 
-def test_an_org_is_made_seen_changed_replaced_and_removed(client: httpx.Client, pair: Pair) -> None:
+def test_an_org_can_be_created_read_changed_replaced_and_deleted(client: httpx.Client, pair: Pair) -> None:
     path = "/_orgs/acme-1"
 
     made = client.put(path, json=right(pair, user_active=False))
@@ -159,7 +159,7 @@ def test_an_org_is_made_seen_changed_replaced_and_removed(client: httpx.Client, 
         ),
     ],
 )
-def test_the_control_api_says_what_is_wrong(
+def test_the_control_api_reports_all_problems(
     client: httpx.Client, method: str, path: str, body: bytes, status: int, problem: str
 ) -> None:
     answer = client.request(method, path, content=body)
@@ -203,7 +203,7 @@ def test_a_request_that_is_far_too_large_is_refused(client: httpx.Client, org: s
 # Time
 
 
-def test_the_orgs_time_passes_on_request(pair: Pair) -> None:
+def test_the_orgs_clock_can_be_advanced(pair: Pair) -> None:
     with running(Simulator(lambda: NOW)) as url, httpx.Client(base_url=url) as client:
         client.put(
             "/_orgs/acme",
@@ -218,7 +218,7 @@ def test_the_orgs_time_passes_on_request(pair: Pair) -> None:
     assert answer.json()["error_description"] == "user hasn't approved this consumer"
 
 
-def test_the_orgs_time_may_run_faster_than_the_clock() -> None:
+def test_the_orgs_clock_can_run_faster() -> None:
     clock = Time()
     simulator = Simulator(clock, speed=86_400)
 
@@ -228,7 +228,7 @@ def test_the_orgs_time_may_run_faster_than_the_clock() -> None:
     assert simulator.now() == NOW + timedelta(days=2, hours=1)
 
 
-def test_an_orgs_own_clock_may_be_off(client: httpx.Client, org: str, pair: Pair) -> None:
+def test_an_org_can_have_a_clock_offset(client: httpx.Client, org: str, pair: Pair) -> None:
     client.patch(f"/_orgs/{org}", json={"clock_offset_seconds": 600})
 
     answer = log_in(client, org, pair)
@@ -274,14 +274,14 @@ def test_slow_spreads_the_whole_answer_over_some_time(client: httpx.Client, org:
         ("hang", httpx.ReadTimeout, "timed out"),
     ],
 )
-def test_a_fault_of_the_network_breaks_the_answer(
+def test_a_network_fault_breaks_the_answer(
     client: httpx.Client, org: str, pair: Pair, fault: str, error: type[Exception], text: str
 ) -> None:
     with pytest.raises(error, match=text):
         fails(client, org, pair, fault)
 
 
-def test_a_truncated_answer_was_a_login_and_a_reset_one_was_not(
+def test_a_truncated_answer_counts_as_login_and_a_reset_does_not(
     client: httpx.Client, org: str, pair: Pair
 ) -> None:
     for fault in ("truncate", "reset"):
@@ -314,7 +314,9 @@ def test_a_fault_of_the_server_is_an_answer(
     assert fails(client, org, pair, fault).status_code == status
 
 
-def test_an_org_with_a_fault_disturbs_no_other_and_heals(client: httpx.Client, org: str, pair: Pair) -> None:
+def test_a_faulty_org_does_not_affect_others_and_can_recover(
+    client: httpx.Client, org: str, pair: Pair
+) -> None:
     client.put("/_orgs/neighbour", json=right(pair))
     with pytest.raises(httpx.ReadTimeout):
         fails(client, org, pair, "hang")
@@ -337,7 +339,7 @@ def test_a_server_stops_although_an_answer_hangs(pair: Pair) -> None:
     # Leaving the block is the test: it returns only when the server has stopped.
 
 
-async def test_a_fault_of_the_network_needs_a_real_connection(pair: Pair) -> None:
+async def test_network_faults_need_a_real_connection(pair: Pair) -> None:
     simulator = Simulator(lambda: NOW)
     simulator.put("acme", right(pair, fault="reset"))
     transport = httpx.ASGITransport(app=cast("Any", create_app(simulator)))
@@ -347,7 +349,7 @@ async def test_a_fault_of_the_network_needs_a_real_connection(pair: Pair) -> Non
             await client.get("/acme/services/data/")
 
 
-async def test_orgs_can_be_asked_without_a_socket(pair: Pair) -> None:
+async def test_orgs_can_be_called_without_a_socket(pair: Pair) -> None:
     simulator = Simulator(lambda: NOW)
     simulator.put("acme", right(pair))
     transport = httpx.ASGITransport(app=cast("Any", create_app(simulator)))
@@ -390,7 +392,7 @@ def test_a_web_page_can_neither_read_the_orgs_nor_move_the_clock(
 
 
 @pytest.mark.parametrize("host", ["localhost:1234", "[::1]", "acme.my.salesforce.com"])
-def test_the_control_api_is_open_to_the_names_of_this_machine(client: httpx.Client, host: str) -> None:
+def test_the_control_api_accepts_names_of_this_machine(client: httpx.Client, host: str) -> None:
     assert client.get("/_clock", headers={"Host": host}).status_code == 200
 
 
@@ -402,7 +404,7 @@ def chunked(pieces: bytes, size: int) -> Iterator[bytes]:
         yield pieces[at : at + size]
 
 
-def test_a_chunked_body_is_read_whole(client: httpx.Client, server: str, org: str, pair: Pair) -> None:
+def test_a_chunked_body_is_read_completely(client: httpx.Client, server: str, org: str, pair: Pair) -> None:
     body = form(signed(pair, aud=f"{server}/{org}"))
 
     answer = client.post(
@@ -495,7 +497,7 @@ def test_an_address_in_use_is_an_error_at_once(server: str) -> None:
         pass
 
 
-async def test_a_cancelled_serving_leaves_nothing_behind() -> None:
+async def test_cancelling_the_server_leaves_nothing_behind() -> None:
     addresses: asyncio.Queue[str] = asyncio.Queue()
     serving = asyncio.create_task(serve(Simulator(), port=0, ready=addresses.put_nowait))
     url = await addresses.get()
@@ -511,7 +513,7 @@ async def test_a_cancelled_serving_leaves_nothing_behind() -> None:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_serving_in_good_order(sent: signal.Signals) -> None:
+def test_a_signal_stops_the_server_cleanly(sent: signal.Signals) -> None:
     program = """
 import asyncio
 from functools import partial
@@ -531,7 +533,7 @@ print("ended")
 
 
 @pytest.mark.parametrize(("host", "warns"), [("0.0.0.0", True), ("127.0.0.1", False)])
-def test_a_simulator_that_others_can_reach_says_so(host: str, warns: bool) -> None:
+def test_a_simulator_open_to_others_prints_a_warning(host: str, warns: bool) -> None:
     command = [sys.executable, "-m", "monitor", "simulate", "--host", host, "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

@@ -46,7 +46,7 @@ def answers(inner: object) -> tuple[object, ...]:
         ("LIMIT 0", ""),
     ],
 )
-def test_a_query_finds_the_rows_that_it_asks_for(rest: str, names: str) -> None:
+def test_a_query_finds_the_matching_rows(rest: str, names: str) -> None:
     assert found(rest) == names
 
 
@@ -62,7 +62,7 @@ def test_a_query_finds_the_rows_that_it_asks_for(rest: str, names: str) -> None:
         ("WHERE Size = 'x'", "INVALID_FIELD", "type int"),
     ],
 )
-def test_a_query_that_can_not_be_read_or_applied_says_where(rest: str, code: str, word: str) -> None:
+def test_an_invalid_query_says_where(rest: str, code: str, word: str) -> None:
     with pytest.raises(QueryError) as caught:
         found(rest)
 

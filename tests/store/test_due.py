@@ -137,7 +137,7 @@ async def test_a_due_connection_belongs_to_one_job(url: str) -> None:
         assert await second.takes() == []
 
 
-async def test_a_result_is_written_with_the_next_due_time_and_heard_by_the_others_once(url: str) -> None:
+async def test_a_result_is_written_with_its_due_time_and_seen_once_by_others(url: str) -> None:
     both = configured("a")
     async with replicas(url, both, both) as (first, second):
         await first.wants(a=0)
@@ -155,7 +155,7 @@ async def test_a_result_is_written_with_the_next_due_time_and_heard_by_the_other
         assert await second.takes() == []
 
 
-async def test_a_result_is_written_once_although_its_answer_was_lost(url: str) -> None:
+async def test_a_result_is_written_once_even_if_the_confirmation_is_lost(url: str) -> None:
     async with replicas(url, configured("a")) as (replica,):
         await replica.wants(a=0)
         [held] = await replica.takes()
@@ -188,7 +188,7 @@ async def test_a_dead_replicas_connections_are_taken_over_and_its_late_results_d
         assert store.histories()["a"].exchanges == 8
 
 
-async def test_a_job_given_up_as_dead_owns_nothing_when_its_worker_wakes_up(url: str) -> None:
+async def test_a_job_declared_dead_holds_nothing_when_its_worker_wakes_up(url: str) -> None:
     both = configured("a")
     async with replicas(url, both, both) as (asleep, awake):
         await asleep.wants(a=0)
@@ -213,7 +213,7 @@ async def test_an_unreadable_history_is_reported_and_uses_no_login(server: Postg
             await replica.gives_back("a", unused=False)
 
 
-async def test_a_login_that_was_not_made_is_given_back(url: str) -> None:
+async def test_an_unused_login_is_returned_to_the_budget(url: str) -> None:
     two = configured("a", "b", budget=2)
     async with replicas(url, two) as (replica,):
         await replica.wants(a=0, b=0)
@@ -226,9 +226,7 @@ async def test_a_login_that_was_not_made_is_given_back(url: str) -> None:
         assert await replica.takes() == []
 
 
-async def test_a_login_counts_from_when_its_job_begins_not_from_when_it_was_handed_out(
-    server: Postgres, url: str
-) -> None:
+async def test_a_login_counts_from_the_start_of_its_job(server: Postgres, url: str) -> None:
     """A job may wait for minutes where the network is away: its logins would leave the hour early."""
     async with replicas(url, configured("a")) as (replica,):
         await replica.wants(a=0)
@@ -238,7 +236,7 @@ async def test_a_login_counts_from_when_its_job_begins_not_from_when_it_was_hand
         assert server.sql("SELECT count(*) FROM login_budgets", url.split("/")[-1]) == [(0,)]
 
 
-async def test_the_login_budget_is_one_for_all_and_what_is_put_off_is_heard_by_all(url: str) -> None:
+async def test_replicas_share_the_login_budget_and_see_postponed_checks(url: str) -> None:
     eight = configured(*"abcdefgh", budget=5)
     async with replicas(url, eight, configured(*"abcdefgh", budget=5, user="One@Acme.com")) as both:
         first, second = both
@@ -255,7 +253,7 @@ async def test_the_login_budget_is_one_for_all_and_what_is_put_off_is_heard_by_a
         assert len(news) == 3
 
 
-async def test_tries_of_next_keys_have_a_budget_of_their_own_that_is_one_for_all(url: str) -> None:
+async def test_replicas_share_a_separate_budget_for_next_keys(url: str) -> None:
     both = configured("a", budget=1)
     async with replicas(url, both, both) as (first, second):
         users = ("one@acme.com", "One@Acme.com")
@@ -279,7 +277,7 @@ async def test_only_existing_replicas_move_due_times_earlier(url: str) -> None:
         assert names(await there.takes()) == ["a"]
 
 
-async def test_a_connection_is_checked_as_the_configuration_has_it_that_was_loaded_last(url: str) -> None:
+async def test_the_configuration_loaded_last_decides_how_a_connection_is_checked(url: str) -> None:
     old, new = configured("a", "b"), configured("a", "b", mark="two")
     new.connections["a"] = Wanted("v2", "one@acme.com")  # type: ignore[index] # a dictionary
     async with replicas(url, old, new) as (first, second):
@@ -293,7 +291,7 @@ async def test_a_connection_is_checked_as_the_configuration_has_it_that_was_load
         assert turn.written.result() is False
 
 
-async def test_connections_only_in_a_configuration_no_replica_has_any_more_are_taken_over(url: str) -> None:
+async def test_connections_of_a_configuration_without_replicas_are_taken_over(url: str) -> None:
     async with replicas(url, configured("a", "b"), configured("a", mark="two")) as (old, new):
         await old.wants(a=0, b=0)
         assert await new.takes() == []
@@ -305,7 +303,7 @@ async def test_connections_only_in_a_configuration_no_replica_has_any_more_are_t
         assert await new.number("SELECT count(*) FROM due") == 1
 
 
-async def test_reconciling_adds_missing_rows_and_removes_none_while_replicas_differ(url: str) -> None:
+async def test_reconciling_removes_rows_only_if_all_replicas_agree(url: str) -> None:
     async with replicas(url, configured("a", "b")) as (replica,):
         await replica.wants(a=LATER, z=0)
         assert await due.reconcile(replica.link, replica.configured, agreed=True) == 1
@@ -337,9 +335,7 @@ async def test_rows_written_late_in_a_long_transaction_are_still_noticed(url: st
         assert set((await listening.hears()).news) == {"a"}
 
 
-async def test_a_starting_replica_learns_due_times_and_reads_no_history_twice(
-    server: Postgres, url: str
-) -> None:
+async def test_a_starting_replica_reads_due_times_and_no_history_twice(server: Postgres, url: str) -> None:
     async with replicas(url, configured("a")) as (replica,):
         await replica.wants(a=0)
         [held] = await replica.takes()

@@ -131,18 +131,18 @@ def test_the_golden_file_fills_every_field() -> None:
     assert set(empty(FULL)) == of_the_older_exchange
 
 
-def test_what_is_written_is_the_golden_file_to_the_letter() -> None:
+def test_a_written_history_equals_the_golden_file() -> None:
     written = json.dumps(json.loads(records.written(FULL)), indent=1) + "\n"
 
     assert written == (GOLDEN / "v2-full.json").read_text()
 
 
-def test_the_newest_version_is_read() -> None:
+def test_the_newest_version_can_be_read() -> None:
     assert records.read((GOLDEN / "v2-full.json").read_text()) == FULL
 
 
 @pytest.mark.parametrize("name", ["v1-full.json", "v1-without-version.json"])
-def test_the_first_version_is_read_and_knows_of_no_audit(name: str) -> None:
+def test_version_1_can_be_read_and_has_no_audit(name: str) -> None:
     assert FULL.last_exchange
     assert FULL.last_verdict
     assert isinstance(FULL.last_verdict.outcome, Granted)
@@ -167,7 +167,7 @@ def test_an_early_record_loads_without_later_fields() -> None:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_every_kind_of_outcome_is_written_as_its_golden_file_and_comes_back_as_itself(name: str) -> None:
+def test_every_kind_of_outcome_matches_its_golden_file_and_survives_the_round_trip(name: str) -> None:
     golden = (GOLDEN / f"v2-{name}.json").read_text()
     known = History(AT, AT, last_exchange=Exchange(AT, OTHERS[name]))
 
@@ -179,7 +179,7 @@ def test_every_kind_of_outcome_is_written_as_its_golden_file_and_comes_back_as_i
     "path",
     [(), ("last_exchange",), ("last_exchange", "outcome"), ("rotation",), ("findings", 0), ("identity",)],
 )
-def test_a_key_that_is_unknown_is_refused_wherever_it_is(path: tuple[str | int, ...]) -> None:
+def test_an_unknown_key_is_refused_anywhere(path: tuple[str | int, ...]) -> None:
     record = json.loads(records.written(FULL))
     place = record
     for step in path:
@@ -197,7 +197,7 @@ def test_a_newer_version_is_refused() -> None:
         records.read(json.dumps(record))
 
 
-def test_two_exchanges_that_are_one_stay_one() -> None:
+def test_equal_exchanges_are_shared_after_reading() -> None:
     known = records.read(records.written(replace(FULL, last_verdict=FULL.last_exchange)))
 
     assert known.last_verdict is known.last_exchange

@@ -144,7 +144,7 @@ st.register_type_strategy(Mapping, dictionaries)
 
 @given(st.lists(st.from_type(History), max_size=5))
 @settings(max_examples=100, deadline=None)
-def test_every_history_goes_to_its_record_and_back_unchanged(histories: list[History]) -> None:
+def test_every_history_survives_the_round_trip_through_its_record(histories: list[History]) -> None:
     for one in histories:
         assert records.read(records.written(one)) == one
 
@@ -181,7 +181,7 @@ def test_the_last_history_of_a_name_wins(path: Path) -> None:
         assert len(store.histories()) == 2000
 
 
-def test_any_name_is_its_own(path: Path) -> None:
+def test_any_name_is_stored_exactly(path: Path) -> None:
     names = ["a", "A", "a ", "ä", "a'; drop table histories; --", "日本", "?", "%", "a\nb", ""]
 
     with opened(path) as store:
@@ -197,7 +197,7 @@ def test_any_name_is_its_own(path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["a b.db", "what?.db", "100%.db", "a#b.db", "ä.db", "mode=memory&cache=shared"]
 )
-def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
+def test_any_file_name_works(tmp_path: Path, name: str) -> None:
     with opened(tmp_path / name) as store:
         store.save("acme", history(GRANTED))
         assert store.flush()
@@ -214,7 +214,7 @@ def test_a_new_database_and_its_companion_files_are_readable_only_by_their_owner
     assert modes == dict.fromkeys((path.name, f"{path.name}-wal", f"{path.name}-shm"), 0o600)
 
 
-def test_a_url_names_a_file_too(path: Path) -> None:
+def test_a_url_can_name_a_file(path: Path) -> None:
     Store.open(f"sqlite:///{path}").close()
 
     assert path.is_file()
@@ -246,7 +246,7 @@ def _damage(path: Path, name: str, body: str) -> None:
         ("replace(body, '\"version\":2', '\"version\":3')", "version: Input should be 2"),
     ],
 )
-def test_a_history_that_cannot_be_read_is_set_aside_and_stops_no_other(
+def test_an_unreadable_history_is_set_aside_without_affecting_others(
     path: Path, damage: str, reason: str
 ) -> None:
     with opened(path) as store:
@@ -275,7 +275,7 @@ def test_a_history_that_cannot_be_read_is_set_aside_and_stops_no_other(
         assert kept == [("bad", was)]
 
 
-def test_a_history_that_cannot_be_written_stops_no_other(path: Path) -> None:
+def test_an_unwritable_history_does_not_affect_others(path: Path) -> None:
     """A lone surrogate has no UTF-8. It must not get this far; if it does, the fault is ours, and counted."""
     with opened(path) as store:
         for number in range(20):
@@ -326,7 +326,7 @@ def test_a_history_that_cannot_be_written_stops_no_other(path: Path) -> None:
     ],
     ids=["granted", "degraded", "granted in vain", "refused", "maintenance", "unreachable"],
 )
-def test_an_exchange_is_kept_in_short(path: Path, saved: History, expected: PastExchange) -> None:
+def test_an_exchange_is_stored_in_short_form(path: Path, saved: History, expected: PastExchange) -> None:
     with opened(path) as store:
         store.save("acme", saved)
         assert store.flush()
@@ -374,7 +374,7 @@ def test_the_last_exchanges_are_kept_and_every_one_is_counted(path: Path) -> Non
         assert store.days(["acme"], NOON.date()) == {"acme": [DayCounts(NOON.date(), 1000, 0, 0)]}
 
 
-def test_days_are_those_of_utc(path: Path) -> None:
+def test_days_are_counted_in_utc(path: Path) -> None:
     midnight = datetime(2026, 11, 24, tzinfo=UTC)
     with opened(path) as store:
         for number, at in enumerate(
@@ -390,7 +390,7 @@ def test_days_are_those_of_utc(path: Path) -> None:
         assert len(store.days(["acme", "other"], date(2026, 11, 23))["other"]) == 3
 
 
-def test_days_of_more_connections_than_fit_into_one_query(path: Path) -> None:
+def test_day_counts_can_be_read_for_more_connections_than_fit_into_a_query(path: Path) -> None:
     names = [f"acme {number}" for number in range(2500)]
     with opened(path) as store:
         for name in names:
@@ -400,7 +400,7 @@ def test_days_of_more_connections_than_fit_into_one_query(path: Path) -> None:
         assert store.days(names, NOON.date() - timedelta(days=400)).keys() == set(names)
 
 
-def test_old_days_and_events_are_tidied_away(path: Path) -> None:
+def test_old_day_counts_and_events_are_deleted(path: Path) -> None:
     def after(days: int) -> datetime:
         return NOON + timedelta(days=days)
 
@@ -498,7 +498,7 @@ def test_events_of_a_newer_version_are_skipped(path: Path) -> None:
         assert [one.cause for one in store.exchanges("acme")] == [None]
 
 
-def test_the_write_queue_is_bounded_however_long_the_disk_is_away() -> None:
+def test_the_write_queue_is_bounded_however_long_writes_fail() -> None:
     older = Waiting(history())
     for number in range(1000):
         newer = Waiting(history())
@@ -591,7 +591,7 @@ def test_an_unusable_database_is_reported_in_one_sentence(
 
 
 @pytest.mark.parametrize("path", ["/proc/bearerwatch.db", "/does/not/exist/bearerwatch.db"])
-def test_a_directory_that_is_not_there_or_not_writable_is_named(path: str) -> None:
+def test_a_missing_or_unwritable_directory_is_named(path: str) -> None:
     with pytest.raises(StoreError) as raised:
         Store.open(path)
 
@@ -640,7 +640,7 @@ def test_a_locked_database_is_reported_as_locked(path: Path) -> None:
             Store.open(path, busy_seconds=0.05)
 
 
-def test_many_may_open_a_new_database_at_once(path: Path) -> None:
+def test_a_new_database_can_be_opened_concurrently(path: Path) -> None:
     """As when a command runs while the daemon starts: each waits its turn, and there is one database."""
     with ThreadPoolExecutor(8) as threads:
         stores = list(threads.map(Store.open, [path] * 8))
@@ -652,7 +652,7 @@ def test_many_may_open_a_new_database_at_once(path: Path) -> None:
         assert len(store.histories()) == 8
 
 
-def test_while_the_database_is_locked_saving_goes_on_and_nothing_is_lost(path: Path) -> None:
+def test_while_the_database_is_locked_nothing_is_lost(path: Path) -> None:
     with opened(path) as store, raw(path) as other:
         other.execute("BEGIN IMMEDIATE")
         for number in range(1, 5001):
@@ -670,7 +670,7 @@ def test_while_the_database_is_locked_saving_goes_on_and_nothing_is_lost(path: P
         assert store.days(["acme"], NOON.date()) == {"acme": [DayCounts(NOON.date(), 5000, 0, 0)]}
 
 
-def test_a_failed_write_is_tried_again_without_being_asked_to(path: Path) -> None:
+def test_a_failed_write_is_retried_automatically(path: Path) -> None:
     with (
         closing(Store.open(path, busy_seconds=0.01, retry_seconds=(0.01, 0.01))) as store,
         raw(path) as other,
@@ -690,14 +690,14 @@ def _until(holds: Callable[[], bool]) -> None:
         assert time.monotonic() < deadline
 
 
-def test_changes_are_written_within_a_second_without_being_asked_to(path: Path) -> None:
+def test_changes_are_written_within_a_second(path: Path) -> None:
     with opened(path) as store:
         store.save("acme", history(GRANTED))
 
         _until(lambda: len(store.exchanges("acme")) == 1)
 
 
-def test_closing_a_store_whose_disk_is_away_says_that_not_all_is_written(path: Path) -> None:
+def test_closing_a_store_that_cannot_write_reports_it(path: Path) -> None:
     store = Store.open(path, busy_seconds=0.05)
     with raw(path) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -707,7 +707,7 @@ def test_closing_a_store_whose_disk_is_away_says_that_not_all_is_written(path: P
     store.save("acme", history(GRANTED))  # a check that ends late does no harm
 
 
-def test_a_write_that_never_comes_back_is_a_problem_though_it_fails_nothing(path: Path) -> None:
+def test_a_hanging_write_is_reported(path: Path) -> None:
     """A disk that hung was ready for a minute, and a kill then cost all since."""
     store = Store.open(path, busy_seconds=60)
     with raw(path) as other:
@@ -728,7 +728,7 @@ def test_a_write_that_never_comes_back_is_a_problem_though_it_fails_nothing(path
 
 
 @pytest.mark.parametrize("files", ["all", "the database alone"])
-def test_a_deleted_database_is_made_again_with_every_history(path: Path, files: str) -> None:
+def test_a_deleted_database_is_recreated_with_all_histories(path: Path, files: str) -> None:
     with opened(path) as store:
         for number in range(1000):
             store.save(f"acme {number}", history(GRANTED))
@@ -746,7 +746,7 @@ def test_a_deleted_database_is_made_again_with_every_history(path: Path, files: 
         assert len(known) == 1001
 
 
-def test_a_database_that_is_replaced_by_an_older_one_gets_every_history(path: Path, tmp_path: Path) -> None:
+def test_a_database_replaced_by_an_older_one_gets_all_histories(path: Path, tmp_path: Path) -> None:
     backup = tmp_path / "backup.db"
     with opened(path) as store:
         store.save("acme", history(GRANTED, number=1))
@@ -767,7 +767,7 @@ def test_a_database_that_is_replaced_by_an_older_one_gets_every_history(path: Pa
         }
 
 
-def test_a_database_that_is_replaced_by_rubbish_is_a_problem_until_that_is_gone(path: Path) -> None:
+def test_a_database_replaced_by_garbage_is_reported_until_it_is_removed(path: Path) -> None:
     with opened(path) as store:
         store.save("acme", history(GRANTED))
         assert store.flush()
@@ -801,7 +801,7 @@ def _filled(path: Path) -> Store:
 
 
 @pytest.mark.parametrize("damage", ["emptied", "log emptied", "log deleted"])
-def test_a_database_that_is_damaged_in_place_is_moved_away_and_written_again(path: Path, damage: str) -> None:
+def test_a_damaged_database_is_moved_away_and_recreated(path: Path, damage: str) -> None:
     """Nobody had noticed, the next start refused, and all that memory knew was gone."""
     wal = Path(f"{path}-wal")
     store = _filled(path)
@@ -830,7 +830,7 @@ def _overwrite(path: Path, start: int, end: int) -> None:
 
 
 @pytest.mark.parametrize(("start", "end", "least"), [(0, 10**9, 0), (200_000, 280_000, 200)])
-def test_a_damaged_database_stops_no_start(path: Path, start: int, end: int, least: int) -> None:
+def test_a_damaged_database_does_not_prevent_the_start(path: Path, start: int, end: int, least: int) -> None:
     """It had ended each start with exit code 3, and nothing was watched until a person came."""
     assert _filled(path).close()
     _overwrite(path, start, end)
@@ -845,7 +845,7 @@ def test_a_damaged_database_stops_no_start(path: Path, start: int, end: int, lea
         assert again.histories() == kept
 
 
-def test_a_file_that_no_daemon_has_had_is_refused_and_left_where_it_is(path: Path) -> None:
+def test_an_unknown_file_is_refused_and_not_moved(path: Path) -> None:
     path.write_bytes(b"a letter to a friend" * 1000)
 
     with pytest.raises(StoreError, match="it is not a SQLite database"):
@@ -894,7 +894,7 @@ OF_VERSION_1 = {
 """All that the database of version 1 holds: a time that had no `recent`, `assignments` or `rotation` yet."""
 
 
-def test_a_database_that_version_1_made_opens_today(path: Path, tmp_path: Path) -> None:
+def test_a_database_of_version_1_can_be_opened(path: Path, tmp_path: Path) -> None:
     with raw(path) as connection:
         connection.executescript(VERSION_1.read_text())
 
@@ -963,7 +963,7 @@ def test_upgrades_run_in_order_and_once(path: Path) -> None:
         Store.open(path)
 
 
-def test_an_upgrade_that_fails_leaves_the_database_as_it_was(path: Path) -> None:
+def test_a_failed_upgrade_leaves_the_database_unchanged(path: Path) -> None:
     with opened(path) as store:
         store.save("acme", history(GRANTED))
     before = _schema(path)
@@ -1070,19 +1070,19 @@ def _assert_refused_and_recovered(lines: list[dict[str, object]], why: str, *, c
 
 
 @pytest.mark.real("unshare")
-def test_when_the_disk_is_full_checks_go_on_and_all_is_written_when_there_is_room(tmp_path: Path) -> None:
+def test_with_a_full_disk_checks_continue_and_everything_is_written_later(tmp_path: Path) -> None:
     lines = _run(*_own_mounts(), sys.executable, PROCESSES, "small_disk", tmp_path)
 
     _assert_refused_and_recovered(lines, "the disk is full: free some space.")
 
 
-def test_when_a_write_fails_checks_go_on_and_all_is_written_when_it_works_again(tmp_path: Path) -> None:
+def test_with_failing_writes_checks_continue_and_everything_is_written_later(tmp_path: Path) -> None:
     lines = _run(sys.executable, PROCESSES, "file_limit", tmp_path)
 
     _assert_refused_and_recovered(lines, "disk error: check quotas")
 
 
-def test_when_the_directory_becomes_read_only_checks_go_on_and_all_is_written_later(tmp_path: Path) -> None:
+def test_with_a_read_only_directory_checks_continue_and_everything_is_written_later(tmp_path: Path) -> None:
     """The process deletes the file as well, as one that is open can be written whatever its mode.
 
     The ten exchanges that were written before go with it.
@@ -1170,7 +1170,7 @@ def test_flushed_writes_survive_a_kill_at_any_time(path: Path) -> None:
         assert store.events("counter", 1)[0][1].text == f"event {stored}"
 
 
-def test_a_kill_costs_at_most_the_last_second(path: Path) -> None:
+def test_a_kill_loses_at_most_the_last_second(path: Path) -> None:
     run_for = LOST_SECONDS + SLACK_SECONDS + random.uniform(0.1, 1.1)
 
     told, killed_at = _killed(path, "saved", lambda _, seconds: seconds > run_for)

@@ -42,7 +42,7 @@ def opened(url: str) -> Iterator[Store]:
         yield store
 
 
-def test_all_that_is_remembered_survives_a_restart(url: str) -> None:
+def test_everything_stored_survives_a_restart(url: str) -> None:
     saved = replace(
         history(
             REFUSED, cause=Cause.API_DISABLED, after_login=AfterLogin(403, "API_CURRENTLY_DISABLED", "…")
@@ -66,7 +66,7 @@ def test_all_that_is_remembered_survives_a_restart(url: str) -> None:
         assert [day.refused for day in store.days(names, NOON.date())["acme"]] == [1]
 
 
-def test_exchanges_events_and_days_are_bounded_and_counted_as_in_a_file(url: str) -> None:
+def test_exchanges_events_and_days_are_limited_as_in_a_file(url: str) -> None:
     with opened(url) as store:
         for number in range(1, 3 * EXCHANGES_KEPT):
             at = NOON + timedelta(seconds=number)
@@ -82,7 +82,7 @@ def test_exchanges_events_and_days_are_bounded_and_counted_as_in_a_file(url: str
         ][:50]
 
 
-def test_a_text_that_the_server_cannot_store_stops_nothing(url: str) -> None:
+def test_text_that_the_server_cannot_store_stops_nothing(url: str) -> None:
     with opened(url) as store:
         store.save("acme", history(GRANTED), (replace(event(), text="nul \0 in it"),))
 
@@ -90,7 +90,7 @@ def test_a_text_that_the_server_cannot_store_stops_nothing(url: str) -> None:
         assert store.events("acme", 1)[0][1].text == "nul \N{REPLACEMENT CHARACTER} in it"
 
 
-def test_many_may_open_a_new_database_at_once(url: str) -> None:
+def test_a_new_database_can_be_opened_concurrently(url: str) -> None:
     with ThreadPoolExecutor(8) as threads:
         stores = list(threads.map(Store.open, [url] * 8))
     for number, store in enumerate(stores):
@@ -101,7 +101,7 @@ def test_many_may_open_a_new_database_at_once(url: str) -> None:
         assert len(store.histories()) == 8
 
 
-def test_while_the_server_is_down_saving_goes_on_and_nothing_is_lost(server: Postgres, url: str) -> None:
+def test_while_the_server_is_down_nothing_is_lost(server: Postgres, url: str) -> None:
     with opened(url) as store:
         store.save("acme", history(GRANTED))
         assert store.flush()
@@ -120,7 +120,7 @@ def test_while_the_server_is_down_saving_goes_on_and_nothing_is_lost(server: Pos
         assert store.days(["acme"], NOON.date())["acme"][0].granted == 1000
 
 
-def test_a_history_that_can_not_be_read_stays_where_others_may_read_it(server: Postgres, url: str) -> None:
+def test_an_unreadable_history_stays_for_other_versions(server: Postgres, url: str) -> None:
     """As in a rolling upgrade: what the newer version wrote must outlive a restart of an older one."""
     name = url.rsplit("/", 1)[1]
     with opened(url) as store:
@@ -167,7 +167,7 @@ def test_a_replica_that_cannot_write_pending_results_is_not_ready(server: Postgr
         assert "not this one" in str(store.refused())
 
 
-def test_a_database_that_is_replaced_keeps_what_others_have_written_there(server: Postgres, url: str) -> None:
+def test_a_replaced_database_keeps_what_others_wrote(server: Postgres, url: str) -> None:
     """Else each replica would write all that it knows over what another has found meanwhile."""
     name = url.rsplit("/", 1)[1]
     with opened(url) as slow:
@@ -191,7 +191,7 @@ def test_a_database_that_is_replaced_keeps_what_others_have_written_there(server
         assert store.told("sink") == {}
 
 
-def test_a_writer_that_stops_in_its_middle_does_not_hold_up_the_others_for_long(url: str) -> None:
+def test_a_suspended_writer_does_not_block_others_for_long(url: str) -> None:
     with psycopg.connect(url) as stopped:
         with opened(url) as store:
             stopped.execute("SET idle_in_transaction_session_timeout = 200")
@@ -223,7 +223,7 @@ def test_an_unusable_server_is_reported_in_one_sentence_without_its_password(
 # From a file
 
 
-def test_a_file_is_moved_with_all_that_it_remembers(url: str, tmp_path: Path) -> None:
+def test_a_file_is_moved_completely(url: str, tmp_path: Path) -> None:
     path = tmp_path / "bearerwatch.db"
     with closing(Store.open(path)) as store:
         for number in range(1, 101):
@@ -277,15 +277,13 @@ def test_a_database_that_cannot_be_moved_is_reported(tmp_path: Path, source: str
         move(tmp_path / source, str(tmp_path / to))
 
 
-def test_daemons_share_it(url: str) -> None:
+def test_daemons_can_share_the_database(url: str) -> None:
     with closing(Store.open(url, alone=True)), closing(Store.open(url, alone=True)) as second:
         second.save("acme", history(GRANTED))
         assert second.flush(), second.problem
 
 
-def test_a_database_with_appointments_of_replicas_is_upgraded_and_is_as_a_new_one_is(
-    server: Postgres, url: str
-) -> None:
+def test_an_upgraded_database_equals_a_new_one(server: Postgres, url: str) -> None:
     old = server.database()
     with psycopg.connect(old) as connection:
         connection.execute(VERSION_2.read_text())
@@ -309,7 +307,7 @@ def test_a_database_with_appointments_of_replicas_is_upgraded_and_is_as_a_new_on
     assert done == sorted(file.name for file in theirs if file.name.endswith(".sql"))
 
 
-def test_the_engines_tables_are_tied_to_our_version_of_the_schema() -> None:
+def test_a_new_version_of_the_engine_needs_a_new_schema_version() -> None:
     """A release of the engine may bring migrations. Then ours needs a step too (`UPGRADES` in
     `schema`), which may do nothing: by its version replicas know that they are too old for the tables.
     """
@@ -323,7 +321,7 @@ def test_the_engines_tables_are_tied_to_our_version_of_the_schema() -> None:
     )
 
 
-def test_the_engines_tables_are_those_that_it_would_make_itself(server: Postgres, url: str) -> None:
+def test_the_engines_tables_equal_its_own_schema(server: Postgres, url: str) -> None:
     Store.open(url).close()
     theirs = server.database()
     with psycopg.connect(theirs) as connection:

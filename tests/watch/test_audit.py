@@ -83,7 +83,7 @@ async def broken(path: str) -> None:
     raise LookupError(path)
 
 
-async def test_an_audit_that_fails_by_our_own_fault_leaves_the_login_as_it_was_until_tomorrow(
+async def test_a_bug_in_an_audit_does_not_affect_the_login_and_is_retried_the_next_day(
     auditor: Auditor,
 ) -> None:
     with capture_logs() as logged:
@@ -97,7 +97,7 @@ async def test_an_audit_that_fails_by_our_own_fault_leaves_the_login_as_it_was_u
     assert again.asked == 0
 
 
-async def test_one_that_is_asked_for_is_made_while_the_fleet_uses_up_its_minute(auditor: Auditor) -> None:
+async def test_a_requested_audit_runs_even_if_the_fleets_rate_is_used_up(auditor: Auditor) -> None:
     new = replace(KNOWN, audit=None)
     for number in range(AUDITS_PER_MINUTE):
         assert await audited(auditor, Answers(NO_ROWS).get, new, connection(name=f"{number}"))
@@ -106,7 +106,7 @@ async def test_one_that_is_asked_for_is_made_while_the_fleet_uses_up_its_minute(
     assert await audited(auditor, Answers(NO_ROWS).get, RECENT, asked=True)
 
 
-async def test_one_that_failed_is_not_made_again_because_somebody_asks(auditor: Auditor) -> None:
+async def test_a_failed_audit_is_not_repeated_on_request(auditor: Auditor) -> None:
     assert await audited(auditor, Answers(AWAY).get, RECENT, asked=True) is None
 
     again = Answers(NO_ROWS)
@@ -130,13 +130,13 @@ async def test_an_audit_that_read_less_than_the_last_one_does_not_replace_it(
     assert await audited(auditor, tomorrow.get, KNOWN) is not None
 
 
-async def test_what_was_read_more_than_a_week_ago_is_not_kept(auditor: Auditor) -> None:
+async def test_an_audit_older_than_a_week_is_dropped(auditor: Auditor) -> None:
     old = replace(KNOWN, audit=replace(GOOD, at=NOW - KEPT - DAY))
 
     assert await audited(auditor, Answers(AWAY).get, old) is not None
 
 
-async def test_an_observer_who_gets_no_token_does_not_cost_what_it_saw_before(auditor: Auditor) -> None:
+async def test_a_refused_observer_does_not_discard_its_earlier_audit(auditor: Auditor) -> None:
     watched = connection(observer=connection(name="observer"))
     refused = Exchange(NOW, Refused(400, "invalid_grant", "user hasn't approved this consumer", ""))
 
@@ -148,7 +148,7 @@ async def test_an_observer_who_gets_no_token_does_not_cost_what_it_saw_before(au
     assert "observer" in seen.unread[Read.POLICY]
 
 
-async def test_slow_answers_are_waited_for_only_so_long(auditor: Auditor, clock: Standing) -> None:
+async def test_an_audit_stops_after_a_time_limit(auditor: Auditor, clock: Standing) -> None:
     def slowly() -> None:
         clock.seconds += ASKING_SECONDS / 2
 

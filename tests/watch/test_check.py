@@ -67,7 +67,7 @@ async def test_a_connection_removed_before_its_answer_comes_is_not_our_fault(tmp
     assert "acme" not in fleet
 
 
-async def test_a_login_that_may_no_longer_be_made_as_it_is_signed_is_put_off(tmp_path: Path) -> None:
+async def test_a_login_whose_reservation_lapsed_before_signing_is_postponed(tmp_path: Path) -> None:
     """So for a replica that was suspended while a check waited for its turn: another has made it since."""
     pair = keygen.generate(tmp_path, now=datetime.now(UTC))
     clock, fleet, own, asked = Clock(), Fleet({}), OwnMetrics(), list[str]()
@@ -112,7 +112,7 @@ async def test_a_login_that_may_no_longer_be_made_as_it_is_signed_is_put_off(tmp
     assert deferred.samples[0].value == 1
 
 
-async def test_a_fault_of_ours_with_the_next_key_leaves_the_verdict_on_the_current_one(
+async def test_a_bug_with_the_next_key_does_not_change_the_verdict_on_the_current_one(
     tmp_path: Path,
 ) -> None:
     clock, fleet = Clock(), Fleet({})
@@ -143,7 +143,7 @@ async def test_a_fault_of_ours_with_the_next_key_leaves_the_verdict_on_the_curre
     assert again == fleet["acme"].next_exchange
 
 
-def test_a_history_that_can_not_be_read_is_a_fault_of_ours() -> None:
+def test_an_unreadable_history_is_shown_as_a_monitor_fault() -> None:
     """As where a newer replica has written it: it stays, and this one says why it does not check."""
     clock, fleet = Clock(), Fleet({})
     fleet.configure([connection()], clock.now())
@@ -161,7 +161,7 @@ def test_a_history_that_can_not_be_read_is_a_fault_of_ours() -> None:
     assert fleet["acme"].next_exchange == due
 
 
-async def test_later_results_of_another_replica_are_shown_whatever_its_clock() -> None:
+async def test_later_results_of_another_replica_are_shown_regardless_of_its_clock() -> None:
     clock, fleet = Clock(), Fleet({})
     fleet.configure([connection()], clock.now())
     checker = checker_of(fleet, clock)
@@ -176,7 +176,7 @@ async def test_later_results_of_another_replica_are_shown_whatever_its_clock() -
         assert fleet["acme"].history.exchanges == shown
 
 
-async def test_the_next_key_is_not_tried_once_its_login_is_over(tmp_path: Path) -> None:
+async def test_the_next_key_is_not_tried_after_its_login_has_lapsed(tmp_path: Path) -> None:
     """As its check waited for its turn: meanwhile another replica may have made it."""
     pairs = [
         Pair(Source("file", str(keygen.generate(tmp_path / name, now=datetime.now(UTC)).key_path)))

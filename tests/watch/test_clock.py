@@ -29,14 +29,14 @@ class Machine(Clock):
         self.heard((wrong_by - self.ahead).total_seconds())
 
 
-def test_before_an_org_has_answered_the_machine_is_believed() -> None:
+def test_the_machines_clock_is_used_until_an_org_has_answered() -> None:
     clock = Machine()
     clock.ahead = DAY
 
     assert clock.now() == NOW + DAY
 
 
-def test_a_wall_clock_that_is_set_wrongly_is_put_right_before_the_next_answer() -> None:
+def test_a_wall_clock_set_wrongly_is_corrected_before_the_next_answer() -> None:
     clock = Machine()
     clock.answered()
 
@@ -46,7 +46,7 @@ def test_a_wall_clock_that_is_set_wrongly_is_put_right_before_the_next_answer() 
     assert clock.correction() == -450 * DAY
 
 
-def test_a_clock_that_was_wrong_from_the_start_is_put_right_once_answers_agree() -> None:
+def test_a_clock_wrong_from_the_start_is_corrected_once_answers_agree() -> None:
     clock = Machine()
     clock.ahead = 40 * DAY
 
@@ -58,7 +58,7 @@ def test_a_clock_that_was_wrong_from_the_start_is_put_right_once_answers_agree()
     assert told == [40 * DAY, 40 * DAY, timedelta(0)]
 
 
-def test_one_odd_date_among_many_answers_changes_no_offset() -> None:
+def test_one_wrong_date_among_many_answers_is_ignored() -> None:
     clock = Machine()
     for _ in range(2 * AGREEING):
         clock.answered(wrong_by=-DAY)
@@ -67,7 +67,7 @@ def test_one_odd_date_among_many_answers_changes_no_offset() -> None:
     assert clock.now() == NOW
 
 
-def test_odd_dates_that_differ_from_each_other_are_not_believed() -> None:
+def test_wrong_dates_that_disagree_are_ignored() -> None:
     clock = Machine()
     for days in range(1, 10):
         clock.answered(wrong_by=days * DAY)
@@ -75,7 +75,7 @@ def test_odd_dates_that_differ_from_each_other_are_not_believed() -> None:
     assert clock.now() == NOW
 
 
-def test_a_machine_that_was_held_still_is_believed_again_at_the_first_answer() -> None:
+def test_after_a_suspension_the_machines_clock_is_used_again_at_the_first_answer() -> None:
     """A virtual machine that its host pauses: its steady clock stood still, its wall clock was put right."""
     clock = Machine()
     clock.answered()

@@ -62,7 +62,7 @@ def said(fleet: Fleet, name: str, outcome: Outcome, at: datetime = NOW) -> str:
     return witnesses.sentence.removesuffix(" UTC failed in the same way")
 
 
-def test_the_orgs_that_stopped_with_the_same_trouble_are_counted_among_those_asked_since() -> None:
+def test_orgs_that_stopped_alike_are_counted_among_those_checked_since() -> None:
     fleet = fleet_of(7)
     for name in ("c1", "c2"):
         stop(fleet, name, UNREACHABLE, failing_for=timedelta(0))
@@ -70,7 +70,7 @@ def test_the_orgs_that_stopped_with_the_same_trouble_are_counted_among_those_ask
     assert said(fleet, "c0", UNREACHABLE) == "3 of the 7 orgs checked since 2026-11-23 12:00"
 
 
-def test_another_trouble_is_not_the_same_trouble() -> None:
+def test_different_kinds_of_fault_are_not_counted_together() -> None:
     fleet = fleet_of(5)
     for name in ("c1", "c2"):
         stop(fleet, name, Unreachable(FaultKind.DNS, "no such host"), failing_for=timedelta(0))
@@ -86,7 +86,7 @@ def test_a_long_broken_connection_is_no_evidence_about_the_network() -> None:
     assert said(fleet, "c0", NOT_APPROVED) == "nothing"
 
 
-def test_an_outage_that_lasts_is_still_everybodys() -> None:
+def test_a_lasting_outage_stays_a_shared_fault() -> None:
     fleet = fleet_of(5)
     for status in fleet.statuses():
         stop(fleet, status.name, UNREACHABLE)
@@ -109,7 +109,7 @@ def test_an_already_failing_connection_joins_an_outage_at_the_time_of_the_outage
     assert said(fleet, "c3", UNREACHABLE) == "4 of the 5 orgs checked since 2026-11-23 12:00"
 
 
-def test_a_connection_that_never_worked_is_not_a_witness() -> None:
+def test_a_connection_that_never_worked_is_not_counted() -> None:
     fleet = fleet_of(5)
     never = history(state=State.FAILING, last_exchange=exchange(NOT_APPROVED), failing_since=NOW)
     fleet.put(replace(fleet["c1"], history=never))
@@ -117,7 +117,7 @@ def test_a_connection_that_never_worked_is_not_a_witness() -> None:
     assert said(fleet, "c0", NOT_APPROVED) == "nothing"
 
 
-def test_a_grant_needs_no_witnesses() -> None:
+def test_a_grant_is_never_a_shared_fault() -> None:
     fleet = fleet_of(9)
 
     assert fleet.witnesses(fleet["c0"], exchange()) is None
@@ -130,13 +130,13 @@ def test_two_of_three_failing_connections_say_nothing_about_the_fleet() -> None:
     assert said(fleet, "c0", UNREACHABLE) == "nothing"
 
 
-def test_an_org_not_asked_since_a_trouble_began_is_not_a_healthy_witness() -> None:
+def test_an_org_not_checked_since_a_fault_began_does_not_count_as_healthy() -> None:
     fleet = fleet_of(9)
 
     assert said(fleet, "c0", UNREACHABLE, NOW + MINUTE) == "nothing"
 
 
-def test_the_connections_of_one_org_are_one_witness() -> None:
+def test_an_org_counts_once_however_many_connections_it_has() -> None:
     fleet = fleet_of(8)
     for name in ("c1", "c2", "c3"):
         fleet.put(replace(fleet[name], history=working("acme")))
@@ -145,7 +145,7 @@ def test_the_connections_of_one_org_are_one_witness() -> None:
     assert said(fleet, "c0", UNREACHABLE) == "2 of the 6 orgs checked since 2026-11-23 12:00"
 
 
-def test_connections_of_the_same_org_are_no_witnesses_for_others() -> None:
+def test_connections_of_the_same_org_do_not_make_a_fault_shared() -> None:
     fleet = fleet_of(6)
     for status in fleet.statuses():
         fleet.put(replace(status, history=working("acme")))
@@ -154,7 +154,7 @@ def test_connections_of_the_same_org_are_no_witnesses_for_others() -> None:
     assert said(fleet, "c0", UNREACHABLE) == "nothing"
 
 
-def test_orgs_that_are_asked_seldom_stop_together_within_their_interval() -> None:
+def test_rarely_checked_orgs_stop_together_within_their_interval() -> None:
     fleet = Fleet({})
     hourly = timedelta(hours=1)
     fleet.configure([connection(name=f"c{n}", interval=hourly) for n in range(5)], NOW)
@@ -165,7 +165,7 @@ def test_orgs_that_are_asked_seldom_stop_together_within_their_interval() -> Non
     assert said(fleet, "c0", UNREACHABLE) == "5 of the 5 orgs checked since 2026-11-23 11:12"
 
 
-def test_a_connection_that_recovers_is_a_witness_of_health_again() -> None:
+def test_a_recovered_connection_counts_as_healthy_again() -> None:
     fleet = fleet_of(5)
     stop(fleet, "c1", UNREACHABLE)
     fleet.put(replace(fleet["c1"], history=working("c1")))
@@ -184,7 +184,7 @@ UNNAMED = replace(GRANTED, org_id=None, user_id=None)
         pytest.param(1000, 1000, Responsible.OPERATOR, State.UNKNOWN, id="each of 1,000 orgs"),
     ],
 )
-def test_an_event_in_a_large_fleet_has_one_owner_and_no_false_sentence(
+def test_an_outage_of_a_large_fleet_has_one_responsible_and_correct_evidence(
     size: int, blocked: int, responsible: Responsible, state: State
 ) -> None:
     """Two intervals of checks as the daemon makes them, of which each is judged by those before it."""
@@ -230,7 +230,7 @@ def test_an_event_in_a_large_fleet_has_one_owner_and_no_false_sentence(
     assert len(holding) == len(victims)
 
 
-def test_a_configuration_names_what_is_new_changed_and_gone() -> None:
+def test_configuring_gives_new_changed_and_removed_connections() -> None:
     fleet = fleet_of(3)
     slower = connection(name="c1", interval=timedelta(hours=1))
 
@@ -240,7 +240,7 @@ def test_a_configuration_names_what_is_new_changed_and_gone() -> None:
     assert [status.name for status in fleet.statuses()] == ["c0", "c1", "c9"]
 
 
-def test_a_connection_that_comes_back_has_its_history() -> None:
+def test_a_connection_added_again_has_its_history() -> None:
     fleet = fleet_of(1)
     fleet.put(replace(fleet["c0"], history=replace(working(), exchanges=7)))
     fleet.configure([], NOW)
@@ -250,7 +250,7 @@ def test_a_connection_that_comes_back_has_its_history() -> None:
     assert fleet["c0"].history.exchanges == 7
 
 
-def test_the_failures_of_a_connection_that_is_gone_are_still_counted() -> None:
+def test_failures_of_removed_connections_are_still_counted() -> None:
     fleet = fleet_of(1)
     failed = replace(working(), failures_by_cause={Cause.APPROVAL_DECAYED: 3})
     fleet.put(replace(fleet["c0"], history=failed))
@@ -291,7 +291,7 @@ def test_an_approval_that_was_near_its_end_before_a_restart_still_is() -> None:
     assert ends == {"learnt": NOW + day, "from_sibling": NOW + day, "far_from_it": None}
 
 
-def test_the_refused_are_counted_and_the_paused_are_not() -> None:
+def test_refused_connections_are_counted_without_paused_ones() -> None:
     fleet = fleet_of(2)
     refused = replace(working(), state=State.FAILING, consecutive_refusals=2)
     fleet.put(replace(fleet["c0"], history=refused))
@@ -324,7 +324,7 @@ def states(fleet: Fleet) -> list[State]:
     return [status.state for status in fleet.statuses()]
 
 
-def test_an_unchecked_connection_becomes_unknown_whatever_is_planned() -> None:
+def test_a_connection_not_checked_for_long_becomes_unknown_even_if_scheduled() -> None:
     clock = Steady()
     fleet = Fleet({}, clock)
     fleet.put(looked_at("acme", NOW))
@@ -339,7 +339,7 @@ def test_an_unchecked_connection_becomes_unknown_whatever_is_planned() -> None:
     assert states(fleet) == [State.HEALTHY]
 
 
-def test_no_change_of_the_wall_clock_makes_old_states_look_fresh() -> None:
+def test_setting_the_wall_clock_does_not_make_old_states_look_fresh() -> None:
     clock = Steady()
     fleet = Fleet({}, clock)
     clock.wrong = timedelta(days=40)
@@ -365,7 +365,7 @@ def test_a_connection_in_back_off_keeps_its_known_state() -> None:
     assert (still, states(fleet)) == ([State.FAILING], [State.UNKNOWN])
 
 
-def test_after_a_start_remembered_states_count_until_the_next_check() -> None:
+def test_after_a_start_stored_states_count_until_the_next_check() -> None:
     clock = Steady()
     clock.passed = timedelta(days=2)
     fleet = Fleet({"acme": looked_at("acme", NOW).history}, clock)
@@ -392,7 +392,7 @@ def test_a_connection_in_back_off_keeps_its_known_state_over_a_restart() -> None
     assert (still, states(fleet)) == ([State.FAILING], [State.UNKNOWN])
 
 
-def test_no_number_of_new_plans_keeps_an_old_state_of_health_fresh() -> None:
+def test_rescheduling_does_not_keep_an_old_state_fresh() -> None:
     clock = Steady()
     fleet = Fleet({}, clock)
     fleet.put(looked_at("acme", NOW))

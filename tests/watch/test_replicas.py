@@ -159,7 +159,7 @@ async def until(probe: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_after_a_suspension_it_makes_no_login_for_connections_it_had_before(tmp_path: Path) -> None:
+async def test_after_a_suspension_a_replica_makes_no_login_for_earlier_connections(tmp_path: Path) -> None:
     """As on a machine that was suspended: another may have taken over, and the check under way goes on."""
     async with started(tmp_path) as scene:
         checks = scene.checks
@@ -214,7 +214,7 @@ async def test_a_replica_with_an_older_schema_takes_no_work_and_says_why(tmp_pat
         assert "a newer version of bearerwatch wrote it" in str(scene.replica.problem)
 
 
-async def test_one_result_that_can_not_be_written_holds_up_no_other(tmp_path: Path) -> None:
+async def test_one_unwritable_result_does_not_block_others(tmp_path: Path) -> None:
     async with started(tmp_path) as scene:
         checks = scene.checks
         refuse(scene, "histories", "INSERT", "new.connection_id = 1", "for a reason of its own")
@@ -248,7 +248,7 @@ class SomeHang(Checks):
         return self.due(self.clock.now())
 
 
-async def test_connections_that_hang_leave_half_of_the_places_to_the_others(tmp_path: Path) -> None:
+async def test_hanging_connections_use_at_most_half_of_the_slots(tmp_path: Path) -> None:
     """Four of them had all four places, and nothing else was checked meanwhile."""
     checks = SomeHang()
     names = [*(f"hangs{number}" for number in range(6)), "well"]
@@ -261,7 +261,7 @@ async def test_connections_that_hang_leave_half_of_the_places_to_the_others(tmp_
         assert checks.most == 2
 
 
-async def test_a_check_that_takes_long_is_still_its_own_while_its_worker_ends(tmp_path: Path) -> None:
+async def test_a_long_check_keeps_its_connection_while_its_worker_ends(tmp_path: Path) -> None:
     """At a reload or a stop: without heartbeats others would make the same check once more."""
     async with started(tmp_path) as scene:
         await until(lambda: scene.checks.begun)
@@ -279,7 +279,7 @@ async def test_a_check_that_takes_long_is_still_its_own_while_its_worker_ends(tm
         await until(lambda: scene.sql("SELECT 1 FROM histories"))
 
 
-async def test_a_connection_is_cut_off_once_and_then_given_time(tmp_path: Path) -> None:
+async def test_a_hanging_database_connection_is_cut_once_and_then_given_time(tmp_path: Path) -> None:
     """Where a word takes long each time, it would be broken off each second, and never be heard."""
     async with started(tmp_path) as scene:
         words = (
@@ -297,7 +297,7 @@ async def test_a_connection_is_cut_off_once_and_then_given_time(tmp_path: Path) 
         await until(lambda: scene.replica.problem is None)
 
 
-async def test_a_task_that_fails_for_a_reason_other_than_the_network_is_reported(tmp_path: Path) -> None:
+async def test_a_task_failing_for_another_reason_than_the_network_is_reported(tmp_path: Path) -> None:
     async with started(tmp_path) as scene:
         scene.checks.end.set()
         with capture_logs() as logged:
@@ -311,7 +311,7 @@ async def test_a_task_that_fails_for_a_reason_other_than_the_network_is_reported
         await until(lambda: scene.replica.problem is None)
 
 
-async def test_a_job_whose_end_can_not_be_written_does_not_stay_under_way(tmp_path: Path) -> None:
+async def test_a_job_whose_end_cannot_be_written_does_not_keep_its_connections(tmp_path: Path) -> None:
     """Notifications are one job at a time: one that never ends would be the last."""
     async with started(tmp_path) as scene:
         scene.checks.end.set()
@@ -325,7 +325,7 @@ async def test_a_job_whose_end_can_not_be_written_does_not_stay_under_way(tmp_pa
         await until(lambda: scene.notified > before)
 
 
-async def test_a_key_that_changes_during_its_check_is_looked_at_after_it(tmp_path: Path) -> None:
+async def test_a_key_that_changes_during_its_check_is_checked_afterwards(tmp_path: Path) -> None:
     async with started(tmp_path) as scene:
         checks = scene.checks
         checks.due = lambda now: now + timedelta(hours=1)
@@ -372,7 +372,7 @@ async def test_an_unreadable_history_is_reported(tmp_path: Path) -> None:
         assert "of: Extra inputs" in scene.checks.unread["a"]
 
 
-async def test_a_clock_that_is_wrong_moves_no_turn(tmp_path: Path) -> None:
+async def test_a_wrong_clock_moves_no_due_time(tmp_path: Path) -> None:
     """Each replica counts turns from a connection's phase: by its own clock it would count others."""
     one = connection(interval=timedelta(minutes=5))
     async with started(tmp_path, clock_ahead=timedelta(seconds=110)) as scene:

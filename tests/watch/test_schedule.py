@@ -28,7 +28,7 @@ async def keep_ten_thousand_that_are_long_due(check: Check, done: asyncio.Event)
     await appointments.stop(1)
 
 
-async def test_each_appointment_is_kept_and_the_next_one_made() -> None:
+async def test_each_connection_is_checked_when_due_and_rescheduled() -> None:
     seen: list[str] = []
     done = asyncio.Event()
 
@@ -50,7 +50,7 @@ async def test_each_appointment_is_kept_and_the_next_one_made() -> None:
     assert {"a", "b"} == set(seen)
 
 
-async def test_ten_thousand_that_fall_due_at_once_are_all_kept_a_few_at_a_time() -> None:
+async def test_ten_thousand_due_at_once_are_all_checked_a_few_at_a_time() -> None:
     waiting, most, kept = 0, 0, set()
     done = asyncio.Event()
 
@@ -154,7 +154,7 @@ async def test_a_check_that_raises_is_counted_and_rescheduled_and_others_continu
     assert missed.samples[0].value == 2
 
 
-async def test_a_cancelled_appointment_is_not_kept() -> None:
+async def test_a_cancelled_connection_is_not_checked() -> None:
     kept: list[str] = []
     done = asyncio.Event()
 
@@ -177,7 +177,7 @@ async def test_a_cancelled_appointment_is_not_kept() -> None:
     assert kept == ["stays"]
 
 
-async def test_stopping_waits_for_a_check_under_way_but_not_for_ever() -> None:
+async def test_stopping_waits_for_running_checks_but_not_forever() -> None:
     begun, may_end, finished = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def check(name: str) -> datetime | None:
@@ -205,7 +205,7 @@ async def test_stopping_waits_for_a_check_under_way_but_not_for_ever() -> None:
     assert finished.is_set()
 
 
-async def test_a_stop_at_the_moment_a_check_falls_due_is_not_an_error(
+async def test_a_stop_just_as_a_check_is_due_is_not_an_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def check(name: str) -> datetime | None:
@@ -222,7 +222,7 @@ async def test_a_stop_at_the_moment_a_check_falls_due_is_not_an_error(
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-async def test_connections_that_hang_leave_half_of_the_places_to_the_others() -> None:
+async def test_hanging_connections_use_at_most_half_of_the_slots() -> None:
     """600 of 2,000 that hung made all others up to two minutes late."""
     release, well_done = asyncio.Event(), asyncio.Event()
     under_way, most, kept = set[str](), 0, list[str]()

@@ -64,7 +64,7 @@ def test_a_requested_connection_is_checked_at_once() -> None:
     assert wished(budget, status("acme")) == ({"acme"}, set())
 
 
-def test_a_second_wish_within_seconds_is_the_same_one() -> None:
+def test_a_second_request_within_seconds_is_ignored() -> None:
     just = replace(status("acme"), history=history(last_exchange=exchange(at=NOW - timedelta(seconds=1))))
 
     found = asked([just], NOW, left=lambda _: 60, free_at=lambda _: NOW)
@@ -72,7 +72,7 @@ def test_a_second_wish_within_seconds_is_the_same_one() -> None:
     assert found.turns == {"acme": NOW - timedelta(seconds=1) + APART}
 
 
-def test_nothing_is_checked_without_a_login_and_what_is_paused_never_is() -> None:
+def test_nothing_is_checked_while_paused_or_without_a_login_left() -> None:
     clock = Standing()
     budget = LoginBudget(2, clock)
     shared = [status(name, user="shared@acme.com") for name in "abc"]
@@ -87,7 +87,7 @@ def test_nothing_is_checked_without_a_login_and_what_is_paused_never_is() -> Non
     assert wished(budget, paused) == (set(), set())
 
 
-def test_when_one_is_put_right_those_with_its_cause_app_or_user_are_looked_at_gently() -> None:
+def test_after_a_recovery_others_with_its_cause_app_or_user_are_checked_slowly() -> None:
     before = status("mended", Cause.IP_RESTRICTED, user="one@acme.com", key="3MVG9app")
     fleet = [
         before,
@@ -106,7 +106,7 @@ def test_when_one_is_put_right_those_with_its_cause_app_or_user_are_looked_at_ge
     assert max(turns.values()) - NOW < timedelta(minutes=9)
 
 
-def test_each_is_looked_at_once_an_hour_because_of_others() -> None:
+def test_a_recovery_elsewhere_causes_at_most_one_check_an_hour() -> None:
     waves, before = Waves(), status("mended", Cause.IP_RESTRICTED)
     fleet = [before, status("other", Cause.IP_RESTRICTED)]
 
@@ -117,7 +117,7 @@ def test_each_is_looked_at_once_an_hour_because_of_others() -> None:
     assert waves.after(before, well(before), later, NOW + ONCE_IN).keys() == {"other"}
 
 
-def test_two_causes_that_end_together_share_one_pace() -> None:
+def test_two_recoveries_at_once_share_one_rate_of_checks() -> None:
     waves = Waves()
     first, second = status("first", Cause.IP_RESTRICTED), status("second", Cause.FLOW_DISABLED)
     fleet = [first, second, status("a", Cause.IP_RESTRICTED), status("b", Cause.FLOW_DISABLED)]
@@ -127,7 +127,7 @@ def test_two_causes_that_end_together_share_one_pace() -> None:
     assert turns == {"a": NOW + GENTLY, "b": NOW + 2 * GENTLY}
 
 
-def test_who_asks_for_many_has_none_of_them_checked_later_than_planned() -> None:
+def test_a_request_for_many_delays_none_of_their_planned_checks() -> None:
     due = [replace(status(f"{number:03}"), next_exchange=NOW) for number in range(100)]
 
     found = asked(due, NOW, left=lambda _: 60, free_at=lambda _: NOW)
@@ -135,7 +135,7 @@ def test_who_asks_for_many_has_none_of_them_checked_later_than_planned() -> None
     assert set(found.turns.values()) == {NOW}
 
 
-def test_connections_not_repaired_or_due_sooner_are_not_rescheduled() -> None:
+def test_connections_that_still_fail_or_are_due_sooner_are_not_rescheduled() -> None:
     before = status("one", Cause.IP_RESTRICTED)
     soon = replace(status("soon", Cause.IP_RESTRICTED), next_exchange=NOW)
 

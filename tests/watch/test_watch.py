@@ -54,7 +54,7 @@ def watch(settings: Settings, store: Store) -> Watch:
     return Watch(settings, clock=Clock(), memory=store, engine=ByHand(), transport=lambda *_: answers)
 
 
-async def test_a_restart_knows_the_certificates_of_those_that_wait_for_their_turn(
+async def test_after_a_restart_certificates_are_read_before_the_first_checks(
     settings: Settings, store: Store
 ) -> None:
     asked = datetime.now(UTC) - timedelta(minutes=1)
@@ -76,9 +76,7 @@ async def test_a_restart_knows_the_certificates_of_those_that_wait_for_their_tur
     await restarted.aclose()
 
 
-async def test_the_first_checks_of_those_that_are_well_are_one_line_for_all(
-    settings: Settings, store: Store
-) -> None:
+async def test_healthy_first_checks_are_logged_as_one_line(settings: Settings, store: Store) -> None:
     started = watch(settings, store)
     started.configure(settings)
 
@@ -125,7 +123,7 @@ async def test_overdue_work_of_all_replicas_is_reported(
     )
 
 
-async def test_a_key_file_that_changes_has_all_checked_that_share_it(
+async def test_a_changed_key_file_triggers_checks_of_all_connections_that_share_it(
     settings: Settings, store: Store, tmp_path: Path
 ) -> None:
     engine = ByHand()

@@ -80,7 +80,7 @@ OPEN: dict[str, str] = {}
         "Monitor.Acme.Example.:443",
     ],
 )
-async def test_a_name_of_ours_and_any_address_is_answered(host: str) -> None:
+async def test_known_host_names_and_any_ip_address_are_answered(host: str) -> None:
     hosts = known_hosts("0.0.0.0", "https://monitor.acme.example/bearerwatch", (), lambda: "box")
 
     async with asking(OPEN, hosts=lambda: hosts) as client:
@@ -106,7 +106,7 @@ async def test_a_name_of_ours_and_any_address_is_answered(host: str) -> None:
         ("local host", 400),
     ],
 )
-async def test_another_name_is_refused(host: str, status: int) -> None:
+async def test_an_unknown_host_name_is_refused(host: str, status: int) -> None:
     async with asking(OPEN, hosts=lambda: frozenset({"monitor.acme.example"})) as client:
         answer = await client.get("/metrics", headers={"Host": host})
 
@@ -122,7 +122,7 @@ def test_the_known_hosts_are_those_the_operator_names_and_the_machines_own() -> 
     assert known_hosts("127.0.0.1", "", (), lambda: "localhost") == frozenset()
 
 
-async def test_a_request_without_a_host_is_answered_and_with_two_refused() -> None:
+async def test_a_request_without_a_host_is_answered_and_one_with_two_refused() -> None:
     app = protect(APP)
 
     async def status(headers: list[tuple[bytes, bytes]]) -> int:
@@ -152,7 +152,7 @@ def basic(user: str, password: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     "path", ["/", "/metrics", "/api/status", "/calendar.ics", "/static/style.css", "/-/reload", "/-/healthy/"]
 )
-async def test_without_a_login_every_page_only_asks_for_one(path: str) -> None:
+async def test_without_a_login_every_page_only_requests_one(path: str) -> None:
     async with asking() as client:
         answer = await client.get(path)
 
@@ -184,7 +184,7 @@ async def test_a_wrong_login_is_refused(headers: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["$2a$", "$2b$", "$2y$"])
-async def test_the_right_login_opens_whatever_tool_made_the_hash(prefix: str) -> None:
+async def test_the_right_password_works_with_hashes_of_any_tool(prefix: str) -> None:
     users = {"alice": QUICK.replace("$2b$", prefix), "bob": QUICK}
 
     async with asking(users) as client:
@@ -193,7 +193,7 @@ async def test_the_right_login_opens_whatever_tool_made_the_hash(prefix: str) ->
     assert answer.text == "GET /metrics"
 
 
-async def test_a_password_longer_than_bcrypt_looks_at_is_cut_as_by_the_tool_that_hashed_it() -> None:
+async def test_a_password_beyond_bcrypts_limit_is_truncated() -> None:
     long = "x" * 100
     hashed = bcrypt.hashpw(long[:72].encode(), bcrypt.gensalt(4)).decode()
 
@@ -203,7 +203,7 @@ async def test_a_password_longer_than_bcrypt_looks_at_is_cut_as_by_the_tool_that
     assert answer.status_code == 200
 
 
-async def test_a_password_that_was_right_is_not_computed_again() -> None:
+async def test_a_correct_password_is_cached() -> None:
     dear = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(11)).decode()
     loop = asyncio.get_running_loop()
     async with asking({"alice": dear}) as client:
@@ -221,7 +221,7 @@ async def test_a_password_that_was_right_is_not_computed_again() -> None:
     assert wrong > again * 3
 
 
-async def test_a_user_that_does_not_exist_costs_as_much_as_one_that_does() -> None:
+async def test_unknown_users_take_as_long_as_known_ones() -> None:
     dear = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(9)).decode()
     loop = asyncio.get_running_loop()
     async with asking({"alice": dear}) as client:
@@ -270,7 +270,7 @@ async def test_a_flood_of_wrong_logins_is_rejected_and_locks_out_no_logged_in_us
     assert guesses[statuses.index(503)].headers["retry-after"] == "1"
 
 
-async def test_a_flood_of_wrong_logins_from_one_address_leaves_others_their_turn() -> None:
+async def test_a_flood_of_wrong_logins_from_one_address_does_not_block_others() -> None:
     dear = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(10)).decode()
     app = protect(APP, users=lambda: {"alice": dear})
 
@@ -293,7 +293,7 @@ async def test_a_removed_user_is_locked_out_despite_the_cache() -> None:
     assert (before.status_code, after.status_code) == (200, 401)
 
 
-async def test_a_changed_password_shuts_the_old_one_out() -> None:
+async def test_a_changed_password_invalidates_the_old_one() -> None:
     users = [USERS]
     other = bcrypt.hashpw(b"other", bcrypt.gensalt(4)).decode()
 
@@ -319,7 +319,7 @@ async def test_the_password_cache_is_bounded_and_holds_no_password() -> None:
     assert not any(PASSWORD.encode() in each for each in remembered)
 
 
-async def test_refused_logins_are_logged_a_few_and_never_with_what_may_be_a_password() -> None:
+async def test_refused_logins_are_logged_at_a_limited_rate_and_without_passwords() -> None:
     with structlog.testing.capture_logs() as logs:
         async with asking() as client:
             for _ in range(15):
@@ -334,7 +334,7 @@ async def test_refused_logins_are_logged_a_few_and_never_with_what_may_be_a_pass
 # Health
 
 
-async def test_health_is_open_to_all_under_any_name_unless_the_operator_says_otherwise() -> None:
+async def test_health_is_open_to_all_unless_configured_otherwise() -> None:
     async with asking() as client:
         opened = [
             (await client.get(path, headers={"Host": "any.example"})).status_code
@@ -364,7 +364,7 @@ async def test_health_is_open_to_all_under_any_name_unless_the_operator_says_oth
         ({"Sec-Fetch-Site": "same-site"}, 403),
     ],
 )
-async def test_another_sites_page_changes_nothing(headers: dict[str, str], status: int) -> None:
+async def test_requests_from_another_site_change_nothing(headers: dict[str, str], status: int) -> None:
     async with asking(OPEN, hosts=lambda: frozenset({"monitor.acme.example"})) as client:
         answer = await client.post("/-/reload", headers=headers)
         read = await client.get("/", headers=headers)
@@ -373,7 +373,7 @@ async def test_another_sites_page_changes_nothing(headers: dict[str, str], statu
     assert read.status_code == 200
 
 
-def test_no_path_of_the_application_changes_something_on_a_get(stage: Stage) -> None:
+def test_no_get_request_changes_anything(stage: Stage) -> None:
     async def reload() -> str | None:
         return None
 
@@ -393,7 +393,7 @@ def test_no_path_of_the_application_changes_something_on_a_get(stage: Stage) -> 
 # Rates
 
 
-async def test_pages_and_metrics_have_limits_of_their_own_which_recover() -> None:
+async def test_pages_and_metrics_have_separate_rate_limits_that_recover() -> None:
     timer = Timer()
 
     async with asking(OPEN, timer) as client:
@@ -412,7 +412,7 @@ async def test_pages_and_metrics_have_limits_of_their_own_which_recover() -> Non
     assert later == 200
 
 
-async def test_a_client_that_asks_too_often_keeps_no_other_from_scraping() -> None:
+async def test_a_client_over_its_limit_does_not_affect_others() -> None:
     app = protect(APP, monotonic=Timer())
 
     async with client_of(app, "10.0.0.66") as greedy, client_of(app, "10.0.0.1") as prometheus:
@@ -423,7 +423,7 @@ async def test_a_client_that_asks_too_often_keeps_no_other_from_scraping() -> No
     assert scrape.status_code == 200
 
 
-async def test_the_clients_that_are_counted_are_bounded() -> None:
+async def test_the_number_of_counted_clients_is_bounded() -> None:
     app = protect(APP, monotonic=Timer())
 
     for number in range(CLIENTS_REMEMBERED + 20):

@@ -58,7 +58,7 @@ def rendered(*statuses: ConnectionStatus, at: datetime = NOW, feed: Feed | None 
     return (feed or Feed()).render(statuses, at, URL)
 
 
-def test_each_end_is_an_event_with_its_alarms() -> None:
+def test_each_expiry_is_an_event_with_alarms() -> None:
     found = by_uid(rendered(status()))
 
     assert {uid: event["DTSTART"].dt for uid, event in found.items()} == {
@@ -106,7 +106,7 @@ def test_another_parser_reads_the_same() -> None:
     assert len(theirs) == 6
 
 
-def test_lines_end_and_fold_as_the_standard_has_them() -> None:
+def test_lines_end_and_fold_as_the_standard_requires() -> None:
     feed = rendered(status("a" * 100))
 
     assert feed.endswith(b"END:VCALENDAR\r\n")
@@ -124,7 +124,7 @@ def revision(feed: bytes, uid: str) -> tuple[int, datetime]:
     return int(event["SEQUENCE"]), event["DTSTAMP"].dt
 
 
-def test_a_moved_end_is_the_same_event_in_a_newer_revision() -> None:
+def test_a_moved_expiry_is_a_newer_revision_of_the_same_event() -> None:
     feed, uid = Feed(), "certificate.current.acme@bearerwatch"
     first = rendered(status(), feed=feed)
     later = NOW + timedelta(hours=1)
@@ -170,7 +170,7 @@ def test_the_calendar_is_bounded_and_says_what_it_leaves_out() -> None:
     assert max(event["DTSTART"].dt for event in events(made)) < NOW + timedelta(hours=EVENTS_AT_MOST)
 
 
-def test_an_end_that_passed_stays_for_a_month() -> None:
+def test_a_past_expiry_stays_for_a_month() -> None:
     passed = certificate(NOW - timedelta(days=1))
     of = status(credential=passed, next_credential=None, forecast=None)
 
@@ -178,7 +178,7 @@ def test_an_end_that_passed_stays_for_a_month() -> None:
     assert events(rendered(of, at=passed.certificate.not_after + KEPT)) == []  # type: ignore[union-attr]  # it has one
 
 
-def test_moments_are_in_utc() -> None:
+def test_times_are_in_utc() -> None:
     (event,) = events(rendered(status(next_credential=None, forecast=None)))
 
     assert event["DTSTART"].dt.utcoffset() == timedelta(0)

@@ -113,7 +113,7 @@ async def test_a_client_that_opens_hundreds_closes_its_own_and_not_those_of_othe
             each.close()
 
 
-def test_a_burst_of_connections_within_one_turn_of_the_loop_is_bounded() -> None:
+def test_a_burst_of_connections_within_one_loop_iteration_is_bounded() -> None:
     with Listener(socket.AF_INET, at_most=10) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(1000)

@@ -306,7 +306,7 @@ def test_every_family_has_help_and_type_and_is_contiguous(exposition: Exposition
         assert all(sample.name.startswith(family.name) for sample in family.samples), family.name
 
 
-def test_help_texts_mark_values_that_date_from_the_last_check() -> None:
+def test_help_texts_mark_values_from_the_last_check() -> None:
     told = {
         family.name.removeprefix("bearerwatch_connection_")
         for family in FAMILIES
@@ -377,7 +377,7 @@ def expected(status: ConnectionStatus) -> Iterable[tuple[str, dict[str, str], fl
     yield "approval_forecast_timestamp_seconds", {}, moment(status.forecast.at if status.forecast else None)
 
 
-def test_every_sample_of_a_connection_is_what_the_snapshot_says(exposition: Exposition) -> None:
+def test_each_connections_samples_match_the_snapshot(exposition: Exposition) -> None:
     shown = many_shapes()
     wanted = {
         (
@@ -394,7 +394,7 @@ def test_every_sample_of_a_connection_is_what_the_snapshot_says(exposition: Expo
     assert {key: value for key, value in found.items() if ("connection" in dict(key[1]))} == wanted
 
 
-def test_the_totals_are_those_of_the_snapshot(exposition: Exposition) -> None:
+def test_the_totals_match_the_snapshot(exposition: Exposition) -> None:
     shown = many_shapes()
     found = samples(page(shown, exposition), exposition)
 
@@ -424,7 +424,7 @@ def test_every_cause_state_and_level_is_at_zero_from_the_first_scrape() -> None:
 @pytest.mark.parametrize(
     "status", [never_checked("new"), replace(missing_key(), connection=connection("new"))]
 )
-def test_a_connection_that_was_never_granted_has_its_series(status: ConnectionStatus) -> None:
+def test_a_connection_that_was_never_granted_has_all_series(status: ConnectionStatus) -> None:
     text = page(snapshot(status))
 
     assert of(text, "connection_up", connection="new") == 0
@@ -443,7 +443,7 @@ def test_connections_no_replica_can_check_are_not_healthy() -> None:
     assert of(text, "connection_state", connection=unwatched.name, state="healthy") == 0
 
 
-def test_a_replica_exports_metrics_of_the_others_and_a_single_daemon_none() -> None:
+def test_only_replicas_export_replica_metrics() -> None:
     alone = snapshot(healthy())
     known = ReplicasStatus(
         alive=3, configurations=2, scheduled=7, leads=True, reachable=False, overdue_seconds=4.5
@@ -463,7 +463,7 @@ def test_a_replica_exports_metrics_of_the_others_and_a_single_daemon_none() -> N
     }
 
 
-def test_a_paused_connection_claims_neither_health_nor_trouble() -> None:
+def test_a_paused_connection_is_neither_up_nor_failing() -> None:
     text = page(snapshot(paused()))
 
     assert of(text, "connection_up", connection="paused") == 0
@@ -471,12 +471,12 @@ def test_a_paused_connection_claims_neither_health_nor_trouble() -> None:
     assert "connection_finding{" not in text
 
 
-def test_a_reload_that_failed_shows() -> None:
+def test_a_failed_reload_is_exported() -> None:
     assert of(page(snapshot()), "config_last_reload_successful") == 1
     assert of(page(snapshot(reload_problem="line 3: no such option")), "config_last_reload_successful") == 0
 
 
-def test_what_was_measured_reaches_the_page() -> None:
+def test_own_measurements_are_exported() -> None:
     text = page(snapshot(), own=used())
 
     assert of(text, "exchanges_in_flight") == 7
@@ -491,7 +491,7 @@ def test_what_was_measured_reaches_the_page() -> None:
     assert of(text, "log_messages_total", level="warning") == 1
 
 
-def test_a_log_line_of_an_odd_level_is_not_lost() -> None:
+def test_a_log_line_with_an_unknown_level_is_counted() -> None:
     own = OwnMetrics()
 
     own.count_log_message("exception")
@@ -499,20 +499,20 @@ def test_a_log_line_of_an_odd_level_is_not_lost() -> None:
     assert of(page(snapshot(), own=own), "log_messages_total", level="error") == 1
 
 
-def test_two_daemons_in_one_process_do_not_share_their_measures() -> None:
+def test_two_daemons_in_one_process_have_separate_metrics() -> None:
     used()
 
     assert of(page(snapshot(), own=OwnMetrics()), "schedule_missed_total") == 0
 
 
-def test_the_page_holds_no_username_consumer_key_or_raw_text() -> None:
+def test_the_page_has_no_username_consumer_key_or_raw_text() -> None:
     text = page(many_shapes())
 
     for secret in ("integration@acme.com", "3MVG9", "hasn't approved", "said so", "keys/acme.pem", "00D0000"):
         assert secret not in text
 
 
-def test_a_changed_connection_shows_at_the_next_scrape_and_a_removed_one_is_gone() -> None:
+def test_changed_and_removed_connections_show_at_the_next_scrape() -> None:
     kept = MetricsPage(OwnMetrics())
     first = snapshot(never_checked("a"), never_checked("b"), never_checked("c"))
     kept.render(first)
@@ -526,7 +526,7 @@ def test_a_changed_connection_shows_at_the_next_scrape_and_a_removed_one_is_gone
     assert without_the_process(text) == without_the_process(page(second))
 
 
-def test_a_maintenance_shows_from_its_start_to_its_end_though_nothing_else_has_changed() -> None:
+def test_maintenance_is_exported_from_start_to_end_even_if_nothing_else_changes() -> None:
     kept = MetricsPage(OwnMetrics())
     shown = snapshot(degraded(), never_checked())
 
@@ -541,7 +541,7 @@ def test_a_maintenance_shows_from_its_start_to_its_end_though_nothing_else_has_c
     assert of_each(replace(shown, daemon=everybody)) == [1, 1]
 
 
-def test_lines_are_made_once_for_a_status_that_stays() -> None:
+def test_an_unchanged_status_is_rendered_once() -> None:
     made: list[str] = []
 
     class Counted(str):
@@ -574,7 +574,7 @@ def test_scrapes_at_the_same_time_each_see_their_own_snapshot() -> None:
         assert without_the_process(text) == without_the_process(page(one))
 
 
-def test_half_a_surrogate_pair_does_not_spoil_the_page() -> None:
+def test_a_lone_surrogate_does_not_break_the_page() -> None:
     text = page(snapshot(never_checked("a\ud800b")))
 
     assert of(text, "connection_up", connection="a?b") == 0
@@ -585,7 +585,7 @@ names = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(names, names, names), unique_by=lambda row: row[0], max_size=4))
-def test_any_text_in_names_and_labels_comes_back_as_it_was(rows: list[tuple[str, str, str]]) -> None:
+def test_any_text_in_names_and_labels_survives_the_round_trip(rows: list[tuple[str, str, str]]) -> None:
     shown = snapshot(
         *(
             ConnectionStatus(connection(name, labels=(("customer", one), ("tier", two))), History(NOW, NOW))
@@ -612,7 +612,7 @@ def test_any_text_in_names_and_labels_comes_back_as_it_was(rows: list[tuple[str,
         (";,;=,", TEXT),
     ],
 )
-def test_the_format_is_the_one_that_is_asked_for(accept: str, wanted: Exposition) -> None:
+def test_the_format_is_negotiated(accept: str, wanted: Exposition) -> None:
     assert negotiate(accept) is wanted
 
 
@@ -635,7 +635,7 @@ def test_promtool_finds_no_problems(shown: Snapshot) -> None:
     assert checked.returncode == 0
 
 
-def test_the_page_names_the_app_and_the_user_where_the_operator_allows_it() -> None:
+def test_the_page_names_app_and_user_only_if_allowed() -> None:
     status = never_checked()
     one = replace(status.connection, app="Billing", username_in_alerts=True)
 

@@ -29,7 +29,7 @@ EVERYWHERE = (
 
 
 @pytest.mark.parametrize(("method", "path", "status"), EVERYWHERE)
-async def test_every_answer_is_guarded(stage: Stage, method: str, path: str, status: int) -> None:
+async def test_every_answer_has_security_headers(stage: Stage, method: str, path: str, status: int) -> None:
     async with stage.client() as client:
         answer = await client.request(method, path)
 
@@ -42,7 +42,7 @@ async def test_every_answer_is_guarded(stage: Stage, method: str, path: str, sta
 
 
 @pytest.mark.parametrize("path", ["/", "/api/status", "/metrics", "/nowhere"])
-async def test_a_fault_of_ours_shows_no_traceback_and_is_guarded(stage: Stage, path: str) -> None:
+async def test_a_bug_shows_no_traceback_and_has_security_headers(stage: Stage, path: str) -> None:
     def broken(_: object = None) -> Snapshot:
         raise RuntimeError("a secret in a message")
 
@@ -135,7 +135,7 @@ async def test_a_reload_request_is_answered_with_its_result(
     assert len(asked) == 1
 
 
-async def test_reloading_that_is_off_says_how_to_put_it_on(stage: Stage) -> None:
+async def test_a_disabled_reload_says_how_to_enable_it(stage: Stage) -> None:
     async with stage.client() as client:
         answer = await client.post("/-/reload")
 
@@ -143,7 +143,7 @@ async def test_reloading_that_is_off_says_how_to_put_it_on(stage: Stage) -> None
     assert "web.enable_reload" in answer.text
 
 
-async def test_a_static_file_may_be_kept_for_as_long_as_its_content_is_the_same(stage: Stage) -> None:
+async def test_a_versioned_static_file_can_be_cached_forever(stage: Stage) -> None:
     async with stage.client() as client:
         page = (await client.get("/")).text
         address = page.split('rel="stylesheet" href="')[1].split('"')[0]
@@ -163,7 +163,7 @@ async def test_a_static_file_may_be_kept_for_as_long_as_its_content_is_the_same(
         ("icon.svg", "image/svg+xml"),
     ],
 )
-async def test_a_static_file_has_its_type_and_is_not_sent_again_to_those_who_have_it(
+async def test_a_static_file_has_its_type_and_supports_conditional_requests(
     stage: Stage, name: str, content_type: str
 ) -> None:
     async with stage.client() as client:

@@ -27,7 +27,7 @@ async def get(stage: Stage, path: str, **headers: str) -> httpx.Response:
         return await client.get(path, headers=headers)
 
 
-async def test_the_list_is_the_snapshot(stage: Stage) -> None:
+async def test_the_list_shows_the_snapshot(stage: Stage) -> None:
     data = (await get(stage, "/api/status")).json()
 
     assert data["at"] == "2026-11-23T12:00:00Z"
@@ -39,7 +39,7 @@ async def test_the_list_is_the_snapshot(stage: Stage) -> None:
     }
 
 
-async def test_a_connection_of_the_list(stage: Stage) -> None:
+async def test_the_list_has_these_keys_for_a_connection(stage: Stage) -> None:
     data = (await get(stage, "/api/status?q=acme-production")).json()
 
     (acme,) = data["connections"]
@@ -58,7 +58,7 @@ async def test_a_connection_of_the_list(stage: Stage) -> None:
     assert acme["next_exchange"] == "2026-11-23T12:02:15Z"
 
 
-async def test_the_filters_of_the_page_work_here(stage: Stage) -> None:
+async def test_the_filters_of_the_status_page_apply(stage: Stage) -> None:
     data = (await get(stage, "/api/status?state=degraded&label=tier%3Dgold&sort=certificate")).json()
 
     assert [each["name"] for each in data["connections"]] == ["umbrella-crm", "hooli-orders"]
@@ -66,14 +66,14 @@ async def test_the_filters_of_the_page_work_here(stage: Stage) -> None:
     assert data["counts"]["failing"] == 4
 
 
-async def test_an_empty_filter_is_none(stage: Stage) -> None:
+async def test_an_empty_filter_is_ignored(stage: Stage) -> None:
     everything = (await get(stage, "/api/status")).json()
 
     for empty in ("state=", "cause=&cause=", "responsible=", "label=&label=", "q=", "sort="):
         assert (await get(stage, f"/api/status?{empty}")).json() == everything
 
 
-async def test_a_filter_that_there_is_not_is_refused(stage: Stage) -> None:
+async def test_an_invalid_filter_value_is_refused(stage: Stage) -> None:
     answer = await get(stage, "/api/status?responsible=nobody")
 
     assert answer.status_code == 400
@@ -114,7 +114,7 @@ async def test_a_store_that_cannot_be_read_is_null_and_not_empty(stage: Stage, t
 @pytest.mark.parametrize(
     "path", ["/api/status", "/api/status?state=failing", "/api/connections/acme-production"]
 )
-async def test_the_etag_stays_while_only_time_passes(stage: Stage, path: str) -> None:
+async def test_the_etag_is_the_same_while_only_time_passes(stage: Stage, path: str) -> None:
     first = await get(stage, path)
     stage.snapshot = replace(stage.snapshot, at=stage.snapshot.at + timedelta(seconds=30))
     again = await get(stage, path, **{"if-none-match": f'"other", {first.headers["etag"]}'})
@@ -140,7 +140,7 @@ async def test_the_etag_changes_with_the_content(stage: Stage, path: str) -> Non
     assert again.headers["etag"] != first.headers["etag"]
 
 
-async def test_a_failed_reload_changes_the_tag(stage: Stage) -> None:
+async def test_a_failed_reload_changes_the_etag(stage: Stage) -> None:
     first = await get(stage, "/api/status")
     daemon = replace(stage.snapshot.daemon, reload_problem="a.yaml: no.")
     stage.snapshot = replace(stage.snapshot, daemon=daemon)
@@ -148,7 +148,7 @@ async def test_a_failed_reload_changes_the_tag(stage: Stage) -> None:
     assert (await get(stage, "/api/status")).headers["etag"] != first.headers["etag"]
 
 
-async def test_a_maintenance_shows_from_start_to_end_even_if_nothing_else_changes(
+async def test_maintenance_is_shown_from_start_to_end_even_if_nothing_else_changes(
     stage: Stage,
 ) -> None:
     ends = NOW + timedelta(hours=2)
@@ -170,7 +170,7 @@ async def test_a_maintenance_shows_from_start_to_end_even_if_nothing_else_change
     assert len(await until()) == len(later.connections)
 
 
-def test_the_part_of_a_connection_is_made_once_while_it_is_the_same() -> None:
+def test_an_unchanged_connection_is_rendered_once() -> None:
     snapshot, document = many(50), StatusDocument()
     document.render(snapshot, Selection())
     kept = {name: part for name, (*_, part) in document._parts.items()}
@@ -183,7 +183,7 @@ def test_the_part_of_a_connection_is_made_once_while_it_is_the_same() -> None:
     assert anew == [first.name]
 
 
-def test_connections_that_are_gone_are_forgotten() -> None:
+def test_removed_connections_leave_the_cache() -> None:
     document = StatusDocument()
     document.render(many(50), Selection())
     document.render(many(5), Selection(text="00001"))
@@ -203,7 +203,7 @@ def keys(value: Any) -> Iterator[str]:
                 yield from keys(each)
 
 
-async def test_every_key_is_documented_and_every_documented_key_is_there(stage: Stage) -> None:
+async def test_documented_and_actual_keys_are_the_same(stage: Stage) -> None:
     there: set[str] = set()
     for path in ("/api/status", "/api/connections/acme-production", "/api/connections/hooli-orders",
                  "/api/connections/tyrell-unread"):  # fmt: skip

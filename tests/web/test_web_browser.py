@@ -126,7 +126,7 @@ def opening(browser: Browser, past: tuple[Store, Snapshot]) -> Iterator[Opening]
             assert not seen.complaints
 
 
-def test_one_click_shows_cause_since_who_acts_and_what_to_do(open_page: Opening) -> None:
+def test_one_click_shows_cause_start_responsible_and_remedy(open_page: Opening) -> None:
     seen = open_page()
 
     first = seen.page.locator("table.fleet tbody tr").first
@@ -142,7 +142,7 @@ def test_one_click_shows_cause_since_who_acts_and_what_to_do(open_page: Opening)
     expect(page.locator("ol.steps li").first).to_be_in_viewport()
 
 
-def test_page_json_and_metrics_say_the_same(open_page: Opening) -> None:
+def test_page_json_and_metrics_agree(open_page: Opening) -> None:
     seen = open_page()
     seen.stage.exposed = b"".join(MetricsPage(OwnMetrics()).render(seen.stage.snapshot))
 
@@ -184,7 +184,7 @@ def test_page_json_and_metrics_say_the_same(open_page: Opening) -> None:
     }
 
 
-def test_the_table_filters_while_one_types_and_the_address_follows(open_page: Opening) -> None:
+def test_typing_filters_the_table_and_updates_the_url(open_page: Opening) -> None:
     seen = open_page()
 
     seen.page.get_by_label("Search").press_sequentially("acme-r")
@@ -197,7 +197,7 @@ def test_the_table_filters_while_one_types_and_the_address_follows(open_page: Op
     expect(seen.page.get_by_label("Search")).to_have_value("acme-r")
 
 
-def test_a_choice_filters_and_back_undoes_it(open_page: Opening) -> None:
+def test_selecting_a_filter_can_be_undone_with_back(open_page: Opening) -> None:
     seen = open_page()
     page = seen.page
 
@@ -225,7 +225,7 @@ def test_a_tile_filters_by_state_and_keeps_the_other_filters(open_page: Opening)
     assert seen.page.url.endswith("/?state=degraded&label=tier%3Dgold")
 
 
-def test_a_label_of_a_row_leads_to_all_that_have_it(open_page: Opening) -> None:
+def test_a_rows_label_links_to_all_connections_with_it(open_page: Opening) -> None:
     seen = open_page()
 
     seen.page.get_by_role("link", name="customer=acme").first.click()
@@ -241,7 +241,7 @@ def test_a_copied_link_shows_the_same_selection(open_page: Opening) -> None:
     expect(seen.page.locator("#tile-failing")).to_have_attribute("aria-current", "true")
 
 
-def test_without_script_the_filters_work_by_their_button(open_page: Opening) -> None:
+def test_filters_work_without_javascript(open_page: Opening) -> None:
     seen = open_page(java_script_enabled=False)
 
     seen.page.get_by_label("Search").fill("umbrella")
@@ -251,7 +251,7 @@ def test_without_script_the_filters_work_by_their_button(open_page: Opening) -> 
     expect(seen.page.get_by_role("button", name="Pause refresh")).to_be_hidden()
 
 
-def test_a_refresh_brings_what_changed_and_keeps_ones_place(open_page: Opening) -> None:
+def test_a_refresh_shows_changes_and_keeps_the_scroll_position(open_page: Opening) -> None:
     seen = open_page(viewport={"width": 1440, "height": 500})
     page = seen.page
     link = page.get_by_role("link", name="weyland-fleet")
@@ -271,7 +271,7 @@ def test_a_refresh_brings_what_changed_and_keeps_ones_place(open_page: Opening) 
 
 
 @pytest.mark.parametrize("focused", ["acme-production", "globex-eu"])
-def test_a_refresh_moves_rows_with_the_focus_that_is_in_them(open_page: Opening, focused: str) -> None:
+def test_a_refresh_keeps_the_focus_in_moved_rows(open_page: Opening, focused: str) -> None:
     seen = open_page()
     link = seen.page.get_by_role("link", name=focused)
     link.focus()
@@ -286,7 +286,7 @@ def test_a_refresh_moves_rows_with_the_focus_that_is_in_them(open_page: Opening,
     assert len(seen.rows()) == len(set(seen.rows())) == 23
 
 
-def test_a_refresh_keeps_what_is_typed_and_what_is_open(open_page: Opening) -> None:
+def test_a_refresh_keeps_input_and_open_menus(open_page: Opening) -> None:
     seen = open_page("/connections/acme-production")
     seen.page.locator("#epochs summary").click()
 
@@ -308,7 +308,7 @@ def test_a_refresh_can_be_paused(open_page: Opening) -> None:
     assert "fetch" not in asked
 
 
-def test_a_page_whose_monitor_is_gone_says_that_it_is_old(
+def test_a_page_without_a_daemon_says_that_it_is_outdated(
     browser: Browser, past: tuple[Store, Snapshot]
 ) -> None:
     page = browser.new_page()
@@ -349,7 +349,7 @@ def test_everything_can_be_reached_by_keyboard(open_page: Opening) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("globex-eu")
 
 
-def test_a_button_has_a_connection_checked_now_without_a_script(open_page: Opening) -> None:
+def test_a_button_requests_a_check_without_javascript(open_page: Opening) -> None:
     seen = open_page("/connections/acme-production", java_script_enabled=False)
     wished: list[str] = []
 
@@ -426,7 +426,7 @@ def test_the_command_can_be_copied(open_page: Opening) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/connections/hostile"])
-def test_hostile_text_is_text_in_a_browser_too(open_page: Opening, path: str) -> None:
+def test_hostile_text_is_escaped_in_a_browser(open_page: Opening, path: str) -> None:
     seen = open_page(path)
     seen.later()
     seen.refresh()
@@ -436,7 +436,7 @@ def test_hostile_text_is_text_in_a_browser_too(open_page: Opening, path: str) ->
     assert seen.page.locator("img").count() == 0
 
 
-def test_ten_thousand_connections_are_searched_and_turned(open_page: Opening) -> None:
+def test_ten_thousand_connections_can_be_searched_and_paged(open_page: Opening) -> None:
     seen = open_page("/nowhere", quiet=False)
     seen.stage.snapshot = many(10_000)
     seen.go("/")
@@ -478,7 +478,9 @@ def test_nothing_is_wider_than_the_window(open_page: Opening, path: str) -> None
 @pytest.mark.parametrize("path", ["/", "/?state=failing&q=zzz", "/connections/acme-production",
                                   "/connections/hooli-orders", "/connections/vandelay-legacy", "/setup",
                                   "/causes", "/causes/ip_restricted", "/events"])  # fmt: skip
-def test_axe_finds_nothing(open_page: Opening, path: str, scheme: Scheme, width: str) -> None:
+def test_axe_finds_no_accessibility_problem(
+    open_page: Opening, path: str, scheme: Scheme, width: str
+) -> None:
     seen = open_page(path, color_scheme=scheme, viewport={"width": WIDTHS[width], "height": 900})
     seen.page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
 

@@ -7,7 +7,7 @@ from tests.web.reading import read
 from tests.web.serving import Stage
 
 
-async def test_the_calendar_is_one_that_calendars_take(stage: Stage) -> None:
+async def test_the_calendar_is_valid(stage: Stage) -> None:
     async with stage.client() as client:
         answer = await client.get("/calendar.ics")
 
@@ -28,7 +28,7 @@ async def test_unchanged_content_is_not_sent_again(stage: Stage) -> None:
     assert (again.status_code, again.content) == (304, b"")
 
 
-async def test_the_filters_of_the_page_work_here(stage: Stage) -> None:
+async def test_the_filters_of_the_status_page_apply(stage: Stage) -> None:
     async with stage.client() as client:
         mine = await client.get("/calendar.ics?label=customer%3Dumbrella")
         wrong = await client.get("/calendar.ics?state=nonsense")
@@ -38,7 +38,7 @@ async def test_the_filters_of_the_page_work_here(stage: Stage) -> None:
     assert wrong.status_code == 400
 
 
-async def test_the_pages_lead_to_it(stage: Stage) -> None:
+async def test_the_pages_link_to_the_calendar(stage: Stage) -> None:
     async with stage.client() as client:
         page = read((await client.get("/")).text)
 

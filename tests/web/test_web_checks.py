@@ -27,7 +27,7 @@ def taking(stage: Stage, *put_off: str) -> list[str]:
     return wished
 
 
-async def test_one_connection_is_checked_now(stage: Stage) -> None:
+async def test_a_request_checks_one_connection_now(stage: Stage) -> None:
     wished = taking(stage)
 
     async with stage.client() as client:
@@ -38,7 +38,7 @@ async def test_one_connection_is_checked_now(stage: Stage) -> None:
     assert wished == ["acme-production"]
 
 
-async def test_the_filters_of_the_status_page_choose_many(stage: Stage) -> None:
+async def test_a_request_with_filters_checks_many_connections(stage: Stage) -> None:
     wished = taking(stage)
 
     async with stage.client() as client:
@@ -48,7 +48,7 @@ async def test_the_filters_of_the_status_page_choose_many(stage: Stage) -> None:
     assert wished == ["acme-production", "globex-eu", "hostile", "initech-sandbox"]
 
 
-async def test_without_a_login_left_it_says_when_there_is_one_again(stage: Stage) -> None:
+async def test_without_a_login_left_the_answer_says_when_one_is_available(stage: Stage) -> None:
     taking(stage, "acme-production")
 
     async with stage.client() as client:
@@ -69,7 +69,7 @@ async def test_without_a_login_left_it_says_when_there_is_one_again(stage: Stage
         ("/api/checks?state=sleepy", 400),
     ],
 )
-async def test_unverifiable_settings_are_rejected(stage: Stage, path: str, status: int) -> None:
+async def test_invalid_requests_for_checks_are_refused(stage: Stage, path: str, status: int) -> None:
     wished = taking(stage)
 
     async with stage.client() as client:
@@ -79,7 +79,7 @@ async def test_unverifiable_settings_are_rejected(stage: Stage, path: str, statu
     assert not wished
 
 
-async def test_checks_on_request_are_off_where_anyone_could_ask(stage: Stage) -> None:
+async def test_checks_on_request_are_off_if_anyone_could_ask(stage: Stage) -> None:
     async with stage.client() as client:
         answer = await client.post("/api/connections/acme-production/check")
         page = read((await client.get("/connections/acme-production")).text)

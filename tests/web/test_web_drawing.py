@@ -23,7 +23,7 @@ def places(path: str) -> list[int]:
     return [int(x) // DAY_WIDTH for x in re.findall(r"M(\d+) ", path)]
 
 
-def test_grants_rise_and_refusals_hang() -> None:
+def test_grants_are_above_the_line_and_refusals_below() -> None:
     drawn = strip([day(29, granted=4), day(1, granted=2, refused=2), day(0, refused=3)], TODAY)
 
     assert places(drawn.granted) == [0, 28]
@@ -33,7 +33,7 @@ def test_grants_rise_and_refusals_hang() -> None:
     assert drawn.words == "Last 30 days: 2 days with grants, 2 days with refusals"
 
 
-def test_one_refusal_among_hundreds_of_grants_is_seen() -> None:
+def test_one_refusal_among_hundreds_of_grants_is_visible() -> None:
     assert re.findall(r"v(\d+)", strip([day(0, granted=288, refused=1)], TODAY).refused) == ["3"]
 
 
@@ -51,7 +51,7 @@ def test_days_outside_of_the_strip_are_left_out() -> None:
     assert drawn.words == "Last 30 days: no checks"
 
 
-def test_the_bar_is_full_and_a_few_among_thousands_are_seen() -> None:
+def test_the_bar_adds_up_and_a_few_among_thousands_are_visible() -> None:
     none = dict.fromkeys(State, 0)
     parts = shares({**none, State.HEALTHY: 9_999, State.FAILING: 1})
 
@@ -61,7 +61,7 @@ def test_the_bar_is_full_and_a_few_among_thousands_are_seen() -> None:
     assert shares(none) == ()
 
 
-def test_the_timeline_runs_from_the_first_epoch_to_the_forecast() -> None:
+def test_the_timeline_runs_from_the_first_approval_to_the_forecast() -> None:
     ended = Approval(NOW - timedelta(days=60), NOW - timedelta(days=30))
     known = history(approvals=(ended,), approval_since=NOW - timedelta(days=29))
     coming = Forecast(NOW + timedelta(days=1), Grounds.LEARNT, timedelta(days=30), "")

@@ -57,11 +57,11 @@ def objects(schema: Any) -> Iterator[dict[str, Any]]:
             yield from objects(each)
 
 
-def test_it_is_an_openapi_document() -> None:
+def test_the_openapi_document_is_valid() -> None:
     schemathesis.openapi.from_dict(DOCUMENT).validate()
 
 
-async def test_every_answer_has_the_documented_keys_and_no_other(stage: Stage) -> None:
+async def test_answers_have_only_documented_keys(stage: Stage) -> None:
     names = [status.name for status in stage.snapshot.connections]
     told: dict[str, list[Any]] = {"Status": [], "OneConnection": [], "Problem": []}
     async with stage.client() as client:
@@ -78,7 +78,7 @@ async def test_every_answer_has_the_documented_keys_and_no_other(stage: Stage) -
             validator.validate(answer)
 
 
-def test_every_key_is_in_every_answer() -> None:
+def test_answers_have_all_required_keys() -> None:
     for schema in objects(SCHEMAS):
         assert list(schema["properties"]) == schema["required"]
 
@@ -103,7 +103,7 @@ def test_every_key_is_in_every_answer() -> None:
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
-def test_it_knows_every_code(documented: dict[str, Any], kind: type[StrEnum]) -> None:
+def test_the_document_lists_every_code(documented: dict[str, Any], kind: type[StrEnum]) -> None:
     assert documented["enum"] == [str(member) for member in kind]
 
 
@@ -115,7 +115,7 @@ def tables() -> Iterator[tuple[str, list[str]]]:
             yield section.partition("\n")[0], re.findall(r"`(\w+)`", "".join(cells))
 
 
-def test_the_text_has_the_same_keys_and_parameters() -> None:
+def test_the_text_lists_the_same_keys_and_parameters() -> None:
     connection = {*SCHEMAS["OneConnection"]["properties"], *SCHEMAS["ConnectionDetail"]["properties"]}
     parameters = DOCUMENT["paths"]["/api/status"]["get"]["parameters"]
     assert [(heading, set(words)) for heading, words in tables()] == [

@@ -75,7 +75,7 @@ async def test_the_tiles_count_every_state(stage: Stage) -> None:
         assert tile.text == f"{count} {state.capitalize()}"
 
 
-async def test_a_row_says_what_broke_since_when_and_who_acts(stage: Stage) -> None:
+async def test_a_row_shows_cause_start_and_responsible(stage: Stage) -> None:
     (row,) = read(await text(stage, "/")).all("tr", id="c-acme-production")
 
     for words in (
@@ -91,7 +91,7 @@ async def test_a_row_says_what_broke_since_when_and_who_acts(stage: Stage) -> No
         assert words in row.text
 
 
-async def test_a_row_says_how_far_an_approval_is_on_its_way(stage: Stage) -> None:
+async def test_a_row_shows_the_age_of_an_approval(stage: Stage) -> None:
     page = read(await text(stage, "/"))
 
     def row(name: str) -> str:
@@ -103,7 +103,7 @@ async def test_a_row_says_how_far_an_approval_is_on_its_way(stage: Stage) -> Non
     assert "no approval" in row("acme-production")
 
 
-async def test_the_glance_says_who_must_act_on_how_many_and_leads_there(stage: Stage) -> None:
+async def test_the_overview_counts_connections_by_responsible_with_links(stage: Stage) -> None:
     page = read(await text(stage, "/"))
 
     (admin,) = page.all("a", id="acts-org_admin")
@@ -115,7 +115,7 @@ async def test_the_glance_says_who_must_act_on_how_many_and_leads_there(stage: S
     assert "nobody on your side" in nobody.attributes["title"]
 
 
-def test_the_code_of_a_cause_breaks_between_its_words_where_it_must() -> None:
+def test_a_causes_code_can_wrap_between_words() -> None:
     assert foldable(Cause.PROPAGATION_PENDING) == "propagation_<wbr>pending"
 
 
@@ -127,7 +127,7 @@ async def test_a_time_is_relative_to_the_snapshot_with_the_exact_time_beside_it(
     assert since.attributes["title"] == "2026-11-23 08:49:00 UTC"
 
 
-async def test_causes_and_the_values_of_a_chosen_label_are_counted_at_a_glance(stage: Stage) -> None:
+async def test_the_overview_counts_causes_and_values_of_a_selected_label(stage: Stage) -> None:
     page = read(await text(stage, "/?by=customer&state=failing"))
 
     (causes,) = page.all("section", aria_labelledby="by-cause")
@@ -150,7 +150,7 @@ async def test_the_events_of_all_connections_are_on_one_page(stage: Stage) -> No
     assert page.all("a", href="/connections/globex-eu")
 
 
-async def test_the_strip_of_days_says_in_words_what_it_draws(stage: Stage) -> None:
+async def test_the_strip_has_a_text_alternative(stage: Stage) -> None:
     (row,) = read(await text(stage, "/")).all("tr", id="c-globex-eu")
 
     (strip,) = row.all("svg", role="img")
@@ -176,11 +176,11 @@ async def test_the_strip_of_days_says_in_words_what_it_draws(stage: Stage) -> No
         pytest.param("q=nothing-like-it", [], id="nothing"),
     ],
 )
-async def test_the_address_filters(stage: Stage, query: str, expected: list[str]) -> None:
+async def test_query_parameters_filter_the_page(stage: Stage, query: str, expected: list[str]) -> None:
     assert names(await text(stage, f"/?{query}")) == expected
 
 
-async def test_the_order_is_in_the_address_too(stage: Stage) -> None:
+async def test_query_parameters_set_the_order(stage: Stage) -> None:
     by_end = names(await text(stage, "/?sort=certificate"))
     by_name = names(await text(stage, "/?sort=name"))
 
@@ -194,7 +194,7 @@ async def test_an_unknown_filter_value_is_reported_with_the_known_ones(stage: St
     assert "Unknown state “faling”. Known: healthy, degraded, settling" in read(page).text
 
 
-async def test_the_form_holds_the_filters_of_the_address(stage: Stage) -> None:
+async def test_the_form_shows_the_filters_of_the_url(stage: Stage) -> None:
     page = read(
         await text(stage, "/?state=failing&q=acme&cause=approval_decayed&label=tier%3Dgold&label=customer")
     )
@@ -210,7 +210,7 @@ async def test_the_form_holds_the_filters_of_the_address(stage: Stage) -> None:
     ]
 
 
-async def test_ten_thousand_connections_come_a_hundred_at_a_time(stage: Stage) -> None:
+async def test_ten_thousand_connections_are_paged_by_a_hundred(stage: Stage) -> None:
     stage.snapshot = many(10_000)
 
     first, last = await text(stage, "/"), await text(stage, "/?page=999")
@@ -225,7 +225,7 @@ async def test_ten_thousand_connections_come_a_hundred_at_a_time(stage: Stage) -
 
 
 @pytest.mark.parametrize("page", ["0", "-1", "x", "", "9" * 400, "²"])
-async def test_a_page_that_is_not_a_number_is_the_first(stage: Stage, page: str) -> None:
+async def test_an_invalid_page_number_is_the_first_page(stage: Stage, page: str) -> None:
     assert "acme-production" in names(await text(stage, f"/?page={page}"))
 
 
@@ -247,7 +247,7 @@ async def test_an_empty_fleet_says_what_to_do(stage: Stage) -> None:
         ({}, "No connections are configured"),
     ],
 )
-def test_the_headline_is_the_fleet_in_a_sentence(counts: dict[State, int], expected: str) -> None:
+def test_the_headline_summarises_the_fleet(counts: dict[State, int], expected: str) -> None:
     assert headline({state: counts.get(state, 0) for state in State}) == expected
 
 
@@ -266,7 +266,7 @@ async def test_a_failed_reload_and_a_broken_store_show_on_every_page(stage: Stag
         )
 
 
-async def test_a_store_that_cannot_be_read_leaves_the_rest_of_the_pages(stage: Stage, tmp_path: Path) -> None:
+async def test_an_unreadable_store_leaves_the_rest_of_the_pages(stage: Stage, tmp_path: Path) -> None:
     stage.store = Store.open(tmp_path / "past.db")
     stage.store.close()
     for file in tmp_path.iterdir():
@@ -281,7 +281,7 @@ async def test_a_store_that_cannot_be_read_leaves_the_rest_of_the_pages(stage: S
     assert "Nothing yet" not in one
 
 
-async def test_the_page_of_a_connection_has_the_whole_diagnosis(stage: Stage) -> None:
+async def test_the_page_of_a_connection_has_the_complete_diagnosis(stage: Stage) -> None:
     page = read(await text(stage, "/connections/acme-production"))
     entry = CATALOGUE[Cause.APPROVAL_DECAYED]
 
@@ -314,7 +314,7 @@ async def test_a_command_of_the_remedy_has_the_connections_name(stage: Stage) ->
     assert f"`{command}`" in " ".join(data["remedy"])
 
 
-async def test_every_link_of_every_page_leads_somewhere(stage: Stage) -> None:
+async def test_every_link_on_every_page_works(stage: Stage) -> None:
     anchors: dict[str, set[str]] = {}
     async with stage.client() as client:
         for path in (*PAGES, *(f"/causes/{cause}" for cause in Cause)):
@@ -340,7 +340,7 @@ async def test_evidence_comes_before_the_steps_that_refer_to_it(stage: Stage) ->
     assert "sources disagree: Salesforce's own CLI guide" in read(page).text
 
 
-async def test_the_page_of_one_says_how_available_it_was(stage: Stage) -> None:
+async def test_the_page_of_a_connection_shows_its_availability(stage: Stage) -> None:
     page = read(await text(stage, "/connections/acme-production"))
     data = json.loads(await text(stage, "/api/connections/acme-production"))["connection"]
 
@@ -355,7 +355,7 @@ async def test_the_page_of_one_says_how_available_it_was(stage: Stage) -> None:
     assert "Last 50 exchanges: median" in chart.text
 
 
-async def test_a_step_links_to_the_screen_of_setup_in_the_org(stage: Stage) -> None:
+async def test_a_step_links_to_the_orgs_setup_screen(stage: Stage) -> None:
     page = read(await text(stage, "/connections/acme-production"))
 
     screens = {link.text: link.attributes["href"] for link in page.all("a", rel="noreferrer")}
@@ -388,7 +388,7 @@ async def test_the_page_of_a_connection_shows_its_last_exchanges_and_their_durat
     assert " ms" in rows[0]
 
 
-async def test_each_page_leads_to_its_own_json(stage: Stage) -> None:
+async def test_each_page_links_to_its_json(stage: Stage) -> None:
     for path, data in (
         ("/", "/api/status"),
         ("/connections/acme-production", "/api/connections/acme-production"),
@@ -405,7 +405,7 @@ async def test_the_timeline_draws_the_forecast(stage: Stage) -> None:
     assert "The declared policy ends an approval after 90 days" in page.text
 
 
-async def test_a_connection_in_maintenance_says_until_when(stage: Stage) -> None:
+async def test_a_connection_in_maintenance_shows_its_end(stage: Stage) -> None:
     stage.snapshot = in_maintenance(stage.snapshot, "globex-eu", ends=NOW + timedelta(hours=3))
 
     rows = [row.text for row in read(await text(stage, "/")).all("tr", role="row")]
@@ -418,14 +418,14 @@ async def test_a_connection_in_maintenance_says_until_when(stage: Stage) -> None
     assert "In maintenance" not in read(await text(stage, "/connections/acme-production")).text
 
 
-async def test_a_paused_connection_says_so_and_nothing_else(stage: Stage) -> None:
+async def test_a_paused_connection_only_says_that(stage: Stage) -> None:
     page = read(await text(stage, "/connections/vandelay-legacy"))
 
     assert "Not checked: paused in the configuration" in page.text
     assert "What to do" not in page.text
 
 
-def test_commands_in_the_catalogues_texts_are_code_and_nothing_else_is_markup() -> None:
+def test_commands_in_catalogue_texts_are_code_and_the_rest_is_escaped() -> None:
     assert coded("Run `a <b> & c` now <b>.") == "Run <code>a &lt;b&gt; &amp; c</code> now &lt;b&gt;."
     assert all(
         text.count("`") % 2 == 0
@@ -434,7 +434,7 @@ def test_commands_in_the_catalogues_texts_are_code_and_nothing_else_is_markup() 
     )
 
 
-async def test_hostile_text_is_text(stage: Stage) -> None:
+async def test_hostile_text_is_escaped(stage: Stage) -> None:
     for path in ("/", "/connections/hostile"):
         page = await text(stage, path)
         assert HOSTILE in read(page).text
@@ -443,7 +443,7 @@ async def test_hostile_text_is_text(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_no_page_needs_anything_that_its_csp_forbids(stage: Stage, path: str) -> None:
+async def test_no_page_violates_its_content_security_policy(stage: Stage, path: str) -> None:
     """Inline style, script or handler, and anything from another host: a browser would silently drop it."""
     page = read(await text(stage, path))
 
@@ -460,7 +460,7 @@ async def test_no_page_needs_anything_that_its_csp_forbids(stage: Stage, path: s
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_no_two_elements_share_an_id_and_every_reference_finds_one(stage: Stage, path: str) -> None:
+async def test_ids_are_unique_and_references_to_them_valid(stage: Stage, path: str) -> None:
     page = read(await text(stage, path))
 
     ids = [element.attributes["id"] for element in page.all() if "id" in element.attributes]
@@ -475,7 +475,7 @@ async def test_the_full_consumer_key_appears_nowhere(stage: Stage) -> None:
         assert SECRET_KEY not in await text(stage, path)
 
 
-def test_the_command_can_be_pasted_whatever_the_username_holds() -> None:
+def test_the_command_is_safe_to_paste_with_any_username() -> None:
     line = command(connection(username="o'brien; rm -rf ~@acme.com"))
 
     words = shlex.split(line.replace("\\\n", ""))
@@ -484,7 +484,7 @@ def test_the_command_can_be_pasted_whatever_the_username_holds() -> None:
     assert words[words.index("--client-id") + 1] == "<consumer key>"
 
 
-async def test_a_page_moves_with_the_snapshot(stage: Stage) -> None:
+async def test_a_page_follows_the_snapshot(stage: Stage) -> None:
     later: Snapshot = replace(stage.snapshot, at=NOW + timedelta(hours=1))
     stage.snapshot = later
 

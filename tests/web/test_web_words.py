@@ -30,22 +30,22 @@ from tests.making import NOW
         (timedelta(days=-3), "3 days"),
     ],
 )
-def test_a_span_has_one_unit(length: timedelta, expected: str) -> None:
+def test_a_duration_has_one_unit(length: timedelta, expected: str) -> None:
     assert words.span(length) == expected
 
 
-def test_a_moment_is_relative_to_now() -> None:
+def test_a_time_is_relative_to_now() -> None:
     assert words.relative(NOW - timedelta(hours=3), NOW) == "3 h ago"
     assert words.relative(NOW + timedelta(days=33), NOW) == "in 33 days"
     assert words.relative(NOW, NOW) == "now"
 
 
-def test_a_duration_is_short() -> None:
+def test_a_measured_duration_is_short() -> None:
     assert [words.seconds(each) for each in (0.2144, 1.84, None)] == ["214 ms", "1.8 s", ""]
 
 
 @pytest.mark.parametrize("told", [words.WHO, wording.WHO, words.ACTS])
-def test_everyone_who_may_have_to_act_has_a_name(told: dict[Responsible, str]) -> None:
+def test_every_responsible_party_has_a_name(told: dict[Responsible, str]) -> None:
     assert set(told) == set(Responsible)
 
 
@@ -67,11 +67,11 @@ def test_every_state_has_a_text_without_a_finding() -> None:
         ),
     ],
 )
-def test_a_selection_comes_back_from_its_address(selection: Selection) -> None:
+def test_a_selection_survives_the_round_trip_through_its_url(selection: Selection) -> None:
     assert Selection.read(QueryParams(selection.query(page=3).removeprefix("?"))) == selection
 
 
-def test_a_tile_is_on_and_off() -> None:
+def test_a_tile_toggles_its_state() -> None:
     assert Selection().toggled(State.FAILING) == "?state=failing"
     assert Selection(states=(State.FAILING,)).toggled(State.FAILING) == "./"
     assert Selection(states=(State.PAUSED,), text="x").toggled(State.FAILING) == "?state=failing&q=x"

@@ -30,7 +30,7 @@ def key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
-def test_the_claims_are_the_four_that_salesforce_reads_and_no_more() -> None:
+def test_the_claims_are_exactly_the_four_that_salesforce_reads() -> None:
     assert claims(CONNECTION, NOW) == {
         "iss": "3MVG9consumer",
         "sub": "integration@acme.com",
@@ -39,14 +39,14 @@ def test_the_claims_are_the_four_that_salesforce_reads_and_no_more() -> None:
     }
 
 
-def test_the_end_is_a_whole_number_at_most_three_minutes_ahead() -> None:
+def test_the_expiry_is_an_integer_at_most_three_minutes_ahead() -> None:
     end = claims(CONNECTION, NOW)["exp"]
 
     assert isinstance(end, int)
     assert timedelta(minutes=3) >= LIFETIME >= datetime.fromtimestamp(end, UTC) - NOW > timedelta(minutes=2)
 
 
-def test_the_time_zone_of_now_does_not_move_the_end() -> None:
+def test_the_time_zone_of_now_does_not_change_the_expiry() -> None:
     elsewhere = NOW.astimezone(tz=None)
 
     assert claims(CONNECTION, elsewhere) == claims(CONNECTION, NOW)
@@ -65,7 +65,7 @@ def test_the_assertion_is_a_jwt_that_the_public_key_verifies(key: rsa.RSAPrivate
     assert json.loads(payload) == claims(CONNECTION, NOW)
 
 
-def test_another_jwt_library_entry_point_reads_it(key: rsa.RSAPrivateKey) -> None:
+def test_pyjwts_decode_reads_the_assertion(key: rsa.RSAPrivateKey) -> None:
     now = datetime.now(UTC)
 
     read = jwt.decode(

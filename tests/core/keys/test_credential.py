@@ -29,7 +29,7 @@ def causes(facts: CredentialFacts) -> list[Cause]:
     return [problem.cause for problem in facts.problems]
 
 
-def test_the_facts_of_a_pair_say_all_that_may_be_shown() -> None:
+def test_the_facts_of_a_pair_are_complete() -> None:
     key = KEYS[0]
     public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     pem = certificate_of(key, serial=0xABC)
@@ -65,7 +65,7 @@ def test_a_mismatched_pair_can_still_sign() -> None:
     assert causes(credential.facts) == [Cause.KEY_CERTIFICATE_MISMATCH]
 
 
-def test_of_a_chain_the_matching_certificate_is_used() -> None:
+def test_the_matching_certificate_of_a_chain_is_used() -> None:
     chain = certificate_of(KEYS[1], name="issuer") + certificate_of(KEYS[0], name="own")
 
     facts = read_credential(pem_of(KEYS[0]), chain).facts
@@ -75,7 +75,7 @@ def test_of_a_chain_the_matching_certificate_is_used() -> None:
     assert facts.problems == ()
 
 
-def test_of_a_chain_without_a_match_the_first_certificate_is_used() -> None:
+def test_without_a_match_the_first_certificate_of_a_chain_is_used() -> None:
     chain = certificate_of(KEYS[1], name="first") + certificate_of(KEYS[1], name="second")
 
     facts = read_credential(pem_of(KEYS[0]), chain).facts
@@ -84,7 +84,7 @@ def test_of_a_chain_without_a_match_the_first_certificate_is_used() -> None:
     assert facts.certificate.subject == "CN=first"
 
 
-def test_without_a_key_its_problem_is_not_hidden_by_a_mismatch() -> None:
+def test_the_problem_of_a_missing_key_is_not_hidden_by_a_mismatch() -> None:
     credential = read_credential(b"", certificate_of(KEYS[1]))
 
     assert credential.facts.certificate is not None
@@ -100,7 +100,7 @@ def test_problems_of_key_and_certificate_are_both_listed() -> None:
     ]
 
 
-def test_a_loaded_key_signs_as_the_checked_one_does() -> None:
+def test_an_unchecked_key_signs_like_a_checked_one() -> None:
     credential = read_credential(pem_of(KEYS[0]))
 
     assert credential.key is not None
@@ -125,7 +125,7 @@ def test_a_curves_key_of_a_wrong_length_is_a_problem() -> None:
 
 
 @given(st.binary(max_size=400))
-def test_no_bytes_make_the_reading_fail_otherwise_than_by_a_problem(material: bytes) -> None:
+def test_any_bytes_give_a_key_or_a_problem(material: bytes) -> None:
     credential = read_credential(material, material)
 
     assert credential.key is None
@@ -138,7 +138,7 @@ def test_no_bytes_make_the_reading_fail_otherwise_than_by_a_problem(material: by
     byte=st.integers(0, 255),
     label=st.sampled_from(["RSA PRIVATE KEY", "PRIVATE KEY"]),
 )
-def test_a_key_with_one_changed_byte_is_sound_or_a_problem(position: int, byte: int, label: str) -> None:
+def test_a_key_with_one_changed_byte_is_valid_or_a_problem(position: int, byte: int, label: str) -> None:
     layout = PrivateFormat.TraditionalOpenSSL if label.startswith("RSA") else PrivateFormat.PKCS8
     der = bytearray(KEYS[0].private_bytes(Encoding.DER, layout, NoEncryption()))
     der[position % len(der)] = byte
@@ -155,7 +155,7 @@ def test_a_key_with_one_changed_byte_is_sound_or_a_problem(position: int, byte: 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # the library's, about what such certificates hold
 @pytest.mark.parametrize("byte", [0x00, 0x01, 0x05, 0x30, 0x80, 0xFF])
-def test_a_certificate_with_one_changed_byte_never_stops_the_reading(byte: int) -> None:
+def test_a_certificate_with_one_changed_byte_never_raises(byte: int) -> None:
     pem = certificate_of(KEYS[0])
     sound = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
 
@@ -164,7 +164,7 @@ def test_a_certificate_with_one_changed_byte_never_stops_the_reading(byte: int) 
         assert len(reading.certificates) + len(reading.problems) == 1
 
 
-def test_a_file_full_of_begin_lines_takes_no_time_to_refuse() -> None:
+def test_a_file_full_of_begin_lines_is_refused_quickly() -> None:
     began = time.process_time()
 
     facts = read_credential(b"-----BEGIN X-----" * 3855).facts
@@ -183,7 +183,7 @@ def least_cpu(work: Callable[[], object]) -> float:
 
 
 @pytest.mark.parametrize("certificate", [None, certificate_of(KEYS[0])], ids=["key", "pair"])
-def test_reading_costs_a_small_part_of_the_checked_loading_of_a_key(certificate: bytes | None) -> None:
+def test_reading_a_key_is_much_faster_than_openssls_check(certificate: bytes | None) -> None:
     pem = pem_of(KEYS[0])
 
     reading = least_cpu(lambda: read_credential(pem, certificate))

@@ -25,7 +25,7 @@ class Sink:
 SINK = Sink("pager", Secret(CONTENT))
 
 
-def test_its_content_is_had_by_asking_for_it() -> None:
+def test_a_secrets_content_can_be_revealed() -> None:
     assert Secret(b"\xfe\xed").reveal() == b"\xfe\xed"
     assert Secret(CONTENT).reveal() == CONTENT.encode()
     assert Secret(f"{CONTENT}\r\n").text() == CONTENT
@@ -47,7 +47,7 @@ def test_its_content_is_had_by_asking_for_it() -> None:
         logging.LogRecord("any", logging.INFO, "", 0, "%s", (SINK,), None).getMessage(),
     ],
 )
-def test_nothing_that_prints_it_shows_it(shown: object) -> None:
+def test_nothing_that_prints_a_secret_shows_it(shown: object) -> None:
     assert SHOWN in str(shown)
     assert CONTENT not in str(shown)
 
@@ -72,25 +72,25 @@ def test_a_traceback_with_all_local_values_does_not_show_it() -> None:
     assert CONTENT not in "".join(seen.format())
 
 
-def test_bytes_that_are_no_text_are_not_repeated_in_the_error() -> None:
+def test_invalid_text_is_not_repeated_in_the_error() -> None:
     with pytest.raises(ValueError, match="is not UTF-8 text") as refused:
         Secret(b"hunter2 \xff").text()
 
     assert refused.value.__context__ is None
 
 
-def test_equal_contents_are_equal_and_a_bare_content_is_not() -> None:
+def test_secrets_equal_each_other_but_not_their_bare_content() -> None:
     assert Secret(CONTENT) == Secret(CONTENT.encode())
     assert Secret(CONTENT) != Secret("hunter3")
     assert Secret(CONTENT) != CONTENT
     assert len({Secret(CONTENT), Secret(CONTENT), Secret("hunter3")}) == 2
 
 
-def test_a_copy_is_the_secret_itself() -> None:
+def test_copying_a_secret_gives_the_same_object() -> None:
     assert copy.copy(SINK.token) is SINK.token
     assert copy.deepcopy(SINK).token is SINK.token
 
 
-def test_an_empty_one_is_false() -> None:
+def test_an_empty_secret_is_false() -> None:
     assert not Secret("")
     assert Secret(CONTENT)

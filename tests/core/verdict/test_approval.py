@@ -29,7 +29,7 @@ def test_a_declared_lifetime_ends_on_the_exact_day() -> None:
     assert (found.at, found.grounds) == (datetime(2026, 11, 30, tzinfo=UTC), Grounds.DECLARED)
 
 
-def test_a_declared_lifetime_without_a_day_counts_from_the_first_grant_seen() -> None:
+def test_a_declared_lifetime_without_a_day_counts_from_the_first_grant() -> None:
     since = NOW - 10 * DAY
 
     found = forecast(declared(ApprovalPolicy("lifetime", 90)), history(approval_since=since), (), NOW)
@@ -39,9 +39,7 @@ def test_a_declared_lifetime_without_a_day_counts_from_the_first_grant_seen() ->
 
 
 @pytest.mark.parametrize(("created", "said"), [("2026-11-01T00:00:00Z", "was given"), ("", "was first seen")])
-def test_an_approval_whose_creation_the_org_hides_is_not_said_to_be_given_when_it_was_first_seen(
-    created: str, said: str
-) -> None:
+def test_the_first_grant_is_not_reported_as_the_approvals_creation(created: str, said: str) -> None:
     shown: Row = {"AppName": "Integration", "CreatedDate": created, "LastUsedDate": ""}
     month: Row = {
         "RefreshTokenPolicyType": "SpecificLifetime",
@@ -56,7 +54,7 @@ def test_an_approval_whose_creation_the_org_hides_is_not_said_to_be_given_when_i
     assert f"this one {said} on" in found.reason
 
 
-def test_a_declared_day_is_void_once_an_approval_ended_after_it() -> None:
+def test_a_declared_day_is_ignored_after_a_later_approval_has_ended() -> None:
     policy = ApprovalPolicy("lifetime", 30, date(2026, 9, 1))
     known = history(approvals=(epoch(30, ended_before=5),), approval_since=NOW - 4 * DAY)
 
@@ -66,13 +64,13 @@ def test_a_declared_day_is_void_once_an_approval_ended_after_it() -> None:
     assert found.at == NOW + 26 * DAY
 
 
-def test_there_is_no_forecast_before_anything_was_granted() -> None:
+def test_there_is_no_forecast_before_the_first_grant() -> None:
     assert forecast(declared(ApprovalPolicy("lifetime", 90)), history(), (), NOW) is None
     assert forecast(declared(ApprovalPolicy("inactivity", 90)), history(), (), NOW) is None
     assert forecast(ACME, history(approvals=(epoch(30),)), (epoch(30),), NOW) is None
 
 
-def test_an_inactivity_policy_counts_from_the_last_use_and_warns_of_the_probe_itself() -> None:
+def test_an_inactivity_policy_counts_from_the_last_use_with_a_note_about_our_logins() -> None:
     inactive = declared(ApprovalPolicy("inactivity", 30))
 
     found = forecast(inactive, history(last_success=NOW, approval_since=NOW - 90 * DAY), (), NOW)
@@ -83,18 +81,18 @@ def test_an_inactivity_policy_counts_from_the_last_use_and_warns_of_the_probe_it
 
 
 @pytest.mark.parametrize("policy", [None, ApprovalPolicy("lifetime", 30), ApprovalPolicy("until_revoked")])
-def test_no_other_policy_is_kept_alive_by_the_probe(policy: ApprovalPolicy | None) -> None:
+def test_only_inactivity_policies_have_the_note_about_our_logins(policy: ApprovalPolicy | None) -> None:
     assert note(connection(approval=policy)) is None
 
 
 @pytest.mark.parametrize("policy", ["until_revoked", "immediately"])
-def test_a_declared_policy_without_an_end_is_believed_more_than_earlier_decays(policy: str) -> None:
+def test_a_declared_policy_without_an_end_outranks_earlier_decays(policy: str) -> None:
     known = history(approvals=(epoch(30),), approval_since=NOW)
 
     assert forecast(declared(ApprovalPolicy(policy)), known, (epoch(30),), NOW) is None  # type: ignore[arg-type]
 
 
-def test_a_lifetime_is_learnt_from_the_median_of_the_connections_own() -> None:
+def test_a_lifetime_is_learnt_from_the_median_of_earlier_approvals() -> None:
     known = history(approvals=(epoch(30, 100), epoch(7, 60), epoch(30.5, 40)), approval_since=NOW - 20 * DAY)
 
     found = forecast(ACME, known, (epoch(90),), NOW)

@@ -112,7 +112,7 @@ def verdict(found: Facts, outcome: Outcome = GRANTED, **past: Any) -> Diagnosis:
 # Right
 
 
-def test_an_org_as_the_guide_wants_it_has_every_step_right_but_the_one_that_no_org_shows() -> None:
+def test_a_correct_org_has_every_visible_step_right() -> None:
     rulings = {step.what: step.ruling for step in audit.steps(seen(facts(), usage=ApiUsage(100, 15_000)))}
 
     assert rulings.pop("Proof Key for Code Exchange") is Ruling.CANNOT_BE_SEEN
@@ -229,7 +229,7 @@ def test_a_wrong_step_is_a_finding_while_the_org_still_grants(
     assert verdict(found).state is State.DEGRADED
 
 
-def test_the_last_way_into_the_app_is_critical_a_week_ahead_and_says_that_it_is_the_last() -> None:
+def test_the_last_assignment_that_gives_access_is_critical_a_week_before_it_ends() -> None:
     (finding,) = verdict(assignments(SOON)).findings
 
     assert finding.severity is Severity.CRITICAL
@@ -237,7 +237,7 @@ def test_the_last_way_into_the_app_is_critical_a_week_ahead_and_says_that_it_is_
     assert "The user then loses API Enabled" in " ".join(finding.evidence)
 
 
-def test_a_session_level_is_a_warning_while_grants_speak_against_it() -> None:
+def test_a_required_session_level_is_a_warning_while_logins_are_granted() -> None:
     found = policy(RequiredSessionLevel="HIGH_ASSURANCE", PolicyAction="Block")
     (finding,) = verdict(found).findings
 
@@ -258,13 +258,13 @@ def test_where_sources_disagree_on_preauthorised_users_a_warning_names_both() ->
     assert "by Ada Admin" in finding.evidence[0]
 
 
-def test_production_that_logs_in_from_our_own_address_is_not_called_refused() -> None:
+def test_production_at_our_own_address_is_not_reported_as_refused() -> None:
     same = replace(PRODUCTION, application=OURS.application, address=OURS.address)
 
     assert steps(facts(logins=(OURS, same)))["Production's logins"].ruling is Ruling.RIGHT
 
 
-def test_production_is_refused_since_its_last_grant_and_no_longer() -> None:
+def test_refused_production_is_counted_since_its_last_grant() -> None:
     granted = replace(PRODUCTION, status="Success", first=NOW - 3 * DAY, last=NOW - 3 * timedelta(hours=1))
 
     said = steps(facts(logins=(OURS, PRODUCTION, granted)))["Production's logins"].said
@@ -276,7 +276,7 @@ def test_production_is_refused_since_its_last_grant_and_no_longer() -> None:
     assert (found.granted, found.refused) == (NOW, 0)
 
 
-def test_a_refusal_after_many_older_ones_counts_once_and_a_strangers_not_at_all() -> None:
+def test_only_new_refusals_of_known_clients_count_as_refused_production() -> None:
     granted = replace(PRODUCTION, status="Success", first=NOW - 3 * DAY, last=NOW - 2 * MINUTE)
     older = replace(PRODUCTION, first=NOW - DAY)
     stranger = replace(older, application="Browser", status="Invalid Password")
@@ -414,14 +414,14 @@ def test_an_absurd_date_is_not_believed_and_costs_no_verdict(date: str, unit: st
     assert not {Cause.ORG_EXPIRING, Cause.PERMISSION_SET_EXPIRING} & {one.cause for one in found.findings}
 
 
-def test_an_end_beyond_the_calendar_is_none() -> None:
+def test_an_end_beyond_year_9999_is_ignored() -> None:
     endless = approval.Policy("admin", "lifetime", approval.LONGEST_PERIOD, "months")
 
     assert endless.end(datetime(9999, 1, 1, tzinfo=UTC)) is None
     assert replace(endless, unit="days").end(datetime(9999, 1, 1, tzinfo=UTC)) is None
 
 
-def test_a_value_in_no_known_dialect_is_not_readable_and_shown() -> None:
+def test_an_unknown_value_is_not_readable_and_is_shown() -> None:
     step = steps(policy(RefreshTokenPolicyType="SpecificMoonPhase"))["Refresh Token Policy"]
 
     assert step.ruling is Ruling.NOT_READABLE
@@ -533,7 +533,7 @@ BY_ITSELF = {
 
 
 @pytest.mark.parametrize(("found", "answer", "expected"), BY_ITSELF.values(), ids=BY_ITSELF)
-def test_what_lets_logins_be_granted_never_becomes_the_certain_cause_of_a_refusal(
+def test_a_fault_that_allows_grants_is_never_the_certain_cause_of_a_refusal(
     found: Facts, answer: str, expected: tuple[Cause, Certainty]
 ) -> None:
     told = verdict(replace(found, observer="observer"), Refused(400, "invalid_grant", answer, ""))
@@ -553,7 +553,7 @@ def test_login_historys_status_of_an_earlier_login_is_evidence_for_another_answe
     )
 
 
-def test_login_historys_status_holds_while_the_same_answer_goes_on() -> None:
+def test_login_historys_status_applies_while_the_answer_stays_the_same() -> None:
     first = verdict(facts(status="Restricted IP", observer="observer"), NOT_APPROVED)
     past = {
         "failing_since": NOW - timedelta(hours=2),
@@ -587,7 +587,7 @@ def test_login_historys_status_does_not_override_an_answer_that_is_certain(answe
     assert told.cause is cause
 
 
-def test_an_observer_who_may_be_shown_no_other_users_proves_no_username_wrong() -> None:
+def test_an_observer_that_cannot_see_other_users_does_not_prove_a_username_wrong() -> None:
     found = with_rows(Read.USER, observer="observer")
 
     assert verdict(found, NOT_APPROVED).cause is Cause.APPROVAL_DECAYED
@@ -595,7 +595,7 @@ def test_an_observer_who_may_be_shown_no_other_users_proves_no_username_wrong() 
 
 
 @pytest.mark.parametrize("assigned", [(), ({**ASSIGNMENT, "PermissionSet.PermissionsApiEnabled": False},)])
-def test_a_user_by_whose_token_the_org_was_read_does_not_lack_api_enabled(assigned: tuple[Row, ...]) -> None:
+def test_a_user_whose_token_read_the_org_has_api_enabled(assigned: tuple[Row, ...]) -> None:
     silent = {**ACCESS, "PermissionsApiEnabled": None}
     found = facts(rows={**AS_IT_SHOULD_BE, Read.ACCESS: (silent,), Read.ASSIGNMENTS: assigned})
 
@@ -619,7 +619,7 @@ IN_A_GROUP: Row = {**ASSIGNMENT, "PermissionSetGroupId": "0PG000000000001AAA"}
 
 
 @pytest.mark.parametrize("carriers", [(), (UNASSIGNED,)])
-def test_a_grant_makes_a_missing_assignment_possible_and_no_more(carriers: tuple[Row, ...]) -> None:
+def test_after_a_grant_a_missing_assignment_is_only_possible(carriers: tuple[Row, ...]) -> None:
     (finding,) = verdict(with_rows(Read.ASSOCIATION, *carriers)).findings
 
     assert (finding.cause, finding.severity) == (Cause.USER_NOT_ADMIN_APPROVED, Severity.WARNING)
@@ -642,7 +642,7 @@ def test_a_grant_makes_a_missing_assignment_possible_and_no_more(carriers: tuple
         "no assignment shown",
     ],
 )
-def test_a_missing_assignment_proves_nothing_where_there_may_be_another_way(
+def test_a_missing_assignment_proves_nothing_if_there_may_be_another_way(
     different: dict[Read, tuple[Row, ...]], outcome: Outcome
 ) -> None:
     rows = {**AS_IT_SHOULD_BE, Read.ASSOCIATION: (UNASSIGNED,), **different}
@@ -653,7 +653,7 @@ def test_a_missing_assignment_proves_nothing_where_there_may_be_another_way(
     assert Cause.USER_NOT_ADMIN_APPROVED not in {finding.cause for finding in told.findings}
 
 
-def test_a_set_that_ends_is_not_the_last_way_into_the_app_where_a_group_may_be_another() -> None:
+def test_an_ending_set_is_not_the_last_access_if_a_group_may_give_it() -> None:
     group = {**IN_A_GROUP, "PermissionSetId": "0PS000000000005AAA", "PermissionSet.Name": "Group"}
     found = with_rows(Read.ASSIGNMENTS, {**ASSIGNMENT, "ExpirationDate": SOON}, group)
 
@@ -700,20 +700,20 @@ def test_no_query_names_a_field_that_holds_a_secret() -> None:
         assert not [field for field in SECRET_FIELDS if field in query.soql(values)]
 
 
-def test_a_name_can_not_end_the_text_that_it_is_part_of() -> None:
+def test_a_name_with_quotes_cannot_break_out_of_its_text() -> None:
     soql = QUERIES[Read.USER].soql({"username": "o'hara\\@acme.com' OR Id != '"})
 
     assert "WHERE Username = 'o\\'hara\\\\@acme.com\\' OR Id != \\'' LIMIT 1" in soql
 
 
-def test_only_the_permission_that_is_wanting_is_named_as_wanting() -> None:
+def test_only_missing_permissions_are_named() -> None:
     found = without(Read.APP, PermissionsExternalClientAppViewer=False)
 
     assert found.lacks(Read.APP) is Permission.VIEW_APPS
     assert found.lacks(Read.ASSIGNMENTS) is None
 
 
-def test_logins_that_are_alike_are_one_with_their_count_and_times() -> None:
+def test_similar_logins_are_grouped_with_count_and_times() -> None:
     rows: tuple[Row, ...] = tuple(
         {"LoginTime": at, "Application": "Sync", "SourceIp": "203.0.113.9", "Status": status}
         for at, status in (

@@ -84,7 +84,7 @@ def test_a_clean_grant_is_healthy() -> None:
     assert verdict(GRANTED) == Diagnosis(State.HEALTHY)
 
 
-def test_an_approval_that_served_for_weeks_has_decayed() -> None:
+def test_an_approval_that_worked_for_weeks_has_decayed() -> None:
     found = verdict(NOT_APPROVED, replace(LONG, approvals=(Approval(NOW - 90 * DAY, NOW - 60 * DAY),)))
 
     assert (found.state, found.cause) == (State.FAILING, Cause.APPROVAL_DECAYED)
@@ -98,7 +98,7 @@ def test_an_approval_that_served_for_weeks_has_decayed() -> None:
     assert alternatives(found)[0] is Cause.USER_NOT_ADMIN_APPROVED
 
 
-def test_it_worked_for_as_long_as_the_last_approval_served_not_since_the_first_grant_of_all() -> None:
+def test_the_working_time_counts_from_the_last_approval() -> None:
     epochs = (Approval(NOW - 90 * DAY, NOW - 61 * DAY), Approval(NOW - 60 * DAY, NOW - 30 * DAY))
     refused_since = replace(
         LONG, approvals=epochs, approval_since=None, first_success=NOW - 90 * DAY, last_success=NOW - 31 * DAY
@@ -111,7 +111,7 @@ def test_it_worked_for_as_long_as_the_last_approval_served_not_since_the_first_g
     )
 
 
-def test_an_approval_that_served_for_hours_only_may_have_ended_otherwise() -> None:
+def test_an_approval_that_worked_for_hours_may_have_ended_otherwise() -> None:
     young = history(seen=DAY / 4, first_success=NOW - DAY / 4, last_success=NOW - MINUTE)
 
     found = verdict(NOT_APPROVED, young)
@@ -163,7 +163,7 @@ def test_a_refusal_settles_within_the_settle_time_of_a_change_only(age: timedelt
         assert alternatives(found)[0] is Cause.CONSUMER_NOT_APPROVED
 
 
-def test_the_operators_settle_time_counts() -> None:
+def test_the_configured_settle_time_counts() -> None:
     patient = connection(settle=timedelta(hours=1))
 
     assert verdict(NOT_APPROVED, history(seen=30 * MINUTE), of=patient).state is State.SETTLING
@@ -263,7 +263,7 @@ def test_a_key_changed_hours_ago_is_named_beside_a_refused_signature() -> None:
     assert any("the certificate of the previous key" in sentence for sentence in said)
 
 
-def test_a_mismatch_that_serves_is_only_a_warning() -> None:
+def test_a_mismatch_is_only_a_warning_while_logins_are_granted() -> None:
     found = verdict(GRANTED, facts=pair(matches=False))
 
     assert (found.state, found.cause) == (State.DEGRADED, Cause.KEY_CERTIFICATE_MISMATCH)
@@ -271,7 +271,7 @@ def test_a_mismatch_that_serves_is_only_a_warning() -> None:
 
 
 @pytest.mark.parametrize("cause", [Cause.KEY_UNREADABLE, Cause.KEY_NOT_RSA, Cause.KEY_TOO_SHORT])
-def test_a_key_that_can_not_sign_is_failing_by_itself(cause: Cause) -> None:
+def test_a_key_that_cannot_sign_is_failing_without_a_request(cause: Cause) -> None:
     found = verdict(
         NotSent("No usable private key."), facts=CredentialFacts(problems=(Problem(cause, "It is so."),))
     )
@@ -280,7 +280,7 @@ def test_a_key_that_can_not_sign_is_failing_by_itself(cause: Cause) -> None:
     assert found.findings[0].evidence == ("It is so.",)
 
 
-def test_our_own_failure_is_never_the_keys() -> None:
+def test_our_own_fault_never_blames_the_key() -> None:
     problem = Problem(Cause.KEY_TOO_SHORT, "1024 bits")
 
     found = verdict(
@@ -326,7 +326,7 @@ def test_a_certificate_warns_at_a_quarter_of_its_life_or_60_days_and_is_critical
     assert (found.findings[0].severity if found.findings else None) is severity
 
 
-def test_a_declared_end_counts_where_no_certificate_is_configured() -> None:
+def test_a_declared_expiry_counts_if_no_certificate_is_configured() -> None:
     ending = connection(certificate_not_after=NOW + 30 * DAY)
 
     assert causes(verdict(GRANTED, of=ending)) == [Cause.CERTIFICATE_EXPIRING]
@@ -344,7 +344,7 @@ def test_an_expired_certificate_is_never_the_cause_of_a_refusal(outcome: Refused
     assert Cause.CERTIFICATE_EXPIRED in causes(found)
 
 
-def test_an_expired_certificate_is_an_alternative_where_the_signature_was_refused() -> None:
+def test_an_expired_certificate_is_an_alternative_to_a_refused_signature() -> None:
     assert alternatives(verdict(INVALID_ASSERTION, facts=pair(left=-DAY)))[0] is Cause.CERTIFICATE_EXPIRED
     assert Cause.CERTIFICATE_EXPIRED not in alternatives(verdict(INVALID_ASSERTION, facts=pair()))
 
@@ -360,7 +360,7 @@ def test_a_measured_offset_makes_an_expired_code_certain() -> None:
     assert verdict(expired, offset=0.3).findings[0].certainty is Certainty.POSSIBLE
 
 
-def test_an_offset_is_a_finding_beside_a_grant_from_its_threshold_on() -> None:
+def test_a_clock_offset_above_the_threshold_is_a_finding_after_a_grant() -> None:
     limit = CLOCK_OFF.total_seconds()
 
     assert verdict(GRANTED, offset=limit - 1).state is State.HEALTHY
@@ -370,7 +370,7 @@ def test_an_offset_is_a_finding_beside_a_grant_from_its_threshold_on() -> None:
         assert found.findings[0].severity is Severity.WARNING
 
 
-def test_a_bare_invalid_grant_while_the_clock_is_off_is_the_clock() -> None:
+def test_a_clock_offset_explains_a_bare_invalid_grant() -> None:
     assert verdict(Refused(400, "invalid_grant", "", ""), offset=600).cause is Cause.CLOCK_SKEWED
 
 
@@ -393,7 +393,7 @@ NO_SUCH_NAME = Unreachable(FaultKind.DNS, "[Errno -2] Name or service not known"
         (FLEET_SHARE, LONG, Cause.NETWORK_UNREACHABLE, Certainty.LIKELY),
     ],
 )
-def test_a_name_that_does_not_exist_is_the_connections_unless_many_vanish(
+def test_an_unknown_host_name_is_the_connections_fault_unless_shared(
     share: float | None, known: History, cause: Cause, certainty: Certainty
 ) -> None:
     found = verdict(NO_SUCH_NAME, known, share=share)
@@ -412,7 +412,7 @@ def test_a_name_that_used_to_resolve_gives_no_verdict_until_other_names_are_know
     assert verdict(NO_SUCH_NAME, NEVER).state is State.FAILING
 
 
-def test_an_address_that_most_orgs_refuse_at_once_is_ours_and_no_admins() -> None:
+def test_an_address_refused_by_most_orgs_is_our_fault() -> None:
     restricted = Refused(400, "invalid_grant", "ip restricted", "")
 
     found = verdict(restricted, share=FLEET_SHARE)
@@ -427,16 +427,16 @@ def test_an_address_that_most_orgs_refuse_at_once_is_ours_and_no_admins() -> Non
 PORTAL = Refused(200, "", "", "HTML page: Welcome")
 
 
-def test_a_page_that_many_get_at_once_comes_from_our_own_network() -> None:
+def test_a_page_for_many_orgs_at_once_is_from_our_network() -> None:
     assert verdict(PORTAL).cause is Cause.SALESFORCE_UNAVAILABLE
     assert verdict(PORTAL, share=FLEET_SHARE).cause is Cause.NETWORK_UNREACHABLE
 
 
-def test_a_server_error_that_many_get_at_once_stays_salesforces() -> None:
+def test_a_server_error_for_many_orgs_at_once_is_salesforces_fault() -> None:
     assert verdict(Refused(503, "", "", ""), share=1.0).cause is Cause.SALESFORCE_UNAVAILABLE
 
 
-def test_many_refused_for_their_approval_at_once_are_still_refused_for_it() -> None:
+def test_many_refused_approvals_at_once_are_not_a_shared_fault() -> None:
     found = verdict(NOT_APPROVED, witnesses=Witnesses.counted(14, 16, NOW))
 
     assert (found.state, found.cause) == (State.FAILING, Cause.APPROVAL_DECAYED)
@@ -444,7 +444,7 @@ def test_many_refused_for_their_approval_at_once_are_still_refused_for_it() -> N
     assert said in found.findings[0].evidence
 
 
-def test_fewer_than_five_orgs_say_nothing_about_the_fleet_and_few_must_agree_more() -> None:
+def test_fewer_than_five_orgs_prove_nothing_and_a_few_must_agree_more() -> None:
     def everybodys(alike: int, asked: int) -> bool | None:
         said = Witnesses.counted(alike, asked, NOW)
         return None if said is None else said.everybodys
@@ -459,7 +459,7 @@ def test_fewer_than_five_orgs_say_nothing_about_the_fleet_and_few_must_agree_mor
 # A grant and what follows it
 
 
-def test_an_identity_that_moved_is_a_finding() -> None:
+def test_a_changed_identity_is_a_finding() -> None:
     pinned = replace(LONG, identity=Identity("00Dxx0000000009", "005xx0000000001"))
 
     found = verdict(GRANTED, pinned, of=SANDBOX)
@@ -471,7 +471,7 @@ def test_an_identity_that_moved_is_a_finding() -> None:
     )
 
 
-def test_ids_of_either_length_are_the_same_but_their_letters_case_counts() -> None:
+def test_ids_of_15_and_18_characters_are_equal_if_their_case_is() -> None:
     def moved(org: str) -> bool:
         return verdict(GRANTED, replace(LONG, identity=Identity(org, None))).state is not State.HEALTHY
 
@@ -556,20 +556,20 @@ NOT_FOR_REST = AfterLogin(401, "INVALID_SESSION_ID", "This session is not valid 
         (None, Cause.SCOPE_MISSING),
     ],
 )
-def test_no_scope_is_called_missing_that_was_granted(scopes: frozenset[str] | None, cause: Cause) -> None:
+def test_a_granted_scope_is_not_reported_as_missing(scopes: frozenset[str] | None, cause: Cause) -> None:
     found = verdict(replace(GRANTED, scopes=scopes), after=NOT_FOR_REST)
 
     assert (found.state, found.cause) == (State.FAILING, cause)
     assert found.findings[0].responsible is Responsible.ORG_ADMIN
 
 
-def test_the_scopes_that_were_granted_are_evidence_of_a_refused_first_call() -> None:
+def test_granted_scopes_are_evidence_for_a_refused_first_call() -> None:
     said = verdict(GRANTED, after=NOT_FOR_REST).findings[0].evidence
 
     assert "The granted scopes are api, refresh_token." in said
 
 
-def test_a_session_level_that_is_asked_for_is_the_admins() -> None:
+def test_a_required_session_level_is_the_admins_responsibility() -> None:
     demanded = AfterLogin(403, "INSUFFICIENT_ACCESS", "This needs a High Assurance session")
 
     found = verdict(GRANTED, after=demanded)
@@ -591,7 +591,7 @@ NO_SUCH_APP = Refused(400, "app_not_found", "External client app is not installe
         ("", "", NEVER, Responsible.OPERATOR),
     ],
 )
-def test_an_app_that_the_orgs_own_address_does_not_find_is_the_admins(
+def test_an_app_not_found_at_the_orgs_address_is_the_admins_responsibility(
     host: str, audience: str, known: History, who: Responsible
 ) -> None:
     found = verdict(NO_SUCH_APP, known, of=connection(login_url=host, audience=audience))
@@ -616,11 +616,11 @@ def test_an_authentication_failure_is_not_an_ended_approval() -> None:
         ("The connection was closed: could not establish trust relationship", Cause.TLS_UNTRUSTED),
     ],
 )
-def test_only_what_speaks_of_trust_is_a_matter_of_trust(message: str, cause: Cause) -> None:
+def test_only_errors_about_trust_are_tls_trust_faults(message: str, cause: Cause) -> None:
     assert verdict(Unreachable(FaultKind.TLS, message)).cause is cause
 
 
-def test_an_approval_near_its_declared_end_is_foreseen() -> None:
+def test_an_approval_near_its_declared_end_is_a_finding() -> None:
     declared = connection(approval=ApprovalPolicy("lifetime", 63))
 
     found = verdict(GRANTED, of=declared)
@@ -631,7 +631,7 @@ def test_an_approval_near_its_declared_end_is_foreseen() -> None:
     )
 
 
-def test_siblings_make_a_forecast_possible_only() -> None:
+def test_a_forecast_from_siblings_is_only_possible() -> None:
     found = verdict(GRANTED, siblings=(Approval(NOW - 62 * DAY, NOW),))
 
     assert (found.cause, found.findings[0].certainty) == (Cause.APPROVAL_EXPIRING, Certainty.POSSIBLE)
@@ -726,7 +726,7 @@ places = st.sampled_from(
 
 
 @given(refusals | faults | grants | st.builds(NotSent, words), histories, facts, places, shares, offsets)
-def test_every_outcome_gets_a_whole_diagnosis(
+def test_every_outcome_gets_a_complete_diagnosis(
     outcome: Outcome,
     known: History,
     credential: CredentialFacts,
@@ -752,7 +752,7 @@ def test_every_outcome_gets_a_whole_diagnosis(
 
 
 @given(faults, histories, facts, places, shares, offsets)
-def test_no_fault_of_the_network_is_ever_laid_on_the_credential(
+def test_no_network_fault_blames_the_credential(
     fault: Unreachable,
     known: History,
     credential: CredentialFacts,
@@ -770,7 +770,7 @@ def test_no_fault_of_the_network_is_ever_laid_on_the_credential(
 
 
 @given(st.integers(500, 599), words, words, words, histories)
-def test_no_server_error_is_ever_laid_on_the_credential(
+def test_no_server_error_blames_the_credential(
     status: int, error: str, description: str, excerpt: str, known: History
 ) -> None:
     found = verdict(Refused(status, error, description, excerpt), known)
@@ -808,7 +808,7 @@ def test_a_bare_429_is_not_a_verdict_until_it_has_lasted_an_hour() -> None:
     assert found.findings[0].severity is Severity.CRITICAL
 
 
-def test_salesforces_own_words_with_a_429_are_a_verdict_at_once() -> None:
+def test_salesforces_text_with_a_429_is_a_verdict_at_once() -> None:
     found = verdict(Refused(429, "invalid_grant", "login rate exceeded", ""), LONG)
 
     assert (found.state, found.findings[0].severity) == (State.FAILING, Severity.CRITICAL)
@@ -824,7 +824,7 @@ def test_salesforces_own_words_with_a_429_are_a_verdict_at_once() -> None:
         b'{"message": "user is not authorized"}',
     ],
 )
-def test_text_without_a_salesforce_code_is_blamed_on_something_in_between(body: bytes) -> None:
+def test_text_without_a_salesforce_code_is_attributed_to_an_intermediary(body: bytes) -> None:
     found = verdict(read_answer(400, {"content-type": "text/plain"}, body), LONG)
 
     assert found.state is State.UNKNOWN
@@ -843,7 +843,7 @@ def test_only_an_oauth_error_is_certain() -> None:
 @pytest.mark.parametrize(
     "refused", [NOT_FOR_REST, AfterLogin(403, "API_DISABLED_FOR_ORG", "API is not enabled for this Partner")]
 )
-def test_a_user_of_an_experience_cloud_site_lacks_the_right_and_not_the_scope(refused: AfterLogin) -> None:
+def test_a_site_user_lacks_the_permission_and_not_the_scope(refused: AfterLogin) -> None:
     found = verdict(replace(GRANTED, of_site=True), after=refused)
 
     assert (found.state, found.cause) == (State.FAILING, Cause.NOT_AUTHORIZED)
@@ -852,7 +852,7 @@ def test_a_user_of_an_experience_cloud_site_lacks_the_right_and_not_the_scope(re
 
 
 @pytest.mark.parametrize("field", ["sfdc_community_url", "sfdc_site_url"])
-def test_a_grant_says_whether_the_user_is_one_of_a_site(field: str) -> None:
+def test_a_grant_says_whether_the_user_belongs_to_a_site(field: str) -> None:
     body = json.dumps({"access_token": "00Dxx!AQ", field: "https://acme.my.site.com"}).encode()
 
     of_site = read_answer(200, {}, body)
@@ -862,13 +862,13 @@ def test_a_grant_says_whether_the_user_is_one_of_a_site(field: str) -> None:
     assert read_answer(200, {}, b'{"access_token":"00Dxx!AQ"}') == replace(of_site, of_site=False)
 
 
-def test_api_access_control_is_the_apps_and_not_the_users() -> None:
+def test_api_access_control_is_about_the_app_and_not_the_user() -> None:
     said = AfterLogin(403, "INSUFFICIENT_ACCESS", "API is not enabled for this app by API Access Control")
 
     assert verdict(GRANTED, after=said).cause is Cause.APP_BLOCKED
 
 
-def test_through_a_generic_host_an_app_that_is_missing_stays_the_operators_even_after_months() -> None:
+def test_app_not_found_at_a_generic_host_is_the_operators_even_after_months() -> None:
     generic = "https://login.salesforce.com"
     missing = Refused(400, "app_not_found", "External client app is not installed in this org", "")
 
@@ -931,7 +931,7 @@ def test_a_finding_dates_from_its_diagnosis() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 451])
-def test_a_filter_in_between_that_answers_as_an_org_would_is_the_networks(status: int) -> None:
+def test_a_filter_that_imitates_an_org_is_a_network_fault(status: int) -> None:
     found = verdict(Refused(status, "access_denied", "Blocked by the company's web filter", ""))
 
     assert (found.state, found.cause) == (State.UNKNOWN, Cause.NETWORK_UNREACHABLE)

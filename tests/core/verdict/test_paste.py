@@ -110,7 +110,7 @@ def meant(paste: Paste | None, of: Connection = ACME) -> Meaning:
 
 
 @given(st.sampled_from(sorted(SAID)), st.sampled_from(sorted(SHAPES)), ways)
-def test_a_known_answer_has_its_cause_in_whatever_shape_and_wrapping(
+def test_a_known_answer_is_recognised_in_any_format(
     said: tuple[str, str], shape: str, wrapping: list[str]
 ) -> None:
     text = SHAPES[shape](*said)
@@ -137,7 +137,7 @@ def test_no_wrapping_turns_a_network_fault_into_a_credential_fault(fault: str, w
 # Several attempts
 
 
-def test_of_a_list_of_the_salesforce_cli_the_pair_that_was_asked_counts() -> None:
+def test_in_a_list_of_the_salesforce_cli_the_given_pair_counts() -> None:
     paste = read(
         "Errors encountered:\n"
         "client identifier invalid\n"
@@ -150,7 +150,7 @@ def test_of_a_list_of_the_salesforce_cli_the_pair_that_was_asked_counts() -> Non
     assert paste.host == "globex.my.salesforce.com"
 
 
-def test_a_list_in_which_every_pair_speaks_of_the_audience_is_about_the_audience() -> None:
+def test_a_list_with_only_audience_errors_is_about_the_audience() -> None:
     paste = read(
         "audience is invalid  [audience=https://globex.my.salesforce.com login=https://globex.my.salesforce.com]\n"
         "audience is invalid  [audience=https://login.salesforce.com login=https://login.salesforce.com]"
@@ -161,7 +161,7 @@ def test_a_list_in_which_every_pair_speaks_of_the_audience_is_about_the_audience
     assert (paste.host, paste.audience) == ("globex.my.salesforce.com", "https://globex.my.salesforce.com")
 
 
-def test_what_a_generic_host_says_of_the_pair_counts_less_than_the_orgs_own_answer() -> None:
+def test_a_generic_hosts_audience_error_counts_less_than_the_orgs_answer() -> None:
     paste = read(
         "$ ./token.sh https://umbrella.my.salesforce.com\ninvalid_grant: inactive user\n"
         "$ ./token.sh https://login.salesforce.com\napp_not_found: External client app is not installed"
@@ -198,11 +198,11 @@ def test_of_two_answers_in_a_log_the_last_one_counts() -> None:
     assert meant(read(f"03:00 {earlier}\n03:05 {later}")).cause is Cause.USER_INACTIVE
 
 
-def test_a_precise_text_says_more_than_a_bare_code_after_it() -> None:
+def test_a_precise_text_outweighs_a_later_bare_code() -> None:
     assert meant(read("token call: inactive user\nAuthError: invalid_grant")).cause is Cause.USER_INACTIVE
 
 
-def test_an_answer_says_more_than_a_sentence_in_the_prose_around_it() -> None:
+def test_an_answer_outweighs_a_sentence_in_the_text_around_it() -> None:
     text = (
         "It is no inactive user, we checked.\n"
         "invalid_app_access: user is not admin approved to access this app\n"
@@ -212,7 +212,7 @@ def test_an_answer_says_more_than_a_sentence_in_the_prose_around_it() -> None:
     assert meant(read(text)).cause is Cause.USER_NOT_ADMIN_APPROVED
 
 
-def test_the_name_of_an_app_hides_no_answer() -> None:
+def test_an_app_name_does_not_hide_the_answer() -> None:
     text = "invalid_app_access: user is not admin approved to access this app: Postgres Sync"
 
     assert meant(read(text)).cause is Cause.USER_NOT_ADMIN_APPROVED
@@ -242,7 +242,7 @@ def test_a_text_ends_where_the_next_field_begins(text: str) -> None:
         "callback?error=slow_down&error_description=the+device+polls+too+fast",
     ],
 )
-def test_an_oauth_error_that_is_not_known_is_an_answer_all_the_same(text: str) -> None:
+def test_an_unknown_oauth_error_is_still_an_answer(text: str) -> None:
     paste = read(text)
 
     assert paste is not None
@@ -323,7 +323,7 @@ def test_an_answer_has_the_status_nearest_to_it() -> None:
         ("digital envelope routines::operation not supported for this keytype", Cause.KEY_NOT_RSA),
     ],
 )
-def test_a_key_that_can_not_sign_never_reached_salesforce(text: str, cause: Cause) -> None:
+def test_a_key_error_means_that_nothing_was_sent(text: str, cause: Cause) -> None:
     paste = read(f"ERROR running job: {text}\n    at sign (jws.js:7:3)")
 
     assert paste is not None
@@ -364,7 +364,7 @@ def test_other_things_not_found_are_neither_a_private_key_nor_a_user(text: str) 
         ("The specified hostname could not be found. NSURLErrorDomain -1003", Cause.SUBDOMAIN_UNKNOWN),
     ],
 )
-def test_the_number_of_a_fault_counts_in_every_language(text: str, cause: Cause) -> None:
+def test_error_numbers_are_recognised_in_any_language(text: str, cause: Cause) -> None:
     host = connection(login_url="https://globexx.my.salesforce.com")
 
     assert meant(read(text), host).cause is cause
@@ -395,11 +395,11 @@ def test_the_number_of_a_fault_counts_in_every_language(text: str, cause: Cause)
         ),
     ],
 )
-def test_a_connection_that_was_not_made_or_broke_off_is_about_the_network(text: str, cause: Cause) -> None:
+def test_failed_and_broken_connections_are_network_faults(text: str, cause: Cause) -> None:
     assert meant(read(text)).cause is cause
 
 
-def test_the_line_that_names_the_reason_counts_among_those_of_a_fault() -> None:
+def test_among_lines_about_a_fault_the_one_with_the_reason_counts() -> None:
     text = "wget: lookup failed: Name or service not known.\nwget: unable to resolve host address"
     host = connection(login_url="https://globexx.my.salesforce.com")
 
@@ -416,7 +416,7 @@ def test_the_line_that_names_the_reason_counts_among_those_of_a_fault() -> None:
         ("could not log in: the host's certificate is not trusted", Certainty.CERTAIN),
     ],
 )
-def test_only_what_speaks_of_trust_is_certain_to_be_about_it(text: str, certainty: Certainty) -> None:
+def test_only_messages_about_trust_are_certain_tls_trust_faults(text: str, certainty: Certainty) -> None:
     found = meant(read(text))
 
     assert (found.cause, found.certainty) == (Cause.TLS_UNTRUSTED, certainty)
@@ -457,7 +457,7 @@ def test_a_proxy_name_that_does_not_resolve_is_not_the_orgs() -> None:
         'PHP Warning: Undefined array key "access_token"',
     ],
 )
-def test_a_status_without_an_answer_is_not_called_an_empty_one(text: str) -> None:
+def test_a_status_without_a_body_is_not_reported_as_empty_body(text: str) -> None:
     assert meant(read(text)).cause is Cause.UNRECOGNISED
 
 
@@ -469,7 +469,7 @@ def test_a_status_without_an_answer_is_not_called_an_empty_one(text: str) -> Non
         "HttpClientErrorException$MethodNotAllowed: 405 Method Not Allowed: [no body]",
     ],
 )
-def test_a_method_that_is_not_allowed_is_the_requests_fault_and_not_the_users(text: str) -> None:
+def test_method_not_allowed_is_about_the_request_and_not_the_user(text: str) -> None:
     assert meant(read(text)).cause is Cause.REQUEST_MALFORMED
 
 
@@ -492,7 +492,7 @@ def test_an_error_of_microsoft_entra_is_not_salesforces(text: str) -> None:
         ('{"statusCode": 401, "message": "Access denied."}', Cause.NETWORK_UNREACHABLE),
     ],
 )
-def test_a_gateways_words_are_not_salesforces(text: str, cause: Cause) -> None:
+def test_a_gateways_text_is_not_salesforces(text: str, cause: Cause) -> None:
     found = meant(read(text))
 
     assert (found.cause, found.certainty) == (cause, Certainty.POSSIBLE)
@@ -504,7 +504,7 @@ def test_the_status_of_a_gateway_is_not_that_of_the_answer_within() -> None:
     assert meant(paste).cause is Cause.API_DISABLED
 
 
-def test_the_scopes_that_a_text_names_are_those_of_its_token() -> None:
+def test_scopes_in_a_pasted_text_are_recognised() -> None:
     refused = '401 [{"message":"Session expired or invalid","errorCode":"INVALID_SESSION_ID"}]'
 
     for named in ('"scope":"api web"', "scopes: ['api', 'web']", "scope=api+web"):
@@ -516,7 +516,7 @@ def test_the_scopes_that_a_text_names_are_those_of_its_token() -> None:
     assert other.scopes is None
 
 
-def test_a_grant_is_a_grant() -> None:
+def test_a_pasted_grant_is_recognised() -> None:
     paste = read('curl says {"access_token":"00Dxx0000000001!AQ","scope":"api"} and goes on')
 
     assert paste is not None
@@ -565,7 +565,7 @@ def test_a_status_of_login_history_means_the_same_as_its_code_in_an_event_log(
 
 
 @pytest.mark.parametrize("status", sorted(set(STATUSES.values())))
-def test_every_status_that_salesforce_lists_is_read_as_salesforces_words(status: str) -> None:
+def test_every_listed_login_status_is_recognised(status: str) -> None:
     paste = read(status)
 
     assert paste is not None
@@ -573,7 +573,7 @@ def test_every_status_that_salesforce_lists_is_read_as_salesforces_words(status:
     assert paste.outcome.description == status
 
 
-def test_two_common_words_are_a_status_only_as_salesforce_writes_them() -> None:
+def test_two_common_words_are_a_status_only_in_salesforces_spelling() -> None:
     assert [*sentences("the invalid password mails and the wireless disabled notice")] == []
     assert meant(read("11/20/26 03:12 Remote Access 2.0 Restricted IP Hamburg")).cause is Cause.IP_RESTRICTED
     assert meant(read('{"status": "restricted ip"}')).cause is Cause.IP_RESTRICTED
@@ -594,7 +594,7 @@ def test_two_common_words_are_a_status_only_as_salesforce_writes_them() -> None:
         ("INSUFFICIENT_ACCESS: API is not allowed here by API Access Control", Cause.APP_BLOCKED),
     ],
 )
-def test_a_text_of_another_grant_has_a_cause_of_its_own(text: str, cause: Cause) -> None:
+def test_a_text_of_another_grant_type_has_its_own_cause(text: str, cause: Cause) -> None:
     found = of_text(text)
 
     assert found is not None
@@ -623,7 +623,7 @@ def cost(piece: str, length: int) -> float:
 
 
 @pytest.mark.parametrize("piece", HOSTILE)
-def test_the_cost_of_a_text_grows_with_its_length_and_not_with_its_square(piece: str) -> None:
+def test_reading_a_text_takes_linear_time(piece: str) -> None:
     """Four times the text may cost four times as much; sixteen times would be the square. The bound lies
     between, and lies far from what a busy machine adds.
     """
@@ -653,7 +653,7 @@ def test_words_on_a_page_are_not_an_answer_of_salesforce(status: str, words: str
     )
 
 
-def test_a_page_by_itself_has_the_status_of_its_title() -> None:
+def test_a_bare_page_has_the_status_in_its_title() -> None:
     pasted = read("<html><head><title>403 Forbidden</title></head><body>nginx</body></html>")
 
     assert pasted is not None
