@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from bench import audits, exchange, load, pages, preflight, replicas, scrape, store
+from bench import audits, blackbox, exchange, load, pages, preflight, replicas, scrape, store, whole
 from bench.daemon import Watching
 from bench.elsewhere import Elsewhere
 from bench.figures import Figure
@@ -40,6 +40,8 @@ class Sizes:
     usual: tuple[int, ...] = (10_000, 50_000)
     """Connections for replicas at the default interval."""
     usual_seconds: float = 60.0
+    largest: int = 50_000
+    """Connections in one process at the default interval, for `usual_seconds`."""
 
     @property
     def small_seconds(self) -> float:
@@ -53,10 +55,10 @@ def measure(sizes: Sizes, place: Path) -> Iterator[Figure]:
     yield from scrape.figures(sizes.large, rounds=3 * sizes.rounds)
     yield from pages.figures(sizes.large, sizes.rounds)
     yield from store.figures(place, sizes.large, sizes.rounds)
-    material = prepare(place, sizes.large)
+    material = prepare(place, sizes.largest)
     yield from preflight.figures(material, sizes.rounds)
     with ExitStack() as stack:
-        url = stack.enter_context(serving(material, sizes.large))
+        url = stack.enter_context(serving(material, sizes.largest))
 
         def watching(count: int, seconds: float) -> Elsewhere[Watching]:
             return stack.enter_context(Elsewhere(Watching, material, url, count, seconds))
@@ -72,6 +74,11 @@ def measure(sizes: Sizes, place: Path) -> Iterator[Figure]:
         yield from exchange.figures(
             small, large, rounds=sizes.rounds, times=sizes.times, seconds=sizes.turn_seconds
         )
+        if blackbox.PROGRAM:
+            yield from blackbox.figures(material, url, small, rounds=sizes.rounds, times=sizes.times)
+        yield from whole.command(material, url, sizes.medium, small)
+        yield from whole.start(material, url, sizes.large)
+        yield from whole.at_pace(material, url, sizes.largest, sizes.usual_seconds)
         yield from audits.figures(small, rounds=sizes.rounds, times=sizes.times)
 
 
@@ -90,6 +97,10 @@ def main() -> int:
             sys.stdout.write(f"{figure}\n")
             sys.stdout.flush()
             missed += [figure.what] * figure.missed
+    if not blackbox.PROGRAM:
+        sys.stdout.write(
+            "blackbox_exporter: not measured, as it is not installed (Debian: prometheus-blackbox-exporter)\n"
+        )
     if not replicas.measurable():
         sys.stdout.write(
             "replicas: not measured, as PostgreSQL's server is not installed (Debian: postgresql)\n"

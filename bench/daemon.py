@@ -117,9 +117,7 @@ class Watching:
     """A fleet being watched."""
 
     def __init__(self, material: Material, url: str, count: int, interval_seconds: float) -> None:
-        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-        # asyncio warns about a scrape that is cut off at the end.
-        logging.getLogger("asyncio").setLevel(logging.ERROR)
+        quiet()
         self._url = url
         self._material = material
         self._interval = timedelta(seconds=interval_seconds)
@@ -199,6 +197,10 @@ class Watching:
     def floor(self, times: int) -> float:
         """CPU seconds of a bare signature and exchange, run back to back."""
         return self._runner.run(self._floor(times))
+
+    def form(self) -> str:
+        """What a bare exchange posts."""
+        return self._runner.run(self._bare()).form
 
     def floor_at_pace(self, seconds: float) -> float:
         """The same, at the schedule's rate."""
@@ -394,12 +396,15 @@ class Watching:
         return Turns(without / BURSTS, after / BURSTS)
 
     async def _floor(self, times: int, every_seconds: float = 0.0) -> float:
+        return (await self._bare()).cpu_seconds(times, every_seconds)
+
+    async def _bare(self) -> Floor:
         await self._stop()
         first = self._connections[0]
         credential = await self._keyring.load(first.current)
         assert credential.key
         signed = assertion.sign(first, credential.key, self._clock.now())
-        return Floor(self._url, self._material, credential.key, signed).cpu_seconds(times, every_seconds)
+        return Floor(self._url, self._material, credential.key, signed)
 
 
 class _Server(uvicorn.Server):
@@ -408,6 +413,12 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def quiet() -> None:
+    """Log only errors; asyncio warns about a scrape that is cut off at the end."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 
 def resident_kib() -> float:

@@ -28,7 +28,9 @@ class Floor:
         self._host = parts.hostname
         self._context = ssl.create_default_context(cafile=str(material.ca_file))
         self._key = key
-        body = f"grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion={assertion}"
+        self.form = body = (
+            f"grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion={assertion}"
+        )
         self._request = (
             f"POST /{name_of(0)}/services/oauth2/token HTTP/1.1\r\nHost: {parts.netloc}\r\n"
             "Accept: application/json\r\nConnection: close\r\n"
