@@ -139,12 +139,12 @@ KEYS = (
         UNREADABLE,
         "encrypted",
     ),
-    Case("ec.pem", "openssl ecparam -genkey -name prime256v1 -out ec.pem", NOT_RSA, "kind EC"),
+    Case("ec.pem", "openssl ecparam -genkey -name prime256v1 -out ec.pem", NOT_RSA, "type EC"),
     Case(
         "ec-pkcs8.pem",
         "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out ec-pkcs8.pem",
         NOT_RSA,
-        "kind EC",
+        "type EC",
     ),
     Case(
         "ec-rare-curve.pem",
@@ -152,17 +152,19 @@ KEYS = (
         NOT_RSA,
         "not an RSA key",
     ),
-    Case("ed25519.pem", "openssl genpkey -algorithm ed25519 -out ed25519.pem", NOT_RSA, "kind Ed25519"),
-    Case("ed448.pem", "openssl genpkey -algorithm ed448 -out ed448.pem", NOT_RSA, "kind Ed448"),
-    Case("x25519.pem", "openssl genpkey -algorithm x25519 -out x25519.pem", NOT_RSA, "kind X25519"),
-    Case("dsa.pem", "openssl dsaparam -genkey -out dsa.pem 1024", NOT_RSA, "kind DSA"),
+    Case("ed25519.pem", "openssl genpkey -algorithm ed25519 -out ed25519.pem", NOT_RSA, "type Ed25519"),
+    Case("ed448.pem", "openssl genpkey -algorithm ed448 -out ed448.pem", NOT_RSA, "type Ed448"),
+    Case("x25519.pem", "openssl genpkey -algorithm x25519 -out x25519.pem", NOT_RSA, "type X25519"),
+    Case("dsa.pem", "openssl dsaparam -genkey -out dsa.pem 1024", NOT_RSA, "type DSA"),
     Case("rsa-pss.pem", "openssl genpkey -algorithm RSA-PSS -out rsa-pss.pem", NOT_RSA, "RSA-PSS"),
-    Case("public.pem", "openssl rsa -in sound.pem -pubout -out public.pem", UNREADABLE, "public half"),
+    Case(
+        "public.pem", "openssl rsa -in sound.pem -pubout -out public.pem", UNREADABLE, "only the public key"
+    ),
     Case(
         "public-pkcs1.pem",
         "openssl rsa -in sound.pem -RSAPublicKey_out -out public-pkcs1.pem",
         UNREADABLE,
-        "public half",
+        "only the public key",
     ),
     Case(
         "certificate-for-key.pem",
@@ -211,17 +213,17 @@ KEYS = (
         "Java keystore",
     ),
     Case(
-        "truncated.pem", "head -n $((lines / 2)) sound.pem > truncated.pem", UNREADABLE, "cut short: its END"
+        "truncated.pem", "head -n $((lines / 2)) sound.pem > truncated.pem", UNREADABLE, "incomplete: its END"
     ),
-    Case("end-line-half.pem", "head -c -6 sound.pem > end-line-half.pem", UNREADABLE, "cut short: its END"),
-    Case("start-lost.pem", "tail -n +2 sound.pem > start-lost.pem", UNREADABLE, "cut short at its start"),
+    Case("end-line-half.pem", "head -c -6 sound.pem > end-line-half.pem", UNREADABLE, "incomplete: its END"),
+    Case("start-lost.pem", "tail -n +2 sound.pem > start-lost.pem", UNREADABLE, "it has no BEGIN line"),
     Case(
         "dashes-lost.pem",
         "sed '1s/^-----/----/' sound.pem > dashes-lost.pem",
         UNREADABLE,
         "damaged BEGIN line",
     ),
-    Case("line-lost.pem", "sed 9d sound.pem > line-lost.pem", UNREADABLE, "not a whole key"),
+    Case("line-lost.pem", "sed 9d sound.pem > line-lost.pem", UNREADABLE, "not contain a complete key"),
     Case("line-half.pem", "sed '9s/^.\\{30\\}//' sound.pem > line-half.pem", UNREADABLE, "damaged"),
     Case(
         "character-foreign.pem",
@@ -233,9 +235,11 @@ KEYS = (
         "base64-truncated.txt",
         "base64 -w 0 sound.pem | head -c 1001 > base64-truncated.txt",
         UNREADABLE,
-        "cut short: its END",
+        "incomplete: its END",
     ),
-    Case("base64-twice.txt", "base64 sound.pem | base64 > base64-twice.txt", UNREADABLE, "twice over"),
+    Case(
+        "base64-twice.txt", "base64 sound.pem | base64 > base64-twice.txt", UNREADABLE, "base64-encoded twice"
+    ),
     Case(
         "base64-of-der.txt", "base64 sound.der > base64-of-der.txt", UNREADABLE, "without its BEGIN and END"
     ),
@@ -252,7 +256,7 @@ KEYS = (
         "text that is not PEM",
     ),
     Case("words.txt", "echo 'changeme, please!' > words.txt", UNREADABLE, "neither PEM nor base64"),
-    Case("two-keys.pem", "cat sound.pem other.pem > two-keys.pem", UNREADABLE, "holds 2 private keys"),
+    Case("two-keys.pem", "cat sound.pem other.pem > two-keys.pem", UNREADABLE, "contains 2 private keys"),
     Case(
         "first-of-two-truncated.pem",
         "(head -n 10 sound.pem; cat other.pem) > first-of-two-truncated.pem",
@@ -263,19 +267,19 @@ KEYS = (
         "three-primes.pem",
         "openssl genrsa -primes 3 -out three-primes.pem 2048",
         UNREADABLE,
-        "not a whole key",
+        "not contain a complete key",
     ),
     Case(
         "modulus-wrong.pem",
         "from_numbers n.conf > modulus-wrong.pem",
         UNREADABLE,
-        "do not make up its modulus",
+        "not the product of its primes",
     ),
     Case(
         "exponent-wrong.pem",
         "from_numbers d.conf > exponent-wrong.pem",
         UNREADABLE,
-        "does not fit its primes",
+        "does not match its primes",
     ),
     Case("exponent-even.pem", "from_numbers e.conf > exponent-even.pem", UNREADABLE, "damaged"),
     Case(
@@ -306,18 +310,18 @@ CERTIFICATES = (
     Case("chain-pair-last.crt", "cat other-cert.pem sound-cert.pem > chain-pair-last.crt"),
     Case("expired.crt", "dated 20200101000000Z 20210101000000Z expired.crt", Cause.CERTIFICATE_EXPIRED),
     Case("future.crt", "dated 20900101000000Z 20910101000000Z future.crt", Cause.CERTIFICATE_NOT_YET_VALID),
-    Case("swapped.crt", "cp other-cert.pem swapped.crt", MISMATCH, "are not a pair"),
+    Case("swapped.crt", "cp other-cert.pem swapped.crt", MISMATCH, "do not match"),
     Case(
         "chain-of-others.crt",
         "cat other-cert.pem other-cert.pem > chain-of-others.crt",
         MISMATCH,
-        "are not a pair",
+        "do not match",
     ),
     Case(
         "ec.crt",
         "openssl req -x509 -key ec.pem -subj /CN=ec -out ec.crt",
         MISMATCH,
-        "are not a pair",
+        "do not match",
     ),
     Case(
         "key-for-certificate.crt",
@@ -341,7 +345,9 @@ CERTIFICATES = (
     ),
     Case("empty.crt", ": > empty.crt", UNREADABLE, "certificate is empty"),
     Case("binary.crt", "cp binary.pem binary.crt", UNREADABLE, "certificate is binary data"),
-    Case("truncated.crt", "head -n 9 sound-cert.pem > truncated.crt", UNREADABLE, "certificate is cut short"),
+    Case(
+        "truncated.crt", "head -n 9 sound-cert.pem > truncated.crt", UNREADABLE, "certificate is incomplete"
+    ),
     Case("damaged.crt", "sed 9d sound-cert.pem > damaged.crt", UNREADABLE, "certificate is damaged"),
     Case("words.crt", "cp words.txt words.crt", UNREADABLE, "certificate is neither PEM nor base64"),
 )
