@@ -91,7 +91,7 @@ def simulate(settings: Settings | None, *, host: str, port: int, speed: float, s
         if _leads_here(connection, port):
             name = urlsplit(connection.login_url).path.strip("/")
             simulator.put(name, _org_of(connection))
-            say(f"  {name} for {connection.name}")
+            say(f"Created org {name} for connection {connection.name}.")
     if not is_loopback(host):
         say(f"Warning: anyone who can reach {host} can read and change the orgs; there is no password.")
     asyncio.run(serve(simulator, host=host, port=port, ready=lambda url: say(f"The simulator is at {url}")))
@@ -301,7 +301,7 @@ class Demo:
         for status in daemon.watch.snapshot().connections:
             before = self._states.get(status.name)
             if before and before is not status.state and State.UNKNOWN not in {before, status.state}:
-                why = CATALOGUE[status.findings[0].cause].title if status.findings else "All healthy"
+                why = CATALOGUE[status.findings[0].cause].title if status.findings else "Healthy"
                 self._say(f"day {passed.days:2}  {status.name:23} {status.state:9} {why}")
             self._states[status.name] = status.state
 

@@ -305,11 +305,11 @@ def _about(status: ConnectionStatus, now: datetime) -> Iterator[Line]:
 
 
 def _found(first: Finding, now: datetime) -> Iterator[Line]:
-    entry = CATALOGUE[first.cause]
+    entry, who = CATALOGUE[first.cause], wording.WHO[first.responsible]
     yield "  ", entry.meaning
     yield "", ""
     yield "  Since        ", f"{exact(first.since)} ({relative(first.since, now)})"
-    yield "  Who acts     ", f"{WHO[first.responsible]} ({wording.WHO[first.responsible]})"
+    yield "  Who acts     ", who[0].upper() + who[1:]
     guide = f"; setup guide, {entry.guide}" if entry.guide else ""
     yield "  Cause        ", f"{first.cause}, {first.certainty}, {first.severity}{guide}"
 

@@ -285,7 +285,7 @@ _RESOLVER_ERRORS = (
 _MESSAGES = MappingProxyType(
     {
         FaultKind.DNS: "the host name could not be resolved",
-        FaultKind.CONNECT: "no connection",
+        FaultKind.CONNECT: "could not connect",
         FaultKind.TLS: "no trusted TLS connection",
         FaultKind.TIMEOUT: "no complete answer in time",
         FaultKind.PROTOCOL: "no usable answer",

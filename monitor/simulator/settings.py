@@ -40,11 +40,11 @@ def _is_certificate(pem: str | None) -> str | None:
     if pem is None:
         return None
     if len(pem.encode()) > CERTIFICATE_LIMIT_BYTES:
-        raise ValueError(f"must have {CERTIFICATE_LIMIT_BYTES} bytes at most")
+        raise ValueError(f"must be at most {CERTIFICATE_LIMIT_BYTES} bytes")
     try:
         x509.load_pem_x509_certificate(pem.encode())
     except ValueError:
-        raise ValueError("must be a certificate as PEM, or null") from None
+        raise ValueError("must be a PEM certificate or null") from None
     return pem
 
 
@@ -55,7 +55,7 @@ def _is_range(text: str) -> str:
             return text
     except ValueError:
         pass
-    raise ValueError("must be two addresses with a dash between, the lower one first")
+    raise ValueError("must be two addresses separated by a dash, the lower one first")
 
 
 Text = Annotated[str, Field(min_length=1)]

@@ -113,9 +113,8 @@ def durations(exchanges: Sequence[PastExchange]) -> Durations | None:
             height = max(1, round(DURATIONS_HEIGHT * past.duration_seconds / max(took)))
             paths[past.verdict is Verdict.GRANTED].append(f"M{x} {DURATIONS_HEIGHT}h3v-{height}h-3z")
     said = f"median {seconds(median(took))}, slowest {seconds(max(took))}"
-    return Durations(
-        "".join(paths[True]), "".join(paths[False]), max(took), f"Last {len(took)} exchanges: {said}"
-    )
+    words = f"Last {len(took)} exchanges: {said}" if len(took) > 1 else f"Last exchange: {seconds(took[0])}"
+    return Durations("".join(paths[True]), "".join(paths[False]), max(took), words)
 
 
 @dataclass(frozen=True, slots=True)

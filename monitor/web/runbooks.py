@@ -17,9 +17,9 @@ from monitor.core.causes import Cause, Severity
 from monitor.core.wording import WHO
 
 _SEVERITY = {
-    Severity.CRITICAL: "critical: the integration is down or will be soon",
-    Severity.WARNING: "warning: act in time, or keep an eye on it",
-    Severity.INFO: "info: no action needed yet",
+    Severity.CRITICAL: "critical (the integration is down or will be soon)",
+    Severity.WARNING: "warning (act in time, or keep an eye on it)",
+    Severity.INFO: "info (no action needed yet)",
 }
 
 _REPRODUCE = """\
@@ -83,7 +83,9 @@ def cause_page(cause: Cause) -> str:
     ]
     if entry.hidden_by:
         names = "\n".join(f"- [`{other}`]({other}.md): {CATALOGUE[other].title}" for other in entry.hidden_by)
-        parts.append(f"While one of these causes applies, its answer hides this one:\n\n{names}\n")
+        parts.append(
+            f"While one of these causes applies, Salesforce answers with that one instead:\n\n{names}\n"
+        )
     if entry.needs_exchange:
         parts.append(_REPRODUCE)
     if entry.contested:

@@ -126,7 +126,7 @@ def test_one_connection_is_shown_with_the_details_of_its_page() -> None:
         f"failing {FLEET[1].name}: {DECAYED.title}",
         DECAYED.meaning,
         "2026-11-23 09:00:00 UTC (3 h ago)",
-        "Salesforce admin (a Salesforce admin of the org)",
+        "A Salesforce admin of the org",
         f"approval_decayed, likely, critical; setup guide, {DECAYED.guide}",
         "- It was refused.",
         CATALOGUE[Cause.APP_BLOCKED].tell_apart,

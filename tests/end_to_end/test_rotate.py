@@ -97,7 +97,7 @@ class World:
 
     def looks(self) -> int:
         """How often the command has looked since it was started."""
-        return self.said().count("Next look at") + self.said().count("The next key is accepted.\n")
+        return self.said().count("Next try at") + self.said().count("The next key is accepted.\n")
 
     def pass_seconds(self, seconds: float) -> None:
         self.orgs.post("/_clock", json={"advance_seconds": seconds}).raise_for_status()

@@ -232,7 +232,7 @@ async def test_a_server_that_never_answers_the_handshake_is_a_connection_fault(
             connection(login_url=f"https://localhost:{server.port}"), sign
         )
 
-    assert exchange.outcome == Unreachable(FaultKind.CONNECT, "no connection in time")
+    assert exchange.outcome == Unreachable(FaultKind.CONNECT, "could not connect in time")
 
 
 # No connection.

@@ -111,11 +111,11 @@ CHAINS = {
     ),
     "no route": (
         (CONNECT, "tcp connect error", "Network is unreachable (os error 101)"),
-        (FaultKind.CONNECT, "no connection: Network is unreachable (os error 101)"),
+        (FaultKind.CONNECT, "could not connect: Network is unreachable (os error 101)"),
     ),
     "a proxy that refuses": (
         (CONNECT, "tunnel error: unsuccessful"),
-        (FaultKind.CONNECT, "no connection: tunnel error: unsuccessful"),
+        (FaultKind.CONNECT, "could not connect: tunnel error: unsuccessful"),
     ),
     "an alert": (
         (CONNECT, "received fatal alert: HandshakeFailure"),
@@ -148,7 +148,7 @@ def test_a_timeout_while_connecting_differs_from_one_while_waiting() -> None:
     connecting = rust_chain(rust.ConnectTimeoutError, CONNECT, "tcp connect error", "deadline has elapsed")
     waiting = rust_chain(rust.ConnectTimeoutError, "operation timed out")
 
-    assert _fault(connecting) == Unreachable(FaultKind.CONNECT, "no connection in time")
+    assert _fault(connecting) == Unreachable(FaultKind.CONNECT, "could not connect in time")
     assert _fault(waiting) == Unreachable(FaultKind.TIMEOUT, "no complete answer in time")
 
 

@@ -107,7 +107,7 @@ async def test_the_overview_counts_connections_by_responsible_with_links(stage: 
     page = read(await text(stage, "/"))
 
     (admin,) = page.all("a", id="acts-org_admin")
-    assert admin.text == "Salesforce admin on 4"
+    assert admin.text == "Salesforce admin (4)"
     shown = names(await text(stage, "/" + admin.attributes["href"]))
     assert len(shown) == 4
     (nobody,) = page.all("a", id="acts-salesforce")

@@ -183,15 +183,16 @@ def _step(point: Point, seen: Seen) -> Step:
         return _judged(point, said)
     why, permission = "It was not read.", ""
     if not point.reads and seen.granted is None:
-        why = "Only a granted login proves it, and the last one was refused: see its cause."
+        why = "Only a successful login proves this, and the last one was refused."
     for read in point.reads:
         if read in seen.facts.unread:
             wanting, reason = seen.facts.lacks(read), seen.facts.unread[read]
             permission = (
                 " and ".join(_needed(read, seen.facts)) if wanting or _refused_as_unknown(reason) else ""
             )
-            lacking = f"the asking user lacks {wanting}" if wanting else "the org did not show it"
-            why = f"{QUERIES[read].of}: {reason or lacking}."
+            who = "the observer" if seen.facts.observer else "the user"
+            lacking = f"{who} lacks {wanting}" if wanting else "the org did not show it"
+            why = f"{QUERIES[read].of} was not read: {reason or lacking}."
             break
     return Step(point.guide, point.what, Ruling.NOT_READABLE, why, permission)
 
@@ -584,7 +585,7 @@ POINTS = (
     Point("2", "Proof Key for Code Exchange", _pkce),
     Point("2", "Access token format", _format),
     Point("2", "App enabled", _enabled, (Read.APP, Read.ENABLED)),
-    Point("3", "Consumer Key", _proven("the Consumer Key")),
+    Point("3", "Consumer Key", _proven("that the Consumer Key is right")),
     Point("4", "Refresh Token Policy", _refresh_policy, _ECA_POLICY),
     Point("4", "IP restrictions", _addresses, (Read.POLICY, Read.PROFILE, Read.CLASSIC)),
     Point("4", "Session level", _session_level, _ECA_POLICY),
@@ -592,7 +593,7 @@ POINTS = (
     Point("5", "Permission set assignments", _ends_of_assignments, (Read.ASSIGNMENTS,)),
     Point("6", "Permitted Users", _permitted, _ECA_POLICY),
     Point("6", SELECTED_SETS, _association, (Read.ASSOCIATION, Read.ASSIGNMENTS)),
-    Point("7", "Subdomain and audience", _proven("address and audience")),
+    Point("7", "Subdomain and audience", _proven("that address and audience are right")),
     Point("", "Org expiry", _org, (Read.ORG,)),
     Point("", "Production's logins", _production, (Read.LOGINS,)),
     Point("", "API allocation", _allocation),

@@ -235,7 +235,7 @@ def _past(known: Known) -> Iterator[str]:
     history, last = known.history, known.last_success
     if last is None:
         if history.first_seen > UNKNOWN_PAST:
-            yield f"It has never worked since it was first checked on {minute(history.first_seen)}."
+            yield f"It has never worked since the first check on {minute(history.first_seen)}."
         else:
             yield "No successful login is known."
         return
@@ -251,7 +251,7 @@ def _past(known: Known) -> Iterator[str]:
 
 
 _CHANGED = {
-    Change.FIRST_SEEN: "It was first checked here",
+    Change.FIRST_SEEN: "It was first checked",
     Change.CONFIGURATION: "Its configuration changed",
     Change.KEY: "Our private key changed",
 }
@@ -261,7 +261,7 @@ def _change(known: Known) -> Iterator[str]:
     ago = known.now - known.history.changed_at
     settled = known.history.changed_at + known.connection.settle
     yield (
-        f"{_CHANGED[known.history.changed]} {span(ago)} ago; the change may still be spreading until"
+        f"{_CHANGED[known.history.changed]} {span(ago)} ago; a change may still be spreading until"
         f" {minute(settled)}."
     )
 
@@ -287,8 +287,8 @@ def _addresses(known: Known) -> Iterator[str]:
     yield f"The assertion was sent to {connection.login_url} with the audience {connection.audience}."
     if is_generic(connection.login_url) or is_generic(connection.audience):
         yield (
-            "At least one of them is a generic login host, but External Client Apps are only found at their"
-            " org's own My Domain address (observed since Spring '26)."
+            "One or both are generic, but External Client Apps only exist at their org's own My Domain"
+            " address (observed since Spring '26)."
         )
     elif connection.login_url != connection.audience:
         yield "The two differ. An org also accepts its own address as the audience."
@@ -316,7 +316,8 @@ def own_problems(known: Known) -> Iterator[tuple[Cause, str]]:
     """Problems of our key and certificate, one sentence each."""
     for problem in known.credential.problems:
         yield problem.cause, problem.detail
-    if known.credential.pairs is False:
+    named = {problem.cause for problem in known.credential.problems}
+    if known.credential.pairs is False and Cause.KEY_CERTIFICATE_MISMATCH not in named:
         said = "The configured certificate does not belong to the configured private key."
         yield Cause.KEY_CERTIFICATE_MISMATCH, said
 
