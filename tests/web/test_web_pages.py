@@ -111,7 +111,7 @@ async def test_the_overview_counts_connections_by_responsible_with_links(stage: 
     shown = names(await text(stage, "/" + admin.attributes["href"]))
     assert len(shown) == 4
     (nobody,) = page.all("a", id="acts-salesforce")
-    assert nobody.text == "Salesforce on 1"
+    assert nobody.text == "Salesforce (1)"
     assert "nobody on your side" in nobody.attributes["title"]
 
 
