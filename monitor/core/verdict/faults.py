@@ -45,7 +45,7 @@ _KEYS = (
                 r"(be )?(read|load|pars|deserial|decod|coerced)"
             ),
             (
-                r"(not|n't|cannot|unable|fail\w{0,5}|error) .{0,20}"
+                r"(not|n't|cannot|unable|fail\w{0,5}|error|problem) .{0,20}"
                 r"(pars|read|load|decod|import|sign|open|fetch|retriev)\w{0,5} .{0,40}"
                 r"(\b(p?key|pem|certificate file)|(?<!client )\bsecret)\b"
             ),
@@ -60,10 +60,10 @@ _KEYS = (
             r"openssl.{0,30}(unable to|pkey)|\bpkcs.?[18]\b|bad decrypt",
             r"passphrase|keystore|key ?set does not exist",
             r"(?<!client )\bsecret (with |[\"'(\[]).{1,100}\bnot found|find key \S{1,80} in secret",
-            r"key is of invalid type",
+            r"key is of invalid type|unrecoverable ?key|cannot recover key",
             r"(illegal|invalid|valid|malformed|incorrect).{0,20}base.?64|base.?64.{0,30}(invalid|illegal|pad|error)",
             (
-                r"(no (such )?file|not exist|not find|not found|cannot open|permission denied|eacces|enoent)"
+                r"(no ?(such ?)?file|not (exist|find|found)|cannot open|permission denied|eacces|enoent)"
                 r".{0,120}(\.(key|pem|p12|pfx|jks|der|crt|cer|p8)\b|private.?key|\bkey.?file)"
             ),
             (

@@ -470,10 +470,10 @@ def _labelled(text: str, sentences: list[_Said]) -> Iterator[_Said]:
     for found in list(_LABELLED.finditer(text))[-AT_MOST:]:
         group = next(number for number in (2, 3, 4) if found[number])
         start, end = found.span(group)
-        unquoted = _END_OF_TEXT.search(found[4] or "")
+        within = [one for one in sentences if start <= one.start < end]
+        known = len(within) == 1 and bool(found[1])
+        unquoted = _END_OF_TEXT.search(found[4] or "", within[0].end - start if known else 0)
         value = (found[group][: unquoted.start()] if unquoted else found[group]).strip(" ,;")
-        within = sum(start <= one.start < end for one in sentences)
-        known = within == 1 and bool(found[1])
         if value and (known or not (within or CODE.fullmatch(value))):
             yield _Said(start, end, value, is_sentence=known, is_strong=bool(found[1]))
 

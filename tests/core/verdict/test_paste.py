@@ -92,6 +92,9 @@ SHAPES: dict[str, Callable[[str, str], str]] = {
         "HTTP/1.1 400 Bad Request\nContent-Type: application/json\n"
         + json.dumps({"error": code, "error_description": text})
     ),
+    "a gateway's SOAP fault": lambda code, text: (
+        f'<faultstring>callout: {{"error":"{code}","error_description":"{text}"}}</faultstring>'
+    ),
     "a gateway's fault": lambda code, text: json.dumps(
         {"error": {"status": 502, "inner": {"body": json.dumps({"error": code, "error_description": text})}}}
     ),
@@ -320,6 +323,9 @@ def test_an_answer_has_the_status_nearest_to_it() -> None:
         ("couldn't find key server.key in Secret sync/globex-jwt", Cause.KEY_UNREADABLE),
         ("A secret with (name/id) globex-jwt was not found in this key vault.", Cause.KEY_UNREADABLE),
         ("key is of invalid type: expects *rsa.PrivateKey", Cause.KEY_UNREADABLE),
+        ("PEMException: problem parsing RSA PRIVATE KEY: DEF length 900 truncated", Cause.KEY_UNREADABLE),
+        ("java.nio.file.NoSuchFileException: /srv/sync/globex.pfx", Cause.KEY_UNREADABLE),
+        ("java.security.UnrecoverableKeyException", Cause.KEY_UNREADABLE),
         ("digital envelope routines::operation not supported for this keytype", Cause.KEY_NOT_RSA),
     ],
 )
@@ -605,7 +611,8 @@ def test_a_text_of_another_grant_type_has_its_own_cause(text: str, cause: Cause)
 
 HOSTILE = ["key ", '{"error":', "invalid_grant:", "message:", "\\\\", "&amp;amp;", "%2525", "a.", "A_B: x ",
            "inactive user\n", "HTTP/1.1 400\n", "[audience=a login=b]", "the key can't ", "certificate ",
-           "user not ", "status 400 ", "C:\\", "<!-- -->", "\x1b[", "İ"]  # fmt: skip
+           "user not ", "status 400 ", "scopes: a,", "timeout: 3 ", "secret (", "> ", "error_description=",
+           "https://login.salesforce.com invalid_grant ", "C:\\", "<!-- -->", "\x1b[", "İ"]  # fmt: skip
 
 
 HARMLESS = "2026-11-20T03:12:55Z INFO [sync-7] 12 accounts of globex were read in 0.4 s\n"
