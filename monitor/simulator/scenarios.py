@@ -98,6 +98,9 @@ class Scenario:
         return {**right, **self.connection}
 
 
+_SHOWN: Mapping[str, object] = {"permissions": ["ViewSetup", "ExternalClientAppViewer"]}
+"""What the user needs for an audit to see the app's policies."""
+
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         Cause.USER_NOT_ADMIN_APPROVED,
@@ -206,6 +209,38 @@ SCENARIOS: tuple[Scenario, ...] = (
         org={"permission_set_lifetime_seconds": 90 * _DAY_SECONDS, "permissions": ["ViewSetup"]},
     ),
     Scenario(
+        Cause.REFRESH_POLICY_WRONG,
+        "The app's refresh token policy ends an approval after a year. Logins work until then.",
+        org={
+            "refresh_token_policy": "lifetime",
+            "refresh_token_validity_seconds": 365 * _DAY_SECONDS,
+            **_SHOWN,
+        },
+    ),
+    Scenario(
+        Cause.SESSION_LEVEL_REQUIRED,
+        "The app requires a High Assurance session, which this flow never has.",
+        org={"session_level": "HIGH_ASSURANCE", **_SHOWN},
+    ),
+    Scenario(
+        Cause.ORG_EXPIRING,
+        "The org is a trial that ends in a few weeks.",
+        org={"trial_seconds": 100 * _DAY_SECONDS},
+        stands_after=75 * _DAY,
+        granted_first=True,
+    ),
+    Scenario(
+        Cause.PRODUCTION_REFUSED,
+        "The monitor's address is allowed; the integration's is not.",
+        org={"login_ip_ranges": ["127.0.0.1-127.0.0.1"], "production": {}},
+        stands_after=_DAY,
+    ),
+    Scenario(
+        Cause.API_ALLOCATION_SHORT,
+        "Other clients use up the org's API calls every day.",
+        org={"api_calls_a_day": 1_000, "api_calls_by_others": 950},
+    ),
+    Scenario(
         Cause.APP_NOT_FOUND,
         "An External Client App gets the generic audience.",
         org={"accepted_audiences": "my_domain"},
@@ -249,15 +284,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
 )
 
-_READ_INSIDE = "An audit finds it inside the org; no answer to a login shows it."
-
 NOT_PLAYED: Mapping[Cause, str] = {
     Cause.KEY_FILE_EXPOSED: "The mode of a file on the monitor's machine; no org sees it.",
-    Cause.REFRESH_POLICY_WRONG: _READ_INSIDE,
-    Cause.SESSION_LEVEL_REQUIRED: _READ_INSIDE,
-    Cause.ORG_EXPIRING: _READ_INSIDE,
-    Cause.PRODUCTION_REFUSED: _READ_INSIDE,
-    Cause.API_ALLOCATION_SHORT: _READ_INSIDE,
     Cause.FIRST_CALL_UNANSWERED: "The simulator serves login and API at one address: both answer or neither.",
     Cause.REQUEST_MALFORMED: "The exchange never sends a malformed request.",
     Cause.TLS_UNTRUSTED: "The simulator speaks plain HTTP unless given a certificate.",
