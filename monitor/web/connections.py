@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from typing import Any, ClassVar
 
+import h11
 import structlog
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -110,6 +111,14 @@ class DeadlineProtocol(H11Protocol):
         self._deadline.cancel()
         self._deadline = self.loop.call_later(self.request_within, self._overdue)
         super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Reject invalid HTTP, and drop an answer under way: uvicorn fails if it sends both."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+        with contextlib.suppress(h11.LocalProtocolError):  # an answer is under way, or HEAD allows no body
+            super().send_400_response(msg)
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the deadline."""

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import logging
 import re
 import socket
 import tempfile
@@ -522,7 +523,7 @@ def raw_requests(draw: st.DrawFn) -> bytes:
     host = draw(st.sampled_from((b"Host: localhost", b"Host: 127.0.0.1", b"Host: rebound.example", b"A: b")))
     lines = draw(st.lists(st.sampled_from(HEADER_LINES), max_size=5))
     head = b"\r\n".join((b"%b %b HTTP/1.1" % (method, target), b"Connection: close", host, *lines))
-    whole = head + b"\r\n\r\n"
+    whole = head + b"\r\n\r\n" + draw(st.sampled_from((b"", b"0\r\n\r\n", b"not a chunk\r\n", b"abc")))
     if draw(st.booleans()):
         return whole
     at = draw(st.integers(0, len(whole)))
@@ -541,8 +542,30 @@ def web() -> Iterator[Holds]:
             assert not answer.startswith(b"HTTP/1.1 5"), answer[:2_000]
             healthy = _answered(host, port, b"GET /-/healthy HTTP/1.0\r\n\r\n")
             assert healthy.startswith(b"HTTP/1.1 200 ")
+            assert not errors, errors[0]
 
-        yield holds
+        with errors_of_the_server() as errors:
+            yield holds
+
+
+@contextmanager
+def errors_of_the_server() -> Iterator[list[str]]:
+    """What uvicorn and asyncio log as an error: no request may bring that about."""
+    errors: list[str] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            errors.append(self.format(record))
+
+    kept = Kept(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("uvicorn.error", "asyncio")]
+    for logger in loggers:
+        logger.addHandler(kept)
+    try:
+        yield errors
+    finally:
+        for logger in loggers:
+            logger.removeHandler(kept)
 
 
 @contextmanager

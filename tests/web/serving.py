@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from monitor.core.status import Asked, Snapshot
 from monitor.store import Store
 from monitor.web.app import create_app
+from monitor.web.connections import DeadlineProtocol
 
 METRICS = (b"bearerwatch_connections_configured 1\n" * 100, "text/plain; version=0.0.4; charset=utf-8")
 
@@ -54,7 +55,10 @@ class Stage:
 def served(app: ASGIApp) -> Iterator[str]:
     """The address of the application, on a free port of loopback, while the block runs."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, ws="none"))
+    config = uvicorn.Config(
+        app, http=DeadlineProtocol, lifespan="off", log_config=None, access_log=False, ws="none"
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

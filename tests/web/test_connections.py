@@ -71,6 +71,24 @@ async def test_a_client_without_a_request_in_time_is_disconnected(said: bytes) -
         writer.close()
 
 
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize("pause", [0, 0.001, 0.05], ids=["with_it", "during_the_answer", "after_the_answer"])
+async def test_a_body_that_is_not_http_ends_its_connection_and_leaves_no_traceback(
+    pause: float, method: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each such request was a traceback of 60 lines: uvicorn answered it twice."""
+    async with pages(size=1024**2, at_most=100) as (port, _):
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(method + ASKED[3:-2] + b"Transfer-Encoding: chunked\r\n\r\n")
+            await asyncio.sleep(pause)
+            writer.write(b"not a chunk\r\n")
+            await rest(reader)
+            writer.close()
+
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_a_client_that_does_not_read_the_answer_is_disconnected() -> None:
     size = 64 * 1024**2  # more than both ends of the socket hold
     async with pages(size=size, request=0.1, answer=0.5) as (port, ended):
