@@ -2,8 +2,10 @@
 
 import fcntl
 import os
+import resource
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -119,6 +121,39 @@ def test_a_hanging_reload_is_reported_applied_later_and_blocks_no_stop(
             assert running.stop() == 0
     finally:
         shutil.rmtree(folder)
+
+
+def test_without_file_descriptors_the_fault_is_ours_and_the_log_stays_short(
+    orgs: httpx.Client, pair: Path, tmp_path: Path
+) -> None:
+    """It was "no connection" to the org, and 11,000 lines of tracebacks in 45 seconds."""
+    names = [f"starved-{number}" for number in range(5)]
+    config = write(tmp_path, *(connection(orgs, pair, name) for name in names))
+    with daemon(config) as running:
+        until(lambda: all(exchanges_of(running, name) for name in names), "the first exchanges")
+        pid = running.process.pid
+        allowed = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        knocking = socket.create_connection(("127.0.0.1", httpx.URL(running.url).port or 0))
+        resource.prlimit(
+            pid, resource.RLIMIT_NOFILE, (len(list(Path(f"/proc/{pid}/fd").iterdir())), allowed[1])
+        )
+        waiting = [socket.create_connection(knocking.getpeername()) for _ in range(50)]
+        until(lambda: log_of(running).count("cause=monitor_fault") >= len(names), "all to be our fault")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, allowed)
+        for client in (knocking, *waiting):
+            client.close()
+        for name in names:
+            goes_on(running, name)
+
+        log = log_of(running)
+        assert "cause=network_unreachable" not in log
+        assert log.count("Traceback") <= 1
+        assert log.count("\n") < 10 * len(names)
+        assert running.stop() == 0
+
+
+def log_of(running: Running) -> str:
+    return running.log.read_text()
 
 
 def test_a_stop_that_could_not_write_says_so(orgs: httpx.Client, pair: Path, tmp_path: Path) -> None:
