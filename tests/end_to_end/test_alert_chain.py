@@ -300,8 +300,10 @@ ELSEWHERE: dict[str, tuple[int, dict[str, str], str]] = {
     "subdomain-unknown": (301, {"Location": "https://acme--renamed.my.salesforce.com/"}, ""),
     "request-malformed": (400, {}, '{"error": "invalid_request", "error_description": "malformed"}'),
     "unrecognised": (400, {}, '{"error": "invalid_grant", "error_description": "quantum entanglement lost"}'),
+    "first-call-unanswered": (200, {}, '{"access_token": "00D!AQ", "scope": "api", "token_type": "Bearer"}'),
 }
-"""Answers that no org of the simulator gives: status, headers and body, by connection."""
+"""Answers to a login that no org of the simulator gives: status, headers and body, by connection. Any other
+request is answered with an error."""
 
 STANDING = {
     "approval-expiring": Told(ADMINS, "BearerwatchApprovalExpiring", responsible="org_admin"),
@@ -337,6 +339,7 @@ STANDING = {
     "request-malformed": Told(OPERATORS, "BearerwatchRequestMalformed"),
     "network-unreachable": Told("operators", "BearerwatchNetworkUnreachable", severity="warning"),
     "tls-untrusted": Told(OPERATORS, "BearerwatchTlsUntrusted"),
+    "first-call-unanswered": Told("operators", "BearerwatchFirstCallUnanswered", severity="warning"),
     "unrecognised": Told(OPERATORS, "BearerwatchUnrecognised"),
 }
 """Connections, each named after the cause that it has from the start, and what is told to whom."""
