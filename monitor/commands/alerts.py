@@ -21,7 +21,7 @@ from monitor.watch.fleet import Fleet
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ActiveAlert:
     """One active alert, and its sinks."""
 
     alert: Alert
@@ -31,7 +31,7 @@ class Standing:
     """When each sink was last told, if it was; Alertmanager is told each minute."""
 
 
-def standing(settings: Settings, now: datetime) -> list[Standing]:
+def active_alerts(settings: Settings, now: datetime) -> list[ActiveAlert]:
     """All active alerts, including those held back. Raises StoreError."""
     with memory(settings) as store:
         histories = store.histories() if store else {}
@@ -57,11 +57,11 @@ def standing(settings: Settings, now: datetime) -> list[Standing]:
         told = {
             name: last.at for name, last in groups.items() if last and alert.connection in last.connections
         }
-        shown.append(Standing(alert, reaches, told))
+        shown.append(ActiveAlert(alert, reaches, told))
     return shown
 
 
-def as_json(one: Standing) -> dict[str, Any]:
+def as_json(one: ActiveAlert) -> dict[str, Any]:
     """One alert for `alerts --json`."""
     return {
         "labels": dict(one.alert.labels),

@@ -36,7 +36,7 @@ def as_json(status: ConnectionStatus, now: datetime) -> dict[str, Any]:
     }
 
 
-def told(status: ConnectionStatus, now: datetime) -> Iterator[str]:
+def as_text(status: ConnectionStatus, now: datetime) -> Iterator[str]:
     """As text: first what is wrong in detail, then one line per step."""
     steps = steps_of(status, now)
     if not steps:

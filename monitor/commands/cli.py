@@ -401,7 +401,7 @@ def audit_connection(
     3 no verdict.
     """
     from monitor.commands.audit import as_json as audit_as_json
-    from monitor.commands.audit import audit_once, told
+    from monitor.commands.audit import as_text, audit_once
     from monitor.core.verdict.audit import Ruling, steps_of
 
     _log_errors_alone()
@@ -414,7 +414,7 @@ def audit_connection(
     if as_json:
         print(json.dumps(audit_as_json(status, now), indent=2))
     else:
-        print("\n".join(told(status, now)))
+        print("\n".join(as_text(status, now)))
     wrong = any(step.ruling is Ruling.WRONG for step in steps_of(status, now))
     raise typer.Exit(Exit.FAILING if wrong else exit_code([status], "failing"))
 
@@ -485,14 +485,14 @@ def try_before(
         (connection,) = _chosen(settings, [name or "preflight"])
         found = asyncio.run(
             preflight.preflight(
-                settings, connection, clock=clock, tell=lambda tried: None if as_json else say(tried.told())
+                settings, connection, clock=clock, tell=lambda tried: None if as_json else say(tried.line())
             )
         )
     now = clock.now()
     if as_json:
         print(json.dumps(preflight.as_json(found, key, now), indent=2))
     else:
-        print("\n".join(preflight.told(found, key, now)))
+        print("\n".join(preflight.as_text(found, key, now)))
     raise typer.Exit(exit_code([found.status], "failing"))
 
 
@@ -515,8 +515,8 @@ def find_pair(
     Example: `bearerwatch discover acme-production --config bearerwatch.yaml`
     """
     from monitor.commands.discover import as_json as discovered_as_json
+    from monitor.commands.discover import as_text as discovered
     from monitor.commands.discover import discover
-    from monitor.commands.discover import told as discovered
 
     _log_errors_alone()
     with operators_mistakes():
@@ -527,7 +527,7 @@ def find_pair(
             connection,
             clock=Clock(),
             every=every,
-            tell=lambda tried: None if as_json else say(tried.told()),
+            tell=lambda tried: None if as_json else say(tried.line()),
         )
         tried = asyncio.run(found)
     if as_json:
@@ -557,14 +557,14 @@ def show_alerts(
     """
     if context.invoked_subcommand:
         return
+    from monitor.commands.alerts import active_alerts
     from monitor.commands.alerts import as_json as alert_as_json
-    from monitor.commands.alerts import standing
 
     _log_errors_alone()
     now = datetime.now(UTC)
     with operators_mistakes():
         settings = _settings(config)
-        found = standing(settings, now)
+        found = active_alerts(settings, now)
     if as_json:
         print(json.dumps([alert_as_json(one) for one in found], indent=2))
         return

@@ -68,7 +68,7 @@ class Try:
             "evidence": list(first.evidence) if first else [],
         }
 
-    def told(self) -> str:
+    def line(self) -> str:
         """One line of text."""
         pair = f"{self.connection.login_url} with the audience {self.connection.audience}"
         if self.granted:
@@ -187,18 +187,18 @@ def as_json(connection: Connection, tried: list[Try]) -> dict[str, Any]:
     }
 
 
-def told(connection: Connection, tried: list[Try]) -> Iterator[str]:
+def as_text(connection: Connection, tried: list[Try]) -> Iterator[str]:
     """As text: the lines to configure, or what to do if nothing was granted."""
     left_out = len(pairs(connection)) - len(tried)
     if any(each.granted for each in tried):
-        yield from _told_of_grants(connection, [each for each in tried if each.granted])
+        yield from _text_of_grants(connection, [each for each in tried if each.granted])
         if left_out:
             yield f"{left_out} more were not tried; --all tries them too."
     elif tried:
-        yield from _told_of_none(connection, tried, left_out)
+        yield from _text_of_none(connection, tried, left_out)
 
 
-def _told_of_grants(connection: Connection, granted: list[Try]) -> Iterator[str]:
+def _text_of_grants(connection: Connection, granted: list[Try]) -> Iterator[str]:
     for place, each in enumerate(granted):
         grant = each.granted
         assert grant
@@ -217,7 +217,7 @@ def _told_of_grants(connection: Connection, granted: list[Try]) -> Iterator[str]
             )
 
 
-def _told_of_none(connection: Connection, tried: list[Try], left_out: int) -> Iterator[str]:
+def _text_of_none(connection: Connection, tried: list[Try], left_out: int) -> Iterator[str]:
     answered = [each for each in tried if each.answered]
     furthest = next((each for each in answered if not (each.entry and each.entry.wrong_pair)), tried[0])
     cause = furthest.verdict.findings[0].cause

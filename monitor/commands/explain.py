@@ -119,7 +119,7 @@ def _within_reach(moment: datetime) -> datetime:
     return moment.astimezone(UTC)
 
 
-Moment = Annotated[datetime, AfterValidator(_within_reach)]
+UtcTime = Annotated[datetime, AfterValidator(_within_reach)]
 Days = Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)]
 
 
@@ -176,7 +176,7 @@ class LocalRecord(_Record):
     key_matches_certificate: bool | None = None
     key_type: str = ""
     key_bits: int | None = None
-    certificate_not_after: Moment | None = None
+    certificate_not_after: UtcTime | None = None
     clock_offset_seconds: Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)] | None = None
     failing_share_of_fleet: Annotated[float, Field(ge=0, le=1)] | None = None
 
@@ -184,24 +184,24 @@ class LocalRecord(_Record):
 class HistoryRecord(_Record):
     """Earlier facts."""
 
-    first_seen: Moment | None = None
-    first_success: Moment | None = None
-    last_success: Moment | None = None
+    first_seen: UtcTime | None = None
+    first_success: UtcTime | None = None
+    last_success: UtcTime | None = None
     consecutive_successes: int = 0
-    failing_since: Moment | None = None
-    changed_at: Moment | None = None
+    failing_since: UtcTime | None = None
+    changed_at: UtcTime | None = None
     org_id: str | None = None
     user_id: str | None = None
     calls_missed: int = Field(default=0, ge=0)
     """First calls in a row that got no usable answer."""
-    proven_at: Moment | None = None
+    proven_at: UtcTime | None = None
     approval_lifetimes_days: tuple[Days, ...] = Field(default=(), max_length=1000)
 
 
 class Record(_Record):
     """Everything that may be known about one exchange."""
 
-    now: Moment | None = None
+    now: UtcTime | None = None
     answer: AnswerRecord | None = None
     fault: FaultRecord | None = None
     after_login: AnswerRecord | None = None

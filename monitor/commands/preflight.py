@@ -90,7 +90,7 @@ def as_json(found: Preflight, key: Mapping[str, str], now: Any) -> dict[str, Any
     }
 
 
-def told(found: Preflight, key: Mapping[str, str], now: Any) -> Iterator[str]:
+def as_text(found: Preflight, key: Mapping[str, str], now: Any) -> Iterator[str]:
     """As text: verdict, remedy, steps of the guide, and lines to configure."""
     status = found.status
     if not status.findings:
@@ -103,7 +103,7 @@ def told(found: Preflight, key: Mapping[str, str], now: Any) -> Iterator[str]:
         yield from (f"  {n}. {step}" for n, step in enumerate(remedy_of(entry, status.connection), 1))
         yield ""
     if status.history.audit:
-        yield from audit.told(status, now)
+        yield from audit.as_text(status, now)
     yield from ("", "To monitor it, add this to the configuration:", "", "connections:")
     for number, (option, value) in enumerate(configuration(status.connection, key).items()):
         shown = value if isinstance(value, str) else json.dumps(value).replace('"', "")

@@ -32,7 +32,7 @@ from monitor.web.reproduce import command
 from monitor.web.words import WHO, WITHOUT_FINDING, exact, relative
 
 if TYPE_CHECKING:  # slow import: database and network
-    from monitor.commands.alerts import Standing
+    from monitor.commands.alerts import ActiveAlert
 
 STYLES = {
     State.HEALTHY: "green",
@@ -178,7 +178,7 @@ def show_rechecked(shown: Mapping[str, Any]) -> None:
     Console(highlight=False).print(Text.assemble((state, STYLES[state]), f" {shown['name']}{title}"))
 
 
-def show_alerts(found: "Sequence[Standing]", *, now: datetime, console: Console | None = None) -> None:
+def show_alerts(found: "Sequence[ActiveAlert]", *, now: datetime, console: Console | None = None) -> None:
     """Print alerts, one per line: with sinks, or why they are held back."""
     table = _table("SEVERITY", "ALERT", "WHO ACTS", "SINCE", "TELLS")
     for one in found:

@@ -131,9 +131,9 @@ Pattern = Annotated[str, BeforeValidator(words.text), WithJsonSchema(_TEXT)]
 HostName = Annotated[
     str, BeforeValidator(words.host_name), WithJsonSchema({"type": "string", "format": "hostname"})
 ]
-Moment = Annotated[
+UtcTime = Annotated[
     datetime | None,
-    BeforeValidator(words.moment),
+    BeforeValidator(words.utc_time),
     WithJsonSchema({"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}),
 ]
 Flag = Annotated[bool, BeforeValidator(words.flag), WithJsonSchema({"type": "boolean"})]
@@ -343,9 +343,9 @@ class VaultOptions(Options):
 class MaintenanceOptions(Options):
     """A time without alerts: once (`start`, `end`) or every week (`weekly`, `lasts`)."""
 
-    start: Moment = None
+    start: UtcTime = None
     """When it begins."""
-    end: Moment = None
+    end: UtcTime = None
     """When it ends."""
     weekly: Annotated[
         words.WeekTime | None,
@@ -493,7 +493,7 @@ class ConnectionOptions(Options):
     """The key that signs (setup guide, step 1)."""
     certificate: Certificate | None = None
     """The certificate uploaded to the app, to monitor its expiry and whether it matches the key."""
-    certificate_not_after: Moment = None
+    certificate_not_after: UtcTime = None
     """The certificate's expiry date, if the certificate itself is not available."""
     next: Annotated[NextPair | None, BeforeValidator(_filled)] = None
     """The pair to rotate to."""

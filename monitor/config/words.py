@@ -208,7 +208,7 @@ def day(value: object) -> date:
         raise ValueError(f"{quoted(written)} is not a date. Write e.g. 2026-09-01.") from error
 
 
-def moment(value: object) -> datetime:
+def utc_time(value: object) -> datetime:
     """A time in UTC: `2027-03-01` (midnight, the cautious reading) or `2027-03-01T12:00:00Z`."""
     written = text(value)
     try:

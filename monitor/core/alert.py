@@ -80,7 +80,7 @@ def app_of(connection: Connection) -> str:
 
 
 @dataclass(frozen=True)
-class Moment:
+class AlertContext:
     """A Snapshot with the operator's settings for alerts."""
 
     snapshot: Snapshot

@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from itertools import pairwise
 
-from monitor.core.alert import Alert, Moment, Terms
+from monitor.core.alert import Alert, AlertContext, Terms
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.finding import Finding, State
@@ -25,12 +25,12 @@ from monitor.core.wording import (
     UNSTEADY,
     WHO,
     Links,
+    description,
     inert,
     minute,
     name_of,
     short,
     steps,
-    told,
     with_name,
 )
 
@@ -40,27 +40,27 @@ UNSTEADY_CHANGES = 6
 
 def alerts(snapshot: Snapshot, terms: Terms) -> list[Alert]:
     """All current alerts, including those held back, in the order of the connections."""
-    moment = Moment(snapshot, terms)
+    context = AlertContext(snapshot, terms)
     found = []
-    for status in moment.watched:
+    for status in context.watched:
         of_causes = [
-            _of_cause(finding, status, moment)
+            _of_cause(finding, status, context)
             for finding in {each.cause: each for each in reversed(status.findings)}.values()
-            if moment.lasted(finding.since, terms.holds.of_cause(finding.cause))
+            if context.lasted(finding.since, terms.holds.of_cause(finding.cause))
         ]
-        found += of_causes or _of_no_cause(status, moment)
+        found += of_causes or _of_no_cause(status, context)
     return found
 
 
-def _of_cause(found: Finding, status: ConnectionStatus, moment: Moment) -> Alert:
+def _of_cause(found: Finding, status: ConnectionStatus, context: AlertContext) -> Alert:
     labels = {
         "cause": found.cause.value,
         "severity": found.severity.value,
         "responsible": found.responsible.value,
     }
-    texts = partial(_texts_of_cause, found, status, moment.terms.links)
+    texts = partial(_texts_of_cause, found, status, context.terms.links)
     title = CATALOGUE[found.cause].title
-    return _alert(name_of(found.cause), labels, title, texts, found.since, status, moment)
+    return _alert(name_of(found.cause), labels, title, texts, found.since, status, context)
 
 
 def _alert(
@@ -70,13 +70,13 @@ def _alert(
     texts: Callable[[], Mapping[str, str]],
     since: datetime,
     status: ConnectionStatus,
-    moment: Moment,
+    context: AlertContext,
 ) -> Alert:
-    connection, carried = status.connection, moment.terms.links.labels
+    connection, carried = status.connection, context.terms.links.labels
     known = (("app", connection.app), ("username", connection.username), *connection.labels)
     own = {label: text for label, text in known if text and label in carried}
     identity = {"alertname": name, "connection": status.name, **labels, "host": connection.host, **own}
-    return Alert(identity, title, texts, since, connection, moment.maintenance(connection))
+    return Alert(identity, title, texts, since, connection, context.maintenance(connection))
 
 
 def _texts_of_cause(found: Finding, status: ConnectionStatus, links: Links) -> dict[str, str]:
@@ -103,7 +103,7 @@ def _texts_of_cause(found: Finding, status: ConnectionStatus, links: Links) -> d
             who += f". More: {links.page(connection.name)}"
     return {
         "summary": f"{entry.title}: {connection.name}",
-        "description": told(
+        "description": description(
             "\n".join(facts),
             who=who,
             steps=[*steps(entry, connection), *with_name([ASK_AGAIN], connection.name)],
@@ -114,16 +114,16 @@ def _texts_of_cause(found: Finding, status: ConnectionStatus, links: Links) -> d
     }
 
 
-def _of_no_cause(status: ConnectionStatus, moment: Moment) -> list[Alert]:
+def _of_no_cause(status: ConnectionStatus, context: AlertContext) -> list[Alert]:
     """The alert about a connection without a verdict, or one that fails intermittently.
 
     The operator is responsible; the cause is the one whose runbook helps.
     """
-    history, holds = status.history, moment.terms.holds
+    history, holds = status.history, context.terms.holds
     since = history.state_since or history.first_seen
     silent = status.state in {State.FAILING, State.UNKNOWN} and not status.findings
     lately = ""
-    if silent and moment.lasted(since, max(holds.transient, UNCHECKED)):
+    if silent and context.lasted(since, max(holds.transient, UNCHECKED)):
         name, title, severity = "Unexplained", "Not working, without a known cause", Severity.CRITICAL
         cause, what_to_do = Cause.MONITOR_FAULT, with_name(UNEXPLAINED, status.name)
         said = (
@@ -137,14 +137,14 @@ def _of_no_cause(status: ConnectionStatus, moment: Moment) -> list[Alert]:
         said = f"{failed} of the last {of} exchanges of {status.name} failed, but never for long."
         # For this long, failures during a maintenance are among the last exchanges.
         counts = max(holds.window, RECENT_KEPT * status.connection.interval)
-        lately = moment.after_maintenance(status.connection, counts)
+        lately = context.after_maintenance(status.connection, counts)
     else:
         return []
     labels = {"severity": severity.value, "responsible": Responsible.OPERATOR.value}
     texts = {
         "summary": f"{title}: {status.name}",
-        "description": told(said, who=WHO[Responsible.OPERATOR], steps=what_to_do),
-        **moment.terms.links.to(cause=cause, connection=status.name),
+        "description": description(said, who=WHO[Responsible.OPERATOR], steps=what_to_do),
+        **context.terms.links.to(cause=cause, connection=status.name),
     }
-    alert = _alert(f"BearerwatchConnection{name}", labels, title, lambda: texts, since, status, moment)
+    alert = _alert(f"BearerwatchConnection{name}", labels, title, lambda: texts, since, status, context)
     return [replace(alert, held_back=alert.held_back or lately)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
-from monitor.core.alert import Alert, Moment
+from monitor.core.alert import Alert, AlertContext
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.holds import SCRAPE
 from monitor.core.wording import WHO
@@ -68,10 +68,10 @@ STORE_FAILING = Trouble(
 )
 
 
-def troubles(moment: Moment) -> Iterator[Trouble]:
+def troubles(context: AlertContext) -> Iterator[Trouble]:
     """The current problems, however long they have lasted."""
-    daemon = moment.snapshot.daemon
-    if _late(moment):
+    daemon = context.snapshot.daemon
+    if _late(context):
         yield CHECKS_LATE
     if not daemon.configured:
         yield WATCHES_NOTHING
@@ -81,11 +81,11 @@ def troubles(moment: Moment) -> Iterator[Trouble]:
         yield STORE_FAILING
 
 
-def alert_of_trouble(trouble: Trouble, since: datetime, moment: Moment) -> Alert:
+def alert_of_trouble(trouble: Trouble, since: datetime, context: AlertContext) -> Alert:
     """The alert about a problem that began at `since`."""
-    links = moment.terms.links
+    links = context.terms.links
     where = urlsplit(links.pages).netloc
-    late = _late(moment) if trouble is CHECKS_LATE else []
+    late = _late(context) if trouble is CHECKS_LATE else []
     daemon = f"bearerwatch at {where}" if where else "bearerwatch"
     summary = trouble.summary.replace("DAEMON", daemon).replace("COUNT", f"{len(late):,}")
     among = f"\nAmong them: {', '.join(late[:NAMED])}." if late else ""
@@ -100,15 +100,15 @@ def alert_of_trouble(trouble: Trouble, since: datetime, moment: Moment) -> Alert
         "responsible": Responsible.OPERATOR.value,
         **({"instance": where} if where else {}),
     }
-    return Alert(labels, summary, lambda: texts, since, held_back=moment.maintenance())
+    return Alert(labels, summary, lambda: texts, since, held_back=context.maintenance())
 
 
-def _late(moment: Moment) -> list[str]:
+def _late(context: AlertContext) -> list[str]:
     """Connections whose check is overdue or not scheduled, or that were not checked for too long."""
     return [
         status.name
-        for status in moment.watched
+        for status in context.watched
         if status.unwatched
         or status.next_exchange is None
-        or moment.now - status.next_exchange > moment.terms.holds.late
+        or context.now - status.next_exchange > context.terms.holds.late
     ]

@@ -293,7 +293,7 @@ def text(row: Row | None, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def moment_in(row: Row | None, name: str) -> datetime | None:
+def time_in(row: Row | None, name: str) -> datetime | None:
     """A field as a UTC time; None if it isn't one or is outside the years BELIEVED."""
     if not (written := text(row, name)):
         return None
@@ -314,7 +314,7 @@ def summed(rows: tuple[Row, ...]) -> tuple[Logins, ...]:
     """Rows of Login History, grouped by similarity, latest first."""
     groups: dict[tuple[str, str, str], list[datetime]] = {}
     for row in rows:
-        if at := moment_in(row, "LoginTime"):
+        if at := time_in(row, "LoginTime"):
             key = (text(row, "Application"), text(row, "SourceIp"), text(row, "Status"))
             groups.setdefault(key, []).append(at)
     found = [Logins(*key, len(times), min(times), max(times)) for key, times in groups.items()]

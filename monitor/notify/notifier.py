@@ -15,7 +15,7 @@ import httpx
 import structlog
 
 from monitor.config import Settings, Sink
-from monitor.core.alert import Alert, Moment, lasted
+from monitor.core.alert import Alert, AlertContext, lasted
 from monitor.core.alerts import alerts
 from monitor.core.alerts_of_daemon import Trouble, alert_of_trouble, troubles
 from monitor.core.catalogue import CATALOGUE
@@ -23,7 +23,7 @@ from monitor.core.causes import Cause
 from monitor.core.holds import Holds
 from monitor.core.status import Snapshot
 from monitor.core.telling import GROUP_LABELS, Message, Told, due, is_proven, what_became
-from monitor.core.wording import WHO, name_of, told
+from monitor.core.wording import WHO, description, name_of
 from monitor.notify import alertmanager, services, webhook
 from monitor.notify.wire import Undelivered, Wire
 
@@ -134,24 +134,24 @@ class Notifier:
             for outlet in self._outlets.values():
                 outlet.away = {}
         self._last = snapshot.at
-        found = await asyncio.to_thread(self._alerts, Moment(snapshot, settings.terms))
+        found = await asyncio.to_thread(self._alerts, AlertContext(snapshot, settings.terms))
         holds = settings.terms.holds
         rounds = (self._notify(outlet, found, snapshot, holds) for outlet in tuple(self._outlets.values()))
         for outcome in await asyncio.gather(*rounds, return_exceptions=True):
             if isinstance(outcome, BaseException):  # a bug of ours must not affect other sinks
                 log.error("notifier_failed", exc_info=outcome)
 
-    def _alerts(self, moment: Moment) -> list[Alert]:
+    def _alerts(self, context: AlertContext) -> list[Alert]:
         """The current alerts. Our own problems count if they were present in every round of their hold
         time.
         """
-        self._troubles = {one: self._troubles.get(one, moment.now) for one in troubles(moment)}
+        self._troubles = {one: self._troubles.get(one, context.now) for one in troubles(context)}
         own = [
-            alert_of_trouble(trouble, since, moment)
+            alert_of_trouble(trouble, since, context)
             for trouble, since in self._troubles.items()
-            if moment.lasted(since, trouble.hold)
+            if context.lasted(since, trouble.hold)
         ]
-        return [*own, *alerts(moment.snapshot, moment.terms)]
+        return [*own, *alerts(context.snapshot, context.terms)]
 
     async def _notify(self, outlet: _Outlet, found: list[Alert], snapshot: Snapshot, holds: Holds) -> None:
         now = snapshot.at
@@ -238,7 +238,7 @@ def drill(cause: Cause, now: datetime) -> Message:
     texts = {
         "summary": title,
         "description": "This is a test alert, sent by hand; nothing is wrong. A real one would say:\n"
-        + told(entry.meaning, who=WHO[entry.responsible], steps=entry.remedy, guide=entry.guide),
+        + description(entry.meaning, who=WHO[entry.responsible], steps=entry.remedy, guide=entry.guide),
     }
     alert = Alert(labels, title, lambda: texts, now)
     of_group = {label: labels[label] for label in GROUP_LABELS}

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from urllib.parse import urlencode
 
-from monitor.core.inside import QUERIES, Facts, Permission, Query, Read, Row, Value, moment_in, summed, text
+from monitor.core.inside import QUERIES, Facts, Permission, Query, Read, Row, Value, summed, text, time_in
 from monitor.core.outcome import Granted
 from monitor.core.verdict.answer import CODE_LIMIT, harmless, read_after_login
 from monitor.core.verdict.approval import policy_of
@@ -201,7 +201,7 @@ def _with_logins(facts: Facts, rows: tuple[Row, ...], subject: Subject) -> Facts
     """The facts with the user's logins, and the one nearest to our exchange as ours."""
     near = []
     for row in rows:
-        at = moment_in(row, "LoginTime")
+        at = time_in(row, "LoginTime")
         is_alike = (text(row, "Status").lower() == "success") == subject.granted
         is_ours = not subject.app or text(row, "Application") == subject.app
         if at and is_alike and is_ours and abs(at - subject.exchanged) <= OUR_LOGIN_WITHIN:

@@ -48,7 +48,7 @@ from monitor.store.schema import (
     UNREADABLE,
     Upgrades,
 )
-from monitor.store.waiting import EVENTS_KEPT, MS_A_DAY, ExchangeRow, Turn, Waiting, milliseconds
+from monitor.store.waiting import EVENTS_KEPT, MS_A_DAY, ExchangeRow, Lease, Waiting, milliseconds
 
 DAYS_KEPT = 400
 """Days for which counts and failure events are kept: enough to compare with the same month last year."""
@@ -213,11 +213,11 @@ class Database:
             if new := [name for name in batch if name not in self.connection_ids]:
                 self.connection_ids.update(_ids_of(self.connection, CONNECTIONS, new))
             items = [(self.connection_ids[name], waiting) for name, waiting in batch.items()]
-            ours = self._settled({number: waiting.turn for number, waiting in items if waiting.turn})
-            self._write_rows([item for item in items if item[1].turn is None or item[0] in ours])
+            ours = self._settled({number: waiting.lease for number, waiting in items if waiting.lease})
+            self._write_rows([item for item in items if item[1].lease is None or item[0] in ours])
         for number, waiting in items:
-            if waiting.turn:
-                waiting.turn.end(written=number in ours)
+            if waiting.lease:
+                waiting.lease.end(written=number in ours)
 
     def rehearse(self) -> None:
         """Write what a check and a notification would write, then roll back. Raises what a write would."""
@@ -225,19 +225,19 @@ class Database:
         with suppress(_Rehearsed), self.place.writing(self.connection):
             [number] = _ids_of(self.connection, CONNECTIONS, [_NO_NAME]).values()
             for _ in range(2):  # the second updates what the first inserted
-                self._settled({number: Turn(-1, -1, 0.0, "")})
+                self._settled({number: Lease(-1, -1, 0.0, "")})
                 self._write_rows([(number, Waiting(History(EPOCH, EPOCH), exchange, day))])
                 self._write_events([(number, Event(EPOCH, EventKind.STATE, ""))])
                 self._write_told([("", "", "")], [("", "")])
             raise _Rehearsed
 
-    def _settled(self, turns: dict[int, Turn]) -> set[int]:
+    def _settled(self, leases: dict[int, Lease]) -> set[int]:
         """Write the next due times. Gives the connections that no other replica has taken over meanwhile."""
-        if not turns:
+        if not leases:
             return set()
         from monitor.store.due import settled  # its library is an extra
 
-        return settled(self.connection, turns)
+        return settled(self.connection, leases)
 
     def _write_rows(self, items: Sequence[tuple[int, Waiting]]) -> None:
         dialect = self.place.dialect

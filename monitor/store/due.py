@@ -24,7 +24,7 @@ from sqlalchemy import Connection
 from monitor.core.history import History
 from monitor.store import records
 from monitor.store.schema import UPGRADES
-from monitor.store.waiting import Turn
+from monitor.store.waiting import Lease
 
 ALIVE_SECONDS = 10
 """A worker without a heartbeat for this long counts as dead. Equal to the shortest interval, so that what it
@@ -110,11 +110,11 @@ UPDATE due d SET job = NULL, due_at = now() + %(seconds)s * interval '1 second'
 FROM connections c WHERE c.id = d.connection_id AND c.name = ANY(%(names)s) AND d.job = %(job)s
 RETURNING c.name"""
 _SETTLE = """
-WITH turns AS (
+WITH leases AS (
   SELECT * FROM unnest(%(ids)s::int[], %(epochs)s::bigint[], %(jobs)s::bigint[], %(seconds)s::float[],
     %(writers)s::text[]) AS s (id, epoch, job, seconds, writer)
 ), ours AS (
-  SELECT d.connection_id, s.seconds, s.writer FROM due d JOIN turns s ON s.id = d.connection_id
+  SELECT d.connection_id, s.seconds, s.writer FROM due d JOIN leases s ON s.id = d.connection_id
   WHERE d.epoch = s.epoch AND d.job = s.job ORDER BY d.connection_id FOR UPDATE OF d
 )
 UPDATE due d SET job = NULL, epoch = d.epoch + 1, due_at = now() + ours.seconds * interval '1 second',
@@ -390,14 +390,14 @@ async def take_next_key(link: Link, username: str, per_hour: int) -> bool:
         return await _logins(link, Budget.NEXT_KEYS, [username], per_hour) == [None]
 
 
-def settled(connection: Connection, turns: Mapping[int, Turn]) -> set[int]:
+def settled(connection: Connection, leases: Mapping[int, Lease]) -> set[int]:
     """Write the next due times. Gives the ids of the connections that our jobs still held."""
     values = {
-        "ids": list(turns),
-        "epochs": [turn.epoch for turn in turns.values()],
-        "jobs": [turn.job for turn in turns.values()],
-        "seconds": [turn.seconds_left() for turn in turns.values()],
-        "writers": [turn.by for turn in turns.values()],
+        "ids": list(leases),
+        "epochs": [lease.epoch for lease in leases.values()],
+        "jobs": [lease.job for lease in leases.values()],
+        "seconds": [lease.seconds_left() for lease in leases.values()],
+        "writers": [lease.by for lease in leases.values()],
     }
     return set(connection.exec_driver_sql(_SETTLE, values).scalars())
 

@@ -31,12 +31,12 @@ from monitor.store.sqlite import SqliteFile
 from monitor.store.waiting import (
     EXCHANGES_KEPT,
     VERDICTS,
-    Turn,
+    Lease,
     Verdict,
     Waiting,
     date_of,
     day_number,
-    moment,
+    from_milliseconds,
 )
 
 log = structlog.get_logger(__name__)
@@ -207,12 +207,12 @@ class Store:
             return dict(self._known)
 
     def save(
-        self, name: str, history: History, events: tuple[Event, ...] = (), turn: Turn | None = None
+        self, name: str, history: History, events: tuple[Event, ...] = (), lease: Lease | None = None
     ) -> None:
         """Queue a history and its new events for writing. Returns at once.
 
         The history's last exchange is counted unless the previous save had the same one. A replica passes its
-        turn: if that has ended by the time of writing, nothing is written.
+        lease: if that has ended by the time of writing, nothing is written.
         """
         with self._changed:
             self._unwritten_since = self._unwritten_since or time.monotonic()
@@ -223,9 +223,9 @@ class Store:
                 waiting = self._waiting[name] = Waiting(history)
                 if len(self._waiting) in {1, BATCH}:  # the only times the writer must wake up
                     self._changed.notify_all()
-            elif waiting.turn:
-                waiting.turn.end(written=False)
-            waiting.history, waiting.turn, waiting.restored = history, turn, False
+            elif waiting.lease:
+                waiting.lease.end(written=False)
+            waiting.history, waiting.lease, waiting.restored = history, lease, False
             exchange, past = history.last_exchange, before.last_exchange if before else None
             if exchange is not None and (past is None or exchange.at != past.at):
                 waiting.count(history, exchange)
@@ -319,7 +319,13 @@ class Store:
             return [
                 (
                     row.name,
-                    Event(moment(row.at_ms), EventKind(row.kind), row.text, _cause(row.code), row.failure),
+                    Event(
+                        from_milliseconds(row.at_ms),
+                        EventKind(row.kind),
+                        row.text,
+                        _cause(row.code),
+                        row.failure,
+                    ),
                 )
                 for row in connection.execute(rows)
             ]
@@ -337,7 +343,7 @@ class Store:
         with self._reading() as connection:
             return [
                 PastExchange(
-                    moment(row.at_ms),
+                    from_milliseconds(row.at_ms),
                     VERDICTS[row.verdict],
                     _cause(row.code),
                     row.status,
@@ -433,8 +439,8 @@ class Store:
                     size = 1
                 else:
                     for waiting in batch.values():
-                        if waiting.turn:
-                            waiting.turn.end(written=None)
+                        if waiting.lease:
+                            waiting.lease.end(written=None)
             else:
                 newest = max(newest, *(waiting.today for waiting in batch.values()))
         if newest > self._tidied:

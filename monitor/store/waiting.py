@@ -53,7 +53,7 @@ class ExchangeRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Lease:
     """One replica's right to write one result of a connection, and when it is due next."""
 
     epoch: int
@@ -65,7 +65,7 @@ class Turn:
     """The replica."""
     made: float = field(default_factory=time.monotonic)
     written: "Future[bool | None]" = field(default_factory=Future, compare=False)
-    """True: written. False: the turn had ended. None: can never be written."""
+    """True: written. False: the lease had ended. None: can never be written."""
 
     def seconds_left(self) -> float:
         """Time from now until the connection is due again."""
@@ -87,7 +87,7 @@ class Waiting:
     days: dict[int, list[int]] = field(default_factory=dict)
     """By day since 1970: counts in the order of VERDICTS."""
     events: list[Event] = field(default_factory=list)
-    turn: Turn | None = None
+    lease: Lease | None = None
     """None if only one daemon writes."""
     restored: bool = False
     """Whether this rewrites a replaced database: rows that others wrote there stay."""
@@ -128,8 +128,8 @@ class Waiting:
 
     def followed_by(self, newer: "Waiting") -> "Waiting":
         """Merge with newer changes, after these could not be written."""
-        if self.turn and newer.turn:
-            self.turn.end(written=False)
+        if self.lease and newer.lease:
+            self.lease.end(written=False)
         days = dict(self.days)
         for day, counts in newer.days.items():
             days[day] = [a + b for a, b in zip(days.get(day, [0, 0, 0]), counts, strict=True)]
@@ -138,7 +138,7 @@ class Waiting:
             self.exchanges | newer.exchanges,
             days,
             list(self.events),
-            newer.turn or self.turn,
+            newer.lease or self.lease,
             today=max(self.today, newer.today),
         )
         both.tell(newer.events)
@@ -163,7 +163,7 @@ def milliseconds(at: datetime) -> int:
     return (at - EPOCH) // timedelta(milliseconds=1)
 
 
-def moment(at_ms: int) -> datetime:
+def from_milliseconds(at_ms: int) -> datetime:
     """The inverse of `milliseconds`."""
     return EPOCH + timedelta(milliseconds=at_ms)
 

@@ -32,7 +32,7 @@ from monitor.salesforce.probe import TakeLogin
 from monitor.store import Store, StoreError, due
 from monitor.store.due import ALIVE_SECONDS, Configured, Ear, Heard, Held, Link, Wanted
 from monitor.store.postgresql import Server, shut_down
-from monitor.store.waiting import Turn
+from monitor.store.waiting import Lease
 from monitor.watch.check import Checker
 from monitor.watch.clock import SharedClock, steady
 from monitor.watch.engine import WORKER, Linked, Pulse, engine, work
@@ -129,7 +129,7 @@ class Replica(Engine):
         """Connections that we hold but have not begun to check."""
         self._results: dict[str, tuple[History, tuple[Event, ...]] | None] = {}
         """Results of running checks."""
-        self._unwritten: set[Turn] = set()
+        self._unwritten: set[Lease] = set()
         self._ear = Ear(self._me)
         self._news: dict[str, tuple[History | str, datetime]] = {}
         """Others' results (or why they can't be read), with the next due time."""
@@ -311,11 +311,11 @@ class Replica(Engine):
         seconds = (following - self._clock.now()).total_seconds() if following else 0.0
         if wanted := self._wanted.pop(name, None):  # for example if its key has changed meanwhile
             seconds = min(seconds, wanted - self._awake())
-        turn = Turn(held.epoch, job, seconds, self._me)
-        self._unwritten.add(turn)
-        self._store.save(name, *result, turn)
-        written = await asyncio.wrap_future(turn.written)
-        self._unwritten.discard(turn)
+        lease = Lease(held.epoch, job, seconds, self._me)
+        self._unwritten.add(lease)
+        self._store.save(name, *result, lease)
+        written = await asyncio.wrap_future(lease.written)
+        self._unwritten.discard(lease)
         return _End.FAULT if written is None else _End.SETTLED
 
     def failing(self, task: str, error: Exception | None) -> None:
@@ -506,8 +506,8 @@ class Replica(Engine):
                 log.error("database_rejects_results", problem=refused)
             self._refused = refused
             self.dismiss()
-            for turn in list(self._unwritten):  # give up on them; others check again
-                turn.end(written=False)
+            for lease in list(self._unwritten):  # give up on them; others check again
+                lease.end(written=False)
         elif refused is None:
             self._refused = None
         return refused is None

@@ -75,14 +75,14 @@ def connection_document(snapshot: Snapshot, status: ConnectionStatus, record: Re
 
 def _document(at: datetime, rest: bytes) -> Document:
     tag = blake2b(rest, digest_size=16).hexdigest()
-    return Document(b'{"at":' + _dumps(moment(at)) + b"," + rest + b"}\n", f'W/"{tag}"')
+    return Document(b'{"at":' + _dumps(iso_time(at)) + b"," + rest + b"}\n", f'W/"{tag}"')
 
 
 def _dumps(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def moment(at: datetime | None) -> str | None:
+def iso_time(at: datetime | None) -> str | None:
     """A time in UTC, to the second."""
     return None if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
@@ -91,9 +91,9 @@ def daemon(status: DaemonStatus) -> dict[str, Any]:
     """The daemon's own condition."""
     return {
         "version": status.version,
-        "started": moment(status.started),
+        "started": iso_time(status.started),
         "configured": status.configured,
-        "reloaded": moment(status.reloaded),
+        "reloaded": iso_time(status.reloaded),
         "reload_problem": status.reload_problem,
         "store_problem": status.store_problem,
         "store_damage": status.store_damage,
@@ -103,8 +103,8 @@ def daemon(status: DaemonStatus) -> dict[str, Any]:
 def asked(what: Asked) -> dict[str, Any]:
     """The result of a request to check connections now."""
     return {
-        "checked_at": {name: moment(at) for name, at in what.turns.items()},
-        "put_off_until": {name: moment(at) for name, at in what.put_off.items()},
+        "checked_at": {name: iso_time(at) for name, at in what.turns.items()},
+        "put_off_until": {name: iso_time(at) for name, at in what.put_off.items()},
     }
 
 
@@ -116,7 +116,7 @@ def finding(found: Finding) -> dict[str, Any]:
         "severity": str(found.severity),
         "responsible": str(found.responsible),
         "certainty": str(found.certainty),
-        "since": moment(found.since),
+        "since": iso_time(found.since),
         "evidence": list(found.evidence),
     }
 
@@ -128,8 +128,8 @@ def summary(status: ConnectionStatus, maintenance: datetime | None) -> dict[str,
     return {
         "name": status.name,
         "state": str(status.state),
-        "state_since": moment(history.state_since),
-        "maintenance_until": moment(maintenance),
+        "state_since": iso_time(history.state_since),
+        "maintenance_until": iso_time(maintenance),
         "cause": str(first.cause) if first else None,
         "title": CATALOGUE[first.cause].title if first else None,
         "severity": str(first.severity) if first else None,
@@ -140,13 +140,13 @@ def summary(status: ConnectionStatus, maintenance: datetime | None) -> dict[str,
         "org_type": str(connection.org_type),
         "app": connection.app or None,
         "labels": dict(connection.labels),
-        "certificate_not_after": moment(status.certificate_end),
-        "approval_since": moment(history.approval_since),
-        "approval_forecast": moment(status.forecast.at) if status.forecast else None,
-        "last_exchange": moment(history.last_exchange.at) if history.last_exchange else None,
-        "last_success": moment(history.last_success),
-        "next_exchange": moment(status.next_exchange),
-        "failing_since": moment(history.failing_since),
+        "certificate_not_after": iso_time(status.certificate_end),
+        "approval_since": iso_time(history.approval_since),
+        "approval_forecast": iso_time(status.forecast.at) if status.forecast else None,
+        "last_exchange": iso_time(history.last_exchange.at) if history.last_exchange else None,
+        "last_success": iso_time(history.last_success),
+        "next_exchange": iso_time(status.next_exchange),
+        "failing_since": iso_time(history.failing_since),
         "exchanges": history.exchanges,
         "failures": history.failures,
     }
@@ -166,9 +166,9 @@ def detail(
         "token_endpoint": connection.token_endpoint,
         "audience": connection.audience,
         "interval_seconds": connection.interval.total_seconds(),
-        "first_seen": moment(history.first_seen),
-        "changed_at": moment(history.changed_at),
-        "first_success": moment(history.first_success),
+        "first_seen": iso_time(history.first_seen),
+        "changed_at": iso_time(history.changed_at),
+        "first_success": iso_time(history.first_success),
         "org_id": history.identity.org_id,
         "user_id": history.identity.user_id,
         "last_duration_seconds": last.duration_seconds if last else None,
@@ -198,7 +198,7 @@ def _explained(status: ConnectionStatus) -> dict[str, Any]:
         "remedy": steps(entry, status.connection) if entry else [],
         "note": entry.contested if entry else None,
         "reads": status.reads,
-        "proven_at": moment(status.history.proven_at),
+        "proven_at": iso_time(status.history.proven_at),
         "guide": entry.guide if entry else None,
     }
 
@@ -230,7 +230,7 @@ def _recorded(record: Record) -> dict[str, Any]:
         if record.exchanges is None
         else [
             {
-                "at": moment(past.at),
+                "at": iso_time(past.at),
                 "verdict": str(past.verdict),
                 "cause": str(past.cause) if past.cause else None,
                 "status": past.status,
@@ -242,7 +242,7 @@ def _recorded(record: Record) -> dict[str, Any]:
         if record.events is None
         else [
             {
-                "at": moment(event.at),
+                "at": iso_time(event.at),
                 "kind": str(event.kind),
                 "text": event.text,
                 "cause": str(event.cause) if event.cause else None,
@@ -265,8 +265,8 @@ def credential(facts: CredentialFacts, *, accepted: bool | None) -> dict[str, An
         else {
             "subject": certificate.subject,
             "serial": certificate.serial,
-            "not_before": moment(certificate.not_before),
-            "not_after": moment(certificate.not_after),
+            "not_before": iso_time(certificate.not_before),
+            "not_after": iso_time(certificate.not_after),
             "fingerprint_sha256": certificate.fingerprint,
         },
         "pairs": facts.pairs,
@@ -280,15 +280,15 @@ def _rotation(rotation: Rotation | None) -> dict[str, Any] | None:
         return None
     return {
         "stage": str(rotation.stage),
-        "since": moment(rotation.since),
-        "tried": moment(rotation.tried_at),
+        "since": iso_time(rotation.since),
+        "tried": iso_time(rotation.tried_at),
         "text": STAGES[rotation.stage],
     }
 
 
 def _approvals(approvals: Iterable[Approval]) -> list[dict[str, Any]]:
     return [
-        {"since": moment(epoch.since), "until": moment(epoch.until), "days": round(epoch.days, 2)}
+        {"since": iso_time(epoch.since), "until": iso_time(epoch.until), "days": round(epoch.days, 2)}
         for epoch in approvals
     ]
 
@@ -300,16 +300,16 @@ def audit_of(status: ConnectionStatus, at: datetime) -> dict[str, Any] | None:
         return None
     theirs = audit.production(facts)
     return {
-        "at": moment(facts.at),
+        "at": iso_time(facts.at),
         "observer": facts.observer or None,
         "calls": facts.calls,
         "steps": [step(one) for one in audit.steps_of(status, at)],
         "production": None
         if theirs is None
         else {
-            "last_granted": moment(theirs.granted),
+            "last_granted": iso_time(theirs.granted),
             "refused": theirs.refused,
-            "refused_since": moment(theirs.since),
+            "refused_since": iso_time(theirs.since),
             "status": theirs.last.status if theirs.last else None,
         },
     }
@@ -331,7 +331,7 @@ def _forecast(forecast: Forecast | None) -> dict[str, Any] | None:
     if forecast is None:
         return None
     return {
-        "at": moment(forecast.at),
+        "at": iso_time(forecast.at),
         "grounds": str(forecast.grounds),
         "lifetime_days": round(forecast.lifetime.total_seconds() / 86_400, 2),
         "reason": forecast.reason,

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from monitor.commands.audit import as_json, audit_once, told
+from monitor.commands.audit import as_json, as_text, audit_once
 from monitor.config import Settings, load
 from monitor.simulator.server import Simulator, running
 from monitor.watch.clock import Clock
@@ -46,7 +46,7 @@ async def test_each_step_is_a_line_and_wrong_ones_have_their_cause(
     assert (await control.patch("/_orgs/acme", json=MONTH | permissions)).is_success
 
     status = await audit_once(settings, settings.connections[0], clock=Clock())
-    lines = list(told(status, Clock().now()))
+    lines = list(as_text(status, Clock().now()))
 
     (wrong,) = [line for line in lines if line.startswith("WRONG")]
     assert "Refresh Token Policy: The app's Refresh Token Policy ends an approval after 30 days" in wrong
@@ -64,7 +64,7 @@ async def test_the_output_names_permissions_that_would_show_more(
 
     assert (
         "View Setup and Configuration and View all External Client Apps"
-        in list(told(status, Clock().now()))[-1]
+        in list(as_text(status, Clock().now()))[-1]
     )
     hidden = {step["what"] for step in document["audit"]["steps"] if step["ruling"] == "not_readable"}
     assert hidden == {
@@ -87,4 +87,4 @@ async def test_a_refused_login_is_reported_without_guesses(
     status = await audit_once(settings, settings.connections[0], clock=Clock())
 
     assert as_json(status, Clock().now())["audit"] is None
-    assert "user_not_admin_approved" in " ".join(told(status, Clock().now()))
+    assert "user_not_admin_approved" in " ".join(as_text(status, Clock().now()))

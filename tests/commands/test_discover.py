@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from monitor.commands.discover import Try, as_json, lines_of, pairs, told, tries
+from monitor.commands.discover import Try, as_json, as_text, lines_of, pairs, tries
 from monitor.core.causes import Cause
 from monitor.core.connection import GENERIC_LOGIN, GENERIC_TEST, Connection
 from monitor.core.keys.credential import Credential, CredentialFacts, Problem, read_credential
@@ -133,7 +133,7 @@ async def test_discovery_stops_at_the_first_grant_and_pauses_between_tries(org: 
     assert lines_of(tried[-1].connection) == {"subdomain": "acme", "audience": "my_domain"}
     assert len(org.pauses) == 1
     assert [row.status for row in org.simulator.org("acme").logins][-1] == "Success"
-    lines = list(told(at, tried))
+    lines = list(as_text(at, tried))
     assert lines[:4] == [
         "Add this to the configuration:",
         "",
@@ -151,7 +151,7 @@ async def test_with_all_discovery_continues_after_a_grant(org: Org) -> None:
     assert asked(tried) == list(pairs(ACME))
     # Nobody in the simulator serves all orgs, as the login servers do.
     assert [bool(each.granted) for each in tried] == [True, True, False, False, False]
-    lines = list(told(ACME, tried))
+    lines = list(as_text(ACME, tried))
     assert lines[0] == "The configured pair works:"
     assert "Also granted:" in lines
 
@@ -182,7 +182,7 @@ async def test_if_none_is_granted_the_pair_that_got_furthest_shows_why(org: Org)
     at = connection(audience=GENERIC_LOGIN)
 
     tried = await org.tried(at)
-    lines = list(told(at, tried))
+    lines = list(as_text(at, tried))
 
     assert as_json(at, tried)["configuration"] is None
     assert "    audience: my_domain" in lines
@@ -214,7 +214,7 @@ async def test_an_unresponsive_address_is_not_tried_again(org: Org) -> None:
         (GENERIC_LOGIN, GENERIC_LOGIN),
         (GENERIC_TEST, GENERIC_TEST),
     ]
-    assert next(told(ACME, tried)).startswith("No answer was conclusive")
+    assert next(as_text(ACME, tried)).startswith("No answer was conclusive")
 
 
 async def test_a_key_that_cannot_sign_is_reported_at_once(org: Org) -> None:

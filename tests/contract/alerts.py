@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from monitor.core import alerts_of_daemon
-from monitor.core.alert import Moment, Terms
+from monitor.core.alert import AlertContext, Terms
 from monitor.core.alerts import alerts as alerts_of_connections
 from monitor.core.alerts_of_daemon import Trouble, alert_of_trouble
 from monitor.core.causes import Cause
@@ -68,9 +68,9 @@ def _fired(names: set[str]) -> Iterator[dict[str, str]]:
 
 def _notified() -> str:
     """Those of a fleet in which everything lasts that there is an alert about."""
-    moment = Moment(snapshot(), LINKED)
+    context = AlertContext(snapshot(), LINKED)
     made = [
-        alert_of_trouble(trouble, LONG_AGO, moment)
+        alert_of_trouble(trouble, LONG_AGO, context)
         for trouble in vars(alerts_of_daemon).values()
         if isinstance(trouble, Trouble)
     ]

@@ -96,7 +96,7 @@ def _alerts(folder: Path) -> list[dict[str, Any]]:
         for name in ("acme", "globex"):
             failing = ill(well(name, now), Cause.API_DISABLED, now - timedelta(hours=1), now)
             store.save(name, failing.history)
-    return [alerts.as_json(one) for one in alerts.standing(load(config, {}), now)]
+    return [alerts.as_json(one) for one in alerts.active_alerts(load(config, {}), now)]
 
 
 async def _notifications(folder: Path) -> dict[str, list[Any]]:

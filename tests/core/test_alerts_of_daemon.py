@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from monitor.core.alert import Alert, Moment
+from monitor.core.alert import Alert, AlertContext
 from monitor.core.alerts_of_daemon import alert_of_trouble, troubles
 from monitor.core.maintenance import Once
 from monitor.core.status import ConnectionStatus, Snapshot
@@ -21,8 +21,8 @@ RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"
 
 
 def found(shown: Snapshot) -> list[Alert]:
-    moment = Moment(shown, TERMS)
-    return [alert_of_trouble(trouble, LONG_AGO, moment) for trouble in troubles(moment)]
+    context = AlertContext(shown, TERMS)
+    return [alert_of_trouble(trouble, LONG_AGO, context) for trouble in troubles(context)]
 
 
 def overdue(by: timedelta, *names: str, **of_connection: Any) -> Iterable[ConnectionStatus]:
@@ -48,7 +48,7 @@ def test_every_alert_has_the_name_labels_and_hold_time_of_its_rule() -> None:
         "BearerwatchReloadFailed",
         "BearerwatchStoreFailing",
     }
-    holds = {trouble.name: trouble.hold for trouble in troubles(Moment(troubled(), TERMS))}
+    holds = {trouble.name: trouble.hold for trouble in troubles(AlertContext(troubled(), TERMS))}
     for name, alert in told.items():
         own = {"alertname": name, "instance": "monitor.example.com"}
         assert alert.labels == rules[name]["labels"] | own
@@ -62,7 +62,9 @@ def test_the_notifications_page_lists_each_alert_with_its_times() -> None:
     page = (RULES.parents[2] / "docs" / "notifications.md").read_text()
     said = {name: int(minutes) for name, minutes in re.findall(r"^\| (Bear\w+) \| (\d+) minute", page, re.M)}
 
-    assert said == {trouble.name: trouble.hold / MINUTE for trouble in troubles(Moment(troubled(), TERMS))}
+    assert said == {
+        trouble.name: trouble.hold / MINUTE for trouble in troubles(AlertContext(troubled(), TERMS))
+    }
 
 
 def test_late_checks_are_counted_and_named() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from monitor.store import Store, due
 from monitor.store.due import Configured, Ear, Heard, Held, Link, Wanted
-from monitor.store.waiting import Turn
+from monitor.store.waiting import Lease
 from tests.store.postgres import COMMAND, Postgres, postgres
 from tests.store.test_store import GRANTED, event, history
 
@@ -96,8 +96,8 @@ class Replica:
     async def hears(self) -> Heard:
         return await self.ear.listen(self.link)
 
-    def turn(self, held: Held, seconds: float = LATER) -> Turn:
-        return Turn(held.epoch, self.job, seconds, self.name)
+    def lease(self, held: Held, seconds: float = LATER) -> Lease:
+        return Lease(held.epoch, self.job, seconds, self.name)
 
 
 @asynccontextmanager
@@ -116,11 +116,11 @@ async def replicas(url: str, *those: Configured) -> AsyncIterator[list[Replica]]
             await one.link.close()
 
 
-def write(url: str, found: Mapping[str, Turn], number: int = 1) -> None:
+def write(url: str, found: Mapping[str, Lease], number: int = 1) -> None:
     """Write a result of each, and what happened."""
     with closing(Store.open(url)) as store:
-        for name, turn in found.items():
-            store.save(name, history(GRANTED, number=number), (event(number),), turn)
+        for name, lease in found.items():
+            store.save(name, history(GRANTED, number=number), (event(number),), lease)
         assert store.flush(), store.problem
 
 
@@ -145,7 +145,7 @@ async def test_a_result_is_written_with_its_due_time_and_seen_once_by_others(url
         await first.hears()
         await second.hears()
 
-        write(url, {"a": first.turn(held)})
+        write(url, {"a": first.lease(held)})
 
         heard = await second.hears()
         assert heard.news["a"].history == history(GRANTED)
@@ -160,7 +160,7 @@ async def test_a_result_is_written_once_even_if_the_confirmation_is_lost(url: st
         await replica.wants(a=0)
         [held] = await replica.takes()
 
-        first, second = replica.turn(held), replica.turn(held)
+        first, second = replica.lease(held), replica.lease(held)
         write(url, {"a": first})
         write(url, {"a": second})
 
@@ -178,11 +178,11 @@ async def test_a_dead_replicas_connections_are_taken_over_and_its_late_results_d
 
         await dead.dies()
         [held] = await alive.takes()
-        turn = dead.turn(late)
-        write(url, {"a": turn}, number=7)
-        write(url, {"a": alive.turn(held)}, number=8)
+        lease = dead.lease(late)
+        write(url, {"a": lease}, number=7)
+        write(url, {"a": alive.lease(held)}, number=8)
 
-    assert turn.written.result() is False
+    assert lease.written.result() is False
     with closing(Store.open(url)) as store:
         assert [told.text for _, told in store.events("a", 10)] == [event(8).text]
         assert store.histories()["a"].exchanges == 8
@@ -203,7 +203,7 @@ async def test_an_unreadable_history_is_reported_and_uses_no_login(server: Postg
     async with replicas(url, configured("a", budget=2)) as (replica,):
         await replica.wants(a=0)
         [held] = await replica.takes()
-        write(url, {"a": replica.turn(held, seconds=0)})
+        write(url, {"a": replica.lease(held, seconds=0)})
         server.sql("""UPDATE histories SET body = '{"of": "a newer version"}'""", url.split("/")[-1])
 
         for _ in range(3):
@@ -242,7 +242,7 @@ async def test_replicas_share_the_login_budget_and_see_postponed_checks(url: str
         first, second = both
         await first.wants(a=0, b=0, c=0, d=0)
         held = await first.takes()
-        write(url, {one.name: first.turn(one, seconds=0) for one in held})
+        write(url, {one.name: first.lease(one, seconds=0) for one in held})
         await first.hears()
 
         assert names(held) == list("abcd")
@@ -286,9 +286,9 @@ async def test_the_configuration_loaded_last_decides_how_a_connection_is_checked
         await second.wants(a=0, b=0, sooner=False)
 
         assert names(await second.takes()) == ["a"], "what did not change stays where it is"
-        turn = first.turn(of_old)
-        write(url, {"a": turn})
-        assert turn.written.result() is False
+        lease = first.lease(of_old)
+        write(url, {"a": lease})
+        assert lease.written.result() is False
 
 
 async def test_connections_of_a_configuration_without_replicas_are_taken_over(url: str) -> None:
@@ -320,7 +320,7 @@ async def test_rows_written_late_in_a_long_transaction_are_still_noticed(url: st
     async with replicas(url, both, both) as (slow, listening):
         await slow.wants(a=0, b=0)
         held = await slow.takes()
-        write(url, {one.name: slow.turn(one) for one in held})
+        write(url, {one.name: slow.lease(one) for one in held})
         await listening.hears()
 
         async with slow.link.transaction():
@@ -339,7 +339,7 @@ async def test_a_starting_replica_reads_due_times_and_no_history_twice(server: P
     async with replicas(url, configured("a")) as (replica,):
         await replica.wants(a=0)
         [held] = await replica.takes()
-        write(url, {"a": replica.turn(held)})
+        write(url, {"a": replica.lease(held)})
         server.sql("UPDATE due SET changed_at = now() - interval '1 hour'", url.split("/")[-1])
 
         [(name, news)] = (await Ear("another").listen(replica.link)).news.items()

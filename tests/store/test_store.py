@@ -49,7 +49,7 @@ from monitor.store import (
 )
 from monitor.store.database import DAYS_KEPT, EVENT_DAYS
 from monitor.store.keeper import HANGS_SECONDS
-from monitor.store.waiting import FAILURE_EVENTS_KEPT, SUCCESS_EVENTS_KEPT, Turn, Waiting
+from monitor.store.waiting import FAILURE_EVENTS_KEPT, SUCCESS_EVENTS_KEPT, Lease, Waiting
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HERE = Path(__file__).parent
@@ -519,11 +519,11 @@ def test_the_write_queue_is_bounded_however_long_writes_fail() -> None:
 
 def test_a_result_overtaken_by_a_newer_one_is_reported_as_unwritten() -> None:
     """Its check would wait for it for ever."""
-    older, newer = Turn(1, 1, 0.0, "me"), Turn(2, 2, 0.0, "me")
+    older, newer = Lease(1, 1, 0.0, "me"), Lease(2, 2, 0.0, "me")
 
-    both = Waiting(history(), turn=older).followed_by(Waiting(history(), turn=newer))
+    both = Waiting(history(), lease=older).followed_by(Waiting(history(), lease=newer))
 
-    assert both.turn is newer
+    assert both.lease is newer
     assert older.written.result(0) is False
     assert not newer.written.done()
 

@@ -115,9 +115,9 @@ async def _watched(
         watcher = Watcher(rotating, exchanger, clock, settings.login_budget_per_hour)
 
         def tell(look: Look, due: datetime) -> None:
-            say(f"   {look.at:%H:%M:%S}  {look.told()} Next try at {due:%H:%M:%S} UTC.")
+            say(f"   {look.at:%H:%M:%S}  {look.line()} Next try at {due:%H:%M:%S} UTC.")
 
         look = await watcher.until_accepted(current, following, tell=tell, stop=stop)
         if look.accepted:
-            say(f"   {look.at:%H:%M:%S}  {look.told()}")
+            say(f"   {look.at:%H:%M:%S}  {look.line()}")
         return look

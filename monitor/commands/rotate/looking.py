@@ -49,7 +49,7 @@ class Look:
         """Whether the integration should use the next key."""
         return self.stage in {Stage.ACCEPTED, Stage.CURRENT_REFUSED}
 
-    def told(self) -> str:
+    def line(self) -> str:
         """One line of text."""
         if self.accepted:
             return "The next key is accepted."

@@ -13,7 +13,7 @@ from typing import Literal
 
 from monitor.core.connection import Connection
 from monitor.core.history import Approval, History
-from monitor.core.inside import Facts, Read, Row, moment_in, text
+from monitor.core.inside import Facts, Read, Row, text, time_in
 
 LEAD_SHARE = 1 / 6
 """The last part of a lifetime, in which the forecast is a finding: 5 days of a month, 15 of 90 days. Enough
@@ -97,7 +97,7 @@ def policy_of(facts: Facts | None) -> Policy | None:
 
 def _of_external_client_app(row: Row) -> Policy:
     refresh, by = text(row, "RefreshTokenPolicyType"), text(row, "LastModifiedBy.Name")
-    at = moment_in(row, "LastModifiedDate")
+    at = time_in(row, "LastModifiedDate")
     return Policy(
         permitted=_PERMITTED.get(text(row, "PermittedUsersPolicyType").lower(), ""),
         refresh=_REFRESH.get(refresh.lower(), ""),
@@ -211,7 +211,7 @@ def note(connection: Connection, audit: Facts | None = None) -> str | None:
 def _read(policy: Policy, connection: Connection, history: History) -> Forecast | None:
     """The forecast from a policy read by an audit, counted from the approval's creation or last use."""
     row = _approval_row(connection, history)
-    created, used = moment_in(row, "CreatedDate"), moment_in(row, "LastUsedDate")
+    created, used = time_in(row, "CreatedDate"), time_in(row, "LastUsedDate")
     seen, ended = history.approval_since, history.approvals[-1].until if history.approvals else None
     if created is None or (ended and created < ended):
         created = seen  # the org shows nothing, or an earlier approval

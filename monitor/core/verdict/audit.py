@@ -16,7 +16,7 @@ from monitor.core.causes import Cause, Severity
 from monitor.core.connection import Connection
 from monitor.core.finding import Certainty
 from monitor.core.history import History
-from monitor.core.inside import QUERIES, Facts, Logins, Permission, Read, Row, moment_in, text
+from monitor.core.inside import QUERIES, Facts, Logins, Permission, Read, Row, text, time_in
 from monitor.core.outcome import ApiUsage, Granted, Outcome
 from monitor.core.status import ConnectionStatus
 from monitor.core.verdict.approval import Forecast, Grounds, Policy, policy_of
@@ -107,7 +107,7 @@ class Seen:
         return None if rows is None else tuple(row for row in rows if self._holds(row))
 
     def _holds(self, row: Row) -> bool:
-        ends = moment_in(row, "ExpirationDate")
+        ends = time_in(row, "ExpirationDate")
         return (
             row.get("IsActive") is not False
             and row.get("IsRevoked") is not True
@@ -385,7 +385,7 @@ def _ends_of_assignments(seen: Seen) -> _Said | None:
     ending = sorted(
         (ends, text(row, "PermissionSet.Name"))
         for row in seen.live
-        if (ends := moment_in(row, "ExpirationDate"))
+        if (ends := time_in(row, "ExpirationDate"))
     )
     if not ending:
         return _right("None of the user's permission set assignments expires.")
@@ -433,7 +433,7 @@ def _association(seen: Seen) -> _Said | None:
     ways = [row for row in seen.live if text(row, "PermissionSetId") in carriers]
     if not ways:
         return _no_way(list(carriers.values()), seen)
-    held = {text(row, "PermissionSet.Name"): moment_in(row, "ExpirationDate") for row in ways}
+    held = {text(row, "PermissionSet.Name"): time_in(row, "ExpirationDate") for row in ways}
     lasting = next((name for name, end in held.items() if end is None), None)
     if lasting is not None:
         return _right(f"The app selects “{lasting}”, and the user has it without an expiry date.")
@@ -488,7 +488,7 @@ def _org(seen: Seen) -> _Said | None:
     row = seen.facts.first(Read.ORG)
     if row is None:
         return None
-    ends = moment_in(row, "TrialExpirationDate")
+    ends = time_in(row, "TrialExpirationDate")
     if ends is None or ends - seen.now > ORG_ENDS:
         return _right(f"The org expires on {minute(ends)}." if ends else "The org has no expiry date.")
     said = f"The org is a trial or scratch org that expires on {minute(ends)}, in {span(ends - seen.now)}."
@@ -644,7 +644,7 @@ def known_before(seen: Seen) -> Iterator[str]:
     for step in wrong_steps(seen)[:SHOWN]:
         yield f"The audit on {minute(seen.facts.at)}{by} found: {step.said}"
     for row in seen.facts.rows.get(Read.ASSIGNMENTS, ()):
-        ended = moment_in(row, "ExpirationDate")
+        ended = time_in(row, "ExpirationDate")
         if ended and ended <= seen.now:
             name = text(row, "PermissionSet.Name")
             yield f'The assignment of the permission set "{name}" expired on {minute(ended)}.'
@@ -656,7 +656,7 @@ def changes_in(facts: Facts | None) -> tuple[tuple[datetime, str], ...]:
     """Changes in Setup since the last grant, latest first, with who made them."""
     changes = []
     for row in facts.rows.get(Read.TRAIL, ()) if facts else ():
-        at, who = moment_in(row, "CreatedDate"), text(row, "CreatedBy.Name")
+        at, who = time_in(row, "CreatedDate"), text(row, "CreatedBy.Name")
         if at:
             changes.append((at, (text(row, "Display") or text(row, "Action")) + (who and f" (by {who})")))
     return tuple(changes)

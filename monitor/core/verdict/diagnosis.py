@@ -52,7 +52,7 @@ SCOPES_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Revision:
     """A row of the table: an answer with one of these meanings, under this condition, gets another cause."""
 
     of: frozenset[Cause]
@@ -91,88 +91,88 @@ def _asked_its_own_org(known: Known) -> bool:
     return not _is_generic(known) and (bool(known.connection.host) or served)
 
 
-PAST = (
+REVISIONS = (
     # A problem with our key explains a refused signature best.
-    Turn(
+    Revision(
         _SIGNATURE_REFUSED,
         lambda known: known.has_problem(Cause.KEY_CERTIFICATE_MISMATCH),
         Cause.KEY_CERTIFICATE_MISMATCH,
         Certainty.CERTAIN,
     ),
-    Turn(
+    Revision(
         _SIGNATURE_REFUSED,
         lambda known: known.has_problem(Cause.KEY_TOO_SHORT),
         Cause.KEY_TOO_SHORT,
         Certainty.LIKELY,
     ),
-    Turn(
+    Revision(
         _SIGNATURE_REFUSED,
         lambda known: known.has_problem(Cause.KEY_NOT_RSA),
         Cause.KEY_NOT_RSA,
         Certainty.CERTAIN,
     ),
     # Known problems on our side explain a bare `invalid_grant`.
-    Turn(
+    Revision(
         _NOT_APPROVED,
         lambda known: known.says_nothing and known.has_problem(Cause.KEY_CERTIFICATE_MISMATCH),
         Cause.KEY_CERTIFICATE_MISMATCH,
         Certainty.LIKELY,
     ),
-    Turn(
+    Revision(
         _NOT_APPROVED,
         lambda known: known.says_nothing and known.clock_is_off,
         Cause.CLOCK_SKEWED,
         Certainty.LIKELY,
     ),
     # All connections' signatures are refused at once, and our clock is wrong.
-    Turn(
+    Revision(
         _SIGNATURE_REFUSED,
         lambda known: known.fleet_fails and known.clock_is_off,
         Cause.CLOCK_SKEWED,
         Certainty.LIKELY,
     ),
     # The text says "expired", and the clock can be measured.
-    Turn(
+    Revision(
         frozenset({Cause.CLOCK_SKEWED}),
         lambda known: known.clock_is_off,
         Cause.CLOCK_SKEWED,
         Certainty.CERTAIN,
     ),
-    Turn(
+    Revision(
         frozenset({Cause.CLOCK_SKEWED}),
         lambda known: known.offset is not None and not known.clock_is_off,
         Cause.CLOCK_SKEWED,
         Certainty.POSSIBLE,
     ),
     # Pages, broken answers and missing names for many orgs at once come from our side.
-    Turn(
+    Revision(
         _NETWORK_MIMICS,
         lambda known: known.fleet_fails and not _is_server_error(known),
         Cause.NETWORK_UNREACHABLE,
         Certainty.LIKELY,
     ),
-    Turn(
+    Revision(
         frozenset({Cause.SUBDOMAIN_UNKNOWN}),
         lambda known: known.witnesses is None and known.last_success is not None,
         Cause.SUBDOMAIN_UNKNOWN,
         Certainty.POSSIBLE,
     ),
     # A recent change may still be propagating. Waiting does not help a key that has been replaced.
-    Turn(
+    Revision(
         _SETTLES,
         lambda known: known.settling and not known.superseded,
         Cause.PROPAGATION_PENDING,
         Certainty.LIKELY,
     ),
     # It worked, and nothing changed on our side since.
-    Turn(
+    Revision(
         _NOT_APPROVED,
         lambda known: known.worked_unchanged and known.worked_for >= LASTING,
         Cause.APPROVAL_DECAYED,
         Certainty.LIKELY,
         (Cause.USER_NOT_ADMIN_APPROVED,),
     ),
-    Turn(
+    Revision(
         _NOT_APPROVED,
         lambda known: known.worked_unchanged,
         Cause.APPROVAL_DECAYED,
@@ -180,21 +180,21 @@ PAST = (
         (Cause.USER_NOT_ADMIN_APPROVED,),
     ),
     # It worked, and then we changed something.
-    Turn(
+    Revision(
         _NOT_APPROVED,
         lambda known: known.last_success is not None,
         Cause.CONSUMER_NOT_APPROVED,
         Certainty.LIKELY,
         (Cause.USER_NOT_ADMIN_APPROVED, Cause.APPROVAL_DECAYED, Cause.AUDIENCE_INVALID),
     ),
-    Turn(
+    Revision(
         _NOT_APPROVED,
         lambda known: known.last_success is None and known.history.first_seen <= UNKNOWN_PAST,
         Cause.CONSUMER_NOT_APPROVED,
         Certainty.POSSIBLE,
         (Cause.USER_NOT_ADMIN_APPROVED, Cause.APPROVAL_DECAYED),
     ),
-    Turn(
+    Revision(
         frozenset({Cause.UNRECOGNISED}),
         lambda known: known.worked_unchanged and known.worked_for >= LASTING,
         Cause.UNRECOGNISED,
@@ -202,14 +202,14 @@ PAST = (
         (Cause.APPROVAL_DECAYED, Cause.USER_NOT_ADMIN_APPROVED),
     ),
     # A known username is no longer known.
-    Turn(
+    Revision(
         frozenset({Cause.USERNAME_CHANGED}),
         lambda known: not (known.is_sandbox and known.last_success is not None),
         Cause.USERNAME_CHANGED,
         Certainty.POSSIBLE,
     ),
     # A known consumer key is no longer known.
-    Turn(
+    Revision(
         frozenset({Cause.CONSUMER_KEY_UNKNOWN}),
         lambda known: known.worked_unchanged,
         Cause.CONSUMER_KEY_UNKNOWN,
@@ -217,14 +217,14 @@ PAST = (
         (Cause.APP_BLOCKED,),
     ),
     # Some orgs answer this to a wrong combination of host and audience.
-    Turn(
+    Revision(
         _NOT_APPROVED,
         lambda known: not known.says_nothing and known.last_success is None and _is_generic(known),
         Cause.CONSUMER_NOT_APPROVED,
         Certainty.LIKELY,
         (Cause.USER_NOT_ADMIN_APPROVED, Cause.AUDIENCE_INVALID),
     ),
-    Turn(
+    Revision(
         frozenset({Cause.APP_NOT_FOUND}),
         _is_generic,
         Cause.APP_NOT_FOUND,
@@ -263,7 +263,7 @@ def diagnose(
             if blocking := _blocking(known):
                 return Diagnosis(State.FAILING, _distinct((*blocking, *_beside(known))))
             meant = meaning.of_not_sent(not_sent)
-    for turn in PAST:
+    for turn in REVISIONS:
         if meant.cause in turn.of and turn.holds(known):
             others = (*turn.others, meant.cause, *meant.others)
             meant = Meaning(turn.becomes, turn.certainty, others)
