@@ -269,7 +269,7 @@ async def test_a_first_call_that_gets_no_usable_answer_three_times_is_a_finding_
     assert all(not causes for missed, causes in seen if missed < CALLS_MISSED)
     assert finding.severity is Severity.WARNING
     assert proven
-    assert finding.evidence[1] == f"The token was last proven to be accepted on {minute(proven)}."
+    assert finding.evidence[1] == f"The token was last proven to work on {minute(proven)}."
     assert causes_after_a_restart == [Cause.FIRST_CALL_UNANSWERED]
     assert acme.state is State.HEALTHY
     assert acme.history.proven_at == acme.history.last_success

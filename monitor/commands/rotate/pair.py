@@ -139,5 +139,5 @@ def refuse_unusable(pair: Pair, current: Credential, following: Credential) -> N
 def shown(source: Source | None) -> str:
     """A source, briefly."""
     if source is None:
-        return "the one of that key"
+        return "that key's certificate"
     return source.place if source.kind == "file" else describe(source)

@@ -391,9 +391,7 @@ def _of_missed_calls(known: Known) -> Iterator[Finding]:
     missed = past.calls_missed + (after is not None)
     if not known.connection.after_login or last is None or not last.missed or missed < CALLS_MISSED:
         return
-    proven = (
-        f"last proven to be accepted on {minute(past.proven_at)}" if past.proven_at else "never proven yet"
-    )
+    proven = f"last proven to work on {minute(past.proven_at)}" if past.proven_at else "never proven to work"
     evidence = [
         f"Tokens are granted, but {missed} first calls in a row got no usable answer. Last: {last.problem}.",
         f"The token was {proven}.",
