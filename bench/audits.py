@@ -1,4 +1,4 @@
-"""CPU that audits add to the checks of a day: one with each connection, beside checks at the usual interval.
+"""CPU that audits add to a day of checks: one audit per connection, with checks at the default interval.
 
 Each audited org shows everything, and 500 logins: that takes all the calls that an audit may make. What it
 found is judged again and written down with each check that follows, which is a figure of its own.

@@ -1,6 +1,6 @@
-"""Takes the pictures of both pages that stand in the README: the demo at the end of its story.
+"""Takes the README's screenshots of both pages, from the demo at the end of its timeline.
 
-`make screenshots` runs it; they are the real thing, so they are taken anew when the pages change.
+Run `make screenshots` when the pages change.
 """
 
 import sys
@@ -19,7 +19,7 @@ SCHEMES = ("light", "dark")
 
 
 def told(demo: Running) -> str:
-    """What the demo's JSON tells; nothing while nobody answers."""
+    """The demo's JSON; empty without an answer."""
     answer = demo.page("/api/status")
     return answer.text if answer else ""
 

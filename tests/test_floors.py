@@ -146,7 +146,7 @@ CAUSES_LISTED = {
     ("simulator.scenarios", ast.Dict): "a reason for each cause that no org can bring about",
     ("commands.demo", ast.Dict): "the plot of the demo",
 }
-"""Where two or more causes are listed, and as what; which causes are alike stands in the catalogue alone."""
+"""Lists of two or more causes in the code; only the catalogue may classify causes."""
 
 
 def test_only_the_catalogue_groups_causes() -> None:

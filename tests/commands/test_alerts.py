@@ -1,4 +1,4 @@
-"""`bearerwatch alerts`, as a process: what would be told and to whom, and drills through real sockets."""
+"""`bearerwatch alerts` as a process: active alerts and their sinks, and test alerts through real sockets."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def configured(
     work: Iterable[str] = ("healthy",),
     **general: object,
 ) -> Path:
-    """A configuration of some connections, three unless told otherwise, and a database in which some fail."""
+    """A configuration with some connections (default: three), and a database in which some fail."""
     names = {**fail, **{name: {} for name in work}}
     listed = [
         {

@@ -402,8 +402,8 @@ def test_an_endless_input_is_refused(piece: str) -> None:
 
 
 def test_pasted_text_causes_no_python_warning() -> None:
-    """Found by fuzzing: the warning stood on the operator's screen. Warnings are recorded here: as the error
-    that pytest makes of one, it would be taken for a text that can't be read, as this one is anyway.
+    """Found by fuzzing: the warning was printed on the operator's screen. Warnings are recorded here, because
+    pytest would turn them into errors, which look like an unreadable text.
     """
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")

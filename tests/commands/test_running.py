@@ -1,4 +1,4 @@
-"""The running daemon, asked by a command, where something else answers in its place."""
+"""Commands that call the running daemon, when something else answers instead."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

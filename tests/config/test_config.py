@@ -158,7 +158,7 @@ def test_a_report_of_thousands_of_problems_is_truncated_and_says_so() -> None:
 
 
 def test_only_the_main_file_may_be_a_pipe(tmp_path: Path) -> None:
-    """A named pipe, which nobody may write to, once stopped reloads forever."""
+    """A named pipe without a writer used to block reloads forever."""
     named = tmp_path / "more.yaml"
     os.mkfifo(named)
     reading, writing = os.pipe()
@@ -170,7 +170,7 @@ def test_only_the_main_file_may_be_a_pipe(tmp_path: Path) -> None:
     os.close(reading)
 
 
-# What is no problem at load
+# What loading accepts
 
 
 def test_a_missing_key_is_not_a_configuration_error(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_an_existing_ca_file_is_accepted(tmp_path: Path) -> None:
     assert load(tmp_path / "x.yaml", {}).ca_file == tmp_path / "ca.pem"
 
 
-# Files beside the main one
+# Additional files
 
 
 def test_paths_are_relative_to_the_file_that_contains_them(tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ def test_the_schema_also_rejects_the_error(name: str) -> None:
 
 
 def loaded(raw: bytes) -> Settings | str:
-    """What loading comes to: only ConfigError is caught."""
+    """Load a configuration, catching only ConfigError."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "x.yaml"
         path.write_bytes(raw)

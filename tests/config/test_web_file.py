@@ -186,7 +186,7 @@ NEWER_BAD = {
     ),
     "a_rate": ("rate_limit:\n  interval: 100ms\n", [f"1: rate_limit: {PROXY}"]),
 }
-"""Options that came to the format later than the promtool that Debian 12 packages."""
+"""Options newer than the promtool in Debian 12."""
 
 
 def test_an_endless_file_is_refused(material: Material) -> None:
@@ -330,7 +330,7 @@ def test_no_content_crashes_the_parser(tmp_path_factory: pytest.TempPathFactory,
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
-    """The client's end of a connection between two contexts, in memory; SSLError where there is none."""
+    """The client's end of an in-memory connection between two contexts. Raises SSLError."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ours = server.wrap_bio(to_server, to_client, server_side=True)
     theirs = client.wrap_bio(to_client, to_server, server_hostname="localhost")

@@ -1,6 +1,6 @@
-"""What `--help` of every command prints, the same in every terminal: `python -m tests.contract.commands`.
+"""The `--help` of every command, independent of the terminal: `python -m tests.contract.commands`.
 
-In a process of its own, as typer decides on colours, width and markup while it is imported.
+Run as a separate process, because typer decides about colours, width and markup at import.
 """
 
 import os
@@ -26,7 +26,7 @@ def commands() -> str:
         env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | PLAIN,
         cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=True,
     )  # fmt: skip
-    # Boxes are drawn to the width of the terminal: what is promised is what stands in them.
+    # Boxes depend on the terminal's width; only their content is promised.
     lines = (" ".join(re.sub(r"[╭╮╰╯│─]+", " ", line).split()) for line in ran.stdout.splitlines())
     return "".join(f"\n{line}\n" if line.startswith("$ ") else f"{line}\n" for line in lines if line)
 

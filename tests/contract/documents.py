@@ -88,7 +88,7 @@ def _discovered() -> list[dict[str, Any]]:
 
 
 def _alerts(folder: Path) -> list[dict[str, Any]]:
-    """What would be told of two connections that fail, one of them in maintenance."""
+    """The alerts of two failing connections, one of them in maintenance."""
     now = datetime.now(UTC)
     window = {"start": (now - timedelta(hours=1)).isoformat(), "end": (now + timedelta(hours=1)).isoformat()}
     config = _configured(folder, [HOOK], {"acme": {}, "globex": {"maintenance": [window]}})

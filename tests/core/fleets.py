@@ -24,7 +24,7 @@ TERMS = Terms(
 
 
 def well(name: str, looked_at: datetime = NOW, **of_connection: Any) -> ConnectionStatus:
-    """A connection that works, with an app, a user and an org of its own unless told otherwise."""
+    """A working connection, by default with a unique app, user and org."""
     own = {
         "login_url": f"https://{name}.my.salesforce.com",
         "consumer_key": f"3MVG9{name}",

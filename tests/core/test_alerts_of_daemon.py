@@ -1,4 +1,4 @@
-"""What the daemon can tell of itself: as the rules for Prometheus tell it."""
+"""Alerts about the daemon itself match the Prometheus rules."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Where a rotation stands, from what the org says of either key."""
+"""The stage of a rotation, from the org's answers to both keys."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta

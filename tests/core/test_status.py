@@ -14,7 +14,7 @@ from tests.making import NOW, connection, finding, history
 
 
 def status(name: str, state: State, cause: Cause | None = None, hours: float = 0) -> ConnectionStatus:
-    """A connection in this state, because of a cause that holds since so many hours."""
+    """A connection in this state, with a cause since this many hours."""
     history = begin(connection(name=name), NOW)
     found = (finding(cause, NOW - timedelta(hours=hours)),) if cause else ()
     return ConnectionStatus(connection(name=name), replace(history, state=state, findings=found))

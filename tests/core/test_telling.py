@@ -1,4 +1,4 @@
-"""What one receiver is told as days pass: due from what holds and from what it was last told."""
+"""The messages that one sink gets as days pass."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -29,7 +29,7 @@ JSON = TypeAdapter(dict[str, Told])
 
 @dataclass
 class Receiver:
-    """A receiver over simulated time: what it was told, and whether it is there."""
+    """A sink over simulated time: what it was told, and whether it is up."""
 
     maintenance: tuple[Maintenance, ...] = ()
     repeat: timedelta = REPEAT
@@ -304,7 +304,7 @@ def test_a_resolved_message_gives_the_state_of_each_connection() -> None:
     )
 
 
-# Who is told
+# Routes
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""Makes the corpus: each case is a file, the shell line that makes it with openssl, and what it must lead to.
+"""Creates the corpus: each case is a file, the openssl command that creates it, and the expected result.
 
-No key is kept in the source tree: they are made anew for each run of the tests, and shared by its workers.
+No keys are in the source tree: they are created for each test run, and shared by its workers.
 """
 
 import fcntl

@@ -110,7 +110,7 @@ def test_the_dates_of_a_certificate_are_not_a_problem_of_reading(corpus: Path) -
 
 
 def not_files(directory: Path) -> dict[str, str]:
-    """Paths that are no readable file, and what is said of each."""
+    """Unreadable paths, with their messages."""
     (directory / "directory.pem").mkdir()
     (directory / "dangling.pem").symlink_to("nowhere.pem")
     (directory / "circle.pem").symlink_to("circle.pem")
@@ -145,7 +145,7 @@ async def test_a_path_that_is_not_a_readable_file_is_a_finding_that_names_it(tmp
 
 @contextmanager
 def without_privileges() -> Iterator[None]:
-    """Root reads everything, so as root the process goes on as nobody for a while."""
+    """Root can read everything, so as root, switch to the user nobody meanwhile."""
     if os.geteuid() != 0:
         yield
         return

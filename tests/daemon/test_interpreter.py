@@ -1,4 +1,4 @@
-"""What the interpreter is told while the daemon lives: to look at what is new, and to be quick with turns."""
+"""The interpreter's settings while the daemon runs: collect only new objects, switch threads quickly."""
 
 import gc
 import sys

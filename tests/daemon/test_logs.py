@@ -132,7 +132,7 @@ def test_logs_outside_the_journal_have_no_priorities(tmp_path: Path, monkeypatch
 
 
 def test_logging_never_blocks_and_dropped_lines_are_counted() -> None:
-    """A pipe that nobody read stopped the event loop: no check, no page, no stop."""
+    """An unread pipe used to block the event loop: no checks, no pages, no stop."""
     reads, writes = os.pipe()
     dropped = list[None]()
     said = threading.Event()

@@ -1,4 +1,4 @@
-"""What is in memory stays there, whoever runs the process and however it ends."""
+"""Secrets in memory do not leave it, even in a crash."""
 
 import resource
 import subprocess

@@ -1,4 +1,4 @@
-"""What systemd is told, over real sockets: ready, reloading, stopping, and a beat that a stuck loop skips."""
+"""Messages to systemd over real sockets: ready, reloading, stopping, and the watchdog's ping."""
 
 import asyncio
 import contextlib

@@ -62,7 +62,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Case:
-    """Series, and all that fires at some minutes of them: exactly that, and nothing else."""
+    """Series, and exactly the alerts that fire at some minutes."""
 
     name: str
     series: Mapping[str, str]
@@ -99,7 +99,7 @@ def counting(per_minute: float, minutes: float = LONG) -> str:
 
 
 def jump(at: float, by: float) -> str:
-    """A counter that stands still but for one moment."""
+    """A counter that is constant except for one increase."""
     return f"0x{steps(at) - 1} {by:g}x{steps(LONG)}"
 
 
@@ -110,7 +110,7 @@ DAEMON = {
 
 
 def connections(*names: str, state: str = "healthy") -> dict[str, str]:
-    """A daemon with these connections, each looked at in time."""
+    """A daemon with these connections, each checked on time."""
     series = dict(DAEMON)
     series["bearerwatch_connections_configured" + of()] = constant(len(names))
     for name in names:
@@ -293,7 +293,7 @@ def bands() -> Iterator[Case]:
         },
         {
             BEGIN + CONFIRMED: [single("acme", expiring, Severity.WARNING)],
-            # Alertmanager holds the warning back beside the critical one.
+            # Alertmanager inhibits the warning while the critical alert fires.
             22: [
                 single("acme", expiring, Severity.WARNING),
                 single("acme", expiring, Severity.CRITICAL),
@@ -453,7 +453,7 @@ def unexplained() -> Iterator[Case]:
 
 
 def flapping(times: int, begin: float = 0) -> dict[str, str]:
-    """It fails for a minute every five, so many times."""
+    """Fails for one minute in five, this many times."""
     fails = " ".join(["1x7 0x1"] * times)
     before = f"1x{steps(begin) - 1} " if begin else ""
     return {"bearerwatch_connection_up" + of(connection="acme"): f"{before}{fails} {constant(1)}"}

@@ -88,7 +88,7 @@ def main() -> None:
         sys.exit("This kernel has no PR_SET_MDWE (Linux 6.3).")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for capability in range(LAST_CAPABILITY + 1):
-        process.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # in vain where we are not root: there are none
+        process.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # without root there are none to drop
     process.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     filter_calls(calls, families)
     os.execv(sys.argv[2], sys.argv[2:])

@@ -111,7 +111,7 @@ def scraped_demo(folder: Path) -> Iterator[httpx.Client]:
 
 
 def found(prometheus: httpx.Client, query: str) -> list[dict[str, Any]]:
-    """The samples that a query gives, but for those that are no number."""
+    """A query's samples, without NaN."""
     answer = prometheus.get("/query", params={"query": query}).json()
     assert answer["status"] == "success", answer
     return [one for one in answer["data"]["result"] if not math.isnan(float(one["value"][1]))]

@@ -25,7 +25,7 @@ def blocks(language: str) -> list[str]:
 
 
 def configurations() -> list[str]:
-    """The configurations: written by a shell command, or a block of their own."""
+    """The configurations on the page: written by a shell command, or in a separate block."""
     pasted = re.findall(r"bearerwatch\.yaml >/dev/null <<'EOF'\n(.*?)EOF\n", TEXT, re.DOTALL)
     return [*pasted, *(block for block in blocks("yaml") if block.startswith("# bearerwatch.yaml"))]
 
@@ -66,7 +66,7 @@ needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="need
 
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
-    """The directory that the page tells people to make beside the repository's."""
+    """The directory that the page says to create next to the repository."""
     (kustomization,) = (block for block in blocks("yaml") if block.startswith("# kustomization.yaml"))
     mine = tmp_path / "mine"
     mine.mkdir()

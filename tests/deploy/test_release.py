@@ -41,7 +41,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory that `make release` filled, with the tools of this environment."""
     directory = tmp_path_factory.mktemp("release")
     tools = Path(sys.executable).parent
-    # --assume-old: this environment has the tools, whoever installed them.
+    # --assume-old: this environment already has the tools.
     run(
         *("make", "--assume-old", tools.parent / "dev", "release"),
         *(f"DIST={directory}", f"VENV={tools.parent}", f"PATH={tools}:{os.environ['PATH']}"),
@@ -110,7 +110,7 @@ def name_of(requirement: str) -> str:
 
 @pytest.fixture(scope="module")
 def dependencies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment that holds the locked dependencies and nothing else."""
+    """An environment with only the locked dependencies."""
     environment = tmp_path_factory.mktemp("empty")
     run(UV, "venv", "--quiet", "--allow-existing", "--python", sys.executable, environment)
     lock = ROOT / "requirements/run.lock"

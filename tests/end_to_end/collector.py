@@ -1,4 +1,4 @@
-"""A webhook on a socket of its own that keeps what it is told, in order."""
+"""A webhook that records what it receives, in order."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass
 class Collector:
-    """What a webhook was told."""
+    """What a webhook has received."""
 
     url: str = ""
     messages: list[dict[str, Any]] = field(default_factory=list)
@@ -20,7 +20,7 @@ class Collector:
 
     @property
     def notifications(self) -> list[tuple[str, dict[str, Any]]]:
-        """Each alert that was told of, after the receiver's name."""
+        """Each received alert, with the receiver's name."""
         return [
             (message["receiver"], alert) for message in list(self.messages) for alert in message["alerts"]
         ]

@@ -238,7 +238,7 @@ class Drills:
         yield self.drill("the way of one to the database stalls", self.stall)
         yield self.drill("PostgreSQL killed, away for 20 s", self.database_away, gap=AWAY_SECONDS + 10)
         yield self.drill("failover to a copy 20 s old", self.fail_over, gap=AWAY_SECONDS + 10)
-        # What it had found as its right went is not written, and looked at again at once.
+        # Results from when it lost its permission are not written, and checked again at once.
         yield self.drill("one can't write", self.can_not_write, at_once=MAX_IN_FLIGHT)
         for way, seconds in (("ahead", CLOCK_OFF_SECONDS), ("behind", -CLOCK_OFF_SECONDS)):
             blow = partial(self.clock, timedelta(seconds=seconds))

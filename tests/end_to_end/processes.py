@@ -40,7 +40,7 @@ def until(
 
 
 def free_port() -> int:
-    """A port that nobody listens at just now."""
+    """A free port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
@@ -55,19 +55,19 @@ class Running:
     log: Path
 
     def page(self, path: str) -> httpx.Response | None:
-        """A page, or None while nobody answers."""
+        """A page, or None without an answer."""
         try:
             return httpx.get(self.url + path, trust_env=False, timeout=PATIENCE_SECONDS)
         except httpx.TransportError:
             return None
 
     def text(self) -> str:
-        """The text of /metrics; empty while nobody answers."""
+        """The text of /metrics; empty without an answer."""
         page = self.page("/metrics")
         return page.text if page is not None and page.status_code == 200 else ""
 
     def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-        """Every sample of /metrics by name and labels; empty while nobody answers."""
+        """The samples of /metrics by name and labels; empty without an answer."""
         page = self.page("/metrics")
         if page is None or page.status_code != 200:
             return {}
@@ -128,7 +128,7 @@ def started(
             "LD_PRELOAD": str(FAKETIME),
             "FAKETIME_TIMESTAMP_FILE": str(_write_clock(log, ahead)),
             "FAKETIME_CACHE_DURATION": "1",  # seconds until it sees that the file was changed
-            "DONT_FAKE_MONOTONIC": "1",  # else no thread that waits with a time limit ever wakes up
+            "DONT_FAKE_MONOTONIC": "1",  # otherwise threads that wait with a timeout never wake up
         }
     with log.open("ab") as stream:
         process = subprocess.Popen(
@@ -153,7 +153,7 @@ def started(
 
 @contextmanager
 def simulator(folder: Path) -> Iterator[httpx.Client]:
-    """A simulator in a process of its own; gives a client of its control API."""
+    """A simulator in a separate process; yields a client for its control API."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with (

@@ -38,7 +38,7 @@ class Searched:
             self._bytes.update(_windows(_body(pem), BYTES))
 
     def found_in(self, content: bytes) -> list[bytes]:
-        """What stands there of the secrets, shortened; empty where nothing does."""
+        """The secrets found in a text, shortened."""
         found = [match[0] for shape in SHAPES for match in shape.finditer(content)]
         found += [word for word in self._words if word in content]
         # Escaped line breaks, as in JSON or in a repr, would glue a letter to what follows.
@@ -56,7 +56,7 @@ def _body(pem: bytes) -> bytes:
     """The bytes in a PEM, also in one that was cut off."""
     letters = b"".join(line for line in pem.splitlines() if not line.startswith(b"-"))
     content = base64.b64decode(letters[: len(letters) // 4 * 4])
-    # What stands before is the kind of key, and of RSA the public half: the certificate shows it as well.
+    # The bytes before are the kind of key and its public half, which the certificate shows too.
     return content[300:] if len(content) > 600 else content[36:]
 
 

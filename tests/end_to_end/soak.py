@@ -57,7 +57,7 @@ class Found:
 
     @property
     def kept(self) -> bool:
-        """Whether no more was lost than is promised."""
+        """Whether no more was lost than guaranteed."""
         return self.lost <= self.allowed and self.gap <= self.gap_allowed
 
     def __str__(self) -> str:
@@ -271,7 +271,7 @@ class Soak:
 
 @contextmanager
 def soaking(folder: Path) -> Iterator[Soak]:
-    """A soak in a folder, with orgs of its own."""
+    """A soak test in a folder, with its orgs."""
     with simulator(folder) as orgs:
         soak = Soak(folder, orgs)
         try:
@@ -281,7 +281,7 @@ def soaking(folder: Path) -> Iterator[Soak]:
 
 
 def say(text: str) -> None:
-    """Tell whoever runs it."""
+    """Print progress."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

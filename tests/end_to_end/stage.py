@@ -134,7 +134,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Witness:
-    """The logins of each connection, and the time that is looked at."""
+    """The logins of each connection, and the examined period."""
 
     logins: dict[str, list[datetime]]
     since: datetime
@@ -162,7 +162,7 @@ class Witness:
 
     @property
     def count(self) -> int:
-        """Logins in the time that is looked at."""
+        """Logins in the examined period."""
         return sum(self.since < at <= self.until for times in self.logins.values() for at in times)
 
 
@@ -185,7 +185,7 @@ def stage(folder: Path, interval_seconds: int) -> Iterator[Stage]:
             yield made
         finally:
             for replica in list(made.stacks):
-                if running := made.running.get(replica):  # else it was killed
+                if running := made.running.get(replica):  # otherwise it was killed
                     running.process.send_signal(signal.SIGCONT)
                 made.stop(replica)
             proxy.close()
@@ -193,7 +193,7 @@ def stage(folder: Path, interval_seconds: int) -> Iterator[Stage]:
 
 @contextmanager
 def stopped(running: Running) -> Iterator[None]:
-    """A process that stands still, as on a machine that is suspended."""
+    """Suspend a process, as when its machine is suspended."""
     running.process.send_signal(signal.SIGSTOP)
     try:
         yield

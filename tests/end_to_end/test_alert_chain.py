@@ -1,7 +1,7 @@
-"""From an org that refuses to the person who is told: simulator, daemon, Prometheus, Alertmanager, webhook.
+"""From a refusing org to the notified person: simulator, daemon, Prometheus, Alertmanager, webhook.
 
-All of it are real processes. The rules are those that `bearerwatch rules` prints and the routes those of
-deploy/, a minute of theirs passing in three seconds. How long the rules wait in truth, promtool proves.
+All are real processes. Rules come from `bearerwatch rules` and routes from deploy/, with a minute sped up to
+three seconds. The real durations are tested with promtool.
 """
 
 import re
@@ -42,7 +42,7 @@ PATIENCE_SECONDS = 180.0
 
 
 class Told(NamedTuple):
-    """What a person is told, and who that is."""
+    """A notification, and who gets it."""
 
     receiver: str
     alert: str
@@ -53,8 +53,7 @@ class Told(NamedTuple):
 
 
 def heard(told: Collector, status: str) -> list[Told]:
-    """Everything that was told with this status so far, in the order of the receivers; what was told twice,
-    twice."""
+    """All notifications with this status so far, by receiver, including duplicates."""
     return sorted(
         Told(
             receiver,
@@ -106,7 +105,8 @@ class Chain:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """With Prometheus, once there is a daemon to scrape: else it would be told to be absent."""
+        """Start Prometheus once there is a daemon to scrape, as otherwise the daemon would be reported as
+        absent."""
         with component(
             *(self.config.parent, "prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=tsdb"),
             f"--rules.alert.resend-delay={RESENT_SECONDS}s",
@@ -242,7 +242,7 @@ BREAKS: dict[str, tuple[dict[str, object], Told]] = {
     ),
     "audience-invalid": ({"accepted_audiences": "generic"}, Told(OPERATORS, "BearerwatchAudienceInvalid")),
 }
-"""Connections, each named after its cause, with what breaks the org, and what is told to whom."""
+"""Connections, named after their causes, with what breaks the org, and the expected notifications."""
 
 DAY_SECONDS = 86_400
 NEARLY_OVER = datetime.now(UTC) - timedelta(days=29)
@@ -342,13 +342,13 @@ STANDING = {
     "first-call-unanswered": Told("operators", "BearerwatchFirstCallUnanswered", severity="warning"),
     "unrecognised": Told(OPERATORS, "BearerwatchUnrecognised"),
 }
-"""Connections, each named after the cause that it has from the start, and what is told to whom."""
+"""Connections, named after the causes that they have from the start, and the expected notifications."""
 
 RESTARTED = {
     "consumer-not-approved": Told(ADMINS, "BearerwatchConsumerNotApproved", responsible="org_admin"),
     "assertion-invalid": Told(ADMINS, "BearerwatchAssertionInvalid", responsible="org_admin"),
 }
-"""The same, of causes that are told only when there is no settle time, or it is over."""
+"""The same for causes that are reported only outside the settle time."""
 
 NOT_SHOWN = {Cause.MONITOR_FAULT: "Only a bug in the monitor itself brings it about."}
 """Causes that nothing real produces here, and why."""
@@ -382,7 +382,8 @@ BROKEN_LATER = (
 
 @contextmanager
 def elsewhere(cert: Path, key: Path) -> Iterator[tuple[str, str]]:
-    """The addresses of two servers that are no org: one gives the answers above, one nobody trusts."""
+    """The addresses of two servers that are not orgs: one gives the answers above, one has an untrusted
+    certificate."""
 
     class Server(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -399,7 +400,7 @@ def elsewhere(cert: Path, key: Path) -> Iterator[tuple[str, str]]:
 
     class Untrusted(ThreadingHTTPServer):
         def handle_error(self, *_: object) -> None:
-            """Nothing: that nobody shakes hands with it is what it is for."""
+            """Ignore failed handshakes: they are expected."""
 
     plain, untrusted = ThreadingHTTPServer(("127.0.0.1", 0), Server), Untrusted(("127.0.0.1", 0), Server)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -93,7 +93,7 @@ def finding_of(running: Running, name: str) -> set[str]:
 
 
 def kept(running: Running, name: str, cause: str | None = None) -> bool:
-    """Whether an exchange that came to this is written down, so that a kill can't take it back."""
+    """Whether an exchange with this outcome is in the database, so that a kill can't lose it."""
     page = running.page(f"/api/connections/{name}")
     written = page.json()["connection"]["recent_exchanges"] if page else []
     return any(exchange["cause"] == cause for exchange in written)
@@ -208,7 +208,7 @@ def test_a_reload_adds_and_removes_connections_and_a_bad_file_changes_nothing(
 
 @pytest.mark.real("openssl", "faketime")
 def test_setting_the_wall_clock_back_stops_no_checks(orgs: httpx.Client, pair: Path, tmp_path: Path) -> None:
-    """A machine boots with a wrong clock, and is put right when the daemon runs already."""
+    """A machine boots with a wrong clock, which is corrected while the daemon is running."""
     config = write(tmp_path, connection(orgs, pair, "well"))
 
     with daemon(config, ahead=DAY) as running:
@@ -267,7 +267,7 @@ def test_a_signal_stops_the_daemon_and_its_history_is_kept(
 
 
 def test_bytes_that_are_not_a_request_do_not_fill_the_log(tmp_path: Path) -> None:
-    """The server's own warning of it is a line each: whoever reaches the port could fill the disk."""
+    """The server's own warning is one line each: anyone who reaches the port could fill the disk."""
     config = write(tmp_path, port=(port := free_port()))
 
     with daemon(config, "--log-level", "debug") as running:
@@ -344,7 +344,7 @@ def test_a_configuration_error_is_one_message_and_exit_2(
 
 
 def test_a_second_daemon_on_one_database_is_one_message_and_exit_3(tmp_path: Path) -> None:
-    """Not 2, at which systemd tries no more: the first may be on its way out."""
+    """Not 2, after which systemd would not retry: the first daemon may be stopping."""
     with daemon(write(tmp_path)) as first:
         ended = subprocess.run(
             [sys.executable, "-m", "monitor", "run", "--config", str(write(tmp_path))],

@@ -1,4 +1,4 @@
-"""The demo as a newcomer meets it: every cause that it promises, and a story that is told."""
+"""The demo as a newcomer sees it: all promised causes, and the printed timeline."""
 
 import signal
 import socket

@@ -71,7 +71,7 @@ def test_an_unread_log_blocks_nothing(orgs: httpx.Client, pair: Path, tmp_path: 
 def test_link_loops_and_pipes_are_reported_and_later_edits_noticed(
     orgs: httpx.Client, pair: Path, tmp_path: Path
 ) -> None:
-    """A circle had ended the watching of files for ever, a pipe all reloads and the stop; both in silence."""
+    """A link loop used to end the watching of files, a pipe all reloads and the stop; both silently."""
     more = tmp_path / "connections.d"
     more.mkdir()
     config = write(tmp_path, connection(orgs, pair, "acme"), more="connections_from: [connections.d/*.yaml]")

@@ -1,4 +1,4 @@
-"""What was put right is seen at once: on the page, in JSON and metrics, and by those who were notified."""
+"""A repair shows at once: on the page, in JSON and metrics, and as a notification."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ BUDGET = 60
 
 @dataclass
 class Watched:
-    """A daemon whose two connections were refused and told of, and are looked at in an hour again."""
+    """A daemon with two refused and reported connections, which are next checked in an hour."""
 
     config: Path
     orgs: httpx.Client

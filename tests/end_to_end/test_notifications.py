@@ -81,7 +81,7 @@ def test_a_kill_during_a_message_repeats_only_that_one_and_loses_nothing(tmp_pat
         ids = [headers["webhook-id"] for headers in told.headers]
         assert ids[1] == ids[2] != ids[0]
 
-        # From now on it knows: a restart repeats nothing, while a receiver that is new is told all.
+        # From now on a restart repeats nothing, while a new sink gets everything.
         options["notify"]["sinks"].append(sink("another", another.url))
         config.write_text(yaml.safe_dump(options, sort_keys=False))
         with daemon(config) as running:

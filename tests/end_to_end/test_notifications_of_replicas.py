@@ -1,4 +1,4 @@
-"""Two replicas and a webhook: what one has told the other doesn't tell, also when it takes over."""
+"""Two replicas and a webhook: no duplicates, even after a takeover."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.real(COMMAND)
 
 
 def is_written(database: object) -> bool:
-    """Whether it is in the database what the receiver knows: a kill before that makes it be told again."""
+    """Whether the database has recorded the message: a kill before that repeats it."""
     with psycopg.connect(str(database)) as connection:
         return len(connection.execute("SELECT 1 FROM told").fetchall()) == len(NAMES)
 
@@ -47,7 +47,7 @@ def test_a_finding_is_sent_by_one_replica_and_not_again_by_its_successor(tmp_pat
 
             elder.kill()
             until(lambda: leads(younger), "the other to take over")
-            # A receiver that is new is told after those that were there.
+            # New sinks come after existing ones.
             before = yaml.safe_load(younger_config.read_text())
             before["notify"]["sinks"].append(sink("another", another.url))
             younger_config.write_text(yaml.safe_dump(before, sort_keys=False))

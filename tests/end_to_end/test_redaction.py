@@ -47,7 +47,7 @@ class World:
 
 @contextmanager
 def receiver(told: list[bytes]) -> Iterator[int]:
-    """Takes notifications on a free port, each second one with an error: failures are told too."""
+    """Receives notifications on a free port, refusing every second one, as errors are logged too."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -188,7 +188,7 @@ def paths(world: World) -> Iterator[str]:
 
 
 def shown(world: World, left: Mapping[str, bytes]) -> dict[str, list[bytes]]:
-    """What of the world's keys and sinks, and of any assertion or token, stands where."""
+    """Keys, sink secrets, assertions and tokens that were found, with locations."""
     searched = Searched(world.keys, world.words)
     return {where: found for where, content in left.items() if (found := searched.found_in(content))}
 
@@ -241,7 +241,7 @@ def test_commands_show_no_secret(world: World, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["json", "logfmt"])
 def test_an_exception_full_of_secrets_is_logged_without_them(world: World, tmp_path: Path, form: str) -> None:
-    """In the net around a check, and where there is none."""
+    """In a check, where it is caught, and elsewhere."""
     config = write(tmp_path / "bearerwatch.yaml", world, world.connections[-1])
     ran = subprocess.run(
         [sys.executable, "-m", "tests.end_to_end.faulty", str(config), form],

@@ -1,6 +1,6 @@
-"""A guided rotation as a person at a terminal lives it: stopped and taken up again, told when to switch.
+"""A guided rotation at a terminal: interrupted, continued, and told when to switch.
 
-The org and the command share a clock that the test puts ahead, so ten minutes pass in seconds.
+The org and the command share a clock that the test advances, so ten minutes pass in seconds.
 """
 
 import os
@@ -112,7 +112,7 @@ class World:
         self.log_in()
 
     def log_in(self) -> None:
-        """Production logs in, with the key that it was told to use: that is said a moment after the look."""
+        """Production logs in with the key that the command said to use."""
         if "switch the integration" in self.said():
             self.production = self.folder / "keys" / "acme-2.pem"
         now = datetime.now(UTC) + timedelta(seconds=self.passed)

@@ -1,4 +1,4 @@
-"""The soak in short: a few blows, drawn anew each time; `make soak` deals them for an hour."""
+"""A short soak test with a few random faults; `make soak` runs for an hour."""
 
 import random
 from pathlib import Path

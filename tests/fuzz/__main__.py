@@ -26,7 +26,7 @@ HANGS_AFTER_SECONDS = 120.0
 """One example. The slowest of ours, a 16,384-bit key, takes a second; the machine may be busy."""
 
 WARM_BATCHES = 5
-"""After so many all caches are full, and memory is measured from there."""
+"""After this many inputs all caches are full; memory is measured from there."""
 
 GROWTH_AT_MOST_MIB = 48
 """Allocators keep what they were lent once, some MiB; a leak of a KiB an example is more in ten minutes."""

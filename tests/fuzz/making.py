@@ -114,4 +114,4 @@ VALUES = (
     b"!!binary aGFsbG8=",
     b"$2y$31$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG",
 )
-"""What people and their tools write where something else was meant."""
+"""Values that people and tools write by mistake."""

@@ -294,7 +294,7 @@ def pasted() -> Iterator[Holds]:
     yield holds
 
 
-# What an answer is taken to mean, whatever is known beside it
+# The meaning of an answer, with any other facts
 
 _PARTS: dict[str, list[Any]] = {}
 for _case in CASES:

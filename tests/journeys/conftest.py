@@ -10,6 +10,6 @@ from tests.journeys.driver import Journey, setting_out
 
 @pytest.fixture
 async def journey(tmp_path: Path) -> AsyncIterator[Journey]:
-    """A journey that begins at NOW, with nobody on it yet."""
+    """A journey that begins at NOW, without connections yet."""
     async with setting_out(tmp_path) as made:
         yield made

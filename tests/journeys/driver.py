@@ -1,7 +1,7 @@
-"""Months in the life of connections, in seconds: real exchanges with a simulator whose clock is put ahead.
+"""Simulates months of connections in seconds: real exchanges with a simulator whose clock is advanced.
 
-A journey goes from appointment to appointment as the daemon would: each check gives the moment of the next.
-The clock stands still while a check is under way, as an assertion lives for three minutes only.
+A journey goes from check to check like the daemon: each check gives the time of the next. The clock is
+stopped during a check, as an assertion is only valid for three minutes.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -31,13 +31,13 @@ from tests.journeys.wires import Weather, Wires
 from tests.making import NOW
 
 HALF_A_DAY = timedelta(hours=12)
-"""The interval of connections whose months are told; those whose minutes matter say theirs."""
+"""The default interval; journeys in which minutes matter set a shorter one."""
 
 BUDGET_PER_HOUR = 60
 
 
 class TimeTold(Clock):
-    """A clock that goes on only when it is told to."""
+    """A clock that only the test advances."""
 
     def __init__(self, begin: datetime) -> None:
         super().__init__()
@@ -128,9 +128,9 @@ class Journey:
         uploaded: PairFiles | None = None,
         **options: Any,
     ) -> "Traveller":
-        """A connection, and its org where there is none at that subdomain yet; all of it right, but for …
+        """Add a connection, and its org if missing; everything is right except for the given options.
 
-        `files` are those of the connection, `uploaded` is what the app holds where that is another pair.
+        `files`: the connection's pair. `uploaded`: the app's pair, if different.
         """
         subdomain = subdomain or name
         files = files or pair_files()
@@ -239,7 +239,7 @@ class Traveller:
         return self
 
     async def approve(self) -> Self:
-        """An admin associates the permission set anew, which makes a new approval."""
+        """An admin reassigns the permission set, which makes a new approval."""
         return await self.org(permission_set_assigned=True)
 
     async def upload(self, pair: PairFiles) -> Self:
@@ -313,7 +313,7 @@ class Traveller:
 
     @property
     def causes(self) -> list[Cause]:
-        """What stands, the cause of the state first."""
+        """The current findings, the cause of the state first."""
         return [finding.cause for finding in self.status.findings]
 
     @property
@@ -321,7 +321,7 @@ class Traveller:
         return [alternative.cause for alternative in self.history.alternatives]
 
     def finding(self, cause: Cause) -> Finding:
-        """The finding of a cause that stands."""
+        """The current finding of a cause."""
         (found,) = (finding for finding in self.status.findings if finding.cause is cause)
         return found
 
@@ -331,9 +331,9 @@ class Traveller:
         return [event for _, event in reversed(self.journey.store.events(self.connection.name, 1000))]
 
     async def logins(self) -> list[tuple[timedelta, str]]:
-        """The org's login history: when, from the beginning of the journey on, and with what status.
+        """The org's login history: times since the start of the journey, and statuses.
 
-        What reached the org, told by the org.
+        It shows what actually reached the org.
         """
         answer = await self.journey.control.get(f"/_orgs/{self.subdomain}/logins")
         return [(datetime.fromisoformat(row["time"]) - NOW, row["status"]) for row in answer.json()]
@@ -347,7 +347,7 @@ def gaps(moments: Iterable[timedelta]) -> list[timedelta]:
 
 @asynccontextmanager
 async def setting_out(folder: Path, *, budget: int = BUDGET_PER_HOUR) -> AsyncIterator[Journey]:
-    """A journey, in a folder of its own, that begins at NOW."""
+    """A journey that begins at NOW, in its folder."""
     clock = TimeTold(NOW)
     with running(Simulator(clock=clock.now)) as url:
         journey = Journey(folder, url, clock, budget=budget)

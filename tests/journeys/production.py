@@ -1,6 +1,6 @@
-"""Production: a second client of the org, which uses one key until it is told to use another.
+"""Production: a second client of the org, which uses one key until told to use another.
 
-It shares nothing with the monitor: PyJWT signs, httpx posts, to the same token endpoint.
+It shares no code with the monitor: signs with PyJWT and posts with httpx to the same token endpoint.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Tales: (day, what must stand then, what changes after that), for each cause and its look-alikes."""
+"""Tales: for each cause and similar ones, days with the expected findings and the change after each."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ HEALTHY = State.HEALTHY, ()
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
-    """A moment, what stands there, and what happens then."""
+    """A time, the findings expected then, and what happens next."""
 
     at: timedelta
     """After the beginning."""
@@ -423,7 +423,7 @@ APPROVALS = (
         org=MONTH,
         chapters=(
             Chapter(31 * DAY, failing(Cause.APPROVAL_DECAYED), in_org(refresh_token_policy="infinite")),
-            # What was learnt is believed for a while longer: nobody has told the monitor of the new policy.
+            # The learnt lifetime is used a while longer: the monitor does not know the new policy.
             Chapter(40 * DAY, HEALTHY),
             Chapter(90 * DAY, HEALTHY),
         ),

@@ -79,7 +79,7 @@ async def test_a_resolver_that_denies_every_name_is_not_believed(journey: Journe
     journey.weather(no_such_name)
     await journey.at(hours=1, minutes=11)
 
-    # The first to be looked at could not know of the others; each has had its second look by now.
+    # The first ones checked could not know about the others; each has had a second check by now.
     assert {traveller.state for traveller in fleet} == {State.UNKNOWN}
     assert {tuple(traveller.causes) for traveller in fleet} == {(Cause.NETWORK_UNREACHABLE,)}
 
@@ -94,7 +94,7 @@ OUTAGES = [
 
 
 def went_to(fleet: Sequence[Traveller], state: State) -> list[str]:
-    """Who was ever told to be so, by the events that the store has."""
+    """Connections that ever had this finding, according to the stored events."""
     return [
         traveller.connection.name
         for traveller in fleet
@@ -251,7 +251,7 @@ async def test_a_clock_weeks_ahead_from_the_start_blames_no_certificate(journey:
 async def test_a_first_call_that_gets_no_usable_answer_three_times_is_a_finding_until_it_gets_one(
     fault: Weather, journey: Journey
 ) -> None:
-    """It had stayed healthy for ever, though no token was proven any more."""
+    """It used to stay healthy forever, although no token was proved any more."""
     acme = await journey.enter("acme", interval=OFTEN)
     await journey.at(hours=1)
     journey.weather(fault, "GET")

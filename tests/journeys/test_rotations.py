@@ -38,7 +38,7 @@ async def lived(
     until: timedelta,
     each_minute: Callable[[timedelta], Awaitable[object]] | None = None,
 ) -> None:
-    """Minute by minute: the checks that are due, then production's login, with the key that it is told."""
+    """Minute by minute: due checks, then production's login with the key it was told to use."""
     for minute in range(
         int((journey.clock.now() - acme.history.first_seen) / MINUTE) + 1, until // MINUTE + 1
     ):

@@ -1,4 +1,4 @@
-"""Each tale comes true: on its days the right findings stand, by real exchanges with the simulator."""
+"""Each tale has the expected findings on its days, with real exchanges with the simulator."""
 
 import pytest
 

@@ -62,18 +62,18 @@ async def no_resolver(inner: httpx.AsyncBaseTransport, request: httpx.Request) -
 
 
 async def no_answer(inner: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
-    """The connection stands, and nothing comes."""
+    """Connected, but without an answer."""
     raise httpx.ReadTimeout("")
 
 
 async def untrusted(inner: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
-    """Something between us and the org shows a certificate of its own."""
+    """An intermediary presents its own certificate."""
     raise httpx.ConnectError(
         "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate in chain"
     )
 
 
 async def portal(inner: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
-    """A page that asks whoever passes to accept its terms, and says 200 to everything."""
+    """A captive portal that answers everything with 200 and its terms."""
     page = b"<!DOCTYPE html><html><head><title>Welcome</title></head><body>Accept our terms.</body></html>"
     return httpx.Response(200, headers={"Content-Type": "text/html"}, content=page)

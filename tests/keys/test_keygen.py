@@ -1,4 +1,4 @@
-"""keygen: what openssl makes and accepts, readable by its owner alone, and never over something else."""
+"""keygen: equal to openssl's files, readable only by the owner, never overwriting anything."""
 
 import os
 import re
@@ -22,7 +22,7 @@ def run(*command: str, directory: Path) -> str:
 
 
 def structure(certificate: str, directory: Path) -> list[str]:
-    """What openssl tells of a certificate, but for what differs by chance or time."""
+    """openssl's description of a certificate, without random or time-dependent parts."""
     text = run("openssl", "x509", "-in", certificate, "-noout", "-text", directory=directory)
     by_chance = re.compile(r"\s*(Not (Before|After ) ?:.*|([0-9A-Fa-f]{2}:?)+)")
     return [line for line in text.splitlines() if not by_chance.fullmatch(line)]

@@ -135,7 +135,7 @@ def test_a_refused_source_leaves_no_file_open(tmp_path: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-# Who else may read a key
+# File permissions of keys
 
 
 MINE, ROOTS = 1000, 0

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.real("prometheus-alertmanager")
 
 @contextmanager
 def alertmanager(folder: Path) -> Iterator[str]:
-    """An Alertmanager that tells nobody and inhibits as that of deploy/ does; gives its address."""
+    """An Alertmanager without receivers that inhibits like deploy/'s; yields its address."""
     folder.mkdir()
     (folder / "alertmanager.yml").write_text(DEPLOYED.read_text())
     address = f"127.0.0.1:{free_port()}"

@@ -111,7 +111,7 @@ async def test_a_message_about_thousands_shows_twenty_and_counts_the_others(tmp_
 
 
 IDLE = well("idle", paused=True)
-"""Of which nothing is told, however much time goes by."""
+"""Never reported, however much time passes."""
 
 
 async def test_a_configuration_that_stays_broken_is_reported_and_so_is_its_repair(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ async def takes(visit: Visit) -> None:
 
 @asynccontextmanager
 async def receiver(reply: Reply = takes) -> AsyncIterator[tuple[Changing, Server, str]]:
-    """A receiver on a socket of its own, how it answers, and its address."""
+    """A receiver on a socket, how it answers, and its address."""
     changing = Changing(reply)
     async with serving(changing) as server:
         yield changing, server, f"http://127.0.0.1:{server.port}"

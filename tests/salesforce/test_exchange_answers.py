@@ -1,4 +1,4 @@
-"""What a server can answer, and what it comes to: on both transports, always a value, in bounded time."""
+"""All kinds of server answers: with both transports, always a value, in bounded time."""
 
 import asyncio
 import gzip
@@ -288,7 +288,7 @@ async def test_plain_http_instead_of_tls_is_a_tls_fault(make_exchanger: MakeExch
 async def test_a_connection_that_breaks_during_the_handshake_is_a_connection_fault(
     make_exchanger: MakeExchanger,
 ) -> None:
-    """Middleboxes do this; nobody has shown a certificate that could be distrusted."""
+    """Middleboxes do this; there was no certificate to distrust."""
     async with serving(closes) as server:
         exchange = await make_exchanger().exchange(
             connection(login_url=f"https://localhost:{server.port}"), sign

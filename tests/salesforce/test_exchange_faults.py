@@ -1,4 +1,4 @@
-"""Each error class of the transports comes to one outcome, and the texts below it tell faults apart."""
+"""Each error class of the transports gives one outcome, and the texts below it distinguish faults."""
 
 import inspect
 from types import ModuleType

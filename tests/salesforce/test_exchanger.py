@@ -243,11 +243,11 @@ def collected() -> Iterator[None]:
 async def test_cancelled_exchanges_over_tls_do_not_stop_those_that_follow(
     make_exchanger: MakeExchanger, transport: TransportFactory, certificates: Certificates
 ) -> None:
-    """httpcore loses a place of its pool to some of the requests that are cancelled while they connect.
+    """httpcore leaks pool slots for some requests that are cancelled while connecting.
 
-    With a pool no larger than the exchanges in flight, some hundred are enough: then no exchange gets a
-    connection, and the exchanger must build the pool anew. Sockets that httpcore has lost warn when they are
-    collected, so that happens here.
+    With a pool no larger than the exchanges in flight, about a hundred are enough to block all exchanges, and
+    the exchanger must rebuild the pool. Sockets leaked by httpcore warn when they are collected, so that
+    happens here.
     """
     limits = Limits(in_flight=10, pool=timedelta(seconds=0.3))
     made: list[httpx.AsyncBaseTransport] = []
@@ -590,7 +590,7 @@ os._exit(0)  # as the command does: a thread of pyreqwest's may abort an interpr
 
 
 async def outcome_where(roots: dict[str, str], transport: str, certificates: Certificates) -> str:
-    """In a process of its own, as the environment is read where it starts."""
+    """In a separate process, as the environment is read at its start."""
     async with serving(says(granted()), certificates.good) as server:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", PROGRAM, transport, at(server, "https")),
@@ -619,7 +619,7 @@ async def test_a_system_without_root_certificates_uses_certifis(certificates: Ce
 
 @asynccontextmanager
 async def proxying(to: Callable[[], int], verdict: bytes) -> AsyncIterator[Server]:
-    """A proxy that, where its verdict is 200, connects whoever asks for whatever host to this port."""
+    """A proxy that, if its status is 200, connects all clients to this port."""
 
     async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):

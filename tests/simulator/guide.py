@@ -18,11 +18,11 @@ class Step:
     wrong: dict[str, Any]
     query: str
     right: Any
-    """The first field of the query's first row where all is well; None where there is no row."""
+    """The first field of the query's first row in a correct org; None without rows."""
     seen: Any
     """The same where it is wrong."""
     unreadable: dict[str, Any]
-    """Settings, beside those that make it wrong, by which the query is refused or finds nothing of use."""
+    """Additional settings with which the query is refused or finds nothing useful."""
     tooling: bool = False
     without: tuple[str, ...] | None = None
     """Permissions of an observer that can't read it; None where it takes no permission."""

@@ -1,4 +1,4 @@
-"""What an org answers beside its token endpoint."""
+"""An org's REST API."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""The settings of an org, and what is no setting."""
+"""The settings of an org, and invalid ones."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Salesforce clients that nobody here wrote log in to the simulator, as they are."""
+"""Unmodified third-party Salesforce clients log in to the simulator."""
 
 import json
 import os
@@ -111,7 +111,7 @@ def test_simple_salesforce_logs_in_with_the_generic_audience(
 def test_simple_salesforce_understands_a_refusal(
     session: requests.Session, pair: Pair, domain: str, host: str | None, code: str
 ) -> None:
-    # Its message is of no use: in the version at hand, a template that nobody filled in.
+    # Its message is useless: in this version, an unfilled template.
     with pytest.raises(SalesforceAuthenticationFailed) as caught:
         simple(session, pair, domain, instance_url=host)
 

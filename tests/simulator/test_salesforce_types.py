@@ -50,7 +50,7 @@ def is_there(path: str, name: str, types: Types) -> bool:
     kind = types.get(name, {}).get(field)
     if field == "Id":
         return name in types
-    # What leads to one of several objects has no type of its own.
+    # Polymorphic relations have no type.
     return bool(kind and (not rest or kind in {"sObject", "Name"} or is_there(rest, kind, types)))
 
 

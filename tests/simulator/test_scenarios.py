@@ -28,7 +28,7 @@ INVALID_HOST = "no-such-org.my.salesforce.com.invalid"
 
 
 class Stage:
-    """A simulator in which time passes when it is told to, and its address."""
+    """A simulator whose clock only the test advances, and its address."""
 
     def __init__(self) -> None:
         self.now = NOW

@@ -31,7 +31,7 @@ _numbers = itertools.count()
 
 
 class Time:
-    """A clock that stands still until it is set."""
+    """A clock that only the test advances."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -251,7 +251,7 @@ def test_time_can_not_be_advanced_beyond_a_hundred_years() -> None:
 def fails(client: httpx.Client, org: str, pair: Pair, fault: str) -> httpx.Response:
     timeout = IMPATIENT if fault == "hang" else PATIENT
     client.patch(f"/_orgs/{org}", json={"fault": fault})
-    # A connection of its own, as an exchange makes one.
+    # A separate connection, as for an exchange.
     with httpx.Client(base_url=client.base_url, timeout=timeout) as fresh:
         return log_in(fresh, org, pair)
 

@@ -28,7 +28,7 @@ def program(name: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Postgres:
-    """A running server of its own, in a directory and at a port of its own."""
+    """A running server with its own directory and port."""
 
     folder: Path
     port: int
@@ -114,9 +114,9 @@ def postgres(*, durable: bool = False) -> Iterator[Postgres]:
 
 
 class Proxy:
-    """A way to the database that can be stalled: it still takes connections, and passes nothing on.
+    """A proxy for the database that can be stalled: it then accepts connections but forwards nothing.
 
-    `answers_at_most`: after so many bytes of a connection's answers it is stalled.
+    `answers_at_most`: stall after this many bytes of a connection's answers.
     """
 
     def __init__(self, port: int, answers_at_most: float = math.inf) -> None:
@@ -149,7 +149,7 @@ class Proxy:
                     self.open.clear()
                 self.open.wait()
                 to.sendall(data)
-        # The other direction's end, too: each end is closed once, by whoever is last to read from it.
+        # Each end is closed once, by its last reader.
         with suppress(OSError):
             to.shutdown(socket.SHUT_RDWR)
         source.close()

@@ -1,7 +1,6 @@
-"""Programs that the tests of the store run as processes of their own, to kill them or to take the disk from
-them.
+"""Programs that the store's tests run as separate processes, to kill them or take away their disk.
 
-Each prints one JSON value a line.
+Each prints one JSON value per line.
 """
 
 import json
@@ -34,7 +33,7 @@ def tell(**what: object) -> None:
 
 
 def nth(number: int) -> History:
-    """A history after so many exchanges, a minute apart."""
+    """A history after this many exchanges, a minute apart."""
     exchange = Exchange(START + timedelta(minutes=number), GRANTED, duration_seconds=0.25)
     return History(
         START,
@@ -48,7 +47,7 @@ def nth(number: int) -> History:
 
 
 def progress(path: str, acknowledged: str) -> None:
-    """Saves for ever; tells each number once it is saved, or once it is on the disk."""
+    """Saves forever; prints each number once it is saved, or once it is on disk."""
     store = Store.open(path)
     known = store.histories()
     first = known["counter"].exchanges + 1 if "counter" in known else 1
@@ -91,7 +90,7 @@ def _goes_away_and_comes_back(
 
 
 def small_disk(directory: str) -> None:
-    """On a disk of 1 MiB of its own (in a mount namespace of its own), which another file fills."""
+    """On a separate 1 MiB disk (in a mount namespace), which another file fills."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", directory], check=True)
     path, ballast = Path(directory, "bearerwatch.db"), Path(directory, "ballast")
 

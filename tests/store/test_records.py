@@ -106,7 +106,7 @@ OTHERS: dict[str, Outcome] = {
 
 
 def empty(value: Any) -> Iterator[str]:
-    """The fields, of this and of all in it, that hold no more than their default."""
+    """Fields, including nested ones, that have their default values."""
     if isinstance(value, tuple | list | frozenset):
         for each in value:
             yield from empty(each)

@@ -518,7 +518,7 @@ def test_the_write_queue_is_bounded_however_long_writes_fail() -> None:
 
 
 def test_a_result_overtaken_by_a_newer_one_is_reported_as_unwritten() -> None:
-    """Its check would wait for it for ever."""
+    """Its check would wait forever."""
     older, newer = Lease(1, 1, 0.0, "me"), Lease(2, 2, 0.0, "me")
 
     both = Waiting(history(), lease=older).followed_by(Waiting(history(), lease=newer))
@@ -1045,7 +1045,7 @@ def _bound_by_modes() -> list[str]:
 
 
 def _own_mounts() -> list[str]:
-    """What lets a process mount a disk that nobody else sees."""
+    """Lets a process mount a private disk."""
     command = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
     if (
         shutil.which("unshare") is None
@@ -1120,7 +1120,7 @@ def _killed(
 ) -> tuple[list[tuple[int, float]], float]:
     """Runs `progress` until it is time, by lines and seconds since the first.
 
-    What it told, each with its time, and when it was killed.
+    Gives its output with times, and when it was killed.
     """
     told: list[tuple[int, float]] = []
     with subprocess.Popen(

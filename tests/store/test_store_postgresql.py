@@ -135,7 +135,7 @@ def test_an_unreadable_history_stays_for_other_versions(server: Postgres, url: s
 
 
 def test_a_replica_without_write_access_to_notifications_is_not_ready(server: Postgres, url: str) -> None:
-    """Nothing is written past what was told: its results would wait for ever."""
+    """Writes after pending notifications are blocked too: its results would wait forever."""
     name = url.rsplit("/", 1)[1]
     server.sql("CREATE ROLE weak LOGIN; GRANT ALL ON SCHEMA public TO weak", name)
     with opened(url) as store:

@@ -76,7 +76,7 @@ def test_wrong_dates_that_disagree_are_ignored() -> None:
 
 
 def test_after_a_suspension_the_machines_clock_is_used_again_at_the_first_answer() -> None:
-    """A virtual machine that its host pauses: its steady clock stood still, its wall clock was put right."""
+    """A paused virtual machine: its steady clock was stopped, its wall clock corrected."""
     clock = Machine()
     clock.answered()
     clock.ahead = 8 * HOUR  # the orgs' clocks went on as well

@@ -33,7 +33,7 @@ def fleet_of(count: int) -> Fleet:
 
 
 def working(org: str = "") -> History:
-    """Of a connection to an org of its own, unless another one is named."""
+    """A connection's status, by default with a unique org."""
     return history(
         state=State.HEALTHY,
         first_success=NOW,
@@ -55,7 +55,7 @@ def stop(fleet: Fleet, name: str, outcome: Outcome, failing_for: timedelta = MIN
 
 
 def said(fleet: Fleet, name: str, outcome: Outcome, at: datetime = NOW) -> str:
-    """The sentence about the fleet, without its end; "nothing" where there is no verdict of the fleet."""
+    """The sentence about the fleet, without its end; "nothing" without a verdict."""
     witnesses = fleet.witnesses(fleet[name], exchange(outcome, at))
     if witnesses is None:
         return "nothing"
@@ -304,7 +304,7 @@ def test_refused_connections_are_counted_without_paused_ones() -> None:
 
 
 class Steady(Clock):
-    """A clock that goes on when it is told to, on a wall that may show anything."""
+    """A steady clock that only the test advances, with any wall clock."""
 
     passed = wrong = timedelta(0)
 

@@ -155,7 +155,7 @@ def refuse(scene: Scene, table: str, when: str, which: str, why: str) -> None:
 
 async def until(probe: Callable[[], object]) -> None:
     async with asyncio.timeout(60):
-        while not probe():  # noqa: ASYNC110 # a replica has no event that tells of it
+        while not probe():  # noqa: ASYNC110 # a replica has no event for it
             await asyncio.sleep(0.01)
 
 
@@ -249,7 +249,7 @@ class SomeHang(Checks):
 
 
 async def test_hanging_connections_use_at_most_half_of_the_slots(tmp_path: Path) -> None:
-    """Four of them had all four places, and nothing else was checked meanwhile."""
+    """Four of them used to occupy all four slots, and nothing else was checked."""
     checks = SomeHang()
     names = [*(f"hangs{number}" for number in range(6)), "well"]
     async with started(tmp_path, checks=checks, names=names, at_once=4):

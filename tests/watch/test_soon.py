@@ -1,4 +1,4 @@
-"""Checks that come sooner than planned: asked for, or because another connection was put right."""
+"""Checks brought forward: on request, or because another connection has recovered."""
 
 from collections import Counter
 from dataclasses import replace
@@ -33,7 +33,7 @@ def well(one: ConnectionStatus) -> ConnectionStatus:
 
 
 class Standing(Clock):
-    """A clock that stands, until a test moves it."""
+    """A clock that only the test advances."""
 
     moved = timedelta(0)
 

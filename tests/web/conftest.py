@@ -20,5 +20,5 @@ def lived_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store
 
 @pytest.fixture
 def stage(past: tuple[Store, Snapshot]) -> Stage:
-    """The same on a stage of its own."""
+    """The same with a separate stage."""
     return Stage(*past)

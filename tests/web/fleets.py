@@ -41,7 +41,7 @@ from tests.making import GRANTED, NOT_APPROVED, UNREACHABLE
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">' & {{7*7}}"
-"""What a server may answer with; on a page it must be these characters and nothing else."""
+"""A hostile server's text; pages must show exactly these characters."""
 
 SECRET_KEY = "3MVG9secretConsumerKeyThatNobodyMaySee"
 
@@ -80,7 +80,7 @@ AUDIT = Facts(
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How one connection fares: granted since `seen` days ago, and from `since` on something else."""
+    """A connection's past: granted since `seen` days ago, and something else from `since` on."""
 
     name: str
     state: State = State.HEALTHY

@@ -28,7 +28,7 @@ class Stage:
         self.accepted: list[str] = []
         self.exposed = METRICS[0]
         self.ask: Callable[[Collection[str]], Asked] | None = None
-        """What has connections checked; None where nobody may ask for it."""
+        """The function that checks connections now; None if not allowed."""
 
     def app(self, reload: Callable[[], Awaitable[str | None]] | None = None) -> Starlette:
         """The application over this stage."""

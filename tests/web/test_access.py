@@ -1,4 +1,4 @@
-"""What stands before the web application: whose host, who, and how often."""
+"""Access control in front of the web application: host, login, rate limits."""
 
 import asyncio
 import base64
@@ -33,7 +33,7 @@ APP = Starlette(routes=[Route("/{path:path}", echo, methods=["GET", "HEAD", "POS
 
 
 class Timer:
-    """Seconds that pass when a test says so."""
+    """A clock that only the test advances."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0

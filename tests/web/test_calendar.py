@@ -46,7 +46,7 @@ def status(name: str = "acme", **different: Any) -> ConnectionStatus:
 
 
 def events(feed: bytes) -> list[Any]:
-    """Of the parser's own types, which are unions of all that may stand there."""
+    """Narrows the parser's types, which are unions of everything possible."""
     return list(icalendar.Calendar.from_ical(feed).walk("VEVENT"))
 
 

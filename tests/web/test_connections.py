@@ -1,4 +1,4 @@
-"""The pages' connections: nobody who holds on to them takes what checks need, on real sockets."""
+"""Connections to the pages, on real sockets: idle clients can't take resources from checks."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ ASKED = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 async def pages(
     *, size: int = 2, request: float = 10, answer: float = 60, at_most: int = 2
 ) -> AsyncIterator[tuple[int, asyncio.Event]]:
-    """The port of a page with so many bytes, and what says that a connection to it has ended."""
+    """The port of a page with this many bytes, and an event for the end of a connection."""
     ended = asyncio.Event()
 
     class Hasty(DeadlineProtocol):

@@ -155,7 +155,7 @@ def degraded() -> ConnectionStatus:
         exchanges=86_000,
         last_exchange=last,
         last_success=last.at,
-        keys_accepted={Slot.CURRENT: True, Slot.NEXT: True},  # of a pair that is configured no more
+        keys_accepted={Slot.CURRENT: True, Slot.NEXT: True},  # of a pair that is no longer configured
         state=State.DEGRADED,
         findings=(
             finding(Cause.CERTIFICATE_EXPIRING, Severity.CRITICAL, NOW - timedelta(days=2)),

@@ -1,4 +1,4 @@
-"""What holds for every answer (headers, errors, compression), and the routes for whoever runs the daemon."""
+"""Common properties of answers (headers, errors, compression), and the operational routes."""
 
 import gzip
 from collections.abc import Awaitable, Callable

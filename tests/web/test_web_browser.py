@@ -48,7 +48,7 @@ Scheme = Literal["light", "dark"]
 
 @dataclass(slots=True)
 class Seen:
-    """A page that stands open, over a stage that a test may change."""
+    """An open page, whose data the test can change."""
 
     stage: Stage
     address: str
@@ -65,7 +65,7 @@ class Seen:
         return self.page.locator("table.fleet tbody th a[id]").all_inner_texts()
 
     def refresh(self) -> None:
-        """Let the time pass after which a page asks anew, and wait for what it gets."""
+        """Advance the time until the page refreshes, and wait for it."""
         with self.page.expect_response(lambda answer: answer.request.resource_type == "fetch"):
             self.page.clock.run_for(REFRESH_SECONDS * 1000 + 1)
         moment = f"{self.stage.snapshot.at:%Y-%m-%dT%H:%M:%SZ}"
@@ -100,7 +100,7 @@ Opening = Callable[..., Seen]
 
 @pytest.fixture(name="open_page")
 def opening(browser: Browser, past: tuple[Store, Snapshot]) -> Iterator[Opening]:
-    """Opens pages of its own; afterwards the browser must have had nothing to complain of."""
+    """Opens pages; afterwards the browser must not have reported any errors."""
     with ExitStack() as stack:
         opened: list[Seen] = []
 

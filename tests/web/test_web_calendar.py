@@ -1,4 +1,4 @@
-"""The calendar as it is served: behind the same door as the pages, and told anew only where it changed."""
+"""The calendar over HTTP: with the same access control as the pages, and only sent if changed."""
 
 import icalendar
 import vobject

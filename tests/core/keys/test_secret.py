@@ -1,4 +1,4 @@
-"""A secret shows itself to nobody who does not ask for it by name."""
+"""A secret is only visible through the methods made for it."""
 
 import copy
 import json

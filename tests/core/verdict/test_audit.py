@@ -504,9 +504,7 @@ def test_what_an_observer_read_during_a_refusal_makes_its_cause_certain(
 ) -> None:
     told = verdict(replace(found, observer="observer"), refused)
 
-    if (
-        cause is None
-    ):  # the answer does not allow it, or logins can be granted with it: it is evidence, and no more
+    if cause is None:  # the answer excludes it, or logins can be granted with it: it is only evidence
         assert told.findings[0].certainty is Certainty.LIKELY
         assert re.search("not active|lack refresh_token", " ".join(told.findings[0].evidence))
     else:

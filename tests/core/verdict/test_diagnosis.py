@@ -493,7 +493,7 @@ def test_the_worst_finding_of_a_grant_comes_first() -> None:
 
 
 def test_a_missing_scope_is_as_severe_before_the_first_call_as_after_it() -> None:
-    """It was a warning until the call was refused, and so was told twice."""
+    """It used to be a warning until the call was refused, and so was reported twice."""
     openid = replace(GRANTED, scopes=frozenset({"openid"}))
 
     before, after = verdict(openid), verdict(openid, after=NOT_FOR_REST)
@@ -880,7 +880,7 @@ def test_app_not_found_at_a_generic_host_is_the_operators_even_after_months() ->
 
 
 def test_every_rule_can_be_reached() -> None:
-    """A rule that stands behind a wider one would be dead; each is reached by some text of its own."""
+    """A rule after a more general one would be dead; each must match some text first."""
     reached = {
         next(rule for rule in TEXTS if rule.pattern.search(text)).pattern.pattern
         for text in (

@@ -1,4 +1,4 @@
-"""Pasted texts: whatever stands around an answer or a fault, it means what it means alone."""
+"""Pasted texts: an answer or fault has the same meaning, whatever surrounds it."""
 
 import json
 import time
