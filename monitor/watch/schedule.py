@@ -136,7 +136,7 @@ class Schedule(Engine):
         self._busy: dict[str, datetime | None] = {}
         self._under_way: dict[asyncio.Task[None], bool] = {}
         self._clock_watch: asyncio.Task[None] | None = None
-        self._scheduler = AsyncIOScheduler(
+        self._scheduler = _OneLook(
             timezone=UTC,
             jobstores={"default": _AFewAtOnce()},
             # Run late checks: by default, one that is a second late is dropped.
@@ -255,6 +255,22 @@ class Schedule(Engine):
 
     def _missed(self, event: JobEvent) -> None:
         self._own.schedule_missed.inc()
+
+
+class _OneLook(AsyncIOScheduler):  # type: ignore[misc]  # the library has no types
+    """Looks for due jobs once per iteration of the loop, however many were changed: 10,000 are at a start."""
+
+    _wanted = False
+
+    def wakeup(self) -> None:
+        """Have it look soon."""
+        if not self._wanted:
+            self._wanted = True
+            super().wakeup()
+
+    def _process_jobs(self) -> float | None:
+        self._wanted = False
+        return super()._process_jobs()  # type: ignore[no-any-return]
 
 
 class _WhenAsked(BaseTrigger):  # type: ignore[misc]  # the library has no types
