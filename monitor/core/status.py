@@ -178,6 +178,8 @@ WORST_FIRST = (
 )
 """States by urgency."""
 
+_PLACES = {state: place for place, state in enumerate(WORST_FIRST)}
+
 _SEVERITIES = tuple(Severity)
 
 
@@ -186,10 +188,10 @@ def urgency(status: ConnectionStatus) -> tuple[int, int, float, str]:
 
     Recent failures come first: what has been broken for weeks is already known.
     """
-    place = WORST_FIRST.index(status.state)
-    if not status.findings:
+    place, findings = _PLACES[status.state], status.findings
+    if not findings:
         return place, len(_SEVERITIES), 0.0, status.name
-    first = status.findings[0]
+    first = findings[0]
     return place, _SEVERITIES.index(first.severity), -first.since.timestamp(), status.name
 
 

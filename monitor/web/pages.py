@@ -172,6 +172,8 @@ class Pages:
         shown = chosen[first : first + PAGE_ROWS]
         strips, unreadable = self._strips([status.name for status in shown], snapshot.at)
         counts, until = snapshot.states(), snapshot.maintenance()
+        found = [findings for status in snapshot.connections if (findings := status.findings)]
+        labels = Counter(label for status in snapshot.connections for label in status.connection.labels)
         return self._render(
             "fleet.html",
             snapshot,
@@ -181,12 +183,10 @@ class Pages:
             headline=headline(counts),
             worst_first=WORST_FIRST,
             shares=drawing.shares(counts),
-            causes=_causes(snapshot.connections),
-            responsible=_responsible(snapshot.connections),
-            labels=_labels(snapshot.connections),
-            label_keys=sorted(
-                {key for status in snapshot.connections for key, _ in status.connection.labels}
-            ),
+            causes=_causes(found),
+            responsible=_responsible(found),
+            labels=[f"{key}={value}" for (key, value), _ in labels.most_common(LABELS_OFFERED)],
+            label_keys=sorted({key for key, _ in labels}),
             by_label=_by_label(chosen, selection.by)[:GLANCED] if selection.by else [],
             SHOWN=GLANCED,
             orders=ORDERS,
@@ -310,19 +310,14 @@ def _row(
     )
 
 
-def _causes(statuses: Iterable[ConnectionStatus]) -> list[Choice]:
-    counted = Counter(cause for status in statuses for cause in {found.cause for found in status.findings})
+def _causes(found: Iterable[tuple[Finding, ...]]) -> list[Choice]:
+    counted = Counter(cause for findings in found for cause in {one.cause for one in findings})
     return [Choice(cause, CATALOGUE[cause].title, count) for cause, count in counted.most_common()]
 
 
-def _responsible(statuses: Iterable[ConnectionStatus]) -> list[Choice]:
-    counted = Counter(who for status in statuses for who in {found.responsible for found in status.findings})
+def _responsible(found: Iterable[tuple[Finding, ...]]) -> list[Choice]:
+    counted = Counter(who for findings in found for who in {one.responsible for one in findings})
     return [Choice(who, words.WHO[who], counted[who]) for who in Responsible]
-
-
-def _labels(statuses: Iterable[ConnectionStatus]) -> list[str]:
-    counted = Counter(f"{key}={value}" for status in statuses for key, value in status.connection.labels)
-    return [label for label, _ in counted.most_common(LABELS_OFFERED)]
 
 
 def _by_label(statuses: Iterable[ConnectionStatus], key: str) -> list[Share]:

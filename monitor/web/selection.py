@@ -94,7 +94,8 @@ class Selection:
     def of(self, statuses: Iterable[ConnectionStatus]) -> list[ConnectionStatus]:
         """The selected connections, in order."""
         chosen = [status for status in statuses if self._holds(status)] if self.narrows else list(statuses)
-        chosen.sort(key=lambda status: status.name)
+        if self.order is not Order.WORST:  # which goes by name itself
+            chosen.sort(key=lambda status: status.name)
         if self.order is not Order.NAME:
             chosen.sort(key=_KEYS[self.order])
         return chosen
