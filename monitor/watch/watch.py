@@ -25,7 +25,7 @@ from monitor.salesforce.exchange import Exchanger, Limits, TransportFactory, rus
 from monitor.store import Store
 from monitor.store.place import place_of
 from monitor.watch.audit import Audits
-from monitor.watch.budget import Ledger, OwnLedger
+from monitor.watch.budget import Ledger, LoginBudget, OwnLedger
 from monitor.watch.check import AFTER_LOGIN_EVERY, Checker
 from monitor.watch.clock import Clock, SharedClock
 from monitor.watch.fleet import Fleet
@@ -135,6 +135,7 @@ class Watch:
         self._put_right = put_right
         self._budget = OwnLedger(settings.login_budget_per_hour, memory.save, clock)
         self._ledger: Ledger = self._budget
+        self._asks = LoginBudget(_for_asks(settings), clock)
         self._engine = engine or self._appointments(settings, notify)
         now = clock.now()
         self._status = DaemonStatus(started=now, version=__version__, configured=0, reloaded=now)
@@ -181,6 +182,7 @@ class Watch:
         """Apply a configuration; reschedules only what differs."""
         now = self._clock.now()
         self._budget.per_hour = settings.login_budget_per_hour
+        self._asks.per_hour = _for_asks(settings)
         self._exchanger.allowed_hosts = settings.allowed_hosts
         self._keyring.look_into(settings.vault)
         self._keyring.keep_only(
@@ -229,17 +231,16 @@ class Watch:
                 self._engine.at(status.name, now)
 
     def ask(self, names: Collection[str]) -> Asked:
-        """Have connections checked now, within their users' login budgets."""
+        """Have connections checked now, within half of their users' login budgets."""
         now = self._clock.now()
         wanted = asked(
             [self._fleet[name] for name in names if name in self._fleet],
             now,
-            left=self._budget.left,
-            free_at=lambda user: now + self._budget.free_in(user),
+            left=lambda user: min(self._budget.left(user), self._asks.left(user)),
+            free_at=lambda user: now + max(self._budget.free_in(user), self._asks.free_in(user)),
         )
-        if self._ledger is not self._budget:  # replicas count logins in the database, and requests here
-            for name in wanted.turns:
-                self._budget.take(self._fleet[name].connection.username, self._clock.machine())
+        for name in wanted.turns:
+            self._asks.take(self._fleet[name].connection.username, self._clock.machine())
         self._bring_forward(wanted.turns)
         return wanted
 
@@ -332,3 +333,8 @@ class Watch:
         async with AsyncExitStack() as parts:
             parts.push_async_callback(asyncio.to_thread, self._keyring.close)
             parts.push_async_callback(self._exchanger.aclose)
+
+
+def _for_asks(settings: Settings) -> int:
+    """Logins of a user in any hour for checks on request; with replicas, through each of them."""
+    return max(1, settings.login_budget_per_hour // 2)

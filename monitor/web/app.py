@@ -235,7 +235,10 @@ class _Web:
         if asked.put_off and not asked.turns:
             free = min(asked.put_off.values())
             seconds = max(1, math.ceil((free - now).total_seconds()))
-            text = f"The login budget for this hour is used up. The next check is possible at {exact(free)}."
+            text = (
+                "No login is left: checks on request use at most half of the hourly login budget."
+                f" The next check is possible at {exact(free)}."
+            )
             raise HTTPException(429, text, {"Retry-After": str(seconds)})
         return JSONResponse(api.asked(asked), 202)
 

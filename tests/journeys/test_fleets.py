@@ -11,7 +11,7 @@ from monitor.core.finding import State
 from monitor.core.history import EventKind
 from monitor.core.verdict.diagnosis import CALLS_MISSED
 from monitor.core.wording import minute
-from tests.journeys.driver import Journey, Traveller
+from tests.journeys.driver import BUDGET_PER_HOUR, Journey, Traveller
 from tests.journeys.keys import pair_files
 from tests.journeys.wires import (
     Weather,
@@ -38,6 +38,38 @@ async def five(journey: Journey) -> list[Traveller]:
 
 def counted(fleet: Sequence[Traveller]) -> set[Cause]:
     return {cause for traveller in fleet for cause in traveller.history.failures_by_cause}
+
+
+async def test_asking_all_the_time_leaves_the_schedule_its_logins(journey: Journey) -> None:
+    acme = await journey.enter("acme", interval=OFTEN)
+    put_off = 0
+    for minutes in range(2, 122):
+        await journey.at(minutes=minutes)
+        put_off += len(journey.watch.ask(["acme"]).put_off)
+
+    (deferred,) = journey.watch.own.logins_deferred.collect()
+    assert put_off > 0
+    assert deferred.samples[0].value == 0
+    assert acme.history.exchanges <= BUDGET_PER_HOUR * 2
+
+
+async def test_five_hundred_that_are_repaired_together_are_seen_within_ten_minutes(journey: Journey) -> None:
+    files = pair_files()
+    customers = [
+        await journey.enter(f"customer-{number:03}", files=files, interval=OFTEN) for number in range(500)
+    ]
+    await journey.at(minutes=20)
+    for customer in customers:
+        await customer.org(user_active=False)
+    await journey.at(hours=3)
+    assert {customer.causes[0] for customer in customers} == {Cause.USER_INACTIVE}
+
+    for customer in customers:
+        await customer.org(user_active=True)
+    journey.watch.ask(["customer-250"])
+    await journey.after(minutes=10)
+
+    assert {customer.state for customer in customers} == {State.HEALTHY}
 
 
 @pytest.mark.parametrize(
