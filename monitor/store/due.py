@@ -51,6 +51,10 @@ MINUTES_COUNTED = 62
 """An hour plus two minutes: a login may happen at the end of the minute it was counted in, or in the next one
 if its check had to queue."""
 
+APART_SECONDS = 3.0
+"""From a result to a check that somebody asked for: they may not have seen the result yet, on another
+replica."""
+
 Row = Any
 """A row whose columns are attributes."""
 
@@ -129,12 +133,14 @@ INSERT INTO due (connection_id, due_at, configuration, version, epoch, changed_a
 SELECT c.id, now() + w.seconds * interval '1 second', %(mine)s, w.version, 0, clock_timestamp()
 FROM unnest(%(names)s::text[], %(seconds)s::float[], %(versions)s::text[]) AS w (name, seconds, version)
 JOIN connections c ON c.name = w.name ORDER BY c.id
-ON CONFLICT (connection_id) DO UPDATE SET due_at = least(due.due_at, excluded.due_at),
-  configuration = CASE due.version WHEN excluded.version THEN due.configuration
-    ELSE excluded.configuration END,
-  job = CASE due.version WHEN excluded.version THEN due.job END, version = excluded.version
-WHERE %(sooner)s OR due.version <> excluded.version"""
-"""A check within the given seconds. A row held in another version is taken from its job."""
+ON CONFLICT (connection_id) DO UPDATE SET due_at = least(due.due_at, greatest(excluded.due_at,
+    CASE WHEN due.writer IS NOT NULL THEN due.changed_at + %(apart)s * interval '1 second' END)),
+  configuration = CASE WHEN %(claim)s THEN excluded.configuration ELSE due.configuration END,
+  job = CASE WHEN %(claim)s THEN NULL ELSE due.job END,
+  version = CASE WHEN %(claim)s THEN excluded.version ELSE due.version END
+WHERE NOT %(claim)s OR due.version <> excluded.version"""
+"""A check within the given seconds. A claim changes only rows of another version, and takes them from their
+jobs."""
 _RECONCILE = """
 WITH wanted AS (
   SELECT c.id, w.version FROM unnest(%(names)s::text[], %(versions)s::text[]) AS w (name, version)
@@ -286,18 +292,29 @@ async def join(link: Link, worker: int, configuration: str) -> None:
         await link.execute(_JOIN, {"worker": worker, "configuration": configuration})
 
 
-async def want(link: Link, configured: Configured, seconds: Mapping[str, float], *, sooner: bool) -> None:
-    """Have connections checked within the given seconds. `sooner`: also if they already have a due time."""
-    names = [name for name in seconds if name in configured.connections]
+@asynccontextmanager
+async def planning(link: Link) -> AsyncIterator[None]:
+    """A transaction that holds the planners' lock."""
     async with link.transaction():
         await link.execute(_LOCK)
+        yield
+
+
+async def want(link: Link, configured: Configured, seconds: Mapping[str, float], *, claim: bool) -> None:
+    """Have connections checked within the given seconds.
+
+    `claim`: as this replica has just loaded them. Existing rows that are like that keep their due times.
+    """
+    names = [name for name in seconds if name in configured.connections]
+    async with planning(link):
         await link.execute(_NAMES, {"names": names})
         values = {
             "mine": configured.mark,
             "names": names,
             "seconds": [float(seconds[name]) for name in names],
             "versions": [configured.connections[name].version for name in names],
-            "sooner": sooner,
+            "claim": claim,
+            "apart": APART_SECONDS,
         }
         await link.execute(_WANT, values)
 
@@ -306,22 +323,13 @@ async def reconcile(link: Link, configured: Configured, *, agreed: bool) -> int:
     """Add missing rows; if all replicas `agreed` on the configuration, delete others. Gives our row count."""
     names = list(configured.connections)
     versions = [one.version for one in configured.connections.values()]
-    async with link.transaction():
-        await link.execute(_LOCK)
+    async with planning(link):
         await link.execute(_NAMES, {"names": names})
         await link.execute(_FORGET, {"minutes": MINUTES_COUNTED})
         row = await _one(
             link, _RECONCILE, names=names, versions=versions, mine=configured.mark, agreed=agreed
         )
     return int(row.there)
-
-
-@asynccontextmanager
-async def planning(link: Link) -> AsyncIterator[None]:
-    """A transaction that holds the planners' lock."""
-    async with link.transaction():
-        await link.execute(_LOCK)
-        yield
 
 
 async def free(link: Link) -> None:

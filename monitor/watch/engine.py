@@ -1,27 +1,29 @@
 """Procrastinate, the task engine that replicas share: its tasks, and how our worker differs.
 
-`dispatch` frees what dead workers held and assigns due connections to jobs, a slice each; `check` is such a
-job; `notify` runs once for all replicas. Each configuration has separate queues, so that replicas only get
-connections that they know.
+Each second every worker frees what dead workers held, and assigns due connections to jobs, a slice each.
+`check` is such a job; `notify` runs once for all replicas. Each configuration has separate queues, so that
+replicas only get connections that they know.
 
-Three changes are ours, because a login can't be undone. Finishing a job names its worker. A worker whose
-heartbeat was so late that others may have taken over never trusts what it holds again. And a worker fetches
-no more than it can begin soon.
+Four changes are ours. Finishing a job names its worker. A worker whose heartbeat was so late that others may
+have taken over never trusts what it holds again, as a login can't be undone. A worker fetches no more than it
+can begin soon. And nothing goes by the machine's wall clock, as the engine's periodic tasks do: while a clock
+that was set back catches up, there would be none.
 """
 
 import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from contextvars import ContextVar
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from procrastinate import App, JobContext, PsycopgConnector
-from procrastinate.exceptions import ConnectorException
+from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
-from procrastinate.middleware import WorkerMiddleware
 
 from monitor.store import due
 from monitor.store.due import ALIVE_SECONDS, Configured
@@ -48,8 +50,11 @@ POLL_SECONDS = 0.5
 CRAMMED_SECONDS = 0.2
 """How often a busy worker checks whether it has room for more."""
 
-NOTIFY_EVERY = "*/10"
-"""Seconds, as in cron."""
+DISPATCH_SECONDS = 1.0
+"""How often a worker looks for due connections."""
+
+NOTIFY_EVERY = 10
+"""Notifications are sent with each of so many of these looks."""
 
 OUTAGE_SECONDS = 60.0
 """How long an ending worker waits for its results to be written."""
@@ -134,16 +139,13 @@ class _Manager(JobManager):
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             if self._worker is not None:
-                await self.update_heartbeat(self._worker)
+                async with asyncio.timeout(SURE_SECONDS):  # else a hanging one would keep the worker
+                    await self.update_heartbeat(self._worker)
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         while True:
             full, mark = self._replica.full, self._configured.mark
-            queues = [
-                ticks(mark),
-                *([] if full else [mark]),
-                *([notices(mark)] if self._replica.leads else []),
-            ]
+            queues = [*([] if full else [mark]), *([notices(mark)] if self._replica.leads else [])]
             job = await super().fetch_job(queues, worker_id)
             if job or not full or not self._pulse.sure(worker_id):
                 return job
@@ -164,24 +166,22 @@ class _Manager(JobManager):
             raise
 
 
-def ticks(mark: str) -> str:
-    """The queue of periodic tasks; the queue of checks is named by the configuration's mark."""
-    return f"{mark} ticks"
-
-
 def notices(mark: str) -> str:
-    """The queue of the one replica that notifies."""
+    """The queue of the one replica that notifies; the queue of checks is the mark itself."""
     return f"{mark} notices"
 
 
-def engine(
+async def work(
     server: Server,
     configured: Configured,
     replica: "Replica",
     pulse: Pulse,
     opened: Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]],
-) -> App:
-    """The engine for a configuration. `opened` is called with each new database connection."""
+) -> None:
+    """Run a worker until it is cancelled, which lets its jobs finish, or can't continue.
+
+    `opened` is called with each new database connection.
+    """
     how = server.how(writes=True)
     connector = PsycopgConnector(
         conninfo=how.pop("conninfo"),
@@ -193,31 +193,11 @@ def engine(
         configure=opened,
     )
     app = App(connector=connector)
-    app.job_manager = _Manager(connector, pulse, replica, configured)
-    often = ticks(configured.mark)
+    app.job_manager = manager = _Manager(connector, pulse, replica, configured)
+    told = notices(configured.mark)
 
     def linked() -> Any:
         return connector.pool.connection()
-
-    @app.periodic(cron="* * * * * *", periodic_id=configured.mark)
-    @app.task(name="dispatch", queue=often, priority=100, queueing_lock=f"dispatch {often}")
-    async def dispatch(timestamp: int) -> None:
-        async with linked() as link, due.planning(link):
-            if pulse.steady:
-                await due.free(link)
-            taken = await due.take(link, configured)
-            slices = [taken[start : start + SLICE] for start in range(0, len(taken), SLICE)]
-            if slices:
-                jobs = await app.job_manager.batch_defer_jobs_async(
-                    jobs=[check.configure().job for _ in slices], connection=link
-                )
-                given = [
-                    (row, name, job.id)
-                    for job, its in zip(jobs, slices, strict=True)
-                    for row, name in its
-                    if job.id is not None
-                ]
-                await due.give(link, configured, given)
 
     @app.task(name="check", queue=configured.mark, pass_context=True)
     async def check(context: JobContext) -> None:
@@ -229,69 +209,83 @@ def engine(
         WORKER.set(worker)
         await replica.check(linked, configured, job, held, deferred)
 
-    @app.periodic(cron=f"* * * * * {NOTIFY_EVERY}", periodic_id=configured.mark)
-    @app.task(
-        name="notify",
-        queue=notices(configured.mark),
-        priority=50,
-        lock=notices(configured.mark),
-        queueing_lock=often,
-    )
-    async def notify(timestamp: int) -> None:
+    @app.task(name="notify", queue=told, priority=50, lock=told, queueing_lock=told)
+    async def notify() -> None:
         await replica.notify()
 
-    return app
+    async def dispatch() -> None:
+        async with linked() as link, due.planning(link):
+            if pulse.steady:
+                await due.free(link)
+            taken = await due.take(link, configured)
+            slices = [taken[start : start + SLICE] for start in range(0, len(taken), SLICE)]
+            if slices:
+                jobs = await manager.batch_defer_jobs_async(
+                    jobs=[check.configure().job for _ in slices], connection=link
+                )
+                given = [
+                    (row, name, job.id)
+                    for job, its in zip(jobs, slices, strict=True)
+                    for row, name in its
+                    if job.id is not None
+                ]
+                await due.give(link, configured, given)
 
+    async def tick() -> None:
+        for number in count():
+            await asyncio.sleep(DISPATCH_SECONDS)
+            if pulse.worker is not None:
+                with suppress(Exception):  # reported
+                    await _reported(replica, "dispatch", dispatch)
+            if replica.leads and number % NOTIFY_EVERY == 0:
+                with suppress(ConnectorException, AlreadyEnqueued):  # the next may succeed
+                    await notify.defer_async()
 
-async def work(app: App, replica: "Replica", mark: str, *, at_once: int) -> None:
-    """Run a worker until it is cancelled, which lets its jobs finish, or can't continue.
+    async def reported(call: Callable[[], Awaitable[Any]], context: JobContext, _: object) -> Any:
+        return await _reported(replica, context.job.task_name, call)
 
-    Writes its own heartbeat: the engine's stops while jobs finish, and others would take them over.
-    """
-    manager = app.job_manager
-    assert isinstance(manager, _Manager)
-    async with app.open_async():
-        beating = asyncio.create_task(manager.beat())
+    try:
+        await app.open_async()
+        # The engine's own heartbeat stops while jobs finish, and others would take them over.
+        beating, ticking = asyncio.create_task(manager.beat()), asyncio.create_task(tick())
         working = asyncio.create_task(
             app.run_worker_async(
-                queues=[mark, ticks(mark), notices(mark)],
-                concurrency=at_once + 4,
+                queues=[configured.mark, told],
+                concurrency=due.AT_ONCE,  # the replica limits it
                 fetch_job_polling_interval=POLL_SECONDS,
                 delete_jobs="always",
                 update_heartbeat_interval=math.inf,
                 stalled_worker_timeout=ALIVE_SECONDS,
                 shutdown_graceful_timeout=OUTAGE_SECONDS,
                 install_signal_handlers=False,
-                worker_middleware=[_in_a_net(replica)],
+                worker_middleware=[reported],
             )
         )
         try:
-            await asyncio.wait((beating, working), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((beating, ticking, working), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            ticking.cancel()
             working.cancel()
             await asyncio.wait((working,))
             beating.cancel()
-            ended = await asyncio.gather(working, beating, return_exceptions=True)
+            ended = await asyncio.gather(working, beating, ticking, return_exceptions=True)
+    finally:
+        await app.close_async()
     for error in ended:
         if isinstance(error, Exception):
             raise error
 
 
-def _in_a_net(replica: "Replica") -> WorkerMiddleware:
-    """Report failing tasks, except for database outages, which the replica notices itself."""
-
-    async def run(call: Callable[[], Awaitable[Any]], context: JobContext, _worker: object) -> Any:
-        task = context.job.task_name
-        try:
-            found = await call()
-        except Exception as error:
-            if not _is_away(error):
-                replica.failing(task, error)
-            raise
-        replica.failing(task, None)
-        return found
-
-    return run
+async def _reported(replica: "Replica", task: str, call: Callable[[], Awaitable[Any]]) -> Any:
+    """Report a failing task, except for database outages, which the replica notices itself."""
+    try:
+        found = await call()
+    except Exception as error:
+        if not _is_away(error):
+            replica.failing(task, error)
+        raise
+    replica.failing(task, None)
+    return found
 
 
 def _is_away(error: Exception) -> bool:

@@ -35,7 +35,7 @@ from monitor.store.postgresql import Server, shut_down
 from monitor.store.waiting import Lease
 from monitor.watch.check import Checker
 from monitor.watch.clock import SharedClock, steady
-from monitor.watch.engine import WORKER, Linked, Pulse, engine, work
+from monitor.watch.engine import WORKER, Linked, Pulse, work
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
 from monitor.watch.schedule import Engine
@@ -120,8 +120,8 @@ class Replica(Engine):
         self._configured = Configured("", {}, 0)
         self._wanted: dict[str, float] = {}
         """Requested due times, by `awake`."""
-        self._begun = False
-        """Whether the due times at the start were sent. Later ones may bring checks forward."""
+        self._unclaimed: set[str] = set()
+        """Connections whose new configuration is yet to be sent."""
         self._room = asyncio.Semaphore(at_once)
         self._hanging = 0
         """Connections in our hands that hung at their last check: they share half of the places."""
@@ -150,7 +150,6 @@ class Replica(Engine):
         self._status: ReplicasStatus | None = None
         self._job: asyncio.Task[None] | None = None
         """The worker, if any."""
-        self._working_for = ""
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -191,6 +190,7 @@ class Replica(Engine):
     def configure(self, settings: Settings) -> None:
         """Apply a configuration; call it before scheduling its connections."""
         watched = (settings.login_budget_per_hour, settings.connections)
+        before = self._configured
         self._configured = Configured(
             hashlib.sha256(repr(watched).encode()).hexdigest()[:16],
             {
@@ -200,7 +200,14 @@ class Replica(Engine):
             },
             settings.login_budget_per_hour,
         )
+        self._unclaimed = {
+            name
+            for name, one in self._configured.connections.items()
+            if name in self._unclaimed or one != before.connections.get(name)
+        }
         self._reconciled = 0.0
+        if self._configured.mark != before.mark:
+            self.dismiss()
 
     def at(self, name: str, moment: datetime) -> None:
         """Have the connection checked by then, by any replica."""
@@ -289,13 +296,13 @@ class Replica(Engine):
         try:
             if not self._pulse.sure(WORKER.get()) or name not in self._fleet or name in self._results:
                 return _End.NOT_MADE
-            if held.unreadable:
-                self._checker.unreadable(name, held.unreadable, self._clock.now() + AFTER_A_FAULT)
-                return _End.FAULT
             self._own.schedule_delay.observe(max(0.0, held.late + self._awake() - began))
             self._results[name] = None
             self._wanted.pop(name, None)
             try:
+                if held.unreadable:
+                    self._checker.unreadable(name, held.unreadable, self._clock.now() + AFTER_A_FAULT)
+                    return _End.FAULT
                 late = timedelta(seconds=held.late)
                 self._checker.taken_over(name, held.known, self._clock.now() - late, self)
                 following = await self._checker.check(name, self)
@@ -314,8 +321,10 @@ class Replica(Engine):
         lease = Lease(held.epoch, job, seconds, self._me)
         self._unwritten.add(lease)
         self._store.save(name, *result, lease)
-        written = await asyncio.wrap_future(lease.written)
-        self._unwritten.discard(lease)
+        try:
+            written = await asyncio.wrap_future(lease.written)
+        finally:
+            self._unwritten.discard(lease)
         return _End.FAULT if written is None else _End.SETTLED
 
     def failing(self, task: str, error: Exception | None) -> None:
@@ -345,7 +354,7 @@ class Replica(Engine):
 
     async def _listen(self) -> None:
         """Read others' results, and write requested due times."""
-        while not self._stopping:
+        while True:
             try:
                 with self._server.in_words():
                     await self._hear()
@@ -363,7 +372,7 @@ class Replica(Engine):
             self._link = await psycopg.AsyncConnection.connect(**how, autocommit=True)
             self._links.add(self._link)
         self._asked_at = begun = self._awake()
-        link, configured, asked = self._link, self._configured, self._clock.own.machine()
+        link, asked = self._link, self._clock.own.machine()
         self._clock.learn(await due.server_time(link), asked)
         heard = await self._ear.listen(link)
         self._heard_at = begun
@@ -372,11 +381,11 @@ class Replica(Engine):
             log.info("replication_recovered")
             await asyncio.to_thread(self._store.flush, 0.0)  # without waiting for the next retry
         configurations = [configuration for _, configuration in heard.alive]
-        await self._say_what_is_wanted(link, configured)
+        await self._say_what_is_wanted(link)
         if begun - self._reconciled >= RECONCILE_SECONDS:
-            agreed = bool(configurations) and set(configurations) == {configured.mark}
-            self._scheduled = await due.reconcile(link, configured, agreed=agreed)
-            self._reconciled = begun
+            self._reconciled = begun  # `configure` may reset it meanwhile
+            agreed = set(configurations) == {self._configured.mark}
+            self._scheduled = await due.reconcile(link, self._configured, agreed=agreed)
         of_newest = [worker for worker, configuration in heard.alive if configuration == configurations[-1]]
         if not heard.schema:
             self.dismiss()  # the rehearsal says why no other begins
@@ -392,16 +401,22 @@ class Replica(Engine):
         self._take_news(heard)
         self._heard_of.set()
 
-    async def _say_what_is_wanted(self, link: Link, configured: Configured) -> None:
+    async def _say_what_is_wanted(self, link: Link) -> None:
+        configured, now = self._configured, self._awake()
         # A running check sets the next due time itself.
-        wanted = {name: at for name, at in self._wanted.items() if name not in self._results}
-        if wanted := dict(islice(wanted.items(), WANTED_AT_ONCE)):
-            seconds = {name: max(0.0, at - self._awake()) for name, at in wanted.items()}
-            await due.want(link, configured, seconds, sooner=self._begun)
-            for name, at in wanted.items():
-                if self._wanted.get(name) == at:
-                    del self._wanted[name]
-        self._begun = self._begun or not self._wanted
+        waiting = ((name, at) for name, at in self._wanted.items() if name not in self._results)
+        wanted = dict(islice(waiting, WANTED_AT_ONCE))
+        for claim in (True, False):
+            seconds = {
+                name: max(0.0, at - now) for name, at in wanted.items() if (name in self._unclaimed) is claim
+            }
+            if seconds:
+                await due.want(link, configured, seconds, claim=claim)
+        for name, at in wanted.items():
+            if self._wanted.get(name) == at:
+                del self._wanted[name]
+        if self._configured is configured:
+            self._unclaimed -= wanted.keys()
 
     def _take_news(self, heard: Heard) -> None:
         now = self._clock.now()
@@ -468,12 +483,9 @@ class Replica(Engine):
             await asyncio.sleep(HEAR_SECONDS)
 
     async def _work(self) -> None:
-        configured = self._configured
-        self._working_for = configured.mark
         self._failing = {}
         try:
-            app = engine(self._server, configured, self, self._pulse, self._opened)
-            await work(app, self, configured.mark, at_once=self._at_once)
+            await work(self._server, self._configured, self, self._pulse, self._opened)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 # the next worker may succeed
@@ -483,7 +495,7 @@ class Replica(Engine):
         self._links.add(link)
 
     async def _guard(self) -> None:
-        """Break hanging connections, and end a worker that can't work or has an old configuration."""
+        """Break hanging connections, and end a worker that can't write."""
         while True:
             await asyncio.sleep(HEAR_SECONDS)
             try:
@@ -491,9 +503,7 @@ class Replica(Engine):
                     self._cut_at = self._awake()
                     for link in self._links:
                         shut_down(link)
-                if self._job and self._working_for != self._configured.mark:
-                    self.dismiss()
-                elif self._job and self._store.problem and not self._problem:
+                if self._job and self._store.problem and not self._problem:
                     await self._can_write()
             except Exception:  # this task must survive too
                 log.exception("guard_failed")

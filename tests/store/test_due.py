@@ -90,8 +90,8 @@ class Replica:
     async def gives_back(self, *names: str, unused: bool) -> None:
         await due.give_back(self.link, self.configured, self.job, names, 0, unused=unused)
 
-    async def wants(self, *, sooner: bool = True, **seconds: float) -> None:
-        await due.want(self.link, self.configured, seconds, sooner=sooner)
+    async def wants(self, *, claim: bool = False, **seconds: float) -> None:
+        await due.want(self.link, self.configured, seconds, claim=claim)
 
     async def hears(self) -> Heard:
         return await self.ear.listen(self.link)
@@ -270,7 +270,7 @@ async def test_only_existing_replicas_move_due_times_earlier(url: str) -> None:
     both = configured("a")
     async with replicas(url, both, both) as (there, begins):
         await there.wants(a=LATER)
-        await begins.wants(a=0, sooner=False)
+        await begins.wants(a=0, claim=True)
         assert await there.takes() == []
 
         await there.wants(a=0)
@@ -283,7 +283,7 @@ async def test_the_configuration_loaded_last_decides_how_a_connection_is_checked
     async with replicas(url, old, new) as (first, second):
         await first.wants(a=0, b=0)
         [of_old, _] = await first.takes()
-        await second.wants(a=0, b=0, sooner=False)
+        await second.wants(a=0, b=0, claim=True)
 
         assert names(await second.takes()) == ["a"], "what did not change stays where it is"
         lease = first.lease(of_old)
@@ -346,3 +346,29 @@ async def test_a_starting_replica_reads_due_times_and_no_history_twice(server: P
 
         assert (name, news.history) == ("a", None)
         assert LATER - 60 < news.seconds <= LATER
+
+
+async def test_a_request_to_an_older_replica_leaves_the_newer_configuration_in_force(url: str) -> None:
+    """For example a changed key that it notices: what the request is for is the check."""
+    old, new = configured("a"), configured("a", mark="two", version="v2")
+    async with replicas(url, old, new) as (first, second):
+        await first.wants(a=0, claim=True)
+        await second.wants(a=LATER, claim=True)
+
+        await first.wants(a=0)
+
+        assert await first.takes() == []
+        assert names(await second.takes()) == ["a"]
+
+
+async def test_a_request_that_follows_a_result_at_once_makes_no_second_login_at_once(url: str) -> None:
+    """As two people ask two replicas, and the second has not heard the result yet."""
+    both = configured("a")
+    async with replicas(url, both, both) as (first, second):
+        await first.wants(a=0)
+        [held] = await first.takes()
+        write(url, {"a": first.lease(held)})
+
+        await second.wants(a=0)
+
+        assert await second.number("SELECT extract(epoch FROM due_at - changed_at) FROM due") == 3

@@ -1,6 +1,7 @@
 """One of several replicas, on a real PostgreSQL: what it does with what it holds, when it takes nothing."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
@@ -390,3 +391,78 @@ async def test_a_wrong_clock_moves_no_due_time(tmp_path: Path) -> None:
 async def test_the_leading_replica_notifies(tmp_path: Path) -> None:
     async with started(tmp_path) as scene:
         await until(lambda: scene.notified)
+
+
+async def test_a_worker_whose_heartbeat_hangs_ends(tmp_path: Path) -> None:
+    """Others take over what it holds, and it would go on taking what it may not check."""
+    async with started(tmp_path) as scene:
+        scene.checks.end.set()
+        hanging = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%{}%'"
+        with psycopg.connect(scene.server.url(scene.database)) as other:
+            other.execute("LOCK TABLE procrastinate_workers IN SHARE MODE")
+            await until(lambda: scene.sql(hanging.format("update_heartbeat")))
+            await until(lambda: scene.sql(hanging.format("unregister")))
+
+
+async def test_checks_go_on_when_the_machines_clock_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with started(tmp_path) as scene:
+        scene.checks.end.set()
+        await until(lambda: scene.checks.begun)
+        right = time.time
+
+        monkeypatch.setattr(time, "time", lambda: right() - 3_600)
+        before = len(scene.checks.begun), scene.notified
+
+        await until(lambda: len(scene.checks.begun) > before[0] + 4)
+        await until(lambda: scene.notified > before[1] + 1)
+
+
+async def test_a_connection_configured_while_it_reads_the_database_is_checked_at_once(
+    tmp_path: Path,
+) -> None:
+    async with started(tmp_path) as scene:
+        scene.checks.end.set()
+        await until(lambda: scene.checks.begun)
+        config = tmp_path / "more.yaml"
+        config.write_text(CONFIGURATION + CONNECTION.format(name="a") + CONNECTION.format(name="c"))
+        blocked = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%overdue%'"
+        with psycopg.connect(scene.server.url(scene.database)) as slow:
+            slow.execute("LOCK TABLE due")
+            await until(lambda: scene.sql(blocked))
+            scene.replica.configure(load(config, {"KEY": "-"}))
+            scene.replica.at("c", scene.checks.clock.now())
+        [(configured,)] = scene.sql("SELECT now()")
+
+        there = "SELECT 1 FROM due JOIN connections c ON c.id = connection_id WHERE c.name = 'c'"
+        late = f"SELECT 1 WHERE now() > '{configured}'::timestamptz + interval '5 seconds'"
+        await until(lambda: scene.sql(there) or scene.sql(late))
+        assert scene.sql(there)
+
+
+async def test_a_bug_in_one_check_leaves_the_others_of_its_job_alone(tmp_path: Path) -> None:
+    """Else their connections would be free, and checked once more, while their checks are under way."""
+    async with started(tmp_path) as scene:
+        checks = scene.checks
+        checks.end.set()
+        await until(lambda: scene.sql("SELECT count(*) FROM histories") == [(2,)])
+        checks.end.clear()
+
+        def fails(*_: object) -> None:
+            raise RuntimeError
+
+        checks.unreadable = fails  # type: ignore[assignment, method-assign]
+        scene.sql("""UPDATE histories SET body = '{"of": "a newer version"}' WHERE connection_id = 1;
+            UPDATE due SET due_at = now() + interval '3 s' WHERE job IS NULL""")
+
+        put_off = "SELECT 1 FROM due WHERE connection_id = 1 AND due_at > now() + interval '30 s'"
+        before = len(checks.begun)
+        await until(lambda: len(checks.begun) > before)
+        held = scene.sql("SELECT job FROM due WHERE connection_id = 2")
+        [(began,)] = scene.sql("SELECT now()")
+        late = f"SELECT 1 WHERE now() > '{began}'::timestamptz + interval '4 seconds'"
+        await until(lambda: scene.sql(late))
+        assert scene.sql("SELECT job FROM due WHERE connection_id = 2") == held
+        checks.end.set()
+        await until(lambda: scene.sql(put_off))
