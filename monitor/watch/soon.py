@@ -65,19 +65,19 @@ class Waves:
         self,
         before: ConnectionStatus,
         after: ConnectionStatus,
-        fleet: Iterable[ConnectionStatus],
+        fleet: Callable[[], Iterable[ConnectionStatus]],
         now: datetime,
     ) -> dict[str, datetime]:
         """When to check the failing connections with the same cause, app or user; each sooner than planned.
 
-        Empty if nothing has recovered.
+        Empty if nothing has recovered: then the fleet, which may have thousands, is not looked at.
         """
         if before.state is not State.FAILING or after.state not in WORKS or not before.findings:
             return {}
         cause, one = before.findings[0].cause, before.connection
         self._tried = {name: at for name, at in self._tried.items() if now - at < ONCE_IN}
         turns: dict[str, datetime] = {}
-        for status in fleet:
+        for status in fleet():
             alike = (
                 (status.findings and status.findings[0].cause is cause)
                 or status.connection.consumer_key == one.consumer_key

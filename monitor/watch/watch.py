@@ -273,7 +273,7 @@ class Watch:
             self._put_right()
         replicas = self._engine.status
         if replicas is None or replicas.leads:
-            self._bring_forward(self._waves.after(before, after, self._fleet.statuses(), self._clock.now()))
+            self._bring_forward(self._waves.after(before, after, self._fleet.statuses, self._clock.now()))
 
     def _bring_forward(self, turns: Mapping[str, datetime]) -> None:
         for name, turn in turns.items():

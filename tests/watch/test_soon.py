@@ -98,7 +98,7 @@ def test_after_a_recovery_others_with_its_cause_app_or_user_are_checked_slowly()
         status("fine"),
     ]
 
-    turns = Waves().after(before, well(before), fleet, NOW)
+    turns = Waves().after(before, well(before), lambda: fleet, NOW)
 
     assert turns.keys() == {"app", "user", *(f"same-{number}" for number in range(500))}
     each_second = Counter((turn - NOW) // GENTLY for turn in turns.values())
@@ -110,11 +110,21 @@ def test_a_recovery_elsewhere_causes_at_most_one_check_an_hour() -> None:
     waves, before = Waves(), status("mended", Cause.IP_RESTRICTED)
     fleet = [before, status("other", Cause.IP_RESTRICTED)]
 
-    assert waves.after(before, well(before), fleet, NOW)
-    assert not waves.after(before, well(before), fleet, NOW + GENTLY)
-    assert waves.after(before, well(before), fleet, NOW + ONCE_IN - GENTLY) == {}
+    assert waves.after(before, well(before), lambda: fleet, NOW)
+    assert not waves.after(before, well(before), lambda: fleet, NOW + GENTLY)
+    assert waves.after(before, well(before), lambda: fleet, NOW + ONCE_IN - GENTLY) == {}
     later = [replace(one, next_exchange=NOW + 2 * HOUR) for one in fleet]
-    assert waves.after(before, well(before), later, NOW + ONCE_IN).keys() == {"other"}
+    assert waves.after(before, well(before), lambda: later, NOW + ONCE_IN).keys() == {"other"}
+
+
+def test_a_check_that_recovers_nothing_does_not_look_at_the_fleet() -> None:
+    def fleet() -> list[ConnectionStatus]:
+        raise AssertionError
+
+    before = status("one", Cause.IP_RESTRICTED)
+
+    assert Waves().after(before, before, fleet, NOW) == {}
+    assert Waves().after(well(before), well(before), fleet, NOW) == {}
 
 
 def test_two_recoveries_at_once_share_one_rate_of_checks() -> None:
@@ -122,7 +132,9 @@ def test_two_recoveries_at_once_share_one_rate_of_checks() -> None:
     first, second = status("first", Cause.IP_RESTRICTED), status("second", Cause.FLOW_DISABLED)
     fleet = [first, second, status("a", Cause.IP_RESTRICTED), status("b", Cause.FLOW_DISABLED)]
 
-    turns = waves.after(first, well(first), fleet, NOW) | waves.after(second, well(second), fleet, NOW)
+    turns = waves.after(first, well(first), lambda: fleet, NOW) | waves.after(
+        second, well(second), lambda: fleet, NOW
+    )
 
     assert turns == {"a": NOW + GENTLY, "b": NOW + 2 * GENTLY}
 
@@ -139,6 +151,6 @@ def test_connections_that_still_fail_or_are_due_sooner_are_not_rescheduled() -> 
     before = status("one", Cause.IP_RESTRICTED)
     soon = replace(status("soon", Cause.IP_RESTRICTED), next_exchange=NOW)
 
-    assert not Waves().after(before, before, [soon], NOW)
-    assert not Waves().after(well(before), well(before), [soon], NOW)
-    assert not Waves().after(before, well(before), [soon], NOW)
+    assert not Waves().after(before, before, lambda: [soon], NOW)
+    assert not Waves().after(well(before), well(before), lambda: [soon], NOW)
+    assert not Waves().after(before, well(before), lambda: [soon], NOW)
