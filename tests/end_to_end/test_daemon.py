@@ -313,7 +313,9 @@ def test_no_answer_of_an_org_stops_the_daemon_or_other_checks(
         pytest.param(["check", "--config", "bad.yaml"], "bad.yaml:1: ", id="a bad file"),
         pytest.param(["check", "nobody", "--config", "good.yaml"], "'nobody'", id="an unknown name"),
         pytest.param(["explain", "missing.json"], "missing.json cannot be read", id="no input"),
-        pytest.param(["causes", "approval_dekayed"], "'approval_decayed' meant", id="an unknown cause"),
+        pytest.param(
+            ["causes", "approval_dekayed"], "Did you mean 'approval_decayed'?", id="an unknown cause"
+        ),
         pytest.param(["keygen", "--out", "keys", "--bits", "1024"], "2048", id="a short key"),
         pytest.param(
             ["run", "--config", "good.yaml", "--log-level", "loud"],
@@ -358,7 +360,7 @@ def test_a_second_daemon_on_one_database_is_one_message_and_exit_3(tmp_path: Pat
             pass  # the claim ends with the process, even with one that was killed
 
     assert ended.returncode == 3
-    assert "is another running daemon's" in ended.stderr
+    assert "is in use by another daemon" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
