@@ -137,7 +137,9 @@ class _Protection:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer: ASGIApp | None = None
-        if scope["type"] == "http" and scope["path"] not in self._open:
+        if _has_two_lengths(scope):
+            answer = _refused(HTTPStatus.BAD_REQUEST, "Two lengths of the body.", {"Connection": "close"})
+        elif scope["type"] == "http" and scope["path"] not in self._open:
             answer = await self._refusal(scope, (scope.get("client") or ("",))[0])
         await (answer or self._app)(scope, receive, send)
 
@@ -185,6 +187,12 @@ class _Protection:
 def _refused(status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None) -> Response:
     kept_safe = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     return PlainTextResponse(f"{text}\n", status, {**kept_safe, **(headers or {})})
+
+
+def _has_two_lengths(scope: Scope) -> bool:
+    """Whether a proxy in front may see another end of the request than we do (RFC 9112, 6.1)."""
+    names = {name for name, _ in scope.get("headers", ())}
+    return {b"content-length", b"transfer-encoding"} <= names
 
 
 def _unauthorized() -> Response:

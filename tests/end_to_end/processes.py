@@ -158,7 +158,7 @@ def simulator(folder: Path) -> Iterator[httpx.Client]:
     url = f"http://127.0.0.1:{port}"
     with (
         started(["simulate", "--port", str(port)], url, folder / "simulator.log") as running,
-        httpx.Client(base_url=url, trust_env=False, timeout=10) as control,
+        httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE_SECONDS) as control,
     ):
         until(lambda: running.page("/_orgs"), "the simulator")
         yield control

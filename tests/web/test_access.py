@@ -122,7 +122,7 @@ def test_the_known_hosts_are_those_the_operator_names_and_the_machines_own() -> 
     assert known_hosts("127.0.0.1", "", (), lambda: "localhost") == frozenset()
 
 
-async def test_a_request_without_a_host_is_answered_and_one_with_two_refused() -> None:
+async def test_a_request_without_a_host_is_answered_and_one_with_two_hosts_or_lengths_refused() -> None:
     app = protect(APP)
 
     async def status(headers: list[tuple[bytes, bytes]]) -> int:
@@ -140,6 +140,7 @@ async def test_a_request_without_a_host_is_answered_and_one_with_two_refused() -
 
     assert await status([]) == 200
     assert await status([(b"host", b"localhost"), (b"host", b"localhost")]) == 400
+    assert await status([(b"content-length", b"5"), (b"transfer-encoding", b"chunked")]) == 400
 
 
 # Users
