@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.end_to_end.processes import daemon, simulator, until
+from tests.end_to_end.processes import Running, daemon, simulator, until
 from tests.end_to_end.test_daemon import connection, write
 
 GRACE = timedelta(seconds=30)
@@ -47,16 +47,22 @@ def gaps(folder: Path, count: int, interval_seconds: int, seconds: float, more: 
         ]
         config = write(folder, *made, more=more)
         config.write_text(config.read_text().replace("interval: 10s", f"interval: {interval_seconds}s"))
-        with daemon(config):
+        with daemon(config) as running:
+            # Until each was checked once, nothing is known to hang, and each may hold a slot.
+            until(lambda: _checked(running) == count, "the first checks", 900, pause=1)
+            began = max(_logins(orgs, name)[-1] for name in well)
             end = time.monotonic() + seconds
             until(lambda: time.monotonic() > end, "time to pass", seconds + 60, pause=1)
-            until_now = max(_logins(orgs, name)[-1] for name in well)
-            return [
-                later - earlier
-                for name in well
-                for earlier, later in pairwise([*_logins(orgs, name), until_now])
-                if later > earlier
-            ]
+            logins = [[at for at in _logins(orgs, name) if at >= began] for name in well]
+            now = max(at for each in logins for at in each)
+            seen = [each if len(each) > 1 else [began, now] for each in logins]
+            return [later - earlier for each in seen for earlier, later in pairwise(each)]
+
+
+def _checked(running: Running) -> int:
+    """How many connections have been checked."""
+    exchanges = "bearerwatch_connection_exchanges_total"
+    return len({labels for (name, labels), value in running.samples().items() if name == exchanges and value})
 
 
 def _logins(orgs: httpx.Client, name: str) -> list[datetime]:
