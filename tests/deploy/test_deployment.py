@@ -52,6 +52,22 @@ def test_the_commands_on_the_page_are_valid_shell(script: str) -> None:
     assert done.stderr == ""
 
 
+def test_an_installation_by_pipx_takes_exactly_the_locked_versions(tmp_path: Path) -> None:
+    (commands,) = re.findall(r"```sh\n(grep [^`]*pipx [^`]*)```", TEXT)
+    lock = (ROOT / "requirements" / "run.lock").read_text()
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements" / "run.lock").write_text(lock)
+    # What pipx does, in an environment that has these versions: any other would have to be fetched.
+    pip = f"{sys.executable} -m pip install --dry-run --no-index --no-build-isolation {ROOT}"
+    script = re.sub(r'pipx install \. --pip-args "(.*)"', rf"{pip} \1", commands)
+
+    done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    packages = re.findall(r"^[^ #\n]", lock, re.MULTILINE)
+    assert len((tmp_path / "locked.txt").read_text().splitlines()) == len(packages)
+
+
 def test_files_and_versions_named_on_the_page_exist() -> None:
     named = set(re.findall(r"\b(?:deploy|requirements)/[\w./-]*\w", TEXT)) | {
         f"docs/{link}" for link in re.findall(r"\]\((\.\./[\w./-]+)\)", TEXT)
