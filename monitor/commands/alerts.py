@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import AsyncIterator, Collection
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,8 +9,7 @@ from typing import Any
 from monitor import __version__
 from monitor.commands.without_daemon import memory
 from monitor.config import Settings, Sink
-from monitor.core.alert import Alert
-from monitor.core.alerts import alerts
+from monitor.core.alerts import Alert, alerts
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.status import DaemonStatus, Snapshot
@@ -90,18 +88,15 @@ async def drills(
     settings: Settings, cause: Cause, sinks: Collection[Sink], now: datetime
 ) -> AsyncIterator[tuple[str, str]]:
     """Send a test alert to each sink. Gives its name and the error, empty on success."""
-    transport = rust_transport(NOTIFYING, settings.ca_file)
-    threads = ThreadPoolExecutor(1)
-    wire = Wire(transport, os.environ)
+    wire = Wire(rust_transport(NOTIFYING, settings.ca_file), os.environ)
     try:
         for sink in sinks:
             try:
                 message, pages = drill(cause, now), settings.web.external_url
-                await send(sink, wire, message, now, threads=threads, pages=pages)
+                await send(sink, wire, message, now, pages=pages)
             except Undelivered as undelivered:
                 yield sink.name, str(undelivered)
             else:
                 yield sink.name, ""
     finally:
-        await transport.aclose()
-        threads.shutdown()
+        await wire.aclose()

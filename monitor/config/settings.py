@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from monitor.config.options import GeneralOptions, Sink
 from monitor.config.web_file import WebConfig
-from monitor.core.alert import Terms
+from monitor.core.alerts import Terms
 from monitor.core.connection import LOOPBACK_HOSTS, Connection
 from monitor.core.holds import Holds
 from monitor.core.wording import Links

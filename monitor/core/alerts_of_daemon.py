@@ -3,12 +3,12 @@
 The Prometheus rules cover what it can't report: that it is down, or can't reach its sinks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
-from monitor.core.alert import Alert, AlertContext
+from monitor.core.alerts import Alert, AlertContext
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.holds import SCRAPE
 from monitor.core.wording import WHO
@@ -68,27 +68,34 @@ STORE_FAILING = Trouble(
 )
 
 
-def troubles(context: AlertContext) -> Iterator[Trouble]:
-    """The current problems, however long they have lasted."""
-    daemon = context.snapshot.daemon
-    if _late(context):
-        yield CHECKS_LATE
-    if not daemon.configured:
-        yield WATCHES_NOTHING
-    if daemon.reload_problem:
-        yield RELOAD_FAILED
-    if daemon.store_problem:
-        yield STORE_FAILING
+def late(context: AlertContext) -> list[str]:
+    """Connections whose check is overdue or not scheduled, or that were not checked for too long."""
+    return [
+        status.name
+        for status in context.watched
+        if status.unwatched
+        or status.next_exchange is None
+        or context.snapshot.at - status.next_exchange > context.terms.holds.late
+    ]
+
+
+TROUBLES: dict[Trouble, Callable[[AlertContext], object]] = {
+    CHECKS_LATE: late,
+    WATCHES_NOTHING: lambda context: not context.snapshot.daemon.configured,
+    RELOAD_FAILED: lambda context: context.snapshot.daemon.reload_problem,
+    STORE_FAILING: lambda context: context.snapshot.daemon.store_problem,
+}
+"""Each problem, and what is true while it lasts."""
 
 
 def alert_of_trouble(trouble: Trouble, since: datetime, context: AlertContext) -> Alert:
     """The alert about a problem that began at `since`."""
     links = context.terms.links
     where = urlsplit(links.pages).netloc
-    late = _late(context) if trouble is CHECKS_LATE else []
+    overdue = late(context) if trouble is CHECKS_LATE else []
     daemon = f"bearerwatch at {where}" if where else "bearerwatch"
-    summary = trouble.summary.replace("DAEMON", daemon).replace("COUNT", f"{len(late):,}")
-    among = f"\nAmong them: {', '.join(late[:NAMED])}." if late else ""
+    summary = trouble.summary.replace("DAEMON", daemon).replace("COUNT", f"{len(overdue):,}")
+    among = f"\nAmong them: {', '.join(overdue[:NAMED])}." if overdue else ""
     texts = {
         "summary": summary,
         "description": f"{trouble.text}{among}\nWho must act: {WHO[Responsible.OPERATOR]}.",
@@ -101,14 +108,3 @@ def alert_of_trouble(trouble: Trouble, since: datetime, context: AlertContext) -
         **({"instance": where} if where else {}),
     }
     return Alert(labels, summary, lambda: texts, since, held_back=context.maintenance())
-
-
-def _late(context: AlertContext) -> list[str]:
-    """Connections whose check is overdue or not scheduled, or that were not checked for too long."""
-    return [
-        status.name
-        for status in context.watched
-        if status.unwatched
-        or status.next_exchange is None
-        or context.now - status.next_exchange > context.terms.holds.late
-    ]

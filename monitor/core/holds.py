@@ -1,6 +1,6 @@
 """How long something must last before it is an alert, given a configuration's intervals and settle times."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -45,14 +45,10 @@ and BearerwatchAbsent, which inhibits connections' alerts, fires after three."""
 class Holds:
     """The hold times for one configuration."""
 
-    confirmed: timedelta
-    """First refusal, confirming check, its exchange, and a scrape."""
-    transient: timedelta
-    """A fault without a verdict has proved not to be passing."""
-    settling: timedelta
-    """All settle times are over, and the check after them was scraped."""
-    throttled: timedelta
-    """The next check after `login rate exceeded` was scraped."""
+    by_hold: Mapping[Hold, timedelta]
+    """How long a cause must last, until the check that proves it was scraped."""
+    unexplained: timedelta
+    """How long a connection must be without verdict and cause."""
     many_transient: timedelta
     """For many connections: the last one fails an interval after the first, but is reported with it."""
     late: timedelta
@@ -79,10 +75,13 @@ class Holds:
         usual = max(confirmed, min(TRANSIENT_INTERVALS * interval, LONGEST_TRANSIENT))
         transient = usual if transient_for is None else transient_for
         return cls(
-            confirmed=confirmed,
-            transient=transient,
-            settling=longest_settle + EXCHANGE + SCRAPE,
-            throttled=THROTTLED + EXCHANGE + SCRAPE,
+            by_hold={
+                Hold.CONFIRMED: confirmed,
+                Hold.TRANSIENT: transient,
+                Hold.SETTLING: longest_settle + EXCHANGE + SCRAPE,
+                Hold.THROTTLED: THROTTLED + EXCHANGE + SCRAPE,
+            },
+            unexplained=max(transient, UNCHECKED),
             many_transient=max(min(confirmed, transient), transient - interval),
             late=max(SHORTEST_LATENESS, min(interval, LONGEST_LATENESS)),
             lingers=max(KEPT, min(interval, LONGEST_TRANSIENT)),
@@ -91,15 +90,7 @@ class Holds:
 
     def of_cause(self, cause: Cause) -> timedelta:
         """How long this cause must last."""
-        match CATALOGUE[cause].hold:
-            case Hold.CONFIRMED:
-                return self.confirmed
-            case Hold.TRANSIENT:
-                return self.transient
-            case Hold.SETTLING:
-                return self.settling
-            case Hold.THROTTLED:
-                return self.throttled
+        return self.by_hold[CATALOGUE[cause].hold]
 
     def kept(self, cause: str) -> timedelta:
         """How long an alert about this cause, or one without a known cause, continues after its end."""

@@ -6,11 +6,11 @@ current alerts. So a sink that is down misses nothing, and a restart neither rep
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from monitor.core.alert import Alert, lasted
+from monitor.core.alerts import Alert, lasted
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Severity
 from monitor.core.finding import State
@@ -26,8 +26,6 @@ SHOWN = 20
 
 GROUP_LABELS = ("alertname", "cause", "severity", "responsible")
 """Labels shared by a group's alerts; the severity is the highest one."""
-
-_SEVERITIES = tuple(Severity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +97,15 @@ def due(
     holds: Holds,
     repeat: timedelta,
     now: datetime,
-    proven: Collection[str] = (),
+    statuses: Mapping[str, ConnectionStatus] = {},
 ) -> Iterator[Message]:
     """The messages that are due, most severe first, ends last.
 
     `known`: what the sink was told. `away`: since when groups have had no alert. A group is reported when it
     begins, when its severity changes, when connections join it (GROUP_INTERVAL after its last message), and
-    `repeat` after its last message. Its end is reported at once if `proven`, otherwise when it has been
-    without alerts for as long as the rules keep an alert firing. Maintenance holds all of this back and is
-    not an end.
+    `repeat` after its last message. Its end is reported at once if the `statuses` prove it, otherwise when it
+    has been without alerts for as long as the rules keep an alert firing. Maintenance holds all of this back
+    and is not an end.
     """
     groups: defaultdict[str, list[Alert]] = defaultdict(list)
     for alert in alerts:
@@ -122,13 +120,14 @@ def due(
             newest_first.sort(key=lambda alert: alert.connection in known_names)
             yield Message(group, told, tuple(newest_first), after=before.at if before else None)
     for group, told in known.items():
-        kept = timedelta(0) if group in proven else holds.kept(told.labels.get("cause", ""))
-        if (since := away.get(group)) and lasted(since, kept, now):
-            yield Message(group, told, after=told.at)
+        since = away.get(group)
+        kept = timedelta(0) if is_proven(told, statuses) else holds.kept(told.labels.get("cause", ""))
+        if since and lasted(since, kept, now):
+            yield Message(group, told, ended=what_became(told, statuses), after=told.at)
 
 
 def _gravity(labels: Mapping[str, str]) -> int:
-    return _SEVERITIES.index(Severity(labels["severity"]))
+    return list(Severity).index(Severity(labels["severity"]))
 
 
 def _is_news(told: Told, before: Told | None, repeat: timedelta, now: datetime) -> bool:
@@ -166,17 +165,14 @@ def what_became(told: Told, statuses: Mapping[str, ConnectionStatus]) -> str:
     """The state of the connections of a group that has ended: that they work, or that it is unknown."""
     if not told.connections:
         return "The condition has cleared."
-    counted: Counter[str] = Counter()
-    for name in told.connections:
-        status = statuses.get(name)
-        if status is None:
-            counted["no longer configured"] += 1
-        elif status.state is State.HEALTHY:
-            counted["healthy"] += 1
-        elif status.state is State.PAUSED:
-            counted["paused"] += 1
-        else:
-            counted[f"{status.state} for another reason"] += 1
+    counted = Counter(_became(statuses.get(name)) for name in told.connections)
     if len(told.connections) == 1:
         return f"It is {next(iter(counted))}."
     return "; ".join(f"{count:,} {what}" for what, count in counted.most_common()) + "."
+
+
+def _became(status: ConnectionStatus | None) -> str:
+    if status is None:
+        return "no longer configured"
+    another = "" if status.state in {State.HEALTHY, State.PAUSED} else " for another reason"
+    return f"{status.state}{another}"

@@ -16,7 +16,7 @@ WHO = {
 }
 
 ASK_AGAIN = "When done, check again now: `bearerwatch recheck NAME`, or the button on its page."
-"""The last step of each remedy."""
+"""The last step of an alert."""
 
 UNEXPLAINED = (
     "`bearerwatch check NAME --config FILE` checks now, and explains the result.",
@@ -78,11 +78,17 @@ def with_name(steps: Iterable[str], connection: str, app: str = "") -> list[str]
     return listed
 
 
-def steps(entry: Entry, connection: Connection) -> list[str]:
+def with_last(entry: Entry) -> tuple[str, ...]:
+    """A remedy, and how the repair is seen at once, unless there is nothing to repair."""
+    return entry.remedy if entry.responsible is Responsible.SALESFORCE else (*entry.remedy, ASK_AGAIN)
+
+
+def steps(entry: Entry, connection: Connection, *, ask_again: bool = False) -> list[str]:
     """The steps that apply to this connection, with its name and its app's."""
     first = entry.remedy_with_next if connection.next else ()
     app = f' "{connection.app}"' if connection.app else ""
-    return with_name([*first, *entry.remedy], connection.name, app)
+    remedy = with_last(entry) if ask_again else entry.remedy
+    return with_name([*first, *remedy], connection.name, app)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from monitor.config import Sink
-from monitor.core.alert import Alert
+from monitor.core.alerts import Alert
 from monitor.notify.wire import Undelivered, Wire
 
 RESENT = timedelta(minutes=1)
@@ -27,6 +27,9 @@ DRILL_HOLDS = timedelta(minutes=5)
 AT_ONCE = 200
 """Alerts per request: about 600 KB."""
 
+NO_END = "0001-01-01T00:00:00Z"
+"""Alertmanager's value for "not ended"."""
+
 PATH = "/api/v2/alerts"
 
 Held = Mapping[str, Alert]
@@ -41,23 +44,23 @@ def wanted(alerts: Sequence[Alert], held: Held) -> dict[str, Alert]:
 
 async def push(sink: Sink, wire: Wire, alerts: Held, held: Held, now: datetime) -> None:
     """Push these alerts, and resolve the others that are firing. Raises Undelivered."""
-    url = await wire.secret(sink.url)
-    token = await wire.secret(sink.token) if sink.token else None
-    over = [_as_json(alert, now) for key, alert in held.items() if key not in alerts]
-    everything = [*(_as_json(alert, now + HOLDS) for alert in alerts.values()), *over]
+    over = [as_json(alert, now) for key, alert in held.items() if key not in alerts]
+    everything = [*(as_json(alert, now + HOLDS) for alert in alerts.values()), *over]
     for start in range(0, len(everything), AT_ONCE):
         body = json.dumps(everything[start : start + AT_ONCE]).encode()
-        answer = await wire.post(url, body, path=PATH, token=token)
+        answer = await wire.post(sink, body, path=PATH)
         if answer.strip():
             raise Undelivered("Unexpected response body: is this an Alertmanager?")
 
 
-def _as_json(alert: Alert, ends: datetime) -> dict[str, Any]:
-    drill = "drill" in alert.labels
+def as_json(alert: Alert, ends: datetime | None) -> dict[str, Any]:
+    """An alert as Alertmanager takes and sends it; `ends` is None if it has no end yet."""
+    if ends and "drill" in alert.labels:
+        ends = alert.since + DRILL_HOLDS
     return {
         "labels": dict(alert.labels),
         "annotations": dict(alert.annotations),
         "startsAt": alert.since.isoformat(),
-        "endsAt": (alert.since + DRILL_HOLDS if drill else ends).isoformat(),
+        "endsAt": ends.isoformat() if ends else NO_END,
         "generatorURL": alert.annotations.get("status_url", ""),
     }

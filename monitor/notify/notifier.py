@@ -6,8 +6,7 @@ last told has not changed.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -15,14 +14,12 @@ import httpx
 import structlog
 
 from monitor.config import Settings, Sink
-from monitor.core.alert import Alert, AlertContext, lasted
-from monitor.core.alerts import alerts
-from monitor.core.alerts_of_daemon import Trouble, alert_of_trouble, troubles
+from monitor.core.alerts import Alert, AlertContext, alerts, lasted
+from monitor.core.alerts_of_daemon import TROUBLES, Trouble, alert_of_trouble
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
-from monitor.core.holds import Holds
 from monitor.core.status import Snapshot
-from monitor.core.telling import GROUP_LABELS, Message, Told, due, is_proven, what_became
+from monitor.core.telling import Message, Told, due
 from monitor.core.wording import WHO, description, name_of
 from monitor.notify import alertmanager, services, webhook
 from monitor.notify.wire import Undelivered, Wire
@@ -35,9 +32,6 @@ ROUND_SECONDS = 30.0
 
 GAP = timedelta(minutes=10)
 """After this long without a round (while another replica notifies), earlier observations are discarded."""
-
-THREADS = 2
-"""For Apprise, which blocks."""
 
 log = structlog.get_logger()
 
@@ -72,9 +66,7 @@ class _Outlet:
     """When they were pushed."""
 
 
-async def send(
-    sink: Sink, wire: Wire, message: Message, now: datetime, *, threads: ThreadPoolExecutor, pages: str
-) -> None:
+async def send(sink: Sink, wire: Wire, message: Message, now: datetime, *, pages: str) -> None:
     """Send one message to one sink. Raises Undelivered."""
     match sink.kind:
         case "alertmanager":
@@ -82,7 +74,7 @@ async def send(
         case "webhook":
             await webhook.post(sink, wire, message, now, pages=pages)
         case "apprise":
-            await services.say(sink, wire, message, threads)
+            await services.say(sink, wire, message)
 
 
 class Notifier:
@@ -98,10 +90,8 @@ class Notifier:
     ) -> None:
         """`counted` is called with the success of each attempt. The notifier closes the transport."""
         self._memory = memory
-        self._transport = transport
         self._wire = Wire(transport, environment)
         self._counted = counted
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="apprise")
         self._troubles: dict[Trouble, datetime] = {}
         self._settings: Settings | None = None
         self._outlets: dict[str, _Outlet] = {}
@@ -121,8 +111,7 @@ class Notifier:
 
     async def aclose(self) -> None:
         """Close the transport; no round may be running."""
-        await self._transport.aclose()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._wire.aclose()
 
     async def round(self, snapshot: Snapshot) -> None:
         """Send all messages that are due. Takes at most ROUND_SECONDS plus the time of one message."""
@@ -135,25 +124,25 @@ class Notifier:
                 outlet.away = {}
         self._last = snapshot.at
         found = await asyncio.to_thread(self._alerts, AlertContext(snapshot, settings.terms))
-        holds = settings.terms.holds
-        rounds = (self._notify(outlet, found, snapshot, holds) for outlet in tuple(self._outlets.values()))
+        rounds = (self._notify(outlet, found, snapshot, settings) for outlet in tuple(self._outlets.values()))
         for outcome in await asyncio.gather(*rounds, return_exceptions=True):
             if isinstance(outcome, BaseException):  # a bug of ours must not affect other sinks
                 log.error("notifier_failed", exc_info=outcome)
 
     def _alerts(self, context: AlertContext) -> list[Alert]:
-        """The current alerts. Our own problems count if they were present in every round of their hold
-        time.
-        """
-        self._troubles = {one: self._troubles.get(one, context.now) for one in troubles(context)}
+        """The current alerts; those about ourselves if every round of their hold time saw the problem."""
+        now, there = context.snapshot.at, (one for one, holds in TROUBLES.items() if holds(context))
+        self._troubles = {one: self._troubles.get(one, now) for one in there}
         own = [
             alert_of_trouble(trouble, since, context)
             for trouble, since in self._troubles.items()
-            if context.lasted(since, trouble.hold)
+            if lasted(since, trouble.hold, now)
         ]
         return [*own, *alerts(context.snapshot, context.terms)]
 
-    async def _notify(self, outlet: _Outlet, found: list[Alert], snapshot: Snapshot, holds: Holds) -> None:
+    async def _notify(
+        self, outlet: _Outlet, found: list[Alert], snapshot: Snapshot, settings: Settings
+    ) -> None:
         now = snapshot.at
         if outlet.failed and not lasted(outlet.failed, PAUSE, now):
             return
@@ -161,7 +150,7 @@ class Notifier:
         if outlet.sink.kind == "alertmanager":
             await self._push(outlet, mine, now)
         else:
-            await self._tell(outlet, mine, snapshot, holds)
+            await self._tell(outlet, mine, snapshot, settings)
 
     async def _push(self, outlet: _Outlet, mine: list[Alert], now: datetime) -> None:
         """Push to an Alertmanager if the alerts have changed or RESENT has passed."""
@@ -169,40 +158,31 @@ class Notifier:
         rested = outlet.pushed is None or lasted(outlet.pushed, alertmanager.RESENT, now)
         if wanted.keys() == outlet.held.keys() and not (wanted and rested):
             return
-        if await self._tried(
-            outlet, alertmanager.push(outlet.sink, self._wire, wanted, outlet.held, now), now
-        ):
+        pushing = alertmanager.push(outlet.sink, self._wire, wanted, outlet.held, now)
+        if await self._tried(outlet, pushing, now):
             outlet.held, outlet.pushed = wanted, now
 
-    async def _tell(self, outlet: _Outlet, mine: list[Alert], snapshot: Snapshot, holds: Holds) -> None:
+    async def _tell(self, outlet: _Outlet, mine: list[Alert], snapshot: Snapshot, settings: Settings) -> None:
         sink, now, known = outlet.sink, snapshot.at, self._memory.told(outlet.sink.name)
         groups = {alert.group for alert in mine}
         outlet.away = {group: outlet.away.get(group, now) for group in known if group not in groups}
         statuses = {status.name: status for status in snapshot.connections} if outlet.away else {}
-        proven = {group for group in outlet.away if is_proven(known[group], statuses)}
-        messages = list(
-            due(mine, known, outlet.away, holds=holds, repeat=sink.repeat, now=now, proven=proven)
-        )
-        messages.sort(key=lambda message: message.group in outlet.refused)
+        holds, pages = settings.terms.holds, settings.web.external_url
+        messages = due(mine, known, outlet.away, holds=holds, repeat=sink.repeat, now=now, statuses=statuses)
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        for message in messages:
+        for message in sorted(messages, key=lambda message: message.group in outlet.refused):
             if self._stopping or loop.time() - begun > ROUND_SECONDS:
                 return
             if message.alerts or sink.resolved:
-                if not message.alerts:
-                    message = replace(message, ended=what_became(message.told, statuses))
-                if not await self._tried(outlet, self._send(sink, message, now), now):
+                sending = send(sink, self._wire, message, now, pages=pages)
+                if not await self._tried(outlet, sending, now):
                     outlet.refused.add(message.group)
                     return
                 outlet.refused.discard(message.group)
                 log.info("notified", sink=sink.name, title=message.title)
             self._memory.tell(sink.name, {message.group: message.told if message.alerts else None})
             await asyncio.to_thread(self._memory.flush)  # a crash then repeats at most one message
-
-    def _send(self, sink: Sink, message: Message, now: datetime) -> Coroutine[Any, Any, None]:
-        pages = self._settings.web.external_url if self._settings else ""
-        return send(sink, self._wire, message, now, threads=self._threads, pages=pages)
 
     async def _tried(self, outlet: _Outlet, sending: Coroutine[Any, Any, None], now: datetime) -> bool:
         """Send it. True if it was accepted."""
@@ -228,18 +208,15 @@ def drill(cause: Cause, now: datetime) -> Message:
     entry, title = CATALOGUE[cause], f"DRILL: {CATALOGUE[cause].title}"
     labels = {
         "alertname": name_of(cause),
-        "connection": "drill",
         "cause": cause.value,
         "severity": entry.severity.value,
         "responsible": entry.responsible.value,
-        "host": "drill",
-        "drill": "true",
     }
     texts = {
         "summary": title,
         "description": "This is a test alert, sent by hand; nothing is wrong. A real one would say:\n"
         + description(entry.meaning, who=WHO[entry.responsible], steps=entry.remedy, guide=entry.guide),
     }
-    alert = Alert(labels, title, lambda: texts, now)
-    of_group = {label: labels[label] for label in GROUP_LABELS}
-    return Message("drill", Told(of_group, title, ("drill",), now, now), (alert,))
+    own = {"connection": "drill", "host": "drill", "drill": "true"}
+    alert = Alert(labels | own, title, lambda: texts, now)
+    return Message("drill", Told(labels, title, ("drill",), now, now), (alert,))

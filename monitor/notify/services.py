@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Iterator
-from concurrent.futures import Executor
 
 from monitor.config import Sink
 from monitor.core.keys.secret import Secret
@@ -12,13 +11,10 @@ from monitor.core.wording import minute
 from monitor.notify.wire import Undelivered, Wire
 
 
-async def say(sink: Sink, wire: Wire, message: Message, threads: Executor) -> None:
-    """Send a message as plain text. Raises Undelivered.
-
-    Apprise blocks, so it gets separate threads that nothing else waits for.
-    """
+async def say(sink: Sink, wire: Wire, message: Message) -> None:
+    """Send a message as plain text. Raises Undelivered."""
     url = await wire.secret(sink.url)
-    await asyncio.get_running_loop().run_in_executor(threads, _notify, url, message)
+    await asyncio.get_running_loop().run_in_executor(wire.threads, _notify, url, message)
 
 
 def _notify(url: Secret, message: Message) -> None:

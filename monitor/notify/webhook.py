@@ -13,13 +13,11 @@ from datetime import datetime
 from typing import Any
 
 from monitor.config import Sink
-from monitor.core.alert import Alert, fingerprint
+from monitor.core.alerts import Alert
 from monitor.core.keys.secret import Secret
 from monitor.core.telling import SHOWN, Message
+from monitor.notify import alertmanager
 from monitor.notify.wire import Undelivered, Wire
-
-NO_END = "0001-01-01T00:00:00Z"
-"""Alertmanager's value for "not ended"."""
 
 PREFIX = "whsec_"
 """Standard Webhooks: prefix of a base64-encoded key. A key without it is used as is."""
@@ -27,15 +25,13 @@ PREFIX = "whsec_"
 
 async def post(sink: Sink, wire: Wire, message: Message, now: datetime, *, pages: str) -> None:
     """Post a message; `pages` is the base URL of the daemon's pages. Raises Undelivered."""
-    url = await wire.secret(sink.url)
-    token = await wire.secret(sink.token) if sink.token else None
     body = json.dumps(as_json(message, now, receiver=sink.name, pages=pages)).encode()
     name, at = f"msg_{message.id}", str(int(now.timestamp()))
     headers = {"webhook_id": name, "webhook_timestamp": at}
     if sink.secret:
         key = await wire.secret(sink.secret)
         headers["webhook_signature"] = signature(key, f"{name}.{at}.".encode() + body)
-    await wire.post(url, body, token=token, **headers)
+    await wire.post(sink, body, **headers)
 
 
 def signature(key: Secret, content: bytes) -> str:
@@ -77,15 +73,8 @@ def _common(mappings: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def _firing(alert: Alert) -> dict[str, Any]:
-    return {
-        "status": "firing",
-        "labels": dict(alert.labels),
-        "annotations": dict(alert.annotations),
-        "startsAt": alert.since.isoformat(),
-        "endsAt": NO_END,
-        "generatorURL": alert.annotations.get("status_url", ""),
-        "fingerprint": fingerprint(alert.name, alert.connection),
-    }
+    own = {"status": "firing", "fingerprint": _fingerprint(alert.name, alert.connection)}
+    return own | alertmanager.as_json(alert, None)
 
 
 def _resolved(message: Message, now: datetime) -> list[dict[str, Any]]:
@@ -98,7 +87,12 @@ def _resolved(message: Message, now: datetime) -> list[dict[str, Any]]:
             "startsAt": told.since.isoformat(),
             "endsAt": now.isoformat(),
             "generatorURL": "",
-            "fingerprint": fingerprint(told.labels["alertname"], name),
+            "fingerprint": _fingerprint(told.labels["alertname"], name),
         }
         for name in told.connections[:SHOWN] or ("",)
     ]
+
+
+def _fingerprint(alertname: str, connection: str) -> str:
+    """A short word for an alert, the same for as long as it holds, whatever its other labels become."""
+    return hashlib.sha256(f"{alertname}\n{connection}".encode()).hexdigest()[:16]

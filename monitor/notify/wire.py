@@ -6,10 +6,12 @@ sink does not affect them.
 
 import asyncio
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import httpx
 
+from monitor.config import Sink
 from monitor.core.connection import Source
 from monitor.core.keys.secret import Secret
 from monitor.keys.sources import SourceError, read
@@ -20,6 +22,9 @@ NOTIFYING = Limits(
 )
 """Timeouts for sinks: shorter than a stop, and far longer than any sink needs."""
 
+THREADS = 2
+"""For Apprise, which blocks: separate ones, so that nothing else waits."""
+
 MAX_ANSWER_BYTES = 64 * 1024
 """Longest answer to read. Sinks answer with a few words; the status is sufficient."""
 
@@ -29,11 +34,17 @@ class Undelivered(Exception):  # noqa: N818 - not an error of ours
 
 
 class Wire:
-    """Posts to sinks. Use it in one event loop; the caller closes the transport."""
+    """Posts to sinks. Use it in one event loop; it closes the transport."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport, environment: Mapping[str, str]) -> None:
         self._transport = transport
         self._environment = environment
+        self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="apprise")
+
+    async def aclose(self) -> None:
+        """Close the transport, and let no thread be waited for."""
+        await self._transport.aclose()
+        self.threads.shutdown(wait=False, cancel_futures=True)
 
     async def secret(self, source: str | Source) -> Secret:
         """A source's content, read each time, so that changes apply at once. A text is used as is."""
@@ -44,10 +55,10 @@ class Wire:
         except SourceError as error:
             raise Undelivered(str(error)) from None
 
-    async def post(
-        self, url: Secret, body: bytes, *, path: str = "", token: Secret | None = None, **headers: str
-    ) -> bytes:
+    async def post(self, sink: Sink, body: bytes, *, path: str = "", **headers: str) -> bytes:
         """Post JSON. Gives up to MAX_ANSWER_BYTES of the answer. Raises Undelivered unless successful."""
+        url = await self.secret(sink.url)
+        token = await self.secret(sink.token) if sink.token else None
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
             if token:

@@ -8,10 +8,10 @@ from jinja2 import Environment, Undefined
 
 from monitor.config import Settings
 from monitor.config.words import written_duration
-from monitor.core.alerts_of_daemon import CHECKS_LATE, RELOAD_FAILED, STORE_FAILING, WATCHES_NOTHING
+from monitor.core.alerts_of_daemon import TROUBLES
 from monitor.core.cadence import UNSEEN_GRACE, UNSEEN_INTERVALS
 from monitor.core.catalogue import CATALOGUE, Entry
-from monitor.core.holds import KEPT, SCRAPE, UNCHECKED
+from monitor.core.holds import KEPT, SCRAPE
 from monitor.core.wording import name_of, with_name
 
 __all__ = ["rules"]
@@ -24,7 +24,7 @@ def rules(settings: Settings) -> str:
     slowest = max((each.interval for each in settings.connections), default=settings.interval)
     written = template.render(
         causes=CATALOGUE,
-        troubles={each.name: each for each in (CHECKS_LATE, RELOAD_FAILED, STORE_FAILING, WATCHES_NOTHING)},
+        troubles={each.name: each for each in TROUBLES},
         transient="|".join(cause for cause, entry in CATALOGUE.items() if entry.transient),
         holds=holds,
         links=links,
@@ -35,7 +35,7 @@ def rules(settings: Settings) -> str:
         unseen=UNSEEN_INTERVALS,
         grace=int((UNSEEN_GRACE + SCRAPE).total_seconds()),
         first_looks=slowest + UNSEEN_GRACE,
-        unexplained=max(holds.transient, UNCHECKED),
+        unexplained=holds.unexplained,
     )
     return "".join(line for line in written.splitlines(keepends=True) if line.strip())
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from monitor.core import alerts_of_daemon
-from monitor.core.alert import AlertContext, Terms
+from monitor.core.alerts import AlertContext, Terms
 from monitor.core.alerts import alerts as alerts_of_connections
 from monitor.core.alerts_of_daemon import Trouble, alert_of_trouble
 from monitor.core.causes import Cause

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from monitor.core.alert import Terms
+from monitor.core.alerts import Terms
 from monitor.core.causes import Cause
 from monitor.core.finding import Finding, State
 from monitor.core.holds import Holds

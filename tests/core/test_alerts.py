@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from monitor.core.alert import Alert
-from monitor.core.alerts import alerts
+from monitor.core.alerts import Alert, alerts
 from monitor.core.catalogue import CATALOGUE, causes_where
 from monitor.core.causes import Cause
 from monitor.core.finding import State

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from monitor.core.alert import Alert, AlertContext
-from monitor.core.alerts_of_daemon import alert_of_trouble, troubles
+from monitor.core.alerts import Alert, AlertContext
+from monitor.core.alerts_of_daemon import TROUBLES, Trouble, alert_of_trouble
 from monitor.core.maintenance import Once
 from monitor.core.status import ConnectionStatus, Snapshot
 from tests.core.fleets import LONG_AGO, MINUTE, TERMS, snapshot, well
@@ -23,6 +23,10 @@ RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"
 def found(shown: Snapshot) -> list[Alert]:
     context = AlertContext(shown, TERMS)
     return [alert_of_trouble(trouble, LONG_AGO, context) for trouble in troubles(context)]
+
+
+def troubles(context: AlertContext) -> list[Trouble]:
+    return [trouble for trouble, holds in TROUBLES.items() if holds(context)]
 
 
 def overdue(by: timedelta, *names: str, **of_connection: Any) -> Iterable[ConnectionStatus]:

@@ -284,7 +284,7 @@ def test_a_recovery_proven_by_a_grant_is_sent_at_once() -> None:
     assert not is_proven(refused, works | {"globex": ill(well("globex"), Cause.IP_RESTRICTED, NOW)})
     assert not is_proven(refused, {"acme": well("acme")})
     (message,) = due(
-        [], {"group": refused}, {"group": NOW}, holds=TERMS.holds, repeat=REPEAT, now=NOW, proven={"group"}
+        [], {"group": refused}, {"group": NOW}, holds=TERMS.holds, repeat=REPEAT, now=NOW, statuses=works
     )
     assert message.title.startswith("Resolved: ")
 
