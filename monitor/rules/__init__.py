@@ -4,17 +4,15 @@ import json
 from functools import partial
 from pathlib import Path
 
-from jinja2 import Environment, Undefined
+from jinja2 import Environment
 
 from monitor.config import Settings
 from monitor.config.words import written_duration
+from monitor.core import wording
 from monitor.core.alerts_of_daemon import TROUBLES
 from monitor.core.cadence import UNSEEN_GRACE, UNSEEN_INTERVALS
 from monitor.core.catalogue import CATALOGUE, Entry
 from monitor.core.holds import KEPT, SCRAPE
-from monitor.core.wording import name_of, with_name
-
-__all__ = ["rules"]
 
 
 def rules(settings: Settings) -> str:
@@ -31,18 +29,17 @@ def rules(settings: Settings) -> str:
         labels=", ".join(("host", *links.labels)),
         scrape=SCRAPE,
         kept=KEPT,
-        lingers=holds.lingers,
         unseen=UNSEEN_INTERVALS,
         grace=int((UNSEEN_GRACE + SCRAPE).total_seconds()),
         first_looks=slowest + UNSEEN_GRACE,
-        unexplained=holds.unexplained,
+        wording=wording,
     )
     return "".join(line for line in written.splitlines(keepends=True) if line.strip())
 
 
-def _steps(entry: Entry, app: bool) -> list[str]:
-    name = '{{ with $labels.app }} "{{ . }}"{{ end }}'
-    return with_name(entry.remedy, "{{ $labels.connection }}", name if app else "")
+def _steps(entry: Entry, app: bool) -> str:
+    name = '{{ with $labels.app }} "{{ . }}"{{ end }}' if app else ""
+    return wording.remedy(wording.with_name(wording.with_last(entry), "{{ $labels.connection }}", name))
 
 
 _ENVIRONMENT = Environment(  # noqa: S701 - YAML, not HTML
@@ -55,10 +52,9 @@ _ENVIRONMENT = Environment(  # noqa: S701 - YAML, not HTML
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
-    undefined=Undefined,
 )
 _ENVIRONMENT.filters |= {
-    "alert": name_of,
+    "alert": wording.name_of,
     "duration": written_duration,
     "steps": _steps,
     "yaml": partial(json.dumps, ensure_ascii=False),

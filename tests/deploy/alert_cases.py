@@ -14,7 +14,7 @@ import yaml
 
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Responsible, Severity
-from monitor.core.wording import with_name
+from monitor.core.wording import with_last, with_name
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = DEPLOY / "prometheus" / "alerts.yml"
@@ -810,47 +810,47 @@ def absence() -> Iterator[Case]:
 
 
 def prometheus_says() -> Iterator[Case]:
-    decayed = CATALOGUE[Cause.APPROVAL_DECAYED]
-    remedy = with_name(decayed.remedy, "acme", ' "Billing"')
+    yield _says(
+        "The text says what, since when, where, who must act and how; the alert carries the operator's label",
+        Cause.APPROVAL_DECAYED,
+        Responsible.ORG_ADMIN,
+        'a Salesforce admin of the org at acme.my.salesforce.com, for the app "Billing"',
+    )
+    yield _says(
+        "Where the evidence makes it the operator's, the text names the operator",
+        Cause.IP_RESTRICTED,
+        Responsible.OPERATOR,
+        "the operator, who runs the integration, its keys and this monitor",
+    )
+
+
+def _says(name: str, cause: Cause, responsible: Responsible, who: str) -> Case:
+    entry = CATALOGUE[cause]
+    remedy = with_name(with_last(entry), "acme", ' "Billing"')
     steps = "\n".join(f"{number}. {step}" for number, step in enumerate(remedy, 1))
     info = HOST | {"app": "Billing", "customer": "Acme Ltd"}
-    known = {
-        "bearerwatch_connection_info" + of(connection="acme", org_type="production", **info): "1x99",
-    }
+    known = {"bearerwatch_connection_info" + of(connection="acme", org_type="production", **info): "1x99"}
     page = "http://127.0.0.1:9877/connections/acme"
-    yield Case(
-        "The text says what, since when, where, who must act and how; the alert carries the operator's label",
-        connections("acme") | finding("acme", Cause.APPROVAL_DECAYED, constant(1), since=240) | known,
-        {
-            5: [
-                Firing(
-                    "BearerwatchApprovalDecayed",
-                    labels_of("acme", Cause.APPROVAL_DECAYED) | info,
-                )
-            ]
-        },
-        texts=(
-            Text(
-                5,
-                "BearerwatchApprovalDecayed",
-                labels_of("acme", Cause.APPROVAL_DECAYED) | info,
-                {
-                    "summary": "The approval has aged out: acme",
-                    "description": (
-                        f"{decayed.meaning}\n"
-                        f"Since 1970-01-01 00:04 UTC. Next check: 1970-01-01 00:08 UTC. Evidence: {page}\n"
-                        "Who must act: a Salesforce admin of the org at acme.my.salesforce.com,"
-                        ' for the app "Billing".\n'
-                        "What to do (setup guide, step 4):\n"
-                        f"{steps}"
-                    ),
-                    "note": decayed.contested or "",
-                    "runbook_url": "http://127.0.0.1:9877/causes/approval_decayed",
-                    "dashboard_url": "http://127.0.0.1:3000/d/bearerwatch?var-connection=acme",
-                    "status_url": page,
-                },
-            ),
+    labels = labels_of("acme", cause, responsible=responsible) | info
+    annotations = {
+        "summary": f"{entry.title}: acme",
+        "description": (
+            f"{entry.meaning}\n"
+            f"Since 1970-01-01 00:04 UTC. Next check: 1970-01-01 00:08 UTC. Evidence: {page}\n"
+            f"Who must act: {who}.\n"
+            f"What to do (setup guide, {entry.guide}):\n"
+            f"{steps}"
         ),
+        "note": entry.contested or "",
+        "runbook_url": f"http://127.0.0.1:9877/causes/{cause}",
+        "dashboard_url": "http://127.0.0.1:3000/d/bearerwatch?var-connection=acme",
+        "status_url": page,
+    }
+    return Case(
+        name,
+        connections("acme") | finding("acme", cause, constant(1), responsible=responsible, since=240) | known,
+        {5: [Firing(alert_of(cause), labels)]},
+        texts=(Text(5, alert_of(cause), labels, annotations),),
     )
 
 

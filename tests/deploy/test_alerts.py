@@ -11,8 +11,8 @@ import yaml
 
 from monitor.config import load
 from monitor.core.catalogue import CATALOGUE
-from monitor.core.causes import Cause
-from monitor.core.wording import with_name
+from monitor.core.causes import Cause, Responsible
+from monitor.core.wording import with_last, with_name
 from monitor.rules import rules
 from tests.deploy.alert_cases import (
     DEPLOY,
@@ -97,9 +97,20 @@ def test_the_alert_of_a_cause_says_who_must_act_and_each_step(cause: Cause) -> N
     assert "\nWho must act: " in said
     assert [line for line in said.splitlines() if re.match(r"[0-9]+\. ", line)] == [
         f"{number}. {step}"
-        for number, step in enumerate(with_name(CATALOGUE[cause].remedy, CONNECTION, APP), 1)
+        for number, step in enumerate(with_name(with_last(CATALOGUE[cause]), CONNECTION, APP), 1)
     ]
     assert "Evidence: http" in said
+
+
+@pytest.mark.parametrize("cause", CATALOGUE)
+def test_an_alert_ends_with_how_a_repair_is_seen_at_once_unless_nothing_can_be_repaired(cause: Cause) -> None:
+    (rule,) = (rule for rule in deployed() if rule["alert"] == alert_of(cause))
+    asks = (
+        "check again now: `bearerwatch recheck {{ $labels.connection }}`"
+        in rule["annotations"]["description"]
+    )
+
+    assert asks == (CATALOGUE[cause].responsible is not Responsible.SALESFORCE)
 
 
 def test_a_summary_reads_correctly_for_a_single_connection() -> None:

@@ -83,6 +83,11 @@ def alerts(count: int, began: datetime) -> list[dict[str, Any]]:
         if asked:
             full, _, link = asked[2].partition("{{- else }}")
             text = asked[1] + (full if explained else link)
+        text = re.sub(
+            r"\{\{ if eq \$labels\.responsible `org_admin` \}\}(.*)\{\{ else \}\}[^{]*\{\{ end \}\}",
+            r"\1",
+            text,
+        )
         text = text.replace("{{ $labels.connection }}", connection)
         # A moment that Prometheus asks itself for, between the words around it.
         text = re.sub(

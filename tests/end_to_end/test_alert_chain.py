@@ -350,7 +350,7 @@ RESTARTED = {
 }
 """The same for causes that are reported only outside the settle time."""
 
-NOT_SHOWN = {Cause.MONITOR_FAULT: "Only a bug in the monitor itself brings it about."}
+NOT_SHOWN = {Cause.MONITOR_FAULT: "A bug, or a machine so short that it may not answer Prometheus either."}
 """Causes that nothing real produces here, and why."""
 
 
