@@ -34,9 +34,9 @@ TRANSACTION_WITHIN_SECONDS = 8.0
 abandoned one."""
 
 LEFT_OPEN_MS = 5_000
-"""The server ends a transaction that is idle for this long, as it blocks others. The same limit applies to
-a client that does not acknowledge data: by default the server, and so all other writers, would wait for a
-quarter of an hour."""
+"""The server ends a transaction that is idle for this long, as it blocks others. The same limit applies, on
+both sides, to a peer that does not acknowledge data: by default we, or the server and with it all other
+writers, would wait for a quarter of an hour."""
 
 UPGRADERS = 0x6265_6172
 """The advisory lock for creating and upgrading tables. Any number ("bear") that no other program in the same
@@ -75,6 +75,7 @@ class Server:
         return {
             "conninfo": address,
             "connect_timeout": CONNECT_WITHIN_SECONDS,
+            "tcp_user_timeout": LEFT_OPEN_MS,
             "options": options.strip(),
             "application_name": "bearerwatch",
         }

@@ -1,5 +1,7 @@
 """The store on a real PostgreSQL server: it remembers what it remembers in a file, and outlives it."""
 
+import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +13,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy.engine import make_url
 
 from monitor.commands.cli import database_move
 from monitor.core.causes import Cause
 from monitor.core.outcome import AfterLogin
 from monitor.store import EXCHANGES_KEPT, UPGRADES, Store, StoreError, Verdict, move
+from monitor.store.postgresql import LEFT_OPEN_MS, Server
 from tests.store.postgres import COMMAND, Postgres, postgres, program
 from tests.store.test_store import GRANTED, NOON, REFUSED, TOLD, event, history
 
@@ -218,6 +222,15 @@ def test_an_unusable_server_is_reported_in_one_sentence_without_its_password(
     assert why in str(raised.value)
     assert "s3cret" not in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_server_that_is_cut_off_is_given_up_after_seconds(url: str) -> None:
+    """Linux would go on sending for a quarter of an hour."""
+    with (
+        psycopg.connect(**Server(make_url(url)).how(writes=True)) as link,
+        socket.socket(fileno=os.dup(link.fileno())) as handle,
+    ):
+        assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == LEFT_OPEN_MS
 
 
 # From a file
