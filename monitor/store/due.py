@@ -392,10 +392,10 @@ async def give_back(
             await link.execute(_UNCOUNT, values)
 
 
-async def take_next_key(link: Link, username: str, per_hour: int) -> bool:
-    """Take one login for testing a next key. False if the budget is used up."""
+async def take_login(link: Link, budget: Budget, username: str, per_hour: int) -> bool:
+    """Take one login outside of `held`. False if the budget is used up."""
     async with planning(link):
-        return await _logins(link, Budget.NEXT_KEYS, [username], per_hour) == [None]
+        return await _logins(link, budget, [username], per_hour) == [None]
 
 
 def settled(connection: Connection, leases: Mapping[int, Lease]) -> set[int]:

@@ -7,7 +7,6 @@ also while the connection is refused.
 from collections import deque
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Literal
 
 import structlog
@@ -213,7 +212,7 @@ class Audit:
 
         try:
             credential = await auditor.keyring.load(observer.current)
-            take = partial(ledger.take, observer.username)
+            take = await ledger.take_observer(observer.username)
             await probe(auditor.exchanger, observer, credential, take=take, inside=inside)
         except PutOff:
             auditor.own.logins_deferred.inc()

@@ -29,6 +29,9 @@ class Ledger(Protocol):
     async def take_next_key(self, username: str) -> TakeLogin | None:
         """A function that takes the login for a next key when it is signed; None if the budget is used up."""
 
+    async def take_observer(self, username: str) -> TakeLogin:
+        """A function that takes an observer's login, which comes with another connection's check."""
+
     def keep(self, name: str, history: History, events: tuple[Event, ...]) -> None:
         """Record a connection's history and new events. Must not block or raise."""
 
@@ -79,6 +82,10 @@ class OwnLedger(LoginBudget):
     async def take_next_key(self, username: str) -> TakeLogin | None:
         """A function that takes the login for a next key when it is signed."""
         return partial(self._next_keys.take, username)
+
+    async def take_observer(self, username: str) -> TakeLogin:
+        """A function that takes an observer's login when it is signed."""
+        return partial(self.take, username)
 
     def keep(self, name: str, history: History, events: tuple[Event, ...]) -> None:
         """Record a connection's history and new events."""

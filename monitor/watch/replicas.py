@@ -30,7 +30,7 @@ from monitor.core.history import Event, History, configuration_fingerprint
 from monitor.core.status import ReplicasStatus
 from monitor.salesforce.probe import TakeLogin
 from monitor.store import Store, StoreError, due
-from monitor.store.due import ALIVE_SECONDS, Configured, Ear, Heard, Held, Link, Wanted
+from monitor.store.due import ALIVE_SECONDS, Budget, Configured, Ear, Heard, Held, Link, Wanted
 from monitor.store.postgresql import Server, shut_down
 from monitor.store.waiting import Lease
 from monitor.watch.check import Checker
@@ -248,11 +248,19 @@ class Replica(Engine):
 
     async def take_next_key(self, username: str) -> TakeLogin | None:
         """The budget for next keys; unavailable while the database is down."""
+        return await self._taken(Budget.NEXT_KEYS, username, rotation.LOGINS_PER_HOUR)
+
+    async def take_observer(self, username: str) -> TakeLogin:
+        """The login budget, for a login that comes with a check."""
+        taken = await self._taken(Budget.CHECKS, username, self._configured.logins_per_hour)
+        return taken or (lambda now: now + AFTER_A_FAULT)
+
+    async def _taken(self, budget: Budget, username: str, per_hour: int) -> TakeLogin | None:
         if self._linked is None or not self._pulse.sure(WORKER.get()):
             return None
         try:
             async with self._linked() as link:
-                taken = await due.take_next_key(link, username, rotation.LOGINS_PER_HOUR)
+                taken = await due.take_login(link, budget, username, per_hour)
         except psycopg.Error:
             return None  # the next round trip reports the error
         return partial(self.take, username) if taken else None

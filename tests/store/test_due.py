@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from monitor.store import Store, due
-from monitor.store.due import Configured, Ear, Heard, Held, Link, Wanted
+from monitor.store.due import Budget, Configured, Ear, Heard, Held, Link, Wanted
 from monitor.store.waiting import Lease
 from tests.store.postgres import COMMAND, Postgres, postgres
 from tests.store.test_store import GRANTED, event, history
@@ -258,7 +258,9 @@ async def test_replicas_share_a_separate_budget_for_next_keys(url: str) -> None:
     async with replicas(url, both, both) as (first, second):
         users = ("one@acme.com", "One@Acme.com")
         tries = [
-            await due.take_next_key(one.link, username, 3) for username in users for one in (first, second)
+            await due.take_login(one.link, Budget.NEXT_KEYS, username, 3)
+            for username in users
+            for one in (first, second)
         ]
 
         assert tries == [True, True, True, False]
@@ -372,3 +374,13 @@ async def test_a_request_that_follows_a_result_at_once_makes_no_second_login_at_
         await second.wants(a=0)
 
         assert await second.number("SELECT extract(epoch FROM due_at - changed_at) FROM due") == 3
+
+
+async def test_an_observers_login_comes_from_the_budget_that_all_checks_of_its_user_share(url: str) -> None:
+    async with replicas(url, configured("a", budget=2)) as (replica,):
+        tries = [await due.take_login(replica.link, Budget.CHECKS, "One@acme.com", 2) for _ in range(3)]
+
+        assert tries == [True, True, False]
+        await replica.wants(a=0)
+        assert await replica.takes() == []
+        assert replica.deferred == 1

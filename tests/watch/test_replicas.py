@@ -55,6 +55,7 @@ class Checks:
         self.begun: list[str] = []
         self.refused: list[str] = []
         self.keys: list[bool] = []
+        self.observers: list[bool] = []
         self.unread: dict[str, str] = {}
         self.heard_of: list[str] = []
         self.end = asyncio.Event()
@@ -81,6 +82,8 @@ class Checks:
             self.refused.append(name)
         take = await ledger.take_next_key("integration@acme.com")
         self.keys.append(take is not None and take(now) is None)
+        take = await ledger.take_observer("observer@acme.com")
+        self.observers.append(take(now) is None)
         found: History = history(GRANTED, number=len(self.begun))
         ledger.keep(name, found, ())
         return self.due(now)
@@ -181,6 +184,18 @@ async def test_next_keys_are_tried_within_a_budget(tmp_path: Path) -> None:
         await until(lambda: len(scene.checks.keys) > LOGINS_PER_HOUR)
 
         assert scene.checks.keys[: LOGINS_PER_HOUR + 1] == [True] * LOGINS_PER_HOUR + [False]
+
+
+async def test_an_observers_logins_count_as_those_of_its_user(tmp_path: Path) -> None:
+    async with started(tmp_path) as scene:
+        scene.checks.end.set()
+
+        await until(lambda: len(scene.checks.observers) > 5)
+
+        count = "SELECT sum(count) FROM login_budgets WHERE budget = 'checks' AND username = '{}@acme.com'"
+        [(observer,)], [(own,)] = (scene.sql(count.format(one)) for one in ("observer", "integration"))
+        assert int(str(observer)) >= 5
+        assert int(str(own)) >= 5
 
 
 async def test_a_replica_that_cannot_write_takes_no_work_and_says_why(tmp_path: Path) -> None:
