@@ -70,6 +70,8 @@ class Family:
     kind: Literal["gauge", "counter"]
     help: str
     samples: Callable[[ConnectionStatus], Samples]
+    configured: bool = False
+    """Whether they depend only on the configuration, and so stay the same at a check."""
 
     def header(self, exposition: Exposition) -> bytes:
         """The HELP and TYPE lines; OpenMetrics names a counter's family without its `_total`."""
@@ -79,7 +81,7 @@ class Family:
     def lines(self, status: ConnectionStatus, connection: str) -> bytes:
         """The samples of one connection, whose escaped name is `connection`."""
         start = f'{self.name}{{connection="{connection}"'
-        text = "".join(f"{start}{labels}}} {value!r}\n" for labels, value in self.samples(status))
+        text = "".join([f"{start}{labels}}} {value!r}\n" for labels, value in self.samples(status)])
         return text.encode("utf-8", "replace")  # lone surrogates would break the page
 
 
@@ -193,9 +195,12 @@ def _family(
     samples: Callable[[ConnectionStatus], Samples],
     *,
     own_timer: bool = False,
+    configured: bool = False,
 ) -> Family:
     kind: Literal["gauge", "counter"] = "counter" if name.endswith("_total") else "gauge"
-    return Family(f"bearerwatch_connection_{name}", kind, meaning + own_timer * OWN_TIMER, samples)
+    return Family(
+        f"bearerwatch_connection_{name}", kind, meaning + own_timer * OWN_TIMER, samples, configured
+    )
 
 
 FAMILIES = (
@@ -214,7 +219,12 @@ FAMILIES = (
         _finding_since,
         own_timer=True,
     ),
-    _family("info", "Always 1: configuration of the connection, with the operator's labels.", _info),
+    _family(
+        "info",
+        "Always 1: configuration of the connection, with the operator's labels.",
+        _info,
+        configured=True,
+    ),
     _family(
         "last_exchange_timestamp_seconds",
         "Unix time of the last check, even if nothing could be sent; absent before the first.",
@@ -236,6 +246,7 @@ FAMILIES = (
         "interval_seconds",
         "Configured time between checks while the connection is healthy.",
         lambda status: _seconds(status.connection.interval.total_seconds()),
+        configured=True,
     ),
     _family(
         "exchanges_total",
@@ -483,6 +494,8 @@ def _rendered(statuses: tuple[ConnectionStatus, ...], kept: _Rendered) -> _Rende
     for place in new:
         status = statuses[place]
         connection = _escaped(status.name)
+        known = place < len(kept.statuses) and kept.statuses[place].connection is status.connection
         for family, column in zip(FAMILIES, columns, strict=True):
-            column[place] = family.lines(status, connection)
+            if not (known and family.configured):
+                column[place] = family.lines(status, connection)
     return _Rendered(statuses, columns)
