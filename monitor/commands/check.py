@@ -17,7 +17,7 @@ from monitor.core.history import Event, History
 from monitor.core.status import ConnectionStatus
 from monitor.watch.audit import Audits
 from monitor.watch.clock import Clock
-from monitor.watch.schedule import ByHand
+from monitor.watch.schedule import ManualSchedule
 from monitor.watch.watch import Watch
 
 
@@ -59,7 +59,7 @@ async def check_once(
         settings,
         clock=clock,
         memory=await asyncio.to_thread(_Forgetful, settings),
-        engine=ByHand(),
+        engine=ManualSchedule(),
         audits=audits,
         after_login_every=1,  # the user also wants to know whether the token is accepted
     )

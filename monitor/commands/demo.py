@@ -27,7 +27,7 @@ from monitor.simulator.scenarios import SCENARIOS, Keys, Scenario, Step, make_ke
 from monitor.simulator.server import Simulator, is_loopback, running, serve
 from monitor.store import Store
 from monitor.watch.clock import Clock
-from monitor.watch.schedule import ByHand
+from monitor.watch.schedule import ManualSchedule
 from monitor.watch.watch import Watch
 from monitor.web.connections import listen
 
@@ -187,7 +187,7 @@ class Demo:
         self._began = clock.now()
         self._connections: list[dict[str, object]] = []
         self._states: dict[str, State] = {}
-        self._appointments = ByHand()
+        self._appointments = ManualSchedule()
         self._in_real_time = False
 
     async def run(self) -> None:

@@ -88,7 +88,7 @@ class Try:
         return CATALOGUE[self.verdict.cause] if self.verdict.cause else None
 
 
-def lines_of(connection: Connection) -> dict[str, str]:
+def options_of(connection: Connection) -> dict[str, str]:
     """The configuration options for this address and audience."""
     url, audience = connection.login_url, connection.audience
     subdomain = url.removeprefix("https://").removesuffix(".my.salesforce.com")
@@ -135,10 +135,10 @@ async def tries(
     does not answer is not tried again.
     """
     silent: set[str] = set()
-    for place, (login_url, audience) in enumerate(pairs(connection)):
+    for index, (login_url, audience) in enumerate(pairs(connection)):
         if login_url in silent:
             continue
-        if place:
+        if index:
             await pause(PAUSE_SECONDS)
         asked = replace(connection, login_url=login_url, audience=audience)
         try:
@@ -181,7 +181,7 @@ def as_json(connection: Connection, tried: list[Try]) -> dict[str, Any]:
     found = next((each for each in tried if each.granted), None)
     return {
         "connection": connection.name,
-        "configuration": lines_of(found.connection) if found else None,
+        "configuration": options_of(found.connection) if found else None,
         "left_out": len(pairs(connection)) - len(tried),
         "tried": [each.as_json() for each in tried],
     }
@@ -199,10 +199,10 @@ def as_text(connection: Connection, tried: list[Try]) -> Iterator[str]:
 
 
 def _text_of_grants(connection: Connection, granted: list[Try]) -> Iterator[str]:
-    for place, each in enumerate(granted):
+    for index, each in enumerate(granted):
         grant = each.granted
         assert grant
-        if place:
+        if index:
             yield "Also granted:"
         else:
             right = each.connection == connection
@@ -243,4 +243,4 @@ def _text_of_none(connection: Connection, tried: list[Try], left_out: int) -> It
 
 
 def _options(tried: Try) -> Iterator[str]:
-    yield from ("", *(f"    {option}: {value}" for option, value in lines_of(tried.connection).items()), "")
+    yield from ("", *(f"    {option}: {value}" for option, value in options_of(tried.connection).items()), "")

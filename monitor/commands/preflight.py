@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from monitor.commands import audit
-from monitor.commands.discover import Try, discover, lines_of
+from monitor.commands.discover import Try, discover, options_of
 from monitor.config import ConfigError, Settings, load
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.connection import Connection
@@ -116,7 +116,7 @@ def configuration(connection: Connection, key: Mapping[str, str]) -> dict[str, A
     app = {"app": connection.app} if connection.app else {}
     return {
         "name": name,
-        **lines_of(connection),
+        **options_of(connection),
         "consumer_key": connection.consumer_key,
         "username": connection.username,
         **app,

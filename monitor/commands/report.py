@@ -16,7 +16,7 @@ from monitor.core.connection import Connection
 from monitor.core.problem import OperatorError
 from monitor.core.status import ConnectionStatus
 from monitor.store import SUCCESS_DAYS, Store
-from monitor.web.record import all_events, lived
+from monitor.web.record import all_events, availability_of
 from monitor.web.words import percent, span
 
 NOT_ALL_KNOWN = (
@@ -72,7 +72,11 @@ def _line(
     last = (end - timedelta(microseconds=1)).date()
     days = [day for day in store.days([name], start.date()).get(name, []) if day.day <= last]
     since = max(start, now - timedelta(days=SUCCESS_DAYS))
-    found = lived(status, events, days, since, end, settings.maintenance) if since < end else Availability()
+    found = (
+        availability_of(status, events, days, since, end, settings.maintenance)
+        if since < end
+        else Availability()
+    )
     causes = {
         event.cause: None for event in events if event.cause and event.failure and start <= event.at < end
     }

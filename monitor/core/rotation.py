@@ -53,8 +53,8 @@ def looked_at(
     asked: Outcome | None,
     now: datetime,
 ) -> tuple[History, bool]:
-    """The history with both pairs, as in `seen`, and whether to try the next key now."""
-    history = seen(history, connection, current, following, now)
+    """The history with both pairs, as in `with_pairs`, and whether to try the next key now."""
+    history = with_pairs(history, connection, current, following, now)
     return history, due(history, connection, was, asked, now)
 
 
@@ -75,7 +75,7 @@ def planned(
     return after, current_look(history, after, turn, now), own_look(after, connection, now)
 
 
-def seen(
+def with_pairs(
     history: History,
     connection: Connection,
     current: CredentialFacts,

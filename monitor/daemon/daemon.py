@@ -43,10 +43,10 @@ from monitor.web.metrics import MetricsPage, negotiate
 NOTIFY_EVERY_SECONDS = 10.0
 """Between two rounds of notifications. Short compared to an alert's hold time of minutes."""
 
-SOONEST = 3.0
+NOTIFY_SOONEST_SECONDS = 3.0
 """The same after a recovery: whoever fixed it is waiting for the message."""
 
-ONLY_AT_A_START = (
+NEED_RESTART = (
     "listen",
     "database",
     "ca_file",
@@ -85,14 +85,14 @@ class Daemon:
         self._store = store
         self._settings = self._started_with = settings
         self._stamps = configuration_stamps(settings)
-        self._put_right = asyncio.Event()
+        self._recovered = asyncio.Event()
         self.watch = Watch(
             settings,
             clock=clock,
             memory=store,
             engine=engine,
             notify=self._notify,
-            put_right=self._put_right.set,
+            put_right=self._recovered.set,
         )
         self._page = MetricsPage(self.watch.own)
         self._notifier = Notifier(
@@ -101,11 +101,11 @@ class Daemon:
             environment=os.environ,
             counted=self.watch.own.count_notification,
         )
-        self._files = ChangedFiles(self._look_at_files)
+        self._files = ChangedFiles(self._files_changed)
         self._manager = ServiceManager(os.environ)
         self.listening = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._reload_turn = asyncio.Lock()
+        self._reload_lock = asyncio.Lock()
         self._reloads_asked = 0
         self._reloads_done = 0
         self._reloads_under_way: set[asyncio.Task[str | None]] = set()
@@ -122,13 +122,13 @@ class Daemon:
             except Exception:  # a bug in one round must not stop the next
                 log.exception("notifier_failed")
             for seconds, event in (
-                (SOONEST, self._stopping),
-                (NOTIFY_EVERY_SECONDS - SOONEST, self._put_right),
+                (NOTIFY_SOONEST_SECONDS, self._stopping),
+                (NOTIFY_EVERY_SECONDS - NOTIFY_SOONEST_SECONDS, self._recovered),
             ):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
                         await event.wait()
-            self._put_right.clear()
+            self._recovered.clear()
 
     async def run(self) -> bool:
         """Run until `stop` is called. Raises OSError if the port can't be bound.
@@ -138,13 +138,13 @@ class Daemon:
         if short := enough(self._settings.max_in_flight):
             log.warning("configuration", text=short)
         listener = listen(self._settings.listen)
-        server = _Server(self._serving())
+        server = _Server(self._web_server())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
         self.watch.start()
-        self._take_on(self._settings)
+        self._apply(self._settings)
         with responsive():
             return await self._serve_until_stopped(server, listener)
 
@@ -181,7 +181,7 @@ class Daemon:
             log.error("results_not_written", problem=self._store.problem)
         return written
 
-    def _serving(self) -> uvicorn.Config:
+    def _web_server(self) -> uvicorn.Config:
         """The web server's settings, with access control and TLS from the web configuration file."""
         context = self._settings.protection.context
         return uvicorn.Config(
@@ -218,11 +218,11 @@ class Daemon:
     def stop(self) -> None:
         """Request a stop; `run` returns when everything has stopped."""
         if not self._stopping.is_set():
-            end = threading.Timer(END_WITHIN_SECONDS, _end)
+            end = threading.Timer(END_WITHIN_SECONDS, _force_exit)
             end.daemon = True
             end.start()
         self._stopping.set()
-        self._put_right.set()
+        self._recovered.set()
 
     async def reload(self) -> str | None:
         """Load and apply the configuration. Gives what is wrong with it, or None.
@@ -250,7 +250,7 @@ class Daemon:
         """
         self._reloads_asked += 1
         mine = self._reloads_asked
-        async with self._reload_turn:
+        async with self._reload_lock:
             if self._reloads_done >= mine:
                 return self.watch.snapshot().daemon.reload_problem
             asked = self._reloads_asked
@@ -266,7 +266,7 @@ class Daemon:
                 self._reloads_done = asked
                 self._manager.ready()
 
-    def _hung_up(self) -> None:
+    def _on_sighup(self) -> None:
         task = asyncio.get_running_loop().create_task(self.reload())
         self._reloads_under_way.add(task)
         task.add_done_callback(self._reloads_under_way.discard)
@@ -280,17 +280,17 @@ class Daemon:
             self.watch.not_configured(problem)
             log.warning("reload_failed", problem=problem)
             return problem
-        for option in ONLY_AT_A_START:
+        for option in NEED_RESTART:
             value = attrgetter(option)
             if value(settings) != value(self._started_with):
                 log.warning("configuration", text=f"{option} has changed; this takes effect after a restart.")
         if not_taken_on := self._started_with.protection.renew(settings.protection):
             log.warning("configuration", text=not_taken_on)
-        self._take_on(settings)
+        self._apply(settings)
         log.info("reloaded", connections=len(settings.connections))
         return None
 
-    async def _look_at_files(self) -> None:
+    async def _files_changed(self) -> None:
         """React to changed files: reload the configuration, check the connections of a changed key."""
         look = asyncio.get_running_loop().create_task(aside(partial(configuration_stamps, self._settings)))
         if not await self._in_time([look]) or await look != self._stamps:
@@ -301,7 +301,7 @@ class Daemon:
         exposition = negotiate(accept)
         return self._page.render(self.watch.snapshot(), exposition), exposition.content_type
 
-    def _take_on(self, settings: Settings) -> None:
+    def _apply(self, settings: Settings) -> None:
         """Apply a configuration."""
         self._settings = settings
         self.watch.configure(settings)
@@ -312,7 +312,7 @@ class Daemon:
         self._notifier.configure(settings)
 
 
-def _end() -> None:
+def _force_exit() -> None:
     """Exit, whatever hangs."""
     log.critical("stop_timed_out", seconds=END_WITHIN_SECONDS)
     logging.shutdown()

@@ -111,7 +111,7 @@ def exposure(source: Source, environment: Mapping[str, str]) -> str | None:
     except (SourceError, OSError, ValueError):
         return None  # reading it reports the error
     said = open_to_others(found.st_mode, found.st_uid) if stat.S_ISREG(found.st_mode) else None
-    if said is None or is_handed_over(found.st_dev, _mounts()):
+    if said is None or is_on_read_only_memory(found.st_dev, _mounts()):
         return None
     return f"{_capital(describe(source))} {said}: chmod 600 {path}"
 
@@ -130,7 +130,7 @@ def open_to_others(mode: int, owner: int) -> str | None:
     return f"can be {what} by {who} (mode {stat.S_IMODE(mode):04o})"
 
 
-def is_handed_over(device: int, mounts: str) -> bool:
+def is_on_read_only_memory(device: int, mounts: str) -> bool:
     """Whether a file is on a read-only memory file system.
 
     Kubernetes, Docker and systemd pass secrets this way. Kubernetes uses mode 0644, but only one container or
@@ -188,9 +188,8 @@ class Keyring:
     hanging network disk would block the loop.
 
     A key that can't sign never replaces one that can, and an unreadable certificate never replaces a good
-    one:
-    a half-written file is reported, and the earlier one stays in use. Only the key object and the facts stay
-    in memory.
+    one: a half-written file is reported, and the earlier one stays in use. Only the key object and the
+    facts stay in memory.
 
     A pair in Vault is reread after `vault.reread`, in separate threads.
     """
@@ -204,14 +203,14 @@ class Keyring:
         self._environment = environment
         self._monotonic = monotonic
         self._vault: VaultReader | None = None
-        self.look_into(vault)
+        self.use_vault(vault)
         self._held: dict[Pair, _Held] = {}
         self._keys: WeakValueDictionary[bytes, KeyReading] = WeakValueDictionary()
         self._parsing = Lock()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="keys")
         self._vault_threads = ThreadPoolExecutor(READERS, thread_name_prefix="vault")
 
-    def look_into(self, vault: VaultOptions | None) -> None:
+    def use_vault(self, vault: VaultOptions | None) -> None:
         """Use this Vault from now on."""
         if vault != (self._vault and self._vault.vault):
             if self._vault:
@@ -254,18 +253,18 @@ class Keyring:
         """End the threads, after they finish what they are reading."""
         self._threads.shutdown()
         self._vault_threads.shutdown()
-        self.look_into(None)
+        self.use_vault(None)
 
     def _load(self, pair: Pair, before: _Held | None) -> _Held:
         key, certificates, files, complete = self._read_steadily(pair)
         shown_key, shown_certificates = key, certificates
         exposed = exposure(pair.private_key, self._environment)
         if before and before.key.key is not None and key.key is None:
-            shown_key = replace(before.key, problems=_earlier_stays(key.problems) + before.key.problems)
+            shown_key = replace(before.key, problems=_with_note(key.problems) + before.key.problems)
             key = before.key
         good = before.certificates if before else None
         if good and not good.problems and certificates and certificates.problems:
-            shown_certificates = replace(good, problems=_earlier_stays(certificates.problems))
+            shown_certificates = replace(good, problems=_with_note(certificates.problems))
             certificates = good
         if exposed:
             problem = Problem(Cause.KEY_FILE_EXPOSED, f"Private key: {exposed}")
@@ -298,15 +297,15 @@ class Keyring:
         """Key, certificate, and whether both sources could be read, whatever their content."""
         complete = True
         certificates = None
-        of_vault = cache(self._of_vault)  # takes both fields from the same version of a secret
+        vault_secret = cache(self._vault_secret)  # takes both fields from the same version of a secret
         try:
-            key = self._key(self._material(pair.private_key, of_vault))
+            key = self._key(self._material(pair.private_key, vault_secret))
         except SourceError as error:
             key = KeyReading(problems=(Problem(Cause.KEY_UNREADABLE, f"Private key: {error}"),))
             complete = False
         if pair.certificate is not None:
             try:
-                certificates = read_certificates(self._material(pair.certificate, of_vault))
+                certificates = read_certificates(self._material(pair.certificate, vault_secret))
             except SourceError as error:
                 certificates = CertificateReading(
                     problems=(Problem(Cause.KEY_UNREADABLE, f"Certificate: {error}"),)
@@ -314,10 +313,10 @@ class Keyring:
                 complete = False
         return key, certificates, complete
 
-    def _material(self, source: Source, of_vault: Callable[[str], Mapping[str, Secret]]) -> bytes:
+    def _material(self, source: Source, vault_secret: Callable[[str], Mapping[str, Secret]]) -> bytes:
         if source.kind != "vault":
             return read(source, self._environment)
-        fields = of_vault(source.place)
+        fields = vault_secret(source.place)
         if source.field not in fields:
             there = ", ".join(sorted(fields)) or "none"
             raise SourceError(
@@ -334,7 +333,7 @@ class Keyring:
         except SourceError as error:
             raise SourceError(f"Login to Vault: {error}") from None
 
-    def _of_vault(self, path: str) -> Mapping[str, Secret]:
+    def _vault_secret(self, path: str) -> Mapping[str, Secret]:
         if self._vault is None:
             raise SourceError("Vault is not configured: add vault: to the configuration.")
         try:
@@ -357,5 +356,5 @@ def _in_vault(pair: Pair) -> bool:
     )
 
 
-def _earlier_stays(problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
+def _with_note(problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
     return tuple(replace(problem, detail=f"{problem.detail} {EARLIER_STAYS}") for problem in problems)

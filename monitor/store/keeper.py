@@ -108,7 +108,7 @@ class Store:
         self.damage: str | None = None
         """What was done about a damaged file, as a sentence for the operator; None if there was none."""
         with place.in_words():
-            self._let_others: Callable[[], None] | None = place.claim() if alone else None
+            self._release: Callable[[], None] | None = place.claim() if alone else None
         self._upgrades = upgrades
         self._retry_seconds = retry_seconds
         self._for_writing = place.engine(writes=True)
@@ -130,7 +130,7 @@ class Store:
             log.warning("history_unreadable", connection=name, reason=reason)
         self._changed = threading.Condition()
         self._waiting: dict[str, Waiting] = {}
-        self._telling: dict[tuple[str, str], Told | None] = {}
+        self._unwritten_told: dict[tuple[str, str], Told | None] = {}
         self._answered = 0
         self._closing = False
         self._errors = 0
@@ -138,7 +138,7 @@ class Store:
         self._unwritten_since: float | None = None
         """When the oldest unwritten change was queued, by the monotonic clock."""
         self._tidied = 0
-        self._unsure = False
+        self._rehearsal_wanted = False
         """Whether a rehearsal was requested."""
         self._writer = threading.Thread(target=self._write_until_closed, name="store", daemon=True)
         self._writer.start()
@@ -151,7 +151,7 @@ class Store:
                 self._told = database.read_told()
         finally:
             self._seen = database.identity
-            self._let_go()  # the writer opens its own
+            self._close_database()  # the writer opens its own
 
     @classmethod
     def open(
@@ -230,7 +230,7 @@ class Store:
             if exchange is not None and (past is None or exchange.at != past.at):
                 waiting.count(history, exchange)
             if events:
-                waiting.tell(events)
+                waiting.add_events(events)
 
     def told(self, sink: str) -> dict[str, Told]:
         """What a sink was last told, by alert group."""
@@ -246,24 +246,24 @@ class Store:
                     known.pop(alert, None)
                 else:
                     known[alert] = told
-                self._telling[sink, alert] = told
+                self._unwritten_told[sink, alert] = told
             self._changed.notify_all()
 
-    def hear_told(self) -> None:
+    def reread_told(self) -> None:
         """Reread what sinks were told: another replica may have told them. Raises StoreError."""
         with self._reading() as connection:
             told = told_in(connection)
         with self._changed:
             self._told = told
 
-    def heard(self, name: str, history: History) -> None:
+    def take_over(self, name: str, history: History) -> None:
         """Take over a history that another replica has written."""
         with self._changed:
             self._known[name] = history
 
     def refused(self) -> str | None:
         """Why nothing can be written now. None: all that waited is written, and a rehearsal succeeded."""
-        self._unsure = True
+        self._rehearsal_wanted = True
         # Twice: a result that can never be written is dropped by the first flush.
         if self.flush() or self.flush():
             return None
@@ -286,9 +286,9 @@ class Store:
             self._closing = True
             self._changed.notify_all()
         self._writer.join(timeout)
-        if self._let_others and not self._writer.is_alive():
-            self._let_others()
-            self._let_others = None
+        if self._release and not self._writer.is_alive():
+            self._release()
+            self._release = None
         return not self._writer.is_alive() and self._problem is None
 
     @contextmanager
@@ -391,7 +391,7 @@ class Store:
                 log.exception("store_failed")
                 problem = OWN_FAULT
             if problem or closing:
-                self._let_go()
+                self._close_database()
             first, longest = self._retry_seconds
             pause = min(pause * 2 or first, longest) if problem else 0.0
             self._report(problem, asked)
@@ -406,7 +406,7 @@ class Store:
             if pause:
                 self._changed.wait_for(urgent, pause)
             else:
-                self._changed.wait_for(lambda: bool(self._waiting or self._telling) or urgent())
+                self._changed.wait_for(lambda: bool(self._waiting or self._unwritten_told) or urgent())
                 self._changed.wait_for(lambda: len(self._waiting) >= BATCH or urgent(), WRITE_AFTER_SECONDS)
             return self._asked, self._closing
 
@@ -415,10 +415,10 @@ class Store:
         size, newest, fault = BATCH, 0, None
         self._check_up()
         while True:
-            if self._unsure:
-                self._let_go()  # the database may have been replaced or upgraded
+            if self._rehearsal_wanted:
+                self._close_database()  # the database may have been replaced or upgraded
             database = self._open()
-            if self._unsure:
+            if self._rehearsal_wanted:
                 self._rehearse(database)
             self._write_told(database)
             batch = self._take(size)
@@ -432,7 +432,7 @@ class Store:
                 raise
             except Exception:  # one bad connection must not stop the others
                 log.exception("history_not_written", connections=list(batch)[:5], count=len(batch))
-                self._let_go()
+                self._close_database()
                 fault = OWN_FAULT
                 if size > 1:  # retry one by one; the one that fails is dropped
                     self._give_back(batch)
@@ -460,7 +460,7 @@ class Store:
         found = self._check_ups.damage() if self._check_ups else None
         if self._check_ups is None or found is None:
             return
-        self._let_go()
+        self._close_database()
         moved = self._check_ups.moved_away()
         if moved is None:
             raise DamagedError(found)
@@ -481,11 +481,11 @@ class Store:
         except DBAPIError as error:
             why = str(error.orig).splitlines()[0]
             raise StoreError(f"The database {self._place} accepts no results: {why}.") from error
-        self._unsure = False
+        self._rehearsal_wanted = False
 
     def _write_told(self, database: Database) -> None:
         with self._changed:
-            changes, self._telling = self._telling, {}
+            changes, self._unwritten_told = self._unwritten_told, {}
         if not changes:
             return
         try:
@@ -493,13 +493,13 @@ class Store:
                 database.write_told(changes)
         except StoreError:
             with self._changed:
-                self._telling = changes | self._telling
+                self._unwritten_told = changes | self._unwritten_told
             raise
 
     def _open(self) -> Database:
         """The database at the place: the open one, or its replacement."""
         if self._database is not None and not self._database.is_still_there():
-            self._let_go()
+            self._close_database()
         if self._database is None:
             self._database = Database.open(self._for_writing, self._place, self._upgrades)
             if self._database.identity != self._seen:
@@ -512,10 +512,10 @@ class Store:
                     # Only the replica that notifies knows what was told last.
                     for sink, known in {} if shared else self._told.items():
                         for alert, told in known.items():
-                            self._telling.setdefault((sink, alert), told)
+                            self._unwritten_told.setdefault((sink, alert), told)
         return self._database
 
-    def _let_go(self) -> None:
+    def _close_database(self) -> None:
         if self._database is not None:
             self._database.close()
             self._database = None

@@ -23,7 +23,7 @@ SUCCESS_EVENTS_KEPT = 50
 EVENTS_KEPT = {True: FAILURE_EVENTS_KEPT, False: SUCCESS_EVENTS_KEPT}
 """By whether they are failures."""
 
-RIGHT_SECONDS = 3600.0
+CONFIRMED_WITHIN_SECONDS = 3600.0
 """Our clock is confirmed if an org's clock is at most this far from it. Old data is deleted only by a
 confirmed clock."""
 
@@ -104,7 +104,7 @@ class Waiting:
         day = at_ms // MS_A_DAY
         self.days.setdefault(day, [0, 0, 0])[verdict] += 1
         offset = exchange.clock_offset_seconds
-        if offset is not None and abs(offset) <= RIGHT_SECONDS:
+        if offset is not None and abs(offset) <= CONFIRMED_WITHIN_SECONDS:
             self.today = max(self.today, day)
         if isinstance(outcome, NotSent):
             return
@@ -118,7 +118,7 @@ class Waiting:
             None if duration is None else round(duration * 1000),
         )
 
-    def tell(self, events: Iterable[Event]) -> None:
+    def add_events(self, events: Iterable[Event]) -> None:
         """Add events, dropping the oldest beyond what the database keeps."""
         self.events.extend(events)
         for failure, kept in EVENTS_KEPT.items():
@@ -141,7 +141,7 @@ class Waiting:
             newer.lease or self.lease,
             today=max(self.today, newer.today),
         )
-        both.tell(newer.events)
+        both.add_events(newer.events)
         return both
 
 

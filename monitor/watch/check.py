@@ -73,19 +73,19 @@ class Checker:
             return None
         after = before = self._fleet[name]
         if not self._is_for_next(before):
-            after = await self._caught(self._current_looked_at(before, ledger), before, self._failed)
-            if not self._kept(before, after, ledger):
-                return self._again(name)
+            after = await self._guarded(self._check_current(before, ledger), before, self._current_failed)
+            if not self._record(before, after, ledger):
+                return self._after_reload(name)
             if after.history.last_exchange is before.history.last_exchange:
-                return _next_look(after)  # postponed
+                return _next_check(after)  # postponed
         if after.connection.next or after.history.rotation:
-            current, look = after, self._next_looked_at(before, after, ledger)
-            after = await self._caught(look, current, self._left)
-            if not self._kept(current, after, ledger):
-                return self._again(name)
-        return _next_look(after)
+            current, exchanging = after, self._check_next(before, after, ledger)
+            after = await self._guarded(exchanging, current, self._next_failed)
+            if not self._record(current, after, ledger):
+                return self._after_reload(name)
+        return _next_check(after)
 
-    def taken_on(self, name: str, known: History | None, ledger: Ledger) -> None:
+    def record_configuration(self, name: str, known: History | None, ledger: Ledger) -> None:
         """Record the events of a new configuration: a new connection, or another address or user.
 
         `known` is the history before that.
@@ -94,14 +94,14 @@ class Checker:
         if history_now != known:
             ledger.keep(name, history_now, history.changes(known, history_now))
 
-    def taken_over(self, name: str, known: History | None, due: datetime, ledger: Ledger) -> None:
+    def prepare(self, name: str, known: History | None, due: datetime, ledger: Ledger) -> None:
         """Prepare a check with the history from the database: another replica may have made the last one."""
         status, now = self._fleet[name], self._clock.now()
         begun = history.reconfigured(known or history.begin(status.connection, now), status.connection, now)
-        self._fleet.put(self._remembered(status, begun, due))
-        self.taken_on(name, known, ledger)
+        self._fleet.put(self._with_history(status, begun, due))
+        self.record_configuration(name, known, ledger)
 
-    async def heard(self, name: str, found: History, due: datetime) -> None:
+    async def show_result(self, name: str, found: History, due: datetime) -> None:
         """Show another replica's result as if it were ours."""
         connection = self._fleet[name].connection
         current = (await self._keyring.load(connection.current)).facts
@@ -110,21 +110,21 @@ class Checker:
             return
         status = self._fleet[name]
         if status.connection == connection and not _older(found, status.history):
-            after = self._remembered(status, found, due)
+            after = self._with_history(status, found, due)
             self._fleet.put(replace(after, credential=current, next_credential=following))
             self._changed(status, after)
 
-    def unreadable(self, name: str, why: str, due: datetime) -> None:
+    def show_unreadable(self, name: str, why: str, due: datetime) -> None:
         """Show that a connection is not checked here, because its history can't be read."""
         status = self._fleet[name]
         outcome = NotSent(f"This version cannot read its history: {why}")
         if status.history.last_exchange is None or status.history.last_exchange.outcome != outcome:
             log.error("history_unreadable", connection=name, reason=why)
         exchange = Exchange(self._clock.now(), outcome)
-        status = self._judged(status, status.history, status.credential, exchange)
+        status = self._judge(status, status.history, status.credential, exchange)
         self._fleet.put(replace(status, next_exchange=due))
 
-    def _remembered(self, status: ConnectionStatus, found: History, due: datetime) -> ConnectionStatus:
+    def _with_history(self, status: ConnectionStatus, found: History, due: datetime) -> ConnectionStatus:
         """The status with this history, whose next check, with either key, is at `due`."""
         connection, now, last = status.connection, self._clock.now(), found.last_exchange
         own_look = rotation.own_look(found, connection, now)
@@ -137,27 +137,27 @@ class Checker:
             next_try=own_look and due,
         )
 
-    async def _caught(
+    async def _guarded(
         self,
-        look: Awaitable[ConnectionStatus],
+        exchanging: Awaitable[ConnectionStatus],
         before: ConnectionStatus,
         otherwise: Callable[[ConnectionStatus, Exception], ConnectionStatus],
     ) -> ConnectionStatus:
         """Catch our own bugs, so that they do not stop other checks."""
         try:
-            return await look
+            return await exchanging
         except Exception as fault:
             log.exception("check_failed", connection=before.name)
             return otherwise(before, fault)
 
-    async def _current_looked_at(self, before: ConnectionStatus, ledger: Ledger) -> ConnectionStatus:
+    async def _check_current(self, before: ConnectionStatus, ledger: Ledger) -> ConnectionStatus:
         """The status after an exchange with the current key."""
         connection = before.connection
         credential = await self._keyring.load(connection.current)
         known = history.rekeyed(before.history, credential.facts.key, self._clock.now())
         doubted = known.after_login is not None and not known.after_login.proves
         turn = known.exchanges % self._after_login_every == 0
-        audit = self._auditor.audit(connection, known, asked=_is_asked_for(before))
+        audit = self._auditor.audit(connection, known, asked=_is_requested(before))
         try:
             exchange = await probe(
                 self._exchanger,
@@ -175,14 +175,14 @@ class Checker:
             self._own.exchange_duration.observe(exchange.duration_seconds)
         if facts := await audit.finished(exchange, ledger):
             known = replace(known, audit=facts)
-        return self._judged(before, known, credential.facts, exchange)
+        return self._judge(before, known, credential.facts, exchange)
 
-    def _failed(self, before: ConnectionStatus, fault: Exception) -> ConnectionStatus:
+    def _current_failed(self, before: ConnectionStatus, fault: Exception) -> ConnectionStatus:
         """The status after a bug of ours in an exchange with the current key."""
         exchange = Exchange(
             self._clock.machine(), NotSent(f"Internal error in the monitor: {type(fault).__name__}.")
         )
-        return self._judged(before, before.history, before.credential, exchange)
+        return self._judge(before, before.history, before.credential, exchange)
 
     def _is_for_next(self, status: ConnectionStatus) -> bool:
         """Whether only the next key is due, and the current one later."""
@@ -191,7 +191,7 @@ class Checker:
         now, changed = self._clock.now(), self._keyring.stale(status.connection.current)
         return status.next_try <= now < status.next_exchange and not changed
 
-    async def _next_looked_at(
+    async def _check_next(
         self, before: ConnectionStatus, after: ConnectionStatus, ledger: Ledger
     ) -> ConnectionStatus:
         """The status after an exchange with the next key. The verdict on the current key does not change.
@@ -222,15 +222,15 @@ class Checker:
             next_try=next_try,
         )
 
-    def _left(self, after: ConnectionStatus, _: Exception) -> ConnectionStatus:
+    def _next_failed(self, after: ConnectionStatus, _: Exception) -> ConnectionStatus:
         """The status after a bug of ours in an exchange with the next key: only its next try is planned."""
         return replace(after, next_try=rotation.own_look(after.history, after.connection, self._clock.now()))
 
-    def _judged(
+    def _judge(
         self, before: ConnectionStatus, known: History, facts: CredentialFacts, exchange: Exchange
     ) -> ConnectionStatus:
         """The status after an exchange: diagnosis, history, forecast and next check."""
-        exchange, now = self._in_true_time(exchange)
+        exchange, now = self._with_confirmed_time(exchange)
         connection, others = before.connection, self._fleet.others(before, exchange)
         served = history.granted(known, exchange.at) if isinstance(exchange.outcome, Granted) else known
         forecast = approval.forecast(connection, served, others.approvals, now)
@@ -246,7 +246,7 @@ class Checker:
             next_exchange=cadence.next_exchange(connection, after, exchange.at, refused=others.refused),
         )
 
-    def _in_true_time(self, exchange: Exchange) -> tuple[Exchange, datetime]:
+    def _with_confirmed_time(self, exchange: Exchange) -> tuple[Exchange, datetime]:
         """The exchange with times by the orgs' clocks, and the time for judging dates.
 
         A single `Date` with a grant that contradicts all others is dropped. While no org has confirmed our
@@ -268,7 +268,7 @@ class Checker:
         granted = isinstance(exchange.outcome, Granted)
         return replace(exchange, clock_offset_seconds=None if granted else offset), exchange.at
 
-    def _kept(self, before: ConnectionStatus, after: ConnectionStatus, ledger: Ledger) -> bool:
+    def _record(self, before: ConnectionStatus, after: ConnectionStatus, ledger: Ledger) -> bool:
         """Record the new status and log changes. False if a reload changed the connection meanwhile."""
         if after.name not in self._fleet or self._fleet[after.name].connection != after.connection:
             return False
@@ -283,12 +283,12 @@ class Checker:
         self._changed(before, after)
         return True
 
-    def _again(self, name: str) -> datetime | None:
+    def _after_reload(self, name: str) -> datetime | None:
         """When to check after a reload meanwhile: at once, unless the connection was removed."""
         return self._clock.now() if name in self._fleet else None
 
 
-def _is_asked_for(status: ConnectionStatus) -> bool:
+def _is_requested(status: ConnectionStatus) -> bool:
     """Whether the check is earlier than planned: it was requested, or follows another one's recovery.
 
     Derived from the due time, as another replica may have received the request.
@@ -299,7 +299,7 @@ def _is_asked_for(status: ConnectionStatus) -> bool:
     return due + SOONER < cadence.next_exchange(status.connection, status.history, last.at)
 
 
-def _next_look(status: ConnectionStatus) -> datetime | None:
+def _next_check(status: ConnectionStatus) -> datetime | None:
     return min((at for at in (status.next_exchange, status.next_try) if at), default=None)
 
 

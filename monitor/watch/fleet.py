@@ -62,7 +62,7 @@ class Fleet:
         self._stopped: dict[str, _Witness] = {}
         self._orgs: dict[str, _Witness] = {}
         """The witness of each org: the connection checked last."""
-        self._moments: defaultdict[str | None, list[datetime]] = defaultdict(list)
+        self._times: defaultdict[str | None, list[datetime]] = defaultdict(list)
         """Sorted times of these witnesses by kind of fault; under None, of all that stopped."""
         self._refused: set[str] = set()
         self._approvals: dict[str, dict[str, tuple[Approval, ...]]] = {}
@@ -101,7 +101,7 @@ class Fleet:
             status = self._statuses[name]
             # Its severity depends on the date: after a restart, a reported alert must not seem to have ended.
             if any(found.cause is Cause.APPROVAL_EXPIRING for found in status.findings):
-                self.put(replace(status, forecast=self._foreseen(status, now)))
+                self.put(replace(status, forecast=self._forecast(status, now)))
         return changed, gone
 
     def put(self, status: ConnectionStatus) -> None:
@@ -112,9 +112,9 @@ class Fleet:
         if self._is_news(status):
             status = replace(status, unwatched=False)
             least = status.connection.interval + cadence.UNSEEN_GRACE  # even if the last check is old
-            self._outdated[name] = self._clock.steady() + max(self._left(status), least).total_seconds()
+            self._outdated[name] = self._clock.steady() + max(self._time_left(status), least).total_seconds()
         elif name in self._outdated:  # only the plan changed, as after a restart
-            fresh_until = self._clock.steady() + self._left(status).total_seconds()
+            fresh_until = self._clock.steady() + self._time_left(status).total_seconds()
             self._outdated[name] = max(self._outdated[name], fresh_until)
         self._statuses[name] = status
         if status.connection.paused:
@@ -128,13 +128,13 @@ class Fleet:
         if exchange is None or history.first_success is None:
             return
         if history.consecutive_successes:
-            self._speaks(_org(status), _Witness(name, "", exchange.at))
+            self._set_witness(_org(status), _Witness(name, "", exchange.at))
         elif history.failing_since:
             trouble = _trouble(exchange.outcome)
             if before is None or before.trouble != trouble:
                 before = _Witness(name, trouble, exchange.at if before else history.failing_since)
             self._stopped[name] = before
-            self._speaks(_org(status), before)
+            self._set_witness(_org(status), before)
 
     def _is_news(self, status: ConnectionStatus) -> bool:
         """Whether the connection was checked or configured since the last `put`."""
@@ -144,7 +144,7 @@ class Fleet:
         before = known.history.last_exchange
         return last is not None and (before is None or before.at != last.at)
 
-    def _left(self, status: ConnectionStatus) -> timedelta:
+    def _time_left(self, status: ConnectionStatus) -> timedelta:
         """How long until the state becomes outdated; negative if it already is."""
         history, last = status.history, status.history.last_exchange
         age = max(timedelta(0), self._clock.now() - last.at) if last else timedelta(0)
@@ -158,15 +158,15 @@ class Fleet:
             self._approvals.get(status.connection.consumer_key, {}).pop(name, None)
             org = _org(status)
             if (witness := self._orgs.get(org)) and witness.name == name:
-                self._speaks(org, None)
+                self._set_witness(org, None)
 
-    def _speaks(self, org: str, witness: _Witness | None) -> None:
+    def _set_witness(self, org: str, witness: _Witness | None) -> None:
         """Set the org's witness."""
         if before := self._orgs.pop(org, None):
             for moments in self._counted(before):
                 del moments[bisect_left(moments, before.at)]
-            if not self._moments[before.trouble]:
-                del self._moments[before.trouble]
+            if not self._times[before.trouble]:
+                del self._times[before.trouble]
         if witness:
             self._orgs[org] = witness
             for moments in self._counted(witness):
@@ -174,7 +174,7 @@ class Fleet:
 
     def _counted(self, witness: _Witness) -> list[list[datetime]]:
         """The sorted lists that contain this witness's time."""
-        return [self._moments[key] for key in ((witness.trouble, None) if witness.trouble else ("",))]
+        return [self._times[key] for key in ((witness.trouble, None) if witness.trouble else ("",))]
 
     def others(self, status: ConnectionStatus, exchange: Exchange) -> Others:
         """What the others say about an exchange; `status` is from before it."""
@@ -200,17 +200,17 @@ class Fleet:
         at_once = max(AT_ONCE, status.connection.interval)
         latest = began + at_once
         own = self._orgs.get(org)
-        self._speaks(org, _Witness(status.name, trouble, began))
-        same = self._moments[trouble]
+        self._set_witness(org, _Witness(status.name, trouble, began))
+        same = self._times[trouble]
         first = bisect_left(same, began - at_once)
         since = same[first]
         alike = bisect_right(same, latest) - first
-        asked = len(self._moments[""]) - bisect_left(self._moments[""], since)
-        asked += bisect_right(self._moments[None], latest) - bisect_left(self._moments[None], since)
-        self._speaks(org, own)
+        asked = len(self._times[""]) - bisect_left(self._times[""], since)
+        asked += bisect_right(self._times[None], latest) - bisect_left(self._times[None], since)
+        self._set_witness(org, own)
         return Witnesses.counted(alike, asked, since)
 
-    def _foreseen(self, status: ConnectionStatus, now: datetime) -> Forecast | None:
+    def _forecast(self, status: ConnectionStatus, now: datetime) -> Forecast | None:
         """When the approval may end."""
         own = approval.lifetimes(status.history.approvals)
         siblings = () if own else self.siblings(status.connection)  # there may be thousands

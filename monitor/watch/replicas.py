@@ -309,10 +309,10 @@ class Replica(Engine):
             self._wanted.pop(name, None)
             try:
                 if held.unreadable:
-                    self._checker.unreadable(name, held.unreadable, self._clock.now() + AFTER_A_FAULT)
+                    self._checker.show_unreadable(name, held.unreadable, self._clock.now() + AFTER_A_FAULT)
                     return _End.FAULT
                 late = timedelta(seconds=held.late)
-                self._checker.taken_over(name, held.known, self._clock.now() - late, self)
+                self._checker.prepare(name, held.known, self._clock.now() - late, self)
                 following = await self._checker.check(name, self)
             except Exception:  # a check catches its own bugs; if not, the others continue
                 log.exception("check_failed", connection=name)
@@ -354,7 +354,7 @@ class Replica(Engine):
     async def notify(self) -> None:
         """Send due notifications."""
         if not self._led:
-            await asyncio.to_thread(self._store.hear_told)  # what the previous leader has sent
+            await asyncio.to_thread(self._store.reread_told)  # what the previous leader has sent
         self._led = True
         await self._notify()
 
@@ -433,7 +433,7 @@ class Replica(Engine):
             known = {**self._store.unreadable, **self._store.histories()}
         for name, news in heard.news.items():
             if news.history:
-                self._store.heard(name, news.history)
+                self._store.take_over(name, news.history)
             if found := news.history or news.unreadable or known.get(name):
                 self._news[name] = (found, now + timedelta(seconds=news.seconds))
 
@@ -449,9 +449,9 @@ class Replica(Engine):
                 if name in self._fleet:
                     try:
                         if isinstance(found, str):
-                            self._checker.unreadable(name, found, due_at)
+                            self._checker.show_unreadable(name, found, due_at)
                         else:
-                            await self._checker.heard(name, found, due_at)
+                            await self._checker.show_result(name, found, due_at)
                     except Exception:  # one bad result must not hide the others
                         log.exception("result_not_applied", connection=name)
                 await asyncio.sleep(0)

@@ -89,7 +89,7 @@ class Engine(Protocol):
         """Begin no more checks, and wait for running ones, but not longer than this."""
 
 
-class ByHand(Engine):
+class ManualSchedule(Engine):
     """A schedule without timers, for callers that run the checks themselves: a command, the demo, tests."""
 
     running = True
@@ -131,14 +131,14 @@ class Schedule(Engine):
         self._own = own
         self._due: dict[bool, deque[tuple[str, datetime]]] = {True: deque(), False: deque()}
         """Due checks waiting for a slot, by whether the last check hung."""
-        self._moments: dict[str, datetime] = {}
+        self._due_times: dict[str, datetime] = {}
         """When each connection was last due, by the machine's clock."""
         self._busy: dict[str, datetime | None] = {}
         self._under_way: dict[asyncio.Task[None], bool] = {}
         self._clock_watch: asyncio.Task[None] | None = None
         self._scheduler = _OneLook(
             timezone=UTC,
-            jobstores={"default": _AFewAtOnce()},
+            jobstores={"default": _LimitedJobStore()},
             # Run late checks: by default, one that is a second late is dropped.
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
@@ -165,21 +165,21 @@ class Schedule(Engine):
             self._busy[name] = moment
             return
         moment -= self._clock.correction()  # APScheduler uses the machine's clock
-        known = name in self._moments
-        self._moments[name] = moment
+        known = name in self._due_times
+        self._due_times[name] = moment
         if known:
             self._scheduler.modify_job(name, next_run_time=moment)
         else:
             self._scheduler.add_job(
                 self._fall_due,
-                _WhenAsked(),
+                _NeverByItself(),
                 args=(name,),
                 id=name,
                 name="check",  # otherwise the library generates one for each
                 next_run_time=moment,
             )
 
-    def hasten(self, by: timedelta) -> None:
+    def move_forward(self, by: timedelta) -> None:
         """Move all timers forward by `by`, after the wall clock was set back."""
         self._scheduler.pause()  # otherwise it would recompute its wake-up after each
         for job in self._scheduler.get_jobs():
@@ -188,7 +188,7 @@ class Schedule(Engine):
 
     def cancel(self, name: str) -> None:
         """Drop the connection's timer; a running check continues."""
-        if self._moments.pop(name, None):
+        if self._due_times.pop(name, None):
             self._scheduler.remove_job(name)
 
     async def stop(self, within_seconds: float) -> None:
@@ -208,11 +208,11 @@ class Schedule(Engine):
                 check.cancel()
 
     async def _fall_due(self, name: str) -> None:
-        if due := self._moments.get(name):
+        if due := self._due_times.get(name):
             self._due[self._hangs(name)].append((name, due))
-            self._begin()
+            self._start_checks()
 
-    def _begin(self) -> None:
+    def _start_checks(self) -> None:
         """Begin waiting checks while there are free slots."""
         while len(self._under_way) < self._at_once:
             hanging = bool(self._due[True]) and sum(self._under_way.values()) < max(1, self._at_once // 2)
@@ -222,15 +222,15 @@ class Schedule(Engine):
             if name in self._busy:
                 continue
             self._busy[name] = None
-            check = asyncio.create_task(self._keep(name, due))
+            check = asyncio.create_task(self._run(name, due))
             self._under_way[check] = hanging
             check.add_done_callback(self._ended)
 
     def _ended(self, check: asyncio.Task[None]) -> None:
         del self._under_way[check]
-        self._begin()
+        self._start_checks()
 
-    async def _keep(self, name: str, due: datetime) -> None:
+    async def _run(self, name: str, due: datetime) -> None:
         self._own.schedule_delay.observe(max(0.0, (datetime.now(UTC) - due).total_seconds()))
         try:
             following = await self._check(name)
@@ -251,7 +251,7 @@ class Schedule(Engine):
             back = timedelta(seconds=before - steady)
             if back > SET_BACK:
                 log.warning("clock_set_back", seconds=round(back.total_seconds()))
-                self.hasten(back)
+                self.move_forward(back)
 
     def _missed(self, event: JobEvent) -> None:
         self._own.schedule_missed.inc()
@@ -273,7 +273,7 @@ class _OneLook(AsyncIOScheduler):  # type: ignore[misc]  # the library has no ty
         return super()._process_jobs()  # type: ignore[no-any-return]
 
 
-class _WhenAsked(BaseTrigger):  # type: ignore[misc]  # the library has no types
+class _NeverByItself(BaseTrigger):  # type: ignore[misc]  # the library has no types
     """Leaves the next run to `at`. A new job for each check would cost 6 % of a check."""
 
     def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
@@ -281,7 +281,7 @@ class _WhenAsked(BaseTrigger):  # type: ignore[misc]  # the library has no types
         return NOT_BY_ITSELF
 
 
-class _AFewAtOnce(MemoryJobStore):  # type: ignore[misc]  # the library has no types
+class _LimitedJobStore(MemoryJobStore):  # type: ignore[misc]  # the library has no types
     """Returns DUE_AT_ONCE due timers at a time; the scheduler asks for more at once."""
 
     def get_due_jobs(self, now: datetime) -> list[Job]:

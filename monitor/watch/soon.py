@@ -8,14 +8,14 @@ from monitor.core.cadence import FIRST_LOOKS_PER_SECOND
 from monitor.core.finding import State
 from monitor.core.status import Asked, ConnectionStatus
 
-APART = timedelta(seconds=3)
+BETWEEN_REQUESTS = timedelta(seconds=3)
 """Between two requested checks of a connection: a double click is one request."""
 
-GENTLY = timedelta(seconds=1)
+BETWEEN_LOGINS = timedelta(seconds=1)
 """Between logins of connections that share a cause with one that recovered: most of them may still fail, and
 refusals can get our address blocked (knowledge article 000212767)."""
 
-ONCE_IN = timedelta(hours=1)
+AT_MOST_EVERY = timedelta(hours=1)
 """How often a connection is checked because others recovered. Otherwise each recovery among a thousand
 connections of an app would retry all that still fail, which their back-off should prevent."""
 
@@ -49,12 +49,12 @@ def asked(
         last = status.history.last_exchange
         turn = now + len(turns) * timedelta(seconds=1 / FIRST_LOOKS_PER_SECOND)
         # A last check in the future doesn't count: the clock was wrong.
-        turn = max(turn, last.at + APART) if last and last.at <= now else turn
+        turn = max(turn, last.at + BETWEEN_REQUESTS) if last and last.at <= now else turn
         turns[status.name] = min(turn, status.next_exchange or turn)  # a request never delays a check
     return Asked(turns, put_off)
 
 
-class Waves:
+class RecoveryChecks:
     """Decides which other connections to check after a recovery, all at a common rate."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Waves:
         if before.state is not State.FAILING or after.state not in WORKS or not before.findings:
             return {}
         cause, one = before.findings[0].cause, before.connection
-        self._tried = {name: at for name, at in self._tried.items() if now - at < ONCE_IN}
+        self._tried = {name: at for name, at in self._tried.items() if now - at < AT_MOST_EVERY}
         turns: dict[str, datetime] = {}
         for status in fleet():
             alike = (
@@ -89,7 +89,7 @@ class Waves:
                 or (status.name == before.name or status.name in self._tried)
             ):
                 continue
-            turn = max(now, self._last) + GENTLY
+            turn = max(now, self._last) + BETWEEN_LOGINS
             if turn < (status.next_exchange or turn):
                 turns[status.name] = self._last = turn
                 self._tried[status.name] = now

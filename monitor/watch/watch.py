@@ -31,7 +31,7 @@ from monitor.watch.clock import Clock, SharedClock
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
 from monitor.watch.schedule import Engine, Schedule
-from monitor.watch.soon import Waves, asked
+from monitor.watch.soon import RecoveryChecks, asked
 
 LAG_SECONDS = 60.0
 """A check overdue for longer is reported: if there were enough replicas, one would have made it by then."""
@@ -128,7 +128,7 @@ class Watch:
             changed=self._checked,
             audits=audits,
         )
-        self._waves = Waves()
+        self._waves = RecoveryChecks()
         self._unseen: set[str] = set()
         """Connections never checked so far."""
         self._new = 0
@@ -184,7 +184,7 @@ class Watch:
         self._budget.per_hour = settings.login_budget_per_hour
         self._asks.per_hour = _for_asks(settings)
         self._exchanger.allowed_hosts = settings.allowed_hosts
-        self._keyring.look_into(settings.vault)
+        self._keyring.use_vault(settings.vault)
         self._keyring.keep_only(
             [pair for of in settings.connections for pair in (of.current, of.next) if pair is not None]
         )
@@ -197,7 +197,7 @@ class Watch:
             ((self._fleet[name].connection, self._fleet[name].history) for name in changed), now
         )
         for name in changed:
-            self._checker.taken_on(name, known.get(name), self._ledger)
+            self._checker.record_configuration(name, known.get(name), self._ledger)
             status = self._fleet[name]
             turn = None if status.connection.paused else turns[name]
             if turn:

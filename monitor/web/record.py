@@ -51,7 +51,7 @@ def read_record(
             store.exchanges(name),
             events[:EVENTS_SHOWN],
             {
-                span: lived(status, events, days, end - timedelta(span), end, maintenance)
+                span: availability_of(status, events, days, end - timedelta(span), end, maintenance)
                 for span in AVAILABILITY_DAYS
             },
         )
@@ -64,7 +64,7 @@ def all_events(store: Store, name: str) -> list[Event]:
     return [event for _, event in store.events(name, sum(EVENTS_KEPT.values()))]
 
 
-def lived(
+def availability_of(
     status: ConnectionStatus,
     events: Sequence[Event],
     days: Sequence[DayCounts],

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from monitor.commands.discover import Try, as_json, as_text, lines_of, pairs, tries
+from monitor.commands.discover import Try, as_json, as_text, options_of, pairs, tries
 from monitor.core.causes import Cause
 from monitor.core.connection import GENERIC_LOGIN, GENERIC_TEST, Connection
 from monitor.core.keys.credential import Credential, CredentialFacts, Problem, read_credential
@@ -130,7 +130,7 @@ async def test_discovery_stops_at_the_first_grant_and_pauses_between_tries(org: 
     tried = await org.tried(at)
 
     assert [each.verdict.cause for each in tried] == [Cause.APP_NOT_FOUND, None]
-    assert lines_of(tried[-1].connection) == {"subdomain": "acme", "audience": "my_domain"}
+    assert options_of(tried[-1].connection) == {"subdomain": "acme", "audience": "my_domain"}
     assert len(org.pauses) == 1
     assert [row.status for row in org.simulator.org("acme").logins][-1] == "Success"
     lines = list(as_text(at, tried))

@@ -18,7 +18,7 @@ from monitor.core.rotation import (
     advanced,
     due,
     own_look,
-    seen,
+    with_pairs,
 )
 from tests.making import ACME, GRANTED, NOT_APPROVED, NOW, UNREACHABLE, history
 
@@ -35,7 +35,7 @@ def facts(fingerprint: str) -> CredentialFacts:
 
 def begun(at: datetime = NOW, *, granted: bool = True) -> History:
     past = history(key_fingerprint="one", last_verdict=Exchange(at, GRANTED) if granted else None)
-    return seen(past, ACME_NEXT, facts("one"), facts("two"), at)
+    return with_pairs(past, ACME_NEXT, facts("one"), facts("two"), at)
 
 
 def after(*answers: tuple[Outcome | None, Outcome | None], every: timedelta = 5 * MINUTE) -> History:
@@ -99,17 +99,17 @@ def test_a_stage_keeps_its_start_time() -> None:
 def test_only_a_different_key_begins_a_rotation() -> None:
     known = after((GRANTED, UNPROVEN))
 
-    assert seen(known, ACME_NEXT, facts("one"), facts("two"), NOW).rotation == known.rotation
-    assert seen(known, ACME_NEXT, facts("one"), CredentialFacts(), NOW).rotation == known.rotation
+    assert with_pairs(known, ACME_NEXT, facts("one"), facts("two"), NOW).rotation == known.rotation
+    assert with_pairs(known, ACME_NEXT, facts("one"), CredentialFacts(), NOW).rotation == known.rotation
     for ended in (
-        seen(known, ACME_NEXT, facts("two"), facts("two"), NOW),
-        seen(known, ACME, facts("one"), CredentialFacts(), NOW),
+        with_pairs(known, ACME_NEXT, facts("two"), facts("two"), NOW),
+        with_pairs(known, ACME, facts("one"), CredentialFacts(), NOW),
     ):
         assert (ended.rotation, ended.keys_accepted) == (None, {})
 
 
 def test_a_third_key_begins_a_new_rotation() -> None:
-    known = seen(after((UNPROVEN, GRANTED)), ACME_NEXT, facts("one"), facts("three"), NOW + 9 * MINUTE)
+    known = with_pairs(after((UNPROVEN, GRANTED)), ACME_NEXT, facts("one"), facts("three"), NOW + 9 * MINUTE)
 
     assert stage(known) is Stage.PREPARED
     assert known.keys_accepted == {}

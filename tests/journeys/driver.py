@@ -24,7 +24,7 @@ from monitor.salesforce.exchange import Limits, rust_transport
 from monitor.simulator.server import Simulator, running
 from monitor.store import Store
 from monitor.watch.clock import Clock
-from monitor.watch.schedule import ByHand
+from monitor.watch.schedule import ManualSchedule
 from monitor.watch.watch import Watch
 from tests.journeys.keys import PairFiles, pair_files
 from tests.journeys.wires import Weather, Wires
@@ -75,7 +75,7 @@ class Journey:
         """What a process does that starts."""
         self.store = Store.open(self._settings.database)
         self._shown = _Shown(self)
-        self._appointments = ByHand()
+        self._appointments = ManualSchedule()
         self.watch = Watch(
             self._settings,
             clock=self._shown,

@@ -19,7 +19,7 @@ from monitor.keys.sources import (
     EARLIER_STAYS,
     Keyring,
     SourceError,
-    is_handed_over,
+    is_on_read_only_memory,
     open_to_others,
     read,
 )
@@ -176,7 +176,7 @@ def test_only_keys_of_root_may_be_readable_by_a_group(mode: int, owner: int, sai
 def test_keys_on_a_read_only_memory_mount_may_be_readable(
     device: int, mounts: str, handed_over: bool
 ) -> None:
-    assert is_handed_over(device, mounts) is handed_over
+    assert is_on_read_only_memory(device, mounts) is handed_over
 
 
 async def test_a_key_readable_by_others_works_and_is_a_problem_until_fixed(

@@ -272,7 +272,7 @@ async def test_a_reload_can_change_the_vault(fake: FakeVault, keyring: Keyring, 
     await keyring.load(ACME)
     with vault() as other:
         put(other, 1)
-        keyring.look_into(settings(other))
+        keyring.use_vault(settings(other))
         moments.now += REREAD.total_seconds()
 
         assert is_key(await keyring.load(ACME), 1)

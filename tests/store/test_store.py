@@ -508,7 +508,7 @@ def test_the_write_queue_is_bounded_however_long_writes_fail() -> None:
             )
             assert saved.last_exchange is not None
             newer.count(saved, saved.last_exchange)
-        newer.tell([event(number), event(number, failure=True)])
+        newer.add_events([event(number), event(number, failure=True)])
         older = older.followed_by(newer)
 
     assert len(older.exchanges) == EXCHANGES_KEPT

@@ -152,7 +152,7 @@ def test_an_unreadable_history_is_shown_as_a_monitor_fault() -> None:
 
     with capture_logs() as logged:
         for _ in range(2):
-            checker.unreadable("acme", "org: Extra inputs are not permitted", due)
+            checker.show_unreadable("acme", "org: Extra inputs are not permitted", due)
 
     [found] = fleet["acme"].findings
     assert found.cause is Cause.MONITOR_FAULT
@@ -172,7 +172,7 @@ async def test_later_results_of_another_replica_are_shown_regardless_of_its_cloc
         return replace(first, exchanges=number, last_exchange=exchange)
 
     for number, seconds, shown in ((2, 120, 2), (3, 0, 3), (2, 240, 3)):
-        await checker.heard("acme", found(number, seconds), clock.now())
+        await checker.show_result("acme", found(number, seconds), clock.now())
         assert fleet["acme"].history.exchanges == shown
 
 

@@ -62,14 +62,14 @@ class Checks:
         self.clock: Clock = Clock()
         self.due: Callable[[datetime], datetime] = lambda now: now + timedelta(seconds=1)
 
-    def taken_over(self, *_: object) -> None:
+    def prepare(self, *_: object) -> None:
         """Nothing is shown here."""
 
-    async def heard(self, name: str, *_: object) -> None:
+    async def show_result(self, name: str, *_: object) -> None:
         """Note of which there are news."""
         self.heard_of.append(name)
 
-    def unreadable(self, name: str, why: str, _: datetime) -> None:
+    def show_unreadable(self, name: str, why: str, _: datetime) -> None:
         """Note what can't be read."""
         self.unread[name] = why
 
@@ -467,7 +467,7 @@ async def test_a_bug_in_one_check_leaves_the_others_of_its_job_alone(tmp_path: P
         def fails(*_: object) -> None:
             raise RuntimeError
 
-        checks.unreadable = fails  # type: ignore[assignment, method-assign]
+        checks.show_unreadable = fails  # type: ignore[assignment, method-assign]
         scene.sql("""UPDATE histories SET body = '{"of": "a newer version"}' WHERE connection_id = 1;
             UPDATE due SET due_at = now() + interval '3 s' WHERE job IS NULL""")
 

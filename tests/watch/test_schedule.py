@@ -144,7 +144,7 @@ async def test_a_check_that_raises_is_counted_and_rescheduled_and_others_continu
         appointments.at(name, clock.now())
     async with asyncio.timeout(5):
         await went_on.wait()
-        appointments.hasten(AFTER_A_FAULT)
+        appointments.move_forward(AFTER_A_FAULT)
         await came_back.wait()
     running = appointments.running
     await appointments.stop(1)
@@ -169,7 +169,7 @@ async def test_a_cancelled_connection_is_not_checked() -> None:
     appointments.cancel("gone")
     appointments.cancel("never there")
     appointments.at("stays", CLOCK.now() + 200 * SECOND)
-    appointments.hasten(200 * SECOND)
+    appointments.move_forward(200 * SECOND)
     async with asyncio.timeout(5):
         await done.wait()
     await appointments.stop(1)

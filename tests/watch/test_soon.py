@@ -9,7 +9,7 @@ from monitor.core.finding import State
 from monitor.core.status import ConnectionStatus
 from monitor.watch.budget import LoginBudget
 from monitor.watch.clock import Clock
-from monitor.watch.soon import APART, GENTLY, ONCE_IN, Waves, asked
+from monitor.watch.soon import AT_MOST_EVERY, BETWEEN_LOGINS, BETWEEN_REQUESTS, RecoveryChecks, asked
 from tests.making import NOW, connection, exchange, finding, history
 
 HOUR = timedelta(hours=1)
@@ -69,7 +69,7 @@ def test_a_second_request_within_seconds_is_ignored() -> None:
 
     found = asked([just], NOW, left=lambda _: 60, free_at=lambda _: NOW)
 
-    assert found.turns == {"acme": NOW - timedelta(seconds=1) + APART}
+    assert found.turns == {"acme": NOW - timedelta(seconds=1) + BETWEEN_REQUESTS}
 
 
 def test_nothing_is_checked_while_paused_or_without_a_login_left() -> None:
@@ -98,23 +98,23 @@ def test_after_a_recovery_others_with_its_cause_app_or_user_are_checked_slowly()
         status("fine"),
     ]
 
-    turns = Waves().after(before, well(before), lambda: fleet, NOW)
+    turns = RecoveryChecks().after(before, well(before), lambda: fleet, NOW)
 
     assert turns.keys() == {"app", "user", *(f"same-{number}" for number in range(500))}
-    each_second = Counter((turn - NOW) // GENTLY for turn in turns.values())
+    each_second = Counter((turn - NOW) // BETWEEN_LOGINS for turn in turns.values())
     assert set(each_second.values()) == {1}
     assert max(turns.values()) - NOW < timedelta(minutes=9)
 
 
 def test_a_recovery_elsewhere_causes_at_most_one_check_an_hour() -> None:
-    waves, before = Waves(), status("mended", Cause.IP_RESTRICTED)
+    waves, before = RecoveryChecks(), status("mended", Cause.IP_RESTRICTED)
     fleet = [before, status("other", Cause.IP_RESTRICTED)]
 
     assert waves.after(before, well(before), lambda: fleet, NOW)
-    assert not waves.after(before, well(before), lambda: fleet, NOW + GENTLY)
-    assert waves.after(before, well(before), lambda: fleet, NOW + ONCE_IN - GENTLY) == {}
+    assert not waves.after(before, well(before), lambda: fleet, NOW + BETWEEN_LOGINS)
+    assert waves.after(before, well(before), lambda: fleet, NOW + AT_MOST_EVERY - BETWEEN_LOGINS) == {}
     later = [replace(one, next_exchange=NOW + 2 * HOUR) for one in fleet]
-    assert waves.after(before, well(before), lambda: later, NOW + ONCE_IN).keys() == {"other"}
+    assert waves.after(before, well(before), lambda: later, NOW + AT_MOST_EVERY).keys() == {"other"}
 
 
 def test_a_check_that_recovers_nothing_does_not_look_at_the_fleet() -> None:
@@ -123,12 +123,12 @@ def test_a_check_that_recovers_nothing_does_not_look_at_the_fleet() -> None:
 
     before = status("one", Cause.IP_RESTRICTED)
 
-    assert Waves().after(before, before, fleet, NOW) == {}
-    assert Waves().after(well(before), well(before), fleet, NOW) == {}
+    assert RecoveryChecks().after(before, before, fleet, NOW) == {}
+    assert RecoveryChecks().after(well(before), well(before), fleet, NOW) == {}
 
 
 def test_two_recoveries_at_once_share_one_rate_of_checks() -> None:
-    waves = Waves()
+    waves = RecoveryChecks()
     first, second = status("first", Cause.IP_RESTRICTED), status("second", Cause.FLOW_DISABLED)
     fleet = [first, second, status("a", Cause.IP_RESTRICTED), status("b", Cause.FLOW_DISABLED)]
 
@@ -136,7 +136,7 @@ def test_two_recoveries_at_once_share_one_rate_of_checks() -> None:
         second, well(second), lambda: fleet, NOW
     )
 
-    assert turns == {"a": NOW + GENTLY, "b": NOW + 2 * GENTLY}
+    assert turns == {"a": NOW + BETWEEN_LOGINS, "b": NOW + 2 * BETWEEN_LOGINS}
 
 
 def test_a_request_for_many_delays_none_of_their_planned_checks() -> None:
@@ -151,6 +151,6 @@ def test_connections_that_still_fail_or_are_due_sooner_are_not_rescheduled() -> 
     before = status("one", Cause.IP_RESTRICTED)
     soon = replace(status("soon", Cause.IP_RESTRICTED), next_exchange=NOW)
 
-    assert not Waves().after(before, before, lambda: [soon], NOW)
-    assert not Waves().after(well(before), well(before), lambda: [soon], NOW)
-    assert not Waves().after(before, well(before), lambda: [soon], NOW)
+    assert not RecoveryChecks().after(before, before, lambda: [soon], NOW)
+    assert not RecoveryChecks().after(well(before), well(before), lambda: [soon], NOW)
+    assert not RecoveryChecks().after(before, well(before), lambda: [soon], NOW)

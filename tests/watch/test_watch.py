@@ -15,7 +15,7 @@ from monitor.core.status import ReplicasStatus
 from monitor.keys import keygen
 from monitor.store import Store
 from monitor.watch.clock import Clock
-from monitor.watch.schedule import ByHand
+from monitor.watch.schedule import ManualSchedule
 from monitor.watch.watch import LAG_SECONDS, Watch
 from tests.making import GRANTED, diagnosis, exchange
 
@@ -51,7 +51,7 @@ async def remembering(settings: Settings) -> AsyncIterator[Store]:
 
 def watch(settings: Settings, store: Store) -> Watch:
     answers = httpx.MockTransport(lambda _: httpx.Response(200, json=TOKEN))
-    return Watch(settings, clock=Clock(), memory=store, engine=ByHand(), transport=lambda *_: answers)
+    return Watch(settings, clock=Clock(), memory=store, engine=ManualSchedule(), transport=lambda *_: answers)
 
 
 async def test_after_a_restart_certificates_are_read_before_the_first_checks(
@@ -90,7 +90,7 @@ async def test_healthy_first_checks_are_logged_as_one_line(settings: Settings, s
     await started.aclose()
 
 
-class Shared(ByHand):
+class Shared(ManualSchedule):
     """In the place of replicas; a check has been due for so long."""
 
     def __init__(self, overdue_seconds: float, *, reachable: bool = True) -> None:
@@ -126,7 +126,7 @@ async def test_overdue_work_of_all_replicas_is_reported(
 async def test_a_changed_key_file_triggers_checks_of_all_connections_that_share_it(
     settings: Settings, store: Store, tmp_path: Path
 ) -> None:
-    engine = ByHand()
+    engine = ManualSchedule()
     answers = httpx.MockTransport(lambda _: httpx.Response(200, json=TOKEN))
     watching = Watch(settings, clock=Clock(), memory=store, engine=engine, transport=lambda *_: answers)
     watching.configure(settings)

@@ -104,7 +104,7 @@ class Watcher:
 
     async def _look(self, current: Credential, following: Credential) -> Look:
         connection, now = self._connection, self._clock.now()
-        self._history = rotation.seen(self._history, connection, current.facts, following.facts, now)
+        self._history = rotation.with_pairs(self._history, connection, current.facts, following.facts, now)
         tried = await probe(self._exchanger, connection, following)
         was = self._history.last_verdict
         wanted = isinstance(tried.outcome, Granted) or was is None
