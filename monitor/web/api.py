@@ -12,7 +12,7 @@ from typing import Any
 
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.finding import Finding
-from monitor.core.history import STAGES, Approval, Rotation, Slot
+from monitor.core.history import STAGES, Approval, Event, Rotation, Slot
 from monitor.core.keys.credential import CredentialFacts
 from monitor.core.status import Asked, ConnectionStatus, DaemonStatus, Snapshot
 from monitor.core.verdict import audit
@@ -71,6 +71,22 @@ def connection_document(snapshot: Snapshot, status: ConnectionStatus, record: Re
         b'"connection":'
         + _dumps(detail(status, snapshot.maintenance()(status.connection), record, snapshot.at)),
     )
+
+
+def events_document(snapshot: Snapshot, events: Iterable[tuple[str, Event]] | None) -> Document:
+    """What happened to all connections; None if the store can't be read."""
+    found = None if events is None else [{"connection": name, **_event(one)} for name, one in events]
+    return _document(snapshot.at, b'"events":' + _dumps(found))
+
+
+def _event(event: Event) -> dict[str, Any]:
+    return {
+        "at": iso_time(event.at),
+        "kind": str(event.kind),
+        "text": event.text,
+        "cause": str(event.cause) if event.cause else None,
+        "failure": event.failure,
+    }
 
 
 def _document(at: datetime, rest: bytes) -> Document:
@@ -238,18 +254,7 @@ def _recorded(record: Record) -> dict[str, Any]:
             }
             for past in record.exchanges
         ],
-        "events": None
-        if record.events is None
-        else [
-            {
-                "at": iso_time(event.at),
-                "kind": str(event.kind),
-                "text": event.text,
-                "cause": str(event.cause) if event.cause else None,
-                "failure": event.failure,
-            }
-            for event in record.events
-        ],
+        "events": None if record.events is None else [_event(event) for event in record.events],
     }
 
 

@@ -38,7 +38,7 @@ from monitor.store import Store
 from monitor.web import api
 from monitor.web.calendar import Feed
 from monitor.web.pages import STATIC, VERSIONED, Pages
-from monitor.web.record import read_record
+from monitor.web.record import read_events, read_record
 from monitor.web.runbooks import cause_page, causes_page, setup_page
 from monitor.web.selection import Selection, SelectionError
 from monitor.web.words import exact
@@ -113,6 +113,7 @@ def create_app(
             Route("/causes/{code}", web.cause),
             Route("/setup", web.setup),
             Route("/api/status", web.api_status),
+            Route("/api/events", web.api_events),
             Route("/api/connections/{name}", web.api_connection),
             Route("/api/connections/{name}/check", web.check, methods=["POST"]),
             Route("/connections/{name}/check", web.check, methods=["POST"]),
@@ -209,6 +210,15 @@ class _Web:
         def make() -> api.Document:
             record = read_record(self._store, status, snapshot.at, snapshot.daemon.maintenance)
             return api.connection_document(snapshot, status, record)
+
+        return await _tagged(request, await run_in_threadpool(make))
+
+    async def api_events(self, request: Request) -> Response:
+        """The events of all connections as JSON."""
+        snapshot = self._snapshot()
+
+        def make() -> api.Document:
+            return api.events_document(snapshot, read_events(self._store)[0])
 
         return await _tagged(request, await run_in_threadpool(make))
 

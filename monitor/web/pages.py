@@ -27,7 +27,7 @@ from monitor.core.wording import short, steps
 from monitor.store import Store, StoreError
 from monitor.web import drawing, words
 from monitor.web.drawing import STRIP_DAYS, Strip
-from monitor.web.record import first_day, read_record
+from monitor.web.record import first_day, read_events, read_record
 from monitor.web.reproduce import command
 from monitor.web.runbooks import coded, guide_link, html
 from monitor.web.selection import Order, Selection, since
@@ -49,9 +49,6 @@ values as connections."""
 
 GLANCED = 8
 """Most causes, and values of a label, counted above the table."""
-
-EVENTS_SHOWN = 200
-"""Most events on the fleet's page: a night with a few changes."""
 
 REFRESH_SECONDS = 10
 """How often an open page refreshes; each takes the daemon about 20 ms."""
@@ -229,13 +226,9 @@ class Pages:
 
     def events(self, snapshot: Snapshot) -> bytes:
         """The events of all connections, newest first."""
-        try:
-            events, unreadable = self._store.events(None, EVENTS_SHOWN), None
-            events.sort(key=lambda each: each[1].at, reverse=True)
-        except StoreError as error:
-            events, unreadable = [], str(error)
+        events, unreadable = read_events(self._store)
         named = {status.name for status in snapshot.connections}
-        return self._render("events.html", snapshot, unreadable=unreadable, events=events, named=named)
+        return self._render("events.html", snapshot, unreadable=unreadable, events=events or [], named=named)
 
     def text(self, snapshot: Snapshot, title: str, markdown: str) -> bytes:
         """A document: a cause or the setup guide."""

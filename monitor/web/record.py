@@ -14,6 +14,9 @@ from monitor.web.drawing import STRIP_DAYS
 EVENTS_SHOWN = 50
 """Events on a connection's page: weeks if it flaps, otherwise years."""
 
+FLEET_EVENTS = 200
+"""Events of all connections: a night with a few changes."""
+
 AVAILABILITY_DAYS = (7, 30, 90)
 """Periods of availability in days; success events are kept for 90."""
 
@@ -86,3 +89,11 @@ def availability_of(
 def first_day(now: datetime) -> date:
     """The first day of a strip ending today."""
     return now.date() - timedelta(days=STRIP_DAYS - 1)
+
+
+def read_events(store: Store) -> tuple[list[tuple[str, Event]] | None, str | None]:
+    """The latest events of all connections, newest first; None, and why, if the store can't be read."""
+    try:
+        return sorted(store.events(None, FLEET_EVENTS), key=lambda each: each[1].at, reverse=True), None
+    except StoreError as error:
+        return None, str(error)

@@ -22,8 +22,8 @@ from monitor.core.status import Snapshot
 from monitor.core.verdict.diagnosis import diagnose
 from monitor.store import Store
 from monitor.web import runbooks
-from monitor.web.api import StatusDocument, connection_document
-from monitor.web.record import Record, read_record
+from monitor.web.api import StatusDocument, connection_document, events_document
+from monitor.web.record import Record, read_events, read_record
 from monitor.web.selection import Selection
 from tests.core.fleets import ill, well
 from tests.making import ACME, GRANTED, NOT_APPROVED, NOW, exchange
@@ -44,6 +44,7 @@ def documents(folder: Path) -> Mapping[str, list[Any]]:
             for shown in _at_their_fullest(snapshot)
             for one in shown.connections
         ]
+        events = [events_document(snapshot, read_events(store)[0]), events_document(snapshot, None)]
     finally:
         store.close()
     pages.append(connection_document(snapshot, snapshot.connections[0], Record(None, None, None)))
@@ -52,6 +53,7 @@ def documents(folder: Path) -> Mapping[str, list[Any]]:
     return {
         "GET /api/status": [json.loads(one.body) for one in lists],
         "GET /api/connections/NAME": [json.loads(one.body) for one in pages],
+        "GET /api/events": [json.loads(one.body) for one in events],
         "check --json": [[once.as_json(one) for one in snapshot.connections]],
         "explain --json": [as_json(explain(text, NOW)) for text in PASTED],
         "causes --json": [causes],

@@ -63,10 +63,11 @@ def test_the_openapi_document_is_valid() -> None:
 
 async def test_answers_have_only_documented_keys(stage: Stage) -> None:
     names = [status.name for status in stage.snapshot.connections]
-    told: dict[str, list[Any]] = {"Status": [], "OneConnection": [], "Problem": []}
+    told: dict[str, list[Any]] = {"Status": [], "OneConnection": [], "Events": [], "Problem": []}
     async with stage.client() as client:
         for schema, paths in {
             "Status": ["/api/status", "/api/status?q=nowhere"],
+            "Events": ["/api/events"],
             "OneConnection": [f"/api/connections/{name}" for name in names],
             "Problem": ["/api/status?sort=age", "/api/connections/nobody", "/api/nothing"],
         }.items():
@@ -95,6 +96,7 @@ def test_answers_have_all_required_keys() -> None:
         (SCHEMAS["Rotation"]["properties"]["stage"], RotationStage),
         (SCHEMAS["Forecast"]["properties"]["grounds"], Grounds),
         (SCHEMAS["ConnectionDetail"]["properties"]["events"]["items"]["properties"]["kind"], EventKind),
+        (SCHEMAS["Events"]["properties"]["events"]["items"]["properties"]["kind"], EventKind),
         (
             SCHEMAS["ConnectionDetail"]["properties"]["recent_exchanges"]["items"]["properties"]["verdict"],
             Verdict,

@@ -139,6 +139,14 @@ async def test_the_overview_counts_causes_and_values_of_a_selected_label(stage: 
     assert not read(await text(stage, "/")).all("section", aria_labelledby="by-label")
 
 
+async def test_the_events_of_all_connections_are_json_too_newest_first(stage: Stage) -> None:
+    async with stage.client() as client:
+        told = (await client.get("/api/events")).json()["events"]
+
+    assert [one["at"] for one in told] == sorted((one["at"] for one in told), reverse=True)
+    assert {"acme-production", "globex-eu"} <= {one["connection"] for one in told}
+
+
 async def test_the_events_of_all_connections_are_on_one_page(stage: Stage) -> None:
     page = read(await text(stage, "/events"))
 
