@@ -284,7 +284,7 @@ _RESOLVER_ERRORS = (
 
 _MESSAGES = MappingProxyType(
     {
-        FaultKind.DNS: "the host name could not be resolved",
+        FaultKind.DNS: "the host name was not resolved",  # must not match NO_SUCH_NAME
         FaultKind.CONNECT: "could not connect",
         FaultKind.TLS: "no trusted TLS connection",
         FaultKind.TIMEOUT: "no complete answer in time",

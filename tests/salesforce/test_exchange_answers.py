@@ -254,7 +254,7 @@ async def test_an_unknown_host_name_has_getaddrinfos_message(make_exchanger: Mak
     outcome = await make_exchanger()._ask("POST", "http://acme..test/", "", {})
 
     assert outcome == Unreachable(
-        FaultKind.DNS, "the host name could not be resolved: [Errno -2] Name or service not known"
+        FaultKind.DNS, "the host name was not resolved: [Errno -2] Name or service not known"
     )
 
 
