@@ -27,7 +27,7 @@ MAY_IMPORT = {
     },
     "__main__": {"commands", "daemon"},
 }  # fmt: skip
-"""Each room, from the bottom up, and whom it may import."""
+"""Each package, from the bottom up, and what it may import."""
 
 PURE = {
     "abc", "base64", "binascii", "calendar", "codecs", "collections", "contextlib", "cryptography",
@@ -79,21 +79,21 @@ def of_ours(path: Path) -> set[str]:
     return {name for name in names if name in KNOWN}
 
 
-def room(module: str) -> str:
+def package(module: str) -> str:
     return module.partition(".")[0]
 
 
 @pytest.mark.parametrize("module", KNOWN)
 def test_each_module_imports_only_what_its_package_may(module: str) -> None:
     for other in of_ours(KNOWN[module]) - {""}:
-        allowed = {room(module)} | MAY_IMPORT.get(room(module), set())
-        assert room(other) in allowed, f"{module} may not import {other}"
+        allowed = {package(module)} | MAY_IMPORT.get(package(module), set())
+        assert package(other) in allowed, f"{module} may not import {other}"
 
 
 def test_each_allowed_import_is_used() -> None:
     used: dict[str, set[str]] = {}
     for module, path in KNOWN.items():
-        used.setdefault(room(module), set()).update(room(other) for other in of_ours(path) - {""})
+        used.setdefault(package(module), set()).update(package(other) for other in of_ours(path) - {""})
 
     assert {mine: used.get(mine, set()) - {mine} for mine in MAY_IMPORT} == MAY_IMPORT
 
@@ -177,9 +177,9 @@ def causes_of(nodes: Iterable[ast.expr | None]) -> list[str]:
     ]
 
 
-def below(room: str) -> set[str]:
-    """All rooms that a room may lean on, directly or not."""
-    return MAY_IMPORT[room].union(*map(below, MAY_IMPORT[room]))
+def below(package: str) -> set[str]:
+    """All packages that a package may import, directly or not."""
+    return MAY_IMPORT[package].union(*map(below, MAY_IMPORT[package]))
 
 
 def test_the_diagram_in_the_documents_matches_the_allowed_imports() -> None:
@@ -188,8 +188,8 @@ def test_the_diagram_in_the_documents_matches_the_allowed_imports() -> None:
     drawn = set(re.findall(r"^  (\w+) --> (\w+)$", text, re.MULTILINE))
 
     assert drawn == {
-        (room, other)
-        for room, others in MAY_IMPORT.items()
+        (package, other)
+        for package, others in MAY_IMPORT.items()
         for other in others
-        if room != "__main__" and not any(other in below(third) for third in others)
+        if package != "__main__" and not any(other in below(third) for third in others)
     }

@@ -191,12 +191,12 @@ class Database:
         self.connection.execute(delete(HISTORIES).where(this))
 
     def read_told(self) -> dict[str, dict[str, Told]]:
-        """What each receiver was last told, by sink and group. Unreadable rows count as never told."""
+        """What each sink was last told, by sink and group. Unreadable rows count as never told."""
         with self.place.writing(self.connection):
             return told_in(self.connection)
 
     def write_told(self, changes: Mapping[tuple[str, str], Told | None]) -> None:
-        """Write what receivers were told, by sink and group. None deletes the row."""
+        """Write what sinks were told, by sink and group. None deletes the row."""
         rows = [(*key, records.written_told(told)) for key, told in changes.items() if told]
         with self.place.writing(self.connection):
             self._write_told(rows, [key for key, told in changes.items() if told is None])
@@ -298,7 +298,7 @@ class Database:
 
 
 def told_in(connection: Connection) -> dict[str, dict[str, Told]]:
-    """What each receiver was last told, by sink and group. Unreadable rows count as never told."""
+    """What each sink was last told, by sink and group. Unreadable rows count as never told."""
     told: dict[str, dict[str, Told]] = {}
     for sink, alert, body in connection.execute(select(TOLD)):
         with suppress(ValidationError):

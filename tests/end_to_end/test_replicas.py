@@ -131,7 +131,7 @@ def test_a_database_outage_of_over_a_minute_loses_and_repeats_nothing(on: Stage)
     gone = datetime.now(UTC)
     wait(lambda: any(sees_refused(one, {under_way}) for one in replicas), "the check to end")
 
-    # It stays away until nobody knows any more how the connections are.
+    # It stays down until all states are unknown.
     refused = on.refuse(others[:5])
     for one in replicas:
         wait(lambda one=one: set(others) <= in_state(one, "unknown"), "the connections to be unwatched")

@@ -52,9 +52,8 @@ class Witnesses:
         """From `alike` of `asked` orgs, including this one; None below ENOUGH_WITNESSES.
 
         The first few orgs checked may all fail by chance, so the share must exceed FLEET_SHARE by two
-        standard deviations: 5 of 5, 12 of 16, 60 of 100. Thus the verdict does not change while more of the
-        fleet is
-        checked.
+        standard deviations: 5 of 5, 12 of 16, 60 of 100. Thus the verdict does not change while more of
+        the fleet is checked.
         """
         if asked < ENOUGH_WITNESSES:
             return None

@@ -501,7 +501,7 @@ def test_a_missing_scope_is_as_severe_before_the_first_call_as_after_it() -> Non
     assert [found.findings[0].severity for found in (before, after)] == 2 * [Severity.CRITICAL]
 
 
-def test_a_missing_scope_is_a_warning_where_no_call_is_to_be_made() -> None:
+def test_a_missing_scope_is_a_warning_if_no_call_is_made() -> None:
     found = verdict(replace(GRANTED, scopes=frozenset({"openid"})), of=replace(ACME, after_login=False))
 
     assert (found.cause, found.findings[0].severity) == (Cause.SCOPE_MISSING, Severity.WARNING)
