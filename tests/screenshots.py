@@ -11,7 +11,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.end_to_end.processes import Running, told_demo, until
 
-PAGES = {"status": ("/", 860), "connection": ("/connections/approval-decayed", 1180)}
+PAGES = {"status": ("/", 860), "connection": ("/connections/approval-decayed", 1120)}
 """Path and height in pixels: what is seen first, down to the end of something."""
 
 WIDTH = 1280
