@@ -362,7 +362,6 @@ REPAIRED = _expected((name, told) for name, (_, told) in BREAKS.items())
 STAY, OUTLAST = _expected(STANDING.items()), _expected(RESTARTED.items())
 FLEET = [f"fleet-{number}" for number in range(10)]
 """More than a quarter of all."""
-BYSTANDERS = ["healthy", "paused", "blip"]
 
 MANY = Told(OPERATORS, "BearerwatchManyConnectionsAffected", cause="app_blocked")
 """The operator finds out first what they share."""
