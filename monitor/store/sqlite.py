@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ _WHY = {
 
 _DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR_SHORT_READ}
 """Codes that mean damage: no permission or lock would help."""
+
+SWITCH_AGAIN_SECONDS = 0.01
+"""Until another try to switch the file to WAL mode: another program's switch takes milliseconds."""
 
 
 def _nothing_claimed() -> None:
@@ -164,8 +168,19 @@ class SqliteFile:
     def settle(self, connection: Connection) -> None:
         """Switch to WAL mode, in which reads do not block writes. The mode is persistent, so only for a file
         of ours. File systems that can't do it (on a network) keep the old mode.
+
+        SQLite does not wait for another program that is switching, or writing, at this moment: we do.
         """
-        connection.connection.cursor().execute("PRAGMA journal_mode=WAL")
+        end = time.monotonic() + self.busy_seconds
+        while True:
+            try:
+                connection.connection.cursor().execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+            else:
+                return
+            time.sleep(SWITCH_AGAIN_SECONDS)
 
     def raw(self, text: Column[str]) -> ColumnElement[bytes]:
         """The text as bytes: one damaged row that isn't UTF-8 would fail the whole query."""
