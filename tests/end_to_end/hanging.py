@@ -53,10 +53,12 @@ def gaps(folder: Path, count: int, interval_seconds: int, seconds: float, more: 
             began = max(_logins(orgs, name)[-1] for name in well)
             end = time.monotonic() + seconds
             until(lambda: time.monotonic() > end, "time to pass", seconds + 60, pause=1)
-            logins = [[at for at in _logins(orgs, name) if at >= began] for name in well]
-            now = max(at for each in logins for at in each)
-            seen = [each if len(each) > 1 else [began, now] for each in logins]
-            return [later - earlier for each in seen for earlier, later in pairwise(each)]
+            logins = [_logins(orgs, name) for name in well]
+            now = max(each[-1] for each in logins)
+            found = [pair for each in logins for pair in pairwise(each) if pair[1] > began]
+            # A gap that goes on counts once it is longer than it should be.
+            late = [(each[-1], now) for each in logins if (now - each[-1]).total_seconds() > interval_seconds]
+            return [later - earlier for earlier, later in found + late]
 
 
 def _checked(running: Running) -> int:
