@@ -512,6 +512,13 @@ def _nearest(told: list[_Said], code: re.Match[str], begin: int, end: int) -> _S
     return min(fitting, key=lambda one: (not one.is_sentence, not one.is_strong, distance(one)), default=None)
 
 
+def _most_informative(attempts: list[_Attempt]) -> list[_Attempt]:
+    """Those that say most. A bare one counts only if it is a code without a description."""
+    most = max(((one.weight, one.said is not None) for one in attempts), default=None)
+    best = [one for one in attempts if (one.weight, one.said is not None) == most]
+    return [one for one in best if one.weight > _Weight.BARE or (one.code and not one.said)]
+
+
 def _deciding(pasted: _Pasted) -> _Attempt | None:
     """The refusal that counts: the most informative, and of several such the last, which is current.
 
@@ -519,10 +526,7 @@ def _deciding(pasted: _Pasted) -> _Attempt | None:
     refusals of the audience were to be expected. So are those of a generic host if the text also has an
     answer of the org's own host.
     """
-    attempts = pasted.attempts
-    most = max(((one.weight, one.said is not None) for one in attempts), default=None)
-    best = [one for one in attempts if (one.weight, one.said is not None) == most]
-    best = [one for one in best if one.weight > _Weight.BARE or (one.code and not one.said)]
+    best = _most_informative(pasted.attempts)
     if _LIST.search(pasted.text) or _TRIED.search(pasted.text):
         own = [one for one in best if one.meaning and one.meaning.cause is not Cause.AUDIENCE_INVALID]
         return next(iter(own or best), None)
