@@ -23,6 +23,7 @@ HANDFUL = Sizes(
     shared_seconds=1,
     usual=(300,),
     usual_seconds=25,
+    largest=10,
 )
 
 
