@@ -55,7 +55,7 @@ def gaps(folder: Path, count: int, interval_seconds: int, seconds: float, more: 
             until(lambda: time.monotonic() > end, "time to pass", seconds + 60, pause=1)
             logins = [_logins(orgs, name) for name in well]
             now = max(each[-1] for each in logins)
-            found = [pair for each in logins for pair in pairwise(each) if pair[1] > began]
+            found = [pair for each in logins for pair in pairwise(each) if pair[0] >= began]
             # A gap that goes on counts once it is longer than it should be.
             late = [(each[-1], now) for each in logins if (now - each[-1]).total_seconds() > interval_seconds]
             return [later - earlier for earlier, later in found + late]

@@ -153,7 +153,7 @@ def test_a_guided_rotation_refuses_production_only_during_the_switch(world: Worl
         if minute == stopped_at:
             command.send_signal(signal.SIGINT)
             assert world.end(command) == 3, world.said()
-            assert "run the same command again" in world.said()
+            assert "Run the same command again" in world.said()
             command = world.start()
             until(lambda: world.looks() == 1, "the first look after it was started again")
             assert "1. The next pair is there" in world.said()
