@@ -220,7 +220,7 @@ def causes() -> Iterator[Case]:
         passing |= finding(cause, cause, between(BEGIN, BEGIN + hold))
     moments = sorted(set(HOLDS.values()))
     yield Case(
-        "Each cause that lasts is an alert, and none before its time",
+        "Each cause that lasts becomes an alert, and not before its hold time",
         lasting,
         {
             BEGIN + moment + shift: [
@@ -231,13 +231,13 @@ def causes() -> Iterator[Case]:
         },
     )
     yield Case(
-        "What ends before its time is none: one refused look, an outage of minutes, a change that settles",
+        "What ends within its hold time raises no alert: a refused check, a short outage, a settling change",
         passing,
         {BEGIN + moment: [] for moment in (CONFIRMED - STEP, CONFIRMED, 5, SETTLING, TRANSIENT, 20)},
         spares=tuple(alert_of(cause) for cause in Cause),
     )
     yield Case(
-        "Two replicas that see the same make one alert, which ends where both see its end",
+        "Two replicas with the same finding raise one alert, which ends once both see it end",
         connections("acme")
         | finding("acme", Cause.USER_INACTIVE, between(BEGIN, 12))
         | {
@@ -252,7 +252,7 @@ def causes() -> Iterator[Case]:
         },
     )
     yield Case(
-        "A fault that comes and goes is one alert, which goes on for an interval after its end",
+        "A fault that comes and goes is one alert, which lasts one interval longer",
         connections("acme") | finding("acme", Cause.NETWORK_UNREACHABLE, between(BEGIN, 25)),
         {
             24: [single("acme", Cause.NETWORK_UNREACHABLE)],
@@ -261,19 +261,19 @@ def causes() -> Iterator[Case]:
         },
     )
     yield Case(
-        "The severity is that of the finding: beside a grant a short key is only a warning",
+        "The severity is the finding's: while logins are granted, a short key is only a warning",
         connections("acme") | finding("acme", Cause.KEY_TOO_SHORT, between(BEGIN, LONG), Severity.WARNING),
         {BEGIN + CONFIRMED: [single("acme", Cause.KEY_TOO_SHORT, Severity.WARNING)]},
     )
     info = {"bearerwatch_cause_info" + of(cause=cause, title="T"): constant(1) for cause in Cause}
     new = {"bearerwatch_cause_info" + of(cause="brand_new", title="T"): between(BEGIN, LONG)}
     yield Case(
-        "A daemon that knows a cause without an alert is newer than the rules",
+        "A daemon with a cause that the rules lack is newer than the rules",
         connections("acme") | info | new,
         {BEGIN: [], BEGIN + 0.5: [own("BearerwatchCauseWithoutRule")]},
     )
     yield Case(
-        "A daemon that knows the causes of these rules is not",
+        "A daemon with the same causes as the rules is not newer",
         connections("acme") | info,
         {BEGIN + CONFIRMED: []},
         spares=("BearerwatchCauseWithoutRule",),
@@ -283,7 +283,7 @@ def causes() -> Iterator[Case]:
 def bands() -> Iterator[Case]:
     expiring = Cause.CERTIFICATE_EXPIRING
     yield Case(
-        "A certificate that comes from the warning into the critical band is an alert of that severity",
+        "A certificate that enters the critical band raises a critical alert",
         connections("acme")
         | finding("acme", expiring, between(BEGIN, 20), Severity.WARNING)
         | finding("acme", expiring, between(20, LONG), Severity.CRITICAL)
@@ -327,7 +327,7 @@ def fleet() -> Iterator[Case]:
     affected = many("BearerwatchManyConnectionsAffected", decayed)
     unreachable = many("BearerwatchManyConnectionsUnreachable", network)
     yield Case(
-        "Five of twenty refused at once are one event, told before the single ones",
+        "Five of twenty refused at once are one event, which fires before the single alerts",
         connections(*numbered(20)) | some(5, decayed, between(BEGIN, LONG)),
         {
             BEGIN: [],
@@ -341,12 +341,12 @@ def fleet() -> Iterator[Case]:
     for name, who in zip(numbered(5), responsible, strict=True):
         shared |= finding(name, blocked, between(BEGIN, LONG), responsible=who)
     yield Case(
-        "Five that have the same cause are one event, whoever is responsible for each",
+        "Five with the same cause are one event, even if different people are responsible",
         connections(*numbered(20)) | shared,
         {BEGIN + 0.5: [many("BearerwatchManyConnectionsAffected", blocked)]},
     )
     yield Case(
-        "Many that are repaired at once end a minute after the single alerts, which are held back until then",
+        "An event that is repaired ends a minute after its single alerts, which stay inhibited until then",
         connections(*numbered(20)) | some(5, decayed, between(BEGIN, 20)),
         {
             19.5: [affected, *(single(name, decayed) for name in numbered(5))],
@@ -356,14 +356,14 @@ def fleet() -> Iterator[Case]:
         },
     )
     yield Case(
-        "Of many, those that are left are alerts of their own once they are few",
+        "The last few of an event get their own alerts",
         connections(*numbered(20))
         | some(5, decayed, between(BEGIN, 20))
         | finding(numbered(1)[0], decayed, between(BEGIN, LONG)),
         {40: [single(numbered(1)[0], decayed)]},
     )
     yield Case(
-        "After six hours an event is over, and those that are left are alerts of their own",
+        "After six hours an event is over, and what is left gets its own alerts",
         connections(*numbered(20)) | some(5, decayed, between(BEGIN, LONG)),
         {
             364: [affected, *(single(name, decayed) for name in numbered(5))],
@@ -371,7 +371,7 @@ def fleet() -> Iterator[Case]:
         },
     )
     yield Case(
-        "What a third of the fleet has had since yesterday is not an event, and one more is not either",
+        "Failures of a third of the fleet since yesterday are not an event, nor is one more",
         connections(*numbered(15))
         | some(5, decayed, constant(1), since=-86_400)
         | finding(numbered(6)[5], decayed, between(BEGIN, LONG)),
@@ -388,19 +388,19 @@ def fleet() -> Iterator[Case]:
             {BEGIN + 0.5: firing},
         )
     yield Case(
-        "Five of twenty-one are less than a quarter",
+        "Five of twenty-one are fewer than a quarter",
         connections(*numbered(21)) | some(5, decayed, between(BEGIN, BEGIN + 1.5)),
         {BEGIN + 0.5: [], BEGIN + 1: []},
         spares=("BearerwatchManyConnectionsAffected",),
     )
     yield Case(
-        "Four are read one by one, even if that is all there are",
+        "Four are alerted one by one, even if the fleet has no more",
         connections(*numbered(4)) | some(4, decayed, between(BEGIN, LONG)),
         {BEGIN + 1.5: [], BEGIN + CONFIRMED: [single(name, decayed) for name in numbered(4)]},
         spares=("BearerwatchManyConnectionsAffected",),
     )
     yield Case(
-        "Paused connections are no part of the fleet",
+        "Paused connections do not count as part of the fleet",
         connections(*numbered(19))
         | connections("paused-1", "paused-2", state="paused")
         | {"bearerwatch_connections_configured" + of(): constant(21)}
@@ -408,7 +408,7 @@ def fleet() -> Iterator[Case]:
         {BEGIN + 0.5: [affected]},
     )
     yield Case(
-        "Our own network is away for longer than a passing outage",
+        "Our own network is down for longer than a passing outage",
         connections(*numbered(8)) | some(8, network, between(BEGIN, LONG)),
         {
             BEGIN + 9.5: [],
@@ -417,7 +417,7 @@ def fleet() -> Iterator[Case]:
         },
     )
     yield Case(
-        "The alert about an outage ends an interval after the single ones, which are held back until then",
+        "The alert about an outage ends an interval after the single ones, which stay inhibited until then",
         connections(*numbered(8)) | some(8, network, between(BEGIN, 30)),
         {
             34.5: [unreachable, *(single(name, network) for name in numbered(8))],
@@ -427,7 +427,7 @@ def fleet() -> Iterator[Case]:
         },
     )
     yield Case(
-        "An outage of our own network that lasts for nine minutes is nobody's alert",
+        "A nine-minute outage of our own network raises no alert",
         connections(*numbered(8)) | some(8, network, between(BEGIN, BEGIN + 9)),
         {BEGIN + 5: [], BEGIN + 9: [], BEGIN + 10: [], BEGIN + 16: []},
         spares=("BearerwatchManyConnectionsUnreachable", "BearerwatchNetworkUnreachable"),
@@ -440,12 +440,12 @@ def unexplained() -> Iterator[Case]:
     silent = own("BearerwatchConnectionUnexplained", "critical", connection="acme", **HOST)
     for state in ("failing", "unknown"):
         yield Case(
-            f"A connection that is {state} without a finding is told of",
+            f"A connection that is {state} without a finding raises an alert",
             connections("acme", state=state) | INFO,
             {14.5: [], 15: [silent]},
         )
     yield Case(
-        "A connection that is failing for a reason is explained",
+        "A failing connection with a finding is not unexplained",
         connections("acme", state="failing") | finding("acme", Cause.ORG_INACTIVE, constant(1)),
         {20: [single("acme", Cause.ORG_INACTIVE)]},
         spares=("BearerwatchConnectionUnexplained",),
@@ -467,14 +467,14 @@ def unsteady() -> Iterator[Case]:
         {14: [], 15.5: [unsteady], 60: [unsteady], 75: []},
     )
     yield Case(
-        "One that fails twice is not",
+        "One that fails twice is not unsteady",
         connections("acme") | INFO | flapping(2),
         {10.5: [], 30: []},
         spares=("BearerwatchConnectionUnsteady",),
     )
     network = Cause.NETWORK_UNREACHABLE
     yield Case(
-        "One that was down for an hour is not: that was an alert",
+        "One that was down for an hour is not unsteady: it had its own alert",
         connections("acme")
         | INFO
         | {"bearerwatch_connection_up" + of(connection="acme"): f"1x9 0x120 {constant(1)}"}
@@ -495,7 +495,7 @@ def maintenance() -> Iterator[Case]:
     decayed = Cause.APPROVAL_DECAYED
     held = alert_of(decayed)
     yield Case(
-        "What begins in a maintenance is an alert after its end, if it still holds",
+        "What begins during maintenance raises an alert afterwards, if it still holds",
         connections("acme", "globex", "short")
         | in_maintenance(4, 30, "acme", "short")
         | finding("acme", decayed, between(BEGIN, 40))
@@ -511,7 +511,7 @@ def maintenance() -> Iterator[Case]:
         spares=(held,),
     )
     yield Case(
-        "An alert ends as a maintenance begins, and comes again after it",
+        "An alert ends when maintenance begins, and returns after it",
         connections("acme") | in_maintenance(10, 60, "acme") | finding("acme", decayed, between(BEGIN, LONG)),
         {
             9: [single("acme", decayed)],
@@ -522,7 +522,7 @@ def maintenance() -> Iterator[Case]:
         },
     )
     yield Case(
-        "Those in a maintenance do not count for many",
+        "Connections in maintenance do not count towards an event",
         connections(*numbered(8))
         | in_maintenance(0, LONG, *numbered(4))
         | some(8, decayed, between(BEGIN, LONG)),
@@ -530,7 +530,7 @@ def maintenance() -> Iterator[Case]:
         spares=("BearerwatchManyConnectionsAffected",),
     )
     yield Case(
-        "A maintenance of all holds back many at once as well",
+        "Maintenance of all connections suppresses the event, too",
         connections(*numbered(8))
         | in_maintenance(0, 20, *numbered(8))
         | some(8, decayed, between(BEGIN, LONG)),
@@ -542,7 +542,7 @@ def maintenance() -> Iterator[Case]:
         spares=("BearerwatchManyConnectionsAffected", held),
     )
     yield Case(
-        "What no cause explains waits for the end of a maintenance as well",
+        "A failure without a cause waits for the end of maintenance, too",
         connections("acme", state="unknown") | INFO | in_maintenance(0, 30, "acme"),
         {
             29: [],
@@ -552,7 +552,7 @@ def maintenance() -> Iterator[Case]:
         spares=("BearerwatchConnectionUnexplained",),
     )
     yield Case(
-        "Failures within a maintenance make no connection unsteady, also after its end",
+        "Failures during maintenance make no connection unsteady, even afterwards",
         connections("acme") | INFO | flapping(4) | in_maintenance(0, 30, "acme"),
         {29: [], 32: []},
         spares=("BearerwatchConnectionUnsteady",),
@@ -569,12 +569,12 @@ def daemon() -> Iterator[Case]:
     reload = "bearerwatch_config_last_reload_successful" + of()
     failed = own("BearerwatchReloadFailed", **HERE)
     yield Case(
-        "A configuration that stays broken is told of",
+        "A configuration that stays broken raises an alert",
         connections("acme") | {reload: f"1x9 {constant(0)}"},
         {9.5: [], 10: [failed]},
     )
     yield Case(
-        "A configuration that is mended within minutes is not",
+        "A configuration that is fixed within minutes raises none",
         connections("acme") | {reload: f"1x9 0x8 {constant(1)}"},
         {9.5: [], 10: [], 12: []},
         spares=("BearerwatchReloadFailed",),
@@ -594,20 +594,20 @@ def daemon() -> Iterator[Case]:
             },
         )
         yield Case(
-            f"{name}: what a counter has counted long ago is no news",
+            f"{name}: old counts raise no alert",
             connections("acme") | {f"bearerwatch_{metric}" + of(**labels): constant(7)},
             {6: [], 30: []},
             spares=(name,),
         )
     yield Case(
-        "Warnings in the log are no errors",
+        "Warnings in the log do not count as errors",
         connections("acme") | {"bearerwatch_log_messages_total" + of(level="warning"): counting(10)},
         {10: []},
         spares=("BearerwatchLogErrors",),
     )
     yield from over_time("BearerwatchStoreFailing", "store_errors_total", "warning", hold=5.5, passes=3)
     yield Case(
-        "A disk that hangs fails no write, and yet takes none",
+        "A hanging disk raises the alert, although no write fails",
         connections("acme") | {"bearerwatch_store_unwritten_seconds" + of(): f"0+30x{steps(30)}"},
         {6: [], 6.5: [own("BearerwatchStoreFailing", "warning", **HERE)]},
     )
@@ -645,7 +645,7 @@ def late() -> Iterator[Case]:
         {6.5: [], 7.5: [late]},
     )
     yield Case(
-        "A connection without an appointment is late, though nothing is overdue",
+        "A connection without a scheduled check is late, although nothing is overdue",
         {series: values for series, values in connections("acme").items() if series != due},
         {0.5: [], 1: [late]},
     )
@@ -654,29 +654,29 @@ def late() -> Iterator[Case]:
     put_off = connections("acme") | {due: constant(10_000_000), last: constant(60), interval: constant(300)}
     stopped = own("BearerwatchChecksStopped", "critical")
     yield Case(
-        "A connection that was not checked for three intervals is told of, whatever is planned for it",
+        "A connection that was not checked for three intervals raises an alert, whatever is scheduled",
         put_off,
         {28.5: [], 29: [stopped]},
     )
     yield Case(
-        "A last check that lies weeks ahead is not a recent one",
+        "A last check weeks in the future does not count as recent",
         put_off | {last: constant(4_000_000)},
         {10.5: [], 11: [stopped]},
     )
     yield Case(
-        "What was last checked before a long absence has an interval to be checked again",
+        "After a long absence, connections have an interval to be checked again",
         put_off | {last: f"-90000x8 {constant(270)}"},
         {4: [], 4.5: [], 10: []},
         spares=("BearerwatchChecksStopped",),
     )
     yield Case(
-        "A check that waits for its turn for some minutes is not late",
+        "A check that waits some minutes for a slot is not late",
         connections("acme") | {due: f"60x11 {constant(1000)}"},
         {5: [], 6: [], 8: []},
         spares=("BearerwatchChecksLate",),
     )
     yield Case(
-        "Neither a paused connection nor one that is looked at less often is late",
+        "Neither a paused connection nor one with a longer interval is late",
         connections("acme", state="paused")
         | connections("globex")
         | {
@@ -692,17 +692,17 @@ def coverage() -> Iterator[Case]:
     configured = "bearerwatch_connections_configured" + of()
     incomplete = own("BearerwatchCoverageIncomplete", "critical", **HERE)
     yield Case(
-        "A connection that is configured and not exported is told of",
+        "A connection that is configured but not exported raises an alert",
         connections("acme", "globex") | {configured: constant(3)},
         {0.5: [], 1: [incomplete]},
     )
     yield Case(
-        "None is exported at all",
+        "No connection is exported at all",
         DAEMON | {configured: constant(3)},
         {0.5: [], 1: [incomplete]},
     )
     yield Case(
-        "A reload between two scrapes is no lack",
+        "A reload between two scrapes does not count as missing connections",
         connections("acme", "globex") | {configured: f"2x9 3x0 {constant(2)}"},
         {5: [], 5.5: [], 6: []},
         spares=("BearerwatchCoverageIncomplete",),
@@ -713,7 +713,7 @@ def coverage() -> Iterator[Case]:
         {14.5: [], 15: [own("BearerwatchWatchesNothing", **HERE)]},
     )
     yield Case(
-        "A daemon that is filled within minutes is only being set up",
+        "A daemon that gets connections within minutes is only being set up",
         connections("acme") | {configured: f"0x0 {constant(1)}"},
         {1: [], 16: []},
         spares=("BearerwatchWatchesNothing",),
@@ -739,12 +739,12 @@ def replicas() -> Iterator[Case]:
     differing = "bearerwatch_replicas_configurations" + of()
     three = at_each(connections("acme"))
     yield Case(
-        "Replicas with different configurations are one alert, when it lasts",
+        "Replicas with different configurations raise one alert if it lasts",
         three | at_each({differing: f"1x9 {constant(2)}"}),
         {19.5: [], 20: [own("BearerwatchReplicasDiffer", job="bearerwatch")]},
     )
     yield Case(
-        "Replicas that are given a new configuration one after the other are none",
+        "Replicas that get a new configuration one after the other raise none",
         three | at_each({differing: f"1x9 2x{steps(10)} {constant(1)}"}),
         {19.5: [], 21: [], 30: []},
         spares=("BearerwatchReplicasDiffer",),
@@ -764,7 +764,7 @@ def replicas() -> Iterator[Case]:
     down = own("BearerwatchDown", "critical", job="bearerwatch", instance="there:9877")
     up = 'up{job="bearerwatch",instance="there:9877"}'
     yield Case(
-        "A replica that is cut off from its database answers 503: it is down, and what it saw ends",
+        "A replica cut off from its database answers 503: it is down, and its findings end",
         connections("acme") | cut_off | {up: f"1x9 {constant(0)}"},
         {4: [single("acme", Cause.APP_BLOCKED)], 8: [single("acme", Cause.APP_BLOCKED), down], 30: [down]},
         spares=("BearerwatchChecksLate", "BearerwatchConnectionUnexplained"),
@@ -780,7 +780,7 @@ def absence() -> Iterator[Case]:
     dead = {series: until(10, values) for series, values in alive.items()}
     up = 'up{job="bearerwatch",instance="here:9877"}'
     yield Case(
-        "The absence of the daemon is an alert before those that it found end, so that it can hold them back",
+        "The daemon's absence fires before its findings end, in time to inhibit them",
         dead | {up: f"1x19 {constant(0)}"},
         {
             9: [decayed],
@@ -791,7 +791,7 @@ def absence() -> Iterator[Case]:
         },
     )
     yield Case(
-        "A daemon that Prometheus has lost altogether is absent as well",
+        "A daemon that Prometheus no longer scrapes is absent, too",
         dead | {up: between(0, 10)},
         {12.5: [decayed], 13: [decayed, absent]},
         spares=("BearerwatchDown",),
@@ -799,7 +799,7 @@ def absence() -> Iterator[Case]:
     due = "bearerwatch_connection_next_exchange_timestamp_seconds" + of(connection="acme")
     again = {series: f"{values} _x3 {constant(int(values[0]))}" for series, values in dead.items()}
     yield Case(
-        "A restart of two minutes ends no alert, and is none",
+        "A restart of two minutes neither ends an alert nor raises one",
         again | {up: f"1x19 0x3 {constant(1)}", due: f"{dead[due]} _x3 {constant(5000)}"},
         {at: [decayed] for at in (9, 10, 11, 12, 13, 14)},
         spares=("BearerwatchAbsent", "BearerwatchDown"),
@@ -811,13 +811,13 @@ def absence() -> Iterator[Case]:
 
 def prometheus_says() -> Iterator[Case]:
     yield _says(
-        "The text says what, since when, where, who must act and how; the alert carries the operator's label",
+        "The text says what, since when, where, who must act and how; the alert has the operator's labels",
         Cause.APPROVAL_DECAYED,
         Responsible.ORG_ADMIN,
         'a Salesforce admin of the org at acme.my.salesforce.com, for the app "Billing"',
     )
     yield _says(
-        "Where the evidence makes it the operator's, the text names the operator",
+        "If the evidence makes the operator responsible, the text names the operator",
         Cause.IP_RESTRICTED,
         Responsible.OPERATOR,
         "the operator, who runs the integration, its keys and this monitor",
