@@ -214,7 +214,7 @@ class Watching:
         first = self._material.connection(0, self._url, self._interval)
         self._fleet.configure([first], self._clock.now())
         await self._checker.check(first.name, self._ledger)
-        self._metrics("")
+        self._metrics(self._snapshot(), "")
         await asyncio.to_thread(self._store.flush)
 
     async def _serve(self) -> str:
@@ -240,9 +240,9 @@ class Watching:
         daemon = DaemonStatus(self._started, "0", len(statuses), self._started)
         return Snapshot(self._clock.now(), daemon, statuses, {})
 
-    def _metrics(self, accept: str) -> tuple[list[bytes], str]:
+    def _metrics(self, snapshot: Snapshot, accept: str) -> tuple[list[bytes], str]:
         exposition = negotiate(accept)
-        return self._page.render(self._snapshot(), exposition), exposition.content_type
+        return self._page.render(snapshot, exposition), exposition.content_type
 
     async def _take_on(self) -> StartUp:
         began = time.perf_counter()
@@ -284,7 +284,7 @@ class Watching:
     async def _suspend(self) -> None:
         moment = self._clock.now() + timedelta(seconds=AWAKE_IN_SECONDS)
         await self._keep_appointments({connection.name: moment for connection in self._connections})
-        self._metrics("")  # the state after a scrape before the suspension
+        self._metrics(self._snapshot(), "")  # the state after a scrape before the suspension
 
     async def _run(self, at_least_seconds: float) -> Run:
         """Watch for this long, and until all connections were checked."""

@@ -30,7 +30,7 @@ async def _figures(place: Path, count: int, rounds: int) -> list[Figure]:
     fleet = snapshot(tuple(status(number) for number in range(count)))
     store = Store.open(place / "pages.db")
     app = create_app(
-        snapshot=lambda: fleet, metrics=lambda accept: ([], accept), store=store, ready=lambda: ()
+        snapshot=lambda: fleet, metrics=lambda _, accept: ([], accept), store=store, ready=lambda: ()
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
         found = [

@@ -24,6 +24,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from monitor.config import ConfigError, Settings, load
+from monitor.core.status import Snapshot
 from monitor.daemon.aside import aside
 from monitor.daemon.changed_files import ChangedFiles, configuration_stamps
 from monitor.daemon.descriptors import enough
@@ -297,9 +298,9 @@ class Daemon:
             await self.reload()
         self.watch.look_at_changed_keys()
 
-    def _metrics(self, accept: str) -> tuple[list[bytes], str]:
+    def _metrics(self, snapshot: Snapshot, accept: str) -> tuple[list[bytes], str]:
         exposition = negotiate(accept)
-        return self._page.render(self.watch.snapshot(), exposition), exposition.content_type
+        return self._page.render(snapshot, exposition), exposition.content_type
 
     def _apply(self, settings: Settings) -> None:
         """Apply a configuration."""

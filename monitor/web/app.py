@@ -86,7 +86,7 @@ RELOAD_IS_OFF = (
 def create_app(
     *,
     snapshot: Callable[[], Snapshot],
-    metrics: Callable[[str], tuple[list[bytes], str]],
+    metrics: Callable[[Snapshot, str], tuple[list[bytes], str]],
     store: Store,
     ready: Callable[[], tuple[str, ...]],
     reload: Callable[[], Awaitable[str | None]] | None = None,
@@ -97,11 +97,11 @@ def create_app(
     """The application for a daemon.
 
     `snapshot` and `ready` are called in the event loop and must be cheap; `ready` gives the reasons why the
-    daemon is not ready. `metrics` converts an Accept header into the parts of a body and its content type, in
-    a thread. `reload` gives the error, or None; without it, there is no reload over HTTP. `ask` gives the
-    function that checks connections now; None if that is not allowed. `external_url` is the pages' URL, for
-    links in the calendar. `cut_off` says why a replica's data may be old: then there are no metrics, so that
-    Prometheus does not count them.
+    daemon is not ready. `metrics` converts a snapshot and an Accept header into the parts of a body and its
+    content type, in a thread. `reload` gives the error, or None; without it, there is no reload over HTTP.
+    `ask` gives the function that checks connections now; None if that is not allowed. `external_url` is the
+    pages' URL, for links in the calendar. `cut_off` says why a replica's data may be old: then there are no
+    metrics, so that Prometheus does not count them.
     """
     web = _Web(snapshot, metrics, store, ready, reload, ask, external_url, cut_off)
     return Starlette(
@@ -138,7 +138,7 @@ class _Web:
     def __init__(
         self,
         snapshot: Callable[[], Snapshot],
-        metrics: Callable[[str], tuple[list[bytes], str]],
+        metrics: Callable[[Snapshot, str], tuple[list[bytes], str]],
         store: Store,
         ready: Callable[[], tuple[str, ...]],
         reload: Callable[[], Awaitable[str | None]] | None,
@@ -267,7 +267,7 @@ class _Web:
         if problem := self._cut_off():
             return PlainTextResponse(f"{problem}\n", 503)
         accept = request.headers.get("accept", "")
-        pieces, content_type = await run_in_threadpool(self._metrics, accept)
+        pieces, content_type = await run_in_threadpool(self._metrics, self._snapshot(), accept)
         headers = {"Content-Length": str(sum(map(len, pieces)))}
         return StreamingResponse(_one_by_one(pieces), headers=headers, media_type=content_type)
 

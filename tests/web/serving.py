@@ -46,7 +46,7 @@ class Stage:
         transport = httpx.ASGITransport(app=self.app(reload), raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://monitor")
 
-    def _metrics(self, accept: str) -> tuple[list[bytes], str]:
+    def _metrics(self, _: Snapshot, accept: str) -> tuple[list[bytes], str]:
         self.accepted.append(accept)
         return [self.exposed], METRICS[1]
 

@@ -1,11 +1,14 @@
 """Common properties of answers (headers, errors, compression), and the operational routes."""
 
 import gzip
+import threading
 from collections.abc import Awaitable, Callable
 
+import httpx
 import pytest
 
 from monitor.core.status import Snapshot
+from monitor.web.app import create_app
 from tests.web.serving import METRICS, Stage
 
 EVERYWHERE = (
@@ -43,7 +46,7 @@ async def test_every_answer_has_security_headers(stage: Stage, method: str, path
 
 @pytest.mark.parametrize("path", ["/", "/api/status", "/metrics", "/nowhere"])
 async def test_a_bug_shows_no_traceback_and_has_security_headers(stage: Stage, path: str) -> None:
-    def broken(_: object = None) -> Snapshot:
+    def broken(*_: object) -> Snapshot:
         raise RuntimeError("a secret in a message")
 
     del stage.snapshot
@@ -68,6 +71,26 @@ async def test_an_error_has_the_requested_format(stage: Stage) -> None:
     assert "No connection is named “nobody”." in page.text
     assert data.json() == {"error": "No connection is named “nobody”."}
     assert plain.text == "There is no page at /-/nobody.\n"
+
+
+async def test_a_scrape_reads_the_fleet_in_the_event_loop_and_renders_in_a_thread(stage: Stage) -> None:
+    threads: list[int] = []
+
+    def snapshot() -> Snapshot:
+        threads.append(threading.get_ident())
+        return stage.snapshot
+
+    def metrics(_: Snapshot, accept: str) -> tuple[list[bytes], str]:
+        threads.append(threading.get_ident())
+        return [b""], accept
+
+    app = create_app(snapshot=snapshot, metrics=metrics, store=stage.store, ready=lambda: ())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://monitor") as client:
+        await client.get("/metrics")
+
+    read, rendered = threads
+    assert read == threading.get_ident()
+    assert rendered != read
 
 
 async def test_metrics_are_negotiated_and_compressed(stage: Stage) -> None:
