@@ -93,7 +93,7 @@ class Daemon:
             memory=store,
             engine=engine,
             notify=self._notify,
-            put_right=self._recovered.set,
+            recovered=self._recovered.set,
         )
         self._page = MetricsPage(self.watch.own)
         self._notifier = Notifier(

@@ -92,10 +92,10 @@ class Watch:
         notify: Callable[[], Awaitable[None]] = _to_nobody,
         transport: TransportFactory = rust_transport,
         after_login_every: int = AFTER_LOGIN_EVERY,
-        put_right: Callable[[], None] = lambda: None,
+        recovered: Callable[[], None] = lambda: None,
         audits: Audits = "when due",
     ) -> None:
-        """Without an `engine`, the database decides. `put_right` is called after a recovery.
+        """Without an `engine`, the database decides. `recovered` is called after a recovery.
 
         Raises CaFileError, ProxyError and StoreError.
         """
@@ -128,11 +128,11 @@ class Watch:
             changed=self._checked,
             audits=audits,
         )
-        self._waves = RecoveryChecks()
+        self._recovery_checks = RecoveryChecks()
         self._unseen: set[str] = set()
         """Connections never checked so far."""
         self._new = 0
-        self._put_right = put_right
+        self._recovered = recovered
         self._budget = OwnLedger(settings.login_budget_per_hour, memory.save, clock)
         self._ledger: Ledger = self._budget
         self._asks = LoginBudget(_for_asks(settings), clock)
@@ -270,10 +270,12 @@ class Watch:
                 log.info("first_checks_made", connections=self._new, **states)
         holds = {found.cause for found in after.findings}
         if any(found.cause not in holds for found in before.findings):
-            self._put_right()
+            self._recovered()
         replicas = self._engine.status
         if replicas is None or replicas.leads:
-            self._bring_forward(self._waves.after(before, after, self._fleet.statuses, self._clock.now()))
+            self._bring_forward(
+                self._recovery_checks.after(before, after, self._fleet.statuses, self._clock.now())
+            )
 
     def _bring_forward(self, turns: Mapping[str, datetime]) -> None:
         for name, turn in turns.items():
