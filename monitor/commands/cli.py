@@ -138,14 +138,14 @@ def operators_mistakes(code: Exit = Exit.MISTAKE) -> Iterator[None]:
 
 
 @contextmanager
-def port_taken(address: str, mend: str) -> Iterator[None]:
+def port_taken(address: str, remedy: str) -> Iterator[None]:
     """Print an error if a listening address is not available."""
     try:
         yield
     except OSError as problem:
         if problem.errno not in {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}:
             raise
-        raise OperatorError(f"Cannot listen on {address}: {os.strerror(problem.errno)}. {mend}") from None
+        raise OperatorError(f"Cannot listen on {address}: {os.strerror(problem.errno)}. {remedy}") from None
 
 
 def say(text: str) -> None:

@@ -192,7 +192,7 @@ def show_alerts(found: "Sequence[ActiveAlert]", *, now: datetime, console: Conso
             Text(one.alert.annotations["summary"]),
             WHO[Responsible(one.alert.labels["responsible"])],
             relative(one.alert.since, now),
-            Text("; ".join(part for part in (reaches or "nobody", held) if part)),
+            Text("; ".join(part for part in (reaches or "no one", held) if part)),
         )
     if found:
         _print(table, console or Console(highlight=False))

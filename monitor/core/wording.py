@@ -12,7 +12,7 @@ from monitor.core.connection import Connection
 WHO = {
     Responsible.ORG_ADMIN: "a Salesforce admin of the org",
     Responsible.OPERATOR: "the operator, who runs the integration, its keys and this monitor",
-    Responsible.SALESFORCE: "nobody on your side; wait for Salesforce",
+    Responsible.SALESFORCE: "no one on your side; wait for Salesforce",
 }
 
 ASK_AGAIN = "When done, check again now: `bearerwatch recheck NAME`, or the button on its page."

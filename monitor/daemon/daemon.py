@@ -45,7 +45,7 @@ NOTIFY_EVERY_SECONDS = 10.0
 """Between two rounds of notifications. Short compared to an alert's hold time of minutes."""
 
 NOTIFY_SOONEST_SECONDS = 3.0
-"""The same after a recovery: whoever fixed it is waiting for the message."""
+"""The same after a recovery: the person who fixed it is waiting for the message."""
 
 NEED_RESTART = (
     "listen",

@@ -231,7 +231,7 @@ class Org:
     def refresh(self, refresh: Refresh, now: datetime) -> None:
         """Refresh the sandbox: it becomes another org, and some setup is lost.
 
-        App and user approval start anew: approvals are not copied.
+        App and user approval start over: approvals are not copied.
         """
         suffix = f".{refresh.username_suffix}" if refresh.username_suffix else ""
         username = self.settings.username

@@ -270,7 +270,7 @@ def test_both_ways_of_scraping_reach_the_metrics() -> None:
 
 def test_the_prometheusrule_matches_the_base_configuration() -> None:
     assert MANIFEST.read_text() == manifest(), (
-        f"Write it anew: {sys.executable} deploy/kubernetes/build_prometheusrule.py"
+        f"Write it again: {sys.executable} deploy/kubernetes/build_prometheusrule.py"
     )
     shown = one_of("PrometheusRule", "overlays/prometheus-operator")["spec"]
     assert shown == yaml.safe_load(rules(load(CONFIG, {})))

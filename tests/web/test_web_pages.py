@@ -112,7 +112,7 @@ async def test_the_overview_counts_connections_by_responsible_with_links(stage: 
     assert len(shown) == 4
     (nobody,) = page.all("a", id="acts-salesforce")
     assert nobody.text == "Salesforce (1)"
-    assert "nobody on your side" in nobody.attributes["title"]
+    assert "no one on your side" in nobody.attributes["title"]
 
 
 def test_a_causes_code_can_wrap_between_words() -> None:

@@ -145,7 +145,7 @@
     });
   }
 
-  // A browser has a clipboard for HTTPS and loopback only. The button may be put anew by a refresh.
+  // A browser has a clipboard for HTTPS and loopback only. A refresh may replace the button.
   document.documentElement.classList.toggle("copies", Boolean(navigator.clipboard));
   document.addEventListener("click", async (event) => {
     if (event.target.id !== "copy") return;
