@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import sys
+from random import Random, randrange
 
 import pytest
 from hypothesis import settings
@@ -18,3 +20,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if shutil.which(command) is None:
                 verdict = pytest.fail if os.environ.get("CI") else pytest.skip
                 verdict(f"{command} is not installed")
+
+
+@pytest.fixture
+def chance() -> Random:
+    """Random numbers. The seed is in the output of a failed test; SEED=... repeats them."""
+    seed = int(os.environ.get("SEED") or randrange(10**6))
+    sys.stdout.write(f"SEED={seed}\n")
+    return Random(seed)

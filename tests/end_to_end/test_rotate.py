@@ -140,12 +140,10 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.mark.real("faketime")
-def test_a_guided_rotation_refuses_production_only_during_the_switch(world: World) -> None:
-    chance = Random()
+def test_a_guided_rotation_refuses_production_only_during_the_switch(world: World, chance: Random) -> None:
     spread = chance.uniform(1, WINDOW)
     before = chance.randint(1, 4)
     stopped_at = chance.randrange(before)
-    told = f"{spread=} {before=} {stopped_at=}"
     command = world.start()
     until(lambda: world.looks() == 1, "the first look")
 
@@ -164,16 +162,16 @@ def test_a_guided_rotation_refuses_production_only_during_the_switch(world: Worl
     change = {"propagation_seconds": spread, "certificate": certificate}
     world.orgs.patch("/_orgs/acme", json=change).raise_for_status()
     while "switch the integration" not in world.said():
-        assert world.passed <= upload + WINDOW + 2 * MINUTE, (told, world.said())
+        assert world.passed <= upload + WINDOW + 2 * MINUTE, world.said()
         world.minute()
     for _ in range(3):
         world.pass_seconds(MINUTE)
         world.log_in()
 
     in_window = [upload <= at <= upload + spread + 2 * MINUTE for at in world.refused]
-    assert all(in_window), (told, world.refused, world.said())
+    assert all(in_window), (world.refused, world.said())
     assert b"next:" in world.config.read_bytes()
-    assert world.end(command, b"y\n") == 0, (told, world.said())
+    assert world.end(command, b"y\n") == 0, world.said()
     assert "Traceback" not in world.said()
     assert "PRIVATE KEY" not in world.said()
     written = CONFIG.format(url=str(world.orgs.base_url).rstrip("/"))

@@ -1153,11 +1153,10 @@ def _assert_whole(path: Path) -> int:
         return store.histories()["counter"].exchanges
 
 
-def test_flushed_writes_survive_a_kill_at_any_time(path: Path) -> None:
-    rng = random.Random()
+def test_flushed_writes_survive_a_kill_at_any_time(path: Path, chance: random.Random) -> None:
     stored = 0
     for _ in range(3):
-        enough = rng.randint(1, 200)
+        enough = chance.randint(1, 200)
 
         told, _ = _killed(path, "flushed", lambda count, _, enough=enough: count >= enough)  # type: ignore[misc]
 
@@ -1170,8 +1169,8 @@ def test_flushed_writes_survive_a_kill_at_any_time(path: Path) -> None:
         assert store.events("counter", 1)[0][1].text == f"event {stored}"
 
 
-def test_a_kill_loses_at_most_the_last_second(path: Path) -> None:
-    run_for = LOST_SECONDS + SLACK_SECONDS + random.uniform(0.1, 1.1)
+def test_a_kill_loses_at_most_the_last_second(path: Path, chance: random.Random) -> None:
+    run_for = LOST_SECONDS + SLACK_SECONDS + chance.uniform(0.1, 1.1)
 
     told, killed_at = _killed(path, "saved", lambda _, seconds: seconds > run_for)
 
