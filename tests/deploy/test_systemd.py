@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import httpx
 import pytest
 
 from monitor.simulator.server import Simulator, Tls, running
+from tests.end_to_end.processes import until
 from tests.simulator.asking import CONSUMER_KEY, USERNAME
 from tests.web.certificates import authority, for_loopback
 
@@ -122,16 +122,16 @@ def confined_daemon(directory: Path, config: Path) -> Iterator[subprocess.Popen[
 
 def until_checked(url: str, daemon: subprocess.Popen[bytes]) -> str:
     """The state of the only connection, as soon as it has one."""
-    give_up = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < give_up and daemon.poll() is None:
+
+    def state() -> str | None:
+        assert daemon.poll() is None
         try:
-            found = httpx.get(url, trust_env=False).json()["connections"][0]["state"]
+            found = str(httpx.get(url, trust_env=False).json()["connections"][0]["state"])
         except httpx.TransportError:
-            found = "unknown"
-        if found != "unknown":
-            return str(found)
-        time.sleep(0.05)
-    raise AssertionError("the daemon gives no answer")
+            return None
+        return None if found == "unknown" else found
+
+    return until(state, "the first check", PATIENCE_SECONDS)
 
 
 @pytest.mark.real("systemd-analyze")

@@ -99,15 +99,14 @@ def test_others_with_the_same_cause_are_checked_too(watched: Watched) -> None:
 
 
 def test_a_thousand_requests_stay_within_the_login_budget(watched: Watched) -> None:
-    with httpx.Client(base_url=watched.running.url, trust_env=False) as client:
-        codes = []
-        for _ in range(1000):
-            answer = client.post("/api/connections/acme/check")
-            if answer.status_code == 429 and "error" not in answer.text:
-                time.sleep(float(answer.headers["retry-after"]))  # the pages' own limit on requests
-            codes.append(answer.status_code)
+    answers = []
+    for number in range(1, 11):  # each address within the pages' own limit on requests
+        sender = httpx.HTTPTransport(local_address=f"127.0.0.{number}")
+        with httpx.Client(base_url=watched.running.url, transport=sender) as client:
+            answers += [client.post("/api/connections/acme/check") for _ in range(100)]
 
-    assert set(codes) <= {202, 429}
+    assert {answer.status_code for answer in answers} == {202, 429}
+    assert all("error" in answer.json() for answer in answers if answer.status_code == 429)
     assert watched.logins("acme") <= BUDGET
 
 

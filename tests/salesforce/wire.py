@@ -204,7 +204,7 @@ def drips(data: bytes, drop: bytes, then: bytes = b"", *, drops: int = 60) -> Re
         await visit.read()
         await visit.send(data)
         for _ in range(drops):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # a slow server: each drop comes long before any timeout
             await visit.send(drop)
         await visit.send(then)
 

@@ -11,18 +11,25 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from monitor.web.connections import LEAVING_AT_MOST, DeadlineProtocol, Listener
 
 ASKED = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
+ANSWER = (
+    {"type": "http.response.start", "status": 200, "headers": []},
+    {"type": "http.response.body", "body": b"x", "more_body": True},
+    {"type": "http.response.body", "body": b"x"},
+)
+
 
 @contextlib.asynccontextmanager
 async def pages(
-    *, size: int = 2, request: float = 10, answer: float = 60, at_most: int = 2
+    app: ASGIApp | None = None, *, size: int = 2, request: float = 10, answer: float = 60, at_most: int = 2
 ) -> AsyncIterator[tuple[int, asyncio.Event]]:
-    """The port of a page with this many bytes, and an event for the end of a connection."""
+    """The port of this app, or of a page with this many bytes, and an event for the end of a connection."""
     ended = asyncio.Event()
 
     class Hasty(DeadlineProtocol):
@@ -37,7 +44,7 @@ async def pages(
         return PlainTextResponse(b"x" * size)
 
     config = uvicorn.Config(
-        Starlette(routes=[Route("/", page)]), http=Hasty, lifespan="off", log_config=None, ws="none"
+        app or Starlette(routes=[Route("/", page)]), http=Hasty, lifespan="off", log_config=None, ws="none"
     )
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
@@ -72,19 +79,35 @@ async def test_a_client_without_a_request_in_time_is_disconnected(said: bytes) -
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
-@pytest.mark.parametrize("pause", [0, 0.001, 0.05], ids=["with_it", "during_the_answer", "after_the_answer"])
+@pytest.mark.parametrize("sent", [None, *range(4)], ids=["at_once", "before", "head", "part", "whole"])
 async def test_a_body_that_is_not_http_ends_its_connection_and_leaves_no_traceback(
-    pause: float, method: bytes, caplog: pytest.LogCaptureFixture
+    sent: int | None, method: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each such request was a traceback of 60 lines: uvicorn answered it twice."""
-    async with pages(size=1024**2, at_most=100) as (port, _):
-        for _ in range(20):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(method + ASKED[3:-2] + b"Transfer-Encoding: chunked\r\n\r\n")
-            await asyncio.sleep(pause)
-            writer.write(b"not a chunk\r\n")
-            await rest(reader)
-            writer.close()
+    answered, gone = asyncio.Event(), asyncio.Event()
+
+    async def page(_: Scope, __: Receive, send: Send) -> None:
+        """Send so much of the answer, and the rest after the body has come."""
+        for message in ANSWER[:sent]:
+            await send(message)
+        answered.set()
+        if sent is not None:
+            await gone.wait()
+            for message in ANSWER[sent:]:
+                await send(message)
+
+    async with pages(page) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head, body = method + ASKED[3:-2] + b"Transfer-Encoding: chunked\r\n\r\n", b"not a chunk\r\n"
+        if sent is None:
+            writer.write(head + body)
+        else:
+            writer.write(head)
+            await answered.wait()
+            writer.write(body)
+        await rest(reader)
+        gone.set()
+        writer.close()
 
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
