@@ -60,8 +60,11 @@ async def test_without_a_service_manager_nothing_happens(
 ) -> None:
     us = ServiceManager({**environment, "WATCHDOG_USEC": "1000"})
 
-    us.ready()
-    await us.keep_alive()
+    with structlog.testing.capture_logs() as logs:
+        us.ready()
+        await us.keep_alive()
+
+    assert logs == []
 
 
 def test_a_missing_socket_is_logged_once_and_does_not_raise(path: Path) -> None:

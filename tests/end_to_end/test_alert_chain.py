@@ -245,7 +245,9 @@ BREAKS: dict[str, tuple[dict[str, object], Told]] = {
 """Connections, named after their causes, with what breaks the org, and the expected notifications."""
 
 DAY_SECONDS = 86_400
-NEARLY_OVER = datetime.now(UTC) - timedelta(days=29)
+NEARLY_OVER = datetime.now(UTC) - timedelta(days=28)
+"""Such an approval of 30 days ends in one to two days, whatever the time of day."""
+
 OBSERVED: dict[str, object] = {"permissions": ["ViewSetup", "ExternalClientAppViewer"]}
 """What the user must see of the org for an audit to find what the setup has wrong."""
 
@@ -255,7 +257,7 @@ PLAYED = {
         *SCENARIOS,
         Scenario(
             Cause.APPROVAL_EXPIRING,
-            "Approvals last 30 days here, and this one is 29 days old.",
+            "Approvals last 30 days here, and this one is 28 days old.",
             connection={"approval": {"policy": "lifetime", "days": 30, "granted": f"{NEARLY_OVER:%Y-%m-%d}"}},
         ),
         Scenario(
