@@ -293,6 +293,16 @@ def test_a_refused_call_of_a_token_with_scope_api_is_not_about_a_scope() -> None
     assert Cause.SCOPE_MISSING not in {other.cause for other in found.alternatives}
 
 
+def test_the_field_after_the_scopes_of_an_answer_is_not_a_scope() -> None:
+    found = explain(
+        '{"access_token": "…", "scope":"api web","instance_url":"https://acme.my.salesforce.com"}\n'
+        "INVALID_SESSION_ID: This session is not valid for use with the REST API",
+        NOW,
+    )
+
+    assert "The text mentions the scopes api, web." in found.findings[0].evidence
+
+
 def test_a_missing_record_permission_says_nothing_about_the_login() -> None:
     found = explain("INSUFFICIENT_ACCESS_OR_READONLY: insufficient access rights on object id", NOW)
 

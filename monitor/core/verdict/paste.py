@@ -125,7 +125,11 @@ _NAME_SOUGHT = re.compile(
 )
 _SALESFORCES = re.compile(r"(salesforce(-\w+)?|force|site)\.(com|mil)$|\.cn$", re.IGNORECASE)
 
-_SCOPES = re.compile(r"\bscopes?[\"']{0,2} ?(?:=>|[:=]) ?[\"'\[(]{0,2}((?:[a-z_]{2,40}[ ,+\"']{0,4}){1,30})")
+_SCOPES = re.compile(
+    r"\bscopes?[\"']{0,2} ?(?:=>|[:=]) ?[\"'\[(]{0,2}"
+    r"((?:[a-z_]{2,40}(?![a-z_]|[\"']{0,2} ?(?:=>|[:=]))[ ,+\"']{0,4}){1,30})"
+)
+"""A name before a colon is the next key, not a scope."""
 
 _TOKEN = re.compile(r"[\"']access_token[\"']")
 _SUCCEEDED = re.compile(
