@@ -118,10 +118,12 @@ def test_a_curves_key_of_a_wrong_length_is_a_problem() -> None:
     ed25519 = Ed25519PrivateKey.generate().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     x448 = ed25519.replace(bytes.fromhex("2b6570"), bytes.fromhex("2b656f"))
 
-    credential = read_credential(x448)
+    pem = b"-----BEGIN PRIVATE KEY-----\n%b\n-----END PRIVATE KEY-----\n" % b64encode(x448)
 
-    assert credential.key is None
-    assert causes(credential.facts) == [Cause.KEY_UNREADABLE]
+    (problem,) = read_credential(pem).facts.problems
+
+    assert problem.cause is Cause.KEY_UNREADABLE
+    assert "does not contain a complete key" in problem.detail
 
 
 @given(st.binary(max_size=400))
