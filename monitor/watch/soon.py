@@ -42,16 +42,23 @@ def asked(
         user = status.connection.username.lower()
         if status.connection.paused:
             continue
-        if taken[user] >= left(user):
-            put_off[status.name] = free_at(user)
-            continue
-        taken[user] += 1
         last = status.history.last_exchange
         turn = now + len(turns) * timedelta(seconds=1 / FIRST_LOOKS_PER_SECOND)
         # A last check in the future doesn't count: the clock was wrong.
         turn = max(turn, last.at + BETWEEN_REQUESTS) if last and last.at <= now else turn
-        turns[status.name] = min(turn, status.next_exchange or turn)  # a request never delays a check
+        turn = min(turn, status.next_exchange or turn)  # a request never delays a check
+        if needs_login(status, turn, now):
+            if taken[user] >= left(user):
+                put_off[status.name] = free_at(user)
+                continue
+            taken[user] += 1
+        turns[status.name] = turn
     return Asked(turns, put_off)
+
+
+def needs_login(status: ConnectionStatus, turn: datetime, now: datetime) -> bool:
+    """Whether a check at `turn` is additional, and not the one that is planned for then."""
+    return turn <= now or turn != status.next_exchange
 
 
 class RecoveryChecks:

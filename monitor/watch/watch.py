@@ -31,7 +31,7 @@ from monitor.watch.clock import Clock, SharedClock
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
 from monitor.watch.schedule import Engine, Schedule
-from monitor.watch.soon import RecoveryChecks, asked
+from monitor.watch.soon import RecoveryChecks, asked, needs_login
 
 LAG_SECONDS = 60.0
 """A check overdue for longer is reported: if there were enough replicas, one would have made it by then."""
@@ -239,8 +239,9 @@ class Watch:
             left=lambda user: min(self._budget.left(user), self._asks.left(user)),
             free_at=lambda user: now + max(self._budget.free_in(user), self._asks.free_in(user)),
         )
-        for name in wanted.turns:
-            self._asks.take(self._fleet[name].connection.username, self._clock.machine())
+        for name, turn in wanted.turns.items():
+            if needs_login(self._fleet[name], turn, now):
+                self._asks.take(self._fleet[name].connection.username, self._clock.machine())
         self._bring_forward(wanted.turns)
         return wanted
 

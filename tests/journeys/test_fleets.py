@@ -53,6 +53,18 @@ async def test_asking_all_the_time_leaves_the_schedule_its_logins(journey: Journ
     assert acme.history.exchanges <= BUDGET_PER_HOUR * 2
 
 
+async def test_impatient_requests_cost_no_logins_beyond_those_that_are_made(journey: Journey) -> None:
+    acme = await journey.enter("acme", interval=OFTEN)
+    await journey.at(minutes=2)
+    before, put_off = acme.history.exchanges, 0
+    for _ in range(60):
+        await journey.after(seconds=0.5)
+        put_off += len(journey.watch.ask(["acme"]).put_off)
+
+    assert acme.history.exchanges - before in range(5, 15)
+    assert put_off == 0
+
+
 async def test_five_hundred_that_are_repaired_together_are_seen_within_ten_minutes(journey: Journey) -> None:
     files = pair_files()
     customers = [

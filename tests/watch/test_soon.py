@@ -72,6 +72,19 @@ def test_a_request_soon_after_a_check_waits_a_few_seconds() -> None:
     assert found.turns == {"acme": NOW - timedelta(seconds=1) + BETWEEN_REQUESTS}
 
 
+def test_a_request_for_a_check_that_is_planned_soon_needs_no_login() -> None:
+    just = replace(
+        status("acme"),
+        history=history(last_exchange=exchange(at=NOW)),
+        next_exchange=NOW + BETWEEN_REQUESTS,
+    )
+
+    found = asked([just], NOW, left=lambda _: 0, free_at=lambda _: NOW + HOUR)
+
+    assert found.turns == {"acme": NOW + BETWEEN_REQUESTS}
+    assert not found.put_off
+
+
 def test_nothing_is_checked_while_paused_or_without_a_login_left() -> None:
     clock = Standing()
     budget = LoginBudget(2, clock)
