@@ -30,8 +30,9 @@ from monitor.core.keys import assertion
 from monitor.core.status import DaemonStatus, Snapshot
 from monitor.daemon.interpreter import responsive
 from monitor.keys.sources import Keyring
-from monitor.salesforce.exchange import Exchanger, Limits
+from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.org import CALLS
+from monitor.salesforce.transport import LIMITS
 from monitor.store import Store
 from monitor.watch.audit import Audits
 from monitor.watch.budget import OwnLedger
@@ -266,7 +267,7 @@ class Watching:
 
     async def _keep_appointments(self, moments: dict[str, datetime]) -> None:
         await self._stop()
-        self._schedule = Schedule(self._check, clock=self._clock, at_once=Limits().in_flight, own=self._own)
+        self._schedule = Schedule(self._check, clock=self._clock, at_once=LIMITS.in_flight, own=self._own)
         self._schedule.start()
         for name, moment in moments.items():
             self._schedule.at(name, moment)

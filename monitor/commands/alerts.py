@@ -14,7 +14,7 @@ from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.status import DaemonStatus, Snapshot
 from monitor.notify import NOTIFYING, Undelivered, Wire, drill, send
-from monitor.salesforce.exchange import rust_transport
+from monitor.salesforce.transport import rust_transport
 from monitor.watch.fleet import Fleet
 
 

@@ -56,7 +56,7 @@ BAR_FROM = 50
 """Show a progress bar from this many keys on: reading them takes a second."""
 
 ANSWER_SECONDS = 20
-"""An exchange's timeout, duplicated from `salesforce.exchange.Limits`, whose import is slow."""
+"""An exchange's timeout, duplicated from `salesforce.transport.Limits`, whose import is slow."""
 
 FOUND_SHOWN = 10
 """Most unhealthy connections shown during checks: fits a small terminal."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from monitor.config import Settings
 from monitor.keys.sources import Keyring
-from monitor.salesforce.exchange import Exchanger, Limits
+from monitor.salesforce.exchange import Exchanger
+from monitor.salesforce.transport import Limits
 from monitor.store import Store
 from monitor.watch.clock import Clock
 

@@ -31,7 +31,7 @@ from monitor.daemon.descriptors import enough
 from monitor.daemon.interpreter import responsive
 from monitor.daemon.service_manager import ServiceManager
 from monitor.notify import NOTIFYING, Notifier
-from monitor.salesforce.exchange import rust_transport
+from monitor.salesforce.transport import rust_transport
 from monitor.store import Store
 from monitor.watch.clock import Clock
 from monitor.watch.schedule import Engine

@@ -15,7 +15,7 @@ from monitor.config import Sink
 from monitor.core.connection import Source
 from monitor.core.keys.secret import Secret
 from monitor.keys.sources import SourceError, read
-from monitor.salesforce.exchange import Limits
+from monitor.salesforce.transport import Limits
 
 NOTIFYING = Limits(
     connect=timedelta(seconds=5), answer=timedelta(seconds=10), whole=timedelta(seconds=15), in_flight=16

@@ -21,7 +21,8 @@ from monitor.core import cadence
 from monitor.core.history import Event, History
 from monitor.core.status import NO_FACTS, Asked, ConnectionStatus, DaemonStatus, Snapshot
 from monitor.keys.sources import Keyring
-from monitor.salesforce.exchange import Exchanger, Limits, TransportFactory, rust_transport
+from monitor.salesforce.exchange import Exchanger
+from monitor.salesforce.transport import Limits, TransportFactory, rust_transport
 from monitor.store import Store
 from monitor.store.place import place_of
 from monitor.watch.audit import Audits

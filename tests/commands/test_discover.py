@@ -14,7 +14,8 @@ from monitor.commands.discover import Try, as_json, as_text, options_of, pairs, 
 from monitor.core.causes import Cause
 from monitor.core.connection import GENERIC_LOGIN, GENERIC_TEST, Connection
 from monitor.core.keys.credential import Credential, CredentialFacts, Problem, read_credential
-from monitor.salesforce.exchange import Exchanger, Limits, rust_transport
+from monitor.salesforce.exchange import Exchanger
+from monitor.salesforce.transport import Limits, rust_transport
 from monitor.simulator.server import Simulator, running
 from monitor.watch.budget import LoginBudget
 from tests.journeys.keys import pair_files

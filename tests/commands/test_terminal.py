@@ -21,7 +21,7 @@ from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.finding import Alternative, State
 from monitor.core.status import ConnectionStatus
-from monitor.salesforce.exchange import Limits
+from monitor.salesforce.transport import Limits
 from monitor.web.reproduce import command
 from tests.making import NOW, connection, finding, history
 

@@ -20,7 +20,7 @@ from monitor.core.connection import Connection, Pair, Source, login_url_of
 from monitor.core.finding import Finding, State
 from monitor.core.history import Event, History
 from monitor.core.status import ConnectionStatus
-from monitor.salesforce.exchange import Limits, rust_transport
+from monitor.salesforce.transport import Limits, rust_transport
 from monitor.simulator.server import Simulator, running
 from monitor.store import Store
 from monitor.watch.clock import Clock

@@ -13,7 +13,7 @@ from monitor.config import Settings, load
 from monitor.core.causes import Cause
 from monitor.core.status import ConnectionStatus, Snapshot
 from monitor.notify import Notifier
-from monitor.salesforce.exchange import Limits, rust_transport
+from monitor.salesforce.transport import Limits, rust_transport
 from monitor.store import Store
 from tests.core.fleets import ill, snapshot, well
 from tests.making import NOW

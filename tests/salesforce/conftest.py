@@ -5,7 +5,8 @@ from datetime import datetime
 
 import pytest
 
-from monitor.salesforce.exchange import Exchanger, Limits, TransportFactory, rust_transport
+from monitor.salesforce.exchange import Exchanger
+from monitor.salesforce.transport import Limits, TransportFactory, rust_transport
 from tests.making import NOW
 from tests.salesforce.httpcore import httpcore_transport
 from tests.salesforce.wire import Certificates, MakeExchanger, make_certificates

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from monitor.salesforce.exchange import SPARE_CONNECTIONS, Limits
+from monitor.salesforce.transport import SPARE_CONNECTIONS, Limits
 
 
 def httpcore_transport(limits: Limits, ca_file: Path | None = None) -> httpx.AsyncBaseTransport:

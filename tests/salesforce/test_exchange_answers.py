@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from monitor.core.outcome import Exchange, FaultKind, Granted, Outcome, Refused, Unreachable
-from monitor.salesforce.exchange import MAX_ANSWER_BYTES, Limits, TransportFactory
+from monitor.salesforce.exchange import MAX_ANSWER_BYTES
+from monitor.salesforce.transport import Limits, TransportFactory
 from tests.making import connection
 from tests.salesforce.httpcore import httpcore_transport
 from tests.salesforce.wire import (

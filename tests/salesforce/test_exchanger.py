@@ -28,18 +28,17 @@ from monitor.core.outcome import (
     Refused,
     Unreachable,
 )
-from monitor.salesforce.exchange import (
+from monitor.salesforce.exchange import Exchanger, clock_offset
+from monitor.salesforce.org import Get
+from monitor.salesforce.org import Reply as RestReply
+from monitor.salesforce.transport import (
     SPARE_CONNECTIONS,
     CaFileError,
-    Exchanger,
     Limits,
     ProxyError,
     TransportFactory,
-    clock_offset,
     rust_transport,
 )
-from monitor.salesforce.org import Get
-from monitor.salesforce.org import Reply as RestReply
 from tests.making import NOW, connection
 from tests.salesforce.wire import (
     TOKEN,
@@ -572,14 +571,15 @@ def test_a_ca_file_that_cannot_be_used_is_one_clear_message(
 
 PROGRAM = """
 import asyncio, os, sys
-from monitor.salesforce import exchange
+from monitor.salesforce.exchange import Exchanger
+from monitor.salesforce.transport import rust_transport
 from tests.salesforce.httpcore import httpcore_transport
 from tests.making import connection
 
-TRANSPORTS = {"httpcore": httpcore_transport, "pyreqwest": exchange.rust_transport}
+TRANSPORTS = {"httpcore": httpcore_transport, "pyreqwest": rust_transport}
 
 async def main():
-    exchanger = exchange.Exchanger(transport=TRANSPORTS[sys.argv[1]])
+    exchanger = Exchanger(transport=TRANSPORTS[sys.argv[1]])
     made = await exchanger.exchange(connection(login_url=sys.argv[2]), lambda now: "a.b.c")
     print(type(made.outcome).__name__, flush=True)
     await exchanger.aclose()

@@ -18,8 +18,9 @@ from monitor.core.keys.credential import Credential
 from monitor.core.outcome import Exchange
 from monitor.keys import keygen
 from monitor.keys.sources import Keyring
-from monitor.salesforce.exchange import Exchanger, Limits
+from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.probe import TakeLogin
+from monitor.salesforce.transport import Limits
 from monitor.watch.budget import OwnLedger
 from monitor.watch.check import Checker
 from monitor.watch.clock import Clock

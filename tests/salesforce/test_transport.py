@@ -10,7 +10,7 @@ from pyreqwest import exceptions as rust
 from monitor.core.causes import Cause
 from monitor.core.outcome import FaultKind, NotSent, Unreachable
 from monitor.core.verdict.meaning import of_not_sent
-from monitor.salesforce.exchange import FAULTS, _fault
+from monitor.salesforce.transport import FAULTS, fault
 
 
 def exceptions_of(module: ModuleType) -> list[type[Exception]]:
@@ -45,7 +45,7 @@ def make(error: type[Exception]) -> Exception:
 
 @pytest.mark.parametrize("error", FAULTS, ids=lambda each: f"{each.__module__}.{each.__name__}")
 def test_every_row_gives_its_outcome(error: type[Exception]) -> None:
-    outcome = _fault(make(error))
+    outcome = fault(make(error))
 
     if FAULTS[error] is None:
         assert outcome == NotSent(f"the exchange failed on our side: {error.__name__}")
@@ -59,7 +59,7 @@ def test_a_new_error_class_of_a_library_maps_like_its_parent() -> None:
     class Newer(httpx.ReadError):
         pass
 
-    outcome = _fault(Newer("odd"))
+    outcome = fault(Newer("odd"))
 
     assert outcome == Unreachable(FaultKind.PROTOCOL, "no usable answer: odd")
 
@@ -141,19 +141,19 @@ CHAINS = {
 
 @pytest.mark.parametrize(("texts", "expected"), CHAINS.values(), ids=CHAINS)
 def test_a_chain_of_causes_shows_what_failed(texts: tuple[str, ...], expected: tuple[FaultKind, str]) -> None:
-    assert _fault(rust_chain(rust.ConnectError, *texts)) == Unreachable(*expected)
+    assert fault(rust_chain(rust.ConnectError, *texts)) == Unreachable(*expected)
 
 
 def test_a_timeout_while_connecting_differs_from_one_while_waiting() -> None:
     connecting = rust_chain(rust.ConnectTimeoutError, CONNECT, "tcp connect error", "deadline has elapsed")
     waiting = rust_chain(rust.ConnectTimeoutError, "operation timed out")
 
-    assert _fault(connecting) == Unreachable(FaultKind.CONNECT, "could not connect in time")
-    assert _fault(waiting) == Unreachable(FaultKind.TIMEOUT, "no complete answer in time")
+    assert fault(connecting) == Unreachable(FaultKind.CONNECT, "could not connect in time")
+    assert fault(waiting) == Unreachable(FaultKind.TIMEOUT, "no complete answer in time")
 
 
 def test_no_message_names_the_url() -> None:
-    outcome = _fault(rust_chain(rust.ConnectError, CONNECT, "tcp connect error"))
+    outcome = fault(rust_chain(rust.ConnectError, CONNECT, "tcp connect error"))
 
     assert "salesforce" not in repr(outcome)
 
@@ -165,7 +165,7 @@ def test_a_lack_of_file_descriptors_is_our_own_fault(kind: str) -> None:
         "the resolver's": (CONNECT, "dns error", "failed to lookup address information: Too many open files"),
     }[kind]
 
-    outcome = _fault(rust_chain(rust.ConnectError, *chain))
+    outcome = fault(rust_chain(rust.ConnectError, *chain))
 
     assert isinstance(outcome, NotSent)
     assert of_not_sent(outcome).cause is Cause.MONITOR_FAULT

@@ -1,0 +1,359 @@
+"""The HTTP transport below the exchanges and the notifications: requests, and the kinds of their faults.
+
+It is pyreqwest (Rust: hyper and rustls), chosen by measurement. CPU of a whole exchange (sign, new TLS
+connection, POST, read the answer), relative to a blocking `ssl` exchange with a bare signature in the same
+run (2 cores, Python 3.11, medians of 5 x 400): pyreqwest 0.74, httpcore 1.75. Neither httpx's client nor its
+requests and responses are in between: those alone cost a tenth of a check, and the client would add cookies,
+redirects and environment proxies. pyreqwest ends a trickle of header lines on time, resolves names on
+separate threads, and loses no connection when a request is cancelled; httpcore does none of these. Both
+distinguish faults equally well; for pyreqwest, by the texts of its chain of causes (`_TELLS`). The tests also
+run with httpcore, as a fallback, because pyreqwest is young.
+"""
+
+import os
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+
+import certifi
+import httpx
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificates
+from pyreqwest import exceptions as rust
+from pyreqwest.bytes import Bytes
+from pyreqwest.client import Client, ClientBuilder
+from pyreqwest.compatibility.httpx import HttpxTransport
+from pyreqwest.proxy import ProxyBuilder
+from pyreqwest.request import StreamRequest
+
+from monitor.core.connection import LOOPBACK_HOSTS
+from monitor.core.outcome import FaultKind, NotSent, Unreachable
+from monitor.core.problem import OperatorError
+from monitor.core.verdict.answer import harmless
+
+SPARE_CONNECTIONS = 16
+"""Extra connections in the pool: some may still be closing after their exchange has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Timeouts of an exchange, and how many may run at once."""
+
+    connect: timedelta = timedelta(seconds=10)
+    """For DNS, TCP and TLS together: three lost SYN packets take 7 s."""
+    answer: timedelta = timedelta(seconds=20)
+    """From the start to the answer's headers; longer than `connect`, to distinguish the two."""
+    whole: timedelta = timedelta(seconds=30)
+    """From the start to the answer's last byte."""
+    pool: timedelta = timedelta(seconds=5)
+    """For a connection from the pool. One is always free, as `in_flight` is smaller: waiting is a fault."""
+    in_flight: int = 128
+    """10,000 connections every 5 minutes, a tenth of which hang, occupy 67."""
+
+
+LIMITS = Limits()
+"""For orgs."""
+
+
+class RustTransport(HttpxTransport):
+    """pyreqwest's for httpx, and the client below it."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self.client = client
+
+
+TransportFactory = Callable[[Limits, Path | None], httpx.AsyncBaseTransport]
+"""Creates a transport with these limits that also trusts the certificates in a PEM file."""
+
+
+class CaFileError(OperatorError):
+    """`ca_file` can't be used. The message says why."""
+
+
+class ProxyError(OperatorError):
+    """The environment's proxy can't be used. The message says how to fix it."""
+
+
+def rust_transport(
+    limits: Limits, ca_file: Path | None = None, environ: Mapping[str, str] = os.environ
+) -> httpx.AsyncBaseTransport:
+    """A transport based on pyreqwest.
+
+    Trusts the system's root certificates (or `SSL_CERT_FILE` and `SSL_CERT_DIR`), or certifi's if the system
+    has none, and those in `ca_file`. Uses the proxy in `https_proxy` or `all_proxy`, except for hosts in
+    `no_proxy` and loopback (so never for plain HTTP). All faults before the headers are `ConnectError` or
+    `ConnectTimeout`: `fault` reads the chain of causes.
+    """
+    roots, proxy = _certificates(ca_file), _proxy(environ)
+    try:
+        return RustTransport(_rust_client(limits, roots, proxy))
+    except rust.BuilderError:
+        return RustTransport(_rust_client(limits, roots + _certificates(Path(certifi.where())), proxy))
+
+
+def _rust_client(limits: Limits, roots: list[bytes], proxy: ProxyBuilder | None) -> Client:
+    builder = (
+        ClientBuilder()
+        .http1_only()
+        .pool_max_idle_per_host(0)
+        .max_connections(limits.in_flight + SPARE_CONNECTIONS)
+        .pool_timeout(limits.pool)
+        .connect_timeout(limits.connect)
+        .read_timeout(limits.answer)
+        .timeout(limits.whole)
+        .follow_redirects(False)
+        .referer(False)
+        .gzip(False)
+        .deflate(False)
+        .brotli(False)
+        .zstd(False)
+        .no_proxy()
+    )
+    if proxy:
+        builder = builder.proxy(proxy)
+    for root in roots:
+        builder = builder.add_root_certificate_der(root)
+    return builder.build()
+
+
+def _certificates(file: Path | None) -> list[bytes]:
+    """The certificates in a PEM file, as DER."""
+    if file is None:
+        return []
+    try:
+        return [each.public_bytes(Encoding.DER) for each in load_pem_x509_certificates(file.read_bytes())]
+    except OSError as error:
+        raise CaFileError(
+            f"{file}: cannot be read ({error.strerror}); it must contain PEM certificates"
+        ) from error
+    except ValueError as error:
+        raise CaFileError(
+            f"{file}: contains no readable certificate; it must contain PEM certificates"
+        ) from error
+
+
+def _proxy(environ: Mapping[str, str]) -> ProxyBuilder | None:
+    """The environment's HTTPS proxy, read like curl: lower-case variables first, http by default. Raises
+    ProxyError.
+    """
+
+    def variable(name: str) -> str:
+        return environ.get(name) or environ.get(name.upper()) or ""
+
+    address = variable("https_proxy") or variable("all_proxy")
+    if not address:
+        return None
+    try:
+        proxy = ProxyBuilder.https(address if "://" in address else f"http://{address}")
+    except ValueError:  # unchained: the URL may contain a password
+        raise ProxyError(
+            "https_proxy or all_proxy in the environment is not a proxy address: write e.g. "
+            "http://proxy.example.com:3128."
+        ) from None
+    return proxy.no_proxy(",".join([*sorted(LOOPBACK_HOSTS), variable("no_proxy")]))
+
+
+# The kind of fault by error class. None: our own fault (`NotSent`). The nearest class in the error's MRO
+# decides; a test compares this with all classes in httpx and pyreqwest.
+FAULTS: Mapping[type[Exception], FaultKind | None] = MappingProxyType(
+    {
+        httpx.HTTPError: FaultKind.PROTOCOL,
+        httpx.RequestError: FaultKind.PROTOCOL,
+        httpx.TransportError: FaultKind.PROTOCOL,
+        httpx.TimeoutException: FaultKind.TIMEOUT,
+        httpx.ConnectTimeout: FaultKind.CONNECT,
+        httpx.ReadTimeout: FaultKind.TIMEOUT,
+        httpx.WriteTimeout: FaultKind.TIMEOUT,
+        httpx.PoolTimeout: FaultKind.POOL,
+        httpx.NetworkError: FaultKind.PROTOCOL,
+        httpx.ConnectError: FaultKind.CONNECT,
+        httpx.ReadError: FaultKind.PROTOCOL,
+        httpx.WriteError: FaultKind.PROTOCOL,
+        httpx.CloseError: FaultKind.PROTOCOL,
+        httpx.ProxyError: FaultKind.CONNECT,
+        httpx.UnsupportedProtocol: None,
+        httpx.ProtocolError: FaultKind.PROTOCOL,
+        httpx.LocalProtocolError: None,
+        httpx.RemoteProtocolError: FaultKind.PROTOCOL,
+        httpx.DecodingError: FaultKind.PROTOCOL,
+        httpx.TooManyRedirects: FaultKind.PROTOCOL,
+        httpx.HTTPStatusError: None,
+        httpx.InvalidURL: None,
+        httpx.CookieConflict: None,
+        httpx.StreamError: None,
+        httpx.StreamConsumed: None,
+        httpx.StreamClosed: None,
+        httpx.ResponseNotRead: None,
+        httpx.RequestNotRead: None,
+        # pyreqwest's transport converts only some of its errors, and none while reading a body.
+        rust.PyreqwestError: FaultKind.PROTOCOL,
+        rust.DetailedPyreqwestError: FaultKind.PROTOCOL,
+        rust.RequestError: FaultKind.PROTOCOL,
+        rust.StatusError: None,
+        rust.RedirectError: FaultKind.PROTOCOL,
+        rust.DecodeError: FaultKind.PROTOCOL,
+        rust.BodyDecodeError: FaultKind.PROTOCOL,
+        rust.JSONDecodeError: None,
+        rust.TransportError: FaultKind.PROTOCOL,
+        rust.RequestTimeoutError: FaultKind.TIMEOUT,
+        rust.ConnectTimeoutError: FaultKind.CONNECT,
+        rust.ReadTimeoutError: FaultKind.TIMEOUT,
+        rust.WriteTimeoutError: FaultKind.TIMEOUT,
+        rust.PoolTimeoutError: FaultKind.POOL,
+        rust.NetworkError: FaultKind.PROTOCOL,
+        rust.ConnectError: FaultKind.CONNECT,
+        rust.ReadError: FaultKind.PROTOCOL,
+        rust.WriteError: FaultKind.PROTOCOL,
+        rust.ClientClosedError: None,
+        rust.BuilderError: None,
+        rust.RequestPanicError: None,
+        # httpcore lets some socket and TLS errors through.
+        OSError: FaultKind.PROTOCOL,
+        # Raised by pyreqwest's transport for an answer header that isn't text, and by asyncio's resolver for
+        # a host name that is invalid in IDNA.
+        ValueError: FaultKind.PROTOCOL,
+    }
+)
+
+_TELLS = (
+    (FaultKind.DNS, re.compile(r"\[Errno -\d+\] |failed to lookup address information: ")),
+    (
+        FaultKind.TLS,
+        re.compile(
+            r"\[SSL\b(?!: UNEXPECTED_EOF)|invalid peer certificate|cannot decrypt peer"
+            r"|received (fatal alert|corrupt message|unexpected)"
+            r"|peer (is incompatible|misbehaved|doesn't support)"
+        ),
+    ),
+)
+"""Prefixes of texts that identify DNS and TLS faults: Python's and OpenSSL's, then Rust's."""
+
+_NO_DESCRIPTORS = re.compile(r"Too many open files|\[Errno (23|24)\]")
+"""The process or machine has no file descriptors left: not a network fault."""
+
+_CONNECTING = "client error (Connect)"
+"""In pyreqwest's chain of causes exactly if there was no connection yet."""
+
+_RESOLVER_ERRORS = (
+    (-2, re.compile(r"Name (or service not known|does not resolve)")),
+    (-3, re.compile(r"Temporary failure in name resolution|Try again")),
+    (-5, re.compile(r"No address associated with hostname|Name has no usable address")),
+)
+"""`getaddrinfo`'s error numbers on Linux by text (glibc's, then musl's), in Python's format."""
+
+_MESSAGES = MappingProxyType(
+    {
+        FaultKind.DNS: "the host name was not resolved",  # must not match NO_SUCH_NAME
+        FaultKind.CONNECT: "could not connect",
+        FaultKind.TLS: "no trusted TLS connection",
+        FaultKind.TIMEOUT: "no complete answer in time",
+        FaultKind.PROTOCOL: "no usable answer",
+        FaultKind.POOL: "our own connection pool had no free connection and was rebuilt",
+    }
+)
+
+
+def fault(error: Exception) -> Unreachable | NotSent:
+    """Classify a transport error.
+
+    1. By its class.
+    2. pyreqwest reports everything before the headers as a connect fault; its chain of causes is precise.
+    3. A failed (not slow) connection may be a DNS or TLS fault, which only the texts show.
+    """
+    kind = next(FAULTS[each] for each in type(error).__mro__ if each in FAULTS)
+    if kind is None:
+        # Without its text, which may quote the request.
+        return NotSent(f"the exchange failed on our side: {type(error).__name__}")
+    slow = isinstance(error, httpx.TimeoutException | rust.RequestTimeoutError)
+    clues = list(_clues(error))
+    if kind is FaultKind.CONNECT and _is_rust(error) and _CONNECTING not in clues:
+        kind = FaultKind.TIMEOUT if slow else FaultKind.PROTOCOL
+    if slow:
+        return Unreachable(kind, _MESSAGES[kind] + (" in time" if kind is FaultKind.CONNECT else ""))
+    detail = clues[-1] if clues else type(error).__name__
+    if any(_NO_DESCRIPTORS.search(clue) for clue in clues):
+        return NotSent("the monitor has too many open files: raise the limit (ulimit -n, LimitNOFILE=)")
+    if kind in {FaultKind.CONNECT, FaultKind.PROTOCOL}:
+        kind, detail = next(
+            ((told, clue) for told, pattern in _TELLS for clue in clues if pattern.match(clue)),
+            (kind, detail),
+        )
+    if kind is FaultKind.DNS:
+        detail = _resolver_error(detail)
+    return unreachable(kind, harmless(detail))
+
+
+def unreachable(kind: FaultKind, detail: str) -> Unreachable:
+    """The outcome of a fault, in words."""
+    return Unreachable(kind, f"{_MESSAGES[kind]}: {detail}")
+
+
+def _is_rust(error: Exception) -> bool:
+    return isinstance(error, rust.PyreqwestError) or isinstance(error.__cause__, rust.PyreqwestError)
+
+
+def _clues(error: BaseException | None) -> Iterator[str]:
+    """The texts of an error and its causes, deepest last, without the sentence that contains the URL."""
+    while error is not None:
+        texts = [str(error)]
+        if isinstance(error, rust.DetailedPyreqwestError):
+            texts = [cause["message"] for cause in error.details["causes"] or ()]
+        yield from (text for text in texts if text and " for url (" not in text)
+        if isinstance(error, BaseExceptionGroup):  # from asyncio, if a host has several addresses
+            error = error.exceptions[0]
+        else:
+            error = error.__cause__ or error.__context__  # httpcore's pool raises "from None"
+
+
+def _resolver_error(text: str) -> str:
+    """A resolver error in Python's format, with the number that distinguishes "no such name" from others."""
+    for number, pattern in _RESOLVER_ERRORS:
+        if found := pattern.search(text):
+            return f"[Errno {number}] {found[0]}"
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How an HTTP answer begins."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    """By names in small letters."""
+    read: Callable[[], Awaitable[bytes | Bytes | None]] = field(repr=False)
+    """Gives the next piece of the body; None after the last."""
+
+
+def request(
+    transport: httpx.AsyncBaseTransport, method: str, url: str, headers: Mapping[str, str], content: bytes
+) -> AbstractAsyncContextManager[Head]:
+    """A request, sent where it is entered. Raises ValueError where the address is not usable."""
+    if isinstance(transport, RustTransport):
+        built = transport.client.request(method, url).headers(headers).body_bytes(content)
+        return _by_pyreqwest(built.build_streamed())
+    try:
+        return _by_httpx(transport, httpx.Request(method, url, headers=headers, content=content))
+    except httpx.InvalidURL as error:
+        raise ValueError from error
+
+
+@asynccontextmanager
+async def _by_pyreqwest(request: StreamRequest) -> AsyncIterator[Head]:
+    async with request as answer:
+        yield Head(answer.status, dict(answer.headers.items()), answer.body_reader.read_chunk)
+
+
+@asynccontextmanager
+async def _by_httpx(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> AsyncIterator[Head]:
+    answer = await transport.handle_async_request(request)
+    assert isinstance(answer.stream, httpx.AsyncByteStream)
+    try:
+        yield Head(answer.status_code, answer.headers, partial(anext, aiter(answer.stream), None))
+    finally:
+        await answer.aclose()
