@@ -8,6 +8,7 @@ import statistics
 
 from bench.daemon import Watching
 from bench.elsewhere import Elsewhere
+from bench.exchange import AT_ONCE
 from bench.figures import Figure, median_ratio
 
 GOAL_SHARE = 0.05
@@ -15,8 +16,6 @@ GOAL_AFTER = 1.2
 
 CHECKS_A_DAY = 288
 """One in five minutes, the usual interval."""
-
-AT_ONCE = 16
 
 IN_A_ROW = 5
 """So many turns of the other figures in one of these: what is looked for is small."""

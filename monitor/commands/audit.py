@@ -37,7 +37,7 @@ def as_json(status: ConnectionStatus, now: datetime) -> dict[str, Any]:
 
 
 def as_text(status: ConnectionStatus, now: datetime) -> Iterator[str]:
-    """As text: first what is wrong in detail, then one line per step."""
+    """As text: one line per step, then the counts and what would show more."""
     steps = steps_of(status, now)
     if not steps:
         cause = status.findings[0].cause if status.findings else status.state

@@ -28,7 +28,13 @@ from monitor.core.causes import Cause
 from monitor.core.connection import Connection, Pair, Source, audience_of
 from monitor.core.finding import Diagnosis
 from monitor.core.history import UNKNOWN_PAST, Approval, History, Identity
-from monitor.core.keys.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
+from monitor.core.keys.credential import (
+    BITS_AT_LEAST,
+    CertificateFacts,
+    CredentialFacts,
+    KeyFacts,
+    Problem,
+)
 from monitor.core.outcome import (
     AfterLogin,
     Exchange,
@@ -47,9 +53,6 @@ from monitor.core.verdict.evidence import ASSUMED_LIFETIME, Witnesses
 from monitor.core.verdict.paste import Paste
 from monitor.core.verdict.vocabulary import FOREIGN
 from monitor.core.wording import WHO
-
-BITS_AT_LEAST = 2048
-"""Setup guide, step 1: "at least 2048 bits"."""
 
 INPUT_LIMIT = 65_536
 """Longest input in characters: far longer than any answer."""
@@ -402,7 +405,7 @@ def _of_paste(text: str, now: datetime) -> Diagnosis:
             f"{what} contains no known answer: paste the JSON record (`answer` or `fault`), the body of"
             " the answer, or the line with its error code (`invalid_grant: …`)."
         )
-    connection = _connection(ConnectionRecord(login_url=told.host or "", audience=told.audience or ""))
+    connection = _connection(ConnectionRecord(login_url=told.host, audience=told.audience))
     history = _history(HistoryRecord(), connection, now)
     exchange = Exchange(now, told.outcome)
     if isinstance(told.outcome, Refused) and told.outcome.error.upper() in _OF_A_CALL:
@@ -418,7 +421,7 @@ def _of_paste(text: str, now: datetime) -> Diagnosis:
 
 
 def _context(text: str, told: Paste) -> Iterator[str]:
-    """More evidence from the text: the host, and a different flow."""
+    """More evidence from the text: host, audience, scopes, and signs of another service or flow."""
     if told.audience:
         yield f"The text mentions the host {told.host} and the audience {harmless(told.audience, 200)}."
     elif told.host:

@@ -8,6 +8,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ async def preflight(
     return Preflight(status, tuple(tried))
 
 
-def as_json(found: Preflight, key: Mapping[str, str], now: Any) -> dict[str, Any]:
+def as_json(found: Preflight, key: Mapping[str, str], now: datetime) -> dict[str, Any]:
     """For `--json`. `key` is the private key's source, in configuration syntax."""
     status = found.status
     first = status.findings[0] if status.findings else None
@@ -90,7 +91,7 @@ def as_json(found: Preflight, key: Mapping[str, str], now: Any) -> dict[str, Any
     }
 
 
-def as_text(found: Preflight, key: Mapping[str, str], now: Any) -> Iterator[str]:
+def as_text(found: Preflight, key: Mapping[str, str], now: datetime) -> Iterator[str]:
     """As text: verdict, remedy, steps of the guide, and lines to configure."""
     status = found.status
     if not status.findings:

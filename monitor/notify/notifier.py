@@ -20,7 +20,7 @@ from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.status import Snapshot
 from monitor.core.telling import Message, Told, due
-from monitor.core.wording import WHO, description, name_of
+from monitor.core.wording import WHO, description, name_of, with_last
 from monitor.notify import alertmanager, services, webhook
 from monitor.notify.wire import Undelivered, Wire
 
@@ -215,7 +215,7 @@ def drill(cause: Cause, now: datetime) -> Message:
     texts = {
         "summary": title,
         "description": "This is a test alert, sent by hand; nothing is wrong. A real one would say:\n"
-        + description(entry.meaning, who=WHO[entry.responsible], steps=entry.remedy, guide=entry.guide),
+        + description(entry.meaning, who=WHO[entry.responsible], steps=with_last(entry), guide=entry.guide),
     }
     own = {"connection": "drill", "host": "drill", "drill": "true"}
     alert = Alert(labels | own, title, lambda: texts, now)

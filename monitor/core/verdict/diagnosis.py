@@ -263,10 +263,10 @@ def diagnose(
             if blocking := _blocking(known):
                 return Diagnosis(State.FAILING, _distinct((*blocking, *_beside(known))))
             meant = meaning.of_not_sent(not_sent)
-    for turn in REVISIONS:
-        if meant.cause in turn.of and turn.holds(known):
-            others = (*turn.others, meant.cause, *meant.others)
-            meant = Meaning(turn.becomes, turn.certainty, others)
+    for revision in REVISIONS:
+        if meant.cause in revision.of and revision.holds(known):
+            others = (*revision.others, meant.cause, *meant.others)
+            meant = Meaning(revision.becomes, revision.certainty, others)
     evidence = evidence_for(meant.cause, known)
     if (seen := _seen(known)) and not CATALOGUE[meant.cause].no_verdict:
         meant = _as_the_org_says(meant, seen, known)

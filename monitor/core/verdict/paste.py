@@ -353,10 +353,9 @@ def _answer(pasted: _Pasted) -> Refused | None:
     is_page = dumped is not None and dumped.excerpt.startswith(HTML_PAGE)
     if chosen and chosen.weight >= _Weight.CODE and (chosen.code or not is_page):
         return pasted.refusal(chosen)
-    is_shown = dumped and (
-        is_page or not _STATUS.search(dumped.excerpt)
-    )  # otherwise it is the client's own line
-    return dumped if dumped and is_shown and (dumped.error or dumped.description or dumped.excerpt) else None
+    if dumped is None or (not is_page and _STATUS.search(dumped.excerpt)):
+        return None  # nothing, or the client's own line
+    return dumped if dumped.error or dumped.description or dumped.excerpt else None
 
 
 def _bad_key(pasted: _Pasted) -> NotSent | None:
