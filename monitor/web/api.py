@@ -50,10 +50,10 @@ class StatusDocument:
                 "matched": len(chosen),
             }
         )
+        if len(self._parts) > 2 * len(snapshot.connections):
+            self._parts = {}  # most are of connections that were removed
         until = snapshot.maintenance()
         parts = b",\n".join(self._part(status, until(status.connection)) for status in chosen)
-        if len(self._parts) > 2 * len(snapshot.connections):
-            self._parts = {status.name: self._parts[status.name] for status in chosen}
         return _document(snapshot.at, head[1:-1] + b',"connections":[\n' + parts + b"\n]")
 
     def _part(self, status: ConnectionStatus, maintenance: datetime | None) -> bytes:
