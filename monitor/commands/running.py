@@ -118,10 +118,15 @@ def rechecked(
         time.sleep(0.5)
         now = daemon.shown()
         for name in waiting & now.keys():
-            if name not in before or now[name]["exchanges"] != before[name]["exchanges"]:
+            if name not in before or _checks(now[name]) != _checks(before[name]):
                 found[name] = now[name]
                 tell(now[name])
     return found
+
+
+def _checks(one: Shown) -> tuple[Any, Any]:
+    """What a check changes; if nothing could be sent, only the time."""
+    return one["exchanges"], one["last_exchange"]
 
 
 def _address(settings: Settings) -> str:

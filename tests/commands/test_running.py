@@ -1,49 +1,33 @@
-"""Commands that call the running daemon, when something else answers instead."""
+"""What `bearerwatch recheck` takes for the result of a check."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
-from threading import Thread
+from collections.abc import Iterable
+from typing import Any
 
-import pytest
+from monitor.commands.running import Running, Shown, rechecked
 
-from monitor.commands.running import NoAnswerError, Running
-from monitor.config import load
+BEFORE: dict[str, Any] = {"findings": [], "exchanges": 5, "last_exchange": "2026-11-23T12:00:00Z"}
 
 
-@contextmanager
-def answering(body: bytes) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+class Showing(Running):
+    """A daemon that shows these states of one connection, one after the other."""
 
-        def log_message(self, *_: object) -> None:
-            """Nothing on stderr."""
+    def __init__(self, *states: Shown) -> None:
+        self._states = iter(states)
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    def shown(self) -> dict[str, Shown]:
+        return {"acme": next(self._states)}
+
+    def recheck(self, names: Iterable[str], causes: Iterable[str] = ()) -> dict[str, str]:
+        return {}
 
 
-@pytest.mark.parametrize(
-    "body", [b"no JSON", b"[]", b'{"status": "ok"}', b'{"connections": 3}', b'{"connections": [{}]}']
-)
-def test_another_service_on_the_port_is_not_mistaken_for_the_daemon(body: bytes, tmp_path: Path) -> None:
-    file = tmp_path / "bearerwatch.yaml"
-    file.write_text("connections: []")
+def test_a_check_that_could_send_nothing_is_a_result() -> None:
+    unsent = BEFORE | {"last_exchange": "2026-11-23T12:05:00Z"}
 
-    with (
-        answering(body) as url,
-        Running(load(file, {}), url) as daemon,
-        pytest.raises(NoAnswerError, match="is not bearerwatch"),
-    ):
-        daemon.shown()
+    assert rechecked(Showing(BEFORE, BEFORE, unsent), ["acme"], [], lambda _: None) == {"acme": unsent}
+
+
+def test_a_check_within_the_same_second_is_a_result() -> None:
+    refused = BEFORE | {"exchanges": 6}
+
+    assert rechecked(Showing(BEFORE, refused), ["acme"], [], lambda _: None) == {"acme": refused}
