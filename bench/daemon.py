@@ -185,7 +185,7 @@ class Watching:
 
     def checks(self, count: int, at_once: int) -> float:
         """CPU seconds per check, run back to back without the schedule, a few at once."""
-        return self._runner.run(self._checks(count, at_once))
+        return self._runner.run(self._in_a_row(self._checker, self._connections, count, at_once))
 
     def audits(self, at_once: int) -> float:
         """CPU seconds of one check with an audit, each of half of the fleet in a row, a few at once."""
@@ -359,9 +359,6 @@ class Watching:
         cpu, checks = time.process_time() - cpu, len(self._delays)
         await self._stop()
         return cpu / checks
-
-    async def _checks(self, count: int, at_once: int) -> float:
-        return await self._in_a_row(self._checker, self._connections, count, at_once)
 
     async def _in_a_row(
         self, checker: Checker, connections: Sequence[Connection], count: int, at_once: int

@@ -373,16 +373,18 @@ def recheck(
         if not (chosen or causes):
             raise OperatorError("Name one or more connections, or a cause: --cause CODE.")
         with Running(settings, url, user) as daemon:
-            found = rechecked(daemon, chosen, causes, terminal.show_rechecked)
-            missing = [name for name in chosen if name not in found]
+            found, put_off = rechecked(daemon, chosen, causes, terminal.show_rechecked)
+            missing = [name for name in chosen if name not in found | put_off]
     states = {one["state"] for one in found.values()}
-    if missing or not found:
+    for name, until in put_off.items():
+        say(f"Not checked: {name}. No login is left in its budget until {until}.")
+    if missing or not (found or put_off):
         say(
             f"Not checked within a minute: {', '.join(missing) or 'anything'}. See the daemon's page and log."
         )
     if "failing" in states:
         raise typer.Exit(Exit.FAILING)
-    raise typer.Exit(Exit.NO_VERDICT if missing or states & {"unknown", "settling"} else Exit.FINE)
+    raise typer.Exit(Exit.NO_VERDICT if missing or put_off or states & {"unknown", "settling"} else Exit.FINE)
 
 
 @app.command("audit")

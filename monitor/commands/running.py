@@ -105,8 +105,11 @@ class Running:
 
 def rechecked(
     daemon: Running, names: Iterable[str], causes: Iterable[str], tell: Callable[[Shown], None]
-) -> dict[str, Shown]:
-    """Check connections, wait, and give their new state; calls `tell` with each as it arrives."""
+) -> tuple[dict[str, Shown], dict[str, str]]:
+    """Check connections, wait, and give their new state; calls `tell` with each as it arrives.
+
+    Also gives those that were put off, and until when: their login budget is used up.
+    """
     before, names, causes = daemon.shown(), list(names), list(causes)
     wanted = set(names) | {
         name for name, one in before.items() if any(found["cause"] in causes for found in one["findings"])
@@ -121,7 +124,7 @@ def rechecked(
             if name not in before or _checks(now[name]) != _checks(before[name]):
                 found[name] = now[name]
                 tell(now[name])
-    return found
+    return found, put_off
 
 
 def _checks(one: Shown) -> tuple[Any, Any]:
