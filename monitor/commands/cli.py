@@ -631,11 +631,10 @@ def config_check(
     pairs = sum(1 + (connection.next is not None) for connection in settings.connections)
     with terminal.bar("Reading keys", pairs) as read:
         unusable = asyncio.run(key_problems(settings, os.environ, read))
-    warnings = [*settings.warnings, *unusable]
+    linkless = () if settings.web.external_url else (NO_EXTERNAL_URL,)
+    warnings = [*settings.warnings, *unusable, *linkless]
     for warning in warnings:
         say(f"{file}: {warning}")
-    if not settings.web.external_url:
-        say(f"{file}: {NO_EXTERNAL_URL}")
     print(
         f"{file}: {_many(len(settings.connections), 'connection')}, no errors,"
         f" {_many(len(warnings), 'warning')}."

@@ -88,9 +88,12 @@ def test_a_missing_external_url_is_a_warning_with_its_effect(tmp_path: Path) -> 
     file = tmp_path / "bearerwatch.yaml"
     file.write_text("connections: []")
 
-    ended = CliRunner().invoke(app, ["config", "check", str(file)])
+    ended = CliRunner().invoke(app, ["config", "check", str(file), "--strict"])
 
     assert "web.external_url is not set: alerts and notifications have no links" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 2
+    assert ended.stdout.endswith("no errors, 2 warnings.\n")
+    assert ended.exit_code == 2
 
 
 def test_the_default_locations_are_tried_and_named_if_empty(
@@ -107,7 +110,7 @@ def test_the_default_locations_are_tried_and_named_if_empty(
         " /etc/bearerwatch/bearerwatch.yaml.\n"
     )
     assert there.exit_code == 0
-    assert there.stdout == "bearerwatch.yaml: no connections, no errors, 1 warning.\n"
+    assert there.stdout == "bearerwatch.yaml: no connections, no errors, 2 warnings.\n"
 
 
 def test_help_has_a_short_name(tmp_path: Path) -> None:
