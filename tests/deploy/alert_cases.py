@@ -796,7 +796,13 @@ def absence() -> Iterator[Case]:
         {12.5: [decayed], 13: [decayed, absent]},
         spares=("BearerwatchDown",),
     )
+    back = {series: f"{values} _x9 {constant(int(values[0]))}" for series, values in dead.items()}
     due = "bearerwatch_connection_next_exchange_timestamp_seconds" + of(connection="acme")
+    yield Case(
+        "The daemon's absence lasts a minute longer than what it inhibits",
+        back | {up: f"1x19 0x9 {constant(1)}", due: f"{dead[due]} _x9 {constant(5000)}"},
+        {14.5: [decayed, absent, down], 15: [decayed, absent], 15.5: [decayed, absent], 16: [decayed]},
+    )
     again = {series: f"{values} _x3 {constant(int(values[0]))}" for series, values in dead.items()}
     yield Case(
         "A restart of two minutes neither ends an alert nor raises one",
