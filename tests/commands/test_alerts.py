@@ -85,10 +85,10 @@ def test_active_alerts_are_listed_with_their_sinks(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     heading, *rows = done.stdout.splitlines()
     assert heading.split()[0] == "SEVERITY"
-    assert [(row.split()[0], row.split()[-1]) for row in rows] == [
-        ("critical", "hook"),
-        ("critical", "nobody"),
-    ]
+    assert all(row.startswith("critical") for row in rows)
+    to_one, to_none = (row.rstrip() for row in rows)
+    assert to_one.endswith(" hook")
+    assert to_none.endswith(" no one")
     assert "2 alerts" in done.stderr
 
 
