@@ -111,7 +111,9 @@ def test_a_thousand_requests_stay_within_the_login_budget(watched: Watched) -> N
     assert {answer.status_code for answer in answers} <= {202, 429}  # 429 only if it took a minute
     assert all("error" in answer.json() for answer in answers if answer.status_code == 429)
     until(lambda: watched.logins("acme") > before, "a check")
-    assert watched.logins("acme") - before <= 1 + (time.monotonic() - begun) / BETWEEN_REQUESTS.total_seconds()
+    assert (
+        watched.logins("acme") - before <= 1 + (time.monotonic() - begun) / BETWEEN_REQUESTS.total_seconds()
+    )
     assert watched.logins("acme") <= BUDGET
 
 
