@@ -125,6 +125,7 @@ class _Manager(JobManager):
         worker = await super().register_worker()
         async with self.connector.pool.connection() as link:  # type: ignore[attr-defined] # a PsycopgConnector
             await due.join(link, worker, self._configured.mark)
+        unless_cancelled()
         self._pulse.begins(worker, at)
         self._worker = worker
         return worker
@@ -135,12 +136,10 @@ class _Manager(JobManager):
         self._pulse.beats(at)
 
     async def beat(self) -> None:
-        """Write heartbeats, until cancelled or one fails."""
-        while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-            if self._worker is not None:
-                async with asyncio.timeout(SURE_SECONDS):  # else a hanging one would keep the worker
-                    await self.update_heartbeat(self._worker)
+        """Write a heartbeat."""
+        if self._worker is not None:
+            async with asyncio.timeout(SURE_SECONDS):  # else a hanging one would keep the worker
+                await self.update_heartbeat(self._worker)
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         while True:
@@ -164,6 +163,25 @@ class _Manager(JobManager):
         except Exception:
             self._replica.dismiss()  # otherwise the worker would keep the job's connections
             raise
+
+
+def unless_cancelled() -> None:
+    """Raise CancelledError if this task was cancelled and went on.
+
+    Before Python 3.12, `asyncio.wait_for` loses a cancellation that comes just as it ends, and the pool waits
+    for a free connection with it.
+    """
+    task = asyncio.current_task()
+    if task and task.cancelling():
+        raise asyncio.CancelledError
+
+
+async def every(seconds: float, call: Callable[[], Awaitable[None]]) -> None:
+    """Call again and again, until cancelled or a call fails."""
+    while True:
+        await asyncio.sleep(seconds)
+        await call()
+        unless_cancelled()
 
 
 def notices(mark: str) -> str:
@@ -231,23 +249,25 @@ async def work(
                 ]
                 await due.give(link, configured, given)
 
+    numbers = count()
+
     async def tick() -> None:
-        for number in count():
-            await asyncio.sleep(DISPATCH_SECONDS)
-            if pulse.worker is not None:
-                with suppress(Exception):  # reported
-                    await _reported(replica, "dispatch", dispatch)
-            if replica.leads and number % NOTIFY_EVERY == 0:
-                with suppress(ConnectorException, AlreadyEnqueued):  # the next may succeed
-                    await notify.defer_async()
+        if pulse.worker is not None:
+            with suppress(Exception):  # reported
+                await _reported(replica, "dispatch", dispatch)
+        if next(numbers) % NOTIFY_EVERY == 0 and replica.leads:
+            with suppress(ConnectorException, AlreadyEnqueued):  # the next may succeed
+                await notify.defer_async()
 
     async def reported(call: Callable[[], Awaitable[Any]], context: JobContext, _: object) -> Any:
         return await _reported(replica, context.job.task_name, call)
 
     try:
         await app.open_async()
+        unless_cancelled()
         # The engine's own heartbeat stops while jobs finish, and others would take them over.
-        beating, ticking = asyncio.create_task(manager.beat()), asyncio.create_task(tick())
+        beating = asyncio.create_task(every(HEARTBEAT_SECONDS, manager.beat))
+        ticking = asyncio.create_task(every(DISPATCH_SECONDS, tick))
         working = asyncio.create_task(
             app.run_worker_async(
                 queues=[configured.mark, told],
