@@ -178,7 +178,7 @@ def show_rechecked(shown: Mapping[str, Any]) -> None:
     Console(highlight=False).print(Text.assemble((state, STYLES[state]), f" {shown['name']}{title}"))
 
 
-def show_alerts(found: "Sequence[ActiveAlert]", *, now: datetime, console: Console | None = None) -> None:
+def show_alerts(found: "Sequence[ActiveAlert]", *, now: datetime) -> None:
     """Print alerts, one per line: with sinks, or why they are held back."""
     table = _table("SEVERITY", "ALERT", "WHO ACTS", "SINCE", "TELLS")
     for one in found:
@@ -195,7 +195,7 @@ def show_alerts(found: "Sequence[ActiveAlert]", *, now: datetime, console: Conso
             Text("; ".join(part for part in (reaches or "no one", held) if part)),
         )
     if found:
-        _print(table, console or Console(highlight=False))
+        _print(table, Console(highlight=False))
 
 
 def summary(statuses: Sequence[ConnectionStatus]) -> Text:

@@ -91,14 +91,13 @@ def certify(
     *,
     now: datetime,
     days: int = 3650,
-    common_name: str = COMMON_NAME,
 ) -> None:
     """Create the certificate for an existing key, after an interruption.
 
     Raises KeygenError.
     """
-    _refuse_nonsense(days=days, bits=key.key_size, common_name=common_name)
-    certificate = _certificate(key, common_name, now, now + timedelta(days=days))
+    _refuse_nonsense(days=days, bits=key.key_size, common_name=COMMON_NAME)
+    certificate = _certificate(key, COMMON_NAME, now, now + timedelta(days=days))
     with _made(certificate_path, certificate.public_bytes(Encoding.PEM), 0o644):
         pass
 

@@ -386,12 +386,12 @@ async def serve(
 def running(
     simulator: Simulator,
     *,
-    host: str = "127.0.0.1",
     port: int = 0,
     tls: Tls | None = None,
     slow_seconds: float = wire.SLOW_SECONDS,
 ) -> Iterator[str]:
-    """Serve in a thread; yields the address. Port 0 takes any free one."""
+    """Serve on loopback in a thread; yields the address. Port 0 takes any free one."""
+    host = "127.0.0.1"
     listener = _listen(host, port)
     server = _server(simulator, tls, slow_seconds, host)
     thread = threading.Thread(target=server.run, args=([listener],), name="simulator", daemon=True)

@@ -13,14 +13,14 @@ import pytest
 from monitor.commands.discover import Try, as_json, as_text, options_of, pairs, tries
 from monitor.core.causes import Cause
 from monitor.core.connection import GENERIC_LOGIN, GENERIC_TEST, Connection
-from monitor.core.keys.credential import Credential, CredentialFacts, Problem, read_credential
+from monitor.core.keys.credential import Credential, CredentialFacts, Problem
 from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.transport import Limits, rust_transport
 from monitor.simulator.server import Simulator, running
 from monitor.watch.budget import LoginBudget
 from tests.journeys.keys import pair_files
 from tests.journeys.wires import Wires, no_such_name
-from tests.making import ACME, connection
+from tests.making import ACME, connection, read_credential
 
 MY_DOMAIN = ACME.login_url
 SANDBOX = "https://acme--dev.sandbox.my.salesforce.com"

@@ -16,11 +16,11 @@ from monitor.commands.rotate.writing import write_current, write_next
 from monitor.config import Settings, load
 from monitor.core.connection import Connection, Pair, Source
 from monitor.core.history import Stage
-from monitor.core.keys.credential import read_credential
 from monitor.keys import keygen
 from monitor.salesforce.exchange import Exchanger
 from monitor.simulator.server import Simulator, running
 from monitor.watch.clock import Clock
+from tests.making import read_credential
 
 NOW = datetime.now(UTC)
 

@@ -12,12 +12,12 @@ import pytest
 from monitor.core.causes import Cause
 from monitor.core.connection import Pair, Source
 from monitor.core.history import begin
-from monitor.core.keys.credential import Credential, read_credential
+from monitor.core.keys.credential import Credential
 from monitor.core.outcome import NotSent
 from monitor.core.verdict.diagnosis import diagnose
 from monitor.keys.sources import Keyring
 from tests.credentials.corpus import CERTIFICATES, KEYS, Case, corpus_in
-from tests.making import ACME, GRANTED, exchange
+from tests.making import ACME, GRANTED, exchange, read_credential
 
 JUDGED_BY_TIME = {Cause.CERTIFICATE_EXPIRED, Cause.CERTIFICATE_NOT_YET_VALID}
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from monitor.core.keys.credential import read_credential
 from monitor.keys.keygen import KeygenError, generate
+from tests.making import read_credential
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

@@ -14,7 +14,7 @@ from monitor.core.finding import Diagnosis, State
 from monitor.core.history import History, begin, remember
 from monitor.core.inside import Facts
 from monitor.core.keys.assertion import sign
-from monitor.core.keys.credential import Credential, read_credential
+from monitor.core.keys.credential import Credential
 from monitor.core.outcome import Exchange, Granted, NotSent
 from monitor.core.verdict.approval import forecast
 from monitor.core.verdict.diagnosis import diagnose
@@ -22,7 +22,7 @@ from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.org import Get, Subject, read
 from monitor.simulator.scenarios import NOT_PLAYED, SCENARIOS, Scenario, make_keys
 from monitor.simulator.server import Simulator, running
-from tests.making import ACME, NOW, connection
+from tests.making import ACME, NOW, connection, read_credential
 
 INVALID_HOST = "no-such-org.my.salesforce.com.invalid"
 

@@ -118,15 +118,6 @@ class _Malformed(Exception):  # noqa: N818 - internal: ends a reading at its fir
         self.facts = facts
 
 
-def read_credential(private_key: bytes, certificate: bytes | None = None) -> Credential:
-    """Reads a private key and, optionally, its certificate. Never raises.
-
-    Does not check the certificate's validity period, which needs the time.
-    """
-    certificates = None if certificate is None else read_certificates(certificate)
-    return credential_of(read_private_key(private_key), certificates)
-
-
 def credential_of(key: KeyReading, certificates: CertificateReading | None) -> Credential:
     """Combines a key and its certificate: from a chain, the first one that pairs, otherwise the first.
 

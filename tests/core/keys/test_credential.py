@@ -21,8 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.core.causes import Cause
-from monitor.core.keys.credential import CredentialFacts, read_certificates, read_credential
+from monitor.core.keys.credential import CredentialFacts, read_certificates
 from tests.credentials.pairs import KEYS, START, certificate_of, pem_of
+from tests.making import read_credential
 
 
 def causes(facts: CredentialFacts) -> list[Cause]:
