@@ -94,11 +94,27 @@ def snapshot(statuses: tuple[ConnectionStatus, ...]) -> Snapshot:
 
 
 def churn(statuses: tuple[ConnectionStatus, ...], turn: int) -> Snapshot:
-    """The fleet after checking CHANGED_SHARE of it."""
+    """The fleet after granted checks of CHANGED_SHARE of it."""
     step = round(1 / CHANGED_SHARE)
     return snapshot(
-        tuple(replace(one) if number % step == turn % step else one for number, one in enumerate(statuses))
+        tuple(checked(one) if number % step == turn % step else one for number, one in enumerate(statuses))
     )
+
+
+def checked(status: ConnectionStatus) -> ConnectionStatus:
+    """The connection after one more check like the last one."""
+    history, last = status.history, status.history.last_exchange
+    assert last
+    assert status.next_exchange
+    later = timedelta(minutes=5)
+    history = replace(
+        history,
+        exchanges=history.exchanges + 1,
+        last_exchange=replace(last, at=last.at + later, duration_seconds=0.26),
+        last_success=last.at + later,
+        keys_accepted=dict(history.keys_accepted),
+    )
+    return replace(status, history=history, next_exchange=status.next_exchange + later)
 
 
 def cpu_ms(work: Callable[[], object]) -> float:

@@ -140,7 +140,7 @@ class Whole:
             cpu,
             sum(one.history.exchanges for one in snapshot.connections),
             sum(seconds > LATE_SECONDS for seconds in late_by),
-            sum(snapshot.failures().values()),
+            sum(one.history.failures for one in snapshot.connections),
             lag,
         )
 

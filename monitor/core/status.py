@@ -149,14 +149,6 @@ class Snapshot:
         end = until(of_all)
         return lambda one: until(of_all + one.maintenance) if one and one.maintenance else end
 
-    def failures(self) -> dict[Cause, int]:
-        """Failed checks by cause since the store was created, including zeros."""
-        counted = dict.fromkeys(Cause, 0) | self.retired_failures
-        for status in self.connections:
-            for cause, count in status.history.failures_by_cause.items():
-                counted[cause] += count
-        return counted
-
 
 @dataclass(frozen=True, slots=True)
 class Asked:

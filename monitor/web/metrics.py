@@ -7,9 +7,12 @@ library renders only the fleet's totals and the daemon's own metrics.
 Names and labels are a promise to authors of alerts and dashboards.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import compress, count
+from operator import attrgetter, is_not
 from typing import Literal
 
 from prometheus_client import (
@@ -21,6 +24,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause
 from monitor.core.connection import org_type
 from monitor.core.finding import Finding, State
 from monitor.core.history import Slot
@@ -70,8 +74,8 @@ class Family:
     kind: Literal["gauge", "counter"]
     help: str
     samples: Callable[[ConnectionStatus], Samples]
-    configured: bool = False
-    """Whether they depend only on the configuration, and so stay the same at a check."""
+    source: Callable[[ConnectionStatus], object] | None = None
+    """What the samples depend on, if most checks leave it as it is: its lines need no rendering then."""
 
     def header(self, exposition: Exposition) -> bytes:
         """The HELP and TYPE lines; OpenMetrics names a counter's family without its `_total`."""
@@ -195,12 +199,16 @@ def _family(
     samples: Callable[[ConnectionStatus], Samples],
     *,
     own_timer: bool = False,
-    configured: bool = False,
+    source: Callable[[ConnectionStatus], object] | None = None,
 ) -> Family:
     kind: Literal["gauge", "counter"] = "counter" if name.endswith("_total") else "gauge"
-    return Family(
-        f"bearerwatch_connection_{name}", kind, meaning + own_timer * OWN_TIMER, samples, configured
-    )
+    return Family(f"bearerwatch_connection_{name}", kind, meaning + own_timer * OWN_TIMER, samples, source)
+
+
+_configuration = attrgetter("connection")
+_findings = attrgetter("findings")
+_pairs = attrgetter("connection", "credential", "next_credential")
+_audit = attrgetter("history.audit")
 
 
 FAMILIES = (
@@ -211,19 +219,28 @@ FAMILIES = (
         _up,
         own_timer=True,
     ),
-    _family("state", "1 for the connection's state, 0 for the others.", _state, own_timer=True),
-    _family("finding", "1 while the cause applies; absent otherwise.", _finding, own_timer=True),
+    _family(
+        "state",
+        "1 for the connection's state, 0 for the others.",
+        _state,
+        own_timer=True,
+        source=attrgetter("state"),
+    ),
+    _family(
+        "finding", "1 while the cause applies; absent otherwise.", _finding, own_timer=True, source=_findings
+    ),
     _family(
         "finding_since_timestamp_seconds",
         "Unix time since which the cause applies.",
         _finding_since,
         own_timer=True,
+        source=_findings,
     ),
     _family(
         "info",
         "Always 1: configuration of the connection, with the operator's labels.",
         _info,
-        configured=True,
+        source=_configuration,
     ),
     _family(
         "last_exchange_timestamp_seconds",
@@ -246,7 +263,7 @@ FAMILIES = (
         "interval_seconds",
         "Configured time between checks while the connection is healthy.",
         lambda status: _seconds(status.connection.interval.total_seconds()),
-        configured=True,
+        source=_configuration,
     ),
     _family(
         "exchanges_total",
@@ -275,11 +292,13 @@ FAMILIES = (
         "certificate_not_before_timestamp_seconds",
         "Unix time at which the certificate becomes valid.",
         _not_before,
+        source=_pairs,
     ),
     _family(
         "certificate_not_after_timestamp_seconds",
         "Unix time at which the certificate expires: its own, or as declared if none is configured.",
         _not_after,
+        source=_pairs,
     ),
     _family(
         "key_accepted",
@@ -302,6 +321,7 @@ FAMILIES = (
         "Unix time of the last audit inside the org; absent before the first.",
         lambda status: _at(status.history.audit.at if status.history.audit else None),
         own_timer=True,
+        source=_audit,
     ),
     _family(
         "production_last_login_timestamp_seconds",
@@ -309,12 +329,14 @@ FAMILIES = (
         " was seen, or they cannot be told apart from ours.",
         lambda status: _at(found.granted if (found := production(status.history.audit)) else None),
         own_timer=True,
+        source=_audit,
     ),
     _family(
         "production_logins_refused",
         "Refused logins of the integration itself since its last granted one, according to the last audit.",
         lambda status: (("", found.refused),) if (found := production(status.history.audit)) else (),
         own_timer=True,
+        source=_audit,
     ),
     _family(
         "api_calls_used",
@@ -348,7 +370,24 @@ MAINTENANCE = _family(
 # Metrics of the daemon
 
 
-def _fleet(snapshot: Snapshot) -> Iterable[Metric]:
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """The fleet's totals, kept up to date: counting 10,000 connections costs as much as joining the page."""
+
+    states: Counter[State] = field(default_factory=Counter)
+    failures: Counter[Cause] = field(default_factory=Counter)
+
+    def copy(self) -> "_Counts":
+        return _Counts(self.states.copy(), self.failures.copy())
+
+    def add(self, status: ConnectionStatus, times: int = 1) -> None:
+        """Count a status; `times=-1` takes it out."""
+        self.states[status.state] += times
+        for cause, number in status.history.failures_by_cause.items():
+            self.failures[cause] += times * number
+
+
+def _fleet(snapshot: Snapshot, counts: _Counts) -> Iterable[Metric]:
     """The fleet's totals and the daemon's status."""
     daemon = snapshot.daemon
     yield _labelled(
@@ -368,7 +407,7 @@ def _fleet(snapshot: Snapshot) -> Iterable[Metric]:
     yield causes
     yield _labelled(
         GaugeMetricFamily("bearerwatch_connections", "Connections in each state.", labels=["state"]),
-        snapshot.states().items(),
+        [(state, counts.states[state]) for state in State],
     )
     yield _labelled(
         CounterMetricFamily(
@@ -376,7 +415,7 @@ def _fleet(snapshot: Snapshot) -> Iterable[Metric]:
             "Failed checks by the first cause of their diagnosis, since the database was created.",
             labels=["cause"],
         ),
-        snapshot.failures().items(),
+        [(cause, counts.failures[cause] + snapshot.retired_failures.get(cause, 0)) for cause in Cause],
     )
     if replicas := daemon.replicas:
         for name, meaning, value in (
@@ -431,10 +470,11 @@ class _Totals:
     """A collector for the part that the library renders."""
 
     snapshot: Snapshot
+    counts: _Counts
     own: Collector
 
     def collect(self) -> Iterable[Metric]:
-        yield from _fleet(self.snapshot)
+        yield from _fleet(self.snapshot, self.counts)
         yield from self.own.collect()
 
 
@@ -448,6 +488,7 @@ class _Rendered:
     statuses: tuple[ConnectionStatus, ...] = ()
     columns: tuple[list[bytes], ...] = tuple([] for _ in FAMILIES)
     """For each of FAMILIES, the lines of each status. Not changed afterwards."""
+    counts: _Counts = _Counts()
 
 
 class MetricsPage:
@@ -470,7 +511,7 @@ class MetricsPage:
             for family, column in zip(FAMILIES, rendered.columns, strict=True)
         ]
         pieces.append(b"".join([MAINTENANCE.header(exposition), *_in_maintenance(snapshot)]))
-        return [*pieces, exposition.generate(_Totals(snapshot, self._own))]
+        return [*pieces, exposition.generate(_Totals(snapshot, rendered.counts, self._own))]
 
 
 def _in_maintenance(snapshot: Snapshot) -> Iterator[bytes]:
@@ -483,19 +524,22 @@ def _in_maintenance(snapshot: Snapshot) -> Iterator[bytes]:
 
 def _rendered(statuses: tuple[ConnectionStatus, ...], kept: _Rendered) -> _Rendered:
     """The lines of each status, from the cache if the same object is in the same position."""
-    new = [
-        place
-        for place, pair in enumerate(zip(statuses, kept.statuses, strict=False))
-        if pair[0] is not pair[1]
-    ]
-    new += range(len(kept.statuses), len(statuses))
-    added = [b""] * (len(statuses) - len(kept.statuses))
+    before = kept.statuses[: len(statuses)]
+    added = [b""] * (len(statuses) - len(before))
+    changed = [*compress(count(), map(is_not, statuses, before)), *range(len(before), len(statuses))]
     columns = tuple(column[: len(statuses)] + added for column in kept.columns)
-    for place in new:
-        status = statuses[place]
+    counts = kept.counts.copy()
+    for gone in kept.statuses[len(statuses) :]:
+        counts.add(gone, -1)
+    for place in changed:
+        status, old = statuses[place], before[place] if place < len(before) else None
+        counts.add(status)
+        if old:
+            counts.add(old, -1)
+        known = old if old and old.name == status.name else None
         connection = _escaped(status.name)
-        known = place < len(kept.statuses) and kept.statuses[place].connection is status.connection
         for family, column in zip(FAMILIES, columns, strict=True):
-            if not (known and family.configured):
+            source = family.source
+            if not (known and source and source(known) == source(status)):
                 column[place] = family.lines(status, connection)
-    return _Rendered(statuses, columns)
+    return _Rendered(statuses, columns, counts)
