@@ -372,6 +372,19 @@ async def test_a_step_links_to_the_orgs_setup_screen(stage: Stage) -> None:
     )
 
 
+async def test_a_finding_of_an_audit_is_shown_with_the_steps_of_the_guide(stage: Stage) -> None:
+    """They were hidden with the command to reproduce it: a login does not show such a finding."""
+    (acme,) = [one for one in stage.snapshot.connections if one.name == "acme-production"]
+    (first,) = [one for one in acme.findings if one.cause is Cause.CERTIFICATE_EXPIRING]
+    wrong = replace(first, cause=Cause.REFRESH_POLICY_WRONG)
+    stage.snapshot = snapshot_of([replace(acme, history=replace(acme.history, findings=(wrong,)))])
+
+    page = await text(stage, "/connections/acme-production")
+
+    assert "Setup guide, step by step" in page
+    assert "Reproduce it" not in page
+
+
 async def test_unsent_requests_have_no_command_to_reproduce_them(stage: Stage) -> None:
     statuses = stage.snapshot.connections
     named = {status.name: status for status in statuses}
