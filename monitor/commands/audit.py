@@ -8,7 +8,8 @@ from monitor.commands.check import check_once
 from monitor.config import Settings
 from monitor.core.connection import Connection
 from monitor.core.status import ConnectionStatus
-from monitor.core.verdict.audit import Ruling, Step, steps_of
+from monitor.core.verdict.audit import Ruling, Step, changes_in, steps_of
+from monitor.core.wording import minute
 from monitor.watch.clock import Clock
 from monitor.web.api import audit_of
 
@@ -50,6 +51,8 @@ def as_text(status: ConnectionStatus, now: datetime) -> Iterator[str]:
     calls = facts.calls if facts else 0
     wrong = sum(step.ruling is Ruling.WRONG for step in steps)
     hidden = sum(step.ruling is Ruling.NOT_READABLE for step in steps)
+    for at, changed in changes_in(facts):
+        yield f"changed in Setup on {minute(at)}: {changed}"
     yield ""
     yield f"{wrong} wrong, {hidden} not readable; {calls} API calls made."
     if wanting := dict.fromkeys(step.permission for step in steps if step.permission):

@@ -16,6 +16,9 @@ Row = dict[str, Value]
 """A record, by field names as in the query (`PermissionSet.Name`)."""
 
 
+Rows = dict["Read", tuple[Row, ...]]
+
+
 class Permission(StrEnum):
     """System permissions that show more than the user's own rows, by their names in Setup."""
 
@@ -244,7 +247,7 @@ class Facts:
     at: datetime
     observer: str = ""
     """The observer connection that read it; empty without an observer."""
-    rows: dict[Read, tuple[Row, ...]] = field(default_factory=dict)
+    rows: Rows = field(default_factory=dict)
     unread: dict[Read, str] = field(default_factory=dict)
     """The org's error text; empty if the reading user lacks the permission."""
     logins: tuple[Logins, ...] = ()

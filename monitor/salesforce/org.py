@@ -12,7 +12,19 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from urllib.parse import urlencode
 
-from monitor.core.inside import QUERIES, Facts, Permission, Query, Read, Row, Value, summed, text, time_in
+from monitor.core.inside import (
+    QUERIES,
+    Facts,
+    Permission,
+    Query,
+    Read,
+    Row,
+    Rows,
+    Value,
+    summed,
+    text,
+    time_in,
+)
 from monitor.core.outcome import Granted
 from monitor.core.verdict.answer import CODE_LIMIT, harmless, read_after_login
 from monitor.core.verdict.approval import policy_of
@@ -76,6 +88,18 @@ async def read(
         if one not in facts.rows and (query.own or not own_alone) and _is_wanted(one, session.facts, subject):
             await session.read(one, query)
     return session.facts
+
+
+def lasting(last: Facts) -> Rows:
+    """What an audit need not read again, which leaves calls for more: the app's id while it leads to
+    policies, and an org that does not expire.
+    """
+    kept: Rows = {}
+    if last.first(Read.POLICY) or last.first(Read.CLASSIC):
+        kept[Read.APP] = last.rows.get(Read.APP, ())
+    if (row := last.first(Read.ORG)) and not row.get("TrialExpirationDate"):
+        kept[Read.ORG] = (row,)
+    return kept
 
 
 def _is_wanted(one: Read, facts: Facts, subject: Subject) -> bool:

@@ -13,7 +13,7 @@ import structlog
 
 from monitor.core.connection import Connection
 from monitor.core.history import History
-from monitor.core.inside import QUERIES, Facts
+from monitor.core.inside import QUERIES, Facts, Read, Rows
 from monitor.core.outcome import Exchange, Granted, Refused
 from monitor.keys.sources import Keyring
 from monitor.salesforce import org
@@ -111,18 +111,29 @@ class Audit:
         """Read with the connection's own token."""
         if not self._auditor.is_time(self._connection, self._known, granted=True, asked=self._asked):
             return
-        known = self._known
-        recovered = isinstance(known.last_verdict and known.last_verdict.outcome, Refused)
-        self._subject = self._of(
-            at, granted.user_id, scopes=granted.scopes, since=known.last_success if recovered else None
-        )
-        begun = self._begun()
+        since, kept = self._changes()
+        self._subject = self._of(at, granted.user_id, scopes=granted.scopes, since=since)
+        begun = replace(self._begun(), rows=kept)
         try:
             self._facts = await org.read(
                 self._within_bounds(get), self._subject, begun, own_alone=bool(begun.observer)
             )
         except Exception:  # a bug here must not affect the verdict on the login
             log.exception("audit_failed", connection=self._connection.name)
+
+    def _changes(self) -> tuple[datetime | None, Rows]:
+        """Since when to read changes in Setup, if at all, and the rows of the last audit to keep.
+
+        A requested audit reads policies again, and has no call left for changes: it keeps those known.
+        """
+        known, last = self._known, self._known.audit
+        if isinstance(known.last_verdict and known.last_verdict.outcome, Refused):
+            return known.last_success, {}
+        if last is None:
+            return None, {}
+        if self._asked:
+            return None, {one: rows for one, rows in last.rows.items() if one is Read.TRAIL}
+        return min(last.at, self._auditor.clock.now() - EVERY), org.lasting(last)
 
     async def finished(self, exchange: Exchange, ledger: Ledger) -> Facts | None:
         """Complete the audit, using the observer if there is one.
@@ -151,7 +162,8 @@ class Audit:
         """Whether this audit failed, and the last one is still recent enough."""
         if last is None or not last.rows or facts.at - last.at > KEPT:
             return False
-        return not facts.rows or (self._unanswered and not last.rows.keys() <= facts.rows.keys())
+        nothing = facts.rows.keys() <= org.lasting(last).keys() | {Read.TRAIL}
+        return nothing or (self._unanswered and not last.rows.keys() <= facts.rows.keys())
 
     def _within_bounds(self, get: Get) -> Get:
         """A GET that is counted, and refused after ASKING_SECONDS."""

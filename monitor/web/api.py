@@ -317,6 +317,7 @@ def audit_of(status: ConnectionStatus, at: datetime) -> dict[str, Any] | None:
             "refused_since": iso_time(theirs.since),
             "status": theirs.last.status if theirs.last else None,
         },
+        "changes": [{"at": iso_time(when), "what": what} for when, what in audit.changes_in(facts)],
     }
 
 

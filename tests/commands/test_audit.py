@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 
 from monitor.commands.audit import as_json, as_text, audit_once
 from monitor.config import Settings, load
+from monitor.core.inside import Read, Row
 from monitor.simulator.server import Simulator, running
 from monitor.watch.clock import Clock
 from tests.journeys.keys import pair_files
@@ -76,6 +78,23 @@ async def test_the_output_names_permissions_that_would_show_more(
         "Selected Permission Sets",
     }
     json.dumps(document)
+
+
+async def test_changes_in_setup_are_listed_after_the_steps(org: tuple[Settings, httpx.AsyncClient]) -> None:
+    settings, _ = org
+    status = await audit_once(settings, settings.connections[0], clock=Clock())
+    facts = status.history.audit
+    assert facts is not None
+    change: Row = {
+        "CreatedDate": "2026-11-22T11:40:00Z",
+        "Display": "Changed scopes",
+        "CreatedBy.Name": "Ada",
+    }
+
+    trail = replace(facts, rows={**facts.rows, Read.TRAIL: (change,)})
+    lines = as_text(replace(status, history=replace(status.history, audit=trail)), Clock().now())
+
+    assert "changed in Setup on 2026-11-22 11:40 UTC: Changed scopes (by Ada)" in list(lines)
 
 
 async def test_a_refused_login_is_reported_without_guesses(

@@ -464,7 +464,7 @@ def audited() -> Iterator[Holds]:
         if foreseen:
             seen = replace(seen, ends=foreseen.at)
         said = [step.said for step in steps(seen)]
-        said += [*known_before(seen), note(ACME, facts) or ""]
+        said += [*known_before(seen, None), note(ACME, facts) or ""]
         production(facts)
         explained(seen, tuple(Cause))
         assert all(text.encode() and text.isprintable() for text in filter(None, said)), said

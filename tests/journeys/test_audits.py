@@ -12,6 +12,7 @@ from monitor.core.verdict import audit
 from monitor.core.verdict.approval import Grounds
 from monitor.core.verdict.audit import Ruling, Step
 from monitor.watch.audit import ASKED_A_DAY
+from monitor.web import api
 from tests.journeys.driver import Journey, Traveller
 from tests.journeys.keys import pair_files
 from tests.making import NOW
@@ -196,6 +197,29 @@ async def test_an_audit_runs_once_a_day_and_after_a_recovery(journey: Journey) -
     assert "Changed permission set assigned" in str(again.rows[Read.TRAIL][0]["Display"])
     await journey.at(hours=46)
     assert acme.history.audit.at == again.at
+
+
+async def test_a_change_in_setup_is_shown_the_next_day_while_logins_are_granted(journey: Journey) -> None:
+    acme = await journey.enter("acme", org={**EVERYTHING, "login_ip_ranges": ["127.0.0.1-127.0.0.1"]})
+    await journey.at(days=1, hours=6)
+    assert audit.changes_in(acme.history.audit) == ()
+
+    await acme.org(scopes=["api", "refresh_token", "web"])
+    await journey.at(days=2, hours=6)
+
+    assert acme.state is State.HEALTHY
+    document = api.audit_of(acme.status, journey.clock.now())
+    assert document is not None
+    (change,) = document["changes"]
+    assert change["at"] == f"{NOW + timedelta(days=1, hours=6):%Y-%m-%dT%H:%M:%SZ}"
+    assert change["what"].startswith("Changed scopes of Integration")
+    assert (document["calls"], steps(acme)["IP restrictions"].ruling) == (7, Ruling.RIGHT)
+
+    journey.watch.ask(["acme"])
+    await journey.after(minutes=1)
+    assert len(audit.changes_in(acme.history.audit)) == 1
+    await journey.at(days=4)
+    assert audit.changes_in(acme.history.audit) == ()
 
 
 async def test_a_repaired_step_clears_with_a_requested_check(

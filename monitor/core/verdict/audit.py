@@ -121,6 +121,7 @@ class _Said(NamedTuple):
     cause: Cause | None = None
     severity: Severity = Severity.WARNING
     certainty: Certainty = Certainty.CERTAIN
+    permission: str = ""
 
 
 def _right(said: str) -> _Said:
@@ -173,33 +174,32 @@ def wrong_steps(seen: Seen) -> tuple[Step, ...]:
 
 
 def _judged(point: Point, said: _Said) -> Step:
-    return Step(
-        point.guide, point.what, said.ruling, said.text, "", said.cause, said.severity, said.certainty
-    )
+    ruling, text, cause, severity, certainty, permission = said
+    return Step(point.guide, point.what, ruling, text, permission, cause, severity, certainty)
 
 
 def _step(point: Point, seen: Seen) -> Step:
     if said := point.judge(seen):
         return _judged(point, said)
-    why, permission = "It was not read.", ""
+    facts, why, permission = seen.facts, "It was not read.", ""
     if not point.reads and seen.granted is None:
         why = "Only a successful login proves this, and the last one was refused."
-    for read in point.reads:
-        if read in seen.facts.unread:
-            wanting, reason = seen.facts.lacks(read), seen.facts.unread[read]
-            permission = (
-                " and ".join(_needed(read, seen.facts)) if wanting or _refused_as_unknown(reason) else ""
-            )
-            who = "the observer" if seen.facts.observer else "the user"
-            lacking = f"{who} lacks {wanting}" if wanting else "the org did not show it"
-            why = f"{QUERIES[read].of} was not read: {reason or lacking}."
-            break
+    if unread := [read for read in point.reads if read in facts.unread]:
+        read = next((read for read in unread if _permission(read, facts)), unread[0])
+        permission = _permission(read, facts)
+        who = "the observer" if facts.observer else "the user"
+        wanting = facts.lacks(read)
+        lacking = f"{who} lacks {wanting}" if wanting else "the org did not show it"
+        why = f"{QUERIES[read].of} was not read: {facts.unread[read] or lacking}."
     return Step(point.guide, point.what, Ruling.NOT_READABLE, why, permission)
 
 
-def _needed(read: Read, facts: Facts) -> tuple[str, ...]:
+def _permission(read: Read, facts: Facts) -> str:
+    """The permissions that would show what was not read; empty if the reason is another, or unknown."""
+    if read not in facts.unread or not (facts.lacks(read) or _refused_as_unknown(facts.unread[read])):
+        return ""
     query = QUERIES[read]
-    return (*query.needs, *((query.of_others,) if facts.observer and query.of_others else ()))
+    return " and ".join((*query.needs, *((query.of_others,) if facts.observer and query.of_others else ())))
 
 
 def _refused_as_unknown(reason: str) -> bool:
@@ -365,7 +365,7 @@ def _user(seen: Seen) -> _Said | None:
         said = (
             "The org does not show the observer this user: without Manage Users, sharing rules may hide it."
         )
-        return _Said(Ruling.NOT_READABLE, said)
+        return _Said(Ruling.NOT_READABLE, said, permission=Permission.MANAGE_USERS)
     access = seen.facts.first(Read.ACCESS)
     api = access.get("PermissionsApiEnabled") if access and not seen.facts.observer else None
     if api is None and seen.live:
@@ -463,7 +463,8 @@ def _no_way(names: list[str], seen: Seen) -> _Said:
             "It is unknown whether the app needs one: its Permitted Users setting was not shown or not"
             " understood."
         )
-        return _Said(Ruling.NOT_READABLE, said)
+        permission = _permission(Read.APP, seen.facts) or _permission(Read.POLICY, seen.facts)
+        return _Said(Ruling.NOT_READABLE, said, permission=permission)
     if _in_groups(seen):
         return _Said(Ruling.NOT_READABLE, _GROUPS)
     if not seen.live:
@@ -634,8 +635,12 @@ def _aged_out(seen: Seen) -> bool:
     return at_once or (seen.ends is not None and seen.ends <= seen.now)
 
 
-def known_before(seen: Seen) -> Iterator[str]:
-    """Evidence from the last audit for a refusal: what was wrong, and what changed in Setup."""
+def known_before(seen: Seen, granted: datetime | None) -> Iterator[str]:
+    """Evidence from the last audit for a refusal: what was wrong, and what changed in Setup.
+
+    A change before the last grant is too old, unless it was still spreading then.
+    """
+    since = granted and granted - seen.connection.settle
     by = f" (read by {seen.facts.observer})" if seen.facts.observer else ""
     if seen.facts.status and seen.facts.status != "Success":
         yield (
@@ -648,12 +653,15 @@ def known_before(seen: Seen) -> Iterator[str]:
         if ended and ended <= seen.now:
             name = text(row, "PermissionSet.Name")
             yield f'The assignment of the permission set "{name}" expired on {minute(ended)}.'
-    for at, changed in changes_in(seen.facts)[:SHOWN]:
+    changes = [change for change in changes_in(seen.facts) if since is None or change[0] > since]
+    for at, changed in changes[:SHOWN]:
         yield f"Setup Audit Trail, {minute(at)}: {changed}."
 
 
 def changes_in(facts: Facts | None) -> tuple[tuple[datetime, str], ...]:
-    """Changes in Setup since the last grant, latest first, with who made them."""
+    """Changes in Setup before the audit, latest first, with who made them: of the last day, or since the
+    last grant.
+    """
     changes = []
     for row in facts.rows.get(Read.TRAIL, ()) if facts else ():
         at, who = time_in(row, "CreatedDate"), text(row, "CreatedBy.Name")

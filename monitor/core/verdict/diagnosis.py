@@ -270,7 +270,7 @@ def diagnose(
     evidence = evidence_for(meant.cause, known)
     if (seen := _seen(known)) and not CATALOGUE[meant.cause].no_verdict:
         meant = _as_the_org_says(meant, seen, known)
-        evidence += audit.known_before(seen)
+        evidence += audit.known_before(seen, known.last_success)
     anybodys = meant == meaning.THROTTLED and not known.has_lasted(meant.cause, THROTTLE_LASTS)
     state = State.UNKNOWN if anybodys else _state(meant.cause, known)
     severity = Severity.WARNING if anybodys else None

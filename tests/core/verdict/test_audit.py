@@ -120,6 +120,12 @@ def test_a_correct_org_has_every_visible_step_right() -> None:
     assert verdict(facts()).state is State.HEALTHY
 
 
+def test_a_user_hidden_from_the_observer_names_the_missing_permission() -> None:
+    hidden = with_rows(Read.USER, observer="observer")
+
+    assert steps(hidden, NOT_APPROVED)["Integration user"].permission == "Manage Users"
+
+
 # Wrong
 
 
@@ -377,6 +383,29 @@ def test_a_policy_read_in_the_org_outranks_how_long_earlier_approvals_lasted() -
             "View Setup and Configuration",
         ),
         (without(Read.ORG, why="no answer"), "Org expiry", ""),
+        (
+            replace(
+                without(Read.APP, Read.POLICY, PermissionsExternalClientAppViewer=False),
+                rows={
+                    Read.ACCESS: ({**ACCESS, "PermissionsExternalClientAppViewer": False},),
+                    Read.ASSIGNMENTS: (ASSIGNMENT,),
+                    Read.ASSOCIATION: (),
+                },
+            ),
+            "Selected Permission Sets",
+            "View Setup and Configuration and View all External Client Apps",
+        ),
+        (
+            facts(
+                rows={Read.ACCESS: (ACCESS,), Read.APP: ()},
+                unread={
+                    Read.POLICY: "not read: the app was not found",
+                    Read.CLASSIC: "INVALID_TYPE: sObject type 'ConnectedApplication' is not supported.",
+                },
+            ),
+            "Session level",
+            "View Setup and Configuration",
+        ),
     ],
 )
 def test_an_unreadable_step_names_the_missing_permission(found: Facts, what: str, permission: str) -> None:
@@ -686,6 +715,16 @@ def test_a_refusal_names_what_was_changed_in_setup_since_the_last_grant() -> Non
         "Setup Audit Trail, 2026-11-23 11:40 UTC: Permission set Integration: unassigned from Integration"
         " User (by Ada Admin)."
     ) in told.findings[0].evidence
+
+
+def test_changes_before_the_last_grant_do_not_explain_a_refusal() -> None:
+    change: Row = {"CreatedDate": "2026-11-22T11:40:00.000+0000", "Display": "Changed another app"}
+
+    told = verdict(with_rows(Read.TRAIL, change), NOT_APPROVED)
+    spreading = verdict(with_rows(Read.TRAIL, change), NOT_APPROVED, last_success=NOW - DAY - 15 * MINUTE)
+
+    assert "Changed another app" not in " ".join(told.findings[0].evidence)
+    assert "Changed another app" in " ".join(spreading.findings[0].evidence)
 
 
 # The table of queries
