@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import random
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -155,20 +156,23 @@ async def test_an_exchange_that_fails_leaves_nothing_for_the_garbage_collector(
     make_exchanger: MakeExchanger,
 ) -> None:
     exchanger = make_exchanger()
+    with socket.socket() as bound:  # and not listening
+        bound.bind(("127.0.0.1", 0))
+        refuses = connection(login_url=f"http://127.0.0.1:{bound.getsockname()[1]}")
 
-    async def fail() -> None:
-        exchange = await exchanger.exchange(connection(login_url="http://localhost:1"), sign)
-        assert isinstance(exchange.outcome, Unreachable)
+        async def fail() -> None:
+            exchange = await exchanger.exchange(refuses, sign)
+            assert isinstance(exchange.outcome, Unreachable)
 
-    await fail()
-    gc.collect()
-    gc.disable()
-    try:
-        for _ in range(20):
-            await fail()
-        left = gc.collect()
-    finally:
-        gc.enable()
+        await fail()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                await fail()
+            left = gc.collect()
+        finally:
+            gc.enable()
 
     assert left < 20
 
