@@ -119,6 +119,8 @@ def _user_permission_access(view: View) -> Rows:
     }
 
 
+_ONE_ROW_ONLY = ("FullName", "Metadata")
+
 _OF_LOGINS = ("Status", "SourceIp", "Application", "LoginUrl", "ApiType")
 
 
@@ -398,7 +400,7 @@ OBJECTS: Final[Mapping[str, Entity]] = {
     "ExtlClntAppPlcyCnfg": Entity(_app_policy, VIEW_APPS, of_the_app=True),
     "ExtlClntAppOauthSettings": Entity(_oauth_settings, VIEW_APPS, of_the_app=True),
     "ExtlClntAppOauthPlcyCnfg": Entity(_oauth_policy, VIEW_APPS, of_the_app=True),
-    "Profile": Entity(_profile, VIEW_SETUP, of_tooling=("FullName", "Metadata")),
+    "Profile": Entity(_profile, VIEW_SETUP, of_tooling=_ONE_ROW_ONLY, unfiltered=_ONE_ROW_ONLY),
     "SetupAuditTrail": Entity(_setup_audit_trail, VIEW_TRAIL, on=QUERY),
     "SandboxProcess": Entity(_sandbox_process, MANAGE_USERS, on=TOOLING),
 }

@@ -7,6 +7,7 @@ child subqueries or relative dates (`LAST_N_DAYS`).
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -52,7 +53,7 @@ Condition = Callable[[Row, Answers], bool]
 _WORD = re.compile(
     r"\s*(?:(?P<text>'(?:[^'\\]|\\.)*')"
     r"|(?P<moment>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d))"
-    r"|(?P<number>-?\d+)"
+    r"|(?P<number>-?\d{1,18})"
     r"|(?P<name>[A-Za-z]\w*(?:\.\w+)*)"
     r"|(?P<sign><=|>=|!=|<>|[=<>(),])"
     r"|(?P<end>$))"
@@ -130,6 +131,8 @@ class _Reader:
         where: Condition = self._conditions() if self.take("where") else lambda row, answers: True
         order = self._list(self._ordering) if self.take("order", "by") else ()
         limit = int(self._word("number")) if self.take("limit") else None
+        if limit and limit < 0:
+            raise self._unexpected(str(limit))
         filtered, self._filtered = frozenset(self._filtered), outer
         return Query(self._text, fields, entity, where, filtered, order, limit)
 
@@ -189,7 +192,8 @@ class _Reader:
         if kind == "text":
             return re.sub(r"\\(.)", r"\1", word[1:-1])
         if kind == "moment":
-            return datetime.fromisoformat(word)
+            with suppress(ValueError):  # no such day or time
+                return datetime.fromisoformat(word)
         if kind == "number":
             return int(word)
         if kind == "name" and word.lower() in _LITERALS:
@@ -240,6 +244,8 @@ def _fits(field: str, value: object, sign: str, wanted: object) -> bool:
         quoted = " and should not be enclosed in quotes" if isinstance(wanted, str) else ""
         said = f"value of filter criterion for field '{field}' must be of type {name}{quoted}"
         raise QueryError("INVALID_FIELD", said)
+    if sign == "like" and kind is not str:
+        raise QueryError("INVALID_QUERY_FILTER_OPERATOR", f"invalid operator on {name} field")
     if isinstance(value, str) and isinstance(wanted, str):
         value, wanted = value.casefold(), wanted.casefold()
     return _COMPARED[sign](value, wanted)

@@ -263,6 +263,9 @@ def test_metadata_can_be_read_only_for_one_profile_at_a_time(make_org: MakeOrg, 
     token = token_of(ask(org, pair))
 
     assert refused(org, token, "SELECT Metadata FROM Profile", tooling=True)[0] == "MALFORMED_QUERY"
+    assert (
+        refused(org, token, "SELECT Id FROM Profile WHERE Metadata = 'x'", tooling=True)[0] == "INVALID_FIELD"
+    )
     assert refused(org, token, "SELECT Metadata FROM Profile LIMIT 1")[0] == "INVALID_FIELD"
 
 
