@@ -14,6 +14,7 @@ from monitor.core.history import Slot
 from monitor.core.status import ConnectionStatus
 from monitor.core.verdict.evidence import ASSUMED_LIFETIME
 from monitor.core.wording import remedy, steps
+from monitor.web.words import span
 
 ALARMS = (timedelta(days=7), timedelta(days=1))
 """Reminders before each date. Certificates also have one when the finding begins, and when it is critical."""
@@ -56,26 +57,22 @@ def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Remi
     name, url = status.name, f"{external_url}/connections/{status.name}" if external_url else ""
     current = status.credential.certificate
     following = status.next_credential.certificate if status.next_credential else None
+    ends = []
     if status.certificate_end:
         lifetime = current.not_after - current.not_before if current else ASSUMED_LIFETIME
+        ends.append((Slot.CURRENT, "the certificate", status.certificate_end, lifetime))
+    if following and following != current:
+        lifetime = following.not_after - following.not_before
+        ends.append((Slot.NEXT, "the certificate of the next pair", following.not_after, lifetime))
+    for slot, what, end, lifetime in ends:
         yield Reminder(
-            f"certificate.{Slot.CURRENT}.{name}@bearerwatch",
-            status.certificate_end,
-            f"{name}: the certificate expires",
+            f"certificate.{slot}.{name}@bearerwatch",
+            end,
+            f"{name}: {what} expires",
             _description(status, Cause.CERTIFICATE_EXPIRING),
             certain=True,
             url=url,
             alarms=_alarms(connection.expiry, lifetime),
-        )
-    if following and following != current:
-        yield Reminder(
-            f"certificate.{Slot.NEXT}.{name}@bearerwatch",
-            following.not_after,
-            f"{name}: the certificate of the next pair expires",
-            _description(status, Cause.CERTIFICATE_EXPIRING),
-            certain=True,
-            url=url,
-            alarms=_alarms(connection.expiry, following.not_after - following.not_before),
         )
     if status.forecast:
         yield Reminder(
@@ -163,9 +160,9 @@ def _event(reminder: Reminder, now: datetime) -> Event:
     if reminder.url:
         event.add("url", reminder.url)
     for before in reminder.alarms:
-        alarm, days = Alarm(), before.days
+        alarm = Alarm()
         alarm.add("action", "DISPLAY")
         alarm.add("trigger", -before)
-        alarm.add("description", f"{reminder.summary} in {days} {'day' if days == 1 else 'days'}")
+        alarm.add("description", f"{reminder.summary} in {span(before)}")
         event.add_component(alarm)
     return event

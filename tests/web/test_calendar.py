@@ -77,6 +77,16 @@ def test_each_expiry_is_an_event_with_alarms() -> None:
     assert "ä, “quotes”; and\nbreaks" in found["approval.acme@bearerwatch"]["DESCRIPTION"]
 
 
+def test_an_alarm_says_how_much_time_is_left() -> None:
+    end = NOW + timedelta(days=1)
+    of_a_day = CredentialFacts(certificate=CertificateFacts(NOW, end, "0A", "sha", "CN=acme", "key"))
+    (event,) = events(rendered(status(credential=of_a_day, next_credential=None, forecast=None)))
+
+    said = [str(alarm["DESCRIPTION"]).partition(" expires in ")[2] for alarm in event.walk("VALARM")]
+
+    assert said == ["7 days", "24 h", "6 h"]
+
+
 def test_another_parser_reads_the_same() -> None:
     feed = rendered(status(), status("globex"))
     calendar = vobject.readOne(feed.decode())
