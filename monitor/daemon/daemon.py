@@ -36,7 +36,7 @@ from monitor.store import Store
 from monitor.watch.clock import Clock
 from monitor.watch.schedule import Engine
 from monitor.watch.watch import Watch
-from monitor.web.access import known_hosts, protect
+from monitor.web.access import Protection, known_hosts
 from monitor.web.app import create_app
 from monitor.web.connections import DeadlineProtocol, listen
 from monitor.web.metrics import MetricsPage, negotiate
@@ -186,7 +186,7 @@ class Daemon:
         """The web server's settings, with access control and TLS from the web configuration file."""
         context = self._settings.protection.context
         return uvicorn.Config(
-            protect(
+            Protection(
                 self.app(),
                 users=lambda: dict(self._settings.protection.users),
                 hosts=lambda: known_hosts(

@@ -88,21 +88,6 @@ class Bucket:
         return (1 - self._left) / self._each_second
 
 
-def protect(
-    app: ASGIApp,
-    *,
-    users: Callable[[], Mapping[str, str]] = dict,
-    hosts: Callable[[], frozenset[str]] = frozenset,
-    open_health: bool = True,
-    monotonic: Callable[[], float] = time.monotonic,
-) -> ASGIApp:
-    """The application with access control.
-
-    `users` (names with bcrypt hashes) and `hosts` (see `known_hosts`) are called for each request.
-    """
-    return _Protection(app, users, hosts, open_health, monotonic)
-
-
 def known_hosts(
     listen_host: str,
     external_url: str,
@@ -117,14 +102,20 @@ def known_hosts(
     return frozenset(name.lower().rstrip(".") for name in names if name and not _is_anywhere(name))
 
 
-class _Protection:
+class Protection:
+    """The application with access control.
+
+    `users` (names with bcrypt hashes) and `hosts` (see `known_hosts`) are called for each request.
+    """
+
     def __init__(
         self,
         app: ASGIApp,
-        users: Callable[[], Mapping[str, str]],
-        hosts: Callable[[], frozenset[str]],
-        open_health: bool,
-        monotonic: Callable[[], float],
+        *,
+        users: Callable[[], Mapping[str, str]] = dict,
+        hosts: Callable[[], frozenset[str]] = frozenset,
+        open_health: bool = True,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._users = users
@@ -136,6 +127,7 @@ class _Protection:
         self._refusals = Bucket(1 / 60, REFUSALS_LOGGED, monotonic)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse the request, or pass it on."""
         answer: ASGIApp | None = None
         if _has_two_lengths(scope):
             answer = _refused(HTTPStatus.BAD_REQUEST, "Two lengths of the body.", {"Connection": "close"})

@@ -13,6 +13,7 @@ import math
 import mimetypes
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from http import HTTPStatus
@@ -26,7 +27,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -69,7 +77,6 @@ GZIP_AT_LEAST = 1024
 for _type, _suffix in (("font/woff2", ".woff2"), ("text/javascript", ".js")):
     mimetypes.add_type(_type, _suffix)  # missing or outdated in Python 3.11
 
-HTML = "text/html; charset=utf-8"
 JSON = "application/json"
 ICALENDAR = "text/calendar; charset=utf-8"
 
@@ -134,28 +141,20 @@ def create_app(
     )
 
 
+@dataclass
 class _Web:
-    def __init__(
-        self,
-        snapshot: Callable[[], Snapshot],
-        metrics: Callable[[Snapshot, str], tuple[list[bytes], str]],
-        store: Store,
-        ready: Callable[[], tuple[str, ...]],
-        reload: Callable[[], Awaitable[str | None]] | None,
-        ask: Callable[[], Callable[[Collection[str]], Asked] | None],
-        external_url: Callable[[], str],
-        cut_off: Callable[[], str | None],
-    ) -> None:
-        self._snapshot = snapshot
-        self._metrics = metrics
-        self._store = store
-        self._ready = ready
-        self._reload = reload
-        self._ask = ask
-        self._external_url = external_url
-        self._cut_off = cut_off
+    _snapshot: Callable[[], Snapshot]
+    _metrics: Callable[[Snapshot, str], tuple[list[bytes], str]]
+    _store: Store
+    _ready: Callable[[], tuple[str, ...]]
+    _reload: Callable[[], Awaitable[str | None]] | None
+    _ask: Callable[[], Callable[[Collection[str]], Asked] | None]
+    _external_url: Callable[[], str]
+    _cut_off: Callable[[], str | None]
+
+    def __post_init__(self) -> None:
         self._reminders = Feed()
-        self._pages = Pages(store)
+        self._pages = Pages(self._store)
         self._status_document = api.StatusDocument()
 
     async def fleet(self, request: Request) -> Response:
@@ -163,19 +162,19 @@ class _Web:
         selection, snapshot = _selection(request), self._snapshot()
         page = request.query_params.get("page", "1")
         number = int(page) if page.isdecimal() and len(page) < 9 else 1
-        return await _answer(lambda: (self._pages.fleet(snapshot, selection, number), HTML))
+        return await _page(lambda: self._pages.fleet(snapshot, selection, number))
 
     async def connection(self, request: Request) -> Response:
         """The page of one connection."""
         snapshot = self._snapshot()
         status = _named(request, snapshot)
         may_ask = self._ask() is not None
-        return await _answer(lambda: (self._pages.connection(snapshot, status, may_ask=may_ask), HTML))
+        return await _page(lambda: self._pages.connection(snapshot, status, may_ask=may_ask))
 
     async def events(self, _request: Request) -> Response:
         """The events of all connections."""
         snapshot = self._snapshot()
-        return await _answer(lambda: (self._pages.events(snapshot), HTML))
+        return await _page(lambda: self._pages.events(snapshot))
 
     async def causes(self, _request: Request) -> Response:
         """All causes, with links to their pages."""
@@ -194,13 +193,12 @@ class _Web:
 
     async def _read(self, title: str, markdown: Callable[[], str]) -> Response:
         snapshot = self._snapshot()
-        return await _answer(lambda: (self._pages.text(snapshot, title, markdown()), HTML))
+        return await _page(lambda: self._pages.text(snapshot, title, markdown()))
 
     async def api_status(self, request: Request) -> Response:
         """The fleet as JSON."""
         selection, snapshot = _selection(request), self._snapshot()
-        document = await run_in_threadpool(self._status_document.render, snapshot, selection)
-        return await _tagged(request, document)
+        return await _tagged(request, lambda: self._status_document.render(snapshot, selection))
 
     async def api_connection(self, request: Request) -> Response:
         """One connection as JSON."""
@@ -211,16 +209,12 @@ class _Web:
             record = read_record(self._store, status, snapshot.at, snapshot.daemon.maintenance)
             return api.connection_document(snapshot, status, record)
 
-        return await _tagged(request, await run_in_threadpool(make))
+        return await _tagged(request, make)
 
     async def api_events(self, request: Request) -> Response:
         """The events of all connections as JSON."""
         snapshot = self._snapshot()
-
-        def make() -> api.Document:
-            return api.events_document(snapshot, read_events(self._store)[0])
-
-        return await _tagged(request, await run_in_threadpool(make))
+        return await _tagged(request, lambda: api.events_document(snapshot, read_events(self._store)[0]))
 
     async def check(self, request: Request) -> Response:
         """Check one connection now: 202 with JSON, or back to the page if requested there."""
@@ -260,7 +254,7 @@ class _Web:
             body = self._reminders.render(selection.of(snapshot.connections), snapshot.at, url)
             return api.Document(body, f'W/"{blake2b(body, digest_size=16).hexdigest()}"')
 
-        return await _tagged(request, await run_in_threadpool(make), ICALENDAR)
+        return await _tagged(request, make, ICALENDAR)
 
     async def metrics(self, request: Request) -> Response:
         """The metrics page, streamed."""
@@ -317,11 +311,7 @@ class _Web:
         if not (path == "/" or path.startswith(("/connections/", "/causes/"))) or status >= 500:
             return PlainTextResponse(f"{text}\n", status, headers)
         snapshot = self._snapshot()
-        return await _answer(
-            lambda: (self._pages.problem(snapshot, status.phrase, text), HTML),
-            status=status,
-            headers=headers,
-        )
+        return await _page(lambda: self._pages.problem(snapshot, status.phrase, text), status, headers)
 
 
 class _Headers:
@@ -354,12 +344,11 @@ class _Static(StaticFiles):
         return answer
 
 
-async def _answer(
-    make: Callable[[], tuple[bytes, str]], *, status: int = 200, headers: Mapping[str, str] | None = None
+async def _page(
+    make: Callable[[], bytes], status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Render the body in a thread."""
-    body, content_type = await run_in_threadpool(make)
-    return Response(body, status, headers, content_type)
+    """Render a page in a thread."""
+    return HTMLResponse(await run_in_threadpool(make), status, headers)
 
 
 async def _one_by_one(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
@@ -367,12 +356,14 @@ async def _one_by_one(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _tagged(request: Request, document: api.Document, content_type: str = JSON) -> Response:
+async def _tagged(request: Request, make: Callable[[], api.Document], content_type: str = JSON) -> Response:
+    """Render a document in a thread; 304 if the client has the same one."""
+    document = await run_in_threadpool(make)
     headers = {"ETag": document.tag, "Cache-Control": "no-cache"}
     known = {tag.strip() for tag in request.headers.get("if-none-match", "").split(",")}
     if document.tag in known or "*" in known:
         return Response(status_code=304, headers=headers)
-    return await _answer(lambda: (document.body, content_type), headers=headers)
+    return Response(document.body, headers=headers, media_type=content_type)
 
 
 def _selection(request: Request) -> Selection:

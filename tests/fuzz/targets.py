@@ -45,7 +45,7 @@ from monitor.salesforce.exchange import clock_offset
 from monitor.salesforce.org import Reply, Subject
 from monitor.salesforce.org import read as read_inside
 from monitor.store import records
-from monitor.web.access import protect
+from monitor.web.access import Protection
 from tests.config.test_web_file import GOOD, HASH
 from tests.credentials.pairs import KEYS, certificate_of, pem_of
 from tests.fuzz.making import PIECES, near, rewritten
@@ -574,7 +574,7 @@ def rich_web() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as directory:
         store, snapshot = rich_fleet(Path(directory))
         seconds = count()
-        app = protect(
+        app = Protection(
             Stage(store, snapshot).app(reload=_nothing_wrong),
             monotonic=lambda: float(next(seconds)),  # never too often: limits would hide what is behind them
         )

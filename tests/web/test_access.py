@@ -15,7 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from monitor.web.access import CLIENTS_REMEMBERED, REMEMBERED, known_hosts, protect
+from monitor.web.access import CLIENTS_REMEMBERED, REMEMBERED, Protection, known_hosts
 from tests.web.serving import Stage
 
 PASSWORD = "correct horse: battery"
@@ -51,7 +51,7 @@ def asking(
 ) -> httpx.AsyncClient:
     """A client of the protected application."""
     current = users if callable(users) else lambda: users
-    return client_of(protect(APP, users=current, monotonic=timer or Timer(), **different), address)
+    return client_of(Protection(APP, users=current, monotonic=timer or Timer(), **different), address)
 
 
 def client_of(app: ASGIApp, address: str) -> httpx.AsyncClient:
@@ -123,7 +123,7 @@ def test_the_known_hosts_are_those_the_operator_names_and_the_machines_own() -> 
 
 
 async def test_a_request_without_a_host_is_answered_and_one_with_two_hosts_or_lengths_refused() -> None:
-    app = protect(APP)
+    app = Protection(APP)
 
     async def status(headers: list[tuple[bytes, bytes]]) -> int:
         sent: list[Any] = []
@@ -273,7 +273,7 @@ async def test_a_flood_of_wrong_logins_is_rejected_and_locks_out_no_logged_in_us
 
 async def test_a_flood_of_wrong_logins_from_one_address_does_not_block_others() -> None:
     dear = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(10)).decode()
-    app = protect(APP, users=lambda: {"alice": dear})
+    app = Protection(APP, users=lambda: {"alice": dear})
 
     async with client_of(app, "10.0.0.66") as guessing, client_of(app, "10.0.0.1") as alice:
         flood = [guessing.get("/", headers=basic("alice", f"guess {number}")) for number in range(30)]
@@ -308,14 +308,14 @@ async def test_a_changed_password_invalidates_the_old_one() -> None:
 
 async def test_the_password_cache_is_bounded_and_holds_no_password() -> None:
     users = {f"user{number}": QUICK for number in range(REMEMBERED + 20)}
-    app = protect(APP, users=lambda: users, monotonic=(timer := Timer()))
+    app = Protection(APP, users=lambda: users, monotonic=(timer := Timer()))
 
     async with client_of(app, "10.0.0.1") as client:
         for name in users:
             timer.seconds += 1
             assert (await client.get("/", headers=basic(name, PASSWORD))).status_code == 200
 
-    remembered = app._passwords._right  # type: ignore[attr-defined]
+    remembered = app._passwords._right
     assert len(remembered) == REMEMBERED
     assert not any(PASSWORD.encode() in each for each in remembered)
 
@@ -414,7 +414,7 @@ async def test_pages_and_metrics_have_separate_rate_limits_that_recover() -> Non
 
 
 async def test_a_client_over_its_limit_does_not_affect_others() -> None:
-    app = protect(APP, monotonic=Timer())
+    app = Protection(APP, monotonic=Timer())
 
     async with client_of(app, "10.0.0.66") as greedy, client_of(app, "10.0.0.1") as prometheus:
         flood = [(await greedy.get("/metrics")).status_code for _ in range(100)]
@@ -425,13 +425,13 @@ async def test_a_client_over_its_limit_does_not_affect_others() -> None:
 
 
 async def test_the_number_of_counted_clients_is_bounded() -> None:
-    app = protect(APP, monotonic=Timer())
+    app = Protection(APP, monotonic=Timer())
 
     for number in range(CLIENTS_REMEMBERED + 20):
         async with client_of(app, f"10.1.{number // 256}.{number % 256}") as client:
             assert (await client.get("/metrics")).status_code == 200
 
-    assert len(app._buckets) == CLIENTS_REMEMBERED  # type: ignore[attr-defined]
+    assert len(app._buckets) == CLIENTS_REMEMBERED
 
 
 async def test_unauthenticated_clients_use_up_no_expensive_resources() -> None:
@@ -455,6 +455,6 @@ async def test_a_lifespan_event_is_passed_through() -> None:
     async def send(_message: Any) -> None:
         raise AssertionError
 
-    await protect(app)({"type": "lifespan"}, receive, send)
+    await Protection(app)({"type": "lifespan"}, receive, send)
 
     assert seen == ["lifespan"]
