@@ -69,10 +69,13 @@ def planned(
 ) -> tuple[History, datetime | None, datetime | None]:
     """The history as in `advanced`, when to check the current key again, and when to try only the next one.
 
-    `turn` is the current key's regular time.
+    `turn` is the current key's regular time. It is soon if the org has just switched to the next key: that
+    changes what a refusal of the current one means, and who must act.
     """
     after = advanced(history, connection, was, asked, tried, now)
-    return after, current_look(history, after, turn, now), own_look(after, connection, now)
+    if turn and _refuses_current(after) and not _refuses_current(history):
+        turn = min(turn, now + SOON)
+    return after, turn, own_look(after, connection, now)
 
 
 def with_pairs(
@@ -184,16 +187,6 @@ def own_look(history: History, connection: Connection, now: datetime) -> datetim
     if rotation is None or rotation.stage is not Stage.PROPAGATING:
         return None
     return now + min(STEP, connection.interval)
-
-
-def current_look(before: History, after: History, planned: datetime | None, now: datetime) -> datetime | None:
-    """When to check the current key after trying the next one; `planned` is its regular time.
-
-    Soon if the org has just switched to the next key: that changes what a refusal of the current one means,
-    and who must act.
-    """
-    gone_over = _refuses_current(after) and not _refuses_current(before)
-    return min(planned, now + SOON) if planned and gone_over else planned
 
 
 def _refuses_current(history: History) -> bool:
