@@ -32,6 +32,7 @@ from monitor.core.problem import OperatorError
 from monitor.core.status import ConnectionStatus, worst_first
 from monitor.keys import keygen
 from monitor.watch.clock import Clock
+from monitor.web.words import exact
 
 if TYPE_CHECKING:
     from monitor.config import Settings
@@ -290,7 +291,7 @@ def check(
     else:
         terminal.show(statuses, now=clock.now(), quiet=quiet, whole=bool(names))
     if names:
-        _tell_daemon(settings, statuses)
+        _tell_daemon(settings, statuses, quiet=quiet)
     if not (as_json or quiet or names):
         errors.print("", terminal.summary(statuses), sep="\n")
         worst = worst_first(statuses)[:1]
@@ -299,8 +300,8 @@ def check(
     raise typer.Exit(exit_code(statuses, fail_on))
 
 
-def _tell_daemon(settings: "Settings", statuses: list[ConnectionStatus]) -> None:
-    """Make a running daemon check the connections for which it shows another state."""
+def _tell_daemon(settings: "Settings", statuses: list[ConnectionStatus], *, quiet: bool) -> None:
+    """Say when a running daemon checks next; make it check now where it shows another state."""
     from monitor.commands.running import NoAnswerError, Running
 
     with Running(settings) as daemon:
@@ -310,16 +311,20 @@ def _tell_daemon(settings: "Settings", statuses: list[ConnectionStatus]) -> None
             return  # not running here, or a different service
         for status in statuses:
             its = shown.get(status.name)
-            if its is None or its["host"] != status.connection.host or its["state"] == status.state:
+            if its is None or its["host"] != status.connection.host:
                 continue
-            try:
-                daemon.recheck([status.name])
-                what = "It has been asked to check now"
-            except NoAnswerError as refused:
-                what = (
-                    f"It next checks {status.name} at {its['next_exchange']}; asked to check now, {refused}"
-                )
-            say(f"\nThe running daemon shows {status.name} as {its['state']}. {what}.".replace("..", "."))
+            soon = its["next_exchange"]
+            what = f" It next checks it at {exact(datetime.fromisoformat(soon))}." if soon else ""
+            if its["state"] == status.state:
+                if quiet:
+                    continue
+            elif its["state"] != State.PAUSED:
+                try:
+                    daemon.recheck([status.name])
+                    what = " It has been asked to check now."
+                except NoAnswerError as refused:
+                    what += f" It cannot check it now: {refused}"
+            say(f"\nThe running daemon shows {status.name} as {its['state']}.{what}")
 
 
 def _chosen(settings: "Settings", names: list[str]) -> list[Connection]:

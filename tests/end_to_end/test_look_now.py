@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from monitor.watch.soon import BETWEEN_REQUESTS
+from monitor.web.words import exact
 from tests.end_to_end.collector import Collector, collector
 from tests.end_to_end.processes import Running, daemon, free_port, simulator, until
 from tests.end_to_end.test_notifications import NAMES, remembered, told_of_those_that_are_refused
@@ -148,3 +150,24 @@ def test_a_check_with_a_different_result_makes_the_daemon_check(watched: Watched
     assert done.returncode == 0
     assert "The running daemon shows acme as failing. It has been asked to check now." in done.stderr
     until(lambda: watched.shown("acme")["state"] == "healthy", "the daemon's check")
+
+
+def test_a_check_with_the_same_result_says_when_the_daemon_checks_next(watched: Watched) -> None:
+    planned = datetime.fromisoformat(str(watched.shown("acme")["next_exchange"]))
+
+    done = watched.command("check", "acme")
+
+    said = f"The running daemon shows acme as failing. It next checks it at {exact(planned)}."
+    assert said in done.stderr
+    assert not watched.command("check", "acme", "--quiet").stderr
+
+
+def test_a_check_of_a_paused_connection_does_not_ask_the_daemon(watched: Watched) -> None:
+    watched.config.write_text(
+        watched.config.read_text().replace("- name: acme", "- paused: true\n  name: acme")
+    )
+    until(lambda: watched.shown("acme")["state"] == "paused", "the reload")
+
+    done = watched.command("check", "acme")
+
+    assert done.stderr.strip() == "The running daemon shows acme as paused."
