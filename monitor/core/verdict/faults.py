@@ -12,11 +12,14 @@ _OUR_KEY = r"((private|signing|rsa|pem|jwt|\bsecret) ?key|\bpem)\b"
 """Excludes other keys: of a cache, table or gateway, and the app's consumer key."""
 
 _KEYS = (
-    (Cause.KEY_UNREADABLE, (r"deseriali[sz]e",)),
+    (Cause.KEY_UNREADABLE, (r"deseriali[sz]e|\basn\.?1: ",)),
     (
         Cause.KEY_TOO_SHORT,
         (
-            r"\bkey\b.{0,80}\b\d{3,4}.?bits?\b",
+            r"\b(key|modulus)\b.{0,80}\b1?\d{3}\W{0,2}bits?\b",
+            r"\b(key|modulus)\b.{0,60}(at least|minimum|smaller).{0,40}\bbits?\b",
+            r"\bkey\b.{0,80} bits or (larger|more)",
+            r"\b\d{3,4}.?bit keys? (is|are) (insecure|not)",
             r"key\b.{0,60}(too (short|small|weak)|smaller than)",
             r"(weak|minimum|insufficient) key",
         ),
@@ -25,8 +28,8 @@ _KEYS = (
         Cause.KEY_NOT_RSA,
         (
             r"\bnot an? (valid )?rsa",
-            r"\belliptic|\becd?sa\b|\bed25519\b|\bec\b.{0,10}\bkey",
-            r"unsupported key|key type must be|for this key ?type",
+            r"\belliptic|\becd?sa\b|\bed25519\b|\bec\b.{0,10}\bkey|\becprivatekey",
+            r"unsupported key|key ?type must be|for this key ?type",
         ),
     ),
     (
@@ -51,13 +54,15 @@ _KEYS = (
             ),
             r"getsecretvalue|secrets manager can't|cloudkms|\bkey ?vault\b.{0,40}(denied|forbidden|error)",
             r"must be an asymmetric key|must have a value|neither pub key nor priv key|no usable private key",
-            r"invalid ?rsa ?key",
-            r"invalid ?key( ?(spec|format|exception)\b|\b.{0,20}(spec|format|exception|must be|:))",
+            r"invalid ?rsa ?key|key ?rejected|\bkey\"? (argument|property) must be",
+            r"invalid ?key( ?(spec|format|exception)|\b.{0,20}(spec|format|exception|must be|:))",
+            r"invalid ?key\b.{0,60}(private|rsa)",
             r"(private|signing) key format|key for the rs\d+ algorithm must be",
             r"\bpem\b.{0,20}(routines|block|file|framing|start|format|encod)|no start line|no pem",
             r"decoder routines|bignum routines|rsa routines|(nested|corrupted|structure) ?asn1|\basn\.?1\b",
             r"nested asn1|algid parse|not openssh|no supported key formats",
-            r"openssl.{0,30}(unable to|pkey)|\bpkcs.?[18]\b|bad decrypt",
+            r"openssl.{0,30}(unable to|pkey)|\bpkcs.?([18]|12)\b|bad decrypt",
+            r"\b(pfx|p12)\b.{0,20}password|\bmac verif",
             r"passphrase|keystore|key ?set does not exist",
             r"(?<!client )\bsecret (with |[\"'(\[]).{1,100}\bnot found|find key \S{1,80} in secret",
             r"key is of invalid type|unrecoverable ?key|cannot recover key",
@@ -81,11 +86,11 @@ _FAULTS = (
     (
         FaultKind.TLS,
         (
-            r"certificate (is |was )?not trusted|untrusted cert",
-            r"certificate[ _]?verif|self.?signed|\bcert has|unable to (verify|get) \w+|depth zero|err tls",
+            r"err (cert|ssl|tls) |certificate (is |was )?not trusted|untrusted cert",
+            r"certificate ?verif(?!ied|y ok)|self.?signed|\bcert has|unable to (verify|get) \w+|depth zero",
             r"ssl certificate problem|sslcertverif|sslerror|ssl ?exception|sslhandshake|ssl connection could",
             r"ssl routines|ssl3|sslv3 alert|\btls alert|handshake fail|secure channel|schannel",
-            r"invalid peer certificate|remote certificate|(peer|server|host).{0,20}certificate|x509",
+            r"invalid peer certificate|remote certificate|(peer|server|host).{0,20}certificate|(?<!-)x509",
             r"certificate (has expired|is not yet valid|chain|authority|unknown|signed by)",
             r"unknown (ca|issuer|authority)|trust relationship|untrustedroot|trust anchor|pkix|certpath",
             r"hostname.{0,20}mismatch|not valid for|altname|alternative name",
@@ -103,7 +108,7 @@ _FAULTS = (
             r"failed to resolve:? ?(['\"]|host|name|address|domain|[\w-]+\.\w)",
             r"failed to lookup address|no address associated|curl(:| error)? ?[#(]? ?[56]\b",
             r"socketexception \(1100[1-4]\)|hostname could not be found|unresolved ?address",
-            r"server misbehaving|\bservfail",
+            r"server misbehaving|\bservfail|name not resolved",
         ),
     ),
     (
@@ -112,17 +117,20 @@ _FAULTS = (
             r"econnrefused|connection refused|actively refused|ehostunreach|enetunreach|unreachable",
             r"no route to host|failed to connect|(unable to|cannot|couldn't) connect|newconnectionerror",
             r"connect(ion)? (etimedout|timed out|timeout)|connecttimeout|connecterror|connectexception",
-            r"connection attempt failed|i/o timeout|dial tcp|tunnel|proxyerror|proxy authentication required",
+            r"connection attempt failed|i/o timeout|dial tcp|proxyerror|proxy authentication required",
             r"socketexception \(100(51|60|61|65)\)|could not connect to the server|unauthorized endpoint",
-            r"appears to be offline|no healthy upstream|curl(:| error)? ?[#(]? ?7\b",
+            r"tunnel connection(?! (est|op))|tunnel.{0,40}(fail|error|refus|not\b)",
+            r"(fail\w*|unable to|not) .{0,20}tunnel",
+            r"err (proxy|internet) |appears to be offline|no healthy upstream|curl(:| error)? ?[#(]? ?7\b",
         ),
     ),
     (
         FaultKind.TIMEOUT,
         (
-            r"readtimeout|timed out|etimedout|esockettimedout|econnaborted|deadline exceeded|timeout ?error",
+            r"readtimeout|timed out|timing out|etimedout|esockettimedout|econnaborted",
             r"time.?out (of|exceed|expired|was|error|while|waiting|reached|occurred|after)|time.?out:? ?$",
-            r"(request|read|socket|gateway|operation|response) time.?out|was canceled due to|taskcancel",
+            r"(request|read|socket|gateway|operation|response) time.?out|deadline exceeded|timeout ?error",
+            r"was canceled due to|taskcancel",
             r"curl(:| error)? ?[#(]? ?28\b",
         ),
     ),
@@ -133,8 +141,13 @@ _FAULTS = (
             r"socketexception \(1005[34]\)|network connection was lost|other side closed",
             r"reset by peer|socket hang up|epipe|broken pipe|remoteprotocolerror|remotedisconnected",
             r"server disconnected|failed to respond|upstream (connect error|reset)",
-            r"readerror|incompleteread|unexpected end of|end of file|\beof\b|premature",
-            r"html response|unexpected token|curl(:| error)? ?[#(]? ?(52|55|56|92)\b",
+            r"readerror|incompleteread|unexpected end of|end of file",
+            r"(?<!<)\beof\b(?!$)|([:=] ?\"?|unexpected )eof$",
+            r"premature(ly)? (end|eof|clos|conn)|(end|clos)\w* prematurely",
+            r"html response|unexpected token.{0,60}(json|<)|not valid json|expecting value: line 1\b",
+            r"(looking for beginning|invalid start) of a? ?value|json ?object text must begin",
+            r"expected begin (object|array)|unexpected character \('<'|while parsing value: <",
+            r"curl(:| error)? ?[#(]? ?(52|55|56|92)\b",
         ),
     ),
 )
@@ -150,10 +163,12 @@ ORDER = tuple(reversed(dict.fromkeys(kind for kind, _ in reversed(_FAULTS))))
 """The kinds, most informative first."""
 
 SETTING = re.compile(
-    r"\b\w{1,40}[\"']? ?[:=] ?[\"']?(\d[\d.]{0,9}m?s?|true|false|null|none|undefined)\b",
+    r"\b\w{1,40}[\"']? ?[:=] ?[\"']?(\d[\d.]{0,9}m?s?|true|false|null|none|undefined)\b"
+    r"|\btime.?out (\w{2,10} (to|as|at) )?\d{1,9} ?([mh]|m?s|min|sec|seconds|minutes|hours)?\b"
+    r"(?! ?(elapsed|exceeded|expired|reached))",
     re.IGNORECASE,
 )
-"""Settings that clients print along with an error: `connectTimeout: 5000`."""
+"""Settings that clients print along with an error: `connectTimeout: 5000`, `timeout set to 30 s`."""
 
 NO_SUCH_NAME = re.compile(
     r"errno -(2|5)\b|eai noname|eai nodata|nxdomain|enotfound|name or service not known|name does not resolve"

@@ -24,7 +24,7 @@ from monitor.core.verdict.faults import NO_SUCH_NAME, ORDER, SETTING, kind_of, o
 from monitor.core.verdict.meaning import API_SCOPES
 from monitor.core.verdict.texts import Meaning, of_text, plain
 from monitor.core.verdict.unwrap import unwrapped
-from monitor.core.verdict.vocabulary import CODE, OTHER_SERVICES, SAY_LITTLE, sentences
+from monitor.core.verdict.vocabulary import CODE, SAY_LITTLE, is_of_another_service, sentences
 
 VALUE_LIMIT = 400
 """Characters examined of a labelled value; the longest known description has 70."""
@@ -34,6 +34,9 @@ ADJACENT = 80
 
 AT_MOST = 200
 """Most codes, labels and sentences examined, counted from the end."""
+
+LEVEL_WITHIN = 200
+"""Characters at the start of a line that are searched for its level."""
 
 ALMOST_ALWAYS = 400
 """The usual status of a refusal."""
@@ -149,6 +152,33 @@ _NO_TOKEN = re.compile(
 )
 """Errors of clients that mistook a refusal for a grant, and never show it."""
 
+_FRAME = re.compile(r"at ([\w.$<>\[\]`+/@-]*\.[\w$<>\[\]`+]+\(|.{0,100}\([^\s()]{1,300}:\d+\)$|\S+:\d+:\d+$)")
+"""A line of a stack trace of Java, .NET or Node."""
+
+_ROUTINE = re.compile(
+    r"(?:^|[\s\[|(])(?:INFO|DEBUG|TRACE|NOTICE)\b"
+    r"|\b[Ll]evel(?:name)?[\"']? ?[=:] ?[\"']?(?:[123]0|(?i:info|debug|trace|notice))\b",
+    re.MULTILINE,
+)
+"""The level of a message that reports no failure."""
+
+_COMPLAINT = re.compile(
+    r"fail|error|exception|n't\b|\b(?:no|not|never|must|cannot|bad|wrong|too|past|future|ahead|behind)\b|denied"
+    r"|refus|reject|invalid|unable|expir|inactive|\bb?lock|frozen|suspend|closed|deactivat|disabled|restrict|revoke"
+    r"|required|need|missing|exceeded|unknown|malformed|mismatch|un(?:auth|support|avail|expect|install)|insufficient"
+    r"|again|time.?out|timed|skew|drift|deleted|\bended|outside|maintenance|validity",
+    re.IGNORECASE,
+)
+"""Words of messages that report a failure."""
+
+_LOGIN = re.compile(
+    r"salesforce|sfdc|force\.com|auth|jwt|token|assertion|log.?[io]n|user|session|scope|grant|consumer|client"
+    r"|\bapps?\b|\bapi\b|audience|\b(?:aud|iat|nbf|exp)\b|credential|certificate|signature|\borg|trial|http|net::|request|server"
+    r"|service|rate|time.?out",
+    re.IGNORECASE,
+)
+"""Words of messages about a login, or about a service."""
+
 _TITLE_STATUS = re.compile(r"<(?:title|h1)>\s{0,9}([45]\d\d)\b", re.IGNORECASE)
 
 
@@ -208,7 +238,9 @@ class _Attempt:
     def meaning(self) -> Meaning | None:
         if self.code:
             return of_text(f"{self.code}: {self.text}")
-        return None if OTHER_SERVICES.search(self.text) else of_text(self.text)
+        if is_of_another_service(self.text) or not _COMPLAINT.search(self.text):
+            return None
+        return of_text(self.text)
 
     @property
     def weight(self) -> _Weight:
@@ -234,7 +266,7 @@ class _Pasted:
     @cached_property
     def lines(self) -> list[str]:
         """Last line first: in a traceback, it has the error."""
-        return [line for line in reversed(self.text.split("\n")) if line]
+        return _without_frames(self.text)
 
     @cached_property
     def statuses(self) -> list[tuple[int, int]]:
@@ -285,9 +317,9 @@ class _Pasted:
         known = attempt.code or attempt.weight >= _Weight.SENTENCE
         if not known and ALMOST_ALWAYS < status < SERVER_ERROR:
             return Refused(status, "", "", harmless(attempt.text))
-        its_own = known and (status == ALMOST_ALWAYS or (attempt.code and status < SERVER_ERROR))
+        its_own = status == ALMOST_ALWAYS or (attempt.code and ALMOST_ALWAYS < status < SERVER_ERROR)
         return Refused(
-            status if its_own else NO_STATUS,
+            status if known and its_own else NO_STATUS,
             harmless(attempt.code, CODE_LIMIT),
             harmless(attempt.text),
             "",
@@ -373,8 +405,8 @@ def _fault(pasted: _Pasted) -> Unreachable | None:
     Lines before the last HTTP 400 are past: a request got through after them.
     """
     at = pasted.statuses[-1][0] if pasted.status == ALMOST_ALWAYS else 0
-    since = pasted.text[pasted.text.rfind("\n", 0, at) + 1 :].split("\n")
-    lines = [line for line in reversed(since) if not OTHER_SERVICES.search(line)]
+    since = _without_frames(pasted.text[pasted.text.rfind("\n", 0, at) + 1 :])
+    lines = [line for line in since if not is_of_another_service(line)]
     kinds = [(kind, line) for line in lines if (kind := kind_of(plain(line)))]
     if not kinds:
         return None
@@ -393,9 +425,11 @@ def _words(pasted: _Pasted) -> Refused | None:
     if pasted.chosen:
         return pasted.refusal(pasted.chosen)
     refused = ALMOST_ALWAYS <= pasted.status < SERVER_ERROR
-    for line in pasted.lines:
+    for line in pasted.lines if _LOGIN.search(pasted.text) else ():
+        if not _COMPLAINT.search(line) or _is_routine(line, 0) or is_of_another_service(line):
+            continue
         meant = of_text(SETTING.sub(" ", _PHRASE.sub(" ", _STATUS.sub(" ", line))))
-        if meant and not OTHER_SERVICES.search(line) and not (refused and CATALOGUE[meant.cause].no_verdict):
+        if meant and not (refused and CATALOGUE[meant.cause].no_verdict):
             return pasted.refusal(_Attempt(0, "", _Said(0, 0, line, is_sentence=False, is_strong=False)))
     if other := _OTHER_ANSWER.search(pasted.text) or _OTHER_CODED.search(pasted.text):
         said = _Said(*other.span(2), other[2], is_sentence=False, is_strong=False)
@@ -477,8 +511,22 @@ def _labelled(text: str, sentences: list[_Said]) -> Iterator[_Said]:
         known = len(within) == 1 and bool(found[1])
         unquoted = _END_OF_TEXT.search(found[4] or "", within[0].end - start if known else 0)
         value = (found[group][: unquoted.start()] if unquoted else found[group]).strip(" ,;")
+        if not found[1] and _is_routine(text, start):
+            continue
         if value and (known or not (within or CODE.fullmatch(value))):
             yield _Said(start, end, value, is_sentence=known, is_strong=bool(found[1]))
+
+
+def _is_routine(text: str, at: int) -> bool:
+    """Whether the line at that position has such a level."""
+    start = text.rfind("\n", 0, at) + 1
+    end = text.find("\n", start, start + LEVEL_WITHIN)
+    return _ROUTINE.search(text, start, end if end >= 0 else start + LEVEL_WITHIN) is not None
+
+
+def _without_frames(text: str) -> list[str]:
+    """The lines, last first, without those of a stack: names of functions and files mean nothing."""
+    return [line for line in reversed(text.split("\n")) if line and not _FRAME.match(line)]
 
 
 def _without_overlaps(said: list[_Said]) -> list[_Said]:

@@ -148,7 +148,7 @@ TEXTS = _rules(
             r"expired authorization code",
             r"authorization code.{0,10} expired",
             r"(assertion|jwt|token|exp|expiration)\b.{0,30} (expired|in the (past|future)|too (old|far))",
-            r"expired (assertion|jwt|token)",
+            r"expired (assertion|jwt|token)\b",
             r"not yet valid",
             r"\b(exp|iat|nbf)\b",
             r"invalid timestamp",
@@ -183,7 +183,7 @@ TEXTS = _rules(
         (
             (
                 r"\b(org|organi[sz]ation|company|tenant)\b.{0,40}"
-                r"(inactive|locked|closed|suspended|expired|disabled|deleted|not active)"
+                r"\b(inactive|locked|closed|suspended|expired|disabled|deleted|not active)"
             ),
             r"(inactive|locked|suspended|closed|expired|deleted) (org|organi[sz]ation|company|tenant)\b",
             r"\btrial\b.{0,40}(expired|ended|over)",
@@ -215,9 +215,9 @@ TEXTS = _rules(
         Certainty.CERTAIN,
         (Cause.APP_NOT_FOUND, Cause.USER_NOT_ADMIN_APPROVED),
         (
-            r"\b(app|application|consumer)\b.{0,20}(blocked|disabled|not enabled|not active|uninstalled)",
+            r"\b(app|application|consumer)\b(?!\.).{0,20}(blocked|disabled|not (enabled|active)|uninstalled)",
             r"(blocked|disabled|uninstalled) (\w+ )?(app|application|consumer)\b",
-            r"blocked by",
+            r"blocked by .{0,20}admin",
             r"app must be installed",
             r"\bpackage\b.{0,40}(not installed|out of date)",
         ),
@@ -371,7 +371,7 @@ TEXTS = _rules(
         Cause.REQUEST_MALFORMED,
         Certainty.LIKELY,
         (),
-        (r"invalid request", r"malformed", r"unsupported (content|media|response)"),
+        (r"invalid request", r"malformed(?! (query|id|search)\b)", r"unsupported (content|media|response)"),
     ),
     (
         Cause.CONSUMER_NOT_APPROVED,

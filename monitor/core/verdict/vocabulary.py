@@ -24,10 +24,12 @@ FOREIGN = re.compile(r"\baadsts\d", re.IGNORECASE)
 
 OTHER_SERVICES = re.compile(
     r"psycopg|\bpsql\b|\bpq: |sqlstate|mysql|using password|postgres|mongo|\bredis\b|\bldap|\bsmtp"
-    r"|publickey|response from daemon|security token included in the request",
+    r"|publickey|response from daemon|security token included in the request"
+    r"|password authentication failed|\b(relation|role|column|table) \"|github api"
+    r"|\b(slack|okta|stripe|sendgrid|kafka|rabbitmq|snowflake)\b",
     re.IGNORECASE,
 )
-"""Other services in an integration's log: words next to these are not about Salesforce."""
+"""Other services in an integration's log."""
 
 SAY_LITTLE = frozenset(
     {
@@ -104,6 +106,11 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
             if not (before.isalpha() or after.isalpha() or (weak and not alone and text[start].islower())):
                 yield start, end
             start = lowered.find(sought, end)
+
+
+def is_of_another_service(text: str) -> bool:
+    """Whether the words next to it are not about Salesforce. A host of Salesforce's says that they are."""
+    return OTHER_SERVICES.search(text) is not None and "salesforce.com" not in text.lower()
 
 
 def is_salesforces(code: str, text: str) -> bool:

@@ -297,6 +297,20 @@ def test_an_answer_has_the_status_nearest_to_it() -> None:
     assert paste.outcome.status == 400
 
 
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("Salesforce org globex: this app was blocked by an administrator", Cause.APP_BLOCKED),
+        ("the user needs admin approval for this app", Cause.USER_NOT_ADMIN_APPROVED),
+        ("your Salesforce trial has ended", Cause.ORG_INACTIVE),
+        ("iat is in the future", Cause.CLOCK_SKEWED),
+        ("INFO login failed: invalid_grant ip restricted", Cause.IP_RESTRICTED),
+    ],
+)
+def test_a_refusal_in_other_words_is_recognised(text: str, cause: Cause) -> None:
+    assert meant(read(text)).cause is cause
+
+
 # Before an answer
 
 
@@ -327,6 +341,14 @@ def test_an_answer_has_the_status_nearest_to_it() -> None:
         ("java.nio.file.NoSuchFileException: /srv/sync/globex.pfx", Cause.KEY_UNREADABLE),
         ("java.security.UnrecoverableKeyException", Cause.KEY_UNREADABLE),
         ("digital envelope routines::operation not supported for this keytype", Cause.KEY_NOT_RSA),
+        ("parse key: asn1: structure error: tags don't match", Cause.KEY_UNREADABLE),
+        ("InvalidKeySpecException: Only RSAPrivateCrtKeySpec is supported", Cause.KEY_UNREADABLE),
+        ("ring: KeyRejected(InvalidEncoding)", Cause.KEY_UNREADABLE),
+        ("Mac verify error: invalid password?", Cause.KEY_UNREADABLE),
+        ("ECPrivateKeyImpl cannot be cast to RSAPrivateKey", Cause.KEY_NOT_RSA),
+        ("its asymmetricKeyType must be rsa", Cause.KEY_NOT_RSA),
+        ("IDX10653: 'RS256' requires a key size of at least '2048' bits.", Cause.KEY_TOO_SHORT),
+        ("the RSA modulus of the signing key has 1024 bits", Cause.KEY_TOO_SHORT),
     ],
 )
 def test_a_key_error_means_that_nothing_was_sent(text: str, cause: Cause) -> None:
@@ -356,6 +378,16 @@ def test_an_unreadable_list_of_trusted_authorities_is_not_a_key_fault() -> None:
         "Permission denied (publickey).",
         "INFO worker: next run at 03:00, timeout: 30s, retries=3",
         "translation secret.word not found",
+        "loaded the private key: RSA, 2048 bits",
+        "openssl req -x509 -newkey rsa:2048 -out server.crt",
+        "SSL certificate verify ok.",
+        "tunnel to proxy.globex.example established",
+        "request timeout 10 s, cache 1 h",
+        "session timeout raised to 2 hours",
+        "cat > body.json <<EOF\n{}\nEOF",
+        "SyntaxError: Unexpected token '}'",
+        'ERROR: relation "user" does not exist',
+        "slack api: rate limit exceeded",
     ],
 )
 def test_other_things_not_found_are_neither_a_private_key_nor_a_user(text: str) -> None:
@@ -393,6 +425,10 @@ def test_error_numbers_are_recognised_in_any_language(text: str, cause: Cause) -
         ("lookup globex.my.salesforce.com: server misbehaving", Cause.NETWORK_UNREACHABLE),
         ("java.nio.channels.UnresolvedAddressException", Cause.NETWORK_UNREACHABLE),
         ("503 no healthy upstream", Cause.NETWORK_UNREACHABLE),
+        ("Tunnel connection failed: 403 Forbidden", Cause.NETWORK_UNREACHABLE),
+        ("net::ERR_PROXY_CONNECTION_FAILED", Cause.NETWORK_UNREACHABLE),
+        ("the upstream server is timing out", Cause.SALESFORCE_UNAVAILABLE),
+        ('Post "https://globex.my.salesforce.com/services/oauth2/token": EOF', Cause.SALESFORCE_UNAVAILABLE),
         ("503 UC upstream_reset_before_response_started", Cause.SALESFORCE_UNAVAILABLE),
         ("The Internet connection appears to be offline.", Cause.NETWORK_UNREACHABLE),
         (
@@ -403,6 +439,36 @@ def test_error_numbers_are_recognised_in_any_language(text: str, cause: Cause) -
 )
 def test_failed_and_broken_connections_are_network_faults(text: str, cause: Cause) -> None:
     assert meant(read(text)).cause is cause
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "json.decoder.JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
+        "JsonParseException: Unexpected character ('<' (code 60)): expected a valid value",
+        "invalid character '<' looking for beginning of value",
+        "Unexpected character encountered while parsing value: <. Path '', line 0, position 0.",
+        "'<' is an invalid start of a value. Path: $",
+        "JsonSyntaxException: Expected BEGIN_OBJECT but was STRING at line 1 column 1",
+        "A JSONObject text must begin with '{' at 1",
+    ],
+)
+def test_something_else_in_place_of_json_did_not_come_from_the_token_endpoint(text: str) -> None:
+    assert meant(read(text)).cause is Cause.SALESFORCE_UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "\tat java.base/sun.security.ssl.CertificateExpired.of(SSLException.java:127)",
+        "    at certificateHasExpired (/srv/tls/self-signed.js:9:1)",
+        "    at /srv/tls/self-signed.js:9:1",
+        "   at Globex.Tls.SelfSigned.SslException()",
+    ],
+)
+def test_the_frames_of_a_stack_say_nothing(frame: str) -> None:
+    assert read(f"IllegalStateException: empty batch\n{frame}") is None
+    assert meant(read(f"SocketException: Broken pipe\n{frame}")).cause is Cause.SALESFORCE_UNAVAILABLE
 
 
 def test_among_lines_about_a_fault_the_one_with_the_reason_counts() -> None:
@@ -531,6 +597,43 @@ def test_a_pasted_grant_is_recognised() -> None:
 
 def test_meaningless_text_is_not_diagnosed() -> None:
     assert read("the nightly job is red again") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INFO lists: audience sync could not start earlier, 120 members",
+        '{"level":"info","msg":"the user account is locked while it is edited"}',
+        '{"level":30,"msg":"removed the invalid token"}',
+        "03:00 job started\nINFO message: the user account is locked while it is edited",
+        "the audience of the newsletter has grown",
+        "our clocks follow one server: the clock of the login host",
+        "yaml: mapping values are not allowed in this context",
+        "the mailbox is unavailable",
+    ],
+)
+def test_words_count_only_in_a_message_of_a_failure_about_a_login(text: str) -> None:
+    assert read(text) is None
+
+
+def test_a_query_in_error_is_neither_a_malformed_request_nor_a_broken_answer() -> None:
+    assert meant(read("MALFORMED_QUERY: unexpected token: FORM")).cause is Cause.UNRECOGNISED
+
+
+def test_a_host_with_app_in_its_name_is_not_an_app_that_is_blocked() -> None:
+    assert read("fetch from origin https://app.globex.example was blocked by CORS policy") is None
+
+
+def test_a_refusal_in_the_access_log_of_a_callback_keeps_its_cause() -> None:
+    paste = read('"GET /callback?error=invalid_client_id&error_description=client+identifier+invalid" 302 0')
+
+    assert meant(paste).cause is Cause.CONSUMER_KEY_UNKNOWN
+
+
+def test_a_message_that_names_a_host_of_salesforces_is_not_about_another_service() -> None:
+    text = "org.apache.kafka.connect.ConnectException: connection refused by globex.my.salesforce.com"
+
+    assert meant(read(text)).cause is Cause.NETWORK_UNREACHABLE
 
 
 # Login History and event logs
