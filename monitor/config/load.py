@@ -266,9 +266,10 @@ class _Loader:
 
     def _pairs_of_options(self, file: _File, path: text.Path, written: Block) -> None:
         """Check options that exclude each other."""
-        if not {meant(ConnectionOptions, key) for key in written} & {"subdomain", "login_url"}:
+        either = {"subdomain", "login_url"}
+        if not either & written.keys() and not either & {meant(ConnectionOptions, key) for key in written}:
             self._note(file, path, "has neither subdomain (setup guide, step 7) nor login_url.")
-        if {"subdomain", "login_url"} <= written.keys():
+        if either <= written.keys():
             self._note(file, (*path, "login_url"), "is given together with subdomain. Keep one of them.")
         if {"certificate", "certificate_not_after"} <= written.keys():
             message = "is given together with certificate, which has its own expiry date. Keep one of them."
@@ -313,7 +314,7 @@ class _Loader:
                 self._note(entry.file, (*entry.path, "observer"), message)
             if entry.options and entry.options.read_permission_sets is not None:
                 self.permission_sets.append(connection.name)
-            found.append(replace(connection, observer=observer))
+            found.append(replace(connection, observer=observer) if observer else connection)
         return tuple(found)
 
     def _without_vault(self, connections: Iterable[tuple[_Entry, Connection]]) -> None:

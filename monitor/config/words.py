@@ -339,7 +339,7 @@ def username(value: object) -> str:
 
 def consumer_key(value: object) -> str:
     """A consumer key (setup guide, step 3). Rejects only impossible ones."""
-    if isinstance(value, str) and value.strip() and any(character.isspace() for character in value):
+    if isinstance(value, str) and value.strip() and re.search(r"\s", value):
         raise ValueError("has a space in it. Copy the Consumer Key again: it is one long word.")
     written = text(value)
     if "…" in written or "..." in written or len(written) < CONSUMER_KEY_LENGTH:

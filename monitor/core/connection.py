@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -146,7 +147,7 @@ class Connection:
     @property
     def host(self) -> str:
         """The host name that receives the assertion."""
-        return urlsplit(self.login_url).hostname or ""
+        return host_of(self.login_url)
 
     @property
     def token_endpoint(self) -> str:
@@ -167,6 +168,12 @@ class Connection:
     def org_type(self) -> OrgType:
         """The org's type according to the host name."""
         return org_type(self.host)
+
+
+@lru_cache(maxsize=100)
+def host_of(url: str) -> str:
+    """The host of a URL, in lower case. Cached, as one is asked for about ten times in a row."""
+    return urlsplit(url).hostname or ""
 
 
 def org_type(host: str) -> OrgType:
@@ -202,7 +209,7 @@ def audience_of(choice: str, login_url: str) -> str:
 
 def is_generic(url: str) -> bool:
     """Whether a URL is one of Salesforce's generic hosts, which External Client Apps refuse."""
-    return (urlsplit(url).hostname or "") in ALLOWED_HOSTS
+    return host_of(url) in ALLOWED_HOSTS
 
 
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,251}[a-z0-9])?")
@@ -224,7 +231,7 @@ def origin_of(url: str) -> str | None:
 
 def is_loopback(url: str) -> bool:
     """Whether a URL points to this machine."""
-    return (urlsplit(url).hostname or "") in LOOPBACK_HOSTS
+    return host_of(url) in LOOPBACK_HOSTS
 
 
 def may_receive_assertions(login_url: str, allowed_hosts: frozenset[str] = frozenset()) -> bool:
