@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from monitor.config import words
 from monitor.config.options import (
+    FORMER,
     MOST_LABELS,
     ConfigurationOptions,
     ConnectionOptions,
@@ -96,7 +97,8 @@ def _missing(model: type[Options], name: str) -> str:
 
 
 def _known(model: type[Options]) -> list[str]:
-    return list(ConfigurationOptions.model_fields if model is GeneralOptions else model.model_fields)
+    fields = (ConfigurationOptions if model is GeneralOptions else model).model_fields
+    return [name for name, field in fields.items() if FORMER not in field.metadata]
 
 
 def meant(model: type[Options], name: str) -> str | None:
@@ -115,7 +117,7 @@ def no_option(model: type[Options], name: str) -> str:
     if option := meant(model, name):
         return f'is not an option here. Did you mean "{option}"?'
     for other, where in _places():
-        if model is not other and name in other.model_fields:
+        if model is not other and name in _known(other):
             return f"is not an option here. It belongs {where}."
     return f"is not an option here. Options here: {', '.join(_known(model))}."
 

@@ -35,20 +35,13 @@ from monitor.config.problem import ConfigError, Problem, quoted
 from monitor.config.settings import Settings
 from monitor.config.text import Block, Listing, Value
 from monitor.config.web_file import WebConfig, load_web_config
-from monitor.core.connection import (
-    Connection,
-    ExpiryBands,
-    Source,
-)
+from monitor.core.connection import Connection, ExpiryBands
 
 LIFETIMES = tuple(timedelta(days=days) for days in (1, 7, 30, 90, 365, 730, 3650))
 """Usual certificate lifetimes: for at least one, the warning must come before the critical band."""
 
 LARGEST_FILE = 64 * 1024 * 1024
 """Largest file, in bytes: about 150,000 connections. More is a wrong path."""
-
-SERVICE_ACCOUNT = Source("file", "/var/run/secrets/kubernetes.io/serviceaccount/token")
-"""Kubernetes' default path of a pod's service account token."""
 
 SUMMANDS = 5
 """Most connections of a username that a message lists one by one."""
@@ -87,9 +80,6 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
 def schema() -> dict[str, Any]:
     """The JSON Schema of the configuration, for editors."""
     made = _without_nulls(ConfigurationOptions.model_json_schema())
-    # Accepted in files for older versions, with a warning.
-    del made["properties"]["replicas"]
-    del made["$defs"]["ConnectionOptions"]["properties"]["read_permission_sets"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 
 
@@ -114,7 +104,6 @@ class _File:
     shown: str
     path: Path
     directory: str
-    raw: bytes
     value: Value
 
     def resolved(self, place: str) -> str:
@@ -193,7 +182,7 @@ class _Loader:
             self.problems.append(Problem(shown, None, "", str(error)))
             return None
         content = text.read(raw)
-        file = _File(shown, path, str(path.parent), raw, content.value)
+        file = _File(shown, path, str(path.parent), content.value)
         self.files.append(file)
         for mistake in content.mistakes:
             where = text.shown_path(content.value, mistake.path)

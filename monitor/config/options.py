@@ -21,6 +21,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
 from monitor.config import words
@@ -137,6 +138,10 @@ UtcTime = Annotated[
     WithJsonSchema({"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}),
 ]
 Flag = Annotated[bool, BeforeValidator(words.flag), WithJsonSchema({"type": "boolean"})]
+FORMER = "former"
+Former = Annotated[SkipJsonSchema[Flag | None], FORMER]
+"""A removed option without effect: accepted with a warning, and offered nowhere."""
+
 Labels = Annotated[
     tuple[tuple[str, str], ...],
     BeforeValidator(words.labels),
@@ -514,7 +519,7 @@ class ConnectionOptions(Options):
     observer: Annotated[str, BeforeValidator(words.connection_name), WithJsonSchema(_TEXT)] = ""
     """Another connection to the same org whose user may see more: audits use its token, even while this
     connection is refused."""
-    read_permission_sets: Flag | None = None
+    read_permission_sets: Former = None
     paused: Flag = False
     """Not checked, but still shown."""
     maintenance: Maintenances = ()
@@ -716,8 +721,7 @@ class GeneralOptions(Options):
     """Path of a SQLite file, or `postgresql://USER@HOST/DATABASE`, its password in PGPASSWORD or
     PGPASSFILE.
     """
-    replicas: Flag | None = None
-    """Removed: daemons with the same PostgreSQL database share the work."""
+    replicas: Former = None
     interval: Interval = _default(timedelta(minutes=5))
     """Time between checks of a connection."""
     settle: Settle = _default(timedelta(minutes=10))

@@ -374,7 +374,7 @@ def _is_host(written: str) -> bool:
     return "." in written and HOST.fullmatch(written.lower()) is not None
 
 
-def _split(written: str) -> SplitResult:
+def _split(written: str, example: str = "https://acme.my.salesforce.com") -> SplitResult:
     """The parts of a URL with valid host and port."""
     if re.match(r"[^/]*//[^/]*@", written):
         raise ValueError("contains a user name or password. Remove everything before the @.")
@@ -382,12 +382,9 @@ def _split(written: str) -> SplitResult:
         parts = urlsplit(written)
         host, _ = parts.hostname or "", parts.port
     except ValueError as error:
-        raise ValueError(
-            f"{quoted(written)} is not a URL. Write e.g. https://acme.my.salesforce.com."
-        ) from error
+        raise ValueError(f"{quoted(written)} is not a URL. Write e.g. {example}.") from error
     no_host = ":" in host and not re.fullmatch(r"\[::1\](:\d*)?", parts.netloc)  # http://[::1].evil.example
     if not host or no_host or not (HOST.fullmatch(host) or host in LOOPBACK_HOSTS):
-        example = "https://acme.my.salesforce.com"
         if _is_host(written):
             example = f"https://{written.lower()}"
         raise ValueError(f"{quoted(written)} is not a URL with a host. Write e.g. {example}.")
@@ -397,11 +394,10 @@ def _split(written: str) -> SplitResult:
 def web_url(value: object) -> str:
     """An http or https URL, without a final slash."""
     written = text(value)
-    parts = _split(written)
+    example = "https://monitor.example.com/bearerwatch"
+    parts = _split(written, example)
     if parts.scheme not in {"http", "https"} or parts.query or parts.fragment:
-        raise ValueError(
-            f"{quoted(written)} is not a plain URL. Write e.g. https://monitor.example.com/bearerwatch."
-        )
+        raise ValueError(f"{quoted(written)} is not a plain URL. Write e.g. {example}.")
     return written.rstrip("/")
 
 
