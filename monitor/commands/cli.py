@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -144,9 +145,13 @@ def port_taken(address: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        if problem.errno not in {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}:
+        if problem.errno in {socket.EAI_NONAME, socket.EAI_AGAIN}:
+            reason = "The host is unknown"
+        elif problem.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}:
+            reason = os.strerror(problem.errno)
+        else:
             raise
-        raise OperatorError(f"Cannot listen on {address}: {os.strerror(problem.errno)}. {remedy}") from None
+        raise OperatorError(f"Cannot listen on {address}: {reason}. {remedy}") from None
 
 
 def say(text: str) -> None:
@@ -334,7 +339,7 @@ def _chosen(settings: "Settings", names: list[str]) -> list[Connection]:
     if unknown:
         raise OperatorError("\n".join(terminal.unknown_name("connection", name, by_name) for name in unknown))
     if names:
-        return [by_name[name] for name in names]
+        return [by_name[name] for name in dict.fromkeys(names)]
     return [connection for connection in settings.connections if not connection.paused]
 
 
@@ -378,15 +383,14 @@ def recheck(
         if not (chosen or causes):
             raise OperatorError("Name one or more connections, or a cause: --cause CODE.")
         with Running(settings, url, user) as daemon:
-            found, put_off = rechecked(daemon, chosen, causes, terminal.show_rechecked)
-            missing = [name for name in chosen if name not in found | put_off]
+            found, put_off, missing = rechecked(daemon, chosen, causes, terminal.show_rechecked)
     states = {one["state"] for one in found.values()}
     for name, until in put_off.items():
         say(f"Not checked: {name}. No login is left in its budget until {until}.")
-    if missing or not (found or put_off):
-        say(
-            f"Not checked within a minute: {', '.join(missing) or 'anything'}. See the daemon's page and log."
-        )
+    if missing:
+        say(f"Not checked within a minute: {', '.join(missing)}. See the daemon's page and log.")
+    if not (found or put_off or missing):
+        say(f"Nothing to check: no connection has {' or '.join(causes)}.")
     if "failing" in states:
         raise typer.Exit(Exit.FAILING)
     raise typer.Exit(Exit.NO_VERDICT if missing or put_off or states & {"unknown", "settling"} else Exit.FINE)
@@ -428,13 +432,13 @@ def audit_connection(
 
 @app.command("preflight")
 def try_before(
+    config: ConfigOption,
     name: Annotated[
         str | None,
         typer.Argument(
             help="A configured connection. Default: use the options.", autocompletion=_complete_connection
         ),
     ] = None,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="Its configuration file.")] = None,
     subdomain: Annotated[
         str, typer.Option(help="The org's subdomain (setup guide, step 7) or whole address.")
     ] = "",
@@ -465,7 +469,7 @@ def try_before(
     clock, key = Clock(), {"file": private_key}
     with operators_mistakes():
         if name is not None:
-            settings = _settings(config or Path(os.environ.get("BEARERWATCH_CONFIG", "bearerwatch.yaml")))
+            settings = _settings(config)
             key = {"file": "FILE"}
         else:
             given = {
@@ -879,7 +883,7 @@ def simulate(
     """
     from monitor.commands import demo
 
-    with operators_mistakes(), port_taken(f"{host}:{port}", "Choose another port with --port."):
+    with operators_mistakes(), port_taken(f"{host}:{port}", "Choose another with --host or --port."):
         settings = _settings(config) if config else None
         demo.simulate(settings, host=host, port=port, speed=speed, say=say)
 

@@ -7,6 +7,7 @@ between checks. Then time continues normally, and the page stays up.
 import asyncio
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -119,7 +120,8 @@ def _make_missing(pair: Pair) -> None:
     if pair.private_key.kind != "file" or key.exists():
         return
     certificate = Path(pair.certificate.place) if pair.certificate else key.with_name(f"{key.stem}-cert.pem")
-    key.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # creating the key reports the error
+        key.parent.mkdir(parents=True, exist_ok=True)
     keygen.generate(key.parent, now=datetime.now(UTC), key_name=key.name, certificate_name=certificate.name)
 
 

@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from monitor.commands import audit
 from monitor.commands.discover import Try, discover, options_of
 from monitor.config import ConfigError, Settings, load
@@ -106,9 +108,14 @@ def as_text(found: Preflight, key: Mapping[str, str], now: datetime) -> Iterator
     if status.history.audit:
         yield from audit.as_text(status, now)
     yield from ("", "To monitor it, add this to the configuration:", "", "connections:")
-    for number, (option, value) in enumerate(configuration(status.connection, key).items()):
-        shown = value if isinstance(value, str) else json.dumps(value).replace('"', "")
-        yield f"  {'-' if number == 0 else ' '} {option}: {shown}"
+    lines = yaml.safe_dump(
+        [configuration(status.connection, key)],
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=None,
+        width=1_000,
+    ).splitlines()
+    yield from (f"  {line}" for line in lines)
 
 
 def configuration(connection: Connection, key: Mapping[str, str]) -> dict[str, Any]:

@@ -37,9 +37,14 @@ class Running:
         if settings.ca_file:
             context.load_verify_locations(settings.ca_file)
         auth = (user, os.environ.get(PASSWORD, "")) if user else None
-        self._client = httpx.Client(
-            base_url=self._url, auth=auth, verify=context, timeout=ANSWER_SECONDS, trust_env=False
-        )
+        try:
+            self._client = httpx.Client(
+                base_url=self._url, auth=auth, verify=context, timeout=ANSWER_SECONDS, trust_env=False
+            )
+        except httpx.InvalidURL as problem:
+            raise NoAnswerError(
+                f"{self._url} is not a URL ({problem}). Use e.g. http://127.0.0.1:9877."
+            ) from None
 
     def __enter__(self) -> Self:
         return self
@@ -104,11 +109,17 @@ class Running:
 
 
 def rechecked(
-    daemon: Running, names: Iterable[str], causes: Iterable[str], tell: Callable[[Shown], None]
-) -> tuple[dict[str, Shown], dict[str, str]]:
+    daemon: Running,
+    names: Iterable[str],
+    causes: Iterable[str],
+    tell: Callable[[Shown], None],
+    *,
+    within: float = CHECKED_WITHIN_SECONDS,
+) -> tuple[dict[str, Shown], dict[str, str], list[str]]:
     """Check connections, wait, and give their new state; calls `tell` with each as it arrives.
 
-    Also gives those that were put off, and until when: their login budget is used up.
+    Also gives those that were put off, and until when: their login budget is used up. Finally, those that
+    were not checked in time.
     """
     before, names, causes = daemon.shown(), list(names), list(causes)
     wanted = set(names) | {
@@ -116,7 +127,7 @@ def rechecked(
     }
     put_off = daemon.recheck(names, causes)
     found: dict[str, Shown] = {}
-    until = time.monotonic() + CHECKED_WITHIN_SECONDS
+    until = time.monotonic() + within
     while (waiting := wanted - found.keys() - put_off.keys()) and time.monotonic() < until:
         time.sleep(0.5)
         now = daemon.shown()
@@ -124,7 +135,7 @@ def rechecked(
             if name not in before or _checks(now[name]) != _checks(before[name]):
                 found[name] = now[name]
                 tell(now[name])
-    return found, put_off
+    return found, put_off, sorted(waiting)
 
 
 def _checks(one: Shown) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from monitor.commands.preflight import settings_of
 from monitor.core.problem import OperatorError
@@ -56,13 +57,15 @@ def _org(tmp_path: Path) -> Iterator[Org]:
 def test_a_healthy_connection_is_printed_with_the_lines_to_configure(org: Org) -> None:
     org.is_so()
 
-    done = org.tried()
+    done = org.tried("--app", "Sales: #1")
 
     assert done.returncode == 0, done.stderr
     assert "Healthy: a token was granted." in done.stdout
     assert "right        step 3  Consumer Key" in done.stdout
     lines = done.stdout.split("connections:\n")[1]
     assert f"login_url: {org.url}\n    audience: my_domain\n    consumer_key: 3MVG9acme\n" in lines
+    (configured,) = yaml.safe_load(f"connections:\n{lines}")["connections"]
+    assert configured["app"] == "Sales: #1"
 
 
 def test_a_policy_that_will_end_the_approval_is_reported(org: Org) -> None:

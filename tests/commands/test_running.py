@@ -1,8 +1,12 @@
 """What `bearerwatch recheck` takes for the result of a check."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+from typer.testing import CliRunner
+
+from monitor.commands.cli import app
 from monitor.commands.running import Running, Shown, rechecked
 
 BEFORE: dict[str, Any] = {"findings": [], "exchanges": 5, "last_exchange": "2026-11-23T12:00:00Z"}
@@ -24,16 +28,43 @@ class Showing(Running):
 def test_a_check_that_could_send_nothing_is_a_result() -> None:
     unsent = BEFORE | {"last_exchange": "2026-11-23T12:05:00Z"}
 
-    assert rechecked(Showing(BEFORE, BEFORE, unsent), ["acme"], [], lambda _: None) == ({"acme": unsent}, {})
+    assert rechecked(Showing(BEFORE, BEFORE, unsent), ["acme"], [], lambda _: None) == (
+        {"acme": unsent},
+        {},
+        [],
+    )
 
 
 def test_a_check_within_the_same_second_is_a_result() -> None:
     refused = BEFORE | {"exchanges": 6}
 
-    assert rechecked(Showing(BEFORE, refused), ["acme"], [], lambda _: None) == ({"acme": refused}, {})
+    assert rechecked(Showing(BEFORE, refused), ["acme"], [], lambda _: None) == (
+        {"acme": refused},
+        {},
+        [],
+    )
 
 
 def test_a_check_that_is_put_off_is_not_waited_for() -> None:
     put_off = {"acme": "2026-11-23T12:40:00Z"}
 
-    assert rechecked(Showing(BEFORE, put_off=put_off), ["acme"], [], lambda _: None) == ({}, put_off)
+    assert rechecked(Showing(BEFORE, put_off=put_off), ["acme"], [], lambda _: None) == ({}, put_off, [])
+
+
+def test_a_connection_with_the_cause_that_is_not_checked_in_time_is_reported() -> None:
+    broken = BEFORE | {"findings": [{"cause": "api_disabled"}]}
+
+    late = rechecked(Showing(broken), [], ["api_disabled"], lambda _: None, within=0)
+
+    assert late == ({}, {}, ["acme"])
+
+
+def test_a_url_that_is_none_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
+    config = tmp_path / "bearerwatch.yaml"
+    config.write_text("connections: []")
+
+    arguments = ["recheck", "--cause", "api_disabled", "--url", "http://[::1", "--config", str(config)]
+    ended = CliRunner().invoke(app, arguments)
+
+    assert ended.exit_code == 2
+    assert ended.stderr.startswith("http://[::1 is not a URL")

@@ -1,13 +1,14 @@
 """What `check` shows: to a terminal of any width, to a pipe, and while checks are under way."""
 
 import io
+import socket
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from rich.console import Console
 
-from monitor.commands.cli import Exit, exit_code
+from monitor.commands.cli import Exit, exit_code, port_taken
 from monitor.commands.terminal import (
     ANSWER_SECONDS,
     progress,
@@ -20,6 +21,7 @@ from monitor.commands.terminal import (
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.finding import Alternative, State
+from monitor.core.problem import OperatorError
 from monitor.core.status import ConnectionStatus
 from monitor.salesforce.transport import Limits
 from monitor.web.reproduce import command
@@ -248,3 +250,10 @@ def test_an_unknown_name_is_reported_with_the_known_ones() -> None:
     )
     assert unknown_name("connection", "zzz", ["a", "b"]) == "No connection is named 'zzz'. Known: a, b."
     assert unknown_name("connection", "zzz", list("abcdefg")).endswith("Known: a, b, c, d, e and 2 more.")
+
+
+def test_a_host_to_listen_on_that_does_not_exist_is_an_operators_error() -> None:
+    listening = port_taken("nowhere:1", "Choose another.")
+
+    with pytest.raises(OperatorError, match=r"nowhere:1: The host is unknown\. Choose another\."), listening:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")

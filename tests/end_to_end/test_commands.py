@@ -91,6 +91,12 @@ def test_check_prints_one_line_each_and_a_summary(folder: Path) -> None:
     assert ended.stderr == "\n2 connections: 2 healthy\n"
 
 
+def test_check_of_a_connection_named_twice_checks_it_once(folder: Path) -> None:
+    ended = bearerwatch(folder, "check", "acme", "acme", "--json", "--config", "well.yaml")
+
+    assert [each["connection"] for each in json.loads(ended.stdout)] == ["acme"]
+
+
 def test_check_of_a_failing_connection_exits_1_and_names_the_next_command(folder: Path) -> None:
     ended = bearerwatch(folder, "check", "--config", "keyless.yaml")
 

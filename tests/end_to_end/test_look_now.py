@@ -140,6 +140,8 @@ def test_the_command_waits_for_the_daemons_result(watched: Watched) -> None:
     ]
     assert done.returncode == 1
     assert watched.command("recheck").returncode == 2
+    nothing = watched.command("recheck", "--cause", "org_inactive")
+    assert (nothing.returncode, nothing.stderr) == (0, "Nothing to check: no connection has org_inactive.\n")
 
 
 def test_a_check_with_a_different_result_makes_the_daemon_check(watched: Watched) -> None:
