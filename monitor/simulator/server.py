@@ -52,10 +52,6 @@ BACKLOG = 4096
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-def _wall_clock() -> datetime:
-    return datetime.now(UTC)
-
-
 class UnknownOrgError(LookupError):
     """There is no org of this name."""
 
@@ -67,7 +63,7 @@ class Simulator:
     (`running`), use the control API.
     """
 
-    def __init__(self, clock: Callable[[], datetime] = _wall_clock, speed: float = 1) -> None:
+    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC), speed: float = 1) -> None:
         self._clock = clock
         self._began = clock()
         self._speed = speed

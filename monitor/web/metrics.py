@@ -15,9 +15,7 @@ from itertools import compress, count
 from operator import attrgetter, is_not
 from typing import Literal
 
-from prometheus_client import (
-    generate_latest,
-)
+from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.openmetrics import exposition as openmetrics

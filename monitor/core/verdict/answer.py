@@ -130,12 +130,10 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes) -> Granted
     known = {name.lower(): value for name, value in headers.items()}
     text = _decode(body, known.get("content-type", ""))
     fields = _fields(text)
-    code, description = _error(fields)
+    code, description = _error(fields, text)
     token = fields.get("access_token")
     if 200 <= status < 300 and isinstance(token, str) and token.strip() and not code:
         return _granted(token.strip(), fields)
-    if not fields and not _is_html(text) and (coded := _CODED_TEXT.match(text[:READ_LIMIT])):
-        code, description = coded[1], coded[2] or ""
     excerpt = "" if code or description else harmless(_excerpt(text))
     if not (code or description) and "server" in known:
         excerpt = f"{excerpt} (Server: {harmless(known['server'], CODE_LIMIT)})"
@@ -156,9 +154,7 @@ def read_after_login(status: int, body: bytes) -> AfterLogin:
     fields = _fields(text)
     if 200 <= status < 300 and text.lstrip()[:1] in {"{", "["}:
         return AfterLogin(status, "", "")
-    code, message = _error(fields)
-    if not fields and not _is_html(text) and (coded := _CODED_TEXT.match(text[:READ_LIMIT])):
-        code, message = coded[1], coded[2] or ""
+    code, message = _error(fields, text)
     if not code and not message:
         message = _excerpt(text).strip() or "The answer is empty."
     return AfterLogin(status, harmless(code, CODE_LIMIT), harmless(message))
@@ -223,8 +219,10 @@ def _string(fields: Mapping[str, object], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _error(fields: Mapping[str, object]) -> tuple[str, str]:
-    """Code and text of an error, from any of their usual field names."""
+def _error(fields: Mapping[str, object], whole: str) -> tuple[str, str]:
+    """Code and text of an error, from any of their usual field names, or from plain text."""
+    if not fields and not _is_html(whole) and (coded := _CODED_TEXT.match(whole[:READ_LIMIT])):
+        return coded[1], coded[2] or ""
     nested = fields.get("error")
     if isinstance(nested, dict):
         fields = {**fields, **cast("dict[str, object]", nested)}

@@ -260,9 +260,9 @@ def diagnose(
         case Unreachable() as fault:
             meant = meaning.of_fault(fault, connection)
         case NotSent() as not_sent:
-            if blocking := _blocking(known):
-                return Diagnosis(State.FAILING, _distinct((*blocking, *_beside(known))))
             meant = meaning.of_not_sent(not_sent)
+            if meant.cause is not Cause.MONITOR_FAULT and any(own_problems(known)):
+                return Diagnosis(State.FAILING, _distinct(_beside(known)))
     for revision in REVISIONS:
         if meant.cause in revision.of and revision.holds(known):
             others = (*revision.others, meant.cause, *meant.others)
@@ -349,21 +349,19 @@ def _granted(granted: Granted, known: Known) -> Diagnosis:
     after = known.exchange.after_login
     meant = meaning.of_after_login(after, granted) if after else None
     findings = [
-        *_of_first_call(meant, known),
+        *_of_first_call(meant, granted, known),
         *_of_missed_calls(known),
         *_of_token(granted, known),
         *_beside(known),
     ]
-    findings.sort(key=lambda finding: finding.severity is not Severity.CRITICAL)
-    stopped = meant is not None and CATALOGUE[meant.cause].stops_calls
-    if meant is not None:
-        # A cause that stops API calls comes first: it stops the integration.
-        findings.sort(key=lambda finding: finding.cause is not meant.cause or not stopped)
-    state = State.FAILING if stopped else State.DEGRADED if findings else State.HEALTHY
+    # A cause that stops API calls comes first: it stops the integration.
+    stops = meant.cause if meant and CATALOGUE[meant.cause].stops_calls else None
+    findings.sort(key=lambda finding: (finding.cause is not stops, finding.severity is not Severity.CRITICAL))
+    state = State.FAILING if stops else State.DEGRADED if findings else State.HEALTHY
     return Diagnosis(state, _distinct(findings), tuple(_alternatives(meant, known)) if meant else ())
 
 
-def _of_first_call(meant: Meaning | None, known: Known) -> Iterator[Finding]:
+def _of_first_call(meant: Meaning | None, granted: Granted, known: Known) -> Iterator[Finding]:
     after = known.exchange.after_login
     if meant is None or after is None:
         return
@@ -371,15 +369,13 @@ def _of_first_call(meant: Meaning | None, known: Known) -> Iterator[Finding]:
         f"A token was granted, but the first call with it was refused: {quoted(after.error, after.message)}"
     )
     evidence = [f"{said} (HTTP {after.status})."]
-    granted = known.exchange.outcome
-    if isinstance(granted, Granted) and granted.scopes:
+    if granted.scopes:
         evidence.append(f"The granted scopes are {', '.join(sorted(granted.scopes)[:SCOPES_SHOWN])}.")
-    if isinstance(granted, Granted) and granted.of_site:
+    if granted.of_site:
         evidence.append("The user belongs to an Experience Cloud site.")
-    if meant.cause is Cause.UNRECOGNISED:
-        evidence.append("The token may have been revoked at that moment, or be locked to other addresses.")
     severity = Severity.CRITICAL if CATALOGUE[meant.cause].stops_calls else None
     if meant.cause is Cause.UNRECOGNISED:
+        evidence.append("The token may have been revoked at that moment, or be locked to other addresses.")
         severity = Severity.WARNING
     yield _finding(known, meant.cause, meant.certainty, evidence, severity)
 
@@ -430,7 +426,8 @@ def _of_token(granted: Granted, known: Known) -> Iterator[Finding]:
 
 def _beside(known: Known) -> Iterator[Finding]:
     granted = isinstance(known.exchange.outcome, Granted)
-    yield from _problems(known, Severity.WARNING if granted else None)
+    for cause, said in own_problems(known):  # a grant proves that key and certificate work
+        yield _finding(known, cause, Certainty.CERTAIN, [said], Severity.WARNING if granted else None)
     yield from _of_certificate(known)
     if known.offset and known.clock_is_off:
         milder = granted and abs(known.offset) < CLOCK_USELESS
@@ -439,20 +436,6 @@ def _beside(known: Known) -> Iterator[Finding]:
     if granted:
         yield from _of_forecast(known)
         yield from _of_audit(known)
-
-
-def _problems(known: Known, severity: Severity | None) -> Iterator[Finding]:
-    """Problems of our key and certificate: less severe after a grant, which proves that they work."""
-    for cause, said in own_problems(known):
-        yield _finding(known, cause, Certainty.CERTAIN, [said], severity)
-
-
-def _blocking(known: Known) -> tuple[Finding, ...]:
-    """The problems that prevented sending; empty if the key can sign."""
-    outcome = known.exchange.outcome
-    if not isinstance(outcome, NotSent) or meaning.of_not_sent(outcome).cause is Cause.MONITOR_FAULT:
-        return ()
-    return tuple(_problems(known, None))
 
 
 def _of_certificate(known: Known) -> Iterator[Finding]:
