@@ -134,7 +134,7 @@ def _is_news(told: Told, before: Told | None, repeat: timedelta, now: datetime) 
     if before is None or told.labels["severity"] != before.labels["severity"]:
         return True
     joined = not set(told.connections) <= set(before.connections)
-    return lasted(before.at, min(GROUP_INTERVAL, repeat) if joined else repeat, now)
+    return lasted(before.at, GROUP_INTERVAL if joined else repeat, now)
 
 
 def _told(members: Sequence[Alert], now: datetime) -> Told:
@@ -156,7 +156,7 @@ def is_proven(told: Told, statuses: Mapping[str, ConnectionStatus]) -> bool:
     A fault of network or server, in contrast, may recur a moment later.
     """
     entry = CATALOGUE.get(Cause(told.labels["cause"])) if "cause" in told.labels else None
-    return bool(entry and not entry.transient and told.connections) and all(
+    return bool(entry and not entry.transient) and all(
         name in statuses and statuses[name].state is State.HEALTHY for name in told.connections
     )
 

@@ -88,9 +88,10 @@ def test_a_settling_connection_is_checked_two_five_and_ten_minutes_after_the_cha
     assert next_exchange(ACME, known, NOW) == NOW + due_in * MINUTE
 
 
+@pytest.mark.parametrize("refusals", [0, 1, 4])
 @pytest.mark.parametrize("faults", [1, 2, 3])
-def test_after_a_fault_the_next_check_is_soon(faults: int) -> None:
-    known = history(state=State.UNKNOWN, consecutive_faults=faults)
+def test_after_a_fault_the_next_check_is_soon_whatever_was_before(faults: int, refusals: int) -> None:
+    known = history(state=State.UNKNOWN, consecutive_faults=faults, consecutive_refusals=refusals)
 
     assert next_exchange(ACME, known, NOW) == min(NOW + RETRY[faults - 1], regular(ACME, NOW))
 
