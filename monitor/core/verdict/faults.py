@@ -95,7 +95,7 @@ _FAULTS = (
             r"unknown (ca|issuer|authority)|trust relationship|untrustedroot|trust anchor|pkix|certpath",
             r"hostname.{0,20}mismatch|not valid for|altname|alternative name",
             r"certificate(expired|not ?yet ?valid)|http response to https client",
-            r"wrong version number|\beproto\b|not look like a tls|unrecogni[sz]ed ssl",
+            r"wrong version number|\beproto\b|not look like a tls|not an ssl|unrecogni[sz]ed ssl",
             r"curl(:| error)? ?[#(]? ?(35|51|60|77)\b",
         ),
     ),
@@ -179,8 +179,8 @@ NO_SUCH_NAME = re.compile(
 """NXDOMAIN; other resolver errors do not mean that the name is wrong."""
 
 NOT_TLS = re.compile(
-    r"wrong.version.number|unknown protocol|not look like a tls|unrecogni[sz]ed ssl|record overflow"
-    r"|packet length too long|plaintext connection|http (request|response) to (an? )?https"
+    r"wrong.version.number|unknown protocol|not look like a tls|not an ssl|unrecogni[sz]ed ssl"
+    r"|record overflow|packet length too long|plaintext connection|http (request|response) to (an? )?https"
 )
 """The other side did not speak TLS: usually a misconfigured proxy."""
 

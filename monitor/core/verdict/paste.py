@@ -426,7 +426,8 @@ def _words(pasted: _Pasted) -> Refused | None:
         return pasted.refusal(pasted.chosen)
     refused = ALMOST_ALWAYS <= pasted.status < SERVER_ERROR
     for line in pasted.lines if _LOGIN.search(pasted.text) else ():
-        if not _COMPLAINT.search(line) or _is_routine(line, 0) or is_of_another_service(line):
+        elsewhere = is_of_another_service(line) or ("://" in line and not _HOST.search(line))
+        if elsewhere or not _COMPLAINT.search(line) or _is_routine(line, 0):
             continue
         meant = of_text(SETTING.sub(" ", _PHRASE.sub(" ", _STATUS.sub(" ", line))))
         if meant and not (refused and CATALOGUE[meant.cause].no_verdict):

@@ -134,7 +134,7 @@ TEXTS = _rules(
         (
             r"refresh token.{0,30}(expired|revoked|invalid)",
             r"(expired|revoked|invalid).{0,20}refresh token",
-            r"token (was |has been |is )?revoked",
+            r"token (was |has been |is )?(expired or )?revoked",
             r"token validity",
             r"(invalid|expired) token$",
             r"approval .{0,20}(expired|revoked|aged)",

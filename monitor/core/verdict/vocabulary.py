@@ -25,7 +25,8 @@ FOREIGN = re.compile(r"\baadsts\d", re.IGNORECASE)
 OTHER_SERVICES = re.compile(
     r"psycopg|\bpsql\b|\bpq: |sqlstate|mysql|using password|postgres|mongo|\bredis\b|\bldap|\bsmtp"
     r"|publickey|response from daemon|security token included in the request"
-    r"|password authentication failed|\b(relation|role|column|table) \"|github api"
+    r"|password authentication failed|\b(relation|role|column|table) \"|github api|failed to pull image"
+    r"|\bora-\d{5}|\bimap|botocore"
     r"|\b(slack|okta|stripe|sendgrid|kafka|rabbitmq|snowflake)\b",
     re.IGNORECASE,
 )

@@ -49,6 +49,7 @@ FAULTS = [
     "x509: certificate signed by unknown authority",
     "PKIX path building failed",
     "error:0A00010B:SSL routines::wrong version number",
+    "io.netty.handler.ssl.NotSslRecordException: not an SSL/TLS record: 485454502f312e31",
     "java.net.SocketTimeoutException: Read timed out",
 ]
 
@@ -304,6 +305,7 @@ def test_an_answer_has_the_status_nearest_to_it() -> None:
         ("the user needs admin approval for this app", Cause.USER_NOT_ADMIN_APPROVED),
         ("your Salesforce trial has ended", Cause.ORG_INACTIVE),
         ("iat is in the future", Cause.CLOCK_SKEWED),
+        ("Token has been expired or revoked.", Cause.CONSUMER_NOT_APPROVED),
         ("INFO login failed: invalid_grant ip restricted", Cause.IP_RESTRICTED),
     ],
 )
@@ -388,6 +390,9 @@ def test_an_unreadable_list_of_trusted_authorities_is_not_a_key_fault() -> None:
         "SyntaxError: Unexpected token '}'",
         'ERROR: relation "user" does not exist',
         "slack api: rate limit exceeded",
+        "fatal: Authentication failed for 'https://git.globex.example/sync'",
+        "ORA-01017: invalid username/password; logon denied",
+        "Failed to pull image globex/sync: authentication required",
     ],
 )
 def test_other_things_not_found_are_neither_a_private_key_nor_a_user(text: str) -> None:
