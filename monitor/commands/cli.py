@@ -231,6 +231,9 @@ def run(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # would end the process until the daemon handles it
     with operators_mistakes():
         settings = _settings(config)
+    logs.configure(
+        format=log_format, level=log_level
+    )  # a damaged database is logged before there is a daemon
     with operators_mistakes(Exit.NO_VERDICT):  # the database may be available soon
         store = Store.open(settings.database, alone=True)
     with operators_mistakes():

@@ -1,6 +1,7 @@
 """What the machine does to a daemon: nothing of it may be silent, and no check may stop for it."""
 
 import fcntl
+import json
 import os
 import resource
 import shutil
@@ -66,6 +67,21 @@ def test_an_unread_log_blocks_nothing(orgs: httpx.Client, pair: Path, tmp_path: 
     finally:
         os.close(reads)
         process.kill()
+
+
+def test_a_database_damaged_at_the_start_is_logged_in_the_chosen_format(tmp_path: Path) -> None:
+    """That line came before the log was set up: on stdout, as no reader of logs expects it."""
+    config = write(tmp_path)
+    with daemon(config) as running:
+        assert running.stop() == 0
+    with (tmp_path / "bearerwatch.db").open("r+b") as database:
+        database.seek(4096)
+        database.write(b"damage! " * 1024)
+
+    with daemon(config, "--log-format", "json") as running:
+        lines = running.log.read_text().split("event=stopped\n")[1].splitlines()
+
+    assert [json.loads(line)["event"] for line in lines][:2] == ["store_damaged", "store_replaced"]
 
 
 def test_link_loops_and_pipes_are_reported_and_later_edits_noticed(
