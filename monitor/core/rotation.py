@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from monitor.core.catalogue import CATALOGUE
+from monitor.core.catalogue import CATALOGUE, Kind
 from monitor.core.connection import Connection
 from monitor.core.history import History, Rotation, Slot, Stage
 from monitor.core.keys.credential import CredentialFacts
@@ -34,7 +34,7 @@ STEP = timedelta(minutes=2)
 """Between separate tries while the certificate changes, which takes 2 to 10 minutes (step 2)."""
 
 
-def proven(outcome: Outcome, connection: Connection) -> bool | None:
+def proven(outcome: Outcome | None, connection: Connection) -> bool | None:
     """Whether the app's certificate verifies the signing key; None if the answer does not tell."""
     if isinstance(outcome, Granted):
         return True
@@ -89,7 +89,7 @@ def with_pairs(
     begun, key = history.rotation, following.key
     if connection.next and key is None:
         return history
-    if not connection.next or key is None or (current.key and current.key.fingerprint == key.fingerprint):
+    if key is None or (current.key and current.key.fingerprint == key.fingerprint):
         return replace(history, rotation=None, keys_accepted=_without_next(history.keys_accepted))
     if begun and begun.key_fingerprint == key.fingerprint:
         return history
@@ -115,7 +115,7 @@ def due(
     rotation = history.rotation
     if rotation is None:
         return False
-    refused = asked is not None and proven(asked, connection) is False
+    refused = proven(asked, connection) is False
     if rotation.tried_at is None or (refused and was and proven(was.outcome, connection)):
         return True
     if rotation.stage is Stage.PROPAGATING or refused:
@@ -139,19 +139,18 @@ def advanced(
 
     None means no exchange with that key; `was` is the last verdict on the current key before. A refusal of
     the next key counts if it concerns the signature, or if the current key was just granted: then only the
-    key differs.
+    key differs, unless Salesforce or the network is at fault.
     """
     rotation = history.rotation
     if rotation is None:
         return history
     before = proven(was.outcome, connection) if was else None
-    current = proven(asked, connection) if asked else None
-    accepted = following = history.keys_accepted.get(Slot.NEXT)
-    if tried is not None:
-        found = proven(tried, connection)
-        if found is None and isinstance(tried, Refused) and isinstance(asked, Granted):
-            found = False
-        following = accepted if found is None else found
+    current, found = proven(asked, connection), proven(tried, connection)
+    accepted = history.keys_accepted.get(Slot.NEXT)
+    if isinstance(tried, Refused) and isinstance(asked, Granted):
+        cause = meaning.of_refusal(tried, connection).cause
+        found = False if CATALOGUE[cause].kind is Kind.CREDENTIAL else None
+    following = accepted if found is None else found
     moved = bool(following) if accepted is None else following is not accepted
     moved = moved or (None not in {before, current} and before is not current)
     current = before if current is None else current

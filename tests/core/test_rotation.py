@@ -25,6 +25,8 @@ from tests.making import ACME, GRANTED, NOT_APPROVED, NOW, UNREACHABLE, history
 UNPROVEN = Refused(400, "invalid_grant", "invalid assertion", "")
 NO_CLIENT = Refused(400, "invalid_client", "invalid client credentials", "")
 BARE = Refused(400, "invalid_grant", "", "")
+DOWN = Refused(503, "", "", "HTML page: Down for maintenance")
+THROTTLED = Refused(400, "invalid_grant", "login rate exceeded", "")
 ACME_NEXT = replace(ACME, next=Pair(Source("file", "/keys/acme-next.pem")))
 MINUTE = timedelta(minutes=1)
 
@@ -86,6 +88,14 @@ def test_an_unspecific_refusal_counts_only_if_the_current_key_is_granted() -> No
     assert after((GRANTED, BARE)).keys_accepted == {Slot.NEXT: False}
     assert after((NOT_APPROVED, BARE)).keys_accepted == {}
     assert after((UNREACHABLE, UNREACHABLE)).keys_accepted == {}
+    assert after((GRANTED, UNREACHABLE)).keys_accepted == {}
+
+
+@pytest.mark.parametrize("answer", [DOWN, THROTTLED], ids=["maintenance", "too many logins"])
+def test_an_accepted_next_key_stays_so_if_salesforce_cannot_answer(answer: Refused) -> None:
+    known = after(*[(GRANTED, GRANTED)] * 3, (GRANTED, answer))
+
+    assert (stage(known), known.keys_accepted) == (Stage.ACCEPTED, {Slot.NEXT: True})
 
 
 def test_a_stage_keeps_its_start_time() -> None:
@@ -143,6 +153,7 @@ def test_the_next_key_is_tried_at_once_when_the_current_one_is_refused() -> None
     known = tried(begun(), timedelta(seconds=1))
 
     assert due(known, ACME_NEXT, known.last_verdict, UNPROVEN, NOW)
+    assert not due(known, ACME_NEXT, Exchange(NOW, UNPROVEN), UNPROVEN, NOW)
 
 
 def test_an_old_next_key_is_tried_rarely() -> None:
