@@ -8,7 +8,8 @@ from pathlib import Path
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from monitor.commands.cli import Exit, app
+from monitor.commands.cli import app
+from monitor.commands.cli.exits import Exit
 
 PAGE = Path(__file__).with_name("bearerwatch.1")
 

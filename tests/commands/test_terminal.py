@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from rich.console import Console
 
-from monitor.commands.cli import Exit, exit_code, port_taken
+from monitor.commands.cli.exits import Exit, exit_code, port_taken
 from monitor.commands.terminal import (
     ANSWER_SECONDS,
     progress,

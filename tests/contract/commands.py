@@ -13,7 +13,8 @@ from pathlib import Path
 import typer
 from typer.core import TyperGroup
 
-from monitor.commands.cli import Exit, app
+from monitor.commands.cli import app
+from monitor.commands.cli.exits import Exit
 
 ROOT = Path(__file__).parents[2]
 PLAIN = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}

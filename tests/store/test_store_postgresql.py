@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
-from monitor.commands.cli import database_move
+from monitor.commands.cli.database import database_move
 from monitor.core.causes import Cause
 from monitor.core.outcome import AfterLogin
 from monitor.store import EXCHANGES_KEPT, UPGRADES, Store, StoreError, Verdict, move

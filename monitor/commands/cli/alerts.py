@@ -1,0 +1,80 @@
+"""`alerts` and `alerts test`."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from monitor.commands import terminal
+from monitor.commands.cli.arguments import ConfigOption, JsonOption, cause_of, settings_of
+from monitor.commands.cli.exits import Exit, log_errors_alone, operators_mistakes, say
+from monitor.core.problem import OperatorError
+
+
+def show_alerts(
+    context: typer.Context,
+    config: ConfigOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Show active alerts and where they go, or send a test alert.
+
+    It only reads the daemon's database: it checks and sends nothing.
+
+    **Examples**
+
+    - `bearerwatch alerts --config bearerwatch.yaml`: active alerts
+    - `bearerwatch alerts test --cause approval_decayed --config bearerwatch.yaml`: a test alert
+    """
+    if context.invoked_subcommand:
+        return
+    from monitor.commands.alerts import active_alerts
+    from monitor.commands.alerts import as_json as alert_as_json
+
+    log_errors_alone()
+    now = datetime.now(UTC)
+    with operators_mistakes():
+        settings = settings_of(config)
+        found = active_alerts(settings, now)
+    if as_json:
+        print(json.dumps([alert_as_json(one) for one in found], indent=2))
+        return
+    terminal.show_alerts(found, now=now)
+    sinks = f"{len(settings.sinks)} sink{' is' if len(settings.sinks) == 1 else 's are'} configured"
+    say(f"{len(found):,} alert{'' if len(found) == 1 else 's'}; {sinks}.")
+
+
+def send_drill(
+    cause: Annotated[str, typer.Option(help="The cause to send a test alert for.")],
+    config: ConfigOption,
+    to: Annotated[str | None, typer.Option(help="The sink. Default: all that accept this cause.")] = None,
+) -> None:
+    """Send a test alert, marked as such, to check that notifications arrive.
+
+    Exit code: 0 every sink accepted it, 2 one did not, or an error in the configuration.
+
+    Example: `bearerwatch alerts test --cause approval_decayed --config bearerwatch.yaml`
+    """
+    from monitor.commands.alerts import drills, for_drill
+
+    log_errors_alone()
+    with operators_mistakes():
+        settings, chosen = settings_of(config), cause_of(cause)
+        sinks = for_drill(settings, chosen, to)
+        if not settings.sinks:
+            raise OperatorError(f"{config} has no sinks: add one under notify.")
+        if to is not None and not sinks:
+            raise OperatorError(terminal.unknown_name("sink", to, [sink.name for sink in settings.sinks]))
+        if not sinks:
+            raise OperatorError(f"No sink accepts {chosen}: none matches its severity and who must act.")
+
+        async def send() -> list[str]:
+            refused = []
+            async for name, problem in drills(settings, chosen, sinks, datetime.now(UTC)):
+                say(f"{name}: {problem or 'accepted the test alert.'}")
+                refused += [name] if problem else []
+            return refused
+
+        if asyncio.run(send()):
+            raise typer.Exit(Exit.MISTAKE)
