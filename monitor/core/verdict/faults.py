@@ -164,7 +164,7 @@ ORDER = tuple(reversed(dict.fromkeys(kind for kind, _ in reversed(_FAULTS))))
 
 SETTING = re.compile(
     r"\b\w{1,40}[\"']? ?[:=] ?[\"']?(\d[\d.]{0,9}m?s?|true|false|null|none|undefined)\b"
-    r"|\btime.?out (\w{2,10} (to|as|at) )?\d{1,9} ?([mh]|m?s|min|sec|seconds|minutes|hours)?\b"
+    r"|\btime.?out (\w{2,10} (to|as|at) )?\d{1,9} ?([mh]|m?s|min|sec|seconds|minutes|hours)\b"
     r"(?! ?(elapsed|exceeded|expired|reached))",
     re.IGNORECASE,
 )

@@ -495,7 +495,11 @@ def _attempts(text: str) -> list[_Attempt]:
         if said:
             told = [one for one in told if one.end <= said.start or said.end <= one.start]
         found.append(_Attempt(code.start(), code[1], said))
-    found += [_Attempt(one.start, "", one) for one in told]
+    found += [
+        _Attempt(one.start, "", one)
+        for one in told
+        if one.is_sentence or one.is_strong or not _is_routine(text, one.start)
+    ]
     return sorted(found, key=lambda one: one.at)
 
 
@@ -512,8 +516,6 @@ def _labelled(text: str, sentences: list[_Said]) -> Iterator[_Said]:
         known = len(within) == 1 and bool(found[1])
         unquoted = _END_OF_TEXT.search(found[4] or "", within[0].end - start if known else 0)
         value = (found[group][: unquoted.start()] if unquoted else found[group]).strip(" ,;")
-        if not found[1] and _is_routine(text, start):
-            continue
         if value and (known or not (within or CODE.fullmatch(value))):
             yield _Said(start, end, value, is_sentence=known, is_strong=bool(found[1]))
 

@@ -307,6 +307,9 @@ def test_an_answer_has_the_status_nearest_to_it() -> None:
         ("iat is in the future", Cause.CLOCK_SKEWED),
         ("Token has been expired or revoked.", Cause.CONSUMER_NOT_APPROVED),
         ("INFO login failed: invalid_grant ip restricted", Cause.IP_RESTRICTED),
+        ("INFO error: invalid_grant\nINFO message: account of the user is deactivated", Cause.USER_INACTIVE),
+        ("gateway timeout 504", Cause.SALESFORCE_UNAVAILABLE),
+        ("connect failed: timeout 30 s exceeded", Cause.SALESFORCE_UNAVAILABLE),
     ],
 )
 def test_a_refusal_in_other_words_is_recognised(text: str, cause: Cause) -> None:
