@@ -8,16 +8,17 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from bench.figures import Figure, median_ratio
 from bench.scrape import status
 from monitor.core.history import History
 from monitor.daemon.interpreter import responsive
-from monitor.store import Store
+from monitor.store import Store, records
 
 GOAL_RATIO = 2.0
 """Our own overhead: queueing, batches, events, a thread."""
+
+GOAL_KIB = 1.5
+"""SQLite writes each page twice, to its log and to the file."""
 
 BATCH = 500
 """Rows per transaction, as in the store."""
@@ -59,7 +60,10 @@ def figures(place: Path, connections: int, rounds: int) -> list[Figure]:
             "CPU of a save / JSON and bare rows in SQLite", median_ratio(saves[1:], rows[1:]), goal=GOAL_RATIO
         ),
         Figure(
-            "written to the disk of a save, all due at once", statistics.median(written[1:]) / 1024, "KiB"
+            "written to the disk of a save, all due at once",
+            statistics.median(written[1:]) / 1024,
+            "KiB",
+            GOAL_KIB,
         ),
     ]
 
@@ -88,11 +92,10 @@ def _saved(store: Store, histories: dict[str, History]) -> float:
 
 
 def _written(bare: sqlite3.Connection, histories: list[History], turn: int) -> float:
-    to_json = TypeAdapter(History).dump_json
     before = time.process_time()
     for start in range(0, len(histories), BATCH):
         batch = [
-            (number, to_json(history).decode())
+            (number, records.written(history))
             for number, history in enumerate(histories[start : start + BATCH], start)
         ]
         bare.execute("BEGIN IMMEDIATE")

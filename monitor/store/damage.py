@@ -5,6 +5,7 @@ import time
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy import Engine
@@ -85,7 +86,12 @@ def salvaged(path: Path) -> dict[str, History]:
             with suppress(sqlite3.DatabaseError):
                 names.update(link.execute("SELECT id, name FROM connections" + order))  # noqa: S608 # ours
         for number, name in names:
-            row = "SELECT body FROM histories WHERE connection_id = ?"
-            with suppress(sqlite3.DatabaseError, ValidationError, TypeError, UnicodeDecodeError):
-                histories[name.decode()] = records.read(link.execute(row, (number,)).fetchone()[0])
+            bodies: list[Any] = [None, None]
+            for place, table in enumerate(("histories", "audits")):
+                row = f"SELECT body FROM {table} WHERE connection_id = ?"  # noqa: S608 # ours
+                with suppress(sqlite3.DatabaseError, TypeError):
+                    bodies[place] = link.execute(row, (number,)).fetchone()[0]
+            for audit in (bodies[1], None):  # a history without its audit is better than none
+                with suppress(ValidationError, TypeError, UnicodeDecodeError):
+                    histories.setdefault(name.decode(), records.read(bodies[0], audit))
     return histories

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Self
 
@@ -30,11 +30,13 @@ from sqlalchemy.engine import Dialect
 from monitor.core.cadence import EPOCH
 from monitor.core.causes import Cause
 from monitor.core.history import Event, EventKind, History
+from monitor.core.inside import Facts
 from monitor.core.telling import Told
 from monitor.store import records
 from monitor.store.place import Place
 from monitor.store.problem import StoreError
 from monitor.store.schema import (
+    AUDITS,
     CAUSES,
     CONNECTIONS,
     DAYS,
@@ -96,13 +98,7 @@ _TRIM_EVENTS = _trim()
 
 
 def _history_rows(connection_id: int, waiting: Waiting) -> Iterator[_Row]:
-    if not waiting.restored:
-        yield connection_id, records.written(waiting.history)
-
-
-def _restored_rows(connection_id: int, waiting: Waiting) -> Iterator[_Row]:
-    if waiting.restored:
-        yield connection_id, records.written(waiting.history)
+    yield connection_id, records.written(waiting.history)
 
 
 def _day_rows(connection_id: int, waiting: Waiting) -> Iterator[_Row]:
@@ -130,6 +126,8 @@ class Database:
     """Random identifier stored in the database. The stamp is not enough: inodes are reused."""
     connection_ids: dict[str, int]
     cause_ids: dict[str, int]
+    audits: dict[int, Facts] = field(default_factory=dict)
+    """The audits written since the database was opened."""
 
     @classmethod
     def open(cls, engine: Engine, place: Place, upgrades: Upgrades) -> Self:
@@ -168,14 +166,15 @@ class Database:
         """
         histories: dict[str, History] = {}
         unreadable: dict[str, str] = {}
-        body = self.place.raw(HISTORIES.c.body)
+        bodies = self.place.raw(HISTORIES.c.body), self.place.raw(AUDITS.c.body)
+        rows = select(CONNECTIONS.c.id, CONNECTIONS.c.name, *bodies).join_from(HISTORIES, CONNECTIONS)
+        rows = rows.outerjoin(AUDITS, AUDITS.c.connection_id == CONNECTIONS.c.id)
         with self.place.writing(self.connection):
-            rows = select(CONNECTIONS.c.id, CONNECTIONS.c.name, body).join_from(HISTORIES, CONNECTIONS)
             found = self.connection.execute(rows).all()
         damaged: dict[int, str] = {}
-        for row_id, name, text in found:  # outside the transaction: other writers need not wait
+        for row_id, name, history, audit in found:  # outside the transaction: other writers need not wait
             try:
-                histories[name] = records.read(text)
+                histories[name] = records.read(history, audit)
             except ValidationError as error:
                 damaged[row_id] = unreadable[name] = records.why(error)
         if damaged and not self.place.shared:
@@ -185,10 +184,13 @@ class Database:
         return histories, unreadable
 
     def _set_aside(self, connection_id: int, reason: str) -> None:
-        this = HISTORIES.c.connection_id == connection_id
-        copied = select(HISTORIES.c.connection_id, literal(reason), HISTORIES.c.body).where(this)
-        self.connection.execute(insert(UNREADABLE).from_select(["connection_id", "reason", "body"], copied))
-        self.connection.execute(delete(HISTORIES).where(this))
+        for table in HISTORIES, AUDITS:
+            this = table.c.connection_id == connection_id
+            copied = select(table.c.connection_id, literal(reason), table.c.body).where(this)
+            self.connection.execute(
+                insert(UNREADABLE).from_select(["connection_id", "reason", "body"], copied)
+            )
+            self.connection.execute(delete(table).where(this))
 
     def read_told(self) -> dict[str, dict[str, Told]]:
         """What each sink was last told, by sink and group. Unreadable rows count as never told."""
@@ -214,7 +216,11 @@ class Database:
                 self.connection_ids.update(_ids_of(self.connection, CONNECTIONS, new))
             items = [(self.connection_ids[name], waiting) for name, waiting in batch.items()]
             ours = self._settled({number: waiting.lease for number, waiting in items if waiting.lease})
-            self._write_rows([item for item in items if item[1].lease is None or item[0] in ours])
+            written = [item for item in items if item[1].lease is None or item[0] in ours]
+            self._write_rows(written)
+        for number, waiting in written:
+            if waiting.history.audit and not waiting.restored:
+                self.audits[number] = waiting.history.audit
         for number, waiting in items:
             if waiting.lease:
                 waiting.lease.end(written=number in ours)
@@ -226,7 +232,8 @@ class Database:
             [number] = _ids_of(self.connection, CONNECTIONS, [_NO_NAME]).values()
             for _ in range(2):  # the second updates what the first inserted
                 self._settled({number: Lease(-1, -1, 0.0, "")})
-                self._write_rows([(number, Waiting(History(EPOCH, EPOCH), exchange, day))])
+                history = History(EPOCH, EPOCH, audit=Facts(EPOCH))
+                self._write_rows([(number, Waiting(history, exchange, day))])
                 self._write_events([(number, Event(EPOCH, EventKind.STATE, ""))])
                 self._write_told([("", "", "")], [("", "")])
             raise _Rehearsed
@@ -241,15 +248,24 @@ class Database:
 
     def _write_rows(self, items: Sequence[tuple[int, Waiting]]) -> None:
         dialect = self.place.dialect
-        for upsert, rows_of in (
-            (_upsert(dialect, HISTORIES), _history_rows),
-            (_upsert(dialect, HISTORIES, over=False), _restored_rows),
-            (_upsert(dialect, EXCHANGES), self._exchange_rows),
-            (_upsert(dialect, DAYS, "granted", "refused", "no_verdict"), _day_rows),
+        restored = [item for item in items if item[1].restored]
+        ours = [item for item in items if not item[1].restored]
+        for upsert, those, rows_of in (
+            (_upsert(dialect, HISTORIES), ours, _history_rows),
+            (_upsert(dialect, HISTORIES, over=False), restored, _history_rows),
+            (_upsert(dialect, AUDITS), ours, self._audit_rows),
+            (_upsert(dialect, AUDITS, over=False), restored, self._audit_rows),
+            (_upsert(dialect, EXCHANGES), items, self._exchange_rows),
+            (_upsert(dialect, DAYS, "granted", "refused", "no_verdict"), items, _day_rows),
         ):
-            if rows := [row for number, waiting in items for row in rows_of(number, waiting)]:
+            if rows := [row for number, waiting in those for row in rows_of(number, waiting)]:
                 self.connection.exec_driver_sql(upsert, rows)
         self._write_events([(number, event) for number, waiting in items for event in waiting.events])
+
+    def _audit_rows(self, connection_id: int, waiting: Waiting) -> Iterator[_Row]:
+        audit = waiting.history.audit
+        if audit and audit != self.audits.get(connection_id):
+            yield connection_id, records.written_audit(audit)
 
     def _exchange_rows(self, connection_id: int, waiting: Waiting) -> Iterator[_Row]:
         for slot, row in waiting.exchanges.items():

@@ -103,9 +103,11 @@ UPDATE due d SET job = NULL, due_at = now() + s.seconds * interval '1 second', w
   changed_at = clock_timestamp()
 FROM unnest(%(ids)s::int[], %(seconds)s::float[]) AS s (id, seconds) WHERE d.connection_id = s.id"""
 _SLICE = """
-SELECT d.connection_id AS id, c.name, d.epoch, extract(epoch FROM now() - d.due_at)::float AS late, h.body
+SELECT d.connection_id AS id, c.name, d.epoch, extract(epoch FROM now() - d.due_at)::float AS late, h.body,
+  a.body AS audit
 FROM due d JOIN connections c ON c.id = d.connection_id
 LEFT JOIN histories h ON h.connection_id = d.connection_id
+LEFT JOIN audits a ON a.connection_id = d.connection_id
 WHERE d.job = %(job)s AND EXISTS (
   SELECT FROM procrastinate_jobs j WHERE j.id = %(job)s AND j.worker_id = %(worker)s AND j.status = 'doing')
 ORDER BY d.due_at"""
@@ -161,8 +163,9 @@ WHERE changed_at > %(since)s::timestamptz - %(overlap)s * interval '1 second'
 AND writer IS DISTINCT FROM %(me)s"""
 _NEWS = """
 SELECT c.name, CASE WHEN d.changed_at > now() - %(recent)s * interval '1 second' THEN h.body END AS body,
-  extract(epoch FROM d.due_at - now())::float AS seconds
+  a.body AS audit, extract(epoch FROM d.due_at - now())::float AS seconds
 FROM due d JOIN connections c ON c.id = d.connection_id JOIN histories h ON h.connection_id = c.id
+LEFT JOIN audits a ON a.connection_id = c.id
 WHERE d.connection_id = ANY(%(ids)s)"""
 
 _LOGINS = """
@@ -283,7 +286,7 @@ class Ear:
 
 
 def _news(rows: Sequence[Row]) -> dict[str, News]:
-    return {row.name: News(*_known(row.body), row.seconds) for row in rows}
+    return {row.name: News(*_known(row.body, row.audit), row.seconds) for row in rows}
 
 
 async def join(link: Link, worker: int, configuration: str) -> None:
@@ -367,7 +370,7 @@ async def held(link: Link, configured: Configured, job: int, worker: int) -> tup
     """
     async with planning(link):
         rows = await _all(link, _SLICE, job=job, worker=worker)
-        known = {row.name: _known(row.body) for row in rows}
+        known = {row.name: _known(row.body, row.audit) for row in rows}
         asking = [row for row in rows if not known[row.name][1]]
         users = [configured.connections[row.name].username for row in asking]
         waits = await _logins(link, Budget.CHECKS, users, configured.logins_per_hour)
@@ -427,10 +430,10 @@ async def _logins(link: Link, budget: Budget, usernames: Sequence[str], per_hour
     return waits
 
 
-def _known(body: str | None) -> tuple[History | None, str]:
+def _known(body: str | None, audit: str | None) -> tuple[History | None, str]:
     """The history, if there is one that this version can read, and otherwise why it can't."""
     try:
-        return (None if body is None else records.read(body)), ""
+        return (None if body is None else records.read(body, audit)), ""
     except ValidationError as error:
         return None, records.why(error)
 

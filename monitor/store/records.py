@@ -1,9 +1,9 @@
-"""The stored format of histories and of what sinks were told: versioned records.
+"""The stored format of histories, audits and what sinks were told: versioned records.
 
 The core may rename and rearrange its fields; stored records stay readable. Unknown keys are an error: a
 history from a newer version is set aside, not truncated to what we understand.
 
-A change of format is a new version, such as `HistoryRecordV2`. The newest version is written; an older one is
+A change of format is a new version, such as `HistoryRecordV3`. The newest version is written; an older one is
 converted when it is read.
 """
 
@@ -58,10 +58,10 @@ class _Granted(_Record):
     of = Granted
 
     token_format: Literal["opaque", "jwt"]
-    scopes: frozenset[str] | None
-    instance_url: str | None
-    org_id: str | None
-    user_id: str | None
+    scopes: frozenset[str] | None = None
+    instance_url: str | None = None
+    org_id: str | None = None
+    user_id: str | None = None
     of_site: bool = False
 
 
@@ -234,17 +234,39 @@ class HistoryRecordV2(HistoryRecordV1):
     proven_at: datetime | None = None
 
 
+class HistoryRecordV3(HistoryRecordV1):
+    """Version 3 leaves out defaults, and what an audit read, which has a record of its own."""
+
+    version: Literal[3]  # type: ignore[assignment]
+    last_verdict: _Exchange | Literal["last_exchange"] | None = "last_exchange"  # type: ignore[assignment]
+    """By default the last exchange."""
+    audit: datetime | None = None
+    """The time of the audit that belongs to this history."""
+    usage: _ApiUsage | None = None
+    calls_missed: int = 0
+    proven_at: datetime | None = None
+
+
 def _version(record: Any) -> str:
     """The version to read a record as. One from a newer program fails as the newest we know."""
-    return "first" if not isinstance(record, dict) or record.get("version", 1) == 1 else "second"
+    version = record.get("version", 1) if isinstance(record, dict) else 1
+    return f"v{version}" if version in (1, 2) else "v3"
 
 
 _RECORD: TypeAdapter[HistoryRecordV1] = TypeAdapter(
     Annotated[
-        Annotated[HistoryRecordV1, Tag("first")] | Annotated[HistoryRecordV2, Tag("second")],
+        Annotated[HistoryRecordV1, Tag("v1")]
+        | Annotated[HistoryRecordV2, Tag("v2")]
+        | Annotated[HistoryRecordV3, Tag("v3")],
         Discriminator(_version),
     ]
 )
+
+
+class AuditRecordV1(_Facts):
+    """Version 1 of what an audit read."""
+
+    version: Literal[1]
 
 
 class ToldRecordV1(_Record):
@@ -271,11 +293,15 @@ def written_told(told: Told) -> str:
     return ToldRecordV1(version=1, **asdict(told)).model_dump_json()
 
 
-def read(body: str | bytes) -> History:
-    """Reads a history of any version. Raises pydantic.ValidationError."""
-    history: History = _read(_RECORD.validate_json(body))
+def read(body: str | bytes, audit: str | bytes | None) -> History:
+    """Reads a history of any version, and the connection's last audit. Raises pydantic.ValidationError."""
+    record = _RECORD.validate_json(body)
+    history: History = _read(record)
+    if isinstance(record, HistoryRecordV3):
+        facts = _read(AuditRecordV1.model_validate_json(audit)) if record.audit and audit else None
+        history = replace(history, audit=facts if facts and facts.at == record.audit else None)
     # Usually equal: sharing one object halves the memory.
-    same = history.last_verdict == history.last_exchange
+    same = history.last_verdict in ("last_exchange", history.last_exchange)
     return replace(history, last_verdict=history.last_exchange) if same else history
 
 
@@ -284,16 +310,32 @@ def why(error: ValidationError) -> str:
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     # Missing and unknown keys go last: for an outcome, they only say that it isn't of another kind.
     problems.sort(key=lambda one: one["type"] in {"missing", "extra_forbidden"})
-    # The first element of `loc` is the record version.
-    said = (f"{'.'.join(map(str, one['loc'][1:])) or 'it'}: {one['msg']}" for one in problems)
+    # A history's `loc` begins with the record version.
+    places = [
+        ".".join(str(step) for step in one["loc"] if step not in {"v1", "v2", "v3"}) for one in problems
+    ]
+    said = (f"{place or 'it'}: {one['msg']}" for place, one in zip(places, problems, strict=True))
     return "; ".join(said)[:REASON_LENGTH]
 
 
 def written(history: History) -> str:
-    """The record of the newest version, as JSON."""
+    """The record of the newest version, as JSON, without what the audit read."""
     # Serializes the core's History directly: building a record first would double the cost of a write.
     # Golden files in the tests keep both in step; if the core renames a field, build the record here.
-    return f'{{"version":2,{_HISTORY.dump_json(history)[1:].decode()}'
+    head, apart = '"version":3', {"audit"}
+    if history.audit:
+        head += f',"audit":"{history.audit.at.isoformat()}"'
+    if history.last_verdict is history.last_exchange:
+        apart.add("last_verdict")
+    elif history.last_verdict is None:
+        head += ',"last_verdict":null'
+    body = _HISTORY.dump_json(history, exclude=apart, exclude_defaults=True, exclude_none=True)
+    return f"{{{head},{body[1:].decode()}"
 
 
-_HISTORY = TypeAdapter(History)
+def written_audit(audit: Facts) -> str:
+    """The record of what an audit read, of the newest version, as JSON."""
+    return f'{{"version":1,{_AUDIT.dump_json(audit)[1:].decode()}'
+
+
+_HISTORY, _AUDIT = TypeAdapter(History), TypeAdapter(Facts)

@@ -50,7 +50,16 @@ HISTORIES = Table(
     Column("connection_id", ForeignKey(CONNECTIONS.c.id), primary_key=True),
     Column("body", Text, nullable=False),
 )
-"""The history of each connection, as JSON."""
+"""The history of each connection, as JSON, without its audit."""
+
+AUDITS = Table(
+    "audits",
+    SCHEMA,
+    Column("connection_id", ForeignKey(CONNECTIONS.c.id), primary_key=True),
+    Column("body", Text, nullable=False),
+)
+"""What the last audit of each connection read, as JSON: many times as long as a history, and changed once a
+day. It counts only if the history names its time."""
 
 UNREADABLE = Table(
     "unreadable",
@@ -197,11 +206,21 @@ def _add_due(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
+def _add_audits(connection: Connection) -> None:
+    connection.exec_driver_sql(
+        "CREATE TABLE audits ( connection_id INTEGER NOT NULL, body TEXT NOT NULL,"
+        " PRIMARY KEY (connection_id), FOREIGN KEY(connection_id) REFERENCES connections (id) )"
+    )
+
+
 Upgrades = Mapping[int, Upgrade]
 """By schema version: the upgrade from that version to the next."""
 
 UPGRADES: Mapping[str, Upgrades] = MappingProxyType(
-    {"sqlite": {1: _add_told}, "postgresql": {1: _add_told, 2: _add_due}}
+    {
+        "sqlite": {1: _add_told, 2: _add_audits},
+        "postgresql": {1: _add_told, 2: _add_due, 3: _add_audits},
+    }
 )
 """By dialect. If a change does not affect a dialect, its version stays, so that an older bearerwatch can
 still open the database.

@@ -200,13 +200,13 @@ class Drills:
         shutil.copytree(MONITOR, code / "monitor", ignore=shutil.ignore_patterns("__pycache__"))
         schema = code / "monitor" / "store" / "schema.py"
         text = schema.read_text()
-        schema.write_text(text.replace("2: _add_due}", "2: _add_due, 3: lambda _: None}"))
+        schema.write_text(text.replace("3: _add_audits}", "3: _add_audits, 4: lambda _: None}"))
         assert schema.read_text() != text
         for replica in REPLICAS:
             on.stop(replica)
             on.start(replica, cut_off=replica == "third", code=code)
             passes(on.interval_seconds)
-        assert on.sql("SELECT value FROM meta WHERE key = 'schema'") == [("4",)]
+        assert on.sql("SELECT value FROM meta WHERE key = 'schema'") == [("5",)]
 
     def clock(self, ahead: timedelta) -> None:
         self.on.stop("second")

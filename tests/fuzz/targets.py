@@ -468,7 +468,7 @@ def audited() -> Iterator[Holds]:
         production(facts)
         explained(seen, tuple(Cause))
         assert all(text.encode() and text.isprintable() for text in filter(None, said)), said
-        assert records.read(records.written(known)).audit == facts
+        assert records.read(records.written(known), records.written_audit(facts)).audit == facts
 
     try:
         yield holds

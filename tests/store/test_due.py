@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 import pytest
@@ -11,7 +11,7 @@ from monitor.store import Store, due
 from monitor.store.due import Budget, Configured, Ear, Heard, Held, Link, Wanted
 from monitor.store.waiting import Lease
 from tests.store.postgres import COMMAND, Postgres, postgres
-from tests.store.test_store import GRANTED, event, history
+from tests.store.test_store import AUDIT, GRANTED, event, history
 
 pytestmark = pytest.mark.real(COMMAND)
 
@@ -120,7 +120,8 @@ def write(url: str, found: Mapping[str, Lease], number: int = 1) -> None:
     """Write a result of each, and what happened."""
     with closing(Store.open(url)) as store:
         for name, lease in found.items():
-            store.save(name, history(GRANTED, number=number), (event(number),), lease)
+            known = replace(history(GRANTED, number=number), audit=AUDIT)
+            store.save(name, known, (event(number),), lease)
         assert store.flush(), store.problem
 
 
@@ -148,11 +149,23 @@ async def test_a_result_is_written_with_its_due_time_and_seen_once_by_others(url
         write(url, {"a": first.lease(held)})
 
         heard = await second.hears()
-        assert heard.news["a"].history == history(GRANTED)
+        assert heard.news["a"].history == replace(history(GRANTED), audit=AUDIT)
         assert LATER - 60 < heard.news["a"].seconds <= LATER
         assert (await second.hears()).news == {}
         assert (await first.hears()).news == {}, "its own result is no news"
         assert await second.takes() == []
+
+
+async def test_a_job_gets_the_history_with_its_last_audit(url: str) -> None:
+    async with replicas(url, configured("a")) as (replica,):
+        await replica.wants(a=0)
+        [held] = await replica.takes()
+        assert held.known is None
+        write(url, {"a": replica.lease(held, seconds=0)})
+
+        [held] = await replica.takes()
+
+        assert held.known == replace(history(GRANTED), audit=AUDIT)
 
 
 async def test_a_result_is_written_once_even_if_the_confirmation_is_lost(url: str) -> None:

@@ -26,6 +26,7 @@ from sqlalchemy import Connection, text
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.finding import Certainty, Finding, State
 from monitor.core.history import Event, EventKind, History, Slot
+from monitor.core.inside import Facts, Read
 from monitor.core.outcome import (
     AfterLogin,
     Exchange,
@@ -47,13 +48,15 @@ from monitor.store import (
     Verdict,
     records,
 )
-from monitor.store.database import DAYS_KEPT, EVENT_DAYS
+from monitor.store.database import DAYS_KEPT, EVENT_DAYS, Database
 from monitor.store.keeper import HANGS_SECONDS
+from monitor.store.place import place_of
 from monitor.store.waiting import FAILURE_EVENTS_KEPT, SUCCESS_EVENTS_KEPT, Lease, Waiting
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HERE = Path(__file__).parent
 PROCESSES = HERE / "store_processes.py"
+GOLDEN = HERE.parent / "golden" / "histories"
 VERSION_1 = HERE / "store_v1.sql"
 
 GRANTED = Granted(
@@ -69,6 +72,7 @@ UNREACHABLE = Unreachable(FaultKind.DNS, "no such name")
 NOT_SENT = NotSent("no key")
 
 
+AUDIT = Facts(NOON, rows={Read.ORG: ({"IsSandbox": True, "TrialExpirationDate": None},)}, calls=3)
 TOLD = Told({"alertname": "A", "severity": "critical"}, "A: acme", ("acme",), NOON, NOON)
 
 
@@ -146,7 +150,8 @@ st.register_type_strategy(Mapping, dictionaries)
 @settings(max_examples=100, deadline=None)
 def test_every_history_survives_the_round_trip_through_its_record(histories: list[History]) -> None:
     for one in histories:
-        assert records.read(records.written(one)) == one
+        audit = records.written_audit(one.audit) if one.audit else None
+        assert records.read(records.written(one), audit) == one
 
 
 @pytest.mark.parametrize(
@@ -239,11 +244,10 @@ def _damage(path: Path, name: str, body: str) -> None:
         ("''", "Invalid JSON"),
         ("CAST(x'ff00fe' AS TEXT)", "Invalid JSON"),
         ("'[]'", "it: Input should be an object"),
-        ('replace(body, \'"state":"unknown"\', \'"state":"confused"\')', "state: Input should be"),
+        ('replace(body, \'"version":3\', \'"version":3,"state":"confused"\')', "state: Input should be"),
         ("replace(body, '\"dns\"', '\"quic\"')", "kind: Input should be"),
-        ("replace(body, '\"approval_since\"', '\"granted_since\"')", "granted_since: Extra inputs"),
-        ("replace(body, '\"org_id\"', '\"organisation\"')", "identity.organisation: Extra inputs"),
-        ("replace(body, '\"version\":2', '\"version\":3')", "version: Input should be 2"),
+        ("replace(body, '\"exchanges\"', '\"answers\"')", "answers: Extra inputs"),
+        ("replace(body, '\"version\":3', '\"version\":4')", "version: Input should be 3"),
     ],
 )
 def test_an_unreadable_history_is_set_aside_without_affecting_others(
@@ -292,6 +296,66 @@ def test_an_unwritable_history_does_not_affect_others(path: Path) -> None:
         assert store.problem is None
     with opened(path) as store:
         assert set(store.histories()) == {*(f"good {number}" for number in range(20)), "last"}
+
+
+# Audits
+
+
+def _audit_bodies(path: Path) -> list[str]:
+    with raw(path) as connection:
+        return [body for (body,) in connection.execute("SELECT body FROM audits")]
+
+
+def test_an_audit_is_written_only_if_it_changed(path: Path) -> None:
+    """It is many times as long as a history, and changes once a day."""
+    later = replace(AUDIT, at=NOON + timedelta(days=1))
+    with opened(path) as store:
+        store.save("acme", replace(history(GRANTED), audit=AUDIT))
+        assert store.flush()
+        with raw(path) as connection:
+            connection.execute("UPDATE audits SET body = 'untouched'")
+        store.save("acme", replace(history(GRANTED, number=2), audit=AUDIT))
+        assert store.flush()
+        assert _audit_bodies(path) == ["untouched"]
+
+        store.save("acme", replace(history(GRANTED, number=3), audit=later))
+    with opened(path) as store:
+        assert store.histories() == {"acme": replace(history(GRANTED, number=3), audit=later)}
+
+
+def test_a_discarded_audit_does_not_return(path: Path) -> None:
+    with opened(path) as store:
+        store.save("acme", replace(history(GRANTED), audit=AUDIT))
+        assert store.flush()
+        store.save("acme", history(GRANTED, number=2))
+    with opened(path) as store:
+        assert store.histories() == {"acme": history(GRANTED, number=2)}
+
+
+def test_an_audit_that_could_not_be_written_is_written_later(path: Path) -> None:
+    with opened(path) as store:
+        with raw(path) as other:
+            other.execute("BEGIN IMMEDIATE")
+            store.save("acme", replace(history(GRANTED), audit=AUDIT))
+            assert not store.flush()
+        store.save("acme", replace(history(GRANTED, number=2), audit=AUDIT))
+    with opened(path) as store:
+        assert store.histories() == {"acme": replace(history(GRANTED, number=2), audit=AUDIT)}
+
+
+def test_an_unreadable_audit_is_set_aside_with_its_history(path: Path) -> None:
+    with opened(path) as store:
+        store.save("acme", replace(history(GRANTED), audit=AUDIT))
+    [audit] = _audit_bodies(path)
+    with raw(path) as connection:
+        connection.execute('UPDATE audits SET body = replace(body, \'"calls":3\', \'"calls":"a"\')')
+
+    with opened(path) as store:
+        assert store.histories() == {}
+        assert store.unreadable["acme"].startswith("calls: Input should be a valid integer")
+    with raw(path) as connection:
+        kept = [body for (body,) in connection.execute("SELECT body FROM unreadable ORDER BY id")]
+    assert kept == [records.written(replace(history(GRANTED), audit=AUDIT)), audit.replace("3,", '"a",')]
 
 
 # Exchanges and days
@@ -731,7 +795,7 @@ def test_a_hanging_write_is_reported(path: Path) -> None:
 def test_a_deleted_database_is_recreated_with_all_histories(path: Path, files: str) -> None:
     with opened(path) as store:
         for number in range(1000):
-            store.save(f"acme {number}", history(GRANTED))
+            store.save(f"acme {number}", replace(history(GRANTED), audit=AUDIT))
         assert store.flush()
         for file in list(path.parent.iterdir()) if files == "all" else [path]:
             file.unlink()
@@ -795,7 +859,7 @@ def test_a_database_replaced_by_garbage_is_reported_until_it_is_removed(path: Pa
 def _filled(path: Path) -> Store:
     store = Store.open(path, alone=True, retry_seconds=(3600, 3600))
     for number in range(300):
-        store.save(f"acme {number}", history(GRANTED, number=number))
+        store.save(f"acme {number}", replace(history(GRANTED, number=number), audit=AUDIT))
     assert store.flush()
     return store
 
@@ -925,12 +989,39 @@ def test_a_file_gets_a_new_version_only_when_its_tables_change(path: Path) -> No
         connection.executescript(VERSION_1.read_text())
     tables = [_schema(path)]
 
-    for last in range(1, NEXT):
-        steps = {step: OF_A_FILE[step] for step in range(1, last + 1)}
-        Store.open(path, upgrades=steps).close()
+    for version in range(2, NEXT + 1):
+        _upgrade(path, version)
         tables.append(_schema(path))
 
     assert all(before != after for before, after in pairwise(tables))
+
+
+def _upgrade(path: Path, version: int) -> None:
+    """Upgrades the tables to this version, as the build did that knew it."""
+    place = place_of(path, 0)
+    steps = {step: OF_A_FILE[step] for step in range(1, version)}
+    Database.open(place.engine(writes=True), place, steps).close()
+
+
+def test_an_audit_that_an_older_version_wrote_into_the_history_is_kept(path: Path) -> None:
+    with raw(path) as connection:
+        connection.executescript(VERSION_1.read_text())
+        _upgrade(path, 2)
+        body = (GOLDEN / "v2-full.json").read_text()
+        connection.execute("UPDATE histories SET body = ?", (body,))
+
+        with opened(path) as store:
+            known = store.histories()["acme"]
+        assert connection.execute("SELECT DISTINCT body FROM histories").fetchall() == [(body,)]
+        assert known.audit
+
+        with opened(path) as store:
+            store.save("acme", replace(known, exchanges=known.exchanges + 1))
+    with opened(path) as store:
+        assert store.histories() == {
+            "acme": replace(known, exchanges=known.exchanges + 1),
+            "other": known,
+        }
 
 
 def _one_more_column(connection: Connection) -> None:

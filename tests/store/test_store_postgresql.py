@@ -21,7 +21,7 @@ from monitor.core.outcome import AfterLogin
 from monitor.store import EXCHANGES_KEPT, UPGRADES, Store, StoreError, Verdict, move
 from monitor.store.postgresql import LEFT_OPEN_MS, Server
 from tests.store.postgres import COMMAND, Postgres, postgres, program
-from tests.store.test_store import GRANTED, NOON, REFUSED, TOLD, event, history
+from tests.store.test_store import AUDIT, GRANTED, NOON, REFUSED, TOLD, event, history
 
 VERSION_2 = Path(__file__).parent / "store_v2_postgresql.sql"
 
@@ -52,6 +52,7 @@ def test_everything_stored_survives_a_restart(url: str) -> None:
             REFUSED, cause=Cause.API_DISABLED, after_login=AfterLogin(403, "API_CURRENTLY_DISABLED", "…")
         ),
         failures_by_cause={Cause.API_DISABLED: 3},
+        audit=AUDIT,
     )
     told = event(1, failure=True, cause=Cause.API_DISABLED)
     names = ["acme", "A", "a ", "ä", "a'; drop table histories; --", "日本", "%s", "a\nb"]
@@ -176,7 +177,7 @@ def test_a_replaced_database_keeps_what_others_wrote(server: Postgres, url: str)
     name = url.rsplit("/", 1)[1]
     with opened(url) as slow:
         slow.save("acme", history(GRANTED, number=1))
-        slow.save("only here", history(GRANTED, number=1))
+        slow.save("only here", replace(history(GRANTED, number=1), audit=AUDIT))
         slow.tell("sink", {"alert": TOLD})
         assert slow.flush()
         server.sql(f"DROP DATABASE {name} WITH (FORCE)")
@@ -192,7 +193,29 @@ def test_a_replaced_database_keeps_what_others_wrote(server: Postgres, url: str)
             "acme": 2,
             "only here": 1,
         }
+        assert store.histories()["only here"].audit == AUDIT
         assert store.told("sink") == {}
+
+
+def test_the_last_audit_counts_whichever_replica_made_it(url: str) -> None:
+    """Each writes only audits that it has not written before, but others may have written since."""
+    later = replace(AUDIT, at=NOON + timedelta(days=1))
+    with opened(url) as first, opened(url) as second:
+        turns = [
+            (first, AUDIT),
+            (second, later),
+            (first, later),
+            (second, None),
+            (first, None),
+            (second, later),
+        ]
+        for number, (replica, audit) in enumerate(turns):
+            saved = replace(history(GRANTED, number=number), audit=audit)
+            replica.save("acme", saved)
+            assert replica.flush(), replica.problem
+
+            with opened(url) as store:
+                assert store.histories() == {"acme": saved}
 
 
 def test_a_suspended_writer_does_not_block_others_for_long(url: str) -> None:
@@ -243,7 +266,7 @@ def test_a_file_is_moved_completely(url: str, tmp_path: Path) -> None:
             at = NOON + timedelta(seconds=number)
             told = event(number, failure=True, at=at, cause=Cause.API_DISABLED)
             store.save("acme", history(REFUSED, number=number, at=at, cause=Cause.API_DISABLED), (told,))
-            store.save(f"other {number}", history(GRANTED))
+            store.save(f"other {number}", replace(history(GRANTED), audit=AUDIT))
         store.tell("sink", {"alert": TOLD})
 
     assert move(path, url) == 101
@@ -328,7 +351,7 @@ def test_a_new_version_of_the_engine_needs_a_new_schema_version() -> None:
     names = sorted(file.name for file in theirs if file.name.endswith(".sql"))
 
     assert (len(UPGRADES["postgresql"]), len(names), names[-1]) == (
-        2,
+        3,
         38,
         "03.04.00_50_post_add_retry_failed_job_procedure.sql",
     )
