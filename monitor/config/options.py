@@ -155,6 +155,21 @@ Labels = Annotated[
     ),
     Field(max_length=MOST_LABELS),
 ]
+MOST_OBJECTS = 50
+"""The URL of an audit's query holds their names."""
+Objects = Annotated[
+    tuple[tuple[str, tuple[str, ...]], ...],
+    BeforeValidator(words.objects),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": MOST_OBJECTS,
+            "propertyNames": {"pattern": f"^{words.OBJECT.pattern}$"},
+            "additionalProperties": {"type": "array", "items": {"enum": [*words.ACCESS]}},
+        }
+    ),
+    Field(max_length=MOST_OBJECTS),
+]
 Repeat = Annotated[
     timedelta,
     BeforeValidator(
@@ -519,6 +534,8 @@ class ConnectionOptions(Options):
     observer: Annotated[str, BeforeValidator(words.connection_name), WithJsonSchema(_TEXT)] = ""
     """Another connection to the same org whose user may see more: audits use its token, even while this
     connection is refused."""
+    objects: Objects = Field(default=(), json_schema_extra={"default": {}})
+    """Objects that the integration needs, with `read`, `write` or both: audits check the access."""
     read_permission_sets: Former = None
     paused: Flag = False
     """Not checked, but still shown."""
@@ -547,6 +564,7 @@ class ConnectionOptions(Options):
             approval=self.approval,
             after_login=self.after_login,
             audit=self.audit == "daily",
+            objects=self.objects,
             paused=self.paused,
             maintenance=self.maintenance,
             labels=self.labels,

@@ -599,6 +599,29 @@ def labels(value: object) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((name, str(written)) for name, written in value.items()))
 
 
+OBJECT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,79}")
+"""An object's API name."""
+
+ACCESS = ("read", "write")
+
+
+def objects(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Objects by API name, and the access that is needed."""
+    if value is None:
+        return ()
+    if not isinstance(value, dict):
+        raise ValueError("must be a mapping, e.g. {Account: [read, write]}.")  # noqa: TRY004 - pydantic takes ValueError
+    wrong = []
+    for name, needs in value.items():
+        if not OBJECT.fullmatch(str(name)):
+            wrong.append(f"{quoted(name)} is not the API name of an object, e.g. Account or Invoice__c.")
+        if not isinstance(needs, list) or not needs or not all(need in ACCESS for need in needs):
+            wrong.append(f"{quoted(name)} must be a list of {' and '.join(ACCESS)}, e.g. [read].")
+    if wrong:
+        raise ValueError(" ".join(wrong))
+    return tuple((name, tuple(needs)) for name, needs in value.items())
+
+
 def label_names(value: object) -> tuple[str, ...]:
     """Label names, without duplicates."""
     if value is None:

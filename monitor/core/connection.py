@@ -139,6 +139,8 @@ class Connection:
     observer: "Connection | None" = None
     """A connection to the same org with more read permissions, for audits; None: it reads everything
     itself."""
+    objects: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Objects that the integration needs, and whether it reads or writes them (`read`, `write`)."""
     paused: bool = False
     maintenance: tuple[Maintenance, ...] = ()
     """When notifications about this connection are held back; checks continue."""
@@ -195,6 +197,13 @@ def org_type(host: str) -> OrgType:
     if labels[0].endswith("-dev-ed"):
         return OrgType.DEVELOPER
     return OrgType.SANDBOX if "--" in labels[0] else OrgType.PRODUCTION
+
+
+def sandbox_of(host: str) -> tuple[str, str]:
+    """The production org's subdomain and the sandbox's name; the latter is empty for other hosts."""
+    first = host.removesuffix(SETUP_SUFFIXES[0]).removesuffix(".sandbox")
+    domain, _, sandbox = first.partition("--") if org_type(host) is OrgType.SANDBOX else (first, "", "")
+    return domain, sandbox
 
 
 def login_url_of(subdomain: str) -> str:

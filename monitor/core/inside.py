@@ -32,6 +32,10 @@ UNFOLDED_AT_MOST = 200
 """Most rows of a list within one record, such as a profile's IP ranges. Our choice."""
 
 
+OBJECT = "EntityDefinition.QualifiedApiName"
+"""The field with an object's API name."""
+
+
 class Read(StrEnum):
     """One item that an audit reads."""
 
@@ -49,6 +53,8 @@ class Read(StrEnum):
     TOKENS = "tokens"
     SCOPES = "scopes"
     PROFILE = "profile"
+    OBJECTS = "objects"
+    SANDBOXES = "sandboxes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ class Query:
     """The queried object."""
     fields: tuple[str, ...]
     where: str = ""
-    """Condition, with placeholders {user}, {username}, {app}, {label}, {profile} and {since}."""
+    """Condition, with placeholders {user}, {username}, {app}, {label}, {profile}, {since} and {objects}."""
     then: str = ""
     """ORDER BY and LIMIT."""
     needs: tuple[Permission, ...] = ()
@@ -69,19 +75,28 @@ class Query:
     own: bool = False
     """Whether users can only see their own: the connection's own token reads it even with an observer."""
     unfold: str = ""
-    """The list within the single record that contains the rows; Tooling API only."""
+    """The list within the single record that contains the rows."""
+    tooling: bool = False
+    """Whether only the Tooling API has it."""
 
     @property
     def most(self) -> int:
         """Most rows to keep, even if the org returns more."""
         return int(self.then.rpartition("LIMIT ")[2]) if "LIMIT " in self.then else UNFOLDED_AT_MOST
 
-    def soql(self, values: Mapping[str, str]) -> str:
+    def soql(self, values: Mapping[str, str | tuple[str, ...]]) -> str:
         """The query. Raises KeyError with the name of a missing value."""
         wanted = self.unfold.partition(".")[0] or ", ".join(self.fields)
-        literals = {name: value.replace("\\", "\\\\").replace("'", "\\'") for name, value in values.items()}
+        literals = {
+            name: _escaped(value) if isinstance(value, str) else "', '".join(map(_escaped, value))
+            for name, value in values.items()
+        }
         where = f" WHERE {self.where.format_map(literals)}" if self.where else ""
         return f"SELECT {wanted} FROM {self.of}{where}{self.then and ' ' + self.then}"  # noqa: S608 - SOQL
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "\\'")
 
 
 _SETUP = (Permission.VIEW_SETUP,)
@@ -206,6 +221,12 @@ QUERIES: Mapping[Read, Query] = MappingProxyType(
             "LIMIT 1",
             _APPS,
         ),
+        Read.OBJECTS: Query(
+            "UserEntityAccess",
+            (OBJECT, "IsReadable", "IsCreatable", "IsEditable"),
+            f"UserId = '{{user}}' AND {OBJECT} IN ('{{objects}}')",
+            own=True,
+        ),
         Read.PROFILE: Query(
             "Profile",
             ("startAddress", "endAddress"),
@@ -213,6 +234,15 @@ QUERIES: Mapping[Read, Query] = MappingProxyType(
             "LIMIT 1",
             _SETUP,
             unfold="Metadata.loginIpRanges",
+            tooling=True,
+        ),
+        Read.SANDBOXES: Query(
+            "SandboxProcess",
+            ("SandboxName", "CopyProgress", "EndDate"),
+            "",
+            "ORDER BY CreatedDate DESC LIMIT 50",
+            (Permission.MANAGE_USERS,),
+            tooling=True,
         ),
     }
 )

@@ -13,6 +13,7 @@ from functools import lru_cache
 from urllib.parse import urlencode
 
 from monitor.core.inside import (
+    OBJECT,
     QUERIES,
     Facts,
     Permission,
@@ -77,6 +78,8 @@ class Subject:
     """The scopes of the grant."""
     changes_since: datetime | None = None
     """Read changes in Setup since then; None: don't."""
+    objects: tuple[str, ...] = ()
+    """The objects that the integration needs."""
 
 
 async def read(
@@ -110,6 +113,11 @@ def _is_wanted(one: Read, facts: Facts, subject: Subject) -> bool:
             return observed and not (subject.user_id and facts.has(Permission.MANAGE_USERS))
         case Read.ORG:
             return subject.granted
+        case Read.SANDBOXES:
+            org = facts.first(Read.ORG)
+            return org is not None and org.get("IsSandbox") is False
+        case Read.OBJECTS:
+            return subject.granted and bool(subject.objects)
         case Read.ENABLED:
             return not subject.granted
         case Read.CLASSIC:
@@ -144,7 +152,7 @@ class _Session:
             soql = query.soql(_values(self._subject, self.facts))
         except KeyError as unknown:
             return self._unread(one, _UNKNOWN[str(unknown).strip("'")])
-        rest = ("tooling/",) if query.unfold or (self._tooling and _is_of_apps(query)) else ("", "tooling/")
+        rest = ("tooling/",) if query.tooling or (self._tooling and _is_of_apps(query)) else ("", "tooling/")
         reason = ""
         for surface in rest:
             if not self._left:
@@ -183,6 +191,9 @@ class _Session:
                 for row in rows
                 if wanted in {text(row, "MasterLabel").casefold(), text(row, "DeveloperName").casefold()}
             )[:1]
+        if one is Read.OBJECTS and rows:
+            named = {text(row, OBJECT).casefold() for row in rows}
+            rows += tuple({OBJECT: name} for name in self._subject.objects if name.casefold() not in named)
         self.facts = replace(self.facts, rows={**self.facts.rows, one: rows})
         return None
 
@@ -204,18 +215,19 @@ _UNKNOWN = {
 }
 
 
-def _values(subject: Subject, facts: Facts) -> Mapping[str, str]:
+def _values(subject: Subject, facts: Facts) -> Mapping[str, str | tuple[str, ...]]:
     """Known values for the placeholders in queries."""
     app = facts.first(Read.APP) or facts.first(Read.CLASSIC)
     user, since = facts.first(Read.USER), subject.changes_since
     of_sets = (text(row, "PermissionSet.ProfileId") for row in facts.rows.get(Read.ASSIGNMENTS, ()))
     profile = next(filter(None, of_sets), "")
-    known = {
+    known: dict[str, str | tuple[str, ...]] = {
         "user": subject.user_id or text(user, "Id"),
         "username": subject.username,
         "app": text(app, "Id"),
         "label": _label(subject, facts),
         "profile": profile or text(user, "ProfileId"),
+        "objects": subject.objects,
         "since": f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if since else "",
     }
     return {name: value for name, value in known.items() if value}

@@ -352,6 +352,19 @@ _CHANGED = {
 ADMIN = "Org Admin"
 
 
+def _user_entity_access(view: View) -> Rows:
+    for name, allowed in view.settings.objects.items():
+        yield {
+            "Id": "000000000000000AAA",
+            "DurableId": f"{name}.{view.org.user_id()}",
+            "UserId": view.org.user_id(),
+            "EntityDefinitionId": name,
+            "EntityDefinition.QualifiedApiName": name,
+            "IsReadable": "read" in allowed,
+            **dict.fromkeys(("IsCreatable", "IsEditable", "IsDeletable"), "write" in allowed),
+        }
+
+
 def _sandbox_process(view: View) -> Rows:
     if copy := view.settings.sandbox_copy:
         yield {
@@ -360,8 +373,9 @@ def _sandbox_process(view: View) -> Rows:
             "Status": "Completed" if copy.percent == 100 else "Processing",
             "CopyProgress": copy.percent,
             "AutoActivate": True,
+            "CreatedDate": view.org.made,
             "StartDate": view.org.made,
-            "EndDate": None,
+            "EndDate": view.org.made if copy.percent == 100 else None,
         }
 
 
@@ -401,6 +415,7 @@ OBJECTS: Final[Mapping[str, Entity]] = {
     "ExtlClntAppOauthSettings": Entity(_oauth_settings, VIEW_APPS, of_the_app=True),
     "ExtlClntAppOauthPlcyCnfg": Entity(_oauth_policy, VIEW_APPS, of_the_app=True),
     "Profile": Entity(_profile, VIEW_SETUP, of_tooling=_ONE_ROW_ONLY, unfiltered=_ONE_ROW_ONLY),
+    "UserEntityAccess": Entity(_user_entity_access, own="UserId"),
     "SetupAuditTrail": Entity(_setup_audit_trail, VIEW_TRAIL, on=QUERY),
     "SandboxProcess": Entity(_sandbox_process, MANAGE_USERS, on=TOOLING),
 }

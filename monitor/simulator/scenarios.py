@@ -209,6 +209,12 @@ SCENARIOS: tuple[Scenario, ...] = (
         org={"permission_set_lifetime_seconds": 90 * _DAY_SECONDS, "permissions": ["ViewSetup"]},
     ),
     Scenario(
+        Cause.OBJECT_ACCESS_MISSING,
+        "The integration writes accounts, and its user may only read them.",
+        org={"objects": {"Account": ["read"]}},
+        connection={"objects": {"Account": ["read", "write"]}},
+    ),
+    Scenario(
         Cause.REFRESH_POLICY_WRONG,
         "The app's refresh token policy ends an approval after a year. Logins work until then.",
         org={
@@ -287,6 +293,7 @@ SCENARIOS: tuple[Scenario, ...] = (
 NOT_PLAYED: Mapping[Cause, str] = {
     Cause.KEY_FILE_EXPOSED: "The mode of a file on the monitor's machine; no org sees it.",
     Cause.FIRST_CALL_UNANSWERED: "The simulator serves login and API at one address: both answer or neither.",
+    Cause.SANDBOX_REFRESHING: "The hosts need the names of a production org and its sandbox.",
     Cause.REQUEST_MALFORMED: "The exchange never sends a malformed request.",
     Cause.TLS_UNTRUSTED: "The simulator speaks plain HTTP unless given a certificate.",
     Cause.MONITOR_FAULT: "The monitor cannot be made to fail on request.",

@@ -207,6 +207,7 @@ class Audit:
             granted=user_id is not None,
             scopes=scopes,
             changes_since=since,
+            objects=tuple(name for name, _ in connection.objects),
         )
 
     async def _observed(self, observer: Connection, facts: Facts, subject: Subject, ledger: Ledger) -> None:

@@ -235,7 +235,14 @@ class Checker:
         served = history.granted(known, exchange.at) if isinstance(exchange.outcome, Granted) else known
         forecast = approval.forecast(connection, served, others.approvals, now)
         verdict = diagnose(
-            exchange, facts, connection, known, now, witnesses=others.witnesses, forecast=forecast
+            exchange,
+            facts,
+            connection,
+            known,
+            now,
+            witnesses=others.witnesses,
+            forecast=forecast,
+            production=others.production,
         )
         after = history.remember(known, exchange, verdict)
         return replace(

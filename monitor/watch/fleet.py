@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 from monitor.core import cadence
 from monitor.core import history as histories
 from monitor.core.causes import Cause
-from monitor.core.connection import Connection
+from monitor.core.connection import Connection, sandbox_of
 from monitor.core.finding import State
 from monitor.core.history import Approval, History
+from monitor.core.inside import Facts, Read
 from monitor.core.outcome import Exchange, Granted, NotSent, Outcome, Unreachable
 from monitor.core.status import ConnectionStatus
 from monitor.core.verdict import approval
@@ -48,6 +49,8 @@ class Others:
     witnesses: Witnesses | None
     refused: int
     """Connections refused now."""
+    production: Facts | None
+    """What the last audit of a sandbox's production org read of refreshes, if it could."""
 
 
 class Fleet:
@@ -66,6 +69,8 @@ class Fleet:
         """Sorted times of these witnesses by kind of fault; under None, of all that stopped."""
         self._refused: set[str] = set()
         self._approvals: dict[str, dict[str, tuple[Approval, ...]]] = {}
+        self._productions: dict[str, dict[str, Facts]] = {}
+        """Audits that read refreshes of sandboxes, by My Domain and connection."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._statuses
@@ -122,6 +127,8 @@ class Fleet:
             return
         if history.approvals:
             self._approvals.setdefault(status.connection.consumer_key, {})[name] = history.approvals
+        if history.audit and Read.SANDBOXES in history.audit.rows:
+            self._productions.setdefault(sandbox_of(status.connection.host)[0], {})[name] = history.audit
         if history.state is State.FAILING and history.consecutive_refusals:
             self._refused.add(name)
         exchange = history.last_exchange
@@ -156,6 +163,7 @@ class Fleet:
         self._stopped.pop(name, None)
         if status := self._statuses.get(name):
             self._approvals.get(status.connection.consumer_key, {}).pop(name, None)
+            self._productions.get(sandbox_of(status.connection.host)[0], {}).pop(name, None)
             org = _org(status)
             if (witness := self._orgs.get(org)) and witness.name == name:
                 self._set_witness(org, None)
@@ -178,7 +186,18 @@ class Fleet:
 
     def others(self, status: ConnectionStatus, exchange: Exchange) -> Others:
         """What the others say about an exchange; `status` is from before it."""
-        return Others(self.siblings(status.connection), self.witnesses(status, exchange), self.refused)
+        return Others(
+            self.siblings(status.connection),
+            self.witnesses(status, exchange),
+            self.refused,
+            self._production(status.connection.host),
+        )
+
+    def _production(self, host: str) -> Facts | None:
+        """The newest audit that read refreshes of this sandbox."""
+        domain, sandbox = sandbox_of(host)
+        audits = self._productions.get(domain, {}).values() if sandbox else ()
+        return max(audits, key=lambda facts: facts.at, default=None)
 
     def witnesses(self, status: ConnectionStatus, exchange: Exchange) -> Witnesses | None:
         """Whether a fault is shared: how many orgs stopped with it at once, of those checked since.

@@ -330,6 +330,9 @@ STANDING = {
     "permission-set-expiring": Told(
         "org-admins", "BearerwatchPermissionSetExpiring", severity="warning", responsible="org_admin"
     ),
+    "object-access-missing": Told(
+        "org-admins", "BearerwatchObjectAccessMissing", severity="warning", responsible="org_admin"
+    ),
     "app-blocked": Told(ADMINS, "BearerwatchAppBlocked", responsible="org_admin"),
     "org-expiring": Told("org-admins", "BearerwatchOrgExpiring", severity="warning", responsible="org_admin"),
     "production-refused": Told(ADMINS, "BearerwatchProductionRefused", responsible="org_admin"),
@@ -352,7 +355,10 @@ RESTARTED = {
 }
 """The same for causes that are reported only outside the settle time."""
 
-NOT_SHOWN = {Cause.MONITOR_FAULT: "A bug, or a machine so short that it may not answer Prometheus either."}
+NOT_SHOWN = {
+    Cause.MONITOR_FAULT: "A bug, or a machine so short that it may not answer Prometheus either.",
+    Cause.SANDBOX_REFRESHING: "Hosts must have the names of a production org and its sandbox.",
+}
 """Causes that nothing real produces here, and why."""
 
 

@@ -36,6 +36,7 @@ FORESEEN = {
         "Permission set assignments",
         Cause.PERMISSION_SET_EXPIRING,
     ),
+    "access to an object": ("Object access", Cause.OBJECT_ACCESS_MISSING),
     "an org that lasts": ("Org expiry", Cause.ORG_EXPIRING),
 }
 """Wrong while the org still grants: the step, and the finding on the first day."""
@@ -53,9 +54,12 @@ REFUSED = {
 
 NO_FINDING = {
     "licence of the permission set": "Sources contradict each other on which licence carries an app.",
-    "a sandbox that is not being refreshed": "It is read in the production org, which is another connection.",
+    "a sandbox that is not being refreshed": "It is a finding of the sandbox's connection: see below.",
 }
 """Steps that no audit makes a finding of, and why."""
+
+
+NEEDED = (("Account", ("read", "write")), ("Contact", ("read",)))
 
 
 def test_every_misconfigured_org_is_part_of_a_journey() -> None:
@@ -87,7 +91,7 @@ async def observed(journey: Journey, org: dict[str, Any], **options: Any) -> Tra
 @pytest.mark.parametrize("name", FORESEEN)
 async def test_on_the_first_day_only_wrong_settings_are_findings(journey: Journey, name: str) -> None:
     what, cause = FORESEEN[name]
-    acme = await journey.enter("acme", org={**EVERYTHING, **ORGS[name].wrong})
+    acme = await journey.enter("acme", org={**EVERYTHING, **ORGS[name].wrong}, objects=NEEDED)
 
     # Production's address is known once it has logged in.
     await journey.at(days=2 if name == "login IP ranges" else 1)
@@ -100,7 +104,7 @@ async def test_on_the_first_day_only_wrong_settings_are_findings(journey: Journe
 async def test_hidden_parts_of_an_org_are_not_readable_and_not_findings(journey: Journey, name: str) -> None:
     what, cause = FORESEEN[name]
     org = {**EVERYTHING, **ORGS[name].wrong, **ORGS[name].unreadable}
-    acme = await journey.enter("acme", org=org)
+    acme = await journey.enter("acme", org=org, objects=NEEDED)
 
     await journey.at(days=1)
 
@@ -213,7 +217,7 @@ async def test_a_change_in_setup_is_shown_the_next_day_while_logins_are_granted(
     (change,) = document["changes"]
     assert change["at"] == f"{NOW + timedelta(days=1, hours=6):%Y-%m-%dT%H:%M:%SZ}"
     assert change["what"].startswith("Changed scopes of Integration")
-    assert (document["calls"], steps(acme)["IP restrictions"].ruling) == (7, Ruling.RIGHT)
+    assert (document["calls"], steps(acme)["IP restrictions"].ruling) == (8, Ruling.RIGHT)
 
     journey.watch.ask(["acme"])
     await journey.after(minutes=1)
@@ -293,6 +297,58 @@ async def test_a_refused_observer_is_reported_and_not_blamed_on_the_connection(j
 
     assert acme.state is State.HEALTHY
     assert "the observer observer got no token" in steps(acme)["Refresh Token Policy"].said
+
+
+async def test_a_sandbox_that_is_being_refreshed_is_a_finding_before_it_breaks(journey: Journey) -> None:
+    await journey.enter("acme", org={**EVERYTHING, "sandbox_copy": {"name": "Dev", "percent": 62}})
+    sandbox = await journey.enter("acme-dev", subdomain="acme--dev.sandbox", org={"org_type": "sandbox"})
+    other = await journey.enter("acme-qa", subdomain="acme--qa.sandbox", org={"org_type": "sandbox"})
+
+    await journey.at(days=2)
+
+    refreshing = sandbox.finding(Cause.SANDBOX_REFRESHING)
+    assert (sandbox.state, refreshing.severity) == (State.DEGRADED, Severity.INFO)
+    assert "The sandbox Dev is being refreshed: 62 % copied" in refreshing.evidence[0]
+    assert (journey.travellers["acme"].causes, other.causes) == ([], [])
+    assert "62 %" in steps(journey.travellers["acme"])["Sandbox refreshes"].said
+
+    await sandbox.refresh(username_suffix="dev", loses=[])
+    await journey.at(days=3)
+
+    assert (sandbox.state, sandbox.causes[0]) == (State.FAILING, Cause.USERNAME_CHANGED)
+    assert "being refreshed: 62 %" in " ".join(sandbox.finding(Cause.USERNAME_CHANGED).evidence)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        {"unreadable": ["SandboxProcess"]},
+        {"permissions": ["ViewSetup"]},
+        {"without_rows": ["SandboxProcess"]},
+    ],
+)
+async def test_a_hidden_refresh_is_no_finding(journey: Journey, hidden: dict[str, Any]) -> None:
+    copying = {**EVERYTHING, "sandbox_copy": {"name": "dev", "percent": 62}, **hidden}
+    acme = await journey.enter("acme", org=copying)
+    sandbox = await journey.enter("acme-dev", subdomain="acme--dev.sandbox", org={"org_type": "sandbox"})
+
+    await journey.at(days=2)
+
+    assert sandbox.causes == []
+    if "unreadable" in hidden:
+        assert steps(acme)["Sandbox refreshes"].permission == "Manage Users"
+
+
+async def test_an_object_declared_after_the_audit_is_not_yet_readable(journey: Journey) -> None:
+    acme = await journey.enter("acme", objects=(("Account", ("read",)),))
+    await journey.at(hours=2)
+    assert steps(acme)["Object access"].ruling is Ruling.RIGHT
+
+    await acme.reconfigure(objects=(("Account", ("read",)), ("Lead", ("read",))))
+    assert steps(acme)["Object access"].ruling is Ruling.NOT_READABLE
+    await journey.at(days=1, hours=12)
+
+    assert "no object Lead" in acme.finding(Cause.OBJECT_ACCESS_MISSING).evidence[0]
 
 
 async def test_nothing_is_read_with_audits_off(journey: Journey) -> None:

@@ -185,6 +185,16 @@ STEPS = (
         without=(),
     ),
     Step(
+        "access to an object",
+        {"objects": {"Account": ["read"], "Contact": ["read", "write"]}},
+        "SELECT IsEditable FROM UserEntityAccess WHERE UserId = '{user}'"
+        " AND EntityDefinition.QualifiedApiName IN ('Account')",
+        True,
+        False,
+        {"unreadable": ["UserEntityAccess"]},
+        without=APP,
+    ),
+    Step(
         "an org that lasts",
         {"trial_seconds": 30 * DAY},
         "SELECT TrialExpirationDate FROM Organization",

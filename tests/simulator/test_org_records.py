@@ -487,9 +487,11 @@ def test_an_org_answers_each_query_of_an_audit(make_org: MakeOrg, pair: Pair, as
     query = QUERIES[asked]
     org = make_org(permissions=EVERYTHING)
     token = token_of(ask(org, pair))
-    values = {name: name for name in ("user", "username", "app", "label", "profile")}
+    values: dict[str, str | tuple[str, ...]] = {
+        name: name for name in ("user", "username", "app", "label", "profile")
+    }
 
-    soql = query.soql(values | {"since": "2026-11-01T00:00:00Z"})
+    soql = query.soql(values | {"since": "2026-11-01T00:00:00Z", "objects": ("Account",)})
     answers = [
         get(org, f"{DATA}/{resource}query", token, query=urlencode({"q": soql}))
         for resource in ("", "tooling/")

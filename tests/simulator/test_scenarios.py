@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from monitor.config.words import objects
 from monitor.core.causes import Cause
 from monitor.core.connection import ApprovalPolicy, Connection, audience_of
 from monitor.core.finding import Diagnosis, State
@@ -56,6 +57,7 @@ def connection_of(scenario: Scenario, url: str) -> Connection:
         username=options["username"],
         approval=approval,
         current=ACME.current,
+        objects=objects(options.get("objects")),
     )
 
 
@@ -66,7 +68,8 @@ async def checked(
 
     async def inside(granted: Granted, moment: datetime, get: Get) -> None:
         nonlocal history
-        subject = Subject(at.username, "", granted.user_id or "", moment, granted=True)
+        needed = tuple(name for name, _ in at.objects)
+        subject = Subject(at.username, "", granted.user_id or "", moment, granted=True, objects=needed)
         history = replace(history, audit=await read(get, subject, Facts(stage.now)))
 
     exchanger = Exchanger(clock=lambda: stage.now, allowed_hosts=frozenset({INVALID_HOST}))

@@ -16,7 +16,7 @@ from monitor.core.causes import Cause, Severity
 from monitor.core.connection import Connection
 from monitor.core.finding import Certainty
 from monitor.core.history import History
-from monitor.core.inside import QUERIES, Facts, Logins, Permission, Read, Row, text, time_in
+from monitor.core.inside import OBJECT, QUERIES, Facts, Logins, Permission, Read, Row, text, time_in
 from monitor.core.outcome import ApiUsage, Granted, Outcome
 from monitor.core.status import ConnectionStatus
 from monitor.core.verdict.approval import Forecast, Grounds, Policy, policy_of
@@ -143,6 +143,8 @@ class Point:
     judge: Callable[[Seen], _Said | None]
     """Gives None if what it needs was not shown."""
     reads: tuple[Read, ...] = ()
+    concerns: Callable[[Seen], bool] = lambda _: True
+    """Whether it is a question in this org at all."""
 
 
 def seen_of(
@@ -164,12 +166,12 @@ def steps_of(status: ConnectionStatus, now: datetime) -> tuple[Step, ...]:
 
 def steps(seen: Seen) -> tuple[Step, ...]:
     """All steps of the guide, followed by those that it leaves out."""
-    return tuple(_step(point, seen) for point in POINTS)
+    return tuple(_step(point, seen) for point in POINTS if point.concerns(seen))
 
 
 def wrong_steps(seen: Seen) -> tuple[Step, ...]:
     """Those that are wrong: a check asks for no others."""
-    said = ((point, point.judge(seen)) for point in POINTS)
+    said = ((point, point.judge(seen)) for point in POINTS if point.concerns(seen))
     return tuple(_judged(point, its) for point, its in said if its and its.ruling is Ruling.WRONG)
 
 
@@ -410,6 +412,35 @@ def _by_end(end: datetime, seen: Seen) -> Severity:
     return Severity.CRITICAL if end - seen.now <= LAST_WAY_IN else Severity.WARNING
 
 
+def _objects(seen: Seen) -> _Said | None:
+    rows = seen.facts.rows.get(Read.OBJECTS)
+    if rows is None:
+        return None
+    if not rows:
+        return _Said(Ruling.NOT_READABLE, "The org shows none of the declared objects.")
+    shown = {text(row, OBJECT).casefold(): row for row in rows}
+    lacking = []
+    for name, needs in seen.connection.objects:
+        row = shown.get(name.casefold())
+        if row is None:
+            return _Said(Ruling.NOT_READABLE, f"{name} was declared after the last audit.")
+        fields = {"read": ("IsReadable",), "write": ("IsCreatable", "IsEditable")}
+        missing = [need for need in needs if not all(row.get(field) is True for field in fields[need])]
+        if "IsReadable" not in row:
+            lacking.append(f"the org shows no object {name}: it is misspelled, or the user has no access")
+        elif missing:
+            lacking.append(f"the user may not {' or '.join(missing)} {name}")
+    names = ", ".join(name for name, _ in seen.connection.objects[:SHOWN])
+    more = ", …" if len(seen.connection.objects) > SHOWN else ""
+    if not lacking:
+        return _right(f"The user has access to {names}{more}, as declared.")
+    return _wrong(Cause.OBJECT_ACCESS_MISSING, _capital("; ".join(lacking[:SHOWN])) + ".")
+
+
+def _capital(said: str) -> str:
+    return said[:1].upper() + said[1:]
+
+
 def _permitted(seen: Seen) -> _Said | None:
     policy = seen.policy
     if policy is None or not policy.permitted:
@@ -556,6 +587,38 @@ def _production(seen: Seen) -> _Said | None:
     return _right(f"Your integration {was}, as of {minute(seen.facts.at)}.") if found.granted else None
 
 
+def _sandboxes(seen: Seen) -> _Said | None:
+    rows = seen.facts.rows.get(Read.SANDBOXES)
+    if rows is None:
+        return None
+    copied = [said for row in rows if (said := _copying(row, seen.facts.at))]
+    return _right(" ".join(copied[:SHOWN]) or "No sandbox is being refreshed.")
+
+
+def _copying(row: Row, at: datetime) -> str:
+    """A sentence about a refresh in progress; empty if it has ended."""
+    copied = row.get("CopyProgress")
+    if row.get("EndDate") or not isinstance(copied, int):
+        return ""
+    return f"The sandbox {text(row, 'SandboxName')} is being refreshed: {copied} % copied on {minute(at)}."
+
+
+def refreshed(facts: Facts, sandbox: str, since: datetime | None) -> tuple[str, bool] | None:
+    """What a production org's audit says of a sandbox's latest refresh, and whether it is in progress.
+
+    None if it ended before `since`.
+    """
+    for row in facts.rows.get(Read.SANDBOXES, ()):
+        if text(row, "SandboxName").casefold() == sandbox.casefold():
+            if said := _copying(row, facts.at):
+                return said, True
+            ended = time_in(row, "EndDate")
+            if ended and since and ended > since:
+                return f"A refresh of the sandbox {sandbox} ended on {minute(ended)}.", False
+            return None
+    return None
+
+
 def _allocation(seen: Seen) -> _Said | None:
     usage = seen.usage
     if usage is None or not usage.allowed:
@@ -575,6 +638,13 @@ def _pkce(seen: Seen) -> _Said | None:
     )
 
 
+def _sees_sandboxes(seen: Seen) -> bool:
+    """Whether the org may have sandboxes, and is read by someone who may see them."""
+    org = seen.facts.first(Read.ORG)
+    watched = bool(seen.facts.observer) or seen.facts.has(Permission.MANAGE_USERS) is True
+    return watched and org is not None and org.get("IsSandbox") is False
+
+
 SELECTED_SETS = "Selected Permission Sets"
 
 _ECA_POLICY = (Read.APP, Read.POLICY, Read.CLASSIC)
@@ -592,12 +662,14 @@ POINTS = (
     Point("4", "Session level", _session_level, _ECA_POLICY),
     Point("5", "Integration user", _user, (Read.USER, Read.ASSIGNMENTS)),
     Point("5", "Permission set assignments", _ends_of_assignments, (Read.ASSIGNMENTS,)),
+    Point("5", "Object access", _objects, (Read.OBJECTS,), lambda seen: bool(seen.connection.objects)),
     Point("6", "Permitted Users", _permitted, _ECA_POLICY),
     Point("6", SELECTED_SETS, _association, (Read.ASSOCIATION, Read.ASSIGNMENTS)),
     Point("7", "Subdomain and audience", _proven("that address and audience are right")),
     Point("", "Org expiry", _org, (Read.ORG,)),
     Point("", "Production's logins", _production, (Read.LOGINS,)),
     Point("", "API allocation", _allocation),
+    Point("", "Sandbox refreshes", _sandboxes, (Read.SANDBOXES,), _sees_sandboxes),
 )
 """The guide's steps as a table, in order."""
 

@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 
 from monitor.core.catalogue import CATALOGUE, Kind, causes_where
 from monitor.core.causes import Cause, Responsible, Severity
-from monitor.core.connection import Connection, is_generic
+from monitor.core.connection import Connection, is_generic, sandbox_of
 from monitor.core.finding import Alternative, Certainty, Diagnosis, Finding, State
 from monitor.core.history import UNKNOWN_PAST, History
+from monitor.core.inside import Facts
 from monitor.core.keys.credential import CredentialFacts
 from monitor.core.outcome import Exchange, Granted, NotSent, Refused, Unreachable
 from monitor.core.verdict import audit, meaning
@@ -67,6 +68,7 @@ _SIGNATURE_REFUSED = causes_where(lambda entry: entry.refuses_signature)
 _NOT_APPROVED = frozenset({Cause.CONSUMER_NOT_APPROVED})
 _SETTLES = causes_where(lambda entry: entry.settle)
 _NETWORK_MIMICS = causes_where(lambda entry: entry.network_mimics)
+_AFTER_REFRESH = causes_where(lambda entry: entry.kind is Kind.CREDENTIAL and entry.needs_exchange)
 _OF_CREDENTIALS = causes_where(lambda entry: entry.kind is Kind.CREDENTIAL)
 
 
@@ -245,13 +247,15 @@ def diagnose(
     *,
     witnesses: Witnesses | None = None,
     forecast: Forecast | None = None,
+    production: Facts | None = None,
 ) -> Diagnosis:
     """The verdict on one exchange.
 
     `history`: before the exchange. `witnesses`: whether the fleet suggests a shared fault; None if too few
-    orgs were checked. `forecast`: when the approval may end.
+    orgs were checked. `forecast`: when the approval may end. `production`: the last audit
+    of a sandbox's production org.
     """
-    known = Known(exchange, credential, connection, history, now, witnesses, forecast)
+    known = Known(exchange, credential, connection, history, now, witnesses, forecast, production)
     match exchange.outcome:
         case Granted() as granted:
             return _granted(granted, known)
@@ -271,6 +275,8 @@ def diagnose(
     if (seen := _seen(known)) and not CATALOGUE[meant.cause].no_verdict:
         meant = _as_the_org_says(meant, seen, known)
         evidence += audit.known_before(seen, known.last_success)
+    if (refresh := _refresh(known)) and meant.cause in _AFTER_REFRESH:
+        evidence += (refresh[0],)
     anybodys = meant == meaning.THROTTLED and not known.has_lasted(meant.cause, THROTTLE_LASTS)
     state = State.UNKNOWN if anybodys else _state(meant.cause, known)
     severity = Severity.WARNING if anybodys else None
@@ -416,7 +422,9 @@ def _of_token(granted: Granted, known: Known) -> Iterator[Finding]:
         if now and before and now[:15] != before[:15]
     ]
     if moved:
-        if known.is_sandbox:
+        if refresh := _refresh(known):
+            moved.append(refresh[0])
+        elif known.is_sandbox:
             moved.append("The host is a sandbox: it was probably refreshed.")
         yield _finding(known, Cause.IDENTITY_CHANGED, Certainty.CERTAIN, moved)
 
@@ -436,6 +444,18 @@ def _beside(known: Known) -> Iterator[Finding]:
     if granted:
         yield from _of_forecast(known)
         yield from _of_audit(known)
+        if (refresh := _refresh(known)) and refresh[1]:
+            yield _finding(known, Cause.SANDBOX_REFRESHING, Certainty.CERTAIN, [refresh[0]])
+
+
+def _refresh(known: Known) -> tuple[str, bool] | None:
+    """What the production org said of this sandbox's latest refresh, and whether it is in progress."""
+    sandbox = sandbox_of(known.connection.host)[1]
+    return (
+        audit.refreshed(known.production, sandbox, known.last_success)
+        if known.production and sandbox
+        else None
+    )
 
 
 def _of_certificate(known: Known) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection, OrgType, is_generic
 from monitor.core.history import STAGES, UNKNOWN_PAST, Change, History, Stage
+from monitor.core.inside import Facts
 from monitor.core.keys.credential import CredentialFacts
 from monitor.core.outcome import NO_STATUS, Exchange, Granted, NotSent, Refused, Unreachable
 from monitor.core.verdict import approval
@@ -78,6 +79,8 @@ class Known:
     now: datetime
     witnesses: Witnesses | None
     forecast: Forecast | None
+    production: Facts | None = None
+    """The last audit of the production org, if this is a sandbox of it."""
 
     @property
     def offset(self) -> timedelta | None:

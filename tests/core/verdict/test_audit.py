@@ -9,6 +9,7 @@ import pytest
 
 from monitor.core import history as histories
 from monitor.core.causes import Cause, Severity
+from monitor.core.connection import sandbox_of
 from monitor.core.finding import Certainty, Diagnosis, State
 from monitor.core.inside import QUERIES, SECRET_FIELDS, Facts, Logins, Permission, Read, Row, summed
 from monitor.core.keys.credential import CredentialFacts
@@ -727,11 +728,49 @@ def test_changes_before_the_last_grant_do_not_explain_a_refusal() -> None:
     assert "Changed another app" in " ".join(spreading.findings[0].evidence)
 
 
+# Refreshes of sandboxes, as the production org shows them
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("acme.my.salesforce.com", ("acme", "")),
+        ("acme--dev.sandbox.my.salesforce.com", ("acme", "dev")),
+        ("acme--dev.my.salesforce.com", ("acme", "dev")),
+        ("acme--x.scratch.my.salesforce.com", ("acme--x.scratch", "")),
+        ("test.salesforce.com", ("test.salesforce.com", "")),
+    ],
+)
+def test_a_sandboxs_host_has_its_production_orgs_subdomain(host: str, expected: tuple[str, str]) -> None:
+    assert sandbox_of(host) == expected
+
+
+def test_the_latest_refresh_of_a_sandbox_counts_unless_it_ended_before_the_last_grant() -> None:
+    ended: Row = {"SandboxName": "Dev", "CopyProgress": 100, "EndDate": "2026-11-23T10:00:00.000+0000"}
+    older: Row = {"SandboxName": "Dev", "CopyProgress": 40, "EndDate": None}
+    found = with_rows(Read.SANDBOXES, ended, older)
+
+    assert audit.refreshed(found, "dev", NOW - DAY) == (
+        "A refresh of the sandbox dev ended on 2026-11-23 10:00 UTC.",
+        False,
+    )
+    assert audit.refreshed(found, "dev", NOW) is None
+    assert audit.refreshed(found, "qa", NOW - DAY) is None
+
+
+def test_an_org_that_shows_none_of_the_declared_objects_proves_nothing() -> None:
+    needs = connection(objects=(("Account", ("read",)),))
+
+    step = steps(with_rows(Read.OBJECTS), connection=needs)["Object access"]
+
+    assert step.ruling is Ruling.NOT_READABLE
+
+
 # The table of queries
 
 
 def test_no_query_names_a_field_that_holds_a_secret() -> None:
-    values = dict.fromkeys(("user", "username", "app", "label", "profile", "since"), "x")
+    values = dict.fromkeys(("user", "username", "app", "label", "profile", "since", "objects"), "x")
 
     for query in QUERIES.values():
         assert not [field for field in SECRET_FIELDS if field in query.soql(values)]
