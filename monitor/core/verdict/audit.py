@@ -192,7 +192,8 @@ def _step(point: Point, seen: Seen) -> Step:
         who = "the observer" if facts.observer else "the user"
         wanting = facts.lacks(read)
         lacking = f"{who} lacks {wanting}" if wanting else "the org did not show it"
-        why = f"{QUERIES[read].of} was not read: {facts.unread[read] or lacking}."
+        reason = facts.unread[read].removeprefix("not read: ") or lacking
+        why = f"{QUERIES[read].of} was not read: {reason}."
     return Step(point.guide, point.what, Ruling.NOT_READABLE, why, permission)
 
 

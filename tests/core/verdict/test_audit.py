@@ -758,6 +758,12 @@ def test_the_latest_refresh_of_a_sandbox_counts_unless_it_ended_before_the_last_
     assert audit.refreshed(found, "qa", NOW - DAY) is None
 
 
+def test_a_read_that_was_left_out_says_why_once() -> None:
+    step = steps(without(Read.ORG, why="not read: an audit makes at most 8 calls"))["Org expiry"]
+
+    assert step.said == "Organization was not read: an audit makes at most 8 calls."
+
+
 def test_an_org_that_shows_none_of_the_declared_objects_proves_nothing() -> None:
     needs = connection(objects=(("Account", ("read",)),))
 
