@@ -19,6 +19,7 @@ from monitor import __version__
 from monitor.config import Settings
 from monitor.core import cadence
 from monitor.core.history import Event, History
+from monitor.core.outcome import NotSent
 from monitor.core.status import NO_FACTS, Asked, ConnectionStatus, DaemonStatus, Snapshot
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger
@@ -249,7 +250,8 @@ class Watch:
     async def read_keys(self) -> None:
         """Read the certificates of connections that are not checked soon, to show them after a restart.
 
-        Vault is only read during checks, as it may count requests.
+        A key that was repaired or replaced while no daemon ran is checked now. Vault is only read during
+        checks, as it may count requests.
         """
         soon = self._clock.now() + SOON
         for status in self._fleet.statuses():
@@ -261,6 +263,10 @@ class Watch:
             next_facts = (await self._keyring.load(following)).facts if following else None
             if status.name in self._fleet and self._fleet[status.name] is status:  # else checked since
                 self._fleet.put(replace(status, credential=facts, next_credential=next_facts))
+                last, before = status.history.last_exchange, status.history.key_fingerprint
+                unsent = last is not None and isinstance(last.outcome, NotSent)
+                if facts.key and (unsent or (before and before != facts.key.fingerprint)):
+                    self._bring_forward({status.name: self._clock.now()})
             await asyncio.sleep(BETWEEN_KEYS_SECONDS)
 
     def _checked(self, before: ConnectionStatus, after: ConnectionStatus) -> None:

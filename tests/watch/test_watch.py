@@ -1,6 +1,7 @@
 """The watch: what it knows from the start, and what it says of the first checks."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from monitor.config import Settings, load
+from monitor.core.causes import Cause
 from monitor.core.finding import State
 from monitor.core.history import begin, remember
+from monitor.core.outcome import NotSent, Outcome
 from monitor.core.status import ReplicasStatus
 from monitor.keys import keygen
 from monitor.store import Store
@@ -73,6 +76,29 @@ async def test_after_a_restart_certificates_are_read_before_the_first_checks(
         assert status.certificate_end
         assert status.credential.pairs
         assert status.history.exchanges == 1
+    await restarted.aclose()
+
+
+@pytest.mark.parametrize(("outcome", "key"), [(GRANTED, "another"), (NotSent("No usable private key."), "")])
+async def test_a_key_repaired_or_replaced_before_a_restart_is_checked_at_once(
+    settings: Settings, store: Store, outcome: Outcome, key: str
+) -> None:
+    """Page and alert had stayed red for up to an hour, beside a key that was shown as right."""
+    asked = datetime.now(UTC) - timedelta(minutes=1)
+    before = replace(begin(settings.connections[0], asked), key_fingerprint=key)
+    verdict = diagnosis(State.FAILING, Cause.KEY_UNREADABLE, at=asked)
+    store.save("acme", remember(before, exchange(outcome, asked), verdict))
+    restarted = watch(settings, store)
+    restarted.configure(settings)
+    planned = restarted.status("acme").next_exchange
+    assert planned
+    assert planned > datetime.now(UTC)
+
+    await restarted.read_keys()
+
+    now = restarted.status("acme").next_exchange
+    assert now
+    assert now <= datetime.now(UTC)
     await restarted.aclose()
 
 
