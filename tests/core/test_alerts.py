@@ -1,7 +1,7 @@
 """What is an alert: the same names, labels and times as the rules for Prometheus, and what holds it back."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,18 @@ def test_alerts_without_a_cause_match_the_rules(rules: dict[str, dict[str, str]]
     assert told <= rules.keys()
 
 
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_connection_without_verdict_and_cause_has_its_own_hold_time(checked: bool) -> None:
+    def silent(since: datetime) -> ConnectionStatus:
+        known = replace(well("silent").history, state=State.UNKNOWN, first_seen=since)
+        return replace(well("silent"), history=replace(known, state_since=since if checked else None))
+
+    since = NOW - TERMS.holds.unexplained
+
+    assert found(silent(since))
+    assert not found(silent(since + timedelta(seconds=1)))
+
+
 def test_labels_match_the_rules_and_the_configuration() -> None:
     gold = well("acme", labels=(("customer", "acme"), ("tier", "gold")))
     terms = replace(TERMS, links=replace(TERMS.links, labels=("customer", "region")))
@@ -88,6 +100,7 @@ def test_an_alert_is_complete_by_itself(cause: Cause) -> None:
     text = alert.annotations["description"]
     assert f"Evidence of {cause}." in text
     assert f"(setup guide, {CATALOGUE[cause].guide})" in text
+    assert "Last granted: 2026-11-23 12:00 UTC.\nThe next check: 2026-11-23 12:05 UTC.\n" in text
     assert "Who must act: " in text
     assert "NAME" not in text
     for step in CATALOGUE[cause].remedy:
@@ -117,6 +130,7 @@ def test_an_alert_for_the_admin_names_the_app_and_if_allowed_the_user(
         "a Salesforce admin of the org at acme.my.salesforce.com, for the app with the consumer key" in said
     )
     assert ("3MVG9…etters and the user integration@acme.com" in said) == allowed
+    assert ("The configured username is integration@acme.com." in said) == allowed
     assert ("integration@" in f"{said} {alert.labels}") == allowed
 
 

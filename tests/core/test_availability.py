@@ -32,6 +32,19 @@ def test_an_outage_of_an_hour_counts_as_an_hour_down() -> None:
     assert found.share == 23 / 24
 
 
+def test_each_outage_counts_once_over_midnight_too() -> None:
+    events = [
+        change(START + 22 * HOUR, State.HEALTHY, State.FAILING),
+        change(START + 26 * HOUR, State.FAILING, State.HEALTHY),
+        change(START + 30 * HOUR, State.HEALTHY, State.FAILING),
+        change(START + 31 * HOUR, State.FAILING, State.HEALTHY),
+    ]
+
+    found = availability(events, State.HEALTHY, START, START + 2 * DAY, days=EVERY_DAY)
+
+    assert found == Availability(43 * HOUR, 5 * HOUR, 2, 4 * HOUR)
+
+
 def test_unknown_settling_maintenance_and_days_without_a_verdict_are_neither_up_nor_down() -> None:
     events = [
         change(START + 1 * HOUR, State.HEALTHY, State.UNKNOWN),
