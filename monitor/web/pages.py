@@ -16,7 +16,7 @@ from markupsafe import Markup
 from monitor.core import wording
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Responsible
-from monitor.core.connection import Connection, Source
+from monitor.core.connection import Source
 from monitor.core.finding import Finding, State
 from monitor.core.history import STAGES, Slot
 from monitor.core.keys.credential import CredentialFacts
@@ -325,7 +325,7 @@ def _by_label(statuses: Iterable[ConnectionStatus], key: str) -> list[Share]:
 
 
 def _sides(status: ConnectionStatus, now: datetime) -> list[Side]:
-    connection: Connection = status.connection
+    connection = status.connection
     pairs = [("Key and certificate", connection.current, status.credential, Slot.CURRENT)]
     if connection.next is not None:
         facts = status.next_credential or CredentialFacts()

@@ -1,7 +1,7 @@
 """The stage of a rotation, from the org's answers to both keys."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -35,9 +35,9 @@ def facts(fingerprint: str) -> CredentialFacts:
     return CredentialFacts(KeyFacts("rsa", 2048, fingerprint))
 
 
-def begun(at: datetime = NOW, *, granted: bool = True) -> History:
-    past = history(key_fingerprint="one", last_verdict=Exchange(at, GRANTED) if granted else None)
-    return with_pairs(past, ACME_NEXT, facts("one"), facts("two"), at)
+def begun(*, granted: bool = True) -> History:
+    past = history(key_fingerprint="one", last_verdict=Exchange(NOW, GRANTED) if granted else None)
+    return with_pairs(past, ACME_NEXT, facts("one"), facts("two"), NOW)
 
 
 def after(*answers: tuple[Outcome | None, Outcome | None], every: timedelta = 5 * MINUTE) -> History:

@@ -52,17 +52,12 @@ class Receiver:
                 else:
                     del self.known[message.group]
 
-    def live(
-        self,
-        until: timedelta,
-        fleet: Callable[[datetime], Iterable[ConnectionStatus]],
-        step: timedelta = MINUTE,
-    ) -> None:
-        """Look every step."""
+    def live(self, until: timedelta, fleet: Callable[[datetime], Iterable[ConnectionStatus]]) -> None:
+        """Look every minute."""
         now = NOW
         while now <= NOW + until:
             self.look(now, *fleet(now))
-            now += step
+            now += MINUTE
 
     def told(self) -> list[tuple[timedelta, str]]:
         return [(at, message.title) for at, message in self.taken]

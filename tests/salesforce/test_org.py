@@ -214,9 +214,9 @@ async def test_no_query_contains_secrets_or_token_fields(make_org: MakeOrg, pair
     assert not [path for path in asked.paths if asked.token in path]
 
 
-def answering(body: bytes, status: int = 200) -> Get:
+def answering(body: bytes) -> Get:
     async def get(_path: str) -> Reply | None:
-        return Reply(status, body)
+        return Reply(200, body)
 
     return get
 

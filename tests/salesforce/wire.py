@@ -197,13 +197,13 @@ def resets(data: bytes) -> Reply:
     return reply
 
 
-def drips(data: bytes, drop: bytes, then: bytes = b"", *, drops: int = 60) -> Reply:
+def drips(data: bytes, drop: bytes, then: bytes = b"") -> Reply:
     """Reads the request, sends these bytes, then a drop every 50 ms, then the rest: 3 s in all."""
 
     async def reply(visit: Visit) -> None:
         await visit.read()
         await visit.send(data)
-        for _ in range(drops):
+        for _ in range(60):
             await asyncio.sleep(0.05)  # a slow server: each drop comes long before any timeout
             await visit.send(drop)
         await visit.send(then)

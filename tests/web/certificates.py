@@ -56,10 +56,10 @@ def signed(by: Issued, *names: x509.GeneralName, common_name: str = "leaf") -> I
     return _issue(common_name, by, names, is_authority=False)
 
 
-def for_loopback(by: Issued, common_name: str = "server") -> Issued:
+def for_loopback(by: Issued) -> Issued:
     """A server's certificate."""
     address = ipaddress.ip_address("127.0.0.1")
-    return signed(by, x509.DNSName("localhost"), x509.IPAddress(address), common_name=common_name)
+    return signed(by, x509.DNSName("localhost"), x509.IPAddress(address), common_name="server")
 
 
 def _issue(

@@ -231,8 +231,8 @@ def rich_fleet(path: Path) -> tuple[Store, Snapshot]:
     return store, snapshot_of(statuses)
 
 
-def snapshot_of(statuses: Iterable[ConnectionStatus], at: datetime = NOW) -> Snapshot:
-    """These connections at a moment."""
+def snapshot_of(statuses: Iterable[ConnectionStatus]) -> Snapshot:
+    """These connections, now."""
     statuses = tuple(statuses)
     daemon = DaemonStatus(
         started=NOW - timedelta(days=9),
@@ -240,7 +240,7 @@ def snapshot_of(statuses: Iterable[ConnectionStatus], at: datetime = NOW) -> Sna
         configured=len(statuses),
         reloaded=NOW - timedelta(hours=20),
     )
-    return Snapshot(at, daemon, statuses, {})
+    return Snapshot(NOW, daemon, statuses, {})
 
 
 def in_maintenance(snapshot: Snapshot, *names: str, ends: datetime) -> Snapshot:

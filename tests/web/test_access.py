@@ -45,13 +45,11 @@ class Timer:
 def asking(
     users: dict[str, str] | Callable[[], dict[str, str]] = USERS,
     timer: Timer | None = None,
-    *,
-    address: str = "10.0.0.1",
     **different: Any,
 ) -> httpx.AsyncClient:
     """A client of the protected application."""
     current = users if callable(users) else lambda: users
-    return client_of(Protection(APP, users=current, monotonic=timer or Timer(), **different), address)
+    return client_of(Protection(APP, users=current, monotonic=timer or Timer(), **different), "10.0.0.1")
 
 
 def client_of(app: ASGIApp, address: str) -> httpx.AsyncClient:
