@@ -7,6 +7,7 @@ from typing import Any
 from monitor.commands.check import check_once
 from monitor.config import Settings
 from monitor.core.connection import Connection
+from monitor.core.outcome import Granted
 from monitor.core.status import ConnectionStatus
 from monitor.core.verdict.audit import Ruling, Step, changes_in, steps_of
 from monitor.core.wording import minute
@@ -41,8 +42,7 @@ def as_text(status: ConnectionStatus, now: datetime) -> Iterator[str]:
     """As text: one line per step, then the counts and what would show more."""
     steps = steps_of(status, now)
     if not steps:
-        cause = status.findings[0].cause if status.findings else status.state
-        yield f"The org could not be audited: no token was granted ({cause})."
+        yield f"The org could not be audited: {_why_not(status)}."
         yield f"Details: bearerwatch check {status.name}"
         return
     for step in steps:
@@ -57,6 +57,17 @@ def as_text(status: ConnectionStatus, now: datetime) -> Iterator[str]:
     yield f"{wrong} wrong, {hidden} not readable; {calls} API calls made."
     if wanting := dict.fromkeys(step.permission for step in steps if step.permission):
         yield f"To read more, the user needs: {'; '.join(wanting)}."
+
+
+def _why_not(status: ConnectionStatus) -> str:
+    if not status.connection.audit:
+        return "the connection has audit: off"
+    last, call = status.history.last_exchange, status.history.after_login
+    if last and isinstance(last.outcome, Granted):
+        return "a token was granted, but the first call with it failed" + (
+            f" ({call.problem})" if call else ""
+        )
+    return f"no token was granted ({status.findings[0].cause if status.findings else status.state})"
 
 
 def _line(step: Step) -> str:

@@ -106,4 +106,19 @@ async def test_a_refused_login_is_reported_without_guesses(
     status = await audit_once(settings, settings.connections[0], clock=Clock())
 
     assert as_json(status, Clock().now())["audit"] is None
-    assert "user_not_admin_approved" in " ".join(as_text(status, Clock().now()))
+    assert "no token was granted (user_not_admin_approved)" in " ".join(as_text(status, Clock().now()))
+
+
+async def test_a_granted_login_without_an_audit_does_not_count_as_refused(
+    org: tuple[Settings, httpx.AsyncClient],
+) -> None:
+    settings, control = org
+    off = await audit_once(settings, replace(settings.connections[0], audit=False), clock=Clock())
+    assert (await control.patch("/_orgs/acme", json={"api_enabled": False})).is_success
+    unanswered = await audit_once(settings, settings.connections[0], clock=Clock())
+
+    assert next(iter(as_text(off, Clock().now()))) == (
+        "The org could not be audited: the connection has audit: off."
+    )
+    said = " ".join(as_text(unanswered, Clock().now()))
+    assert "a token was granted, but the first call with it failed" in said
