@@ -6,7 +6,8 @@ warnings. `web_file` reads the web configuration file; `editing` writes a rotati
 """
 
 from monitor.config.load import load, schema
-from monitor.config.options import Sink, VaultOptions
+from monitor.config.options.sinks import Sink
+from monitor.config.options.sources import VaultOptions
 from monitor.config.problem import ConfigError, Problem
 from monitor.config.settings import Settings
 from monitor.config.web_file import WebConfig, load_web_config

@@ -6,15 +6,9 @@ from typing import get_args
 from pydantic import ValidationError
 
 from monitor.config import words
-from monitor.config.options import (
-    FORMER,
-    MOST_LABELS,
-    ConfigurationOptions,
-    ConnectionOptions,
-    GeneralOptions,
-    Options,
-    Written,
-)
+from monitor.config.options import ConfigurationOptions, GeneralOptions
+from monitor.config.options.connections import ConnectionOptions
+from monitor.config.options.values import FORMER, MOST_LABELS, Options, Written
 from monitor.config.text import Path
 
 OTHER_NAMES = {

@@ -23,14 +23,9 @@ from monitor.config import text, words
 from monitor.config.cautions import cautions
 from monitor.config.complaints import complaints, meant, no_option
 from monitor.config.files import FileError, read, trust_authorities
-from monitor.config.options import (
-    LOGIN_LIMIT,
-    ConfigurationOptions,
-    ConnectionOptions,
-    ExpiryOptions,
-    GeneralOptions,
-    Options,
-)
+from monitor.config.options import LOGIN_LIMIT, ConfigurationOptions, GeneralOptions
+from monitor.config.options.connections import ConnectionOptions, ExpiryOptions
+from monitor.config.options.values import Options
 from monitor.config.problem import ConfigError, Problem, quoted
 from monitor.config.settings import Settings
 from monitor.config.text import Block, Listing, Value

@@ -4,7 +4,8 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from monitor.config.options import GeneralOptions, Sink
+from monitor.config.options import GeneralOptions
+from monitor.config.options.sinks import Sink
 from monitor.config.web_file import WebConfig
 from monitor.core.alerts import Terms
 from monitor.core.connection import LOOPBACK_HOSTS, Connection

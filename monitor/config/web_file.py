@@ -21,7 +21,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 from monitor.config import text, words
 from monitor.config.complaints import complaints
 from monitor.config.files import PEM_AT_MOST, FileError, read, trust_authorities
-from monitor.config.options import Options, Place
+from monitor.config.options.values import Options, Place
 from monitor.config.problem import ConfigError, Problem, quoted
 from monitor.config.text import Block, Value, shown_path
 from monitor.config.words import Address

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 from monitor.config import ConfigError, load
-from monitor.config.options import VaultLoginOptions, VaultOptions
+from monitor.config.options.sources import VaultLoginOptions, VaultOptions
 from monitor.core.causes import Cause
 from monitor.core.connection import Pair, Source
 from monitor.core.keys.credential import Credential

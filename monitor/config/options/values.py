@@ -1,0 +1,174 @@
+"""Types of single options, such as durations and paths: the function of `words` that parses each, and its
+JSON Schema.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import CoreSchema, core_schema
+
+from monitor.config import words
+from monitor.core.connection import Band
+
+SHORTEST_INTERVAL = timedelta(seconds=10)
+"""Close to an exchange's time limit: overlapping checks would add nothing."""
+
+LONGEST_INTERVAL = timedelta(days=7)
+"""Less often than weekly, users notice first."""
+
+LONGEST_SETTLE = timedelta(hours=24)
+"""Refusals stay quiet for this long. The setup guide says 2 to 10 minutes (step 2); no report says a day."""
+
+SHORTEST_REPEAT = timedelta(minutes=5)
+LONGEST_REPEAT = timedelta(days=30)
+"""Longest time between repeated notifications."""
+
+MOST_LABELS = 20
+"""Most labels per connection: all are sent with every scrape."""
+
+
+def filled(value: object) -> object:
+    """Refuse an empty value."""
+    if value is None:
+        raise ValueError("is empty. Give it a value, or leave the line out.")
+    return value
+
+
+def listed(value: object) -> object:
+    """Treat an empty value as an empty list: its entries may be commented out."""
+    return [] if value is None else value
+
+
+def resolved(value: object, info: ValidationInfo) -> str:
+    """A path made absolute, relative to the directory of its file. Links are not resolved, since a rotation
+    may swap them.
+    """
+    directory: str = (info.context or {}).get("directory", "")
+    return os.path.normpath(os.path.join(directory, words.path(value)))  # noqa: PTH118 - for speed
+
+
+def default_duration(duration: timedelta) -> Any:
+    """A default duration, shown in the schema as the operator would write it."""
+    return Field(default=duration, json_schema_extra={"default": words.written_duration(duration)})
+
+
+TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
+DURATION: dict[str, Any] = {
+    "type": "string",
+    "pattern": "^([0-9]+[smhdw])+$",
+    "examples": ["5m", "1h30m", "90d"],
+}
+_SHARE_OR_DURATION: dict[str, Any] = {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?%|([0-9]+[smhdw])+)$"}
+_BAND: dict[str, Any] = {
+    "oneOf": [_SHARE_OR_DURATION, {"type": "array", "items": _SHARE_OR_DURATION, "maxItems": 3}]
+}
+Place = Annotated[Path, BeforeValidator(resolved), WithJsonSchema(TEXT)]
+Url = Annotated[str, BeforeValidator(words.web_url), WithJsonSchema({"type": "string", "format": "uri"})]
+Pattern = Annotated[str, BeforeValidator(words.text), WithJsonSchema(TEXT)]
+HostName = Annotated[
+    str, BeforeValidator(words.host_name), WithJsonSchema({"type": "string", "format": "hostname"})
+]
+UtcTime = Annotated[
+    datetime | None,
+    BeforeValidator(words.utc_time),
+    WithJsonSchema({"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}),
+]
+Flag = Annotated[bool, BeforeValidator(words.flag), WithJsonSchema({"type": "boolean"})]
+FORMER = "former"
+Former = Annotated[SkipJsonSchema[Flag | None], FORMER]
+"""A removed option without effect: accepted with a warning, and offered nowhere."""
+
+Labels = Annotated[
+    tuple[tuple[str, str], ...],
+    BeforeValidator(words.labels),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": MOST_LABELS,
+            "propertyNames": {"pattern": f"^{words.LABEL.pattern}$"},
+            "additionalProperties": {"type": ["string", "number", "boolean"]},
+        }
+    ),
+    Field(max_length=MOST_LABELS),
+]
+MOST_OBJECTS = 50
+"""The URL of an audit's query holds their names."""
+Objects = Annotated[
+    tuple[tuple[str, tuple[str, ...]], ...],
+    BeforeValidator(words.objects),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": MOST_OBJECTS,
+            "propertyNames": {"pattern": f"^{words.OBJECT.pattern}$"},
+            "additionalProperties": {"type": "array", "items": {"enum": [*words.ACCESS]}},
+        }
+    ),
+    Field(max_length=MOST_OBJECTS),
+]
+Repeat = Annotated[
+    timedelta,
+    BeforeValidator(
+        words.duration_between(
+            SHORTEST_REPEAT, LONGEST_REPEAT, "more often is noise, less often is forgotten."
+        )
+    ),
+    WithJsonSchema(DURATION),
+]
+Interval = Annotated[
+    timedelta,
+    BeforeValidator(
+        words.duration_between(
+            SHORTEST_INTERVAL,
+            LONGEST_INTERVAL,
+            "an exchange takes seconds, and within a week users notice a failure first.",
+        )
+    ),
+    WithJsonSchema(DURATION),
+]
+Settle = Annotated[
+    timedelta,
+    BeforeValidator(
+        words.duration_between(
+            timedelta(0), LONGEST_SETTLE, "Salesforce takes 2 to 10 minutes (setup guide, step 2)."
+        )
+    ),
+    WithJsonSchema(DURATION),
+]
+ExpiryBand = Annotated[Band | None, BeforeValidator(words.band), WithJsonSchema(_BAND)]
+
+
+class Options(BaseModel):
+    """What every block of options shares: an unknown key is an error, and docstrings describe the options."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, arbitrary_types_allowed=True
+    )
+
+    removed: ClassVar[Mapping[str, str]] = {}
+    """Removed or misplaced options, each with its message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Annotates a type: parsed from a block of options, then converted."""
+
+    options: type[Options]
+    meant: Callable[[Any], object]
+
+    def __get_pydantic_core_schema__(self, _source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.meant, handler.generate_schema(self.options))
