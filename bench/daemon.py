@@ -376,9 +376,12 @@ class Watching:
         return (time.process_time() - before) / count
 
     async def _audits(self, at_once: int) -> float:
+        await self._stop()
         audited = [replace(connection, audit=True) for connection in self._audited]
         for connection in audited:
-            self._fleet.put(replace(self._fleet[connection.name], connection=connection))
+            before = self._fleet[connection.name]
+            first = replace(before.history, audit=None)  # later audits keep some of what the last one read
+            self._fleet.put(replace(before, connection=connection, history=first))
         seconds = await self._in_a_row(self._checker_that("always"), audited, len(audited), at_once)
         for connection in audited:
             facts = self._fleet[connection.name].history.audit
