@@ -38,8 +38,18 @@ def test_a_declared_lifetime_without_a_day_counts_from_the_first_grant() -> None
     assert found.at == since + 90 * DAY
 
 
-@pytest.mark.parametrize(("created", "said"), [("2026-11-01T00:00:00Z", "was given"), ("", "was first seen")])
-def test_the_first_grant_is_not_reported_as_the_approvals_creation(created: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("created", "approvals", "said"),
+    [
+        ("2026-11-01T00:00:00Z", (), "was given on 2026-11-01"),
+        ("2026-11-01T00:00:00Z", (epoch(30, ended_before=11),), "was first seen on 2026-11-13"),
+        ("", (), "was first seen on 2026-11-13"),
+    ],
+    ids=["shown", "an earlier one shown", "none shown"],
+)
+def test_the_first_grant_is_not_reported_as_the_approvals_creation(
+    created: str, approvals: tuple[Approval, ...], said: str
+) -> None:
     shown: Row = {"AppName": "Integration", "CreatedDate": created, "LastUsedDate": ""}
     month: Row = {
         "RefreshTokenPolicyType": "SpecificLifetime",
@@ -48,20 +58,26 @@ def test_the_first_grant_is_not_reported_as_the_approvals_creation(created: str,
     }
     audit = Facts(NOW, rows={Read.POLICY: (month,), Read.TOKENS: (shown,)}, application="Integration")
 
-    found = forecast(ACME, history(approval_since=NOW - 10 * DAY, audit=audit), (), NOW)
+    known = history(approval_since=NOW - 10 * DAY, approvals=approvals, audit=audit)
+
+    found = forecast(ACME, known, (), NOW)
 
     assert found is not None
-    assert f"this one {said} on" in found.reason
+    assert f"this one {said}" in found.reason
 
 
-def test_a_declared_day_is_ignored_after_a_later_approval_has_ended() -> None:
-    policy = ApprovalPolicy("lifetime", 30, date(2026, 9, 1))
+@pytest.mark.parametrize(
+    ("granted", "end"),
+    [(date(2026, 9, 1), NOW + 26 * DAY), (date(2026, 11, 19), datetime(2026, 12, 19, tzinfo=UTC))],
+)
+def test_a_declared_day_is_ignored_after_a_later_approval_has_ended(granted: date, end: datetime) -> None:
+    policy = ApprovalPolicy("lifetime", 30, granted)
     known = history(approvals=(epoch(30, ended_before=5),), approval_since=NOW - 4 * DAY)
 
     found = forecast(declared(policy), known, (), NOW)
 
     assert found is not None
-    assert found.at == NOW + 26 * DAY
+    assert found.at == end
 
 
 def test_there_is_no_forecast_before_the_first_grant() -> None:
