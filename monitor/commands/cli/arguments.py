@@ -64,6 +64,7 @@ ConfigOption = Annotated[
         show_default=USUAL,
     ),
 ]
+NameArgument = Annotated[str, typer.Argument(help="The connection.", autocompletion=complete_connection)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]
 
 

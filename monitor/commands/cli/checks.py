@@ -13,6 +13,7 @@ from monitor.commands import terminal
 from monitor.commands.cli.arguments import (
     ConfigOption,
     JsonOption,
+    NameArgument,
     cause_of,
     choice,
     chosen_of,
@@ -164,7 +165,7 @@ def recheck(
 
 
 def audit_connection(
-    name: Annotated[str, typer.Argument(help="The connection.", autocompletion=complete_connection)],
+    name: NameArgument,
     config: ConfigOption,
     as_json: JsonOption = False,
 ) -> None:
@@ -271,7 +272,7 @@ PREFLIGHT_KEY = "BEARERWATCH_PREFLIGHT_KEY"
 
 
 def find_pair(
-    name: Annotated[str, typer.Argument(help="The connection.")],
+    name: NameArgument,
     config: ConfigOption,
     every: Annotated[bool, typer.Option("--all", help="Continue after the first grant.")] = False,
     as_json: JsonOption = False,

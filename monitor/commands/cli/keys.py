@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from monitor.commands.cli.arguments import ConfigOption, chosen_of, settings_of
+from monitor.commands.cli.arguments import ConfigOption, NameArgument, chosen_of, settings_of
 from monitor.commands.cli.exits import Exit, errors, log_errors_alone, operators_mistakes, say
 from monitor.keys import keygen
 from monitor.watch.clock import Clock
@@ -31,7 +31,7 @@ def make_keys(
 
 
 def rotate_key(
-    name: Annotated[str, typer.Argument(help="The connection.")],
+    name: NameArgument,
     config: ConfigOption,
     write: Annotated[
         bool,
