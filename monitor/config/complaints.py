@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from monitor.config import words
 from monitor.config.options import ConfigurationOptions, GeneralOptions
 from monitor.config.options.connections import ConnectionOptions
-from monitor.config.options.values import FORMER, MOST_LABELS, Options, Written
+from monitor.config.options.values import FORMER, Options, Written
 from monitor.config.text import Path
 
 OTHER_NAMES = {
@@ -50,6 +50,8 @@ def complaints(error: ValidationError, model: type[Options]) -> Iterator[tuple[P
             yield path[:-1], _missing(_holder(model, path), str(path[-1]))
         elif found["type"] == "extra_forbidden":
             yield path, no_option(_holder(model, path), str(path[-1]))
+        elif found["type"] == "too_long":
+            yield path, f"has more than {found['ctx']['max_length']} entries. Remove some."
         elif found["type"] in _WORDS:
             yield path, _WORDS[found["type"]]
         else:
@@ -61,7 +63,6 @@ _WORDS: dict[str, str] = {
     "tuple_type": "must be a list, e.g. [one, another].",
     "frozen_set_type": "must be a list, e.g. [one, another].",
     "list_type": "must be a list, e.g. [one, another].",
-    "too_long": f"has more than {MOST_LABELS} labels. Remove some: each is sent with every scrape.",
 }
 
 

@@ -38,14 +38,10 @@ class ConfigError(OperatorError):
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__(self.report())
-
-    def report(self) -> str:
-        """The problems, one per line."""
         lines = [str(problem) for problem in self.problems[:REPORTED]]
         if len(self.problems) > REPORTED:
             lines.append(f"… and {len(self.problems) - REPORTED:,} more problems.")
-        return "\n".join(lines)
+        super().__init__("\n".join(lines))
 
 
 def quoted(value: object) -> str:
