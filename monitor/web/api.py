@@ -17,6 +17,7 @@ from monitor.core.keys.credential import CredentialFacts
 from monitor.core.status import Asked, ConnectionStatus, DaemonStatus, Snapshot
 from monitor.core.verdict import audit
 from monitor.core.verdict.approval import Forecast
+from monitor.core.verdict.surroundings import changes_in, production
 from monitor.core.wording import steps
 from monitor.web.record import Record
 from monitor.web.reproduce import command
@@ -303,7 +304,7 @@ def audit_of(status: ConnectionStatus, at: datetime) -> dict[str, Any] | None:
     facts = status.history.audit
     if facts is None or not status.connection.audit:
         return None
-    theirs = audit.production(facts)
+    theirs = production(facts)
     return {
         "at": iso_time(facts.at),
         "observer": facts.observer or None,
@@ -317,7 +318,7 @@ def audit_of(status: ConnectionStatus, at: datetime) -> dict[str, Any] | None:
             "refused_since": iso_time(theirs.since),
             "status": theirs.last.status if theirs.last else None,
         },
-        "changes": [{"at": iso_time(when), "what": what} for when, what in audit.changes_in(facts)],
+        "changes": [{"at": iso_time(when), "what": what} for when, what in changes_in(facts)],
     }
 
 

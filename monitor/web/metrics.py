@@ -29,7 +29,7 @@ from monitor.core.history import Slot
 from monitor.core.keys.credential import CertificateFacts
 from monitor.core.outcome import Granted
 from monitor.core.status import ConnectionStatus, Snapshot
-from monitor.core.verdict.audit import production
+from monitor.core.verdict.surroundings import production
 
 OWN_TIMER = " As of the last check: the daemon's own schedule starts those, not the scrape."
 """Exporters should measure at the scrape, and say so if they don't (Prometheus, "Writing exporters"). Here a

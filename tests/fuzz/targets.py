@@ -39,8 +39,9 @@ from monitor.core.keys.credential import CertificateReading, read_certificates, 
 from monitor.core.outcome import ApiUsage, Granted
 from monitor.core.verdict.answer import read_after_login, read_answer, token_in
 from monitor.core.verdict.approval import forecast, note
-from monitor.core.verdict.audit import Seen, explained, known_before, production, steps
+from monitor.core.verdict.audit import Seen, explained, known_before, steps
 from monitor.core.verdict.evidence import FLEET_SHARE
+from monitor.core.verdict.surroundings import production
 from monitor.salesforce.exchange import clock_offset
 from monitor.salesforce.org import Reply, Subject
 from monitor.salesforce.org import read as read_inside

@@ -11,6 +11,7 @@ from monitor.core.inside import Read
 from monitor.core.verdict import audit
 from monitor.core.verdict.approval import Grounds
 from monitor.core.verdict.audit import Ruling, Step
+from monitor.core.verdict.surroundings import changes_in
 from monitor.watch.audit import ASKED_A_DAY
 from monitor.web import api
 from tests.journeys.driver import Journey, Traveller
@@ -206,7 +207,7 @@ async def test_an_audit_runs_once_a_day_and_after_a_recovery(journey: Journey) -
 async def test_a_change_in_setup_is_shown_the_next_day_while_logins_are_granted(journey: Journey) -> None:
     acme = await journey.enter("acme", org={**EVERYTHING, "login_ip_ranges": ["127.0.0.1-127.0.0.1"]})
     await journey.at(days=1, hours=6)
-    assert audit.changes_in(acme.history.audit) == ()
+    assert changes_in(acme.history.audit) == ()
 
     await acme.org(scopes=["api", "refresh_token", "web"])
     await journey.at(days=2, hours=6)
@@ -221,9 +222,9 @@ async def test_a_change_in_setup_is_shown_the_next_day_while_logins_are_granted(
 
     journey.watch.ask(["acme"])
     await journey.after(minutes=1)
-    assert len(audit.changes_in(acme.history.audit)) == 1
+    assert len(changes_in(acme.history.audit)) == 1
     await journey.at(days=4)
-    assert audit.changes_in(acme.history.audit) == ()
+    assert changes_in(acme.history.audit) == ()
 
 
 async def test_a_repaired_step_clears_with_a_requested_check(

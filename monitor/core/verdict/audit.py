@@ -6,7 +6,7 @@ with the permission that would show them.
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from ipaddress import ip_address
@@ -16,12 +16,13 @@ from monitor.core.causes import Cause, Severity
 from monitor.core.connection import Connection
 from monitor.core.finding import Certainty
 from monitor.core.history import History
-from monitor.core.inside import OBJECT, QUERIES, Facts, Logins, Permission, Read, Row, text, time_in
+from monitor.core.inside import OBJECT, QUERIES, Facts, Permission, Read, Row, text, time_in
 from monitor.core.outcome import ApiUsage, Granted, Outcome
 from monitor.core.status import ConnectionStatus
 from monitor.core.verdict.approval import Forecast, Grounds, Policy, policy_of
 from monitor.core.verdict.evidence import span
 from monitor.core.verdict.meaning import API_SCOPES
+from monitor.core.verdict.surroundings import changes_in, copying, production
 from monitor.core.verdict.texts import of_text
 from monitor.core.wording import minute
 
@@ -528,49 +529,6 @@ def _org(seen: Seen) -> _Said | None:
     return _wrong(Cause.ORG_EXPIRING, said, _by_end(ends, seen))
 
 
-@dataclass(frozen=True, slots=True)
-class Production:
-    """The user's logins that are not the monitor's."""
-
-    granted: datetime | None
-    """The last grant, if any was shown."""
-    refused: int
-    """Refusals since then (at least), of apps that were granted before."""
-    since: datetime | None
-    """The first of these refusals, as far back as the org shows."""
-    last: Logins | None
-    """The last of these refusals."""
-
-
-def production(facts: Facts | None) -> Production | None:
-    """The integration's logins; None if not shown or not distinguishable from the monitor's."""
-    if facts is None or not facts.address:
-        return None
-    ours = (facts.application, facts.address)
-    theirs = [one for one in facts.logins if (one.application, one.address) != ours]
-    if not theirs:
-        return None
-    # A client that was never granted is unrelated. The monitor may use the integration's own app.
-    never = datetime.min.replace(tzinfo=UTC)
-    worked = {facts.application: never}
-    for one in theirs:
-        if one.granted:
-            worked[one.application] = max(one.last, worked.get(one.application, never))
-    # Some logins of a group may predate the last grant; its latest does not.
-    since = {
-        one: one.first > worked[one.application]
-        for one in theirs
-        if not one.granted and one.last > worked.get(one.application, one.last)
-    }
-    granted = max(worked.values())
-    return Production(
-        None if granted == never else granted,
-        sum(one.count if whole else 1 for one, whole in since.items()),
-        min((one.first if whole else one.last for one, whole in since.items()), default=None),
-        max(since, key=lambda one: one.last, default=None),
-    )
-
-
 def _production(seen: Seen) -> _Said | None:
     found = production(seen.facts)
     if found is None:
@@ -592,32 +550,8 @@ def _sandboxes(seen: Seen) -> _Said | None:
     rows = seen.facts.rows.get(Read.SANDBOXES)
     if rows is None:
         return None
-    copied = [said for row in rows if (said := _copying(row, seen.facts.at))]
+    copied = [said for row in rows if (said := copying(row, seen.facts.at))]
     return _right(" ".join(copied[:SHOWN]) or "No sandbox is being refreshed.")
-
-
-def _copying(row: Row, at: datetime) -> str:
-    """A sentence about a refresh in progress; empty if it has ended."""
-    copied = row.get("CopyProgress")
-    if row.get("EndDate") or not isinstance(copied, int):
-        return ""
-    return f"The sandbox {text(row, 'SandboxName')} is being refreshed: {copied} % copied on {minute(at)}."
-
-
-def refreshed(facts: Facts, sandbox: str, since: datetime | None) -> tuple[str, bool] | None:
-    """What a production org's audit says of a sandbox's latest refresh, and whether it is in progress.
-
-    None if it ended before `since`.
-    """
-    for row in facts.rows.get(Read.SANDBOXES, ()):
-        if text(row, "SandboxName").casefold() == sandbox.casefold():
-            if said := _copying(row, facts.at):
-                return said, True
-            ended = time_in(row, "EndDate")
-            if ended and since and ended > since:
-                return f"A refresh of the sandbox {sandbox} ended on {minute(ended)}.", False
-            return None
-    return None
 
 
 def _allocation(seen: Seen) -> _Said | None:
@@ -729,15 +663,3 @@ def known_before(seen: Seen, granted: datetime | None) -> Iterator[str]:
     changes = [change for change in changes_in(seen.facts) if since is None or change[0] > since]
     for at, changed in changes[:SHOWN]:
         yield f"Setup Audit Trail, {minute(at)}: {changed}."
-
-
-def changes_in(facts: Facts | None) -> tuple[tuple[datetime, str], ...]:
-    """Changes in Setup before the audit, latest first, with who made them: of the last day, or since the
-    last grant.
-    """
-    changes = []
-    for row in facts.rows.get(Read.TRAIL, ()) if facts else ():
-        at, who = time_in(row, "CreatedDate"), text(row, "CreatedBy.Name")
-        if at:
-            changes.append((at, (text(row, "Display") or text(row, "Action")) + (who and f" (by {who})")))
-    return tuple(changes)

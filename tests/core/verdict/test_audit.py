@@ -18,6 +18,7 @@ from monitor.core.verdict import approval, audit
 from monitor.core.verdict.approval import Grounds
 from monitor.core.verdict.audit import Ruling, Step
 from monitor.core.verdict.diagnosis import diagnose
+from monitor.core.verdict.surroundings import production, refreshed
 from tests.making import GRANTED, NOT_APPROVED, NOW, connection, exchange, history
 
 DAY = timedelta(days=1)
@@ -275,7 +276,7 @@ def test_refused_production_is_counted_since_its_last_grant() -> None:
     granted = replace(PRODUCTION, status="Success", first=NOW - 3 * DAY, last=NOW - 3 * timedelta(hours=1))
 
     said = steps(facts(logins=(OURS, PRODUCTION, granted)))["Production's logins"].said
-    found = audit.production(facts(logins=(OURS, replace(granted, last=NOW), PRODUCTION)))
+    found = production(facts(logins=(OURS, replace(granted, last=NOW), PRODUCTION)))
 
     assert "last logged in on 2026-11-23 09:00 UTC; at least 41 of its logins were refused" in said
     assert "Restricted IP, from 203.0.113.9" in said
@@ -288,8 +289,8 @@ def test_only_new_refusals_of_known_clients_count_as_refused_production() -> Non
     older = replace(PRODUCTION, first=NOW - DAY)
     stranger = replace(older, application="Browser", status="Invalid Password")
 
-    once = audit.production(facts(logins=(OURS, granted, older)))
-    never = audit.production(facts(logins=(OURS, granted, stranger)))
+    once = production(facts(logins=(OURS, granted, older)))
+    never = production(facts(logins=(OURS, granted, stranger)))
 
     assert once is not None
     assert (once.refused, once.since) == (1, NOW - MINUTE)
@@ -750,12 +751,12 @@ def test_the_latest_refresh_of_a_sandbox_counts_unless_it_ended_before_the_last_
     older: Row = {"SandboxName": "Dev", "CopyProgress": 40, "EndDate": None}
     found = with_rows(Read.SANDBOXES, ended, older)
 
-    assert audit.refreshed(found, "dev", NOW - DAY) == (
+    assert refreshed(found, "dev", NOW - DAY) == (
         "A refresh of the sandbox dev ended on 2026-11-23 10:00 UTC.",
         False,
     )
-    assert audit.refreshed(found, "dev", NOW) is None
-    assert audit.refreshed(found, "qa", NOW - DAY) is None
+    assert refreshed(found, "dev", NOW) is None
+    assert refreshed(found, "qa", NOW - DAY) is None
 
 
 def test_a_read_that_was_left_out_says_why_once() -> None:
