@@ -12,7 +12,7 @@ from bench.exchange import AT_ONCE
 from bench.figures import Figure, median_ratio
 
 GOAL_SHARE = 0.05
-GOAL_AFTER = 1.2
+GOAL_AFTER = 1.1
 
 CHECKS_A_DAY = 288
 """One in five minutes, the usual interval."""

@@ -15,6 +15,7 @@ from monitor.core.connection import Connection
 from monitor.core.history import History
 from monitor.core.inside import QUERIES, Facts, Read, Rows
 from monitor.core.outcome import Exchange, Granted, Refused
+from monitor.core.verdict.audit import Seen, Step, wrong_steps
 from monitor.keys.sources import Keyring
 from monitor.salesforce import org
 from monitor.salesforce.exchange import Exchanger
@@ -48,6 +49,29 @@ weekend; older facts may no longer be true. Our choice."""
 log = structlog.get_logger()
 
 Audits = Literal["when due", "always", "never"]
+
+
+class Judged:
+    """Judges audits, and remembers for up to an hour that nothing was wrong: judging costs 5 % of a check.
+
+    A step becomes wrong without a new audit only with time, days before it matters.
+    """
+
+    def __init__(self) -> None:
+        self._right: dict[str, tuple[Facts, tuple[object, ...]]] = {}
+        """By connection: facts that were right, and all else that was judged."""
+
+    def wrong_steps(self, seen: Seen) -> tuple[Step, ...]:
+        """The wrong steps."""
+        hour = seen.now.replace(minute=0, second=0, microsecond=0)
+        beside = (seen.connection, seen.outcome, seen.usage, seen.ends, hour)
+        facts, before = self._right.get(seen.connection.name, (None, ()))
+        if facts is seen.facts and before == beside:
+            return ()
+        wrong = wrong_steps(seen)
+        if not wrong:
+            self._right[seen.connection.name] = seen.facts, beside
+        return wrong
 
 
 class Auditor:

@@ -25,7 +25,7 @@ from monitor.core.verdict.evidence import CLOCK_OFF
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.probe import PutOff, probe
-from monitor.watch.audit import Auditor, Audits
+from monitor.watch.audit import Auditor, Audits, Judged
 from monitor.watch.budget import Ledger
 from monitor.watch.clock import Clock
 from monitor.watch.fleet import Fleet
@@ -65,6 +65,7 @@ class Checker:
         self._clock = clock
         self._own = own
         self._after_login_every = after_login_every
+        self._judged = Judged()
         self._auditor = Auditor(keyring=keyring, exchanger=exchanger, clock=clock, own=own, audits=audits)
 
     async def check(self, name: str, ledger: Ledger) -> datetime | None:
@@ -243,6 +244,7 @@ class Checker:
             witnesses=others.witnesses,
             forecast=forecast,
             production=others.production,
+            wrong_steps=self._judged.wrong_steps,
         )
         after = history.remember(known, exchange, verdict)
         return replace(

@@ -9,20 +9,23 @@ import pytest
 from structlog.testing import capture_logs
 
 from monitor.core import history
+from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 from monitor.core.history import History
-from monitor.core.inside import Facts, Read
-from monitor.core.outcome import Exchange, Refused
+from monitor.core.inside import Facts, Read, Row
+from monitor.core.outcome import ApiUsage, Exchange, Refused
+from monitor.core.verdict.audit import ORG_ENDS, Seen, wrong_steps
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.org import Get, Reply
-from monitor.watch.audit import ASKING_SECONDS, AUDITS_PER_MINUTE, KEPT, Auditor
+from monitor.watch.audit import ASKING_SECONDS, AUDITS_PER_MINUTE, KEPT, Auditor, Judged
 from monitor.watch.budget import OwnLedger
 from monitor.watch.clock import Clock
 from monitor.watch.own_metrics import OwnMetrics
 from tests.making import GRANTED, NOW, connection
 
 ACME, DAY = connection(), timedelta(days=1)
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 GOOD = Facts(NOW - DAY, rows={Read.ORG: ({"IsSandbox": False},), Read.ACCESS: ({},)})
 KNOWN = replace(history.begin(ACME, NOW - 9 * DAY), audit=GOOD)
 RECENT = replace(KNOWN, audit=replace(GOOD, at=NOW - DAY / 2))
@@ -158,3 +161,48 @@ async def test_an_audit_stops_after_a_time_limit(auditor: Auditor, clock: Standi
     assert slow.asked == 2
     assert found is not None
     assert "no answer" in found.unread.values()
+
+
+ONE_SET: Row = {
+    "PermissionSetId": "0PS000000000001",
+    "PermissionSet.Name": "Integration",
+    "IsActive": True,
+}
+WELL = Seen(Facts(NOW, rows={Read.ASSIGNMENTS: (ONE_SET,)}), ACME, GRANTED, None, None, NOW)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(WELL, usage=ApiUsage(100, 100)),
+        replace(WELL, outcome=replace(GRANTED, token_format="jwt")),
+        replace(WELL, facts=replace(WELL.facts, rows={Read.ENABLED: ({"IsEnabled": False},)})),
+    ],
+    ids=["API calls", "outcome", "audit"],
+)
+def test_what_becomes_wrong_is_seen_at_once(changed: Seen) -> None:
+    judged = Judged()
+    assert judged.wrong_steps(WELL) == ()
+    assert judged.wrong_steps(replace(WELL, now=NOW + HOUR / 2)) == ()
+
+    assert judged.wrong_steps(changed) == wrong_steps(changed) != ()
+
+
+def test_what_becomes_wrong_with_time_is_seen_within_the_hour() -> None:
+    org: Row = {"TrialExpirationDate": (NOW + ORG_ENDS + HOUR / 4).isoformat(), "IsSandbox": False}
+    one = replace(WELL, facts=replace(WELL.facts, rows={Read.ORG: (org,)}))
+    judged = Judged()
+    assert judged.wrong_steps(one) == ()
+
+    assert judged.wrong_steps(replace(one, now=NOW + HOUR / 2)) == ()  # judged once an hour
+    assert [step.cause for step in judged.wrong_steps(replace(one, now=NOW + HOUR))] == [Cause.ORG_EXPIRING]
+
+
+def test_what_is_wrong_is_judged_at_each_check() -> None:
+    org: Row = {"TrialExpirationDate": (NOW + HOUR).isoformat(), "IsSandbox": False}
+    one = replace(WELL, facts=replace(WELL.facts, rows={Read.ORG: (org,)}))
+    judged = Judged()
+
+    said = [judged.wrong_steps(replace(one, now=NOW + MINUTE * past))[0].said for past in (0, 5)]
+
+    assert said[0] != said[1]

@@ -53,6 +53,10 @@ SCOPES_SHOWN = 10
 """Most scopes in a sentence; an app usually has a handful."""
 
 
+WrongSteps = Callable[[audit.Seen], tuple[audit.Step, ...]]
+"""Gives the steps that an audit shows to be wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Revision:
     """A row of the table: an answer with one of these meanings, under this condition, gets another cause."""
@@ -249,17 +253,18 @@ def diagnose(
     witnesses: Witnesses | None = None,
     forecast: Forecast | None = None,
     production: Facts | None = None,
+    wrong_steps: WrongSteps = audit.wrong_steps,
 ) -> Diagnosis:
     """The verdict on one exchange.
 
     `history`: before the exchange. `witnesses`: whether the fleet suggests a shared fault; None if too few
     orgs were checked. `forecast`: when the approval may end. `production`: the last audit
-    of a sandbox's production org.
+    of a sandbox's production org. `wrong_steps`: how to judge an audit while logins are granted.
     """
     known = Known(exchange, credential, connection, history, now, witnesses, forecast, production)
     match exchange.outcome:
         case Granted() as granted:
-            return _granted(granted, known)
+            return _granted(granted, known, wrong_steps)
         case Refused() as refused:
             meant = meaning.of_refusal(refused, connection)
         case Unreachable() as fault:
@@ -351,7 +356,7 @@ def _alternatives(meant: Meaning, known: Known) -> Iterator[Alternative]:
 # A grant
 
 
-def _granted(granted: Granted, known: Known) -> Diagnosis:
+def _granted(granted: Granted, known: Known, wrong_steps: WrongSteps) -> Diagnosis:
     """A grant is healthy unless the API call, the token or our facts say otherwise; worst first."""
     after = known.exchange.after_login
     meant = meaning.of_after_login(after, granted) if after else None
@@ -360,6 +365,9 @@ def _granted(granted: Granted, known: Known) -> Diagnosis:
         *_of_missed_calls(known),
         *_of_token(granted, known),
         *_beside(known),
+        *_of_forecast(known),
+        *_of_audit(known, wrong_steps),
+        *_of_refresh(known),
     ]
     # A cause that stops API calls comes first: it stops the integration.
     stops = meant.cause if meant and CATALOGUE[meant.cause].stops_calls else None
@@ -442,11 +450,6 @@ def _beside(known: Known) -> Iterator[Finding]:
         milder = granted and abs(known.offset) < CLOCK_USELESS
         severity = Severity.WARNING if milder else None
         yield _finding(known, Cause.CLOCK_SKEWED, Certainty.CERTAIN, clock_evidence(known), severity)
-    if granted:
-        yield from _of_forecast(known)
-        yield from _of_audit(known)
-        if (refresh := _refresh(known)) and refresh[1]:
-            yield _finding(known, Cause.SANDBOX_REFRESHING, Certainty.CERTAIN, [refresh[0]])
 
 
 def _refresh(known: Known) -> tuple[str, bool] | None:
@@ -496,10 +499,10 @@ def _of_forecast(known: Known) -> Iterator[Finding]:
     yield _finding(known, Cause.APPROVAL_EXPIRING, certainty, evidence, severity)
 
 
-def _of_audit(known: Known) -> Iterator[Finding]:
+def _of_audit(known: Known, wrong_steps: WrongSteps) -> Iterator[Finding]:
     """Wrong steps of the guide while the org still grants, combined by cause."""
     seen = _seen(known)
-    wrong = audit.wrong_steps(seen) if seen else ()
+    wrong = wrong_steps(seen) if seen else ()
     for cause in dict.fromkeys(step.cause for step in wrong if step.cause):
         alike = sorted(
             (step for step in wrong if step.cause is cause),
@@ -507,6 +510,11 @@ def _of_audit(known: Known) -> Iterator[Finding]:
         )
         evidence = [step.said for step in alike]
         yield _finding(known, cause, alike[0].certainty, evidence, alike[0].severity)
+
+
+def _of_refresh(known: Known) -> Iterator[Finding]:
+    if (refresh := _refresh(known)) and refresh[1]:
+        yield _finding(known, Cause.SANDBOX_REFRESHING, Certainty.CERTAIN, [refresh[0]])
 
 
 def _finding(
