@@ -382,7 +382,8 @@ def _split(written: str, example: str = "https://acme.my.salesforce.com") -> Spl
         parts = urlsplit(written)
         host, _ = parts.hostname or "", parts.port
     except ValueError as error:
-        raise ValueError(f"{quoted(written)} is not a URL. Write e.g. {example}.") from error
+        what = "a URL with a host" if "[" in written else "a URL"  # only some Pythons refuse [::1].example
+        raise ValueError(f"{quoted(written)} is not {what}. Write e.g. {example}.") from error
     no_host = ":" in host and not re.fullmatch(r"\[::1\](:\d*)?", parts.netloc)  # http://[::1].evil.example
     if not host or no_host or not (HOST.fullmatch(host) or host in LOOPBACK_HOSTS):
         if _is_host(written):

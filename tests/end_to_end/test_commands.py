@@ -171,9 +171,10 @@ def test_an_unsupported_system_is_one_clear_message(tmp_path: Path) -> None:
 def test_ctrl_c_while_a_command_starts_shows_no_traceback(folder: Path, module: str) -> None:
     """The process interrupts itself in the middle of its imports: no other process could hit the moment."""
     interrupted = (
-        "import os, signal, sys\n"
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # the tests may run in the background
         f"hook = lambda event, args: event == 'import' and args[0] == {module!r} and"
-        " os.kill(os.getpid(), signal.SIGINT)\n"
+        " signal.raise_signal(signal.SIGINT)\n"  # not to another thread, which could be late
         "sys.addaudithook(hook)\n"
         "sys.argv[1:] = ['run', '--config', 'well.yaml']\n"
         "from monitor.__main__ import main\n"
@@ -181,7 +182,12 @@ def test_ctrl_c_while_a_command_starts_shows_no_traceback(folder: Path, module: 
     )
 
     ended = subprocess.run(
-        [sys.executable, "-c", interrupted], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-c", interrupted],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
     assert ended.returncode == 128 + signal.SIGINT

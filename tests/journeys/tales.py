@@ -524,6 +524,18 @@ APPROVALS = (
         ),
     ),
     Tale(
+        "access to a declared object is missing, and then declared right",
+        options={"objects": (("Account", ("read",)), ("Lead", ("read",)))},
+        chapters=(
+            Chapter(
+                DAY,
+                degraded(Cause.OBJECT_ACCESS_MISSING),
+                in_config(objects=(("Account", ("read",)),)),
+            ),
+            Chapter(3 * DAY, HEALTHY),
+        ),
+    ),
+    Tale(
         "a user that may not see its permission sets is healthy, and its end comes unforeseen",
         org={"permission_set_lifetime_seconds": 30 * 86_400},
         chapters=(
