@@ -35,7 +35,7 @@ from monitor.web.metrics import (
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
-GOAL_RATIO = 3.0
+GOAL_RATIO = 2.0
 """Scrape compared with joining the same bytes, without changes in between."""
 
 GOAL_FROM = 10_000
