@@ -363,13 +363,7 @@ def _user(seen: Seen) -> _Said | None:
     if active is False and not seen.granted:
         return _wrong(Cause.USER_INACTIVE, "The user is not active.", Severity.CRITICAL)
     if user is None and Read.USER in seen.facts.rows and not seen.granted:
-        if seen.facts.has(Permission.MANAGE_USERS):
-            said = "The org has no user with the configured username."
-            return _wrong(Cause.USERNAME_CHANGED, said, Severity.CRITICAL)
-        said = (
-            "The org does not show the observer this user: without Manage Users, sharing rules may hide it."
-        )
-        return _Said(Ruling.NOT_READABLE, said, permission=Permission.MANAGE_USERS)
+        return _no_user(seen)
     access = seen.facts.first(Read.ACCESS)
     api = access.get("PermissionsApiEnabled") if access and not seen.facts.observer else None
     if api is None and seen.live:
@@ -381,6 +375,14 @@ def _user(seen: Seen) -> _Said | None:
     if seen.granted or active:
         return _right("The user is active" + (", and has API Enabled." if api else "."))
     return None
+
+
+def _no_user(seen: Seen) -> _Said:
+    if seen.facts.has(Permission.MANAGE_USERS):
+        said = "The org has no user with the configured username."
+        return _wrong(Cause.USERNAME_CHANGED, said, Severity.CRITICAL)
+    said = "The org does not show the observer this user: without Manage Users, sharing rules may hide it."
+    return _Said(Ruling.NOT_READABLE, said, permission=Permission.MANAGE_USERS)
 
 
 def _ends_of_assignments(seen: Seen) -> _Said | None:

@@ -273,10 +273,7 @@ def diagnose(
             meant = meaning.of_not_sent(not_sent)
             if meant.cause is not Cause.MONITOR_FAULT and any(own_problems(known)):
                 return Diagnosis(State.FAILING, _distinct(_beside(known)))
-    for revision in REVISIONS:
-        if meant.cause in revision.of and revision.holds(known):
-            others = (*revision.others, meant.cause, *meant.others)
-            meant = Meaning(revision.becomes, revision.certainty, others)
+    meant = _revised(meant, known)
     evidence = evidence_for(meant.cause, known)
     if (seen := _seen(known)) and not CATALOGUE[meant.cause].no_verdict:
         meant = _as_the_org_says(meant, seen, known)
@@ -292,6 +289,14 @@ def diagnose(
     if meant.cause is Cause.APP_NOT_FOUND and _asked_its_own_org(known):
         first = replace(first, responsible=Responsible.ORG_ADMIN)  # our side is right
     return Diagnosis(state, _distinct((first, *_beside(known))), tuple(_alternatives(meant, known)))
+
+
+def _revised(meant: Meaning, known: Known) -> Meaning:
+    for revision in REVISIONS:
+        if meant.cause in revision.of and revision.holds(known):
+            others = (*revision.others, meant.cause, *meant.others)
+            meant = Meaning(revision.becomes, revision.certainty, others)
+    return meant
 
 
 def _seen(known: Known) -> audit.Seen | None:
