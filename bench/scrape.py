@@ -143,7 +143,7 @@ def figures(count: int, rounds: int = ROUNDS) -> list[Figure]:
 
     first = cpu_ms(lambda: page.render(fleet))
     gc.collect()
-    by_connection = [[family.lines(one, one.name) for family in FAMILIES] for one in statuses]
+    by_connection = [[family.lines(family.value(one), one.name) for family in FAMILIES] for one in statuses]
     pieces = [
         line for column in zip(*by_connection, strict=True) for line in column
     ]  # in the same layout as the page

@@ -16,7 +16,7 @@ from monitor.core.causes import Cause, Severity
 from monitor.core.connection import Connection
 from monitor.core.finding import Diagnosis, Finding, State
 from monitor.core.history import History
-from monitor.core.keys.credential import CredentialFacts
+from monitor.core.keys.credential import CertificateFacts, CredentialFacts
 from monitor.core.maintenance import Maintenance
 from monitor.core.verdict.approval import Forecast
 
@@ -85,6 +85,11 @@ class ConnectionStatus:
         """When the current certificate expires; the declared date if none is configured."""
         certificate = self.credential.certificate
         return certificate.not_after if certificate else self.connection.certificate_not_after
+
+    @property
+    def next_certificate(self) -> CertificateFacts | None:
+        """The next pair's certificate, if there is one."""
+        return self.next_credential.certificate if self.next_credential else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Remi
         return
     name, url = status.name, f"{external_url}/connections/{status.name}" if external_url else ""
     current = status.credential.certificate
-    following = status.next_credential.certificate if status.next_credential else None
+    following = status.next_certificate
     ends = []
     if status.certificate_end:
         lifetime = current.not_after - current.not_before if current else ASSUMED_LIFETIME

@@ -8,12 +8,13 @@ Names and labels are a promise to authors of alerts and dashboards.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import compress, count
 from operator import attrgetter, is_not
-from typing import Literal
+from threading import Lock
+from typing import Any, Literal
 
 from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -23,10 +24,9 @@ from prometheus_client.registry import Collector
 
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
-from monitor.core.connection import org_type
+from monitor.core.connection import Connection, org_type
 from monitor.core.finding import Finding, State
 from monitor.core.history import Slot
-from monitor.core.keys.credential import CertificateFacts
 from monitor.core.outcome import Granted
 from monitor.core.status import ConnectionStatus, Snapshot
 from monitor.core.verdict.surroundings import production
@@ -60,9 +60,6 @@ def negotiate(accept: str) -> Exposition:
 
 # Metrics of connections
 
-Samples = Iterable[tuple[str, float]]
-"""Rendered labels after `connection`, and the value."""
-
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -71,142 +68,134 @@ class Family:
     name: str
     kind: Literal["gauge", "counter"]
     help: str
-    samples: Callable[[ConnectionStatus], Samples]
-    source: Callable[[ConnectionStatus], object] | None = None
-    """What the samples depend on, if most checks leave it as it is: its lines need no rendering then."""
+    value: Callable[[ConnectionStatus], Any]
+    """What the samples of a connection depend on; None if there are none."""
+    text: Callable[[str, Any], str]
+    """The samples, given the start of each line (the name and `connection`) and the value."""
 
     def header(self, exposition: Exposition) -> bytes:
         """The HELP and TYPE lines; OpenMetrics names a counter's family without its `_total`."""
         name = self.name.removesuffix("_total") if exposition.open_metrics else self.name
         return f"# HELP {name} {self.help}\n# TYPE {name} {self.kind}\n".encode()
 
-    def lines(self, status: ConnectionStatus, connection: str) -> bytes:
+    def lines(self, value: object, connection: str) -> bytes:
         """The samples of one connection, whose escaped name is `connection`."""
-        start = f'{self.name}{{connection="{connection}"'
-        text = "".join([f"{start}{labels}}} {value!r}\n" for labels, value in self.samples(status)])
+        if value is None:
+            return b""
+        text = self.text(f'{self.name}{{connection="{connection}"', value)
         return text.encode("utf-8", "replace")  # lone surrogates would break the page
-
-
-_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
 def _escaped(value: str) -> str:
     """A label value, escaped."""
-    return value.translate(_ESCAPES)
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def _at(moment: datetime | None, labels: str = "") -> Samples:
-    """A timestamp in milliseconds, Prometheus' own precision; no sample for None."""
-    return () if moment is None else ((labels, round(moment.timestamp(), 3)),)
+def _at(start: str, moment: datetime, labels: str = "") -> str:
+    """A timestamp in milliseconds, Prometheus' own precision."""
+    return f"{start}{labels}}} {moment.timestamp():.3f}\n"
 
 
-def _seconds(value: float | None) -> Samples:
-    """A duration in microseconds precision; no sample for None."""
-    return () if value is None else (("", round(value, 6)),)
+def _seconds(start: str, value: float) -> str:
+    """A duration in microseconds precision."""
+    return f"{start}}} {value:.6f}\n"
 
 
-def _up(status: ConnectionStatus) -> Samples:
+def _number(start: str, value: int, labels: str = "") -> str:
+    """A whole number, or a truth as 1 or 0."""
+    return f"{start}{labels}}} {value:d}\n"
+
+
+def _up(status: ConnectionStatus) -> bool:
     last = status.history.last_exchange
     granted = last is not None and isinstance(last.outcome, Granted)
-    return (("", int(granted and not status.connection.paused and not status.unwatched)),)
+    return granted and not status.connection.paused and not status.unwatched
 
 
-_STATE_LABELS = {state: f',state="{state}"' for state in State}
+_STATES = {holds: [f',state="{state}"}} {int(state is holds)}\n' for state in State] for holds in State}
 
 
-def _state(status: ConnectionStatus) -> Samples:
-    holds = status.state
-    return [(labels, int(state is holds)) for state, labels in _STATE_LABELS.items()]
+def _state(start: str, state: State) -> str:
+    return start + start.join(_STATES[state])
 
 
-def _first_of_each_cause(status: ConnectionStatus) -> Iterable[Finding]:
+def _first_of_each_cause(findings: Sequence[Finding]) -> Iterable[Finding]:
     """The first finding of each cause: duplicate samples would invalidate the scrape."""
-    return {finding.cause: finding for finding in reversed(status.findings)}.values()
+    return {finding.cause: finding for finding in reversed(findings)}.values()
 
 
-def _finding(status: ConnectionStatus) -> Samples:
-    return [
-        (f',cause="{found.cause}",severity="{found.severity}",responsible="{found.responsible}"', 1)
-        for found in _first_of_each_cause(status)
-    ]
+def _finding(start: str, findings: Sequence[Finding]) -> str:
+    return "".join(
+        f'{start},cause="{found.cause}",severity="{found.severity}",responsible="{found.responsible}"}} 1\n'
+        for found in _first_of_each_cause(findings)
+    )
 
 
-def _finding_since(status: ConnectionStatus) -> Samples:
-    for found in _first_of_each_cause(status):
-        yield from _at(found.since, f',cause="{found.cause}"')
+def _finding_since(start: str, findings: Sequence[Finding]) -> str:
+    return "".join(
+        _at(start, found.since, f',cause="{found.cause}"') for found in _first_of_each_cause(findings)
+    )
 
 
-def _info(status: ConnectionStatus) -> Samples:
-    connection, host = status.connection, status.connection.host
+def _info(start: str, connection: Connection) -> str:
+    host = connection.host
     labels = [("host", host), ("org_type", org_type(host)), *connection.labels]
     if connection.app:
         labels.append(("app", connection.app))
     if connection.username_in_alerts:
         labels.append(("username", connection.username))
-    return (("".join(f',{name}="{_escaped(value)}"' for name, value in labels), 1),)
+    return start + "".join([f',{name}="{_escaped(value)}"' for name, value in labels]) + "} 1\n"
 
 
-def _last_exchange(status: ConnectionStatus) -> Samples:
-    last = status.history.last_exchange
-    return _at(last.at if last else None)
+def _reads(start: str, reads: Mapping[str, str]) -> str:
+    return "".join(f'{start},read="{name}"}} {not problem:d}\n' for name, problem in reads.items())
 
 
-def _last_duration(status: ConnectionStatus) -> Samples:
-    last = status.history.last_exchange
-    return _seconds(last.duration_seconds if last else None)
+def _last(name: str) -> Callable[[ConnectionStatus], Any]:
+    """An attribute of the last exchange; None if there was none."""
+    attribute = attrgetter(name)
+    return lambda status: attribute(last) if (last := status.history.last_exchange) else None
 
 
-def _clock_offset(status: ConnectionStatus) -> Samples:
-    last = status.history.last_exchange
-    return _seconds(last.clock_offset_seconds if last else None)
+_CURRENT, _NEXT = (f',slot="{slot}"' for slot in (Slot.CURRENT, Slot.NEXT))
 
 
-_SLOT_LABELS = {slot: f',slot="{slot}"' for slot in Slot}
+def _of_both(text: Callable[[str, Any, str], str]) -> Callable[[str, tuple[Any, Any]], str]:
+    """The samples of a value of the current pair and one of the next."""
+
+    def both(start: str, values: tuple[Any, Any]) -> str:
+        current, following = values
+        first = "" if current is None else text(start, current, _CURRENT)
+        return first if following is None else first + text(start, following, _NEXT)
+
+    return both
 
 
-def _certificates(status: ConnectionStatus) -> Iterator[tuple[str, CertificateFacts]]:
-    for slot, facts in ((Slot.CURRENT, status.credential), (Slot.NEXT, status.next_credential)):
-        if facts and facts.certificate:
-            yield _SLOT_LABELS[slot], facts.certificate
+def _not_before(status: ConnectionStatus) -> tuple[datetime | None, datetime | None]:
+    current, following = status.credential.certificate, status.next_certificate
+    return current.not_before if current else None, following.not_before if following else None
 
 
-def _not_before(status: ConnectionStatus) -> Samples:
-    for labels, certificate in _certificates(status):
-        yield from _at(certificate.not_before, labels)
+def _not_after(status: ConnectionStatus) -> tuple[datetime | None, datetime | None]:
+    following = status.next_certificate
+    return status.certificate_end, following.not_after if following else None
 
 
-def _not_after(status: ConnectionStatus) -> Samples:
-    if status.credential.certificate is None:
-        yield from _at(status.connection.certificate_not_after, _SLOT_LABELS[Slot.CURRENT])
-    for labels, certificate in _certificates(status):
-        yield from _at(certificate.not_after, labels)
-
-
-def _key_accepted(status: ConnectionStatus) -> Samples:
-    accepted, connection = status.history.keys_accepted, status.connection
-    return [
-        (_SLOT_LABELS[slot], int(accepted[slot]))
-        for slot, pair in ((Slot.CURRENT, connection.current), (Slot.NEXT, connection.next))
-        if pair and slot in accepted
-    ]
+def _accepted(status: ConnectionStatus) -> tuple[bool | None, bool | None]:
+    accepted = status.history.keys_accepted
+    return accepted.get(Slot.CURRENT), accepted.get(Slot.NEXT) if status.connection.next else None
 
 
 def _family(
     name: str,
     meaning: str,
-    samples: Callable[[ConnectionStatus], Samples],
+    value: Callable[[ConnectionStatus], Any],
+    text: Callable[[str, Any], str],
     *,
     own_timer: bool = False,
-    source: Callable[[ConnectionStatus], object] | None = None,
 ) -> Family:
     kind: Literal["gauge", "counter"] = "counter" if name.endswith("_total") else "gauge"
-    return Family(f"bearerwatch_connection_{name}", kind, meaning + own_timer * OWN_TIMER, samples, source)
-
-
-_configuration = attrgetter("connection")
-_findings = attrgetter("findings")
-_pairs = attrgetter("connection", "credential", "next_credential")
-_audit = attrgetter("history.audit")
+    return Family(f"bearerwatch_connection_{name}", kind, meaning + own_timer * OWN_TIMER, value, text)
 
 
 FAMILIES = (
@@ -215,143 +204,163 @@ FAMILIES = (
         "1 = the last exchange was granted; 0 = nothing proves that it works: refused, no answer, not checked"
         " yet or in time, or paused (bearerwatch_connection_state tells them apart).",
         _up,
+        _number,
         own_timer=True,
     ),
     _family(
         "state",
         "1 for the connection's state, 0 for the others.",
+        attrgetter("state"),
         _state,
         own_timer=True,
-        source=attrgetter("state"),
     ),
     _family(
-        "finding", "1 while the cause applies; absent otherwise.", _finding, own_timer=True, source=_findings
+        "finding",
+        "1 while the cause applies; absent otherwise.",
+        lambda status: status.findings or None,
+        _finding,
+        own_timer=True,
     ),
     _family(
         "finding_since_timestamp_seconds",
         "Unix time since which the cause applies.",
+        lambda status: status.findings or None,
         _finding_since,
         own_timer=True,
-        source=_findings,
     ),
     _family(
         "info",
         "Always 1: configuration of the connection, with the operator's labels.",
+        attrgetter("connection"),
         _info,
-        source=_configuration,
     ),
     _family(
         "last_exchange_timestamp_seconds",
         "Unix time of the last check, even if nothing could be sent; absent before the first.",
-        _last_exchange,
+        _last("at"),
+        _at,
         own_timer=True,
     ),
     _family(
         "last_success_timestamp_seconds",
         "Unix time of the last exchange that was granted; absent before the first.",
-        lambda status: _at(status.history.last_success),
+        attrgetter("history.last_success"),
+        _at,
         own_timer=True,
     ),
     _family(
         "next_exchange_timestamp_seconds",
         "Unix time of the next check; absent while none is due.",
-        lambda status: _at(status.next_exchange),
+        attrgetter("next_exchange"),
+        _at,
     ),
     _family(
         "interval_seconds",
         "Configured time between checks while the connection is healthy.",
-        lambda status: _seconds(status.connection.interval.total_seconds()),
-        source=_configuration,
+        attrgetter("connection.interval"),
+        lambda start, interval: f"{start}}} {interval.total_seconds()}\n",
     ),
     _family(
         "exchanges_total",
         "Exchanges since the database was created.",
-        lambda status: (("", status.history.exchanges),),
+        attrgetter("history.exchanges"),
+        _number,
     ),
     _family(
         "exchange_failures_total",
         "Exchanges that were not granted, since the database was created.",
-        lambda status: (("", status.history.failures),),
+        attrgetter("history.failures"),
+        _number,
     ),
     _family(
         "read_ok",
         "1 = this read from the org besides the exchange succeeded; 0 = it failed.",
-        lambda status: [(f',read="{name}"', int(not problem)) for name, problem in status.reads.items()],
+        lambda status: status.reads or None,
+        _reads,
         own_timer=True,
     ),
     _family(
         "last_exchange_duration_seconds",
         "How long the last exchange took, from the start of its connection to the end of its answer;"
         " absent if nothing was sent.",
-        _last_duration,
+        _last("duration_seconds"),
+        _seconds,
         own_timer=True,
     ),
     _family(
         "certificate_not_before_timestamp_seconds",
         "Unix time at which the certificate becomes valid.",
         _not_before,
-        source=_pairs,
+        _of_both(_at),
     ),
     _family(
         "certificate_not_after_timestamp_seconds",
         "Unix time at which the certificate expires: its own, or as declared if none is configured.",
         _not_after,
-        source=_pairs,
+        _of_both(_at),
     ),
     _family(
         "key_accepted",
         "1 = the last verdict with this key was a grant; absent before the first.",
-        _key_accepted,
+        _accepted,
+        _of_both(_number),
         own_timer=True,
     ),
     _family(
         "approval_since_timestamp_seconds",
         "Unix time at which the current approval was first seen.",
-        lambda status: _at(status.history.approval_since),
+        attrgetter("history.approval_since"),
+        _at,
     ),
     _family(
         "approval_forecast_timestamp_seconds",
         "Unix time at which the approval is expected to end, if a lifetime is declared or was learnt.",
-        lambda status: _at(status.forecast.at if status.forecast else None),
+        lambda status: status.forecast and status.forecast.at,
+        _at,
     ),
     _family(
         "last_audit_timestamp_seconds",
         "Unix time of the last audit inside the org; absent before the first.",
-        lambda status: _at(status.history.audit.at if status.history.audit else None),
+        lambda status: status.history.audit and status.history.audit.at,
+        _at,
         own_timer=True,
-        source=_audit,
     ),
     _family(
         "production_last_login_timestamp_seconds",
         "Unix time of the integration's own last granted login, according to the last audit; absent if none"
         " was seen, or they cannot be told apart from ours.",
-        lambda status: _at(found.granted if (found := production(status.history.audit)) else None),
+        attrgetter("history.audit"),
+        lambda start, audit: (
+            _at(start, found.granted) if (found := production(audit)) and found.granted else ""
+        ),
         own_timer=True,
-        source=_audit,
     ),
     _family(
         "production_logins_refused",
         "Refused logins of the integration itself since its last granted one, according to the last audit.",
-        lambda status: (("", found.refused),) if (found := production(status.history.audit)) else (),
+        attrgetter("history.audit"),
+        lambda start, audit: _number(start, found.refused) if (found := production(audit)) else "",
         own_timer=True,
-        source=_audit,
     ),
     _family(
         "api_calls_used",
         "API calls used of the org's daily allocation, according to its last REST answer.",
-        lambda status: (("", usage.used),) if (usage := status.history.usage) else (),
+        attrgetter("history.usage"),
+        lambda start, usage: _number(start, usage.used),
         own_timer=True,
     ),
     _family(
         "api_calls_allowed",
         "The org's daily API allocation, according to its last REST answer.",
-        lambda status: (("", usage.allowed),) if (usage := status.history.usage) else (),
+        attrgetter("history.usage"),
+        lambda start, usage: _number(start, usage.allowed),
         own_timer=True,
     ),
     _family(
         "clock_offset_seconds",
         "The server's clock minus ours, from the answer's Date header; positive if ours is slow.",
-        _clock_offset,
+        _last("clock_offset_seconds"),
+        _seconds,
         own_timer=True,
     ),
 )
@@ -360,7 +369,8 @@ FAMILIES = (
 MAINTENANCE = _family(
     "maintenance",
     "1 during a maintenance window, its own or the general one; absent otherwise.",
-    lambda status: (("", 1),),
+    lambda status: 1,
+    _number,
 )
 """Depends on the current time, so it is not cached."""
 
@@ -374,9 +384,6 @@ class _Counts:
 
     states: Counter[State] = field(default_factory=Counter)
     failures: Counter[Cause] = field(default_factory=Counter)
-
-    def copy(self) -> "_Counts":
-        return _Counts(self.states.copy(), self.failures.copy())
 
     def add(self, status: ConnectionStatus, times: int = 1) -> None:
         """Count a status; `times=-1` takes it out."""
@@ -479,37 +486,55 @@ class _Totals:
 # The page
 
 
-@dataclass(frozen=True, slots=True)
-class _Rendered:
-    """The statuses at one scrape, and their lines."""
-
-    statuses: tuple[ConnectionStatus, ...] = ()
-    columns: tuple[list[bytes], ...] = tuple([] for _ in FAMILIES)
-    """For each of FAMILIES, the lines of each status. Not changed afterwards."""
-    counts: _Counts = _Counts()
-
-
 class MetricsPage:
     """Renders Snapshots, caching the lines of each status.
 
-    For use in a worker thread. Concurrent scrapes are safe; at worst both render the same new statuses.
+    For use in a worker thread. Concurrent scrapes take turns.
     """
 
     def __init__(self, own: Collector) -> None:
         self._own = own
-        self._kept = _Rendered()
+        self._rendering = Lock()
+        self._statuses: tuple[ConnectionStatus, ...] = ()
+        self._columns: list[list[bytes]] = [[b""] for _ in FAMILIES]
+        """For each of FAMILIES, its header, and the lines of each status."""
+        self._counts = _Counts()
 
     def render(self, snapshot: Snapshot, exposition: Exposition = TEXT) -> list[bytes]:
         """The page in parts, one per family: as a whole it would take 17 MB for 10,000 connections, which the
         process would never release.
         """
-        self._kept = rendered = _rendered(snapshot.connections, self._kept)
-        pieces = [
-            b"".join([family.header(exposition), *column])
-            for family, column in zip(FAMILIES, rendered.columns, strict=True)
-        ]
-        pieces.append(b"".join([MAINTENANCE.header(exposition), *_in_maintenance(snapshot)]))
-        return [*pieces, exposition.generate(_Totals(snapshot, rendered.counts, self._own))]
+        with self._rendering:
+            self._update(snapshot.connections)
+            pieces = []
+            for family, column in zip(FAMILIES, self._columns, strict=True):
+                column[0] = family.header(exposition)
+                pieces.append(b"".join(column))
+            pieces.append(b"".join([MAINTENANCE.header(exposition), *_in_maintenance(snapshot)]))
+            return [*pieces, exposition.generate(_Totals(snapshot, self._counts, self._own))]
+
+    def _update(self, statuses: tuple[ConnectionStatus, ...]) -> None:
+        """Render the lines of each status that is not the same object in the same position."""
+        added = len(statuses) - len(self._statuses)
+        before: tuple[ConnectionStatus | None, ...] = self._statuses + (None,) * added
+        for column in self._columns:
+            del column[1 + len(statuses) :]
+            column += [b""] * added
+        changed = [*compress(count(), map(is_not, statuses, before))]
+        for place in changed:
+            status, old = statuses[place], before[place]
+            known = old if old and old.name == status.name else None
+            connection = _escaped(status.name)
+            for family, column in zip(FAMILIES, self._columns, strict=True):
+                value = family.value(status)
+                if not (known and ((was := family.value(known)) is value or was == value)):
+                    column[1 + place] = family.lines(value, connection)
+        for gone in (*before[len(statuses) :], *[before[place] for place in changed]):
+            if gone:
+                self._counts.add(gone, -1)
+        for place in changed:
+            self._counts.add(statuses[place])
+        self._statuses = statuses
 
 
 def _in_maintenance(snapshot: Snapshot) -> Iterator[bytes]:
@@ -517,27 +542,4 @@ def _in_maintenance(snapshot: Snapshot) -> Iterator[bytes]:
     until = snapshot.maintenance()
     for status in snapshot.connections:
         if until(status.connection):
-            yield MAINTENANCE.lines(status, _escaped(status.name))
-
-
-def _rendered(statuses: tuple[ConnectionStatus, ...], kept: _Rendered) -> _Rendered:
-    """The lines of each status, from the cache if the same object is in the same position."""
-    before = kept.statuses[: len(statuses)]
-    added = [b""] * (len(statuses) - len(before))
-    changed = [*compress(count(), map(is_not, statuses, before)), *range(len(before), len(statuses))]
-    columns = tuple(column[: len(statuses)] + added for column in kept.columns)
-    counts = kept.counts.copy()
-    for gone in kept.statuses[len(statuses) :]:
-        counts.add(gone, -1)
-    for place in changed:
-        status, old = statuses[place], before[place] if place < len(before) else None
-        counts.add(status)
-        if old:
-            counts.add(old, -1)
-        known = old if old and old.name == status.name else None
-        connection = _escaped(status.name)
-        for family, column in zip(FAMILIES, columns, strict=True):
-            source = family.source
-            if not (known and source and source(known) == source(status)):
-                column[place] = family.lines(status, connection)
-    return _Rendered(statuses, columns, counts)
+            yield MAINTENANCE.lines(1, _escaped(status.name))

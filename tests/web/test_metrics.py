@@ -563,7 +563,7 @@ def test_an_unchanged_status_is_rendered_once() -> None:
 
         __slots__ = ()
 
-        def translate(self, table: object, /) -> str:
+        def replace(self, *_: object) -> str:
             made.append(self)
             return str(self)
 
