@@ -45,10 +45,10 @@ from monitor.store.schema import (
     HISTORIES,
     META,
     SCHEMA,
-    SHARED,
     TOLD,
     UNREADABLE,
     Upgrades,
+    add_due,
 )
 from monitor.store.waiting import EVENTS_KEPT, MS_A_DAY, ExchangeRow, Lease, Waiting, milliseconds
 
@@ -329,7 +329,7 @@ def _made_or_upgraded(connection: Connection, place: Place, upgrades: Upgrades) 
     if not tables:
         SCHEMA.create_all(connection)
         if place.shared:
-            SHARED.create_all(connection)
+            add_due(connection)
         mark = secrets.token_hex(8)
         connection.execute(
             insert(META), [{"key": "schema", "value": str(last)}, {"key": "mark", "value": mark}]

@@ -8,7 +8,6 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
-    DateTime,
     ForeignKey,
     Index,
     Integer,
@@ -17,7 +16,6 @@ from sqlalchemy import (
     Table,
     Text,
     inspect,
-    text,
 )
 
 SCHEMA = MetaData()
@@ -123,47 +121,8 @@ TOLD = Table(
 )
 """What each sink was last told about each alert group, as JSON."""
 
-SHARED = MetaData()
-"""Additional tables on PostgreSQL, for the daemons that share it."""
-
-DUE = Table(
-    "due",
-    SHARED,
-    Column("connection_id", Integer, primary_key=True, autoincrement=False),
-    Column("due_at", DateTime(timezone=True), nullable=False),
-    Column("configuration", Text, nullable=False),
-    Column("version", Text, nullable=False),
-    Column("epoch", BigInteger, nullable=False),
-    Column("job", BigInteger),
-    Column("writer", Text),
-    Column("changed_at", DateTime(timezone=True), nullable=False),
-    Index("due_by_time", "due_at"),
-    Index("due_by_job", "job", postgresql_where=text("job IS NOT NULL")),
-    Index("due_by_change", "changed_at"),
-)
-"""When each connection is due. `configuration`: replicas with this one check it; `version`: hash of what is
-sent; `epoch`: incremented by each result; `job`: holds the row; `writer`: wrote the last result."""
-
-REPLICAS = Table(
-    "replicas",
-    SHARED,
-    Column("worker", BigInteger, primary_key=True, autoincrement=False),
-    Column("configuration", Text, nullable=False),
-)
-"""The configuration of each of the engine's workers."""
-
-LOGINS = Table(
-    "login_budgets",
-    SHARED,
-    Column("budget", Text, primary_key=True),
-    Column("username", Text, primary_key=True),
-    Column("minute", Integer, primary_key=True),
-    Column("count", Integer, nullable=False),
-)
-"""Recent logins of each username, by minute since 1970."""
-
-ENGINE_MIGRATIONS = Table("engine_migrations", SHARED, Column("name", Text, primary_key=True))
-"""The engine's migrations that have run."""
+ENGINE_MIGRATIONS = Table("engine_migrations", MetaData(), Column("name", Text, primary_key=True))
+"""The engine's migrations that have run (PostgreSQL only, as the tables in `_DUE`)."""
 
 Upgrade = Callable[[Connection], None]
 
@@ -192,6 +151,13 @@ CREATE TABLE IF NOT EXISTS login_budgets (
 CREATE TABLE engine_migrations (name TEXT NOT NULL, PRIMARY KEY (name));
 DROP TABLE IF EXISTS replicas;
 CREATE TABLE replicas (worker BIGINT NOT NULL, configuration TEXT NOT NULL, PRIMARY KEY (worker))"""
+"""Additional tables on PostgreSQL, for the daemons that share it.
+
+`due`: when each connection is due. `configuration`: replicas with this one check it; `version`: hash of what
+is sent; `epoch`: incremented by each result; `job`: holds the row; `writer`: wrote the last result.
+`login_budgets`: recent logins of each username, by minute since 1970.
+`replicas`: the configuration of each of the engine's workers.
+"""
 
 _FROM_APPOINTMENTS = """
 INSERT INTO due (connection_id, due_at, configuration, version, epoch, changed_at)
@@ -200,7 +166,8 @@ DROP TABLE appointments;
 DROP SEQUENCE appointment_changes"""
 
 
-def _add_due(connection: Connection) -> None:
+def add_due(connection: Connection) -> None:
+    """Create the tables that replicas share, in a new database or one from before there were any."""
     replicated = inspect(connection).has_table("appointments")
     for statement in (_DUE + (";" + _FROM_APPOINTMENTS if replicated else "")).split(";"):
         connection.exec_driver_sql(statement)
@@ -219,7 +186,7 @@ Upgrades = Mapping[int, Upgrade]
 UPGRADES: Mapping[str, Upgrades] = MappingProxyType(
     {
         "sqlite": {1: _add_told, 2: _add_audits},
-        "postgresql": {1: _add_told, 2: _add_due, 3: _add_audits},
+        "postgresql": {1: _add_told, 2: add_due, 3: _add_audits},
     }
 )
 """By dialect. If a change does not affect a dialect, its version stays, so that an older bearerwatch can
