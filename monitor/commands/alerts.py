@@ -8,7 +8,7 @@ from typing import Any
 
 from monitor import __version__
 from monitor.commands.without_daemon import memory
-from monitor.config import Settings, Sink
+from monitor.config import Settings, SinkOptions
 from monitor.core.alerts import Alert, alerts
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
@@ -33,7 +33,7 @@ def active_alerts(settings: Settings, now: datetime) -> list[ActiveAlert]:
     """All active alerts, including those held back. Raises StoreError."""
     with memory(settings) as store:
         histories = store.histories() if store else {}
-        known = {sink.name: store.told(sink.name) if store else {} for sink in settings.sinks}
+        known = {sink.name: store.told(sink.name) if store else {} for sink in settings.notify.sinks}
     fleet = Fleet(histories)
     fleet.configure(settings.connections, now)
     snapshot = Snapshot(
@@ -50,7 +50,7 @@ def active_alerts(settings: Settings, now: datetime) -> list[ActiveAlert]:
     )
     shown = []
     for alert in alerts(snapshot, settings.terms):
-        reaches = tuple(sink.name for sink in settings.sinks if sink.route.takes(alert))
+        reaches = tuple(sink.name for sink in settings.notify.sinks if sink.route.takes(alert))
         groups = {name: known[name].get(alert.group) for name in reaches}
         told = {
             name: last.at for name, last in groups.items() if last and alert.connection in last.connections
@@ -71,21 +71,21 @@ def as_json(one: ActiveAlert) -> dict[str, Any]:
     }
 
 
-def for_drill(settings: Settings, cause: Cause, name: str | None) -> list[Sink]:
+def for_drill(settings: Settings, cause: Cause, name: str | None) -> list[SinkOptions]:
     """The sinks for a test alert: the named one, or all that accept this cause."""
     if name is not None:
-        return [sink for sink in settings.sinks if sink.name == name]
+        return [sink for sink in settings.notify.sinks if sink.name == name]
     entry = CATALOGUE[cause]
     return [
         sink
-        for sink in settings.sinks
+        for sink in settings.notify.sinks
         if (not sink.route.responsible or entry.responsible in sink.route.responsible)
         and (not sink.route.severity or entry.severity in sink.route.severity)
     ]
 
 
 async def drills(
-    settings: Settings, cause: Cause, sinks: Collection[Sink], now: datetime
+    settings: Settings, cause: Cause, sinks: Collection[SinkOptions], now: datetime
 ) -> AsyncIterator[tuple[str, str]]:
     """Send a test alert to each sink. Gives its name and the error, empty on success."""
     wire = Wire(rust_transport(NOTIFYING, settings.ca_file), os.environ)

@@ -105,9 +105,8 @@ def _leads_here(connection: Connection, port: int) -> bool:
 
 def _org_of(connection: Connection) -> dict[str, object]:
     """An org that grants the connection's requests. Creates missing keys."""
-    for pair in (connection.current, connection.next):
-        if pair:
-            _make_missing(pair)
+    for pair in connection.pairs:
+        _make_missing(pair)
     return {
         "consumer_key": connection.consumer_key,
         "username": connection.username,

@@ -19,8 +19,8 @@ async def key_problems(
     """
     users: defaultdict[Pair, list[str]] = defaultdict(list)
     for connection in settings.connections:
-        for pair in (connection.current, connection.next):
-            if pair and _can_be_there(pair, environment):
+        for pair in connection.pairs:
+            if _can_be_there(pair, environment):
                 users[pair].append(connection.name)
     keyring = Keyring(environment, settings.vault)
 
@@ -37,7 +37,7 @@ async def key_problems(
 
 
 def _can_be_there(pair: Pair, environment: Mapping[str, str]) -> bool:
-    for source in filter(None, (pair.private_key, pair.certificate)):
+    for source in pair.sources:
         variable = {"env": source.place, "credential": CREDENTIALS_DIRECTORY}.get(source.kind)
         if variable and not environment.get(variable):
             return False

@@ -6,7 +6,7 @@ warnings. `web_file` reads the web configuration file; `editing` writes a rotati
 """
 
 from monitor.config.load import load, schema
-from monitor.config.options.sinks import Sink
+from monitor.config.options.sinks import SinkOptions
 from monitor.config.options.sources import VaultOptions
 from monitor.config.problem import ConfigError, Problem
 from monitor.config.settings import Settings
@@ -18,7 +18,7 @@ __all__ = [
     "ConfigError",
     "Problem",
     "Settings",
-    "Sink",
+    "SinkOptions",
     "VaultOptions",
     "WebConfig",
     "load",

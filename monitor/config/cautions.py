@@ -26,12 +26,6 @@ NAMED = 3
 CONSUMER_KEY_PREFIX = "3MVG"
 """Prefix of Salesforce's consumer keys (observed)."""
 
-PERMISSION_SETS = (
-    "read_permission_sets no longer has any effect: an audit reads them every day (audit: daily, the"
-    " default)."
-    " Delete the line."
-)
-
 EXPECTED_AUDIENCE = {
     OrgType.PRODUCTION: GENERIC_LOGIN,
     OrgType.DEVELOPER: GENERIC_LOGIN,
@@ -47,11 +41,8 @@ def cautions(
     environ: Mapping[str, str],
     *,
     fruitless: Iterable[str],
-    permission_sets: Sequence[str],
 ) -> tuple[str, ...]:
-    """All warnings, a sentence each. `fruitless`: patterns that match no file. `permission_sets`: connections
-    with the former option `read_permission_sets`.
-    """
+    """All warnings, a sentence each. `fruitless`: patterns that match no file."""
     about: defaultdict[str, list[str]] = defaultdict(list)
     for connection in connections:
         for doubt in _doubts(connection, environ):
@@ -61,7 +52,6 @@ def cautions(
         *_general(general, protection, connections),
         *(f"{_names(names)}: {doubt}" for doubt, names in about.items()),
         *_twice(connections),
-        *(f"{_names(permission_sets)}: {PERMISSION_SETS}" for _ in permission_sets[:1]),
     )
 
 
@@ -70,11 +60,6 @@ def _general(
 ) -> Iterator[str]:
     if not connections:
         yield "No connections are configured."
-    if general.replicas is not None:
-        yield (
-            "replicas: this option no longer has any effect: daemons with the same PostgreSQL database share"
-            " the work. Delete the line."
-        )
     if general.web.enable_reload and not general.listen.is_loopback:
         where = f"web.enable_reload is on and listen is {general.listen}"
         yield f"{where}: anyone who can reach it can trigger a reload."
@@ -112,13 +97,8 @@ def _doubts(connection: Connection, environ: Mapping[str, str]) -> Iterator[str]
         yield (
             "neither certificate nor certificate_not_after is set: the certificate's expiry is not monitored."
         )
-    pairs = [pair for pair in (connection.current, connection.next) if pair]
-    yield from dict.fromkeys(
-        doubt
-        for pair in pairs
-        for source in (pair.private_key, pair.certificate)
-        if source and (doubt := _of_source(source, environ))
-    )
+    sources = (source for pair in connection.pairs for source in pair.sources)
+    yield from dict.fromkeys(doubt for source in sources if (doubt := _of_source(source, environ)))
 
 
 def _simulated(connection: Connection) -> bool:

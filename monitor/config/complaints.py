@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from monitor.config import words
 from monitor.config.options import ConfigurationOptions, GeneralOptions
 from monitor.config.options.connections import ConnectionOptions
-from monitor.config.options.values import FORMER, Options, Written
+from monitor.config.options.values import Options, Written
 from monitor.config.text import Path
 
 OTHER_NAMES = {
@@ -92,8 +92,7 @@ def _missing(model: type[Options], name: str) -> str:
 
 
 def _known(model: type[Options]) -> list[str]:
-    fields = (ConfigurationOptions if model is GeneralOptions else model).model_fields
-    return [name for name, field in fields.items() if FORMER not in field.metadata]
+    return list((ConfigurationOptions if model is GeneralOptions else model).model_fields)
 
 
 def meant(model: type[Options], name: str) -> str | None:

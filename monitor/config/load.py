@@ -57,7 +57,6 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     return Settings.model_construct(
         **dict(general),
         connections=connections,
-        sinks=tuple(each.sink(general.notify.repeat) for each in general.notify.sinks),
         files=tuple(file.path for file in loader.files),
         patterns=tuple(main.resolved(pattern) for pattern in general.connections_from),
         protection=loader.protection,
@@ -67,7 +66,6 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
             connections,
             environ,
             fruitless=loader.fruitless,
-            permission_sets=loader.permission_sets,
         ),
     )
 
@@ -124,8 +122,6 @@ class _Loader:
     files: list[_File] = field(default_factory=list)
     fruitless: list[str] = field(default_factory=list)
     """Patterns that match no file."""
-    permission_sets: list[str] = field(default_factory=list)
-    """Connections with the former option `read_permission_sets`."""
 
     def sorted_problems(self) -> list[Problem]:
         """By file in reading order, then by line."""
@@ -296,8 +292,6 @@ class _Loader:
                 )
                 message = f"{what}. Name another connection, to the same org."
                 self._note(entry.file, (*entry.path, "observer"), message)
-            if entry.options and entry.options.read_permission_sets is not None:
-                self.permission_sets.append(connection.name)
             found.append(replace(connection, observer=observer) if observer else connection)
         return tuple(found)
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from monitor.config.options import GeneralOptions
-from monitor.config.options.sinks import Sink
 from monitor.config.web_file import WebConfig
 from monitor.core.alerts import Terms
 from monitor.core.connection import LOOPBACK_HOSTS, Connection
@@ -18,8 +17,6 @@ class Settings(GeneralOptions):
 
     connections: tuple[Connection, ...]
     """In the order of the files, with unique names."""
-    sinks: tuple[Sink, ...]
-    """The receivers of notifications, with unique names."""
     files: tuple[Path, ...]
     """All files read, the main one first; watched for changes."""
     patterns: tuple[str, ...]

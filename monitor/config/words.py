@@ -123,16 +123,16 @@ def one_of(*choices: str) -> Parser:
     return parse
 
 
-def whole(least: int, most: int, reason: str) -> Parser:
-    """A parser for an integer within bounds; the message gives the reason for them."""
+def whole(most: int, reason: str) -> Parser:
+    """A parser for an integer from 1 to `most`; the message gives the reason."""
 
     def parse(value: object) -> int:
         written = text(value)
         if not re.fullmatch(r"[+-]?[0-9]{1,18}", written):
-            raise ValueError(f"{quoted(written)} is not a whole number. Use {least} to {most:,}.")
+            raise ValueError(f"{quoted(written)} is not a whole number. Use 1 to {most:,}.")
         number = int(written)
-        if not least <= number <= most:
-            raise ValueError(f"{number} is outside {least} to {most:,}: {reason}")
+        if not 1 <= number <= most:
+            raise ValueError(f"{number} is outside 1 to {most:,}: {reason}")
         return number
 
     return parse

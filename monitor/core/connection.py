@@ -77,6 +77,11 @@ class Pair:
     private_key: Source
     certificate: Source | None = None
 
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Those of the key and, if any, the certificate."""
+        return (self.private_key, self.certificate) if self.certificate else (self.private_key,)
+
 
 @dataclass(frozen=True, slots=True)
 class ApprovalPolicy:
@@ -145,6 +150,11 @@ class Connection:
     maintenance: tuple[Maintenance, ...] = ()
     """When notifications about this connection are held back; checks continue."""
     labels: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The current pair and, if any, the next."""
+        return (self.current, self.next) if self.next else (self.current,)
 
     @property
     def host(self) -> str:

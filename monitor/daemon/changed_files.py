@@ -29,10 +29,8 @@ def directories(settings: Settings) -> frozenset[Path]:
     places = [file.parent for file in (*settings.files, *settings.protection.files)]
     places += [_fixed_part(Path(pattern)) for pattern in settings.patterns]
     for connection in settings.connections:
-        for pair in (connection.current, connection.next):
-            for source in (pair.private_key, pair.certificate) if pair else ():
-                if source and source.kind == "file":
-                    places.append(Path(source.place).parent)
+        for pair in connection.pairs:
+            places += [Path(source.place).parent for source in pair.sources if source.kind == "file"]
     places += [place.parent for place in set(places) if place.is_symlink()]
     return frozenset(place for place in places if place.is_dir())
 

@@ -284,8 +284,8 @@ class Keyring:
 
     def _stamps(self, pair: Pair) -> _Stamps:
         stamps = []
-        for source in (pair.private_key, pair.certificate):
-            if source is not None and source.kind in {"file", "credential"}:
+        for source in pair.sources:
+            if source.kind in {"file", "credential"}:
                 try:
                     path = _path(source, self._environment)
                 except SourceError:
@@ -351,9 +351,7 @@ class Keyring:
 
 
 def _in_vault(pair: Pair) -> bool:
-    return any(
-        source is not None and source.kind == "vault" for source in (pair.private_key, pair.certificate)
-    )
+    return any(source.kind == "vault" for source in pair.sources)
 
 
 def _with_note(problems: tuple[Problem, ...]) -> tuple[Problem, ...]:

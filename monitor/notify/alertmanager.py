@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from monitor.config import Sink
+from monitor.config import SinkOptions
 from monitor.core.alerts import Alert
 from monitor.notify.wire import Undelivered, Wire
 
@@ -42,7 +42,7 @@ def wanted(alerts: Sequence[Alert], held: Held) -> dict[str, Alert]:
     return {key: alert for key, alert in keyed.items() if not alert.held_back or key in held}
 
 
-async def push(sink: Sink, wire: Wire, alerts: Held, held: Held, now: datetime) -> None:
+async def push(sink: SinkOptions, wire: Wire, alerts: Held, held: Held, now: datetime) -> None:
     """Push these alerts, and resolve the others that are firing. Raises Undelivered."""
     over = [as_json(alert, now) for key, alert in held.items() if key not in alerts]
     everything = [*(as_json(alert, now + HOLDS) for alert in alerts.values()), *over]

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import httpx
 import structlog
 
-from monitor.config import Settings, Sink
+from monitor.config import Settings, SinkOptions
 from monitor.core.alerts import Alert, AlertContext, alerts, lasted
 from monitor.core.alerts_of_daemon import TROUBLES, Trouble, alert_of_trouble
 from monitor.core.catalogue import CATALOGUE
@@ -53,7 +53,7 @@ class Memory(Protocol):
 class _Outlet:
     """One sink and its state, which need not survive a restart."""
 
-    sink: Sink
+    sink: SinkOptions
     failed: datetime | None = None
     """When a message failed, in the last round."""
     refused: set[str] = field(default_factory=set)
@@ -66,9 +66,9 @@ class _Outlet:
     """When they were pushed."""
 
 
-async def send(sink: Sink, wire: Wire, message: Message, now: datetime, *, pages: str) -> None:
+async def send(sink: SinkOptions, wire: Wire, message: Message, now: datetime, *, pages: str) -> None:
     """Send one message to one sink. Raises Undelivered."""
-    match sink.kind:
+    match sink.type:
         case "alertmanager":
             await alertmanager.push(sink, wire, alertmanager.wanted(message.alerts, {}), {}, now)
         case "webhook":
@@ -101,9 +101,10 @@ class Notifier:
 
     def configure(self, settings: Settings) -> None:
         """Apply a configuration; unchanged sinks keep their state."""
-        kept = {name: outlet for name, outlet in self._outlets.items() if outlet.sink in settings.sinks}
+        sinks = settings.notify.sinks
+        kept = {name: outlet for name, outlet in self._outlets.items() if outlet.sink in sinks}
         self._settings = settings
-        self._outlets = {sink.name: kept.get(sink.name) or _Outlet(sink) for sink in settings.sinks}
+        self._outlets = {sink.name: kept.get(sink.name) or _Outlet(sink) for sink in sinks}
 
     def stop(self) -> None:
         """Begin no further message; those being sent continue within the transport's timeout."""
@@ -147,7 +148,7 @@ class Notifier:
         if outlet.failed and not lasted(outlet.failed, PAUSE, now):
             return
         mine = [alert for alert in found if outlet.sink.route.takes(alert)]
-        if outlet.sink.kind == "alertmanager":
+        if outlet.sink.type == "alertmanager":
             await self._push(outlet, mine, now)
         else:
             await self._tell(outlet, mine, snapshot, settings)
@@ -168,7 +169,8 @@ class Notifier:
         outlet.away = {group: outlet.away.get(group, now) for group in known if group not in groups}
         statuses = {status.name: status for status in snapshot.connections} if outlet.away else {}
         holds, pages = settings.terms.holds, settings.web.external_url
-        messages = due(mine, known, outlet.away, holds=holds, repeat=sink.repeat, now=now, statuses=statuses)
+        repeat = sink.repeat or settings.notify.repeat
+        messages = due(mine, known, outlet.away, holds=holds, repeat=repeat, now=now, statuses=statuses)
         loop = asyncio.get_running_loop()
         begun = loop.time()
         for message in sorted(messages, key=lambda message: message.group in outlet.refused):

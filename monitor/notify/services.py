@@ -4,16 +4,16 @@ import asyncio
 import logging
 from collections.abc import Iterator
 
-from monitor.config import Sink
+from monitor.config import SinkOptions
 from monitor.core.keys.secret import Secret
 from monitor.core.telling import SHOWN, Message
 from monitor.core.wording import minute
 from monitor.notify.wire import Undelivered, Wire
 
 
-async def say(sink: Sink, wire: Wire, message: Message) -> None:
+async def say(sink: SinkOptions, wire: Wire, message: Message) -> None:
     """Send a message as plain text. Raises Undelivered."""
-    url = await wire.secret(sink.url)
+    url = await wire.secret(sink.address)
     await asyncio.get_running_loop().run_in_executor(wire.threads, _notify, url, message)
 
 

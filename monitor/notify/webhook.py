@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from monitor.config import Sink
+from monitor.config import SinkOptions
 from monitor.core.alerts import Alert
 from monitor.core.keys.secret import Secret
 from monitor.core.telling import SHOWN, Message
@@ -23,7 +23,7 @@ PREFIX = "whsec_"
 """Standard Webhooks: prefix of a base64-encoded key. A key without it is used as is."""
 
 
-async def post(sink: Sink, wire: Wire, message: Message, now: datetime, *, pages: str) -> None:
+async def post(sink: SinkOptions, wire: Wire, message: Message, now: datetime, *, pages: str) -> None:
     """Post a message; `pages` is the base URL of the daemon's pages. Raises Undelivered."""
     body = json.dumps(as_json(message, now, receiver=sink.name, pages=pages)).encode()
     name, at = f"msg_{message.id}", str(int(now.timestamp()))

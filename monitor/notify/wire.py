@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import httpx
 
-from monitor.config import Sink
+from monitor.config import SinkOptions
 from monitor.core.connection import Source
 from monitor.core.keys.secret import Secret
 from monitor.keys.sources import SourceError, read
@@ -55,9 +55,9 @@ class Wire:
         except SourceError as error:
             raise Undelivered(str(error)) from None
 
-    async def post(self, sink: Sink, body: bytes, *, path: str = "", **headers: str) -> bytes:
+    async def post(self, sink: SinkOptions, body: bytes, *, path: str = "", **headers: str) -> bytes:
         """Post JSON. Gives up to MAX_ANSWER_BYTES of the answer. Raises Undelivered unless successful."""
-        url = await self.secret(sink.url)
+        url = await self.secret(sink.address)
         token = await self.secret(sink.token) if sink.token else None
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
         try:

@@ -187,9 +187,7 @@ class Watch:
         self._asks.per_hour = _for_asks(settings)
         self._exchanger.allowed_hosts = settings.allowed_hosts
         self._keyring.use_vault(settings.vault)
-        self._keyring.keep_only(
-            [pair for of in settings.connections for pair in (of.current, of.next) if pair is not None]
-        )
+        self._keyring.keep_only([pair for of in settings.connections for pair in of.pairs])
         self._engine.configure(settings)
         known = self._memory.histories()
         changed, gone = self._fleet.configure(settings.connections, now)

@@ -35,12 +35,11 @@ connections:
 
 
 SHOWN_OTHERWISE = {
-    "replicas",
     "database",
     "connections",
     "protection",
     "warnings",
-    *("certificate_expiry", "connections_from", "notify"),  # in connections, files and sinks
+    *("certificate_expiry", "connections_from"),  # in connections and files
 }
 
 
@@ -335,7 +334,7 @@ def plain(path: Path) -> Any:
     + [
         each
         for each in named("valid")
-        if each.id not in {"texts_that_yaml_would_change", "from_files", "replicas", "former_options"}
+        if each.id not in {"texts_that_yaml_would_change", "from_files", "replicas"}
     ],
 )
 def test_a_good_configuration_is_valid_in_the_schema(path: Path) -> None:

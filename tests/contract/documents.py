@@ -115,7 +115,9 @@ async def _notifications(folder: Path) -> dict[str, list[Any]]:
             settings = load(_configured(folder, [sink], {"acme": {}}), {})
             told = [
                 problem
-                async for _, problem in alerts.drills(settings, Cause.API_DISABLED, settings.sinks, NOW)
+                async for _, problem in alerts.drills(
+                    settings, Cause.API_DISABLED, settings.notify.sinks, NOW
+                )
             ]
             assert told == [""]
             sent[f"notify: {kind}"] = [json.loads(visit.body) for visit in server.visits]

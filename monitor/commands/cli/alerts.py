@@ -41,7 +41,8 @@ def show_alerts(
         print(json.dumps([alert_as_json(one) for one in found], indent=2))
         return
     terminal.show_alerts(found, now=now)
-    sinks = f"{len(settings.sinks)} sink{' is' if len(settings.sinks) == 1 else 's are'} configured"
+    count = len(settings.notify.sinks)
+    sinks = f"{count} sink{' is' if count == 1 else 's are'} configured"
     say(f"{len(found):,} alert{'' if len(found) == 1 else 's'}; {sinks}.")
 
 
@@ -62,10 +63,11 @@ def send_drill(
     with operators_mistakes():
         settings, chosen = settings_of(config), cause_of(cause)
         sinks = for_drill(settings, chosen, to)
-        if not settings.sinks:
+        if not settings.notify.sinks:
             raise OperatorError(f"{config} has no sinks: add one under notify.")
         if to is not None and not sinks:
-            raise OperatorError(terminal.unknown_name("sink", to, [sink.name for sink in settings.sinks]))
+            known = [sink.name for sink in settings.notify.sinks]
+            raise OperatorError(terminal.unknown_name("sink", to, known))
         if not sinks:
             raise OperatorError(f"No sink accepts {chosen}: none matches its severity and who must act.")
 

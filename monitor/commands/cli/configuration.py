@@ -34,7 +34,7 @@ def config_check(
 
     with operators_mistakes():
         settings = settings_of(file)
-    pairs = sum(1 + (connection.next is not None) for connection in settings.connections)
+    pairs = sum(len(connection.pairs) for connection in settings.connections)
     with terminal.bar("Reading keys", pairs) as read:
         unusable = asyncio.run(key_problems(settings, os.environ, read))
     linkless = () if settings.web.external_url else (NO_EXTERNAL_URL,)

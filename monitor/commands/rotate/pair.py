@@ -56,7 +56,7 @@ def next_pair(connection: Connection, out: Path | None) -> Pair:
 
 def make(connection: Connection, pair: Pair, options: Options, now: datetime) -> list[Path]:
     """Create the pair's missing files. Gives those created. Raises RotateError and KeygenError."""
-    if any(source.kind != "file" for source in (pair.private_key, pair.certificate) if source):
+    if any(source.kind != "file" for source in pair.sources):
         return []
     key = Path(pair.private_key.place)
     certificate = Path(pair.certificate.place) if pair.certificate else None

@@ -5,32 +5,32 @@ its docstring. Relative paths start at the directory of the file that contains t
 context).
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
+from pydantic import BeforeValidator, Field, ValidationInfo
 
 from monitor.config import words
 from monitor.config.options.connections import ConnectionOptions, ExpiryOptions, Maintenances
 from monitor.config.options.sinks import NotifyOptions
 from monitor.config.options.sources import VaultOptions
 from monitor.config.options.values import (
-    DURATION,
-    TEXT,
     Flag,
-    Former,
     HostName,
     Interval,
     Options,
-    Pattern,
+    Parsed,
     Place,
     Settle,
     Url,
+    between,
     default_duration,
     filled,
     listed,
     resolved,
+    up_to,
 )
 
 LONGEST_HOLD = timedelta(hours=24)
@@ -90,23 +90,16 @@ class AlertOptions(Options):
     usernames: Flag = False
     """Whether `bearerwatch_connection_info`, and with it alerts, include usernames."""
     transient_for: Annotated[
-        Annotated[
-            timedelta,
-            BeforeValidator(
-                words.duration_between(
-                    timedelta(0), LONGEST_HOLD, "an outage of more than a day is not transient."
-                )
-            ),
-        ]
-        | None,
-        BeforeValidator(filled),
-        WithJsonSchema(DURATION),
+        timedelta | None,
+        between(timedelta(0), LONGEST_HOLD, "an outage of more than a day is not transient."),
     ] = None
     """How long a network or server fault must last before an alert. Default: three intervals, at most 1h."""
     labels: Annotated[
         tuple[str, ...],
-        BeforeValidator(words.label_names),
-        WithJsonSchema({"type": "array", "items": {"type": "string", "pattern": f"^{words.LABEL.pattern}$"}}),
+        Parsed(
+            words.label_names,
+            {"type": "array", "items": {"type": "string", "pattern": f"^{words.LABEL.pattern}$"}},
+        ),
     ] = Field(default=(), json_schema_extra={"default": []})
     """The connections' labels that alerts carry, besides the host, for routing."""
 
@@ -114,41 +107,35 @@ class AlertOptions(Options):
 class GeneralOptions(Options):
     """Everything except the list of connections."""
 
-    listen: Annotated[words.Address, BeforeValidator(words.address), WithJsonSchema(TEXT)] = Field(
+    removed: ClassVar[Mapping[str, str]] = {
+        "replicas": "is no longer an option: daemons with one PostgreSQL database share the work. Delete it.",
+    }
+
+    listen: Annotated[words.Address, Parsed(words.address)] = Field(
         default=words.Address("127.0.0.1", 9877), json_schema_extra={"default": "127.0.0.1:9877"}
     )
     """Host and port of the daemon's own pages and metrics."""
     web: Annotated[WebOptions, BeforeValidator(filled)] = WebOptions()
     """The daemon's own pages."""
-    database: Annotated[str, BeforeValidator(_database), WithJsonSchema(TEXT)] = Field(
+    database: Annotated[str, Parsed(_database)] = Field(
         default="bearerwatch.db", validate_default=True, repr=False
     )
     """Path of a SQLite file, or `postgresql://USER@HOST/DATABASE`, its password in PGPASSWORD or
     PGPASSFILE.
     """
-    replicas: Former = None
     interval: Interval = default_duration(timedelta(minutes=5))
     """Time between checks of a connection."""
     settle: Settle = default_duration(timedelta(minutes=10))
     """How long after a change a refusal may be due to the change still spreading (setup guide, step 2)."""
     login_budget_per_hour: Annotated[
         int,
-        BeforeValidator(
-            words.whole(
-                1,
-                LOGIN_LIMIT,
-                f"Salesforce allows a user {LOGIN_LIMIT:,} logins an hour, including production's.",
-            )
+        up_to(
+            LOGIN_LIMIT, f"Salesforce allows a user {LOGIN_LIMIT:,} logins an hour, including production's."
         ),
-        WithJsonSchema({"type": "integer", "minimum": 1, "maximum": LOGIN_LIMIT}),
     ] = 60
     """Logins an hour that all checks of a username share. The rest of Salesforce's 3,600 is for
     production."""
-    max_in_flight: Annotated[
-        int,
-        BeforeValidator(words.whole(1, MOST_IN_FLIGHT, "each exchange in progress uses up to 320 KiB.")),
-        WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_IN_FLIGHT}),
-    ] = 64
+    max_in_flight: Annotated[int, up_to(MOST_IN_FLIGHT, "each exchange in progress uses up to 320 KiB.")] = 64
     """Exchanges in progress at the same time."""
     allowed_hosts: Annotated[frozenset[HostName], BeforeValidator(listed)] = frozenset()
     """Hosts that assertions may be sent to, besides Salesforce's and loopback."""
@@ -164,7 +151,7 @@ class GeneralOptions(Options):
     """Notifications, besides Prometheus."""
     maintenance: Maintenances = ()
     """Times without new alerts, from `notify` or the Prometheus rules. Checks and metrics continue."""
-    connections_from: Annotated[tuple[Pattern, ...], BeforeValidator(listed)] = ()
+    connections_from: Annotated[tuple[Annotated[str, Parsed(words.text)], ...], BeforeValidator(listed)] = ()
     """Patterns of files with more connections, as a list or under the key `connections`."""
 
 

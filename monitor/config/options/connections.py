@@ -4,22 +4,24 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from monitor.config import words
 from monitor.config.options.sources import Certificate, PrivateKey
 from monitor.config.options.values import (
-    DURATION,
-    TEXT,
+    URL,
     ExpiryBand,
     Flag,
-    Former,
     Interval,
     Labels,
+    Name,
     Objects,
+    OneOf,
     Options,
+    Parsed,
     UtcTime,
     Written,
+    between,
     filled,
     listed,
 )
@@ -45,24 +47,14 @@ class MaintenanceOptions(Options):
     end: UtcTime = None
     """When it ends."""
     weekly: Annotated[
-        words.WeekTime | None,
-        BeforeValidator(words.week_time),
-        WithJsonSchema({"type": "string", "examples": ["sat 22:00"]}),
+        words.WeekTime | None, Parsed(words.week_time, {"type": "string", "examples": ["sat 22:00"]})
     ] = None
     """The weekday and time at which it begins."""
     lasts: Annotated[
-        Annotated[
-            timedelta,
-            BeforeValidator(
-                words.duration_between(timedelta(minutes=1), WEEK, "a longer one would never end.")
-            ),
-        ]
-        | None,
-        BeforeValidator(filled),
-        WithJsonSchema(DURATION),
+        timedelta | None, between(timedelta(minutes=1), WEEK, "a longer one would never end.")
     ] = None
     """For how long."""
-    zone: Annotated[str, BeforeValidator(words.zone), WithJsonSchema(TEXT)] = "UTC"
+    zone: Annotated[str, Parsed(words.zone)] = "UTC"
     """Its time zone, e.g. Europe/Berlin."""
 
     @model_validator(mode="after")
@@ -119,21 +111,12 @@ class ExpiryOptions(Options):
 class ApprovalOptions(Options):
     """The app's refresh token policy, if known (setup guide, step 4)."""
 
-    policy: Annotated[
-        Literal["until_revoked", "lifetime", "inactivity", "immediately"],
-        BeforeValidator(words.one_of("until_revoked", "lifetime", "inactivity", "immediately")),
-    ]
+    policy: Annotated[Literal["until_revoked", "lifetime", "inactivity", "immediately"], OneOf()]
     """`until_revoked`: "valid until revoked". `lifetime`: "expire after". `inactivity`: "expire if not used
     for". `immediately`: "immediately expire"."""
-    days: Annotated[
-        float | None,
-        BeforeValidator(words.days),
-        WithJsonSchema({"type": "number", "exclusiveMinimum": 0}),
-    ] = None
+    days: Annotated[float | None, Parsed(words.days, {"type": "number", "exclusiveMinimum": 0})] = None
     """How many days, for `lifetime` and `inactivity`."""
-    granted: Annotated[
-        date | None, BeforeValidator(words.day), WithJsonSchema({"type": "string", "format": "date"})
-    ] = None
+    granted: Annotated[date | None, Parsed(words.day, {"type": "string", "format": "date"})] = None
     """The day of the approval, if known. Default: the first successful login."""
 
     @model_validator(mode="after")
@@ -160,31 +143,24 @@ class ConnectionOptions(Options):
         json_schema_extra={"oneOf": [{"required": ["subdomain"]}, {"required": ["login_url"]}]}
     )
     removed: ClassVar[Mapping[str, str]] = {
+        "read_permission_sets": "is no longer an option: an audit reads them every day. Delete it.",
         "settle": "is no longer an option of a connection. Set it for all, at the top of the main file.",
     }
 
-    name: Annotated[
-        str,
-        BeforeValidator(words.connection_name),
-        WithJsonSchema({"type": "string", "pattern": f"^{words.NAME.pattern}$"}),
-    ]
+    name: Name
     """A unique name; the label in every metric."""
-    subdomain: Annotated[str | None, BeforeValidator(words.subdomain), WithJsonSchema(TEXT)] = None
+    subdomain: Annotated[str | None, Parsed(words.subdomain)] = None
     """The part of the org's host before .my.salesforce.com (setup guide, step 7). Or `login_url`."""
-    login_url: Annotated[
-        str | None, BeforeValidator(_login_url), WithJsonSchema({"type": "string", "format": "uri"})
-    ] = None
+    login_url: Annotated[str | None, Parsed(_login_url, URL)] = None
     """The whole login address, for other kinds of host. Or `subdomain`."""
-    audience: Annotated[str, BeforeValidator(words.audience), WithJsonSchema(TEXT)] = "my_domain"
+    audience: Annotated[str, Parsed(words.audience)] = "my_domain"
     """The assertion's audience: `my_domain` (the org's own address, as External Client Apps require),
     `login` (https://login.salesforce.com), `test` (https://test.salesforce.com), or a URL."""
-    consumer_key: Annotated[str, BeforeValidator(words.consumer_key), WithJsonSchema(TEXT)]
+    consumer_key: Annotated[str, Parsed(words.consumer_key)]
     """The app's consumer key (setup guide, step 3)."""
-    app: Annotated[str, BeforeValidator(words.app_name), WithJsonSchema(TEXT)] = ""
+    app: Annotated[str, Parsed(words.app_name)] = ""
     """The app's name in the org, for instructions to admins."""
-    username: Annotated[
-        str, BeforeValidator(words.username), WithJsonSchema({"type": "string", "pattern": "@"})
-    ]
+    username: Annotated[str, Parsed(words.username, {"type": "string", "pattern": "@"})]
     """The integration user's username (setup guide, step 5)."""
     private_key: PrivateKey
     """The key that signs (setup guide, step 1)."""
@@ -202,18 +178,14 @@ class ConnectionOptions(Options):
     """The refresh token policy, if known, to forecast the approval's end."""
     after_login: Flag = True
     """Whether a REST call now and then proves that the token works."""
-    audit: Annotated[
-        Literal["daily", "off"],
-        BeforeValidator(words.one_of("daily", "off")),
-    ] = "daily"
+    audit: Annotated[Literal["daily", "off"], OneOf()] = "daily"
     """Whether to check the steps of the setup guide in the org every day, in at most eight calls. What
     they show depends on the user's permissions; none is required."""
-    observer: Annotated[str, BeforeValidator(words.connection_name), WithJsonSchema(TEXT)] = ""
+    observer: Annotated[str, Parsed(words.connection_name)] = ""
     """Another connection to the same org whose user may see more: audits use its token, even while this
     connection is refused."""
     objects: Objects = Field(default=(), json_schema_extra={"default": {}})
     """Objects that the integration needs, with `read`, `write` or both: audits check the access."""
-    read_permission_sets: Former = None
     paused: Flag = False
     """Not checked, but still shown."""
     maintenance: Maintenances = ()

@@ -1,17 +1,20 @@
 """The receivers of notifications."""
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from monitor.config import words
 from monitor.config.options.sources import SecretPlace
 from monitor.config.options.values import (
+    URL,
     Flag,
     Labels,
+    Name,
+    OneOf,
     Options,
+    Parsed,
     Repeat,
     default_duration,
     filled,
@@ -21,28 +24,9 @@ from monitor.core.causes import Responsible, Severity
 from monitor.core.connection import Source
 from monitor.core.telling import Route
 
-
-@dataclass(frozen=True, slots=True)
-class Sink:
-    """One receiver of notifications. Its secrets stay at their source until needed."""
-
-    name: str
-    kind: Literal["alertmanager", "webhook", "apprise"]
-    url: str | Source
-    """Its address, without a final slash; a Source if the address is secret."""
-    token: Source | None
-    secret: Source | None
-    repeat: timedelta
-    resolved: bool
-    """Whether it gets a message when a problem ends."""
-    route: Route
-
-
 _RESPONSIBLE, _SEVERITY = [each.value for each in Responsible], [each.value for each in Severity]
-_Responsible = Annotated[
-    str, BeforeValidator(words.one_of(*_RESPONSIBLE)), WithJsonSchema({"enum": _RESPONSIBLE})
-]
-_Severity = Annotated[str, BeforeValidator(words.one_of(*_SEVERITY)), WithJsonSchema({"enum": _SEVERITY})]
+_Responsible = Annotated[str, Parsed(words.one_of(*_RESPONSIBLE), {"enum": _RESPONSIBLE})]
+_Severity = Annotated[str, Parsed(words.one_of(*_SEVERITY), {"enum": _SEVERITY})]
 
 
 class SinkOptions(Options):
@@ -52,21 +36,12 @@ class SinkOptions(Options):
         json_schema_extra={"oneOf": [{"required": ["url"]}, {"required": ["url_from"]}]}
     )
 
-    name: Annotated[
-        str,
-        BeforeValidator(words.connection_name),
-        WithJsonSchema({"type": "string", "pattern": f"^{words.NAME.pattern}$"}),
-    ]
+    name: Name
     """A unique name, under which the database remembers what was sent."""
-    type: Annotated[
-        Literal["alertmanager", "webhook", "apprise"],
-        BeforeValidator(words.one_of("alertmanager", "webhook", "apprise")),
-    ]
+    type: Annotated[Literal["alertmanager", "webhook", "apprise"], OneOf()]
     """`alertmanager`: its API. `webhook`: JSON as sent by Alertmanager's webhooks. `apprise`: a
     notification service with an Apprise URL; needs bearerwatch[notify]."""
-    url: Annotated[
-        str | None, BeforeValidator(words.sink_url), WithJsonSchema({"type": "string", "format": "uri"})
-    ] = None
+    url: Annotated[str | None, Parsed(words.sink_url, URL)] = None
     """Its address; for an Alertmanager without /api. Or `url_from`."""
     url_from: SecretPlace | None = None
     """Where the address is stored, if it contains a secret, as those of chat services and Apprise do."""
@@ -96,18 +71,15 @@ class SinkOptions(Options):
             raise ValueError("is of type apprise, whose address contains its secrets. Use url_from only.")
         return self
 
-    def sink(self, repeat: timedelta) -> Sink:
-        """As a Sink, with the general `repeat` if it sets none."""
-        return Sink(
-            name=self.name,
-            kind=self.type,
-            url=self.url or self.url_from or "",
-            token=self.token,
-            secret=self.secret,
-            repeat=self.repeat or repeat,
-            resolved=self.resolved,
-            route=Route(self.responsible, self.severity, self.labels),
-        )
+    @property
+    def address(self) -> str | Source:
+        """Its address, without a final slash, or where the address is stored."""
+        return self.url or self.url_from or ""
+
+    @property
+    def route(self) -> Route:
+        """What it gets."""
+        return Route(self.responsible, self.severity, self.labels)
 
 
 class NotifyOptions(Options):

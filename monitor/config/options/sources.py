@@ -4,10 +4,20 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, WithJsonSchema, model_validator
+from pydantic import ConfigDict, model_validator
 
 from monitor.config import words
-from monitor.config.options.values import TEXT, Interval, Options, Place, Written, default_duration, resolved
+from monitor.config.options.values import (
+    URL,
+    Interval,
+    OneOf,
+    Options,
+    Parsed,
+    Place,
+    Written,
+    default_duration,
+    resolved,
+)
 from monitor.core.connection import Source
 
 
@@ -20,11 +30,11 @@ class SourceOptions(Options):
         "name": "is no longer an option. Write the file with its directory: {file: DIRECTORY/NAME}.",
     }
 
-    file: Annotated[str | None, BeforeValidator(resolved), WithJsonSchema(TEXT)] = None
+    file: Annotated[str | None, Parsed(resolved)] = None
     """A path; a relative one starts at the directory of this file."""
-    env: Annotated[str | None, BeforeValidator(words.variable), WithJsonSchema(TEXT)] = None
+    env: Annotated[str | None, Parsed(words.variable)] = None
     """The name of an environment variable."""
-    credential: Annotated[str | None, BeforeValidator(words.credential), WithJsonSchema(TEXT)] = None
+    credential: Annotated[str | None, Parsed(words.credential)] = None
     """The name of a systemd credential."""
 
     @model_validator(mode="before")
@@ -60,9 +70,9 @@ class KeyOptions(SourceOptions):
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 2})
 
-    vault: Annotated[str | None, BeforeValidator(words.vault_path), WithJsonSchema(TEXT)] = None
+    vault: Annotated[str | None, Parsed(words.vault_path)] = None
     """The path of a secret in HashiCorp Vault, below `vault.mount`."""
-    field: Annotated[str | None, BeforeValidator(words.text), WithJsonSchema(TEXT)] = None
+    field: Annotated[str | None, Parsed(words.text)] = None
     """Its field. Default: `private_key` or `certificate`."""
 
     def private_key(self) -> Source:
@@ -87,17 +97,14 @@ SERVICE_ACCOUNT = Source("file", "/var/run/secrets/kubernetes.io/serviceaccount/
 class VaultLoginOptions(Options):
     """How to log in to Vault."""
 
-    method: Annotated[
-        Literal["token", "approle", "kubernetes"],
-        BeforeValidator(words.one_of("token", "approle", "kubernetes")),
-    ]
+    method: Annotated[Literal["token", "approle", "kubernetes"], OneOf()]
     """`token`, `approle`, or `kubernetes`."""
     secret: SecretPlace | None = None
     """The token, or AppRole's secret id. For `kubernetes`, the service account's token if it is not in the
     usual place."""
-    role: Annotated[str, BeforeValidator(words.text), WithJsonSchema(TEXT)] = ""
+    role: Annotated[str, Parsed(words.text)] = ""
     """AppRole's role id, or the role's name for `kubernetes`."""
-    mount: Annotated[str, BeforeValidator(words.vault_path), WithJsonSchema(TEXT)] = ""
+    mount: Annotated[str, Parsed(words.vault_path)] = ""
     """Where the method is enabled. Default: the method's name."""
 
     @property
@@ -128,15 +135,13 @@ class VaultLoginOptions(Options):
 class VaultOptions(Options):
     """HashiCorp Vault, for keys stored there in a version 2 key/value store."""
 
-    address: Annotated[
-        str, BeforeValidator(words.vault_address), WithJsonSchema({"type": "string", "format": "uri"})
-    ]
+    address: Annotated[str, Parsed(words.vault_address, URL)]
     """E.g. https://vault.example.com:8200. Plain http only on this machine, e.g. for Vault Agent."""
     login: VaultLoginOptions
     """How to log in."""
-    mount: Annotated[str, BeforeValidator(words.vault_path), WithJsonSchema(TEXT)] = "secret"
+    mount: Annotated[str, Parsed(words.vault_path)] = "secret"
     """Where the key/value store is mounted."""
-    namespace: Annotated[str, BeforeValidator(words.vault_path), WithJsonSchema(TEXT)] = ""
+    namespace: Annotated[str, Parsed(words.vault_path)] = ""
     """A namespace of Vault Enterprise."""
     ca_file: Place | None = None
     """The CA of Vault's own certificate, in PEM, if the system does not trust it."""

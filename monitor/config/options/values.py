@@ -1,24 +1,13 @@
-"""Types of single options, such as durations and paths: the function of `words` that parses each, and its
-JSON Schema.
-"""
+"""Types of single options, such as durations and paths."""
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    ValidationInfo,
-    WithJsonSchema,
-)
-from pydantic.json_schema import SkipJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
 from monitor.config import words
@@ -67,41 +56,70 @@ def default_duration(duration: timedelta) -> Any:
 
 
 TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
+URL: dict[str, Any] = {"type": "string", "format": "uri"}
 DURATION: dict[str, Any] = {
     "type": "string",
     "pattern": "^([0-9]+[smhdw])+$",
     "examples": ["5m", "1h30m", "90d"],
 }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parsed:
+    """Annotates an option: the function that parses it, usually one of `words`, and its JSON Schema."""
+
+    parse: Callable[..., object]
+    schema: Mapping[str, Any] = field(default_factory=lambda: TEXT)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return BeforeValidator(self.parse).__get_pydantic_core_schema__(source, handler)
+
+    def __get_pydantic_json_schema__(self, _core: CoreSchema, _handler: object) -> dict[str, Any]:
+        return dict(self.schema)
+
+
+def between(least: timedelta, most: timedelta, reason: str) -> Parsed:
+    """Annotates a duration within bounds; the message for others gives the reason."""
+    return Parsed(words.duration_between(least, most, reason), DURATION)
+
+
+def up_to(most: int, reason: str) -> Parsed:
+    """Annotates an integer from 1 on; the message for others gives the reason."""
+    return Parsed(words.whole(most, reason), {"type": "integer", "minimum": 1, "maximum": most})
+
+
+class OneOf:
+    """Annotates a Literal: one of its words."""
+
+    def __get_pydantic_core_schema__(self, literal: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            words.one_of(*get_args(literal)), handler(literal)
+        )
+
+
 _SHARE_OR_DURATION: dict[str, Any] = {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?%|([0-9]+[smhdw])+)$"}
 _BAND: dict[str, Any] = {
     "oneOf": [_SHARE_OR_DURATION, {"type": "array", "items": _SHARE_OR_DURATION, "maxItems": 3}]
 }
-Place = Annotated[Path, BeforeValidator(resolved), WithJsonSchema(TEXT)]
-Url = Annotated[str, BeforeValidator(words.web_url), WithJsonSchema({"type": "string", "format": "uri"})]
-Pattern = Annotated[str, BeforeValidator(words.text), WithJsonSchema(TEXT)]
-HostName = Annotated[
-    str, BeforeValidator(words.host_name), WithJsonSchema({"type": "string", "format": "hostname"})
-]
+Place = Annotated[Path, Parsed(resolved)]
+Name = Annotated[str, Parsed(words.connection_name, {"type": "string", "pattern": f"^{words.NAME.pattern}$"})]
+Url = Annotated[str, Parsed(words.web_url, URL)]
+HostName = Annotated[str, Parsed(words.host_name, {"type": "string", "format": "hostname"})]
 UtcTime = Annotated[
     datetime | None,
-    BeforeValidator(words.utc_time),
-    WithJsonSchema({"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}),
+    Parsed(words.utc_time, {"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}),
 ]
-Flag = Annotated[bool, BeforeValidator(words.flag), WithJsonSchema({"type": "boolean"})]
-FORMER = "former"
-Former = Annotated[SkipJsonSchema[Flag | None], FORMER]
-"""A removed option without effect: accepted with a warning, and offered nowhere."""
-
+Flag = Annotated[bool, Parsed(words.flag, {"type": "boolean"})]
 Labels = Annotated[
     tuple[tuple[str, str], ...],
-    BeforeValidator(words.labels),
-    WithJsonSchema(
+    Parsed(
+        words.labels,
         {
             "type": "object",
             "maxProperties": MOST_LABELS,
             "propertyNames": {"pattern": f"^{words.LABEL.pattern}$"},
             "additionalProperties": {"type": ["string", "number", "boolean"]},
-        }
+        },
     ),
     Field(max_length=MOST_LABELS),
 ]
@@ -109,47 +127,34 @@ MOST_OBJECTS = 50
 """The URL of an audit's query holds their names."""
 Objects = Annotated[
     tuple[tuple[str, tuple[str, ...]], ...],
-    BeforeValidator(words.objects),
-    WithJsonSchema(
+    Parsed(
+        words.objects,
         {
             "type": "object",
             "maxProperties": MOST_OBJECTS,
             "propertyNames": {"pattern": f"^{words.OBJECT.pattern}$"},
             "additionalProperties": {"type": "array", "items": {"enum": [*words.ACCESS]}},
-        }
+        },
     ),
     Field(max_length=MOST_OBJECTS),
 ]
 Repeat = Annotated[
     timedelta,
-    BeforeValidator(
-        words.duration_between(
-            SHORTEST_REPEAT, LONGEST_REPEAT, "more often is noise, less often is forgotten."
-        )
-    ),
-    WithJsonSchema(DURATION),
+    between(SHORTEST_REPEAT, LONGEST_REPEAT, "more often is noise, less often is forgotten."),
 ]
 Interval = Annotated[
     timedelta,
-    BeforeValidator(
-        words.duration_between(
-            SHORTEST_INTERVAL,
-            LONGEST_INTERVAL,
-            "an exchange takes seconds, and within a week users notice a failure first.",
-        )
+    between(
+        SHORTEST_INTERVAL,
+        LONGEST_INTERVAL,
+        "an exchange takes seconds, and within a week users notice a failure first.",
     ),
-    WithJsonSchema(DURATION),
 ]
 Settle = Annotated[
     timedelta,
-    BeforeValidator(
-        words.duration_between(
-            timedelta(0), LONGEST_SETTLE, "Salesforce takes 2 to 10 minutes (setup guide, step 2)."
-        )
-    ),
-    WithJsonSchema(DURATION),
+    between(timedelta(0), LONGEST_SETTLE, "Salesforce takes 2 to 10 minutes (setup guide, step 2)."),
 ]
-ExpiryBand = Annotated[Band | None, BeforeValidator(words.band), WithJsonSchema(_BAND)]
+ExpiryBand = Annotated[Band | None, Parsed(words.band, _BAND)]
 
 
 class Options(BaseModel):
