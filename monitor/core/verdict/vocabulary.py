@@ -1,9 +1,12 @@
-"""Recognises Salesforce's codes and sentences in any text."""
+"""Recognises Salesforce's codes and sentences in any text. `vocabulary.toml` has the words."""
 
 import re
+import tomllib
 from collections.abc import Iterator
+from importlib.resources import files
 
-from monitor.core.verdict.login_history import STATUSES
+WORDS = tomllib.loads(files(__package__).joinpath("vocabulary.toml").read_text(encoding="utf-8"))
+"""The tables of the file, which is part of the package and is read once, at import."""
 
 CODE = re.compile(
     r"(?<![\w.-])(invalid_grant|invalid_app_access|invalid_client_id|invalid_client|app_not_found"
@@ -32,61 +35,11 @@ OTHER_SERVICES = re.compile(
 )
 """Other services in an integration's log."""
 
-SAY_LITTLE = frozenset(
-    {
-        "invalid grant",
-        "invalid request",
-        "invalid client",
-        "unknown error",
-        "server error",
-        "access denied",
-        "unauthorized client",
-        "invalid session id",
-        "invalidsessionid",
-        "insufficient access",
-    }
-)
+SAY_LITTLE = frozenset(WORDS["say_little"])
 """Codes shared by many causes: a text next to them, or anywhere in the paste, says more."""
 
-_SENTENCES = (
-    "user hasn't approved this consumer",
-    "user is not admin approved to access this app",
-    "audience is invalid",
-    "audience validation failed",
-    "invalid assertion",
-    "invalid client credentials",
-    "client identifier invalid",
-    "external client app is not installed in this org",
-    "expired authorization code",
-    "inactive user",
-    "inactive organization",
-    "ip restricted",
-    "login rate exceeded",
-    "retry your request",
-    "token request is already being processed",
-    "grant type not supported",
-    "scope parameter not supported",
-    "authentication failure",
-    "expired access/refresh token",
-    "token validity expired",
-    "activation secret invalid",
-    "no valid scopes defined",
-    "too many scopes requested",
-    "request not supported on this domain",
-    "no client credentials user enabled",
-    "app must be installed into org",
-    "this app is blocked by admin",
-    "user is locked",
-    "not approved for access",
-    "we are down for maintenance",
-    "api is disabled for this user",
-    "api is currently disabled for this user",
-    "the rest api is not enabled for this organization",
-    "this session is not valid for use with the rest api",
-    "this session is not valid for use with the api",
-    "or user locked out",
-)
-"""Sentences of the token endpoint and the APIs, distinctive enough to count within other text."""
+STATUSES: dict[str, str] = WORDS["statuses"]
+"""The status in Login History by the code in an event log."""
 
 _DISTINCTIVE_WORDS = 3
 """A status with this many words is distinctive. Shorter ones, such as `invalid password`, count only in
@@ -96,9 +49,9 @@ Salesforce's spelling or by themselves."""
 def sentences(text: str) -> Iterator[tuple[int, int]]:
     """Start and end of each sentence of Salesforce's and each Login History status."""
     lowered = text.translate(_LOWER)
-    for sentence in dict.fromkeys((*_SENTENCES, *STATUSES.values())):
+    for sentence in dict.fromkeys((*WORDS["sentences"], *STATUSES.values())):
         sought = sentence.lower()
-        weak = sentence not in _SENTENCES and len(sentence.split()) < _DISTINCTIVE_WORDS
+        weak = sentence not in WORDS["sentences"] and len(sentence.split()) < _DISTINCTIVE_WORDS
         start = lowered.find(sought)
         while start >= 0:
             end = start + len(sought)
