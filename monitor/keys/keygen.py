@@ -92,10 +92,7 @@ def certify(
     now: datetime,
     days: int = 3650,
 ) -> None:
-    """Create the certificate for an existing key, after an interruption.
-
-    Raises KeygenError.
-    """
+    """Create the certificate for an existing key, after an interruption. Raises KeygenError."""
     _refuse_nonsense(days=days, bits=key.key_size, common_name=COMMON_NAME)
     certificate = _certificate(key, COMMON_NAME, now, now + timedelta(days=days))
     with _made(certificate_path, certificate.public_bytes(Encoding.PEM), 0o644):
@@ -144,14 +141,11 @@ def _made(path: Path, content: bytes, mode: int, owner: Owner | None = None) -> 
     except FileExistsError:
         raise _in_the_way(path) from None
     except OSError as error:
-        raise _not_written(path, error) from error
+        raise KeygenError(
+            f"{path} cannot be written ({error.strerror}): choose an existing, writable directory."
+        ) from error
 
 
 def _in_the_way(path: Path) -> KeygenError:
     return KeygenError(f"{path} already exists and was not overwritten: choose another directory.")
 
-
-def _not_written(path: Path, error: OSError) -> KeygenError:
-    return KeygenError(
-        f"{path} cannot be written ({error.strerror}): choose an existing, writable directory."
-    )

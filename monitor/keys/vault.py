@@ -4,6 +4,7 @@ Blocking: call it from the key ring's threads. An expired token is replaced by a
 renewed or revoked.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from threading import Lock
@@ -45,16 +46,17 @@ class VaultReader:
         self._monotonic = monotonic
         self._client: Client | None = None
         self._logging_in = Lock()
-        self._quiet: tuple[float, str] | None = None
+        self._quiet = (-math.inf, "")
+        """Until when not to ask, and why."""
 
     def secrets(self, path: str) -> Mapping[str, Secret]:
         """The fields of a secret's newest version. Raises VaultError."""
         # Imported here: it takes half a second, and only users of Vault need it.
         from hvac.exceptions import Forbidden, InvalidPath
         from hvac.exceptions import VaultError as Refusal
-        from requests import RequestException
+        from requests.exceptions import RequestException, SSLError, Timeout
 
-        if self._quiet and self._monotonic() < self._quiet[0]:
+        if self._monotonic() < self._quiet[0]:
             raise VaultError(self._quiet[1])
         where = f"{self.vault.mount}/{path}"
         try:
@@ -74,8 +76,12 @@ class VaultReader:
             ) from None
         except Refusal as refusal:
             raise self._unwell(f"answers with an error ({type(refusal).__name__}); see Vault's log") from None
-        except RequestException as trouble:
-            raise self._unwell(_trouble(trouble)) from None
+        except SSLError:
+            raise self._unwell("has an untrusted certificate: put its CA into vault.ca_file") from None
+        except Timeout:
+            raise self._unwell(f"did not answer within {TIMEOUT_SECONDS:.0f} s") from None
+        except RequestException:
+            raise self._unwell("cannot be reached: check vault.address and the network") from None
         try:
             fields = answer["data"]["data"].items()
         except (TypeError, KeyError, AttributeError):
@@ -146,13 +152,3 @@ class VaultReader:
         said = f"Vault at {self.vault.address} {what}."
         self._quiet = self._monotonic() + QUIET_SECONDS, said
         return VaultError(said)
-
-
-def _trouble(trouble: Exception) -> str:
-    from requests.exceptions import SSLError, Timeout
-
-    if isinstance(trouble, SSLError):
-        return "has an untrusted certificate: put its CA into vault.ca_file"
-    if isinstance(trouble, Timeout):
-        return f"did not answer within {TIMEOUT_SECONDS:.0f} s"
-    return "cannot be reached: check vault.address and the network"

@@ -118,15 +118,11 @@ class Exchanger:
         self._line = self._new_line()
         self._slots = asyncio.Semaphore(limits.in_flight)
         self._signing = asyncio.Lock()
-        self._in_flight = 0
+        self.in_flight = 0
+        """Number of running exchanges, without those waiting."""
 
     def _new_line(self) -> _Line:
         return _Line(self._transport(self._limits, self._ca_file))
-
-    @property
-    def in_flight(self) -> int:
-        """Number of running exchanges, without those waiting."""
-        return self._in_flight
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -149,11 +145,11 @@ class Exchanger:
         half a second plus network delay. Raises whatever `sign` raises.
         """
         async with self._slots:
-            self._in_flight += 1
+            self.in_flight += 1
             try:
                 return await self._exchange(connection, sign, after_login=after_login, inside=inside)
             finally:
-                self._in_flight -= 1
+                self.in_flight -= 1
 
     async def _exchange(
         self,
@@ -233,7 +229,7 @@ class Exchanger:
             answer: _Answer | Unreachable | NotSent = await self._receive(sending, most)
         except _FaultError as error:
             answer = unreachable(error.kind, str(error))
-        except _KNOWN as error:
+        except tuple(FAULTS) as error:
             answer = fault(error)
             # The libraries' frames form a reference cycle with the error, which would keep the assertion in
             # memory until the next garbage collection.
@@ -264,8 +260,6 @@ class Exchanger:
                     raise _FaultError(FaultKind.TIMEOUT, f"{len(raw)} bytes received")
         return _Answer(head.status, head.headers, _decoded(bytes(raw), head, most), waited)
 
-
-_KNOWN = tuple(FAULTS)
 
 _HEADERS = {
     "Accept": "application/json",
