@@ -143,7 +143,6 @@ CAUSES_LISTED = {
     ("core.verdict.meaning", ast.Tuple): "what else an answer may mean, most likely first",
     ("core.verdict.diagnosis", ast.Tuple): "what else an answer may mean given the past, most likely first",
     ("core.verdict.evidence", ast.Dict): "a function for each cause that has more evidence",
-    ("simulator.scenarios", ast.Dict): "a reason for each cause that no org can bring about",
     ("commands.demo", ast.Dict): "the plot of the demo",
 }
 """Lists of two or more causes in the code; only the catalogue may classify causes."""

@@ -148,4 +148,3 @@ def _made(path: Path, content: bytes, mode: int, owner: Owner | None = None) -> 
 
 def _in_the_way(path: Path) -> KeygenError:
     return KeygenError(f"{path} already exists and was not overwritten: choose another directory.")
-

@@ -39,7 +39,8 @@ KINDS: dict[FaultKind | None, set[type[Exception]]] = {
         rust.RequestTimeoutError, rust.ReadTimeoutError, rust.WriteTimeoutError,
     },
     FaultKind.CONNECT: {
-        httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, rust.ConnectError, rust.ConnectTimeoutError,
+        httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError,
+        rust.ConnectError, rust.ConnectTimeoutError,
     },
     FaultKind.POOL: {httpx.PoolTimeout, rust.PoolTimeoutError},
     None: {

@@ -21,7 +21,7 @@ from monitor.core.verdict.approval import forecast
 from monitor.core.verdict.diagnosis import diagnose
 from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.org import Get, Subject, read
-from monitor.simulator.scenarios import NOT_PLAYED, SCENARIOS, Scenario, make_keys
+from monitor.simulator.scenarios import SCENARIOS, Scenario, make_keys
 from monitor.simulator.server import Simulator, running
 from tests.making import ACME, NOW, connection, read_credential
 
@@ -118,6 +118,18 @@ async def test_a_scenario_brings_its_cause_about(stage: Stage, scenario: Scenari
     verdict, _ = await checked(stage, at, credential, history)
 
     assert verdict.cause is scenario.cause, verdict
+
+
+NOT_PLAYED = {
+    Cause.KEY_FILE_EXPOSED: "The mode of a file on the monitor's machine; no org sees it.",
+    Cause.FIRST_CALL_UNANSWERED: "The simulator serves login and API at one address: both answer or neither.",
+    Cause.SANDBOX_REFRESHING: "The hosts need the names of a production org and its sandbox.",
+    Cause.REQUEST_MALFORMED: "The exchange never sends a malformed request.",
+    Cause.TLS_UNTRUSTED: "The simulator speaks plain HTTP unless given a certificate.",
+    Cause.MONITOR_FAULT: "The monitor cannot be made to fail on request.",
+    Cause.UNRECOGNISED: "The simulator only gives answers that have been seen.",
+}
+"""Causes that no simulated org can produce, and why."""
 
 
 def test_every_cause_has_one_scenario_or_a_reason_why_not() -> None:
