@@ -12,23 +12,21 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from urllib.parse import urlencode
 
-from monitor.core.inside import (
+from monitor.core.inside import Facts, summed
+from monitor.core.outcome import Granted
+from monitor.core.reads import (
     OBJECT,
     QUERIES,
-    Facts,
     Permission,
     Query,
     Read,
     Row,
     Rows,
     Value,
-    summed,
     text,
     time_in,
 )
-from monitor.core.outcome import Granted
 from monitor.core.verdict.answer import CODE_LIMIT, harmless, read_after_login
-from monitor.core.verdict.approval import policy_of
 
 REST_PATH = "/services/data/v62.0/"
 """The list of REST resources: the cheapest call that requires "API Enabled" and a suitable scope."""
@@ -107,7 +105,7 @@ def lasting(last: Facts) -> Rows:
 
 def _is_wanted(one: Read, facts: Facts, subject: Subject) -> bool:
     """Whether it could add anything."""
-    observed, policy = bool(facts.observer), policy_of(facts)
+    observed, policy = bool(facts.observer), facts.policy
     match one:
         case Read.USER:
             return observed and not (subject.user_id and facts.has(Permission.MANAGE_USERS))
@@ -235,18 +233,19 @@ def _values(subject: Subject, facts: Facts) -> Mapping[str, str | tuple[str, ...
 
 def _with_logins(facts: Facts, rows: tuple[Row, ...], subject: Subject) -> Facts:
     """The facts with the user's logins, and the one nearest to our exchange as ours."""
-    near = []
-    for row in rows:
-        at = time_in(row, "LoginTime")
-        is_alike = (text(row, "Status").lower() == "success") == subject.granted
-        is_ours = not subject.app or text(row, "Application") == subject.app
-        if at and is_alike and is_ours and abs(at - subject.exchanged) <= OUR_LOGIN_WITHIN:
-            near.append((abs(at - subject.exchanged), row))
+    timed = [(at, row) for row in rows if (at := time_in(row, "LoginTime"))]
+    near = [
+        (away, row)
+        for at, row in timed
+        if (away := abs(at - subject.exchanged)) <= OUR_LOGIN_WITHIN
+        and (text(row, "Status").lower() == "success") == subject.granted
+        and (not subject.app or text(row, "Application") == subject.app)
+    ]
     several = len({text(row, "Application") for _, row in near}) > 1  # then ours can't be identified
     ours = min(near, key=lambda one: one[0])[1] if near and not several else None
     return replace(
         facts,
-        logins=summed(rows),
+        logins=summed(timed),
         application=text(ours, "Application"),
         address=text(ours, "SourceIp"),
         status=text(ours, "Status"),
@@ -255,12 +254,13 @@ def _with_logins(facts: Facts, rows: tuple[Row, ...], subject: Subject) -> Facts
 
 def rows_in(body: bytes, query: Query) -> tuple[Row, ...] | None:
     """The rows of an answer with only the query's fields; None if it isn't a result."""
+    names = query.fields
     try:
         records = json.loads(body)["records"]
         if query.unfold:
             records = _at(records[0], query.unfold) if records else []
         bounded = (records or ())[: query.most]
-        return tuple({name: _value(_at(record, name)) for name in query.fields} for record in bounded)
+        return tuple({name: _value(_at(record, name)) for name in names} for record in bounded)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
@@ -275,11 +275,11 @@ def _at(record: object, path: str) -> object:
 
 
 def _value(value: object) -> Value:
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, str):  # most are
+        return _shown(value)
+    if isinstance(value, bool):
         return value
-    if isinstance(value, int | float):
-        return int(value) if abs(value) < LARGEST_NUMBER else None
-    return _shown(value) if isinstance(value, str) else None
+    return int(value) if isinstance(value, int | float) and abs(value) < LARGEST_NUMBER else None
 
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]{8,16}(?:Z|[+-]\d{4})")

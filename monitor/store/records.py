@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Tag, TypeAdapter, Val
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.finding import Alternative, Certainty, Finding, State
 from monitor.core.history import Approval, Change, History, Identity, Rotation, Slot, Stage
-from monitor.core.inside import Facts, Logins, Read
+from monitor.core.inside import Facts, Logins
 from monitor.core.outcome import (
     AfterLogin,
     ApiUsage,
@@ -27,6 +27,7 @@ from monitor.core.outcome import (
     Refused,
     Unreachable,
 )
+from monitor.core.reads import Read
 from monitor.core.telling import Told
 
 REASON_LENGTH = 300

@@ -13,8 +13,9 @@ import structlog
 
 from monitor.core.connection import Connection
 from monitor.core.history import History
-from monitor.core.inside import QUERIES, Facts, Read, Rows
+from monitor.core.inside import Facts
 from monitor.core.outcome import Exchange, Granted, Refused
+from monitor.core.reads import QUERIES, Read, Rows
 from monitor.core.verdict.audit import Seen, Step, wrong_steps
 from monitor.keys.sources import Keyring
 from monitor.salesforce import org

@@ -16,8 +16,9 @@ from monitor.core.causes import Cause
 from monitor.core.connection import Connection, sandbox_of
 from monitor.core.finding import State
 from monitor.core.history import Approval, History
-from monitor.core.inside import Facts, Read
+from monitor.core.inside import Facts
 from monitor.core.outcome import Exchange, Granted, NotSent, Outcome, Unreachable
+from monitor.core.reads import Read
 from monitor.core.status import ConnectionStatus
 from monitor.core.verdict import approval
 from monitor.core.verdict.approval import Forecast

@@ -10,7 +10,7 @@ import pytest
 
 from monitor.commands.audit import as_json, as_text, audit_once
 from monitor.config import Settings, load
-from monitor.core.inside import Read, Row
+from monitor.core.reads import Read, Row
 from monitor.simulator.server import Simulator, running
 from monitor.watch.clock import Clock
 from tests.journeys.keys import pair_files

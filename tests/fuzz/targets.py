@@ -33,10 +33,11 @@ from monitor.config import ConfigError, load
 from monitor.config.web_file import load_web_config
 from monitor.core.catalogue import Kind, causes_where
 from monitor.core.causes import Cause
-from monitor.core.inside import QUERIES as ORG_QUERIES
-from monitor.core.inside import Facts, Query
+from monitor.core.inside import Facts
 from monitor.core.keys.credential import CertificateReading, read_certificates, read_private_key
 from monitor.core.outcome import ApiUsage, Granted
+from monitor.core.reads import QUERIES as ORG_QUERIES
+from monitor.core.reads import Query
 from monitor.core.verdict.answer import read_after_login, read_answer, token_in
 from monitor.core.verdict.approval import forecast, note
 from monitor.core.verdict.audit import Seen, explained, known_before, steps

@@ -7,7 +7,7 @@ import pytest
 
 from monitor.core.causes import Cause, Severity
 from monitor.core.finding import Certainty, State
-from monitor.core.inside import Read
+from monitor.core.reads import Read
 from monitor.core.verdict import audit
 from monitor.core.verdict.approval import Grounds
 from monitor.core.verdict.audit import Ruling, Step

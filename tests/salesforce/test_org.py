@@ -8,7 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from monitor.core.inside import QUERIES, SECRET_FIELDS, Facts, Permission, Read
+from monitor.core.inside import Facts
+from monitor.core.reads import QUERIES, SECRET_FIELDS, Permission, Read
 from monitor.salesforce.org import CALLS, LARGEST_ANSWER, Get, Reply, Subject, read, rows_in
 from monitor.simulator.org import Org
 from tests.making import NOW
@@ -244,18 +245,14 @@ async def test_a_nonsensical_answer_is_ignored(body: bytes) -> None:
 
 
 async def test_text_from_an_org_is_sanitized(make_org: MakeOrg) -> None:
-    row = {
-        "IsSandbox": False,
-        "OrganizationType": "\x1b[2J" + "x" * 999,
-        "InstanceName": "00D000000000001!AQ0A",
-    }
+    row = {"IsSandbox": "\x1b[2J" + "x" * 999, "TrialExpirationDate": "00D000000000001!AQ0A"}
 
     facts = await read(answering(json.dumps({"records": [row]}).encode()), SUBJECT, Facts(NOW))
 
     (kept,) = facts.rows[Read.ORG]
-    assert "\x1b" not in str(kept["OrganizationType"])
-    assert len(str(kept["OrganizationType"])) < 200
-    assert "AQ0A" not in str(kept["InstanceName"])
+    assert "\x1b" not in str(kept["IsSandbox"])
+    assert len(str(kept["IsSandbox"])) < 200
+    assert "AQ0A" not in str(kept["TrialExpirationDate"])
 
 
 def test_an_audits_answers_have_a_larger_limit_than_a_logins() -> None:

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from monitor.core.inside import QUERIES, Read
+from monitor.core.reads import QUERIES, Read
 from monitor.simulator.org import Org, Request
 from monitor.simulator.rest import answer
 from tests.making import NOW

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.finding import Alternative, Certainty, Finding, State
 from monitor.core.history import Approval, Change, History, Identity, Rotation, Slot, Stage
-from monitor.core.inside import Facts, Logins, Read
+from monitor.core.inside import Facts, Logins
 from monitor.core.outcome import (
     AfterLogin,
     ApiUsage,
@@ -25,6 +25,7 @@ from monitor.core.outcome import (
     Refused,
     Unreachable,
 )
+from monitor.core.reads import Read
 from monitor.store import records
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "histories"

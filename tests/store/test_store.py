@@ -26,7 +26,7 @@ from sqlalchemy import Connection, text
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.finding import Certainty, Finding, State
 from monitor.core.history import Event, EventKind, History, Slot
-from monitor.core.inside import Facts, Read
+from monitor.core.inside import Facts
 from monitor.core.outcome import (
     AfterLogin,
     Exchange,
@@ -37,6 +37,7 @@ from monitor.core.outcome import (
     Refused,
     Unreachable,
 )
+from monitor.core.reads import Read
 from monitor.core.telling import Told
 from monitor.store import (
     EXCHANGES_KEPT,

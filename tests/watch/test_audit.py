@@ -12,8 +12,9 @@ from monitor.core import history
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 from monitor.core.history import History
-from monitor.core.inside import Facts, Read, Row
+from monitor.core.inside import Facts
 from monitor.core.outcome import ApiUsage, Exchange, Refused
+from monitor.core.reads import Read, Row
 from monitor.core.verdict.audit import ORG_ENDS, Seen, wrong_steps
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger

@@ -20,7 +20,7 @@ from monitor.core.history import (
     changes,
     remember,
 )
-from monitor.core.inside import Facts, Logins, Read
+from monitor.core.inside import Facts, Logins
 from monitor.core.keys.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
 from monitor.core.maintenance import Once
 from monitor.core.outcome import (
@@ -33,6 +33,7 @@ from monitor.core.outcome import (
     Refused,
     Unreachable,
 )
+from monitor.core.reads import Read
 from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
 from monitor.core.verdict.approval import forecast
 from monitor.store import Store

@@ -4,16 +4,16 @@
 pre-authorised by an admin: for these, Salesforce's CLI guide recommends an expiry of 90 days or less.
 """
 
-from calendar import monthrange
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from statistics import median
-from typing import Literal
 
 from monitor.core.connection import Connection
 from monitor.core.history import Approval, History
-from monitor.core.inside import Facts, Read, Row, text, time_in
+from monitor.core.inside import Facts
+from monitor.core.policy import Policy
+from monitor.core.reads import Read, Row, text, time_in
 
 LEAD_SHARE = 1 / 6
 """The last part of a lifetime, in which the forecast is a finding: 5 days of a month, 15 of 90 days. Enough
@@ -38,122 +38,6 @@ class Grounds(StrEnum):
     """Lifetimes of this connection's earlier approvals."""
     SIBLINGS = "siblings"
     """Lifetimes of other connections' approvals with the same consumer key."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The app's policies, as read by an audit. Unknown values are left empty, never guessed."""
-
-    permitted: Literal["admin", "self", ""]
-    """Whether an admin pre-approves users, or they authorise themselves."""
-    refresh: Literal["until_revoked", "immediately", "lifetime", "inactivity", ""]
-    period: int = 0
-    unit: Literal["hours", "days", "months", ""] = ""
-    """Empty for a classic app, for which the org does not show the unit."""
-    ip: Literal["relaxed", "enforced", ""] = ""
-    high_assurance: bool | None = None
-    unrecognised: str = ""
-    """The refresh token policy in the org's words, if we don't know them."""
-    changed: str = ""
-    """Who last changed the policies, and when; empty if not shown."""
-
-    @property
-    def ageing(self) -> str:
-        """The policy's effect on an approval, as a phrase; empty if it has none."""
-        after = f"after {self.period} {self.unit or 'hours, days or months (the org does not show which)'}"
-        return {
-            "lifetime": f"ends an approval {after}",
-            "inactivity": f"ends an approval {after} without use",
-            "immediately": "ends an approval at once",
-        }.get(self.refresh, "")
-
-    def end(self, since: datetime) -> datetime | None:
-        """When an approval that began (or was used) at `since` ends; None if the policy sets no time."""
-        if self.refresh not in {"lifetime", "inactivity"} or not 0 < self.period <= LONGEST_PERIOD:
-            return None
-        try:
-            if self.unit == "months":
-                months = since.month - 1 + self.period
-                year, month = since.year + months // 12, months % 12 + 1
-                return since.replace(year=year, month=month, day=min(since.day, monthrange(year, month)[1]))
-            return since + timedelta(**{self.unit: self.period}) if self.unit else None
-        except (ValueError, OverflowError):  # beyond year 9999
-            return None
-
-
-LONGEST_PERIOD = 10_000
-"""The longest plausible period: 27 years in days; Setup accepts at most 5 digits."""
-
-
-def policy_of(facts: Facts | None) -> Policy | None:
-    """The policies of the app, External Client App or classic; None if not shown."""
-    if facts is None:
-        return None
-    if row := facts.first(Read.POLICY):
-        return _of_external_client_app(row)
-    row = facts.first(Read.CLASSIC)
-    return _of_classic_app(row) if row else None
-
-
-def _of_external_client_app(row: Row) -> Policy:
-    refresh, by = text(row, "RefreshTokenPolicyType"), text(row, "LastModifiedBy.Name")
-    at = time_in(row, "LastModifiedDate")
-    return Policy(
-        permitted=_PERMITTED.get(text(row, "PermittedUsersPolicyType").lower(), ""),
-        refresh=_REFRESH.get(refresh.lower(), ""),
-        period=_whole(row, "RefreshTokenValidityPeriod"),
-        unit=_UNITS.get(text(row, "RefreshTokenValidityUnit").lower(), ""),
-        ip=_IP.get(text(row, "IpRelaxationPolicyType").lower().replace("_", ""), ""),
-        high_assurance=text(row, "RequiredSessionLevel").upper() == "HIGH_ASSURANCE",
-        unrecognised="" if refresh.lower() in _REFRESH else refresh,
-        changed=f"last changed on {at:%Y-%m-%d}{by and f' by {by}'}" if at else "",
-    )
-
-
-def _of_classic_app(row: Row) -> Policy:
-    period, from_last_use = (
-        _whole(row, "RefreshTokenValidityPeriod"),
-        row.get("OptionsRefreshTokenValidityMetric"),
-    )
-    admin, session = row.get("OptionsAllowAdminApprovedUsersOnly"), row.get("OptionsHasSessionLevelPolicy")
-    return Policy(
-        permitted="" if not isinstance(admin, bool) else "admin" if admin else "self",
-        refresh=("inactivity" if from_last_use else "lifetime") if period else "",
-        period=period,
-        high_assurance=session if isinstance(session, bool) else None,
-    )
-
-
-# Orgs and API versions spell the same values as names or as numbers.
-_PERMITTED: dict[str, Literal["admin", "self"]] = {
-    "adminapprovedpreauthorized": "admin",
-    "allselfauthorized": "self",
-}
-_REFRESH: dict[str, Literal["until_revoked", "immediately", "lifetime", "inactivity"]] = {
-    "infinite": "until_revoked",
-    "zero": "immediately",
-    "specificlifetime": "lifetime",
-    "specificinactivity": "inactivity",
-}
-_UNITS: dict[str, Literal["hours", "days", "months"]] = {
-    "hours": "hours",
-    "days": "days",
-    "months": "months",
-    "0": "days",
-    "1": "hours",
-    "2": "months",
-}
-_IP: dict[str, Literal["relaxed", "enforced"]] = {
-    "bypass": "relaxed",
-    "bypass2factor": "relaxed",
-    "enforce": "enforced",
-    "enforcerelaxrefresh": "enforced",
-}
-
-
-def _whole(row: Row, name: str) -> int:
-    value = row.get(name)
-    return value if isinstance(value, int) and abs(value) <= LONGEST_PERIOD else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +66,7 @@ def forecast(
     2. Otherwise the median lifetime of this connection's earlier approvals, otherwise that of its siblings.
     3. If an approval outlives its forecast by the lead, the source is wrong: no forecast.
     """
-    policy, shown = connection.approval, policy_of(history.audit)
+    policy, shown = connection.approval, history.audit.policy if history.audit else None
     if shown and shown.refresh:
         found = _read(shown, connection, history)
     elif policy is None:
@@ -198,7 +82,7 @@ def forecast(
 
 def note(connection: Connection, audit: Facts | None = None) -> str | None:
     """A caveat for inactivity policies: the monitor's own logins may keep the approval alive."""
-    shown, declared = policy_of(audit), connection.approval
+    shown, declared = audit.policy if audit else None, connection.approval
     if (shown.refresh if shown and shown.refresh else declared and declared.policy) != "inactivity":
         return None
     return (
@@ -210,6 +94,8 @@ def note(connection: Connection, audit: Facts | None = None) -> str | None:
 
 def _read(policy: Policy, connection: Connection, history: History) -> Forecast | None:
     """The forecast from a policy read by an audit, counted from the approval's creation or last use."""
+    if not policy.ends:
+        return None
     row = _approval_row(connection, history)
     created, used = time_in(row, "CreatedDate"), time_in(row, "LastUsedDate")
     seen, ended = history.approval_since, history.approvals[-1].until if history.approvals else None

@@ -16,10 +16,12 @@ from monitor.core.causes import Cause, Severity
 from monitor.core.connection import Connection
 from monitor.core.finding import Certainty
 from monitor.core.history import History
-from monitor.core.inside import OBJECT, QUERIES, Facts, Permission, Read, Row, text, time_in
-from monitor.core.outcome import ApiUsage, Granted, Outcome
+from monitor.core.inside import Facts
+from monitor.core.outcome import ApiUsage, Exchange, Granted, Outcome
+from monitor.core.policy import Policy
+from monitor.core.reads import OBJECT, QUERIES, Permission, Read, Row, text, time_in
 from monitor.core.status import ConnectionStatus
-from monitor.core.verdict.approval import Forecast, Grounds, Policy, policy_of
+from monitor.core.verdict.approval import Forecast, Grounds
 from monitor.core.verdict.evidence import span
 from monitor.core.verdict.meaning import API_SCOPES
 from monitor.core.verdict.surroundings import changes_in, copying, production
@@ -91,10 +93,10 @@ class Seen:
     """When the approval ends according to the policy that was read; None without an end."""
     now: datetime
 
-    @cached_property
+    @property
     def policy(self) -> Policy | None:
         """The app's policies; None if not shown."""
-        return policy_of(self.facts)
+        return self.facts.policy
 
     @property
     def granted(self) -> Granted | None:
@@ -149,14 +151,22 @@ class Point:
 
 
 def seen_of(
-    connection: Connection, history: History, foreseen: Forecast | None, now: datetime
+    connection: Connection,
+    history: History,
+    foreseen: Forecast | None,
+    now: datetime,
+    exchange: Exchange | None = None,
 ) -> Seen | None:
-    """The input from a connection's last audit; None if there was none or audits are off."""
+    """The input from a connection's last audit, with the outcome of the last exchange, or of a newer one.
+
+    None if there was no audit or audits are off.
+    """
     if not connection.audit or history.audit is None:
         return None
-    last = history.last_verdict
+    last = exchange or history.last_verdict
+    usage = (exchange and exchange.usage) or history.usage
     ends = foreseen.at if foreseen and foreseen.grounds is Grounds.READ else None
-    return Seen(history.audit, connection, last.outcome if last else None, history.usage, ends, now)
+    return Seen(history.audit, connection, last.outcome if last else None, usage, ends, now)
 
 
 def steps_of(status: ConnectionStatus, now: datetime) -> tuple[Step, ...]:

@@ -18,7 +18,7 @@ from monitor.core.inside import Facts
 from monitor.core.keys.credential import CredentialFacts
 from monitor.core.outcome import Exchange, Granted, NotSent, Refused, Unreachable
 from monitor.core.verdict import audit, meaning
-from monitor.core.verdict.approval import CRITICAL, Forecast, Grounds, policy_of
+from monitor.core.verdict.approval import CRITICAL, Forecast, Grounds
 from monitor.core.verdict.evidence import (
     Known,
     Witnesses,
@@ -301,9 +301,7 @@ def _revised(meant: Meaning, known: Known) -> Meaning:
 
 def _seen(known: Known) -> audit.Seen | None:
     """The last audit's input, with this exchange's outcome."""
-    seen = audit.seen_of(known.connection, known.history, known.forecast, known.now)
-    usage = known.exchange.usage or known.history.usage
-    return seen and replace(seen, outcome=known.exchange.outcome, usage=usage)
+    return audit.seen_of(known.connection, known.history, known.forecast, known.now, known.exchange)
 
 
 def _as_the_org_says(meant: Meaning, seen: audit.Seen, known: Known) -> Meaning:
@@ -489,8 +487,8 @@ def _of_forecast(known: Known) -> Iterator[Finding]:
     foreseen = known.forecast
     if foreseen is None or known.now < foreseen.warns_from:
         return
-    policy = policy_of(known.history.audit) if foreseen.grounds is Grounds.READ else None
-    contested = policy is not None and policy.permitted != "self"
+    audited = known.history.audit if foreseen.grounds is Grounds.READ else None
+    contested = bool(audited and audited.policy and audited.policy.permitted != "self")
     certainty = Certainty.POSSIBLE if foreseen.grounds is Grounds.SIBLINGS or contested else Certainty.LIKELY
     left = foreseen.at - known.now
     when = f"in {span(left)}" if left > timedelta(0) else f"{span(-left)} ago, but logins are still granted"

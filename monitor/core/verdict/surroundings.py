@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from monitor.core.inside import Facts, Logins, Read, Row, text, time_in
+from monitor.core.inside import Facts, Logins
+from monitor.core.reads import Read, Row, text, time_in
 from monitor.core.wording import minute
 
 

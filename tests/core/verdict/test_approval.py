@@ -4,7 +4,8 @@ import pytest
 
 from monitor.core.connection import ApprovalPolicy, Connection
 from monitor.core.history import Approval
-from monitor.core.inside import Facts, Read, Row
+from monitor.core.inside import Facts
+from monitor.core.reads import Read, Row
 from monitor.core.verdict.approval import SHORTEST_LIFETIME, Grounds, forecast, lifetimes, note
 from tests.making import ACME, NOW, connection, history
 

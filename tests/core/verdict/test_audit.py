@@ -11,9 +11,11 @@ from monitor.core import history as histories
 from monitor.core.causes import Cause, Severity
 from monitor.core.connection import sandbox_of
 from monitor.core.finding import Certainty, Diagnosis, State
-from monitor.core.inside import QUERIES, SECRET_FIELDS, Facts, Logins, Permission, Read, Row, summed
+from monitor.core.inside import Facts, Logins, summed
 from monitor.core.keys.credential import CredentialFacts
 from monitor.core.outcome import ApiUsage, Outcome, Refused
+from monitor.core.policy import LONGEST_PERIOD, Policy
+from monitor.core.reads import QUERIES, SECRET_FIELDS, Permission, Read, Row
 from monitor.core.verdict import approval, audit
 from monitor.core.verdict.approval import Grounds
 from monitor.core.verdict.audit import Ruling, Step
@@ -430,7 +432,7 @@ def test_an_absurd_date_is_not_believed_and_costs_no_verdict(date: str, unit: st
             {
                 **POLICY,
                 "RefreshTokenPolicyType": "SpecificLifetime",
-                "RefreshTokenValidityPeriod": approval.LONGEST_PERIOD,
+                "RefreshTokenValidityPeriod": LONGEST_PERIOD,
                 "RefreshTokenValidityUnit": unit,
                 "LastModifiedDate": date,
             },
@@ -446,7 +448,7 @@ def test_an_absurd_date_is_not_believed_and_costs_no_verdict(date: str, unit: st
 
 
 def test_an_end_beyond_year_9999_is_ignored() -> None:
-    endless = approval.Policy("admin", "lifetime", approval.LONGEST_PERIOD, "months")
+    endless = Policy("admin", "lifetime", LONGEST_PERIOD, "months")
 
     assert endless.end(datetime(9999, 1, 1, tzinfo=UTC)) is None
     assert replace(endless, unit="days").end(datetime(9999, 1, 1, tzinfo=UTC)) is None
@@ -797,17 +799,10 @@ def test_only_missing_permissions_are_named() -> None:
 
 
 def test_similar_logins_are_grouped_with_count_and_times() -> None:
-    rows: tuple[Row, ...] = tuple(
-        {"LoginTime": at, "Application": "Sync", "SourceIp": "203.0.113.9", "Status": status}
-        for at, status in (
-            ("2026-11-23T11:00:00.000+0000", "Success"),
-            ("2026-11-23T10:00:00.000+0000", "Success"),
-            ("2026-11-23T11:30:00.000+0000", "Restricted IP"),
-            ("not a time", "Success"),
-        )
+    refused, granted = summed(
+        (NOW - timedelta(minutes=ago), {"Application": "Sync", "SourceIp": "203.0.113.9", "Status": status})
+        for ago, status in ((60, "Success"), (120, "Success"), (30, "Restricted IP"))
     )
-
-    refused, granted = summed(rows)
 
     assert (refused.status, refused.count, refused.granted) == ("Restricted IP", 1, False)
     assert (granted.count, granted.last - granted.first) == (2, timedelta(hours=1))
