@@ -1,11 +1,15 @@
 """Unmodified third-party Salesforce clients log in to the simulator."""
 
+import asyncio
 import json
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
@@ -17,8 +21,12 @@ from simple_salesforce.exceptions import (
     SalesforceRefusedRequest,
 )
 
+from monitor.core.inside import Facts
+from monitor.core.reads import QUERIES, Read
+from monitor.salesforce.org import Reply, Subject
+from monitor.salesforce.org import read as audit
 from monitor.simulator.server import Simulator, running
-from tests.simulator.asking import CONSUMER_KEY, USERNAME, Pair, signed
+from tests.simulator.asking import CONSUMER_KEY, USERNAME, Pair, ask, get, signed, token_of
 
 HERE = Path(__file__).parent
 JSFORCE = HERE.parents[1] / "node_modules" / "jsforce"
@@ -178,12 +186,9 @@ def test_jsforce_understands_a_refusal(running_simulator: Running, pair: Pair, t
     }
 
 
-AUDIT: Queries = [
-    ("SELECT IsSandbox, OrganizationType, TrialExpirationDate, InstanceName FROM Organization", False),
-    ("SELECT Username, IsActive, Profile.Name, Profile.UserLicense.Name FROM User ORDER BY Username", False),
-    ("SELECT PermissionsApiEnabled, PermissionsExternalClientAppViewer FROM UserPermissionAccess", False),
+OTHER: Queries = [
     ("SELECT LoginTime, Status, SourceIp FROM LoginHistory WHERE LoginTime > 2020-01-01T00:00:00Z", False),
-    ("SELECT AppName, CreatedDate, LastUsedDate, UseCount FROM OauthToken", False),
+    ("SELECT Username, IsActive, Profile.Name, Profile.UserLicense.Name FROM User ORDER BY Username", False),
     ("SELECT IsFrozen FROM UserLogin", False),
     (
         (
@@ -199,26 +204,37 @@ AUDIT: Queries = [
         ),
         False,
     ),
-    ("SELECT IsEnabled, OauthPluginStatus FROM ExtlClntAppPlcyCnfg", False),
-    ("SELECT OauthScopesAPI, OauthScopesREFRESH_TOKEN FROM ExtlClntAppOauthSettings", False),
-    (
-        (
-            "SELECT RefreshTokenPolicyType, RefreshTokenValidityPeriod, LastModifiedBy.Name"
-            " FROM ExtlClntAppOauthPlcyCnfg"
-        ),
-        False,
-    ),
     ("SELECT RefreshTokenPolicyType FROM ExtlClntAppOauthPlcyCnfg", True),
     ("SELECT Name, Metadata FROM Profile WHERE Name LIKE 'Minimum%' LIMIT 1", True),
-    ("SELECT SandboxName, CopyProgress FROM SandboxProcess", True),
-    ("SELECT Action, Display, CreatedBy.Name FROM SetupAuditTrail", False),
-    ("SELECT Id FROM ConnectedApplication", False),
-    ("SELECT Nonsense FROM User", False),
-    ("SELECT Id FROM ExtlClntAppGlobalOauthSettings", False),
-    ("SELECT Id FROM User WHERE", False),
 ]
-FAILS = {16: "INVALID_FIELD", 17: "INVALID_TYPE", 18: "MALFORMED_QUERY"}
-WITHOUT_ROWS = {15}
+"""What no audit asks like this."""
+
+WITHOUT_ROWS: dict[tuple[str, bool], str | None] = {
+    ("SELECT Id FROM ConnectedApplication", False): None,
+    ("SELECT Nonsense FROM User", False): "INVALID_FIELD",
+    ("SELECT Id FROM ExtlClntAppGlobalOauthSettings", False): "INVALID_TYPE",
+    ("SELECT Id FROM User WHERE", False): "MALFORMED_QUERY",
+}
+"""Queries without rows, and the error if there is one."""
+
+
+def queries_of_audits(simulator: Simulator, pair: Pair) -> Queries:
+    """What audits of the org ask, after a grant and after a refusal."""
+    org, now, asked = simulator.org("acme"), simulator.now(), Queries()
+    token = token_of(ask(org, pair, now))
+
+    async def answer(path: str) -> Reply | None:
+        parts = urlsplit(path)
+        asked.append((parse_qs(parts.query)["q"][0], "/tooling/" in parts.path))
+        found = get(org, parts.path, token, now, query=parts.query)
+        return Reply(found.status, found.body)
+
+    for granted in (True, False):
+        about = Subject(USERNAME, "Integration", org.user_id() if granted else "", now, granted=granted)
+        about = replace(about, changes_since=now - timedelta(days=1), objects=("Account", "Lead"))
+        facts = Facts(now, observer="" if granted else "observer")
+        asyncio.run(audit(answer, about, facts, calls=len(QUERIES)))
+    return list(dict.fromkeys(asked))
 
 
 @pytest.mark.real("node")
@@ -241,18 +257,24 @@ def test_all_clients_read_the_same_rows(pair: Pair, tmp_path: Path) -> None:
     with running(simulator) as url, requests.Session() as session:
         base = f"{url}/acme"
         assertion = signed(pair, simulator.now(), aud=base)
-        by_jsforce = script("jsforce_login.cjs", base, assertion, queries=AUDIT, home=tmp_path)
+        ours = queries_of_audits(simulator, pair)
+        queries = [*OTHER, *WITHOUT_ROWS, *ours]
+        by_jsforce = script("jsforce_login.cjs", base, assertion, queries=queries, home=tmp_path)
         token = by_jsforce["accessToken"]
-        by_cli = script("sf_query.mjs", base, token, queries=AUDIT, home=tmp_path)
+        by_cli = script("sf_query.mjs", base, token, queries=queries, home=tmp_path)
         session.mount("https://", Rerouted(url))
         client = Salesforce(instance="acme.my.salesforce.com", session_id=token, session=session)
-        by_simple = [by_simple_salesforce(client, *query) for query in AUDIT]
+        by_simple = [by_simple_salesforce(client, *query) for query in queries]
 
     assert [bare(one) for one in by_jsforce["read"]] == by_simple == [bare(one) for one in by_cli]
-    for number, read in enumerate(by_simple):
-        assert read.get("error") == FAILS.get(number), AUDIT[number]
-        assert bool(read.get("records")) is (number not in FAILS.keys() | WITHOUT_ROWS), AUDIT[number]
-    assert len(by_simple[3]["records"]) > 200
+    for query, read in zip(queries, by_simple, strict=True):
+        assert read.get("error") == WITHOUT_ROWS.get(query), query
+        assert bool(read.get("records")) is (query not in WITHOUT_ROWS), query
+    assert len(by_simple[0]["records"]) > 200
+    of_classic_apps = QUERIES[Read.CLASSIC].of  # this org's app is an External Client App
+    assert {soql.split(" FROM ")[1].split()[0] for soql, _ in ours} == {
+        query.of for query in QUERIES.values()
+    } - {of_classic_apps}
 
 
 def by_simple_salesforce(client: Any, soql: str, tooling: bool) -> Any:
