@@ -192,11 +192,6 @@ class Database:
             )
             self.connection.execute(delete(table).where(this))
 
-    def read_told(self) -> dict[str, dict[str, Told]]:
-        """What each sink was last told, by sink and group. Unreadable rows count as never told."""
-        with self.place.writing(self.connection):
-            return told_in(self.connection)
-
     def write_told(self, changes: Mapping[tuple[str, str], Told | None]) -> None:
         """Write what sinks were told, by sink and group. None deletes the row."""
         rows = [(*key, records.written_told(told)) for key, told in changes.items() if told]

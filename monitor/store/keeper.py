@@ -29,7 +29,6 @@ from monitor.store.problem import DamagedError, StoreError
 from monitor.store.schema import CAUSES, CONNECTIONS, DAYS, EVENTS, EXCHANGES, UPGRADES, Upgrades
 from monitor.store.sqlite import SqliteFile
 from monitor.store.waiting import (
-    EXCHANGES_KEPT,
     VERDICTS,
     Lease,
     Verdict,
@@ -126,14 +125,13 @@ class Store:
             self._read_all()
             self._known, self._seen, self._asked = known, (None, ""), 1  # so that all is written
             self._say_damaged(str(error), moved)
-        for name, reason in self._unreadable.items():
+        for name, reason in self.unreadable.items():
             log.warning("history_unreadable", connection=name, reason=reason)
         self._changed = threading.Condition()
         self._waiting: dict[str, Waiting] = {}
         self._unwritten_told: dict[tuple[str, str], Told | None] = {}
         self._answered = 0
         self._closing = False
-        self._errors = 0
         self._problem: str | None = None
         self._unwritten_since: float | None = None
         """When the oldest unwritten change was queued, by the monotonic clock."""
@@ -147,8 +145,9 @@ class Store:
         self._database = database = Database.open(self._for_writing, self._place, self._upgrades)
         try:
             with self._place.in_words():
-                self._known, self._unreadable = database.read_histories()
-                self._told = database.read_told()
+                self._known, self.unreadable = database.read_histories()
+                with self._place.writing(database.connection):
+                    self._told = told_in(database.connection)
         finally:
             self._seen = database.identity
             self._close_database()  # the writer opens its own
@@ -175,11 +174,10 @@ class Store:
 
     damages = 0
     """Damaged files moved away since the start."""
-
-    @property
-    def errors(self) -> int:
-        """Failed writes since the start."""
-        return self._errors
+    errors = 0
+    """Failed writes since the start."""
+    unreadable: Mapping[str, str]
+    """Connections whose history could not be read at the start, and why. The text is kept, set aside."""
 
     @property
     def problem(self) -> str | None:
@@ -195,11 +193,6 @@ class Store:
         """How long the oldest unwritten change has waited."""
         since = self._unwritten_since
         return 0.0 if since is None else time.monotonic() - since
-
-    @property
-    def unreadable(self) -> dict[str, str]:
-        """Connections whose history could not be read at the start, and why. The text is kept, set aside."""
-        return dict(self._unreadable)
 
     def histories(self) -> dict[str, History]:
         """All histories by connection, including those that are no longer configured."""
@@ -330,7 +323,7 @@ class Store:
                 for row in connection.execute(rows)
             ]
 
-    def exchanges(self, name: str, limit: int = EXCHANGES_KEPT) -> list[PastExchange]:
+    def exchanges(self, name: str) -> list[PastExchange]:
         """The last exchanges of a connection, newest first. Raises StoreError."""
         rows = (
             select(EXCHANGES, CAUSES.c.code)
@@ -338,7 +331,6 @@ class Store:
             .outerjoin(CAUSES)
             .where(CONNECTIONS.c.name == name)
             .order_by(EXCHANGES.c.at_ms.desc())
-            .limit(limit)
         )
         with self._reading() as connection:
             return [
@@ -535,7 +527,7 @@ class Store:
     def _report(self, problem: str | None, asked: int) -> None:
         with self._changed:
             before, self._problem = self._problem, problem
-            self._errors += problem is not None
+            self.errors += problem is not None
             self._answered = asked
             self._changed.notify_all()
         if problem and problem != before:

@@ -235,17 +235,15 @@ class HistoryRecordV2(HistoryRecordV1):
     proven_at: datetime | None = None
 
 
-class HistoryRecordV3(HistoryRecordV1):
+class HistoryRecordV3(HistoryRecordV2):
     """Version 3 leaves out defaults, and what an audit read, which has a record of its own."""
 
     version: Literal[3]  # type: ignore[assignment]
     last_verdict: _Exchange | Literal["last_exchange"] | None = "last_exchange"  # type: ignore[assignment]
     """By default the last exchange."""
-    audit: datetime | None = None
+    audit: datetime | None = None  # type: ignore[assignment]
     """The time of the audit that belongs to this history."""
     usage: _ApiUsage | None = None
-    calls_missed: int = 0
-    proven_at: datetime | None = None
 
 
 def _version(record: Any) -> str:

@@ -43,10 +43,6 @@ SWITCH_AGAIN_SECONDS = 0.01
 """Until another try to switch the file to WAL mode: another program's switch takes milliseconds."""
 
 
-def _nothing_claimed() -> None:
-    """Release nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class SqliteFile:
     """A file. `busy_seconds`: how long to wait for another program's lock."""
@@ -151,7 +147,7 @@ class SqliteFile:
         try:
             descriptor = os.open(self.claim_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
-            return _nothing_claimed  # opening the database reports what is wrong with the directory
+            return lambda: None  # opening the database reports what is wrong with the directory
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -162,7 +158,7 @@ class SqliteFile:
                     " for this one. Two daemons would double the logins and overwrite each other's history."
                 ) from None
             # Some network file systems have no locks; then we can't tell.
-            return _nothing_claimed
+            return lambda: None
         return partial(os.close, descriptor)
 
     def settle(self, connection: Connection) -> None:

@@ -435,7 +435,6 @@ def test_the_last_exchanges_are_kept_and_every_one_is_counted(path: Path) -> Non
 
         kept = store.exchanges("acme")
         assert [one.at for one in kept] == [NOON + timedelta(seconds=1000 - n) for n in range(EXCHANGES_KEPT)]
-        assert store.exchanges("acme", 3) == kept[:3]
         assert store.days(["acme"], NOON.date()) == {"acme": [DayCounts(NOON.date(), 1000, 0, 0)]}
 
 
