@@ -1,8 +1,8 @@
 """Active alerts and their sinks, from the database, and test alerts. Checks nothing."""
 
 import os
-from collections.abc import AsyncIterator, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -10,10 +10,9 @@ from monitor import __version__
 from monitor.commands.without_daemon import memory
 from monitor.config import Settings, SinkOptions
 from monitor.core.alerts import Alert, alerts
-from monitor.core.catalogue import CATALOGUE
-from monitor.core.causes import Cause
 from monitor.core.status import DaemonStatus, Snapshot
-from monitor.notify import NOTIFYING, Undelivered, Wire, drill, send
+from monitor.core.telling import Message
+from monitor.notify import NOTIFYING, Undelivered, Wire, send
 from monitor.salesforce.transport import rust_transport
 from monitor.watch.fleet import Fleet
 
@@ -71,32 +70,30 @@ def as_json(one: ActiveAlert) -> dict[str, Any]:
     }
 
 
-def for_drill(settings: Settings, cause: Cause, name: str | None) -> list[SinkOptions]:
-    """The sinks for a test alert: the named one, or all that accept this cause."""
-    if name is not None:
-        return [sink for sink in settings.notify.sinks if sink.name == name]
-    entry = CATALOGUE[cause]
+def for_drill(settings: Settings, message: Message, name: str | None) -> list[SinkOptions]:
+    """The sinks for a test alert: the named one, or all that accept its cause."""
+    (alert,) = message.alerts
     return [
         sink
         for sink in settings.notify.sinks
-        if (not sink.route.responsible or entry.responsible in sink.route.responsible)
-        and (not sink.route.severity or entry.severity in sink.route.severity)
+        if (replace(sink.route, labels=()).takes(alert) if name is None else sink.name == name)
     ]
 
 
-async def drills(
-    settings: Settings, cause: Cause, sinks: Collection[SinkOptions], now: datetime
-) -> AsyncIterator[tuple[str, str]]:
-    """Send a test alert to each sink. Gives its name and the error, empty on success."""
+async def send_to_all(
+    settings: Settings, message: Message, sinks: Iterable[SinkOptions], say: Callable[[str], None]
+) -> bool:
+    """Send a message to each sink, and say whether it arrived. True if all did."""
     wire = Wire(rust_transport(NOTIFYING, settings.ca_file), os.environ)
+    refused = False
     try:
         for sink in sinks:
             try:
-                message, pages = drill(cause, now), settings.web.external_url
-                await send(sink, wire, message, now, pages=pages)
+                await send(sink, wire, message, message.told.at, pages=settings.web.external_url)
+                say(f"{sink.name}: accepted the test alert.")
             except Undelivered as undelivered:
-                yield sink.name, str(undelivered)
-            else:
-                yield sink.name, ""
+                say(f"{sink.name}: {undelivered}")
+                refused = True
     finally:
         await wire.aclose()
+    return not refused

@@ -5,8 +5,7 @@ logins too (Salesforce knowledge articles 000381578, 000212767).
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -126,121 +125,42 @@ async def tries(
     exchanger: Exchanger,
     *,
     budget: LoginBudget,
-    every: bool = False,
+    tell: Callable[[Try], None] = lambda tried: None,
     pause: Pause = asyncio.sleep,
-) -> AsyncGenerator[Try, None]:
-    """Try the pairs in turn until one is granted, or all if `every`.
+) -> list[Try]:
+    """Try the pairs in turn until one is granted. Calls `tell` with each.
 
     Stops early if the login budget is used up, or at a cause that no other pair would fix. An address that
     does not answer is not tried again.
     """
+    done: list[Try] = []
     silent: set[str] = set()
-    for index, (login_url, audience) in enumerate(pairs(connection)):
+    for login_url, audience in pairs(connection):
         if login_url in silent:
             continue
-        if index:
+        if done:
             await pause(PAUSE_SECONDS)
         asked = replace(connection, login_url=login_url, audience=audience)
         try:
             take = partial(budget.take, connection.username)
             exchange = await probe(exchanger, asked, credential, take=take)
         except PutOff:
-            return
+            break
         verdict = diagnose(exchange, credential.facts, asked, history.unknown(asked), exchange.at)
-        yield (tried := Try(asked, exchange, verdict))
+        done.append(tried := Try(asked, exchange, verdict))
+        tell(tried)
         if not tried.answered:
             silent.add(login_url)
-        hopeless = credential.key is None or bool(tried.entry and tried.entry.hopeless)
-        if not every if tried.granted else hopeless:
-            return
+        if tried.granted or credential.key is None or (tried.entry and tried.entry.hopeless):
+            break
+    return done
 
 
 async def discover(
-    settings: Settings,
-    connection: Connection,
-    *,
-    clock: Clock,
-    every: bool = False,
-    tell: Callable[[Try], None] = lambda tried: None,
+    settings: Settings, connection: Connection, *, clock: Clock, tell: Callable[[Try], None]
 ) -> list[Try]:
-    """Try a connection's pairs, calling `tell` with each result."""
+    """Try a connection's pairs with its current key, within the login budget."""
     budget = LoginBudget(settings.login_budget_per_hour, clock)
-    tried: list[Try] = []
     async with keys_and_network(settings, clock) as (keyring, exchanger):
         credential = await keyring.load(connection.current)
-        coming = tries(connection, credential, exchanger, budget=budget, every=every)
-        async with aclosing(coming):
-            async for each in coming:
-                tried.append(each)
-                tell(each)
-    return tried
-
-
-def as_json(connection: Connection, tried: list[Try]) -> dict[str, Any]:
-    """For `--json`: the lines to configure (or None), and all tried pairs."""
-    found = next((each for each in tried if each.granted), None)
-    return {
-        "connection": connection.name,
-        "configuration": options_of(found.connection) if found else None,
-        "left_out": len(pairs(connection)) - len(tried),
-        "tried": [each.as_json() for each in tried],
-    }
-
-
-def as_text(connection: Connection, tried: list[Try]) -> Iterator[str]:
-    """As text: the lines to configure, or what to do if nothing was granted."""
-    left_out = len(pairs(connection)) - len(tried)
-    if any(each.granted for each in tried):
-        yield from _text_of_grants(connection, [each for each in tried if each.granted])
-        if left_out:
-            yield f"{left_out} more were not tried; --all tries them too."
-    elif tried:
-        yield from _text_of_none(connection, tried, left_out)
-
-
-def _text_of_grants(connection: Connection, granted: list[Try]) -> Iterator[str]:
-    for index, each in enumerate(granted):
-        grant = each.granted
-        assert grant
-        if index:
-            yield "Also granted:"
-        else:
-            right = each.connection == connection
-            yield "The configured pair works:" if right else "Add this to the configuration:"
-        yield from _options(each)
-        if grant.org_id:
-            yield f"The grant is for org {grant.org_id}, user {grant.user_id}."
-        if is_generic(each.connection.login_url) and grant.instance_url:
-            yield (
-                f"The org's own address is {grant.instance_url}: External Client Apps are only found there,"
-                " so use it as soon as it is granted."
-            )
-
-
-def _text_of_none(connection: Connection, tried: list[Try], left_out: int) -> Iterator[str]:
-    answered = [each for each in tried if each.answered]
-    furthest = next((each for each in answered if not (each.entry and each.entry.wrong_pair)), tried[0])
-    cause = furthest.verdict.findings[0].cause
-    if answered:
-        yield (
-            "No pair was granted, so address and audience are not the only problem. The pair that got"
-            " furthest is"
-        )
-    else:
-        yield "No answer was conclusive. Tried"
-    yield from _options(furthest)
-    yield f"with {cause}: {CATALOGUE[cause].title}."
-    yield f"`bearerwatch causes {cause}` says what to do."
-    if is_generic(connection.login_url):
-        yield "The org's own address is unknown: configure its `subdomain`, and run this again."
-    if answered and left_out:
-        yield (
-            f"{left_out} more were not tried: they could not have helped, or would have exceeded the login"
-            " budget."
-        )
-    if answered:
-        yield "If the app was created or changed within the last 10 minutes, wait and try again."
-
-
-def _options(tried: Try) -> Iterator[str]:
-    yield from ("", *(f"    {option}: {value}" for option, value in options_of(tried.connection).items()), "")
+        return await tries(connection, credential, exchanger, budget=budget, tell=tell)

@@ -20,6 +20,7 @@ from monitor.core.history import unknown
 from monitor.core.keys.credential import CredentialFacts, Problem
 from monitor.core.status import Snapshot
 from monitor.core.verdict.diagnosis import diagnose
+from monitor.notify import drill
 from monitor.store import Store
 from monitor.web import runbooks
 from monitor.web.api import StatusDocument, connection_document, events_document
@@ -58,7 +59,6 @@ def documents(folder: Path) -> Mapping[str, list[Any]]:
         "explain --json": [as_json(explain(text, NOW)) for text in PASTED],
         "causes --json": [causes],
         "causes CODE --json": causes,
-        "discover --json": _discovered(),
         "audit --json": [audit.as_json(one, NOW) for one in snapshot.connections],
         "preflight --json": [
             preflight.as_json(preflight.Preflight(one, tuple(_tries())), {"file": "acme.pem"}, NOW)
@@ -85,10 +85,6 @@ def _tries(*answers: Any) -> list[discover.Try]:
     return [discover.Try(ACME, one, verdict) for one, verdict in zip(made, verdicts, strict=True)]
 
 
-def _discovered() -> list[dict[str, Any]]:
-    return [discover.as_json(ACME, _tries()), discover.as_json(ACME, _tries(NOT_APPROVED))]
-
-
 def _alerts(folder: Path) -> list[dict[str, Any]]:
     """The alerts of two failing connections, one of them in maintenance."""
     now = datetime.now(UTC)
@@ -113,13 +109,8 @@ async def _notifications(folder: Path) -> dict[str, list[Any]]:
         async with serving(take) as server:
             sink = {"name": kind, "type": kind, "url": f"http://127.0.0.1:{server.port}"}
             settings = load(_configured(folder, [sink], {"acme": {}}), {})
-            told = [
-                problem
-                async for _, problem in alerts.drills(
-                    settings, Cause.API_DISABLED, settings.notify.sinks, NOW
-                )
-            ]
-            assert told == [""]
+            drilled = drill(Cause.API_DISABLED, NOW)
+            assert await alerts.send_to_all(settings, drilled, settings.notify.sinks, lambda said: None)
             sent[f"notify: {kind}"] = [json.loads(visit.body) for visit in server.visits]
     return sent
 

@@ -37,7 +37,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "recheck": checks.recheck,
     "audit": checks.audit_connection,
     "preflight": checks.try_before,
-    "discover": checks.find_pair,
     "explain": causes.explain_answer,
     "causes": causes.causes,
     "rules": configuration.print_rules,

@@ -57,12 +57,14 @@ def send_drill(
 
     Example: `bearerwatch alerts test --cause approval_decayed --config bearerwatch.yaml`
     """
-    from monitor.commands.alerts import drills, for_drill
+    from monitor.commands.alerts import for_drill, send_to_all
+    from monitor.notify import drill
 
     log_errors_alone()
     with operators_mistakes():
         settings, chosen = settings_of(config), cause_of(cause)
-        sinks = for_drill(settings, chosen, to)
+        message = drill(chosen, datetime.now(UTC))
+        sinks = for_drill(settings, message, to)
         if not settings.notify.sinks:
             raise OperatorError(f"{config} has no sinks: add one under notify.")
         if to is not None and not sinks:
@@ -70,13 +72,5 @@ def send_drill(
             raise OperatorError(terminal.unknown_name("sink", to, known))
         if not sinks:
             raise OperatorError(f"No sink accepts {chosen}: none matches its severity and who must act.")
-
-        async def send() -> list[str]:
-            refused = []
-            async for name, problem in drills(settings, chosen, sinks, datetime.now(UTC)):
-                say(f"{name}: {problem or 'accepted the test alert.'}")
-                refused += [name] if problem else []
-            return refused
-
-        if asyncio.run(send()):
+        if not asyncio.run(send_to_all(settings, message, sinks, say)):
             raise typer.Exit(Exit.MISTAKE)

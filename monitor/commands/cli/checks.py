@@ -1,4 +1,4 @@
-"""The commands that log in to orgs: `check`, `recheck`, `audit`, `preflight` and `discover`."""
+"""The commands that log in to orgs: `check`, `recheck`, `audit` and `preflight`."""
 
 import asyncio
 import json
@@ -237,25 +237,17 @@ def try_before(
         else:
             given = {
                 "subdomain": subdomain,
-                "consumer-key": consumer_key,
+                "consumer_key": consumer_key,
                 "username": username,
-                "private-key": private_key,
+                "private_key": private_key,
             }
-            if missing := [f"--{option}" for option, value in given.items() if not value]:
+            if missing := [f"--{option.replace('_', '-')}" for option, value in given.items() if not value]:
                 raise OperatorError(f"Missing: {', '.join(missing)}. Or name a configured connection.")
             place = {"file": str(Path(private_key).resolve())}
             if private_key == "-":
                 os.environ[PREFLIGHT_KEY] = text_of("-")
                 place, key = {"env": PREFLIGHT_KEY}, {"file": "FILE"}
-            settings = preflight.settings_of(
-                {
-                    "subdomain": subdomain,
-                    "consumer_key": consumer_key,
-                    "username": username,
-                    "app": app_name,
-                    "private_key": place,
-                }
-            )
+            settings = preflight.settings_of({**given, "app": app_name, "private_key": place})
         (connection,) = chosen_of(settings, [name or "preflight"])
         found = asyncio.run(
             preflight.preflight(
@@ -269,39 +261,3 @@ def try_before(
 
 PREFLIGHT_KEY = "BEARERWATCH_PREFLIGHT_KEY"
 """Variable for a key from stdin, only in this process's memory."""
-
-
-def find_pair(
-    name: NameArgument,
-    config: ConfigOption,
-    every: Annotated[bool, typer.Option("--all", help="Continue after the first grant.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Find the endpoint and audience that an org accepts: tries each sensible pair once.
-
-    Deprecated, and removed in the next version: use `bearerwatch preflight NAME`. Each attempt is a login of
-    the user. Exit code: 0 one is granted, 1 all are refused, 2 an error in the configuration, 3 no verdict.
-
-    Example: `bearerwatch discover acme-production --config bearerwatch.yaml`
-    """
-    from monitor.commands.discover import as_json as discovered_as_json
-    from monitor.commands.discover import as_text as discovered
-    from monitor.commands.discover import discover
-
-    log_errors_alone()
-    with operators_mistakes():
-        settings = settings_of(config)
-        (connection,) = chosen_of(settings, [name])
-        found = discover(
-            settings,
-            connection,
-            clock=Clock(),
-            every=every,
-            tell=lambda tried: None if as_json else say(tried.line()),
-        )
-        tried = asyncio.run(found)
-    print_result(discovered_as_json(connection, tried), discovered(connection, tried), as_json=as_json)
-    if any(each.granted for each in tried):
-        raise typer.Exit(Exit.FINE)
-    failing = any(each.verdict.state is State.FAILING for each in tried)
-    raise typer.Exit(Exit.FAILING if failing else Exit.NO_VERDICT)
