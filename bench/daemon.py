@@ -41,7 +41,7 @@ from monitor.watch.clock import Clock
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
 from monitor.watch.schedule import Schedule
-from monitor.web.app import create_app
+from monitor.web.app import Web
 from monitor.web.metrics import (
     MetricsPage,
     negotiate,
@@ -219,7 +219,7 @@ class Watching:
         await asyncio.to_thread(self._store.flush)
 
     async def _serve(self) -> str:
-        app = create_app(snapshot=self._snapshot, metrics=self._metrics, store=self._store, ready=lambda: ())
+        app = Web(self._snapshot, self._metrics, self._store, ready=lambda: ()).app()
         listener = socket.create_server((HOST, 0))
         config = uvicorn.Config(self._timed(app), lifespan="off", log_config=None, access_log=False)
         self._serving = asyncio.create_task(_Server(config).serve(sockets=[listener]))

@@ -11,7 +11,7 @@ import httpx
 from bench.figures import Figure
 from bench.scrape import snapshot, status
 from monitor.store import Store
-from monitor.web.app import create_app
+from monitor.web.app import Web
 
 GOAL_MS = 30.0
 """Of one core: an open page refreshes regularly, in the same process as the checks."""
@@ -29,9 +29,7 @@ def figures(count: int, rounds: int) -> list[Figure]:
 async def _figures(place: Path, count: int, rounds: int) -> list[Figure]:
     fleet = snapshot(tuple(status(number) for number in range(count)))
     store = Store.open(place / "pages.db")
-    app = create_app(
-        snapshot=lambda: fleet, metrics=lambda _, accept: ([], accept), store=store, ready=lambda: ()
-    )
+    app = Web(lambda: fleet, lambda _, accept: ([], accept), store, ready=lambda: ()).app()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
         found = [
             Figure(f"{what} of {count:,}: CPU of one answer", await _cpu_ms(client, path, rounds), "ms", goal)

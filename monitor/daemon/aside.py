@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import Future
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -11,25 +11,14 @@ T = TypeVar("T")
 
 async def aside(call: Callable[[], T]) -> T:
     """Run a call in a daemon thread; gives or raises what it does. (asyncio would wait for its threads.)"""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[T] = loop.create_future()
-
-    def tell(result: T | None, error: BaseException | None) -> None:
-        if answer.cancelled():
-            return
-        if error:
-            answer.set_exception(error)
-        else:
-            answer.set_result(result)  # type: ignore[arg-type] # set if there is no error
+    answer: Future[T] = Future()
+    answer.set_running_or_notify_cancel()  # from now on, only the thread ends it
 
     def run() -> None:
-        result, error = None, None
         try:
-            result = call()
-        except BaseException as raised:  # noqa: BLE001 # raised where the result is awaited
-            error = raised
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(tell, result, error)
+            answer.set_result(call())
+        except BaseException as error:  # noqa: BLE001 # raised where the result is awaited
+            answer.set_exception(error)
 
     threading.Thread(target=run, name="aside", daemon=True).start()
-    return await answer
+    return await asyncio.wrap_future(answer)

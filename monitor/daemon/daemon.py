@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Coroutine, Iterator
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -37,7 +37,7 @@ from monitor.watch.clock import Clock
 from monitor.watch.schedule import Engine
 from monitor.watch.watch import Watch
 from monitor.web.access import Protection, known_hosts
-from monitor.web.app import create_app
+from monitor.web.app import Web
 from monitor.web.connections import DeadlineProtocol, listen
 from monitor.web.metrics import MetricsPage, negotiate
 
@@ -143,7 +143,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._begun(self.reload()))
         self.watch.start()
         self._apply(self._settings)
         with responsive():
@@ -205,7 +205,7 @@ class Daemon:
 
     def app(self) -> Starlette:
         """The web application for this daemon."""
-        return create_app(
+        return Web(
             snapshot=self.watch.snapshot,
             metrics=self._metrics,
             store=self._store,
@@ -214,7 +214,7 @@ class Daemon:
             reload=self.reload if self._settings.web.enable_reload else None,
             ask=lambda: self.watch.ask if self._settings.takes_checks else None,
             external_url=lambda: self._settings.web.external_url,
-        )
+        ).app()
 
     def stop(self) -> None:
         """Request a stop; `run` returns when everything has stopped."""
@@ -230,16 +230,18 @@ class Daemon:
 
         A reload that hangs is reported, and continues in the background.
         """
-        reload = asyncio.get_running_loop().create_task(self._reload_in_turn())
-        self._reloads_under_way.add(reload)  # the loop keeps only a weak reference
-        reload.add_done_callback(self._reloads_under_way.discard)
-        if not await self._in_time([reload]):
-            return HANGS
-        return reload.result()
+        reload = self._begun(self._reload_in_turn())
+        return reload.result() if await self._in_time(reload) else HANGS
 
-    async def _in_time(self, reading: Collection[asyncio.Task[Any]]) -> bool:
-        """Whether the tasks end within HANGS_SECONDS. If not, reports it."""
-        _, late = await asyncio.wait(reading, timeout=HANGS_SECONDS)
+    def _begun(self, reload: Coroutine[Any, Any, str | None]) -> asyncio.Task[str | None]:
+        task = asyncio.get_running_loop().create_task(reload)
+        self._reloads_under_way.add(task)  # the loop keeps only a weak reference
+        task.add_done_callback(self._reloads_under_way.discard)
+        return task
+
+    async def _in_time(self, reading: asyncio.Task[Any]) -> bool:
+        """Whether the task ends within HANGS_SECONDS. If not, reports it."""
+        _, late = await asyncio.wait([reading], timeout=HANGS_SECONDS)
         if late:
             self.watch.not_configured(HANGS)
             log.error("reload_hangs", problem=HANGS)
@@ -267,11 +269,6 @@ class Daemon:
                 self._reloads_done = asked
                 self._manager.ready()
 
-    def _on_sighup(self) -> None:
-        task = asyncio.get_running_loop().create_task(self.reload())
-        self._reloads_under_way.add(task)
-        task.add_done_callback(self._reloads_under_way.discard)
-
     async def _reload(self) -> str | None:
         self._stamps = await aside(partial(configuration_stamps, self._settings))
         try:
@@ -294,7 +291,7 @@ class Daemon:
     async def _files_changed(self) -> None:
         """React to changed files: reload the configuration, check the connections of a changed key."""
         look = asyncio.get_running_loop().create_task(aside(partial(configuration_stamps, self._settings)))
-        if not await self._in_time([look]) or await look != self._stamps:
+        if not await self._in_time(look) or await look != self._stamps:
             await self.reload()
         self.watch.look_at_changed_keys()
 

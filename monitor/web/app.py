@@ -90,90 +90,81 @@ RELOAD_IS_OFF = (
 )
 
 
-def create_app(
-    *,
-    snapshot: Callable[[], Snapshot],
-    metrics: Callable[[Snapshot, str], tuple[list[bytes], str]],
-    store: Store,
-    ready: Callable[[], tuple[str, ...]],
-    reload: Callable[[], Awaitable[str | None]] | None = None,
-    ask: Callable[[], Callable[[Collection[str]], Asked] | None] = lambda: None,
-    external_url: Callable[[], str] = str,
-    cut_off: Callable[[], str | None] = lambda: None,
-) -> Starlette:
-    """The application for a daemon.
-
-    `snapshot` and `ready` are called in the event loop and must be cheap; `ready` gives the reasons why the
-    daemon is not ready. `metrics` converts a snapshot and an Accept header into the parts of a body and its
-    content type, in a thread. `reload` gives the error, or None; without it, there is no reload over HTTP.
-    `ask` gives the function that checks connections now; None if that is not allowed. `external_url` is the
-    pages' URL, for links in the calendar. `cut_off` says why a replica's data may be old: then there are no
-    metrics, so that Prometheus does not count them.
-    """
-    web = _Web(snapshot, metrics, store, ready, reload, ask, external_url, cut_off)
-    return Starlette(
-        routes=[
-            Route("/", web.fleet),
-            Route("/connections/{name}", web.connection),
-            Route("/events", web.events),
-            Route("/causes", web.causes),
-            Route("/causes/{code}", web.cause),
-            Route("/setup", web.setup),
-            Route("/api/status", web.api_status),
-            Route("/api/events", web.api_events),
-            Route("/api/connections/{name}", web.api_connection),
-            Route("/api/connections/{name}/check", web.check, methods=["POST"]),
-            Route("/connections/{name}/check", web.check, methods=["POST"]),
-            Route("/api/checks", web.checks, methods=["POST"]),
-            Route("/calendar.ics", web.calendar),
-            Route("/metrics", web.metrics),
-            Route("/-/healthy", web.healthy),
-            Route("/-/ready", web.readiness),
-            Route("/-/reload", web.reload, methods=["POST"]),
-            Mount("/static", _Static(directory=STATIC)),
-        ],
-        middleware=[
-            Middleware(_Headers),
-            # Compresses large bodies in a thread.
-            Middleware(GZipMiddleware, minimum_size=GZIP_AT_LEAST, compresslevel=GZIP_LEVEL),
-        ],
-        exception_handlers={HTTPException: web.http_problem, Exception: web.fault},
-    )
-
-
 @dataclass
-class _Web:
-    _snapshot: Callable[[], Snapshot]
-    _metrics: Callable[[Snapshot, str], tuple[list[bytes], str]]
-    _store: Store
-    _ready: Callable[[], tuple[str, ...]]
-    _reload: Callable[[], Awaitable[str | None]] | None
-    _ask: Callable[[], Callable[[Collection[str]], Asked] | None]
-    _external_url: Callable[[], str]
-    _cut_off: Callable[[], str | None]
+class Web:
+    """The web application of a daemon.
+
+    What it calls must be cheap, as it is called in the event loop; only `metrics` runs in a thread.
+    """
+
+    snapshot: Callable[[], Snapshot]
+    metrics: Callable[[Snapshot, str], tuple[list[bytes], str]]
+    """From a snapshot and an Accept header to the parts of a body and its content type."""
+    store: Store
+    ready: Callable[[], tuple[str, ...]]
+    """The reasons why the daemon is not ready."""
+    reload: Callable[[], Awaitable[str | None]] | None = None
+    """Gives the error, or None. Without it, there is no reload over HTTP."""
+    ask: Callable[[], Callable[[Collection[str]], Asked] | None] = lambda: None
+    """Gives the function that checks connections now; None if that is not allowed."""
+    external_url: Callable[[], str] = str
+    """The pages' URL, for links in the calendar."""
+    cut_off: Callable[[], str | None] = lambda: None
+    """Why a replica's data may be old: then there are no metrics, so that Prometheus does not count them."""
 
     def __post_init__(self) -> None:
         self._reminders = Feed()
-        self._pages = Pages(self._store)
+        self._pages = Pages(self.store)
         self._status_document = api.StatusDocument()
+
+    def app(self) -> Starlette:
+        """The routes with their middleware."""
+        return Starlette(
+            routes=[
+                Route("/", self.fleet),
+                Route("/connections/{name}", self.connection),
+                Route("/events", self.events),
+                Route("/causes", self.causes),
+                Route("/causes/{code}", self.cause),
+                Route("/setup", self.setup),
+                Route("/api/status", self.api_status),
+                Route("/api/events", self.api_events),
+                Route("/api/connections/{name}", self.api_connection),
+                Route("/api/connections/{name}/check", self.check, methods=["POST"]),
+                Route("/connections/{name}/check", self.check, methods=["POST"]),
+                Route("/api/checks", self.checks, methods=["POST"]),
+                Route("/calendar.ics", self.calendar),
+                Route("/metrics", self.scrape),
+                Route("/-/healthy", self.healthy),
+                Route("/-/ready", self.readiness),
+                Route("/-/reload", self.reload_now, methods=["POST"]),
+                Mount("/static", _Static(directory=STATIC)),
+            ],
+            middleware=[
+                Middleware(_Headers),
+                # Compresses large bodies in a thread.
+                Middleware(GZipMiddleware, minimum_size=GZIP_AT_LEAST, compresslevel=GZIP_LEVEL),
+            ],
+            exception_handlers={HTTPException: self.http_problem, Exception: self.fault},
+        )
 
     async def fleet(self, request: Request) -> Response:
         """The status page."""
-        selection, snapshot = _selection(request), self._snapshot()
+        selection, snapshot = _selection(request), self.snapshot()
         page = request.query_params.get("page", "1")
         number = int(page) if page.isdecimal() and len(page) < 9 else 1
         return await _page(lambda: self._pages.fleet(snapshot, selection, number))
 
     async def connection(self, request: Request) -> Response:
         """The page of one connection."""
-        snapshot = self._snapshot()
+        snapshot = self.snapshot()
         status = _named(request, snapshot)
-        may_ask = self._ask() is not None
+        may_ask = self.ask() is not None
         return await _page(lambda: self._pages.connection(snapshot, status, may_ask=may_ask))
 
     async def events(self, _request: Request) -> Response:
         """The events of all connections."""
-        snapshot = self._snapshot()
+        snapshot = self.snapshot()
         return await _page(lambda: self._pages.events(snapshot))
 
     async def causes(self, _request: Request) -> Response:
@@ -192,33 +183,33 @@ class _Web:
         return await self._read("Setup", setup_page)
 
     async def _read(self, title: str, markdown: Callable[[], str]) -> Response:
-        snapshot = self._snapshot()
+        snapshot = self.snapshot()
         return await _page(lambda: self._pages.text(snapshot, title, markdown()))
 
     async def api_status(self, request: Request) -> Response:
         """The fleet as JSON."""
-        selection, snapshot = _selection(request), self._snapshot()
+        selection, snapshot = _selection(request), self.snapshot()
         return await _tagged(request, lambda: self._status_document.render(snapshot, selection))
 
     async def api_connection(self, request: Request) -> Response:
         """One connection as JSON."""
-        snapshot = self._snapshot()
+        snapshot = self.snapshot()
         status = _named(request, snapshot)
 
         def make() -> api.Document:
-            record = read_record(self._store, status, snapshot.at, snapshot.daemon.maintenance)
+            record = read_record(self.store, status, snapshot.at, snapshot.daemon.maintenance)
             return api.connection_document(snapshot, status, record)
 
         return await _tagged(request, make)
 
     async def api_events(self, request: Request) -> Response:
         """The events of all connections as JSON."""
-        snapshot = self._snapshot()
-        return await _tagged(request, lambda: api.events_document(snapshot, read_events(self._store)[0]))
+        snapshot = self.snapshot()
+        return await _tagged(request, lambda: api.events_document(snapshot, read_events(self.store)[0]))
 
     async def check(self, request: Request) -> Response:
         """Check one connection now: 202 with JSON, or back to the page if requested there."""
-        status = _named(request, self._snapshot())
+        status = _named(request, self.snapshot())
         if status.connection.paused:
             raise HTTPException(409, f"{status.name} is paused in the configuration.")
         answer = self._asked([status.name])
@@ -228,14 +219,14 @@ class _Web:
 
     async def checks(self, request: Request) -> Response:
         """Check all selected connections now."""
-        chosen = _selection(request).of(self._snapshot().connections)
+        chosen = _selection(request).of(self.snapshot().connections)
         return self._asked([status.name for status in chosen])
 
     def _asked(self, names: Collection[str]) -> Response:
-        ask = self._ask()
+        ask = self.ask()
         if ask is None:
             raise HTTPException(403, CHECKS_ARE_OFF)
-        now, asked = self._snapshot().at, ask(names)
+        now, asked = self.snapshot().at, ask(names)
         if asked.put_off and not asked.turns:
             free = min(asked.put_off.values())
             seconds = max(1, math.ceil((free - now).total_seconds()))
@@ -248,7 +239,7 @@ class _Web:
 
     async def calendar(self, request: Request) -> Response:
         """The calendar; filters as on the status page."""
-        selection, snapshot, url = _selection(request), self._snapshot(), self._external_url()
+        selection, snapshot, url = _selection(request), self.snapshot(), self.external_url()
 
         def make() -> api.Document:
             body = self._reminders.render(selection.of(snapshot.connections), snapshot.at, url)
@@ -256,12 +247,12 @@ class _Web:
 
         return await _tagged(request, make, ICALENDAR)
 
-    async def metrics(self, request: Request) -> Response:
+    async def scrape(self, request: Request) -> Response:
         """The metrics page, streamed."""
-        if problem := self._cut_off():
+        if problem := self.cut_off():
             return PlainTextResponse(f"{problem}\n", 503)
         accept = request.headers.get("accept", "")
-        pieces, content_type = await run_in_threadpool(self._metrics, self._snapshot(), accept)
+        pieces, content_type = await run_in_threadpool(self.metrics, self.snapshot(), accept)
         headers = {"Content-Length": str(sum(map(len, pieces)))}
         return StreamingResponse(_one_by_one(pieces), headers=headers, media_type=content_type)
 
@@ -271,15 +262,15 @@ class _Web:
 
     async def readiness(self, _request: Request) -> Response:
         """Readiness: whether the daemon works, or why not."""
-        if problems := self._ready():
+        if problems := self.ready():
             return PlainTextResponse("".join(f"{problem}\n" for problem in problems), 503)
         return PlainTextResponse("ready\n")
 
-    async def reload(self, request: Request) -> Response:
+    async def reload_now(self, _request: Request) -> Response:
         """Reload the configuration: 200, or 500 with the error, like other exporters."""
-        if self._reload is None:
+        if self.reload is None:
             return PlainTextResponse(RELOAD_IS_OFF, 403)
-        if problem := await self._reload():
+        if problem := await self.reload():
             return PlainTextResponse(f"{problem}\n", 500)
         return PlainTextResponse("reloaded\n")
 
@@ -310,7 +301,7 @@ class _Web:
             return JSONResponse({"error": text}, status, headers)
         if not (path == "/" or path.startswith(("/connections/", "/causes/"))) or status >= 500:
             return PlainTextResponse(f"{text}\n", status, headers)
-        snapshot = self._snapshot()
+        snapshot = self.snapshot()
         return await _page(lambda: self._pages.problem(snapshot, status.phrase, text), status, headers)
 
 

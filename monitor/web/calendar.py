@@ -95,19 +95,12 @@ def _description(status: ConnectionStatus, cause: Cause, *why: str) -> str:
     return "\n".join((user, *why, remedy(steps(CATALOGUE[cause], status.connection))))
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """An event as last sent."""
-
-    reminder: Reminder
-    body: bytes
-
-
 class Feed:
     """Renders the feed, and remembers it: a changed event gets a newer revision."""
 
     def __init__(self) -> None:
-        self._told: dict[str, _Told] = {}
+        self._told: dict[str, tuple[Reminder, bytes]] = {}
+        """By uid: what was last sent, and as which text."""
         self._lock = Lock()
 
     def render(self, statuses: Iterable[ConnectionStatus], now: datetime, external_url: str = "") -> bytes:
@@ -124,9 +117,9 @@ class Feed:
 
     def _body(self, reminder: Reminder, now: datetime) -> bytes:
         told = self._told.get(reminder.uid)
-        if told is None or told.reminder != reminder:
-            told = self._told[reminder.uid] = _Told(reminder, _event(reminder, now).to_ical())
-        return told.body
+        if told is None or told[0] != reminder:
+            told = self._told[reminder.uid] = (reminder, _event(reminder, now).to_ical())
+        return told[1]
 
 
 def _calendar(left_out: int) -> Calendar:

@@ -1,7 +1,7 @@
 """Documents about causes and the setup guide: as Markdown for docs/, as pages, and as JSON.
 
-docs/causes and docs/setup.md are generated here from the catalogue and `setup.md`; the daemon serves the
-same.
+docs/causes and docs/setup.md are generated here from the catalogue, `causes.md` and `setup.md`; the daemon
+serves the same.
 """
 
 import re
@@ -31,21 +31,6 @@ sf org login jwt --client-id CONSUMER_KEY --jwt-key-file private-key.pem \\
 ```
 
 `bearerwatch check NAME --config FILE` tries again with the configured values, and explains the result.
-"""
-
-_INDEX = """\
-# Causes
-
-A diagnosis names the most likely cause, its evidence and its certainty, then the alternatives and how to tell
-them apart. If the answer alone does not decide, the connection's history does.
-If Salesforce's documents, the setup guide and the field disagree (whether expired certificates are refused,
-whether approvals of admin-approved apps age out), the cause's page gives both sides.
-
-Who acts: `org_admin` is a Salesforce admin of the org; `operator` runs the integration, its keys and this
-monitor; for `salesforce`, wait for Salesforce. `bearerwatch causes CODE` prints a page.
-
-| Cause | Meaning | Who acts | Setup guide |
-|---|---|---|---|
 """
 
 SCREENS = {
@@ -99,18 +84,21 @@ def causes_page() -> str:
         f"| [`{cause}`]({cause}.md) | {entry.title} | `{entry.responsible}` | {entry.guide or ''} |\n"
         for cause, entry in CATALOGUE.items()
     )
-    return _INDEX + _STEP.sub(lambda found: _linked(found, "../setup.md"), rows)
+    return _text("causes.md") + _STEP.sub(lambda found: _linked(found, "../setup.md"), rows)
 
 
 def setup_page() -> str:
     """The seven setup steps, with related causes."""
-    text = Path(__file__).with_name("setup.md").read_text(encoding="utf-8")
     steps = {f"step_{number}": _causes_of(str(number)) for number in range(1, 8)}
-    filled = Template(text).substitute(steps, sandbox_refresh=_causes_of("sandbox refresh"))
+    filled = Template(_text("setup.md")).substitute(steps, sandbox_refresh=_causes_of("sandbox refresh"))
     return "\n".join(
         line if line.startswith(("#", "    ")) else _STEP.sub(lambda found: _linked(found, ""), line)
         for line in filled.splitlines()
     )
+
+
+def _text(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def write(docs: Path) -> None:

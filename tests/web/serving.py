@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from monitor.core.status import Asked, Snapshot
 from monitor.store import Store
-from monitor.web.app import create_app
+from monitor.web.app import Web
 from monitor.web.connections import DeadlineProtocol
 
 METRICS = (b"bearerwatch_connections_configured 1\n" * 100, "text/plain; version=0.0.4; charset=utf-8")
@@ -32,14 +32,14 @@ class Stage:
 
     def app(self, reload: Callable[[], Awaitable[str | None]] | None = None) -> Starlette:
         """The application over this stage."""
-        return create_app(
+        return Web(
             snapshot=lambda: self.snapshot,
             metrics=self._metrics,
             store=self.store,
             ready=lambda: self.problems,
             reload=reload,
             ask=lambda: self.ask,
-        )
+        ).app()
 
     def client(self, reload: Callable[[], Awaitable[str | None]] | None = None) -> httpx.AsyncClient:
         """A client that talks to it without a socket."""

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from monitor.core.status import Snapshot
-from monitor.web.app import create_app
+from monitor.web.app import Web
 from tests.web.serving import METRICS, Stage
 
 EVERYWHERE = (
@@ -84,7 +84,7 @@ async def test_a_scrape_reads_the_fleet_in_the_event_loop_and_renders_in_a_threa
         threads.append(threading.get_ident())
         return [b""], accept
 
-    app = create_app(snapshot=snapshot, metrics=metrics, store=stage.store, ready=lambda: ())
+    app = Web(snapshot, metrics, stage.store, ready=lambda: ()).app()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://monitor") as client:
         await client.get("/metrics")
 
