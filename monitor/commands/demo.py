@@ -8,7 +8,7 @@ import asyncio
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -173,38 +173,39 @@ class StoryClock(Clock):
         return super().steady() + self.ahead.total_seconds()
 
 
-class Demo:
+@dataclass
+class _Demo:
     """Simulator and daemon together, in a temporary folder."""
 
-    def __init__(
-        self, folder: Path, url: str, clock: StoryClock, *, port: int, at_once: bool, say: Say
-    ) -> None:
-        self._folder = folder
-        self._url = url
-        self._clock = clock
-        self._port = port
-        self._at_once = at_once
-        self._say = say
-        self._began = clock.now()
-        self._connections: list[dict[str, object]] = []
-        self._states: dict[str, State] = {}
-        self._appointments = ManualSchedule()
-        self._in_real_time = False
+    folder: Path
+    url: str
+    """Of the simulator."""
+    clock: StoryClock
+    port: int
+    at_once: bool
+    say: Say
+
+    def __post_init__(self) -> None:
+        self.began = self.clock.now()
+        self.connections: list[dict[str, object]] = []
+        self.states: dict[str, State] = {}
+        self.appointments = ManualSchedule()
+        self.in_real_time = False
 
     async def run(self) -> None:
         """Run the simulated period, then continue in real time until a signal."""
-        listen(Address("127.0.0.1", self._port)).close()  # report a port in use first
+        listen(Address("127.0.0.1", self.port)).close()  # report a port in use first
         roles = list(_roles())
-        self._say(f"{len(roles)} connections to simulated orgs: one for each cause, and a few healthy ones.")
+        self.say(f"{len(roles)} connections to simulated orgs: one for each cause, and a few healthy ones.")
         last = [role for role in roles if role.cause in LAST]
-        async with httpx.AsyncClient(base_url=self._url, trust_env=False) as orgs:
+        async with httpx.AsyncClient(base_url=self.url, trust_env=False) as orgs:
             for role in roles:
                 if role not in last:
                     await self._enter(role, orgs)
             config = self._write_configuration()
             settings = load(config, {})
             store = await asyncio.to_thread(Store.open, settings.database)
-            daemon = Daemon(config, settings, clock=self._clock, store=store, engine=self._appointments)
+            daemon = Daemon(config, settings, clock=self.clock, store=store, engine=self.appointments)
             living = asyncio.create_task(daemon.run())
             telling = asyncio.create_task(self._tell(daemon, roles, last, orgs))
             await asyncio.wait([living, telling], return_when=asyncio.FIRST_COMPLETED)
@@ -216,25 +217,25 @@ class Demo:
     async def _enter(self, role: Scenario, orgs: httpx.AsyncClient) -> None:
         """Create the role's org and key files, and add its connection to the configuration."""
         dated = role.keys in {Keys.EXPIRING, Keys.EXPIRED, Keys.NOT_YET_VALID}
-        files = make_keys(role.keys, self._began + STORY if dated else self._began)
-        key, certificate = self._folder / f"{role.name}.pem", self._folder / f"{role.name}-cert.pem"
+        files = make_keys(role.keys, self.began + STORY if dated else self.began)
+        key, certificate = self.folder / f"{role.name}.pem", self.folder / f"{role.name}-cert.pem"
         key.touch(mode=0o600)
         key.write_bytes(files.private_key)
         certificate.write_bytes(files.certificate)
         (await orgs.put(f"/_orgs/{role.name}", json=role.settings(files))).raise_for_status()
         pair = {"private_key": {"file": str(key)}, "certificate": {"file": str(certificate)}}
-        self._connections.append({"name": role.name, **role.options(self._url), **pair})
+        self.connections.append({"name": role.name, **role.options(self.url), **pair})
 
     def _write_configuration(self) -> Path:
-        hosts = {str(urlsplit(str(options["login_url"])).hostname) for options in self._connections}
+        hosts = {str(urlsplit(str(options["login_url"])).hostname) for options in self.connections}
         settings = {
-            "listen": f"127.0.0.1:{self._port}",
-            "database": str(self._folder / "bearerwatch.db"),
+            "listen": f"127.0.0.1:{self.port}",
+            "database": str(self.folder / "bearerwatch.db"),
             "interval": f"{INTERVAL // timedelta(hours=1)}h",
             "allowed_hosts": sorted(hosts - LOOPBACK_HOSTS),
-            "connections": self._connections,
+            "connections": self.connections,
         }
-        config = self._folder / "bearerwatch.yaml"
+        config = self.folder / "bearerwatch.yaml"
         config.write_text(yaml.safe_dump(settings, sort_keys=False))
         return config
 
@@ -242,27 +243,27 @@ class Demo:
         self, daemon: Daemon, roles: list[Scenario], last: list[Scenario], orgs: httpx.AsyncClient
     ) -> None:
         """Run the simulated period, stride by stride."""
-        page = f"http://127.0.0.1:{self._port}"
+        page = f"http://127.0.0.1:{self.port}"
         await daemon.listening.wait()
-        self._say(
+        self.say(
             f"\n  Status page   {page}/"
             f"\n  JSON          {page}/api/status"
             f"\n  Metrics       {page}/metrics"
             f"\n\n{STORY // timedelta(weeks=1)} weeks pass"
-            + ("" if self._at_once else f" in {STORY / STRIDE / STRIDES_A_SECOND:.0f} seconds")
+            + ("" if self.at_once else f" in {STORY / STRIDE / STRIDES_A_SECOND:.0f} seconds")
             + ". Ctrl-C ends the demo and removes its files.\n"
         )
         steps = sorted(
             ((step.after, role.name, step) for role in roles for step in role.steps), key=lambda due: due[:2]
         )
         passed = timedelta(0)
-        await self._check_due(daemon.watch, self._clock.now() + FIRST_LOOKS)
+        await self._check_due(daemon.watch, self.clock.now() + FIRST_LOOKS)
         while passed < STORY:
-            breath = asyncio.create_task(asyncio.sleep(0 if self._at_once else 1 / STRIDES_A_SECOND))
+            breath = asyncio.create_task(asyncio.sleep(0 if self.at_once else 1 / STRIDES_A_SECOND))
             # Only while no check is running: an assertion in flight would expire.
-            self._clock.ahead += STRIDE
+            self.clock.ahead += STRIDE
             passed += STRIDE
-            await self._check_due(daemon.watch, self._clock.now())
+            await self._check_due(daemon.watch, self.clock.now())
             while steps and steps[0][0] <= passed:
                 _, name, step = steps.pop(0)
                 method, path = {"patch": ("PATCH", ""), "refresh": ("POST", "/refresh")}[step.does]
@@ -274,14 +275,14 @@ class Demo:
             await self._enter(role, orgs)
         self._write_configuration()
         await daemon.reload()
-        self._say(
+        self.say(
             "\nThe simulated weeks are over; the clock now runs in real time. Where to look first:\n"
             f"\n  {page}/connections/approval-decayed   an approval that ages out every four weeks"
             f"\n  {page}/?responsible=operator          what the operator has to fix"
         )
-        self._in_real_time = True
+        self.in_real_time = True
         while True:
-            await self._check_due(daemon.watch, self._clock.now())
+            await self._check_due(daemon.watch, self.clock.now())
             await asyncio.sleep(REAL_TIME_STEP_SECONDS)
 
     async def _check_due(self, watch: Watch, moment: datetime) -> None:
@@ -289,22 +290,22 @@ class Demo:
 
         async def look(name: str) -> None:
             due = appointments.pop(name)
-            if self._in_real_time:  # before, checks are late by part of a stride
-                watch.own.schedule_delay.observe(max(0.0, (self._clock.now() - due).total_seconds()))
+            if self.in_real_time:  # before, checks are late by part of a stride
+                watch.own.schedule_delay.observe(max(0.0, (self.clock.now() - due).total_seconds()))
             if following := await watch.check(name):
                 appointments[name] = min(following, appointments.get(name, following))
 
-        appointments = self._appointments.due
+        appointments = self.appointments.due
         await asyncio.gather(*(look(name) for name, due in list(appointments.items()) if due <= moment))
 
     def _narrate(self, daemon: Daemon, passed: timedelta) -> None:
         """Print changes of state after the first checks."""
         for status in daemon.watch.snapshot().connections:
-            before = self._states.get(status.name)
+            before = self.states.get(status.name)
             if before and before is not status.state and State.UNKNOWN not in {before, status.state}:
                 why = CATALOGUE[status.findings[0].cause].title if status.findings else "Healthy"
-                self._say(f"day {passed.days:2}  {status.name:23} {status.state:9} {why}")
-            self._states[status.name] = status.state
+                self.say(f"day {passed.days:2}  {status.name:23} {status.state:9} {why}")
+            self.states[status.name] = status.state
 
 
 def demo(*, port: int, at_once: bool, say: Say) -> None:
@@ -314,5 +315,5 @@ def demo(*, port: int, at_once: bool, say: Say) -> None:
         tempfile.TemporaryDirectory(prefix="bearerwatch-demo-") as folder,
         running(Simulator(clock=clock.now)) as url,
     ):
-        asyncio.run(Demo(Path(folder), url, clock, port=port, at_once=at_once, say=say).run())
+        asyncio.run(_Demo(Path(folder), url, clock, port, at_once, say).run())
     say("\nThe demo is over.")

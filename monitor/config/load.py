@@ -58,7 +58,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
         **dict(general),
         connections=connections,
         files=tuple(file.path for file in loader.files),
-        patterns=tuple(main.resolved(pattern) for pattern in general.connections_from),
+        patterns=tuple(str(_absolute(main.path.parent / pattern)) for pattern in general.connections_from),
         protection=loader.protection,
         warnings=cautions(
             general,
@@ -98,10 +98,6 @@ class _File:
     path: Path
     directory: str
     value: Value
-
-    def resolved(self, place: str) -> str:
-        """A path in this file made absolute, without resolving links, which rotations may swap."""
-        return os.path.normpath(os.path.join(self.directory, place))  # noqa: PTH118 - for speed
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +144,12 @@ class _Loader:
             return None
         self._general(main, general)
         bands = self._bands(main, ("certificate_expiry",), general.certificate_expiry, ExpiryBands())
-        connections = [
-            (entry, self._connection(entry, entry.options, general, bands))
-            for entry in entries
-            if entry.options
-        ]
+        connections = []
+        for entry in entries:
+            if options := entry.options:
+                own, place = options.certificate_expiry, (*entry.path, "certificate_expiry")
+                expiry = self._bands(entry.file, place, own, bands) if own else bands
+                connections.append((entry, options.connection(general, expiry)))
         self._budgets(connections, general.login_budget_per_hour)
         if general.vault is None:
             self._without_vault(connections)
@@ -266,14 +263,6 @@ class _Loader:
                 line = text.line_of(other.file.value, (*other.path, "name"))
                 message = f"is already taken in {other.file.shown}:{line}. Names are unique across all files."
                 self._note(entry.file, (*entry.path, "name"), message)
-
-    def _connection(
-        self, entry: _Entry, options: ConnectionOptions, general: GeneralOptions, bands: ExpiryBands
-    ) -> Connection:
-        if options.certificate_expiry:
-            path = (*entry.path, "certificate_expiry")
-            bands = self._bands(entry.file, path, options.certificate_expiry, bands)
-        return options.connection(general, bands)
 
     # Combinations of options
 

@@ -73,12 +73,9 @@ def _client_auth(value: object) -> object:
 
 def _users(value: object) -> object:
     """Names with hashes. Messages never repeat the hash: it may be the password."""
-    if value is None:
-        return ()
-    if not isinstance(value, dict):
-        raise ValueError("must be a mapping of names to bcrypt hashes.")  # noqa: TRY004 - as pydantic wants
+    users = words.entries(value, "{NAME: BCRYPT-HASH}")
     wrong = []
-    for name, written in value.items():
+    for name, written in users.items():
         match = HASH.fullmatch(written) if isinstance(written, str) else None
         if not name or ":" in name or not name.isprintable():
             wrong.append(f"{quoted(name)} is not a valid user name: it must not be empty or contain a colon.")
@@ -91,7 +88,7 @@ def _users(value: object) -> object:
             )
     if wrong:
         raise ValueError(" ".join(wrong))
-    return tuple(value.items())
+    return tuple(users.items())
 
 
 class TlsOptions(Options):

@@ -576,14 +576,20 @@ def credential(value: object) -> str:
     return written
 
 
+def entries(value: object, example: str) -> dict[str, object]:
+    """The entries of a mapping, which may be empty."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a mapping, e.g. {example}.")  # noqa: TRY004 - pydantic takes ValueError
+    return value
+
+
 def labels(value: object) -> tuple[tuple[str, str], ...]:
     """Label names and values, sorted by name."""
-    if value is None:
-        return ()
-    if not isinstance(value, dict):
-        raise ValueError("must be a mapping, e.g. {customer: acme}.")  # noqa: TRY004 - pydantic takes ValueError
+    written_labels = entries(value, "{customer: acme}")
     wrong = []
-    for name, written in value.items():
+    for name, written in written_labels.items():
         if not LABEL.fullmatch(name):
             wrong.append(
                 f"{quoted(name)} is not a label name: use A-Z a-z 0-9 _, not beginning with a digit or __."
@@ -597,7 +603,7 @@ def labels(value: object) -> tuple[tuple[str, str], ...]:
             wrong.append(f'"{name}" {error}')
     if wrong:
         raise ValueError(" ".join(wrong))
-    return tuple(sorted((name, str(written)) for name, written in value.items()))
+    return tuple(sorted((name, str(written)) for name, written in written_labels.items()))
 
 
 OBJECT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,79}")
@@ -608,19 +614,18 @@ ACCESS = ("read", "write")
 
 def objects(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Objects by API name, and the access that is needed."""
-    if value is None:
-        return ()
-    if not isinstance(value, dict):
-        raise ValueError("must be a mapping, e.g. {Account: [read, write]}.")  # noqa: TRY004 - pydantic takes ValueError
+    access: dict[str, tuple[str, ...]] = {}
     wrong = []
-    for name, needs in value.items():
+    for name, needs in entries(value, "{Account: [read, write]}").items():
         if not OBJECT.fullmatch(str(name)):
             wrong.append(f"{quoted(name)} is not the API name of an object, e.g. Account or Invoice__c.")
         if not isinstance(needs, list) or not needs or not all(need in ACCESS for need in needs):
             wrong.append(f"{quoted(name)} must be a list of {' and '.join(ACCESS)}, e.g. [read].")
+        else:
+            access[name] = tuple(needs)
     if wrong:
         raise ValueError(" ".join(wrong))
-    return tuple((name, tuple(needs)) for name, needs in value.items())
+    return tuple(access.items())
 
 
 def label_names(value: object) -> tuple[str, ...]:

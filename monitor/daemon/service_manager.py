@@ -20,11 +20,9 @@ log = structlog.get_logger()
 class ServiceManager:
     """The service manager that started us. Without one, all methods do nothing."""
 
-    def __init__(self, environment: Mapping[str, str], *, process_id: int | None = None) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
         self._address = _address(environment.get("NOTIFY_SOCKET", ""))
-        self.watchdog_seconds = _watchdog_seconds(
-            environment, os.getpid() if process_id is None else process_id
-        )
+        self.watchdog_seconds = _watchdog_seconds(environment)
         """The watchdog's timeout; None without a watchdog."""
         self._failed = False
 
@@ -78,11 +76,11 @@ def _address(written: str) -> str | None:
     return written if written.startswith("/") else None
 
 
-def _watchdog_seconds(environment: Mapping[str, str], process_id: int) -> float | None:
+def _watchdog_seconds(environment: Mapping[str, str]) -> float | None:
     """The watchdog's interval, if it is for this process."""
     written = environment.get("WATCHDOG_USEC", "")
     if not written.isdecimal() or int(written) == 0:
         return None
-    if environment.get("WATCHDOG_PID", str(process_id)) != str(process_id):
+    if environment.get("WATCHDOG_PID") not in {None, str(os.getpid())}:
         return None
     return int(written) / MICROSECONDS

@@ -94,8 +94,8 @@ def test_a_full_socket_does_not_block_the_daemon(path: Path) -> None:
     ("environment", "seconds"),
     [
         ({"WATCHDOG_USEC": "30000000"}, 30.0),
-        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "41"}, 30.0),
-        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "42"}, None),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 30.0),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, None),
         ({"WATCHDOG_USEC": "0"}, None),
         ({"WATCHDOG_USEC": "soon"}, None),
         ({}, None),
@@ -104,7 +104,7 @@ def test_a_full_socket_does_not_block_the_daemon(path: Path) -> None:
 def test_the_watchdog_is_pinged_only_if_it_is_for_this_process(
     environment: dict[str, str], seconds: float | None
 ) -> None:
-    assert ServiceManager(environment, process_id=41).watchdog_seconds == seconds
+    assert ServiceManager(environment).watchdog_seconds == seconds
 
 
 async def beats(manager: socket.socket, number: int) -> list[float]:

@@ -41,14 +41,12 @@ class SourceOptions(Options):
     @classmethod
     def _one_place(cls, value: object) -> object:
         """Reject anything but one place. Never repeats the value, which may be the key."""
-        if value is None:
+        if value is None or value == {}:
             raise ValueError("is empty. Write e.g. {file: keys/acme.pem}.")
         if not isinstance(value, dict):
             raise ValueError(  # noqa: TRY004 - pydantic takes ValueError
                 "must say where it is stored: {file: PATH}, {env: NAME} or {credential: NAME}."
             )
-        if not value:
-            raise ValueError("is empty. Write e.g. {file: keys/acme.pem}.")
         known = [key for key in value if key in cls.model_fields and key != "field"]
         if len(known) > 1:
             raise ValueError(f"names {len(known)} sources ({', '.join(known)}). Keep one.")
@@ -75,21 +73,14 @@ class KeyOptions(SourceOptions):
     field: Annotated[str | None, Parsed(words.text)] = None
     """Its field. Default: `private_key` or `certificate`."""
 
-    def private_key(self) -> Source:
-        """As a private key's Source."""
-        return self._with_field("private_key")
-
-    def certificate(self) -> Source:
-        """As a certificate's Source."""
-        return self._with_field("certificate")
-
-    def _with_field(self, usual: str) -> Source:
-        return Source("vault", self.vault, self.field or usual) if self.vault else self.source()
+    def source_of(self, what: str) -> Source:
+        """As the Source of a `private_key` or `certificate`."""
+        return Source("vault", self.vault, self.field or what) if self.vault else self.source()
 
 
 SecretPlace = Annotated[Source, Written(SourceOptions, SourceOptions.source)]
-PrivateKey = Annotated[Source, Written(KeyOptions, KeyOptions.private_key)]
-Certificate = Annotated[Source, Written(KeyOptions, KeyOptions.certificate)]
+PrivateKey = Annotated[Source, Written(KeyOptions, lambda key: key.source_of("private_key"))]
+Certificate = Annotated[Source, Written(KeyOptions, lambda key: key.source_of("certificate"))]
 SERVICE_ACCOUNT = Source("file", "/var/run/secrets/kubernetes.io/serviceaccount/token")
 """Kubernetes' default path of a pod's service account token."""
 
