@@ -2,8 +2,7 @@
 
 import resource
 
-PAGES = 256
-"""Most connections to the web server (`web.connections`)."""
+from monitor.web.connections import CONNECTIONS_AT_MOST
 
 OTHERS = 64
 """Database, keys, notifications and libraries; 18 were observed in use."""
@@ -11,7 +10,7 @@ OTHERS = 64
 
 def needed(in_flight: int) -> int:
     """The most descriptors open with this many concurrent exchanges: two each, as old connections linger."""
-    return 2 * in_flight + PAGES + OTHERS
+    return 2 * in_flight + CONNECTIONS_AT_MOST + OTHERS
 
 
 def enough(in_flight: int) -> str | None:

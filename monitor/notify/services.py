@@ -18,10 +18,8 @@ async def say(sink: SinkOptions, wire: Wire, message: Message) -> None:
 
 
 def _notify(url: Secret, message: Message) -> None:
-    try:
-        import apprise
-    except ImportError:
-        raise Undelivered('A package is missing: pip install "bearerwatch[notify]".') from None
+    import apprise  # slow, and an extra: `config check` reports if it is missing
+
     for library in ("apprise", "urllib3", "requests"):  # they log URLs
         logging.getLogger(library).setLevel(logging.CRITICAL)
     critical = message.told.labels["severity"] == "critical"

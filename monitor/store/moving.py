@@ -14,7 +14,6 @@ from monitor.store.keeper import BUSY_SECONDS
 from monitor.store.place import place_of
 from monitor.store.problem import StoreError
 from monitor.store.schema import CAUSES, HISTORIES, META, SCHEMA, UPGRADES
-from monitor.store.sqlite import SqliteFile
 
 ROWS_AT_ONCE = 5_000
 """Rows in memory at a time."""
@@ -29,9 +28,9 @@ def move(source: Path, to: str) -> int:
     """
     if not source.is_file():
         raise StoreError(f"The database {source} cannot be moved: the file does not exist.")
-    here, there = place_of(source, BUSY_SECONDS), place_of(to, BUSY_SECONDS)
-    if isinstance(there, SqliteFile):
+    if not to.startswith("postgresql://"):
         raise StoreError("The target database must be postgresql://USER@HOST/DATABASE.")
+    here, there = place_of(source, BUSY_SECONDS), place_of(to, BUSY_SECONDS)
     with (
         closing(Database.open(here.engine(writes=True), here, UPGRADES["sqlite"])) as old,
         closing(Database.open(there.engine(writes=True), there, UPGRADES["postgresql"])) as new,

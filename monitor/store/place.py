@@ -51,31 +51,13 @@ class Place(Protocol):
 
 
 def place_of(url_or_path: str | Path, busy_seconds: float) -> Place:
-    """The place that a path or URL names. Raises StoreError for an invalid one."""
-    if isinstance(url_or_path, str) and "://" in url_or_path:
-        try:
-            url = make_url(url_or_path)
-        except ArgumentError:
-            # The text may hold a password, so it isn't repeated.
-            raise StoreError(
-                "The database must be a path or a URL such as postgresql://db.example.com/bearerwatch."
-            ) from None
-        if url.drivername == "postgresql":
-            return _server(url)
-        if url.drivername != "sqlite":
-            raise StoreError(
-                f"A {url.drivername} database is not supported: use the path of a SQLite file, or a"
-                " postgresql:// URL."
-            )
-        if url.query or url.host:
-            raise StoreError("The URL of a SQLite database is sqlite:/// and a path, with nothing after it.")
-        url_or_path = url.database or ""
-    if str(url_or_path) in {"", ".", ":memory:"}:
-        raise StoreError("The database must be a file: an in-memory database would be lost on restart.")
-    path = Path(url_or_path).absolute()
-    if path.is_dir():
-        raise StoreError(f"The database {path} cannot be used: it is a directory. Use a file in it.")
-    return SqliteFile(path, busy_seconds)
+    """The server that a PostgreSQL URL names, or the file at a path. Raises StoreError for a bad URL."""
+    if not str(url_or_path).startswith("postgresql://"):
+        return SqliteFile(Path(url_or_path).absolute(), busy_seconds)
+    try:
+        return _server(make_url(str(url_or_path)))
+    except (ArgumentError, ValueError):  # the text may hold a password, so it isn't repeated
+        raise StoreError("The database must be postgresql://USER@HOST/DATABASE.") from None
 
 
 def _server(url: URL) -> Place:
