@@ -189,7 +189,6 @@ class _Bench:
             "database": database,
             "interval": f"{self.interval_seconds}s",
             "login_budget_per_hour": 3600,
-            "replicas": server is not None,
             "connections": [
                 {
                     "name": name_of(number),
