@@ -31,9 +31,12 @@ class Sizes:
     large: int = 10_000
     large_seconds: float = 300.0
     """The usual interval: 33 checks a second."""
+    few: int = 300
+    few_seconds: float = 60.0
+    """5 checks a second."""
     rounds: int = 5
     times: int = 200
-    turn_seconds: float = 4.0
+    turn_seconds: float = 6.0
     shared: int = 4_000
     """Connections for replicas under full load: 400 checks per second are due."""
     shared_seconds: float = 6.0
@@ -71,8 +74,10 @@ def measure(sizes: Sizes, place: Path) -> Iterator[Figure]:
         yield from load.all_at_once(large, sizes.large)
         small = watching(sizes.small, sizes.small_seconds)
         small.call(Watching.take_on)
+        few = watching(sizes.few, sizes.few_seconds)
+        few.call(Watching.take_on)
         yield from exchange.figures(
-            small, large, rounds=sizes.rounds, times=sizes.times, seconds=sizes.turn_seconds
+            small, large, few, rounds=sizes.rounds, times=sizes.times, seconds=sizes.turn_seconds
         )
         if blackbox.PROGRAM:
             yield from blackbox.figures(material, url, small, rounds=sizes.rounds, times=sizes.times)
