@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -241,9 +241,11 @@ class Watching:
         daemon = DaemonStatus(self._started, "0", len(statuses), self._started)
         return Snapshot(self._clock.now(), daemon, statuses, {})
 
-    def _metrics(self, snapshot: Snapshot, accept: str) -> tuple[list[bytes], str]:
+    def _metrics(
+        self, snapshot: Snapshot, accept: str, pack: Callable[[bytes], bytes] = bytes
+    ) -> tuple[list[bytes], str]:
         exposition = negotiate(accept)
-        return self._page.render(snapshot, exposition), exposition.content_type
+        return self._page.render(snapshot, exposition, pack), exposition.content_type
 
     async def _take_on(self) -> StartUp:
         began = time.perf_counter()

@@ -29,7 +29,7 @@ def figures(count: int, rounds: int) -> list[Figure]:
 async def _figures(place: Path, count: int, rounds: int) -> list[Figure]:
     fleet = snapshot(tuple(status(number) for number in range(count)))
     store = Store.open(place / "pages.db")
-    app = Web(lambda: fleet, lambda _, accept: ([], accept), store, ready=lambda: ()).app()
+    app = Web(lambda: fleet, lambda _, accept, pack: ([], accept), store, ready=lambda: ()).app()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
         found = [
             Figure(f"{what} of {count:,}: CPU of one answer", await _cpu_ms(client, path, rounds), "ms", goal)

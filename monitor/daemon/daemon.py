@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -295,9 +295,11 @@ class Daemon:
             await self.reload()
         self.watch.look_at_changed_keys()
 
-    def _metrics(self, snapshot: Snapshot, accept: str) -> tuple[list[bytes], str]:
+    def _metrics(
+        self, snapshot: Snapshot, accept: str, pack: Callable[[bytes], bytes]
+    ) -> tuple[list[bytes], str]:
         exposition = negotiate(accept)
-        return self._page.render(snapshot, exposition), exposition.content_type
+        return self._page.render(snapshot, exposition, pack), exposition.content_type
 
     def _apply(self, settings: Settings) -> None:
         """Apply a configuration."""

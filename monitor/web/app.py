@@ -12,6 +12,7 @@ compression, the disk) runs in a thread.
 import math
 import mimetypes
 import os
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -98,8 +99,9 @@ class Web:
     """
 
     snapshot: Callable[[], Snapshot]
-    metrics: Callable[[Snapshot, str], tuple[list[bytes], str]]
-    """From a snapshot and an Accept header to the parts of a body and its content type."""
+    metrics: Callable[[Snapshot, str, Callable[[bytes], bytes]], tuple[list[bytes], str]]
+    """From a snapshot and an Accept header to the parts of a body, each passed through the function, and its
+    content type."""
     store: Store
     ready: Callable[[], tuple[str, ...]]
     """The reasons why the daemon is not ready."""
@@ -248,12 +250,21 @@ class Web:
         return await _tagged(request, make, ICALENDAR)
 
     async def scrape(self, request: Request) -> Response:
-        """The metrics page, streamed."""
+        """The metrics page, made and compressed in one thread: between parts, the middleware would wait for
+        the event loop.
+        """
         if problem := self.cut_off():
             return PlainTextResponse(f"{problem}\n", 503)
         accept = request.headers.get("accept", "")
-        pieces, content_type = await run_in_threadpool(self.metrics, self.snapshot(), accept)
-        headers = {"Content-Length": str(sum(map(len, pieces)))}
+        gzip = "gzip" in request.headers.get("accept-encoding", "")
+        packer = zlib.compressobj(GZIP_LEVEL, wbits=16 + zlib.MAX_WBITS)
+        pack = packer.compress if gzip else bytes
+        pieces, content_type = await run_in_threadpool(self.metrics, self.snapshot(), accept, pack)
+        headers = {}
+        if gzip:
+            pieces = [b"".join([*pieces, packer.flush()])]
+            headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+        headers["Content-Length"] = str(sum(map(len, pieces)))
         return StreamingResponse(_one_by_one(pieces), headers=headers, media_type=content_type)
 
     async def healthy(self, _request: Request) -> Response:

@@ -46,9 +46,9 @@ class Stage:
         transport = httpx.ASGITransport(app=self.app(reload), raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://monitor")
 
-    def _metrics(self, _: Snapshot, accept: str) -> tuple[list[bytes], str]:
+    def _metrics(self, _: Snapshot, accept: str, pack: Callable[[bytes], bytes]) -> tuple[list[bytes], str]:
         self.accepted.append(accept)
-        return [self.exposed], METRICS[1]
+        return [pack(self.exposed)], METRICS[1]
 
 
 @contextlib.contextmanager

@@ -80,9 +80,9 @@ async def test_a_scrape_reads_the_fleet_in_the_event_loop_and_renders_in_a_threa
         threads.append(threading.get_ident())
         return stage.snapshot
 
-    def metrics(_: Snapshot, accept: str) -> tuple[list[bytes], str]:
+    def metrics(_: Snapshot, accept: str, pack: Callable[[bytes], bytes]) -> tuple[list[bytes], str]:
         threads.append(threading.get_ident())
-        return [b""], accept
+        return [pack(b"")], accept
 
     app = Web(snapshot, metrics, stage.store, ready=lambda: ()).app()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://monitor") as client:
@@ -103,6 +103,7 @@ async def test_metrics_are_negotiated_and_compressed(stage: Stage) -> None:
     assert "content-encoding" not in plain.headers
     assert stage.accepted == ["text/plain", "*/*"]
     assert small.headers["content-encoding"] == "gzip"
+    assert small.headers["vary"] == "Accept-Encoding"
     assert gzip.decompress(packed) == METRICS[0]
     assert len(packed) < len(METRICS[0])
 
