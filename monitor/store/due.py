@@ -44,9 +44,6 @@ EVER_SECONDS = 10**9
 AT_ONCE = 2_000
 """Most connections held by jobs: a few seconds of work. Queued jobs slow down each fetch."""
 
-NOT_OURS_SECONDS = 60
-"""How long to postpone a row that is in no configuration, until all replicas agree and it is removed."""
-
 MINUTES_COUNTED = 62
 """An hour plus two minutes: a login may happen at the end of the minute it was counted in, or in the next one
 if its check had to queue."""
@@ -88,20 +85,17 @@ UPDATE due SET job = NULL WHERE connection_id IN (SELECT connection_id FROM due 
 """Removes dead replicas, their jobs, and jobs for a configuration without replicas; frees the rows."""
 
 _TAKE = """
-SELECT d.connection_id AS id, c.name FROM due d JOIN connections c ON c.id = d.connection_id
-WHERE d.due_at <= now() AND d.job IS NULL
-  AND (d.configuration = %(mine)s
-    OR NOT EXISTS (SELECT FROM replicas r WHERE r.configuration = d.configuration))
-ORDER BY d.due_at LIMIT greatest(0, %(at_once)s - (SELECT count(*) FROM due WHERE job IS NOT NULL))
-FOR UPDATE OF d SKIP LOCKED"""
+SELECT connection_id AS id FROM due WHERE due_at <= now() AND job IS NULL AND configuration = %(mine)s
+ORDER BY due_at LIMIT greatest(0, %(at_once)s - (SELECT count(*) FROM due WHERE job IS NOT NULL))
+FOR UPDATE SKIP LOCKED"""
 _GIVE = """
-UPDATE due d SET job = s.job, configuration = %(mine)s, version = s.version
-FROM unnest(%(ids)s::int[], %(jobs)s::bigint[], %(versions)s::text[]) AS s (id, job, version)
+UPDATE due d SET job = s.job FROM unnest(%(ids)s::int[], %(jobs)s::bigint[]) AS s (id, job)
 WHERE d.connection_id = s.id"""
 _PUT_OFF = """
 UPDATE due d SET job = NULL, due_at = now() + s.seconds * interval '1 second', writer = NULL,
   changed_at = clock_timestamp()
-FROM unnest(%(ids)s::int[], %(seconds)s::float[]) AS s (id, seconds) WHERE d.connection_id = s.id"""
+FROM unnest(%(ids)s::int[], %(seconds)s::float[]) AS s (id, seconds)
+WHERE d.connection_id = s.id AND d.job = %(job)s"""
 _SLICE = """
 SELECT d.connection_id AS id, c.name, d.epoch, extract(epoch FROM now() - d.due_at)::float AS late, h.body,
   a.body AS audit
@@ -143,19 +137,16 @@ ON CONFLICT (connection_id) DO UPDATE SET due_at = least(due.due_at, greatest(ex
 WHERE NOT %(claim)s OR due.version <> excluded.version"""
 """A check within the given seconds. A claim changes only rows of another version, and takes them from their
 jobs."""
-_RECONCILE = """
-WITH wanted AS (
-  SELECT c.id, w.version FROM unnest(%(names)s::text[], %(versions)s::text[]) AS w (name, version)
-  JOIN connections c ON c.name = w.name
-), lacking AS (
-  INSERT INTO due (connection_id, due_at, configuration, version, epoch, changed_at)
-  SELECT w.id, now(), %(mine)s, w.version, 0, clock_timestamp() FROM wanted w
-  WHERE NOT EXISTS (SELECT FROM due d WHERE d.connection_id = w.id) ORDER BY w.id ON CONFLICT DO NOTHING
-), surplus AS (
-  DELETE FROM due d WHERE %(agreed)s AND d.job IS NULL
-  AND NOT EXISTS (SELECT FROM wanted w WHERE w.id = d.connection_id)
-)
-SELECT count(*) AS there FROM wanted w JOIN due d ON d.connection_id = w.id"""
+_ADOPT = """
+UPDATE due d SET configuration = %(mine)s
+FROM unnest(%(names)s::text[]) AS n JOIN connections c ON c.name = n
+WHERE c.id = d.connection_id AND d.configuration <> ALL(%(alive)s)"""
+_SURPLUS = """
+DELETE FROM due d WHERE d.job IS NULL AND NOT EXISTS (
+  SELECT FROM unnest(%(names)s::text[]) AS n JOIN connections c ON c.name = n WHERE c.id = d.connection_id)"""
+_MISSING = """
+SELECT n AS name FROM unnest(%(names)s::text[]) AS n WHERE NOT EXISTS (
+  SELECT FROM due d JOIN connections c ON c.id = d.connection_id WHERE c.name = n)"""
 
 _CHANGED = """
 SELECT connection_id AS id, changed_at FROM due
@@ -169,15 +160,23 @@ LEFT JOIN audits a ON a.connection_id = c.id
 WHERE d.connection_id = ANY(%(ids)s)"""
 
 _LOGINS = """
-SELECT username, sum(count)::int AS made,
-  (min(minute) + %(minutes)s - extract(epoch FROM now())::int / 60) * 60.0::float AS again
-FROM login_budgets WHERE budget = %(budget)s AND username = ANY(%(usernames)s) AND count > 0
-AND minute > extract(epoch FROM now())::int / 60 - %(minutes)s GROUP BY username"""
-_COUNT = """
-INSERT INTO login_budgets (budget, username, minute, count)
-SELECT %(budget)s, u.username, extract(epoch FROM now())::int / 60, u.count
-FROM unnest(%(usernames)s::text[], %(counts)s::int[]) AS u (username, count)
-ON CONFLICT (budget, username, minute) DO UPDATE SET count = login_budgets.count + excluded.count"""
+WITH asked AS (
+  SELECT u, n, extract(epoch FROM now())::int / 60 AS minute,
+    row_number() OVER (PARTITION BY u ORDER BY n) AS nth
+  FROM unnest(%(usernames)s::text[]) WITH ORDINALITY AS a (u, n)
+), answers AS (
+  SELECT a.*, past.made + a.nth <= %(per_hour)s AS granted,
+    (coalesce(past.first, a.minute) + %(minutes)s - a.minute) * 60.0 AS again
+  FROM asked a CROSS JOIN LATERAL (
+    SELECT coalesce(sum(b.count), 0) AS made, min(b.minute) AS first FROM login_budgets b
+    WHERE b.budget = %(budget)s AND b.username = a.u AND b.count > 0
+    AND b.minute > a.minute - %(minutes)s) past
+), taken AS (
+  INSERT INTO login_budgets (budget, username, minute, count)
+  SELECT %(budget)s, u, minute, count(*) FROM answers WHERE granted GROUP BY u, minute
+  ON CONFLICT (budget, username, minute) DO UPDATE SET count = login_budgets.count + excluded.count
+)
+SELECT CASE WHEN NOT granted THEN again END::float AS wait FROM answers ORDER BY n"""
 _UNCOUNT = """
 UPDATE login_budgets b SET count = greatest(0, b.count - u.count)
 FROM unnest(%(usernames)s::text[], %(counts)s::int[]) AS u (username, count)
@@ -322,17 +321,18 @@ async def want(link: Link, configured: Configured, seconds: Mapping[str, float],
         await link.execute(_WANT, values)
 
 
-async def reconcile(link: Link, configured: Configured, *, agreed: bool) -> int:
-    """Add missing rows; if all replicas `agreed` on the configuration, delete others. Gives our row count."""
-    names = list(configured.connections)
-    versions = [one.version for one in configured.connections.values()]
+async def reconcile(link: Link, configured: Configured, alive: Collection[str]) -> list[str]:
+    """Take over rows of configurations that no replica has; if all have ours, delete rows of others.
+
+    `alive`: the replicas' configurations. Gives the connections without a row.
+    """
+    values = {"names": list(configured.connections), "mine": configured.mark}
     async with planning(link):
-        await link.execute(_NAMES, {"names": names})
         await link.execute(_FORGET, {"minutes": MINUTES_COUNTED})
-        row = await _one(
-            link, _RECONCILE, names=names, versions=versions, mine=configured.mark, agreed=agreed
-        )
-    return int(row.there)
+        await link.execute(_ADOPT, values | {"alive": [*alive, configured.mark]})
+        if set(alive) == {configured.mark}:
+            await link.execute(_SURPLUS, values)
+        return [row.name for row in await _all(link, _MISSING, names=values["names"])]
 
 
 async def free(link: Link) -> None:
@@ -341,41 +341,30 @@ async def free(link: Link) -> None:
         await link.execute(statement, {"alive": ALIVE_SECONDS} if "%(" in statement else None)
 
 
-async def take(link: Link, configured: Configured) -> list[tuple[int, str]]:
-    """Connections that are due, as (id, name). Call within `planning`."""
-    rows = await _all(link, _TAKE, mine=configured.mark, at_once=AT_ONCE)
-    await _put_off(link, {row.id: NOT_OURS_SECONDS for row in rows if row.name not in configured.connections})
-    return [(row.id, row.name) for row in rows if row.name in configured.connections]
+async def take(link: Link, configured: Configured) -> list[int]:
+    """Rows that are due. Call within `planning`."""
+    return [row.id for row in await _all(link, _TAKE, mine=configured.mark, at_once=AT_ONCE)]
 
 
-async def _put_off(link: Link, seconds: Mapping[int, float]) -> None:
-    if seconds:
-        await link.execute(_PUT_OFF, {"ids": list(seconds), "seconds": list(seconds.values())})
-
-
-async def give(link: Link, configured: Configured, hands: Sequence[tuple[int, str, int]]) -> None:
-    """Assign connections to jobs, as (id, name, job). Call within `planning`."""
-    values = {
-        "mine": configured.mark,
-        "ids": [row for row, _, _ in hands],
-        "jobs": [job for _, _, job in hands],
-        "versions": [configured.connections[name].version for _, name, _ in hands],
-    }
-    await link.execute(_GIVE, values)
+async def give(link: Link, jobs: Mapping[int, int]) -> None:
+    """Assign rows to jobs. Call within `planning`."""
+    await link.execute(_GIVE, {"ids": list(jobs), "jobs": list(jobs.values())})
 
 
 async def held(link: Link, configured: Configured, job: int, worker: int) -> tuple[list[Held], int]:
     """The connections that a job holds, each with a login, and how many were postponed because the budget is
     used up. Empty if the job was declared dead.
     """
+    rows = await _all(link, _SLICE, job=job, worker=worker)
+    known = {row.name: _known(row.body, row.audit) for row in rows}
+    asking = [row for row in rows if not known[row.name][1]]
+    users = [configured.connections[row.name].username for row in asking]
     async with planning(link):
-        rows = await _all(link, _SLICE, job=job, worker=worker)
-        known = {row.name: _known(row.body, row.audit) for row in rows}
-        asking = [row for row in rows if not known[row.name][1]]
-        users = [configured.connections[row.name].username for row in asking]
         waits = await _logins(link, Budget.CHECKS, users, configured.logins_per_hour)
         put_off = {row.id: wait for row, wait in zip(asking, waits, strict=True) if wait is not None}
-        await _put_off(link, put_off)
+        if put_off:
+            values = {"ids": list(put_off), "seconds": list(put_off.values()), "job": job}
+            await link.execute(_PUT_OFF, values)
     found = [Held(row.name, row.epoch, row.late, *known[row.name]) for row in rows if row.id not in put_off]
     return found, len(put_off)
 
@@ -416,18 +405,8 @@ def settled(connection: Connection, leases: Mapping[int, Lease]) -> set[int]:
 async def _logins(link: Link, budget: Budget, usernames: Sequence[str], per_hour: int) -> list[float | None]:
     """Take a login for each username: None, or the seconds until one is available. Within `planning`."""
     folded = [username.lower() for username in usernames]  # Salesforce ignores case
-    rows = await _all(link, _LOGINS, budget=budget, usernames=folded, minutes=MINUTES_COUNTED)
-    past = {row.username: row for row in rows}
-    taken: Counter[str] = Counter()
-    waits: list[float | None] = []
-    for username in folded:
-        made, again = past.get(username, (username, 0, MINUTES_COUNTED * 60.0))[1:]
-        waits.append(None if made + taken[username] < per_hour else again)
-        taken[username] += waits[-1] is None
-    if made_now := +taken:
-        values = {"usernames": list(made_now), "counts": list(made_now.values()), "budget": budget}
-        await link.execute(_COUNT, values)
-    return waits
+    values = {"budget": budget, "usernames": folded, "per_hour": per_hour, "minutes": MINUTES_COUNTED}
+    return [row.wait for row in await _all(link, _LOGINS, **values)]
 
 
 def _known(body: str | None, audit: str | None) -> tuple[History | None, str]:

@@ -241,13 +241,10 @@ async def work(
                 jobs = await manager.batch_defer_jobs_async(
                     jobs=[check.configure().job for _ in slices], connection=link
                 )
-                given = [
-                    (row, name, job.id)
-                    for job, its in zip(jobs, slices, strict=True)
-                    for row, name in its
-                    if job.id is not None
-                ]
-                await due.give(link, configured, given)
+                given = {
+                    row: job.id for job, rows in zip(jobs, slices, strict=True) for row in rows if job.id
+                }
+                await due.give(link, given)
 
     numbers = count()
 

@@ -49,8 +49,8 @@ CUT_SECONDS = 8.0
 WANTED_AT_ONCE = 5_000
 """Connections per statement: takes a second on a slow machine."""
 
-RECONCILE_SECONDS = 30.0
-"""How often to compare the rows with the configuration."""
+RECONCILE_SECONDS = 300.0
+"""How often to compare the rows with the configuration, if the replicas' configurations stay the same."""
 
 UNWATCHED = timedelta(seconds=60)
 """An overdue connection gets state unknown after this long: longer than a check plus a takeover by another
@@ -138,7 +138,8 @@ class Replica(Engine):
         self._links: WeakSet[psycopg.AsyncConnection[Any]] = WeakSet()
         self._linked: Linked | None = None
         self._heard_at = self._asked_at = self._cut_at = awake()
-        self._reconciled = 0.0
+        self._reconcile_at = 0.0
+        self._reconciled_with: set[str] = set()
         self._scheduled = 0
         self._led = False
         self._stopping = False
@@ -205,7 +206,7 @@ class Replica(Engine):
             for name, one in self._configured.connections.items()
             if name in self._unclaimed or one != before.connections.get(name)
         }
-        self._reconciled = 0.0
+        self._reconcile_at = 0.0
         if self._configured.mark != before.mark:
             self.dismiss()
 
@@ -386,14 +387,19 @@ class Replica(Engine):
         self._heard_at = begun
         if self._problem:
             self._problem = None
+            self._reconcile_at = begun  # another server may have taken over, without the last rows
             log.info("replication_recovered")
             await asyncio.to_thread(self._store.flush, 0.0)  # without waiting for the next retry
         configurations = [configuration for _, configuration in heard.alive]
         await self._say_what_is_wanted(link)
-        if begun - self._reconciled >= RECONCILE_SECONDS:
-            self._reconciled = begun  # `configure` may reset it meanwhile
-            agreed = set(configurations) == {self._configured.mark}
-            self._scheduled = await due.reconcile(link, self._configured, agreed=agreed)
+        if (alive := set(configurations)) != self._reconciled_with or begun >= self._reconcile_at:
+            self._reconcile_at, self._reconciled_with = begun + RECONCILE_SECONDS, alive
+            configured = self._configured  # another may be loaded meanwhile
+            missing = await due.reconcile(link, configured, alive)
+            self._scheduled = len(configured.connections) - len(missing)
+            for name in missing:
+                self._wanted.setdefault(name, begun)
+                self._reconcile_at = begun
         of_newest = [worker for worker, configuration in heard.alive if configuration == configurations[-1]]
         if not heard.schema:
             self.dismiss()  # the rehearsal says why no other begins

@@ -80,7 +80,7 @@ class Replica:
                 self.configured.mark,
                 self.worker,
             )
-            await due.give(self.link, self.configured, [(row, name, self.job) for row, name in taken])
+            await due.give(self.link, dict.fromkeys(taken, self.job))
         return await self.begins_its_job()
 
     async def begins_its_job(self) -> list[Held]:
@@ -89,6 +89,10 @@ class Replica:
 
     async def gives_back(self, *names: str, unused: bool) -> None:
         await due.give_back(self.link, self.configured, self.job, names, 0, unused=unused)
+
+    async def reconciles(self) -> list[str]:
+        """Which of its connections have no row."""
+        return await due.reconcile(self.link, self.configured, [of for _, of in (await self.hears()).alive])
 
     async def wants(self, *, claim: bool = False, **seconds: float) -> None:
         await due.want(self.link, self.configured, seconds, claim=claim)
@@ -244,7 +248,7 @@ async def test_a_login_counts_from_the_start_of_its_job(server: Postgres, url: s
     async with replicas(url, configured("a")) as (replica,):
         await replica.wants(a=0)
         async with due.planning(replica.link):
-            assert [name for _, name in await due.take(replica.link, replica.configured)] == ["a"]
+            assert len(await due.take(replica.link, replica.configured)) == 1
 
         assert server.sql("SELECT count(*) FROM login_budgets", url.split("/")[-1]) == [(0,)]
 
@@ -311,23 +315,26 @@ async def test_connections_of_a_configuration_without_replicas_are_taken_over(ur
         await old.wants(a=0, b=0)
         assert await new.takes() == []
 
+        await new.reconciles()
+        assert await new.takes() == []
+
         await old.dies()
+        await new.reconciles()
 
         assert names(await new.takes()) == ["a"]
-        assert await due.reconcile(new.link, new.configured, agreed=True) == 1
         assert await new.number("SELECT count(*) FROM due") == 1
 
 
 async def test_reconciling_removes_rows_only_if_all_replicas_agree(url: str) -> None:
-    async with replicas(url, configured("a", "b")) as (replica,):
-        await replica.wants(a=LATER, z=0)
-        assert await due.reconcile(replica.link, replica.configured, agreed=True) == 1
-        assert names(await replica.takes()) == ["b"]
-        assert await due.reconcile(replica.link, replica.configured, agreed=True) == 2
+    async with replicas(url, configured("a", "b"), configured("b", "c", mark="two")) as (first, second):
+        await first.wants(a=LATER, b=LATER, z=0)
 
-        fewer = configured("b")
-        assert await due.reconcile(replica.link, fewer, agreed=False) == 1
-        assert await replica.number("SELECT count(*) FROM due") == 2
+        assert await second.reconciles() == ["c"]
+        assert await second.number("SELECT count(*) FROM due") == 2
+
+        await first.dies()
+        assert await second.reconciles() == ["c"]
+        assert await second.number("SELECT count(*) FROM due") == 1
 
 
 async def test_rows_written_late_in_a_long_transaction_are_still_noticed(url: str) -> None:

@@ -25,7 +25,7 @@ from monitor.watch.budget import Ledger
 from monitor.watch.clock import Clock, SharedClock
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
-from monitor.watch.replicas import Replica
+from monitor.watch.replicas import WANTED_AT_ONCE, Replica
 from tests.making import UNREACHABLE, connection
 from tests.store.postgres import COMMAND, Postgres, postgres
 from tests.store.test_store import GRANTED, history
@@ -43,7 +43,7 @@ CONNECTION = """
   - name: {name}
     login_url: https://acme.my.salesforce.com
     consumer_key: 3MVG9acme
-    username: integration@acme.com
+    username: {user}@acme.com
     private_key: {{env: KEY}}
 """
 
@@ -123,10 +123,14 @@ async def started(
     checks: Checks | None = None,
     names: Iterable[str] = ("a", "b"),
     at_once: int = 1,
+    first_in: timedelta = timedelta(0),
+    user: str = "integration",
 ) -> AsyncIterator[Scene]:
     """One that keeps appointments, and checks one connection at a time, or a few."""
     config = folder / "config.yaml"
-    config.write_text(CONFIGURATION + "".join(CONNECTION.format(name=name) for name in names))
+    config.write_text(
+        CONFIGURATION + "".join(CONNECTION.format(name=name, user=user.format(name)) for name in names)
+    )
     settings, clock, fleet = load(config, {"KEY": "-"}), SharedClock(_Ahead(clock_ahead)), Fleet({})
     fleet.configure(settings.connections, clock.now())
     with postgres() as server, closing(Store.open(url := server.database())) as store:
@@ -140,6 +144,8 @@ async def started(
         )  # fmt: skip
         scene.checks.clock = clock
         scene.replica.configure(settings)
+        for name in names:
+            scene.replica.at(name, clock.now() + first_in)
         scene.replica.start()
         await until(lambda: scene.replica.leads)
         yield scene
@@ -441,7 +447,9 @@ async def test_a_connection_configured_while_it_reads_the_database_is_checked_at
         scene.checks.end.set()
         await until(lambda: scene.checks.begun)
         config = tmp_path / "more.yaml"
-        config.write_text(CONFIGURATION + CONNECTION.format(name="a") + CONNECTION.format(name="c"))
+        config.write_text(
+            CONFIGURATION + "".join(CONNECTION.format(name=name, user="integration") for name in ("a", "c"))
+        )
         blocked = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%overdue%'"
         with psycopg.connect(scene.server.url(scene.database)) as slow:
             slow.execute("LOCK TABLE due")
@@ -481,3 +489,12 @@ async def test_a_bug_in_one_check_leaves_the_others_of_its_job_alone(tmp_path: P
         assert scene.sql("SELECT job FROM due WHERE connection_id = 2") == held
         checks.end.set()
         await until(lambda: scene.sql(put_off))
+
+
+async def test_the_first_checks_of_a_large_fleet_come_as_planned(tmp_path: Path) -> None:
+    """All but the first few thousand used to be due at once."""
+    names = [f"c{number}" for number in range(WANTED_AT_ONCE + 2)]
+    async with started(tmp_path, names=names, first_in=timedelta(hours=1), user="of-{}") as scene:
+        await until(lambda: scene.sql("SELECT count(*) FROM due") == [(len(names),)])
+
+        assert scene.sql("SELECT count(*) FROM due WHERE due_at < now() + interval '30 min'") == [(0,)]
