@@ -11,13 +11,19 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bench.figures import Figure, percentile
 from bench.material import HOST, Material, consumer_key_of, name_of, prepare, username_of
 from bench.server import unpin
+from monitor.config import load
+from monitor.core.finding import State
+from monitor.core.history import begin
+from monitor.core.outcome import Exchange, Granted
+from monitor.store import Store
 from tests.end_to_end.processes import Running, daemon, free_port, until
 from tests.store.postgres import COMMAND, Postgres, postgres
 
@@ -29,13 +35,20 @@ REPLICAS = (1, 2, 4)
 USUAL_INTERVAL_SECONDS = 300
 
 PATIENCE_SECONDS = 180.0
-"""Timeout for the first checks."""
+"""Timeout for the first checks, and until none is late."""
 
-FIRST_SECONDS = 900.0
-"""Timeout for all first checks of a new fleet."""
+CHECKED_BEFORE = timedelta(seconds=60)
+"""A fleet at the default interval was checked this long before the start, so that each connection keeps its
+place in the interval. New ones take one interval for their first checks, and another to be spread evenly."""
+
+EVENLY = 0.1
+"""Measure when the number of checks due in the measured period differs this little from an even share."""
 
 MARGIN_SECONDS = 5.0
 """Ignore checks due this close to the end: their logins may come after it."""
+
+DUE_TO_MADE_GOAL = 1.0 + 2 * EVENLY
+"""Checks due to checks made, if none are lost."""
 
 DUE_TO_LOGIN_GOAL_SECONDS = 3.0
 """The 99th percentile of the time from due to login."""
@@ -101,6 +114,9 @@ def figures(
             run = at_rest.run(material.place / f"usual-{many}", 2, server.database(), server)
             what = f"2 replicas, {many:,} at {USUAL_INTERVAL_SECONDS} s"
             yield Figure(f"{what}: checks a second", run.checks_a_second)
+            yield Figure(
+                f"{what}: due / made", run.asked_a_second / run.checks_a_second, goal=DUE_TO_MADE_GOAL
+            )
             yield Figure(f"{what}: due to login, p50", percentile(run.late, 0.5), "s")
             yield Figure(
                 f"{what}: due to login, p99", percentile(run.late, 0.99), "s", goal=DUE_TO_LOGIN_GOAL_SECONDS
@@ -148,16 +164,28 @@ class _Bench:
         folder.mkdir()
         with ExitStack() as stack:
             configs = [self._config(folder / f"{number}.yaml", database, server) for number in range(daemons)]
+            on_time = server if self.interval_seconds > INTERVAL_SECONDS else None
+            if on_time:
+                _check_before(configs[0])
             running = [stack.enter_context(daemon(config)) for config in configs]
-            before = self.orgs.answered
-            enough = before + max(1, self.count // 10)
+            first = self.count // (10 if on_time is None else 100)
+            enough = self.orgs.answered + max(1, first)
             until(lambda: self.orgs.answered >= enough, "the first checks", PATIENCE_SECONDS)
             name = database.rpartition("/")[2]
-            if server and self.interval_seconds > INTERVAL_SECONDS:  # otherwise more is due than they can do
-                until(
-                    lambda: _is_quiet(server, name, self.count), "the first checks to be made", FIRST_SECONDS
-                )
+            if on_time:  # otherwise more is due than they can do
+                until(lambda: self._is_steady(on_time, name), "checks to be due evenly", PATIENCE_SECONDS)
             return self._watch(running, server, name)
+
+    def _is_steady(self, server: Postgres, name: str) -> bool:
+        """Whether all connections are scheduled, none is late, and a usual number is due soon."""
+        [row] = server.sql(
+            "SELECT count(*), now() - min(due_at) < interval '3 seconds', count(*) FILTER"  # noqa: S608 # a number
+            f" (WHERE due_at < now() + interval '{self.seconds} seconds') FROM due",
+            name,
+        )
+        there, on_time, soon = row
+        share = self.count * self.seconds / self.interval_seconds
+        return there == self.count and on_time is True and abs(int(str(soon)) - share) < EVENLY * share + 10
 
     def _watch(self, running: list[Running], server: Postgres | None, name: str) -> Run:
         def used() -> tuple[list[float], float, float, float]:
@@ -208,10 +236,28 @@ class _Bench:
         return path
 
 
-def _is_quiet(server: Postgres, name: str, count: int) -> bool:
-    """Whether all connections are scheduled, and none is very late."""
-    rows = server.sql("SELECT count(*), now() - min(due_at) < interval '3 seconds' FROM due", name)
-    return rows == [(count, True)]
+def _check_before(config: Path) -> None:
+    """Store a granted check of each connection, as the fleet was watched before."""
+    settings, now = load(config, os.environ), datetime.now(UTC)
+    before = now - CHECKED_BEFORE
+    granted = Exchange(before, Granted("opaque", None, None, None, None), duration_seconds=0.01)
+    with closing(Store.open(settings.database)) as store:
+        for connection in settings.connections:
+            known = begin(connection, before)
+            store.save(
+                connection.name,
+                replace(
+                    known,
+                    exchanges=1,
+                    last_exchange=granted,
+                    last_verdict=granted,
+                    first_success=before,
+                    last_success=before,
+                    state=State.HEALTHY,
+                ),
+            )
+        if not store.flush(PATIENCE_SECONDS):
+            raise RuntimeError(f"not written: {store.problem}")
 
 
 def _due(server: Postgres, name: str, within: float) -> dict[str, float]:

@@ -54,6 +54,10 @@ def test_replicas_are_compared_with_one_process_with_a_file(tmp_path: Path) -> N
     )
 
     rates = [figure.value for figure in figures if "checks a second" in figure.what]
+    [usual] = [
+        figure.value for figure in figures if figure.what.startswith("2 replicas, 300 at 300 s: checks")
+    ]
+    assert 0.5 < usual < 1.5, "one is due each second; a new fleet in its first minutes makes fewer, or more"
     assert any("due to login" in figure.what and figure.value > 0 for figure in figures)
     shares = [figure.value for figure in figures if "share" in figure.what]
     assert len(rates) == 1 + len(replicas.REPLICAS) + len(HANDFUL.usual)
