@@ -32,8 +32,9 @@ class FileError(Exception):
 
 def read(path: str | Path, at_most: int, *, or_pipe: bool = False) -> bytes:
     """The content of a regular file (or a pipe) of at most `at_most` bytes. Raises FileError."""
+    waiting = 0 if or_pipe else os.O_NONBLOCK  # even a named pipe that has no writer
     try:
-        with open(path, "rb", opener=None if or_pipe else _without_waiting) as file:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | waiting)) as file:
             if not or_pipe and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise FileError("is a pipe or a device: use a regular file.")
             content = file.read(at_most + 1)
@@ -52,11 +53,6 @@ def read(path: str | Path, at_most: int, *, or_pipe: bool = False) -> bytes:
         most = f"{at_most // 1024**2} MiB" if at_most >= 1024**2 else f"{at_most // 1024} KiB"
         raise FileError(f"is larger than {most}.")
     return content
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a file without blocking, even a named pipe that has no writer."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def trust_authorities(context: ssl.SSLContext, path: Path) -> None:

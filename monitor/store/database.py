@@ -12,7 +12,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
-    Executable,
     Select,
     Table,
     bindparam,
@@ -84,17 +83,13 @@ def _upsert(dialect: Dialect, table: Table, *summed: str, over: bool = True) -> 
     return str(statement.on_conflict_do_update(index_elements=keys, set_=values).compile(dialect=dialect))
 
 
-def _trim() -> Executable:
-    """Delete all but the newest events of one connection and kind (failure or success)."""
-    same = (EVENTS.c.connection_id == bindparam("connection"), EVENTS.c.failure == bindparam("failing"))
-    newest_of_the_rest = (
-        select(EVENTS.c.id).where(*same).order_by(EVENTS.c.id.desc()).limit(1).offset(bindparam("kept"))
-    )
-    return delete(EVENTS).where(*same, EVENTS.c.id <= newest_of_the_rest.scalar_subquery())
-
-
 _WRITE_EVENT = insert(EVENTS)
-_TRIM_EVENTS = _trim()
+_OF_ONE_KIND = (EVENTS.c.connection_id == bindparam("connection"), EVENTS.c.failure == bindparam("failing"))
+_NEWEST_OF_THE_REST = (
+    select(EVENTS.c.id).where(*_OF_ONE_KIND).order_by(EVENTS.c.id.desc()).limit(1).offset(bindparam("kept"))
+)
+_TRIM_EVENTS = delete(EVENTS).where(*_OF_ONE_KIND, EVENTS.c.id <= _NEWEST_OF_THE_REST.scalar_subquery())
+"""Deletes all but the newest events of one connection and kind (failure or success)."""
 
 
 def _history_rows(connection_id: int, waiting: Waiting) -> Iterator[_Row]:

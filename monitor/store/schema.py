@@ -1,6 +1,7 @@
 """The tables, their version, and the upgrades from older versions."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from sqlalchemy import (
@@ -122,7 +123,7 @@ TOLD = Table(
 """What each sink was last told about each alert group, as JSON."""
 
 ENGINE_MIGRATIONS = Table("engine_migrations", MetaData(), Column("name", Text, primary_key=True))
-"""The engine's migrations that have run (PostgreSQL only, as the tables in `_DUE`)."""
+"""The engine's migrations that have run (PostgreSQL only, as the tables in due.sql)."""
 
 Upgrade = Callable[[Connection], None]
 
@@ -135,30 +136,6 @@ def _add_told(connection: Connection) -> None:
     )
 
 
-_DUE = """
-CREATE TABLE due (
-  connection_id INTEGER NOT NULL, due_at TIMESTAMP WITH TIME ZONE NOT NULL, configuration TEXT NOT NULL,
-  version TEXT NOT NULL, epoch BIGINT NOT NULL, job BIGINT, writer TEXT,
-  changed_at TIMESTAMP WITH TIME ZONE NOT NULL, PRIMARY KEY (connection_id)
-);
-CREATE INDEX due_by_time ON due (due_at);
-CREATE INDEX due_by_job ON due (job) WHERE job IS NOT NULL;
-CREATE INDEX due_by_change ON due (changed_at);
-CREATE TABLE IF NOT EXISTS login_budgets (
-  budget TEXT NOT NULL, username TEXT NOT NULL, minute INTEGER NOT NULL, count INTEGER NOT NULL,
-  PRIMARY KEY (budget, username, minute)
-);
-CREATE TABLE engine_migrations (name TEXT NOT NULL, PRIMARY KEY (name));
-DROP TABLE IF EXISTS replicas;
-CREATE TABLE replicas (worker BIGINT NOT NULL, configuration TEXT NOT NULL, PRIMARY KEY (worker))"""
-"""Additional tables on PostgreSQL, for the daemons that share it.
-
-`due`: when each connection is due. `configuration`: replicas with this one check it; `version`: hash of what
-is sent; `epoch`: incremented by each result; `job`: holds the row; `writer`: wrote the last result.
-`login_budgets`: recent logins of each username, by minute since 1970.
-`replicas`: the configuration of each of the engine's workers.
-"""
-
 _FROM_APPOINTMENTS = """
 INSERT INTO due (connection_id, due_at, configuration, version, epoch, changed_at)
 SELECT connection_id, to_timestamp(due_ms / 1000.0), '', configuration, epoch, now() FROM appointments;
@@ -169,8 +146,8 @@ DROP SEQUENCE appointment_changes"""
 def add_due(connection: Connection) -> None:
     """Create the tables that replicas share, in a new database or one from before there were any."""
     replicated = inspect(connection).has_table("appointments")
-    for statement in (_DUE + (";" + _FROM_APPOINTMENTS if replicated else "")).split(";"):
-        connection.exec_driver_sql(statement)
+    tables = Path(__file__).with_name("due.sql").read_text(encoding="utf-8")
+    connection.connection.cursor().execute(tables + (_FROM_APPOINTMENTS if replicated else ""))
 
 
 def _add_audits(connection: Connection) -> None:

@@ -9,7 +9,6 @@ from icalendar import Alarm, Calendar, Event, vDuration
 
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
-from monitor.core.connection import ExpiryBands
 from monitor.core.history import Slot
 from monitor.core.status import ConnectionStatus
 from monitor.core.verdict.evidence import ASSUMED_LIFETIME
@@ -64,7 +63,9 @@ def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Remi
     if following and following != current:
         lifetime = following.not_after - following.not_before
         ends.append((Slot.NEXT, "the certificate of the next pair", following.not_after, lifetime))
+    bands = connection.expiry
     for slot, what, end, lifetime in ends:
+        alarms = {bands.warning.of(lifetime), bands.critical.of(lifetime), *ALARMS}
         yield Reminder(
             f"certificate.{slot}.{name}@bearerwatch",
             end,
@@ -72,7 +73,7 @@ def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Remi
             _description(status, Cause.CERTIFICATE_EXPIRING),
             certain=True,
             url=url,
-            alarms=_alarms(connection.expiry, lifetime),
+            alarms=tuple(sorted(alarms, reverse=True)),
         )
     if status.forecast:
         yield Reminder(
@@ -83,11 +84,6 @@ def reminders(status: ConnectionStatus, external_url: str = "") -> Iterator[Remi
             certain=False,
             url=url,
         )
-
-
-def _alarms(bands: ExpiryBands, lifetime: timedelta) -> tuple[timedelta, ...]:
-    """When the finding begins and becomes critical, plus ALARMS; longest first."""
-    return tuple(sorted({bands.warning.of(lifetime), bands.critical.of(lifetime), *ALARMS}, reverse=True))
 
 
 def _description(status: ConnectionStatus, cause: Cause, *why: str) -> str:

@@ -89,12 +89,8 @@ class PairOptions(Options):
     certificate: Certificate | None = None
     """The certificate uploaded to the app, to monitor its expiry and whether it matches the key."""
 
-    def pair(self) -> Pair:
-        """As a Pair."""
-        return Pair(self.private_key, self.certificate)
 
-
-NextPair = Annotated[Pair, Written(PairOptions, PairOptions.pair)]
+NextPair = Annotated[Pair, Written(PairOptions, lambda pair: Pair(pair.private_key, pair.certificate))]
 
 
 class ExpiryOptions(Options):
