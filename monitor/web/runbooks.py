@@ -1,37 +1,21 @@
 """Documents about causes and the setup guide: as Markdown for docs/, as pages, and as JSON.
 
-docs/causes and docs/setup.md are generated here from the catalogue, `causes.md` and `setup.md`; the daemon
-serves the same.
+docs/causes and docs/setup.md are generated here from the catalogue and the templates in `documents`; the
+daemon serves the same.
 """
 
 import re
+from datetime import timedelta
 from pathlib import Path
-from string import Template
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 
-from monitor.core.catalogue import CATALOGUE, Entry
+from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Severity
 from monitor.core.wording import WHO
-
-_SEVERITY = {
-    Severity.CRITICAL: "critical (the integration is down or will be soon)",
-    Severity.WARNING: "warning (act in time, or keep an eye on it)",
-    Severity.INFO: "info (no action needed yet)",
-}
-
-_REPRODUCE = """\
-## Reproduce it
-
-```
-sf org login jwt --client-id CONSUMER_KEY --jwt-key-file private-key.pem \\
-  --username USERNAME --instance-url https://SUBDOMAIN.my.salesforce.com
-```
-
-`bearerwatch check NAME --config FILE` tries again with the configured values, and explains the result.
-"""
 
 SCREENS = {
     "App Manager": "NavigationMenus",
@@ -50,55 +34,48 @@ SCREENS = {
 """Paths of Setup screens at `/lightning/setup/…/home`, as used by several published programs. Salesforce does
 not document them."""
 
+_DOCUMENTS = Environment(  # noqa: S701 - Markdown, not HTML
+    loader=PackageLoader("monitor.web", "documents"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    keep_trailing_newline=True,
+)
+_DOCUMENTS.filters["minutes"] = lambda length: length // timedelta(minutes=1)
+_DOCUMENTS.globals |= {
+    "catalogue": CATALOGUE,
+    "who": WHO,
+    "severities": {
+        Severity.CRITICAL: "critical (the integration is down or will be soon)",
+        Severity.WARNING: "warning (act in time, or keep an eye on it)",
+        Severity.INFO: "info (no action needed yet)",
+    },
+}
 _STEP = re.compile(r"\b([Ss]teps? )(\d)(?:( and | to )(\d))?")
 _SCREEN = re.compile(rf"((?:Setup &gt; |, open ))({'|'.join(SCREENS)})\b")
 
 
 def cause_page(cause: Cause) -> str:
     """A cause's runbook: what it is, who is responsible, what to do, similar causes."""
-    entry = CATALOGUE[cause]
-    first = [f"If a next pair is configured: {step}" for step in entry.remedy_with_next]
-    actions = "\n".join(f"{number}. {action}" for number, action in enumerate([*first, *entry.remedy], 1))
-    parts = [
-        f"# {entry.title}\n",
-        "\n".join(_facts(cause, entry)) + "\n",
-        f"{entry.meaning}\n",
-        f"## What to do\n\n{actions}\n",
-        f"## How to tell it apart\n\n{entry.tell_apart}\n",
-    ]
-    if entry.hidden_by:
-        names = "\n".join(f"- [`{other}`]({other}.md): {CATALOGUE[other].title}" for other in entry.hidden_by)
-        parts.append(
-            f"While one of these causes applies, Salesforce answers with that one instead:\n\n{names}\n"
-        )
-    if entry.needs_exchange:
-        parts.append(_REPRODUCE)
-    if entry.contested:
-        parts.append(f"## Where sources disagree\n\n{entry.contested}\n")
-    return _STEP.sub(lambda found: _linked(found, "../setup.md"), "\n".join(parts))
+    return _filled("cause.md", "../setup.md", cause=cause, entry=CATALOGUE[cause])
 
 
 def causes_page() -> str:
     """The table of all causes, with links to their pages."""
-    rows = "".join(
-        f"| [`{cause}`]({cause}.md) | {entry.title} | `{entry.responsible}` | {entry.guide or ''} |\n"
-        for cause, entry in CATALOGUE.items()
-    )
-    return _text("causes.md") + _STEP.sub(lambda found: _linked(found, "../setup.md"), rows)
+    return _filled("causes.md", "../setup.md")
 
 
 def setup_page() -> str:
     """The seven setup steps, with related causes."""
-    steps = {f"step_{number}": _causes_of(str(number)) for number in range(1, 8)}
-    filled = Template(_text("setup.md")).substitute(steps, sandbox_refresh=_causes_of("sandbox refresh"))
+    return _filled("setup.md", "", causes_of=_causes_of)
+
+
+def _filled(template: str, setup: str, **values: object) -> str:
+    """A document with links to the steps in `setup`, except in headings and code."""
+    filled = _DOCUMENTS.get_template(template).render(values)
     return "\n".join(
-        line if line.startswith(("#", "    ")) else _STEP.sub(lambda found: _linked(found, ""), line)
-        for line in filled.splitlines()
+        line if line.startswith(("#", "    ")) else _STEP.sub(lambda found: _linked(found, setup), line)
+        for line in filled.split("\n")
     )
-
-
-def _text(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def write(docs: Path) -> None:
@@ -207,23 +184,3 @@ def _causes_of(step: str) -> str:
         for cause, entry in CATALOGUE.items()
         if entry.guide and step in entry.guide
     )
-
-
-def _facts(cause: Cause, entry: Entry) -> list[str]:
-    guide = entry.guide
-    if guide == "sandbox refresh":
-        guide = "[sandbox refresh](../setup.md#sandbox-refresh)"
-    facts = [
-        f"- Cause: `{cause}`",
-        f"- Severity: {_SEVERITY[entry.severity]}",
-        f"- Who acts: {WHO[entry.responsible]}",
-        f"- Setup guide: {guide or 'not covered'}",
-    ]
-    if entry.settle:
-        minutes = [
-            f"{limit.total_seconds() / 60:.0f}" for limit in (entry.settle.shortest, entry.settle.longest)
-        ]
-        facts.append(
-            f"- May clear by itself {' to '.join(minutes)} minutes after a change ({entry.settle.source})"
-        )
-    return facts
