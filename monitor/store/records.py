@@ -41,6 +41,10 @@ class _Record(BaseModel):
 
     of: ClassVar[type]
 
+    def __init_subclass__(cls, of: type | None = None) -> None:
+        if of:
+            cls.of = of
+
 
 def _read(record: _Record) -> Any:
     """A record converted to the core's types."""
@@ -55,9 +59,7 @@ def _read(record: _Record) -> Any:
     return record.of(**fields)
 
 
-class _Granted(_Record):
-    of = Granted
-
+class _Granted(_Record, of=Granted):
     token_format: Literal["opaque", "jwt"]
     scopes: frozenset[str] | None = None
     instance_url: str | None = None
@@ -66,9 +68,7 @@ class _Granted(_Record):
     of_site: bool = False
 
 
-class _Refused(_Record):
-    of = Refused
-
+class _Refused(_Record, of=Refused):
     status: int
     error: str
     description: str
@@ -76,37 +76,27 @@ class _Refused(_Record):
     retry_after_seconds: float | None = None
 
 
-class _Unreachable(_Record):
-    of = Unreachable
-
+class _Unreachable(_Record, of=Unreachable):
     kind: FaultKind
     message: str
 
 
-class _NotSent(_Record):
-    of = NotSent
-
+class _NotSent(_Record, of=NotSent):
     message: str
 
 
-class _AfterLogin(_Record):
-    of = AfterLogin
-
+class _AfterLogin(_Record, of=AfterLogin):
     status: int
     error: str
     message: str
 
 
-class _ApiUsage(_Record):
-    of = ApiUsage
-
+class _ApiUsage(_Record, of=ApiUsage):
     used: int
     allowed: int
 
 
-class _Exchange(_Record):
-    of = Exchange
-
+class _Exchange(_Record, of=Exchange):
     at: datetime
     outcome: _Granted | _Refused | _Unreachable | _NotSent
     after_login: _AfterLogin | None = None
@@ -117,23 +107,17 @@ class _Exchange(_Record):
     usage: _ApiUsage | None = None
 
 
-class _Identity(_Record):
-    of = Identity
-
+class _Identity(_Record, of=Identity):
     org_id: str | None = None
     user_id: str | None = None
 
 
-class _Approval(_Record):
-    of = Approval
-
+class _Approval(_Record, of=Approval):
     since: datetime
     until: datetime
 
 
-class _Rotation(_Record):
-    of = Rotation
-
+class _Rotation(_Record, of=Rotation):
     key_fingerprint: str
     prepared_at: datetime
     stage: Stage
@@ -142,9 +126,7 @@ class _Rotation(_Record):
     moved_at: datetime | None = None
 
 
-class _Finding(_Record):
-    of = Finding
-
+class _Finding(_Record, of=Finding):
     cause: Cause
     severity: Severity
     responsible: Responsible
@@ -153,17 +135,13 @@ class _Finding(_Record):
     since: datetime
 
 
-class _Alternative(_Record):
-    of = Alternative
-
+class _Alternative(_Record, of=Alternative):
     cause: Cause
     tell_apart: str
 
 
-class HistoryRecordV1(_Record):
+class HistoryRecordV1(_Record, of=History):
     """Version 1. Fields with a default may be missing: they were added before versions were written."""
-
-    of = History
 
     version: Literal[1] = 1
     first_seen: datetime
@@ -196,9 +174,7 @@ class HistoryRecordV1(_Record):
     alternatives: tuple[_Alternative, ...] = ()
 
 
-class _Logins(_Record):
-    of = Logins
-
+class _Logins(_Record, of=Logins):
     application: str
     address: str
     status: str
@@ -207,10 +183,8 @@ class _Logins(_Record):
     last: datetime
 
 
-class _Facts(_Record):
+class _Facts(_Record, of=Facts):
     """Keys within rows are Salesforce's field names."""
-
-    of = Facts
 
     at: datetime
     observer: str
@@ -268,10 +242,8 @@ class AuditRecordV1(_Facts):
     version: Literal[1]
 
 
-class ToldRecordV1(_Record):
+class ToldRecordV1(_Record, of=Told):
     """Version 1 of what a sink was last told about one group."""
-
-    of = Told
 
     version: Literal[1]
     labels: dict[str, str]
