@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import httpx
 
-from monitor.config import Settings
+from monitor.config import Address, Settings
 from monitor.core.problem import OperatorError
 
 PASSWORD = "BEARERWATCH_PASSWORD"  # noqa: S105 - the name of a variable
@@ -150,4 +150,4 @@ def _address(settings: Settings) -> str:
     host = settings.listen.host
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not listened at
     scheme = "https" if settings.protection.tls is not None else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.listen.port}"
+    return f"{scheme}://{Address(host, settings.listen.port)}"
