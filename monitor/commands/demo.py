@@ -242,7 +242,6 @@ class _Demo:
     async def _tell(
         self, daemon: Daemon, roles: list[Scenario], last: list[Scenario], orgs: httpx.AsyncClient
     ) -> None:
-        """Run the simulated period, stride by stride."""
         page = f"http://127.0.0.1:{self.port}"
         await daemon.listening.wait()
         self.say(
@@ -299,7 +298,6 @@ class _Demo:
         await asyncio.gather(*(look(name) for name, due in list(appointments.items()) if due <= moment))
 
     def _narrate(self, daemon: Daemon, passed: timedelta) -> None:
-        """Print changes of state after the first checks."""
         for status in daemon.watch.snapshot().connections:
             before = self.states.get(status.name)
             if before and before is not status.state and State.UNKNOWN not in {before, status.state}:

@@ -144,7 +144,6 @@ def _checks(one: Shown) -> tuple[Any, Any]:
 
 
 def _address(settings: Settings) -> str:
-    """The daemon's URL on this machine."""
     if settings.protection.tls is not None and settings.web.external_url:
         return settings.web.external_url
     host = settings.listen.host

@@ -162,9 +162,7 @@ class _Found:
         return f"{{{', '.join(parts)}}}"
 
     def edited(self, edits: list[Edit], wanted: Mapping[str, object]) -> bytes:
-        """Apply edits; the result must differ only in the wanted options (None: removed). Raises
-        EditError.
-        """
+        """Apply edits, which may change only the wanted options (None: removed). Raises EditError."""
         made = self.text
         for start, end, new in sorted(edits, reverse=True):
             made = made[:start] + new + made[end:]

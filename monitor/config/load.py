@@ -267,7 +267,6 @@ class _Loader:
     # Combinations of options
 
     def _observed(self, connections: list[tuple[_Entry, Connection]]) -> tuple[Connection, ...]:
-        """The connections with their observers resolved."""
         by_name = {connection.name: connection for _, connection in connections}
         found = []
         for entry, connection in connections:
@@ -316,7 +315,6 @@ class _Loader:
                 self._note(main, ("vault",), message)
 
     def _authorities(self, main: _File, path: text.Path, ca_file: Path | None) -> None:
-        """Check a file of certificate authorities."""
         if ca_file is None:
             return
         try:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from monitor.core.problem import OperatorError
 
 REPORTED = 50
-"""Most problems in a report; the others are counted. An error in a template repeats in thousands of
-connections."""
+"""Most problems in a report; others are counted. A template's error repeats in thousands of connections."""
 
 SHOWN = 60
 """Characters of a value that a message repeats: enough to find it."""

@@ -248,9 +248,7 @@ class Daemon:
         return not late
 
     async def _reload_in_turn(self) -> str | None:
-        """Run reloads one at a time, so that the newest file wins. Requests made during a reload are
-        combined into one.
-        """
+        """One at a time, so that the newest file wins. Requests during a reload are combined into one."""
         self._reloads_asked += 1
         mine = self._reloads_asked
         async with self._reload_lock:
@@ -302,7 +300,6 @@ class Daemon:
         return self._page.render(snapshot, exposition, pack), exposition.content_type
 
     def _apply(self, settings: Settings) -> None:
-        """Apply a configuration."""
         self._settings = settings
         self.watch.configure(settings)
         self._reading_keys = asyncio.get_running_loop().create_task(self.watch.read_keys())
@@ -313,7 +310,6 @@ class Daemon:
 
 
 def _force_exit() -> None:
-    """Exit, whatever hangs."""
     log.critical("stop_timed_out", seconds=END_WITHIN_SECONDS)
     logging.shutdown()
     os._exit(1)

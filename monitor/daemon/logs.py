@@ -36,8 +36,7 @@ LAST_LINES_SECONDS = 1.0
 """How long exit waits for queued lines: longer than any healthy disk takes."""
 
 SAME_AGAIN_SECONDS = 60.0
-"""Least time between equal lines from a library: asyncio repeats itself for each connection that it can't
-accept."""
+"""Least time between equal lines of a library: asyncio has one for each connection that it can't accept."""
 
 
 def configure(

@@ -31,9 +31,7 @@ class ServiceManager:
         self._tell("READY=1")
 
     def reloading(self) -> None:
-        """Report the start of a reload, which `ready` ends. The timestamp distinguishes it from earlier
-        ones.
-        """
+        """Report the start of a reload, which `ready` ends. The time distinguishes it from earlier ones."""
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000
         self._tell("RELOADING=1", f"MONOTONIC_USEC={now}")
 

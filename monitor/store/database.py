@@ -347,7 +347,6 @@ def _made_or_upgraded(connection: Connection, place: Place, upgrades: Upgrades) 
 
 
 def _ids(connection: Connection, rows: Select[Any]) -> dict[str, int]:
-    """Ids by name, from rows of a name table."""
     return {name: number for number, name in connection.execute(rows)}
 
 

@@ -44,8 +44,7 @@ BATCH = 500
 """Connections per transaction: enough to make the cost of the commit negligible."""
 
 WRITE_AFTER_SECONDS = 0.5
-"""How long a change may wait to share a commit. A kill may lose one second: half for this, half for the
-commit."""
+"""How long a change may wait to share a commit. A kill loses at most a second: this, and a commit."""
 
 BUSY_SECONDS = 5.0
 """How long to wait for another program's lock on the file, for example a backup's."""

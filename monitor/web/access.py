@@ -49,8 +49,7 @@ BCRYPT_BYTES = 72
 """bcrypt ignores the rest of a password; so did the tool that created the hash."""
 
 REFUSALS_LOGGED = 10
-"""Refused logins that are logged at once; after that, one per minute, so that guessing can't fill the
-disk."""
+"""Refused logins that are logged at once; then one per minute, so that guessing can't fill the disk."""
 
 CLIENTS_REMEMBERED = 1_000
 """Most client addresses whose requests are counted: about 300 KB."""

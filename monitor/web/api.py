@@ -35,9 +35,7 @@ class Document:
 
 @dataclass(slots=True)
 class StatusDocument:
-    """Renders the list of connections. Caches each connection's part while its status object and its end of
-    maintenance stay the same.
-    """
+    """Renders the list of connections. Keeps each one's part until its status or maintenance changes."""
 
     _parts: dict[str, tuple[ConnectionStatus, datetime | None, bytes]] = field(default_factory=dict)
 

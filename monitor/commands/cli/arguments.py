@@ -37,9 +37,7 @@ def settings_of(config: Path) -> "Settings":
 
 
 def complete_connection(context: typer.Context, incomplete: str) -> list[str]:
-    """Shell completion of connection names, if the configuration is known from an option or the
-    environment.
-    """
+    """Shell completion of names, if an option or the environment says which configuration."""
     path = context.params.get("config") or os.environ.get("BEARERWATCH_CONFIG") or usual()
     try:
         connections = settings_of(Path(path)).connections

@@ -43,9 +43,7 @@ def listed(value: object) -> object:
 
 
 def resolved(value: object, info: ValidationInfo) -> str:
-    """A path made absolute, relative to the directory of its file. Links are not resolved, since a rotation
-    may swap them.
-    """
+    """A path made absolute from its file's directory. Links stay, since a rotation may swap them."""
     directory: str = (info.context or {}).get("directory", "")
     return os.path.normpath(os.path.join(directory, words.path(value)))  # noqa: PTH118 - for speed
 
