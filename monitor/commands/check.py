@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from monitor.commands.explain import as_json as diagnosis_as_json
 from monitor.commands.without_daemon import memory
 from monitor.config import Settings
 from monitor.core import history
@@ -78,4 +77,6 @@ async def check_once(
 
 def as_json(status: ConnectionStatus) -> dict[str, Any]:
     """One verdict for `check --json`: the connection's name, then the same keys as `explain`."""
+    from monitor.commands.explain import as_json as diagnosis_as_json  # slow to import
+
     return {"connection": status.name, **diagnosis_as_json(status.verdict)}

@@ -4,13 +4,16 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monitor.config import Settings
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.transport import Limits
-from monitor.store import Store
 from monitor.watch.clock import Clock
+
+if TYPE_CHECKING:
+    from monitor.store import Store
 
 
 @asynccontextmanager
@@ -31,11 +34,13 @@ async def keys_and_network(settings: Settings, clock: Clock) -> AsyncIterator[tu
 
 
 @contextmanager
-def memory(settings: Settings) -> Iterator[Store | None]:
+def memory(settings: Settings) -> Iterator["Store | None"]:
     """The daemon's database for reading; None if it doesn't exist yet. Raises StoreError."""
     if "://" not in settings.database and not Path(settings.database).exists():
         yield None
         return
+    from monitor.store import Store  # slow to import
+
     store = Store.open(settings.database)
     try:
         yield store

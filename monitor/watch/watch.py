@@ -24,8 +24,6 @@ from monitor.core.status import NO_FACTS, Asked, ConnectionStatus, DaemonStatus,
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.transport import Limits, TransportFactory, rust_transport
-from monitor.store import Store
-from monitor.store.place import place_of
 from monitor.watch.audit import Audits
 from monitor.watch.budget import Ledger, LoginBudget, OwnLedger
 from monitor.watch.check import AFTER_LOGIN_EVERY, Checker
@@ -101,8 +99,10 @@ class Watch:
 
         Raises CaFileError, ProxyError and StoreError.
         """
-        if engine is None and place_of(settings.database, 0).shared:
-            clock = SharedClock(clock)
+        if engine is None:
+            from monitor.store.place import place_of  # slow; commands with an engine need no database
+
+            clock = SharedClock(clock) if place_of(settings.database, 0).shared else clock
         self._clock = clock
         self._memory = memory
         self._fleet = Fleet(memory.histories(), clock)
@@ -144,14 +144,17 @@ class Watch:
 
     def _appointments(self, settings: Settings, notify: Callable[[], Awaitable[None]]) -> Engine:
         """A Schedule for a database file, a Replica for a shared database."""
-        place, clock = place_of(settings.database, 0), self._clock
+        clock = self._clock
         if not isinstance(clock, SharedClock):
             return Schedule(
                 self.check, clock=clock, at_once=settings.max_in_flight, own=self.own, hangs=self._hangs
             )
+        from monitor.store import Store
+        from monitor.store.place import place_of
         from monitor.store.postgresql import Server
         from monitor.watch.replicas import Replica  # needs the extra `postgresql`
 
+        place = place_of(settings.database, 0)
         assert isinstance(place, Server)
         assert isinstance(self._memory, Store)
         self._ledger = replica = Replica(

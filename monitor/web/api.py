@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.finding import Finding
@@ -19,9 +19,11 @@ from monitor.core.verdict import audit
 from monitor.core.verdict.approval import Forecast
 from monitor.core.verdict.surroundings import changes_in, production
 from monitor.core.wording import steps
-from monitor.web.record import Record
 from monitor.web.reproduce import command
 from monitor.web.selection import Selection
+
+if TYPE_CHECKING:  # slow import: the database
+    from monitor.web.record import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class StatusDocument:
         return kept[2]
 
 
-def connection_document(snapshot: Snapshot, status: ConnectionStatus, record: Record) -> Document:
+def connection_document(snapshot: Snapshot, status: ConnectionStatus, record: "Record") -> Document:
     """Everything about one connection."""
     return _document(
         snapshot.at,
@@ -168,7 +170,7 @@ def summary(status: ConnectionStatus, maintenance: datetime | None) -> dict[str,
 
 
 def detail(
-    status: ConnectionStatus, maintenance: datetime | None, record: Record, at: datetime
+    status: ConnectionStatus, maintenance: datetime | None, record: "Record", at: datetime
 ) -> dict[str, Any]:
     """A connection with everything on its page."""
     history, connection = status.history, status.connection
@@ -218,7 +220,7 @@ def _explained(status: ConnectionStatus) -> dict[str, Any]:
     }
 
 
-def _recorded(record: Record) -> dict[str, Any]:
+def _recorded(record: "Record") -> dict[str, Any]:
     """Data from the database; null if it can't be read."""
     return {
         "availability": [

@@ -102,6 +102,16 @@ def test_a_key_from_stdin_is_never_printed(org: Org) -> None:
     assert not [line for line in key.splitlines() if line in done.stdout + done.stderr]
 
 
+def test_a_configured_connection_and_options_are_not_mixed(org: Org) -> None:
+    done = org.tried("acme-production", "--config", "not.there", "--app", "Sales")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "Give a configured connection or options, not both: acme-production, --subdomain, --consumer-key,"
+        " --username, --private-key, --app.\n"
+    )
+
+
 def test_all_invalid_values_are_reported_with_option_names(org: Org) -> None:
     command = [sys.executable, "-m", "monitor", "preflight", "--subdomain", "acme"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -153,6 +153,15 @@ def test_commands_without_network_or_database_do_not_wait_for_them(
     assert not imported & {"httpx", "sqlalchemy", "starlette", "structlog", "uvicorn"}
 
 
+def test_a_preflight_does_not_wait_for_a_database() -> None:
+    modules = "import sys, monitor.commands.preflight; print(*sys.modules)"
+
+    loaded = subprocess.run([sys.executable, "-c", modules], capture_output=True, text=True, check=True)
+
+    assert "monitor.salesforce.exchange" in loaded.stdout.split()
+    assert "sqlalchemy" not in loaded.stdout.split()
+
+
 def test_an_unsupported_system_is_one_clear_message(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", "import os, monitor.__main__ as m; os.name = 'nt'; m.main()"],

@@ -230,24 +230,28 @@ def try_before(
 
     log_errors_alone()
     clock, key = Clock(), {"file": private_key}
+    needed = {
+        "subdomain": subdomain,
+        "consumer_key": consumer_key,
+        "username": username,
+        "private_key": private_key,
+    }
+    given = {**needed, "app": app_name}
     with operators_mistakes():
         if name is not None:
+            if any(given.values()):
+                beside = ", ".join(_option(each) for each, value in given.items() if value)
+                raise OperatorError(f"Give a configured connection or options, not both: {name}, {beside}.")
             settings = settings_of(config)
             key = {"file": "FILE"}
         else:
-            given = {
-                "subdomain": subdomain,
-                "consumer_key": consumer_key,
-                "username": username,
-                "private_key": private_key,
-            }
-            if missing := [f"--{option.replace('_', '-')}" for option, value in given.items() if not value]:
-                raise OperatorError(f"Missing: {', '.join(missing)}. Or name a configured connection.")
+            if missing := ", ".join(_option(each) for each, value in needed.items() if not value):
+                raise OperatorError(f"Missing: {missing}. Or name a configured connection.")
             place = {"file": str(Path(private_key).resolve())}
             if private_key == "-":
                 os.environ[PREFLIGHT_KEY] = text_of("-")
                 place, key = {"env": PREFLIGHT_KEY}, {"file": "FILE"}
-            settings = preflight.settings_of({**given, "app": app_name, "private_key": place})
+            settings = preflight.settings_of({**given, "private_key": place})
         (connection,) = chosen_of(settings, [name or "preflight"])
         found = asyncio.run(
             preflight.preflight(
@@ -257,6 +261,10 @@ def try_before(
     now = clock.now()
     print_result(preflight.as_json(found, key, now), preflight.as_text(found, key, now), as_json=as_json)
     raise typer.Exit(exit_code([found.status], "failing"))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 PREFLIGHT_KEY = "BEARERWATCH_PREFLIGHT_KEY"
