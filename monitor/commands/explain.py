@@ -87,10 +87,7 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
 
 
 def explain(text: str, now: datetime) -> Diagnosis:
-    """Diagnose a record or pasted text. `now` applies if the record has no time.
-
-    Raises Unreadable if the text contains no answer or fault.
-    """
+    """Diagnose a record or pasted text. `now`: if the record has no time. Raises Unreadable."""
     text = text.lstrip("\ufeff").strip()
     if not text:
         raise Unreadable("The input is empty: paste a JSON record or an error text.")

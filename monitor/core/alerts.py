@@ -42,7 +42,7 @@ class Alert:
     labels: Mapping[str, str]
     """Its identity, including `alertname`: the same labels as from the Prometheus rule."""
     title: str
-    """What is wrong, without the connection's name."""
+    """Without the connection's name."""
     texts: Callable[[], Mapping[str, str]] = field(compare=False, repr=False)
     """Builds the annotations, lazily: most alerts are not in any message."""
     since: datetime
@@ -53,7 +53,7 @@ class Alert:
 
     @property
     def name(self) -> str:
-        """The alert's name."""
+        """The `alertname`."""
         return self.labels["alertname"]
 
     @property
@@ -63,10 +63,7 @@ class Alert:
 
     @property
     def group(self) -> str:
-        """The same for all alerts with the same fix: the same cause in the same app.
-
-        Causes in our network, clock or address, or at Salesforce, are grouped across apps.
-        """
+        """Equal for alerts with the same fix: by cause and app, or by cause alone if shared or transient."""
         entry = CATALOGUE.get(Cause(self.labels["cause"])) if "cause" in self.labels else None
         if self.concerns is None or (entry and (entry.shared_fault or entry.transient)):
             return self.name
@@ -176,10 +173,7 @@ def _texts_of_cause(found: Finding, status: ConnectionStatus, links: wording.Lin
 
 
 def _of_no_cause(status: ConnectionStatus, context: AlertContext) -> list[Alert]:
-    """The alert about a connection without a verdict, or one that fails intermittently.
-
-    The operator is responsible; the cause is the one whose runbook helps.
-    """
+    """The alert about a connection without a verdict, or one that fails intermittently: the operator's."""
     history, holds = status.history, context.terms.holds
     since = history.state_since or history.first_seen
     silent = status.state in {State.FAILING, State.UNKNOWN} and not status.findings

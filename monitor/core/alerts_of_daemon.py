@@ -1,7 +1,4 @@
-"""Alerts about the monitor itself, for the operator.
-
-The Prometheus rules cover what it can't report: that it is down, or can't reach its sinks.
-"""
+"""Alerts about the monitor itself. The rules cover what it can't report: being down, unreachable sinks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -44,9 +44,9 @@ def availability(
     maintenance: Sequence[Maintenance] = (),
     days: Collection[date],
 ) -> Availability:
-    """The availability from `since` to `end`. `state` applies where no event gives another.
+    """The availability from `since` to `end`, counted on `days`.
 
-    `days`: those on which the connection had a verdict.
+    `state` applies where no event gives another.
     """
     changes = sorted((event.at, *change) for event in events if (change := state_change(event)))
     edges = _edges((at for at, _, _ in changes), maintenance, since, end)

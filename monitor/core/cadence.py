@@ -62,10 +62,7 @@ def phase(name: str) -> float:
 
 
 def regular(connection: Connection, now: datetime) -> datetime:
-    """The connection's next regular check after one at `now`, by its interval and phase.
-
-    One that is TOO_NEAR is skipped, after a first or late check.
-    """
+    """The next regular check, by interval and phase. One that is TOO_NEAR, after a late check, is skipped."""
     # In timedeltas, which are exact: floats of this size would sometimes give `now` itself.
     interval = connection.interval
     begin = EPOCH + interval * phase(connection.name)
@@ -114,8 +111,7 @@ def next_exchange(connection: Connection, history: History, now: datetime, *, re
 def outdated(connection: Connection, history: History, planned: datetime | None) -> timedelta:
     """How long after the last check its result becomes outdated.
 
-    After UNSEEN_INTERVALS for healthy connections, whatever was planned. Failing ones may be left alone for
-    longer, on purpose.
+    Healthy connections are never left alone for longer, failing ones may be, on purpose.
     """
     usual = UNSEEN_INTERVALS * connection.interval
     well = history.state in {State.HEALTHY, State.DEGRADED}

@@ -1,7 +1,4 @@
-"""The catalogue: texts and classification of each cause, from `catalogue.toml`.
-
-The file is part of the package and is read once, at import. No function of the core reads files.
-"""
+"""The catalogue: texts and classification of each cause, from `catalogue.toml`, read once, at import."""
 
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -126,10 +123,7 @@ class CatalogueError(ValueError):
 
 
 def read(text: str) -> Mapping[Cause, Entry]:
-    """Reads a catalogue from TOML, keeping its order.
-
-    Raises CatalogueError, or TOMLDecodeError if the text is not TOML.
-    """
+    """Reads a catalogue, keeping its order. Raises CatalogueError or TOMLDecodeError."""
     tables = tomllib.loads(text)
     rows = tables.get("causes", {})
     problems = [f"{name}: unknown table" for name in tables if name not in _TABLES]

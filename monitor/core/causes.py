@@ -1,7 +1,4 @@
-"""The codes of causes, severities and responsible parties; `catalogue` describes the causes.
-
-The codes are a contract: metric label, alert, page, runbook and JSON take the spelling from here.
-"""
+"""The codes of causes, severities and responsible parties: a contract, spelt the same everywhere."""
 
 from enum import StrEnum
 

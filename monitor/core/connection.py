@@ -67,7 +67,6 @@ class Source:
     kind: Literal["file", "env", "credential", "vault"]
     place: str
     field: str = ""
-    """The field of a Vault secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,6 @@ class Connection:
     username: str
     current: Pair
     app: str = ""
-    """The app's name in the org, to help people find it; may be empty."""
     username_in_alerts: bool = False
     """Whether metrics and alerts include the username."""
     next: Pair | None = None
@@ -142,8 +140,7 @@ class Connection:
     audit: bool = True
     """Whether a daily audit compares the org with the setup guide."""
     observer: "Connection | None" = None
-    """A connection to the same org with more read permissions, for audits; None: it reads everything
-    itself."""
+    """A connection to the same org with more read permissions, for audits."""
     objects: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Objects that the integration needs, and whether it reads or writes them (`read`, `write`)."""
     paused: bool = False
@@ -182,9 +179,9 @@ class Connection:
         return org_type(self.host)
 
 
-@lru_cache(maxsize=100)
+@lru_cache(maxsize=100)  # one is asked for about ten times in a row
 def host_of(url: str) -> str:
-    """The host of a URL, in lower case. Cached, as one is asked for about ten times in a row."""
+    """The host of a URL, in lower case."""
     return urlsplit(url).hostname or ""
 
 

@@ -41,7 +41,7 @@ class Finding:
     responsible: Responsible
     certainty: Certainty
     evidence: tuple[str, ...]
-    """Sentences, most important first; bounded, sanitized, without secrets."""
+    """Sentences, most important first; bounded and harmless to show."""
     since: datetime
     """A diagnosis sets this to its `now`; the history keeps the first value while the cause lasts."""
 
@@ -60,9 +60,9 @@ class Diagnosis:
 
     state: State
     findings: tuple[Finding, ...] = ()
-    """All current findings: first the cause of the state, then other risks."""
+    """First the cause of the state, then other risks."""
     alternatives: tuple[Alternative, ...] = ()
-    """Other causes that fit the evidence, most likely first."""
+    """Most likely first."""
 
     @property
     def cause(self) -> Cause | None:

@@ -1,7 +1,4 @@
-"""What is remembered of one connection: `remember(history, …)` gives a new History.
-
-It must survive a restart, so a History is plain data that converts to JSON and back unchanged.
-"""
+"""What is remembered of one connection: plain data, which `store.records` keeps over restarts."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -98,7 +95,7 @@ class Approval:
 
     @property
     def days(self) -> float:
-        """How long the approval lasted, in days."""
+        """How long it lasted."""
         return (self.until - self.since).total_seconds() / 86_400
 
 
@@ -134,7 +131,6 @@ class History:
     last_verdict: Exchange | None = None
     """The last exchange that was granted or refused: determines the state during a network outage."""
     after_login: AfterLogin | None = None
-    """The last REST call after a grant."""
     calls_missed: int = 0
     """Consecutive such calls without a usable answer."""
     proven_at: datetime | None = None
@@ -142,7 +138,6 @@ class History:
     audit: Facts | None = None
     """What the last audit read inside the org; None if there was none for the current configuration."""
     usage: ApiUsage | None = None
-    """The org's API usage, as last reported."""
     first_success: datetime | None = None
     last_success: datetime | None = None
     consecutive_successes: int = 0
@@ -172,7 +167,7 @@ class History:
 
 
 class EventKind(StrEnum):
-    """What changed."""
+    """What an event changed."""
 
     STATE = "state"
     CAUSE = "cause"
@@ -328,7 +323,7 @@ def _counted(
 
 @cache
 def _shared(accepted: tuple[tuple[Slot, bool], ...]) -> Mapping[Slot, bool]:
-    """Shares equal mappings between thousands of histories, to save memory: there are half a dozen values."""
+    """Equal mappings of thousands of histories are one, to save memory."""
     return dict(accepted)
 
 

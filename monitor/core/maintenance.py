@@ -38,13 +38,11 @@ class Weekly:
     lasts: timedelta
     """At most a week."""
     zone: str = "UTC"
-    """An IANA time zone, such as Europe/Berlin."""
+    """An IANA time zone, such as Europe/Berlin. A start that daylight saving skips is as clocks would have
+    shown it."""
 
     def until(self, now: datetime) -> datetime | None:
-        """When the current maintenance ends; None without one.
-
-        If daylight saving skips its start time, it begins when clocks would have shown it.
-        """
+        """When the current maintenance ends; None without one."""
         return next((end for start, end in self._latest(now) if start <= now < end), None)
 
     def ended(self, now: datetime) -> datetime | None:

@@ -1,7 +1,4 @@
-"""The outcome of one exchange: granted, refused, unreachable, not sent.
-
-The core learns nothing else from the network. These values never contain a token, assertion or key.
-"""
+"""The outcome of one exchange: all that the core learns from the network, without token or key."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -127,13 +124,11 @@ class Exchange:
     at: datetime
     outcome: Outcome
     after_login: AfterLogin | None = None
-    """None if no call was to be made."""
     duration_seconds: float | None = None
     """From the start of connecting to the end of the answer; None if nothing was sent."""
     clock_offset_seconds: float | None = None
     """The server's `Date` minus our clock: positive if ours is slow. None without a `Date`."""
     usage: ApiUsage | None = None
-    """None without a REST call, or if its answer did not say."""
 
     @property
     def hung(self) -> bool:

@@ -109,8 +109,7 @@ def due(
 ) -> bool:
     """Whether to try the next key.
 
-    `was` is the last verdict on the current key before this check, `asked` this check's outcome with it; None
-    if there was none.
+    `was`: the last verdict on the current key before this check; `asked`: this check's outcome with it.
     """
     rotation = history.rotation
     if rotation is None:

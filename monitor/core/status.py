@@ -1,7 +1,6 @@
 """Snapshot: all connections at one time, without secrets. The only input of readers.
 
-Metrics, pages, JSON, notifications, rules and calendar are pure views of it. A ConnectionStatus is never
-changed in place, so a view may cache what it derived from one.
+A ConnectionStatus is never changed in place, so a reader may cache what it derived from one.
 """
 
 from collections import Counter
@@ -32,7 +31,6 @@ class ConnectionStatus:
     history: History
     credential: CredentialFacts = NO_FACTS
     next_credential: CredentialFacts | None = None
-    """The next pair's facts; None if none is configured."""
     forecast: Forecast | None = None
     next_exchange: datetime | None = None
     """When it is checked next; None while paused."""
@@ -60,16 +58,13 @@ class ConnectionStatus:
 
     @property
     def reads(self) -> dict[str, str]:
-        """Additional reads by name: the error, or an empty text on success.
-
-        Those not tried yet are missing.
-        """
+        """Additional reads that were tried: the error by name, empty on success."""
         call = self.history.after_login if self.connection.after_login else None
         return {"first_call": call.problem} if call else {}
 
     @property
     def verdict(self) -> Diagnosis:
-        """Current state, findings and alternatives."""
+        """The last diagnosis, as it applies now."""
         alternatives = self.history.alternatives if self.findings else ()
         return Diagnosis(self.state, self.findings, alternatives)
 
@@ -181,10 +176,7 @@ _SEVERITIES = tuple(Severity)
 
 
 def urgency(status: ConnectionStatus) -> tuple[int, int, float, str]:
-    """A sort key, worst first: state, severity, most recent failure, name.
-
-    Recent failures come first: what has been broken for weeks is already known.
-    """
+    """A sort key, worst first: state, severity, most recent failure (old ones are known already), name."""
     place, findings = _PLACES[status.state], status.findings
     if not findings:
         return place, len(_SEVERITIES), 0.0, status.name

@@ -33,7 +33,6 @@ class Route:
     """Which alerts a sink gets; empty fields match everything."""
 
     responsible: tuple[str, ...] = ()
-    """Responsible parties."""
     severity: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     """Labels that the connection must have. Alerts about the daemon itself don't match any."""
@@ -151,10 +150,7 @@ def _told(members: Sequence[Alert], now: datetime) -> Told:
 
 
 def is_proven(told: Told, statuses: Mapping[str, ConnectionStatus]) -> bool:
-    """Whether a group has certainly ended: Salesforce now grants all connections that it had refused.
-
-    A fault of network or server, in contrast, may recur a moment later.
-    """
+    """Whether a group has certainly ended: all its connections are granted. Faults of a network may recur."""
     entry = CATALOGUE.get(Cause(told.labels["cause"])) if "cause" in told.labels else None
     return bool(entry and not entry.transient) and all(
         name in statuses and statuses[name].state is State.HEALTHY for name in told.connections

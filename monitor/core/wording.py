@@ -46,7 +46,7 @@ def remedy(steps: Iterable[str]) -> str:
 
 
 def description(what: str, *, who: str, steps: Iterable[str], guide: str | None = None) -> str:
-    """A complete description: what is wrong, who must act, and the steps."""
+    """What is wrong, who must act, and the steps."""
     source = f" (setup guide, {guide})" if guide else ""
     return f"{what}\nWho must act: {who}.\nWhat to do{source}:\n{remedy(steps)}"
 

@@ -101,10 +101,7 @@ def directory(path: Path) -> Iterator[Directory]:
 
 @contextmanager
 def created(path: Path, content: bytes, *, mode: int, owner: Owner | None = None) -> Iterator[None]:
-    """Create a new file, and delete it if the block raises.
-
-    Raises OSError with the path.
-    """
+    """Create a new file, and delete it if the block raises. Raises OSError with the path."""
     with directory(path.parent) as place:
         place.create(path.name, content, mode=mode, owner=owner)
         try:

@@ -239,7 +239,7 @@ class Keyring:
     def changed(self, pair: Pair, facts: CredentialFacts) -> bool:
         """Whether the pair's files or content have changed since these facts were loaded.
 
-        Connections can share a pair; the first one checked after a change loads it for all of them.
+        The first connection checked after a change loads a shared pair for all of them.
         """
         held = self._held.get(pair)
         return self.stale(pair) or (held is not None and held.credential.facts is not facts)

@@ -92,9 +92,7 @@ async def read(
 
 
 def lasting(last: Facts) -> Rows:
-    """What an audit need not read again, which leaves calls for more: the app's id while it leads to
-    policies, and an org that does not expire.
-    """
+    """The app's id, while it leads to policies, and an org that does not expire: not read again."""
     kept: Rows = {}
     if last.first(Read.POLICY) or last.first(Read.CLASSIC):
         kept[Read.APP] = last.rows.get(Read.APP, ())

@@ -1,7 +1,4 @@
-"""One probe of an org with one key: sign, post, read the answer. Stateless, without judgement.
-
-Used by checks, by the search for the right endpoint, and by the guided rotation.
-"""
+"""One probe of an org with one key: sign, post, read the answer. Stateless, without judgement."""
 
 from collections.abc import Callable
 from datetime import datetime

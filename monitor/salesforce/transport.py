@@ -139,9 +139,7 @@ def _certificates(file: Path | None) -> list[bytes]:
 
 
 def _proxy(environ: Mapping[str, str]) -> ProxyBuilder | None:
-    """The environment's HTTPS proxy, read like curl: lower-case variables first, http by default. Raises
-    ProxyError.
-    """
+    """The environment's HTTPS proxy, read like curl: lower case first. Raises ProxyError."""
 
     def variable(name: str) -> str:
         return environ.get(name) or environ.get(name.upper()) or ""

@@ -100,9 +100,7 @@ class _Attempt:
 
     @property
     def expires(self) -> float | None:
-        """Seconds since the epoch. A string of digits also counts, and so does any future date
-        (*observed*).
-        """
+        """Seconds since the epoch, also as a string of digits; any future date counts (*observed*)."""
         exp = self.claims.get("exp")
         if isinstance(exp, str) and exp.isascii() and exp.isdigit() and len(exp) <= LONGEST_NUMBER:
             return float(exp)
@@ -147,11 +145,7 @@ class _Attempt:
         return settings.permitted_users == "admin_approved" and not approved
 
     def lacks_scopes(self) -> bool:
-        """The flow searches for earlier approvals with a refresh token, so the refresh token scope is
-        required.
-
-        So is at least one other scope (help, JWT bearer flow).
-        """
+        """The flow needs the refresh token scope and at least one other (help, JWT bearer flow)."""
         scopes = self.settings.scopes
         misses = self.settings.refresh_scope_needed and REFRESH_SCOPES.isdisjoint(scopes)
         return misses or REFRESH_SCOPES.issuperset(scopes)
@@ -268,10 +262,7 @@ def _first(checks: tuple[_Check, ...], attempt: _Attempt) -> Refusal | None:
 
 
 def _note(attempt: _Attempt, refusal: Refusal) -> None:
-    """Add a row to the login history.
-
-    Of logins beyond the rate, Salesforce records only the first (knowledge article 000381578).
-    """
+    """Add a row to the login history: of logins beyond the rate, only the first (article 000381578)."""
     last = attempt.org.logins[-1] if attempt.org.logins else None
     if refusal.login_status is None or not attempt.username:
         return

@@ -130,10 +130,7 @@ class _Pending:
 
 
 class Org:
-    """One org: one app, one user, their history, and an observer if the settings have one.
-
-    `now` is always the time by the org's own clock, aware and in UTC.
-    """
+    """One org: app, user, perhaps an observer, and their history. Times are by its own clock, in UTC."""
 
     def __init__(self, name: str, settings: OrgSettings, now: datetime) -> None:
         """A new org. Its app is ready after the propagation time."""
@@ -229,10 +226,7 @@ class Org:
             self.in_force(now)
 
     def refresh(self, refresh: Refresh, now: datetime) -> None:
-        """Refresh the sandbox: it becomes another org, and some setup is lost.
-
-        App and user approval start over: approvals are not copied.
-        """
+        """Refresh the sandbox: it becomes another org, some setup is lost, and approvals are not copied."""
         suffix = f".{refresh.username_suffix}" if refresh.username_suffix else ""
         username = self.settings.username
         changes: dict[str, object] = {
@@ -284,10 +278,7 @@ class Org:
         return now >= self._ready
 
     def is_approved(self, settings: OrgSettings, now: datetime) -> bool:
-        """Whether there is an unexpired approval, or none is needed.
-
-        The policy applies when the approval is used, so a longer policy revives an expired one.
-        """
+        """Whether there is an unexpired approval, by the policy in force at use, or none is needed."""
         if settings.permitted_users == "admin_approved" and not settings.decays_when_admin_approved:
             return True
         validity = timedelta(seconds=settings.refresh_token_validity_seconds or 0)
@@ -388,10 +379,7 @@ class Org:
         return digest(f"signs the tokens of {self.org_id}")
 
     def reader(self, authorization: str, now: datetime) -> OrgSettings | None:
-        """The settings of the user whose valid token is in an `Authorization` header; None without one.
-
-        Using it extends the session. The session ends if user or org becomes inactive.
-        """
+        """The settings of the user whose valid token is in an `Authorization` header; extends the session."""
         scheme, _, token = authorization.partition(" ")
         in_force = self.in_force(now)
         observer = in_force.observer
@@ -425,10 +413,7 @@ class Org:
     def reply(
         self, now: datetime, status: int, said: object, more: tuple[tuple[str, str], ...] = ()
     ) -> Answer:
-        """An answer with the headers that Salesforce always sends, in its order (*observed*).
-
-        Bytes are sent as a web page, anything else as JSON.
-        """
+        """An answer with Salesforce's headers, in order (*observed*): bytes as a web page, else as JSON."""
         page = isinstance(said, bytes)
         body = said if isinstance(said, bytes) else json.dumps(said, separators=(",", ":")).encode()
         self._answers += 1

@@ -80,10 +80,7 @@ class Scenario:
         return {**right, **self.org}
 
     def options(self, server: str) -> dict[str, object]:
-        """The connection's options as in the configuration, except name and keys.
-
-        `server` is the simulator's address, without a final slash.
-        """
+        """The connection's options, except name and keys; `server` is an address without a final slash."""
         right = {
             "login_url": f"{server}/{self.name}",
             "audience": "my_domain",

@@ -57,11 +57,7 @@ class UnknownOrgError(LookupError):
 
 
 class Simulator:
-    """The orgs and their clock.
-
-    Time starts at the clock's and runs `speed` times as fast. Not thread-safe: while a thread serves it
-    (`running`), use the control API.
-    """
+    """The orgs and their clock, which runs `speed` times as fast. Not thread-safe."""
 
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC), speed: float = 1) -> None:
         self._clock = clock
@@ -128,10 +124,7 @@ class Simulator:
 def create_app(
     simulator: Simulator, *, slow_seconds: float = wire.SLOW_SECONDS, loopback: bool = False
 ) -> Starlette:
-    """The ASGI app. Network faults need `serve` or `running`; everything else works in any server.
-
-    `loopback`: only this machine reaches it, so the control API rejects other host names.
-    """
+    """The ASGI app; network faults need `serve` or `running`. `loopback`: only this machine reaches it."""
 
     async def orgs(request: HttpRequest) -> Response:
         return JSONResponse({name: simulator.org(name).settings.as_json() for name in simulator.names})

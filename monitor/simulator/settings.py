@@ -204,10 +204,7 @@ class OrgSettings(_Settings):
         return self
 
     def changed(self, values: Mapping[str, object]) -> "OrgSettings":
-        """These settings with some values changed, as read from JSON.
-
-        Raises SettingsError with all problems.
-        """
+        """These settings with some values changed, from JSON. Raises SettingsError with all problems."""
         return _validated(OrgSettings, {**self.model_dump(), **values})
 
     def as_json(self) -> dict[str, object]:

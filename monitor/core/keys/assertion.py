@@ -47,8 +47,7 @@ def claims(connection: Connection, now: datetime) -> dict[str, str | int]:
 def sign(connection: Connection, key: RSAPrivateKey, now: datetime) -> str:
     """The assertion at `now`, as compact JWS.
 
-    Takes a loaded key: given PEM, OpenSSL would test its primes on each call, at a hundred times the cost of
-    the signature.
+    Given PEM instead of a loaded key, OpenSSL would test its primes on each call.
     """
     payload = json.dumps(claims(connection, now), separators=(",", ":")).encode()
     return _signer.encode(payload, key, algorithm=ALGORITHM)

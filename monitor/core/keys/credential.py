@@ -121,7 +121,7 @@ class _Malformed(Exception):  # noqa: N818 - internal: ends a reading at its fir
 def credential_of(key: KeyReading, certificates: CertificateReading | None) -> Credential:
     """Combines a key and its certificate: from a chain, the first one that pairs, otherwise the first.
 
-    A mismatch is reported only if the key can sign; otherwise it would hide the actual problem.
+    A mismatch is reported only if the key can sign; else it would hide the actual problem.
     """
     if certificates is None:
         certificates = CertificateReading()

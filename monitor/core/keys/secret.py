@@ -1,7 +1,4 @@
-"""A secret value that can't be printed, logged, pickled or inspected by mistake.
-
-Its content is available only through two methods that are easy to search for: `reveal` and `text`.
-"""
+"""A secret value that can't be printed, logged, pickled or inspected by mistake."""
 
 import hashlib
 from contextlib import suppress

@@ -123,9 +123,9 @@ _TEXT_FIELDS = (
 
 
 def read_answer(status: int, headers: Mapping[str, str], body: bytes) -> Granted | Refused:
-    """Parse the token endpoint's answer. Header names are case-insensitive.
+    """Parse the token endpoint's answer.
 
-    Anything but a grant is a Refused, even a web page or an empty body: the diagnosis distinguishes them.
+    Anything but a grant is a Refused, even a web page or an empty body.
     """
     known = {name.lower(): value for name, value in headers.items()}
     text = _decode(body, known.get("content-type", ""))
@@ -167,9 +167,7 @@ def token_in(body: bytes) -> str | None:
 
 
 def harmless(text: str, limit: int = TEXT_LIMIT) -> str:
-    """The text made safe to show: one bounded line, without control or direction characters, secrets
-    masked.
-    """
+    """One bounded line, safe to show: without control or direction characters, secrets masked."""
     text = _TERMINAL_SEQUENCE.sub("", text[:READ_LIMIT])
     text = "".join(
         " " if character.isspace() else character

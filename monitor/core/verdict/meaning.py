@@ -135,10 +135,7 @@ _CALL_REFUSED = Meaning(
 
 
 def of_after_login(after: AfterLogin, granted: Granted) -> Meaning | None:
-    """What a refused API call means; None if it says nothing about the credential.
-
-    An exhausted daily allocation, maintenance or a proxy's page do not affect the credential's health.
-    """
+    """What a refused API call means; None if it says nothing about the credential, as a spent allocation."""
     text = plain(f"{after.error}: {after.message}")
     if after.proves or after.missed or _SPENT_ALLOCATION.search(text):
         return None
@@ -176,7 +173,7 @@ API_SCOPES = frozenset({"api", "full"})
 def _error_text(refused: Refused) -> str | None:
     """The refusal's text; None if the body is not an answer of the token endpoint.
 
-    Without a code, an answer's text counts only if it is Salesforce's; a client's always counts.
+    Without a code, an answer's text counts only if it is Salesforce's.
     """
     if refused.error:
         return f"{refused.error}: {refused.description}"

@@ -42,7 +42,7 @@ ALMOST_ALWAYS = 400
 """The usual status of a refusal."""
 
 SERVER_ERROR = 500
-"""Statuses from here on belong to a server or gateway, not to the answer that it passes on."""
+"""From here on, a status is a server's or gateway's, not that of the answer that it passes on."""
 
 _BESIDE = re.compile(r"([\"'\])} :=,|–—-]{0,8})([^\W\d_][^\n]{0,400})")
 _STRONG_LABELS = r"error[_ -]?description|error[_ -]?message|error[_ -]?msg|faultstring|exceptionmessage"
@@ -216,9 +216,9 @@ class _Said:
     start: int
     end: int
     text: str
-    is_sentence: bool
+    is_sentence: bool = False
     """Whether it is one of Salesforce's own."""
-    is_strong: bool
+    is_strong: bool = False
     """Whether its label identifies it as an error description."""
 
 
@@ -276,7 +276,6 @@ class _Pasted:
 
     @cached_property
     def status(self) -> int:
-        """The last status."""
         return self.statuses[-1][1] if self.statuses else NO_STATUS
 
     @cached_property
@@ -420,7 +419,7 @@ def _fault(pasted: _Pasted) -> Unreachable | None:
 def _words(pasted: _Pasted) -> Refused | None:
     """Known words without a code, or any code before a colon.
 
-    Next to the status of a refusal, possible reason phrases and client settings are ignored.
+    Next to a refusal's status, reason phrases and client settings are ignored.
     """
     if pasted.chosen:
         return pasted.refusal(pasted.chosen)
@@ -431,10 +430,9 @@ def _words(pasted: _Pasted) -> Refused | None:
             continue
         meant = of_text(SETTING.sub(" ", _PHRASE.sub(" ", _STATUS.sub(" ", line))))
         if meant and not (refused and CATALOGUE[meant.cause].no_verdict):
-            return pasted.refusal(_Attempt(0, "", _Said(0, 0, line, is_sentence=False, is_strong=False)))
+            return pasted.refusal(_Attempt(0, "", _Said(0, 0, line)))
     if other := _OTHER_ANSWER.search(pasted.text) or _OTHER_CODED.search(pasted.text):
-        said = _Said(*other.span(2), other[2], is_sentence=False, is_strong=False)
-        return pasted.refusal(_Attempt(other.start(), other[1], said))
+        return pasted.refusal(_Attempt(other.start(), other[1], _Said(*other.span(2), other[2])))
     return None
 
 
@@ -505,7 +503,7 @@ def _attempts(text: str) -> list[_Attempt]:
 
 def _sentences(text: str) -> Iterator[_Said]:
     for start, end in sentences(text):
-        yield _Said(start, end, text[start:end].replace("\n", " "), is_sentence=True, is_strong=False)
+        yield _Said(start, end, text[start:end].replace("\n", " "), is_sentence=True)
 
 
 def _labelled(text: str, sentences: list[_Said]) -> Iterator[_Said]:

@@ -60,10 +60,7 @@ def copying(row: Row, at: datetime) -> str:
 
 
 def refreshed(facts: Facts, sandbox: str, since: datetime | None) -> tuple[str, bool] | None:
-    """What a production org's audit says of a sandbox's latest refresh, and whether it is in progress.
-
-    None if it ended before `since`.
-    """
+    """The sandbox's latest refresh, unless it ended before `since`, and whether it is in progress."""
     for row in facts.rows.get(Read.SANDBOXES, ()):
         if text(row, "SandboxName").casefold() == sandbox.casefold():
             if said := copying(row, facts.at):
@@ -76,9 +73,7 @@ def refreshed(facts: Facts, sandbox: str, since: datetime | None) -> tuple[str, 
 
 
 def changes_in(facts: Facts | None) -> tuple[tuple[datetime, str], ...]:
-    """Changes in Setup before the audit, latest first, with who made them: of the last day, or since the
-    last grant.
-    """
+    """Changes in Setup that the audit read, latest first, with who made them."""
     changes = []
     for row in facts.rows.get(Read.TRAIL, ()) if facts else ():
         at, who = time_in(row, "CreatedDate"), text(row, "CreatedBy.Name")
