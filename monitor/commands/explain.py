@@ -51,7 +51,7 @@ from monitor.core.verdict.answer import harmless, read_after_login, read_answer
 from monitor.core.verdict.diagnosis import SCOPES_SHOWN, diagnose
 from monitor.core.verdict.evidence import ASSUMED_LIFETIME, Witnesses
 from monitor.core.verdict.paste import Paste
-from monitor.core.verdict.vocabulary import FOREIGN
+from monitor.core.verdict.vocabulary import FOREIGN, WORDS
 from monitor.core.wording import WHO
 
 INPUT_LIMIT = 65_536
@@ -193,7 +193,6 @@ class HistoryRecord(_Record):
     org_id: str | None = None
     user_id: str | None = None
     calls_missed: int = Field(default=0, ge=0)
-    """First calls in a row that got no usable answer."""
     proven_at: UtcTime | None = None
     approval_lifetimes_days: tuple[Days, ...] = Field(default=(), max_length=1000)
 
@@ -205,7 +204,6 @@ class Record(_Record):
     answer: AnswerRecord | None = None
     fault: FaultRecord | None = None
     after_login: AnswerRecord | None = None
-    """The first call with the token."""
     connection: ConnectionRecord = ConnectionRecord()
     local: LocalRecord = LocalRecord()
     history: HistoryRecord = HistoryRecord()
@@ -318,9 +316,7 @@ def _credential(local: LocalRecord, now: datetime) -> CredentialFacts:
     # Equal fingerprints mean a pair. Without a recorded end, the certificate does not expire.
     end = local.certificate_not_after or _LATEST
     certificate = CertificateFacts(
-        not_before=min(now, end - ASSUMED_LIFETIME)
-        if end - ASSUMED_LIFETIME > UNKNOWN_PAST
-        else UNKNOWN_PAST,
+        not_before=max(UNKNOWN_PAST, min(now, end - ASSUMED_LIFETIME)),
         not_after=end,
         serial="",
         fingerprint="",
@@ -360,36 +356,6 @@ def _history(record: HistoryRecord, connection: Connection, now: datetime) -> Hi
 
 # Pasted texts
 
-_OF_A_CALL = frozenset(
-    {
-        "INVALID_SESSION_ID",
-        "INVALIDSESSIONID",  # in the Bulk API
-        "REQUEST_LIMIT_EXCEEDED",
-        "API_CURRENTLY_DISABLED",
-        "API_DISABLED_FOR_ORG",
-        "INVALID_JWT_FORMAT",
-        "INVALID_AUTH_HEADER",
-        "BAD_OAUTH_TOKEN",
-        "INSUFFICIENT_ACCESS_OR_READONLY",
-        "INSUFFICIENT_ACCESS_ON_CROSS_REFERENCE_ENTITY",
-    }
-)
-"""Codes of API calls, which imply a granted login."""
-
-_OTHER_FLOWS = (
-    (
-        "username-password",
-        r"grant_type=password|username[- ]password|security token|INVALID_LOGIN|authentication failure",
-    ),
-    ("refresh token", r"grant_type=refresh_token|refresh token|token validity expired"),
-    ("web server", r"grant_type=authorization_code|auth code|auth:web|login web"),
-    (
-        "client credentials",
-        r"grant_type=client_credentials|client[_ ]credentials (grant|flow|user)|no valid scopes defined",
-    ),
-)
-"""Signs of other login flows, by their names in Salesforce's help."""
-
 _THIS_FLOW = re.compile(r"jwt|assertion", re.IGNORECASE)
 
 
@@ -405,7 +371,7 @@ def _of_paste(text: str, now: datetime) -> Diagnosis:
     connection = _connection(ConnectionRecord(login_url=told.host, audience=told.audience))
     history = _history(HistoryRecord(), connection, now)
     exchange = Exchange(now, told.outcome)
-    if isinstance(told.outcome, Refused) and told.outcome.error.upper() in _OF_A_CALL:
+    if isinstance(told.outcome, Refused) and told.outcome.error.upper() in WORDS["of_a_call"]:
         refused = told.outcome
         called = AfterLogin(refused.status or 401, refused.error, refused.description)
         exchange = Exchange(now, Granted("opaque", told.scopes, None, None, None), after_login=called)
@@ -428,7 +394,7 @@ def _context(text: str, told: Paste) -> Iterator[str]:
     if FOREIGN.search(text):
         yield "AADSTS codes come from Microsoft Entra, not Salesforce: check what logs in there."
     if not _THIS_FLOW.search(text):
-        for flow, pattern in _OTHER_FLOWS:
+        for flow, pattern in WORDS["other_flows"].items():
             if re.search(pattern, text, re.IGNORECASE):
                 yield f"The text belongs to the {flow} flow: does this client use JWT bearer at all?"
                 return

@@ -49,7 +49,6 @@ class Alert:
     concerns: Connection | None = None
     """None: the daemon itself."""
     held_back: str = field(default="", compare=False)
-    """Why notifications are held back; empty if they are not."""
 
     @property
     def name(self) -> str:

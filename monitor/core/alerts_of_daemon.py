@@ -21,7 +21,6 @@ class Trouble:
     name: str
     severity: Severity
     hold: timedelta
-    """How long it must last before it is an alert."""
     summary: str
     """DAEMON is replaced by the monitor's address, COUNT by the number of connections."""
     text: str
@@ -82,7 +81,6 @@ TROUBLES: dict[Trouble, Callable[[AlertContext], object]] = {
     RELOAD_FAILED: lambda context: context.snapshot.daemon.reload_problem,
     STORE_FAILING: lambda context: context.snapshot.daemon.store_problem,
 }
-"""Each problem, and what is true while it lasts."""
 
 
 def alert_of_trouble(trouble: Trouble, since: datetime, context: AlertContext) -> Alert:

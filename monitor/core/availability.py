@@ -26,7 +26,6 @@ class Availability:
     down: timedelta = timedelta(0)
     outages: int = 0
     longest: timedelta = timedelta(0)
-    """The longest outage, as far as it was counted."""
 
     @property
     def share(self) -> float | None:

@@ -17,7 +17,7 @@ _EXACT = ConfigDict(extra="forbid")
 
 
 class Kind(StrEnum):
-    """Where a cause lies."""
+    """Where a cause lies: what is at fault."""
 
     CREDENTIAL = "credential"
     """The key, the user, the app, or the org's settings for them: what this monitor watches."""
@@ -30,16 +30,12 @@ class Kind(StrEnum):
 
 
 class Hold(StrEnum):
-    """How long a cause must last before a notification; `Holds` has the times."""
+    """How long a cause must last before a notification. `Holds` has the times."""
 
     CONFIRMED = "confirmed"
-    """Until a second check has confirmed it."""
     TRANSIENT = "transient"
-    """Until it has outlasted passing faults of network or server (`alerts.transient_for`)."""
     SETTLING = "settling"
-    """Until all settle times are over."""
     THROTTLED = "throttled"
-    """Until the delayed check after `login rate exceeded` has confirmed it."""
 
 
 @dataclass(frozen=True, slots=True, config=_EXACT)
@@ -53,49 +49,30 @@ class Settle:
 
 @dataclass(frozen=True, slots=True, config=_EXACT)
 class Entry:
-    """One cause's entry. Remedies use the terms of the guide and of Salesforce's Setup."""
+    """One cause's entry; the head of the file explains the fields."""
 
     title: str
-    """A few words, usable as a heading."""
     meaning: str
-    """What is wrong, and why that stops or endangers the integration."""
     severity: Severity
-    """The default. A diagnosis may choose another, for example a milder one while logins are granted."""
     responsible: Responsible
     kind: Kind
     remedy: tuple[str, ...]
-    """What to do, in order; `wording.steps` fills in the connection."""
     tell_apart: str
-    """How to distinguish it from causes that look the same."""
     guide: str | None = None
-    """The setup guide's section, such as `step 4`; None if the guide does not cover it."""
     settle: Settle | None = None
-    """How long after a change the refusal may end by itself; None: it won't."""
     hidden_by: tuple[Cause, ...] = ()
-    """Causes that mask this one: fixing them may reveal it."""
     remedy_with_next: tuple[str, ...] = ()
-    """Steps to do first if a next pair is configured."""
     contested: str | None = None
-    """What each source says, if they contradict the guide or each other."""
     hold: Hold = Hold.CONFIRMED
     no_verdict: bool = False
-    """Says nothing about the credential: the state is unknown."""
     shared_fault: bool = False
-    """If many connections have it at once, the fault is shared: network, our clock or address."""
     stops_calls: bool = False
-    """If the API call is refused for it, the connection is failing although a token was granted."""
     refuses_signature: bool = False
-    """The app's certificate does not verify the signature."""
     ends_approval: bool = False
-    """Ends an approval. Only `approval_decayed` says something about the next one's lifetime."""
     wrong_pair: bool = False
-    """The answer to a wrong address or audience; any other answer means that these are right."""
     network_mimics: bool = False
-    """A fault of our network looks the same, so many at once are one fault."""
     certificate_dates: bool = False
-    """Concerns the certificate's dates."""
     needs_exchange: bool = True
-    """Whether it shows in the answer to a login."""
 
     @property
     def transient(self) -> bool:
@@ -180,7 +157,6 @@ def _members(names: Iterable[str], groups: Mapping[str, Iterable[str]]) -> Itera
 
 
 CATALOGUE = read(files(__package__).joinpath("catalogue.toml").read_text(encoding="utf-8"))
-"""All causes, with what alerts, pages, runbooks and diagnoses say about them."""
 
 
 def causes_where(holds: Callable[[Entry], object]) -> frozenset[Cause]:

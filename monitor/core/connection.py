@@ -46,7 +46,6 @@ class OrgType(StrEnum):
     FREE = "free"
     PATCH = "patch"
     UNKNOWN = "unknown"
-    """A generic or foreign host."""
 
 
 _PARTITIONS = {
@@ -128,10 +127,8 @@ class Connection:
     current: Pair
     app: str = ""
     username_in_alerts: bool = False
-    """Whether metrics and alerts include the username."""
     next: Pair | None = None
     certificate_not_after: datetime | None = None
-    """The declared expiry, if no certificate is configured."""
     interval: timedelta = timedelta(minutes=5)
     settle: timedelta = timedelta(minutes=10)
     expiry: ExpiryBands = ExpiryBands()

@@ -67,7 +67,6 @@ STAGES = {
         " now, then make it the current one."
     ),
 }
-"""What each stage means, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +74,9 @@ class Rotation:
     """The rotation to the next pair, since its key was first seen."""
 
     key_fingerprint: str
-    """The next key's."""
     prepared_at: datetime
     stage: Stage
     since: datetime
-    """When the stage began."""
     tried_at: datetime | None = None
     """The last exchange with the next key, whatever its outcome."""
     moved_at: datetime | None = None
@@ -156,9 +153,7 @@ class History:
     approvals: tuple[Approval, ...] = ()
     """Approvals that ended in a decay, oldest first, at most LIFETIMES_KEPT."""
     keys_accepted: Mapping[Slot, bool] = field(default_factory=dict)
-    """Whether the last verdict with the slot's key was a grant."""
     rotation: Rotation | None = None
-    """None if there is no other key to rotate to."""
 
     state: State = State.UNKNOWN
     state_since: datetime | None = None
@@ -187,7 +182,6 @@ class Event:
     text: str
     cause: Cause | None = None
     failure: bool = False
-    """Failure events are kept longer than others."""
 
 
 PINNED_AGAIN_AFTER = timedelta(days=7)
@@ -196,7 +190,6 @@ concerned has seen it."""
 
 
 UNKNOWN_PAST = datetime(1970, 1, 1, tzinfo=UTC)
-"""The `first_seen` of an unknown history."""
 
 
 def unknown(connection: Connection) -> History:

@@ -56,7 +56,6 @@ class Holds:
     lingers: timedelta
     """How long an alert about an intermittent fault continues after its end: until the next check."""
     window: timedelta
-    """The window in which failures are counted."""
 
     @classmethod
     def of(

@@ -303,7 +303,6 @@ class _Rest:
         self._exchanger, self._instance = exchanger, instance
         self._token = token_in(granted) or ""
         self.usage: ApiUsage | None = None
-        """From the last answer."""
 
     async def get(self, path: str) -> Reply | None:
         """One GET; None if it was not made or not answered."""

@@ -73,11 +73,9 @@ class Subject:
     """The connection's last login attempt, by the org's clock."""
     granted: bool
     scopes: frozenset[str] | None = None
-    """The scopes of the grant."""
     changes_since: datetime | None = None
     """Read changes in Setup since then; None: don't."""
     objects: tuple[str, ...] = ()
-    """The objects that the integration needs."""
 
 
 async def read(

@@ -57,7 +57,6 @@ class Limits:
 
 
 LIMITS = Limits()
-"""For orgs."""
 
 
 class RustTransport(HttpxTransport):

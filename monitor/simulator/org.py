@@ -58,7 +58,6 @@ class Request:
     content_type: str = ""
     authorization: str = field(default="", repr=False)
     query_options: str = ""
-    """The header `Sforce-Query-Options`."""
     body: bytes = field(default=b"", repr=False)
 
 
@@ -151,9 +150,7 @@ class Org:
             for who in ("", " observer")
         )
         self.logins: deque[Login] = deque(maxlen=LOGINS_KEPT)
-        """The login history, oldest first."""
         self.changes: deque[Change] = deque(maxlen=CHANGES_KEPT)
-        """The setup audit trail, oldest first."""
         self._production_at = now
         self._answers = 0
         self._api_calls = (now.date(), 0)

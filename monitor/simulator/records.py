@@ -58,14 +58,12 @@ class Entity:
 
     rows: Callable[[View], Rows]
     needs: frozenset[str] = frozenset()
-    """Permissions needed to see it at all."""
     own: str = ""
     """The field with the user's id. Without Manage Users, a user sees only their own rows."""
     on: frozenset[str] = frozenset({"query", "tooling"})
     of_tooling: tuple[str, ...] = ()
     """Fields that only `tooling/query` has, and only for a single row."""
     unfiltered: tuple[str, ...] = ()
-    """Fields that can't be filtered on."""
     of_the_app: bool = False
     """Whether the setting `app_objects_on` decides which resource has it."""
 

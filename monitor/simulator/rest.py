@@ -20,7 +20,6 @@ NEWEST_VERSION = 68
 """Versions 21 to 30 are retired (REST API guide); 68 is Winter '27, current in autumn 2026."""
 
 FEWEST_ROWS, MOST_ROWS = 200, 2000
-"""Limits of a query's page size."""
 
 _IDENTITY_SCOPES = frozenset({"id", "openid", "profile", "email", "api", "full", "web"})
 _REST_SCOPES = frozenset({"api", "full", "web"})
@@ -48,7 +47,6 @@ class _Call:
     tooling: str = ""
     """`tooling/` if the path has it."""
     name: str = ""
-    """The object or page in the path."""
 
     @property
     def at(self) -> str:

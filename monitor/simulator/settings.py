@@ -124,7 +124,6 @@ class OrgSettings(_Settings):
     """When the permission set assignment expires, counted from the last approval; None: never (setup guide,
     step 5)."""
     user_approved: bool = True
-    """Whether this user has approved this app."""
     refresh_token_policy: Literal["infinite", "zero", "lifetime", "inactivity"] = "infinite"  # noqa: S105 - a policy
     refresh_token_validity_seconds: Seconds | None = None
     """Counted from the approval for `lifetime`, from the last granted login for `inactivity`."""
@@ -152,7 +151,6 @@ class OrgSettings(_Settings):
     api_access_control: bool = False
     """Whether API Access Control refuses this app's calls, although a token is granted (*observed*)."""
     permissions: Permissions = ()
-    """The user's setup permissions. A minimum access profile has none."""
     objects: dict[Text, Annotated[tuple[Literal["read", "write"], ...], Strict(False)]] = {
         "Account": ("read", "write"),
         "Contact": ("read", "write"),
@@ -181,7 +179,6 @@ class OrgSettings(_Settings):
     api_calls_a_day: Annotated[int, Field(ge=0, le=100_000_000)] = 15_000
     """The daily allocation; a Developer Edition org has 15,000 (API limits sheet)."""
     api_calls_by_others: Annotated[int, Field(ge=0, le=100_000_000)] = 0
-    """How much of it others use, each day."""
     app_objects_on: Literal["both", "query", "tooling"] = "both"
     """Which resource has the objects of External Client Apps. Reports name each (*observed*)."""
     enumerations: Literal["names", "numbers", "unknown"] = "names"
@@ -266,7 +263,6 @@ _OF_THE_ORG = (
     "trial_seconds",
     "session_seconds",
 )
-"""Settings that are the same for every user."""
 
 
 class Refresh(_Settings):

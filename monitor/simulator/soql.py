@@ -38,9 +38,7 @@ class Query:
     entity: str
     where: "Condition"
     filtered: frozenset[str]
-    """Fields used in conditions."""
     order: tuple[tuple[str, bool], ...]
-    """Fields, and whether descending."""
     limit: int | None
 
 

@@ -136,4 +136,3 @@ UNANSWERED: Mapping[str | None, UnansweredFault] = {
     "garbage": garbage,
     "huge": huge,
 }
-"""By the value of the setting `fault`."""

@@ -28,16 +28,13 @@ but a forecast of hours comes too late to act on."""
 
 
 class Grounds(StrEnum):
-    """The source of a forecast."""
+    """The source of a forecast: a policy, read by an audit or declared, or earlier approvals' lifetimes."""
 
     READ = "read"
-    """The refresh token policy read by an audit."""
     DECLARED = "declared"
-    """The refresh token policy declared in the configuration."""
     LEARNT = "learnt"
-    """Lifetimes of this connection's earlier approvals."""
     SIBLINGS = "siblings"
-    """Lifetimes of other connections' approvals with the same consumer key."""
+    """Of other connections with the same consumer key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +45,6 @@ class Forecast:
     grounds: Grounds
     lifetime: timedelta
     reason: str
-    """A sentence that explains it."""
 
     @property
     def warns_from(self) -> datetime:
@@ -101,15 +97,12 @@ def _read(policy: Policy, connection: Connection, history: History) -> Forecast 
     seen, ended = history.approval_since, history.approvals[-1].until if history.approvals else None
     if created is None or (ended and created < ended):
         created = seen  # the org shows nothing, or an earlier approval
-    since = (
-        created
-        if policy.refresh == "lifetime"
-        else max(filter(None, (used, history.last_success)), default=None)
-    )
+    if policy.refresh == "lifetime":
+        since, what = created, "was first seen" if created is seen else "was given"
+    else:
+        since, what = max(filter(None, (used, history.last_success)), default=None), "was last used"
     if since is None or seen is None or (at := policy.end(since)) is None:
         return None
-    shown = "was first seen" if created is seen else "was given"
-    what = shown if policy.refresh == "lifetime" else "was last used"
     reason = f"The app's policy {policy.ageing}; this one {what} on {since:%Y-%m-%d}."
     return Forecast(at, Grounds.READ, at - since, reason)
 
@@ -124,10 +117,9 @@ def _approval_row(connection: Connection, history: History) -> Row | None:
     return max(rows, key=lambda row: text(row, "CreatedDate"), default=None)
 
 
-def lifetimes(approvals: tuple[Approval, ...]) -> tuple[timedelta, ...]:
-    """The lifetimes that are long enough to reflect a policy."""
-    lived = (approval.until - approval.since for approval in approvals)
-    return tuple(lifetime for lifetime in lived if lifetime >= SHORTEST_LIFETIME)
+def lifetimes(approvals: tuple[Approval, ...]) -> tuple[float, ...]:
+    """The lifetimes that are long enough to reflect a policy, in days."""
+    return tuple(one.days for one in approvals if one.until - one.since >= SHORTEST_LIFETIME)
 
 
 def _declared(connection: Connection, history: History, lifetime: timedelta) -> Forecast | None:
@@ -163,12 +155,12 @@ def _learnt(history: History, siblings: tuple[Approval, ...]) -> Forecast | None
         (Grounds.SIBLINGS, siblings, "of the same app on other connections"),
     ):
         if lived := lifetimes(approvals):
-            days = median(lifetime.total_seconds() / 86_400 for lifetime in lived)
-            lifetime = timedelta(days=days)
+            days = median(lived)
             earlier = "One earlier approval" if len(lived) == 1 else f"{len(lived)} earlier approvals"
             reason = (
                 f"{earlier} {whose} lasted {days:.1f} days{' (median)' if len(lived) > 1 else ''};"
                 f" this one was first seen on {history.approval_since:%Y-%m-%d}."
             )
+            lifetime = timedelta(days=days)
             return Forecast(history.approval_since + lifetime, grounds, lifetime, reason)
     return None

@@ -190,10 +190,11 @@ def evidence_for(cause: Cause, known: Known) -> list[str]:
     if known.superseded and CATALOGUE[cause].refuses_signature:
         evidence.insert(0, STAGES[Stage.CURRENT_REFUSED])
     if cause is Cause.PROPAGATION_PENDING:
-        evidence += _change(known)
+        evidence.append(_change(known))
     elif isinstance(known.exchange.outcome, Refused) and not CATALOGUE[cause].no_verdict:
         evidence += _past(known)
-    evidence += _CONTEXT.get(cause, _nothing)(known)
+    if context := _CONTEXT.get(cause):
+        evidence += context(known)
     if known.witnesses and known.witnesses.sentence:
         whose = ": the fault is not in this org" if known.is_everybodys(cause) else ""
         evidence.append(f"{known.witnesses.sentence}{whose}.")
@@ -248,7 +249,7 @@ def _past(known: Known) -> Iterator[str]:
     elif history.changed_at > UNKNOWN_PAST:
         yield f"Nothing has changed on our side since {minute(history.changed_at)}."
     if lived := approval.lifetimes(history.approvals):
-        days = ", ".join(f"{lifetime.total_seconds() / 86_400:.1f}" for lifetime in lived[-3:])
+        days = ", ".join(f"{lifetime:.1f}" for lifetime in lived[-3:])
         yield f"Earlier approvals of this connection lasted {days} days."
 
 
@@ -259,13 +260,10 @@ _CHANGED = {
 }
 
 
-def _change(known: Known) -> Iterator[str]:
-    ago = known.now - known.history.changed_at
-    settled = known.history.changed_at + known.connection.settle
-    yield (
-        f"{_CHANGED[known.history.changed]} {span(ago)} ago; a change may still be spreading until"
-        f" {minute(settled)}."
-    )
+def _change(known: Known) -> str:
+    what, at = _CHANGED[known.history.changed], known.history.changed_at
+    settled = minute(at + known.connection.settle)
+    return f"{what} {span(known.now - at)} ago; a change may still be spreading until {settled}."
 
 
 def clock_evidence(known: Known) -> Iterator[str]:
@@ -345,10 +343,6 @@ def _declared(known: Known) -> Iterator[str]:
         days = f" ({policy.days:g} days)" if policy.days else ""
         yield f"The declared refresh token policy is {policy.policy}{days}."
     yield from _refreshed(known)
-
-
-def _nothing(_: Known) -> Iterable[str]:
-    return ()
 
 
 _CONTEXT: dict[Cause, Callable[[Known], Iterable[str]]] = {

@@ -27,18 +27,10 @@ SETTING = re.compile(
 )
 """Settings that clients print along with an error: `connectTimeout: 5000`, `timeout set to 30 s`."""
 
-NO_SUCH_NAME = re.compile(
-    r"errno -(2|5)\b|eai noname|eai nodata|nxdomain|enotfound|name or service not known|name does not resolve"
-    r"|no address associated|nodename nor servname|no such host|non-?existent domain|n't resolve host"
-    r"|could not resolve|name not resolved|(host)?name could not be (resolved|found)|unknown ?host"
-    r"|failed to resolve|(errno |exception \()11001|no usable address"
-)
+NO_SUCH_NAME = re.compile("|".join(WORDS["no_such_name"]))
 """NXDOMAIN; other resolver errors do not mean that the name is wrong."""
 
-NOT_TLS = re.compile(
-    r"wrong.version.number|unknown protocol|not look like a tls|not an ssl|unrecogni[sz]ed ssl"
-    r"|record overflow|packet length too long|plaintext connection|http (request|response) to (an? )?https"
-)
+NOT_TLS = re.compile("|".join(WORDS["not_tls"]))
 """The other side did not speak TLS: usually a misconfigured proxy."""
 
 BROKEN_OFF = re.compile(

@@ -13,7 +13,7 @@ from monitor.core.outcome import NO_STATUS, AfterLogin, FaultKind, Granted, NotS
 from monitor.core.verdict.answer import HTML_PAGE, NOT_SHOWN, REDIRECT
 from monitor.core.verdict.faults import BROKEN_OFF, NO_SUCH_NAME, NOT_TLS, of_key
 from monitor.core.verdict.texts import Meaning, of_text, plain
-from monitor.core.verdict.vocabulary import is_salesforces
+from monitor.core.verdict.vocabulary import WORDS, is_salesforces
 
 UNRECOGNISED = Meaning(Cause.UNRECOGNISED, Certainty.POSSIBLE)
 
@@ -39,12 +39,7 @@ THROTTLED = Meaning(
 """HTTP 429 without a known text: never observed from the token endpoint, so it may come from a proxy, and is
 not a verdict until it lasts."""
 
-_STRANGERS = re.compile(
-    r"captive|hot.?spot|wi-?fi|\bproxy|squid|firewall|zscaler|forti(net|gate|guard)|palo alto|blue.?coat"
-    r"|forcepoint|websense|netskope|umbrella|sophos|barracuda|checkpoint|(web|content|url) filter"
-    r"|internet access|(guest|network) (access|login|portal|authentication)|acceptable use"
-    r"|blocked by|page blocked|requested url could not be retrieved|cache administrator"
-)
+_STRANGERS = re.compile("|".join(WORDS["intermediaries"]))
 """Words of pages from intermediaries between us and Salesforce."""
 
 _NO_SUCH_ORG = re.compile(r"url no longer exists|no such (org|host|domain)|unknown (host|domain)")

@@ -24,7 +24,7 @@ from monitor.core.verdict.faults import NO_SUCH_NAME, ORDER, SETTING, kind_of, o
 from monitor.core.verdict.meaning import API_SCOPES
 from monitor.core.verdict.texts import Meaning, of_text, plain
 from monitor.core.verdict.unwrap import unwrapped
-from monitor.core.verdict.vocabulary import CODE, SAY_LITTLE, is_of_another_service, sentences
+from monitor.core.verdict.vocabulary import CODE, SAY_LITTLE, WORDS, is_of_another_service, sentences
 
 VALUE_LIMIT = 400
 """Characters examined of a labelled value; the longest known description has 70."""
@@ -65,27 +65,13 @@ _LABELLED = re.compile(
 _OTHER_CODED = re.compile(
     r"(?<![\w.])([a-z]{1,30}(?:_[a-z]{1,30}){1,8}|[A-Z]{1,30}(?:_[A-Z]{1,30}){1,8}|AADSTS\d{1,9}):\s([^\n]{1,400})"
 )
-"""An unknown code before a colon."""
 
 _OTHER_ANSWER = re.compile(
     r"\berror[\"'\]]{0,2} ?(?:=>|[:=]) ?[\"']?([a-z]{1,30}(?:_[a-z]{1,30}){0,8})[\"']?[,;& \n]{1,3}"
     r"[\"'\[]?error_description[\"'\]]{0,2} ?(?:=>|[:=]) ?[\"']?([^\"&\n}]{1,400})"
 )
-"""An OAuth error with an unknown code and text."""
 
-_PHRASES = {
-    "bad request": 400,
-    "unauthorized": 401,
-    "forbidden": 403,
-    "not found": 404,
-    "method not allowed": 405,
-    "too many requests": 429,
-    "internal server error": 500,
-    "bad gateway": 502,
-    "service unavailable": 503,
-    "gateway timeout": 504,
-}
-"""Reason phrases that clients print without the status."""
+_PHRASES: dict[str, int] = WORDS["phrases"]
 
 _REASON = (
     rf"(?:[ :(-]{{1,3}}(?:{'|'.join(_PHRASES).replace(' ', '[ _]')}|client error|server error"
@@ -103,7 +89,6 @@ _STATUS = re.compile(
 _PHRASE = re.compile(
     rf"(?:^|[:>(-]) ?({'|'.join(_PHRASES)})(?=[.)\"']{{0,2}}$| -)", re.IGNORECASE | re.MULTILINE
 )
-"""A reason phrase by itself, which implies its status."""
 
 _STATUS_LINE = re.compile(r"HTTP/[\d.]{1,3} (\d{3})\b")
 _HEADER = re.compile(r"([A-Za-z][\w-]{0,60}): ?([^\n]*)")
@@ -160,24 +145,10 @@ _ROUTINE = re.compile(
     r"|\b[Ll]evel(?:name)?[\"']? ?[=:] ?[\"']?(?:[123]0|(?i:info|debug|trace|notice))\b",
     re.MULTILINE,
 )
-"""The level of a message that reports no failure."""
 
-_COMPLAINT = re.compile(
-    r"fail|error|exception|n't\b|\b(?:no|not|never|must|cannot|bad|wrong|too|past|future|ahead|behind)\b|denied"
-    r"|refus|reject|invalid|unable|expir|inactive|\bb?lock|frozen|suspend|closed|deactivat|disabled|restrict|revoke"
-    r"|required|need|missing|exceeded|unknown|malformed|mismatch|un(?:auth|support|avail|expect|install)|insufficient"
-    r"|again|time.?out|timed|skew|drift|deleted|\bended|outside|maintenance|validity",
-    re.IGNORECASE,
-)
-"""Words of messages that report a failure."""
+_COMPLAINT = re.compile("|".join(WORDS["complaints"]), re.IGNORECASE)
 
-_LOGIN = re.compile(
-    r"salesforce|sfdc|force\.com|auth|jwt|token|assertion|log.?[io]n|user|session|scope|grant|consumer|client"
-    r"|\bapps?\b|\bapi\b|audience|\b(?:aud|iat|nbf|exp)\b|credential|certificate|signature|\borg|trial|http|net::|request|server"
-    r"|service|rate|time.?out",
-    re.IGNORECASE,
-)
-"""Words of messages about a login, or about a service."""
+_LOGIN = re.compile("|".join(WORDS["logins"]), re.IGNORECASE)
 
 _TITLE_STATUS = re.compile(r"<(?:title|h1)>\s{0,9}([45]\d\d)\b", re.IGNORECASE)
 
@@ -194,7 +165,6 @@ class _Weight(IntEnum):
     SENTENCE = 3
     """A specific code, or a sentence of Salesforce's without a code."""
     ANSWER = 4
-    """A code with its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +173,6 @@ class Paste:
 
     outcome: Outcome
     host: str = ""
-    """The login host; empty if the text has none."""
     audience: str = ""
     scopes: frozenset[str] | None = None
     """The scopes of the token, if the text has them and they include api or full."""

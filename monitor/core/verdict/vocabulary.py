@@ -8,32 +8,13 @@ from importlib.resources import files
 WORDS = tomllib.loads(files(__package__).joinpath("vocabulary.toml").read_text(encoding="utf-8"))
 """The tables of the file, which is part of the package and is read once, at import."""
 
-CODE = re.compile(
-    r"(?<![\w.-])(invalid_grant|invalid_app_access|invalid_client_id|invalid_client|app_not_found"
-    r"|unsupported_grant_type|invalid_request|unknown_error|server_error|temporarily_unavailable"
-    r"|inactive_user|inactive_org|rate_limit_exceeded|login_rate_exceeded|unauthorized_client|invalid_scope"
-    r"|access_denied|invalid_assertion|oauth_[a-z_]{3,50}|login_(?:error|oauth|saml|org)_[a-z_]{3,50}"
-    r"|login_twofactor_req|login_lightning_login|login_during_[a-z_]{3,50}|invalid_login|invalid_?session_?id"
-    r"|request_limit_exceeded|api_currently_disabled|api_disabled_for_org|invalid_jwt_format"
-    r"|invalid_auth_header|bad_oauth_token|missing_oauth_token|org_locked|org_in_maintenance|trial_expired"
-    r"|password_lockout|txn_security_[a-z_]{3,50}|server_unavailable|insufficient_access[a-z_]{0,50}"
-    r"|functionality_temporarily_unavailable|unsupported_api_version)(?!\w)",
-    re.IGNORECASE,
-)
+CODE = re.compile(rf"(?<![\w.-])({'|'.join(WORDS['codes'])})(?!\w)", re.IGNORECASE)
 """Codes of the token endpoint, of the REST API, of SOAP and of event logs."""
 
 FOREIGN = re.compile(r"\baadsts\d", re.IGNORECASE)
 """Microsoft Entra's error numbers. It uses the same OAuth codes, and clients fetch their keys through it."""
 
-OTHER_SERVICES = re.compile(
-    r"psycopg|\bpsql\b|\bpq: |sqlstate|mysql|using password|postgres|mongo|\bredis\b|\bldap|\bsmtp"
-    r"|publickey|response from daemon|security token included in the request"
-    r"|password authentication failed|\b(relation|role|column|table) \"|github api|failed to pull image"
-    r"|\bora-\d{5}|\bimap|botocore"
-    r"|\b(slack|okta|stripe|sendgrid|kafka|rabbitmq|snowflake)\b",
-    re.IGNORECASE,
-)
-"""Other services in an integration's log."""
+OTHER_SERVICES = re.compile("|".join(WORDS["other_services"]), re.IGNORECASE)
 
 SAY_LITTLE = frozenset(WORDS["say_little"])
 """Codes shared by many causes: a text next to them, or anywhere in the paste, says more."""
