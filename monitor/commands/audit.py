@@ -9,7 +9,8 @@ from monitor.config import Settings
 from monitor.core.connection import Connection
 from monitor.core.outcome import Granted
 from monitor.core.status import ConnectionStatus
-from monitor.core.verdict.audit import Ruling, Step, steps_of
+from monitor.core.verdict.audit import steps_of
+from monitor.core.verdict.guide import Ruling, Step
 from monitor.core.verdict.surroundings import changes_in
 from monitor.core.wording import minute
 from monitor.watch.clock import Clock

@@ -72,9 +72,22 @@ class Facts:
 
     def lacks(self, read: Read) -> Permission | None:
         """The permission that is missing to read this; None if none is known to be missing."""
+        return next((each for each in self._needs(read) if self.has(each) is False), None)
+
+    def wanting(self, read: Read) -> str:
+        """The permissions that would show what was not read; empty if the reason is another, or unknown.
+
+        An org also says that an object or field doesn't exist if a permission is missing.
+        """
+        reason = self.unread.get(read)
+        unknown = ("INVALID_TYPE", "INVALID_FIELD", "INSUFFICIENT_ACCESS")
+        if reason is None or not (self.lacks(read) or reason.startswith(unknown)):
+            return ""
+        return " and ".join(self._needs(read))
+
+    def _needs(self, read: Read) -> tuple[Permission, ...]:
         query = QUERIES[read]
-        of_others = (query.of_others,) if self.observer and query.of_others else ()
-        return next((each for each in (*query.needs, *of_others) if self.has(each) is False), None)
+        return (*query.needs, query.of_others) if self.observer and query.of_others else query.needs
 
 
 _FIELDS = {

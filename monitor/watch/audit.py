@@ -16,7 +16,8 @@ from monitor.core.history import History
 from monitor.core.inside import Facts
 from monitor.core.outcome import Exchange, Granted, Refused
 from monitor.core.reads import QUERIES, Read, Rows
-from monitor.core.verdict.audit import Seen, Step, wrong_steps
+from monitor.core.verdict.audit import wrong_steps
+from monitor.core.verdict.guide import Seen, Step
 from monitor.keys.sources import Keyring
 from monitor.salesforce import org
 from monitor.salesforce.exchange import Exchanger
@@ -137,7 +138,7 @@ class Audit:
         if not self._auditor.is_time(self._connection, self._known, granted=True, asked=self._asked):
             return
         since, kept = self._changes()
-        self._subject = self._of(at, granted.user_id, scopes=granted.scopes, since=since)
+        self._subject = self._of(at, granted, since)
         begun = replace(self._begun(), rows=kept)
         try:
             self._facts = await org.read(
@@ -169,7 +170,7 @@ class Audit:
         refused = isinstance(exchange.outcome, Refused) and exchange.outcome.status < 500
         if refused and self._auditor.is_time(connection, known, granted=False, asked=self._asked):
             at = exchange.at + timedelta(seconds=exchange.clock_offset_seconds or 0)
-            self._subject = self._of(at, None, since=known.last_success)
+            self._subject = self._of(at, None, known.last_success)
             self._facts = self._begun()
         if self._facts and self._subject and connection.observer:
             await self._observed(connection.observer, self._facts, self._subject, ledger)
@@ -215,22 +216,15 @@ class Audit:
             asked=last.asked + 1 if last and again else 0,
         )
 
-    def _of(
-        self,
-        at: datetime,
-        user_id: str | None,
-        *,
-        scopes: frozenset[str] | None = None,
-        since: datetime | None,
-    ) -> Subject:
+    def _of(self, at: datetime, granted: Granted | None, since: datetime | None) -> Subject:
         connection = self._connection
         return Subject(
             username=connection.username,
             app=connection.app or (self._known.audit.application if self._known.audit else ""),
-            user_id=user_id or self._known.identity.user_id or "",
+            user_id=(granted and granted.user_id) or self._known.identity.user_id or "",
             exchanged=at,
-            granted=user_id is not None,
-            scopes=scopes,
+            granted=granted is not None,
+            scopes=granted.scopes if granted else None,
             changes_since=since,
             objects=tuple(name for name, _ in connection.objects),
         )

@@ -17,6 +17,7 @@ from monitor.core.keys.credential import CredentialFacts
 from monitor.core.status import Asked, ConnectionStatus, DaemonStatus, Snapshot
 from monitor.core.verdict import audit
 from monitor.core.verdict.approval import Forecast
+from monitor.core.verdict.guide import Step
 from monitor.core.verdict.surroundings import changes_in, production
 from monitor.core.wording import steps
 from monitor.web.reproduce import command
@@ -322,7 +323,7 @@ def audit_of(status: ConnectionStatus, at: datetime) -> dict[str, Any] | None:
     }
 
 
-def step(one: audit.Step) -> dict[str, Any]:
+def step(one: Step) -> dict[str, Any]:
     """An audit's result for one step of the guide."""
     return {
         "guide": one.guide or None,

@@ -22,7 +22,8 @@ from monitor.core.history import STAGES, Slot
 from monitor.core.keys.credential import CredentialFacts
 from monitor.core.status import WORST_FIRST, ConnectionStatus, Snapshot
 from monitor.core.verdict.approval import note
-from monitor.core.verdict.audit import Ruling, steps_of
+from monitor.core.verdict.audit import steps_of
+from monitor.core.verdict.guide import Ruling
 from monitor.core.verdict.surroundings import changes_in
 from monitor.core.wording import short, steps
 from monitor.store import Store, StoreError

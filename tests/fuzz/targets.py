@@ -40,8 +40,9 @@ from monitor.core.reads import QUERIES as ORG_QUERIES
 from monitor.core.reads import Query
 from monitor.core.verdict.answer import read_after_login, read_answer, token_in
 from monitor.core.verdict.approval import forecast, note
-from monitor.core.verdict.audit import Seen, explained, known_before, steps
+from monitor.core.verdict.audit import explained, known_before, steps
 from monitor.core.verdict.evidence import FLEET_SHARE
+from monitor.core.verdict.guide import Seen
 from monitor.core.verdict.surroundings import production
 from monitor.salesforce.exchange import clock_offset
 from monitor.salesforce.org import Reply, Subject

@@ -10,7 +10,7 @@ from monitor.core.finding import Certainty, State
 from monitor.core.reads import Read
 from monitor.core.verdict import audit
 from monitor.core.verdict.approval import Grounds
-from monitor.core.verdict.audit import Ruling, Step
+from monitor.core.verdict.guide import Ruling, Step
 from monitor.core.verdict.surroundings import changes_in
 from monitor.watch.audit import ASKED_A_DAY
 from monitor.web import api

@@ -15,7 +15,8 @@ from monitor.core.history import History
 from monitor.core.inside import Facts
 from monitor.core.outcome import ApiUsage, Exchange, Refused
 from monitor.core.reads import Read, Row
-from monitor.core.verdict.audit import ORG_ENDS, Seen, wrong_steps
+from monitor.core.verdict.audit import wrong_steps
+from monitor.core.verdict.guide import ORG_ENDS, Seen
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.org import Get, Reply

@@ -180,7 +180,8 @@ def audit_connection(
     """
     from monitor.commands.audit import as_json as audit_as_json
     from monitor.commands.audit import as_text, audit_once
-    from monitor.core.verdict.audit import Ruling, steps_of
+    from monitor.core.verdict.audit import steps_of
+    from monitor.core.verdict.guide import Ruling
 
     log_errors_alone()
     clock = Clock()

@@ -28,6 +28,7 @@ from monitor.core.verdict.evidence import (
     quoted,
     span,
 )
+from monitor.core.verdict.guide import CONTESTED, Seen, Step
 from monitor.core.verdict.surroundings import refreshed
 from monitor.core.verdict.texts import Meaning
 from monitor.core.wording import minute
@@ -53,7 +54,7 @@ SCOPES_SHOWN = 10
 """Most scopes in a sentence; an app usually has a handful."""
 
 
-WrongSteps = Callable[[audit.Seen], tuple[audit.Step, ...]]
+WrongSteps = Callable[[Seen], tuple[Step, ...]]
 """Gives the steps that an audit shows to be wrong."""
 
 
@@ -299,12 +300,12 @@ def _revised(meant: Meaning, known: Known) -> Meaning:
     return meant
 
 
-def _seen(known: Known) -> audit.Seen | None:
+def _seen(known: Known) -> Seen | None:
     """The last audit's input, with this exchange's outcome."""
     return audit.seen_of(known.connection, known.history, known.forecast, known.now, known.exchange)
 
 
-def _as_the_org_says(meant: Meaning, seen: audit.Seen, known: Known) -> Meaning:
+def _as_the_org_says(meant: Meaning, seen: Seen, known: Known) -> Meaning:
     """An uncertain meaning, replaced by what the org itself says, if an audit was made during the failure."""
     since = known.history.failing_since or known.now
     settled = meant.certainty is Certainty.CERTAIN or meant.cause is Cause.PROPAGATION_PENDING
@@ -317,7 +318,7 @@ def _as_the_org_says(meant: Meaning, seen: audit.Seen, known: Known) -> Meaning:
     return Meaning(said, Certainty.CERTAIN, possible)
 
 
-def _is_said_of_this_answer(said: Cause, seen: audit.Seen, known: Known) -> bool:
+def _is_said_of_this_answer(said: Cause, seen: Seen, known: Known) -> bool:
     """Whether the audit accompanied this exchange, or all answers since were the same."""
     last, findings = known.history.last_verdict, known.history.findings
     stays = bool(last and last.outcome == known.exchange.outcome and findings and findings[0].cause is said)
@@ -495,7 +496,7 @@ def _of_forecast(known: Known) -> Iterator[Finding]:
     expected = "is" if left > timedelta(0) else "was"
     evidence = [f"The approval {expected} expected to end on {minute(foreseen.at)}, {when}.", foreseen.reason]
     if contested:
-        evidence.append(audit.CONTESTED)
+        evidence.append(CONTESTED)
     # If the org still grants after the end, the forecast was wrong.
     near = timedelta(0) < left < CRITICAL and not contested
     severity = Severity.CRITICAL if near else Severity.WARNING

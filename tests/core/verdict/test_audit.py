@@ -18,8 +18,8 @@ from monitor.core.policy import LONGEST_PERIOD, Policy
 from monitor.core.reads import QUERIES, SECRET_FIELDS, Permission, Read, Row
 from monitor.core.verdict import approval, audit
 from monitor.core.verdict.approval import Grounds
-from monitor.core.verdict.audit import Ruling, Step
 from monitor.core.verdict.diagnosis import diagnose
+from monitor.core.verdict.guide import Ruling, Seen, Step
 from monitor.core.verdict.surroundings import production, refreshed
 from tests.making import GRANTED, NOT_APPROVED, NOW, connection, exchange, history
 
@@ -48,7 +48,6 @@ POLICY: Row = {
 ASSIGNMENT: Row = {
     "PermissionSetId": "0PS000000000001AAA",
     "PermissionSetGroupId": None,
-    "PermissionSet.IsOwnedByProfile": False,
     "PermissionSet.ProfileId": None,
     "PermissionSet.Name": "Integration",
     "PermissionSet.PermissionsApiEnabled": True,
@@ -88,8 +87,8 @@ def without(*reads: Read, why: str = "", **access: bool) -> Facts:
     return facts(rows={**rows, Read.ACCESS: ({**ACCESS, **access},)}, unread=dict.fromkeys(reads, why))
 
 
-def seen(found: Facts, outcome: Outcome = GRANTED, **different: Any) -> audit.Seen:
-    return replace(audit.Seen(found, connection(), outcome, None, None, NOW), **different)
+def seen(found: Facts, outcome: Outcome = GRANTED, **different: Any) -> Seen:
+    return replace(Seen(found, connection(), outcome, None, None, NOW), **different)
 
 
 def steps(found: Facts, outcome: Outcome = GRANTED, **different: Any) -> dict[str, Step]:
@@ -773,6 +772,27 @@ def test_an_org_that_shows_none_of_the_declared_objects_proves_nothing() -> None
     step = steps(with_rows(Read.OBJECTS), connection=needs)["Object access"]
 
     assert step.ruling is Ruling.NOT_READABLE
+
+
+@pytest.mark.parametrize(
+    ("licence", "selected", "mentioned"),
+    [
+        ("Salesforce API Integration", False, True),
+        ("Salesforce API Integration", True, False),
+        (None, False, False),
+    ],
+)
+def test_a_disputed_licence_is_mentioned_only_if_the_app_selects_none_of_the_users_sets(
+    licence: str | None, selected: bool, mentioned: bool
+) -> None:
+    sets = {Read.ASSIGNMENTS: ({**ASSIGNMENT, "PermissionSet.License.Name": licence},)}
+    found = facts(rows={**AS_IT_SHOULD_BE, **sets, **({} if selected else {Read.ASSOCIATION: ()})})
+
+    step = steps(found, NOT_APPROVED)["Selected Permission Sets"]
+
+    assert (step.ruling is Ruling.WRONG) is not selected
+    assert ("knowledge article 001453686" in step.said) is mentioned
+    assert ("setup guide (steps 5 and 6)" in step.said) is mentioned
 
 
 # The table of queries
