@@ -60,12 +60,9 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
         files=tuple(file.path for file in loader.files),
         patterns=tuple(str(_absolute(main.path.parent / pattern)) for pattern in general.connections_from),
         protection=loader.protection,
-        warnings=cautions(
-            general,
-            loader.protection,
-            connections,
-            environ,
-            fruitless=loader.fruitless,
+        warnings=(
+            *cautions(general, loader.protection, connections, environ, fruitless=loader.fruitless),
+            *loader.former.values(),
         ),
     )
 
@@ -73,6 +70,13 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
 def schema() -> dict[str, Any]:
     """The JSON Schema of the configuration, for editors."""
     made = _without_nulls(ConfigurationOptions.model_json_schema())
+    blocks: dict[type[Options], Any] = {
+        ConfigurationOptions: made,
+        ConnectionOptions: made["$defs"][ConnectionOptions.__name__],
+    }
+    for model, block in blocks.items():
+        for name, why in model.former.items():
+            block["properties"][name] = {"deprecated": True, "description": f"No effect: {why}."}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 
 
@@ -118,6 +122,8 @@ class _Loader:
     files: list[_File] = field(default_factory=list)
     fruitless: list[str] = field(default_factory=list)
     """Patterns that match no file."""
+    former: dict[str, str] = field(default_factory=dict)
+    """Options without effect: the warning of each one's first place."""
 
     def sorted_problems(self) -> list[Problem]:
         """By file in reading order, then by line."""
@@ -234,6 +240,14 @@ class _Loader:
         context: dict[str, object],
     ) -> Model | None:
         """Validate a block of options; None, after noting its problems, if invalid."""
+        if isinstance(written, dict) and (without_effect := model.former.keys() & written.keys()):
+            for name in without_effect:
+                where = f"{file.shown}:{text.line_of(file.value, (*path, name))}"
+                message = (
+                    f"{where}: {name} has no effect: {model.former[name]}. Delete it wherever it is set."
+                )
+                self.former.setdefault(name, message)
+            written = {name: value for name, value in written.items() if name not in without_effect}
         try:
             return model.model_validate(written, context={"directory": file.directory, **context})
         except ValidationError as error:

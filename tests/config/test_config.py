@@ -287,6 +287,8 @@ def test_the_example_loads_with_the_defaults_that_its_comments_give() -> None:
 def options_of(block: dict[str, Any], definitions: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Every option of a block of the schema, and of the blocks in it."""
     for name, option in block.get("properties", {}).items():
+        if option.get("deprecated"):
+            continue
         yield name, option.get("default")
         for inner in (option, option.get("items", {})):
             if "$ref" in inner:

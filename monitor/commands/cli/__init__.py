@@ -48,6 +48,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)
+app.command("discover", hidden=True, deprecated=True)(checks.try_before)
 
 config_app = typer.Typer(no_args_is_help=True, help="Check a configuration, or print its JSON Schema.")
 config_app.command("check")(configuration.config_check)

@@ -107,8 +107,8 @@ class AlertOptions(Options):
 class GeneralOptions(Options):
     """Everything except the list of connections."""
 
-    removed: ClassVar[Mapping[str, str]] = {
-        "replicas": "is no longer an option: daemons with one PostgreSQL database share the work. Delete it.",
+    former: ClassVar[Mapping[str, str]] = {
+        "replicas": "daemons with the same PostgreSQL database share the work"
     }
 
     listen: Annotated[words.Address, Parsed(words.address)] = Field(

@@ -139,9 +139,10 @@ class ConnectionOptions(Options):
         json_schema_extra={"oneOf": [{"required": ["subdomain"]}, {"required": ["login_url"]}]}
     )
     removed: ClassVar[Mapping[str, str]] = {
-        "read_permission_sets": "is no longer an option: an audit reads them every day. Delete it.",
         "settle": "is no longer an option of a connection. Set it for all, at the top of the main file.",
     }
+
+    former: ClassVar[Mapping[str, str]] = {"read_permission_sets": "an audit reads them every day"}
 
     name: Name
     """A unique name; the label in every metric."""

@@ -164,6 +164,8 @@ class Options(BaseModel):
 
     removed: ClassVar[Mapping[str, str]] = {}
     """Removed or misplaced options, each with its message."""
+    former: ClassVar[Mapping[str, str]] = {}
+    """Options without effect, each with the reason. One version accepts them with a warning."""
 
 
 @dataclass(frozen=True, slots=True)
