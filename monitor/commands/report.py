@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -90,32 +90,29 @@ def _line(
     )
 
 
+COLUMNS: dict[str, Callable[[Line], object]] = {
+    "connection": lambda line: line.connection.name,
+    "host": lambda line: line.connection.host,
+    "labels": lambda line: " ".join(f"{key}={value}" for key, value in line.connection.labels),
+    "availability_percent": lambda line: "" if line.found.share is None else f"{100 * line.found.share:.4f}",
+    "down_minutes": lambda line: f"{line.found.down.total_seconds() / 60:.1f}",
+    "outages": lambda line: line.found.outages,
+    "longest_outage_minutes": lambda line: f"{line.found.longest.total_seconds() / 60:.1f}",
+    "counted_hours": lambda line: f"{(line.found.up + line.found.down).total_seconds() / 3600:.1f}",
+    "granted": lambda line: line.granted,
+    "refused": lambda line: line.refused,
+    "no_verdict": lambda line: line.no_verdict,
+    "causes": lambda line: " ".join(line.causes),
+}
+"""The columns of the CSV."""
+
+
 def as_csv(lines: Iterable[Line]) -> str:
     """One row per connection; durations in minutes, availability in percent."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["connection", "host", "labels", "availability_percent", "down_minutes", "outages",
-         "longest_outage_minutes", "counted_hours", "granted", "refused", "no_verdict", "causes"]
-    )  # fmt: skip
-    for line in lines:
-        found = line.found
-        writer.writerow(
-            [
-                line.connection.name,
-                line.connection.host,
-                " ".join(f"{key}={value}" for key, value in line.connection.labels),
-                "" if found.share is None else f"{100 * found.share:.4f}",
-                f"{found.down.total_seconds() / 60:.1f}",
-                found.outages,
-                f"{found.longest.total_seconds() / 60:.1f}",
-                f"{(found.up + found.down).total_seconds() / 3600:.1f}",
-                line.granted,
-                line.refused,
-                line.no_verdict,
-                " ".join(line.causes),
-            ]
-        )
+    writer.writerow(COLUMNS)
+    writer.writerows([column(line) for column in COLUMNS.values()] for line in lines)
     return out.getvalue()
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 from sqlalchemy.exc import DBAPIError
 
 from monitor.core.causes import Cause
@@ -308,19 +308,7 @@ class Store:
         if name is not None:
             rows = rows.where(CONNECTIONS.c.name == name)
         with self._reading() as connection:
-            return [
-                (
-                    row.name,
-                    Event(
-                        from_milliseconds(row.at_ms),
-                        EventKind(row.kind),
-                        row.text,
-                        _cause(row.code),
-                        row.failure,
-                    ),
-                )
-                for row in connection.execute(rows)
-            ]
+            return [(row.name, _event(row)) for row in connection.execute(rows)]
 
     def exchanges(self, name: str) -> list[PastExchange]:
         """The last exchanges of a connection, newest first. Raises StoreError."""
@@ -536,6 +524,11 @@ class Store:
 
 
 _CODES = frozenset(Cause)
+
+
+def _event(row: Row[Any]) -> Event:
+    kind, at = EventKind(row.kind), from_milliseconds(row.at_ms)
+    return Event(at, kind, row.text, _cause(row.code), row.failure)
 
 
 def _cause(code: str | None) -> Cause | None:
