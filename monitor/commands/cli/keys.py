@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from monitor.commands.cli.arguments import ConfigOption, NameArgument, chosen_of, settings_of
-from monitor.commands.cli.exits import Exit, errors, log_errors_alone, operators_mistakes, say
+from monitor.commands.cli.exits import Exit, log_errors_alone, operators_mistakes, say
 from monitor.keys import keygen
 from monitor.watch.clock import Clock
 
@@ -25,9 +25,9 @@ def make_keys(
     """
     with operators_mistakes():
         pair = keygen.generate(out, days=days, bits=bits, common_name=name, now=datetime.now(UTC))
-    errors.print(f"Private key (keep it secret):      {pair.key_path}", markup=False)
-    errors.print(f"Certificate (upload to Salesforce): {pair.certificate_path}", markup=False)
-    errors.print(f"The key as one line, for the integration: base64 -w 0 {pair.key_path}", markup=False)
+    say(f"Private key (keep it secret):      {pair.key_path}")
+    say(f"Certificate (upload to Salesforce): {pair.certificate_path}")
+    say(f"The key as one line, for the integration: base64 -w 0 {pair.key_path}")
 
 
 def rotate_key(
