@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -576,7 +577,7 @@ def credential(value: object) -> str:
     return written
 
 
-def entries(value: object, example: str) -> dict[str, object]:
+def entries(value: object, example: str) -> dict[str, Any]:
     """The entries of a mapping, which may be empty."""
     if value is None:
         return {}
@@ -614,18 +615,16 @@ ACCESS = ("read", "write")
 
 def objects(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Objects by API name, and the access that is needed."""
-    access: dict[str, tuple[str, ...]] = {}
+    access = entries(value, "{Account: [read, write]}")
     wrong = []
-    for name, needs in entries(value, "{Account: [read, write]}").items():
+    for name, needs in access.items():
         if not OBJECT.fullmatch(str(name)):
             wrong.append(f"{quoted(name)} is not the API name of an object, e.g. Account or Invoice__c.")
         if not isinstance(needs, list) or not needs or not all(need in ACCESS for need in needs):
             wrong.append(f"{quoted(name)} must be a list of {' and '.join(ACCESS)}, e.g. [read].")
-        else:
-            access[name] = tuple(needs)
     if wrong:
         raise ValueError(" ".join(wrong))
-    return tuple(access.items())
+    return tuple((name, tuple(needs)) for name, needs in access.items())
 
 
 def label_names(value: object) -> tuple[str, ...]:
