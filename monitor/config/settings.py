@@ -52,7 +52,7 @@ class Settings(GeneralOptions):
                 labels=(
                     *(["app"] if any(connection.app for connection in self.connections) else ()),
                     *(["username"] if self.alerts.usernames else ()),
-                    *self.alerts.labels,
+                    *dict.fromkeys(self.alerts.labels),
                 ),
             ),
         )

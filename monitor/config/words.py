@@ -627,14 +627,9 @@ def objects(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple((name, tuple(needs)) for name, needs in access.items())
 
 
-def label_names(value: object) -> tuple[str, ...]:
-    """Label names, without duplicates."""
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise ValueError("must be a list of label names, e.g. [customer].")  # noqa: TRY004 - pydantic takes ValueError
-    names = [text(name) for name in value]
-    for name in names:
-        if not LABEL.fullmatch(name) or name in RESERVED_LABELS:
-            raise ValueError(f"{quoted(name)} is not a valid label name.")
-    return tuple(dict.fromkeys(names))
+def label_name(value: object) -> str:
+    """The name of a label of connections."""
+    written = text(value)
+    if not LABEL.fullmatch(written) or written in RESERVED_LABELS:
+        raise ValueError(f"{quoted(written)} is not a valid label name.")
+    return written

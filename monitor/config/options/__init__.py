@@ -20,6 +20,7 @@ from monitor.config.options.values import (
     Flag,
     HostName,
     Interval,
+    LabelName,
     Options,
     Parsed,
     Place,
@@ -94,13 +95,7 @@ class AlertOptions(Options):
         between(timedelta(0), LONGEST_HOLD, "an outage of more than a day is not transient."),
     ] = None
     """How long a network or server fault must last before an alert. Default: three intervals, at most 1h."""
-    labels: Annotated[
-        tuple[str, ...],
-        Parsed(
-            words.label_names,
-            {"type": "array", "items": {"type": "string", "pattern": f"^{words.LABEL.pattern}$"}},
-        ),
-    ] = Field(default=(), json_schema_extra={"default": []})
+    labels: Annotated[tuple[LabelName, ...], BeforeValidator(listed)] = ()
     """The connections' labels that alerts carry, besides the host, for routing."""
 
 

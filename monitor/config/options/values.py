@@ -107,6 +107,9 @@ UtcTime = Annotated[
     datetime | None,
     Parsed(words.utc_time, {"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}),
 ]
+LabelName = Annotated[
+    str, Parsed(words.label_name, {"type": "string", "pattern": f"^{words.LABEL.pattern}$"})
+]
 Flag = Annotated[bool, Parsed(words.flag, {"type": "boolean"})]
 Labels = Annotated[
     tuple[tuple[str, str], ...],
