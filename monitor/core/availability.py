@@ -43,10 +43,7 @@ def availability(
     maintenance: Sequence[Maintenance] = (),
     days: Collection[date],
 ) -> Availability:
-    """The availability from `since` to `end`, counted on `days`.
-
-    `state` applies where no event gives another.
-    """
+    """The availability from `since` to `end`, counted on `days`; `state`: if no event gives one."""
     changes = sorted((event.at, *change) for event in events if (change := state_change(event)))
     edges = _edges((at for at, _, _ in changes), maintenance, since, end)
     up = down = longest = outage = timedelta(0)

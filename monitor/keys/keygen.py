@@ -57,10 +57,8 @@ def generate(
 ) -> GeneratedPair:
     """Create both files in a directory, the key readable only by its owner. Overwrites nothing.
 
-    `owner`: the user and group that root gives the files to.
-
-    Creates a missing directory with mode 0700, but not its parents: a path misspelt further up is an error.
-    Raises KeygenError, and then leaves no file behind.
+    `owner`: the user and group that root gives the files to. Creates a missing directory with mode 0700, but
+    not its parents: a path misspelt further up is an error. Raises KeygenError, and then leaves no file.
 
     The key is PKCS#8. The certificate is what `openssl req -x509 -sha256` creates: version 3, random serial
     number, CA:TRUE.

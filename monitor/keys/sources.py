@@ -183,15 +183,12 @@ class _Held:
 class Keyring:
     """All connections' credentials: each key is parsed once, shared, and reread when its file changes.
 
-    Each load calls `stat` in the event loop (3 µs per file; a thread would take 70 to 190 µs) and reads and
-    parses changed files in a thread. Keep keys on a local disk or in memory, as Kubernetes and systemd do: a
-    hanging network disk would block the loop.
+    Each load calls `stat` in the event loop (3 µs per file; a thread would take 70 to 190 µs), so a hanging
+    network disk would block it. Changed files are read and parsed in a thread, Vault's pairs after
+    `vault.reread` in another.
 
     A key that can't sign never replaces one that can, and an unreadable certificate never replaces a good
-    one: a half-written file is reported, and the earlier one stays in use. Only the key object and the
-    facts stay in memory.
-
-    A pair in Vault is reread after `vault.reread`, in separate threads.
+    one: a half-written file is reported, and the earlier one stays in use.
     """
 
     def __init__(

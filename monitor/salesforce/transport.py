@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 import certifi
 import httpx
@@ -156,38 +155,36 @@ def _proxy(environ: Mapping[str, str]) -> ProxyBuilder | None:
     return proxy.no_proxy(",".join([*sorted(LOOPBACK_HOSTS), variable("no_proxy")]))
 
 
-FAULTS: Mapping[type[Exception], FaultKind | None] = MappingProxyType(
-    {
-        httpx.HTTPError: FaultKind.PROTOCOL,
-        httpx.TimeoutException: FaultKind.TIMEOUT,
-        httpx.ConnectTimeout: FaultKind.CONNECT,
-        httpx.PoolTimeout: FaultKind.POOL,
-        httpx.ConnectError: FaultKind.CONNECT,
-        httpx.ProxyError: FaultKind.CONNECT,
-        httpx.UnsupportedProtocol: None,
-        httpx.LocalProtocolError: None,
-        httpx.HTTPStatusError: None,
-        httpx.InvalidURL: None,
-        httpx.CookieConflict: None,
-        httpx.StreamError: None,
-        # pyreqwest's transport converts only some of its errors, and none while reading a body.
-        rust.PyreqwestError: FaultKind.PROTOCOL,
-        rust.StatusError: None,
-        rust.JSONDecodeError: None,
-        rust.RequestTimeoutError: FaultKind.TIMEOUT,
-        rust.ConnectTimeoutError: FaultKind.CONNECT,
-        rust.PoolTimeoutError: FaultKind.POOL,
-        rust.ConnectError: FaultKind.CONNECT,
-        rust.ClientClosedError: None,
-        rust.BuilderError: None,
-        rust.RequestPanicError: None,
-        # httpcore lets some socket and TLS errors through.
-        OSError: FaultKind.PROTOCOL,
-        # Raised by pyreqwest's transport for an answer header that isn't text, and by asyncio's resolver for
-        # a host name that is invalid in IDNA.
-        ValueError: FaultKind.PROTOCOL,
-    }
-)
+FAULTS: Mapping[type[Exception], FaultKind | None] = {
+    httpx.HTTPError: FaultKind.PROTOCOL,
+    httpx.TimeoutException: FaultKind.TIMEOUT,
+    httpx.ConnectTimeout: FaultKind.CONNECT,
+    httpx.PoolTimeout: FaultKind.POOL,
+    httpx.ConnectError: FaultKind.CONNECT,
+    httpx.ProxyError: FaultKind.CONNECT,
+    httpx.UnsupportedProtocol: None,
+    httpx.LocalProtocolError: None,
+    httpx.HTTPStatusError: None,
+    httpx.InvalidURL: None,
+    httpx.CookieConflict: None,
+    httpx.StreamError: None,
+    # pyreqwest's transport converts only some of its errors, and none while reading a body.
+    rust.PyreqwestError: FaultKind.PROTOCOL,
+    rust.StatusError: None,
+    rust.JSONDecodeError: None,
+    rust.RequestTimeoutError: FaultKind.TIMEOUT,
+    rust.ConnectTimeoutError: FaultKind.CONNECT,
+    rust.PoolTimeoutError: FaultKind.POOL,
+    rust.ConnectError: FaultKind.CONNECT,
+    rust.ClientClosedError: None,
+    rust.BuilderError: None,
+    rust.RequestPanicError: None,
+    # httpcore lets some socket and TLS errors through.
+    OSError: FaultKind.PROTOCOL,
+    # Raised by pyreqwest's transport for an answer header that isn't text, and by asyncio's resolver for
+    # a host name that is invalid in IDNA.
+    ValueError: FaultKind.PROTOCOL,
+}
 """The kind of fault by error class; the nearest class in an error's MRO decides. None: our own fault
 (`NotSent`)."""
 
@@ -217,16 +214,14 @@ _RESOLVER_ERRORS = (
 )
 """`getaddrinfo`'s error numbers on Linux by text (glibc's, then musl's), in Python's format."""
 
-_MESSAGES = MappingProxyType(
-    {
-        FaultKind.DNS: "the host name was not resolved",  # must not match NO_SUCH_NAME
-        FaultKind.CONNECT: "could not connect",
-        FaultKind.TLS: "no trusted TLS connection",
-        FaultKind.TIMEOUT: "no complete answer in time",
-        FaultKind.PROTOCOL: "no usable answer",
-        FaultKind.POOL: "our own connection pool had no free connection and was rebuilt",
-    }
-)
+_MESSAGES = {
+    FaultKind.DNS: "the host name was not resolved",  # must not match NO_SUCH_NAME
+    FaultKind.CONNECT: "could not connect",
+    FaultKind.TLS: "no trusted TLS connection",
+    FaultKind.TIMEOUT: "no complete answer in time",
+    FaultKind.PROTOCOL: "no usable answer",
+    FaultKind.POOL: "our own connection pool had no free connection and was rebuilt",
+}
 
 
 def fault(error: Exception) -> Unreachable | NotSent:

@@ -1,18 +1,8 @@
 """An org's token endpoint: its answer to an assertion. Pure; imports only the org.
 
-Salesforce documents the answers but not the order of the checks. The order is ours:
-
-1. Maintenance, or a fault of the server.
-2. Is it a POST of a form with the JWT bearer grant type, and without `scope`?
-3. Is the assertion a JWT that claims to be signed with RS256?
-4. Is the org active? Is the app ready and present, the consumer key right, the audience of its kind?
-   Is the app not blocked, and the flow enabled?
-5. Does the certificate verify the signature, is the assertion still valid, and is it for this org?
-6. Is the user known, active, at an allowed address, and within the login rate?
-7. Is the user approved, by an admin or by an unexpired approval?
-
-Texts come from Salesforce's help, developer guide and public threads. For a blocked app, an unknown user and
-a disabled flow, no text is recorded for this grant type: these are borrowed from similar cases.
+Salesforce documents the answers but not the order of the checks: the order of `_CHECKS` is ours. Texts come
+from Salesforce's help, developer guide and public threads. For a blocked app, an unknown user and a disabled
+flow, no text is recorded for this grant type: these are borrowed from similar cases.
 """
 
 import json

@@ -1,7 +1,4 @@
-"""An org's REST API: versions, resources, userinfo, queries, limits.
-
-Sources: Salesforce's REST API guide, and error answers *observed* in public threads.
-"""
+"""An org's REST API, from Salesforce's guide and error answers *observed* in public threads."""
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode

@@ -356,11 +356,7 @@ async def serve(
     tls: Tls | None = None,
     ready: Callable[[str], None] = lambda url: None,
 ) -> None:
-    """Serve until SIGINT, SIGTERM or cancellation; calls `ready` with the address.
-
-    Raises OSError if the address is not available. Handles the process's signals: to serve alongside
-    something else, use `running`.
-    """
+    """Serve until a signal or cancellation; calls `ready` with the address. Raises OSError if it is taken."""
     listener = _listen(host, port)
     server = _server(simulator, tls, wire.SLOW_SECONDS, host)
     ready(_url(listener, tls))

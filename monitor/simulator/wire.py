@@ -1,7 +1,4 @@
-"""Sends answers, and simulates network and server faults that no framework would produce.
-
-Faults act on the transport, which ASGI does not expose: `TransportProtocol` passes it through.
-"""
+"""Sends answers, and simulates faults by acting on the transport, which ASGI does not expose."""
 
 import asyncio
 import socket

@@ -45,9 +45,6 @@ def claims(connection: Connection, now: datetime) -> dict[str, str | int]:
 
 
 def sign(connection: Connection, key: RSAPrivateKey, now: datetime) -> str:
-    """The assertion at `now`, as compact JWS.
-
-    Given PEM instead of a loaded key, OpenSSL would test its primes on each call.
-    """
+    """The assertion at `now`, as compact JWS. From PEM, OpenSSL would test the key's primes on each call."""
     payload = json.dumps(claims(connection, now), separators=(",", ":")).encode()
     return _signer.encode(payload, key, algorithm=ALGORITHM)

@@ -48,10 +48,7 @@ _PKCS12 = b"\x02\x01\x03\x30"
 
 
 def blocks(material: bytes, thing: str) -> list[Block]:
-    """The PEM blocks in the content of a file or variable, or in base64 of it: at least one.
-
-    `thing` is `private key` or `certificate`, for the text of NotPemError, which is raised otherwise.
-    """
+    """At least one PEM block from the content, or from base64 of it. Raises NotPemError about the `thing`."""
     text = _text(material)
     if text is None:
         return [_der(material, thing, _binary_kind(material))]

@@ -123,10 +123,7 @@ _TEXT_FIELDS = (
 
 
 def read_answer(status: int, headers: Mapping[str, str], body: bytes) -> Granted | Refused:
-    """Parse the token endpoint's answer.
-
-    Anything but a grant is a Refused, even a web page or an empty body.
-    """
+    """Parse the token endpoint's answer: anything but a grant is a Refused, even a page or an empty body."""
     known = {name.lower(): value for name, value in headers.items()}
     text = _decode(body, known.get("content-type", ""))
     fields = _fields(text)

@@ -1,8 +1,4 @@
-"""Recognises clients' error messages for faults before an answer: key, TLS, DNS, network.
-
-One table (`vocabulary.toml`) serves recorded messages and pasted text. Lines are normalised by `texts.plain`
-first.
-"""
+"""Recognises faults before an answer in clients' messages, made `plain`, by `vocabulary.toml`."""
 
 import re
 
