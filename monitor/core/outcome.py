@@ -12,7 +12,6 @@ class Granted:
 
     token_format: Literal["opaque", "jwt"]
     scopes: frozenset[str] | None
-    """The scopes in the answer; None if it has none."""
     instance_url: str | None
     org_id: str | None
     """18 or 15 characters, from the answer's identity URL; None if that is missing or malformed."""
@@ -50,7 +49,6 @@ class FaultKind(StrEnum):
     PROTOCOL = "protocol"
     """The connection broke, or the answer was not HTTP or too large."""
     POOL = "pool"
-    """Our connection pool was exhausted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,24 +107,20 @@ class ReplicasStatus:
 
 @dataclass(frozen=True, slots=True)
 class DaemonStatus:
-    """The daemon's own condition, as shown to readers."""
+    """The daemon's own condition. A problem is why the last attempt failed; None if it succeeded."""
 
     started: datetime
     version: str
     configured: int
-    """Connections in the current configuration."""
+    """Connections in the current configuration, loaded at `reloaded`."""
     reloaded: datetime
-    """When the current configuration was loaded."""
     reload_problem: str | None = None
-    """Why the last reload failed; None if it succeeded."""
     store_problem: str | None = None
-    """Why the last write to the store or replicas' database failed; None if it succeeded."""
+    """Of writing to the store or replicas' database."""
     store_damage: str | None = None
     """What was done about a damaged database since the start; None if there was none."""
     replicas: ReplicasStatus | None = None
-    """None for a single daemon."""
     maintenance: tuple[Maintenance, ...] = ()
-    """Global maintenance windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +164,6 @@ WORST_FIRST = (
     State.HEALTHY,
     State.PAUSED,
 )
-"""States by urgency."""
 
 _PLACES = {state: place for place, state in enumerate(WORST_FIRST)}
 

@@ -55,7 +55,6 @@ class Told:
     """The group's `alertname`, `severity`, `responsible`, and `cause` if any."""
     title: str
     connections: tuple[str, ...]
-    """All connections in the group at that time."""
     since: datetime
     at: datetime
     """When the sink accepted the message."""

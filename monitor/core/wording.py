@@ -16,7 +16,6 @@ WHO = {
 }
 
 ASK_AGAIN = "When done, check again now: `bearerwatch recheck NAME`, or the button on its page."
-"""The last step of an alert."""
 
 UNEXPLAINED = (
     "`bearerwatch check NAME --config FILE` checks now, and explains the result.",
@@ -99,7 +98,6 @@ class Links:
     """The base URL of docs/causes; if empty, the daemon's own pages are used."""
     dashboard: str = ""
     pages: str = ""
-    """The base URL of the daemon's pages."""
     labels: tuple[str, ...] = ()
 
     def page(self, connection: str) -> str:

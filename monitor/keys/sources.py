@@ -324,7 +324,6 @@ class Keyring:
         return material
 
     def _proof(self, source: Source) -> bytes:
-        """The content of our Vault credentials."""
         try:
             return read(source, self._environment)
         except SourceError as error:

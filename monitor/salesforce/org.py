@@ -100,7 +100,6 @@ def lasting(last: Facts) -> Rows:
 
 
 def _is_wanted(one: Read, facts: Facts, subject: Subject) -> bool:
-    """Whether it could add anything."""
     observed, policy = bool(facts.observer), facts.policy
     match one:
         case Read.USER:

@@ -144,7 +144,6 @@ class Org:
         """When a granted login last used the approval."""
         self._generation = 1
         self.org_id = identifier("00D", f"{name} 1")
-        """18 characters; a refresh changes it."""
         self._users = tuple(
             _User(identifier("005", name + who), deque(maxlen=settings.login_rate_per_hour))
             for who in ("", " observer")

@@ -177,7 +177,6 @@ _TYPES = {
 
 
 def _columns(paths: Iterable[str]) -> list[dict[str, object]]:
-    """Descriptions of columns; a parent's are nested in it."""
     within: dict[str, list[str]] = {}
     for path in paths:
         name, _, rest = path.partition(".")

@@ -220,7 +220,6 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def _validated(model: type[Model], values: Mapping[str, object]) -> Model:
-    """The values as this model. Raises SettingsError with all problems."""
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -282,7 +282,6 @@ def _flaw(key: RSAPrivateNumbers) -> str | None:
 
 
 def _prove(key: RSAPrivateKey) -> None:
-    """Sign and verify once with RS256, like an assertion."""
     message = b"bearerwatch"
     key.public_key().verify(key.sign(message, PKCS1v15(), SHA256()), message, PKCS1v15(), SHA256())
 

@@ -463,7 +463,6 @@ def _refresh(known: Known) -> tuple[str, bool] | None:
 
 
 def _of_certificate(known: Known) -> Iterator[Finding]:
-    """Findings about the certificate's validity period."""
     ends = known.certificate_span
     if ends is None:
         return
@@ -536,7 +535,6 @@ def _finding(
 
 
 def _distinct(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The first finding of each cause."""
     first: dict[Cause, Finding] = {}
     for finding in findings:
         first.setdefault(finding.cause, finding)

@@ -360,7 +360,6 @@ _CONTEXT: dict[Cause, Callable[[Known], Iterable[str]]] = {
     Cause.CLOCK_SKEWED: clock_evidence,
     Cause.USERNAME_CHANGED: _username,
 }
-"""Further evidence by cause, from our own facts."""
 
 
 def quoted(error: str, description: str) -> str:
