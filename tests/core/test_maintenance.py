@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.maintenance import Once, Weekly, until
+from monitor.core.maintenance import Once, Weekly, ended, until
 
 SATURDAY_EVENING = Weekly(5, time(22), timedelta(hours=4), "Europe/Berlin")
 
@@ -25,31 +25,31 @@ def at(text: str) -> datetime:
     ],
 )
 def test_a_weekly_maintenance_begins_in_its_time_zone(now: str, ends: str | None) -> None:
-    assert SATURDAY_EVENING.until(at(now)) == (at(ends) if ends else None)
+    assert until([SATURDAY_EVENING], at(now)) == (at(ends) if ends else None)
 
 
 @pytest.mark.parametrize(
-    ("now", "ended"),
+    ("now", "last"),
     [
         ("2026-12-06T00:59", "2026-11-29T01:00"),
         ("2026-12-06T01:00", "2026-12-06T01:00"),
         ("2026-12-12T12:00", "2026-12-06T01:00"),  # on the day of the next
     ],
 )
-def test_the_end_of_the_last_weekly_maintenance_is_known(now: str, ended: str) -> None:
-    assert SATURDAY_EVENING.ended(at(now)) == at(ended)
+def test_the_end_of_the_last_weekly_maintenance_is_known(now: str, last: str) -> None:
+    assert ended([SATURDAY_EVENING], at(now)) == at(last)
 
 
 def test_a_maintenance_has_its_length_even_when_clocks_change() -> None:
     through_the_change = Weekly(5, time(22), timedelta(hours=8), "Europe/Berlin")
 
-    assert through_the_change.until(at("2026-10-24T21:00")) == at("2026-10-25T04:00")
+    assert until([through_the_change], at("2026-10-24T21:00")) == at("2026-10-25T04:00")
 
 
 def test_a_weekly_maintenance_of_a_whole_week_never_ends() -> None:
     always = Weekly(0, time(0), timedelta(days=7))
 
-    assert all(always.until(at("2026-11-23T00:00") + timedelta(hours=hour)) for hour in range(14 * 24))
+    assert all(until([always], at("2026-11-23T00:00") + timedelta(hours=hour)) for hour in range(14 * 24))
 
 
 def test_of_several_maintenances_the_latest_end_counts() -> None:
@@ -72,6 +72,15 @@ def test_a_weekly_maintenance_ends_within_its_length(
 ) -> None:
     now = at("2000-01-01T00:00") + later
 
-    end = Weekly(weekday, begins, lasts, "America/New_York").until(now)
+    end = until([Weekly(weekday, begins, lasts, "America/New_York")], now)
 
     assert end is None or now < end <= now + lasts
+
+
+def test_no_weekly_maintenance_is_left_out_when_clocks_change() -> None:
+    tuesdays = Weekly(1, time(17), timedelta(hours=4), "Europe/Berlin")
+
+    windows = list(tuesdays.windows(at("2026-03-01T00:00"), at("2026-05-18T22:03")))
+
+    assert (at("2026-03-17T16:00"), at("2026-03-17T20:00")) in windows
+    assert len({start.astimezone(UTC).date() for start, _ in windows}) == len(windows)
