@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 
 from pydantic import (
@@ -47,7 +46,7 @@ from monitor.core.outcome import (
 )
 from monitor.core.problem import OperatorError
 from monitor.core.verdict import approval, paste
-from monitor.core.verdict.answer import harmless, read_after_login, read_answer
+from monitor.core.verdict.answer import harmless, http_date, read_after_login, read_answer
 from monitor.core.verdict.diagnosis import SCOPES_SHOWN, diagnose
 from monitor.core.verdict.evidence import ASSUMED_LIFETIME, Witnesses
 from monitor.core.verdict.paste import Paste
@@ -272,11 +271,8 @@ def _offset(record: Record) -> float | None:
     if told is not None or record.answer is None or record.now is None:
         return told
     headers = {name.lower(): value for name, value in record.answer.headers.items()}
-    try:
-        date = parsedate_to_datetime(headers.get("date", ""))
-        return (date.replace(tzinfo=date.tzinfo or UTC) - record.now).total_seconds()
-    except (ValueError, TypeError, OverflowError):
-        return None
+    date = http_date(headers.get("date", ""))
+    return (date - record.now).total_seconds() if date else None
 
 
 def _connection(record: ConnectionRecord) -> Connection:

@@ -190,12 +190,10 @@ def org_type(host: str) -> OrgType:
     3. Names of Developer Edition orgs end in `-dev-ed`.
     4. `--` in the name means a legacy sandbox; *observed*: old production names may contain it too.
     """
-    for suffix in ALLOWED_SUFFIXES:
-        if host.endswith(suffix):
-            labels = host.removesuffix(suffix).split(".")
-            break
-    else:
+    suffix = next((each for each in ALLOWED_SUFFIXES if host.endswith(each)), None)
+    if suffix is None:
         return OrgType.UNKNOWN
+    labels = host.removesuffix(suffix).split(".")
     if len(labels) > 1:
         return _PARTITIONS.get(labels[-1], OrgType.UNKNOWN)
     if labels[0].endswith("-dev-ed"):
@@ -252,12 +250,7 @@ def may_receive_assertions(login_url: str, allowed_hosts: frozenset[str] = froze
 
     Plain HTTP is allowed only on loopback. `allowed_hosts`: additional hosts that the operator trusts.
     """
-    origin = origin_of(login_url)
-    if origin is None:
-        return False
-    parts = urlsplit(origin)
-    host = parts.hostname or ""
-    if host in LOOPBACK_HOSTS:
-        return True
+    origin = origin_of(login_url) or ""
+    host = host_of(origin)
     known = host in ALLOWED_HOSTS or host in allowed_hosts or host.endswith(ALLOWED_SUFFIXES)
-    return parts.scheme == "https" and known
+    return host in LOOPBACK_HOSTS or (known and origin.startswith("https://"))

@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -39,7 +38,7 @@ from monitor.core.outcome import (
     Refused,
     Unreachable,
 )
-from monitor.core.verdict.answer import harmless, read_after_login, read_answer, token_in
+from monitor.core.verdict.answer import harmless, http_date, read_after_login, read_answer, token_in
 from monitor.salesforce.org import LARGEST_ANSWER, REST_PATH, Inside, Reply
 from monitor.salesforce.transport import (
     FAULTS,
@@ -348,10 +347,5 @@ def _decoded(raw: bytes, head: Head, most: int) -> bytes:
 
 def clock_offset(date: str | None, now: datetime) -> float | None:
     """A `Date` header minus our clock, in seconds; None without a valid date."""
-    try:
-        server = parsedate_to_datetime(date or "")
-        if server.tzinfo is None:  # "-0000": UTC from an unknown zone
-            server = server.replace(tzinfo=UTC)
-        return (server - now).total_seconds() + DATE_ROUNDING_SECONDS
-    except (TypeError, ValueError, OverflowError, IndexError):
-        return None
+    server = http_date(date or "")
+    return (server - now).total_seconds() + DATE_ROUNDING_SECONDS if server else None

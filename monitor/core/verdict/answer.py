@@ -12,6 +12,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from html.parser import HTMLParser
@@ -348,8 +349,16 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     value = headers.get("retry-after", "").strip()
     if re.fullmatch(r"\d{1,9}(?:\.\d{1,6})?", value):
         return min(float(value), RETRY_AFTER_LIMIT_SECONDS)
+    until, now = http_date(value), http_date(headers.get("date", ""))
+    if until is None or now is None:
+        return None
+    return min(max((until - now).total_seconds(), 0.0), RETRY_AFTER_LIMIT_SECONDS)
+
+
+def http_date(text: str) -> datetime | None:
+    """An HTTP date; one without a time zone (`-0000`) is UTC. None if it is not valid."""
     try:
-        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
+        date = parsedate_to_datetime(text)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    return min(max(wait.total_seconds(), 0.0), RETRY_AFTER_LIMIT_SECONDS)
+    return date.replace(tzinfo=date.tzinfo or UTC)
