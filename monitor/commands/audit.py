@@ -49,16 +49,21 @@ def as_text(status: ConnectionStatus, now: datetime) -> Iterator[str]:
         return
     for step in steps:
         yield _line(step)
-    facts = status.history.audit
-    calls = facts.calls if facts else 0
+    facts, last = status.history.audit, status.history.last_exchange
+    assert facts
     wrong = sum(step.ruling is Ruling.WRONG for step in steps)
     hidden = sum(step.ruling is Ruling.NOT_READABLE for step in steps)
     for at, changed in changes_in(facts):
         yield f"changed in Setup on {minute(at)}: {changed}"
     yield ""
-    yield f"{wrong} wrong, {hidden} not readable; {calls} API calls made."
-    if wanting := dict.fromkeys(step.permission for step in steps if step.permission):
-        yield f"To read more, the user needs: {'; '.join(wanting)}."
+    yield f"{wrong} wrong, {hidden} not readable; {facts.calls} API calls made."
+    if last and not isinstance(last.outcome, Granted):
+        yield f"The login failed: {_why_not(status)}."
+    wanting = {step.permission for step in steps if step.permission}
+    longest = sorted(one for one in wanting if not any(one in other for other in wanting - {one}))
+    if longest:
+        who = "observer" if facts.observer else "user"
+        yield f"To read more, the {who} needs: {'; '.join(longest)}."
 
 
 def _why_not(status: ConnectionStatus) -> str:

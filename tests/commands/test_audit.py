@@ -64,9 +64,8 @@ async def test_the_output_names_permissions_that_would_show_more(
     status = await audit_once(settings, settings.connections[0], clock=Clock())
     document = as_json(status, Clock().now())
 
-    assert (
-        "View Setup and Configuration and View all External Client Apps"
-        in list(as_text(status, Clock().now()))[-1]
+    assert list(as_text(status, Clock().now()))[-1] == (
+        "To read more, the user needs: View Setup and Configuration and View all External Client Apps."
     )
     hidden = {step["what"] for step in document["audit"]["steps"] if step["ruling"] == "not_readable"}
     assert hidden == {
@@ -107,6 +106,27 @@ async def test_a_refused_login_is_reported_without_guesses(
 
     assert as_json(status, Clock().now())["audit"] is None
     assert "no token was granted (user_not_admin_approved)" in " ".join(as_text(status, Clock().now()))
+
+
+async def test_the_steps_that_an_observer_reads_end_with_the_refusal(
+    org: tuple[Settings, httpx.AsyncClient],
+) -> None:
+    settings, control = org
+    watching = {
+        "consumer_key": "3MVG9observer",
+        "username": "observer@acme.com",
+        "certificate": pair_files().certificate.decode(),
+    }
+    refused = {"permission_set_assigned": False, "observer": watching}
+    assert (await control.patch("/_orgs/acme", json=refused)).is_success
+    acme = settings.connections[0]
+    observer = replace(acme, consumer_key="3MVG9observer", username="observer@acme.com")
+
+    status = await audit_once(settings, replace(acme, observer=observer), clock=Clock())
+    lines = list(as_text(status, Clock().now()))
+
+    assert "The login failed: no token was granted (user_not_admin_approved)." in lines
+    assert "It was not read" not in " ".join(lines)
 
 
 async def test_a_granted_login_without_an_audit_does_not_count_as_refused(

@@ -65,8 +65,8 @@ def _step(point: Point, seen: Seen) -> Step:
     if step := point.judge(seen):
         return _named(step, point)
     facts, why, permission = seen.facts, "It was not read.", ""
-    if not point.reads and seen.granted is None:
-        why = "Only a successful login proves this, and the last one was refused."
+    if seen.granted is None:
+        why = "Only a successful login shows this, and the last one was refused."
     if unread := [read for read in point.reads if read in facts.unread]:
         read = next(filter(facts.wanting, unread), unread[0])
         permission = facts.wanting(read)

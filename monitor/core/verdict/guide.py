@@ -251,8 +251,8 @@ def _addresses(seen: Seen) -> Step | None:
             Cause.IP_RESTRICTED, said, Severity.INFO if ranges == () else Severity.WARNING, Certainty.POSSIBLE
         )
     if policy and policy.ip == "relaxed":
-        none = "; the profile has no Login IP Ranges" if ranges == () else ""
-        return _right(f"IP Relaxation is Relax IP restrictions{none}.")
+        its = "has no Login IP Ranges" if ranges == () else "may have Login IP Ranges, which were not read"
+        return _right(f"IP Relaxation is Relax IP restrictions; the profile {its}.")
     return None
 
 
