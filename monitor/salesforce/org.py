@@ -100,10 +100,9 @@ def lasting(last: Facts) -> Rows:
 
 
 def _is_wanted(one: Read, facts: Facts, subject: Subject) -> bool:
-    observed, policy = bool(facts.observer), facts.policy
     match one:
         case Read.USER:
-            return observed and not (subject.user_id and facts.has(Permission.MANAGE_USERS))
+            return bool(facts.observer) and not (subject.user_id and facts.has(Permission.MANAGE_USERS))
         case Read.ORG:
             return subject.granted
         case Read.SANDBOXES:
@@ -116,11 +115,11 @@ def _is_wanted(one: Read, facts: Facts, subject: Subject) -> bool:
         case Read.CLASSIC:
             return Read.POLICY not in facts.rows
         case Read.ASSOCIATION:
-            return policy is None or policy.permitted != "self"
+            return facts.policy is None or facts.policy.permitted != "self"
         case Read.TRAIL:
             return subject.changes_since is not None
         case Read.TOKENS:
-            return not observed and (policy is None or policy.refresh != "until_revoked")
+            return not facts.observer and (facts.policy is None or facts.policy.refresh != "until_revoked")
         case Read.SCOPES:
             return subject.scopes is None or "refresh_token" not in subject.scopes
         case _:
@@ -178,7 +177,7 @@ class _Session:
             self.facts = _with_logins(self.facts, rows, self._subject)
             rows = ()
         if one is Read.APP:
-            wanted = _label(self._subject, self.facts).casefold()
+            wanted = (self._subject.app or self.facts.application).casefold()
             rows = tuple(
                 row
                 for row in rows
@@ -193,10 +192,6 @@ class _Session:
 
 def _is_of_apps(query: Query) -> bool:
     return Permission.VIEW_APPS in query.needs
-
-
-def _label(subject: Subject, facts: Facts) -> str:
-    return subject.app or facts.application
 
 
 _UNKNOWN = {
@@ -218,7 +213,7 @@ def _values(subject: Subject, facts: Facts) -> Mapping[str, str | tuple[str, ...
         "user": subject.user_id or text(user, "Id"),
         "username": subject.username,
         "app": text(app, "Id"),
-        "label": _label(subject, facts),
+        "label": subject.app or facts.application,
         "profile": profile or text(user, "ProfileId"),
         "objects": subject.objects,
         "since": f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if since else "",

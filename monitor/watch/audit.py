@@ -54,25 +54,27 @@ Audits = Literal["when due", "always", "never"]
 
 
 class Judged:
-    """Judges audits, and remembers for up to an hour that nothing was wrong: judging costs 5 % of a check.
+    """Judges audits, and remembers the result for up to an hour: judging costs 5 % of a check, or more.
 
-    A step becomes wrong without a new audit only with time, days before it matters.
+    A step becomes wrong without a new audit only with time, days before it matters. What ends soon is judged
+    at each check: it says how soon.
     """
 
     def __init__(self) -> None:
-        self._right: dict[str, tuple[Facts, tuple[object, ...]]] = {}
-        """By connection: facts that were right, and all else that was judged."""
+        self._known: dict[str, tuple[Facts, tuple[object, ...], tuple[Step, ...]]] = {}
+        """By connection: the facts, all else that was judged, and the wrong steps."""
 
     def wrong_steps(self, seen: Seen) -> tuple[Step, ...]:
         """The wrong steps."""
         hour = seen.now.replace(minute=0, second=0, microsecond=0)
         beside = (seen.connection, seen.outcome, seen.usage, seen.ends, hour)
-        facts, before = self._right.get(seen.connection.name, (None, ()))
-        if facts is seen.facts and before == beside:
-            return ()
+        if known := self._known.get(seen.connection.name):
+            facts, before, wrong = known
+            if facts is seen.facts and before == beside:
+                return wrong
         wrong = wrong_steps(seen)
-        if not wrong:
-            self._right[seen.connection.name] = seen.facts, beside
+        if not any(step.dated for step in wrong):
+            self._known[seen.connection.name] = seen.facts, beside, wrong
         return wrong
 
 
@@ -88,10 +90,6 @@ class Auditor:
         """Start times of recent audits, by the steady clock."""
         self.failed: dict[str, tuple[Connection, datetime]] = {}
         """By connection: the last audit that failed, and for which configuration."""
-
-    def audit(self, connection: Connection, known: History, *, asked: bool = False) -> "Audit":
-        """The audit for a check, which may turn out not to be due; `asked`: the check was requested."""
-        return Audit(self, connection, known, asked=asked)
 
     def is_time(self, connection: Connection, known: History, *, granted: bool, asked: bool) -> bool:
         """Whether an audit is due after this login and within the rate limits."""
@@ -125,9 +123,12 @@ def _is_due(known: History, last: datetime | None, now: datetime, *, granted: bo
 
 
 class Audit:
-    """One audit within one check."""
+    """One audit within one check, which may turn out not to be due."""
 
-    def __init__(self, auditor: Auditor, connection: Connection, known: History, *, asked: bool) -> None:
+    def __init__(
+        self, auditor: Auditor, connection: Connection, known: History, *, asked: bool = False
+    ) -> None:
+        """`asked`: the check was requested."""
         self._auditor, self._connection, self._known, self._asked = auditor, connection, known, asked
         self._subject: Subject | None = None
         self._facts: Facts | None = None

@@ -25,7 +25,7 @@ from monitor.core.verdict.evidence import CLOCK_OFF
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.probe import PutOff, probe
-from monitor.watch.audit import Auditor, Audits, Judged
+from monitor.watch.audit import Audit, Auditor, Audits, Judged
 from monitor.watch.budget import Ledger
 from monitor.watch.clock import Clock
 from monitor.watch.fleet import Fleet
@@ -158,7 +158,7 @@ class Checker:
         known = history.rekeyed(before.history, credential.facts.key, self._clock.now())
         doubted = known.after_login is not None and not known.after_login.proves
         turn = known.exchanges % self._after_login_every == 0
-        audit = self._auditor.audit(connection, known, asked=_is_requested(before))
+        audit = Audit(self._auditor, connection, known, asked=_is_requested(before))
         try:
             exchange = await probe(
                 self._exchanger,

@@ -20,7 +20,7 @@ from monitor.core.verdict.guide import ORG_ENDS, Seen
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.org import Get, Reply
-from monitor.watch.audit import ASKING_SECONDS, AUDITS_PER_MINUTE, KEPT, Auditor, Judged
+from monitor.watch.audit import ASKING_SECONDS, AUDITS_PER_MINUTE, KEPT, Audit, Auditor, Judged
 from monitor.watch.budget import OwnLedger
 from monitor.watch.clock import Clock
 from monitor.watch.own_metrics import OwnMetrics
@@ -63,7 +63,7 @@ async def audited(
 ) -> Facts | None:
     """What is kept of an audit after a login that was granted."""
     granted = replace(GRANTED, org_id=None)
-    audit = auditor.audit(of, known, asked=asked)
+    audit = Audit(auditor, of, known, asked=asked)
     await audit.inside(granted, NOW, get)
     return await audit.finished(Exchange(NOW, granted), LEDGER)
 
@@ -146,7 +146,7 @@ async def test_a_refused_observer_does_not_discard_its_earlier_audit(auditor: Au
     refused = Exchange(NOW, Refused(400, "invalid_grant", "user hasn't approved this consumer", ""))
 
     assert await audited(auditor, Answers(NO_ROWS).get, KNOWN, watched) is None
-    blind = auditor.audit(replace(watched, name="blind"), replace(KNOWN, audit=None))
+    blind = Audit(auditor, replace(watched, name="blind"), replace(KNOWN, audit=None))
     seen = await blind.finished(refused, LEDGER)
 
     assert seen is not None
@@ -200,7 +200,17 @@ def test_what_becomes_wrong_with_time_is_seen_within_the_hour() -> None:
     assert [step.cause for step in judged.wrong_steps(replace(one, now=NOW + HOUR))] == [Cause.ORG_EXPIRING]
 
 
-def test_what_is_wrong_is_judged_at_each_check() -> None:
+def test_a_wrong_step_is_judged_once_an_hour() -> None:
+    wrong = replace(WELL, usage=ApiUsage(100, 100))
+    judged = Judged()
+    before = judged.wrong_steps(wrong)
+
+    assert judged.wrong_steps(replace(wrong, now=NOW + HOUR / 2)) is before
+    assert judged.wrong_steps(replace(wrong, now=NOW + HOUR)) is not before
+    assert judged.wrong_steps(replace(wrong, now=NOW + HOUR)) == before
+
+
+def test_what_ends_soon_is_judged_at_each_check() -> None:
     org: Row = {"TrialExpirationDate": (NOW + HOUR).isoformat(), "IsSandbox": False}
     one = replace(WELL, facts=replace(WELL.facts, rows={Read.ORG: (org,)}))
     judged = Judged()

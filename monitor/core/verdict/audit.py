@@ -103,7 +103,7 @@ def explained(seen: Seen, possible: Collection[Cause]) -> Cause | None:
 
 def _aged_out(seen: Seen) -> bool:
     """Whether the approval has ended according to the policy that was read."""
-    policy = seen.policy
+    policy = seen.facts.policy
     at_once = policy is not None and policy.refresh == "immediately"
     return at_once or (seen.ends is not None and seen.ends <= seen.now)
 

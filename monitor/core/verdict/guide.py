@@ -15,7 +15,6 @@ from monitor.core.connection import Connection
 from monitor.core.finding import Certainty
 from monitor.core.inside import Facts
 from monitor.core.outcome import ApiUsage, Granted, Outcome
-from monitor.core.policy import Policy
 from monitor.core.reads import OBJECT, Permission, Read, Row, text, time_in
 from monitor.core.verdict.evidence import span
 from monitor.core.verdict.meaning import API_SCOPES
@@ -63,6 +62,8 @@ class Step:
     certainty: Certainty = Certainty.CERTAIN
     permission: str = ""
     """The permission that would make it readable, if known."""
+    dated: bool = False
+    """Whether the text says how soon something ends, and so changes with time."""
     guide: str = ""
     """The number of the guide's step; empty if not in the guide."""
     what: str = ""
@@ -89,11 +90,6 @@ class Seen:
     ends: datetime | None
     """When the approval ends according to the policy that was read; None without an end."""
     now: datetime
-
-    @property
-    def policy(self) -> Policy | None:
-        """The app's policies; None if not shown."""
-        return self.facts.policy
 
     @property
     def granted(self) -> Granted | None:
@@ -131,6 +127,12 @@ def _wrong(
     cause: Cause, said: str, severity: Severity = Severity.WARNING, certainty: Certainty = Certainty.CERTAIN
 ) -> Step:
     return Step(Ruling.WRONG, said, cause, severity, certainty)
+
+
+def _ends(cause: Cause, said: str, end: datetime, seen: Seen, *, last_way: bool = True) -> Step:
+    """Wrong because something ends, which is critical soon before the user's last access ends."""
+    soon = last_way and end - seen.now <= LAST_WAY_IN
+    return Step(Ruling.WRONG, said, cause, Severity.CRITICAL if soon else Severity.WARNING, dated=True)
 
 
 def _stops_logins(cause: Cause, said: str, seen: Seen, still: str) -> Step:
@@ -203,7 +205,7 @@ def _enabled(seen: Seen) -> Step | None:
 
 
 def _refresh_policy(seen: Seen) -> Step | None:
-    policy = seen.policy
+    policy = seen.facts.policy
     if policy is None:
         return None
     if not policy.refresh:
@@ -229,7 +231,7 @@ CONTESTED = (
 
 
 def _addresses(seen: Seen) -> Step | None:
-    policy, ranges = seen.policy, seen.facts.rows.get(Read.PROFILE)
+    policy, ranges = seen.facts.policy, seen.facts.rows.get(Read.PROFILE)
     if ranges:
         known = dict.fromkeys(one.address for one in seen.facts.logins if one.address)
         outside = [address for address in known if not _within(address, ranges)]
@@ -270,7 +272,7 @@ def _within(address: str, ranges: tuple[Row, ...]) -> bool:
 
 
 def _session_level(seen: Seen) -> Step | None:
-    policy = seen.policy
+    policy = seen.facts.policy
     if policy is None or policy.high_assurance is None:
         return None
     if policy.high_assurance:
@@ -333,15 +335,8 @@ def _ends_of_assignments(seen: Seen) -> Step | None:
         if row.get("PermissionSet.PermissionsApiEnabled") is True
     }
     api = " The user then loses API Enabled." if carriers and carriers <= lost else ""
-    return _wrong(
-        Cause.PERMISSION_SET_EXPIRING,
-        f"Permission set assignments of the user expire: {sets}.{api}",
-        _by_end(ending[0][0], seen) if api else Severity.WARNING,
-    )
-
-
-def _by_end(end: datetime, seen: Seen) -> Severity:
-    return Severity.CRITICAL if end - seen.now <= LAST_WAY_IN else Severity.WARNING
+    said = f"Permission set assignments of the user expire: {sets}.{api}"
+    return _ends(Cause.PERMISSION_SET_EXPIRING, said, ending[0][0], seen, last_way=bool(api))
 
 
 def _objects(seen: Seen) -> Step | None:
@@ -374,7 +369,7 @@ def _capital(said: str) -> str:
 
 
 def _permitted(seen: Seen) -> Step | None:
-    policy = seen.policy
+    policy = seen.facts.policy
     if policy is None or not policy.permitted:
         return None
     if policy.permitted == "admin":
@@ -387,7 +382,7 @@ def _permitted(seen: Seen) -> Step | None:
 
 
 def _association(seen: Seen) -> Step | None:
-    if seen.policy and seen.policy.permitted == "self":
+    if seen.facts.policy and seen.facts.policy.permitted == "self":
         return _right("Not needed: users authorise themselves.")
     rows = seen.facts.rows.get(Read.ASSOCIATION)
     if rows is None or seen.live is None:
@@ -405,7 +400,7 @@ def _association(seen: Seen) -> Step | None:
     last, name = max((end, name) for name, end in held.items() if end)
     left = span(last - seen.now)
     said = f"The user's last permission set for the app, “{name}”, expires on {minute(last)}, in {left}."
-    return _wrong(Cause.PERMISSION_SET_EXPIRING, said, _by_end(last, seen))
+    return _ends(Cause.PERMISSION_SET_EXPIRING, said, last, seen)
 
 
 _GROUPS = (
@@ -421,7 +416,7 @@ def _in_groups(seen: Seen) -> bool:
 
 def _no_way(names: list[str], seen: Seen) -> Step:
     """No set that the app selects appears to be assigned; a grant proves that there is another way."""
-    if not seen.policy or seen.policy.permitted != "admin":
+    if not seen.facts.policy or seen.facts.policy.permitted != "admin":
         said = (
             "It is unknown whether the app needs one: its Permitted Users setting was not shown or not"
             " understood."
@@ -459,7 +454,7 @@ def _org(seen: Seen) -> Step | None:
     if ends is None or ends - seen.now > ORG_ENDS:
         return _right(f"The org expires on {minute(ends)}." if ends else "The org has no expiry date.")
     said = f"The org is a trial or scratch org that expires on {minute(ends)}, in {span(ends - seen.now)}."
-    return _wrong(Cause.ORG_EXPIRING, said, _by_end(ends, seen))
+    return _ends(Cause.ORG_EXPIRING, said, ends, seen)
 
 
 def _production(seen: Seen) -> Step | None:

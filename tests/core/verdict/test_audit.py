@@ -238,6 +238,16 @@ def test_a_wrong_step_is_a_finding_while_the_org_still_grants(
     assert verdict(found).state is State.DEGRADED
 
 
+@pytest.mark.parametrize(("found", "expected"), WRONG.values(), ids=WRONG)
+def test_only_what_says_how_soon_it_ends_changes_its_text_with_time(
+    found: Facts, expected: tuple[str, Cause]
+) -> None:
+    today, tomorrow = steps(found), steps(found, now=NOW + DAY)
+
+    changes = today[expected[0]].said != tomorrow[expected[0]].said
+    assert changes is today[expected[0]].dated
+
+
 def test_the_last_assignment_that_gives_access_is_critical_a_week_before_it_ends() -> None:
     (finding,) = verdict(assignments(SOON)).findings
 
