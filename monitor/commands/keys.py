@@ -5,8 +5,9 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 from monitor.config import Settings
+from monitor.config.cautions import absence
 from monitor.core.connection import Pair
-from monitor.keys.sources import CREDENTIALS_DIRECTORY, Keyring
+from monitor.keys.sources import Keyring
 
 
 async def key_problems(
@@ -20,7 +21,7 @@ async def key_problems(
     users: defaultdict[Pair, list[str]] = defaultdict(list)
     for connection in settings.connections:
         for pair in connection.pairs:
-            if _can_be_there(pair, environment):
+            if not any(absence(source, environment) for source in pair.sources):
                 users[pair].append(connection.name)
     keyring = Keyring(environment, settings.vault)
 
@@ -34,11 +35,3 @@ async def key_problems(
     finally:
         keyring.close()
     return [problem for problems in found for problem in problems]
-
-
-def _can_be_there(pair: Pair, environment: Mapping[str, str]) -> bool:
-    for source in pair.sources:
-        variable = {"env": source.place, "credential": CREDENTIALS_DIRECTORY}.get(source.kind)
-        if variable and not environment.get(variable):
-            return False
-    return True

@@ -12,7 +12,6 @@ from monitor.config.web_file import WebConfig, exposure
 from monitor.core.connection import (
     GENERIC_LOGIN,
     GENERIC_TEST,
-    LOOPBACK_HOSTS,
     Connection,
     OrgType,
     Source,
@@ -86,7 +85,7 @@ def _doubts(connection: Connection, environ: Mapping[str, str]) -> Iterator[str]
         yield from _of_generic_audience(connection)
     if connection.org_type is OrgType.SANDBOX and "--" not in connection.host:
         yield "a sandbox's subdomain contains the sandbox's name after --, as in acme--dev.sandbox."
-    if not _simulated(connection) and not connection.consumer_key.startswith(CONSUMER_KEY_PREFIX):
+    if not is_loopback(connection.login_url) and not connection.consumer_key.startswith(CONSUMER_KEY_PREFIX):
         yield f"the consumer key does not begin with {CONSUMER_KEY_PREFIX}, as Salesforce's do."
     if connection.approval and connection.approval.policy == "inactivity":
         yield (
@@ -98,11 +97,7 @@ def _doubts(connection: Connection, environ: Mapping[str, str]) -> Iterator[str]
             "neither certificate nor certificate_not_after is set: the certificate's expiry is not monitored."
         )
     sources = (source for pair in connection.pairs for source in pair.sources)
-    yield from dict.fromkeys(doubt for source in sources if (doubt := _of_source(source, environ)))
-
-
-def _simulated(connection: Connection) -> bool:
-    return connection.host in LOOPBACK_HOSTS
+    yield from dict.fromkeys(doubt for source in sources if (doubt := absence(source, environ)))
 
 
 def _of_generic_audience(connection: Connection) -> Iterator[str]:
@@ -113,14 +108,15 @@ def _of_generic_audience(connection: Connection) -> Iterator[str]:
             f"whose generic audience is {expected}. A name with -- is usually a sandbox's, though old"
             " production names may contain it. audience: my_domain works for both."
         )
-    elif not _simulated(connection):
+    elif not is_loopback(connection.login_url):
         yield (
             f"the audience is the generic {connection.audience}, which External Client Apps refuse "
             "(app_not_found). Prefer audience: my_domain if the org accepts it."
         )
 
 
-def _of_source(source: Source, environ: Mapping[str, str]) -> str | None:
+def absence(source: Source, environ: Mapping[str, str]) -> str | None:
+    """Why a key cannot be read in this environment; None if it may be there."""
     if source.kind == "env" and not environ.get(source.place):
         return f"the environment variable {source.place} is not set here."
     if source.kind == "credential" and not environ.get("CREDENTIALS_DIRECTORY"):

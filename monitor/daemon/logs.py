@@ -12,14 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Literal, TextIO
+from typing import TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from monitor.core.verdict.answer import masked
-
-LogFormat = Literal["logfmt", "json"]
 
 _FIRST = ("timestamp", "level", "event", "connection", "cause")
 """These fields come first, in this order; the others follow as given."""
@@ -41,7 +39,7 @@ SAME_AGAIN_SECONDS = 60.0
 
 def configure(
     *,
-    format: LogFormat = "logfmt",  # noqa: A002 - the option's name
+    format: str = "logfmt",  # noqa: A002 - the option's name
     level: str = "info",
     count: Callable[[str], None] = lambda level: None,
     stream: TextIO = sys.stderr,

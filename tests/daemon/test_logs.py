@@ -27,7 +27,7 @@ def as_before() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def logged(format: logs.LogFormat, level: str = "info") -> tuple[io.StringIO, Counter[str]]:  # noqa: A002 - as there
+def logged(format: str, level: str = "info") -> tuple[io.StringIO, Counter[str]]:  # noqa: A002 - as there
     stream, counted = io.StringIO(), Counter[str]()
     logs.configure(format=format, level=level, stream=stream, count=lambda of: counted.update([of]))
     return stream, counted
@@ -58,7 +58,7 @@ def test_json_has_the_same_fields_in_the_same_order() -> None:
 
 
 @pytest.mark.parametrize("format", ["logfmt", "json"])
-def test_an_event_is_one_line_whatever_its_content(format: logs.LogFormat) -> None:  # noqa: A002 - as there
+def test_an_event_is_one_line_whatever_its_content(format: str) -> None:  # noqa: A002 - as there
     stream, _ = logged(format)
 
     structlog.get_logger("monitor").warning("cause", text='a "word"\nlevel=error event=forged')
@@ -105,7 +105,7 @@ def test_the_lowest_logged_level_is_configurable() -> None:
 
 @pytest.mark.parametrize("format", ["logfmt", "json"])
 def test_the_journal_gets_the_priority_of_each_line(
-    format: logs.LogFormat,  # noqa: A002 - as there
+    format: str,  # noqa: A002 - as there
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

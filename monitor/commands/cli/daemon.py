@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 import typer
 
@@ -10,14 +10,11 @@ from monitor.commands.cli.arguments import ConfigOption, choice, settings_of
 from monitor.commands.cli.exits import Exit, operators_mistakes, port_taken
 from monitor.watch.clock import Clock
 
-LogFormat = Literal["logfmt", "json"]  # duplicates monitor.daemon.logs, whose import is slow
-
 
 def run(
     config: ConfigOption,
     log_format: Annotated[
-        LogFormat,
-        choice(*get_args(LogFormat), help="Log format: logfmt for people, json for machines."),
+        str, choice("logfmt", "json", help="Log format: logfmt for people, json for machines.")
     ] = "logfmt",
     log_level: Annotated[
         str, choice("debug", "info", "warning", "error", help="Lowest level that is logged.")
