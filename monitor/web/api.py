@@ -142,18 +142,15 @@ def finding(found: Finding) -> dict[str, Any]:
 def summary(status: ConnectionStatus, maintenance: datetime | None) -> dict[str, Any]:
     """A connection in the list."""
     history, connection = status.history, status.connection
-    first = status.findings[0] if status.findings else None
+    findings = [finding(found) for found in status.findings]
+    first = findings[0] if findings else {}
     return {
         "name": status.name,
         "state": str(status.state),
         "state_since": iso_time(history.state_since),
         "maintenance_until": iso_time(maintenance),
-        "cause": str(first.cause) if first else None,
-        "title": CATALOGUE[first.cause].title if first else None,
-        "severity": str(first.severity) if first else None,
-        "responsible": str(first.responsible) if first else None,
-        "certainty": str(first.certainty) if first else None,
-        "findings": [finding(found) for found in status.findings],
+        **{key: first.get(key) for key in ("cause", "title", "severity", "responsible", "certainty")},
+        "findings": findings,
         "host": connection.host,
         "org_type": str(connection.org_type),
         "app": connection.app or None,
