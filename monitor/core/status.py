@@ -135,7 +135,7 @@ class Snapshot:
 
     def states(self) -> dict[State, int]:
         """Number of connections by state, including zeros."""
-        counted = Counter(status.state for status in self.connections)
+        counted = Counter([status.state for status in self.connections])
         return {state: counted[state] for state in State}
 
     def maintenance(self) -> Callable[[Connection | None], datetime | None]:

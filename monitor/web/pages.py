@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -16,7 +18,7 @@ from markupsafe import Markup
 from monitor.core import wording
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Responsible
-from monitor.core.connection import Source
+from monitor.core.connection import Connection, Source
 from monitor.core.finding import Finding, State
 from monitor.core.history import STAGES, Slot
 from monitor.core.keys.credential import CredentialFacts
@@ -130,6 +132,7 @@ class Pages:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._labels: tuple[list[Connection], list[str], list[str]] = [], [], []
         self._templates = Environment(
             loader=PackageLoader("monitor.web"),
             autoescape=True,
@@ -159,6 +162,7 @@ class Pages:
             who_exactly=wording.WHO,
             without_finding=words.WITHOUT_FINDING,
             refresh_seconds=REFRESH_SECONDS,
+            when=words.when,
             asset=VERSIONED,
         )
 
@@ -171,8 +175,8 @@ class Pages:
         shown = chosen[first : first + PAGE_ROWS]
         strips, unreadable = self._strips([status.name for status in shown], snapshot.at)
         counts, until = snapshot.states(), snapshot.maintenance()
-        found = [findings for status in snapshot.connections if (findings := status.findings)]
-        labels = Counter(label for status in snapshot.connections for label in status.connection.labels)
+        found = [*filter(None, map(attrgetter("findings"), snapshot.connections))]
+        labels, label_keys = self._labels_of(snapshot)
         return self._render(
             "fleet.html",
             snapshot,
@@ -184,8 +188,8 @@ class Pages:
             shares=drawing.shares(counts),
             causes=_causes(found),
             responsible=_responsible(found),
-            labels=[f"{key}={value}" for (key, value), _ in labels.most_common(LABELS_OFFERED)],
-            label_keys=sorted({key for key, _ in labels}),
+            labels=labels,
+            label_keys=label_keys,
             by_label=_by_label(chosen, selection.by)[:GLANCED] if selection.by else [],
             SHOWN=GLANCED,
             orders=ORDERS,
@@ -196,6 +200,15 @@ class Pages:
             page=page,
             last=last,
         )
+
+    def _labels_of(self, snapshot: Snapshot) -> tuple[list[str], list[str]]:
+        """The labels to offer and all keys, counted once per configuration."""
+        connections = [status.connection for status in snapshot.connections]
+        if connections != self._labels[0]:
+            counted = Counter(chain.from_iterable(connection.labels for connection in connections))
+            offered = [f"{key}={value}" for (key, value), _ in counted.most_common(LABELS_OFFERED)]
+            self._labels = connections, offered, sorted({key for key, _ in counted})
+        return self._labels[1:]
 
     def connection(self, snapshot: Snapshot, status: ConnectionStatus, *, may_ask: bool) -> bytes:
         """A connection's page, with a button to check it now if allowed."""
