@@ -106,9 +106,9 @@ WHERE d.job = %(job)s AND EXISTS (
   SELECT FROM procrastinate_jobs j WHERE j.id = %(job)s AND j.worker_id = %(worker)s AND j.status = 'doing')
 ORDER BY d.due_at"""
 _RETURN = """
-UPDATE due d SET job = NULL, due_at = now() + %(seconds)s * interval '1 second'
-FROM connections c WHERE c.id = d.connection_id AND c.name = ANY(%(names)s) AND d.job = %(job)s
-RETURNING c.name"""
+UPDATE due d SET job = NULL, due_at = now() + s.seconds * interval '1 second'
+FROM unnest(%(names)s::text[], %(seconds)s::float[]) AS s (name, seconds) JOIN connections c USING (name)
+WHERE c.id = d.connection_id AND d.job = %(job)s RETURNING c.name"""
 _SETTLE = """
 WITH leases AS (
   SELECT * FROM unnest(%(ids)s::int[], %(epochs)s::bigint[], %(jobs)s::bigint[], %(seconds)s::float[],
@@ -338,7 +338,7 @@ async def reconcile(link: Link, configured: Configured, alive: Collection[str]) 
 async def free(link: Link) -> None:
     """Free what dead workers held. Call within `planning`."""
     for statement in _FREE:
-        await link.execute(statement, {"alive": ALIVE_SECONDS} if "%(" in statement else None)
+        await link.execute(statement, {"alive": ALIVE_SECONDS})
 
 
 async def take(link: Link, configured: Configured) -> list[int]:
@@ -351,7 +351,7 @@ async def give(link: Link, jobs: Mapping[int, int]) -> None:
     await link.execute(_GIVE, {"ids": list(jobs), "jobs": list(jobs.values())})
 
 
-async def held(link: Link, configured: Configured, job: int, worker: int) -> tuple[list[Held], int]:
+async def held(link: Link, configured: Configured, job: int, worker: int | None) -> tuple[list[Held], int]:
     """The connections that a job holds, each with a login, and how many were postponed because the budget is
     used up. Empty if the job was declared dead.
     """
@@ -370,16 +370,16 @@ async def held(link: Link, configured: Configured, job: int, worker: int) -> tup
 
 
 async def give_back(
-    link: Link, configured: Configured, job: int, names: Collection[str], seconds: float, *, unused: bool
+    link: Link, configured: Configured, job: int, seconds: Mapping[str, float], unused: Collection[str]
 ) -> None:
-    """Release connections without a result, to be checked again after `seconds`.
+    """Release connections without a result, to be checked again after these seconds.
 
-    `unused`: return their logins to the budget.
+    The logins of those `unused` return to the budget.
     """
     async with planning(link):
-        rows = await _all(link, _RETURN, names=list(names), job=job, seconds=seconds)
-        logins = Counter(configured.connections[row.name].username.lower() for row in rows)
-        if unused and logins:
+        rows = await _all(link, _RETURN, names=list(seconds), seconds=list(seconds.values()), job=job)
+        users = (configured.connections[row.name].username for row in rows if row.name in unused)
+        if logins := Counter(username.lower() for username in users):
             values = {"usernames": list(logins), "counts": list(logins.values()), "budget": Budget.CHECKS}
             await link.execute(_UNCOUNT, values)
 

@@ -16,7 +16,6 @@ import math
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -62,107 +61,8 @@ OUTAGE_SECONDS = 60.0
 CONNECTIONS = 8
 """Most database connections of one worker."""
 
-WORKER: ContextVar[int | None] = ContextVar("worker", default=None)
-"""The worker that the current check belongs to."""
-
 logging.getLogger("procrastinate").setLevel(logging.CRITICAL)  # the replica reports what matters
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
-
-
-class Lapsed(Exception):  # noqa: N818 # control flow: ends a worker
-    """A worker's heartbeat was so late that others may have declared it dead."""
-
-
-class Pulse:
-    """Our worker's heartbeat, and until when it can be sure that others count it as alive."""
-
-    def __init__(self, awake: Callable[[], float]) -> None:
-        self.now = awake
-        self.worker: int | None = None
-        self._since = self._beat = 0.0
-
-    def begins(self, worker: int, at: float) -> None:
-        """Note that a worker was registered."""
-        self.worker, self._since, self._beat = worker, at, at
-
-    def beats(self, at: float) -> None:
-        """Note that its heartbeat was written. Raises Lapsed if too late."""
-        if self.now() - self._beat >= SURE_SECONDS:
-            self.ends()
-            raise Lapsed
-        self._beat = at
-
-    def ends(self) -> None:
-        """The worker begins nothing more. Its heartbeat continues while it finishes."""
-        self.worker = None
-
-    def sure(self, worker: int | None) -> bool:
-        """Whether no other worker can have taken over a check that this one begins now."""
-        return worker is not None and worker == self.worker and self.now() - self._beat < SURE_SECONDS
-
-    @property
-    def steady(self) -> bool:
-        """Whether the worker is old enough to have noticed the others."""
-        return self.sure(self.worker) and self.now() - self._since >= STEADY_SECONDS
-
-
-Linked = Callable[[], Any]
-"""Opens a database connection as a context manager."""
-
-
-class _Manager(JobManager):
-    """The engine's database operations, where ours differ."""
-
-    def __init__(
-        self, connector: PsycopgConnector, pulse: Pulse, replica: "Replica", configured: Configured
-    ) -> None:
-        super().__init__(connector)
-        self._pulse, self._replica, self._configured = pulse, replica, configured
-        self._worker: int | None = None
-
-    async def register_worker(self) -> int:
-        at = self._pulse.now()
-        worker = await super().register_worker()
-        async with self.connector.pool.connection() as link:  # type: ignore[attr-defined] # a PsycopgConnector
-            await due.join(link, worker, self._configured.mark)
-        unless_cancelled()
-        self._pulse.begins(worker, at)
-        self._worker = worker
-        return worker
-
-    async def update_heartbeat(self, worker_id: int) -> None:
-        at = self._pulse.now()
-        await super().update_heartbeat(worker_id)
-        self._pulse.beats(at)
-
-    async def beat(self) -> None:
-        """Write a heartbeat."""
-        if self._worker is not None:
-            async with asyncio.timeout(SURE_SECONDS):  # else a hanging one would keep the worker
-                await self.update_heartbeat(self._worker)
-
-    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
-        while True:
-            full, mark = self._replica.full, self._configured.mark
-            queues = [*([] if full else [mark]), *([notices(mark)] if self._replica.leads else [])]
-            job = await super().fetch_job(queues, worker_id)
-            if job or not full or not self._pulse.sure(worker_id):
-                return job
-            await asyncio.sleep(CRAMMED_SECONDS)
-
-    async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:  # theirs
-        try:
-            await self.connector.execute_query_async(
-                "SELECT procrastinate_finish_job_v1(id, %(status)s, %(delete)s) FROM procrastinate_jobs"
-                " WHERE id = %(id)s AND worker_id = %(worker)s AND status = 'doing' FOR UPDATE",
-                id=job.id,
-                worker=job.worker_id,
-                status=status.value,
-                delete=delete_job,
-            )
-        except Exception:
-            self._replica.dismiss()  # otherwise the worker would keep the job's connections
-            raise
 
 
 def unless_cancelled() -> None:
@@ -184,125 +84,183 @@ async def every(seconds: float, call: Callable[[], Awaitable[None]]) -> None:
         unless_cancelled()
 
 
-def notices(mark: str) -> str:
-    """The queue of the one replica that notifies; the queue of checks is the mark itself."""
-    return f"{mark} notices"
+class Worker(JobManager):
+    """One run of the engine's worker: its heartbeat, and its database operations where ours differ."""
 
+    def __init__(
+        self,
+        server: Server,
+        configured: Configured,
+        replica: "Replica",
+        opened: Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]],
+    ) -> None:
+        """`opened` is called with each new database connection."""
+        how = server.how(writes=True)
+        connector = PsycopgConnector(
+            conninfo=how.pop("conninfo"),
+            kwargs=how,
+            min_size=2,
+            max_size=CONNECTIONS,
+            timeout=ALIVE_SECONDS,
+            reconnect_timeout=0,  # the supervisor reconnects
+            configure=opened,
+        )
+        super().__init__(connector)
+        self.configured, self._replica, self._awake = configured, replica, replica.awake
+        self._app = App(connector=connector)
+        self._app.job_manager = self
+        self._notices = f"{configured.mark} notices"
+        """The queue of the one replica that notifies; the queue of checks is the mark itself."""
+        self.number: int | None = None
+        self.ended = False
+        """It begins nothing more. Its heartbeat continues while it finishes."""
+        self._since = self._beat = 0.0
+        self._ticks = 0
 
-async def work(
-    server: Server,
-    configured: Configured,
-    replica: "Replica",
-    pulse: Pulse,
-    opened: Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]],
-) -> None:
-    """Run a worker until it is cancelled, which lets its jobs finish, or can't continue.
+    @property
+    def sure(self) -> bool:
+        """Whether no other worker can have taken over a check that this one begins now."""
+        return self.number is not None and not self.ended and self._awake() - self._beat < SURE_SECONDS
 
-    `opened` is called with each new database connection.
-    """
-    how = server.how(writes=True)
-    connector = PsycopgConnector(
-        conninfo=how.pop("conninfo"),
-        kwargs=how,
-        min_size=2,
-        max_size=CONNECTIONS,
-        timeout=ALIVE_SECONDS,
-        reconnect_timeout=0,  # the supervisor reconnects
-        configure=opened,
-    )
-    app = App(connector=connector)
-    app.job_manager = manager = _Manager(connector, pulse, replica, configured)
-    told = notices(configured.mark)
+    def linked(self) -> Any:
+        """A database connection, as a context manager."""
+        return self.connector.pool.connection()  # type: ignore[attr-defined] # a PsycopgConnector
 
-    def linked() -> Any:
-        return connector.pool.connection()
+    async def register_worker(self) -> int:
+        """Register the worker, and its configuration."""
+        at = self._awake()
+        number = await super().register_worker()
+        async with self.linked() as link:
+            await due.join(link, number, self.configured.mark)
+        unless_cancelled()
+        self.number, self._since, self._beat = number, at, at
+        return number
 
-    @app.task(name="check", queue=configured.mark, pass_context=True)
-    async def check(context: JobContext) -> None:
-        job, worker = context.job.id, context.job.worker_id
-        assert job is not None
-        assert worker is not None
-        async with linked() as link:
-            held, deferred = await due.held(link, configured, job, worker)
-        WORKER.set(worker)
-        await replica.check(linked, configured, job, held, deferred)
+    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
+        """Fetch a job once there is room for what it holds."""
+        while True:
+            full = self._replica.full
+            queues = [self.configured.mark] * (not full) + [self._notices] * self._replica.leads
+            job = await super().fetch_job(queues, worker_id)
+            if job or not full or not self.sure:
+                return job
+            await asyncio.sleep(CRAMMED_SECONDS)
 
-    @app.task(name="notify", queue=told, priority=50, lock=told, queueing_lock=told)
-    async def notify() -> None:
-        await replica.notify()
+    async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:  # theirs
+        """Finish a job, unless it was taken from this worker."""
+        try:
+            await self.connector.execute_query_async(
+                "SELECT procrastinate_finish_job_v1(id, %(status)s, %(delete)s) FROM procrastinate_jobs"
+                " WHERE id = %(id)s AND worker_id = %(worker)s AND status = 'doing' FOR UPDATE",
+                id=job.id,
+                worker=job.worker_id,
+                status=status.value,
+                delete=delete_job,
+            )
+        except Exception:
+            self._replica.dismiss()  # otherwise the worker would keep the job's connections
+            raise
 
-    async def dispatch() -> None:
-        async with linked() as link, due.planning(link):
-            if pulse.steady:
+    async def run(self) -> None:
+        """Run until cancelled, which lets jobs finish, or until it can't continue."""
+        mark, told = self.configured.mark, self._notices
+        self._check = self._app.task(name="check", queue=mark, pass_context=True)(self._checks)
+        self._notify = self._app.task(name="notify", queue=told, priority=50, lock=told, queueing_lock=told)(
+            self._replica.notify
+        )
+        try:
+            await self._app.open_async()
+            unless_cancelled()
+            # The engine's own heartbeat stops while jobs finish, and others would take them over.
+            beating = asyncio.create_task(every(HEARTBEAT_SECONDS, self._beats))
+            ticking = asyncio.create_task(every(DISPATCH_SECONDS, self._tick))
+            working = asyncio.create_task(
+                self._app.run_worker_async(
+                    queues=[mark, told],
+                    concurrency=due.AT_ONCE,  # the replica limits it
+                    fetch_job_polling_interval=POLL_SECONDS,
+                    delete_jobs="always",
+                    update_heartbeat_interval=math.inf,
+                    stalled_worker_timeout=ALIVE_SECONDS,
+                    shutdown_graceful_timeout=OUTAGE_SECONDS,
+                    install_signal_handlers=False,
+                    worker_middleware=[self._reported],
+                )
+            )
+            try:
+                await asyncio.wait((beating, ticking, working), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self.ended = True
+                ticking.cancel()
+                working.cancel()
+                await asyncio.wait((working,))
+                beating.cancel()
+                ended = await asyncio.gather(working, beating, ticking, return_exceptions=True)
+        finally:
+            self.ended = True
+            await self._app.close_async()
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
+
+    async def _beats(self) -> None:
+        """Write a heartbeat."""
+        if self.number is not None:
+            at = self._awake()
+            async with asyncio.timeout(SURE_SECONDS):  # else a hanging one would keep the worker
+                await self.update_heartbeat(self.number)
+            if self._awake() - self._beat >= SURE_SECONDS:
+                raise TimeoutError("its heartbeat came so late that others may have declared it dead")
+            self._beat = at
+
+    async def _tick(self) -> None:
+        if self.sure:
+            with suppress(Exception):  # reported
+                await self._reported(self._dispatch)
+        self._ticks += 1
+        if self._ticks % NOTIFY_EVERY == 1 and self._replica.leads:
+            with suppress(ConnectorException, AlreadyEnqueued):  # the next may succeed
+                await self._notify.defer_async()
+
+    async def _dispatch(self) -> None:
+        async with self.linked() as link, due.planning(link):
+            if self._awake() - self._since >= STEADY_SECONDS:
                 await due.free(link)
-            taken = await due.take(link, configured)
+            taken = await due.take(link, self.configured)
             slices = [taken[start : start + SLICE] for start in range(0, len(taken), SLICE)]
             if slices:
-                jobs = await manager.batch_defer_jobs_async(
-                    jobs=[check.configure().job for _ in slices], connection=link
-                )
+                new = [self._check.configure().job for _ in slices]
+                jobs = await self.batch_defer_jobs_async(jobs=new, connection=link)
                 given = {
                     row: job.id for job, rows in zip(jobs, slices, strict=True) for row in rows if job.id
                 }
                 await due.give(link, given)
 
-    numbers = count()
+    async def _checks(self, context: JobContext) -> None:
+        job = context.job.id
+        assert job is not None
+        async with self.linked() as link:
+            held, deferred = await due.held(link, self.configured, job, self.number)
+        WORKER.set(self)
+        await self._replica.check(self, job, held, deferred)
 
-    async def tick() -> None:
-        if pulse.worker is not None:
-            with suppress(Exception):  # reported
-                await _reported(replica, "dispatch", dispatch)
-        if next(numbers) % NOTIFY_EVERY == 0 and replica.leads:
-            with suppress(ConnectorException, AlreadyEnqueued):  # the next may succeed
-                await notify.defer_async()
-
-    async def reported(call: Callable[[], Awaitable[Any]], context: JobContext, _: object) -> Any:
-        return await _reported(replica, context.job.task_name, call)
-
-    try:
-        await app.open_async()
-        unless_cancelled()
-        # The engine's own heartbeat stops while jobs finish, and others would take them over.
-        beating = asyncio.create_task(every(HEARTBEAT_SECONDS, manager.beat))
-        ticking = asyncio.create_task(every(DISPATCH_SECONDS, tick))
-        working = asyncio.create_task(
-            app.run_worker_async(
-                queues=[configured.mark, told],
-                concurrency=due.AT_ONCE,  # the replica limits it
-                fetch_job_polling_interval=POLL_SECONDS,
-                delete_jobs="always",
-                update_heartbeat_interval=math.inf,
-                stalled_worker_timeout=ALIVE_SECONDS,
-                shutdown_graceful_timeout=OUTAGE_SECONDS,
-                install_signal_handlers=False,
-                worker_middleware=[reported],
-            )
-        )
+    async def _reported(
+        self, call: Callable[[], Awaitable[Any]], context: JobContext | None = None, _: object = None
+    ) -> Any:
+        """Report a failing task, except for database outages, which the replica notices itself."""
+        task = context.job.task_name if context else "dispatch"
         try:
-            await asyncio.wait((beating, ticking, working), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ticking.cancel()
-            working.cancel()
-            await asyncio.wait((working,))
-            beating.cancel()
-            ended = await asyncio.gather(working, beating, ticking, return_exceptions=True)
-    finally:
-        await app.close_async()
-    for error in ended:
-        if isinstance(error, Exception):
-            raise error
+            found = await call()
+        except Exception as error:
+            if not _is_away(error):
+                self._replica.failing(task, error)
+            raise
+        self._replica.failing(task, None)
+        return found
 
 
-async def _reported(replica: "Replica", task: str, call: Callable[[], Awaitable[Any]]) -> Any:
-    """Report a failing task, except for database outages, which the replica notices itself."""
-    try:
-        found = await call()
-    except Exception as error:
-        if not _is_away(error):
-            replica.failing(task, error)
-        raise
-    replica.failing(task, None)
-    return found
+WORKER: ContextVar[Worker | None] = ContextVar("worker", default=None)
+"""The worker that the current check belongs to."""
 
 
 def _is_away(error: Exception) -> bool:

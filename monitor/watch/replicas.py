@@ -15,7 +15,6 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from enum import Enum, auto
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -35,7 +34,7 @@ from monitor.store.postgresql import Server, shut_down
 from monitor.store.waiting import Lease
 from monitor.watch.check import Checker
 from monitor.watch.clock import SharedClock, steady
-from monitor.watch.engine import WORKER, Linked, Pulse, work
+from monitor.watch.engine import WORKER, Worker
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
 from monitor.watch.schedule import Engine
@@ -57,41 +56,23 @@ UNWATCHED = timedelta(seconds=60)
 replica."""
 
 AGAIN_SECONDS = 1.0
-"""Pause before rescheduling a check that was not begun."""
+"""When a check that was not begun is due again."""
 
 HANGS_AGAIN_SECONDS = 20.0
 """The same if it hung at its last check and such connections hold half of the places: one is free by then."""
 
-AFTER_A_FAULT = timedelta(minutes=1)
-"""The same if the check failed due to a bug, or its result can't be written."""
+FAULT_AGAIN_SECONDS = 60.0
+"""The same if the check failed due to a bug, or its result can never be written."""
 
 log = structlog.get_logger()
-
-
-class _End(Enum):
-    """How a due check ended."""
-
-    SETTLED = auto()
-    """Our result was written, or another replica's."""
-    NOT_MADE = auto()
-    """There was no check."""
-    NO_PLACE = auto()
-    """It hung at its last check, and connections like it hold half of the places."""
-    FAULT = auto()
-    """The check failed due to a bug, or its result can never be written."""
-
-
-_AGAIN_SECONDS = {
-    _End.FAULT: AFTER_A_FAULT.total_seconds(),
-    _End.NO_PLACE: HANGS_AGAIN_SECONDS,
-    _End.NOT_MADE: AGAIN_SECONDS,
-}
 
 
 class Replica(Engine):
     """Shares checks with other replicas. Create and use it inside a running event loop."""
 
     notifies = True
+    status: ReplicasStatus | None = None
+    """What is known about the replicas; None before the first read."""
 
     def __init__(
         self,
@@ -115,8 +96,7 @@ class Replica(Engine):
         self._at_once = at_once
         self._own = own
         self._notify = notify
-        self._awake = awake
-        self._pulse = Pulse(awake)
+        self.awake = awake
         self._configured = Configured("", {}, 0)
         self._wanted: dict[str, float] = {}
         """Requested due times, by `awake`."""
@@ -133,11 +113,9 @@ class Replica(Engine):
         self._ear = Ear(self._me)
         self._news: dict[str, tuple[History | str, datetime]] = {}
         """Others' results (or why they can't be read), with the next due time."""
-        self._heard_of = asyncio.Event()
         self._link: psycopg.AsyncConnection[Any] | None = None
         self._links: WeakSet[psycopg.AsyncConnection[Any]] = WeakSet()
-        self._linked: Linked | None = None
-        self._heard_at = self._asked_at = self._cut_at = awake()
+        self._heard_at = awake()
         self._reconcile_at = 0.0
         self._reconciled_with: set[str] = set()
         self._scheduled = 0
@@ -148,9 +126,9 @@ class Replica(Engine):
         self._refused: str | None = None
         self._failing: dict[str, str] = {}
         """Failing tasks of the engine, and why."""
-        self._status: ReplicasStatus | None = None
+        self._worker: Worker | None = None
         self._job: asyncio.Task[None] | None = None
-        """The worker, if any."""
+        """What runs the worker."""
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -166,17 +144,12 @@ class Replica(Engine):
     @property
     def cut_off(self) -> str | None:
         """Why the status shown here may be old: the database is down, and others may have taken over."""
-        return self._problem if self._awake() - self._heard_at > ALIVE_SECONDS else None
-
-    @property
-    def status(self) -> ReplicasStatus | None:
-        """What is known about the replicas; None before the first read."""
-        return self._status
+        return self._problem if self.awake() - self._heard_at > ALIVE_SECONDS else None
 
     @property
     def leads(self) -> bool:
         """Whether this replica notifies: the oldest one with the configuration loaded last."""
-        return self._status is not None and self._status.leads
+        return self.status is not None and self.status.leads
 
     @property
     def full(self) -> bool:
@@ -185,8 +158,7 @@ class Replica(Engine):
 
     def start(self) -> None:
         """Begin scheduling."""
-        tasks = (self._listen, self._follow, self._supervise, self._guard)
-        self._tasks = [asyncio.create_task(each()) for each in tasks]
+        self._tasks = [asyncio.create_task(each()) for each in (self._listen, self._follow, self._supervise)]
 
     def configure(self, settings: Settings) -> None:
         """Apply a configuration; call it before scheduling its connections."""
@@ -212,7 +184,7 @@ class Replica(Engine):
 
     def at(self, name: str, moment: datetime) -> None:
         """Have the connection checked by then, by any replica."""
-        self._wanted[name] = self._awake() + (moment - self._clock.now()).total_seconds()
+        self._wanted[name] = self.awake() + (moment - self._clock.now()).total_seconds()
 
     def cancel(self, name: str) -> None:
         """Drop the connection's schedule once no replica has it configured."""
@@ -245,7 +217,7 @@ class Replica(Engine):
 
     def take(self, username: str, now: datetime) -> datetime | None:
         """The login budget: the assigned check includes a login. Gives a later time if it may have lapsed."""
-        return None if self._pulse.sure(WORKER.get()) else now + timedelta(seconds=ALIVE_SECONDS)
+        return None if _sure() else now + timedelta(seconds=ALIVE_SECONDS)
 
     async def take_next_key(self, username: str) -> TakeLogin | None:
         """The budget for next keys; unavailable while the database is down."""
@@ -254,13 +226,14 @@ class Replica(Engine):
     async def take_observer(self, username: str) -> TakeLogin:
         """The login budget, for a login that comes with a check."""
         taken = await self._taken(Budget.CHECKS, username, self._configured.logins_per_hour)
-        return taken or (lambda now: now + AFTER_A_FAULT)
+        return taken or (lambda now: now + timedelta(seconds=FAULT_AGAIN_SECONDS))
 
     async def _taken(self, budget: Budget, username: str, per_hour: int) -> TakeLogin | None:
-        if self._linked is None or not self._pulse.sure(WORKER.get()):
+        worker = _sure()
+        if worker is None:
             return None
         try:
-            async with self._linked() as link:
+            async with worker.linked() as link:
                 taken = await due.take_login(link, budget, username, per_hour)
         except psycopg.Error:
             return None  # the next round trip reports the error
@@ -268,65 +241,64 @@ class Replica(Engine):
 
     # For the engine
 
-    async def check(
-        self, linked: Linked, configured: Configured, job: int, held: Sequence[Held], deferred: int
-    ) -> None:
+    async def check(self, worker: Worker, job: int, held: Sequence[Held], deferred: int) -> None:
         """Check the connections that a job holds, and write the results."""
         self._own.logins_deferred.inc(deferred)
-        self._linked = linked
         self._waiting += len(held)
-        ends = await asyncio.gather(*(self._keep_appointment(job, one) for one in held))
-        if _End.FAULT in ends:
+        again = await asyncio.gather(*(self._keep_appointment(job, one) for one in held))
+        if FAULT_AGAIN_SECONDS in again:
             await self._can_write()
-        for end, seconds in _AGAIN_SECONDS.items():
-            if names := [one.name for one, its in zip(held, ends, strict=True) if its is end]:
-                async with linked() as link:
-                    unused = end is not _End.FAULT
-                    await due.give_back(link, configured, job, names, seconds, unused=unused)
+        if seconds := {one.name: its for one, its in zip(held, again, strict=True) if its is not None}:
+            unused = [name for name, its in seconds.items() if its != FAULT_AGAIN_SECONDS]
+            async with worker.linked() as link:
+                await due.give_back(link, worker.configured, job, seconds, unused)
 
-    async def _keep_appointment(self, job: int, held: Held) -> "_End":
+    async def _keep_appointment(self, job: int, held: Held) -> float | None:
+        """Check a connection. None: its result was written, or another replica's. Otherwise the seconds until
+        it is due again.
+        """
         last = held.known.last_exchange if held.known else None
         hangs = last is not None and last.hung
         if hangs and self._hanging >= max(1, self._at_once // 2):
             self._waiting -= 1
-            return _End.NO_PLACE
+            return HANGS_AGAIN_SECONDS
         self._hanging += hangs
         try:
             return await self._in_a_place(job, held)
         finally:
             self._hanging -= hangs
 
-    async def _in_a_place(self, job: int, held: Held) -> "_End":
-        name, began = held.name, self._awake()
+    async def _in_a_place(self, job: int, held: Held) -> float | None:
+        name, began = held.name, self.awake()
         try:
             await self._room.acquire()
         finally:
             self._waiting -= 1
         try:
-            if not self._pulse.sure(WORKER.get()) or name not in self._fleet or name in self._results:
-                return _End.NOT_MADE
-            self._own.schedule_delay.observe(max(0.0, held.late + self._awake() - began))
+            if not _sure() or name not in self._fleet or name in self._results:
+                return AGAIN_SECONDS
+            self._own.schedule_delay.observe(max(0.0, held.late + self.awake() - began))
             self._results[name] = None
             self._wanted.pop(name, None)
+            self._unclaimed.discard(name)
             try:
                 if held.unreadable:
-                    self._checker.show_unreadable(name, held.unreadable, self._clock.now() + AFTER_A_FAULT)
-                    return _End.FAULT
+                    again = timedelta(seconds=FAULT_AGAIN_SECONDS)
+                    self._checker.show_unreadable(name, held.unreadable, self._clock.now() + again)
+                    return FAULT_AGAIN_SECONDS
                 late = timedelta(seconds=held.late)
                 self._checker.prepare(name, held.known, self._clock.now() - late, self)
                 following = await self._checker.check(name, self)
             except Exception:  # a check catches its own bugs; if not, the others continue
                 log.exception("check_failed", connection=name)
-                return _End.FAULT
+                return FAULT_AGAIN_SECONDS
             finally:
                 result = self._results.pop(name)
         finally:
             self._room.release()
         if result is None:
-            return _End.NOT_MADE  # paused or removed meanwhile
+            return AGAIN_SECONDS  # paused or removed meanwhile
         seconds = (following - self._clock.now()).total_seconds() if following else 0.0
-        if wanted := self._wanted.pop(name, None):  # for example if its key has changed meanwhile
-            seconds = min(seconds, wanted - self._awake())
         lease = Lease(held.epoch, job, seconds, self._me)
         self._unwritten.add(lease)
         self._store.save(name, *result, lease)
@@ -334,7 +306,7 @@ class Replica(Engine):
             written = await asyncio.wrap_future(lease.written)
         finally:
             self._unwritten.discard(lease)
-        return _End.FAULT if written is None else _End.SETTLED
+        return FAULT_AGAIN_SECONDS if written is None else None
 
     def failing(self, task: str, error: Exception | None) -> None:
         """Note that a task fails (not due to a database outage), or with None that it succeeds."""
@@ -348,8 +320,8 @@ class Replica(Engine):
 
     def dismiss(self) -> None:
         """End the worker: it begins nothing more, and finishes its checks."""
-        self._pulse.ends()
-        if self._job and not self._job.cancelling():
+        if self._worker and self._job and not self._worker.ended:
+            self._worker.ended = True
             self._job.cancel()
 
     async def notify(self) -> None:
@@ -364,6 +336,8 @@ class Replica(Engine):
     async def _listen(self) -> None:
         """Read others' results, and write requested due times."""
         while True:
+            # What waits for an answer might do so forever.
+            cut = asyncio.get_running_loop().call_later(CUT_SECONDS, self._cut)
             try:
                 with self._server.in_words():
                     await self._hear()
@@ -372,15 +346,22 @@ class Replica(Engine):
             except Exception:  # this task must survive our own bugs
                 log.exception("replication_crashed")
                 await self._away("An internal error keeps the monitor from starting due checks: see the log.")
+            finally:
+                cut.cancel()
             self._mark_unwatched()
             await asyncio.sleep(HEAR_SECONDS)
+
+    def _cut(self) -> None:
+        """Break all connections to the database."""
+        for link in self._links:
+            shut_down(link)
 
     async def _hear(self) -> None:
         if self._link is None:
             how = self._server.how(writes=True)
             self._link = await psycopg.AsyncConnection.connect(**how, autocommit=True)
             self._links.add(self._link)
-        self._asked_at = begun = self._awake()
+        begun = self.awake()
         link, asked = self._link, self._clock.own.machine()
         self._clock.learn(await due.server_time(link), asked)
         heard = await self._ear.listen(link)
@@ -391,8 +372,8 @@ class Replica(Engine):
             log.info("replication_recovered")
             await asyncio.to_thread(self._store.flush, 0.0)  # without waiting for the next retry
         configurations = [configuration for _, configuration in heard.alive]
-        await self._say_what_is_wanted(link)
-        if (alive := set(configurations)) != self._reconciled_with or begun >= self._reconcile_at:
+        said, alive = await self._say_what_is_wanted(link), set(configurations)
+        if said and (alive != self._reconciled_with or begun >= self._reconcile_at):
             self._reconcile_at, self._reconciled_with = begun + RECONCILE_SECONDS, alive
             configured = self._configured  # another may be loaded meanwhile
             missing = await due.reconcile(link, configured, alive)
@@ -403,21 +384,23 @@ class Replica(Engine):
         of_newest = [worker for worker, configuration in heard.alive if configuration == configurations[-1]]
         if not heard.schema:
             self.dismiss()  # the rehearsal says why no other begins
-        self._status = ReplicasStatus(
+        self.status = ReplicasStatus(
             alive=len(configurations),
-            configurations=len(set(configurations)),
+            configurations=len(alive),
             scheduled=self._scheduled,
-            leads=of_newest[:1] == [self._pulse.worker],
+            leads=self._worker is not None
+            and not self._worker.ended
+            and of_newest[:1] == [self._worker.number],
             reachable=True,
             overdue_seconds=heard.overdue,
         )
         self._led = self._led and self.leads
         self._take_news(heard)
-        self._heard_of.set()
 
-    async def _say_what_is_wanted(self, link: Link) -> None:
-        configured, now = self._configured, self._awake()
-        # A running check sets the next due time itself.
+    async def _say_what_is_wanted(self, link: Link) -> bool:
+        """Write requested due times, up to a number at once. True if there are no more."""
+        configured, now = self._configured, self.awake()
+        # A running check sets the next due time first.
         waiting = ((name, at) for name, at in self._wanted.items() if name not in self._results)
         wanted = dict(islice(waiting, WANTED_AT_ONCE))
         for claim in (True, False):
@@ -431,6 +414,7 @@ class Replica(Engine):
                 del self._wanted[name]
         if self._configured is configured:
             self._unclaimed -= wanted.keys()
+        return len(wanted) < WANTED_AT_ONCE
 
     def _take_news(self, heard: Heard) -> None:
         now = self._clock.now()
@@ -446,8 +430,6 @@ class Replica(Engine):
     async def _follow(self) -> None:
         """Show others' results."""
         while True:
-            await self._heard_of.wait()
-            self._heard_of.clear()
             for name in list(self._news):
                 if name in self._results:
                     continue  # wait for our check, whose result may come too late to count
@@ -461,13 +443,14 @@ class Replica(Engine):
                     except Exception:  # one bad result must not hide the others
                         log.exception("result_not_applied", connection=name)
                 await asyncio.sleep(0)
+            await asyncio.sleep(HEAR_SECONDS)
 
     async def _away(self, problem: str) -> None:
         if self._link:
             await self._link.close()
             self._link = None
-        if self._status:
-            self._status = replace(self._status, reachable=False)
+        if self.status:
+            self.status = replace(self.status, reachable=False)
         if problem != self._problem:
             log.error("replication_failing", problem=problem)
         self._problem = problem
@@ -484,43 +467,28 @@ class Replica(Engine):
                 self._fleet.put(replace(status, unwatched=unwatched))
 
     async def _supervise(self) -> None:
-        """Run a worker whenever results can be written."""
+        """Run a worker whenever results can be written, and end one that can't write."""
         while not self._stopping:
             try:
-                if self._status and not self._problem and await self._can_write():
-                    self._job = asyncio.create_task(self._work())
-                    await asyncio.wait([self._job])
-                    self._job = None
-                    self._pulse.ends()
+                if self._job and not self._job.done():
+                    if self._store.problem and not self._problem:
+                        await self._can_write()
+                elif self.status and not self._problem and await self._can_write():
+                    self._worker = Worker(self._server, self._configured, self, self._opened)
+                    self._job = asyncio.create_task(self._work(self._worker))
             except Exception:  # without this, a bug would end all checking here
                 log.exception("supervisor_failed")
             await asyncio.sleep(HEAR_SECONDS)
 
-    async def _work(self) -> None:
-        self._failing = {}
-        try:
-            await work(self._server, self._configured, self, self._pulse, self._opened)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # noqa: BLE001 # the next worker may succeed
-            log.warning("worker_ended", problem=f"{type(error).__name__}: {error}".split("\n")[0])
-
     async def _opened(self, link: psycopg.AsyncConnection[Any]) -> None:
         self._links.add(link)
 
-    async def _guard(self) -> None:
-        """Break hanging connections, and end a worker that can't write."""
-        while True:
-            await asyncio.sleep(HEAR_SECONDS)
-            try:
-                if self._awake() - max(self._asked_at, self._cut_at) > CUT_SECONDS:
-                    self._cut_at = self._awake()
-                    for link in self._links:
-                        shut_down(link)
-                if self._job and self._store.problem and not self._problem:
-                    await self._can_write()
-            except Exception:  # this task must survive too
-                log.exception("guard_failed")
+    async def _work(self, worker: Worker) -> None:
+        self._failing = {}
+        try:
+            await worker.run()
+        except Exception as error:  # noqa: BLE001 # the next worker may succeed
+            log.warning("worker_ended", problem=f"{type(error).__name__}: {error}".split("\n")[0])
 
     async def _can_write(self) -> bool:
         """Whether all results are written and more could be. If writes are refused, ends the worker."""
@@ -535,3 +503,9 @@ class Replica(Engine):
         elif refused is None:
             self._refused = None
         return refused is None
+
+
+def _sure() -> Worker | None:
+    """The worker of the current check, while no other can have taken it over."""
+    worker = WORKER.get()
+    return worker if worker and worker.sure else None

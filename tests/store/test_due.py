@@ -88,7 +88,8 @@ class Replica:
         return found
 
     async def gives_back(self, *names: str, unused: bool) -> None:
-        await due.give_back(self.link, self.configured, self.job, names, 0, unused=unused)
+        again = dict.fromkeys(names, 0.0)
+        await due.give_back(self.link, self.configured, self.job, again, names if unused else ())
 
     async def reconciles(self) -> list[str]:
         """Which of its connections have no row."""
