@@ -9,7 +9,13 @@ from monitor.core.causes import Cause
 from monitor.core.connection import Connection, Pair, Source
 from monitor.core.finding import Certainty, Diagnosis, Finding, State
 from monitor.core.history import History, begin
-from monitor.core.keys.credential import Credential, credential_of, read_certificates, read_private_key
+from monitor.core.keys.credential import (
+    CertificateReading,
+    Credential,
+    credential_of,
+    read_certificates,
+    read_private_key,
+)
 from monitor.core.outcome import Exchange, FaultKind, Granted, Outcome, Refused, Unreachable
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -41,7 +47,7 @@ def connection(**different: Any) -> Connection:
 
 def read_credential(private_key: bytes, certificate: bytes | None = None) -> Credential:
     """A private key and, optionally, its certificate."""
-    certificates = None if certificate is None else read_certificates(certificate)
+    certificates = CertificateReading() if certificate is None else read_certificates(certificate)
     return credential_of(read_private_key(private_key), certificates)
 
 

@@ -174,7 +174,7 @@ class _Held:
     """Its files and their stamps, taken before reading."""
     key: KeyReading
     """The last reading that could sign, otherwise the last one."""
-    certificates: CertificateReading | None
+    certificates: CertificateReading
     """The last reading without a problem, otherwise the last one."""
     until: float
     """When to reread even if no file changed, by the monotonic clock; at once after an incomplete read."""
@@ -259,8 +259,8 @@ class Keyring:
         if before and before.key.key is not None and key.key is None:
             shown_key = replace(before.key, problems=_with_note(key.problems) + before.key.problems)
             key = before.key
-        good = before.certificates if before else None
-        if good and not good.problems and certificates and certificates.problems:
+        good = before.certificates if before else certificates
+        if certificates.problems and not good.problems:
             shown_certificates = replace(good, problems=_with_note(certificates.problems))
             certificates = good
         if exposed:
@@ -270,7 +270,7 @@ class Keyring:
         until = self._monotonic() + age if complete else -math.inf
         return _Held(credential_of(shown_key, shown_certificates), files, key, certificates, until)
 
-    def _read_steadily(self, pair: Pair) -> tuple[KeyReading, CertificateReading | None, _Stamps, bool]:
+    def _read_steadily(self, pair: Pair) -> tuple[KeyReading, CertificateReading, _Stamps, bool]:
         """Read key and certificate, again if one changed meanwhile, so that they belong together."""
         for _ in range(READS_AT_MOST):
             before = self._stamps(pair)
@@ -290,24 +290,21 @@ class Keyring:
                 stamps.append((path, stamp(path)))
         return tuple(stamps)
 
-    def _read(self, pair: Pair) -> tuple[KeyReading, CertificateReading | None, bool]:
+    def _read(self, pair: Pair) -> tuple[KeyReading, CertificateReading, bool]:
         """Key, certificate, and whether both sources could be read, whatever their content."""
-        complete = True
-        certificates = None
+        complete, certificates = True, CertificateReading()
         vault_secret = cache(self._vault_secret)  # takes both fields from the same version of a secret
         try:
             key = self._key(self._material(pair.private_key, vault_secret))
         except SourceError as error:
-            key = KeyReading(problems=(Problem(Cause.KEY_UNREADABLE, f"Private key: {error}"),))
-            complete = False
+            problem = Problem(Cause.KEY_UNREADABLE, f"Private key: {error}")
+            key, complete = KeyReading(problems=(problem,)), False
         if pair.certificate is not None:
             try:
                 certificates = read_certificates(self._material(pair.certificate, vault_secret))
             except SourceError as error:
-                certificates = CertificateReading(
-                    problems=(Problem(Cause.KEY_UNREADABLE, f"Certificate: {error}"),)
-                )
-                complete = False
+                problem = Problem(Cause.KEY_UNREADABLE, f"Certificate: {error}")
+                certificates, complete = CertificateReading(problems=(problem,)), False
         return key, certificates, complete
 
     def _material(self, source: Source, vault_secret: Callable[[str], Mapping[str, Secret]]) -> bytes:

@@ -103,7 +103,7 @@ class KeyReading:
 
 @dataclass(frozen=True, slots=True)
 class CertificateReading:
-    """The result of reading a certificate, or a chain in the file's order."""
+    """The result of reading a certificate, or a chain in the file's order; empty without any."""
 
     certificates: tuple[CertificateFacts, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -118,18 +118,14 @@ class _Malformed(Exception):  # noqa: N818 - internal: ends a reading at its fir
         self.facts = facts
 
 
-def credential_of(key: KeyReading, certificates: CertificateReading | None) -> Credential:
+def credential_of(key: KeyReading, certificates: CertificateReading) -> Credential:
     """Combines a key and its certificate: from a chain, the first one that pairs, otherwise the first.
 
     A mismatch is reported only if the key can sign; else it would hide the actual problem.
     """
-    if certificates is None:
-        certificates = CertificateReading()
     chain = certificates.certificates
-    certificate = chain[0] if chain else None
-    if key.facts is not None:
-        own = key.facts.fingerprint
-        certificate = next((each for each in chain if each.key_fingerprint == own), certificate)
+    own = key.facts.fingerprint if key.facts else ""
+    certificate = next((each for each in chain if each.key_fingerprint == own), chain[0] if chain else None)
     problems = key.problems + certificates.problems
     facts = CredentialFacts(key.facts, certificate, problems)
     if key.key is not None and facts.pairs is False:
