@@ -61,25 +61,24 @@ class Running:
             raise self._something_else() from None
 
     def recheck(self, names: Iterable[str], causes: Iterable[str] = ()) -> dict[str, str]:
-        """Check these connections now, and all with one of these causes. Gives postponed ones and their
-        times.
+        """Check these connections now, and all with one of these causes. Gives those that are not checked,
+        and why, as a sentence.
 
-        Raises NoAnswerError, also if the login budget allows no check at all.
+        Raises NoAnswerError, also if the daemon refuses the only one.
         """
-        put_off: dict[str, str] = {}
-        wishes: list[tuple[str, dict[str, list[str]]]] = [
-            *((f"/api/connections/{name}/check", {}) for name in names),
-            *[("/api/checks", {"cause": chosen}) for chosen in [list(causes)] if chosen],
-        ]
-        refusals = []
-        for path, parameters in wishes:
+        chosen, put_off, refused = list(causes), dict[str, str](), dict[str, str]()
+        if chosen:
+            put_off = self._asked("POST", "/api/checks", {"cause": chosen})["put_off_until"]
+        names = list(names)
+        for name in names:
             try:
-                put_off |= self._asked("POST", path, parameters)["put_off_until"]
-            except NoAnswerError as refused:
-                refusals.append(refused)
-        if refusals and len(refusals) == len(wishes):
-            raise refusals[0]
-        return put_off
+                put_off |= self._asked("POST", f"/api/connections/{name}/check")["put_off_until"]
+            except NoAnswerError as why:
+                if len(names) == 1 and not chosen:
+                    raise
+                refused[name] = str(why)
+        late = {name: f"No login is left in its budget until {until}." for name, until in put_off.items()}
+        return late | refused
 
     def _asked(self, method: str, path: str, params: Mapping[str, list[str]] | None = None) -> Any:
         try:
@@ -118,24 +117,23 @@ def rechecked(
 ) -> tuple[dict[str, Shown], dict[str, str], list[str]]:
     """Check connections, wait, and give their new state; calls `tell` with each as it arrives.
 
-    Also gives those that were put off, and until when: their login budget is used up. Finally, those that
-    were not checked in time.
+    Also gives those that the daemon refuses to check now, and why, and those not checked in time.
     """
     before, names, causes = daemon.shown(), list(names), list(causes)
     wanted = set(names) | {
         name for name, one in before.items() if any(found["cause"] in causes for found in one["findings"])
     }
-    put_off = daemon.recheck(names, causes)
+    refused = daemon.recheck(names, causes)
     found: dict[str, Shown] = {}
     until = time.monotonic() + within
-    while (waiting := wanted - found.keys() - put_off.keys()) and time.monotonic() < until:
+    while (waiting := wanted - found.keys() - refused.keys()) and time.monotonic() < until:
         time.sleep(0.5)
         now = daemon.shown()
         for name in waiting & now.keys():
             if name not in before or _checks(now[name]) != _checks(before[name]):
                 found[name] = now[name]
                 tell(now[name])
-    return found, put_off, sorted(waiting)
+    return found, refused, sorted(waiting)
 
 
 def _checks(one: Shown) -> tuple[Any, Any]:

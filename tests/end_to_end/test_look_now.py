@@ -13,6 +13,7 @@ import httpx
 import pytest
 import yaml
 
+from monitor.commands.running import CHECKED_WITHIN_SECONDS
 from monitor.watch.soon import BETWEEN_REQUESTS
 from monitor.web.words import exact
 from tests.end_to_end.collector import Collector, collector
@@ -173,3 +174,18 @@ def test_a_check_of_a_paused_connection_does_not_ask_the_daemon(watched: Watched
     done = watched.command("check", "acme")
 
     assert done.stderr.strip() == "The running daemon shows acme as paused."
+
+
+def test_the_command_does_not_wait_for_a_connection_that_the_daemon_refuses(watched: Watched) -> None:
+    watched.config.write_text(
+        watched.config.read_text().replace("- name: acme", "- paused: true\n  name: acme")
+    )
+    until(lambda: watched.shown("acme")["state"] == "paused", "the reload")
+    began = time.monotonic()
+
+    done = watched.command("recheck", "acme", "globex")
+
+    assert "Not checked: acme. " in done.stderr
+    assert "paused" in done.stderr
+    assert "failing globex" in done.stdout
+    assert time.monotonic() - began < CHECKED_WITHIN_SECONDS

@@ -151,17 +151,17 @@ def recheck(
         if not (chosen or causes):
             raise OperatorError("Name one or more connections, or a cause: --cause CODE.")
         with Running(settings, url, user) as daemon:
-            found, put_off, missing = rechecked(daemon, chosen, causes, terminal.show_rechecked)
+            found, refused, missing = rechecked(daemon, chosen, causes, terminal.show_rechecked)
     states = {one["state"] for one in found.values()}
-    for name, until in put_off.items():
-        say(f"Not checked: {name}. No login is left in its budget until {until}.")
+    for name, why in refused.items():
+        say(f"Not checked: {name}. {why}")
     if missing:
         say(f"Not checked within a minute: {', '.join(missing)}. See the daemon's page and log.")
-    if not (found or put_off or missing):
+    if not (found or refused or missing):
         say(f"Nothing to check: no connection has {' or '.join(causes)}.")
     if "failing" in states:
         raise typer.Exit(Exit.FAILING)
-    raise typer.Exit(Exit.NO_VERDICT if missing or put_off or states & {"unknown", "settling"} else Exit.FINE)
+    raise typer.Exit(Exit.NO_VERDICT if missing or refused or states & {"unknown", "settling"} else Exit.FINE)
 
 
 def audit_connection(

@@ -243,7 +243,8 @@ def _past(known: Known) -> Iterator[str]:
             yield "No successful login is known."
         return
     since = known.worked_since or last
-    yield f"It worked from {minute(since)} until {minute(last)} ({span(last - since)})."
+    until = f" until {minute(last)} ({span(last - since)})" if last > since else ""
+    yield f"It worked {'from' if until else 'on'} {minute(since)}{until}."
     if not known.worked_unchanged:
         yield f"{_CHANGED[history.changed]} on {minute(history.changed_at)}, after it last worked."
     elif history.changed_at > UNKNOWN_PAST:
