@@ -1,7 +1,6 @@
-"""The state of one org: settings in force, approvals, sessions, logins, changes.
+"""The state of one org: settings in force, approvals, sessions, logins, changes. Pure; times are arguments.
 
-Pure: no clock, socket or random number. Times are arguments, by the org's own clock. Imports nothing from the
-monitor. `login` and `rest` produce an org's answers, `records` what queries find.
+`login` and `rest` produce an org's answers, `records` what queries find.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """An org's settings, as read from JSON, and which of them take time to propagate.
 
-Sources: Salesforce's help on the JWT bearer flow, its object and metadata references, the setup guide, and
-what was *observed* in public threads. Where sources disagree, a setting decides.
+Sources: Salesforce's help and references, the setup guide, and what was *observed* in public threads. Where
+they disagree, a setting decides.
 """
 
 from collections.abc import Mapping

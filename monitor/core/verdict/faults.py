@@ -24,10 +24,8 @@ SETTING = re.compile(
 """Settings that clients print along with an error: `connectTimeout: 5000`, `timeout set to 30 s`."""
 
 NO_SUCH_NAME = re.compile("|".join(WORDS["no_such_name"]))
-"""NXDOMAIN; other resolver errors do not mean that the name is wrong."""
 
 NOT_TLS = re.compile("|".join(WORDS["not_tls"]))
-"""The other side did not speak TLS: usually a misconfigured proxy."""
 
 BROKEN_OFF = re.compile(
     r"^(?!.*(trust|verif|issuer))"

@@ -40,7 +40,6 @@ THROTTLED = Meaning(
 not a verdict until it lasts."""
 
 _STRANGERS = re.compile("|".join(WORDS["intermediaries"]))
-"""Words of pages from intermediaries between us and Salesforce."""
 
 _NO_SUCH_ORG = re.compile(r"url no longer exists|no such (org|host|domain)|unknown (host|domain)")
 

@@ -1,4 +1,4 @@
-"""Recognises Salesforce's codes and sentences in any text. `vocabulary.toml` has the words."""
+"""Recognises Salesforce's codes and sentences in any text, by the tables of `vocabulary.toml`."""
 
 import re
 import tomllib
@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 WORDS = tomllib.loads(files(__package__).joinpath("vocabulary.toml").read_text(encoding="utf-8"))
-"""The tables of the file, which is part of the package and is read once, at import."""
 
 CODE = re.compile(rf"(?<![\w.-])({'|'.join(WORDS['codes'])})(?!\w)", re.IGNORECASE)
-"""Codes of the token endpoint, of the REST API, of SOAP and of event logs."""
 
 FOREIGN = re.compile(r"\baadsts\d", re.IGNORECASE)
 """Microsoft Entra's error numbers. It uses the same OAuth codes, and clients fetch their keys through it."""
@@ -17,10 +15,8 @@ FOREIGN = re.compile(r"\baadsts\d", re.IGNORECASE)
 OTHER_SERVICES = re.compile("|".join(WORDS["other_services"]), re.IGNORECASE)
 
 SAY_LITTLE = frozenset(WORDS["say_little"])
-"""Codes shared by many causes: a text next to them, or anywhere in the paste, says more."""
 
 STATUSES: dict[str, str] = WORDS["statuses"]
-"""The status in Login History by the code in an event log."""
 
 _DISTINCTIVE_WORDS = 3
 """A status with this many words is distinctive. Shorter ones, such as `invalid password`, count only in
