@@ -170,15 +170,18 @@ _PLACES = {state: place for place, state in enumerate(WORST_FIRST)}
 _SEVERITIES = tuple(Severity)
 
 
-def urgency(status: ConnectionStatus) -> tuple[int, int, float, str]:
-    """A sort key, worst first: state, severity, most recent failure (old ones are known already), name."""
+def urgency(status: ConnectionStatus) -> tuple[int, int, float]:
+    """A sort key, worst first: state, severity, most recent failure (old ones are known already).
+
+    Without the name: it is faster to sort by name first.
+    """
     place, findings = _PLACES[status.state], status.findings
     if not findings:
-        return place, len(_SEVERITIES), 0.0, status.name
+        return place, len(_SEVERITIES), 0.0
     first = findings[0]
-    return place, _SEVERITIES.index(first.severity), -first.since.timestamp(), status.name
+    return place, _SEVERITIES.index(first.severity), -first.since.timestamp()
 
 
 def worst_first(statuses: Iterable[ConnectionStatus]) -> list[ConnectionStatus]:
-    """The connections by urgency."""
-    return sorted(statuses, key=urgency)
+    """The connections by urgency, then name."""
+    return sorted(sorted(statuses, key=lambda status: status.name), key=urgency)

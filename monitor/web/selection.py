@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
@@ -94,8 +95,7 @@ class Selection:
     def of(self, statuses: Iterable[ConnectionStatus]) -> list[ConnectionStatus]:
         """The selected connections, in order."""
         chosen = [status for status in statuses if self._holds(status)] if self.narrows else list(statuses)
-        if self.order is not Order.WORST:  # which goes by name itself
-            chosen.sort(key=lambda status: status.name)
+        chosen.sort(key=attrgetter("connection.name"))
         if self.order is not Order.NAME:
             chosen.sort(key=_KEYS[self.order])
         return chosen
