@@ -24,6 +24,7 @@ from monitor.config import Settings
 from monitor.core.status import ReplicasStatus
 from monitor.watch.clock import Clock
 from monitor.watch.own_metrics import OwnMetrics
+from monitor.watch.soon import BETWEEN_REQUESTS
 
 CLOCK_WATCHED_EVERY_SECONDS = 10.0
 """How soon to notice that the wall clock was set back: within the shortest interval."""
@@ -159,10 +160,11 @@ class Schedule(Engine):
     def at(self, name: str, moment: datetime) -> None:
         """Set the time of the connection's next check.
 
-        During a check, it takes effect afterwards, if it is earlier than the check's own plan.
+        During a check, it takes effect a little later, as it is another login, and only if that is earlier
+        than the check's own plan.
         """
         if name in self._busy:
-            self._busy[name] = moment
+            self._busy[name] = max(moment, self._clock.now() + BETWEEN_REQUESTS)
             return
         turn = moment - self._clock.correction(), name
         self._turns[name] = turn[0]

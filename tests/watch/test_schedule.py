@@ -8,6 +8,7 @@ import pytest
 from monitor.watch.clock import Clock
 from monitor.watch.own_metrics import OwnMetrics
 from monitor.watch.schedule import AFTER_A_FAULT, Check, Schedule
+from monitor.watch.soon import BETWEEN_REQUESTS
 
 SECOND = timedelta(seconds=1)
 CLOCK = Clock()
@@ -113,7 +114,7 @@ async def test_a_connection_is_never_checked_twice_at_once() -> None:
         count += 1
         if count == 3:
             done.set()
-        return None
+        return CLOCK.now()
 
     appointments = schedule(check)
     appointments.start()
@@ -123,6 +124,32 @@ async def test_a_connection_is_never_checked_twice_at_once() -> None:
     await appointments.stop(1)
 
     assert not overlapped
+
+
+async def test_a_request_during_a_check_is_a_login_of_its_own_and_comes_a_little_later() -> None:
+    seen: list[str] = []
+    again = asyncio.Event()
+
+    async def check(name: str) -> datetime | None:
+        seen.append(name)
+        if len(seen) == 1:
+            appointments.at(name, CLOCK.now())
+        else:
+            again.set()
+        return None
+
+    appointments = schedule(check)
+    appointments.start()
+    appointments.at("a", CLOCK.now())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    at_first = len(seen)
+    appointments.move_forward(BETWEEN_REQUESTS)
+    async with asyncio.timeout(5):
+        await again.wait()
+    await appointments.stop(1)
+
+    assert at_first == 1
 
 
 async def test_a_check_that_raises_is_counted_and_rescheduled_and_others_continue() -> None:
