@@ -4,6 +4,7 @@ It takes a quarter of an hour on two cores. All is measured against something of
 machine shifts both sides; what counts is the ratio, never the milliseconds.
 """
 
+import argparse
 import sys
 import tempfile
 import time
@@ -89,6 +90,7 @@ def measure(sizes: Sizes, place: Path) -> Iterator[Figure]:
 
 def main() -> int:
     """Measure and print. Gives the exit code."""
+    argparse.ArgumentParser(prog="make bench", description=__doc__).parse_args()
     pin(SERVER_CORE)
     began = time.monotonic()
     missed = []
