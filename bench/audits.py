@@ -24,7 +24,8 @@ def figures(watching: Elsewhere[Watching], *, rounds: int, times: int) -> list[F
     """What an audit takes against a check, its share of a day, what it leaves behind, and the sum."""
     audited = statistics.median(watching.call(Watching.audits, AT_ONCE) for _ in range(rounds))
     turns = [watching.call(Watching.checks_after_audits, IN_A_ROW * times, AT_ONCE) for _ in range(rounds)]
-    without, after = [turn.without for turn in turns], [turn.after for turn in turns]
+    without = [burst for turn in turns for burst in turn.without]
+    after = [burst for turn in turns for burst in turn.after]
     audit = (audited - statistics.median(after)) / statistics.median(without)
     share, later = audit / CHECKS_A_DAY, median_ratio(after, without)
     return [

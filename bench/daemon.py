@@ -106,11 +106,11 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """CPU seconds of one check in two halves of a fleet that take turns."""
+    """CPU seconds of one check in two halves of a fleet that take turns: one number for each burst."""
 
-    without: float
+    without: list[float]
     """Where audits are off."""
-    after: float
+    after: list[float]
     """Where one was made."""
 
 
@@ -392,13 +392,13 @@ class Watching:
         return seconds
 
     async def _checks_after_audits(self, count: int, at_once: int) -> Turns:
-        without = after = 0.0
-        others = self._connections[len(self._audited) :]
+        turns = Turns([], [])
+        halves = [(self._connections[len(self._audited) :], turns.without), (self._audited, turns.after)]
         for _ in range(BURSTS):
-            burst = count // BURSTS
-            without += await self._in_a_row(self._checker, others, burst, at_once)
-            after += await self._in_a_row(self._checker, self._audited, burst, at_once)
-        return Turns(without / BURSTS, after / BURSTS)
+            for connections, measured in halves:
+                measured.append(await self._in_a_row(self._checker, connections, count // BURSTS, at_once))
+            halves.reverse()  # each is as often the first
+        return turns
 
     async def _floor(self, times: int, every_seconds: float = 0.0) -> float:
         return (await self._bare()).cpu_seconds(times, every_seconds)
