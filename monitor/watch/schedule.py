@@ -18,7 +18,7 @@ from typing import ClassVar, Protocol
 import structlog
 from apscheduler.events import EVENT_JOB_ERROR, JobEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
-from apscheduler.triggers.interval import IntervalTrigger
+from apscheduler.triggers.base import BaseTrigger
 
 from monitor.config import Settings
 from monitor.core.status import ReplicasStatus
@@ -29,7 +29,7 @@ from monitor.watch.soon import BETWEEN_REQUESTS
 CLOCK_WATCHED_EVERY_SECONDS = 10.0
 """How soon to notice that the wall clock was set back: within the shortest interval."""
 
-LOOK_EVERY_SECONDS = 1
+LOOK_EVERY = timedelta(seconds=1)
 """How often to begin what is due: checks that begin together cost a quarter less than one by one."""
 
 SET_BACK = timedelta(seconds=5)
@@ -113,6 +113,18 @@ class ManualSchedule(Engine):
         """Do nothing."""
 
 
+class Looks(BaseTrigger):  # type: ignore[misc]  # the library has no types
+    """One look at once, then one each LOOK_EVERY after the last.
+
+    IntervalTrigger would list each second that a suspended machine or a corrected clock skipped: 4 s of CPU
+    and 100 MB for a month, and a machine without a battery skips years.
+    """
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
+        """When to look, from now on."""
+        return now + LOOK_EVERY if previous else now
+
+
 class Schedule(Engine):
     """Begins each connection's check when it is due. Create and use it inside a running event loop."""
 
@@ -142,9 +154,7 @@ class Schedule(Engine):
         self._clock_watch: asyncio.Task[None] | None = None
         self._scheduler = AsyncIOScheduler(timezone=UTC)
         # However late it is, look: by default, what is a second late is dropped.
-        self._job = self._scheduler.add_job(
-            self._look, IntervalTrigger(seconds=LOOK_EVERY_SECONDS), misfire_grace_time=None, coalesce=True
-        )
+        self._job = self._scheduler.add_job(self._look, Looks(), misfire_grace_time=None)
         self._scheduler.add_listener(self._failed, EVENT_JOB_ERROR)
 
     @property
@@ -189,6 +199,7 @@ class Schedule(Engine):
         if self._clock_watch:
             self._clock_watch.cancel()
         if self._scheduler.running:
+            self._scheduler.pause()  # the shutdown comes later, and would cancel a new look, with an error
             self._scheduler.shutdown(wait=False)
         self._turns.clear()
         if self._under_way:

@@ -1,13 +1,14 @@
 """Appointments are kept: each once, none lost, not too many at once."""
 
 import asyncio
+import logging
 from datetime import datetime, timedelta
 
 import pytest
 
 from monitor.watch.clock import Clock
 from monitor.watch.own_metrics import OwnMetrics
-from monitor.watch.schedule import AFTER_A_FAULT, Check, Schedule
+from monitor.watch.schedule import AFTER_A_FAULT, LOOK_EVERY, Check, Looks, Schedule
 from monitor.watch.soon import BETWEEN_REQUESTS
 
 SECOND = timedelta(seconds=1)
@@ -245,6 +246,30 @@ async def test_who_waits_for_a_slot_can_still_be_cancelled_or_put_off() -> None:
     await appointments.stop(1)
 
     assert seen == ["first", "last"]
+
+
+async def test_a_clock_that_skips_years_is_one_look_not_one_for_each_second() -> None:
+    now = CLOCK.now()
+
+    assert Looks().get_next_fire_time(now - timedelta(days=20_000), now) == now + LOOK_EVERY
+
+
+@pytest.mark.parametrize("steps", range(4))
+async def test_stopping_logs_no_error_even_if_a_look_begins(
+    steps: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def check(name: str) -> datetime | None:
+        return None
+
+    appointments = schedule(check)
+    appointments.start()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    await appointments.stop(1)
+    for _ in range(4):
+        await asyncio.sleep(0)
+
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_stopping_waits_for_running_checks_but_not_forever() -> None:
