@@ -64,19 +64,19 @@ class Running:
         """Check these connections now, and all with one of these causes. Gives those that are not checked,
         and why, as a sentence.
 
-        Raises NoAnswerError, also if the daemon refuses the only one.
+        Raises NoAnswerError, also if the daemon refuses all for the same reason.
         """
-        chosen, put_off, refused = list(causes), dict[str, str](), dict[str, str]()
+        chosen, names, refused = list(causes), list(names), dict[str, str]()
+        put_off: dict[str, str] = {}
         if chosen:
             put_off = self._asked("POST", "/api/checks", {"cause": chosen})["put_off_until"]
-        names = list(names)
         for name in names:
             try:
                 put_off |= self._asked("POST", f"/api/connections/{name}/check")["put_off_until"]
             except NoAnswerError as why:
-                if len(names) == 1 and not chosen:
-                    raise
                 refused[name] = str(why)
+        if not chosen and len(refused) == len(set(names)) and len(set(refused.values())) == 1:
+            raise NoAnswerError(refused[names[0]])
         late = {name: f"No login is left in its budget until {until}." for name, until in put_off.items()}
         return late | refused
 

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from monitor.commands.cli import app
-from monitor.commands.running import Running, Shown, rechecked
+from monitor.commands.running import NoAnswerError, Running, Shown, rechecked
 
 BEFORE: dict[str, Any] = {"findings": [], "exchanges": 5, "last_exchange": "2026-11-23T12:00:00Z"}
 
@@ -23,6 +24,29 @@ class Showing(Running):
 
     def recheck(self, names: Iterable[str], causes: Iterable[str] = ()) -> dict[str, str]:
         return self._put_off
+
+
+class Refusing(Running):
+    """A daemon that refuses to check these, with these reasons."""
+
+    def __init__(self, **reasons: str) -> None:
+        self._reasons = reasons
+
+    def _asked(self, method: str, path: str, params: object = None) -> Any:
+        if reason := self._reasons.get(path.split("/")[3]):
+            raise NoAnswerError(reason)
+        return {"put_off_until": {}}
+
+
+def test_what_the_daemon_refuses_for_all_is_one_error_and_else_said_of_each() -> None:
+    with pytest.raises(NoAnswerError, match="Starting checks here is disabled"):
+        Refusing(a="Starting checks here is disabled.", b="Starting checks here is disabled.").recheck("ab")
+
+    assert Refusing(a="a is paused.", b="b is paused.").recheck("ab") == {
+        "a": "a is paused.",
+        "b": "b is paused.",
+    }
+    assert Refusing(a="a is paused.").recheck("ab") == {"a": "a is paused."}
 
 
 def test_a_check_that_could_send_nothing_is_a_result() -> None:
