@@ -30,6 +30,10 @@ ALIVE_SECONDS = 10
 """A worker without a heartbeat for this long counts as dead. Equal to the shortest interval, so that what it
 held is checked again within one."""
 
+SURE_SECONDS = ALIVE_SECONDS - 3
+"""How long after a heartbeat a check may begin, so that its login reaches the org before another worker could
+take over. That takes milliseconds, or seconds on an overloaded machine."""
+
 TRANSACTION_ENDS_SECONDS = 10
 """Longer than any transaction (TRANSACTION_WITHIN_SECONDS in `postgresql`): older changes are visible to
 all."""
@@ -69,6 +73,9 @@ _ALIVE = """
 SELECT r.worker, r.configuration FROM replicas r JOIN procrastinate_workers w ON w.id = r.worker
 WHERE w.last_heartbeat > now() - %(alive)s * interval '1 second' ORDER BY r.worker"""
 
+_BEAT = """
+SELECT procrastinate_update_heartbeat_v1(w.id) FROM procrastinate_workers w JOIN replicas r ON r.worker = w.id
+WHERE w.id = %(worker)s AND w.last_heartbeat > now() - %(sure)s * interval '1 second'"""
 _FREE = (
     """
 DELETE FROM replicas r WHERE NOT EXISTS (SELECT FROM procrastinate_workers w WHERE w.id = r.worker
@@ -335,10 +342,19 @@ async def reconcile(link: Link, configured: Configured, alive: Collection[str]) 
         return [row.name for row in await _all(link, _MISSING, names=values["names"])]
 
 
-async def free(link: Link) -> None:
-    """Free what dead workers held. Call within `planning`."""
-    for statement in _FREE:
-        await link.execute(statement, {"alive": ALIVE_SECONDS})
+async def beat(link: Link, worker: int) -> bool:
+    """Write a heartbeat. False if others may have declared the worker dead."""
+    return bool(await _all(link, _BEAT, worker=worker, sure=SURE_SECONDS))
+
+
+async def free(link: Link, worker: int | None) -> None:
+    """Free what dead workers held. Call within `planning`.
+
+    Not if our `worker` looks dead itself: then a server without the last changes has taken over.
+    """
+    if worker in [row.worker for row in await _all(link, _ALIVE, alive=SURE_SECONDS)]:
+        for statement in _FREE:
+            await link.execute(statement, {"alive": ALIVE_SECONDS})
 
 
 async def take(link: Link, configured: Configured) -> list[int]:

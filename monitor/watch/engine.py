@@ -25,7 +25,7 @@ from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 
 from monitor.store import due
-from monitor.store.due import ALIVE_SECONDS, Configured
+from monitor.store.due import ALIVE_SECONDS, SURE_SECONDS, Configured
 from monitor.store.postgresql import Server
 
 if TYPE_CHECKING:
@@ -35,10 +35,6 @@ SLICE = 25
 """Connections per job. One job per connection costs PostgreSQL ten times as much."""
 
 HEARTBEAT_SECONDS = 2.0
-
-SURE_SECONDS = ALIVE_SECONDS - 3
-"""How long after a heartbeat a check may begin, so that its login reaches the org before another worker could
-take over. That takes milliseconds, or seconds on an overloaded machine."""
 
 STEADY_SECONDS = 3.0
 """How old a worker must be to declare others dead: after an outage, all return within a second or two."""
@@ -207,10 +203,9 @@ class Worker(JobManager):
         """Write a heartbeat."""
         if self.number is not None:
             at = self._awake()
-            async with asyncio.timeout(SURE_SECONDS):  # else a hanging one would keep the worker
-                await self.update_heartbeat(self.number)
-            if self._awake() - self._beat >= SURE_SECONDS:
-                raise TimeoutError("its heartbeat came so late that others may have declared it dead")
+            async with asyncio.timeout(SURE_SECONDS), self.linked() as link:  # one that hangs ends the worker
+                if not await due.beat(link, self.number):
+                    raise TimeoutError("others may have declared it dead")
             self._beat = at
 
     async def _tick(self) -> None:
@@ -225,7 +220,7 @@ class Worker(JobManager):
     async def _dispatch(self) -> None:
         async with self.linked() as link, due.planning(link):
             if self._awake() - self._since >= STEADY_SECONDS:
-                await due.free(link)
+                await due.free(link, self.number)
             taken = await due.take(link, self.configured)
             slices = [taken[start : start + SLICE] for start in range(0, len(taken), SLICE)]
             if slices:

@@ -453,6 +453,7 @@ class Replica(Engine):
             self.status = replace(self.status, reachable=False)
         if problem != self._problem:
             log.error("replication_failing", problem=problem)
+        self.dismiss()  # another server may take over that does not know of its jobs' ends
         self._problem = problem
 
     def _mark_unwatched(self) -> None:

@@ -72,7 +72,7 @@ class Replica:
     async def takes(self) -> list[Held]:
         """What it gets when it plans and runs the job of its plan."""
         async with due.planning(self.link):
-            await due.free(self.link)
+            await due.free(self.link, self.worker)
             taken = await due.take(self.link, self.configured)
             self.job = await self.number(
                 "INSERT INTO procrastinate_jobs (queue_name, task_name, status, worker_id)"
@@ -405,3 +405,20 @@ async def test_an_observers_login_comes_from_the_budget_that_all_checks_of_its_u
         await replica.wants(a=0)
         assert await replica.takes() == []
         assert replica.deferred == 1
+
+
+async def test_a_worker_that_looks_dead_is_not_revived_and_declares_no_other_dead(url: str) -> None:
+    """As after a failover to a server without the last seconds: all looked dead to all, freed what was being
+    checked each second, and made three times the logins.
+    """
+    both = configured("a")
+    async with replicas(url, both, both) as (first, second):
+        await first.wants(a=0)
+        await first.takes()
+        assert await due.beat(first.link, first.worker)
+
+        await first.dies()
+        await second.dies()
+
+        assert not await due.beat(first.link, first.worker)
+        assert await second.takes() == []

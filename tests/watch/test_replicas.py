@@ -497,3 +497,22 @@ async def test_the_first_checks_of_a_large_fleet_come_as_planned(tmp_path: Path)
         await until(lambda: scene.sql("SELECT count(*) FROM due") == [(len(names),)])
 
         assert scene.sql("SELECT count(*) FROM due WHERE due_at < now() + interval '30 min'") == [(0,)]
+
+
+async def test_connections_of_a_job_that_a_failover_brought_back_are_checked_again(tmp_path: Path) -> None:
+    """For a server that lacks the last seconds it still runs; its worker, which ended it, is alive."""
+    async with started(tmp_path) as scene:
+        checks = scene.checks
+        checks.end.set()
+        await until(lambda: len(checks.begun) > 2)
+        scene.sql(
+            "WITH back AS (INSERT INTO procrastinate_jobs (queue_name, task_name, status, worker_id)"
+            " SELECT 'checks', 'check', 'doing', max(id) FROM procrastinate_workers RETURNING id)"
+            " UPDATE due SET job = back.id FROM back WHERE connection_id = 1"
+        )
+
+        scene.server.crash()
+        scene.server.start()
+
+        before = checks.begun.count("a")
+        await until(lambda: checks.begun.count("a") > before)
