@@ -34,7 +34,7 @@ class Weekly:
     shown it."""
 
     def windows(self, since: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
-        """Its beginnings and ends from the last that ended before `since` to `end`, at least."""
+        """Those that reach into `since` to `end`, and the last that ended by `end`, at least."""
         zone = ZoneInfo(self.zone)
         today = end.astimezone(zone).date()
         latest = today - timedelta(days=(today.weekday() - self.weekday) % 7)

@@ -65,7 +65,9 @@ def _step(point: Point, seen: Seen) -> Step:
     if step := point.judge(seen):
         return _named(step, point)
     facts, why, permission = seen.facts, "It was not read.", ""
-    if seen.granted is None:
+    if any(facts.rows.get(read) == () for read in point.reads):
+        why = "The org did not show it."
+    elif seen.granted is None:
         why = "Only a successful login shows this, and the last one was refused."
     if unread := [read for read in point.reads if read in facts.unread]:
         read = next(filter(facts.wanting, unread), unread[0])

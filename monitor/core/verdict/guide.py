@@ -370,8 +370,10 @@ def _capital(said: str) -> str:
 
 def _permitted(seen: Seen) -> Step | None:
     policy = seen.facts.policy
-    if policy is None or not policy.permitted:
+    if policy is None:
         return None
+    if not policy.permitted:
+        return _hidden("The policy was not shown or not understood.")
     if policy.permitted == "admin":
         return _right("Admin approved users are pre-authorized.")
     said = (
@@ -471,7 +473,8 @@ def _production(seen: Seen) -> Step | None:
             f" ({found.last.status}, from {found.last.address}) while our check is granted."
         )
         return _wrong(Cause.PRODUCTION_REFUSED, said, Severity.CRITICAL)
-    return _right(f"Your integration {was}, as of {minute(seen.facts.at)}.") if found.granted else None
+    said = f"Your integration {was}, as of {minute(seen.facts.at)}."
+    return _right(said) if found.granted else _hidden(said)
 
 
 def _sandboxes(seen: Seen) -> Step | None:

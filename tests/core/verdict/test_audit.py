@@ -470,6 +470,27 @@ def test_an_unknown_value_is_not_readable_and_is_shown() -> None:
     assert "SpecificMoonPhase" in step.said
 
 
+@pytest.mark.parametrize("outcome", [GRANTED, NOT_APPROVED], ids=["granted", "refused"])
+@pytest.mark.parametrize(
+    ("found", "what", "why"),
+    [
+        (with_rows(Read.POLICY), "Refresh Token Policy", "The org did not show it."),
+        (with_rows(Read.POLICY), "Session level", "The org did not show it."),
+        (with_rows(Read.POLICY), "Permitted Users", "The org did not show it."),
+        (policy(PermittedUsersPolicyType="9"), "Permitted Users", "not shown or not understood"),
+        (facts(logins=(), address=""), "Production's logins", "The org did not show it."),
+        (facts(logins=(OURS, PRODUCTION)), "Production's logins", "was not seen to log in"),
+    ],
+)
+def test_what_an_audit_asked_in_vain_is_not_said_to_need_a_login(
+    found: Facts, what: str, why: str, outcome: Outcome
+) -> None:
+    step = steps(found, outcome)[what]
+
+    assert step.ruling is Ruling.NOT_READABLE
+    assert why in step.said
+
+
 def test_an_audit_that_is_off_says_nothing() -> None:
     off = connection(audit=False)
     known = history(audit=policy(RefreshTokenPolicyType="Zero"))
