@@ -150,7 +150,9 @@ FROM unnest(%(names)s::text[]) AS n JOIN connections c ON c.name = n
 WHERE c.id = d.connection_id AND d.configuration <> ALL(%(alive)s)"""
 _SURPLUS = """
 DELETE FROM due d WHERE d.job IS NULL AND NOT EXISTS (
-  SELECT FROM unnest(%(names)s::text[]) AS n JOIN connections c ON c.name = n WHERE c.id = d.connection_id)"""
+  SELECT FROM unnest(%(names)s::text[]) AS n JOIN connections c ON c.name = n WHERE c.id = d.connection_id)
+AND (%(agreed)s OR d.configuration <> ALL(%(alive)s) AND d.due_at < now() - interval '1 minute')"""
+"""Deletes rows of others: all if all have our configuration, else those that none has taken over in time."""
 _MISSING = """
 SELECT n AS name FROM unnest(%(names)s::text[]) AS n WHERE NOT EXISTS (
   SELECT FROM due d JOIN connections c ON c.id = d.connection_id WHERE c.name = n)"""
@@ -329,17 +331,17 @@ async def want(link: Link, configured: Configured, seconds: Mapping[str, float],
 
 
 async def reconcile(link: Link, configured: Configured, alive: Collection[str]) -> list[str]:
-    """Take over rows of configurations that no replica has; if all have ours, delete rows of others.
+    """Take over rows of configurations that no replica has, and delete those that nobody takes over.
 
     `alive`: the replicas' configurations. Gives the connections without a row.
     """
-    values = {"names": list(configured.connections), "mine": configured.mark}
+    names, agreed = list(configured.connections), set(alive) == {configured.mark}
+    values = {"names": names, "mine": configured.mark, "alive": [*alive, configured.mark], "agreed": agreed}
     async with planning(link):
         await link.execute(_FORGET, {"minutes": MINUTES_COUNTED})
-        await link.execute(_ADOPT, values | {"alive": [*alive, configured.mark]})
-        if set(alive) == {configured.mark}:
-            await link.execute(_SURPLUS, values)
-        return [row.name for row in await _all(link, _MISSING, names=values["names"])]
+        await link.execute(_ADOPT, values)
+        await link.execute(_SURPLUS, values)
+        return [row.name for row in await _all(link, _MISSING, names=names)]
 
 
 async def beat(link: Link, worker: int) -> bool:

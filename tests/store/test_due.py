@@ -338,6 +338,22 @@ async def test_reconciling_removes_rows_only_if_all_replicas_agree(url: str) -> 
         assert await second.number("SELECT count(*) FROM due") == 1
 
 
+async def test_a_connection_that_no_replica_has_is_not_late_forever_if_they_disagree(url: str) -> None:
+    ours = configured("a", "b", mark="two"), configured("b", "c", mark="three")
+    async with replicas(url, configured("a", "gone"), *ours) as (old, second, third):
+        await old.wants(a=LATER, gone=0)
+        await old.link.execute("UPDATE due SET due_at = now() - interval '2 minutes' WHERE due_at < now()")
+        await second.reconciles()
+        assert (await second.hears()).overdue > 100
+
+        await old.dies()
+        await second.reconciles()
+        await third.reconciles()
+
+        assert (await second.hears()).overdue == 0
+        assert await second.number("SELECT count(*) FROM due") == 1
+
+
 async def test_rows_written_late_in_a_long_transaction_are_still_noticed(url: str) -> None:
     both = configured("a", "b")
     async with replicas(url, both, both) as (slow, listening):
