@@ -51,6 +51,9 @@ WANTED_AT_ONCE = 5_000
 RECONCILE_SECONDS = 300.0
 """How often to compare the rows with the configuration, if the replicas' configurations stay the same."""
 
+DISAGREE_SECONDS = 30.0
+"""The same while they differ: a connection that none has is late until its row is deleted."""
+
 UNWATCHED = timedelta(seconds=60)
 """An overdue connection gets state unknown after this long: longer than a check plus a takeover by another
 replica."""
@@ -374,7 +377,8 @@ class Replica(Engine):
         configurations = [configuration for _, configuration in heard.alive]
         said, alive = await self._say_what_is_wanted(link), set(configurations)
         if said and (alive != self._reconciled_with or begun >= self._reconcile_at):
-            self._reconcile_at, self._reconciled_with = begun + RECONCILE_SECONDS, alive
+            seconds = RECONCILE_SECONDS if len(alive) == 1 else DISAGREE_SECONDS
+            self._reconcile_at, self._reconciled_with = begun + seconds, alive
             configured = self._configured  # another may be loaded meanwhile
             missing = await due.reconcile(link, configured, alive)
             self._scheduled = len(configured.connections) - len(missing)
