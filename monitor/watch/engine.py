@@ -13,10 +13,10 @@ that was set back catches up, there would be none.
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import psycopg
 from procrastinate import App, JobContext, PsycopgConnector
@@ -25,11 +25,8 @@ from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 
 from monitor.store import due
-from monitor.store.due import ALIVE_SECONDS, SURE_SECONDS, Configured
+from monitor.store.due import ALIVE_SECONDS, SURE_SECONDS, Configured, Held
 from monitor.store.postgresql import Server
-
-if TYPE_CHECKING:
-    from monitor.watch.replicas import Replica
 
 SLICE = 25
 """Connections per job. One job per connection costs PostgreSQL ten times as much."""
@@ -80,6 +77,34 @@ async def every(seconds: float, call: Callable[[], Awaitable[None]]) -> None:
         unless_cancelled()
 
 
+class Host(Protocol):
+    """What a worker needs of its replica."""
+
+    @property
+    def awake(self) -> Callable[[], float]:
+        """Seconds that include suspension, and no setting of the clock moves."""
+
+    @property
+    def full(self) -> bool:
+        """Whether there is enough work for now."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this replica notifies."""
+
+    async def check(self, worker: "Worker", job: int, held: Sequence[Held], deferred: int) -> None:
+        """Check the connections that a job holds, and write the results."""
+
+    async def notify(self) -> None:
+        """Send due notifications."""
+
+    def failing(self, task: str, error: Exception | None) -> None:
+        """Note that a task fails, or with None that it succeeds."""
+
+    def dismiss(self) -> None:
+        """End the worker."""
+
+
 class Worker(JobManager):
     """One run of the engine's worker: its heartbeat, and its database operations where ours differ."""
 
@@ -87,7 +112,7 @@ class Worker(JobManager):
         self,
         server: Server,
         configured: Configured,
-        replica: "Replica",
+        replica: "Host",
         opened: Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]],
     ) -> None:
         """`opened` is called with each new database connection."""
