@@ -191,7 +191,7 @@ def figures(count: int, rounds: int = ROUNDS) -> list[Figure]:
         Figure(
             f"{what}: CPU, {CHANGED_SHARE:.0%} changed / join", statistics.median(churned) / join, of_changed
         ),
-        Figure(f"{what}: CPU, the first one / join", first / join, of_first),
+        Figure(f"{what}: CPU, the first one / join", first / join, goal=of_first),
         Figure(f"{what}: lines kept of a connection", held / 1024, "KiB"),
         Figure(
             f"{what}: event loop late, idle otherwise (median of 5)",
