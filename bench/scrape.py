@@ -189,7 +189,9 @@ def figures(count: int, rounds: int = ROUNDS) -> list[Figure]:
         Figure(f"{what}: CPU, nothing changed / join", ratio, goal=goal),
         Figure(f"{what}: CPU, in OpenMetrics / join", statistics.median(open_metrics) / join, goal=goal),
         Figure(
-            f"{what}: CPU, {CHANGED_SHARE:.0%} changed / join", statistics.median(churned) / join, of_changed
+            f"{what}: CPU, {CHANGED_SHARE:.0%} changed / join",
+            statistics.median(churned) / join,
+            goal=of_changed,
         ),
         Figure(f"{what}: CPU, the first one / join", first / join, goal=of_first),
         Figure(f"{what}: lines kept of a connection", held / 1024, "KiB"),
