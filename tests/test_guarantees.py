@@ -8,7 +8,7 @@ from monitor.daemon.daemon import HANGS_SECONDS as RELOAD_HANGS_SECONDS
 from monitor.daemon.descriptors import needed
 from monitor.store.database import DAYS_KEPT, EVENT_DAYS
 from monitor.store.keeper import HANGS_SECONDS
-from monitor.store.waiting import EXCHANGES_KEPT, FAILURE_EVENTS_KEPT, SUCCESS_EVENTS_KEPT
+from monitor.store.waiting import EVENTS_KEPT, EXCHANGES_KEPT
 from monitor.watch.clock import AGREEING
 
 TESTS = Path(__file__).parent
@@ -34,7 +34,7 @@ def test_the_numbers_in_the_guarantees_match_the_code() -> None:
         f"after {in_words[UNSEEN_INTERVALS]} intervals and {in_words[int(minutes)]} minute",
         f"after {in_words[AGREEING]} answers that agree",
         f"the last {EXCHANGES_KEPT} |",
-        f"{FAILURE_EVENTS_KEPT} about failures, {SUCCESS_EVENTS_KEPT} others",
+        f"{EVENTS_KEPT[True]} about failures, {EVENTS_KEPT[False]} others",
         f"{EVENT_DAYS[True]} days about failures, {EVENT_DAYS[False]} days others",
         f"| {DAYS_KEPT} days |",
         f"twice `max_in_flight`, plus {needed(0)};",

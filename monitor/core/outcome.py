@@ -11,11 +11,11 @@ class Granted:
     """The org issued an access token. Keeps facts about the token, never the token."""
 
     token_format: Literal["opaque", "jwt"]
-    scopes: frozenset[str] | None
-    instance_url: str | None
-    org_id: str | None
+    scopes: frozenset[str] | None = None
+    instance_url: str | None = None
+    org_id: str | None = None
     """18 or 15 characters, from the answer's identity URL; None if that is missing or malformed."""
-    user_id: str | None
+    user_id: str | None = None
     of_site: bool = False
     """Whether the user belongs to an Experience Cloud site. Needed only for the API call after the grant."""
 

@@ -16,12 +16,8 @@ from monitor.core.outcome import Exchange, Granted, NotSent, Refused
 EXCHANGES_KEPT = 50
 """Exchanges kept per connection, for its page. Day counts cover the time before."""
 
-FAILURE_EVENTS_KEPT = 200
-SUCCESS_EVENTS_KEPT = 50
-"""Most events kept per connection, however fast it flaps."""
-
-EVENTS_KEPT = {True: FAILURE_EVENTS_KEPT, False: SUCCESS_EVENTS_KEPT}
-"""By whether they are failures."""
+EVENTS_KEPT = {True: 200, False: 50}
+"""Most events kept per connection, by whether they are failures, however fast it flaps."""
 
 CONFIRMED_WITHIN_SECONDS = 3600.0
 """Our clock is confirmed if an org's clock is at most this far from it. Old data is deleted only by a
@@ -29,7 +25,7 @@ confirmed clock."""
 
 
 class Verdict(StrEnum):
-    """What one exchange says about the credential."""
+    """What one exchange says about the credential. Its place is its code in the database, so only append."""
 
     GRANTED = "granted"
     REFUSED = "refused"
@@ -37,8 +33,7 @@ class Verdict(StrEnum):
     """No answer, an answer that says nothing about it (a maintenance page), or nothing was sent."""
 
 
-VERDICTS = (Verdict.GRANTED, Verdict.REFUSED, Verdict.NO_VERDICT)
-"""The index of a verdict is its code in the database, so only append."""
+VERDICTS = tuple(Verdict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +117,9 @@ class Waiting:
         """Add events, dropping the oldest beyond what the database keeps."""
         self.events.extend(events)
         for failure, kept in EVENTS_KEPT.items():
-            surplus = sum(event.failure is failure for event in self.events) - kept
-            if surplus > 0:
-                self.events = _without_first(self.events, surplus, failure=failure)
+            places = [place for place, event in enumerate(self.events) if event.failure is failure]
+            for place in reversed(places[:-kept]):
+                del self.events[place]
 
     def followed_by(self, newer: "Waiting") -> "Waiting":
         """Merge with newer changes, after these could not be written."""
@@ -143,16 +138,6 @@ class Waiting:
         )
         both.add_events(newer.events)
         return both
-
-
-def _without_first(events: list[Event], count: int, *, failure: bool) -> list[Event]:
-    left: list[Event] = []
-    for event in events:
-        if event.failure is failure and count > 0:
-            count -= 1
-        else:
-            left.append(event)
-    return left
 
 
 MS_A_DAY = 86_400_000

@@ -226,7 +226,7 @@ async def test_an_unreadable_history_is_reported_and_uses_no_login(server: Postg
 
         for _ in range(3):
             [held] = await replica.takes()
-            assert "of: Extra inputs" in held.unreadable
+            assert "of: Unknown field" in held.unreadable
             assert held.known is None
             await replica.gives_back("a", unused=False)
 

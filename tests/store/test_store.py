@@ -52,7 +52,7 @@ from monitor.store import (
 from monitor.store.database import DAYS_KEPT, EVENT_DAYS, Database
 from monitor.store.keeper import HANGS_SECONDS
 from monitor.store.place import place_of
-from monitor.store.waiting import FAILURE_EVENTS_KEPT, SUCCESS_EVENTS_KEPT, Lease, Waiting
+from monitor.store.waiting import EVENTS_KEPT, Lease, Waiting
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HERE = Path(__file__).parent
@@ -241,8 +241,8 @@ def _damage(path: Path, name: str, body: str) -> None:
         ("'[]'", "it: Input should be an object"),
         ('replace(body, \'"version":3\', \'"version":3,"state":"confused"\')', "state: Input should be"),
         ("replace(body, '\"dns\"', '\"quic\"')", "kind: Input should be"),
-        ("replace(body, '\"exchanges\"', '\"answers\"')", "answers: Extra inputs"),
-        ("replace(body, '\"version\":3', '\"version\":4')", "version: Input should be 3"),
+        ("replace(body, '\"exchanges\"', '\"answers\"')", "answers: Unknown field"),
+        ("replace(body, '\"version\":3', '\"version\":4')", "version: Input should be 1, 2 or 3"),
     ],
 )
 def test_an_unreadable_history_is_set_aside_without_affecting_others(
@@ -534,10 +534,10 @@ def test_events_are_bounded_and_failures_are_kept_longer(path: Path, flushed: bo
 
         told = [one for _, one in store.events("acme", 1000)]
         assert [one.text for one in told if one.failure] == [
-            f"event {number}" for number in range(299, 299 - FAILURE_EVENTS_KEPT, -1)
+            f"event {number}" for number in range(299, 299 - EVENTS_KEPT[True], -1)
         ]
         assert [one.text for one in told if not one.failure] == [
-            f"event {number}" for number in range(299, 299 - SUCCESS_EVENTS_KEPT, -1)
+            f"event {number}" for number in range(299, 299 - EVENTS_KEPT[False], -1)
         ]
         assert len(store.events("other", 10)) == 1
 
@@ -571,7 +571,7 @@ def test_the_write_queue_is_bounded_however_long_writes_fail() -> None:
 
     assert len(older.exchanges) == EXCHANGES_KEPT
     assert sum(counts[0] for counts in older.days.values()) == 3000
-    assert len(older.events) == FAILURE_EVENTS_KEPT + SUCCESS_EVENTS_KEPT
+    assert len(older.events) == sum(EVENTS_KEPT.values())
     assert older.events[-1].text == "event 999"
 
 

@@ -134,7 +134,7 @@ def test_an_unreadable_history_stays_for_other_versions(server: Postgres, url: s
 
     with opened(url) as store:
         assert store.histories() == {}
-        assert "of: Extra inputs" in store.unreadable["acme"]
+        assert "of: Unknown field" in store.unreadable["acme"]
 
     assert server.sql("SELECT body FROM histories", name) == [('{"of": "a newer version"}',)]
 

@@ -390,7 +390,7 @@ async def test_an_unreadable_history_is_reported(tmp_path: Path) -> None:
         scene.sql("""UPDATE histories SET body = '{"of": "a newer version"}'""")
 
         await until(lambda: len(scene.checks.unread) == 2)
-        assert "of: Extra inputs" in scene.checks.unread["a"]
+        assert "of: Unknown field" in scene.checks.unread["a"]
 
 
 async def test_a_wrong_clock_moves_no_due_time(tmp_path: Path) -> None:
