@@ -52,6 +52,7 @@ class SqliteFile:
 
     dialect: ClassVar[Dialect] = dialect()
     shared: ClassVar[bool] = False
+    """Whether several daemons write to it."""
 
     def __str__(self) -> str:
         return str(self.path)
@@ -110,7 +111,7 @@ class SqliteFile:
             raise kind(f"The database {self} cannot be used: {_WHY.get(code, cause)}.") from error
 
     def stamp(self) -> object | None:
-        """Device and inode of the file; None if it is missing."""
+        """Device and inode of the file, to notice a replacement; None if it is missing."""
         try:
             found = self.path.stat()
         except OSError:
@@ -124,6 +125,7 @@ class SqliteFile:
             yield
 
     alone = writing
+    """The same: an exclusive transaction, for creating and upgrading tables."""
 
     @contextmanager
     def reading(self, engine: Engine) -> Iterator[Connection]:
