@@ -12,32 +12,17 @@ from monitor.commands.without_daemon import memory
 from monitor.config import Settings
 from monitor.core import history
 from monitor.core.connection import Connection
-from monitor.core.history import Event, History
 from monitor.core.status import ConnectionStatus
 from monitor.watch.audit import Audits
 from monitor.watch.clock import Clock
 from monitor.watch.schedule import ManualSchedule
-from monitor.watch.watch import Watch
+from monitor.watch.watch import Memory, Watch
 
 
-class _Forgetful:
-    """The daemon's histories, read-only."""
-
-    problem = None
-    errors = damages = 0
-    damage = None
-    unwritten_seconds = 0.0
-
-    def __init__(self, settings: Settings) -> None:
-        with memory(settings) as store:
-            remembered = store.histories() if store else {}
-        self._histories = {of.name: history.unknown(of) for of in settings.connections} | remembered
-
-    def histories(self) -> dict[str, History]:
-        return self._histories
-
-    def save(self, name: str, history: History, events: tuple[Event, ...] = ()) -> None:
-        pass
+def _remembered(settings: Settings) -> Memory:
+    with memory(settings) as store:
+        remembered = store.histories() if store else {}
+    return Memory({of.name: history.unknown(of) for of in settings.connections} | remembered)
 
 
 async def check_once(
@@ -57,7 +42,7 @@ async def check_once(
     watch = Watch(
         settings,
         clock=clock,
-        memory=await asyncio.to_thread(_Forgetful, settings),
+        memory=await asyncio.to_thread(_remembered, settings),
         engine=ManualSchedule(),
         audits=audits,
         after_login_every=1,  # the user also wants to know whether the token is accepted

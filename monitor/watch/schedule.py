@@ -13,10 +13,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from heapq import heapify, heappop, heappush
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import structlog
-from apscheduler.events import EVENT_JOB_ERROR, JobEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
@@ -48,8 +47,8 @@ Turn = tuple[datetime, str]
 """When a connection is due, by the machine's clock, and its name."""
 
 
-class Engine(Protocol):
-    """Schedules the checks of all connections."""
+class Engine:
+    """Schedules the checks of all connections. This one has no timers, and does nothing."""
 
     notifies: ClassVar[bool] = False
     """Whether it also triggers notifications: only one of several replicas may send them."""
@@ -57,6 +56,7 @@ class Engine(Protocol):
     @property
     def running(self) -> bool:
         """Whether checks are being scheduled."""
+        return True
 
     @property
     def problem(self) -> str | None:
@@ -75,7 +75,6 @@ class Engine(Protocol):
 
     def configure(self, settings: Settings) -> None:
         """Apply a configuration; call it before scheduling its connections."""
-        return
 
     def start(self) -> None:
         """Begin scheduling."""
@@ -91,15 +90,10 @@ class Engine(Protocol):
 
 
 class ManualSchedule(Engine):
-    """A schedule without timers, for callers that run the checks themselves: a command, the demo, tests."""
-
-    running = True
+    """For callers that run the checks themselves: a command, the demo, tests."""
 
     def __init__(self) -> None:
         self.due: dict[str, datetime] = {}
-
-    def start(self) -> None:
-        """Do nothing."""
 
     def at(self, name: str, moment: datetime) -> None:
         """Set the time of the connection's next check."""
@@ -108,9 +102,6 @@ class ManualSchedule(Engine):
     def cancel(self, name: str) -> None:
         """Drop the connection from the schedule."""
         self.due.pop(name, None)
-
-    async def stop(self, within_seconds: float) -> None:
-        """Do nothing."""
 
 
 class Looks(BaseTrigger):  # type: ignore[misc]  # the library has no types
@@ -155,7 +146,6 @@ class Schedule(Engine):
         self._scheduler = AsyncIOScheduler(timezone=UTC)
         # However late it is, look: by default, what is a second late is dropped.
         self._job = self._scheduler.add_job(self._look, Looks(), misfire_grace_time=None)
-        self._scheduler.add_listener(self._failed, EVENT_JOB_ERROR)
 
     @property
     def running(self) -> bool:
@@ -274,6 +264,3 @@ class Schedule(Engine):
             if back > SET_BACK:
                 log.warning("clock_set_back", seconds=round(back.total_seconds()))
                 self.move_forward(back)
-
-    def _failed(self, event: JobEvent) -> None:
-        self._own.schedule_missed.inc()

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -33,6 +33,9 @@ from monitor.watch.own_metrics import OwnMetrics
 from monitor.watch.schedule import Engine, Schedule
 from monitor.watch.soon import RecoveryChecks, asked, needs_login
 
+if TYPE_CHECKING:  # slow import: the database
+    from monitor.store import Store
+
 LAG_SECONDS = 60.0
 """A check overdue for longer is reported: if there were enough replicas, one would have made it by then."""
 
@@ -45,34 +48,23 @@ BETWEEN_KEYS_SECONDS = 0.005
 log = structlog.get_logger()
 
 
-class Memory(Protocol):
-    """Storage for the histories: a Store, or in memory."""
+class Memory:
+    """Histories that a command has read, and changes no more; a daemon has a Store."""
 
-    @property
-    def problem(self) -> str | None:
-        """Why the last write failed; None if it succeeded."""
+    problem: str | None = None
+    damage: str | None = None
+    errors = damages = 0
+    unwritten_seconds = 0.0
 
-    @property
-    def errors(self) -> int:
-        """Number of failed writes."""
-
-    @property
-    def unwritten_seconds(self) -> float:
-        """How long the oldest unwritten change has waited."""
-
-    @property
-    def damages(self) -> int:
-        """Number of damaged databases moved away."""
-
-    @property
-    def damage(self) -> str | None:
-        """What was done about the last of them, as a sentence; None if there was none."""
+    def __init__(self, known: Mapping[str, History]) -> None:
+        self._known = dict(known)
 
     def histories(self) -> dict[str, History]:
         """The histories by connection name."""
+        return self._known
 
     def save(self, name: str, history: History, events: tuple[Event, ...] = ()) -> None:
-        """Record a connection's history and new events. Must not block or raise."""
+        """Record nothing."""
 
 
 async def _to_nobody() -> None:
@@ -87,7 +79,7 @@ class Watch:
         settings: Settings,
         *,
         clock: Clock,
-        memory: Memory,
+        memory: "Store | Memory",
         engine: Engine | None = None,
         notify: Callable[[], Awaitable[None]] = _to_nobody,
         transport: TransportFactory = rust_transport,
