@@ -48,6 +48,10 @@ FIRST_LOOKS_PER_SECOND = 20.0
 TOO_NEAR = 0.25
 """Share of an interval. Two checks closer together say no more than one, and each costs a login."""
 
+SOONER = timedelta(seconds=1)
+"""A check this much earlier than planned counts as requested: due times shared by replicas are more
+precise."""
+
 UNSEEN_INTERVALS = 3
 UNSEEN_GRACE = timedelta(minutes=1)
 """After UNSEEN_INTERVALS plus this, no queue, retry or slow answer explains why there was no check."""
@@ -106,6 +110,17 @@ def next_exchange(connection: Connection, history: History, now: datetime, *, re
     if (history.state is State.UNKNOWN or unanswered) and 0 < history.consecutive_faults <= len(RETRY):
         return min(turn, now + RETRY[history.consecutive_faults - 1])
     return turn
+
+
+def is_early(connection: Connection, history: History, due: datetime | None) -> bool:
+    """Whether a check at `due` is earlier than planned: requested, or it follows another one's recovery.
+
+    Derived from the due time, as another replica may have received the request.
+    """
+    last = history.last_exchange
+    if last is None or due is None:
+        return False
+    return due + SOONER < next_exchange(connection, history, last.at)
 
 
 def outdated(connection: Connection, history: History, planned: datetime | None) -> timedelta:

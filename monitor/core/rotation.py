@@ -44,20 +44,6 @@ def proven(outcome: Outcome | None, connection: Connection) -> bool | None:
     return None
 
 
-def looked_at(
-    history: History,
-    connection: Connection,
-    current: CredentialFacts,
-    following: CredentialFacts,
-    was: Exchange | None,
-    asked: Outcome | None,
-    now: datetime,
-) -> tuple[History, bool]:
-    """The history with both pairs, as in `with_pairs`, and whether to try the next key now."""
-    history = with_pairs(history, connection, current, following, now)
-    return history, due(history, connection, was, asked, now)
-
-
 def planned(
     history: History,
     connection: Connection,

@@ -92,24 +92,18 @@ class Auditor:
         """By connection: the last audit that failed, and for which configuration."""
 
     def is_time(self, connection: Connection, known: History, *, granted: bool, asked: bool) -> bool:
-        """Whether an audit is due after this login and within the rate limits."""
+        """Whether an audit is due after this login and within the rate limits. If so, it counts as begun."""
         if not connection.audit or self._audits == "never" or not (granted or connection.observer):
             return False
         now, last = self.clock.now(), known.audit.at if known.audit else None
         tried_for, tried = self.failed.get(connection.name, (None, now))
         if tried_for == connection:
-            last = max(last or tried, tried)
-        elif asked and known.audit and known.audit.asked < ASKED_A_DAY:
-            return self._noted(connection, now)
-        due = self._audits == "always" or _is_due(known, last, now, granted=granted)
-        return due and self._has_room() and self._noted(connection, now)
-
-    def _has_room(self) -> bool:
-        """Whether fewer began within the last minute than may."""
-        return len(self._begun) < AUDITS_PER_MINUTE or self.clock.steady() - self._begun[0] >= 60
-
-    def _noted(self, connection: Connection, now: datetime) -> bool:
-        """Note that one begins."""
+            last, asked = max(last or tried, tried), False
+        if not (asked and known.audit and known.audit.asked < ASKED_A_DAY):
+            due = self._audits == "always" or _is_due(known, last, now, granted=granted)
+            has_room = len(self._begun) < AUDITS_PER_MINUTE or self.clock.steady() - self._begun[0] >= 60
+            if not (due and has_room):
+                return False
         self._begun.append(self.clock.steady())
         self.failed[connection.name] = connection, now
         return True

@@ -5,10 +5,10 @@ is guarded: a bug of ours is logged, counted, and shown as `monitor_fault` of th
 runs.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 import structlog
@@ -21,7 +21,6 @@ from monitor.core.outcome import Exchange, Granted, NotSent
 from monitor.core.status import NO_FACTS, ConnectionStatus
 from monitor.core.verdict import approval
 from monitor.core.verdict.diagnosis import diagnose
-from monitor.core.verdict.evidence import CLOCK_OFF
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.probe import PutOff, probe
@@ -34,10 +33,6 @@ from monitor.watch.own_metrics import OwnMetrics
 AFTER_LOGIN_EVERY = 6
 """One in this many exchanges is followed by a REST call. Calls count against the API allocation and extend
 the session that production shares, so they are rare: at 5 minutes, twice an hour."""
-
-SOONER = timedelta(seconds=1)
-"""A check this much earlier than planned counts as requested: due times shared by replicas are more
-precise."""
 
 log = structlog.get_logger()
 
@@ -74,14 +69,25 @@ class Checker:
             return None
         after = before = self._fleet[name]
         if not self._is_for_next(before):
-            after = await self._guarded(self._check_current(before, ledger), before, self._current_failed)
+            try:
+                after = await self._check_current(before, ledger)
+            except Exception as bug:  # must not stop other checks
+                log.exception("check_failed", connection=name)
+                outcome = NotSent(f"Internal error in the monitor: {type(bug).__name__}.")
+                exchange = Exchange(self._clock.machine(), outcome)
+                after = self._judge(before, before.history, before.credential, exchange)
             if not self._record(before, after, ledger):
                 return self._after_reload(name)
             if after.history.last_exchange is before.history.last_exchange:
                 return _next_check(after)  # postponed
         if after.connection.next or after.history.rotation:
-            current, exchanging = after, self._check_next(before, after, ledger)
-            after = await self._guarded(exchanging, current, self._next_failed)
+            current = after
+            try:
+                after = await self._check_next(before, current, ledger)
+            except Exception:  # nor change the verdict on the current key
+                log.exception("check_failed", connection=name)
+                own_look = rotation.own_look(current.history, current.connection, self._clock.now())
+                after = replace(current, next_try=own_look)
             if not self._record(current, after, ledger):
                 return self._after_reload(name)
         return _next_check(after)
@@ -138,19 +144,6 @@ class Checker:
             next_try=own_look and due,
         )
 
-    async def _guarded(
-        self,
-        exchanging: Awaitable[ConnectionStatus],
-        before: ConnectionStatus,
-        otherwise: Callable[[ConnectionStatus, Exception], ConnectionStatus],
-    ) -> ConnectionStatus:
-        """Catch our own bugs, so that they do not stop other checks."""
-        try:
-            return await exchanging
-        except Exception as fault:
-            log.exception("check_failed", connection=before.name)
-            return otherwise(before, fault)
-
     async def _check_current(self, before: ConnectionStatus, ledger: Ledger) -> ConnectionStatus:
         """The status after an exchange with the current key."""
         connection = before.connection
@@ -158,7 +151,8 @@ class Checker:
         known = history.rekeyed(before.history, credential.facts.key, self._clock.now())
         doubted = known.after_login is not None and not known.after_login.proves
         turn = known.exchanges % self._after_login_every == 0
-        audit = Audit(self._auditor, connection, known, asked=_is_requested(before))
+        early = cadence.is_early(connection, before.history, before.next_exchange)
+        audit = Audit(self._auditor, connection, known, asked=early)
         try:
             exchange = await probe(
                 self._exchanger,
@@ -177,13 +171,6 @@ class Checker:
         if facts := await audit.finished(exchange, ledger):
             known = replace(known, audit=facts)
         return self._judge(before, known, credential.facts, exchange)
-
-    def _current_failed(self, before: ConnectionStatus, fault: Exception) -> ConnectionStatus:
-        """The status after a bug of ours in an exchange with the current key."""
-        exchange = Exchange(
-            self._clock.machine(), NotSent(f"Internal error in the monitor: {type(fault).__name__}.")
-        )
-        return self._judge(before, before.history, before.credential, exchange)
 
     def _is_for_next(self, status: ConnectionStatus) -> bool:
         """Whether only the next key is due, and the current one later."""
@@ -204,11 +191,10 @@ class Checker:
         facts = following.facts if following else NO_FACTS
         last = after.history.last_exchange
         asked = last.outcome if last and last is not before.history.last_exchange else None
-        seen, worth_a_try = rotation.looked_at(
-            after.history, connection, after.credential, facts, was, asked, self._clock.now()
-        )
-        tried = None
-        usable = following if following and following.key and worth_a_try else None
+        now, tried = self._clock.now(), None
+        seen = rotation.with_pairs(after.history, connection, after.credential, facts, now)
+        due = rotation.due(seen, connection, was, asked, now)
+        usable = following if due and following and following.key else None
         if usable and (take := await ledger.take_next_key(connection.username)):
             with suppress(PutOff):  # it waited too long, and the login is no longer reserved
                 tried = (await probe(self._exchanger, connection, usable, take=take)).outcome
@@ -223,27 +209,25 @@ class Checker:
             next_try=next_try,
         )
 
-    def _next_failed(self, after: ConnectionStatus, _: Exception) -> ConnectionStatus:
-        """The status after a bug of ours in an exchange with the next key: only its next try is planned."""
-        return replace(after, next_try=rotation.own_look(after.history, after.connection, self._clock.now()))
-
     def _judge(
         self, before: ConnectionStatus, known: History, facts: CredentialFacts, exchange: Exchange
     ) -> ConnectionStatus:
         """The status after an exchange: diagnosis, history, forecast and next check."""
-        exchange, now = self._with_confirmed_time(exchange)
-        connection, others = before.connection, self._fleet.others(before, exchange)
+        connection, fleet = before.connection, self._fleet
+        exchange, now = self._clock.confirmed(exchange)
+        siblings, production = fleet.siblings(connection), fleet.production(connection.host)
+        witnesses = fleet.witnesses(before, exchange)
         served = history.granted(known, exchange.at) if isinstance(exchange.outcome, Granted) else known
-        forecast = approval.forecast(connection, served, others.approvals, now)
+        forecast = approval.forecast(connection, served, siblings, now)
         verdict = diagnose(
             exchange,
             facts,
             connection,
             known,
             now,
-            witnesses=others.witnesses,
+            witnesses=witnesses,
             forecast=forecast,
-            production=others.production,
+            production=production,
             wrong_steps=self._judged.wrong_steps,
         )
         after = history.remember(known, exchange, verdict)
@@ -252,30 +236,8 @@ class Checker:
             history=after,
             credential=facts,
             forecast=None if known.approval_since and not after.approval_since else forecast,
-            next_exchange=cadence.next_exchange(connection, after, exchange.at, refused=others.refused),
+            next_exchange=cadence.next_exchange(connection, after, exchange.at, refused=fleet.refused),
         )
-
-    def _with_confirmed_time(self, exchange: Exchange) -> tuple[Exchange, datetime]:
-        """The exchange with times by the orgs' clocks, and the time for judging dates.
-
-        A single `Date` with a grant that contradicts all others is dropped. While no org has confirmed our
-        clock, this one's `Date` is used only for judging dates, so that no wrong time is remembered.
-        """
-        offset = exchange.clock_offset_seconds
-        if offset is not None:
-            self._clock.heard(offset)
-        correction = self._clock.correction()
-        if correction:
-            exchange = replace(
-                exchange, at=exchange.at + correction, clock_offset_seconds=correction.total_seconds()
-            )
-            return exchange, exchange.at
-        if offset is None or abs(offset) < CLOCK_OFF.total_seconds():
-            return exchange, exchange.at
-        if not self._clock.is_confirmed:
-            return exchange, _shifted(exchange.at, offset)
-        granted = isinstance(exchange.outcome, Granted)
-        return replace(exchange, clock_offset_seconds=None if granted else offset), exchange.at
 
     def _record(self, before: ConnectionStatus, after: ConnectionStatus, ledger: Ledger) -> bool:
         """Record the new status and log changes. False if a reload changed the connection meanwhile."""
@@ -297,26 +259,8 @@ class Checker:
         return self._clock.now() if name in self._fleet else None
 
 
-def _is_requested(status: ConnectionStatus) -> bool:
-    """Whether the check is earlier than planned: it was requested, or follows another one's recovery.
-
-    Derived from the due time, as another replica may have received the request.
-    """
-    last, due = status.history.last_exchange, status.next_exchange
-    if last is None or due is None:
-        return False
-    return due + SOONER < cadence.next_exchange(status.connection, status.history, last.at)
-
-
 def _next_check(status: ConnectionStatus) -> datetime | None:
     return min((at for at in (status.next_exchange, status.next_try) if at), default=None)
-
-
-def _shifted(moment: datetime, seconds: float) -> datetime:
-    try:
-        return moment + timedelta(seconds=seconds)
-    except OverflowError:  # a `Date` close to year 9999
-        return moment
 
 
 def _older(found: History, known: History) -> bool:

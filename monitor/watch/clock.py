@@ -1,8 +1,11 @@
 """The daemon's clock: the machine's, corrected if the orgs show that it is wrong."""
 
 import time
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from monitor.core.outcome import Exchange, Granted
 from monitor.core.verdict.evidence import CLOCK_OFF
 
 AGREEING = 3
@@ -41,11 +44,6 @@ class Clock:
         """The current time in UTC, corrected."""
         return self.machine() + self.correction()
 
-    @property
-    def is_confirmed(self) -> bool:
-        """Whether any org has confirmed the time."""
-        return self._confirmed is not None
-
     def correction(self) -> timedelta:
         """True time minus the machine's, if orgs agree that it is wrong; otherwise zero."""
         if self._confirmed is None:
@@ -70,6 +68,26 @@ class Clock:
             self._doubts = [*(doubt for doubt in self._doubts if abs(doubt - said) < off), said]
             if len(self._doubts) >= AGREEING:
                 self._confirmed, self._doubts = said, []
+
+    def confirmed(self, exchange: Exchange) -> tuple[Exchange, datetime]:
+        """The exchange with times by the orgs' clocks, after hearing its own, and the time for judging dates.
+
+        A single `Date` with a grant that contradicts all others is dropped. While no org has confirmed our
+        clock, this one's `Date` is used only for judging dates, so that no wrong time is remembered.
+        """
+        offset = exchange.clock_offset_seconds
+        if offset is not None:
+            self.heard(offset)
+        if correction := self.correction():
+            at, seconds = exchange.at + correction, correction.total_seconds()
+            return replace(exchange, at=at, clock_offset_seconds=seconds), at
+        if offset is None or abs(offset) < CLOCK_OFF.total_seconds():
+            return exchange, exchange.at
+        if self._confirmed is None:
+            with suppress(OverflowError):  # a `Date` close to year 9999
+                return exchange, exchange.at + timedelta(seconds=offset)
+        granted = isinstance(exchange.outcome, Granted)
+        return replace(exchange, clock_offset_seconds=None if granted else offset), exchange.at
 
 
 class SharedClock(Clock):

@@ -41,19 +41,6 @@ class _Witness:
     """When it was last checked; if it stopped, since when."""
 
 
-@dataclass(frozen=True, slots=True)
-class Others:
-    """What the other connections say about an exchange of one."""
-
-    approvals: tuple[Approval, ...]
-    """The app's earlier approvals, on other connections."""
-    witnesses: Witnesses | None
-    refused: int
-    """Connections refused now."""
-    production: Facts | None
-    """What the last audit of a sandbox's production org read of refreshes, if it could."""
-
-
 class Fleet:
     """The status of all configured connections by name, and the histories of removed ones."""
 
@@ -170,7 +157,6 @@ class Fleet:
                 self._set_witness(org, None)
 
     def _set_witness(self, org: str, witness: _Witness | None) -> None:
-        """Set the org's witness."""
         if before := self._orgs.pop(org, None):
             for moments in self._counted(before):
                 del moments[bisect_left(moments, before.at)]
@@ -185,17 +171,8 @@ class Fleet:
         """The sorted lists that contain this witness's time."""
         return [self._times[key] for key in ((witness.trouble, None) if witness.trouble else ("",))]
 
-    def others(self, status: ConnectionStatus, exchange: Exchange) -> Others:
-        """What the others say about an exchange; `status` is from before it."""
-        return Others(
-            self.siblings(status.connection),
-            self.witnesses(status, exchange),
-            self.refused,
-            self._production(status.connection.host),
-        )
-
-    def _production(self, host: str) -> Facts | None:
-        """The newest audit that read refreshes of this sandbox."""
+    def production(self, host: str) -> Facts | None:
+        """The newest audit of a sandbox's production org that read its refreshes; None if none could."""
         domain, sandbox = sandbox_of(host)
         audits = self._productions.get(domain, {}).values() if sandbox else ()
         return max(audits, key=lambda facts: facts.at, default=None)
