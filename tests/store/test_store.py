@@ -347,7 +347,7 @@ def test_an_unreadable_audit_is_set_aside_with_its_history(path: Path) -> None:
 
     with opened(path) as store:
         assert store.histories() == {}
-        assert store.unreadable["acme"].startswith("calls: Input should be a valid integer")
+        assert store.unreadable["acme"].startswith("audit.calls: Input should be a valid integer")
     with raw(path) as connection:
         kept = [body for (body,) in connection.execute("SELECT body FROM unreadable ORDER BY id")]
     assert kept == [records.written(replace(history(GRANTED), audit=AUDIT)), audit.replace("3,", '"a",')]
