@@ -30,12 +30,12 @@ async def check_once(
     connections: Iterable[Connection],
     *,
     clock: Clock,
-    done: Callable[[ConnectionStatus], None] = lambda status: None,
+    done: Callable[[], None] = lambda: None,
     audits: Audits = "never",
 ) -> list[ConnectionStatus]:
     """Check these connections once each, even if paused. Gives their statuses in the same order.
 
-    `done` is called with each result as it arrives. Without a new audit, the daemon's last one is used.
+    `done` is called after each. Without a new audit, the daemon's last one is used.
     """
     chosen = tuple(replace(connection, paused=False) for connection in connections)
     settings = settings.model_copy(update={"connections": chosen})
@@ -50,7 +50,7 @@ async def check_once(
 
     async def check(name: str) -> ConnectionStatus:
         await watch.check(name)
-        done(watch.status(name))
+        done()
         return watch.status(name)
 
     try:

@@ -26,6 +26,9 @@ from monitor.core.wording import steps as remedy_of
 from monitor.watch.clock import Clock
 from monitor.web.api import audit_of
 
+STDIN_KEY = "BEARERWATCH_PREFLIGHT_KEY"
+"""The variable that holds a key from stdin, only in this process's memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
@@ -37,11 +40,18 @@ class Preflight:
     """All tried pairs of address and audience, if the first was refused."""
 
 
-def settings_of(inputs: Mapping[str, object]) -> Settings:
+def settings_of(
+    subdomain: str, consumer_key: str, username: str, private_key: Mapping[str, str], app: str
+) -> Settings:
     """Settings with one connection from these options. Raises OperatorError, worded for the command."""
-    subdomain = str(inputs["subdomain"])
-    where = {"login_url": subdomain, "subdomain": None} if "://" in subdomain else {}
-    connection = {name: value for name, value in {**inputs, **where, "name": "preflight"}.items() if value}
+    connection = {
+        "name": "preflight",
+        "login_url" if "://" in subdomain else "subdomain": subdomain,
+        "consumer_key": consumer_key,
+        "username": username,
+        "private_key": private_key,
+        **({"app": app} if app else {}),
+    }
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "preflight.yaml"
         written = {"connections": [connection], "database": str(Path(folder) / "none.db")}
@@ -78,8 +88,8 @@ async def preflight(
     return Preflight(status, tuple(tried))
 
 
-def as_json(found: Preflight, key: Mapping[str, str], now: datetime) -> dict[str, Any]:
-    """For `--json`. `key` is the private key's source, in configuration syntax."""
+def as_json(found: Preflight, now: datetime) -> dict[str, Any]:
+    """For `--json`."""
     status = found.status
     first = status.findings[0] if status.findings else None
     return {
@@ -88,12 +98,12 @@ def as_json(found: Preflight, key: Mapping[str, str], now: datetime) -> dict[str
         "evidence": list(first.evidence) if first else [],
         "remedy": remedy_of(CATALOGUE[first.cause], status.connection) if first else [],
         "audit": audit_of(status, now),
-        "configuration": configuration(status.connection, key),
+        "configuration": configuration(status.connection),
         "tried": [each.as_json() for each in found.tried],
     }
 
 
-def as_text(found: Preflight, key: Mapping[str, str], now: datetime) -> Iterator[str]:
+def as_text(found: Preflight, now: datetime) -> Iterator[str]:
     """As text: verdict, remedy, steps of the guide, and lines to configure."""
     status = found.status
     if not status.findings:
@@ -109,7 +119,7 @@ def as_text(found: Preflight, key: Mapping[str, str], now: datetime) -> Iterator
         yield from audit.as_text(status, now)
     yield from ("", "To monitor it, add this to the configuration:", "", "connections:")
     lines = yaml.safe_dump(
-        [configuration(status.connection, key)],
+        [configuration(status.connection)],
         sort_keys=False,
         allow_unicode=True,
         default_flow_style=None,
@@ -118,15 +128,16 @@ def as_text(found: Preflight, key: Mapping[str, str], now: datetime) -> Iterator
     yield from (f"  {line}" for line in lines)
 
 
-def configuration(connection: Connection, key: Mapping[str, str]) -> dict[str, Any]:
+def configuration(connection: Connection) -> dict[str, Any]:
     """The options to configure, in order."""
     name = connection.name if connection.name != "preflight" else connection.host.partition(".")[0]
     app = {"app": connection.app} if connection.app else {}
+    key = connection.current.private_key
     return {
         "name": name,
         **options_of(connection),
         "consumer_key": connection.consumer_key,
         "username": connection.username,
         **app,
-        "private_key": dict(key),
+        "private_key": {"file": "FILE"} if key.place == STDIN_KEY else key.written(),
     }

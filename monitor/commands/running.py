@@ -3,7 +3,7 @@
 import os
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import httpx
@@ -60,29 +60,14 @@ class Running:
         except (KeyError, TypeError):
             raise self._something_else() from None
 
-    def recheck(self, names: Iterable[str], causes: Iterable[str] = ()) -> dict[str, str]:
-        """Check these connections now, and all with one of these causes. Gives those that are not checked,
-        and why, as a sentence.
+    def ask(self, path: str) -> dict[str, str]:
+        """Ask for checks. Gives those put off for want of a login, and until when. Raises NoAnswerError."""
+        put_off: dict[str, str] = self._asked("POST", path)["put_off_until"]
+        return put_off
 
-        Raises NoAnswerError, also if the daemon refuses all for the same reason.
-        """
-        chosen, names, refused = list(causes), list(names), dict[str, str]()
-        put_off: dict[str, str] = {}
-        if chosen:
-            put_off = self._asked("POST", "/api/checks", {"cause": chosen})["put_off_until"]
-        for name in names:
-            try:
-                put_off |= self._asked("POST", f"/api/connections/{name}/check")["put_off_until"]
-            except NoAnswerError as why:
-                refused[name] = str(why)
-        if not chosen and len(refused) == len(set(names)) and len(set(refused.values())) == 1:
-            raise NoAnswerError(refused[names[0]])
-        late = {name: f"No login is left in its budget until {until}." for name, until in put_off.items()}
-        return late | refused
-
-    def _asked(self, method: str, path: str, params: Mapping[str, list[str]] | None = None) -> Any:
+    def _asked(self, method: str, path: str) -> Any:
         try:
-            answer = self._client.request(method, path, params=params)
+            answer = self._client.request(method, path)
         except httpx.HTTPError as problem:
             raise NoAnswerError(
                 f"No daemon answers at {self._url} ({type(problem).__name__}). Is it running there? If it is"
@@ -109,21 +94,38 @@ class Running:
 
 def rechecked(
     daemon: Running,
-    names: Iterable[str],
-    causes: Iterable[str],
+    names: Sequence[str],
+    causes: Sequence[str],
     tell: Callable[[Shown], None],
     *,
     within: float = CHECKED_WITHIN_SECONDS,
 ) -> tuple[dict[str, Shown], dict[str, str], list[str]]:
-    """Check connections, wait, and give their new state; calls `tell` with each as it arrives.
+    """Check connections, and all with one of these causes; wait, and give their new state. Calls `tell` with
+    each as it arrives.
 
-    Also gives those that the daemon refuses to check now, and why, and those not checked in time.
+    Also gives those that are not checked now, each with a sentence that says why, and those not checked in
+    time. Raises NoAnswerError, also if the daemon refuses all for the same reason.
     """
-    before, names, causes = daemon.shown(), list(names), list(causes)
-    wanted = set(names) | {
-        name for name, one in before.items() if any(found["cause"] in causes for found in one["findings"])
-    }
-    refused = daemon.recheck(names, causes)
+    before = daemon.shown()
+    others = [
+        name
+        for name, one in before.items()
+        if name not in names and any(found["cause"] in causes for found in one["findings"])
+    ]
+    requests = {f"/api/connections/{name}/check": [name] for name in names}
+    if causes:
+        requests["/api/checks?" + "&".join(f"cause={cause}" for cause in causes)] = others
+    put_off, refused = dict[str, str](), dict[str, str]()
+    for path, concerned in requests.items():
+        try:
+            put_off |= daemon.ask(path)
+        except NoAnswerError as why:
+            refused |= dict.fromkeys(concerned, str(why))
+    wanted = {*names, *others}
+    if refused.keys() == wanted and len(set(refused.values())) == 1:
+        raise NoAnswerError(refused.popitem()[1])
+    late = {name: f"No login is left in its budget until {until}." for name, until in put_off.items()}
+    refused = late | refused
     found: dict[str, Shown] = {}
     until = time.monotonic() + within
     while (waiting := wanted - found.keys() - refused.keys()) and time.monotonic() < until:

@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -23,7 +22,6 @@ from rich.text import Text
 from monitor.core import wording
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Responsible
-from monitor.core.connection import Connection
 from monitor.core.finding import Finding, State
 from monitor.core.history import STAGES
 from monitor.core.status import WORST_FIRST, ConnectionStatus, worst_first
@@ -51,15 +49,6 @@ PIPED_COLUMNS = 10_000
 
 LIST_BELOW = 70
 """Below this many columns a table would fold names, so a list is printed instead."""
-
-BAR_FROM = 50
-"""Show a progress bar from this many keys on: reading them takes a second."""
-
-ANSWER_SECONDS = 20
-"""An exchange's timeout, duplicated from `salesforce.transport.Limits`, whose import is slow."""
-
-FOUND_SHOWN = 10
-"""Most unhealthy connections shown during checks: fits a small terminal."""
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
@@ -95,56 +84,21 @@ def show_text(markdown: str, console: Console | None = None) -> None:
 
 @contextmanager
 def progress(
-    chosen: Sequence[Connection], *, now: Callable[[], datetime], shown: bool, console: Console | None = None
-) -> Iterator[Callable[[ConnectionStatus], None]]:
-    """A live view on stderr, on a terminal: running checks, or for many a bar and unhealthy results."""
-    console = console or Console(stderr=True, highlight=False)
-    if not shown or not chosen or not console.is_terminal:
-        yield lambda status: None
-        return
-    if len(chosen) == 1:
-        asked = f"Checking {chosen[0].name} at {chosen[0].host}; it has {ANSWER_SECONDS} s to answer"
-        with console.status(asked):
-            yield lambda status: None
-        return
-    total = len(chosen)
-    bar = Progress(
-        TextColumn("Checking"), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn(), expand=True
-    )
-    task = bar.add_task("", total=total)
-    counted: Counter[State] = Counter()
-    found: list[ConnectionStatus] = []
-
-    def done(status: ConnectionStatus) -> None:
-        bar.advance(task)
-        counted[status.state] += 1
-        if status.state is not State.HEALTHY:
-            found.append(status)
-
-    def view() -> RenderableType:
-        parts: list[RenderableType] = [bar, _counts(counted)]
-        if found:
-            parts.append(_rows(worst_first(found)[:FOUND_SHOWN], now()))
-        if len(found) > FOUND_SHOWN:
-            parts.append(Text(f"and {len(found) - FOUND_SHOWN} more", "dim"))
-        return Group(*parts)
-
-    with Live(get_renderable=view, console=console, transient=True, refresh_per_second=8):
-        yield done
-
-
-@contextmanager
-def bar(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr, on a terminal and if there are enough items."""
-    console = Console(stderr=True)
-    if total < BAR_FROM or not console.is_terminal:
-        yield lambda: None
-        return
+    what: str, total: int, *, shown: bool = True, console: Console | None = None
+) -> Iterator[Callable[[], None]]:
+    """A progress bar on stderr, on a terminal. Gives the function that advances it."""
+    console = console or Console(stderr=True)
     with Progress(
-        TextColumn(what), BarColumn(None), MofNCompleteColumn(), console=console, transient=True
-    ) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda: progress.advance(task)
+        TextColumn(what, markup=False),
+        BarColumn(None),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not (shown and total and console.is_terminal),
+    ) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)
 
 
 def show(

@@ -67,6 +67,10 @@ class Source:
     place: str
     field: str = ""
 
+    def written(self) -> dict[str, str]:
+        """As in the configuration."""
+        return {self.kind: self.place, **({"field": self.field} if self.field else {})}
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:

@@ -102,6 +102,20 @@ def test_a_key_from_stdin_is_never_printed(org: Org) -> None:
     assert not [line for line in key.splitlines() if line in done.stdout + done.stderr]
 
 
+def test_the_lines_for_a_configured_connection_name_its_key(org: Org, tmp_path: Path) -> None:
+    org.is_so()
+    config = tmp_path / "bearerwatch.yaml"
+    acme: dict[str, object] = {"name": "acme", "login_url": org.url, "consumer_key": "3MVG9acme"}
+    acme |= {"username": "integration@acme.com", "private_key": {"file": "private-key.pem"}}
+    config.write_text(json.dumps({"connections": [acme]}))
+
+    command = [sys.executable, "-m", "monitor", "preflight", "acme", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert f"private_key: {{file: {org.key}}}" in done.stdout
+
+
 def test_a_configured_connection_and_options_are_not_mixed(org: Org) -> None:
     done = org.tried("acme-production", "--config", "not.there", "--app", "Sales")
 
@@ -119,13 +133,6 @@ def test_all_invalid_values_are_reported_with_option_names(org: Org) -> None:
     assert done.returncode == 2
     assert "Missing: --consumer-key, --username, --private-key" in done.stderr
     with pytest.raises(OperatorError) as raised:
-        settings_of(
-            {
-                "subdomain": "acme.my.salesforce.com",
-                "consumer_key": "short key",
-                "username": "integration",
-                "private_key": {"file": str(org.key)},
-            }
-        )
+        settings_of("acme.my.salesforce.com", "short key", "integration", {"file": str(org.key)}, "")
     said = str(raised.value).splitlines()
     assert [line.split()[0] for line in said] == ["--subdomain", "--consumer-key", "--username"]

@@ -1,6 +1,6 @@
 """What `bearerwatch recheck` takes for the result of a check."""
 
-from collections.abc import Iterable
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +22,47 @@ class Showing(Running):
     def shown(self) -> dict[str, Shown]:
         return {"acme": next(self._states)}
 
-    def recheck(self, names: Iterable[str], causes: Iterable[str] = ()) -> dict[str, str]:
+    def ask(self, path: str) -> dict[str, str]:
         return self._put_off
 
 
 class Refusing(Running):
-    """A daemon that refuses to check these, with these reasons."""
+    """A daemon that shows a broken connection, and refuses these requests, with these reasons."""
 
     def __init__(self, **reasons: str) -> None:
-        self._reasons = reasons
+        self._reasons, self.asked = reasons, list[str]()
 
-    def _asked(self, method: str, path: str, params: object = None) -> Any:
-        if reason := self._reasons.get(path.split("/")[3]):
-            raise NoAnswerError(reason)
-        return {"put_off_until": {}}
+    def shown(self) -> dict[str, Shown]:
+        return {"broken": BEFORE | {"findings": [{"cause": "api_disabled"}]}}
+
+    def ask(self, path: str) -> dict[str, str]:
+        self.asked.append(path)
+        for part, reason in self._reasons.items():
+            if part in re.split("[/?]", path):
+                raise NoAnswerError(reason)
+        return {}
+
+
+def refused(daemon: Refusing, names: str, *causes: str) -> dict[str, str]:
+    return rechecked(daemon, list(names), causes, lambda _: None, within=0)[1]
 
 
 def test_what_the_daemon_refuses_for_all_is_one_error_and_else_said_of_each() -> None:
     with pytest.raises(NoAnswerError, match="Starting checks here is disabled"):
-        Refusing(a="Starting checks here is disabled.", b="Starting checks here is disabled.").recheck("ab")
+        refused(Refusing(a="Starting checks here is disabled.", b="Starting checks here is disabled."), "ab")
 
-    assert Refusing(a="a is paused.", b="b is paused.").recheck("ab") == {
-        "a": "a is paused.",
-        "b": "b is paused.",
-    }
-    assert Refusing(a="a is paused.").recheck("ab") == {"a": "a is paused."}
+    reasons = {"a": "a is paused.", "b": "b is paused."}
+    assert refused(Refusing(**reasons), "ab") == reasons
+    assert refused(Refusing(a="a is paused."), "ab") == {"a": "a is paused."}
+
+
+def test_a_refused_cause_does_not_keep_named_connections_from_their_check() -> None:
+    daemon = Refusing(checks="No login is left.")
+
+    assert refused(daemon, "a", "api_disabled") == {"broken": "No login is left."}
+    assert "/api/connections/a/check" in daemon.asked
+    with pytest.raises(NoAnswerError, match="No login is left"):
+        refused(daemon, "", "api_disabled")
 
 
 def test_a_check_that_could_send_nothing_is_a_result() -> None:
@@ -72,7 +88,8 @@ def test_a_check_within_the_same_second_is_a_result() -> None:
 def test_a_check_that_is_put_off_is_not_waited_for() -> None:
     put_off = {"acme": "2026-11-23T12:40:00Z"}
 
-    assert rechecked(Showing(BEFORE, put_off=put_off), ["acme"], [], lambda _: None) == ({}, put_off, [])
+    late = {"acme": "No login is left in its budget until 2026-11-23T12:40:00Z."}
+    assert rechecked(Showing(BEFORE, put_off=put_off), ["acme"], [], lambda _: None) == ({}, late, [])
 
 
 def test_a_connection_with_the_cause_that_is_not_checked_in_time_is_reported() -> None:

@@ -61,8 +61,7 @@ def documents(folder: Path) -> Mapping[str, list[Any]]:
         "causes CODE --json": causes,
         "audit --json": [audit.as_json(one, NOW) for one in snapshot.connections],
         "preflight --json": [
-            preflight.as_json(preflight.Preflight(one, tuple(_tries())), {"file": "acme.pem"}, NOW)
-            for one in snapshot.connections
+            preflight.as_json(preflight.Preflight(one, tuple(_tries())), NOW) for one in snapshot.connections
         ],
         "alerts --json": [_alerts(folder)],
         **asyncio.run(_notifications(folder)),

@@ -8,15 +8,25 @@ runbook, a completion or `--help` would take three times as long.
 """
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from monitor import __version__
 from monitor.commands.cli import alerts, causes, checks, configuration, daemon, database, keys, simulation
+from monitor.commands.cli.exits import operators_mistakes
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        with operators_mistakes():
+            return super().invoke(ctx)
+
 
 app = typer.Typer(
     name="bearerwatch",
+    cls=_Commands,
     help="""Monitors Salesforce OAuth 2.0 JWT Bearer credentials and names the cause of each failure.
 
     **First steps**

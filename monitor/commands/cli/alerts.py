@@ -9,7 +9,7 @@ import typer
 
 from monitor.commands import terminal
 from monitor.commands.cli.arguments import ConfigOption, JsonOption, cause_of, settings_of
-from monitor.commands.cli.exits import Exit, log_errors_alone, operators_mistakes, say
+from monitor.commands.cli.exits import Exit, log_errors_alone, say
 from monitor.core.problem import OperatorError
 
 
@@ -29,16 +29,13 @@ def show_alerts(
     """
     if context.invoked_subcommand:
         return
-    from monitor.commands.alerts import active_alerts
-    from monitor.commands.alerts import as_json as alert_as_json
+    from monitor.commands import alerts
 
     log_errors_alone()
-    now = datetime.now(UTC)
-    with operators_mistakes():
-        settings = settings_of(config)
-        found = active_alerts(settings, now)
+    now, settings = datetime.now(UTC), settings_of(config)
+    found = alerts.active_alerts(settings, now)
     if as_json:
-        print(json.dumps([alert_as_json(one) for one in found], indent=2))
+        print(json.dumps([alerts.as_json(one) for one in found], indent=2))
         return
     terminal.show_alerts(found, now=now)
     count = len(settings.notify.sinks)
@@ -61,16 +58,14 @@ def send_drill(
     from monitor.notify import drill
 
     log_errors_alone()
-    with operators_mistakes():
-        settings, chosen = settings_of(config), cause_of(cause)
-        message = drill(chosen, datetime.now(UTC))
-        sinks = for_drill(settings, message, to)
-        if not settings.notify.sinks:
-            raise OperatorError(f"{config} has no sinks: add one under notify.")
-        if to is not None and not sinks:
-            known = [sink.name for sink in settings.notify.sinks]
-            raise OperatorError(terminal.unknown_name("sink", to, known))
-        if not sinks:
-            raise OperatorError(f"No sink accepts {chosen}: none matches its severity and who must act.")
-        if not asyncio.run(send_to_all(settings, message, sinks, say)):
-            raise typer.Exit(Exit.MISTAKE)
+    settings, chosen = settings_of(config), cause_of(cause)
+    message = drill(chosen, datetime.now(UTC))
+    sinks = for_drill(settings, message, to)
+    if not settings.notify.sinks:
+        raise OperatorError(f"{config} has no sinks: add one under notify.")
+    if to is not None and not sinks:
+        raise OperatorError(terminal.unknown_name("sink", to, [sink.name for sink in settings.notify.sinks]))
+    if not sinks:
+        raise OperatorError(f"No sink accepts {chosen}: none matches its severity and who must act.")
+    if not asyncio.run(send_to_all(settings, message, sinks, say)):
+        raise typer.Exit(Exit.MISTAKE)

@@ -8,7 +8,7 @@ import typer
 
 from monitor.commands import terminal
 from monitor.commands.cli.arguments import JsonOption, cause_of, complete_cause, text_of
-from monitor.commands.cli.exits import operators_mistakes, print_result
+from monitor.commands.cli.exits import print_result
 from monitor.core.causes import Cause
 
 
@@ -26,8 +26,7 @@ def explain_answer(
     """
     from monitor.commands import explain as explaining
 
-    with operators_mistakes():
-        diagnosis = explaining.explain(text_of(file), datetime.now(UTC))
+    diagnosis = explaining.explain(text_of(file), datetime.now(UTC))
     print_result(explaining.as_json(diagnosis), explaining.lines(diagnosis), as_json=as_json)
 
 
@@ -46,15 +45,13 @@ def causes(
     - `bearerwatch causes approval_decayed`: what it is, how to tell, what to do
     - `bearerwatch causes --json`
     """
-    from monitor.web.runbooks import as_json as cause_as_json
-    from monitor.web.runbooks import cause_page
+    from monitor.web import runbooks
 
-    with operators_mistakes():
-        chosen = [cause_of(code)] if code else list(Cause)
+    chosen = [cause_of(code)] if code else list(Cause)
     if as_json:
-        told = [cause_as_json(cause) for cause in chosen]
+        told = [runbooks.as_json(cause) for cause in chosen]
         print(json.dumps(told[0] if code else told, indent=2))
     elif code:
-        terminal.show_text(cause_page(chosen[0]))
+        terminal.show_text(runbooks.cause_page(chosen[0]))
     else:
         terminal.show_catalogue()

@@ -5,7 +5,7 @@ import json
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,7 +15,6 @@ from monitor.commands.cli.arguments import (
     JsonOption,
     NameArgument,
     cause_of,
-    choice,
     chosen_of,
     complete_cause,
     complete_connection,
@@ -27,7 +26,6 @@ from monitor.commands.cli.exits import (
     errors,
     exit_code,
     log_errors_alone,
-    operators_mistakes,
     print_result,
     say,
 )
@@ -52,8 +50,8 @@ def check(
         bool, typer.Option("--quiet", "-q", help="Print only connections that are not healthy.")
     ] = False,
     fail_on: Annotated[
-        str,
-        choice("failing", "critical", "warning", help="Exit with 1 for findings of this severity or worse."),
+        Literal["failing", "critical", "warning"],
+        typer.Option(help="Exit with 1 for findings of this severity or worse."),
     ] = "failing",
 ) -> None:
     """Check connections now: one line each, or full details for those you name.
@@ -70,18 +68,16 @@ def check(
     **Exit code**: 0 all healthy or degraded, 1 any failing (or, by `--fail-on`, with a critical finding,
     or at least a warning), 2 an error in the configuration, 3 no verdict.
     """
-    from monitor.commands.check import as_json as status_as_json
-    from monitor.commands.check import check_once
+    from monitor.commands import check as checking
 
     log_errors_alone()
-    with operators_mistakes():
-        settings = settings_of(config)
-        chosen = chosen_of(settings, names or [])
-        clock = Clock()
-        with terminal.progress(chosen, now=clock.now, shown=not (as_json or quiet)) as done:
-            statuses = asyncio.run(check_once(settings, chosen, clock=clock, done=done))
+    settings = settings_of(config)
+    chosen, clock = chosen_of(settings, names or []), Clock()
+    what = f"Checking {chosen[0].name} at {chosen[0].host}" if len(chosen) == 1 else "Checking"
+    with terminal.progress(what, len(chosen), shown=not (as_json or quiet)) as done:
+        statuses = asyncio.run(checking.check_once(settings, chosen, clock=clock, done=done))
     if as_json:
-        print(json.dumps([status_as_json(status) for status in statuses], indent=2))
+        print(json.dumps([checking.as_json(status) for status in statuses], indent=2))
     else:
         terminal.show(statuses, now=clock.now(), quiet=quiet, whole=bool(names))
     if names:
@@ -114,7 +110,7 @@ def _tell_daemon(settings: "Settings", statuses: list[ConnectionStatus], *, quie
                     continue
             elif its["state"] != State.PAUSED:
                 try:
-                    daemon.recheck([status.name])
+                    daemon.ask(f"/api/connections/{status.name}/check")
                     what = " It has been asked to check now."
                 except NoAnswerError as refused:
                     what += f" It cannot check it now: {refused}"
@@ -144,14 +140,13 @@ def recheck(
     from monitor.commands.running import Running, rechecked
 
     log_errors_alone()
-    with operators_mistakes():
-        settings = settings_of(config)
-        chosen = [one.name for one in chosen_of(settings, names)] if names else []
-        causes = [str(cause_of(one)) for one in cause or []]
-        if not (chosen or causes):
-            raise OperatorError("Name one or more connections, or a cause: --cause CODE.")
-        with Running(settings, url, user) as daemon:
-            found, refused, missing = rechecked(daemon, chosen, causes, terminal.show_rechecked)
+    settings = settings_of(config)
+    chosen = [one.name for one in chosen_of(settings, names)] if names else []
+    causes = [str(cause_of(one)) for one in cause or []]
+    if not (chosen or causes):
+        raise OperatorError("Name one or more connections, or a cause: --cause CODE.")
+    with Running(settings, url, user) as daemon:
+        found, refused, missing = rechecked(daemon, chosen, causes, terminal.show_rechecked)
     states = {one["state"] for one in found.values()}
     for name, why in refused.items():
         say(f"Not checked: {name}. {why}")
@@ -178,19 +173,16 @@ def audit_connection(
     **Exit code**: 0 no step is wrong, 1 one is, or the login failed, 2 an error in the configuration,
     3 no verdict.
     """
-    from monitor.commands.audit import as_json as audit_as_json
-    from monitor.commands.audit import as_text, audit_once
+    from monitor.commands import audit
     from monitor.core.verdict.audit import steps_of
     from monitor.core.verdict.guide import Ruling
 
     log_errors_alone()
-    clock = Clock()
-    with operators_mistakes():
-        settings = settings_of(config)
-        (connection,) = chosen_of(settings, [name])
-        status = asyncio.run(audit_once(settings, connection, clock=clock))
+    clock, settings = Clock(), settings_of(config)
+    (connection,) = chosen_of(settings, [name])
+    status = asyncio.run(audit.audit_once(settings, connection, clock=clock))
     now = clock.now()
-    print_result(audit_as_json(status, now), as_text(status, now), as_json=as_json)
+    print_result(audit.as_json(status, now), audit.as_text(status, now), as_json=as_json)
     wrong = any(step.ruling is Ruling.WRONG for step in steps_of(status, now))
     raise typer.Exit(Exit.FAILING if wrong else exit_code([status], "failing"))
 
@@ -230,43 +222,35 @@ def try_before(
     from monitor.commands import preflight
 
     log_errors_alone()
-    clock, key = Clock(), {"file": private_key}
     needed = {
-        "subdomain": subdomain,
-        "consumer_key": consumer_key,
-        "username": username,
-        "private_key": private_key,
+        "--subdomain": subdomain,
+        "--consumer-key": consumer_key,
+        "--username": username,
+        "--private-key": private_key,
     }
-    given = {**needed, "app": app_name}
-    with operators_mistakes():
-        if name is not None:
-            if any(given.values()):
-                beside = ", ".join(_option(each) for each, value in given.items() if value)
-                raise OperatorError(f"Give a configured connection or options, not both: {name}, {beside}.")
-            settings = settings_of(config)
-            key = {"file": "FILE"}
-        else:
-            if missing := ", ".join(_option(each) for each, value in needed.items() if not value):
-                raise OperatorError(f"Missing: {missing}. Or name a configured connection.")
-            place = {"file": str(Path(private_key).resolve())}
-            if private_key == "-":
-                os.environ[PREFLIGHT_KEY] = text_of("-")
-                place, key = {"env": PREFLIGHT_KEY}, {"file": "FILE"}
-            settings = preflight.settings_of({**given, "private_key": place})
-        (connection,) = chosen_of(settings, [name or "preflight"])
-        found = asyncio.run(
-            preflight.preflight(
-                settings, connection, clock=clock, tell=lambda tried: None if as_json else say(tried.line())
+    given = [option for option, value in {**needed, "--app": app_name}.items() if value]
+    missing = [option for option, value in needed.items() if not value]
+    if name is not None:
+        if given:
+            raise OperatorError(
+                f"Give a configured connection or options, not both: {name}, {', '.join(given)}."
             )
+        settings = settings_of(config)
+    elif missing:
+        raise OperatorError(f"Missing: {', '.join(missing)}. Or name a configured connection.")
+    else:
+        key = {"file": str(Path(private_key).resolve())}
+        if private_key == "-":
+            os.environ[preflight.STDIN_KEY] = text_of("-")
+            key = {"env": preflight.STDIN_KEY}
+        settings = preflight.settings_of(subdomain, consumer_key, username, key, app_name)
+    (connection,) = chosen_of(settings, [name or "preflight"])
+    clock = Clock()
+    found = asyncio.run(
+        preflight.preflight(
+            settings, connection, clock=clock, tell=lambda tried: None if as_json else say(tried.line())
         )
+    )
     now = clock.now()
-    print_result(preflight.as_json(found, key, now), preflight.as_text(found, key, now), as_json=as_json)
+    print_result(preflight.as_json(found, now), preflight.as_text(found, now), as_json=as_json)
     raise typer.Exit(exit_code([found.status], "failing"))
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-PREFLIGHT_KEY = "BEARERWATCH_PREFLIGHT_KEY"
-"""Variable for a key from stdin, only in this process's memory."""

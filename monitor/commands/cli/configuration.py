@@ -10,7 +10,7 @@ import typer
 
 from monitor.commands import terminal
 from monitor.commands.cli.arguments import USUAL, ConfigOption, settings_of, usual
-from monitor.commands.cli.exits import Exit, operators_mistakes, say
+from monitor.commands.cli.exits import Exit, say
 
 NO_EXTERNAL_URL = (
     "web.external_url is not set: alerts and notifications have no links to pages and runbooks. Set it to"
@@ -32,10 +32,9 @@ def config_check(
     """
     from monitor.commands.keys import key_problems
 
-    with operators_mistakes():
-        settings = settings_of(file)
+    settings = settings_of(file)
     pairs = sum(len(connection.pairs) for connection in settings.connections)
-    with terminal.bar("Reading keys", pairs) as read:
+    with terminal.progress("Reading keys", pairs) as read:
         unusable = asyncio.run(key_problems(settings, os.environ, read))
     linkless = () if settings.web.external_url else (NO_EXTERNAL_URL,)
     warnings = [*settings.warnings, *unusable, *linkless]
@@ -70,8 +69,7 @@ def print_rules(config: ConfigOption) -> None:
     """
     from monitor.rules import rules
 
-    with operators_mistakes():
-        settings = settings_of(config)
+    settings = settings_of(config)
     if not settings.web.external_url:
         say(NO_EXTERNAL_URL)
     print(rules(settings), end="")

@@ -2,11 +2,11 @@
 
 import asyncio
 import signal
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from monitor.commands.cli.arguments import ConfigOption, choice, settings_of
+from monitor.commands.cli.arguments import ConfigOption, settings_of
 from monitor.commands.cli.exits import Exit, operators_mistakes, port_taken
 from monitor.watch.clock import Clock
 
@@ -14,10 +14,10 @@ from monitor.watch.clock import Clock
 def run(
     config: ConfigOption,
     log_format: Annotated[
-        str, choice("logfmt", "json", help="Log format: logfmt for people, json for machines.")
+        Literal["logfmt", "json"], typer.Option(help="Log format: logfmt for people, json for machines.")
     ] = "logfmt",
     log_level: Annotated[
-        str, choice("debug", "info", "warning", "error", help="Lowest level that is logged.")
+        Literal["debug", "info", "warning", "error"], typer.Option(help="Lowest level that is logged.")
     ] = "info",
 ) -> None:
     """Run the daemon until SIGTERM. SIGHUP reloads the configuration.
@@ -37,13 +37,11 @@ def run(
     from monitor.store import Store
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # would end the process until the daemon handles it
-    with operators_mistakes():
-        settings = settings_of(config)
+    settings = settings_of(config)
     logs.configure(format=log_format, level=log_level)  # opening the database may log damage
     with operators_mistakes(Exit.NO_VERDICT):  # the database may be available soon
         store = Store.open(settings.database, alone=True)
-    with operators_mistakes():
-        daemon = Daemon(config, settings, clock=Clock(), store=store)
+    daemon = Daemon(config, settings, clock=Clock(), store=store)
     own = daemon.watch.own
     logs.configure(
         format=log_format,
@@ -51,10 +49,7 @@ def run(
         count=own.count_log_message,
         dropped=own.log_messages_dropped.inc,
     )
-    with (
-        operators_mistakes(),
-        port_taken(str(settings.listen), f"Choose another address under `listen` in {config}."),
-    ):
+    with port_taken(str(settings.listen), f"Choose another address under `listen` in {config}."):
         written = asyncio.run(daemon.run())
     if not written:
         raise typer.Exit(Exit.NO_VERDICT)

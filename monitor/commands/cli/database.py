@@ -2,12 +2,11 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from monitor.commands.cli.arguments import ConfigOption, choice, settings_of
-from monitor.commands.cli.exits import operators_mistakes
+from monitor.commands.cli.arguments import ConfigOption, settings_of
 
 
 def database_move(
@@ -22,8 +21,7 @@ def database_move(
     """
     from monitor.store import move
 
-    with operators_mistakes():
-        moved = move(source, to)
+    moved = move(source, to)
     print(f"Moved {moved:,} {'history' if moved == 1 else 'histories'}, with events and exchanges.")
 
 
@@ -35,7 +33,8 @@ def report_month(
         typer.Option("--label", help="Only connections with this label: key=value, or a key."),
     ] = None,
     layout: Annotated[
-        str, choice("md", "csv", name="--format", help="md: a table to read; csv: for spreadsheets.")
+        Literal["md", "csv"],
+        typer.Option("--format", help="md: a table to read; csv: for spreadsheets."),
     ] = "md",
 ) -> None:
     """Report the availability of connections in a month, from the database.
@@ -44,8 +43,7 @@ def report_month(
     """
     from monitor.commands.report import as_csv, as_markdown, report
 
-    with operators_mistakes():
-        lines = report(settings_of(config), month, labels or [], datetime.now(UTC))
+    lines = report(settings_of(config), month, labels or [], datetime.now(UTC))
     print(
         as_csv(lines) if layout == "csv" else as_markdown(lines, month), end="" if layout == "csv" else "\n"
     )

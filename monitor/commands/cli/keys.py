@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from monitor.commands.cli.arguments import ConfigOption, NameArgument, chosen_of, settings_of
-from monitor.commands.cli.exits import Exit, log_errors_alone, operators_mistakes, say
+from monitor.commands.cli.exits import Exit, log_errors_alone, say
 from monitor.keys import keygen
 from monitor.watch.clock import Clock
 
@@ -23,8 +23,7 @@ def make_keys(
 
     It never overwrites files. Example: `bearerwatch keygen --out keys`
     """
-    with operators_mistakes():
-        pair = keygen.generate(out, days=days, bits=bits, common_name=name, now=datetime.now(UTC))
+    pair = keygen.generate(out, days=days, bits=bits, common_name=name, now=datetime.now(UTC))
     say(f"Private key (keep it secret):      {pair.key_path}")
     say(f"Certificate (upload to Salesforce): {pair.certificate_path}")
     say(f"The key as one line, for the integration: base64 -w 0 {pair.key_path}")
@@ -56,18 +55,10 @@ def rotate_key(
 
     log_errors_alone()
     try:
-        with operators_mistakes():
-            settings = settings_of(config)
-            (connection,) = chosen_of(settings, [name])
-            look = rotate(
-                settings,
-                connection,
-                Options(out, days, bits),
-                write=write,
-                clock=Clock(),
-                say=say,
-                ask=_ask,
-            )
+        settings = settings_of(config)
+        (connection,) = chosen_of(settings, [name])
+        options = Options(out, days, bits, write)
+        look = rotate(settings, connection, options, clock=Clock(), say=say, ask=_ask)
     except KeyboardInterrupt:
         say(f"\nStopped. {AGAIN}")
         raise typer.Exit(Exit.NO_VERDICT) from None

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from monitor.commands.cli.arguments import settings_of
-from monitor.commands.cli.exits import log_errors_alone, operators_mistakes, port_taken, say
+from monitor.commands.cli.exits import log_errors_alone, port_taken, say
 
 
 def simulate(
@@ -25,7 +25,7 @@ def simulate(
     """
     from monitor.commands import demo
 
-    with operators_mistakes(), port_taken(f"{host}:{port}", "Choose another with --host or --port."):
+    with port_taken(f"{host}:{port}", "Choose another with --host or --port."):
         settings = settings_of(config) if config else None
         demo.simulate(settings, host=host, port=port, speed=speed, say=say)
 
@@ -43,5 +43,5 @@ def run_demo(
     from monitor.commands import demo
 
     log_errors_alone()
-    with operators_mistakes(), port_taken(f"127.0.0.1:{port}", "Choose another port with --port."):
+    with port_taken(f"127.0.0.1:{port}", "Choose another port with --port."):
         demo.demo(port=port, at_once=at_once, say=say)
