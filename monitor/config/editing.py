@@ -4,22 +4,24 @@ Uses the positions from YAML's parser and changes only those places: dumping the
 comments and formatting. The result is parsed again and must differ only as intended.
 """
 
-import copy
+import codecs
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from yaml import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
+from yaml import CollectionNode, MappingNode, Node, SequenceNode
 
 from monitor.config import text
 from monitor.config.text import Block, Listing, Value
 
 PLAIN = re.compile(r"[A-Za-z0-9/._-]*[A-Za-z0-9/][A-Za-z0-9/._-]*")
 """A path that needs no quotes in YAML, even inside braces."""
+
+LINE_END = re.compile(r"\r?\n|\Z")
 
 
 class EditError(Exception):
@@ -38,17 +40,9 @@ def with_next(raw: bytes, name: str, *, private_key: str, certificate: str, fold
     held = found.value["private_key"]
     if isinstance(held, Block) and not Path(str(held.get("file", "/"))).is_absolute():
         private_key, certificate = (os.path.relpath(path, folder) for path in (private_key, certificate))
-    key, value = found.option("certificate") or found.option("private_key") or found.missing("private_key")
-    indent = " " * key.start_mark.column
-    lines = (
-        "next:",
-        f"  private_key: {{file: {_written(private_key)}}}",
-        f"  certificate: {{file: {_written(certificate)}}}",
-    )
-    after = found.line_end(found.end(key, value))
-    added = "".join(f"{found.newline}{indent}{line}" for line in lines)
-    wanted = {"private_key": {"file": private_key}, "certificate": {"file": certificate}}
-    return found.edited([(after, after, added)], {"next": wanted})
+    pair = {"private_key": {"file": private_key}, "certificate": {"file": certificate}}
+    beside = "certificate" if "certificate" in found.value else "private_key"
+    return found.edited([found.below(beside, ["next:", *lines(pair, "  ")])], {"next": pair})
 
 
 def with_next_current(raw: bytes, name: str) -> bytes | None:
@@ -59,34 +53,35 @@ def with_next_current(raw: bytes, name: str) -> bytes | None:
     found = _find(raw, name)
     if found is None:
         return None
-    key, following = found.option("next") or found.missing("next")
-    if found.is_alias(key, following) or not isinstance(following, MappingNode):
-        raise EditError("next is an alias or not a block of options")
-    edits = [found.removal("next")]
-    wanted: dict[str, Value] = {"next": None, "certificate_not_after": None}
-    given = found.value["next"]
-    assert isinstance(given, Block)
-    parts = {each.value: value for each, value in following.value}
-    for option in ("private_key", "certificate"):
-        new = found.in_one_line(parts[option]) if option in parts else None
-        wanted[option] = given.get(option)
-        held = found.option(option)
-        if new is None and held:
-            edits.append(found.removal(option))
-        elif new and held:
-            edits.append(found.replacement(*held, new))
-        elif new:
-            beside, value = found.option("private_key") or found.missing("private_key")
-            after = found.line_end(found.end(beside, value))
-            line = f"{found.newline}{' ' * beside.start_mark.column}{option}: {new}"
-            edits.append((after, after, line))
-    if found.option("certificate_not_after"):
-        edits.append(found.removal("certificate_not_after"))
-    return found.edited(edits, wanted)
+    following = found.value.get("next")
+    if not isinstance(following, Block):
+        raise EditError("next is missing")
+    wanted = {option: following.get(option) for option in ("private_key", "certificate")}
+    edits = []
+    for option, source in wanted.items():
+        if not isinstance(source, Block):
+            edits += found.removal(option)
+        elif option in found.value:
+            _, value = found.option(option)
+            edits.append((value.start_mark.index, _end(value), in_one_line(source)))
+        else:
+            edits.append(found.below("private_key", lines({option: source})))
+    edits += [*found.removal("next"), *found.removal("certificate_not_after")]
+    return found.edited(edits, {**wanted, "next": None, "certificate_not_after": None})
 
 
-def _written(path: str) -> str:
-    return path if PLAIN.fullmatch(path) else json.dumps(path, ensure_ascii=False)
+def lines(sources: Mapping[str, Mapping[str, Value]], indent: str = "") -> list[str]:
+    """Options with sources of keys, one per line."""
+    return [f"{indent}{option}: {in_one_line(source)}" for option, source in sources.items()]
+
+
+def in_one_line(source: Mapping[str, Value]) -> str:
+    """A source of keys, with quotes where YAML needs them."""
+    parts = []
+    for kind, place in source.items():
+        plain = PLAIN.fullmatch(str(place))
+        parts.append(f"{kind}: {place if plain else json.dumps(place, ensure_ascii=False)}")
+    return f"{{{', '.join(parts)}}}"
 
 
 Edit = tuple[int, int, str]
@@ -97,116 +92,75 @@ Edit = tuple[int, int, str]
 class _Found:
     """A connection in a text, with the positions of its options."""
 
-    text: str
     mark: bytes
     """The byte order mark, if any."""
+    text: str
     node: MappingNode
     whole: Value
     value: Block
     """The connection itself, within `whole`."""
 
-    @property
-    def newline(self) -> str:
-        return "\r\n" if "\r\n" in self.text else "\n"
+    def option(self, name: str) -> tuple[Node, Node]:
+        return next((key, value) for key, value in self.node.value if key.value == name)
 
-    def option(self, name: str) -> tuple[Node, Node] | None:
-        return next(((key, value) for key, value in self.node.value if key.value == name), None)
+    def below(self, name: str, lines: list[str]) -> Edit:
+        """Adds lines below an option, indented like it."""
+        key, value = self.option(name)
+        after = self._line_end(value).start()
+        newline = "\r\n" if "\r\n" in self.text else "\n"
+        return after, after, "".join(f"{newline}{' ' * key.start_mark.column}{line}" for line in lines)
 
-    def missing(self, name: str) -> tuple[Node, Node]:
-        raise EditError(f"{name} is missing")
-
-    def is_alias(self, key: Node, value: Node) -> bool:
-        """Whether the value is an alias, defined earlier in the text."""
-        return value.start_mark.index < key.end_mark.index
-
-    def end(self, key: Node, value: Node) -> int:
-        """The position after an option's value."""
-        if self.is_alias(key, value):
-            return key.end_mark.index
-        while isinstance(value, CollectionNode) and not value.flow_style and value.value:
-            last = value.value[-1]
-            within, value = last if isinstance(value, MappingNode) else (key, last)
-            if self.is_alias(within, value):
-                return within.end_mark.index
-        return value.end_mark.index
-
-    def line_end(self, index: int) -> int:
-        end = self.text.find("\n", index)
-        end = len(self.text) if end < 0 else end
-        return end - 1 if self.text[end - 1 : end] == "\r" else end
-
-    def replacement(self, key: Node, value: Node, new: str) -> Edit:
-        if self.is_alias(key, value):
-            raise EditError(f"{key.value} is an alias")
-        return value.start_mark.index, self.end(key, value), new
-
-    def removal(self, name: str) -> Edit:
-        """Removes an option's lines, including comments on them."""
-        key, value = self.option(name) or self.missing(name)
-        start = key.start_mark.index - key.start_mark.column
-        if self.text[start : key.start_mark.index].strip():
-            raise EditError(f"{name} shares its line with something else")
-        end = self.text.find("\n", self.end(key, value))
-        return start, len(self.text) if end < 0 else end + 1, ""
-
-    def in_one_line(self, source: Node) -> str:
-        """A key's source as written, in braces."""
-        if not isinstance(source, MappingNode) or not all(
-            isinstance(key, ScalarNode) and isinstance(value, ScalarNode) for key, value in source.value
-        ):
-            raise EditError("next is not written as a plain block of options")
-        parts = (
-            f"{key.value}: {self.text[value.start_mark.index : value.end_mark.index]}"
-            for key, value in source.value
-        )
-        return f"{{{', '.join(parts)}}}"
+    def removal(self, name: str) -> list[Edit]:
+        """Removes an option's lines, if any, including comments on them."""
+        if name not in self.value:
+            return []
+        key, value = self.option(name)
+        return [(key.start_mark.index - key.start_mark.column, self._line_end(value).end(), "")]
 
     def edited(self, edits: list[Edit], wanted: Mapping[str, object]) -> bytes:
         """Apply edits, which may change only the wanted options (None: removed). Raises EditError."""
         made = self.text
         for start, end, new in sorted(edits, reverse=True):
             made = made[:start] + new + made[end:]
-        expected = copy.deepcopy(self.whole)
-        entry = _entry(expected, str(self.value["name"]))
-        assert entry is not None
         for option, value in wanted.items():
-            entry.pop(option, None)
+            self.value.pop(option, None)
             if value is not None:
-                entry[option] = value  # type: ignore[assignment]  # only for comparison
+                self.value[option] = value  # type: ignore[assignment]  # only for comparison
         raw = self.mark + made.encode()
         read = text.read(raw)
-        if read.mistakes or read.value != expected:
+        if read.mistakes or read.value != self.whole:
             raise EditError("the rest of the file would change its meaning")
         return raw
 
+    def _line_end(self, value: Node) -> re.Match[str]:
+        found = LINE_END.search(self.text, _end(value))
+        assert found
+        return found
+
+
+def _end(value: Node) -> int:
+    """The position after a value; that of a block would include the blanks and comments below it."""
+    while isinstance(value, CollectionNode) and not value.flow_style and value.value:
+        value = value.value[-1][1] if isinstance(value, MappingNode) else value.value[-1]
+    return value.end_mark.index
+
 
 def _find(raw: bytes, name: str) -> _Found | None:
-    if name.encode() not in raw:
-        return None
-    read = text.read(raw)
-    entry = _entry(read.value, name)
-    if entry is None or read.mistakes:
-        return None
-    mark = b"\xef\xbb\xbf" if raw.startswith(b"\xef\xbb\xbf") else b""
-    written = raw.decode("utf-8-sig")
-    node = next(_nodes(yaml.compose(written, Loader=yaml.CSafeLoader), name), None)
-    if node is None or node.flow_style:
-        raise EditError("the connection is written in braces, on one line")
-    return _Found(written, mark, node, read.value, entry)
-
-
-def _entry(value: Value, name: str) -> Block | None:
     """The connection in a file's content: under `connections`, or in a list at top level."""
-    listed = value.get("connections") if isinstance(value, Block) else value
-    entries = listed if isinstance(listed, Listing) else ()
-    return next((each for each in entries if isinstance(each, Block) and each.get("name") == name), None)
-
-
-def _nodes(root: Node | None, name: str) -> Iterator[MappingNode]:
-    if isinstance(root, MappingNode):
-        root = next((value for key, value in root.value if key.value == "connections"), None)
-    for node in root.value if isinstance(root, SequenceNode) else ():
-        if isinstance(node, MappingNode) and any(
-            key.value == "name" and value.value == name for key, value in node.value
-        ):
-            yield node
+    read = text.read(raw)
+    listed = read.value.get("connections") if isinstance(read.value, Block) else read.value
+    if read.mistakes or not isinstance(listed, Listing):
+        return None
+    for place, entry in enumerate(listed):
+        if isinstance(entry, Block) and entry.get("name") == name:
+            mark = codecs.BOM_UTF8 if raw.startswith(codecs.BOM_UTF8) else b""
+            written = raw.removeprefix(mark).decode()
+            node = yaml.compose(written, Loader=yaml.CSafeLoader)
+            if isinstance(node, MappingNode):
+                node = next(value for key, value in node.value if key.value == "connections")
+            assert isinstance(node, SequenceNode)
+            node = node.value[place]
+            if node.flow_style:
+                raise EditError("the connection is written in braces, on one line")
+            return _Found(mark, written, node, read.value, entry)
+    return None

@@ -1,8 +1,6 @@
 """Creates a key and a self-signed certificate like the openssl command in the setup guide's step 1."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,9 +16,6 @@ from monitor.keys.new_files import Owner, created
 
 BITS_ALLOWED = (2048, 3072, 4096)
 """Setup guide, step 1: "at least 2048 bits". Beyond 4096, signing costs more than the exchange."""
-
-DAYS_AT_MOST = 36_500
-"""A hundred years. More is a typo, and certificates can't hold dates after 9999."""
 
 COMMON_NAME_AT_MOST = 64
 """In characters (RFC 5280, appendix A, ub-common-name)."""
@@ -41,7 +36,6 @@ class GeneratedPair:
 
     key_path: Path
     certificate_path: Path
-    not_after: datetime
 
 
 def generate(
@@ -63,49 +57,33 @@ def generate(
     The key is PKCS#8. The certificate is what `openssl req -x509 -sha256` creates: version 3, random serial
     number, CA:TRUE.
     """
-    key_path, certificate_path = directory / key_name, directory / certificate_name
-    _refuse_nonsense(days=days, bits=bits, common_name=common_name)
-    for path in (key_path, certificate_path):
-        if os.path.lexists(path):
-            raise _in_the_way(path)
-
-    key = rsa.generate_private_key(PUBLIC_EXPONENT, bits)
-    certificate = _certificate(key, common_name, now, now + timedelta(days=days))
-    key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-    with suppress(OSError, ValueError):  # creating the first file reports the error
-        directory.mkdir(mode=0o700)
-    with (
-        _made(key_path, key_pem, 0o600, owner),
-        _made(certificate_path, certificate.public_bytes(Encoding.PEM), 0o644, owner),
-    ):
-        pass
-    return GeneratedPair(key_path, certificate_path, certificate.not_valid_after_utc)
-
-
-def certify(
-    key: rsa.RSAPrivateKey,
-    certificate_path: Path,
-    *,
-    now: datetime,
-    days: int = 3650,
-) -> None:
-    """Create the certificate for an existing key, after an interruption. Raises KeygenError."""
-    _refuse_nonsense(days=days, bits=key.key_size, common_name=COMMON_NAME)
-    certificate = _certificate(key, COMMON_NAME, now, now + timedelta(days=days))
-    with _made(certificate_path, certificate.public_bytes(Encoding.PEM), 0o644):
-        pass
-
-
-def _refuse_nonsense(*, days: int, bits: int, common_name: str) -> None:
     if bits not in BITS_ALLOWED:
         raise KeygenError(f"Cannot create a key of {bits} bits: choose 2048, 3072 or 4096.")
-    if not 1 <= days <= DAYS_AT_MOST:
-        raise KeygenError(f"Cannot create a certificate for {days} days: choose 1 to {DAYS_AT_MOST}.")
     if not 1 <= len(common_name) <= COMMON_NAME_AT_MOST or not common_name.isprintable():
         raise KeygenError(
             f"The common name must be 1 to {COMMON_NAME_AT_MOST} printable characters, such as {COMMON_NAME}."
         )
+    made = GeneratedPair(directory / key_name, directory / certificate_name)
+    key = rsa.generate_private_key(PUBLIC_EXPONENT, bits)
+    certificate = _certificate(key, common_name, now, now + timedelta(days=days))
+    key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem = certificate.public_bytes(Encoding.PEM)
+    with suppress(OSError, ValueError):  # creating the first file reports the error
+        directory.mkdir(mode=0o700)
+    try:
+        with (
+            created(made.key_path, key_pem, mode=0o600, owner=owner),
+            created(made.certificate_path, pem, mode=0o644, owner=owner),
+        ):
+            return made
+    except FileExistsError as error:
+        raise KeygenError(
+            f"{error.filename} already exists and was not overwritten: choose another directory."
+        ) from None
+    except OSError as error:
+        raise KeygenError(
+            f"{error.filename} cannot be written ({error.strerror}): choose an existing, writable directory."
+        ) from error
 
 
 def _certificate(
@@ -128,21 +106,3 @@ def _certificate(
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, SHA256())
     )
-
-
-@contextmanager
-def _made(path: Path, content: bytes, mode: int, owner: Owner | None = None) -> Iterator[None]:
-    """Create a new file; removed if the block raises, so that a pair is created as a whole or not at all."""
-    try:
-        with created(path, content, mode=mode, owner=owner):
-            yield
-    except FileExistsError:
-        raise _in_the_way(path) from None
-    except OSError as error:
-        raise KeygenError(
-            f"{path} cannot be written ({error.strerror}): choose an existing, writable directory."
-        ) from error
-
-
-def _in_the_way(path: Path) -> KeygenError:
-    return KeygenError(f"{path} already exists and was not overwritten: choose another directory.")

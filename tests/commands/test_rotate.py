@@ -11,7 +11,7 @@ import pytest
 
 from monitor.commands.rotate import Options, RotateError, rotate
 from monitor.commands.rotate.looking import LATER_PACE, LONGEST, PACE, Look, Watcher
-from monitor.commands.rotate.pair import complete, is_done, make, next_pair, refuse_unusable
+from monitor.commands.rotate.pair import is_done, make, next_pair, refuse_unusable
 from monitor.commands.rotate.writing import write_current, write_next
 from monitor.config import Settings, load
 from monitor.core.connection import Connection, Pair, Source
@@ -92,19 +92,6 @@ def test_a_pair_is_created_once_and_reused(settings: Settings) -> None:
     assert made[0].stat().st_mode & 0o777 == 0o600
 
 
-def test_a_missing_certificate_is_created_for_an_existing_key(settings: Settings) -> None:
-    (acme,) = settings.connections
-    pair = next_pair(acme, None)
-    key, certificate = make(acme, pair, Options(), NOW)
-    certificate.unlink()
-
-    assert complete(pair, read_credential(key.read_bytes()), Options(days=100), NOW) == [certificate]
-    facts = read_credential(key.read_bytes(), certificate.read_bytes()).facts
-    assert facts.pairs
-    assert facts.certificate is not None
-    assert facts.certificate.not_after - facts.certificate.not_before == timedelta(days=100)
-
-
 def test_a_file_in_the_way_or_a_missing_one_is_reported(settings: Settings, tmp_path: Path) -> None:
     (acme,) = settings.connections
     (tmp_path / "keys" / "acme-2-cert.pem").write_text("another's")
@@ -127,6 +114,8 @@ def test_an_unusable_pair_is_refused_with_the_reason(settings: Settings, tmp_pat
         refuse_unusable(next_pair(acme, None), current, read_credential(other.read_bytes(), certificate))
     with pytest.raises(RotateError, match="cannot be used:\nThe private key"):
         refuse_unusable(next_pair(acme, None), current, read_credential(other.read_bytes()[:600]))
+    with pytest.raises(RotateError, match="create another pair"):
+        refuse_unusable(next_pair(acme, None), current, read_credential(other.read_bytes()))
     refuse_unusable(next_pair(acme, None), current, read_credential(other.read_bytes(), others.read_bytes()))
 
 
@@ -305,14 +294,11 @@ def test_a_person_can_decline_first_and_accept_later(settings: Settings, tmp_pat
     said: list[str] = []
     with running(Simulator()) as url:
         there = replace(at_the_simulator(acme, url, made[1].read_bytes()), next=None)
-        first = rotate(
-            settings, there, Options(), write=True, clock=Clock(), say=said.append, ask=lambda _: False
-        )
+        options = Options(write=True)
+        first = rotate(settings, there, options, clock=Clock(), say=said.append, ask=lambda _: False)
         (prepared,) = again(settings).connections
         there = replace(there, next=prepared.next)
-        second = rotate(
-            again(settings), there, Options(), write=True, clock=Clock(), say=said.append, ask=lambda _: True
-        )
+        second = rotate(again(settings), there, options, clock=Clock(), say=said.append, ask=lambda _: True)
 
     assert first is not None
     assert second is not None

@@ -128,7 +128,7 @@ def test_writing_a_next_pair_without_a_certificate_removes_the_old_certificate()
       env: "NEW"   # by the vault
 """
 
-    assert current(raw).decode() == '- name: acme\n  private_key: {env: "NEW"}\n'
+    assert current(raw).decode() == "- name: acme\n  private_key: {env: NEW}\n"
 
 
 def test_a_path_is_quoted_if_yaml_requires_it() -> None:
@@ -165,10 +165,13 @@ ANCHORED = b"""- name: initech
     ("raw", "why"),
     [
         (FILE.encode(), "in braces"),
-        (SHARED + b"- name: initech\n  private_key: *key\n  next: {private_key: {env: B}}\n", "is an alias"),
+        (
+            SHARED + b"- name: initech\n  private_key: *key\n  next: {private_key: {env: B}}\n",
+            "change its meaning",
+        ),
         (
             b"- next: {private_key: {env: B}}\n  name: initech\n  private_key: {env: A}\n",
-            "shares its line with",
+            "change its meaning",
         ),
         (b"- name: initech\n  private_key: {env: A}\n", "next is missing"),
         (ANCHORED, "change its meaning"),

@@ -71,7 +71,7 @@ def test_the_daemon_reads_the_pair_also_as_base64(tmp_path: Path) -> None:
     assert from_files.facts.certificate is not None
     assert from_files.facts.certificate.subject == "CN=acme"
     assert from_files.facts.certificate.not_before == NOW
-    assert from_files.facts.certificate.not_after == made.not_after == NOW + timedelta(days=90)
+    assert from_files.facts.certificate.not_after == NOW + timedelta(days=90)
 
 
 def test_only_its_owner_may_read_the_key_whatever_the_umask(tmp_path: Path) -> None:
@@ -118,9 +118,7 @@ def test_nothing_is_overwritten_or_left_incomplete(tmp_path: Path, name: str, *,
 
 
 def test_a_key_is_removed_if_its_certificate_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(
-        KeygenError, match=r"missing/cert\.pem cannot be written \(No such file or directory\)"
-    ):
+    with pytest.raises(KeygenError, match=r"missing cannot be written \(No such file or directory\)"):
         generate(tmp_path, now=NOW, certificate_name="missing/cert.pem")
 
     assert list(tmp_path.iterdir()) == []
@@ -137,25 +135,17 @@ def test_a_directory_that_cannot_be_created_is_one_clear_message(tmp_path: Path)
         generate(tmp_path / "missing" / "keys", now=NOW)
 
     assert str(raised.value) == (
-        f"{tmp_path}/missing/keys/private-key.pem cannot be written (No such file or directory): "
+        f"{tmp_path}/missing/keys cannot be written (No such file or directory): "
         "choose an existing, writable directory."
     )
 
 
-@pytest.mark.parametrize(
-    ("wishes", "message"),
-    [
-        ({"bits": 1024}, "Cannot create a key of 1024 bits: choose 2048, 3072 or 4096."),
-        ({"bits": 8192}, "Cannot create a key of 8192 bits: choose 2048, 3072 or 4096."),
-        ({"days": 0}, "Cannot create a certificate for 0 days: choose 1 to 36500."),
-        ({"days": 10**9}, "Cannot create a certificate for 1000000000 days: choose 1 to 36500."),
-    ],
-)
-def test_invalid_options_are_refused(tmp_path: Path, wishes: dict[str, int], message: str) -> None:
+@pytest.mark.parametrize("bits", [1024, 8192])
+def test_an_invalid_number_of_bits_is_refused(tmp_path: Path, bits: int) -> None:
     with pytest.raises(KeygenError) as raised:
-        generate(tmp_path, now=NOW, days=wishes.get("days", 1), bits=wishes.get("bits", 2048))
+        generate(tmp_path, now=NOW, bits=bits)
 
-    assert str(raised.value) == message
+    assert str(raised.value) == f"Cannot create a key of {bits} bits: choose 2048, 3072 or 4096."
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from monitor.commands.rotate.looking import Look, Watcher
-from monitor.commands.rotate.pair import Options, complete, is_done, make, next_pair, refuse_unusable, shown
+from monitor.commands.rotate.pair import Options, is_done, make, next_pair, refuse_unusable, shown
 from monitor.commands.rotate.writing import lines, write_current, write_next
 from monitor.commands.without_daemon import keys_and_network
 from monitor.config import Settings
-from monitor.core.connection import Connection
+from monitor.core.connection import Connection, Pair
 from monitor.core.history import STAGES
 from monitor.watch.clock import Clock
 
@@ -25,7 +25,6 @@ def rotate(
     connection: Connection,
     options: Options,
     *,
-    write: bool,
     clock: Clock,
     say: Say,
     ask: Callable[[str], bool],
@@ -35,8 +34,7 @@ def rotate(
     Gives the last look; None if there is nothing to rotate. Raises RotateError and KeygenError.
     """
     pair = next_pair(connection, options.out)
-    rotating = replace(connection, next=pair)
-    look = asyncio.run(_watched(settings, connection, rotating, options, write=write, clock=clock, say=say))
+    look = asyncio.run(_watched(settings, connection, pair, options, clock, say))
     if look is None:
         return None
     if not look.accepted:
@@ -48,7 +46,7 @@ def rotate(
         say(f"   The integration needs the new private key as one line (step 1): base64 -w 0 {key.place}")
     if look.current:
         say("   The current key is still accepted, but an app has only one certificate, so do not wait.")
-    if not write:
+    if not options.write:
         say("\n5. Once the integration uses it, make it the current key here, too. In the configuration:")
         for line in lines(pair, following=False):
             say(f"     {line}")
@@ -65,18 +63,10 @@ def rotate(
 
 
 async def _watched(
-    settings: Settings,
-    connection: Connection,
-    rotating: Connection,
-    options: Options,
-    *,
-    write: bool,
-    clock: Clock,
-    say: Say,
+    settings: Settings, connection: Connection, pair: Pair, options: Options, clock: Clock, say: Say
 ) -> Look | None:
     """From the pair to the last look; None if there is nothing to rotate."""
-    pair, now = rotating.next, clock.now()
-    assert pair is not None
+    now = clock.now()
     async with keys_and_network(settings, clock) as (keyring, exchanger):
         current = await keyring.load(connection.current)
         if is_done(connection, pair, current, now):
@@ -85,16 +75,13 @@ async def _watched(
             return None
         made = make(connection, pair, options, now)
         following = await keyring.load(pair)
-        if more := complete(pair, following, options, now):
-            made += more
-            following = await keyring.load(pair)
         refuse_unusable(pair, current, following)
         say(f"1. The next pair {'was created' if made else 'already exists'}:")
         say(f"     private key, to keep secret:  {shown(pair.private_key)}")
         say(f"     certificate, to upload:       {shown(pair.certificate)}")
         if connection.next:
             say("   It is configured under next.")
-        elif write:
+        elif options.write:
             said = write_next(settings, connection.name, pair, now)
             say("   It is now configured under next in {}; backup: {}".format(*said))
         else:
@@ -112,6 +99,7 @@ async def _watched(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
+        rotating = replace(connection, next=pair)
         watcher = Watcher(rotating, exchanger, clock, settings.login_budget_per_hour)
 
         def tell(look: Look, due: datetime) -> None:

@@ -27,11 +27,12 @@ class RotateError(OperatorError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Options for creating a pair."""
+    """Options of the command."""
 
     out: Path | None = None
     days: int = 3650
     bits: int = 2048
+    write: bool = False
 
 
 def next_pair(connection: Connection, out: Path | None) -> Pair:
@@ -85,17 +86,6 @@ def make(connection: Connection, pair: Pair, options: Options, now: datetime) ->
     return [key, certificate]
 
 
-def complete(pair: Pair, credential: Credential, options: Options, now: datetime) -> list[Path]:
-    """Create the missing certificate of a key, after an interruption. Raises KeygenError."""
-    if pair.certificate is None or pair.certificate.kind != "file" or credential.key is None:
-        return []
-    certificate = Path(pair.certificate.place)
-    if certificate.exists():
-        return []
-    keygen.certify(credential.key, certificate, now=now, days=options.days)
-    return [certificate]
-
-
 def _owner(current: Source, *directories: Path) -> Owner | None:
     """The owner that root gives new files to: that of the current key, so that the daemon can read them.
 
@@ -124,9 +114,9 @@ def is_done(connection: Connection, pair: Pair, current: Credential, now: dateti
 
 
 def refuse_unusable(pair: Pair, current: Credential, following: Credential) -> None:
-    """Raises RotateError if the pair can't sign or is the current one."""
+    """Raises RotateError if the pair can't sign, is incomplete, or is the current one."""
     problems = [problem.detail for problem in following.facts.problems]
-    if following.key is None or following.facts.pairs is False:
+    if following.key is None or (pair.certificate and not following.facts.pairs):
         cure = "If it is not in use yet, remove its files and run the command again to create another pair."
         raise RotateError("\n".join(["The next pair cannot be used:", *problems, cure]))
     if current.facts.key and following.facts.key and current.facts.key == following.facts.key:

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from monitor.commands.rotate.pair import RotateError
-from monitor.config import ConfigError, Settings, load
+from monitor.config import ConfigError, Settings, editing, load
 from monitor.config.editing import EditError, with_next, with_next_current
 from monitor.core.connection import Pair
 from monitor.keys.new_files import directory
@@ -27,9 +27,10 @@ def write_current(settings: Settings, name: str, now: datetime) -> tuple[Path, P
 
 def lines(pair: Pair, *, following: bool) -> list[str]:
     """Configuration lines for the pair, as the next or as the current one."""
-    sources = {"private_key": pair.private_key, "certificate": pair.certificate}
-    options = [f"{key}: {{{each.kind}: {each.place}}}" for key, each in sources.items() if each]
-    return ["next:", *(f"  {line}" for line in options)] if following else options
+    options = {"private_key": pair.private_key.written()}
+    if pair.certificate:
+        options["certificate"] = pair.certificate.written()
+    return ["next:", *editing.lines(options, "  ")] if following else editing.lines(options)
 
 
 def _edit(
