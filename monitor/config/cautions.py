@@ -49,7 +49,7 @@ def cautions(
     return (
         *(f"connections_from: {pattern} matches no file." for pattern in fruitless),
         *_general(general, protection, connections),
-        *(f"{_names(names)}: {doubt}" for doubt, names in about.items()),
+        *(f"{named(names)}: {doubt}" for doubt, names in about.items()),
         *_twice(connections),
     )
 
@@ -133,10 +133,11 @@ def _twice(connections: Iterable[Connection]) -> Iterator[str]:
         )
     for names in same.values():
         if len(names) > 1:
-            yield f"{_names(names)}: these monitor the same org, app and user {len(names)} times."
+            yield f"{named(names)}: these monitor the same org, app and user {len(names)} times."
 
 
-def _names(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
+    """The first of these names, and how many more there are."""
     if len(names) <= NAMED:
         return ", ".join(names)
     return f"{', '.join(names[:NAMED])} and {len(names) - NAMED:,} more"

@@ -29,11 +29,13 @@ class Settings(GeneralOptions):
     @property
     def takes_checks(self) -> bool:
         """Whether the pages accept requests to check a connection now."""
-        web = self.protection
-        protected = bool(web.users) or bool(web.tls and web.tls.verifies_clients)
         # A listener on loopback with another name is behind a proxy, which may let anyone in.
         elsewhere = {urlsplit(self.web.external_url).hostname, *self.web.hosts} - {None, *LOOPBACK_HOSTS}
-        return (self.listen.is_loopback and not elsewhere) or protected or self.web.enable_checks
+        return (
+            (self.listen.is_loopback and not elsewhere)
+            or self.protection.requires_login
+            or self.web.enable_checks
+        )
 
     @cached_property
     def terms(self) -> Terms:

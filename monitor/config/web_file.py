@@ -8,7 +8,7 @@ too, so that an accepted file can be served.
 import re
 import ssl
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -16,20 +16,14 @@ from typing import Annotated, ClassVar, Literal
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from monitor.config import text, words
-from monitor.config.complaints import complaints
+from monitor.config import document, words
 from monitor.config.files import PEM_AT_MOST, FileError, read, trust_authorities
-from monitor.config.options.values import Options, Place
+from monitor.config.options.values import Authorities, OneOf, Options, Place
 from monitor.config.problem import ConfigError, Problem, quoted
-from monitor.config.text import Block, Value, shown_path
+from monitor.config.text import Block
 from monitor.config.words import Address
-
-_Note = Callable[[text.Path, str], None]
-
-LARGEST_FILE = 1024 * 1024
-"""In bytes: enough for thousands of users. More is a wrong path."""
 
 HASH = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 """A bcrypt hash and its cost. The salt's last character has only two bits; others never match a password."""
@@ -46,29 +40,6 @@ VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 PROXY = "is not supported here. Remove it; if you need it, put a proxy in front of the pages."
 
 ENCRYPTED = "is encrypted, and the daemon has no passphrase for it. Store it without a passphrase."
-
-
-def _version(value: object) -> object:
-    chosen = words.one_of(*VERSIONS, "TLS10", "TLS11")(value)
-    if chosen not in VERSIONS:
-        raise ValueError(f"{chosen} is insecure, and RFC 8996 forbids it. Use TLS12 or TLS13.")
-    return chosen
-
-
-def _client_auth(value: object) -> object:
-    chosen = words.one_of(
-        "NoClientCert",
-        "RequestClientCert",
-        "RequireAnyClientCert",
-        "VerifyClientCertIfGiven",
-        "RequireAndVerifyClientCert",
-    )(value)
-    if chosen not in {"NoClientCert", "RequireAndVerifyClientCert"}:
-        raise ValueError(
-            f"{chosen} is not supported here: it also admits clients without a certificate from your CA. Use"
-            " RequireAndVerifyClientCert, or put a proxy in front of the pages."
-        )
-    return chosen
 
 
 def _users(value: object) -> object:
@@ -91,6 +62,36 @@ def _users(value: object) -> object:
     return tuple(users.items())
 
 
+def _certificates(path: Path) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(read(path, PEM_AT_MOST))
+    except FileError as error:
+        raise ValueError(f'"{path}" {error}') from None
+    except ValueError:
+        raise ValueError(f'"{path}" contains no PEM certificate.') from None
+
+
+def _certificate_file(path: Path) -> Path:
+    _certificates(path)
+    return path
+
+
+def _key_file(path: Path, info: ValidationInfo) -> Path:
+    """For most problems of a pair, OpenSSL only says "PEM lib"."""
+    try:
+        key = load_pem_private_key(read(path, PEM_AT_MOST), None, unsafe_skip_rsa_key_validation=True)
+    except FileError as error:
+        raise ValueError(f'"{path}" {error}') from None
+    except TypeError:
+        raise ValueError(f'"{path}" {ENCRYPTED}') from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError(f'"{path}" contains no PEM private key.') from None
+    certificate = info.data.get("cert_file")
+    if certificate and _certificates(certificate)[0].public_key() != key.public_key():
+        raise ValueError("does not belong to the first certificate in cert_file. Use a matching pair.")
+    return path
+
+
 class TlsOptions(Options):
     """`tls_server_config`. Paths are relative to the web configuration file's directory."""
 
@@ -102,17 +103,17 @@ class TlsOptions(Options):
         PROXY,
     )  # fmt: skip
 
-    cert_file: Place
+    cert_file: Annotated[Place, AfterValidator(_certificate_file)]
     """The server's certificate, with those that lead to its root."""
-    key_file: Place
+    key_file: Annotated[Place, AfterValidator(_key_file)]
     """Its private key."""
-    client_ca_file: Place | None = None
+    client_ca_file: Authorities | None = None
     """The authorities whose client certificates are accepted."""
-    client_auth_type: Annotated[
-        Literal["NoClientCert", "RequireAndVerifyClientCert"], BeforeValidator(_client_auth)
-    ] = Field(default="NoClientCert", validate_default=True)
+    client_auth_type: Annotated[Literal["NoClientCert", "RequireAndVerifyClientCert"], OneOf()] = Field(
+        default="NoClientCert", validate_default=True
+    )
     """Whether clients must show a certificate: Go's names."""
-    min_version: Annotated[str, BeforeValidator(_version)] = "TLS12"
+    min_version: Annotated[Literal["TLS12", "TLS13"], OneOf()] = "TLS12"
     """The oldest version that is spoken."""
 
     @field_validator("client_auth_type")
@@ -126,11 +127,6 @@ class TlsOptions(Options):
         if chosen == "NoClientCert" and authorities:
             raise ValueError("must be RequireAndVerifyClientCert, otherwise client_ca_file has no effect.")
         return chosen
-
-    @property
-    def verifies_clients(self) -> bool:
-        """Whether clients need a certificate."""
-        return self.client_auth_type == "RequireAndVerifyClientCert"
 
     def load_pair(self, context: ssl.SSLContext) -> None:
         """Load the certificate from disk into a context. Raises ssl.SSLError, OSError."""
@@ -164,6 +160,11 @@ class WebConfig:
     notes: tuple[str, ...] = ()
     """Warnings about settings that are probably not intended, a sentence each."""
 
+    @property
+    def requires_login(self) -> bool:
+        """Whether only users or clients with a certificate can read the pages."""
+        return bool(self.users or (self.tls and self.tls.client_ca_file))
+
     def renew(self, new: "WebConfig") -> str | None:
         """Serve the certificate of `new` from now on. Gives a sentence about changes that need a restart."""
         if self.context and new.tls:
@@ -184,34 +185,28 @@ def _only_at_a_start(config: WebConfig) -> object:
 
 def load_web_config(path: Path) -> WebConfig:
     """Load a web configuration file. Raises ConfigError with all problems."""
-    shown = str(path)
-    try:
-        content = text.read(read(path, LARGEST_FILE))
-    except FileError as error:
-        raise ConfigError([Problem(shown, None, "", str(error))]) from error
-    problems = [
-        Problem(shown, each.line, shown_path(None, each.path), each.message) for each in content.mistakes
-    ]
-
-    def note(within: text.Path, message: str) -> None:
-        problems.append(
-            Problem(shown, text.line_of(content.value, within), shown_path(None, within), message)
-        )
-
-    if isinstance(content.value, Block):
+    problems: list[Problem] = []
+    file = document.read(str(path), path, problems)
+    if file is None:
+        raise ConfigError(problems)
+    written = {}
+    if isinstance(file.value, Block):
         # An empty value is an empty block: its content may be commented out.
-        written = {name: value for name, value in content.value.items() if value is not None}
-    else:
-        written = {}
-        if content.value is not None:
-            note((), f"must be a mapping of options, but is {quoted(content.value)}.")
-    options, context = _checked(written, path.parent, note), None
-    if tls := options.tls_server_config:
-        context, wrong = server_context(tls)
-        for option, message in wrong:
-            note(("tls_server_config", option), message)
-    if problems:
+        written = {name: value for name, value in file.value.items() if value is not None}
+    elif file.value is not None:
+        file.note((), f"must be a mapping of options, but is {quoted(file.value)}.")
+    options, context = file.checked((), WebFileOptions, written), None
+    if options and (tls := options.tls_server_config):
+        try:
+            context = _server_context(tls)
+        except (FileError, OSError) as error:
+            why = str(getattr(error, "reason", None) or getattr(error, "strerror", None) or "unreadable")
+            file.note(
+                ("tls_server_config", "cert_file"), f"cannot be used ({why.replace('_', ' ').lower()})."
+            )
+    if problems or options is None:
         raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0))
+    tls = options.tls_server_config
     named = (tls.cert_file, tls.key_file, tls.client_ca_file) if tls else ()
     return WebConfig(
         tls=tls,
@@ -222,63 +217,16 @@ def load_web_config(path: Path) -> WebConfig:
     )
 
 
-def _checked(written: Mapping[str, Value], directory: Path, note: _Note) -> WebFileOptions:
-    """Validate the options, leaving out invalid blocks, so that problems in the others are reported too."""
-    places = {"directory": str(directory)}
-    try:
-        return WebFileOptions.model_validate(written, context=places)
-    except ValidationError as error:
-        for within, message in complaints(error, WebFileOptions):
-            note(within, message)
-        wrong = {found["loc"][0] for found in error.errors(include_url=False, include_input=False)}
-    right = {name: value for name, value in written.items() if name not in wrong}
-    return WebFileOptions.model_validate(right, context=places)
-
-
-def server_context(tls: TlsOptions) -> tuple[ssl.SSLContext, list[tuple[str, str]]]:
-    """A server context with its files loaded, and problems as pairs of option and message."""
+def _server_context(tls: TlsOptions) -> ssl.SSLContext:
+    """A server context with its files loaded. Raises FileError, OSError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = VERSIONS[tls.min_version]
     context.set_alpn_protocols(["http/1.1"])
-    wrong = list(_pair_problems(tls))
     if tls.client_ca_file:
         context.verify_mode = ssl.CERT_REQUIRED
-        try:
-            trust_authorities(context, tls.client_ca_file)
-        except FileError as error:
-            wrong.append(("client_ca_file", f'"{tls.client_ca_file}" {error}'))
-    if not wrong:
-        try:
-            tls.load_pair(context)
-        except (ssl.SSLError, OSError) as error:
-            why = getattr(error, "reason", None) or error.strerror or "unreadable"
-            wrong.append(("cert_file", f"cannot be used ({str(why).replace('_', ' ').lower()})."))
-    return context, wrong
-
-
-def _pair_problems(tls: TlsOptions) -> Iterator[tuple[str, str]]:
-    """Problems of certificate and key, for most of which OpenSSL only says "PEM lib"."""
-    certificate = private_key = None
-    shown = f'"{tls.cert_file}"'
-    try:
-        certificate = x509.load_pem_x509_certificates(read(tls.cert_file, PEM_AT_MOST))[0]
-    except FileError as error:
-        yield "cert_file", f"{shown} {error}"
-    except ValueError:
-        yield "cert_file", f"{shown} contains no PEM certificate."
-    shown = f'"{tls.key_file}"'
-    try:
-        private_key = load_pem_private_key(
-            read(tls.key_file, PEM_AT_MOST), None, unsafe_skip_rsa_key_validation=True
-        )
-    except FileError as error:
-        yield "key_file", f"{shown} {error}"
-    except TypeError:
-        yield "key_file", f"{shown} {ENCRYPTED}"
-    except (ValueError, UnsupportedAlgorithm):
-        yield "key_file", f"{shown} contains no PEM private key."
-    if certificate and private_key and certificate.public_key() != private_key.public_key():
-        yield "key_file", "does not belong to the first certificate in cert_file. Use a matching pair."
+        trust_authorities(context, tls.client_ca_file)
+    tls.load_pair(context)
+    return context
 
 
 def exposure(listen: Address, web: WebConfig) -> str | None:
@@ -286,7 +234,7 @@ def exposure(listen: Address, web: WebConfig) -> str | None:
     without = []
     if web.tls is None:
         without.append("TLS")
-    if not web.users and not (web.tls and web.tls.verifies_clients):
+    if not web.requires_login:
         without.append("a login")
     if listen.is_loopback or not without:
         return None

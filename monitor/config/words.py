@@ -26,10 +26,12 @@ from monitor.core.connection import (
 
 Parser = Callable[[object], object]
 
-SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 LONGEST = timedelta(days=36_500)
 """A century: longer than any certificate, and safe for datetime arithmetic."""
+
+DURATION = re.compile("".join(f"(?:([0-9]{{1,15}}){unit})?" for unit in SECONDS))
 
 CONSUMER_KEY = re.compile(r"[A-Za-z0-9._-]+")
 CONSUMER_KEY_LENGTH = 8
@@ -45,9 +47,11 @@ LABEL = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
 """A Prometheus label name; names with two leading underscores are reserved."""
 
 RESERVED_LABELS = frozenset(
-    {"connection", "host", "org_type", "state", "cause", "severity", "responsible", "slot", "app"}
-    | {"le", "quantile", "instance", "job", "alertname", "title", "username"}
-)
+    {
+        "connection", "host", "org_type", "state", "cause", "severity", "responsible", "slot", "app", "le",
+        "quantile", "instance", "job", "alertname", "title", "username",
+    }
+)  # fmt: skip
 """Labels already used by our metrics or by Prometheus."""
 
 APP_NAME_LENGTH = 80
@@ -142,39 +146,24 @@ def whole(most: int, reason: str) -> Parser:
 def days(value: object) -> float:
     """A number of days, as in a refresh token policy."""
     written = text(value)
-    if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,6})?", written):
-        raise ValueError(f"{quoted(written)} is not a number of days. Write just the number, e.g. 90.")
-    if not 0 < float(written) <= LONGEST.days:
-        raise ValueError(f"{written} days is out of range: use more than 0 and at most {LONGEST.days:,}.")
+    if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,6})?", written) or not 0 < float(written) <= LONGEST.days:
+        raise ValueError(f"{quoted(written)} is not a number of days up to {LONGEST.days:,}. Write e.g. 90.")
     return float(written)
 
 
 def duration(value: object) -> timedelta:
     """`5m`, `90d`, `1h30m`: integers with units, largest unit first."""
     written = text(value)
-    if re.fullmatch(r"[0-9.:]+", written):
-        raise ValueError(f"{quoted(written)} has no unit. Write a number and a unit, e.g. 5m.")
-    parts = re.findall(r"([0-9]+)([a-z]+)", written)
-    units = [unit for _, unit in parts]
-    if "".join(number + unit for number, unit in parts) != written or not parts:
+    if not (found := DURATION.fullmatch(written)):
         raise ValueError(
-            f"{quoted(written)} is not a duration. Write whole numbers with their units, e.g. 5m or 1h30m."
+            f"{quoted(written)} is not a duration. Write whole numbers with units (w, d, h, m or s), the"
+            " largest first, e.g. 5m or 1h30m."
         )
-    for unit in units:
-        if unit not in SECONDS:
-            raise ValueError(
-                f'{quoted(written)} has the unit "{unit[:10]}". Units are s, m, h, d and w. Write e.g. 5m.'
-            )
-    if sorted(set(units), key=lambda unit: -SECONDS[unit]) != units:
-        raise ValueError(
-            f"{quoted(written)} has units in the wrong order or twice. Write the largest first, e.g. 1h30m."
-        )
-    if any(len(number) > len(str(LONGEST.days * 86_400)) for number, _ in parts):
+    numbers = zip(found.groups("0"), SECONDS.values(), strict=True)
+    seconds = sum(int(number) * unit for number, unit in numbers)
+    if seconds > LONGEST.total_seconds():
         raise ValueError(f"{quoted(written)} is longer than a century.")
-    meant = timedelta(seconds=sum(int(number) * SECONDS[unit] for number, unit in parts))
-    if meant > LONGEST:
-        raise ValueError(f"{quoted(written)} is longer than a century.")
-    return meant
+    return timedelta(seconds=seconds)
 
 
 def written_duration(meant: timedelta) -> str:
@@ -301,18 +290,18 @@ class Address:
 def address(value: object) -> Address:
     """`127.0.0.1:9877`, `[::1]:9877`, `0.0.0.0:9877`."""
     written = text(value)
-    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*)(?::([0-9]{1,5}))?", written)
-    if match is None or (written.isdigit() and match[2] is None):
-        raise ValueError(f"{quoted(written)} is not an address with a port. Write e.g. 127.0.0.1:9877.")
-    host, port = match[1].strip("[]"), match[2]
-    if port is None or int(port) > 65_535:
-        raise ValueError(f"{quoted(written)} has no port from 0 to 65535. Write e.g. 127.0.0.1:9877.")
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*):([0-9]{1,5})", written)
+    if match is None or int(match[2]) > 65_535:
+        raise ValueError(
+            f"{quoted(written)} is not an address with a port from 0 to 65535. Write e.g. 127.0.0.1:9877."
+        )
+    host, port = match[1].strip("[]"), int(match[2])
     if not host:
         raise ValueError(
             f"{quoted(written)} has no host. Write 127.0.0.1:{port} for this machine only, or 0.0.0.0:{port}"
             " for the whole network."
         )
-    return Address(host, int(port))
+    return Address(host, port)
 
 
 def connection_name(value: object) -> str:
@@ -393,6 +382,11 @@ def _split(written: str, example: str = "https://acme.my.salesforce.com") -> Spl
     return parts
 
 
+def _is_secure(parts: SplitResult) -> bool:
+    """Whether nobody on the network can read it: https, or http on loopback."""
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS)
+
+
 def web_url(value: object) -> str:
     """An http or https URL, without a final slash."""
     written = text(value)
@@ -406,8 +400,7 @@ def web_url(value: object) -> str:
 def vault_address(value: object) -> str:
     """A Vault's address: https, or http on loopback for a Vault agent."""
     written = web_url(value)
-    parts = _split(written)
-    if parts.username or parts.password or (parts.scheme != "https" and parts.hostname not in LOOPBACK_HOSTS):
+    if not _is_secure(parts := _split(written)):
         raise ValueError(
             f"{quoted(parts.hostname or '')} must be reached over https, e.g. https://vault.example.com:8200."
         )
@@ -472,13 +465,11 @@ def login_url(value: object, allowed_hosts: frozenset[str]) -> str:
         raise ValueError(f"ends in {TOKEN_PATH}. Remove that: it is added automatically.")
     if parts.query or parts.fragment or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", path):
         raise ValueError(f"{quoted(written)} has more than a host and a plain path. Write only the host.")
-    if parts.scheme != "https" and host not in LOOPBACK_HOSTS:
+    if not _is_secure(parts):
         raise ValueError(f"{quoted(written)} is not HTTPS. Plain http:// is only allowed for loopback.")
     url = f"{parts.scheme}://{parts.netloc.lower()}{path}"
     if may_receive_assertions(url, allowed_hosts):
         return url
-    if parts.scheme not in {"http", "https"}:
-        raise ValueError(f"{quoted(written)} is neither https:// nor http://.")
     if mine := MY_DOMAIN.fullmatch(host):
         raise ValueError(
             f"{host} shows the org's pages, but does not accept logins. Write"
@@ -498,14 +489,14 @@ def login_url(value: object, allowed_hosts: frozenset[str]) -> str:
 def subdomain(value: object) -> str:
     """The part of the org's host before .my.salesforce.com (setup guide, step 7), in lower case."""
     written = text(value).lower()
-    host = written.partition("://")[2].partition("/")[0] if "://" in written else written.partition("/")[0]
+    host = written.rpartition("://")[2].partition("/")[0]
     if mine := MY_DOMAIN.fullmatch(host):
         raise ValueError(f"{quoted(written)} has more than the subdomain. Write {mine['subdomain']}.")
     if INSTANCE.fullmatch(host):
         raise ValueError(
             f"{host} is an instance, not the org's own host. Setup > My Domain shows the subdomain."
         )
-    if "://" in written or "/" in written or written.endswith((".com", ".mil", ".cn")):
+    if "/" in written or written.endswith((".com", ".mil", ".cn")):
         raise ValueError(
             f"{quoted(written)} has more than the subdomain, e.g. acme of https://acme.my.salesforce.com."
             " For other kinds of host, use login_url instead."
@@ -535,7 +526,7 @@ def audience(value: object) -> str:
             f"{f'Write https://{written}.' if _is_host(written) else close(written, CHOICES)}".rstrip()
         )
     parts = _split(written)
-    if parts.scheme != "https" and parts.hostname not in LOOPBACK_HOSTS:
+    if not _is_secure(parts):
         raise ValueError(f"{quoted(written)} is not HTTPS. Write e.g. https://login.salesforce.com.")
     if " " in written:
         raise ValueError(f"{quoted(written)} has a space in it.")

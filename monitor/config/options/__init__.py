@@ -17,6 +17,7 @@ from monitor.config.options.connections import ConnectionOptions, ExpiryOptions,
 from monitor.config.options.sinks import NotifyOptions
 from monitor.config.options.sources import VaultOptions
 from monitor.config.options.values import (
+    Authorities,
     Flag,
     HostName,
     Interval,
@@ -134,7 +135,7 @@ class GeneralOptions(Options):
     """Exchanges in progress at the same time."""
     allowed_hosts: Annotated[frozenset[HostName], BeforeValidator(listed)] = frozenset()
     """Hosts that assertions may be sent to, besides Salesforce's and loopback."""
-    ca_file: Place | None = None
+    ca_file: Authorities | None = None
     """Certificate authorities in PEM, besides the system's, e.g. of a TLS-inspecting proxy."""
     vault: Annotated[VaultOptions | None, BeforeValidator(filled)] = None
     """HashiCorp Vault, for keys stored there."""

@@ -9,11 +9,11 @@ from pydantic import ConfigDict, model_validator
 from monitor.config import words
 from monitor.config.options.values import (
     URL,
+    Authorities,
     Interval,
     OneOf,
     Options,
     Parsed,
-    Place,
     Written,
     default_duration,
     resolved,
@@ -134,7 +134,7 @@ class VaultOptions(Options):
     """Where the key/value store is mounted."""
     namespace: Annotated[str, Parsed(words.vault_path)] = ""
     """A namespace of Vault Enterprise."""
-    ca_file: Place | None = None
+    ca_file: Authorities | None = None
     """The CA of Vault's own certificate, in PEM, if the system does not trust it."""
     reread: Interval = default_duration(timedelta(minutes=15))
     """How often keys are read again: a rotation in Vault is noticed within that time."""

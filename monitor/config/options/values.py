@@ -1,16 +1,26 @@
 """Types of single options, such as durations and paths."""
 
 import os
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationInfo,
+)
 from pydantic_core import CoreSchema, core_schema
 
 from monitor.config import words
+from monitor.config.files import FileError, trust_authorities
 from monitor.core.connection import Band
 
 SHORTEST_INTERVAL = timedelta(seconds=10)
@@ -46,6 +56,15 @@ def resolved(value: object, info: ValidationInfo) -> str:
     """A path made absolute from its file's directory. Links stay, since a rotation may swap them."""
     directory: str = (info.context or {}).get("directory", "")
     return os.path.normpath(os.path.join(directory, words.path(value)))  # noqa: PTH118 - for speed
+
+
+def _trusted(path: Path) -> Path:
+    """The path of certificate authorities in PEM."""
+    try:
+        trust_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), path)
+    except FileError as error:
+        raise ValueError(f'"{path}" {error}') from None
+    return path
 
 
 def default_duration(duration: timedelta) -> Any:
@@ -100,6 +119,7 @@ _BAND: dict[str, Any] = {
     "oneOf": [_SHARE_OR_DURATION, {"type": "array", "items": _SHARE_OR_DURATION, "maxItems": 3}]
 }
 Place = Annotated[Path, Parsed(resolved)]
+Authorities = Annotated[Place, AfterValidator(_trusted)]
 Name = Annotated[str, Parsed(words.connection_name, {"type": "string", "pattern": f"^{words.NAME.pattern}$"})]
 Url = Annotated[str, Parsed(words.web_url, URL)]
 HostName = Annotated[str, Parsed(words.host_name, {"type": "string", "format": "hostname"})]
