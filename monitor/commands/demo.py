@@ -8,7 +8,7 @@ import asyncio
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -89,8 +89,9 @@ def simulate(settings: Settings | None, *, host: str, port: int, speed: float, s
     """Serve orgs until a signal: one for each configured connection that points to this address."""
     simulator = Simulator(speed=speed)
     for connection in settings.connections if settings else ():
-        if _leads_here(connection, port):
-            name = urlsplit(connection.login_url).path.strip("/")
+        address = urlsplit(connection.login_url)
+        if address.hostname in LOOPBACK_HOSTS and address.port == port:
+            name = address.path.strip("/")
             simulator.put(name, _org_of(connection))
             say(f"Created org {name} for connection {connection.name}.")
     if not is_loopback(host):
@@ -98,36 +99,26 @@ def simulate(settings: Settings | None, *, host: str, port: int, speed: float, s
     asyncio.run(serve(simulator, host=host, port=port, ready=lambda url: say(f"The simulator is at {url}")))
 
 
-def _leads_here(connection: Connection, port: int) -> bool:
-    address = urlsplit(connection.login_url)
-    return address.hostname in LOOPBACK_HOSTS and address.port == port
-
-
 def _org_of(connection: Connection) -> dict[str, object]:
     """An org that grants the connection's requests. Creates missing keys."""
-    for pair in connection.pairs:
-        _make_missing(pair)
+    certificates = [_certificate_of(pair) for pair in connection.pairs]
     return {
         "consumer_key": connection.consumer_key,
         "username": connection.username,
-        "certificate": _certificate_of(connection.current),
+        "certificate": certificates[0],
     }
 
 
-def _make_missing(pair: Pair) -> None:
-    key = Path(pair.private_key.place)
-    if pair.private_key.kind != "file" or key.exists():
-        return
-    certificate = Path(pair.certificate.place) if pair.certificate else key.with_name(f"{key.stem}-cert.pem")
-    with suppress(OSError):  # creating the key reports the error
-        key.parent.mkdir(parents=True, exist_ok=True)
-    keygen.generate(key.parent, now=datetime.now(UTC), key_name=key.name, certificate_name=certificate.name)
-
-
 def _certificate_of(pair: Pair) -> str | None:
-    """The certificate in the key's pair, if any, for upload to the org."""
-    beside = Path(pair.private_key.place)
-    source = pair.certificate or Source("file", str(beside.with_name(f"{beside.stem}-cert.pem")))
+    """The certificate to upload to the org, by default that beside the key. Creates missing files."""
+    key = Path(pair.private_key.place)
+    source = pair.certificate or Source("file", str(key.with_name(f"{key.stem}-cert.pem")))
+    if pair.private_key.kind == "file" and not key.exists():
+        with suppress(OSError):  # creating the key reports the error
+            key.parent.mkdir(parents=True, exist_ok=True)
+        keygen.generate(
+            key.parent, now=datetime.now(UTC), key_name=key.name, certificate_name=Path(source.place).name
+        )
     try:
         return read(source, {}).decode()
     except (SourceError, UnicodeDecodeError):
@@ -184,13 +175,9 @@ class _Demo:
     port: int
     at_once: bool
     say: Say
-
-    def __post_init__(self) -> None:
-        self.began = self.clock.now()
-        self.connections: list[dict[str, object]] = []
-        self.states: dict[str, State] = {}
-        self.appointments = ManualSchedule()
-        self.in_real_time = False
+    connections: list[dict[str, object]] = field(default_factory=list)
+    states: dict[str, State] = field(default_factory=dict)
+    appointments: ManualSchedule = field(default_factory=ManualSchedule)
 
     async def run(self) -> None:
         """Run the simulated period, then continue in real time until a signal."""
@@ -217,7 +204,8 @@ class _Demo:
     async def _enter(self, role: Scenario, orgs: httpx.AsyncClient) -> None:
         """Create the role's org and key files, and add its connection to the configuration."""
         dated = role.keys in {Keys.EXPIRING, Keys.EXPIRED, Keys.NOT_YET_VALID}
-        files = make_keys(role.keys, self.began + STORY if dated else self.began)
+        began = self.clock.now() - self.clock.ahead
+        files = make_keys(role.keys, began + STORY if dated else began)
         key, certificate = self.folder / f"{role.name}.pem", self.folder / f"{role.name}-cert.pem"
         key.touch(mode=0o600)
         key.write_bytes(files.private_key)
@@ -279,7 +267,6 @@ class _Demo:
             f"\n  {page}/connections/approval-decayed   an approval that ages out every four weeks"
             f"\n  {page}/?responsible=operator          what the operator has to fix"
         )
-        self.in_real_time = True
         while True:
             await self._check_due(daemon.watch, self.clock.now())
             await asyncio.sleep(REAL_TIME_STEP_SECONDS)
@@ -288,9 +275,7 @@ class _Demo:
         """Run the checks due by then, with the configured concurrency."""
 
         async def look(name: str) -> None:
-            due = appointments.pop(name)
-            if self.in_real_time:  # before, checks are late by part of a stride
-                watch.own.schedule_delay.observe(max(0.0, (self.clock.now() - due).total_seconds()))
+            del appointments[name]
             if following := await watch.check(name):
                 appointments[name] = min(following, appointments.get(name, following))
 
