@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -42,10 +42,7 @@ from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
 from monitor.watch.schedule import Schedule
 from monitor.web.app import Web
-from monitor.web.metrics import (
-    MetricsPage,
-    negotiate,
-)
+from monitor.web.metrics import MetricsPage
 
 TICK_SECONDS = 0.005
 """How often to measure the event loop's lag."""
@@ -215,11 +212,11 @@ class Watching:
         first = self._material.connection(0, self._url, self._interval)
         self._fleet.configure([first], self._clock.now())
         await self._checker.check(first.name, self._ledger)
-        self._metrics(self._snapshot(), "")
+        self._page.render(self._snapshot())
         await asyncio.to_thread(self._store.flush)
 
     async def _serve(self) -> str:
-        app = Web(self._snapshot, self._metrics, self._store, ready=lambda: ()).app()
+        app = Web(self._snapshot, self._page.render, self._store, ready=lambda: ()).app()
         listener = socket.create_server((HOST, 0))
         config = uvicorn.Config(self._timed(app), lifespan="off", log_config=None, access_log=False)
         self._serving = asyncio.create_task(_Server(config).serve(sockets=[listener]))
@@ -240,12 +237,6 @@ class Watching:
         statuses = self._fleet.statuses()
         daemon = DaemonStatus(self._started, "0", len(statuses), self._started)
         return Snapshot(self._clock.now(), daemon, statuses, {})
-
-    def _metrics(
-        self, snapshot: Snapshot, accept: str, pack: Callable[[bytes], bytes] = bytes
-    ) -> tuple[list[bytes], str]:
-        exposition = negotiate(accept)
-        return self._page.render(snapshot, exposition, pack), exposition.content_type
 
     async def _take_on(self) -> StartUp:
         began = time.perf_counter()
@@ -287,7 +278,7 @@ class Watching:
     async def _suspend(self) -> None:
         moment = self._clock.now() + timedelta(seconds=AWAKE_IN_SECONDS)
         await self._keep_appointments({connection.name: moment for connection in self._connections})
-        self._metrics(self._snapshot(), "")  # the state after a scrape before the suspension
+        self._page.render(self._snapshot())  # the state after a scrape before the suspension
 
     async def _run(self, at_least_seconds: float) -> Run:
         """Watch for this long, and until all connections were checked."""

@@ -26,12 +26,7 @@ from monitor.core.keys.credential import CertificateFacts, CredentialFacts
 from monitor.core.outcome import Exchange, Granted
 from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
 from monitor.watch.own_metrics import OwnMetrics
-from monitor.web.metrics import (
-    FAMILIES,
-    OPEN_METRICS,
-    TEXT,
-    MetricsPage,
-)
+from monitor.web.metrics import FAMILIES, MetricsPage
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -151,7 +146,7 @@ def figures(count: int, rounds: int = ROUNDS) -> list[Figure]:
     pieces = [
         line for column in zip(*by_connection, strict=True) for line in column
     ]  # in the same layout as the page
-    rendered = b"".join(page.render(fleet))
+    rendered = b"".join(page.render(fleet)[0])
 
     changed = [churn(statuses, turn) for turn in range(rounds)]
     joins: list[float] = []
@@ -160,8 +155,8 @@ def figures(count: int, rounds: int = ROUNDS) -> list[Figure]:
     churned: list[float] = []
     for some_changed in changed:
         joins.append(cpu_ms(lambda: b"".join(pieces)))
-        scrapes.append(cpu_ms(lambda: page.render(fleet, TEXT)))
-        open_metrics.append(cpu_ms(lambda: page.render(fleet, OPEN_METRICS)))
+        scrapes.append(cpu_ms(lambda: page.render(fleet)))
+        open_metrics.append(cpu_ms(lambda: page.render(fleet, "application/openmetrics-text")))
         churned.append(cpu_ms(partial(page.render, some_changed)))
         page.render(fleet)
     join = statistics.median(joins)

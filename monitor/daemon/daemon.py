@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -24,7 +24,6 @@ import uvicorn
 from starlette.applications import Starlette
 
 from monitor.config import ConfigError, Settings, load
-from monitor.core.status import Snapshot
 from monitor.daemon.aside import aside
 from monitor.daemon.changed_files import ChangedFiles, configuration_stamps
 from monitor.daemon.descriptors import enough
@@ -39,7 +38,7 @@ from monitor.watch.watch import Watch
 from monitor.web.access import Protection, known_hosts
 from monitor.web.app import Web
 from monitor.web.connections import DeadlineProtocol, listen
-from monitor.web.metrics import MetricsPage, negotiate
+from monitor.web.metrics import MetricsPage
 
 NOTIFY_EVERY_SECONDS = 10.0
 """Between two rounds of notifications. Short compared to an alert's hold time of minutes."""
@@ -95,7 +94,6 @@ class Daemon:
             notify=self._notify,
             recovered=self._recovered.set,
         )
-        self._page = MetricsPage(self.watch.own)
         self._notifier = Notifier(
             memory=store,
             transport=rust_transport(NOTIFYING, settings.ca_file),
@@ -207,7 +205,7 @@ class Daemon:
         """The web application for this daemon."""
         return Web(
             snapshot=self.watch.snapshot,
-            metrics=self._metrics,
+            metrics=MetricsPage(self.watch.own).render,
             store=self._store,
             ready=self.watch.problems,
             cut_off=lambda: self.watch.cut_off,
@@ -292,12 +290,6 @@ class Daemon:
         if not await self._in_time(look) or await look != self._stamps:
             await self.reload()
         self.watch.look_at_changed_keys()
-
-    def _metrics(
-        self, snapshot: Snapshot, accept: str, pack: Callable[[bytes], bytes]
-    ) -> tuple[list[bytes], str]:
-        exposition = negotiate(accept)
-        return self._page.render(snapshot, exposition, pack), exposition.content_type
 
     def _apply(self, settings: Settings) -> None:
         self._settings = settings

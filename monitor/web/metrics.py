@@ -8,13 +8,13 @@ Names and labels are a promise to authors of alerts and dashboards.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from itertools import compress, count
+from itertools import chain, compress, count
 from operator import attrgetter, is_not
 from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
 from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -36,28 +36,6 @@ OWN_TIMER = " As of the last check: the daemon's own schedule starts those, not 
 scrape must not cost a login."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exposition:
-    """A format of the page."""
-
-    content_type: str
-    open_metrics: bool
-    generate: Callable[[Collector], bytes]
-    """The library's renderer."""
-
-
-TEXT = Exposition(CONTENT_TYPE_PLAIN_0_0_4, open_metrics=False, generate=generate_latest)
-OPEN_METRICS = Exposition(
-    openmetrics.CONTENT_TYPE_LATEST, open_metrics=True, generate=openmetrics.generate_latest
-)
-
-
-def negotiate(accept: str) -> Exposition:
-    """The format for an `Accept` header: OpenMetrics if requested, otherwise plain text."""
-    asked = (kind.split(";")[0].strip().lower() for kind in accept.split(","))
-    return OPEN_METRICS if "application/openmetrics-text" in asked else TEXT
-
-
 # Metrics of connections
 
 
@@ -66,17 +44,17 @@ class Family:
     """One family of samples about connections."""
 
     name: str
-    kind: Literal["gauge", "counter"]
     help: str
     value: Callable[[ConnectionStatus], Any]
     """What the samples of a connection depend on; None if there are none."""
     text: Callable[[str, Any], str]
     """The samples, given the start of each line (the name and `connection`) and the value."""
 
-    def header(self, exposition: Exposition) -> bytes:
+    def header(self, *, open_metrics: bool) -> bytes:
         """The HELP and TYPE lines; OpenMetrics names a counter's family without its `_total`."""
-        name = self.name.removesuffix("_total") if exposition.open_metrics else self.name
-        return f"# HELP {name} {self.help}\n# TYPE {name} {self.kind}\n".encode()
+        name = self.name.removesuffix("_total") if open_metrics else self.name
+        kind = "counter" if self.name.endswith("_total") else "gauge"
+        return f"# HELP {name} {self.help}\n# TYPE {name} {kind}\n".encode()
 
     def lines(self, value: object, connection: str) -> bytes:
         """The samples of one connection, whose escaped name is `connection`."""
@@ -157,16 +135,13 @@ def _last(name: str) -> Callable[[ConnectionStatus], Any]:
     return lambda status: attribute(last) if (last := status.history.last_exchange) else None
 
 
-_CURRENT, _NEXT = (f',slot="{slot}"' for slot in (Slot.CURRENT, Slot.NEXT))
-
-
 def _of_both(text: Callable[[str, Any, str], str]) -> Callable[[str, tuple[Any, Any]], str]:
     """The samples of a value of the current pair and one of the next."""
 
     def both(start: str, values: tuple[Any, Any]) -> str:
         current, following = values
-        first = "" if current is None else text(start, current, _CURRENT)
-        return first if following is None else first + text(start, following, _NEXT)
+        first = "" if current is None else text(start, current, ',slot="current"')
+        return first if following is None else first + text(start, following, ',slot="next"')
 
     return both
 
@@ -186,188 +161,162 @@ def _accepted(status: ConnectionStatus) -> tuple[bool | None, bool | None]:
     return accepted.get(Slot.CURRENT), accepted.get(Slot.NEXT) if status.connection.next else None
 
 
-def _family(
-    name: str,
-    meaning: str,
-    value: Callable[[ConnectionStatus], Any],
-    text: Callable[[str, Any], str],
-    *,
-    own_timer: bool = False,
-) -> Family:
-    kind: Literal["gauge", "counter"] = "counter" if name.endswith("_total") else "gauge"
-    return Family(f"bearerwatch_connection_{name}", kind, meaning + own_timer * OWN_TIMER, value, text)
-
-
 FAMILIES = (
-    _family(
-        "up",
+    Family(
+        "bearerwatch_connection_up",
         "1 = the last exchange was granted; 0 = nothing proves that it works: refused, no answer, not checked"
-        " yet or in time, or paused (bearerwatch_connection_state tells them apart).",
+        " yet or in time, or paused (bearerwatch_connection_state tells them apart)." + OWN_TIMER,
         _up,
         _number,
-        own_timer=True,
     ),
-    _family(
-        "state",
-        "1 for the connection's state, 0 for the others.",
+    Family(
+        "bearerwatch_connection_state",
+        "1 for the connection's state, 0 for the others." + OWN_TIMER,
         attrgetter("state"),
         _state,
-        own_timer=True,
     ),
-    _family(
-        "finding",
-        "1 while the cause applies; absent otherwise.",
+    Family(
+        "bearerwatch_connection_finding",
+        "1 while the cause applies; absent otherwise." + OWN_TIMER,
         lambda status: status.findings or None,
         _finding,
-        own_timer=True,
     ),
-    _family(
-        "finding_since_timestamp_seconds",
-        "Unix time since which the cause applies.",
+    Family(
+        "bearerwatch_connection_finding_since_timestamp_seconds",
+        "Unix time since which the cause applies." + OWN_TIMER,
         lambda status: status.findings or None,
         _finding_since,
-        own_timer=True,
     ),
-    _family(
-        "info",
+    Family(
+        "bearerwatch_connection_info",
         "Always 1: configuration of the connection, with the operator's labels.",
         attrgetter("connection"),
         _info,
     ),
-    _family(
-        "last_exchange_timestamp_seconds",
-        "Unix time of the last check, even if nothing could be sent; absent before the first.",
+    Family(
+        "bearerwatch_connection_last_exchange_timestamp_seconds",
+        "Unix time of the last check, even if nothing could be sent; absent before the first." + OWN_TIMER,
         _last("at"),
         _at,
-        own_timer=True,
     ),
-    _family(
-        "last_success_timestamp_seconds",
-        "Unix time of the last exchange that was granted; absent before the first.",
+    Family(
+        "bearerwatch_connection_last_success_timestamp_seconds",
+        "Unix time of the last exchange that was granted; absent before the first." + OWN_TIMER,
         attrgetter("history.last_success"),
         _at,
-        own_timer=True,
     ),
-    _family(
-        "next_exchange_timestamp_seconds",
+    Family(
+        "bearerwatch_connection_next_exchange_timestamp_seconds",
         "Unix time of the next check; absent while none is due.",
         attrgetter("next_exchange"),
         _at,
     ),
-    _family(
-        "interval_seconds",
+    Family(
+        "bearerwatch_connection_interval_seconds",
         "Configured time between checks while the connection is healthy.",
         attrgetter("connection.interval"),
         lambda start, interval: f"{start}}} {interval.total_seconds()}\n",
     ),
-    _family(
-        "exchanges_total",
+    Family(
+        "bearerwatch_connection_exchanges_total",
         "Exchanges since the database was created.",
         attrgetter("history.exchanges"),
         _number,
     ),
-    _family(
-        "exchange_failures_total",
+    Family(
+        "bearerwatch_connection_exchange_failures_total",
         "Exchanges that were not granted, since the database was created.",
         attrgetter("history.failures"),
         _number,
     ),
-    _family(
-        "read_ok",
-        "1 = this read from the org besides the exchange succeeded; 0 = it failed.",
+    Family(
+        "bearerwatch_connection_read_ok",
+        "1 = this read from the org besides the exchange succeeded; 0 = it failed." + OWN_TIMER,
         lambda status: status.reads or None,
         _reads,
-        own_timer=True,
     ),
-    _family(
-        "last_exchange_duration_seconds",
+    Family(
+        "bearerwatch_connection_last_exchange_duration_seconds",
         "How long the last exchange took, from the start of its connection to the end of its answer;"
-        " absent if nothing was sent.",
+        " absent if nothing was sent." + OWN_TIMER,
         _last("duration_seconds"),
         _seconds,
-        own_timer=True,
     ),
-    _family(
-        "certificate_not_before_timestamp_seconds",
+    Family(
+        "bearerwatch_connection_certificate_not_before_timestamp_seconds",
         "Unix time at which the certificate becomes valid.",
         _not_before,
         _of_both(_at),
     ),
-    _family(
-        "certificate_not_after_timestamp_seconds",
+    Family(
+        "bearerwatch_connection_certificate_not_after_timestamp_seconds",
         "Unix time at which the certificate expires: its own, or as declared if none is configured.",
         _not_after,
         _of_both(_at),
     ),
-    _family(
-        "key_accepted",
-        "1 = the last verdict with this key was a grant; absent before the first.",
+    Family(
+        "bearerwatch_connection_key_accepted",
+        "1 = the last verdict with this key was a grant; absent before the first." + OWN_TIMER,
         _accepted,
         _of_both(_number),
-        own_timer=True,
     ),
-    _family(
-        "approval_since_timestamp_seconds",
+    Family(
+        "bearerwatch_connection_approval_since_timestamp_seconds",
         "Unix time at which the current approval was first seen.",
         attrgetter("history.approval_since"),
         _at,
     ),
-    _family(
-        "approval_forecast_timestamp_seconds",
+    Family(
+        "bearerwatch_connection_approval_forecast_timestamp_seconds",
         "Unix time at which the approval is expected to end, if a lifetime is declared or was learnt.",
         lambda status: status.forecast and status.forecast.at,
         _at,
     ),
-    _family(
-        "last_audit_timestamp_seconds",
-        "Unix time of the last audit inside the org; absent before the first.",
+    Family(
+        "bearerwatch_connection_last_audit_timestamp_seconds",
+        "Unix time of the last audit inside the org; absent before the first." + OWN_TIMER,
         lambda status: status.history.audit and status.history.audit.at,
         _at,
-        own_timer=True,
     ),
-    _family(
-        "production_last_login_timestamp_seconds",
+    Family(
+        "bearerwatch_connection_production_last_login_timestamp_seconds",
         "Unix time of the integration's own last granted login, according to the last audit; absent if none"
-        " was seen, or they cannot be told apart from ours.",
+        " was seen, or they cannot be told apart from ours." + OWN_TIMER,
         attrgetter("history.audit"),
         lambda start, audit: (
             _at(start, found.granted) if (found := production(audit)) and found.granted else ""
         ),
-        own_timer=True,
     ),
-    _family(
-        "production_logins_refused",
-        "Refused logins of the integration itself since its last granted one, according to the last audit.",
+    Family(
+        "bearerwatch_connection_production_logins_refused",
+        "Refused logins of the integration itself since its last granted one, according to the last audit."
+        + OWN_TIMER,
         attrgetter("history.audit"),
         lambda start, audit: _number(start, found.refused) if (found := production(audit)) else "",
-        own_timer=True,
     ),
-    _family(
-        "api_calls_used",
-        "API calls used of the org's daily allocation, according to its last REST answer.",
+    Family(
+        "bearerwatch_connection_api_calls_used",
+        "API calls used of the org's daily allocation, according to its last REST answer." + OWN_TIMER,
         attrgetter("history.usage"),
         lambda start, usage: _number(start, usage.used),
-        own_timer=True,
     ),
-    _family(
-        "api_calls_allowed",
-        "The org's daily API allocation, according to its last REST answer.",
+    Family(
+        "bearerwatch_connection_api_calls_allowed",
+        "The org's daily API allocation, according to its last REST answer." + OWN_TIMER,
         attrgetter("history.usage"),
         lambda start, usage: _number(start, usage.allowed),
-        own_timer=True,
     ),
-    _family(
-        "clock_offset_seconds",
-        "The server's clock minus ours, from the answer's Date header; positive if ours is slow.",
+    Family(
+        "bearerwatch_connection_clock_offset_seconds",
+        "The server's clock minus ours, from the answer's Date header; positive if ours is slow." + OWN_TIMER,
         _last("clock_offset_seconds"),
         _seconds,
-        own_timer=True,
     ),
 )
 """Metrics from a connection's status, in the order of the page."""
 
-MAINTENANCE = _family(
-    "maintenance",
+MAINTENANCE = Family(
+    "bearerwatch_connection_maintenance",
     "1 during a maintenance window, its own or the general one; absent otherwise.",
     lambda status: 1,
     _number,
@@ -378,21 +327,7 @@ MAINTENANCE = _family(
 # Metrics of the daemon
 
 
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    """The fleet's totals, kept up to date: counting 10,000 connections costs as much as joining the page."""
-
-    states: Counter[State] = field(default_factory=Counter)
-    failures: Counter[Cause] = field(default_factory=Counter)
-
-    def add(self, status: ConnectionStatus, times: int = 1) -> None:
-        """Count a status; `times=-1` takes it out."""
-        self.states[status.state] += times
-        for cause, number in status.history.failures_by_cause.items():
-            self.failures[cause] += times * number
-
-
-def _fleet(snapshot: Snapshot, counts: _Counts) -> Iterable[Metric]:
+def _fleet(snapshot: Snapshot, states: Counter[State], failures: Counter[Cause]) -> Iterable[Metric]:
     """The fleet's totals and the daemon's status."""
     daemon = snapshot.daemon
     yield _labelled(
@@ -412,7 +347,7 @@ def _fleet(snapshot: Snapshot, counts: _Counts) -> Iterable[Metric]:
     yield causes
     yield _labelled(
         GaugeMetricFamily("bearerwatch_connections", "Connections in each state.", labels=["state"]),
-        [(state, counts.states[state]) for state in State],
+        [(state, states[state]) for state in State],
     )
     yield _labelled(
         CounterMetricFamily(
@@ -420,7 +355,7 @@ def _fleet(snapshot: Snapshot, counts: _Counts) -> Iterable[Metric]:
             "Failed checks by the first cause of their diagnosis, since the database was created.",
             labels=["cause"],
         ),
-        [(cause, counts.failures[cause] + snapshot.retired_failures.get(cause, 0)) for cause in Cause],
+        [(cause, failures[cause] + snapshot.retired_failures.get(cause, 0)) for cause in Cause],
     )
     if replicas := daemon.replicas:
         for name, meaning, value in (
@@ -474,13 +409,10 @@ def _labelled(family: GaugeMetricFamily | CounterMetricFamily, values: Iterable[
 class _Totals:
     """A collector for the part that the library renders."""
 
-    snapshot: Snapshot
-    counts: _Counts
-    own: Collector
+    families: Iterable[Metric]
 
     def collect(self) -> Iterable[Metric]:
-        yield from _fleet(self.snapshot, self.counts)
-        yield from self.own.collect()
+        return self.families
 
 
 # The page
@@ -498,28 +430,40 @@ class MetricsPage:
         self._statuses: tuple[ConnectionStatus, ...] = ()
         self._columns: list[list[bytes]] = [[b""] for _ in FAMILIES]
         """For each of FAMILIES, its header, and the lines of each status."""
-        self._counts = _Counts()
+        self._states, self._failures = Counter[State](), Counter[Cause]()
+        """The fleet's totals, kept: counting 10,000 connections costs as much as joining the page."""
 
     def render(
-        self,
-        snapshot: Snapshot,
-        exposition: Exposition = TEXT,
-        pack: Callable[[bytes], bytes] = bytes,
-    ) -> list[bytes]:
-        """The page in parts, one per family, each passed through `pack`.
+        self, snapshot: Snapshot, accept: str = "", pack: Callable[[bytes], bytes] = bytes
+    ) -> tuple[list[bytes], str]:
+        """The page in parts, each passed through `pack`, and its content type for an `Accept` header.
 
         As a whole it would take 17 MB for 10,000 connections, which the process would never release, and to
         fill fresh memory takes longer than to join the lines.
         """
+        asked = {kind.split(";")[0].strip().lower() for kind in accept.split(",")}
+        open_metrics = "application/openmetrics-text" in asked
+        library, content_type = (
+            (openmetrics.generate_latest, openmetrics.CONTENT_TYPE_LATEST)
+            if open_metrics
+            else (generate_latest, CONTENT_TYPE_PLAIN_0_0_4)
+        )
+        until = snapshot.maintenance()
+        maintained = [
+            MAINTENANCE.lines(1, _escaped(status.name))
+            for status in snapshot.connections
+            if until(status.connection)
+        ]
         with self._rendering:
             self._update(snapshot.connections)
             pieces = []
             for family, column in zip(FAMILIES, self._columns, strict=True):
-                column[0] = family.header(exposition)
+                column[0] = family.header(open_metrics=open_metrics)
                 pieces.append(pack(b"".join(column)))
-            pieces.append(pack(b"".join([MAINTENANCE.header(exposition), *_in_maintenance(snapshot)])))
-            pieces.append(pack(exposition.generate(_Totals(snapshot, self._counts, self._own))))
-            return pieces
+            pieces.append(pack(b"".join([MAINTENANCE.header(open_metrics=open_metrics), *maintained])))
+            totals = _Totals(chain(_fleet(snapshot, self._states, self._failures), self._own.collect()))
+            pieces.append(pack(library(totals)))
+            return pieces, content_type
 
     def _update(self, statuses: tuple[ConnectionStatus, ...]) -> None:
         """Render the lines of each status that is not the same object in the same position."""
@@ -539,15 +483,12 @@ class MetricsPage:
                     column[1 + place] = family.lines(value, connection)
         for gone in (*before[len(statuses) :], *[before[place] for place in changed]):
             if gone:
-                self._counts.add(gone, -1)
+                self._count(gone, -1)
         for place in changed:
-            self._counts.add(statuses[place])
+            self._count(statuses[place], 1)
         self._statuses = statuses
 
-
-def _in_maintenance(snapshot: Snapshot) -> Iterator[bytes]:
-    """Lines for connections in maintenance."""
-    until = snapshot.maintenance()
-    for status in snapshot.connections:
-        if until(status.connection):
-            yield MAINTENANCE.lines(1, _escaped(status.name))
+    def _count(self, status: ConnectionStatus, times: int) -> None:
+        self._states[status.state] += times
+        for cause, number in status.history.failures_by_cause.items():
+            self._failures[cause] += times * number

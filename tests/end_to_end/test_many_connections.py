@@ -51,7 +51,7 @@ class Fleet:
 
     def page(self) -> bytes:
         now = datetime.now(UTC)
-        pieces = MetricsPage(OwnMetrics()).render(snapshot(*self.statuses(now), at=now))
+        pieces, _ = MetricsPage(OwnMetrics()).render(snapshot(*self.statuses(now), at=now))
         return b"".join(pieces)
 
 

@@ -36,14 +36,7 @@ from monitor.core.outcome import (
 from monitor.core.status import ConnectionStatus, DaemonStatus, ReplicasStatus, Snapshot
 from monitor.core.verdict.approval import forecast
 from monitor.watch.own_metrics import OwnMetrics
-from monitor.web.metrics import (
-    FAMILIES,
-    OPEN_METRICS,
-    TEXT,
-    Exposition,
-    MetricsPage,
-    negotiate,
-)
+from monitor.web.metrics import FAMILIES, MetricsPage
 from tests.web.fleets import AUDIT
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -251,18 +244,26 @@ def used() -> OwnMetrics:
     return own
 
 
-def page(shown: Snapshot, exposition: Exposition = TEXT, own: OwnMetrics | None = None) -> str:
-    return b"".join(MetricsPage(own or OwnMetrics()).render(shown, exposition)).decode()
+TEXT, OPEN_METRICS = "text/plain", "application/openmetrics-text"
 
 
-def read(text: str, exposition: Exposition = TEXT) -> list[Metric]:
-    return list(parse_open_metrics(text) if exposition.open_metrics else parse_text(text))  # type: ignore[no-untyped-call]
+def page(shown: Snapshot, accept: str = TEXT, own: OwnMetrics | None = None) -> str:
+    return text_of(MetricsPage(own or OwnMetrics()), shown, accept)
 
 
-def samples(text: str, exposition: Exposition = TEXT) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+def text_of(kept: MetricsPage, shown: Snapshot, accept: str = TEXT) -> str:
+    pieces, _ = kept.render(shown, accept)
+    return b"".join(pieces).decode()
+
+
+def read(text: str, accept: str = TEXT) -> list[Metric]:
+    return list(parse_open_metrics(text) if accept == OPEN_METRICS else parse_text(text))  # type: ignore[no-untyped-call]
+
+
+def samples(text: str, accept: str = TEXT) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """Every sample of a page by name and labels; two of one name and labels fail here."""
     found: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
-    for family in read(text, exposition):
+    for family in read(text, accept):
         for sample in family.samples:
             key = (sample.name, tuple(sorted(sample.labels.items())))
             assert key not in found, key
@@ -280,11 +281,7 @@ def without_the_process(text: str) -> str:
     return "".join(family for family in families if not re.match(r"# HELP (process|python)_", family))
 
 
-@pytest.fixture(params=[TEXT, OPEN_METRICS], ids=["text", "open_metrics"])
-def exposition(request: pytest.FixtureRequest) -> Exposition:
-    chosen = request.param
-    assert isinstance(chosen, Exposition)
-    return chosen
+in_both_formats = pytest.mark.parametrize("accept", [TEXT, OPEN_METRICS], ids=["text", "open_metrics"])
 
 
 def test_the_metrics_page_equals_its_golden_file() -> None:
@@ -296,14 +293,15 @@ def test_the_metrics_page_equals_its_golden_file() -> None:
     assert text == GOLDEN.read_text()
 
 
-def test_every_family_has_help_and_type_and_is_contiguous(exposition: Exposition) -> None:
-    text = page(many_shapes(), exposition, used())
+@in_both_formats
+def test_every_family_has_help_and_type_and_is_contiguous(accept: str) -> None:
+    text = page(many_shapes(), accept, used())
     helped = re.findall(r"(?m)^# HELP (\S+) \S.*$", text)
     typed = re.findall(r"(?m)^# TYPE (\S+) (?:gauge|counter|histogram)$", text)
 
     assert helped == typed
     assert len(helped) == len(set(helped))
-    for family in read(text, exposition):
+    for family in read(text, accept):
         assert all(sample.name.startswith(family.name) for sample in family.samples), family.name
 
 
@@ -378,7 +376,8 @@ def expected(status: ConnectionStatus) -> Iterable[tuple[str, dict[str, str], fl
     yield "approval_forecast_timestamp_seconds", {}, moment(status.forecast.at if status.forecast else None)
 
 
-def test_each_connections_samples_match_the_snapshot(exposition: Exposition) -> None:
+@in_both_formats
+def test_each_connections_samples_match_the_snapshot(accept: str) -> None:
     shown = many_shapes()
     wanted = {
         (
@@ -390,14 +389,15 @@ def test_each_connections_samples_match_the_snapshot(exposition: Exposition) -> 
         if value is not None
     }
 
-    found = samples(page(shown, exposition), exposition)
+    found = samples(page(shown, accept), accept)
 
     assert {key: value for key, value in found.items() if ("connection" in dict(key[1]))} == wanted
 
 
-def test_the_totals_match_the_snapshot(exposition: Exposition) -> None:
+@in_both_formats
+def test_the_totals_match_the_snapshot(accept: str) -> None:
     shown = many_shapes()
-    found = samples(page(shown, exposition), exposition)
+    found = samples(page(shown, accept), accept)
 
     states = {state: found["bearerwatch_connections", (("state", state.value),)] for state in State}
     failures = {cause: found["bearerwatch_failures_total", (("cause", cause.value),)] for cause in Cause}
@@ -536,7 +536,7 @@ def test_whatever_changed_since_the_last_scrape_shows(scrapes: list[list[Connect
     kept = MetricsPage(OwnMetrics())
 
     for shown in (snapshot(*statuses) for statuses in scrapes):
-        text = b"".join(kept.render(shown)).decode()
+        text = text_of(kept, shown)
         assert without_the_process(text) == without_the_process(page(shown))
 
 
@@ -545,7 +545,7 @@ def test_maintenance_is_exported_from_start_to_end_even_if_nothing_else_changes(
     shown = snapshot(degraded(), never_checked())
 
     def of_each(now: Snapshot) -> list[float | None]:
-        text = b"".join(kept.render(now)).decode()
+        text = text_of(kept, now)
         return [of(text, "connection_maintenance", connection=name) for name in ("degraded", "new-one")]
 
     assert of_each(replace(shown, at=WINDOW.start - timedelta(seconds=1))) == [None, None]
@@ -582,7 +582,7 @@ def test_scrapes_at_the_same_time_each_see_their_own_snapshot() -> None:
     shown = [snapshot(*(never_checked(f"{turn % 3}-{number}") for number in range(40))) for turn in range(24)]
 
     with ThreadPoolExecutor(8) as threads:
-        texts = list(threads.map(lambda one: b"".join(kept.render(one)).decode(), shown))
+        texts = list(threads.map(lambda one: text_of(kept, one), shown))
 
     for one, text in zip(shown, texts, strict=True):
         assert without_the_process(text) == without_the_process(page(one))
@@ -607,8 +607,8 @@ def test_any_text_in_names_and_labels_survives_the_round_trip(rows: list[tuple[s
         )
     )
 
-    for exposition in (TEXT, OPEN_METRICS):
-        found = samples(page(shown, exposition), exposition)
+    for accept in (TEXT, OPEN_METRICS):
+        found = samples(page(shown, accept), accept)
         infos = [dict(labels) for name, labels in found if name == "bearerwatch_connection_info"]
         assert [(info["connection"], info["customer"], info["tier"]) for info in infos] == rows
 
@@ -626,8 +626,11 @@ def test_any_text_in_names_and_labels_survives_the_round_trip(rows: list[tuple[s
         (";,;=,", TEXT),
     ],
 )
-def test_the_format_is_negotiated(accept: str, wanted: Exposition) -> None:
-    assert negotiate(accept) is wanted
+def test_the_format_is_negotiated(accept: str, wanted: str) -> None:
+    pieces, content_type = MetricsPage(OwnMetrics()).render(snapshot(), accept)
+
+    assert content_type.startswith(wanted)
+    assert b"".join(pieces).endswith(b"# EOF\n") is (wanted == OPEN_METRICS)
 
 
 def test_open_metrics_ends_with_its_end_mark() -> None:
@@ -639,7 +642,7 @@ def test_open_metrics_ends_with_its_end_mark() -> None:
 @pytest.mark.real("promtool")
 @pytest.mark.parametrize("shown", [many_shapes(), snapshot()], ids=["many shapes", "no connection"])
 def test_promtool_finds_no_problems(shown: Snapshot) -> None:
-    page_now = b"".join(MetricsPage(used()).render(shown))
+    page_now = page(shown, own=used()).encode()
 
     checked = subprocess.run(
         ["promtool", "check", "metrics"], input=page_now, capture_output=True, check=False, timeout=60

@@ -144,7 +144,7 @@ def test_one_click_shows_cause_start_responsible_and_remedy(open_page: Opening) 
 
 def test_page_json_and_metrics_agree(open_page: Opening) -> None:
     seen = open_page()
-    seen.stage.exposed = b"".join(MetricsPage(OwnMetrics()).render(seen.stage.snapshot))
+    seen.stage.exposed = b"".join(MetricsPage(OwnMetrics()).render(seen.stage.snapshot)[0])
 
     told = httpx.get(seen.address + "/api/status", trust_env=False).json()
     metrics = httpx.get(seen.address + "/metrics", trust_env=False).text
