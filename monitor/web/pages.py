@@ -4,24 +4,24 @@ Text from servers and operators is untrusted: all templates autoescape, without 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
+from types import SimpleNamespace
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from monitor.core import wording
 from monitor.core.catalogue import CATALOGUE
-from monitor.core.causes import Cause, Responsible
+from monitor.core.causes import Cause
 from monitor.core.connection import Connection, Source
 from monitor.core.finding import Finding, State
 from monitor.core.history import STAGES, Slot
-from monitor.core.keys.credential import CredentialFacts
+from monitor.core.keys.credential import CertificateFacts, CredentialFacts
 from monitor.core.status import WORST_FIRST, ConnectionStatus, Snapshot
 from monitor.core.verdict.approval import note
 from monitor.core.verdict.audit import steps_of
@@ -75,58 +75,6 @@ RULINGS = {
 """The icon for a step of the guide."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of the fleet's table."""
-
-    status: ConnectionStatus
-    finding: Finding | None
-    others: int
-    """Number of further findings."""
-    cause: str
-    since: datetime | None
-    maintenance: datetime | None
-    """End of its maintenance; None without one."""
-    certificate_end: datetime | None
-    certificate_marked: bool
-    approval_marked: bool
-    strip: Strip | None
-    """None if the store can't be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One value of a filter, and the number of matching connections."""
-
-    value: str
-    text: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """One value of a label, with the numbers of all and of failing connections."""
-
-    value: str
-    failing: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One of a connection's two pairs."""
-
-    heading: str
-    facts: CredentialFacts
-    key_source: str
-    certificate_source: str
-    sign: State
-    verdict: str
-    """Whether the org accepts it, as icon and text."""
-    spent: float | None
-    """The elapsed share of the certificate's lifetime, in percent."""
-
-
 class Pages:
     """Renders the pages. Reads the store, so call it from a thread."""
 
@@ -175,7 +123,7 @@ class Pages:
         shown = chosen[first : first + PAGE_ROWS]
         strips, unreadable = self._strips([status.name for status in shown], snapshot.at)
         counts, until = snapshot.states(), snapshot.maintenance()
-        found = [*filter(None, map(attrgetter("findings"), snapshot.connections))]
+        findings = [*filter(None, map(attrgetter("findings"), snapshot.connections))]
         labels, label_keys = self._labels_of(snapshot)
         return self._render(
             "fleet.html",
@@ -186,12 +134,12 @@ class Pages:
             headline=headline(counts),
             worst_first=WORST_FIRST,
             shares=drawing.shares(counts),
-            causes=_causes(found),
-            responsible=_responsible(found),
+            causes=_connections_by(attrgetter("cause"), findings),
+            responsible=_connections_by(attrgetter("responsible"), findings),
             labels=labels,
             label_keys=label_keys,
-            by_label=_by_label(chosen, selection.by)[:GLANCED] if selection.by else [],
-            SHOWN=GLANCED,
+            by_label=_by_label(chosen, selection.by) if selection.by else [],
+            glanced=GLANCED,
             orders=ORDERS,
             rows=[_row(status, until(status.connection), strips, snapshot.at) for status in shown],
             total=len(snapshot.connections),
@@ -272,94 +220,79 @@ def foldable(code: str) -> Markup:
 
 def headline(counts: Mapping[State, int]) -> str:
     """The fleet in one sentence, most urgent first."""
-    total = sum(counts.values())
-    if not total:
+    if not any(counts.values()):
         return "No connections are configured"
     told = [
-        f"{counts[state]:,} {word}"
-        for state, word in (
-            (State.FAILING, "failing"),
-            (State.DEGRADED, "degraded"),
-            (State.SETTLING, "settling"),
-            (State.UNKNOWN, "unknown"),
-        )
-        if counts[state]
+        f"{counts[state]:,} {state}"
+        for state in WORST_FIRST
+        if counts[state] and state not in {State.HEALTHY, State.PAUSED}
     ]
     if told:
-        return _and(told)[0].upper() + _and(told)[1:]
+        return " and ".join(filter(None, (", ".join(told[:-1]), told[-1])))
     if counts[State.HEALTHY]:
         return "All healthy" if counts[State.HEALTHY] > 1 else "Healthy"
     return "All connections are paused"
 
 
-def _and(parts: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
-
-
 def _row(
-    status: ConnectionStatus,
-    maintenance: datetime | None,
-    strips: Mapping[str, Strip] | None,
-    now: datetime,
-) -> Row:
+    status: ConnectionStatus, maintenance: datetime | None, strips: Mapping[str, Strip] | None, now: datetime
+) -> SimpleNamespace:
+    """What the table shows of a connection; `strips` is None if the store can't be read."""
     first = status.findings[0] if status.findings else None
     causes = {found.cause for found in status.findings}
-    return Row(
+    return SimpleNamespace(
         status=status,
         finding=first,
-        others=max(0, len(status.findings) - 1),
+        others=len(status.findings) - 1,
         cause=status.title(first, now) if first else words.WITHOUT_FINDING[status.state],
         since=since(status),
         maintenance=maintenance,
         certificate_end=status.certificate_end,
         certificate_marked=any(CATALOGUE[cause].certificate_dates for cause in causes),
         approval_marked=Cause.APPROVAL_EXPIRING in causes,
-        strip=None if strips is None else strips[status.name],
+        strip=strips and strips[status.name],
     )
 
 
-def _causes(found: Iterable[tuple[Finding, ...]]) -> list[Choice]:
-    counted = Counter(cause for findings in found for cause in {one.cause for one in findings})
-    return [Choice(cause, CATALOGUE[cause].title, count) for cause, count in counted.most_common()]
+def _connections_by(part: Callable[[Finding], str], findings: Iterable[Sequence[Finding]]) -> Counter[str]:
+    """The number of connections by a part of their findings."""
+    return Counter(one for found in findings for one in {part(each) for each in found})
 
 
-def _responsible(found: Iterable[tuple[Finding, ...]]) -> list[Choice]:
-    counted = Counter(who for findings in found for who in {one.responsible for one in findings})
-    return [Choice(who, words.WHO[who], counted[who]) for who in Responsible]
-
-
-def _by_label(statuses: Iterable[ConnectionStatus], key: str) -> list[Share]:
-    """A label's values, by number of failing connections."""
+def _by_label(statuses: Iterable[ConnectionStatus], key: str) -> list[tuple[str, int, int]]:
+    """A label's values, with their numbers of failing and of all connections; most failing ones first."""
     every, failing = Counter[str](), Counter[str]()
     for status in statuses:
         for value in (value for name, value in status.connection.labels if name == key):
             every[value] += 1
             failing[value] += status.state is State.FAILING
-    shares = [Share(value, failing[value], count) for value, count in every.items()]
-    return sorted(shares, key=lambda share: (-share.failing, -share.count, share.value))
+    return sorted(
+        ((value, failing[value], count) for value, count in every.items()),
+        key=lambda found: (-found[1], -found[2], found[0]),
+    )
 
 
-def _sides(status: ConnectionStatus, now: datetime) -> list[Side]:
+def _sides(status: ConnectionStatus, now: datetime) -> list[SimpleNamespace]:
     connection = status.connection
     pairs = [("Key and certificate", connection.current, status.credential, Slot.CURRENT)]
     if connection.next is not None:
         facts = status.next_credential or CredentialFacts()
         pairs.append(("Next key and certificate", connection.next, facts, Slot.NEXT))
     return [
-        Side(
-            heading,
-            facts,
-            _source(pair.private_key),
-            _source(pair.certificate) if pair.certificate else "",
-            *_taken(status, slot),
-            _spent(facts, now),
+        SimpleNamespace(
+            heading=heading,
+            facts=facts,
+            key_source=_source(pair.private_key),
+            certificate_source=_source(pair.certificate) if pair.certificate else "",
+            taken=_taken(status, slot),
+            spent=facts.certificate and _spent(facts.certificate, now),
         )
         for heading, pair, facts, slot in pairs
     ]
 
 
 def _taken(status: ConnectionStatus, slot: Slot) -> tuple[State, str]:
-    """Whether the org accepts a pair; for the next one, the stage of the rotation."""
+    """Whether the org accepts a pair, as icon and text; for the next one, the stage of the rotation."""
     accepted, rotation = status.history.keys_accepted.get(slot), status.history.rotation
     if slot is Slot.NEXT and rotation and rotation.tried_at:
         return (State.HEALTHY if accepted else State.SETTLING), STAGES[rotation.stage]
@@ -377,10 +310,7 @@ def _source(source: Source) -> str:
     return f"{source.kind} {source.place} {source.field}".rstrip()
 
 
-def _spent(facts: CredentialFacts, now: datetime) -> float | None:
-    if facts.certificate is None:
-        return None
-    lifetime = facts.certificate.not_after - facts.certificate.not_before
-    if not lifetime:
-        return 100.0
-    return round(min(100.0, max(0.0, 100 * ((now - facts.certificate.not_before) / lifetime))), 2)
+def _spent(certificate: CertificateFacts, now: datetime) -> float:
+    """The elapsed share of its lifetime, in percent."""
+    lifetime = max(certificate.not_after - certificate.not_before, timedelta(seconds=1))
+    return round(min(100.0, max(0.0, 100 * ((now - certificate.not_before) / lifetime))), 2)
