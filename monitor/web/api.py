@@ -4,20 +4,17 @@ Times are ISO 8601 in UTC, never "seconds since"; unknown values are null. The o
 """
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.finding import Finding
-from monitor.core.history import STAGES, Approval, Event, Rotation, Slot
+from monitor.core.history import STAGES, Event, Slot
 from monitor.core.keys.credential import CredentialFacts
-from monitor.core.status import Asked, ConnectionStatus, DaemonStatus, Snapshot
+from monitor.core.status import Asked, ConnectionStatus, Snapshot
 from monitor.core.verdict import audit
-from monitor.core.verdict.approval import Forecast
-from monitor.core.verdict.guide import Step
 from monitor.core.verdict.surroundings import changes_in, production
 from monitor.core.wording import steps
 from monitor.web.reproduce import command
@@ -44,11 +41,19 @@ class StatusDocument:
 
     def render(self, snapshot: Snapshot, selection: Selection) -> Document:
         """The selected connections."""
-        chosen = selection.of(snapshot.connections)
+        chosen, daemon = selection.of(snapshot.connections), snapshot.daemon
         head = _dumps(
             {
-                "daemon": daemon(snapshot.daemon),
-                "counts": {str(state): count for state, count in snapshot.states().items()},
+                "daemon": {
+                    "version": daemon.version,
+                    "started": iso_time(daemon.started),
+                    "configured": daemon.configured,
+                    "reloaded": iso_time(daemon.reloaded),
+                    "reload_problem": daemon.reload_problem,
+                    "store_problem": daemon.store_problem,
+                    "store_damage": daemon.store_damage,
+                },
+                "counts": snapshot.states(),
                 "matched": len(chosen),
             }
         )
@@ -66,29 +71,14 @@ class StatusDocument:
         return kept[2]
 
 
-def connection_document(snapshot: Snapshot, status: ConnectionStatus, record: "Record") -> Document:
-    """Everything about one connection."""
-    return _document(
-        snapshot.at,
-        b'"connection":'
-        + _dumps(detail(status, snapshot.maintenance()(status.connection), record, snapshot.at)),
-    )
-
-
-def events_document(snapshot: Snapshot, events: Iterable[tuple[str, Event]] | None) -> Document:
+def events_document(snapshot: Snapshot, events: list[tuple[str, Event]] | None) -> Document:
     """What happened to all connections; None if the store can't be read."""
     found = None if events is None else [{"connection": name, **_event(one)} for name, one in events]
     return _document(snapshot.at, b'"events":' + _dumps(found))
 
 
 def _event(event: Event) -> dict[str, Any]:
-    return {
-        "at": iso_time(event.at),
-        "kind": str(event.kind),
-        "text": event.text,
-        "cause": str(event.cause) if event.cause else None,
-        "failure": event.failure,
-    }
+    return {**asdict(event), "at": iso_time(event.at)}
 
 
 def _document(at: datetime, rest: bytes) -> Document:
@@ -105,19 +95,6 @@ def iso_time(at: datetime | None) -> str | None:
     return None if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def daemon(status: DaemonStatus) -> dict[str, Any]:
-    """The daemon's own condition."""
-    return {
-        "version": status.version,
-        "started": iso_time(status.started),
-        "configured": status.configured,
-        "reloaded": iso_time(status.reloaded),
-        "reload_problem": status.reload_problem,
-        "store_problem": status.store_problem,
-        "store_damage": status.store_damage,
-    }
-
-
 def asked(what: Asked) -> dict[str, Any]:
     """The result of a request to check connections now."""
     return {
@@ -129,11 +106,11 @@ def asked(what: Asked) -> dict[str, Any]:
 def finding(found: Finding) -> dict[str, Any]:
     """One finding."""
     return {
-        "cause": str(found.cause),
+        "cause": found.cause,
         "title": CATALOGUE[found.cause].title,
-        "severity": str(found.severity),
-        "responsible": str(found.responsible),
-        "certainty": str(found.certainty),
+        "severity": found.severity,
+        "responsible": found.responsible,
+        "certainty": found.certainty,
         "since": iso_time(found.since),
         "evidence": list(found.evidence),
     }
@@ -146,13 +123,13 @@ def summary(status: ConnectionStatus, maintenance: datetime | None) -> dict[str,
     first = findings[0] if findings else {}
     return {
         "name": status.name,
-        "state": str(status.state),
+        "state": status.state,
         "state_since": iso_time(history.state_since),
         "maintenance_until": iso_time(maintenance),
         **{key: first.get(key) for key in ("cause", "title", "severity", "responsible", "certainty")},
         "findings": findings,
         "host": connection.host,
-        "org_type": str(connection.org_type),
+        "org_type": connection.org_type,
         "app": connection.app or None,
         "labels": dict(connection.labels),
         "certificate_not_after": iso_time(status.certificate_end),
@@ -167,15 +144,23 @@ def summary(status: ConnectionStatus, maintenance: datetime | None) -> dict[str,
     }
 
 
-def detail(
-    status: ConnectionStatus, maintenance: datetime | None, record: "Record", at: datetime
-) -> dict[str, Any]:
-    """A connection with everything on its page."""
+def connection_document(snapshot: Snapshot, status: ConnectionStatus, record: "Record") -> Document:
+    """Everything about one connection."""
     history, connection = status.history, status.connection
-    last = history.last_exchange
-    return {
-        **summary(status, maintenance),
-        **_explained(status),
+    last, rotation, forecast = history.last_exchange, history.rotation, status.forecast
+    found = status.findings[0] if status.findings else None
+    entry = CATALOGUE[found.cause] if found else None
+    detail = {
+        **summary(status, snapshot.maintenance()(connection)),
+        "evidence": list(found.evidence) if found else [],
+        "alternatives": [
+            {"cause": other.cause, "tell_apart": other.tell_apart} for other in status.verdict.alternatives
+        ],
+        "remedy": steps(entry, status.connection) if entry else [],
+        "note": entry.contested if entry else None,
+        "reads": status.reads,
+        "proven_at": iso_time(status.history.proven_at),
+        "guide": entry.guide if entry else None,
         "reproduce": command(connection),
         "username": connection.username,
         "token_endpoint": connection.token_endpoint,
@@ -189,38 +174,27 @@ def detail(
         "last_duration_seconds": last.duration_seconds if last else None,
         "clock_offset_seconds": last.clock_offset_seconds if last else None,
         "current": credential(status.credential, accepted=history.keys_accepted.get(Slot.CURRENT)),
-        "next": None
-        if status.next_credential is None
-        else credential(status.next_credential, accepted=history.keys_accepted.get(Slot.NEXT)),
-        "rotation": _rotation(history.rotation),
-        "approvals": _approvals(history.approvals),
-        "forecast": _forecast(status.forecast),
-        "audit": audit_of(status, at),
-        **_recorded(record),
-    }
-
-
-def _explained(status: ConnectionStatus) -> dict[str, Any]:
-    """Explanation and remedy for the first finding."""
-    found = status.findings[0] if status.findings else None
-    entry = CATALOGUE[found.cause] if found else None
-    return {
-        "evidence": list(found.evidence) if found else [],
-        "alternatives": [
-            {"cause": str(other.cause), "tell_apart": other.tell_apart}
-            for other in status.verdict.alternatives
+        "next": status.next_credential
+        and credential(status.next_credential, accepted=history.keys_accepted.get(Slot.NEXT)),
+        "rotation": rotation
+        and {
+            "stage": rotation.stage,
+            "since": iso_time(rotation.since),
+            "tried": iso_time(rotation.tried_at),
+            "text": STAGES[rotation.stage],
+        },
+        "approvals": [
+            {"since": iso_time(epoch.since), "until": iso_time(epoch.until), "days": round(epoch.days, 2)}
+            for epoch in history.approvals
         ],
-        "remedy": steps(entry, status.connection) if entry else [],
-        "note": entry.contested if entry else None,
-        "reads": status.reads,
-        "proven_at": iso_time(status.history.proven_at),
-        "guide": entry.guide if entry else None,
-    }
-
-
-def _recorded(record: "Record") -> dict[str, Any]:
-    """Data from the database; null if it can't be read."""
-    return {
+        "forecast": forecast
+        and {
+            "at": iso_time(forecast.at),
+            "grounds": forecast.grounds,
+            "lifetime_days": round(forecast.lifetime.total_seconds() / 86_400, 2),
+            "reason": forecast.reason,
+        },
+        "audit": audit_of(status, snapshot.at),
         "availability": [
             {
                 "days": days,
@@ -232,41 +206,22 @@ def _recorded(record: "Record") -> dict[str, Any]:
         ],
         "days": None
         if record.days is None
-        else [
-            {
-                "day": f"{day.day}",
-                "granted": day.granted,
-                "refused": day.refused,
-                "no_verdict": day.no_verdict,
-            }
-            for day in record.days
-        ],
+        else [{**asdict(day), "day": f"{day.day}"} for day in record.days],
         "recent_exchanges": None
         if record.exchanges is None
-        else [
-            {
-                "at": iso_time(past.at),
-                "verdict": str(past.verdict),
-                "cause": str(past.cause) if past.cause else None,
-                "status": past.status,
-                "duration_seconds": past.duration_seconds,
-            }
-            for past in record.exchanges
-        ],
+        else [{**asdict(past), "at": iso_time(past.at)} for past in record.exchanges],
         "events": None if record.events is None else [_event(event) for event in record.events],
     }
+    return _document(snapshot.at, b'"connection":' + _dumps(detail))
 
 
 def credential(facts: CredentialFacts, *, accepted: bool | None) -> dict[str, Any]:
     """A pair's public facts, and whether its last verdict was a grant (null: not tried yet)."""
     key, certificate = facts.key, facts.certificate
     return {
-        "key": None
-        if key is None
-        else {"kind": key.kind, "bits": key.bits, "fingerprint_sha256": key.fingerprint},
-        "certificate": None
-        if certificate is None
-        else {
+        "key": key and {"kind": key.kind, "bits": key.bits, "fingerprint_sha256": key.fingerprint},
+        "certificate": certificate
+        and {
             "subject": certificate.subject,
             "serial": certificate.serial,
             "not_before": iso_time(certificate.not_before),
@@ -275,26 +230,8 @@ def credential(facts: CredentialFacts, *, accepted: bool | None) -> dict[str, An
         },
         "pairs": facts.pairs,
         "accepted": accepted,
-        "problems": [{"cause": str(problem.cause), "detail": problem.detail} for problem in facts.problems],
+        "problems": [{"cause": problem.cause, "detail": problem.detail} for problem in facts.problems],
     }
-
-
-def _rotation(rotation: Rotation | None) -> dict[str, Any] | None:
-    if rotation is None:
-        return None
-    return {
-        "stage": str(rotation.stage),
-        "since": iso_time(rotation.since),
-        "tried": iso_time(rotation.tried_at),
-        "text": STAGES[rotation.stage],
-    }
-
-
-def _approvals(approvals: Iterable[Approval]) -> list[dict[str, Any]]:
-    return [
-        {"since": iso_time(epoch.since), "until": iso_time(epoch.until), "days": round(epoch.days, 2)}
-        for epoch in approvals
-    ]
 
 
 def audit_of(status: ConnectionStatus, at: datetime) -> dict[str, Any] | None:
@@ -307,37 +244,23 @@ def audit_of(status: ConnectionStatus, at: datetime) -> dict[str, Any] | None:
         "at": iso_time(facts.at),
         "observer": facts.observer or None,
         "calls": facts.calls,
-        "steps": [step(one) for one in audit.steps_of(status, at)],
-        "production": None
-        if theirs is None
-        else {
+        "steps": [
+            {
+                "guide": step.guide or None,
+                "what": step.what,
+                "ruling": step.ruling.value,
+                "said": step.said,
+                "permission": step.permission or None,
+                "cause": step.cause and step.cause.value,
+            }
+            for step in audit.steps_of(status, at)
+        ],
+        "production": theirs
+        and {
             "last_granted": iso_time(theirs.granted),
             "refused": theirs.refused,
             "refused_since": iso_time(theirs.since),
             "status": theirs.last.status if theirs.last else None,
         },
         "changes": [{"at": iso_time(when), "what": what} for when, what in changes_in(facts)],
-    }
-
-
-def step(one: Step) -> dict[str, Any]:
-    """An audit's result for one step of the guide."""
-    return {
-        "guide": one.guide or None,
-        "what": one.what,
-        "ruling": str(one.ruling),
-        "said": one.said,
-        "permission": one.permission or None,
-        "cause": str(one.cause) if one.cause else None,
-    }
-
-
-def _forecast(forecast: Forecast | None) -> dict[str, Any] | None:
-    if forecast is None:
-        return None
-    return {
-        "at": iso_time(forecast.at),
-        "grounds": str(forecast.grounds),
-        "lifetime_days": round(forecast.lifetime.total_seconds() / 86_400, 2),
-        "reason": forecast.reason,
     }
