@@ -81,15 +81,6 @@ for _type, _suffix in (("font/woff2", ".woff2"), ("text/javascript", ".js")):
 JSON = "application/json"
 ICALENDAR = "text/calendar; charset=utf-8"
 
-CHECKS_ARE_OFF = (
-    "Starting checks here is disabled, because the pages have no users. Set web.enable_checks to true, or"
-    " add users."
-)
-
-RELOAD_IS_OFF = (
-    "Reloading over HTTP is disabled. Set web.enable_reload to true, or send SIGHUP to the process.\n"
-)
-
 
 @dataclass
 class Web:
@@ -123,23 +114,23 @@ class Web:
         """The routes with their middleware."""
         return Starlette(
             routes=[
-                Route("/", self.fleet),
-                Route("/connections/{name}", self.connection),
-                Route("/events", self.events),
-                Route("/causes", self.causes),
-                Route("/causes/{code}", self.cause),
-                Route("/setup", self.setup),
-                Route("/api/status", self.api_status),
-                Route("/api/events", self.api_events),
-                Route("/api/connections/{name}", self.api_connection),
-                Route("/api/connections/{name}/check", self.check, methods=["POST"]),
-                Route("/connections/{name}/check", self.check, methods=["POST"]),
-                Route("/api/checks", self.checks, methods=["POST"]),
-                Route("/calendar.ics", self.calendar),
-                Route("/metrics", self.scrape),
-                Route("/-/healthy", self.healthy),
-                Route("/-/ready", self.readiness),
-                Route("/-/reload", self.reload_now, methods=["POST"]),
+                Route("/", self._fleet),
+                Route("/connections/{name}", self._connection),
+                Route("/events", self._events),
+                Route("/causes", self._causes),
+                Route("/causes/{code}", self._cause),
+                Route("/setup", self._setup),
+                Route("/api/status", self._api_status),
+                Route("/api/events", self._api_events),
+                Route("/api/connections/{name}", self._api_connection),
+                Route("/api/connections/{name}/check", self._check, methods=["POST"]),
+                Route("/connections/{name}/check", self._check, methods=["POST"]),
+                Route("/api/checks", self._checks, methods=["POST"]),
+                Route("/calendar.ics", self._calendar),
+                Route("/metrics", self._scrape),
+                Route("/-/healthy", self._healthy),
+                Route("/-/ready", self._readiness),
+                Route("/-/reload", self._reload_now, methods=["POST"]),
                 Mount("/static", _Static(directory=STATIC)),
             ],
             middleware=[
@@ -147,54 +138,46 @@ class Web:
                 # Compresses large bodies in a thread.
                 Middleware(GZipMiddleware, minimum_size=GZIP_AT_LEAST, compresslevel=GZIP_LEVEL),
             ],
-            exception_handlers={HTTPException: self.http_problem, Exception: self.fault},
+            exception_handlers={HTTPException: self._http_problem, Exception: self._fault},
         )
 
-    async def fleet(self, request: Request) -> Response:
-        """The status page."""
+    async def _fleet(self, request: Request) -> Response:
         selection, snapshot = _selection(request), self.snapshot()
         page = request.query_params.get("page", "1")
         number = int(page) if page.isdecimal() and len(page) < 9 else 1
         return await _page(lambda: self._pages.fleet(snapshot, selection, number))
 
-    async def connection(self, request: Request) -> Response:
-        """The page of one connection."""
+    async def _connection(self, request: Request) -> Response:
         snapshot = self.snapshot()
         status = _named(request, snapshot)
         may_ask = self.ask() is not None
         return await _page(lambda: self._pages.connection(snapshot, status, may_ask=may_ask))
 
-    async def events(self, _request: Request) -> Response:
-        """The events of all connections."""
+    async def _events(self, _request: Request) -> Response:
         snapshot = self.snapshot()
         return await _page(lambda: self._pages.events(snapshot))
 
-    async def causes(self, _request: Request) -> Response:
-        """All causes, with links to their pages."""
+    async def _causes(self, _request: Request) -> Response:
         return await self._read("Causes", causes_page)
 
-    async def cause(self, request: Request) -> Response:
-        """The runbook of one cause."""
+    async def _cause(self, request: Request) -> Response:
         code = request.path_params["code"]
         if code not in CATALOGUE:
             raise HTTPException(404, f"No cause is named “{code}”.")
         return await self._read(CATALOGUE[Cause(code)].title, partial(cause_page, Cause(code)))
 
-    async def setup(self, _request: Request) -> Response:
-        """The setup guide in seven steps."""
+    async def _setup(self, _request: Request) -> Response:
         return await self._read("Setup", setup_page)
 
     async def _read(self, title: str, markdown: Callable[[], str]) -> Response:
         snapshot = self.snapshot()
         return await _page(lambda: self._pages.text(snapshot, title, markdown()))
 
-    async def api_status(self, request: Request) -> Response:
-        """The fleet as JSON."""
+    async def _api_status(self, request: Request) -> Response:
         selection, snapshot = _selection(request), self.snapshot()
         return await _tagged(request, lambda: self._status_document.render(snapshot, selection))
 
-    async def api_connection(self, request: Request) -> Response:
-        """One connection as JSON."""
+    async def _api_connection(self, request: Request) -> Response:
         snapshot = self.snapshot()
         status = _named(request, snapshot)
 
@@ -204,12 +187,11 @@ class Web:
 
         return await _tagged(request, make)
 
-    async def api_events(self, request: Request) -> Response:
-        """The events of all connections as JSON."""
+    async def _api_events(self, request: Request) -> Response:
         snapshot = self.snapshot()
         return await _tagged(request, lambda: api.events_document(snapshot, read_events(self.store)[0]))
 
-    async def check(self, request: Request) -> Response:
+    async def _check(self, request: Request) -> Response:
         """Check one connection now: 202 with JSON, or back to the page if requested there."""
         status = _named(request, self.snapshot())
         if status.connection.paused:
@@ -219,15 +201,18 @@ class Web:
             return answer
         return RedirectResponse(f"/connections/{quote(status.name)}", 303)
 
-    async def checks(self, request: Request) -> Response:
-        """Check all selected connections now."""
+    async def _checks(self, request: Request) -> Response:
         chosen = _selection(request).of(self.snapshot().connections)
         return self._asked([status.name for status in chosen])
 
     def _asked(self, names: Collection[str]) -> Response:
         ask = self.ask()
         if ask is None:
-            raise HTTPException(403, CHECKS_ARE_OFF)
+            text = (
+                "Starting checks here is disabled, because the pages have no users. Set web.enable_checks to"
+                " true, or add users."
+            )
+            raise HTTPException(403, text)
         now, asked = self.snapshot().at, ask(names)
         if asked.put_off and not asked.turns:
             free = min(asked.put_off.values())
@@ -239,8 +224,7 @@ class Web:
             raise HTTPException(429, text, {"Retry-After": str(seconds)})
         return JSONResponse(api.asked(asked), 202)
 
-    async def calendar(self, request: Request) -> Response:
-        """The calendar; filters as on the status page."""
+    async def _calendar(self, request: Request) -> Response:
         selection, snapshot, url = _selection(request), self.snapshot(), self.external_url()
 
         def make() -> api.Document:
@@ -249,7 +233,7 @@ class Web:
 
         return await _tagged(request, make, ICALENDAR)
 
-    async def scrape(self, request: Request) -> Response:
+    async def _scrape(self, request: Request) -> Response:
         """The metrics page, made and compressed in one thread: between parts, the middleware would wait for
         the event loop.
         """
@@ -267,53 +251,48 @@ class Web:
         headers["Content-Length"] = str(sum(map(len, pieces)))
         return StreamingResponse(_one_by_one(pieces), headers=headers, media_type=content_type)
 
-    async def healthy(self, _request: Request) -> Response:
-        """Liveness: the event loop is running."""
+    async def _healthy(self, _request: Request) -> Response:
         return PlainTextResponse("healthy\n")
 
-    async def readiness(self, _request: Request) -> Response:
-        """Readiness: whether the daemon works, or why not."""
+    async def _readiness(self, _request: Request) -> Response:
         if problems := self.ready():
             return PlainTextResponse("".join(f"{problem}\n" for problem in problems), 503)
         return PlainTextResponse("ready\n")
 
-    async def reload_now(self, _request: Request) -> Response:
+    async def _reload_now(self, _request: Request) -> Response:
         """Reload the configuration: 200, or 500 with the error, like other exporters."""
         if self.reload is None:
-            return PlainTextResponse(RELOAD_IS_OFF, 403)
+            text = (
+                "Reloading over HTTP is disabled. Set web.enable_reload to true, or send SIGHUP to the"
+                " process.\n"
+            )
+            return PlainTextResponse(text, 403)
         if problem := await self.reload():
             return PlainTextResponse(f"{problem}\n", 500)
         return PlainTextResponse("reloaded\n")
 
-    async def http_problem(self, request: Request, problem: Exception) -> Response:
+    async def _http_problem(self, request: Request, problem: Exception) -> Response:
         """Client errors, in the requested format."""
         assert isinstance(problem, HTTPException)
-        status = HTTPStatus(problem.status_code)
+        path, status, headers = request.url.path, HTTPStatus(problem.status_code), problem.headers
         # Starlette's texts are the status names; ours are sentences.
-        told = {
-            404: f"There is no page at {request.url.path}.",
-            405: f"{request.method} is not allowed for {request.url.path}.",
-        }
+        told = {404: f"There is no page at {path}.", 405: f"{request.method} is not allowed for {path}."}
         text = problem.detail if problem.detail != status.phrase else told.get(status, status.phrase)
-        return await self._problem(request, status, text, problem.headers)
+        if path == "/" or path.startswith(("/connections/", "/causes/")):
+            snapshot = self.snapshot()
+            return await _page(lambda: self._pages.problem(snapshot, status.phrase, text), status, headers)
+        return _plain_problem(path, status, text, headers)
 
-    async def fault(self, request: Request, _problem: Exception) -> Response:
-        """A bug of ours: logged by Starlette, a generic answer here."""
+    async def _fault(self, request: Request, _problem: Exception) -> Response:
+        """A bug of ours: logged by Starlette, a generic answer here. It bypasses the middleware."""
         text = "Internal error in the monitor. Its log has the details."
-        answer = await self._problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, text)
-        answer.headers.update(HEADERS)  # this answer bypasses the middleware
-        return answer
+        return _plain_problem(request.url.path, HTTPStatus.INTERNAL_SERVER_ERROR, text, HEADERS)
 
-    async def _problem(
-        self, request: Request, status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None
-    ) -> Response:
-        path = request.url.path
-        if path.startswith("/api/"):
-            return JSONResponse({"error": text}, status, headers)
-        if not (path == "/" or path.startswith(("/connections/", "/causes/"))) or status >= 500:
-            return PlainTextResponse(f"{text}\n", status, headers)
-        snapshot = self.snapshot()
-        return await _page(lambda: self._pages.problem(snapshot, status.phrase, text), status, headers)
+
+def _plain_problem(path: str, status: int, text: str, headers: Mapping[str, str] | None) -> Response:
+    if path.startswith("/api/"):
+        return JSONResponse({"error": text}, status, headers)
+    return PlainTextResponse(f"{text}\n", status, headers)
 
 
 class _Headers:
