@@ -20,6 +20,7 @@ import socket
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -120,9 +121,10 @@ class Protection:
         self._users = users
         self._hosts = hosts
         self._open = HEALTH if open_health else frozenset[str]()
-        self._monotonic = monotonic
         self._passwords = _Passwords()
-        self._buckets: OrderedDict[tuple[str, Limit], Bucket] = OrderedDict()
+        self._bucket = lru_cache(CLIENTS_REMEMBERED)(
+            lambda client, each_second, at_once: Bucket(each_second, at_once, monotonic)
+        )
         self._refusals = Bucket(1 / 60, REFUSALS_LOGGED, monotonic)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -148,11 +150,7 @@ class Protection:
         limit = METRICS if path == "/metrics" else PAGES
         if path.startswith("/static/"):
             return None
-        bucket = self._buckets.pop((client, limit), None) or Bucket(*limit, self._monotonic)
-        self._buckets[client, limit] = bucket
-        if len(self._buckets) > CLIENTS_REMEMBERED:
-            self._buckets.popitem(last=False)
-        if seconds := math.ceil(bucket.take()):
+        if seconds := math.ceil(self._bucket(client, *limit).take()):
             text = f"Too many requests. Try again in {seconds} s."
             return _refused(HTTPStatus.TOO_MANY_REQUESTS, text, {"Retry-After": str(seconds)})
         return None
