@@ -27,11 +27,11 @@ async def post(sink: SinkOptions, wire: Wire, message: Message, now: datetime, *
     """Post a message; `pages` is the base URL of the daemon's pages. Raises Undelivered."""
     body = json.dumps(as_json(message, now, receiver=sink.name, pages=pages)).encode()
     name, at = f"msg_{message.id}", str(int(now.timestamp()))
-    headers = {"webhook_id": name, "webhook_timestamp": at}
+    headers = {"webhook-id": name, "webhook-timestamp": at}
     if sink.secret:
         key = await wire.secret(sink.secret)
-        headers["webhook_signature"] = signature(key, f"{name}.{at}.".encode() + body)
-    await wire.post(sink, body, **headers)
+        headers["webhook-signature"] = signature(key, f"{name}.{at}.".encode() + body)
+    await wire.post(sink, body, headers=headers)
 
 
 def signature(key: Secret, content: bytes) -> str:

@@ -55,16 +55,16 @@ class Wire:
         except SourceError as error:
             raise Undelivered(str(error)) from None
 
-    async def post(self, sink: SinkOptions, body: bytes, *, path: str = "", **headers: str) -> bytes:
+    async def post(
+        self, sink: SinkOptions, body: bytes, *, path: str = "", headers: Mapping[str, str] = {}
+    ) -> bytes:
         """Post JSON. Gives up to MAX_ANSWER_BYTES of the answer. Raises Undelivered unless successful."""
         url = await self.secret(sink.address)
         token = await self.secret(sink.token) if sink.token else None
-        fields = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
-            if token:
-                fields["Authorization"] = f"Bearer {token.text()}"
+            bearer = {"Authorization": f"Bearer {token.text()}"} if token else {}
             address = url.text().rstrip("/") + path if path else url.text()
-            request = httpx.Request("POST", address, content=body, headers=_HEADERS | fields)
+            request = httpx.Request("POST", address, content=body, headers={**_HEADERS, **headers, **bearer})
             usable = request.url.scheme in {"http", "https"} and bool(request.url.host)
         except (httpx.InvalidURL, ValueError):
             usable = False

@@ -93,8 +93,6 @@ class Durations:
     granted: str
     others: str
     """SVG paths."""
-    slowest: float
-    """The highest bar, in seconds."""
     words: str
 
     width: int = EXCHANGES_KEPT * DAY_WIDTH - 1
@@ -114,7 +112,7 @@ def durations(exchanges: Sequence[PastExchange]) -> Durations | None:
             paths[past.verdict is Verdict.GRANTED].append(f"M{x} {DURATIONS_HEIGHT}h3v-{height}h-3z")
     said = f"median {seconds(median(took))}, slowest {seconds(max(took))}"
     words = f"Last {len(took)} exchanges: {said}" if len(took) > 1 else f"Last exchange: {seconds(took[0])}"
-    return Durations("".join(paths[True]), "".join(paths[False]), max(took), words)
+    return Durations("".join(paths[True]), "".join(paths[False]), words)
 
 
 @dataclass(frozen=True, slots=True)
