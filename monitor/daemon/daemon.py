@@ -105,8 +105,8 @@ class Daemon:
         self.listening = asyncio.Event()
         self._stopping = asyncio.Event()
         self._reload_lock = asyncio.Lock()
-        self._reloads_asked = 0
-        self._reloads_done = 0
+        self._next_reload: asyncio.Task[str | None] | None = None
+        """The one that waits for its turn."""
         self._reloads_under_way: set[asyncio.Task[str | None]] = set()
 
     async def _notify(self) -> None:
@@ -228,7 +228,7 @@ class Daemon:
 
         A reload that hangs is reported, and continues in the background.
         """
-        reload = self._begun(self._reload_in_turn())
+        reload = self._next_reload = self._next_reload or self._begun(self._reload_in_turn())
         return reload.result() if await self._in_time(reload) else HANGS
 
     def _begun(self, reload: Coroutine[Any, Any, str | None]) -> asyncio.Task[str | None]:
@@ -246,13 +246,9 @@ class Daemon:
         return not late
 
     async def _reload_in_turn(self) -> str | None:
-        """One at a time, so that the newest file wins. Requests during a reload are combined into one."""
-        self._reloads_asked += 1
-        mine = self._reloads_asked
+        """One at a time, so that the newest file wins. Requests before its turn share one reload."""
         async with self._reload_lock:
-            if self._reloads_done >= mine:
-                return self.watch.snapshot().daemon.reload_problem
-            asked = self._reloads_asked
+            self._next_reload = None
             self._manager.reloading()
             try:
                 return await self._reload()
@@ -262,7 +258,6 @@ class Daemon:
                 self.watch.not_configured(problem)
                 return problem
             finally:
-                self._reloads_done = asked
                 self._manager.ready()
 
     async def _reload(self) -> str | None:
