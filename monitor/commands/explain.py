@@ -388,7 +388,7 @@ def _context(text: str, told: Paste) -> Iterator[str]:
     if told.scopes:
         yield f"The text mentions the scopes {', '.join(sorted(told.scopes)[:SCOPES_SHOWN])}."
     if FOREIGN.search(text):
-        yield "AADSTS codes come from Microsoft Entra, not Salesforce: check what logs in there."
+        yield "The text names another provider (Microsoft Entra, Google, DocuSign): check what logs in there."
     if not _THIS_FLOW.search(text):
         for flow, pattern in WORDS["other_flows"].items():
             if re.search(pattern, text, re.IGNORECASE):

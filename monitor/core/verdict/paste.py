@@ -24,7 +24,15 @@ from monitor.core.verdict.faults import NO_SUCH_NAME, ORDER, SETTING, kind_of, o
 from monitor.core.verdict.meaning import API_SCOPES
 from monitor.core.verdict.texts import Meaning, of_text, plain
 from monitor.core.verdict.unwrap import unwrapped
-from monitor.core.verdict.vocabulary import CODE, SAY_LITTLE, WORDS, is_of_another_service, sentences
+from monitor.core.verdict.vocabulary import (
+    CODE,
+    FOREIGN,
+    OF_WORK,
+    SAY_LITTLE,
+    WORDS,
+    is_of_another_service,
+    sentences,
+)
 
 VALUE_LIMIT = 400
 """Characters examined of a labelled value; the longest known description has 70."""
@@ -146,9 +154,17 @@ _ROUTINE = re.compile(
     re.MULTILINE,
 )
 
+_MESSAGE = re.compile(r"\W{0,20}(message|msg)\b", re.IGNORECASE)
+"""A line with the text of the code on a line near it."""
+
+_WRAPPED = re.compile(r"(?<=\w)\n(?=['\"/])")
+"""A line break within a message, before a path."""
+
 _COMPLAINT = re.compile("|".join(WORDS["complaints"]), re.IGNORECASE)
 
 _LOGIN = re.compile("|".join(WORDS["logins"]), re.IGNORECASE)
+
+_PAGE = re.compile(r"<(!doctype|html|head|title|body)\b", re.IGNORECASE)
 
 _TITLE_STATUS = re.compile(r"<(?:title|h1)>\s{0,9}([45]\d\d)\b", re.IGNORECASE)
 
@@ -231,11 +247,13 @@ class _Pasted:
     """An unwrapped text, and what was found in it so far."""
 
     text: str
+    worked: bool = False
+    """Whether it also had errors that need a granted login."""
 
     @cached_property
     def lines(self) -> list[str]:
         """Last line first: in a traceback, it has the error."""
-        return _without_frames(self.text)
+        return _without_frames(_WRAPPED.sub(" ", self.text))
 
     @cached_property
     def statuses(self) -> list[tuple[int, int]]:
@@ -296,11 +314,21 @@ class _Pasted:
 
 def read(text: str) -> Paste | None:
     """Read a pasted text; None if it contains no answer or fault."""
-    pasted = _Pasted(unwrapped(text))
+    pasted = _about_login(unwrapped(text))
     for reader in _READERS:
         if outcome := reader(pasted):
             return Paste(outcome, *_pair(pasted), _scopes(pasted.text))
     return None
+
+
+def _about_login(text: str) -> _Pasted:
+    """The lines that may be about a login to Salesforce."""
+    lines = text.split("\n")
+    work = [n for n, line in enumerate(lines) if OF_WORK.search(line) and not CODE.search(line)]
+    near = (n + away for n in work for away in (-1, 1, 2) if 0 <= n + away < len(lines))
+    others = {*work, *(n for n in near if _MESSAGE.match(lines[n]) and not kind_of(plain(lines[n])))}
+    kept = [line for n, line in enumerate(lines) if n not in others]
+    return _Pasted("\n".join(kept), bool(work))
 
 
 def _scopes(text: str) -> frozenset[str] | None:
@@ -359,7 +387,7 @@ def _answer(pasted: _Pasted) -> Refused | None:
 
 
 def _bad_key(pasted: _Pasted) -> NotSent | None:
-    line = next((line for line in pasted.lines if of_key(plain(line))), "")
+    line = next((line for line in pasted.lines if _COMPLAINT.search(line) and of_key(plain(line))), "")
     return NotSent(harmless(line)) if line else None
 
 
@@ -370,12 +398,18 @@ def _bare_code(pasted: _Pasted) -> Refused | None:
 def _fault(pasted: _Pasted) -> Unreachable | None:
     """The most informative kind of fault, from the last line that has it, if possible with a reason.
 
+    TLS and certificates are also mentioned where all is well.
+
     Lines before the last HTTP 400 are past: a request got through after them.
     """
     at = pasted.statuses[-1][0] if pasted.status == ALMOST_ALWAYS else 0
     since = _without_frames(pasted.text[pasted.text.rfind("\n", 0, at) + 1 :])
     lines = [line for line in since if not is_of_another_service(line)]
-    kinds = [(kind, line) for line in lines if (kind := kind_of(plain(line)))]
+    kinds = [
+        (kind, line)
+        for line in lines
+        if (kind := kind_of(plain(line))) and (kind is not FaultKind.TLS or _COMPLAINT.search(line))
+    ]
     if not kinds:
         return None
     kind, line = min(kinds, key=lambda one: (ORDER.index(one[0]), not NO_SUCH_NAME.search(plain(one[1]))))
@@ -405,6 +439,11 @@ def _words(pasted: _Pasted) -> Refused | None:
     return None
 
 
+def _work(pasted: _Pasted) -> Granted | None:
+    """An error that needs a granted login, and none about a login."""
+    return Granted("opaque", None, None, None, None) if pasted.worked else None
+
+
 def _hidden(pasted: _Pasted) -> Refused | None:
     """A refusal of which the client shows only the status, or which it mistook for a grant."""
     if _NO_TOKEN.search(pasted.text):
@@ -423,6 +462,7 @@ _READERS: tuple[Callable[[_Pasted], Outcome | None], ...] = (
     _bare_code,
     _fault,
     _words,
+    _work,
     _hidden,
 )
 
@@ -434,7 +474,7 @@ def _dump(text: str) -> Refused | None:
     if not starts:
         titled = _TITLE_STATUS.search(text)
         status = int(titled[1]) if titled else 200
-        page = read_answer(status, {}, text.encode(errors="replace")) if text.startswith("<") else None
+        page = read_answer(status, {}, text.encode(errors="replace")) if _PAGE.match(text) else None
         return page if isinstance(page, Refused) and page.excerpt.startswith(HTML_PAGE) else None
     block = lines[starts[-1] :]
     named = list(takewhile(bool, map(_HEADER.match, block[1:])))
@@ -458,7 +498,11 @@ def _attempts(text: str) -> list[_Attempt]:
     for number, code in enumerate(codes):
         begin = codes[number - 1].end() if number else 0
         end = codes[number + 1].start() if number + 1 < len(codes) else len(text)
-        said = _beside(code, text, sentences) or _nearest(told, code, begin, end)
+        said = (
+            _foreign(text, code.start())
+            or _beside(code, text, sentences)
+            or _nearest(told, code, begin, end)
+        )
         if said:
             told = [one for one in told if one.end <= said.start or said.end <= one.start]
         found.append(_Attempt(code.start(), code[1], said))
@@ -487,11 +531,21 @@ def _labelled(text: str, sentences: list[_Said]) -> Iterator[_Said]:
             yield _Said(start, end, value, is_sentence=known, is_strong=bool(found[1]))
 
 
+def _line_at(text: str, at: int) -> tuple[int, int]:
+    end = text.find("\n", at)
+    return text.rfind("\n", 0, at) + 1, end if end >= 0 else len(text)
+
+
+def _foreign(text: str, at: int) -> _Said | None:
+    """The line at that position if it names another provider."""
+    start, end = _line_at(text, at)
+    return _Said(start, end, text[start:end]) if FOREIGN.search(text, start, end) else None
+
+
 def _is_routine(text: str, at: int) -> bool:
     """Whether the line at that position has such a level."""
-    start = text.rfind("\n", 0, at) + 1
-    end = text.find("\n", start, start + LEVEL_WITHIN)
-    return _ROUTINE.search(text, start, end if end >= 0 else start + LEVEL_WITHIN) is not None
+    start, end = _line_at(text, at)
+    return _ROUTINE.search(text, start, min(end, start + LEVEL_WITHIN)) is not None
 
 
 def _without_frames(text: str) -> list[str]:

@@ -10,7 +10,7 @@ ESCAPED_AT_MOST = 4
 _BACKSLASHED = re.compile(r"(?<!\w)[A-Za-z]:\\[^\s\"']{0,300}|\\(u[0-9a-fA-F]{4}|[\"'\\/nrt])")
 _PERCENT = re.compile(r"(?:%[0-9a-fA-F]{2})+")
 _QUOTED = re.compile(r"^(?:> ?)+", re.MULTILINE)
-_QUERIED = re.compile(r"\berror_description=[^\s&\"']{1,400}")
+_QUERIED = re.compile(r"error_description=[^\s&\"']{1,400}")
 _TYPOGRAPHIC = str.maketrans(dict.fromkeys("“”„«»", '"') | dict.fromkeys("‘’ʼ‚´`", "'"))
 
 

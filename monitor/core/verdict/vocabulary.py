@@ -9,8 +9,9 @@ WORDS = tomllib.loads(files(__package__).joinpath("vocabulary.toml").read_text(e
 
 CODE = re.compile(rf"(?<![\w.-])({'|'.join(WORDS['codes'])})(?!\w)", re.IGNORECASE)
 
-FOREIGN = re.compile(r"\baadsts\d", re.IGNORECASE)
-"""Microsoft Entra's error numbers. It uses the same OAuth codes, and clients fetch their keys through it."""
+OF_WORK = re.compile(rf"(?<![\w.-])(?:{'|'.join(WORDS['of_work'])})(?!\w)")
+
+FOREIGN = re.compile("|".join(WORDS["other_providers"]), re.IGNORECASE)
 
 OTHER_SERVICES = re.compile("|".join(WORDS["other_services"]), re.IGNORECASE)
 
