@@ -310,12 +310,12 @@ def test_a_missing_record_permission_says_nothing_about_the_login() -> None:
     assert "A token was granted" in found.findings[0].evidence[0]
 
 
-def test_an_error_of_microsoft_entra_is_identified_as_such() -> None:
+def test_an_error_of_another_provider_is_identified_as_such() -> None:
     said = told("invalid_client: AADSTS7000222: The provided client secret keys are expired.")["evidence"]
 
     assert said == [
         'The text says: "invalid_client: AADSTS7000222: The provided client secret keys are expired.".',
-        "AADSTS codes come from Microsoft Entra, not Salesforce: check what logs in there.",
+        "The text names another provider (Microsoft Entra, Google, DocuSign): check what logs in there.",
     ]
 
 

@@ -140,7 +140,7 @@ _SUCCEEDED = re.compile(
 _NO_TOKEN = re.compile(
     r"(keyerror: |reading |undefined (index|array key|property|method)\W{1,3})['\"$:]*access_token"
     r"|\baccess[ _]token\b.{0,20}\b(missing|undefined|null|not (found|present|in|returned))\b"
-    r"|\bno access[ _]token",
+    r"|\b(no|missing) access[ _]token",
     re.IGNORECASE,
 )
 """Errors of clients that mistook a refusal for a grant, and never show it."""
@@ -251,9 +251,9 @@ class _Pasted:
     """Whether it also had errors that need a granted login."""
 
     @cached_property
-    def lines(self) -> list[str]:
-        """Last line first: in a traceback, it has the error."""
-        return _without_frames(_WRAPPED.sub(" ", self.text))
+    def complaints(self) -> list[str]:
+        """The lines that report a failure. Last line first: in a traceback, it has the error."""
+        return [line for line in _without_frames(_WRAPPED.sub(" ", self.text)) if _COMPLAINT.search(line)]
 
     @cached_property
     def statuses(self) -> list[tuple[int, int]]:
@@ -387,7 +387,7 @@ def _answer(pasted: _Pasted) -> Refused | None:
 
 
 def _bad_key(pasted: _Pasted) -> NotSent | None:
-    line = next((line for line in pasted.lines if _COMPLAINT.search(line) and of_key(plain(line))), "")
+    line = next((line for line in pasted.complaints if of_key(plain(line))), "")
     return NotSent(harmless(line)) if line else None
 
 
@@ -427,9 +427,9 @@ def _words(pasted: _Pasted) -> Refused | None:
     if pasted.chosen:
         return pasted.refusal(pasted.chosen)
     refused = ALMOST_ALWAYS <= pasted.status < SERVER_ERROR
-    for line in pasted.lines if _LOGIN.search(pasted.text) else ():
+    for line in pasted.complaints if _LOGIN.search(pasted.text) else ():
         elsewhere = is_of_another_service(line) or ("://" in line and not _HOST.search(line))
-        if elsewhere or not _COMPLAINT.search(line) or _is_routine(line, 0):
+        if elsewhere or _is_routine(line, 0):
             continue
         meant = of_text(SETTING.sub(" ", _PHRASE.sub(" ", _STATUS.sub(" ", line))))
         if meant and not (refused and CATALOGUE[meant.cause].no_verdict):

@@ -557,9 +557,10 @@ def test_method_not_allowed_is_about_the_request_and_not_the_user(text: str) -> 
     [
         "invalid_client: AADSTS7000222: The provided client secret keys are expired.",
         "AADSTS50034: The user account does not exist in the directory.",
+        "google.auth.exceptions.RefreshError: ('invalid_grant: Token has been expired or revoked.')",
     ],
 )
-def test_an_error_of_microsoft_entra_is_not_salesforces(text: str) -> None:
+def test_an_error_of_another_provider_is_not_salesforces(text: str) -> None:
     assert meant(read(text)).cause is Cause.UNRECOGNISED
     assert not is_salesforces("invalid_client", text)
 
@@ -623,8 +624,71 @@ def test_words_count_only_in_a_message_of_a_failure_about_a_login(text: str) -> 
     assert read(text) is None
 
 
-def test_a_query_in_error_is_neither_a_malformed_request_nor_a_broken_answer() -> None:
-    assert meant(read("MALFORMED_QUERY: unexpected token: FORM")).cause is Cause.UNRECOGNISED
+@pytest.mark.parametrize(
+    "text",
+    [
+        "MALFORMED_QUERY: unexpected token: FORM",
+        "FIELD_CUSTOM_VALIDATION_EXCEPTION: the account is locked and cannot be edited",
+        "INACTIVE_OWNER_OR_USER: operation performed with inactive user [005xx] as owner of case",
+        "OP_WITH_INVALID_USER_TYPE_EXCEPTION: Operation not valid for this user type",
+        "QUERY_TIMEOUT: Your query request was running for too long.",
+        '{\n  "message": "The account is locked",\n  "errorCode": "FIELD_FILTER_VALIDATION_EXCEPTION"\n}',
+        "Error: ENTITY_IS_LOCKED\nCategory: Access\nMessage: the account is locked",
+        "status: 400, body: [{'errorCode': 'INVALIDENTITY', 'message': 'not supported by the Bulk API'}]",
+    ],
+)
+def test_an_error_of_a_record_or_query_means_that_the_login_was_granted(text: str) -> None:
+    paste = read(text)
+
+    assert paste is not None
+    assert isinstance(paste.outcome, Granted)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("inactive user while logging in to Salesforce", Cause.USER_INACTIVE),
+        ("Message: Net::ReadTimeout", Cause.SALESFORCE_UNAVAILABLE),
+        ('{"errorCode":"API_CURRENTLY_DISABLED"}', Cause.API_DISABLED),
+    ],
+)
+def test_an_error_of_a_record_hides_no_error_on_another_line(text: str, cause: Cause) -> None:
+    assert meant(read(f"UNABLE_TO_LOCK_ROW: unable to obtain exclusive access\n{text}")).cause is cause
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "salesforce.jwt.keystore.path = null\nERROR Could not authenticate to Salesforce",
+        '{"salesforce.grant.type":"JWT_BEARER","salesforce.jwt.keystore.path":"/srv/globex.jks"}',
+        "INFO read the private key (PKCS#8) of globex",
+        "the token of the internal API is signed with an EC key",
+        "* Server certificate:\n*  subject: CN=*.my.salesforce.com",
+        "TLSv1.3 (OUT), TLS alert, close notify (256):",
+        "x509 certificate of the app: valid until 2031",
+        "<p>Message: the record of globex was not saved</p>",
+        "please come back, or try again later",
+    ],
+)
+def test_what_a_text_only_mentions_is_not_a_fault(text: str) -> None:
+    assert read(text) is None
+
+
+def test_a_mention_of_a_certificate_does_not_hide_the_reason() -> None:
+    text = "* Server certificate:\n*  subject: CN=*.my.salesforce.com\ncurl: (28) Operation timed out"
+
+    assert meant(read(text)).cause is Cause.SALESFORCE_UNAVAILABLE
+
+
+def test_a_path_may_stand_on_a_line_of_its_own() -> None:
+    paste = read("Here's the error: ENOENT: no such file or directory, open\n'/srv/globex/server.key'")
+
+    assert paste is not None
+    assert isinstance(paste.outcome, NotSent)
+
+
+def test_an_expired_access_token_says_nothing_about_the_clock() -> None:
+    assert read("ERROR sync: the current token is expired, logging in again") is None
 
 
 def test_a_host_with_app_in_its_name_is_not_an_app_that_is_blocked() -> None:
