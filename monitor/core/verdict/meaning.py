@@ -56,7 +56,7 @@ def of_refusal(refused: Refused, connection: Connection) -> Meaning:
     2. A server error is transient, whatever its text: no documented refusal has such a status.
     3. A redirect's target shows who sent it.
     4. An error text is looked up in the table, unless an intermediary wrote it; unknown texts are
-          `unrecognised`. Without an OAuth code, the meaning is never certain.
+          `unrecognised`. Without a code or sentence of Salesforce's, the meaning is never certain.
     5. Anything else is not an OAuth answer: a page, a broken or empty body.
     """
     strangers = bool(_STRANGERS.search(plain(f"{refused.description} {refused.excerpt}")))
@@ -72,7 +72,8 @@ def of_refusal(refused: Refused, connection: Connection) -> Meaning:
     found = of_text(text)
     if found is None:
         return THROTTLED if refused.status == 429 else UNRECOGNISED
-    if found.certainty is Certainty.CERTAIN and not refused.error:
+    known = refused.error and is_salesforces(refused.error, refused.description)
+    if found.certainty is Certainty.CERTAIN and not known:
         return replace(found, certainty=Certainty.LIKELY)
     return found
 

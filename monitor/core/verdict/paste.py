@@ -499,17 +499,16 @@ def _attempts(text: str) -> list[_Attempt]:
         begin = codes[number - 1].end() if number else 0
         end = codes[number + 1].start() if number + 1 < len(codes) else len(text)
         said = (
-            _foreign(text, code.start())
-            or _beside(code, text, sentences)
-            or _nearest(told, code, begin, end)
+            _foreign(text, code.start()) or _beside(code, text, sentences) or _nearest(told, code, begin, end)
         )
         if said:
             told = [one for one in told if one.end <= said.start or said.end <= one.start]
         found.append(_Attempt(code.start(), code[1], said))
+    about_login = _LOGIN.search(text) or _STATUS.search(text)
     found += [
         _Attempt(one.start, "", one)
         for one in told
-        if one.is_sentence or one.is_strong or not _is_routine(text, one.start)
+        if one.is_sentence or one.is_strong or (about_login and not _is_routine(text, one.start))
     ]
     return sorted(found, key=lambda one: one.at)
 
@@ -537,9 +536,9 @@ def _line_at(text: str, at: int) -> tuple[int, int]:
 
 
 def _foreign(text: str, at: int) -> _Said | None:
-    """The line at that position if it names another provider."""
+    """The line at that position if it names another provider before it."""
     start, end = _line_at(text, at)
-    return _Said(start, end, text[start:end]) if FOREIGN.search(text, start, end) else None
+    return _Said(start, end, text[start:end]) if FOREIGN.search(text, start, at) else None
 
 
 def _is_routine(text: str, at: int) -> bool:

@@ -279,6 +279,10 @@ def test_a_success_after_a_refusal_wins(success: str) -> None:
     assert meant(earlier).cause is Cause.IP_RESTRICTED
 
 
+def test_words_after_an_unknown_code_are_never_certain() -> None:
+    assert meant(read("GLOBEX_LOGIN: the user account is locked")).certainty is Certainty.LIKELY
+
+
 def test_a_text_about_a_failed_login_is_not_a_success() -> None:
     text = "03:00 invalid_grant: ip restricted\n03:05 login was not successful\n03:06 token issued? no, error"
 
@@ -618,6 +622,12 @@ def test_meaningless_text_is_not_diagnosed() -> None:
         "our clocks follow one server: the clock of the login host",
         "yaml: mapping values are not allowed in this context",
         "the mailbox is unavailable",
+        '{"level":"error","message":"the user account is locked by another process"}',
+        "ERROR insufficient disk space on the server",
+        "ERROR upload: type not allowed for this user",
+        "ERROR orders: client 7 not found",
+        "ERROR webhook of the billing service: signature mismatch",
+        "WARN user of globex: trial plan expired",
     ],
 )
 def test_words_count_only_in_a_message_of_a_failure_about_a_login(text: str) -> None:
