@@ -22,8 +22,8 @@ from monitor.core.causes import Cause
 from monitor.core.connection import LOOPBACK_HOSTS, Connection, Pair, Source
 from monitor.core.finding import State
 from monitor.daemon.daemon import Daemon
-from monitor.keys import keygen
-from monitor.keys.sources import SourceError, read
+from monitor.keys import SourceError, keygen
+from monitor.keys.sources import read
 from monitor.simulator.scenarios import SCENARIOS, Keys, Scenario, Step, make_keys
 from monitor.simulator.server import Simulator, is_loopback, running, serve
 from monitor.store import Store

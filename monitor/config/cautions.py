@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from monitor.config.options import GeneralOptions
-from monitor.config.web_file import WebConfig, exposure
+from monitor.config.web_file import WebConfig, doubts
 from monitor.core.connection import (
     GENERIC_LOGIN,
     GENERIC_TEST,
@@ -69,9 +69,7 @@ def _general(
                 f"notify.sinks {sink.name}: {address.hostname} is reached over plain http. Anyone on the"
                 " network path can read and change its messages and token. Use https://."
             )
-    if open_to_others := exposure(general.listen, protection):
-        yield open_to_others
-    yield from protection.notes
+    yield from doubts(general.listen, protection)
 
 
 def _doubts(connection: Connection, environ: Mapping[str, str]) -> Iterator[str]:
@@ -82,7 +80,18 @@ def _doubts(connection: Connection, environ: Mapping[str, str]) -> Iterator[str]
             " (app_not_found). Use the org's own subdomain: it works for every app."
         )
     elif is_generic(connection.audience):
-        yield from _of_generic_audience(connection)
+        expected = EXPECTED_AUDIENCE.get(connection.org_type)
+        if expected and connection.audience != expected:
+            yield (
+                f"the audience is {connection.audience}, but the host looks like a {connection.org_type} org,"
+                f" whose generic audience is {expected}. A name with -- is usually a sandbox's, though old"
+                " production names may contain it. audience: my_domain works for both."
+            )
+        elif not is_loopback(connection.login_url):
+            yield (
+                f"the audience is the generic {connection.audience}, which External Client Apps refuse"
+                " (app_not_found). Prefer audience: my_domain if the org accepts it."
+            )
     if connection.org_type is OrgType.SANDBOX and "--" not in connection.host:
         yield "a sandbox's subdomain contains the sandbox's name after --, as in acme--dev.sandbox."
     if not is_loopback(connection.login_url) and not connection.consumer_key.startswith(CONSUMER_KEY_PREFIX):
@@ -98,21 +107,6 @@ def _doubts(connection: Connection, environ: Mapping[str, str]) -> Iterator[str]
         )
     sources = (source for pair in connection.pairs for source in pair.sources)
     yield from dict.fromkeys(doubt for source in sources if (doubt := absence(source, environ)))
-
-
-def _of_generic_audience(connection: Connection) -> Iterator[str]:
-    expected = EXPECTED_AUDIENCE.get(connection.org_type)
-    if expected and connection.audience != expected:
-        yield (
-            f"the audience is {connection.audience}, but the host looks like a {connection.org_type} org, "
-            f"whose generic audience is {expected}. A name with -- is usually a sandbox's, though old"
-            " production names may contain it. audience: my_domain works for both."
-        )
-    elif not is_loopback(connection.login_url):
-        yield (
-            f"the audience is the generic {connection.audience}, which External Client Apps refuse "
-            "(app_not_found). Prefer audience: my_domain if the org accepts it."
-        )
 
 
 def absence(source: Source, environ: Mapping[str, str]) -> str | None:

@@ -47,7 +47,9 @@ def complaints(error: ValidationError, model: type[Options]) -> Iterator[tuple[P
         if path in misspelt:
             continue  # present under a wrong name
         if found["type"] == "missing":
-            yield path[:-1], _missing(_holder(model, path), str(path[-1]))
+            field = _holder(model, path).model_fields[str(path[-1])]
+            described = (field.description or "").replace("\n", " ")
+            yield path[:-1], f"has no {path[-1]}. {described}".strip()
         elif found["type"] == "extra_forbidden":
             yield path, no_option(_holder(model, path), str(path[-1]))
         elif found["type"] == "too_long":
@@ -84,11 +86,6 @@ def _blocks(model: type[Options], option: str) -> Iterator[type[Options]]:
         elif isinstance(each, type) and issubclass(each, Options):
             yield each
         types += get_args(each)
-
-
-def _missing(model: type[Options], name: str) -> str:
-    described = (model.model_fields[name].description or "").replace("\n", " ")
-    return f"has no {name}. {described}".strip()
 
 
 def _known(model: type[Options]) -> list[str]:

@@ -14,7 +14,7 @@ took 73 MiB more, and garbage collection 1.5 s (measured with PyYAML 6.0.4).
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeGuard
+from typing import NoReturn
 
 import yaml
 from yaml import (
@@ -104,8 +104,8 @@ def read(raw: bytes) -> Text:
     except yaml.reader.ReaderError as error:
         line = text.encode()[: error.position].count(b"\n") + 1
         ended_by = Mistake(line, (), f"contains the control character {error.character:#06x}. Remove it.")
-    except _StopError as error:
-        ended_by = error.mistake
+    except _StopError:
+        return Text(None, tuple(reader.mistakes))
     return Text(None, (*reader.mistakes, ended_by))
 
 
@@ -143,10 +143,7 @@ def _line(event: Event) -> int:
 
 
 class _StopError(Exception):
-    """A mistake that ends the parsing."""
-
-    def __init__(self, event: Event, path: Path, message: str) -> None:
-        self.mistake = Mistake(_line(event), path, message)
+    """A mistake, already noted, that ends the parsing."""
 
 
 def _syntax(error: yaml.MarkedYAMLError, text: str) -> Mistake:
@@ -199,9 +196,7 @@ class _Reader:
             if isinstance(event, DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    raise _StopError(
-                        event, (), "contains a second YAML document (after ---). Use a file for each."
-                    )
+                    self._stop(event, (), "contains a second YAML document (after ---). Use a file for each.")
             elif isinstance(event, NodeEvent):
                 value = self._value(event, (), 0)
         return value
@@ -217,7 +212,7 @@ class _Reader:
         if isinstance(event, ScalarEvent):
             value: Value = None if event.implicit[0] and event.value in NULLS else event.value
         elif depth == DEEPEST:
-            raise _StopError(event, path, TOO_DEEP)
+            self._stop(event, path, TOO_DEEP)
         elif isinstance(event, MappingStartEvent):
             value = self._block(event, path, depth + 1)
         else:
@@ -230,11 +225,19 @@ class _Reader:
         block = Block(_line(start))
         while not isinstance(event := next(self.events), MappingEndEvent):
             key = self._value(event, path, depth)
-            if self._is_key(key, block, event, path):
+            if not isinstance(key, str):
+                self._note(event, path, "has a key that is not a string. Quote it.")
+            elif key == "<<":
+                self._note(
+                    event, path, "has the merge key <<, which is not supported. Write the options out."
+                )
+            elif first := block.lines.get(key):
+                self._note(event, (*path, key), f"is given twice, first on line {first}. Keep one.")
+            else:
                 block.lines[key] = _line(event)
                 block[key] = self._value(next(self.events), (*path, key), depth)
-            else:
-                self._value(next(self.events), path, depth)
+                continue
+            self._value(next(self.events), path, depth)
         return block
 
     def _listing(self, start: Event, path: Path, depth: int) -> Listing:
@@ -244,27 +247,19 @@ class _Reader:
             listing.append(self._value(event, (*path, len(listing)), depth))
         return listing
 
-    def _is_key(self, key: Value, block: Block, event: Event, path: Path) -> TypeGuard[str]:
-        if not isinstance(key, str):
-            self._note(event, path, "has a key that is not a string. Quote it.")
-        elif key == "<<":
-            self._note(event, path, "has the merge key <<, which is not supported. Write the options out.")
-        elif key in block.lines:
-            first = block.lines[key]
-            self._note(event, (*path, key), f"is given twice, first on line {first}. Keep one.")
-        else:
-            return True
-        return False
-
     def _aliased(self, event: AliasEvent, path: Path) -> Value:
         if event.anchor not in self.anchors:
-            raise _StopError(event, path, f"uses the alias *{event.anchor}, which is not defined yet.")
+            self._stop(event, path, f"uses the alias *{event.anchor}, which is not defined yet.")
         value, size = self.anchors[event.anchor]
         self.made += size
         self.aliased += size
         if self.aliased > self.limit:
-            raise _StopError(event, path, "expands to too much through aliases. Write it out.")
+            self._stop(event, path, "expands to too much through aliases. Write it out.")
         return value
 
     def _note(self, event: Event, path: Path, message: str) -> None:
         self.mistakes.append(Mistake(_line(event), path, message))
+
+    def _stop(self, event: Event, path: Path, message: str) -> NoReturn:
+        self._note(event, path, message)
+        raise _StopError

@@ -157,8 +157,6 @@ class WebConfig:
     """Names with bcrypt hashes."""
     files: tuple[Path, ...] = ()
     """All files read; watched for changes."""
-    notes: tuple[str, ...] = ()
-    """Warnings about settings that are probably not intended, a sentence each."""
 
     @property
     def requires_login(self) -> bool:
@@ -213,7 +211,6 @@ def load_web_config(path: Path) -> WebConfig:
         context=context,
         users=options.basic_auth_users,
         files=(path, *(file for file in named if file)),
-        notes=tuple(_notes(options)),
     )
 
 
@@ -229,34 +226,25 @@ def _server_context(tls: TlsOptions) -> ssl.SSLContext:
     return context
 
 
-def exposure(listen: Address, web: WebConfig) -> str | None:
-    """A warning about what others can do at this address; None if it is local or protected."""
-    without = []
-    if web.tls is None:
-        without.append("TLS")
-    if not web.requires_login:
-        without.append("a login")
-    if listen.is_loopback or not without:
-        return None
-    harm = (
-        "anyone who reaches it can read the names of all connections, their hosts and what is wrong with them"
-        if "a login" in without
-        else "passwords and pages can be read in transit"
-    )
-    return (
-        f"listen is {listen}, without {' and without '.join(without)}: {harm}. "
-        "Set web.config_file, or listen on 127.0.0.1."
-    )
-
-
-def _notes(options: WebFileOptions) -> Iterator[str]:
-    """Warnings about settings that are probably not intended."""
-    light = [name for name, hashed in options.basic_auth_users if int(hashed[4:6]) < LIGHT_HASH]
+def doubts(listen: Address, web: WebConfig) -> Iterator[str]:
+    """Warnings about settings that are probably not intended, and what others can do at this address."""
+    without = [*(["TLS"] if web.tls is None else []), *(["a login"] if not web.requires_login else [])]
+    if without and not listen.is_loopback:
+        harm = (
+            "passwords and pages can be read in transit"
+            if web.requires_login
+            else "anyone who reaches it can read the names of all connections, their hosts and what is wrong"
+            " with them"
+        )
+        yield (
+            f"listen is {listen}, without {' and without '.join(without)}: {harm}. "
+            "Set web.config_file, or listen on 127.0.0.1."
+        )
+    light = [name for name, hashed in web.users if int(hashed[4:6]) < LIGHT_HASH]
     if light:
         yield (
             f"The hashes of {', '.join(map(quoted, light))} have a cost below {LIGHT_HASH}: if the file is"
             " stolen, the passwords are quickly guessed."
         )
-    tls = options.tls_server_config
-    if tls and tls.key_file.stat().st_mode & stat.S_IROTH:
-        yield f"key_file can be read by every user of this machine: chmod 600 {tls.key_file}."
+    if web.tls and web.tls.key_file.stat().st_mode & stat.S_IROTH:
+        yield f"key_file can be read by every user of this machine: chmod 600 {web.tls.key_file}."

@@ -29,7 +29,8 @@ from monitor.core.keys.credential import (
     read_private_key,
 )
 from monitor.core.keys.secret import Secret
-from monitor.keys.vault import READERS, VaultError, VaultReader
+from monitor.keys import SourceError
+from monitor.keys.vault import READERS, VaultReader
 
 BYTES_AT_MOST = 64 * 1024
 """The largest key or certificate that is read: ten times the size of a certificate chain."""
@@ -50,20 +51,20 @@ MOUNTS = Path("/proc/self/mountinfo")
 EARLIER_STAYS = "The previous one stays in use until this is fixed."
 
 
-class SourceError(Exception):
-    """A source can't be read. The text says where, why, and how to fix it."""
-
-
 def read(source: Source, environment: Mapping[str, str]) -> bytes:
     """A source's content, at most BYTES_AT_MOST. Raises SourceError."""
+    where = _capital(describe(source))
     if source.kind == "env":
-        return _variable(source.place, environment)
-    if source.kind == "vault":
-        raise SourceError(f"{_capital(describe(source))} can only be used for the keys of connections.")
+        value = environment.get(source.place)
+        if value is None:
+            raise SourceError(f"{where} is not set: set it for this process and restart it.")
+        if not value.strip():
+            raise SourceError(f"{where} is empty: set it to the PEM text, or base64 of it.")
+        return _bounded(os.fsencode(value), where)
     try:
         return files.read(_path(source, environment), BYTES_AT_MOST)
     except FileError as error:
-        raise SourceError(f"{_capital(describe(source))} {error}") from error
+        raise SourceError(f"{where} {error}") from error
 
 
 def describe(source: Source) -> str:
@@ -74,30 +75,15 @@ def describe(source: Source) -> str:
     return f"{words[source.kind]} {source.place}"
 
 
-def _variable(name: str, environment: Mapping[str, str]) -> bytes:
-    where = _capital(describe(Source("env", name)))
-    value = environment.get(name)
-    if value is None:
-        raise SourceError(f"{where} is not set: set it for this process and restart it.")
-    if not value.strip():
-        raise SourceError(f"{where} is empty: set it to the PEM text, or base64 of it.")
-    content = os.fsencode(value)
-    _bounded(content, where)
-    return content
-
-
 def _path(source: Source, environment: Mapping[str, str]) -> str:
     if source.kind == "file":
         return source.place
-    where = _capital(describe(source))
     directory = environment.get(CREDENTIALS_DIRECTORY)
     if not directory:
         raise SourceError(
-            f"{where} is not available because ${CREDENTIALS_DIRECTORY} is not set: start the daemon as a "
-            f"systemd service with LoadCredential={source.place}:PATH."
+            f"{_capital(describe(source))} is not available because ${CREDENTIALS_DIRECTORY} is not set: "
+            f"start the daemon as a systemd service with LoadCredential={source.place}:PATH."
         )
-    if source.place in {"", ".", ".."} or "/" in source.place:
-        raise SourceError(f"{where} is not a plain name: use the name from LoadCredential=, without a path.")
     return f"{directory}/{source.place}"
 
 
@@ -111,7 +97,8 @@ def exposure(source: Source, environment: Mapping[str, str]) -> str | None:
     except (SourceError, OSError, ValueError):
         return None  # reading it reports the error
     said = open_to_others(found.st_mode, found.st_uid) if stat.S_ISREG(found.st_mode) else None
-    if said is None or is_on_read_only_memory(found.st_dev, _mounts()):
+    mounts = MOUNTS.read_text(errors="replace") if said and MOUNTS.exists() else ""
+    if said is None or is_on_read_only_memory(found.st_dev, mounts):
         return None
     return f"{_capital(describe(source))} {said}: chmod 600 {path}"
 
@@ -144,18 +131,12 @@ def is_on_read_only_memory(device: int, mounts: str) -> bool:
     )
 
 
-def _mounts() -> str:
-    try:
-        return MOUNTS.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _bounded(content: bytes, where: str) -> None:
+def _bounded(content: bytes, where: str) -> bytes:
     if len(content) > BYTES_AT_MOST:
         raise SourceError(
             f"{where} is larger than {BYTES_AT_MOST // 1024} KiB: a key or certificate is a few KiB of PEM."
         )
+    return content
 
 
 def _capital(text: str) -> str:
@@ -310,15 +291,11 @@ class Keyring:
     def _material(self, source: Source, vault_secret: Callable[[str], Mapping[str, Secret]]) -> bytes:
         if source.kind != "vault":
             return read(source, self._environment)
-        fields = vault_secret(source.place)
+        fields, where = vault_secret(source.place), _capital(describe(source))
         if source.field not in fields:
             there = ", ".join(sorted(fields)) or "none"
-            raise SourceError(
-                f"{_capital(describe(source))} does not exist. The secret's fields are: {there}."
-            )
-        material = fields[source.field].reveal()
-        _bounded(material, _capital(describe(source)))
-        return material
+            raise SourceError(f"{where} does not exist. The secret's fields are: {there}.")
+        return _bounded(fields[source.field].reveal(), where)
 
     def _proof(self, source: Source) -> bytes:
         try:
@@ -329,10 +306,7 @@ class Keyring:
     def _vault_secret(self, path: str) -> Mapping[str, Secret]:
         if self._vault is None:
             raise SourceError("Vault is not configured: add vault: to the configuration.")
-        try:
-            return self._vault.secrets(path)
-        except VaultError as error:
-            raise SourceError(str(error)) from None
+        return self._vault.secrets(path)
 
     def _key(self, material: bytes) -> KeyReading:
         content = hashlib.sha256(material).digest()

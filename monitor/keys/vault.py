@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from monitor.config import VaultOptions
 from monitor.core.connection import Source
 from monitor.core.keys.secret import Secret
+from monitor.keys import SourceError
 
 if TYPE_CHECKING:
     from hvac import Client
@@ -25,10 +26,6 @@ QUIET_SECONDS = 30.0
 
 READERS = 4
 """Concurrent reads: each costs Vault a log entry and a token check."""
-
-
-class VaultError(Exception):
-    """A secret can't be read. The text says where, why, and how to fix it, and contains nothing secret."""
 
 
 class VaultReader:
@@ -50,14 +47,13 @@ class VaultReader:
         """Until when not to ask, and why."""
 
     def secrets(self, path: str) -> Mapping[str, Secret]:
-        """The fields of a secret's newest version. Raises VaultError."""
+        """The fields of a secret's newest version. Raises SourceError."""
         # Imported here: it takes half a second, and only users of Vault need it.
-        from hvac.exceptions import Forbidden, InvalidPath
-        from hvac.exceptions import VaultError as Refusal
+        from hvac.exceptions import Forbidden, InvalidPath, VaultError
         from requests.exceptions import RequestException, SSLError, Timeout
 
         if self._monotonic() < self._quiet[0]:
-            raise VaultError(self._quiet[1])
+            raise SourceError(self._quiet[1])
         where = f"{self.vault.mount}/{path}"
         try:
             try:
@@ -65,16 +61,16 @@ class VaultReader:
             except Forbidden:  # perhaps our token has expired
                 answer = self._asked(self._logged_in(self._client), path)
         except InvalidPath:
-            raise VaultError(
+            raise SourceError(
                 f"Vault has nothing at {where}, or no version 2 key/value store is mounted there: check "
                 f"vault.mount, and run `vault kv get -mount={self.vault.mount} {path}`."
             ) from None
         except Forbidden:
-            raise VaultError(
+            raise SourceError(
                 f"Vault does not allow us to read {where}: add the capability read to our policy for "
                 f"{self.vault.mount}/data/{path}."
             ) from None
-        except Refusal as refusal:
+        except VaultError as refusal:
             raise self._unwell(f"answers with an error ({type(refusal).__name__}); see Vault's log") from None
         except SSLError:
             raise self._unwell("has an untrusted certificate: put its CA into vault.ca_file") from None
@@ -116,7 +112,7 @@ class VaultReader:
         try:
             proof = Secret(self._read(login.proof)).text()
         except ValueError:
-            raise VaultError(f"vault.login.secret is not text, but {login.method} requires text.") from None
+            raise SourceError(f"vault.login.secret is not text, but {login.method} requires text.") from None
         session = Session()
         # Otherwise a proxy from the environment would see the login and every key (in clear text for an agent
         # on loopback), and ~/.netrc and REQUESTS_CA_BUNDLE would apply.
@@ -147,8 +143,8 @@ class VaultReader:
             raise self._unwell("does not answer like Vault: check vault.address") from None
         return client
 
-    def _unwell(self, what: str) -> VaultError:
+    def _unwell(self, what: str) -> SourceError:
         """An error that affects every secret; starts the pause."""
         said = f"Vault at {self.vault.address} {what}."
         self._quiet = self._monotonic() + QUIET_SECONDS, said
-        return VaultError(said)
+        return SourceError(said)

@@ -14,7 +14,8 @@ import httpx
 from monitor.config import SinkOptions
 from monitor.core.connection import Source
 from monitor.core.keys.secret import Secret
-from monitor.keys.sources import SourceError, read
+from monitor.keys import SourceError
+from monitor.keys.sources import read
 from monitor.salesforce.transport import Limits
 
 NOTIFYING = Limits(

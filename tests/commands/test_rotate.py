@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from monitor.commands.rotate import Options, RotateError, rotate
+from monitor.commands.rotate.guide import rotate
 from monitor.commands.rotate.looking import LATER_PACE, LONGEST, PACE, Look, Watcher
-from monitor.commands.rotate.pair import is_done, make, next_pair, refuse_unusable
+from monitor.commands.rotate.pair import Options, RotateError, is_done, make, next_pair, refuse_unusable
 from monitor.commands.rotate.writing import write_current, write_next
 from monitor.config import Settings, load
 from monitor.core.connection import Connection, Pair, Source

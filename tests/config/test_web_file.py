@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.config import Address, ConfigError
-from monitor.config.web_file import PROXY, WebConfig, exposure, load_web_config
+from monitor.config.web_file import PROXY, WebConfig, doubts, load_web_config
 from tests.web.certificates import Issued, authority, for_loopback, signed
 
 HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
@@ -21,6 +21,8 @@ HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 
 PAIR = "cert_file: server.crt\n  key_file: server.key"
 CLIENTS = "client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt"
+
+LOCAL = Address("127.0.0.1", 9877)
 
 IF_GIVEN = "VerifyClientCertIfGiven"
 
@@ -303,18 +305,18 @@ NOTED = {
 def test_doubtful_settings_give_warnings(material: Material, case: tuple[str, str]) -> None:
     text, expected = case
 
-    assert expected in "".join(loaded(material, text).notes)
+    assert expected in "".join(doubts(LOCAL, loaded(material, text)))
 
 
 def test_a_world_readable_key_gives_a_warning(tmp_path: Path) -> None:
     _, key = for_loopback(authority()).write(tmp_path, "server")
     path = tmp_path / "web.yml"
     path.write_text(f"tls_server_config:\n  {PAIR}\n", encoding="utf-8")
-    assert load_web_config(path).notes == ()
+    assert not list(doubts(LOCAL, load_web_config(path)))
 
     key.chmod(0o644)
 
-    assert "chmod 600" in load_web_config(path).notes[0]
+    assert "chmod 600" in next(doubts(LOCAL, load_web_config(path)))
 
 
 @given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
@@ -457,7 +459,7 @@ def exposures(material: Material) -> Iterator[tuple[str, WebConfig, str | None]]
 
 def test_an_address_open_to_others_gives_a_warning(material: Material) -> None:
     for host, config, expected in exposures(material):
-        sentence = exposure(Address(host, 9877), config)
+        sentence = next(doubts(Address(host, 9877), config), None)
         if expected is None:
             assert sentence is None, host
         else:

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from monitor.core.causes import Cause
 from monitor.core.connection import Pair, Source
 from monitor.core.keys.credential import Credential
+from monitor.keys import SourceError
 from monitor.keys.sources import (
     EARLIER_STAYS,
     Keyring,
-    SourceError,
     is_on_read_only_memory,
     open_to_others,
     read,
@@ -92,14 +92,6 @@ def test_a_variable_with_binary_content_is_read_unchanged() -> None:
             (
                 "The systemd credential acme is not available because $CREDENTIALS_DIRECTORY is not set: "
                 "start the daemon as a systemd service with LoadCredential=acme:PATH."
-            ),
-        ),
-        (
-            Source("credential", "../a"),
-            {"CREDENTIALS_DIRECTORY": "/run/credentials"},
-            (
-                "The systemd credential ../a is not a plain name: "
-                "use the name from LoadCredential=, without a path."
             ),
         ),
         (

@@ -51,7 +51,8 @@ def rotate_key(
 
     Example: `bearerwatch rotate acme-production --config bearerwatch.yaml`
     """
-    from monitor.commands.rotate import AGAIN, Options, rotate
+    from monitor.commands.rotate.guide import AGAIN, rotate
+    from monitor.commands.rotate.pair import Options
 
     log_errors_alone()
     try:

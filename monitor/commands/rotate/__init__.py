@@ -3,8 +3,3 @@
 The progress is derived from files, configuration and the org's answers, so it can be interrupted and
 continued.
 """
-
-from monitor.commands.rotate.guide import AGAIN, rotate
-from monitor.commands.rotate.pair import Options, RotateError
-
-__all__ = ["AGAIN", "Options", "RotateError", "rotate"]
