@@ -5,14 +5,13 @@ the configuration file and its watcher are missing. Runs in a separate process (
 """
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
 import socket
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -42,6 +41,7 @@ from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
 from monitor.watch.schedule import Schedule
 from monitor.web.app import Web
+from monitor.web.connections import Server
 from monitor.web.metrics import MetricsPage
 
 TICK_SECONDS = 0.005
@@ -184,6 +184,10 @@ class Watching:
         """CPU seconds per check, run back to back without the schedule, a few at once."""
         return self._runner.run(self._in_a_row(self._checker, self._connections, count, at_once))
 
+    def each_once(self, at_once: int) -> None:
+        """Check all: a key's first check costs twice as much, as it is read and tried."""
+        self.checks(len(self._connections), at_once)
+
     def audits(self, at_once: int) -> float:
         """CPU seconds of one check with an audit, each of half of the fleet in a row, a few at once."""
         return self._runner.run(self._audits(at_once))
@@ -219,7 +223,7 @@ class Watching:
         app = Web(self._snapshot, self._page.render, self._store, ready=lambda: ()).app()
         listener = socket.create_server((HOST, 0))
         config = uvicorn.Config(self._timed(app), lifespan="off", log_config=None, access_log=False)
-        self._serving = asyncio.create_task(_Server(config).serve(sockets=[listener]))
+        self._serving = asyncio.create_task(Server(config).serve(sockets=[listener]))
         return f"{HOST}:{listener.getsockname()[1]}"
 
     def _timed(self, app: ASGIApp) -> ASGIApp:
@@ -401,14 +405,6 @@ class Watching:
         assert credential.key
         signed = assertion.sign(first, credential.key, self._clock.now())
         return Floor(self._url, self._material, credential.key, signed)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def quiet() -> None:

@@ -35,7 +35,8 @@ def figures(
     """All ratios. A turn has `times` exchanges, or `seconds` on schedule. `small` and `large` have the same
     rate, `few` a lower one.
     """
-    small.call(Watching.checks, times, AT_ONCE)
+    for fleet in (small, few):  # the large one has been checked before
+        fleet.call(Watching.each_once, AT_ONCE)
     bare, in_a_row, paced, scheduled, at_large, few_paced, of_few = [], [], [], [], [], [], []
     for _ in range(rounds):
         bare.append(small.call(Watching.floor, times))

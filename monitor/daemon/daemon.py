@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -37,7 +37,7 @@ from monitor.watch.schedule import Engine
 from monitor.watch.watch import Watch
 from monitor.web.access import Protection, known_hosts
 from monitor.web.app import Web
-from monitor.web.connections import DeadlineProtocol, listen
+from monitor.web.connections import DeadlineProtocol, Server, listen
 from monitor.web.metrics import MetricsPage
 
 NOTIFY_EVERY_SECONDS = 10.0
@@ -137,7 +137,7 @@ class Daemon:
         if short := enough(self._settings.max_in_flight):
             log.warning("configuration", text=short)
         listener = listen(self._settings.listen)
-        server = _Server(self._web_server())
+        server = Server(self._web_server())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -147,7 +147,7 @@ class Daemon:
         with responsive():
             return await self._serve_until_stopped(server, listener)
 
-    async def _serve_until_stopped(self, server: "_Server", listener: socket.socket) -> bool:
+    async def _serve_until_stopped(self, server: Server, listener: socket.socket) -> bool:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         log.info("started", address=str(self._settings.listen), connections=len(self._settings.connections))
         alive = asyncio.create_task(self._manager.keep_alive())
@@ -170,7 +170,7 @@ class Daemon:
                 await stopping
             except Exception:  # a part that fails to stop must not block the next
                 log.exception("stop_failed", part=what)
-        server.should_exit = True
+        server.end()
         await serving
         alive.cancel()
         # Not in a thread: there may be no memory for one.
@@ -300,11 +300,3 @@ def _force_exit() -> None:
     log.critical("stop_timed_out", seconds=END_WITHIN_SECONDS)
     logging.shutdown()
     os._exit(1)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the daemon decides the order of stopping."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
