@@ -4,7 +4,8 @@ Due checks wait for one of a fixed number of slots. This limits concurrent check
 thousand that fall due at once (when a suspended machine wakes up). Connections that hung at their last check
 share half of the slots, so that the others stay on time.
 
-If the wall clock is set back, all turns move with it; otherwise none would come until it has caught up.
+Turns are kept by the steady clock: setting the wall clock brings no check forward, and delays one by ten
+seconds at most.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import ClassVar
 
 import structlog
@@ -31,7 +32,7 @@ CLOCK_WATCHED_EVERY_SECONDS = 10.0
 LOOK_EVERY = timedelta(seconds=1)
 """How often to begin what is due: checks that begin together cost a quarter less than one by one."""
 
-SET_BACK = timedelta(seconds=5)
+SET_BACK_SECONDS = 5.0
 """The smallest step of the wall clock that matters; a smaller one delays checks by less than that."""
 
 AFTER_A_FAULT = timedelta(minutes=5)
@@ -43,8 +44,8 @@ Check = Callable[[str], Awaitable[datetime | None]]
 """Checks a connection. Gives the time of its next check; None for no more."""
 
 
-Turn = tuple[datetime, str]
-"""When a connection is due, by the machine's clock, and its name."""
+Turn = tuple[float, str]
+"""When a connection is due, by the steady clock, and its name."""
 
 
 class Engine:
@@ -133,8 +134,8 @@ class Schedule(Engine):
         self._clock = clock
         self._at_once = at_once
         self._own = own
-        self._turns: dict[str, datetime] = {}
-        """When each connection is due, by the machine's clock."""
+        self._turns: dict[str, float] = {}
+        """When each connection is due, by the steady clock."""
         self._order: list[Turn] = []
         """The same as a heap. What is no longer in `_turns` is skipped when it comes up."""
         self._due: dict[bool, deque[Turn]] = {True: deque(), False: deque()}
@@ -166,19 +167,12 @@ class Schedule(Engine):
         if name in self._busy:
             self._busy[name] = max(moment, self._clock.now() + BETWEEN_REQUESTS)
             return
-        turn = moment - self._clock.correction(), name
-        self._turns[name] = turn[0]
-        if self.running and turn[0] <= datetime.now(UTC):
-            self._fall_due(turn)
+        now = self._clock.steady()
+        due = self._turns[name] = now + (moment - self._clock.now()).total_seconds()
+        if self.running and due <= now:
+            self._fall_due((due, name))
         else:
-            heappush(self._order, turn)
-
-    def move_forward(self, by: timedelta) -> None:
-        """Move all turns forward by `by`, after the wall clock was set back."""
-        self._turns = {name: moment - by for name, moment in self._turns.items()}
-        self._order = [(moment, name) for name, moment in self._turns.items()]
-        heapify(self._order)
-        self._job.modify(next_run_time=datetime.now(UTC))
+            heappush(self._order, (due, name))
 
     def cancel(self, name: str) -> None:
         """Drop the connection from the schedule; a running check continues."""
@@ -198,7 +192,7 @@ class Schedule(Engine):
                 check.cancel()
 
     async def _look(self) -> None:
-        now = datetime.now(UTC)
+        now = self._clock.steady()
         while self._order and self._order[0][0] <= now:
             self._fall_due(heappop(self._order))
 
@@ -209,8 +203,8 @@ class Schedule(Engine):
 
     def _is_current(self, turn: Turn) -> bool:
         """Whether the connection was neither cancelled nor given another turn."""
-        moment, name = turn
-        return self._turns.get(name) == moment
+        due, name = turn
+        return self._turns.get(name) == due
 
     def _begin_soon(self) -> None:
         """Begin a waiting check in the loop's next iteration.
@@ -242,8 +236,8 @@ class Schedule(Engine):
         del self._under_way[check]
         self._begin_soon()
 
-    async def _run(self, name: str, due: datetime) -> None:
-        self._own.schedule_delay.observe(max(0.0, (datetime.now(UTC) - due).total_seconds()))
+    async def _run(self, name: str, due: float) -> None:
+        self._own.schedule_delay.observe(self._clock.steady() - due)
         try:
             following = await self._check(name)
         except Exception:  # a check catches its own bugs; if not, the connection is checked again
@@ -255,12 +249,11 @@ class Schedule(Engine):
             self.at(name, min(wanted))
 
     async def _watch_clock(self) -> None:
-        """Move all turns when the wall clock is set back. If it is set ahead, they are simply due."""
-        steady = time.time() - time.monotonic()
+        """Look after the wall clock was set back: APScheduler would wait until it has caught up."""
+        ahead = time.time() - time.monotonic()
         while True:
             await asyncio.sleep(CLOCK_WATCHED_EVERY_SECONDS)
-            before, steady = steady, time.time() - time.monotonic()
-            back = timedelta(seconds=before - steady)
-            if back > SET_BACK:
-                log.warning("clock_set_back", seconds=round(back.total_seconds()))
-                self.move_forward(back)
+            before, ahead = ahead, time.time() - time.monotonic()
+            if before - ahead > SET_BACK_SECONDS:
+                log.warning("clock_set_back", seconds=round(before - ahead))
+                self._job.modify(next_run_time=datetime.now(UTC))

@@ -12,11 +12,27 @@ from monitor.watch.schedule import AFTER_A_FAULT, LOOK_EVERY, Check, Looks, Sche
 from monitor.watch.soon import BETWEEN_REQUESTS
 
 SECOND = timedelta(seconds=1)
+
+
+class Movable(Clock):
+    """The machine's clock, which a test can set; and time that it lets pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_by = self.passed = timedelta(0)
+
+    def machine(self) -> datetime:
+        return super().machine() + self.set_by + self.passed
+
+    def steady(self) -> float:
+        return super().steady() + self.passed.total_seconds()
+
+
 CLOCK = Clock()
 
 
-def schedule(check: Check, at_once: int = 4) -> Schedule:
-    return Schedule(check, clock=CLOCK, at_once=at_once, own=OwnMetrics())
+def schedule(check: Check, at_once: int = 4, clock: Clock = CLOCK) -> Schedule:
+    return Schedule(check, clock=clock, at_once=at_once, own=OwnMetrics())
 
 
 async def keep_ten_thousand_that_are_long_due(check: Check, done: asyncio.Event) -> None:
@@ -139,13 +155,14 @@ async def test_a_request_during_a_check_is_a_login_of_its_own_and_comes_a_little
             again.set()
         return None
 
-    appointments = schedule(check)
+    clock = Movable()
+    appointments = schedule(check, clock=clock)
     appointments.start()
-    appointments.at("a", CLOCK.now())
+    appointments.at("a", clock.now())
     for _ in range(10):
         await asyncio.sleep(0)
     at_first = len(seen)
-    appointments.move_forward(BETWEEN_REQUESTS)
+    clock.passed = BETWEEN_REQUESTS
     async with asyncio.timeout(5):
         await again.wait()
     await appointments.stop(1)
@@ -154,7 +171,7 @@ async def test_a_request_during_a_check_is_a_login_of_its_own_and_comes_a_little
 
 
 async def test_a_check_that_raises_is_counted_and_rescheduled_and_others_continue() -> None:
-    clock, own, seen = Clock(), OwnMetrics(), []
+    clock, own, seen = Movable(), OwnMetrics(), []
     went_on, came_back = asyncio.Event(), asyncio.Event()
 
     async def check(name: str) -> datetime | None:
@@ -172,7 +189,7 @@ async def test_a_check_that_raises_is_counted_and_rescheduled_and_others_continu
         appointments.at(name, clock.now())
     async with asyncio.timeout(5):
         await went_on.wait()
-        appointments.move_forward(AFTER_A_FAULT)
+        clock.passed = AFTER_A_FAULT
         await came_back.wait()
     running = appointments.running
     await appointments.stop(1)
@@ -191,13 +208,14 @@ async def test_a_cancelled_connection_is_not_checked() -> None:
         done.set()
         return None
 
-    appointments = schedule(check)
+    clock = Movable()
+    appointments = schedule(check, clock=clock)
     appointments.start()
-    appointments.at("gone", CLOCK.now() + 100 * SECOND)
+    appointments.at("gone", clock.now() + 100 * SECOND)
     appointments.cancel("gone")
     appointments.cancel("never there")
-    appointments.at("stays", CLOCK.now() + 200 * SECOND)
-    appointments.move_forward(200 * SECOND)
+    appointments.at("stays", clock.now() + 200 * SECOND)
+    clock.passed = 200 * SECOND
     async with asyncio.timeout(5):
         await done.wait()
     await appointments.stop(1)
@@ -246,6 +264,29 @@ async def test_who_waits_for_a_slot_can_still_be_cancelled_or_put_off() -> None:
     await appointments.stop(1)
 
     assert seen == ["first", "last"]
+
+
+@pytest.mark.parametrize("step", [timedelta(days=1), timedelta(days=-1)])
+async def test_setting_the_wall_clock_makes_no_check_come_sooner_or_later(step: timedelta) -> None:
+    """Set ahead, it made all due at once. Set back, it made those due that were planned just after."""
+    clock, checked = Movable(), asyncio.Queue[str]()
+
+    async def check(name: str) -> datetime | None:
+        checked.put_nowait(name)
+        return None
+
+    appointments = schedule(check, clock=clock)
+    appointments.at("sooner", clock.now() + 10 * SECOND)
+    clock.set_by = step
+    appointments.at("later", clock.now() + 20 * SECOND)
+    appointments.start()
+    came = []
+    for clock.passed in (10 * SECOND, 20 * SECOND):
+        async with asyncio.timeout(5):
+            came.append((await checked.get(), checked.empty()))
+    await appointments.stop(1)
+
+    assert came == [("sooner", True), ("later", True)]
 
 
 async def test_a_clock_that_skips_years_is_one_look_not_one_for_each_second() -> None:
