@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from statistics import median
+from types import SimpleNamespace
 
 from monitor.core.cadence import EPOCH
 from monitor.core.finding import State
@@ -86,21 +87,8 @@ def strip(counted: Sequence[DayCounts], today: date) -> Strip:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Durations:
-    """Durations of the last exchanges as bars, newest on the right."""
-
-    granted: str
-    others: str
-    """SVG paths."""
-    words: str
-
-    width: int = EXCHANGES_KEPT * DAY_WIDTH - 1
-    height: int = DURATIONS_HEIGHT
-
-
-def durations(exchanges: Sequence[PastExchange]) -> Durations | None:
-    """The chart; None without measurements."""
+def durations(exchanges: Sequence[PastExchange]) -> SimpleNamespace | None:
+    """Durations of the last exchanges as bars, newest on the right; None without measurements."""
     took = [past.duration_seconds for past in exchanges if past.duration_seconds is not None]
     if not took or not max(took):
         return None
@@ -112,32 +100,30 @@ def durations(exchanges: Sequence[PastExchange]) -> Durations | None:
             paths[past.verdict is Verdict.GRANTED].append(f"M{x} {DURATIONS_HEIGHT}h3v-{height}h-3z")
     said = f"median {seconds(median(took))}, slowest {seconds(max(took))}"
     words = f"Last {len(took)} exchanges: {said}" if len(took) > 1 else f"Last exchange: {seconds(took[0])}"
-    return Durations("".join(paths[True]), "".join(paths[False]), words)
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A state's part of the fleet's bar, in percent."""
-
-    state: State
-    x: float
-    width: float
+    return SimpleNamespace(
+        granted="".join(paths[True]),
+        others="".join(paths[False]),
+        words=words,
+        width=EXCHANGES_KEPT * DAY_WIDTH - 1,
+        height=DURATIONS_HEIGHT,
+    )
 
 
 _LEAST_SHARE = 1.0
+"""In percent: a few among thousands remain visible."""
 
 
-def shares(counts: Mapping[State, int]) -> tuple[Share, ...]:
-    """The fleet's bar by state, worst first. A few among thousands remain visible."""
+def shares(counts: Mapping[State, int]) -> list[tuple[State, float, float]]:
+    """The fleet's bar: the start and width of each state's part in percent, worst first."""
     total = sum(counts.values())
     present = [(state, counts[state]) for state in WORST_FIRST if counts[state]]
     raw = [max(_LEAST_SHARE, 100 * count / total) for _, count in present]
     scale = 100 / sum(raw) if raw else 1
     found, x = [], 0.0
     for (state, _), width in zip(present, raw, strict=True):
-        found.append(Share(state, round(x, 3), round(width * scale, 3)))
+        found.append((state, round(x, 3), round(width * scale, 3)))
         x += width * scale
-    return tuple(found)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,24 +139,6 @@ class Epoch:
     until: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """A date on the axis."""
-
-    x: float
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """Approvals from the first known one to the forecast end of the current one."""
-
-    epochs: tuple[Epoch, ...]
-    ticks: tuple[Tick, ...]
-    now: float
-    """The position of now, in percent."""
-
-
 _TICKS_AT_MOST = 6
 _STEPS = tuple(timedelta(hours=hours) for hours in (1, 6, 24, 72, 168, 720, 2160, 4320, 8766, 43830))
 _DAY = timedelta(days=1)
@@ -178,8 +146,11 @@ _ROOM = 0.02
 """Margin at both ends, as a share of the width."""
 
 
-def timeline(history: History, forecast: Forecast | None, now: datetime) -> Timeline | None:
-    """A connection's approvals; None without any."""
+def timeline(history: History, forecast: Forecast | None, now: datetime) -> SimpleNamespace | None:
+    """Approvals from the first known one to the forecast end of the current one; None without any.
+
+    Its `ticks` are dates on the axis, and `now` is a position in percent, too.
+    """
     stretches = [("ended", epoch.since, epoch.until) for epoch in history.approvals]
     if history.approval_since:
         stretches.append(("current", history.approval_since, max(now, history.approval_since)))
@@ -199,15 +170,15 @@ def timeline(history: History, forecast: Forecast | None, now: datetime) -> Time
         Epoch(kind, place(since), round(place(until) - place(since), 3), (until - since) / _DAY, since, until)
         for kind, since, until in stretches
     )
-    return Timeline(epochs, _ticks(start, length), place(now))
+    return SimpleNamespace(epochs=epochs, ticks=_ticks(start, length), now=place(now))
 
 
-def _ticks(start: datetime, length: timedelta) -> tuple[Tick, ...]:
+def _ticks(start: datetime, length: timedelta) -> list[tuple[float, str]]:
     step = next((step for step in _STEPS if length / step <= _TICKS_AT_MOST), _STEPS[-1])
     text = "%H:%M" if step < _DAY else "%-d %b" if step < 90 * _DAY else "%b %Y"
     at = EPOCH + ((start - EPOCH) // step + 1) * step
     found = []
     while at < start + length:
-        found.append(Tick(round(100 * ((at - start) / length), 3), at.strftime(text)))
+        found.append((round(100 * ((at - start) / length), 3), at.strftime(text)))
         at += step
-    return tuple(found)
+    return found

@@ -81,8 +81,6 @@ def percent(share: float | None) -> str:
     return f"{shown} %"
 
 
-def seconds(duration: float | None) -> str:
+def seconds(duration: float) -> str:
     """A short duration: `214 ms`, `1.8 s`."""
-    if duration is None:
-        return ""
     return f"{duration * 1000:.0f} ms" if duration < 1 else f"{duration:.1f} s"

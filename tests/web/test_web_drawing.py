@@ -55,10 +55,10 @@ def test_the_bar_adds_up_and_a_few_among_thousands_are_visible() -> None:
     none = dict.fromkeys(State, 0)
     parts = shares({**none, State.HEALTHY: 9_999, State.FAILING: 1})
 
-    assert [part.state for part in parts] == [State.FAILING, State.HEALTHY]
-    assert parts[0].width > 0.9
-    assert sum(part.width for part in parts) == pytest.approx(100, abs=0.01)
-    assert shares(none) == ()
+    assert [state for state, _, _ in parts] == [State.FAILING, State.HEALTHY]
+    assert parts[0][2] > 0.9
+    assert sum(width for _, _, width in parts) == pytest.approx(100, abs=0.01)
+    assert shares(none) == []
 
 
 def test_the_timeline_runs_from_the_first_approval_to_the_forecast() -> None:
