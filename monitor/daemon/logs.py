@@ -22,7 +22,6 @@ from monitor.core.verdict.answer import masked
 _FIRST = ("timestamp", "level", "event", "connection", "cause")
 """These fields come first, in this order; the others follow as given."""
 
-
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """Syslog priorities, written before each line (sd-daemon(3)), for `journalctl --priority err`."""
 
@@ -139,24 +138,25 @@ class Aside(logging.Handler):
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
                 line, missing = self._waiting.popleft(), self._missing
-            try:
-                if missing:
-                    self._put(f"level=warning event=log_lines_dropped lines={missing}\n")
-                self._put(line)
-            except OSError:  # the reader has gone
-                with self._changed:
-                    self._drop()
-            else:
-                with self._changed:
-                    self._missing -= missing
+            lost = f"level=warning event=log_lines_dropped lines={missing}\n" if missing else ""
+            written = self._put(lost + line)
             with self._changed:
+                if written:
+                    self._missing -= missing
+                else:
+                    self._drop()
                 self._size -= len(line)
                 self._changed.notify_all()
 
-    def _put(self, text: str) -> None:
+    def _put(self, text: str) -> bool:
+        """Write it. False if the reader has gone."""
         left = text.encode(errors="replace")
-        while left:
-            left = left[os.write(self._descriptor, left) :]
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except OSError:
+            return False
+        return True
 
 
 class _Once(logging.Filter):

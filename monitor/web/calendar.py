@@ -104,18 +104,15 @@ class Feed:
         found = [each for status in statuses for each in reminders(status, external_url)]
         found = sorted((each for each in found if each.at > now - KEPT), key=lambda each: (each.at, each.uid))
         with self._lock:
-            bodies = [self._body(each, now) for each in found[:EVENTS_AT_MOST]]
+            for each in found[:EVENTS_AT_MOST]:
+                if self._told.get(each.uid, (None,))[0] != each:
+                    self._told[each.uid] = each, _event(each, now).to_ical()
+            bodies = [self._told[each.uid][1] for each in found[:EVENTS_AT_MOST]]
             if len(self._told) > 2 * EVENTS_AT_MOST:
                 self._told = {each.uid: self._told[each.uid] for each in found[:EVENTS_AT_MOST]}
         left_out = len(found) - len(bodies)
         head, end, _ = _calendar(left_out).to_ical().partition(b"END:VCALENDAR")
         return b"".join((head, *bodies, end, b"\r\n"))
-
-    def _body(self, reminder: Reminder, now: datetime) -> bytes:
-        told = self._told.get(reminder.uid)
-        if told is None or told[0] != reminder:
-            told = self._told[reminder.uid] = (reminder, _event(reminder, now).to_ical())
-        return told[1]
 
 
 def _calendar(left_out: int) -> Calendar:

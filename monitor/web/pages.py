@@ -25,7 +25,6 @@ from monitor.core.keys.credential import CertificateFacts, CredentialFacts
 from monitor.core.status import WORST_FIRST, ConnectionStatus, Snapshot
 from monitor.core.verdict.approval import note
 from monitor.core.verdict.audit import steps_of
-from monitor.core.verdict.guide import Ruling
 from monitor.core.verdict.surroundings import changes_in
 from monitor.core.wording import short, steps
 from monitor.store import Store, StoreError
@@ -34,7 +33,7 @@ from monitor.web.drawing import STRIP_DAYS, Strip
 from monitor.web.record import first_day, read_events, read_record
 from monitor.web.reproduce import command
 from monitor.web.runbooks import coded, guide_link, html
-from monitor.web.selection import Order, Selection, since
+from monitor.web.selection import Selection, since
 
 STATIC = Path(__file__).parent / "static"
 
@@ -51,28 +50,8 @@ LABELS_OFFERED = 200
 """Most labels offered by the search, most frequent first. With one customer per connection there are as many
 values as connections."""
 
-GLANCED = 8
-"""Most causes, and values of a label, counted above the table."""
-
 REFRESH_SECONDS = 10
 """How often an open page refreshes; each takes the daemon about 20 ms."""
-
-ORDERS = {
-    Order.WORST: "Worst first",
-    Order.NAME: "Name",
-    Order.SINCE: "Most recent change",
-    Order.CERTIFICATE: "Certificate expiry",
-    Order.APPROVAL: "Approval expiry",
-}
-
-
-RULINGS = {
-    Ruling.RIGHT: State.HEALTHY,
-    Ruling.WRONG: State.DEGRADED,
-    Ruling.NOT_READABLE: State.UNKNOWN,
-    Ruling.CANNOT_BE_SEEN: State.PAUSED,
-}
-"""The icon for a step of the guide."""
 
 
 class Pages:
@@ -139,8 +118,6 @@ class Pages:
             labels=labels,
             label_keys=label_keys,
             by_label=_by_label(chosen, selection.by) if selection.by else [],
-            glanced=GLANCED,
-            orders=ORDERS,
             rows=[_row(status, until(status.connection), strips, snapshot.at) for status in shown],
             total=len(snapshot.connections),
             matched=len(chosen),
@@ -181,7 +158,6 @@ class Pages:
             timeline=drawing.timeline(history, status.forecast, snapshot.at),
             approval_note=note(connection, history.audit),
             audited=steps_of(status, snapshot.at),
-            rulings=RULINGS,
             changes=changes_in(history.audit),
             record=record,
             durations=drawing.durations(record.exchanges or ()),

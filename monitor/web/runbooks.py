@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 
 from monitor.core.catalogue import CATALOGUE
-from monitor.core.causes import Cause, Severity
+from monitor.core.causes import Cause
 from monitor.core.wording import WHO
 
 SCREENS = {
@@ -41,15 +41,7 @@ _DOCUMENTS = Environment(  # noqa: S701 - Markdown, not HTML
     keep_trailing_newline=True,
 )
 _DOCUMENTS.filters["minutes"] = lambda length: length // timedelta(minutes=1)
-_DOCUMENTS.globals |= {
-    "catalogue": CATALOGUE,
-    "who": WHO,
-    "severities": {
-        Severity.CRITICAL: "critical (the integration is down or will be soon)",
-        Severity.WARNING: "warning (act in time, or keep an eye on it)",
-        Severity.INFO: "info (no action needed yet)",
-    },
-}
+_DOCUMENTS.globals |= {"catalogue": CATALOGUE, "who": WHO}
 _STEP = re.compile(r"\b([Ss]teps? )(\d)(?:( and | to )(\d))?")
 _SCREEN = re.compile(rf"((?:Setup &gt; |, open ))({'|'.join(SCREENS)})\b")
 
