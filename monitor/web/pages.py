@@ -18,11 +18,11 @@ from markupsafe import Markup
 from monitor.core import wording
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
-from monitor.core.connection import Connection, Source
+from monitor.core.connection import Connection
 from monitor.core.finding import Finding, State
-from monitor.core.history import STAGES, Slot
-from monitor.core.keys.credential import CertificateFacts, CredentialFacts
-from monitor.core.status import WORST_FIRST, ConnectionStatus, Snapshot
+from monitor.core.history import STAGES
+from monitor.core.keys.credential import CertificateFacts
+from monitor.core.status import NO_FACTS, WORST_FIRST, ConnectionStatus, Snapshot
 from monitor.core.verdict.approval import note
 from monitor.core.verdict.audit import steps_of
 from monitor.core.verdict.surroundings import changes_in
@@ -79,6 +79,8 @@ class Pages:
             seconds=words.seconds,
             percent=words.percent,
             short=short,
+            spent=_spent,
+            source=lambda source: f"{source.kind} {source.place} {source.field}".rstrip(),
             count="{:,}".format,
             iso="{:%Y-%m-%dT%H:%M:%SZ}".format,
         )
@@ -88,6 +90,8 @@ class Pages:
             acts=words.ACTS,
             who_exactly=wording.WHO,
             without_finding=words.WITHOUT_FINDING,
+            stages=STAGES,
+            no_facts=NO_FACTS,
             refresh_seconds=REFRESH_SECONDS,
             when=words.when,
             asset=VERSIONED,
@@ -153,7 +157,6 @@ class Pages:
             since=since(status),
             maintenance=snapshot.maintenance()(connection),
             command=command(connection),
-            sides=_sides(status, snapshot.at),
             strip=None if record.days is None else drawing.strip(record.days, snapshot.at.date()),
             timeline=drawing.timeline(history, status.forecast, snapshot.at),
             approval_note=note(connection, history.audit),
@@ -248,45 +251,7 @@ def _by_label(statuses: Iterable[ConnectionStatus], key: str) -> list[tuple[str,
     )
 
 
-def _sides(status: ConnectionStatus, now: datetime) -> list[SimpleNamespace]:
-    connection = status.connection
-    pairs = [("Key and certificate", connection.current, status.credential, Slot.CURRENT)]
-    if connection.next is not None:
-        facts = status.next_credential or CredentialFacts()
-        pairs.append(("Next key and certificate", connection.next, facts, Slot.NEXT))
-    return [
-        SimpleNamespace(
-            heading=heading,
-            facts=facts,
-            key_source=_source(pair.private_key),
-            certificate_source=_source(pair.certificate) if pair.certificate else "",
-            taken=_taken(status, slot),
-            spent=facts.certificate and _spent(facts.certificate, now),
-        )
-        for heading, pair, facts, slot in pairs
-    ]
-
-
-def _taken(status: ConnectionStatus, slot: Slot) -> tuple[State, str]:
-    """Whether the org accepts a pair, as icon and text; for the next one, the stage of the rotation."""
-    accepted, rotation = status.history.keys_accepted.get(slot), status.history.rotation
-    if slot is Slot.NEXT and rotation and rotation.tried_at:
-        return (State.HEALTHY if accepted else State.SETTLING), STAGES[rotation.stage]
-    return _TAKEN[accepted]
-
-
-_TAKEN = {
-    True: (State.HEALTHY, "Accepted at the last check"),
-    False: (State.FAILING, "Refused at the last check"),
-    None: (State.UNKNOWN, "Not tried yet"),
-}
-
-
-def _source(source: Source) -> str:
-    return f"{source.kind} {source.place} {source.field}".rstrip()
-
-
 def _spent(certificate: CertificateFacts, now: datetime) -> float:
-    """The elapsed share of its lifetime, in percent."""
+    """The elapsed share of a certificate's lifetime, in percent."""
     lifetime = max(certificate.not_after - certificate.not_before, timedelta(seconds=1))
     return round(min(100.0, max(0.0, 100 * ((now - certificate.not_before) / lifetime))), 2)
