@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def keys_and_network(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Keyring, Exchanger]]:
-    """Keyring and exchanger for these settings, one exchange at a time. Raises CaFileError and ProxyError."""
+    """Keyring and exchanger for these settings, one exchange at a time. Raises OperatorError."""
     keyring = Keyring(os.environ, settings.vault)
     exchanger = Exchanger(
         limits=Limits(in_flight=1),

@@ -15,7 +15,6 @@ import asyncio
 import re
 import time
 import traceback
-import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -38,7 +37,7 @@ from monitor.core.outcome import (
     Refused,
     Unreachable,
 )
-from monitor.core.verdict.answer import harmless, http_date, read_after_login, read_answer, token_in
+from monitor.core.verdict.answer import http_date, read_after_login, read_answer, token_in
 from monitor.salesforce.org import LARGEST_ANSWER, REST_PATH, Inside, Reply
 from monitor.salesforce.transport import (
     FAULTS,
@@ -106,7 +105,7 @@ class Exchanger:
         transport: TransportFactory = rust_transport,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Raises CaFileError if `ca_file` can't be used. `clock` gives aware wall-clock times."""
+        """Raises OperatorError if `ca_file` can't be used. `clock` gives aware wall-clock times."""
         self._limits = limits
         self.allowed_hosts = allowed_hosts
         """Additional hosts that may receive assertions; a reload may change them."""
@@ -253,11 +252,12 @@ class Exchanger:
             while (piece := await head.read()) is not None:
                 raw += piece
                 if len(raw) > most:
-                    raise _too_large(head.status, most)
+                    too_large = f"more than {most // 1024} KiB, with status {head.status}"
+                    raise _FaultError(FaultKind.PROTOCOL, too_large)
                 # Checked between pieces, as httpcore's pool does not survive a cancellation.
                 if time.perf_counter() > deadline:
                     raise _FaultError(FaultKind.TIMEOUT, f"{len(raw)} bytes received")
-        return _Answer(head.status, head.headers, _decoded(bytes(raw), head, most), waited)
+        return _Answer(head.status, head.headers, bytes(raw), waited)
 
 
 _HEADERS = {
@@ -320,29 +320,6 @@ class _Rest:
         reply, usage = answer
         self.usage = usage or self.usage
         return reply
-
-
-def _too_large(status: int, most: int) -> _FaultError:
-    return _FaultError(FaultKind.PROTOCOL, f"more than {most // 1024} KiB, with status {status}")
-
-
-def _decoded(raw: bytes, head: Head, most: int) -> bytes:
-    """The body without its `Content-Encoding`, bounded. We ask for none, but some proxies compress."""
-    encoding = head.headers.get("content-encoding", "").strip().lower()
-    if encoding in {"", "identity"} or not raw:
-        return raw
-    if encoding not in {"gzip", "x-gzip", "deflate"}:
-        raise _FaultError(FaultKind.PROTOCOL, f"encoded as {harmless(encoding)}, which was not requested")
-    decoder = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: detect gzip or zlib
-    try:
-        body = decoder.decompress(raw, most + 1)
-    except zlib.error:
-        raise _FaultError(FaultKind.PROTOCOL, f"not valid {encoding}, although its header says so") from None
-    if len(body) > most:
-        raise _too_large(head.status, most)
-    if not decoder.eof:
-        raise _FaultError(FaultKind.PROTOCOL, f"its {encoding} data is incomplete")
-    return body
 
 
 def clock_offset(date: str | None, now: datetime) -> float | None:

@@ -70,14 +70,6 @@ TransportFactory = Callable[[Limits, Path | None], httpx.AsyncBaseTransport]
 """Creates a transport with these limits that also trusts the certificates in a PEM file."""
 
 
-class CaFileError(OperatorError):
-    """`ca_file` can't be used. The message says why."""
-
-
-class ProxyError(OperatorError):
-    """The environment's proxy can't be used. The message says how to fix it."""
-
-
 def rust_transport(
     limits: Limits, ca_file: Path | None = None, environ: Mapping[str, str] = os.environ
 ) -> httpx.AsyncBaseTransport:
@@ -107,10 +99,10 @@ def _rust_client(limits: Limits, roots: list[bytes], proxy: ProxyBuilder | None)
         .timeout(limits.whole)
         .follow_redirects(False)
         .referer(False)
-        .gzip(False)
-        .deflate(False)
-        .brotli(False)
-        .zstd(False)
+        .gzip(True)  # we ask for no encoding, but some proxies compress
+        .deflate(True)
+        .brotli(True)
+        .zstd(True)
         .no_proxy()
     )
     if proxy:
@@ -127,17 +119,17 @@ def _certificates(file: Path | None) -> list[bytes]:
     try:
         return [each.public_bytes(Encoding.DER) for each in load_pem_x509_certificates(file.read_bytes())]
     except OSError as error:
-        raise CaFileError(
+        raise OperatorError(
             f"{file}: cannot be read ({error.strerror}); it must contain PEM certificates"
         ) from error
     except ValueError as error:
-        raise CaFileError(
+        raise OperatorError(
             f"{file}: contains no readable certificate; it must contain PEM certificates"
         ) from error
 
 
 def _proxy(environ: Mapping[str, str]) -> ProxyBuilder | None:
-    """The environment's HTTPS proxy, read like curl: lower case first. Raises ProxyError."""
+    """The environment's HTTPS proxy, read like curl: lower case first. Raises OperatorError."""
 
     def variable(name: str) -> str:
         return environ.get(name) or environ.get(name.upper()) or ""
@@ -148,7 +140,7 @@ def _proxy(environ: Mapping[str, str]) -> ProxyBuilder | None:
     try:
         proxy = ProxyBuilder.https(address if "://" in address else f"http://{address}")
     except ValueError:  # unchained: the URL may contain a password
-        raise ProxyError(
+        raise OperatorError(
             "https_proxy or all_proxy in the environment is not a proxy address: write e.g. "
             "http://proxy.example.com:3128."
         ) from None
@@ -314,8 +306,7 @@ async def _by_pyreqwest(request: StreamRequest) -> AsyncIterator[Head]:
 @asynccontextmanager
 async def _by_httpx(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> AsyncIterator[Head]:
     answer = await transport.handle_async_request(request)
-    assert isinstance(answer.stream, httpx.AsyncByteStream)
     try:
-        yield Head(answer.status_code, answer.headers, partial(anext, aiter(answer.stream), None))
+        yield Head(answer.status_code, answer.headers, partial(anext, answer.aiter_bytes(), None))
     finally:
         await answer.aclose()

@@ -89,7 +89,7 @@ class Watch:
     ) -> None:
         """Without an `engine`, the database decides. `recovered` is called after a recovery.
 
-        Raises CaFileError, ProxyError and StoreError.
+        Raises OperatorError.
         """
         if engine is None:
             from monitor.store.place import place_of  # slow; commands with an engine need no database

@@ -10,7 +10,7 @@ import pytest
 
 from monitor.core.outcome import Exchange, FaultKind, Granted, Outcome, Refused, Unreachable
 from monitor.salesforce.exchange import MAX_ANSWER_BYTES
-from monitor.salesforce.transport import Limits, TransportFactory
+from monitor.salesforce.transport import Limits, TransportFactory, rust_transport
 from tests.making import connection
 from tests.salesforce.httpcore import httpcore_transport
 from tests.salesforce.wire import (
@@ -72,8 +72,6 @@ BROKEN: dict[str, Reply] = {
     "endless headers": floods(OK, b"X-A: b\r\n" * 8192),
     "a decompression bomb": says(http(200, BOMB, "Content-Encoding: gzip")),
     "no gzip, though it says so": says(http(200, "{}", "Content-Encoding: gzip")),
-    "gzip that ends too early": says(http(200, gzip.compress(granted())[:-20], "Content-Encoding: gzip")),
-    "an encoding nobody asked for": says(http(200, "{}", "Content-Encoding: br")),
 }
 
 
@@ -87,6 +85,28 @@ async def test_an_incomplete_http_answer_is_a_protocol_fault(
     assert exchange.outcome.kind is FaultKind.PROTOCOL
     assert exchange.outcome.message.startswith("no usable answer: ")
     assert exchange.duration_seconds is not None
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        (
+            says(http(200, gzip.compress(granted())[:-20], "Content-Encoding: gzip")),
+            "no usable answer: unexpected end of file",
+        ),
+        (says(http(200, "{}", "Content-Encoding: br")), "no usable answer: brotli error"),
+    ],
+    ids=["gzip that ends too early", "broken brotli"],
+)
+async def test_an_answer_that_cannot_be_decoded_is_a_protocol_fault(
+    reply: Reply, why: str, make_exchanger: MakeExchanger
+) -> None:
+    """httpx's decoders, which httpcore's answers go through, notice neither."""
+    async with serving(reply) as server:
+        exchanger = make_exchanger(transport=rust_transport)
+        exchange = await exchanger.exchange(connection(login_url=f"http://localhost:{server.port}"), sign)
+
+    assert exchange.outcome == Unreachable(FaultKind.PROTOCOL, why)
 
 
 NO_GRANT: dict[str, tuple[Reply, Refused]] = {

@@ -29,14 +29,13 @@ from monitor.core.outcome import (
     Refused,
     Unreachable,
 )
+from monitor.core.problem import OperatorError
 from monitor.salesforce.exchange import Exchanger, clock_offset
 from monitor.salesforce.org import Get
 from monitor.salesforce.org import Reply as RestReply
 from monitor.salesforce.transport import (
     SPARE_CONNECTIONS,
-    CaFileError,
     Limits,
-    ProxyError,
     TransportFactory,
     rust_transport,
 )
@@ -568,7 +567,7 @@ def test_a_ca_file_that_cannot_be_used_is_one_clear_message(
     if content is not None:
         file.write_bytes(content)
 
-    with pytest.raises(CaFileError) as raised:
+    with pytest.raises(OperatorError) as raised:
         rust_transport(Limits(), file)
 
     message = message or "{file}: contains no readable certificate; it must contain PEM certificates"
@@ -675,7 +674,7 @@ async def test_https_goes_through_the_environments_proxy(certificates: Certifica
 
 @pytest.mark.parametrize("address", ["http://", "::", "http://user:hush@proxy:99999"])
 def test_an_invalid_proxy_url_is_one_clear_message_without_the_url(address: str) -> None:
-    with pytest.raises(ProxyError, match=r"write e\.g\. http://") as caught:
+    with pytest.raises(OperatorError, match=r"write e\.g\. http://") as caught:
         rust_transport(Limits(), None, {"https_proxy": address})
 
     assert "hush" not in str(caught.value)
