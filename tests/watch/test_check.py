@@ -153,11 +153,11 @@ def test_an_unreadable_history_is_shown_as_a_monitor_fault() -> None:
 
     with capture_logs() as logged:
         for _ in range(2):
-            checker.show_unreadable("acme", "org: Unknown field", due)
+            checker.show_unreadable("acme", "key_fingerprint: Field required", due)
 
     [found] = fleet["acme"].findings
     assert found.cause is Cause.MONITOR_FAULT
-    assert "org: Unknown field" in " ".join(found.evidence)
+    assert "key_fingerprint: Field required" in " ".join(found.evidence)
     assert [line["event"] for line in logged] == ["history_unreadable"]
     assert fleet["acme"].next_exchange == due
 

@@ -99,10 +99,14 @@ def of_fault(fault: Unreachable, connection: Connection) -> Meaning:
             return Meaning(Cause.MONITOR_FAULT, Certainty.CERTAIN)
 
 
+_UNREADABLE = "this version cannot read its history"
+"""Then follow names of our own fields, such as `key_fingerprint`, which are not about the key."""
+
+
 def of_not_sent(not_sent: NotSent) -> Meaning:
     """Why nothing was sent, if the key has no known problem."""
     text = plain(not_sent.message)
-    if cause := of_key(text):
+    if (cause := of_key(text)) and not text.startswith(_UNREADABLE):
         return Meaning(cause, Certainty.LIKELY)
     if _BAD_ADDRESS.search(text):
         return Meaning(Cause.SUBDOMAIN_UNKNOWN, Certainty.LIKELY)
