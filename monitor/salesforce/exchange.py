@@ -63,14 +63,6 @@ DATE_ROUNDING_SECONDS = 0.5
 """`Date` is truncated to whole seconds, so on average the server's clock is half a second ahead of it."""
 
 
-class _FaultError(Exception):
-    """We stop reading the answer."""
-
-    def __init__(self, kind: FaultKind, detail: str) -> None:
-        super().__init__(detail)
-        self.kind = kind
-
-
 @dataclass(frozen=True, slots=True)
 class _Answer:
     """A complete HTTP answer. May contain a token, so it must not leave this module."""
@@ -80,14 +72,6 @@ class _Answer:
     body: bytes = field(repr=False)
     waited_seconds: float
     """From the start to the headers."""
-
-
-@dataclass(slots=True)
-class _Line:
-    """A transport and its number of running requests."""
-
-    transport: httpx.AsyncBaseTransport
-    requests: int = 0
 
 
 class Exchanger:
@@ -111,20 +95,15 @@ class Exchanger:
         """Additional hosts that may receive assertions; a reload may change them."""
         self.now = clock
         """The current time, by the clock used for exchanges."""
-        self._ca_file = ca_file
-        self._transport = transport
-        self._line = self._new_line()
+        self._transport = transport(limits, ca_file)
         self._slots = asyncio.Semaphore(limits.in_flight)
         self._signing = asyncio.Lock()
         self.in_flight = 0
         """Number of running exchanges, without those waiting."""
 
-    def _new_line(self) -> _Line:
-        return _Line(self._transport(self._limits, self._ca_file))
-
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._line.transport.aclose()
+        await self._transport.aclose()
 
     async def exchange(
         self,
@@ -208,42 +187,27 @@ class Exchanger:
 
     def _may_receive(self, url: str) -> bool:
         """Whether the address is on the allow list, and all parsers agree on its host."""
-        try:
-            return bool(_PLAIN_URL.fullmatch(url)) and may_receive_assertions(url, self.allowed_hosts)
-        except ValueError:
-            return False
+        return bool(_PLAIN_URL.fullmatch(url)) and may_receive_assertions(url, self.allowed_hosts)
 
     async def _ask(
         self, method: str, url: str, form: str, headers: dict[str, str], most: int = MAX_ANSWER_BYTES
     ) -> _Answer | Unreachable | NotSent:
         """One request: its answer, or why there is none."""
-        line = self._line
         try:
-            sending = request(line.transport, method, url, _HEADERS | headers, form.encode())
+            sending = request(self._transport, method, url, _HEADERS | headers, form.encode())
         except ValueError:
             return NotSent("the address is not a usable URL")
-        line.requests += 1
         try:
-            answer: _Answer | Unreachable | NotSent = await self._receive(sending, most)
-        except _FaultError as error:
-            answer = unreachable(error.kind, str(error))
+            return await self._receive(sending, most)
         except tuple(FAULTS) as error:
-            answer = fault(error)
             # The libraries' frames form a reference cycle with the error, which would keep the assertion in
             # memory until the next garbage collection.
+            outcome = fault(error)
             traceback.clear_frames(error.__traceback__)
-        finally:
-            line.requests -= 1
-            if line is not self._line and not line.requests:
-                await line.transport.aclose()
-        if isinstance(answer, Unreachable) and answer.kind is FaultKind.POOL and line is self._line:
-            self._line = self._new_line()
-            if not line.requests:
-                await line.transport.aclose()
-        return answer
+            return outcome
 
-    async def _receive(self, sending: AbstractAsyncContextManager[Head], most: int) -> _Answer:
-        """Read the complete answer. Raises _FaultError beyond the limits."""
+    async def _receive(self, sending: AbstractAsyncContextManager[Head], most: int) -> _Answer | Unreachable:
+        """Read the complete answer, within the limits."""
         started = time.perf_counter()
         deadline = started + self._limits.whole.total_seconds()
         raw = bytearray()
@@ -253,10 +217,10 @@ class Exchanger:
                 raw += piece
                 if len(raw) > most:
                     too_large = f"more than {most // 1024} KiB, with status {head.status}"
-                    raise _FaultError(FaultKind.PROTOCOL, too_large)
+                    return unreachable(FaultKind.PROTOCOL, too_large)
                 # Checked between pieces, as httpcore's pool does not survive a cancellation.
                 if time.perf_counter() > deadline:
-                    raise _FaultError(FaultKind.TIMEOUT, f"{len(raw)} bytes received")
+                    return unreachable(FaultKind.TIMEOUT, f"{len(raw)} bytes received")
         return _Answer(head.status, head.headers, bytes(raw), waited)
 
 

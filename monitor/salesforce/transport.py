@@ -212,7 +212,7 @@ _MESSAGES = {
     FaultKind.TLS: "no trusted TLS connection",
     FaultKind.TIMEOUT: "no complete answer in time",
     FaultKind.PROTOCOL: "no usable answer",
-    FaultKind.POOL: "our own connection pool had no free connection and was rebuilt",
+    FaultKind.POOL: "our own connection pool had no free connection",
 }
 
 

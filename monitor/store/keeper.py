@@ -101,7 +101,8 @@ class Store:
         *,
         alone: bool,
     ) -> None:
-        self._place = place
+        self.place = place
+        """Where the database is."""
         self._check_ups = CheckUps(place) if alone and isinstance(place, SqliteFile) else None
         self.damage: str | None = None
         """What was done about a damaged file, as a sentence for the operator; None if there was none."""
@@ -141,11 +142,11 @@ class Store:
         self._writer.start()
 
     def _read_all(self) -> None:
-        self._database = database = Database.open(self._for_writing, self._place, self._upgrades)
+        self._database = database = Database.open(self._for_writing, self.place, self._upgrades)
         try:
-            with self._place.in_words():
+            with self.place.in_words():
                 self._known, self.unreadable = database.read_histories()
-                with self._place.writing(database.connection):
+                with self.place.writing(database.connection):
                     self._told = told_in(database.connection)
         finally:
             self._seen = database.identity
@@ -182,9 +183,7 @@ class Store:
     def problem(self) -> str | None:
         """Why changes are not being written, as a sentence for the operator; None if they are."""
         if self._problem is None and (seconds := self.unwritten_seconds) > HANGS_SECONDS:
-            return (
-                f"The database {self._place} has not answered for {seconds:.0f} seconds: its disk may hang."
-            )
+            return f"The database {self.place} has not answered for {seconds:.0f} seconds: its disk may hang."
         return self._problem
 
     @property
@@ -259,7 +258,7 @@ class Store:
         # Twice: a result that can never be written is dropped by the first flush.
         if self.flush() or self.flush():
             return None
-        return self._problem or f"The database {self._place} takes too long to write."
+        return self._problem or f"The database {self.place} takes too long to write."
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Write what waits, now. True if all of it is on disk; gives up after `timeout` seconds.
@@ -286,7 +285,7 @@ class Store:
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         try:
-            with self._place.reading(self._for_reading) as connection:
+            with self.place.reading(self._for_reading) as connection:
                 yield connection
         except StoreError as error:
             self._suspect(error)
@@ -404,7 +403,7 @@ class Store:
             if not batch:
                 break
             try:
-                with self._place.in_words():
+                with self.place.in_words():
                     database.write(batch)
             except StoreError:
                 self._give_back(batch)
@@ -423,7 +422,7 @@ class Store:
             else:
                 newest = max(newest, *(waiting.today for waiting in batch.values()))
         if newest > self._tidied:
-            with self._place.in_words():
+            with self.place.in_words():
                 while database.tidy(newest) and not self._closing:
                     pass
             self._tidied = newest
@@ -448,18 +447,18 @@ class Store:
     def _say_damaged(self, found: str, moved: Path) -> None:
         self.damages += 1
         self.damage = (
-            f"The database {self._place} was damaged. It was moved to {moved.name}, and a new one was created"
+            f"The database {self.place} was damaged. It was moved to {moved.name}, and a new one was created"
             f" with {len(self._known):,} histories. Past events and counts are only in the old one."
         )
         log.error("store_damaged", problem=found, moved_to=str(moved), histories=len(self._known))
 
     def _rehearse(self, database: Database) -> None:
         try:
-            with self._place.in_words():
+            with self.place.in_words():
                 database.rehearse()
         except DBAPIError as error:
             why = str(error.orig).splitlines()[0]
-            raise StoreError(f"The database {self._place} accepts no results: {why}.") from error
+            raise StoreError(f"The database {self.place} accepts no results: {why}.") from error
         self._rehearsal_wanted = False
 
     def _write_told(self, database: Database) -> None:
@@ -468,7 +467,7 @@ class Store:
         if not changes:
             return
         try:
-            with self._place.in_words():
+            with self.place.in_words():
                 database.write_told(changes)
         except StoreError:
             with self._changed:
@@ -480,12 +479,12 @@ class Store:
         if self._database is not None and not self._database.is_still_there():
             self._close_database()
         if self._database is None:
-            self._database = Database.open(self._for_writing, self._place, self._upgrades)
+            self._database = Database.open(self._for_writing, self.place, self._upgrades)
             if self._database.identity != self._seen:
                 self._seen = self._database.identity
-                log.warning("store_replaced", path=str(self._place), histories=len(self._known))
+                log.warning("store_replaced", path=str(self.place), histories=len(self._known))
                 with self._changed:
-                    shared = self._place.shared
+                    shared = self.place.shared
                     for name, history in self._known.items():
                         self._waiting.setdefault(name, Waiting(history, restored=shared))
                     # Only the replica that notifies knows what was told last.

@@ -91,10 +91,8 @@ class Watch:
 
         Raises OperatorError.
         """
-        if engine is None:
-            from monitor.store.place import place_of  # slow; commands with an engine need no database
-
-            clock = SharedClock(clock) if place_of(settings.database, 0).shared else clock
+        if engine is None and not isinstance(memory, Memory) and memory.place.shared:
+            clock = SharedClock(clock)
         self._clock = clock
         self._memory = memory
         self._fleet = Fleet(memory.histories(), clock)
@@ -136,26 +134,21 @@ class Watch:
 
     def _appointments(self, settings: Settings, notify: Callable[[], Awaitable[None]]) -> Engine:
         """A Schedule for a database file, a Replica for a shared database."""
-        clock = self._clock
+        clock, store, at_once = self._clock, self._memory, settings.max_in_flight
         if not isinstance(clock, SharedClock):
-            return Schedule(
-                self.check, clock=clock, at_once=settings.max_in_flight, own=self.own, hangs=self._hangs
-            )
-        from monitor.store import Store
-        from monitor.store.place import place_of
+            return Schedule(self.check, clock=clock, at_once=at_once, own=self.own, hangs=self._hangs)
         from monitor.store.postgresql import Server
         from monitor.watch.replicas import Replica  # needs the extra `postgresql`
 
-        place = place_of(settings.database, 0)
-        assert isinstance(place, Server)
-        assert isinstance(self._memory, Store)
+        assert not isinstance(store, Memory)
+        assert isinstance(store.place, Server)
         self._ledger = replica = Replica(
-            place,
+            store.place,
             checker=self._checker,
             fleet=self._fleet,
-            store=self._memory,
+            store=store,
             clock=clock,
-            at_once=settings.max_in_flight,
+            at_once=at_once,
             own=self.own,
             notify=notify,
         )

@@ -1,8 +1,7 @@
 """httpx's own transport, httpcore, within the same limits: a second witness of how servers behave.
 
 Its timeouts are per read, so header lines that come one by one can hold it for hours; names are resolved on
-the event loop's own threads; a request that is cancelled while it connects costs its pool a place for good,
-which is why `Exchanger` replaces a transport whose pool is exhausted.
+the event loop's own threads; a request that is cancelled while it connects costs its pool a place for good.
 """
 
 import logging
