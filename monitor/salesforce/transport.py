@@ -180,8 +180,10 @@ FAULTS: Mapping[type[Exception], FaultKind | None] = {
 """The kind of fault by error class; the nearest class in an error's MRO decides. None: our own fault
 (`NotSent`)."""
 
+_LOOKUP = "failed to lookup address information: "
+
 _TELLS = (
-    (FaultKind.DNS, re.compile(r"\[Errno -\d+\] |failed to lookup address information: ")),
+    (FaultKind.DNS, re.compile(rf"\[Errno -\d+\] |{_LOOKUP}")),
     (
         FaultKind.TLS,
         re.compile(
@@ -198,13 +200,6 @@ _NO_DESCRIPTORS = re.compile(r"Too many open files|\[Errno (23|24)\]")
 
 _CONNECTING = "client error (Connect)"
 """In pyreqwest's chain of causes exactly if there was no connection yet."""
-
-_RESOLVER_ERRORS = (
-    (-2, re.compile(r"Name (or service not known|does not resolve)")),
-    (-3, re.compile(r"Temporary failure in name resolution|Try again")),
-    (-5, re.compile(r"No address associated with hostname|Name has no usable address")),
-)
-"""`getaddrinfo`'s error numbers on Linux by text (glibc's, then musl's), in Python's format."""
 
 _MESSAGES = {
     FaultKind.DNS: "the host name was not resolved",  # must not match NO_SUCH_NAME
@@ -242,9 +237,7 @@ def fault(error: Exception) -> Unreachable | NotSent:
             ((told, clue) for told, pattern in _TELLS for clue in clues if pattern.match(clue)),
             (kind, detail),
         )
-    if kind is FaultKind.DNS:
-        detail = _resolver_error(detail)
-    return unreachable(kind, harmless(detail))
+    return unreachable(kind, harmless(detail.removeprefix(_LOOKUP)))
 
 
 def unreachable(kind: FaultKind, detail: str) -> Unreachable:
@@ -263,14 +256,6 @@ def _clues(error: BaseException | None) -> Iterator[str]:
             error = error.exceptions[0]
         else:
             error = error.__cause__ or error.__context__  # httpcore's pool raises "from None"
-
-
-def _resolver_error(text: str) -> str:
-    """A resolver error in Python's format, with the number that distinguishes "no such name" from others."""
-    for number, pattern in _RESOLVER_ERRORS:
-        if found := pattern.search(text):
-            return f"[Errno {number}] {found[0]}"
-    return text
 
 
 @dataclass(frozen=True, slots=True)

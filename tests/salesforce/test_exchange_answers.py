@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import re
 import socket
 from datetime import datetime, timedelta
 
@@ -270,12 +271,14 @@ async def test_a_closed_port_is_a_connection_fault(make_exchanger: MakeExchanger
     assert "refused" in message(exchange.outcome) or "111" in message(exchange.outcome)
 
 
-async def test_an_unknown_host_name_has_getaddrinfos_message(make_exchanger: MakeExchanger) -> None:
+async def test_an_unknown_host_name_has_the_resolvers_message(make_exchanger: MakeExchanger) -> None:
     """An empty label: the C library knows it for wrong, so that no resolver needs to be there."""
     outcome = await make_exchanger()._ask("POST", "http://acme..test/", "", {})
 
-    assert outcome == Unreachable(
-        FaultKind.DNS, "the host name was not resolved: [Errno -2] Name or service not known"
+    assert isinstance(outcome, Unreachable)
+    assert outcome.kind is FaultKind.DNS
+    assert re.fullmatch(
+        r"the host name was not resolved: (\[Errno -2\] )?Name or service not known", outcome.message
     )
 
 
