@@ -8,7 +8,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from monitor.core.causes import Cause, Responsible, Severity
@@ -95,47 +95,31 @@ class Entry:
         return self.kind is not Kind.CREDENTIAL and not self.unanswered
 
 
-class CatalogueError(ValueError):
-    """All errors in a catalogue, one per line, with location."""
-
-
 def read(text: str) -> Mapping[Cause, Entry]:
-    """Reads a catalogue, keeping its order. Raises CatalogueError or TOMLDecodeError."""
+    """Reads a catalogue, keeping its order.
+
+    Raises ValidationError with all wrong fields, or an error whose note names the cause with an unknown
+    reference.
+    """
     tables = tomllib.loads(text)
-    rows = tables.get("causes", {})
-    problems = [f"{name}: unknown table" for name in tables if name not in _TABLES]
-    problems += [f"causes.{cause}: missing" for cause in Cause if cause not in rows]
-    whole = {}
-    for code, row in rows.items():
+    rows = {}
+    for code, row in tables["causes"].items():
         try:
-            whole[code] = _expanded(row, tables)
-        except KeyError as name:
-            problems.append(f"causes.{code}: nothing is called {name}")
-        except ValueError as error:
-            problems.append(f"causes.{code}: {error}")
-    try:
-        entries = _ENTRIES.validate_python(whole)
-    except ValidationError as error:
-        for wrong in error.errors():
-            place = ".".join(str(part) for part in wrong["loc"] if part != "[key]")
-            problems.append(f"causes.{place}: {wrong['msg']}")
-    if problems:
-        raise CatalogueError("\n".join(problems))
-    return MappingProxyType(entries)
-
-
-_TABLES = {"steps", "notes", "groups", "settle", "causes"}
-_ENTRIES = TypeAdapter(dict[Cause, Entry])
+            rows[code] = _expanded(row, tables)
+        except (KeyError, ValueError) as error:
+            error.add_note(f"in causes.{code}")
+            raise
+    return MappingProxyType(TypeAdapter(dict[Cause, Entry]).validate_python(rows))
 
 
 def _expanded(row: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
     """The row with its references resolved. Raises KeyError with an unknown name."""
-    texts = {**tables.get("steps", {}), **tables.get("notes", {})}
+    texts = {**tables["steps"], **tables["notes"]}
     whole = dict(row)
     if "hidden_by" in row:
-        whole["hidden_by"] = list(_members(row["hidden_by"], tables.get("groups", {})))
+        whole["hidden_by"] = list(_members(row["hidden_by"], tables["groups"]))
     if "settle" in row:
-        settle = tables.get("settle", {})[row["settle"]]
+        settle = tables["settle"][row["settle"]]
         whole["settle"] = {key: _text(value, texts) for key, value in settle.items()}
     return {key: _text(value, texts) for key, value in whole.items()}
 

@@ -63,6 +63,10 @@ DATE_ROUNDING_SECONDS = 0.5
 """`Date` is truncated to whole seconds, so on average the server's clock is half a second ahead of it."""
 
 
+Sign = Callable[[datetime], str]
+"""Gets the time of sending and returns the assertion (see `core.keys.assertion.sign`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Answer:
     """A complete HTTP answer. May contain a token, so it must not leave this module."""
@@ -108,15 +112,14 @@ class Exchanger:
     async def exchange(
         self,
         connection: Connection,
-        sign: Callable[[datetime], str],
+        sign: Sign,
         *,
         after_login: bool = False,
         inside: Inside | None = None,
     ) -> Exchange:
         """One exchange: waits for a slot, signs, posts, and reads the answer.
 
-        `sign` gets the time of sending and returns the assertion (see `core.keys.assertion.sign`). With
-        `after_login`, a grant is followed by one REST call with the token, if the org's instance is an
+        With `after_login`, a grant is followed by one REST call with the token, if the org's instance is an
         allowed host; `inside` may then make more calls with the same token. `clock_offset_seconds` is the
         answer's `Date`, plus half a second for rounding, minus our clock when the headers arrived: exact to
         half a second plus network delay. Raises whatever `sign` raises.
@@ -124,26 +127,21 @@ class Exchanger:
         async with self._slots:
             self.in_flight += 1
             try:
-                return await self._exchange(connection, sign, after_login=after_login, inside=inside)
+                return await self._exchange(connection, sign, after_login, inside)
             finally:
                 self.in_flight -= 1
 
     async def _exchange(
-        self,
-        connection: Connection,
-        sign: Callable[[datetime], str],
-        *,
-        after_login: bool,
-        inside: Inside | None,
+        self, connection: Connection, sign: Sign, after_login: bool, inside: Inside | None
     ) -> Exchange:
-        if not self._may_receive(connection.login_url):
+        if not self.may_receive(connection.login_url):
             return Exchange(self.now(), NotSent("the login URL's host is not allowed to receive assertions"))
         async with self._signing:
             at = self.now()
             form = _FORM + quote(sign(at))
             await asyncio.sleep(0)  # one signature per iteration of the loop, so that it isn't blocked
         started = time.perf_counter()
-        answer = await self._ask(
+        answer = await self.ask(
             "POST", connection.token_endpoint, form, {"Content-Type": "application/x-www-form-urlencoded"}
         )
         duration = time.perf_counter() - started
@@ -170,26 +168,11 @@ class Exchanger:
             usage=usage,
         )
 
-    async def rest(self, url: str, token: str) -> tuple[Reply, ApiUsage | None] | AfterLogin:
-        """The answer to a REST call and the API usage in it, or why there is none."""
-        if not _TOKEN.fullmatch(token):
-            return AfterLogin(NO_STATUS, "", "not made: the token is not valid in a header")
-        if not self._may_receive(url):
-            return AfterLogin(NO_STATUS, "", "not made: the org's API address is not an allowed host")
-        headers = {"Authorization": f"Bearer {token}"}
-        answer = await self._ask("GET", url, "", headers, most=LARGEST_ANSWER)
-        if not isinstance(answer, _Answer):
-            return AfterLogin(NO_STATUS, "", answer.message)
-        if httpx.codes.is_redirect(answer.status):
-            return AfterLogin(answer.status, "", "a redirect, which is not followed")
-        used = _USAGE.search(answer.headers.get("sforce-limit-info", ""))
-        return Reply(answer.status, answer.body), ApiUsage(int(used[1]), int(used[2])) if used else None
-
-    def _may_receive(self, url: str) -> bool:
+    def may_receive(self, url: str) -> bool:
         """Whether the address is on the allow list, and all parsers agree on its host."""
         return bool(_PLAIN_URL.fullmatch(url)) and may_receive_assertions(url, self.allowed_hosts)
 
-    async def _ask(
+    async def ask(
         self, method: str, url: str, form: str, headers: dict[str, str], most: int = MAX_ANSWER_BYTES
     ) -> _Answer | Unreachable | NotSent:
         """One request: its answer, or why there is none."""
@@ -278,12 +261,20 @@ class _Rest:
         return read_after_login(reply.status, reply.body) if isinstance(reply, Reply) else reply
 
     async def _reply(self, path: str) -> Reply | AfterLogin:
-        answer = await self._exchanger.rest(self._instance + path, self._token)
-        if isinstance(answer, AfterLogin):
-            return answer
-        reply, usage = answer
-        self.usage = usage or self.usage
-        return reply
+        """The answer, or why there is none."""
+        url, headers = self._instance + path, {"Authorization": f"Bearer {self._token}"}
+        if not _TOKEN.fullmatch(self._token):
+            return AfterLogin(NO_STATUS, "", "not made: the token is not valid in a header")
+        if not self._exchanger.may_receive(url):
+            return AfterLogin(NO_STATUS, "", "not made: the org's API address is not an allowed host")
+        answer = await self._exchanger.ask("GET", url, "", headers, most=LARGEST_ANSWER)
+        if not isinstance(answer, _Answer):
+            return AfterLogin(NO_STATUS, "", answer.message)
+        if httpx.codes.is_redirect(answer.status):
+            return AfterLogin(answer.status, "", "a redirect, which is not followed")
+        if used := _USAGE.search(answer.headers.get("sforce-limit-info", "")):
+            self.usage = ApiUsage(int(used[1]), int(used[2]))
+        return Reply(answer.status, answer.body)
 
 
 def clock_offset(date: str | None, now: datetime) -> float | None:

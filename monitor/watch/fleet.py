@@ -5,7 +5,7 @@ lasted, how many connections are currently refused.
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -232,10 +232,9 @@ class Fleet:
 
     def retired_failures(self) -> dict[Cause, int]:
         """Failures of removed connections."""
-        counted: dict[Cause, int] = {}
+        counted: Counter[Cause] = Counter()
         for history in self._remembered.values():
-            for cause, count in history.failures_by_cause.items():
-                counted[cause] = counted.get(cause, 0) + count
+            counted.update(history.failures_by_cause)
         return counted
 
 

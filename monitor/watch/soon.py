@@ -1,12 +1,13 @@
 """Checks brought forward: on request, or because another connection has recovered."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
 from monitor.core.cadence import FIRST_LOOKS_PER_SECOND
 from monitor.core.finding import State
 from monitor.core.status import Asked, ConnectionStatus
+from monitor.watch.budget import LoginBudget
 
 BETWEEN_REQUESTS = timedelta(seconds=3)
 """Between two requested checks of a connection: a double click is one request."""
@@ -24,16 +25,10 @@ WORKS = frozenset({State.HEALTHY, State.DEGRADED})
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-def asked(
-    wanted: Iterable[ConnectionStatus],
-    now: datetime,
-    *,
-    left: Callable[[str], int],
-    free_at: Callable[[str], datetime],
-) -> Asked:
+def asked(wanted: Iterable[ConnectionStatus], now: datetime, budgets: Collection[LoginBudget]) -> Asked:
     """When to check the requested connections, in this order, within their users' login budgets.
 
-    `left` gives the logins available, `free_at` when the next one is. Paused connections are skipped.
+    Paused connections are skipped.
     """
     turns: dict[str, datetime] = {}
     put_off: dict[str, datetime] = {}
@@ -48,8 +43,8 @@ def asked(
         turn = max(turn, last.at + BETWEEN_REQUESTS) if last and last.at <= now else turn
         turn = min(turn, status.next_exchange or turn)  # a request never delays a check
         if needs_login(status, turn, now):
-            if taken[user] >= left(user):
-                put_off[status.name] = free_at(user)
+            if taken[user] >= min(budget.left(user) for budget in budgets):
+                put_off[status.name] = now + max(budget.free_in(user) for budget in budgets)
                 continue
             taken[user] += 1
         turns[status.name] = turn

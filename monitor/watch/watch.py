@@ -221,12 +221,8 @@ class Watch:
     def ask(self, names: Collection[str]) -> Asked:
         """Have connections checked now, within half of their users' login budgets."""
         now = self._clock.now()
-        wanted = asked(
-            [self._fleet[name] for name in names if name in self._fleet],
-            now,
-            left=lambda user: min(self._budget.left(user), self._asks.left(user)),
-            free_at=lambda user: now + max(self._budget.free_in(user), self._asks.free_in(user)),
-        )
+        known = [self._fleet[name] for name in names if name in self._fleet]
+        wanted = asked(known, now, (self._budget, self._asks))
         for name, turn in wanted.turns.items():
             if needs_login(self._fleet[name], turn, now):
                 self._asks.take(self._fleet[name].connection.username, self._clock.machine())

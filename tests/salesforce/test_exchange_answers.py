@@ -273,7 +273,7 @@ async def test_a_closed_port_is_a_connection_fault(make_exchanger: MakeExchanger
 
 async def test_an_unknown_host_name_has_the_resolvers_message(make_exchanger: MakeExchanger) -> None:
     """An empty label: the C library knows it for wrong, so that no resolver needs to be there."""
-    outcome = await make_exchanger()._ask("POST", "http://acme..test/", "", {})
+    outcome = await make_exchanger().ask("POST", "http://acme..test/", "", {})
 
     assert isinstance(outcome, Unreachable)
     assert outcome.kind is FaultKind.DNS

@@ -46,19 +46,14 @@ class Standing(Clock):
 
 def wished(budget: LoginBudget, *wanted: ConnectionStatus) -> tuple[set[str], set[str]]:
     """Those that are checked, and those that are put off."""
-    found = asked(
-        wanted,
-        NOW,
-        left=budget.left,
-        free_at=lambda user: NOW + budget.free_in(user),
-    )
+    found = asked(wanted, NOW, [budget])
     return set(found.turns), set(found.put_off)
 
 
 def test_a_requested_connection_is_checked_at_once() -> None:
     budget = LoginBudget(60, Standing())
 
-    found = asked([status("acme")], NOW, left=lambda _: 60, free_at=lambda _: NOW)
+    found = asked([status("acme")], NOW, [budget])
 
     assert found.turns == {"acme": NOW}
     assert wished(budget, status("acme")) == ({"acme"}, set())
@@ -67,7 +62,7 @@ def test_a_requested_connection_is_checked_at_once() -> None:
 def test_a_request_soon_after_a_check_waits_a_few_seconds() -> None:
     just = replace(status("acme"), history=history(last_exchange=exchange(at=NOW - timedelta(seconds=1))))
 
-    found = asked([just], NOW, left=lambda _: 60, free_at=lambda _: NOW)
+    found = asked([just], NOW, [LoginBudget(60, Standing())])
 
     assert found.turns == {"acme": NOW - timedelta(seconds=1) + BETWEEN_REQUESTS}
 
@@ -79,7 +74,10 @@ def test_a_request_for_a_check_that_is_planned_soon_needs_no_login() -> None:
         next_exchange=NOW + BETWEEN_REQUESTS,
     )
 
-    found = asked([just], NOW, left=lambda _: 0, free_at=lambda _: NOW + HOUR)
+    used_up = LoginBudget(1, Standing())
+    used_up.take(just.connection.username, NOW)
+
+    found = asked([just], NOW, [used_up])
 
     assert found.turns == {"acme": NOW + BETWEEN_REQUESTS}
     assert not found.put_off
@@ -155,7 +153,7 @@ def test_two_recoveries_at_once_share_one_rate_of_checks() -> None:
 def test_a_request_for_many_delays_none_of_their_planned_checks() -> None:
     due = [replace(status(f"{number:03}"), next_exchange=NOW) for number in range(100)]
 
-    found = asked(due, NOW, left=lambda _: 60, free_at=lambda _: NOW)
+    found = asked(due, NOW, [LoginBudget(60, Standing())])
 
     assert set(found.turns.values()) == {NOW}
 
