@@ -21,7 +21,6 @@ from typing import Any
 
 import structlog
 import uvicorn
-from starlette.applications import Starlette
 
 from monitor.config import ConfigError, Settings, load
 from monitor.daemon.aside import aside
@@ -183,9 +182,19 @@ class Daemon:
     def _web_server(self) -> uvicorn.Config:
         """The web server's settings, with access control and TLS from the web configuration file."""
         context = self._settings.protection.context
+        web = Web(
+            snapshot=self.watch.snapshot,
+            metrics=MetricsPage(self.watch.own).render,
+            store=self._store,
+            ready=self.watch.problems,
+            cut_off=lambda: self.watch.cut_off,
+            reload=self.reload if self._settings.web.enable_reload else None,
+            ask=lambda: self.watch.ask if self._settings.takes_checks else None,
+            external_url=lambda: self._settings.web.external_url,
+        )
         return uvicorn.Config(
             Protection(
-                self.app(),
+                web.app(),
                 users=lambda: dict(self._settings.protection.users),
                 hosts=lambda: known_hosts(
                     self._settings.listen.host, self._settings.web.external_url, self._settings.web.hosts
@@ -200,19 +209,6 @@ class Daemon:
             access_log=False,
             server_header=False,
         )
-
-    def app(self) -> Starlette:
-        """The web application for this daemon."""
-        return Web(
-            snapshot=self.watch.snapshot,
-            metrics=MetricsPage(self.watch.own).render,
-            store=self._store,
-            ready=self.watch.problems,
-            cut_off=lambda: self.watch.cut_off,
-            reload=self.reload if self._settings.web.enable_reload else None,
-            ask=lambda: self.watch.ask if self._settings.takes_checks else None,
-            external_url=lambda: self._settings.web.external_url,
-        ).app()
 
     def stop(self) -> None:
         """Request a stop; `run` returns when everything has stopped."""
