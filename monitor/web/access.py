@@ -130,7 +130,9 @@ class Protection:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or pass it on."""
         answer: ASGIApp | None = None
-        if _has_two_lengths(scope):
+        names = {name for name, _ in scope.get("headers", ())}
+        # A proxy in front may see another end of the request than we do (RFC 9112, 6.1).
+        if {b"content-length", b"transfer-encoding"} <= names:
             answer = _refused(HTTPStatus.BAD_REQUEST, "Two lengths of the body.", {"Connection": "close"})
         elif scope["type"] == "http" and scope["path"] not in self._open:
             answer = await self._refusal(scope, (scope.get("client") or ("",))[0])
@@ -176,12 +178,6 @@ class Protection:
 def _refused(status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None) -> Response:
     kept_safe = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     return PlainTextResponse(f"{text}\n", status, {**kept_safe, **(headers or {})})
-
-
-def _has_two_lengths(scope: Scope) -> bool:
-    """Whether a proxy in front may see another end of the request than we do (RFC 9112, 6.1)."""
-    names = {name for name, _ in scope.get("headers", ())}
-    return {b"content-length", b"transfer-encoding"} <= names
 
 
 def _unauthorized() -> Response:

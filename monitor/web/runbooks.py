@@ -58,7 +58,7 @@ def causes_page() -> str:
 
 def setup_page() -> str:
     """The seven setup steps, with related causes."""
-    return _filled("setup.md", "", causes_of=_causes_of)
+    return _filled("setup.md", "")
 
 
 def _filled(template: str, setup: str, **values: object) -> str:
@@ -167,12 +167,3 @@ def _served(link: str) -> str:
         return link
     page, anchor = known[1], known[2] or ""
     return {"setup": "/setup", "index": "/causes"}.get(page, f"/causes/{page}") + anchor
-
-
-def _causes_of(step: str) -> str:
-    """A step's related causes, as one line."""
-    return "If it is wrong: " + ", ".join(
-        f"[`{cause}`](causes/{cause}.md)"
-        for cause, entry in CATALOGUE.items()
-        if entry.guide and step in entry.guide
-    )
