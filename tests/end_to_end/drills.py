@@ -132,7 +132,11 @@ class Drills:
         witness = on.witness(since)
         seconds = (witness.until - since).total_seconds()
         steady = [one for one in on.names if one not in on.refusing]
-        rate = sum(since < at for one in steady for at in witness.logins[one]) / len(steady) / seconds
+        rate = (
+            sum(since < at <= witness.until for one in steady for at in witness.logins[one])
+            / len(steady)
+            / seconds
+        )
         return Found(
             name,
             len(witness.nearer_than(AT_ONCE_SECONDS)),
