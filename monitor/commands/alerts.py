@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -68,16 +68,6 @@ def as_json(one: ActiveAlert) -> dict[str, Any]:
         "reaches": list(one.reaches),
         "told": {name: at.isoformat() for name, at in one.told.items()},
     }
-
-
-def for_drill(settings: Settings, message: Message, name: str | None) -> list[SinkOptions]:
-    """The sinks for a test alert: the named one, or all that accept its cause."""
-    (alert,) = message.alerts
-    return [
-        sink
-        for sink in settings.notify.sinks
-        if (replace(sink.route, labels=()).takes(alert) if name is None else sink.name == name)
-    ]
 
 
 async def send_to_all(

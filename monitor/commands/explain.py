@@ -14,7 +14,6 @@ from typing import Annotated, Any
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -135,22 +134,20 @@ class _Record(BaseModel):
         return {name: part for name, part in value.items() if part is not None}
 
 
-def _header(value: object) -> object:
-    """A header value, in the forms that clients record: text, number, or list of texts."""
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "" if value is None else str(value) if isinstance(value, int | float) else value
-
-
-Header = Annotated[str, BeforeValidator(_header)]
-
-
 class AnswerRecord(_Record):
     """The token endpoint's answer. The body may be text or JSON."""
 
     status: int = Field(ge=100, le=999)
-    headers: dict[str, Header] = {}
+    headers: dict[str, Any] = {}
     body: str | dict[str, Any] | list[Any] | None = None
+
+    def header_texts(self) -> dict[str, str]:
+        """The headers; clients also record numbers and lists of texts."""
+        return {
+            name.lower(): ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            for name, value in self.headers.items()
+            if value is not None
+        }
 
 
 class FaultRecord(_Record):
@@ -246,7 +243,7 @@ def _of_record(value: Mapping[str, Any], now: datetime) -> Diagnosis:
 
 def _outcome(record: Record) -> Outcome:
     if record.answer is not None:
-        return read_answer(record.answer.status, record.answer.headers, _bytes(record.answer.body))
+        return read_answer(record.answer.status, record.answer.header_texts(), _bytes(record.answer.body))
     assert record.fault is not None
     message = harmless(record.fault.message)
     kind = record.fault.kind.strip().lower()
@@ -270,8 +267,7 @@ def _offset(record: Record) -> float | None:
     told = record.local.clock_offset_seconds
     if told is not None or record.answer is None or record.now is None:
         return told
-    headers = {name.lower(): value for name, value in record.answer.headers.items()}
-    date = http_date(headers.get("date", ""))
+    date = http_date(record.answer.header_texts().get("date", ""))
     return (date - record.now).total_seconds() if date else None
 
 

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +15,7 @@ from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 from monitor.core.problem import OperatorError
 from monitor.core.status import ConnectionStatus
-from monitor.store import SUCCESS_DAYS, Store
+from monitor.store import SUCCESS_DAYS, DayCounts, Store
 from monitor.web.record import all_events, availability_of
 from monitor.web.words import percent, span
 
@@ -30,9 +30,7 @@ class Line:
 
     connection: Connection
     found: Availability
-    granted: int
-    refused: int
-    no_verdict: int
+    days: Sequence[DayCounts]
     causes: tuple[Cause, ...]
     """Causes found in that month, whether or not they stopped logins."""
 
@@ -80,14 +78,7 @@ def _line(
     causes = {
         event.cause: None for event in events if event.cause and event.failure and start <= event.at < end
     }
-    return Line(
-        status.connection,
-        found,
-        sum(day.granted for day in days),
-        sum(day.refused for day in days),
-        sum(day.no_verdict for day in days),
-        tuple(causes),
-    )
+    return Line(status.connection, found, days, tuple(causes))
 
 
 COLUMNS: dict[str, Callable[[Line], object]] = {
@@ -99,9 +90,9 @@ COLUMNS: dict[str, Callable[[Line], object]] = {
     "outages": lambda line: line.found.outages,
     "longest_outage_minutes": lambda line: f"{line.found.longest.total_seconds() / 60:.1f}",
     "counted_hours": lambda line: f"{(line.found.up + line.found.down).total_seconds() / 3600:.1f}",
-    "granted": lambda line: line.granted,
-    "refused": lambda line: line.refused,
-    "no_verdict": lambda line: line.no_verdict,
+    "granted": lambda line: sum(day.granted for day in line.days),
+    "refused": lambda line: sum(day.refused for day in line.days),
+    "no_verdict": lambda line: sum(day.no_verdict for day in line.days),
     "causes": lambda line: " ".join(line.causes),
 }
 """The columns of the CSV."""

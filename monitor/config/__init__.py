@@ -1,12 +1,13 @@
 """The configuration: parses YAML files into Settings, reporting all problems at once.
 
 Entry points: `load` and `schema`. `files` and `text` read YAML, `words` parses each kind of value, `options`
-declares the options, `settings` adds derived values, `complaints` words the errors, and `cautions` the
-warnings. `web_file` reads the web configuration file; `editing` writes a rotation into a configuration.
+declares the options, `document` validates a file's, `settings` adds derived values, `complaints` words the
+errors, and `cautions` the warnings. `web_file` reads the web configuration file; `editing` writes a rotation
+into a configuration.
 """
 
 from monitor.config.load import load, schema
-from monitor.config.options.sinks import SinkOptions
+from monitor.config.options import SinkOptions
 from monitor.config.options.sources import VaultOptions
 from monitor.config.problem import ConfigError, Problem
 from monitor.config.settings import Settings

@@ -41,7 +41,10 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     loader = _Loader()
     found = loader.read(path)
     if found is None or loader.problems:
-        raise ConfigError(loader.sorted_problems())
+        read = {file.shown: number for number, file in enumerate(loader.files)}
+        raise ConfigError(
+            sorted(loader.problems, key=lambda each: (read.get(each.file, len(read)), each.line or 0))
+        )
     general, connections = found
     files = tuple(file.path for file in loader.files)
     return Settings.model_construct(
@@ -106,11 +109,6 @@ class _Loader:
     """Patterns that match no file."""
     former: dict[str, str] = field(default_factory=dict)
     """Options without effect: the warning of each one's first place."""
-
-    def sorted_problems(self) -> list[Problem]:
-        """By file in reading order, then by line."""
-        order = {file.shown: number for number, file in enumerate(self.files)}
-        return sorted(self.problems, key=lambda found: (order.get(found.file, len(order)), found.line or 0))
 
     def read(self, path: Path) -> tuple[GeneralOptions, tuple[Connection, ...]] | None:
         """The general options and all connections; None if the general options are unusable."""

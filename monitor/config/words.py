@@ -37,8 +37,9 @@ CONSUMER_KEY = re.compile(r"[A-Za-z0-9._-]+")
 CONSUMER_KEY_LENGTH = 8
 """Least number of characters; Salesforce's have about 85 (observed)."""
 
-USERNAME_LENGTH = 255
-"""Only rejects nonsense; Salesforce's limit is 80 (observed)."""
+USERNAME = re.compile(r"(?=.{3,255}$)[^@ ]+@[^@ ]+")
+"""In the form of an e-mail address, but need not be one (setup guide, step 5). Salesforce's limit is 80
+characters (observed)."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Connection names are used in labels, URLs and file names without escaping."""
@@ -123,6 +124,20 @@ def one_of(*choices: str) -> Parser:
             raise ValueError(
                 f"{quoted(written)} is not one of {', '.join(choices)}. {close(written, choices)}".rstrip()
             )
+        return written
+
+    return parse
+
+
+def matching(
+    pattern: re.Pattern[str], problem: str, read: Callable[[object], str] = text
+) -> Callable[[object], str]:
+    """A parser for texts that match; the message for others continues with the problem."""
+
+    def parse(value: object) -> str:
+        written = read(value)
+        if not pattern.fullmatch(written):
+            raise ValueError(f"{quoted(written)} {problem}")
         return written
 
     return parse
@@ -217,21 +232,13 @@ def utc_time(value: object) -> datetime:
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
-@dataclass(frozen=True, slots=True)
-class WeekTime:
-    """A time on a weekday; 0 is Monday."""
-
-    weekday: int
-    at: time
-
-
-def week_time(value: object) -> WeekTime:
-    """`sat 22:00`."""
+def week_time(value: object) -> tuple[int, time]:
+    """`sat 22:00`; 0 is Monday."""
     written = text(value)
     found = re.fullmatch(r"([a-z]{3})[a-z]* ([0-9]{2}):([0-9]{2})", written.lower())
     if not found or found[1] not in WEEKDAYS or int(found[2]) > 23 or int(found[3]) > 59:
         raise ValueError(f"{quoted(written)} is not a weekday and time. Write e.g. sat 22:00.")
-    return WeekTime(WEEKDAYS.index(found[1]), time(int(found[2]), int(found[3])))
+    return WEEKDAYS.index(found[1]), time(int(found[2]), int(found[3]))
 
 
 def zone(value: object) -> str:
@@ -304,27 +311,14 @@ def address(value: object) -> Address:
     return Address(host, port)
 
 
-def connection_name(value: object) -> str:
-    """A connection's name."""
-    written = text(value)
-    if not NAME.fullmatch(written):
-        raise ValueError(
-            f"{quoted(written)} is not a valid name. Use at most 100 of A-Z a-z 0-9 . _ -, "
-            "beginning with a letter or digit."
-        )
-    return written
-
-
-def username(value: object) -> str:
-    """A Salesforce username: in the form of an e-mail address, but need not be one (setup guide, step 5)."""
-    written = text(value)
-    before, at, after = written.partition("@")
-    if not (before and at and after) or "@" in after or " " in written or len(written) > USERNAME_LENGTH:
-        raise ValueError(
-            f"{quoted(written)} is not a Salesforce username: it has the form of an e-mail address, "
-            "e.g. integration@acme.com."
-        )
-    return written
+connection_name = matching(
+    NAME,
+    "is not a valid name. Use at most 100 of A-Z a-z 0-9 . _ -, beginning with a letter or digit.",
+)
+username = matching(
+    USERNAME,
+    "is not a Salesforce username: it has the form of an e-mail address, e.g. integration@acme.com.",
+)
 
 
 def consumer_key(value: object) -> str:
@@ -347,14 +341,11 @@ def app_name(value: object) -> str:
     return written
 
 
-def host_name(value: object) -> str:
-    """A bare host name."""
-    written = text(value).lower()
-    if not HOST.fullmatch(written):
-        raise ValueError(
-            f"{quoted(written)} is not a host name. Write just the name, without https://, port, path or *."
-        )
-    return written
+host_name = matching(
+    HOST,
+    "is not a host name. Write just the name, without https://, port, path or *.",
+    lambda value: text(value).lower(),
+)
 
 
 def _is_host(written: str) -> bool:
@@ -546,24 +537,16 @@ def path(value: object) -> str:
     return written
 
 
-def variable(value: object) -> str:
-    """The name of an environment variable."""
-    written = place(value).removeprefix("$")
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", written):
-        raise ValueError(
-            f"{quoted(written)} is not the name of an environment variable. Write e.g. ACME_KEY."
-        )
-    return written
-
-
-def credential(value: object) -> str:
-    """The name of a systemd credential (LoadCredential=)."""
-    written = place(value)
-    if "/" in written or written in {".", ".."}:
-        raise ValueError(
-            f"{quoted(written)} is not the name of a credential. Write just the name, e.g. acme-key."
-        )
-    return written
+variable = matching(
+    re.compile(r"[A-Za-z_][A-Za-z0-9_]*"),
+    "is not the name of an environment variable. Write e.g. ACME_KEY.",
+    lambda value: place(value).removeprefix("$"),
+)
+credential = matching(
+    re.compile(r"(?!\.\.?$)[^/]+"),
+    "is not the name of a credential. Write just the name, e.g. acme-key.",
+    place,
+)
 
 
 def entries(value: object, example: str) -> dict[str, Any]:

@@ -127,13 +127,8 @@ class VaultReader:
             allow_redirects=False,  # a redirect would send the token elsewhere
         )
         try:
-            match login.method:
-                case "approle":
-                    client.auth.approle.login(login.role, proof, mount_point=login.mounted_at)
-                case "kubernetes":
-                    client.auth.kubernetes.login(login.role, proof, mount_point=login.mounted_at)
-                case "token":
-                    pass
+            if login.method != "token":  # approle or kubernetes
+                getattr(client.auth, login.method).login(login.role, proof, mount_point=login.mounted_at)
         except (Forbidden, InvalidPath, InvalidRequest, Unauthorized) as refusal:
             raise self._unwell(
                 f"refuses our login ({type(refusal).__name__}): check vault.login, and that the method "

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -54,17 +55,20 @@ def send_drill(
 
     Example: `bearerwatch alerts test --cause approval_decayed --config bearerwatch.yaml`
     """
-    from monitor.commands.alerts import for_drill, send_to_all
+    from monitor.commands.alerts import send_to_all
     from monitor.notify import drill
 
     log_errors_alone()
     settings, chosen = settings_of(config), cause_of(cause)
     message = drill(chosen, datetime.now(UTC))
-    sinks = for_drill(settings, message, to)
-    if not settings.notify.sinks:
+    (alert,) = message.alerts
+    known = {sink.name: sink for sink in settings.notify.sinks}
+    if not known:
         raise OperatorError(f"{config} has no sinks: add one under notify.")
-    if to is not None and not sinks:
-        raise OperatorError(terminal.unknown_name("sink", to, [sink.name for sink in settings.notify.sinks]))
+    if to is not None and to not in known:
+        raise OperatorError(terminal.unknown_name("sink", to, known))
+    accepting = [sink for sink in known.values() if replace(sink.route, labels=()).takes(alert)]
+    sinks = accepting if to is None else [known[to]]
     if not sinks:
         raise OperatorError(f"No sink accepts {chosen}: none matches its severity and who must act.")
     if not asyncio.run(send_to_all(settings, message, sinks, say)):

@@ -4,7 +4,7 @@ import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -64,6 +64,23 @@ ConfigOption = Annotated[
 ]
 NameArgument = Annotated[str, typer.Argument(help="The connection.", autocompletion=complete_connection)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]
+
+
+def choice(*words: str, help: str, name: str | None = None) -> Any:  # noqa: A002 - the option's name
+    """An option with a few allowed words. For others, typer itself would print "Value error" before them."""
+
+    def read(word: str) -> str:
+        if word not in words:
+            raise typer.BadParameter(f"{word!r} is not one of {', '.join(words)}.")
+        return word
+
+    return typer.Option(
+        *([name] if name else []),
+        parser=read,
+        metavar=f"[{'|'.join(words)}]",
+        autocompletion=lambda: list(words),
+        help=help,
+    )
 
 
 def chosen_of(settings: "Settings", names: list[str]) -> list[Connection]:

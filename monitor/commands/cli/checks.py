@@ -5,7 +5,7 @@ import json
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from monitor.commands.cli.arguments import (
     JsonOption,
     NameArgument,
     cause_of,
+    choice,
     chosen_of,
     complete_cause,
     complete_connection,
@@ -50,8 +51,8 @@ def check(
         bool, typer.Option("--quiet", "-q", help="Print only connections that are not healthy.")
     ] = False,
     fail_on: Annotated[
-        Literal["failing", "critical", "warning"],
-        typer.Option(help="Exit with 1 for findings of this severity or worse."),
+        str,
+        choice("failing", "critical", "warning", help="Exit with 1 for findings of this severity or worse."),
     ] = "failing",
 ) -> None:
     """Check connections now: one line each, or full details for those you name.

@@ -2,11 +2,11 @@
 
 import asyncio
 import signal
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from monitor.commands.cli.arguments import ConfigOption, settings_of
+from monitor.commands.cli.arguments import ConfigOption, choice, settings_of
 from monitor.commands.cli.exits import Exit, operators_mistakes, port_taken
 from monitor.watch.clock import Clock
 
@@ -14,10 +14,10 @@ from monitor.watch.clock import Clock
 def run(
     config: ConfigOption,
     log_format: Annotated[
-        Literal["logfmt", "json"], typer.Option(help="Log format: logfmt for people, json for machines.")
+        str, choice("logfmt", "json", help="Log format: logfmt for people, json for machines.")
     ] = "logfmt",
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], typer.Option(help="Lowest level that is logged.")
+        str, choice("debug", "info", "warning", "error", help="Lowest level that is logged.")
     ] = "info",
 ) -> None:
     """Run the daemon until SIGTERM. SIGHUP reloads the configuration.

@@ -2,11 +2,11 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from monitor.commands.cli.arguments import ConfigOption, settings_of
+from monitor.commands.cli.arguments import ConfigOption, choice, settings_of
 
 
 def database_move(
@@ -33,8 +33,7 @@ def report_month(
         typer.Option("--label", help="Only connections with this label: key=value, or a key."),
     ] = None,
     layout: Annotated[
-        Literal["md", "csv"],
-        typer.Option("--format", help="md: a table to read; csv: for spreadsheets."),
+        str, choice("md", "csv", name="--format", help="md: a table to read; csv: for spreadsheets.")
     ] = "md",
 ) -> None:
     """Report the availability of connections in a month, from the database.

@@ -1,7 +1,7 @@
 """The options of one connection, and the blocks in it."""
 
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
@@ -47,7 +47,7 @@ class MaintenanceOptions(Options):
     end: UtcTime = None
     """When it ends."""
     weekly: Annotated[
-        words.WeekTime | None, Parsed(words.week_time, {"type": "string", "examples": ["sat 22:00"]})
+        tuple[int, time] | None, Parsed(words.week_time, {"type": "string", "examples": ["sat 22:00"]})
     ] = None
     """The weekday and time at which it begins."""
     lasts: Annotated[
@@ -70,9 +70,9 @@ class MaintenanceOptions(Options):
         """As a Maintenance."""
         if self.start and self.end:
             return Once(self.start, self.end)
-        assert self.weekly is not None
-        assert self.lasts is not None
-        return Weekly(self.weekly.weekday, self.weekly.at, self.lasts, self.zone)
+        assert self.weekly
+        assert self.lasts
+        return Weekly(*self.weekly, self.lasts, self.zone)
 
 
 Maintenances = Annotated[
