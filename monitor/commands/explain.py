@@ -305,6 +305,9 @@ def _credential(local: LocalRecord, now: datetime) -> CredentialFacts:
         problems.append(Problem(Cause.KEY_TOO_SHORT, short))
     if local.key_matches_certificate is None:
         return CredentialFacts(problems=tuple(problems))
+    if not local.key_matches_certificate:
+        mismatch = "The configured certificate does not belong to the configured private key."
+        problems.append(Problem(Cause.KEY_CERTIFICATE_MISMATCH, mismatch))
     # Equal fingerprints mean a pair. Without a recorded end, the certificate does not expire.
     end = local.certificate_not_after or _LATEST
     certificate = CertificateFacts(

@@ -24,7 +24,6 @@ from monitor.core.verdict.evidence import (
     Witnesses,
     clock_evidence,
     evidence_for,
-    own_problems,
     quoted,
     span,
 )
@@ -99,25 +98,32 @@ def _asked_its_own_org(known: Known) -> bool:
     return not _is_generic(known) and (bool(known.connection.host) or served)
 
 
+def _has_problem(cause: Cause) -> Callable[[Known], bool]:
+    return lambda known: known.has_problem(cause)
+
+
 REVISIONS = (
+    # The text says "expired", and the clock can be measured.
+    Revision(
+        frozenset({Cause.CLOCK_SKEWED}),
+        lambda known: known.clock_is_off,
+        Cause.CLOCK_SKEWED,
+        Certainty.CERTAIN,
+    ),
+    Revision(
+        frozenset({Cause.CLOCK_SKEWED}),
+        lambda known: known.offset is not None and not known.clock_is_off,
+        Cause.CLOCK_SKEWED,
+        Certainty.POSSIBLE,
+    ),
     # A problem with our key explains a refused signature best.
-    Revision(
-        _SIGNATURE_REFUSED,
-        lambda known: known.has_problem(Cause.KEY_CERTIFICATE_MISMATCH),
-        Cause.KEY_CERTIFICATE_MISMATCH,
-        Certainty.CERTAIN,
-    ),
-    Revision(
-        _SIGNATURE_REFUSED,
-        lambda known: known.has_problem(Cause.KEY_TOO_SHORT),
-        Cause.KEY_TOO_SHORT,
-        Certainty.LIKELY,
-    ),
-    Revision(
-        _SIGNATURE_REFUSED,
-        lambda known: known.has_problem(Cause.KEY_NOT_RSA),
-        Cause.KEY_NOT_RSA,
-        Certainty.CERTAIN,
+    *(
+        Revision(_SIGNATURE_REFUSED, _has_problem(cause), cause, certainty)
+        for cause, certainty in (
+            (Cause.KEY_CERTIFICATE_MISMATCH, Certainty.CERTAIN),
+            (Cause.KEY_TOO_SHORT, Certainty.LIKELY),
+            (Cause.KEY_NOT_RSA, Certainty.CERTAIN),
+        )
     ),
     # Known problems on our side explain a bare `invalid_grant`.
     Revision(
@@ -138,19 +144,6 @@ REVISIONS = (
         lambda known: known.fleet_fails and known.clock_is_off,
         Cause.CLOCK_SKEWED,
         Certainty.LIKELY,
-    ),
-    # The text says "expired", and the clock can be measured.
-    Revision(
-        frozenset({Cause.CLOCK_SKEWED}),
-        lambda known: known.clock_is_off,
-        Cause.CLOCK_SKEWED,
-        Certainty.CERTAIN,
-    ),
-    Revision(
-        frozenset({Cause.CLOCK_SKEWED}),
-        lambda known: known.offset is not None and not known.clock_is_off,
-        Cause.CLOCK_SKEWED,
-        Certainty.POSSIBLE,
     ),
     # Pages, broken answers and missing names for many orgs at once come from our side.
     Revision(
@@ -272,7 +265,7 @@ def diagnose(
             meant = meaning.of_fault(fault, connection)
         case NotSent() as not_sent:
             meant = meaning.of_not_sent(not_sent)
-            if meant.cause is not Cause.MONITOR_FAULT and any(own_problems(known)):
+            if meant.cause is not Cause.MONITOR_FAULT and known.credential.problems:
                 return Diagnosis(State.FAILING, _distinct(_beside(known)))
     meant = _revised(meant, known)
     evidence = evidence_for(meant.cause, known)
@@ -447,8 +440,9 @@ def _of_token(granted: Granted, known: Known) -> Iterator[Finding]:
 
 def _beside(known: Known) -> Iterator[Finding]:
     granted = isinstance(known.exchange.outcome, Granted)
-    for cause, said in own_problems(known):  # a grant proves that key and certificate work
-        yield _finding(known, cause, Certainty.CERTAIN, [said], Severity.WARNING if granted else None)
+    for problem in known.credential.problems:  # a grant proves that key and certificate work
+        severity = Severity.WARNING if granted else None
+        yield _finding(known, problem.cause, Certainty.CERTAIN, [problem.detail], severity)
     yield from _of_certificate(known)
     if known.offset and known.clock_is_off:
         milder = granted and abs(known.offset) < CLOCK_USELESS

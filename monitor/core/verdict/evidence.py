@@ -179,8 +179,6 @@ class Known:
 
     def has_problem(self, cause: Cause) -> bool:
         """Whether our key or certificate has this problem."""
-        if cause is Cause.KEY_CERTIFICATE_MISMATCH and self.credential.pairs is False:
-            return True
         return any(problem.cause is cause for problem in self.credential.problems)
 
 
@@ -313,18 +311,8 @@ def _pairing(known: Known) -> Iterator[str]:
         yield "The app may still have the certificate of the previous key."
 
 
-def own_problems(known: Known) -> Iterator[tuple[Cause, str]]:
-    """Problems of our key and certificate, one sentence each."""
-    for problem in known.credential.problems:
-        yield problem.cause, problem.detail
-    named = {problem.cause for problem in known.credential.problems}
-    if known.credential.pairs is False and Cause.KEY_CERTIFICATE_MISMATCH not in named:
-        said = "The configured certificate does not belong to the configured private key."
-        yield Cause.KEY_CERTIFICATE_MISMATCH, said
-
-
 def _problems(known: Known) -> Iterator[str]:
-    yield from (said for _, said in own_problems(known))
+    yield from (problem.detail for problem in known.credential.problems)
 
 
 def _refreshed(known: Known) -> Iterator[str]:

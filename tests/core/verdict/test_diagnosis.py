@@ -46,7 +46,8 @@ def pair(matches: bool = True, left: timedelta = 3000 * DAY, life: timedelta = 3
     """Facts of a good key, and of a certificate with this much of its life left."""
     end = NOW + left
     certificate = CertificateFacts(end - life, end, "0a1b", "c" * 64, "CN=x", "k" if matches else "other")
-    return CredentialFacts(KeyFacts("rsa", 2048, "k"), certificate)
+    mismatch = Problem(Cause.KEY_CERTIFICATE_MISMATCH, "They do not match.")
+    return CredentialFacts(KeyFacts("rsa", 2048, "k"), certificate, () if matches else (mismatch,))
 
 
 def verdict(
@@ -370,8 +371,16 @@ def test_a_clock_offset_above_the_threshold_is_a_finding_after_a_grant() -> None
         assert found.findings[0].severity is Severity.WARNING
 
 
-def test_a_clock_offset_explains_a_bare_invalid_grant() -> None:
-    assert verdict(Refused(400, "invalid_grant", "", ""), offset=600).cause is Cause.CLOCK_SKEWED
+def test_a_clock_offset_is_the_likely_cause_of_a_bare_invalid_grant() -> None:
+    found = verdict(Refused(400, "invalid_grant", "", ""), offset=600)
+
+    assert (found.cause, found.findings[0].certainty) == (Cause.CLOCK_SKEWED, Certainty.LIKELY)
+
+
+def test_a_clock_offset_is_the_certain_cause_of_an_expired_assertion() -> None:
+    found = verdict(Refused(400, "invalid_grant", "expired authorization code", ""), offset=600)
+
+    assert (found.cause, found.findings[0].certainty) == (Cause.CLOCK_SKEWED, Certainty.CERTAIN)
 
 
 def test_a_clock_that_stops_the_whole_fleet_counts_against_no_credential() -> None:
