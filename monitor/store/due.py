@@ -40,10 +40,7 @@ all."""
 
 RECENT_SECONDS = 120
 """A new replica's first read covers this much: the store read all older changes when it was opened, seconds
-earlier."""
-
-EVER_SECONDS = 10**9
-"""Later reads cover everything: a replica may have been cut off for a long time."""
+earlier. Later reads cover everything, as a replica may have been cut off for a long time."""
 
 AT_ONCE = 2_000
 """Most connections held by jobs: a few seconds of work. Queued jobs slow down each fetch."""
@@ -162,7 +159,8 @@ SELECT connection_id AS id, changed_at FROM due
 WHERE changed_at > %(since)s::timestamptz - %(overlap)s * interval '1 second'
 AND writer IS DISTINCT FROM %(me)s"""
 _NEWS = """
-SELECT c.name, CASE WHEN d.changed_at > now() - %(recent)s * interval '1 second' THEN h.body END AS body,
+SELECT c.name, CASE WHEN NOT %(first)s OR d.changed_at > now() - %(recent)s * interval '1 second'
+  THEN h.body END AS body,
   a.body AS audit, extract(epoch FROM d.due_at - now())::float AS seconds
 FROM due d JOIN connections c ON c.id = d.connection_id JOIN histories h ON h.connection_id = c.id
 LEFT JOIN audits a ON a.connection_id = c.id
@@ -225,10 +223,8 @@ class Configured:
 class News:
     """A connection that another replica checked or postponed, and how soon it is due."""
 
-    history: History | None
-    """None: unchanged since the store was opened."""
-    unreadable: str
-    """Why this version can't read the history; empty if it can."""
+    known: History | str | None
+    """Its history, or why this version can't read it. None: unchanged since the store was opened."""
     seconds: float
 
 
@@ -240,10 +236,8 @@ class Held:
     epoch: int
     late: float
     """Seconds since it was due."""
-    known: History | None
-    """None for a new connection."""
-    unreadable: str
-    """Why this version can't read the history; empty if it can."""
+    known: History | str | None
+    """Its history, or why this version can't read it. None for a new connection."""
 
 
 @dataclass(slots=True)
@@ -282,8 +276,8 @@ class Ear:
             since = min(self._since, head.now) if self._since else "-infinity"
             changed = await _all(link, _CHANGED, since=since, overlap=TRANSACTION_ENDS_SECONDS, me=self._me)
             new = [row.id for row in changed if self._heard.get(row.id) != row.changed_at]
-            recent = RECENT_SECONDS if self._since is None else EVER_SECONDS
-            rows = await _all(link, _NEWS, ids=new, recent=recent) if new else []
+            first = self._since is None
+            rows = await _all(link, _NEWS, ids=new, first=first, recent=RECENT_SECONDS) if new else []
         self._since, self._heard = head.now, {row.id: row.changed_at for row in changed}
         return Heard(
             head.schema == str(1 + len(UPGRADES["postgresql"])),
@@ -294,13 +288,12 @@ class Ear:
 
 
 def _news(rows: Sequence[Row]) -> dict[str, News]:
-    return {row.name: News(*_known(row.body, row.audit), row.seconds) for row in rows}
+    return {row.name: News(_known(row), row.seconds) for row in rows}
 
 
 async def join(link: Link, worker: int, configuration: str) -> None:
     """Register a worker and its configuration."""
-    async with link.transaction():
-        await link.execute(_JOIN, {"worker": worker, "configuration": configuration})
+    await link.execute(_JOIN, {"worker": worker, "configuration": configuration})
 
 
 @asynccontextmanager
@@ -374,8 +367,8 @@ async def held(link: Link, configured: Configured, job: int, worker: int | None)
     used up. Empty if the job was declared dead.
     """
     rows = await _all(link, _SLICE, job=job, worker=worker)
-    known = {row.name: _known(row.body, row.audit) for row in rows}
-    asking = [row for row in rows if not known[row.name][1]]
+    known = {row.name: _known(row) for row in rows}
+    asking = [row for row in rows if not isinstance(known[row.name], str)]
     users = [configured.connections[row.name].username for row in asking]
     async with planning(link):
         waits = await _logins(link, Budget.CHECKS, users, configured.logins_per_hour)
@@ -383,7 +376,7 @@ async def held(link: Link, configured: Configured, job: int, worker: int | None)
         if put_off:
             values = {"ids": list(put_off), "seconds": list(put_off.values()), "job": job}
             await link.execute(_PUT_OFF, values)
-    found = [Held(row.name, row.epoch, row.late, *known[row.name]) for row in rows if row.id not in put_off]
+    found = [Held(row.name, row.epoch, row.late, known[row.name]) for row in rows if row.id not in put_off]
     return found, len(put_off)
 
 
@@ -427,12 +420,12 @@ async def _logins(link: Link, budget: Budget, usernames: Sequence[str], per_hour
     return [row.wait for row in await _all(link, _LOGINS, **values)]
 
 
-def _known(body: str | None, audit: str | None) -> tuple[History | None, str]:
-    """The history, if there is one that this version can read, and otherwise why it can't."""
+def _known(row: Row) -> History | str | None:
+    """The history, if there is one, or why this version can't read it."""
     try:
-        return (None if body is None else records.read(body, audit)), ""
+        return None if row.body is None else records.read(row.body, row.audit)
     except ValidationError as error:
-        return None, records.why(error)
+        return records.why(error)
 
 
 async def _all(link: Link, statement: str, **values: object) -> list[Row]:

@@ -80,9 +80,8 @@ async def every(seconds: float, call: Callable[[], Awaitable[None]]) -> None:
 class Host(Protocol):
     """What a worker needs of its replica."""
 
-    @property
-    def awake(self) -> Callable[[], float]:
-        """Seconds that include suspension, and no setting of the clock moves."""
+    awake: Callable[[], float]
+    """Seconds that include suspension, and no setting of the clock moves."""
 
     @property
     def full(self) -> bool:

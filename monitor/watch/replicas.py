@@ -124,7 +124,6 @@ class Replica(Engine):
         self._scheduled = 0
         self._led = False
         self._stopping = False
-        self._some_unwatched = False
         self._problem: str | None = None
         self._refused: str | None = None
         self._failing: dict[str, str] = {}
@@ -260,7 +259,7 @@ class Replica(Engine):
         """Check a connection. None: its result was written, or another replica's. Otherwise the seconds until
         it is due again.
         """
-        last = held.known.last_exchange if held.known else None
+        last = held.known.last_exchange if isinstance(held.known, History) else None
         hangs = last is not None and last.hung
         if hangs and self._hanging >= max(1, self._at_once // 2):
             self._waiting -= 1
@@ -285,9 +284,9 @@ class Replica(Engine):
             self._wanted.pop(name, None)
             self._unclaimed.discard(name)
             try:
-                if held.unreadable:
+                if isinstance(held.known, str):
                     again = timedelta(seconds=FAULT_AGAIN_SECONDS)
-                    self._checker.show_unreadable(name, held.unreadable, self._clock.now() + again)
+                    self._checker.show_unreadable(name, held.known, self._clock.now() + again)
                     return FAULT_AGAIN_SECONDS
                 late = timedelta(seconds=held.late)
                 self._checker.prepare(name, held.known, self._clock.now() - late, self)
@@ -351,7 +350,6 @@ class Replica(Engine):
                 await self._away("An internal error keeps the monitor from starting due checks: see the log.")
             finally:
                 cut.cancel()
-            self._mark_unwatched()
             await asyncio.sleep(HEAR_SECONDS)
 
     def _cut(self) -> None:
@@ -371,6 +369,7 @@ class Replica(Engine):
         self._heard_at = begun
         if self._problem:
             self._problem = None
+            self._mark_unwatched()
             self._reconcile_at = begun  # another server may have taken over, without the last rows
             log.info("replication_recovered")
             await asyncio.to_thread(self._store.flush, 0.0)  # without waiting for the next retry
@@ -426,9 +425,9 @@ class Replica(Engine):
         if heard.news:
             known = {**self._store.unreadable, **self._store.histories()}
         for name, news in heard.news.items():
-            if news.history:
-                self._store.take_over(name, news.history)
-            if found := news.history or news.unreadable or known.get(name):
+            if isinstance(news.known, History):
+                self._store.take_over(name, news.known)
+            if found := news.known or known.get(name):
                 self._news[name] = (found, now + timedelta(seconds=news.seconds))
 
     async def _follow(self) -> None:
@@ -459,13 +458,11 @@ class Replica(Engine):
             log.error("replication_failing", problem=problem)
         self.dismiss()  # another server may take over that does not know of its jobs' ends
         self._problem = problem
+        self._mark_unwatched()
 
     def _mark_unwatched(self) -> None:
         """Show overdue connections as unknown while the database is down."""
         now, away = self._clock.now(), self._problem is not None
-        if not away and not self._some_unwatched:
-            return
-        self._some_unwatched = away
         for status in self._fleet.statuses():
             late = status.next_exchange is not None and now - status.next_exchange > UNWATCHED
             if status.unwatched != (unwatched := late and away):
