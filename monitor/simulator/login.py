@@ -28,7 +28,7 @@ MOST_FIELDS = 50
 """Most fields in a form; the flow uses two."""
 
 LONGEST_NUMBER = 300
-"""Most digits of an `exp` given as text, so that it fits into a float."""
+"""Most digits of an `exp` given as text: Python reads no more than some thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +93,10 @@ class _Attempt:
         """Seconds since the epoch, also as a string of digits; any future date counts (*observed*)."""
         exp = self.claims.get("exp")
         if isinstance(exp, str) and exp.isascii() and exp.isdigit() and len(exp) <= LONGEST_NUMBER:
-            return float(exp)
-        if isinstance(exp, bool) or not isinstance(exp, int | float):
-            return None
-        try:
-            return float(exp) if math.isfinite(exp) else None
-        except OverflowError:
-            return math.inf
+            return int(exp)
+        if isinstance(exp, float):
+            return exp if math.isfinite(exp) else None
+        return exp if isinstance(exp, int) and not isinstance(exp, bool) else None
 
     def has_expired(self) -> bool:
         return self.expires is not None and self.expires <= self.now.timestamp()
@@ -200,7 +197,7 @@ def token(org: Org, request: Request, now: datetime) -> Answer:
     if refusal:
         _note(attempt, refusal)
         return _refused(org, refusal, now)
-    org.record(Login(now, settings.username, "Success", application=settings.app_label), granted=True)
+    org.record(Login(now, settings.username, "Success", application=settings.app_label))
     return _granted(attempt)
 
 
@@ -259,8 +256,7 @@ def _note(attempt: _Attempt, refusal: Refusal) -> None:
     if refusal is LOGIN_RATE_EXCEEDED and last and last.status == refusal.login_status:
         return
     label = attempt.settings.app_label
-    row = Login(attempt.now, attempt.username, refusal.login_status, application=label)
-    attempt.org.record(row, granted=False)
+    attempt.org.record(Login(attempt.now, attempt.username, refusal.login_status, application=label))
 
 
 def _refused(org: Org, refusal: Refusal, now: datetime) -> Answer:

@@ -264,7 +264,7 @@ class Org:
             status = production.status or ("Success" if allowed else "Restricted IP")
             label = self.settings.app_label
             row = Login(at, self.settings.username, status, production.address, label)
-            self.record(row, granted=status == "Success")
+            self.record(row)
 
     # Checks of a login
 
@@ -338,10 +338,10 @@ class Org:
             return self.reply(now, 500, ERROR_PAGE)
         return None
 
-    def record(self, login: Login, *, granted: bool) -> None:
+    def record(self, login: Login) -> None:
         """Add a row to the login history. A grant of the first user uses its approval."""
         self.logins.append(login)
-        if granted and login.username == self.settings.username:
+        if login.status == "Success" and login.username == self.settings.username:
             self.used_at = login.time
 
     def count_login(self, settings: OrgSettings, now: datetime) -> None:
@@ -376,10 +376,7 @@ class Org:
     def reader(self, authorization: str, now: datetime) -> OrgSettings | None:
         """The settings of the user whose valid token is in an `Authorization` header; extends the session."""
         scheme, _, token = authorization.partition(" ")
-        in_force = self.in_force(now)
-        observer = in_force.observer
-        for key in (in_force.consumer_key, *([observer.consumer_key] if observer else [])):
-            settings = in_force.of(key)
+        for settings in self.in_force(now).of_each_app:
             if scheme.lower() in {"bearer", "oauth"} and self._admits(settings, token, now):
                 return settings if settings.user_active and self.is_active(settings, now) else None
         return None

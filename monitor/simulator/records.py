@@ -5,7 +5,7 @@ types. Who sees what comes from the object reference or was *observed* in public
 External Client Apps, which Salesforce lists as internal, it is *not recorded*.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal, get_args
@@ -47,10 +47,6 @@ class View:
         """The app's id, for both kinds of app."""
         return self.id({"external_client_app": "0xI", "connected_app": "0H4"}[self.settings.app_kind])
 
-    def has_app(self, kind: str) -> bool:
-        """Whether the app exists and is of this kind."""
-        return self.settings.app_present and self.settings.app_kind == kind
-
 
 @dataclass(frozen=True, slots=True)
 class Entity:
@@ -64,8 +60,8 @@ class Entity:
     of_tooling: tuple[str, ...] = ()
     """Fields that only `tooling/query` has, and only for a single row."""
     unfiltered: tuple[str, ...] = ()
-    of_the_app: bool = False
-    """Whether the setting `app_objects_on` decides which resource has it."""
+    of_kind: str = ""
+    """The kind of app that has rows here; empty if it is not about the app."""
 
 
 def _organization(view: View) -> Rows:
@@ -86,8 +82,7 @@ def _organization(view: View) -> Rows:
 
 
 def _user(view: View) -> Rows:
-    first = view.settings
-    for settings in (first, first.of(first.observer.consumer_key)) if first.observer else (first,):
+    for settings in view.settings.of_each_app:
         yield {
             "Id": view.org.user_id(settings),
             "Username": settings.username,
@@ -123,14 +118,11 @@ _OF_LOGINS = ("Status", "SourceIp", "Application", "LoginUrl", "ApiType")
 
 
 def _login_history(view: View) -> Rows:
-    observer = view.settings.observer
+    ids = {settings.username: view.org.user_id(settings) for settings in view.settings.of_each_app}
     for number, row in enumerate(reversed(view.org.logins)):
-        observes = observer is not None and row.username == observer.username
         yield {
             "Id": f"0Ya{number:012}AAA",
-            "UserId": view.org.user_id(
-                view.settings.of(observer.consumer_key) if observer and observes else None
-            ),
+            "UserId": ids.get(row.username, view.org.user_id()),
             "LoginTime": row.time,
             "LoginType": "Remote Access 2.0",
             "Status": row.status,
@@ -216,51 +208,44 @@ def _setup_entity_access(view: View) -> Rows:
 def _connected_application(view: View) -> Rows:
     settings = view.settings
     policy = settings.refresh_token_policy
-    if view.has_app("connected_app"):
-        yield {
-            "Id": view.app_id,
-            "Name": settings.app_label,
-            "OptionsAllowAdminApprovedUsersOnly": settings.permitted_users == "admin_approved",
-            "OptionsHasSessionLevelPolicy": settings.session_level == "HIGH_ASSURANCE",
-            "OptionsRefreshTokenValidityMetric": policy == "inactivity",
-            "RefreshTokenValidityPeriod": _validity(settings)[0],
-            **_stamps(view),
-        }
+    yield {
+        "Id": view.app_id,
+        "Name": settings.app_label,
+        "OptionsAllowAdminApprovedUsersOnly": settings.permitted_users == "admin_approved",
+        "OptionsHasSessionLevelPolicy": settings.session_level == "HIGH_ASSURANCE",
+        "OptionsRefreshTokenValidityMetric": policy == "inactivity",
+        "RefreshTokenValidityPeriod": _validity(settings)[0],
+        **_stamps(view),
+    }
 
 
 def _external_client_application(view: View) -> Rows:
-    if view.has_app("external_client_app"):
-        name = view.settings.app_label.replace(" ", "_")
-        yield {
-            "Id": view.app_id,
-            "DeveloperName": name,
-            "MasterLabel": view.settings.app_label,
-            "DistributionState": "Local",
-            **_stamps(view),
-        }
+    yield {
+        "Id": view.app_id,
+        "DeveloperName": view.settings.app_label.replace(" ", "_"),
+        "MasterLabel": view.settings.app_label,
+        "DistributionState": "Local",
+        **_stamps(view),
+    }
 
 
 def _app_policy(view: View) -> Rows:
-    if view.has_app("external_client_app"):
-        yield {
-            **_of_the_app(view, "plugin policy"),
-            "IsEnabled": not view.settings.app_blocked,
-            "OauthPluginStatus": "Disabled" if view.settings.app_blocked else "Enabled",
-        }
+    yield {
+        **_of_the_app(view, "plugin policy"),
+        "IsEnabled": not view.settings.app_blocked,
+        "OauthPluginStatus": "Disabled" if view.settings.app_blocked else "Enabled",
+    }
 
 
 def _oauth_settings(view: View) -> Rows:
-    if view.has_app("external_client_app"):
-        scopes = {scope.upper() for scope in view.settings.scopes}
-        yield {
-            **_of_the_app(view, "settings"),
-            **{f"OauthScopes{name}": name in scopes for name in ("API", "REFRESH_TOKEN", "OFFLINE_ACCESS")},
-        }
+    scopes = {scope.upper() for scope in view.settings.scopes}
+    yield {
+        **_of_the_app(view, "settings"),
+        **{f"OauthScopes{name}": name in scopes for name in ("API", "REFRESH_TOKEN", "OFFLINE_ACCESS")},
+    }
 
 
 def _oauth_policy(view: View) -> Rows:
-    if not view.has_app("external_client_app"):
-        return
     settings = view.settings
     said = _ENUMERATIONS[settings.enumerations]
     period, unit = _validity(settings)
@@ -396,6 +381,7 @@ QUERY, TOOLING = frozenset({"query"}), frozenset({"tooling"})
 VIEW_SETUP, MANAGE_USERS = frozenset({"ViewSetup"}), frozenset({"ManageUsers"})
 VIEW_TRAIL = VIEW_SETUP | {"ViewSetupAuditTrail"}
 VIEW_APPS = VIEW_SETUP | {"ExternalClientAppViewer"}
+EXTERNAL = "external_client_app"
 
 OBJECTS: Final[Mapping[str, Entity]] = {
     "Organization": Entity(_organization, on=QUERY),
@@ -407,11 +393,11 @@ OBJECTS: Final[Mapping[str, Entity]] = {
     "PermissionSet": Entity(_permission_set, VIEW_SETUP),
     "PermissionSetAssignment": Entity(_permission_set_assignment, VIEW_SETUP, on=QUERY),
     "SetupEntityAccess": Entity(_setup_entity_access, VIEW_SETUP, on=QUERY),
-    "ConnectedApplication": Entity(_connected_application, VIEW_SETUP),
-    "ExternalClientApplication": Entity(_external_client_application, VIEW_APPS, of_the_app=True),
-    "ExtlClntAppPlcyCnfg": Entity(_app_policy, VIEW_APPS, of_the_app=True),
-    "ExtlClntAppOauthSettings": Entity(_oauth_settings, VIEW_APPS, of_the_app=True),
-    "ExtlClntAppOauthPlcyCnfg": Entity(_oauth_policy, VIEW_APPS, of_the_app=True),
+    "ConnectedApplication": Entity(_connected_application, VIEW_SETUP, of_kind="connected_app"),
+    "ExternalClientApplication": Entity(_external_client_application, VIEW_APPS, of_kind=EXTERNAL),
+    "ExtlClntAppPlcyCnfg": Entity(_app_policy, VIEW_APPS, of_kind=EXTERNAL),
+    "ExtlClntAppOauthSettings": Entity(_oauth_settings, VIEW_APPS, of_kind=EXTERNAL),
+    "ExtlClntAppOauthPlcyCnfg": Entity(_oauth_policy, VIEW_APPS, of_kind=EXTERNAL),
     "Profile": Entity(_profile, VIEW_SETUP, of_tooling=_ONE_ROW_ONLY, unfiltered=_ONE_ROW_ONLY),
     "UserEntityAccess": Entity(_user_entity_access, own="UserId"),
     "SetupAuditTrail": Entity(_setup_audit_trail, VIEW_TRAIL, on=QUERY),
@@ -419,21 +405,17 @@ OBJECTS: Final[Mapping[str, Entity]] = {
 }
 
 
-def _specimens() -> Iterator[View]:
-    """Orgs in which every object has a row. An object's fields are taken from these rows."""
+def _specimen() -> View:
+    """An org in which every object has a row. An object's fields are taken from that row."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     full = OrgSettings().changed({"sandbox_copy": {}})
-    for kind in ("external_client_app", "connected_app"):
-        org = Org("specimen", full, now)
-        org.change({"app_kind": kind, "app_label": "Specimen"}, now)
-        org.record(Login(now, full.username, "Success"), granted=True)
-        yield View(org, full, now)
+    org = Org("specimen", full, now)
+    org.change({"app_label": "Specimen"}, now)
+    org.record(Login(now, full.username, "Success"))
+    return View(org, full, now)
 
 
-FIELDS: Final = {
-    name: next(tuple(row) for view in _specimens() for row in entity.rows(view))
-    for name, entity in OBJECTS.items()
-}
+FIELDS: Final = {name: tuple(next(iter(entity.rows(_specimen())))) for name, entity in OBJECTS.items()}
 
 _ADVICE = (
     "If you are attempting to use a custom {}, be sure to append the '__c' after the {}."
@@ -460,7 +442,7 @@ def readable(view: View, name: str) -> str | None:
     if known is None or known in view.settings.unreadable:
         return None
     entity, only = OBJECTS[known], view.settings.app_objects_on
-    on = {only} if entity.of_the_app and only != "both" else entity.on
+    on = {only} if entity.of_kind == EXTERNAL and only != "both" else entity.on
     return known if view.resource in on and entity.needs.issubset(view.reader.permissions) else None
 
 
@@ -497,7 +479,9 @@ def answer(view: View, query: soql.Query) -> Found:
     def values(inner: soql.Query) -> tuple[object, ...]:
         return tuple(value for _, row in answer(view, inner).rows for value in row)
 
-    rows = [] if name in view.settings.without_rows else list(entity.rows(view))
+    settings = view.settings
+    no_app = entity.of_kind and not (settings.app_present and settings.app_kind == entity.of_kind)
+    rows = [] if no_app or name in settings.without_rows else list(entity.rows(view))
     if entity.own and "ManageUsers" not in view.reader.permissions:
         rows = [row for row in rows if row[entity.own] == view.org.user_id(view.reader)]
     by_name = [{low: row.get(field) for low, field in there.items()} for row in rows]

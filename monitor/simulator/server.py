@@ -25,6 +25,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -32,8 +33,8 @@ from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
-from starlette.types import ASGIApp, Scope
+from starlette.routing import Mount, Route, request_response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from monitor.simulator import rest, wire
 from monitor.simulator.org import Org, Request
@@ -57,35 +58,41 @@ class UnknownOrgError(LookupError):
 
 
 class Simulator:
-    """The orgs and their clock, which runs `speed` times as fast. Not thread-safe."""
+    """The orgs and their clock, which runs `speed` times as fast. Not thread-safe.
 
-    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC), speed: float = 1) -> None:
+    `slow_seconds`: how long an answer with the fault `slow` takes.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        speed: float = 1,
+        slow_seconds: float = wire.SLOW_SECONDS,
+    ) -> None:
+        self.slow_seconds = slow_seconds
         self._clock = clock
         self._began = clock()
         self._speed = speed
         self._advanced = timedelta(0)
-        self._orgs: dict[str, Org] = {}
+        self.orgs: dict[str, Org] = {}
+        """All orgs by their names, in order of creation."""
 
     def now(self) -> datetime:
         """The orgs' time, before an org's own clock offset."""
         return self._began + (self._clock() - self._began) * self._speed + self._advanced
 
     def advance(self, seconds: float) -> None:
-        """Advance the clock. Raises ValueError if negative, or for more than a hundred years in total."""
+        """Advance the clock. Raises SettingsError if negative, or for over a hundred years in total."""
         left = LONGEST_SECONDS - self._advanced.total_seconds()
         if not 0 <= seconds <= left:
-            raise ValueError(f"must be a number of seconds from 0 to {left:.0f}")
+            raise SettingsError((f"advance_seconds: must be a number of seconds from 0 to {left:.0f}",))
         self._advanced += timedelta(seconds=seconds)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of all orgs, in order of creation."""
-        return tuple(self._orgs)
 
     def org(self, name: str) -> Org:
         """The org of this name. Raises UnknownOrgError."""
         try:
-            return self._orgs[name]
+            return self.orgs[name]
         except KeyError:
             raise UnknownOrgError(f"there is no org {name!r}") from None
 
@@ -95,15 +102,15 @@ class Simulator:
 
     def put(self, name: str, values: dict[str, object]) -> bool:
         """Create an org, or replace all its settings. True if it is new."""
-        if name in self._orgs:
-            org = self._orgs[name]
+        if name in self.orgs:
+            org = self.orgs[name]
             org.replace(values, self.now_of(org))
             return False
         if not _NAME.fullmatch(name):
             raise SettingsError(("the name: must be letters, digits, dots, dashes and underscores",))
         settings = OrgSettings().changed(values)
         own_now = self.now() + timedelta(seconds=settings.clock_offset_seconds)
-        self._orgs[name] = Org(name, settings, own_now)
+        self.orgs[name] = Org(name, settings, own_now)
         return True
 
     def patch(self, name: str, values: dict[str, object]) -> None:
@@ -114,20 +121,22 @@ class Simulator:
     def refresh(self, name: str, values: dict[str, object]) -> None:
         """Refresh a sandbox; `values` is a Refresh as JSON."""
         org = self.org(name)
-        org.refresh(Refresh.of(values), self.now_of(org))
+        org.refresh(Refresh.read(values), self.now_of(org))
 
     def delete(self, name: str) -> None:
         """Remove an org."""
-        del self._orgs[self.org(name).name]
+        del self.orgs[self.org(name).name]
 
 
-def create_app(
-    simulator: Simulator, *, slow_seconds: float = wire.SLOW_SECONDS, loopback: bool = False
-) -> Starlette:
+def create_app(simulator: Simulator, *, loopback: bool = False) -> Starlette:
     """The ASGI app; network faults need `serve` or `running`. `loopback`: only this machine reaches it."""
+    answered: dict[str | None, wire.AnsweredFault] = {
+        "slow": partial(wire.slow, simulator.slow_seconds),
+        "truncate": wire.truncated,
+    }
 
     async def orgs(request: HttpRequest) -> Response:
-        return JSONResponse({name: simulator.org(name).settings.as_json() for name in simulator.names})
+        return JSONResponse({name: org.settings.as_json() for name, org in simulator.orgs.items()})
 
     async def org(request: HttpRequest) -> Response:
         name, status = request.path_params["name"], 200
@@ -160,11 +169,35 @@ def create_app(
             number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
             if values.keys() != {"advance_seconds"} or not number:
                 raise SettingsError(("advance_seconds: must be the only key, and a number",))
-            try:
-                simulator.advance(seconds)  # type: ignore[arg-type]  # seen above
-            except ValueError as error:
-                raise SettingsError((f"advance_seconds: {error}",)) from error
+            simulator.advance(seconds)  # type: ignore[arg-type]  # seen above
         return JSONResponse({"now": _text(simulator.now())})
+
+    async def of_an_org(request: HttpRequest) -> Any:  # an ASGI app, as every response is one
+        name, path, base = _addressed(request)
+        try:
+            asked = simulator.org(name)
+        except UnknownOrgError as error:
+            return Response(f"{error} in this simulator\n", 404)
+        body = bytearray()
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_REQUEST_BYTES:
+                return Response("too large\n", 413)
+        fault = asked.settings.fault
+        if fault in wire.UNANSWERED:
+            return wire.UNANSWERED[fault]
+        seen = Request(
+            method=request.method,
+            path=path,
+            base=base,
+            query=request.scope["query_string"].decode("latin-1"),
+            content_type=request.headers.get("content-type", ""),
+            authorization=request.headers.get("authorization", ""),
+            query_options=request.headers.get("sforce-query-options", ""),
+            body=bytes(body),
+        )
+        answer = rest.answer(asked, seen, simulator.now_of(asked))
+        return partial(answered.get(fault, wire.whole), answer)
 
     async def wrong(request: HttpRequest, error: Exception) -> Response:
         problems = list(error.problems) if isinstance(error, SettingsError) else [str(error)]
@@ -177,7 +210,7 @@ def create_app(
             Route("/_orgs/{name}", org, methods=["GET", "PUT", "PATCH", "DELETE"]),
             Route("/_orgs/{name}/refresh", org, methods=["POST"]),
             Route("/_orgs/{name}/logins", logins),
-            Mount("/", _Orgs(simulator, slow_seconds)),
+            Mount("/", request_response(of_an_org)),
         ],
         middleware=[Middleware(_NoWebPages, loopback=loopback)],
         exception_handlers={SettingsError: wrong, UnknownOrgError: wrong},
@@ -195,8 +228,8 @@ class _NoWebPages:
         self._app = app
         self._loopback = loopback
 
-    async def __call__(self, scope: Scope, receive: wire.Receive, send: wire.Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith("/_"):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].startswith("/_"):
             headers = Headers(scope=scope)
             foreign = self._loopback and not _is_ours(headers.get("host", ""))
             if "origin" in headers or headers.get("sec-fetch-site", "none") != "none" or foreign:
@@ -226,68 +259,14 @@ def _text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class _Orgs:
-    """The ASGI app for requests to orgs."""
-
-    def __init__(self, simulator: Simulator, slow_seconds: float) -> None:
-        self._simulator = simulator
-        self._answered: dict[str | None, wire.AnsweredFault] = {
-            "slow": partial(wire.slow, slow_seconds),
-            "truncate": wire.truncated,
-        }
-
-    async def __call__(self, scope: wire.Message, receive: wire.Receive, send: wire.Send) -> None:
-        if scope["type"] != "http":
-            return
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        name, path, base = _addressed(scope, headers.get(b"host", ""))
-        try:
-            org = self._simulator.org(name)
-        except UnknownOrgError as error:
-            await Response(f"{error} in this simulator\n", 404)(scope, receive, send)
-            return
-        body = await _body(receive)
-        if body is None:
-            await Response("too large\n", 413)(scope, receive, send)
-            return
-        if unanswered := wire.UNANSWERED.get(org.settings.fault):
-            await unanswered(scope, receive, send)
-            return
-        request = Request(
-            method=scope["method"],
-            path=path,
-            base=base,
-            query=scope["query_string"].decode("latin-1"),
-            content_type=headers.get(b"content-type", ""),
-            authorization=headers.get(b"authorization", ""),
-            query_options=headers.get(b"sforce-query-options", ""),
-            body=body,
-        )
-        answer = rest.answer(org, request, self._simulator.now_of(org))
-        await self._answered.get(org.settings.fault, wire.whole)(answer, scope, receive, send)
-
-
-def _addressed(scope: wire.Message, host: str) -> tuple[str, str, str]:
+def _addressed(request: HttpRequest) -> tuple[str, str, str]:
     """The org's name, the path within it, and its address."""
-    address = f"{scope['scheme']}://{host}"
-    path: str = scope["path"]
+    host, path = request.headers.get("host", ""), request.scope["path"]
+    address = f"{request.scope['scheme']}://{host}"
     if host.endswith(MY_DOMAIN_SUFFIX) and path.startswith("/services/"):
         return host.removesuffix(MY_DOMAIN_SUFFIX), path, address
     name, _, rest_of_path = path.removeprefix("/").partition("/")
     return name, f"/{rest_of_path}", f"{address}/{name}"
-
-
-async def _body(receive: wire.Receive) -> bytes | None:
-    """The request's body, chunked or not; None if too large."""
-    body = bytearray()
-    more = True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        if len(body) > MAX_REQUEST_BYTES:
-            return None
-        more = message.get("more_body", False)
-    return bytes(body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,18 +290,17 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _prepared(
+    simulator: Simulator, host: str, port: int, tls: Tls | None
+) -> tuple[_Server, socket.socket, str]:
+    """The server, its socket and its address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     # Accepted sockets inherit it. asyncio sets it only if the socket names its protocol, which this one
     # doesn't; without it an answer's body waits 40 ms for the ACK of its headers.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
-
-
-def _server(simulator: Simulator, tls: Tls | None, slow_seconds: float, host: str) -> _Server:
     config = uvicorn.Config(
-        create_app(simulator, slow_seconds=slow_seconds, loopback=is_loopback(host)),
+        create_app(simulator, loopback=is_loopback(host)),
         http=wire.TransportProtocol,
         ws="none",
         lifespan="off",
@@ -335,17 +313,14 @@ def _server(simulator: Simulator, tls: Tls | None, slow_seconds: float, host: st
         ssl_certfile=tls.certificate if tls else None,
         ssl_keyfile=tls.key if tls else None,
     )
-    return _Server(config)
+    host, port = listener.getsockname()[:2]
+    url = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+    return _Server(config), listener, url
 
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a listening address."""
     return host in {"localhost", "::1"} or host.startswith("127.")
-
-
-def _url(listener: socket.socket, tls: Tls | None) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 async def serve(
@@ -357,9 +332,8 @@ async def serve(
     ready: Callable[[str], None] = lambda url: None,
 ) -> None:
     """Serve until a signal or cancellation; calls `ready` with the address. Raises OSError if it is taken."""
-    listener = _listen(host, port)
-    server = _server(simulator, tls, wire.SLOW_SECONDS, host)
-    ready(_url(listener, tls))
+    server, listener, url = _prepared(simulator, host, port, tls)
+    ready(url)
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -368,21 +342,13 @@ async def serve(
 
 
 @contextmanager
-def running(
-    simulator: Simulator,
-    *,
-    port: int = 0,
-    tls: Tls | None = None,
-    slow_seconds: float = wire.SLOW_SECONDS,
-) -> Iterator[str]:
-    """Serve on loopback in a thread; yields the address. Port 0 takes any free one."""
-    host = "127.0.0.1"
-    listener = _listen(host, port)
-    server = _server(simulator, tls, slow_seconds, host)
+def running(simulator: Simulator, *, tls: Tls | None = None) -> Iterator[str]:
+    """Serve on a free port of loopback in a thread; yields the address."""
+    server, listener, url = _prepared(simulator, "127.0.0.1", 0, tls)
     thread = threading.Thread(target=server.run, args=([listener],), name="simulator", daemon=True)
     thread.start()
     try:
-        yield _url(listener, tls)
+        yield url
     finally:
         server.should_exit = True
         thread.join()

@@ -7,7 +7,7 @@ they disagree, a setting decides.
 from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import ip_address
-from typing import Annotated, Final, Literal, Self, TypeVar
+from typing import Annotated, Final, Literal, Self
 
 from cryptography import x509
 from pydantic import (
@@ -69,6 +69,15 @@ Permissions = Annotated[tuple[Permission, ...], Strict(False)]
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def read(cls, values: Mapping[str, object]) -> Self:
+        """Reads JSON. Raises SettingsError with all problems."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            said = (_said(each, cls) for each in error.errors(include_url=False))
+            raise SettingsError(tuple(said)) from None
 
 
 class Observer(_Settings):
@@ -202,28 +211,23 @@ class OrgSettings(_Settings):
 
     def changed(self, values: Mapping[str, object]) -> "OrgSettings":
         """These settings with some values changed, from JSON. Raises SettingsError with all problems."""
-        return _validated(OrgSettings, {**self.model_dump(), **values})
+        return self.read({**self.model_dump(), **values})
 
     def as_json(self) -> dict[str, object]:
         """All settings, in the form that `changed` reads."""
         return self.model_dump(mode="json")
 
+    @property
+    def of_each_app(self) -> tuple["OrgSettings", ...]:
+        """These settings, and those for the app of the observer, if there is one."""
+        if self.observer is None:
+            return (self,)
+        own = {name: getattr(self, name) for name in _OF_THE_ORG}
+        return self, OrgSettings().model_copy(update=own | dict(self.observer))
+
     def of(self, consumer_key: object) -> "OrgSettings":
         """The settings for a consumer key's app: the observer's or these."""
-        if self.observer is None or consumer_key != self.observer.consumer_key:
-            return self
-        own = {name: getattr(self, name) for name in _OF_THE_ORG}
-        return OrgSettings().model_copy(update=own | dict(self.observer))
-
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def _validated(model: type[Model], values: Mapping[str, object]) -> Model:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise SettingsError(tuple(_said(each, model) for each in error.errors(include_url=False))) from None
+        return next((each for each in self.of_each_app[1:] if each.consumer_key == consumer_key), self)
 
 
 def _said(error: ErrorDetails, model: type[BaseModel]) -> str:
@@ -276,8 +280,3 @@ class Refresh(_Settings):
     )
     """What is lost: the apps' keys, settings and certificates, according to reports from the field; another
     vendor says that they carry over. *Contested*."""
-
-    @classmethod
-    def of(cls, values: Mapping[str, object]) -> "Refresh":
-        """Reads JSON. Raises SettingsError."""
-        return _validated(cls, values)

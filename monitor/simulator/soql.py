@@ -6,7 +6,7 @@ child subqueries or relative dates (`LAST_N_DAYS`).
 
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,7 +54,8 @@ _WORD = re.compile(
     r"|(?P<number>-?\d{1,18})"
     r"|(?P<name>[A-Za-z]\w*(?:\.\w+)*)"
     r"|(?P<sign><=|>=|!=|<>|[=<>(),])"
-    r"|(?P<end>$))"
+    r"|(?P<end>\Z)"
+    r"|(?P<other>\S+))"
 )
 _LITERALS: Final = {"true": True, "false": False, "null": None}
 
@@ -70,21 +71,9 @@ def parse(text: str) -> Query:
 class _Reader:
     def __init__(self, text: str) -> None:
         self._text = text
-        self._words = list(self._split(text))
+        self._words = [(kind, found[kind]) for found in _WORD.finditer(text) if (kind := found.lastgroup)]
         self._next = 0
         self._filtered: set[str] = set()
-
-    def _split(self, text: str) -> Iterator[tuple[str, str]]:
-        at = 0
-        while True:
-            found = _WORD.match(text, at)
-            if found is None:
-                raise self._unexpected(text[at:].split()[0])
-            kind = str(found.lastgroup)
-            yield kind, found[kind]
-            at = found.end()
-            if kind == "end":
-                return
 
     def _unexpected(self, word: str) -> QueryError:
         said = f"unexpected token: '{word or '<EOF>'}'"
@@ -226,12 +215,9 @@ def select(query: Query, rows: Iterable[Row], answers: Answers) -> list[Row]:
     found = [row for row in rows if query.where(row, answers)]
     for field, descending in reversed(query.order):
         # Nulls come first, or last if descending.
-        found.sort(key=lambda row: _sortable(row[field.lower()]), reverse=descending)
+        key = field.lower()
+        found.sort(key=lambda row: (row[key] is not None, row[key]), reverse=descending)
     return found[: query.limit]
-
-
-def _sortable(value: object) -> tuple[bool, object]:
-    return value is not None, value
 
 
 def _fits(field: str, value: object, sign: str, wanted: object) -> bool:

@@ -3,22 +3,15 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
 
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from monitor.simulator.org import Answer
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-AnsweredFault = Callable[[Answer, Message, Receive, Send], Awaitable[None]]
+AnsweredFault = Callable[[Answer, Scope, Receive, Send], Awaitable[None]]
 """A fault in sending: the org has processed the request."""
-
-UnansweredFault = Callable[[Message, Receive, Send], Awaitable[None]]
-"""A fault in which the org never sees the request."""
 
 SLOW_SECONDS = 3.0
 """How long `slow` takes for an answer by default: long for an answer, short for a timeout."""
@@ -30,8 +23,6 @@ HUGE_BYTES = 64 * 1024 * 1024
 
 GARBAGE = b"SSH-2.0-OpenSSH_9.6\r\n\x00\x01\x02\xff\xfe not HTTP at all\r\n\r\n"
 
-_STATE_KEY = "transport"
-
 
 class TransportProtocol(H11Protocol):
     """uvicorn's HTTP/1.1 protocol, which lets requests see their transport."""
@@ -39,24 +30,21 @@ class TransportProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Put the transport into the state that each request's scope gets."""
         super().connection_made(transport)
-        self.app_state = {**self.app_state, _STATE_KEY: transport}
+        self.app_state = {**self.app_state, "transport": transport}
 
 
-def _transport(scope: Message) -> asyncio.Transport:
-    transport = scope.get("state", {}).get(_STATE_KEY)
-    if transport is None:
-        raise RuntimeError("this fault needs a real connection: serve the app by monitor.simulator.server")
-    assert isinstance(transport, asyncio.Transport)
+def _transport(scope: Scope) -> asyncio.Transport:
+    transport: asyncio.Transport = scope["state"]["transport"]
     return transport
 
 
-async def whole(answer: Answer, scope: Message, receive: Receive, send: Send) -> None:
+async def whole(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
     """The complete answer."""
     await send(_start(answer))
     await send({"type": "http.response.body", "body": answer.body})
 
 
-async def slow(seconds: float, answer: Answer, scope: Message, receive: Receive, send: Send) -> None:
+async def slow(seconds: float, answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
     """The complete answer, in small pieces over `seconds`."""
     step = max(1, -(-len(answer.body) // SLOW_STEPS))
     await send(_start(answer))
@@ -66,7 +54,7 @@ async def slow(seconds: float, answer: Answer, scope: Message, receive: Receive,
     await send({"type": "http.response.body", "body": b""})
 
 
-async def truncated(answer: Answer, scope: Message, receive: Receive, send: Send) -> None:
+async def truncated(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
     """The first half of the answer; then the connection closes."""
     transport = _transport(scope)
     head = [f"HTTP/1.1 {answer.status} \r\n", *(f"{name}: {value}\r\n" for name, value in answer.headers)]
@@ -76,7 +64,7 @@ async def truncated(answer: Answer, scope: Message, receive: Receive, send: Send
     await _gone(receive)
 
 
-async def reset(scope: Message, receive: Receive, send: Send) -> None:
+async def reset(scope: Scope, receive: Receive, send: Send) -> None:
     """The connection ends with RST instead of FIN."""
     transport = _transport(scope)
     peer = transport.get_extra_info("socket")
@@ -85,12 +73,12 @@ async def reset(scope: Message, receive: Receive, send: Send) -> None:
     await _gone(receive)
 
 
-async def hang(scope: Message, receive: Receive, send: Send) -> None:
+async def hang(scope: Scope, receive: Receive, send: Send) -> None:
     """No answer, as long as the client waits."""
     await _gone(receive)
 
 
-async def garbage(scope: Message, receive: Receive, send: Send) -> None:
+async def garbage(scope: Scope, receive: Receive, send: Send) -> None:
     """Bytes that are not HTTP."""
     transport = _transport(scope)
     transport.write(GARBAGE)
@@ -98,19 +86,15 @@ async def garbage(scope: Message, receive: Receive, send: Send) -> None:
     await _gone(receive)
 
 
-async def huge(scope: Message, receive: Receive, send: Send) -> None:
-    """JSON of HUGE_BYTES; stops early when the client disconnects."""
-    gone = asyncio.create_task(_gone(receive))
+async def huge(scope: Scope, receive: Receive, send: Send) -> None:
+    """JSON of HUGE_BYTES; what follows a disconnect is dropped."""
     headers = [(b"Content-Type", b"application/json;charset=UTF-8")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b'{"access_token":"', "more_body": True})
     piece = b"x" * 65_536
     for _ in range(HUGE_BYTES // len(piece)):
-        if gone.done():
-            return
         await send({"type": "http.response.body", "body": piece, "more_body": True})
         await asyncio.sleep(0)
-    gone.cancel()
     await send({"type": "http.response.body", "body": b'"}'})
 
 
@@ -127,9 +111,10 @@ def _start(answer: Answer) -> Message:
     return {"type": "http.response.start", "status": answer.status, "headers": headers}
 
 
-UNANSWERED: Mapping[str | None, UnansweredFault] = {
+UNANSWERED: Mapping[str | None, ASGIApp] = {
     "reset": reset,
     "hang": hang,
     "garbage": garbage,
     "huge": huge,
 }
+"""Faults in which the org never sees the request."""

@@ -266,7 +266,7 @@ def test_beyond_the_login_rate_only_the_first_failure_is_recorded(make_org: Make
 
 
 def refreshed(org: Org, **values: Any) -> None:
-    org.refresh(Refresh.of(values), NOW + DAY)
+    org.refresh(Refresh.read(values), NOW + DAY)
 
 
 def test_a_refresh_adds_a_username_suffix_and_changes_the_org_id(make_org: MakeOrg, pair: Pair) -> None:

@@ -100,4 +100,4 @@ def test_all_invalid_settings_are_reported(values: dict[str, Any], problems: lis
 )
 def test_an_invalid_refresh_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
-        Refresh.of(values)
+        Refresh.read(values)

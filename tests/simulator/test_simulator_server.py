@@ -42,7 +42,7 @@ class Time:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with running(Simulator(lambda: NOW), slow_seconds=SLOW_SECONDS) as url:
+    with running(Simulator(lambda: NOW, slow_seconds=SLOW_SECONDS)) as url:
         yield url
 
 
@@ -339,16 +339,6 @@ def test_a_server_stops_although_an_answer_hangs(pair: Pair) -> None:
     # Leaving the block is the test: it returns only when the server has stopped.
 
 
-async def test_network_faults_need_a_real_connection(pair: Pair) -> None:
-    simulator = Simulator(lambda: NOW)
-    simulator.put("acme", right(pair, fault="reset"))
-    transport = httpx.ASGITransport(app=cast("Any", create_app(simulator)))
-
-    async with httpx.AsyncClient(transport=transport, base_url="http://simulator") as client:
-        with pytest.raises(RuntimeError, match="needs a real connection"):
-            await client.get("/acme/services/data/")
-
-
 async def test_orgs_can_be_called_without_a_socket(pair: Pair) -> None:
     simulator = Simulator(lambda: NOW)
     simulator.put("acme", right(pair))
@@ -490,11 +480,11 @@ def test_faults_of_the_network_work_over_tls_too(tmp_path: Path, pair: Pair, fau
             log_in(client, "acme", pair)
 
 
-def test_an_address_in_use_is_an_error_at_once(server: str) -> None:
+async def test_an_address_in_use_is_an_error_at_once(server: str) -> None:
     port = int(server.rsplit(":", 1)[1])
 
-    with pytest.raises(OSError, match="in use"), running(Simulator(lambda: NOW), port=port):
-        pass
+    with pytest.raises(OSError, match="in use"):
+        await serve(Simulator(lambda: NOW), port=port)
 
 
 async def test_cancelling_the_server_leaves_nothing_behind() -> None:
