@@ -456,6 +456,11 @@ def fields(view: View, name: str) -> Mapping[str, str]:
     }
 
 
+def parsed(view: View, text: str) -> soql.Query:
+    """A query, with the values of its semi-joins. Raises QueryError."""
+    return soql.parse(text, lambda inner: [value for _, row in answer(view, inner).rows for value in row])
+
+
 def answer(view: View, query: soql.Query) -> Found:
     """A query's result. Raises QueryError."""
 
@@ -476,16 +481,13 @@ def answer(view: View, query: soql.Query) -> Found:
         if field in query.filtered and there[field.lower()] in entity.unfiltered:
             raise wrong("INVALID_FIELD", f"field '{field}' can not be filtered in a query call", field)
 
-    def values(inner: soql.Query) -> tuple[object, ...]:
-        return tuple(value for _, row in answer(view, inner).rows for value in row)
-
     settings = view.settings
     no_app = entity.of_kind and not (settings.app_present and settings.app_kind == entity.of_kind)
     rows = [] if no_app or name in settings.without_rows else list(entity.rows(view))
     if entity.own and "ManageUsers" not in view.reader.permissions:
         rows = [row for row in rows if row[entity.own] == view.org.user_id(view.reader)]
     by_name = [{low: row.get(field) for low, field in there.items()} for row in rows]
-    found = soql.select(query, by_name, values)
+    found = soql.select(query, by_name)
     asked = tuple(there[field.lower()] for field in query.fields)
     if len(found) > 1 and not set(asked).isdisjoint(entity.of_tooling):
         raise wrong("MALFORMED_QUERY", _ONE_ROW)

@@ -119,7 +119,8 @@ def _resources(call: _Call) -> Answer:
 def _query(call: _Call) -> Answer:
     """A query's first page, or with `columns=true`, as the CLI sends, only its columns."""
     asked = parse_qs(call.request.query)
-    view, query = call.view(), soql.parse(asked.get("q", [""])[0])
+    view = call.view()
+    query = records.parsed(view, asked.get("q", [""])[0])
     if asked.get("columns") != ["true"]:
         return _page(call, view, query, 0)
     found = records.answer(view, query)
@@ -131,7 +132,7 @@ def _more(call: _Call) -> Answer:
     view = call.view()
     text, _, start = call.name.removeprefix("01g").rpartition("-")
     try:
-        query, first = soql.parse(urlsafe_b64decode(text + "===").decode()), int(start)
+        query, first = records.parsed(view, urlsafe_b64decode(text + "===").decode()), int(start)
     except ValueError:
         raise QueryError("INVALID_QUERY_LOCATOR", "invalid query locator") from None
     return _page(call, view, query, first)

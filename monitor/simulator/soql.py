@@ -6,7 +6,7 @@ child subqueries or relative dates (`LAST_N_DAYS`).
 
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,10 +42,7 @@ class Query:
     limit: int | None
 
 
-Answers = Callable[[Query], tuple[object, ...]]
-"""Evaluates a semi-join's query to its values."""
-
-Condition = Callable[[Row, Answers], bool]
+Condition = Callable[[Row], bool]
 
 
 _WORD = re.compile(
@@ -60,17 +57,18 @@ _WORD = re.compile(
 _LITERALS: Final = {"true": True, "false": False, "null": None}
 
 
-def parse(text: str) -> Query:
-    """Parse a query. Raises QueryError."""
-    reader = _Reader(text)
+def parse(text: str, answers: Callable[[Query], Sequence[object]]) -> Query:
+    """Parse a query. `answers` gives the values of a semi-join's query. Raises QueryError."""
+    reader = _Reader(text, answers)
     query = reader.query()
     reader.expect("")
     return query
 
 
 class _Reader:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, answers: Callable[[Query], Sequence[object]]) -> None:
         self._text = text
+        self._answers = answers
         self._words = [(kind, found[kind]) for found in _WORD.finditer(text) if (kind := found.lastgroup)]
         self._next = 0
         self._filtered: set[str] = set()
@@ -115,7 +113,7 @@ class _Reader:
         fields = self._list(self._name)
         self.expect("from")
         entity = self._name()
-        where: Condition = self._conditions() if self.take("where") else lambda row, answers: True
+        where: Condition = self._conditions() if self.take("where") else lambda row: True
         order = self._list(self._ordering) if self.take("order", "by") else ()
         limit = int(self._word("number")) if self.take("limit") else None
         if limit and limit < 0:
@@ -140,7 +138,7 @@ class _Reader:
         while self.take(joined):
             terms.append(self._term())
         hold = all if joined == "and" else any
-        return lambda row, answers: hold(term(row, answers) for term in terms)
+        return lambda row: hold(term(row) for term in terms)
 
     def _term(self) -> Condition:
         if self.take("not"):
@@ -160,18 +158,14 @@ class _Reader:
             raise self._unexpected(self._words[self._next][1])
         self._next += 1
         wanted = self._literal()
-        return lambda row, answers: _fits(field, row[field.lower()], sign, wanted)
+        return lambda row: _fits(field, row[field.lower()], sign, wanted)
 
     def _among(self, field: str) -> Condition:
         self.expect("(")
-        found = self.query() if self._peek() == "select" else self._list(self._literal)
+        inner = self._peek() == "select"
+        wanted = self._answers(self.query()) if inner else self._list(self._literal)
         self.expect(")")
-
-        def holds(row: Row, answers: Answers) -> bool:
-            wanted = answers(found) if isinstance(found, Query) else found
-            return any(_fits(field, row[field.lower()], "=", one) for one in wanted)
-
-        return holds
+        return lambda row: any(_fits(field, row[field.lower()], "=", one) for one in wanted)
 
     def _literal(self) -> object:
         kind, word = self._words[self._next]
@@ -207,12 +201,12 @@ def _pattern(wanted: str) -> re.Pattern[str]:
 
 
 def _not(term: Condition) -> Condition:
-    return lambda row, answers: not term(row, answers)
+    return lambda row: not term(row)
 
 
-def select(query: Query, rows: Iterable[Row], answers: Answers) -> list[Row]:
+def select(query: Query, rows: Iterable[Row]) -> list[Row]:
     """The rows that a query selects, in its order."""
-    found = [row for row in rows if query.where(row, answers)]
+    found = [row for row in rows if query.where(row)]
     for field, descending in reversed(query.order):
         # Nulls come first, or last if descending.
         key = field.lower()

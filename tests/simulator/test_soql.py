@@ -15,9 +15,8 @@ ROWS = [
 
 def found(rest: str) -> str:
     """The names that a query finds, by their first letters."""
-    return "".join(
-        str(row["name"])[0] for row in select(parse(f"SELECT Name FROM Thing {rest}"), ROWS, answers)
-    )
+    query = parse(f"SELECT Name FROM Thing {rest}", answers)
+    return "".join(str(row["name"])[0] for row in select(query, ROWS))
 
 
 def answers(inner: object) -> tuple[object, ...]:
