@@ -90,7 +90,7 @@ def next_exchange(connection: Connection, history: History, now: datetime, *, re
     cause = history.findings[0].cause if history.findings else None
     if cause is Cause.LOGIN_RATE_EXCEEDED and history.state is State.FAILING:
         return max(turn, now + THROTTLED)
-    if history.state is State.SETTLING:
+    if history.state is State.SETTLING and history.changed_at <= now:  # else the clock was wrong
         steps = (*SETTLE_STEPS, connection.settle)
         return min(
             (history.changed_at + step for step in steps if history.changed_at + step > now), default=turn

@@ -236,7 +236,8 @@ class Checker:
             history=after,
             credential=facts,
             forecast=None if known.approval_since and not after.approval_since else forecast,
-            next_exchange=cadence.next_exchange(connection, after, exchange.at, refused=fleet.refused),
+            # By the present clock: it may have been set during the exchange.
+            next_exchange=cadence.next_exchange(connection, after, self._clock.now(), refused=fleet.refused),
         )
 
     def _record(self, before: ConnectionStatus, after: ConnectionStatus, ledger: Ledger) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from structlog.testing import capture_logs
 
 from monitor.core.causes import Cause
@@ -66,6 +67,34 @@ async def test_a_connection_removed_before_its_answer_comes_is_not_our_fault(tmp
 
     assert (following, kept, logged) == (None, [], [])
     assert "acme" not in fleet
+
+
+@pytest.mark.parametrize("status", [400, 503])
+@pytest.mark.parametrize("step", [timedelta(days=1), timedelta(days=-1)])
+async def test_the_next_check_is_due_in_time_even_if_the_clock_is_set_during_a_check(
+    tmp_path: Path, step: timedelta, status: int
+) -> None:
+    """Set back by a day meanwhile, it left the connection alone for a day. Set ahead, it was due at once."""
+
+    class Settable(Clock):
+        set_by = timedelta(0)
+
+        def machine(self) -> datetime:
+            return super().machine() + self.set_by
+
+    pair = keygen.generate(tmp_path, now=datetime.now(UTC))
+    clock, fleet = Settable(), Fleet({})
+    one = connection(current=Pair(Source("file", str(pair.key_path))), interval=timedelta(minutes=5))
+    fleet.configure([one], clock.now())
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        clock.set_by = step
+        return httpx.Response(status, json={"error": "invalid_grant"})
+
+    following = await checker_of(fleet, clock, answer).check("acme", OwnLedger(60, lambda *_: None, clock))
+
+    assert following
+    assert timedelta(0) < following - clock.now() < 2 * one.interval
 
 
 async def test_a_login_whose_reservation_lapsed_before_signing_is_postponed(tmp_path: Path) -> None:
