@@ -77,7 +77,7 @@ class OwnLedger(LoginBudget):
     def __init__(self, per_hour: int, keep: Keep, clock: Clock | None = None) -> None:
         super().__init__(per_hour, clock)
         self._next_keys = LoginBudget(rotation.LOGINS_PER_HOUR, clock)
-        self._keep = keep
+        self.keep = keep
 
     async def take_next_key(self, username: str) -> TakeLogin | None:
         """A function that takes the login for a next key when it is signed."""
@@ -86,7 +86,3 @@ class OwnLedger(LoginBudget):
     async def take_observer(self, username: str) -> TakeLogin:
         """A function that takes an observer's login when it is signed."""
         return partial(self.take, username)
-
-    def keep(self, name: str, history: History, events: tuple[Event, ...]) -> None:
-        """Record a connection's history and new events."""
-        self._keep(name, history, events)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
 
 from monitor.core.causes import Cause
-from monitor.core.keys.pem import Block, NotPemError, blocks
+from monitor.core.keys.pem import Block, MalformedError, blocks
 
 BITS_AT_LEAST = 2048
 """Setup guide, step 1: "Use a key length of at least 2048 bits"."""
@@ -109,12 +109,11 @@ class CertificateReading:
     problems: tuple[Problem, ...] = ()
 
 
-class _Malformed(Exception):  # noqa: N818 - internal: ends a reading at its first problem
-    def __init__(
-        self, detail: str, cause: Cause = Cause.KEY_UNREADABLE, facts: KeyFacts | None = None
-    ) -> None:
-        super().__init__(detail)
-        self.problem = Problem(cause, detail)
+class _NotRsaError(MalformedError):
+    def __init__(self, what: str, facts: KeyFacts | None = None) -> None:
+        super().__init__(
+            f"The private key is {what}: Salesforce only accepts RSA keys with at least {BITS_AT_LEAST} bits."
+        )
         self.facts = facts
 
 
@@ -155,10 +154,10 @@ def read_private_key(material: bytes) -> KeyReading:
     try:
         block = _private_block(blocks(material, "private key"))
         key = _load_key(block)
-    except NotPemError as wrong:
+    except _NotRsaError as wrong:
+        return KeyReading(wrong.facts, (Problem(Cause.KEY_NOT_RSA, str(wrong)),))
+    except MalformedError as wrong:
         return KeyReading(problems=(Problem(Cause.KEY_UNREADABLE, str(wrong)),))
-    except _Malformed as wrong:
-        return KeyReading(wrong.facts, (wrong.problem,))
     facts = KeyFacts("rsa", key.key_size, _fingerprint(key.public_key()))
     short = Problem(
         Cause.KEY_TOO_SHORT,
@@ -193,13 +192,13 @@ def _private_block(found: list[Block]) -> Block:
     if len(private) == 1:
         return private[0]
     if private:
-        raise _Malformed(
+        raise MalformedError(
             f"The private key's file contains {len(private)} private keys: keep only the one that belongs to"
             " the certificate."
         )
     label = found[0].label
     meaning = _NOT_A_KEY.get(label, f"is PEM of another kind ({label[:40]}): configure an RSA private key")
-    raise _Malformed(f"The private key {meaning}.")
+    raise MalformedError(f"The private key {meaning}.")
 
 
 _RSA_PSS = bytes.fromhex("06092a864886f70d01010a")
@@ -207,14 +206,14 @@ _RSA_PSS = bytes.fromhex("06092a864886f70d01010a")
 
 
 def _load_key(block: Block) -> RSAPrivateKey:
-    encrypted = _Malformed(
+    encrypted = MalformedError(
         "The private key is encrypted with a passphrase: store it unencrypted (`openssl rsa -in"
         " encrypted.pem -out private-key.pem`, or create it with -nodes)."
     )
     if block.encrypted:
         raise encrypted
     if block.label == "OPENSSH PRIVATE KEY":
-        raise _Malformed(
+        raise MalformedError(
             "The private key is in OpenSSH's own format: convert it to PEM "
             "(`ssh-keygen -p -m PEM -f FILE`), or create a new pair with openssl."
         )
@@ -223,24 +222,24 @@ def _load_key(block: Block) -> RSAPrivateKey:
     except TypeError:
         raise encrypted from None
     except UnsupportedAlgorithm:
-        raise _not_rsa("not an RSA key", None) from None
+        raise _NotRsaError("not an RSA key") from None
     except (ValueError, InternalError):  # the latter if a curve's number has a wrong length
-        raise _Malformed(_DAMAGED.format("it does not contain a complete key")) from None
+        raise MalformedError(_DAMAGED.format("it does not contain a complete key")) from None
     if not isinstance(key, RSAPrivateKey):
         kind = type(key).__name__.removesuffix("PrivateKey")
         bits = getattr(key, "key_size", None)
         facts = KeyFacts(kind.lower(), bits, _fingerprint(key.public_key()))
-        raise _not_rsa(f"of type {kind}", facts)
+        raise _NotRsaError(f"of type {kind}", facts)
     if _RSA_PSS in block.der[:40]:
-        raise _not_rsa("of type RSA-PSS, which cannot create RS256 signatures", None)
+        raise _NotRsaError("of type RSA-PSS, which cannot create RS256 signatures")
     if key.key_size > BITS_AT_MOST:
-        raise _Malformed(
+        raise MalformedError(
             f"The private key has {key.key_size} bits, more than the supported {BITS_AT_MOST}: create one"
             f" with {BITS_AT_LEAST} to 4096 bits."
         )
     flaw = _flaw(key.private_numbers())
     if flaw:
-        raise _Malformed(_DAMAGED.format(flaw))
+        raise MalformedError(_DAMAGED.format(flaw))
     return key
 
 
@@ -253,13 +252,6 @@ def _loaded_anew(block: Block) -> RSAPrivateKey:
     key = load_der_private_key(block.der, None, unsafe_skip_rsa_key_validation=True)
     assert isinstance(key, RSAPrivateKey)
     return key
-
-
-def _not_rsa(what: str, facts: KeyFacts | None) -> _Malformed:
-    detail = (
-        f"The private key is {what}: Salesforce only accepts RSA keys with at least {BITS_AT_LEAST} bits."
-    )
-    return _Malformed(detail, Cause.KEY_NOT_RSA, facts)
 
 
 def _flaw(key: RSAPrivateNumbers) -> str | None:
@@ -303,10 +295,8 @@ def read_certificates(material: bytes) -> CertificateReading:
     try:
         found = _certificate_blocks(blocks(material, "certificate"))
         return CertificateReading(tuple(_certificate(block.der) for block in found))
-    except NotPemError as wrong:
+    except MalformedError as wrong:
         return CertificateReading(problems=(Problem(Cause.KEY_UNREADABLE, str(wrong)),))
-    except _Malformed as wrong:
-        return CertificateReading(problems=(wrong.problem,))
 
 
 def _certificate_blocks(found: list[Block]) -> list[Block]:
@@ -317,7 +307,7 @@ def _certificate_blocks(found: list[Block]) -> list[Block]:
     meaning = _NOT_A_CERTIFICATE.get(label, f"is PEM of another kind ({label[:40]})")
     if label.endswith("PRIVATE KEY"):
         meaning = "is a private key"
-    raise _Malformed(
+    raise MalformedError(
         f"The certificate {meaning}: configure the certificate here (cert.pem in the setup guide)."
     )
 
@@ -335,7 +325,7 @@ def _certificate(der: bytes) -> CertificateFacts:
             key_fingerprint=_fingerprint(certificate.public_key()),
         )
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
-        raise _Malformed(
+        raise MalformedError(
             "The certificate is damaged (it does not contain a complete certificate with a readable key):"
             " copy the file again from where it was created."
         ) from None

@@ -22,8 +22,8 @@ class Block:
     encrypted: bool = False
 
 
-class NotPemError(ValueError):
-    """The material contains no PEM. The text is one sentence: what it is, and how to fix it."""
+class MalformedError(ValueError):
+    """The material can't be used. The text is one sentence: what it is, and how to fix it."""
 
 
 _ENCODINGS = (
@@ -48,12 +48,12 @@ _PKCS12 = b"\x02\x01\x03\x30"
 
 
 def blocks(material: bytes, thing: str) -> list[Block]:
-    """At least one PEM block from the content, or from base64 of it. Raises NotPemError about the `thing`."""
+    """At least one PEM block from the content, or from base64 of it. Raises MalformedError."""
     text = _text(material)
     if text is None:
         return [_der(material, thing, _binary_kind(material))]
     if not text:
-        raise NotPemError(f"The {thing} is empty: it must be PEM, or base64 of PEM.")
+        raise MalformedError(f"The {thing} is empty: it must be PEM, or base64 of PEM.")
     if _BEGIN not in text:
         material = _unpacked(text, thing)
         text = _text(material)
@@ -65,7 +65,7 @@ def blocks(material: bytes, thing: str) -> list[Block]:
         if _BEGIN not in text:
             twice = text.startswith(_BEGIN_IN_BASE64)
             wrong = "base64-encoded twice" if twice else "base64 of text that is not PEM"
-            raise NotPemError(f"The {thing} is {wrong}: encode the PEM file once.")
+            raise MalformedError(f"The {thing} is {wrong}: encode the PEM file once.")
     return list(_split(text, thing))
 
 
@@ -87,7 +87,7 @@ def _der(material: bytes, thing: str, otherwise: str) -> Block:
     """A certificate in DER, as Windows and browsers write it. Keys must be PEM."""
     if thing == _CERTIFICATE and _is_der(material):
         return Block("CERTIFICATE", material)
-    raise NotPemError(f"The {thing} is {otherwise}.")
+    raise MalformedError(f"The {thing} is {otherwise}.")
 
 
 def _is_der(material: bytes) -> bool:
@@ -108,16 +108,16 @@ def _binary_kind(material: bytes) -> str:
 def _unpacked(text: str, thing: str) -> bytes:
     """Decodes a text without a BEGIN line from base64."""
     if "-" in text and "BEGIN" in text:
-        raise NotPemError(f"The {thing} has a damaged BEGIN line: it needs five dashes on each side.")
+        raise MalformedError(f"The {thing} has a damaged BEGIN line: it needs five dashes on each side.")
     if "-----END " in text:
-        raise NotPemError(f"The start of the {thing} is missing: it has no BEGIN line. Copy all of it.")
+        raise MalformedError(f"The start of the {thing} is missing: it has no BEGIN line. Copy all of it.")
     packed = "".join(text.split()).rstrip("=")
     if len(packed) % 4 == 1:
         packed = packed[:-1]  # truncated: the decoded rest says more than an error about its length
     try:
         return b64decode(packed + "=" * (-len(packed) % 4), validate=True)
     except ValueError:
-        raise NotPemError(
+        raise MalformedError(
             f"The {thing} is neither PEM nor base64: use the file that openssl wrote, or base64 of it."
         ) from None
 
@@ -129,14 +129,14 @@ def _split(text: str, thing: str) -> Iterator[Block]:
         label, _, text = text.partition("-----")
         body, end, text = text.partition(f"-----END {label}-----")
         if not end:
-            raise NotPemError(
+            raise MalformedError(
                 f"The {thing} is incomplete: its END line is missing or damaged. Copy all of it."
             )
         encrypted = label.startswith("ENCRYPTED") or "Proc-Type: 4,ENCRYPTED" in body  # PKCS#8, or older
         try:
             der = b"" if encrypted else b64decode("".join(body.split()), validate=True)
         except ValueError:
-            raise NotPemError(
+            raise MalformedError(
                 f"The {thing} is damaged: it contains more than base64 between its BEGIN and END lines. Copy"
                 " it again."
             ) from None
