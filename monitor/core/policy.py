@@ -10,12 +10,12 @@ from monitor.core.reads import Row, text, time_in
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The app's policies, as read by an audit. Unknown values are left empty, never guessed."""
+    """The app's policies, as read by an audit or declared. Unknown values are left empty, never guessed."""
 
     permitted: Literal["admin", "self", ""]
     """Whether an admin pre-approves users, or they authorise themselves."""
     refresh: Literal["until_revoked", "immediately", "lifetime", "inactivity", ""]
-    period: int = 0
+    period: float = 0
     unit: Literal["hours", "days", "months", ""] = ""
     """Empty for a classic app, for which the org does not show the unit."""
     ip: Literal["relaxed", "enforced", ""] = ""
@@ -28,7 +28,7 @@ class Policy:
     @property
     def ageing(self) -> str:
         """The policy's effect on an approval, as a phrase; empty if it has none."""
-        after = f"after {self.period} {self.unit or 'hours, days or months (the org does not show which)'}"
+        after = f"after {self.period:g} {self.unit or 'hours, days or months (the org does not show which)'}"
         return {
             "lifetime": f"ends an approval {after}",
             "inactivity": f"ends an approval {after} without use",
@@ -46,7 +46,7 @@ class Policy:
             return None
         try:
             if self.unit == "months":
-                months = since.month - 1 + self.period
+                months = since.month - 1 + int(self.period)
                 year, month = since.year + months // 12, months % 12 + 1
                 return since.replace(year=year, month=month, day=min(since.day, monthrange(year, month)[1]))
             return since + timedelta(**{self.unit: self.period}) if self.unit else None

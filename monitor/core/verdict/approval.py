@@ -62,15 +62,17 @@ def forecast(
     2. Otherwise the median lifetime of this connection's earlier approvals, otherwise that of its siblings.
     3. If an approval outlives its forecast by the lead, the source is wrong: no forecast.
     """
-    policy, shown = connection.approval, history.audit.policy if history.audit else None
+    declared, shown = connection.approval, history.audit.policy if history.audit else None
     if shown and shown.refresh:
-        found = _read(shown, connection, history)
-    elif policy is None:
-        found = _learnt(history, siblings)
-    elif policy.policy in {"lifetime", "inactivity"} and policy.days:
-        found = _declared(connection, history, timedelta(days=policy.days))
+        row = _approval_row(connection, history)
+        given, used = time_in(row, "CreatedDate"), time_in(row, "LastUsedDate")
+        found = _of_policy(shown, Grounds.READ, given, used, history)
+    elif declared:
+        given = datetime.combine(declared.granted, time(), UTC) if declared.granted else None
+        policy = Policy("", declared.policy, declared.days or 0, "days")
+        found = _of_policy(policy, Grounds.DECLARED, given, None, history)
     else:
-        found = None
+        found = _learnt(history, siblings)
     if found is None or now > found.at + found.lifetime * LEAD_SHARE:
         return None
     return found
@@ -88,23 +90,22 @@ def note(connection: Connection, audit: Facts | None = None) -> str | None:
     )
 
 
-def _read(policy: Policy, connection: Connection, history: History) -> Forecast | None:
-    """The forecast from a policy read by an audit, counted from the approval's creation or last use."""
-    if not policy.ends:
-        return None
-    row = _approval_row(connection, history)
-    created, used = time_in(row, "CreatedDate"), time_in(row, "LastUsedDate")
+def _of_policy(
+    policy: Policy, grounds: Grounds, given: datetime | None, used: datetime | None, history: History
+) -> Forecast | None:
+    """The forecast from a policy, counted from the day that the approval was given, or from its last use."""
     seen, ended = history.approval_since, history.approvals[-1].until if history.approvals else None
-    if created is None or (ended and created < ended):
-        created = seen  # the org shows nothing, or an earlier approval
+    if given is None or (ended and given <= ended):
+        given = seen  # unknown, or an earlier approval's
     if policy.refresh == "lifetime":
-        since, what = created, "was first seen" if created is seen else "was given"
+        since, what = given, "was first seen" if given is seen else "was given"
     else:
         since, what = max(filter(None, (used, history.last_success)), default=None), "was last used"
     if since is None or seen is None or (at := policy.end(since)) is None:
         return None
-    reason = f"The app's policy {policy.ageing}; this one {what} on {since:%Y-%m-%d}."
-    return Forecast(at, Grounds.READ, at - since, reason)
+    whose = "app's" if grounds is Grounds.READ else "declared"
+    reason = f"The {whose} policy {policy.ageing}; this one {what} on {since:%Y-%m-%d}."
+    return Forecast(at, grounds, at - since, reason)
 
 
 def _approval_row(connection: Connection, history: History) -> Row | None:
@@ -120,31 +121,6 @@ def _approval_row(connection: Connection, history: History) -> Row | None:
 def lifetimes(approvals: tuple[Approval, ...]) -> tuple[float, ...]:
     """The lifetimes that are long enough to reflect a policy, in days."""
     return tuple(one.days for one in approvals if one.until - one.since >= SHORTEST_LIFETIME)
-
-
-def _declared(connection: Connection, history: History, lifetime: timedelta) -> Forecast | None:
-    policy = connection.approval
-    assert policy is not None
-    if policy.policy == "inactivity":
-        if history.last_success is None or history.approval_since is None:
-            return None
-        reason = (
-            f"The declared policy ends an approval after {lifetime.days} days without use; the last use seen"
-            f" was on {history.last_success:%Y-%m-%d}."
-        )
-        return Forecast(history.last_success + lifetime, Grounds.DECLARED, lifetime, reason)
-    granted = datetime.combine(policy.granted, time(), UTC) if policy.granted else None
-    ended_since = history.approvals and (granted is None or history.approvals[-1].until >= granted)
-    # The declared day precedes any observed grant, unless an approval ended after it.
-    since = history.approval_since if ended_since or granted is None else granted
-    if since is None:
-        return None
-    what = "was given" if since is granted else "was first seen"
-    reason = (
-        f"The declared policy ends an approval after {lifetime.days} days; this one {what} on"
-        f" {since:%Y-%m-%d}."
-    )
-    return Forecast(since + lifetime, Grounds.DECLARED, lifetime, reason)
 
 
 def _learnt(history: History, siblings: tuple[Approval, ...]) -> Forecast | None:
