@@ -247,7 +247,7 @@ class _Rest:
 
     def __init__(self, exchanger: Exchanger, instance: str, granted: bytes) -> None:
         self._exchanger, self._instance = exchanger, instance
-        self._token = token_in(granted) or ""
+        self._token = token_in(granted)
         self.usage: ApiUsage | None = None
 
     async def get(self, path: str) -> Reply | None:

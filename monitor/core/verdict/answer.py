@@ -129,12 +129,14 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes) -> Granted
     text = _decode(body, known.get("content-type", ""))
     fields = _fields(text)
     code, description = _error(fields, text)
-    token = fields.get("access_token")
-    if 200 <= status < 300 and isinstance(token, str) and token.strip() and not code:
-        return _granted(token.strip(), fields)
-    excerpt = "" if code or description else harmless(_excerpt(text))
-    if not (code or description) and "server" in known:
-        excerpt = f"{excerpt} (Server: {harmless(known['server'], CODE_LIMIT)})"
+    token = _string(fields, "access_token").strip()
+    if 200 <= status < 300 and token and not code:
+        return _granted(token, fields)
+    excerpt = ""
+    if not code and not description:
+        excerpt = harmless(_excerpt(text))
+        if "server" in known:
+            excerpt += f" (Server: {harmless(known['server'], CODE_LIMIT)})"
     if 300 <= status < 400 and "location" in known:
         excerpt = f"{REDIRECT}{_without_query(known['location'])} {excerpt}"
     return Refused(
@@ -158,10 +160,9 @@ def read_after_login(status: int, body: bytes) -> AfterLogin:
     return AfterLogin(status, harmless(code, CODE_LIMIT), harmless(message))
 
 
-def token_in(body: bytes) -> str | None:
-    """The access token in a grant's body, for the call that follows. Never store it."""
-    token = _fields(_decode(body, "")).get("access_token")
-    return token.strip() or None if isinstance(token, str) else None
+def token_in(body: bytes) -> str:
+    """The access token in a grant's body, for the call that follows; empty if none. Never store it."""
+    return _string(_fields(_decode(body, "")), "access_token").strip()
 
 
 def harmless(text: str, limit: int = TEXT_LIMIT) -> str:

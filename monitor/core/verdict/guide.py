@@ -71,11 +71,8 @@ class Step:
     @property
     def stops_logins(self) -> bool:
         """Whether it is certainly wrong, and prevents all logins."""
-        return (self.ruling, self.severity, self.certainty) == (
-            Ruling.WRONG,
-            Severity.CRITICAL,
-            Certainty.CERTAIN,
-        )
+        stops = self.severity is Severity.CRITICAL and self.certainty is Certainty.CERTAIN
+        return self.ruling is Ruling.WRONG and stops
 
 
 @dataclass(frozen=True)
@@ -160,11 +157,8 @@ def _format(seen: Seen) -> Step | None:
     if seen.granted is None:
         return None
     if seen.granted.token_format == "jwt":  # noqa: S105 - a format, not a secret
-        return _wrong(
-            Cause.JWT_ACCESS_TOKEN,
-            "The token is a JWT: the Bulk and Metadata APIs refuse it.",
-            Severity.CRITICAL,
-        )
+        said = "The token is a JWT: the Bulk and Metadata APIs refuse it."
+        return _wrong(Cause.JWT_ACCESS_TOKEN, said, Severity.CRITICAL)
     return _right("The token is opaque, as it should be.")
 
 
@@ -293,7 +287,13 @@ def _user(seen: Seen) -> Step | None:
     if active is False and not seen.granted:
         return _wrong(Cause.USER_INACTIVE, "The user is not active.", Severity.CRITICAL)
     if user is None and Read.USER in seen.facts.rows and not seen.granted:
-        return _no_user(seen)
+        if seen.facts.has(Permission.MANAGE_USERS):
+            said = "The org has no user with the configured username."
+            return _wrong(Cause.USERNAME_CHANGED, said, Severity.CRITICAL)
+        said = (
+            "The org does not show the observer this user: without Manage Users, sharing rules may hide it."
+        )
+        return _hidden(said, Permission.MANAGE_USERS)
     access = seen.facts.first(Read.ACCESS)
     api = access.get("PermissionsApiEnabled") if access and not seen.facts.observer else None
     if api is None and seen.live:
@@ -305,14 +305,6 @@ def _user(seen: Seen) -> Step | None:
     if seen.granted or active:
         return _right("The user is active" + (", and has API Enabled." if api else "."))
     return None
-
-
-def _no_user(seen: Seen) -> Step:
-    if seen.facts.has(Permission.MANAGE_USERS):
-        said = "The org has no user with the configured username."
-        return _wrong(Cause.USERNAME_CHANGED, said, Severity.CRITICAL)
-    said = "The org does not show the observer this user: without Manage Users, sharing rules may hide it."
-    return _hidden(said, Permission.MANAGE_USERS)
 
 
 def _ends_of_assignments(seen: Seen) -> Step | None:
@@ -361,11 +353,8 @@ def _objects(seen: Seen) -> Step | None:
     more = ", …" if len(seen.connection.objects) > SHOWN else ""
     if not lacking:
         return _right(f"The user has access to {names}{more}, as declared.")
-    return _wrong(Cause.OBJECT_ACCESS_MISSING, _capital("; ".join(lacking[:SHOWN])) + ".")
-
-
-def _capital(said: str) -> str:
-    return said[:1].upper() + said[1:]
+    said = "; ".join(lacking[:SHOWN])
+    return _wrong(Cause.OBJECT_ACCESS_MISSING, f"{said[0].upper()}{said[1:]}.")
 
 
 def _permitted(seen: Seen) -> Step | None:
@@ -497,11 +486,11 @@ def _allocation(seen: Seen) -> Step | None:
 
 
 def _pkce(seen: Seen) -> Step | None:
-    return Step(
-        Ruling.CANNOT_BE_SEEN,
+    said = (
         "Salesforce's APIs do not show it. Look under Security on the app's Settings tab; this flow does not"
-        " use it.",
+        " use it."
     )
+    return Step(Ruling.CANNOT_BE_SEEN, said)
 
 
 def _sees_sandboxes(seen: Seen) -> bool:

@@ -21,7 +21,6 @@ _TRANSIENT = Meaning(Cause.SALESFORCE_UNAVAILABLE, Certainty.LIKELY, (Cause.NETW
 _IN_BETWEEN = Meaning(Cause.NETWORK_UNREACHABLE, Certainty.LIKELY, (Cause.SALESFORCE_UNAVAILABLE,))
 _MAYBE_IN_BETWEEN = Meaning(Cause.NETWORK_UNREACHABLE, Certainty.POSSIBLE, (Cause.SALESFORCE_UNAVAILABLE,))
 _MOVED = Meaning(Cause.SUBDOMAIN_UNKNOWN, Certainty.LIKELY, (Cause.SALESFORCE_UNAVAILABLE,))
-_GONE = Meaning(Cause.SUBDOMAIN_UNKNOWN, Certainty.LIKELY, (Cause.NETWORK_UNREACHABLE,))
 
 _HIDDEN = Meaning(
     Cause.UNRECOGNISED,
@@ -29,9 +28,6 @@ _HIDDEN = Meaning(
     (Cause.CONSUMER_NOT_APPROVED, Cause.USER_NOT_ADMIN_APPROVED, Cause.ASSERTION_INVALID),
 )
 """A refusal of which a client shows only the status: nearly all refusals have the same one."""
-
-_NOT_THIS_HOST = Meaning(Cause.REQUEST_MALFORMED, Certainty.LIKELY, (Cause.SUBDOMAIN_UNKNOWN,))
-"""HTTP 405: a host that redirects logins (`lightning.force.com`, `http:`) turns a POST into a GET."""
 
 THROTTLED = Meaning(
     Cause.LOGIN_RATE_EXCEEDED, Certainty.POSSIBLE, (Cause.SALESFORCE_UNAVAILABLE, Cause.NETWORK_UNREACHABLE)
@@ -83,7 +79,7 @@ def of_fault(fault: Unreachable, connection: Connection) -> Meaning:
     text = plain(fault.message)
     match fault.kind:
         case FaultKind.DNS if NO_SUCH_NAME.search(text) and not is_generic(connection.login_url):
-            return _GONE
+            return Meaning(Cause.SUBDOMAIN_UNKNOWN, Certainty.LIKELY, (Cause.NETWORK_UNREACHABLE,))
         case FaultKind.DNS | FaultKind.CONNECT:
             return Meaning(Cause.NETWORK_UNREACHABLE, Certainty.CERTAIN)
         case FaultKind.TLS if NOT_TLS.search(text):
@@ -189,7 +185,8 @@ def _of_foreign_body(refused: Refused, *, strangers: bool) -> Meaning:
     if refused.status == 429:
         return THROTTLED
     if refused.status == 405:
-        return _NOT_THIS_HOST
+        # A host that redirects logins (`lightning.force.com`, `http:`) turns a POST into a GET.
+        return Meaning(Cause.REQUEST_MALFORMED, Certainty.LIKELY, (Cause.SUBDOMAIN_UNKNOWN,))
     if refused.excerpt == NOT_SHOWN:
         return _HIDDEN
     if _NO_SUCH_ORG.search(plain(refused.excerpt)):
