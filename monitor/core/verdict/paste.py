@@ -479,8 +479,7 @@ def _dump(text: str) -> Refused | None:
     block = lines[starts[-1] :]
     named = list(takewhile(bool, map(_HEADER.match, block[1:])))
     headers = {header[1]: header[2] for header in named if header}
-    # If the body has no final line break, curl continues on its last line.
-    body = re.sub(r"(?<=[}>])\* (Connection|Closing|shutting) .*", "", "\n".join(block[1 + len(named) :]))
+    body = "\n".join(block[1 + len(named) :])
     status = int(cast("re.Match[str]", _STATUS_LINE.match(block[0]))[1])
     answer = read_answer(status, headers, body.strip().encode(errors="replace"))
     return answer if isinstance(answer, Refused) else None
@@ -491,16 +490,15 @@ def _dump(text: str) -> Refused | None:
 
 def _attempts(text: str) -> list[_Attempt]:
     """The refusals in the text, in order; the last AT_MOST."""
-    sentences = sorted(_sentences(text), key=lambda one: one.start)[-AT_MOST:]
-    told = _without_overlaps([*_labelled(text, sentences), *sentences])
+    spans = sorted(sentences(text))[-AT_MOST:]
+    known = [_Said(start, end, text[start:end].replace("\n", " "), is_sentence=True) for start, end in spans]
+    told = _without_overlaps([*_labelled(text, known), *known])
     codes = list(CODE.finditer(text))[-AT_MOST:]
     found = []
     for number, code in enumerate(codes):
         begin = codes[number - 1].end() if number else 0
         end = codes[number + 1].start() if number + 1 < len(codes) else len(text)
-        said = (
-            _foreign(text, code.start()) or _beside(code, text, sentences) or _nearest(told, code, begin, end)
-        )
+        said = _foreign(text, code.start()) or _beside(code, text, known) or _nearest(told, code, begin, end)
         if said:
             told = [one for one in told if one.end <= said.start or said.end <= one.start]
         found.append(_Attempt(code.start(), code[1], said))
@@ -511,11 +509,6 @@ def _attempts(text: str) -> list[_Attempt]:
         if one.is_sentence or one.is_strong or (about_login and not _is_routine(text, one.start))
     ]
     return sorted(found, key=lambda one: one.at)
-
-
-def _sentences(text: str) -> Iterator[_Said]:
-    for start, end in sentences(text):
-        yield _Said(start, end, text[start:end].replace("\n", " "), is_sentence=True)
 
 
 def _labelled(text: str, sentences: list[_Said]) -> Iterator[_Said]:
@@ -586,21 +579,18 @@ def _nearest(told: list[_Said], code: re.Match[str], begin: int, end: int) -> _S
     return min(fitting, key=lambda one: (not one.is_sentence, not one.is_strong, distance(one)), default=None)
 
 
-def _most_informative(attempts: list[_Attempt]) -> list[_Attempt]:
-    """Those that say most. A bare one counts only if it is a code without a description."""
-    most = max(((one.weight, one.said is not None) for one in attempts), default=None)
-    best = [one for one in attempts if (one.weight, one.said is not None) == most]
-    return [one for one in best if one.weight > _Weight.BARE or (one.code and not one.said)]
-
-
 def _deciding(pasted: _Pasted) -> _Attempt | None:
     """The refusal that counts: the most informative, and of several such the last, which is current.
+
+    A bare one counts only if it is a code without a description.
 
     In a list from the Salesforce CLI it is the first: the other pairs are the CLI's guesses, and their
     refusals of the audience were to be expected. So are those of a generic host if the text also has an
     answer of the org's own host.
     """
-    best = _most_informative(pasted.attempts)
+    most = max(((one.weight, one.said is not None) for one in pasted.attempts), default=None)
+    best = [one for one in pasted.attempts if (one.weight, one.said is not None) == most]
+    best = [one for one in best if one.weight > _Weight.BARE or (one.code and not one.said)]
     if _LIST.search(pasted.text) or _TRIED.search(pasted.text):
         own = [one for one in best if one.meaning and one.meaning.cause is not Cause.AUDIENCE_INVALID]
         return next(iter(own or best), None)
