@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from monitor.simulator.server import Simulator, Tls, running
+from tests.certificates import authority, for_loopback
 from tests.end_to_end.processes import until
 from tests.simulator.asking import CONSUMER_KEY, USERNAME
-from tests.web.certificates import authority, for_loopback
 
 UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "bearerwatch.service"
 CONFINED = Path(__file__).parent / "confined.py"

@@ -1,12 +1,12 @@
 """A webhook that records what it receives, in order."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.http_server import Quiet, serving
 
 
 @dataclass
@@ -31,24 +31,12 @@ def collector(heard: Callable[[], None] = lambda: None) -> Iterator[Collector]:
     """A collector, until the block ends; `heard` is called before it answers a message."""
     found = Collector()
 
-    class Webhook(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            found.messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+    class Webhook(Quiet):
+        def answer(self) -> None:
+            found.messages.append(json.loads(self.body()))
             found.headers.append({name.lower(): value for name, value in self.headers.items()})
             heard()
-            self.send_response(200)
-            self.end_headers()
+            self.say(200)
 
-        def log_message(self, *_: object) -> None:
-            """Nothing: a test's output is its own."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Webhook)
-    found.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with serving(Webhook) as found.url:
         yield found
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -2,14 +2,8 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import lru_cache
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
-
+from tests.certificates import certificate_of, pem_of, rsa_key
 from tests.making import NOW
 
 
@@ -28,24 +22,4 @@ def pair_files(
     lives: timedelta = timedelta(days=3650),
 ) -> PairFiles:
     """The key that goes by this name, and a certificate of it."""
-    key = _key(which)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "salesforce-jwt-integration")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(begins)
-        .not_valid_after(begins + lives)
-        .sign(key, SHA256())
-    )
-    return PairFiles(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-        certificate.public_bytes(Encoding.PEM),
-    )
-
-
-@lru_cache
-def _key(which: str) -> RSAPrivateKey:
-    return generate_private_key(65537, 2048)
+    return PairFiles(pem_of(rsa_key(which)), certificate_of(rsa_key(which), begins, lives))

@@ -23,7 +23,8 @@ from monitor.keys.sources import (
     open_to_others,
     read,
 )
-from tests.credentials.pairs import KEYS, certificate_of, pem_of
+from tests.certificates import certificate_of, pem_of
+from tests.credentials.pairs import KEYS
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from monitor.core.connection import Pair, Source
 from monitor.core.keys.credential import Credential
 from monitor.keys.sources import EARLIER_STAYS, Keyring
 from monitor.keys.vault import QUIET_SECONDS
-from tests.credentials.pairs import KEYS, certificate_of, pem_of
+from tests.certificates import certificate_of, pem_of
+from tests.credentials.pairs import KEYS
 from tests.keys.vaults import FakeVault, vault
 
 ACME = Pair(

@@ -5,12 +5,12 @@ Vault itself is among what the tests need.
 """
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.http_server import Quiet, serving
 
 
 @dataclass
@@ -52,33 +52,14 @@ def vault() -> Iterator[FakeVault]:
     """A Vault on a free port of loopback."""
     fake = FakeVault()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         protocol_version = "HTTP/1.1"
 
-        def _answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        def answer(self) -> None:
             fake.namespaces.add(self.headers.get("X-Vault-Namespace"))
-            status, told = fake.answer(self.command, self.path, self.headers.get("X-Vault-Token", ""), body)
-            content = json.dumps(told).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            token = self.headers.get("X-Vault-Token", "")
+            status, told = fake.answer(self.command, self.path, token, self.body())
+            self.say(status, json.dumps(told).encode(), Content_Type="application/json")
 
-        do_GET = do_POST = _answer  # noqa: N815 - the base class's names
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    fake.address = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with serving(Handler) as fake.address:
         yield fake
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

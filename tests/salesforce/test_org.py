@@ -15,9 +15,9 @@ from monitor.simulator.org import Org
 from tests.making import NOW
 from tests.simulator.asking import USERNAME, Pair, ask, token_of
 from tests.simulator.asking import get as asked
-from tests.simulator.conftest import MakeOrg, make_org, pair, rsa_key
+from tests.simulator.conftest import MakeOrg, make_org, pair
 
-__all__ = ["make_org", "pair", "rsa_key"]
+__all__ = ["make_org", "pair"]
 
 EVERYTHING = ["ViewSetup", "ViewSetupAuditTrail", "ExternalClientAppViewer", "ManageUsers"]
 DAY = 86_400

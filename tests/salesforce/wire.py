@@ -2,7 +2,6 @@
 
 import asyncio
 import gzip
-import ipaddress
 import json
 import re
 import socket
@@ -11,16 +10,12 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from monitor.salesforce.exchange import Exchanger
+from tests.certificates import LOOPBACK, Issued, authority, signed
 
 TOKEN = "00D000000000001!AQ.SecretOfTheOrg"
 GRANT = {
@@ -47,52 +42,21 @@ class Certificates:
 
 
 def make_certificates(directory: Path) -> Certificates:
-    ca_key = ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test CA")])
-    now = datetime.now(UTC)
+    by = authority("Test CA")
+    names = (*LOOPBACK, x509.DNSName("org.test"))
 
-    def certificate(
-        key: ec.EllipticCurvePrivateKey, names: list[str], *, days: int = 30, by: ec.EllipticCurvePrivateKey
-    ) -> x509.Certificate:
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(ca_name if key is ca_key else x509.Name([]))
-            .issuer_name(ca_name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=60))
-            .not_valid_after(now + timedelta(days=days))
-            .add_extension(x509.BasicConstraints(ca=key is ca_key, path_length=None), critical=True)
-        )
-        if names:
-            alternatives = [x509.DNSName(name) for name in names if not name[0].isdigit()]
-            addresses = [x509.IPAddress(ipaddress.ip_address(name)) for name in names if name[0].isdigit()]
-            builder = builder.add_extension(
-                x509.SubjectAlternativeName([*alternatives, *addresses]), critical=True
-            )
-        return builder.sign(by, hashes.SHA256())
-
-    def context(label: str, names: list[str], *, days: int = 30, self_signed: bool = False) -> ssl.SSLContext:
-        key = ec.generate_private_key(ec.SECP256R1())
-        made = certificate(key, names, days=days, by=key if self_signed else ca_key)
-        file = directory / f"{label}.pem"
-        file.write_bytes(
-            made.public_bytes(Encoding.PEM)
-            + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        )
+    def context(label: str, issued: Issued) -> ssl.SSLContext:
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        server.load_cert_chain(file)
+        server.load_cert_chain(*issued.write(directory, label))
         return server
 
-    ca_file = directory / "ca.pem"
-    ca_file.write_bytes(certificate(ca_key, [], by=ca_key).public_bytes(Encoding.PEM))
-    names = ["localhost", "127.0.0.1", "org.test"]
+    ca_file, _ = by.write(directory, "ca")
     return Certificates(
         ca_file=ca_file,
-        good=context("good", names),
-        wrong_name=context("wrong-name", ["other.test"]),
-        expired=context("expired", names, days=-1),
-        self_signed=context("self-signed", names, self_signed=True),
+        good=context("good", signed(by, *names)),
+        wrong_name=context("wrong-name", signed(by, x509.DNSName("other.test"))),
+        expired=context("expired", signed(by, *names, days=-0.5)),
+        self_signed=context("self-signed", signed(None, *names)),
     )
 
 

@@ -7,12 +7,10 @@ from typing import Any, cast
 from urllib.parse import urlencode
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from monitor.simulator import login, rest
 from monitor.simulator.org import Answer, Org, Request
+from tests.certificates import Key, pem_of
 from tests.making import NOW
 
 BASE = "https://acme.my.salesforce.com"
@@ -26,13 +24,13 @@ FORM = "application/x-www-form-urlencoded"
 class Pair:
     """A private key, loaded, and its certificate as PEM."""
 
-    key: RSAPrivateKey | EllipticCurvePrivateKey
+    key: Key
     certificate: str
 
     @property
     def pem(self) -> str:
         """The key as PEM. Signing with it takes a hundred times as long."""
-        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        return pem_of(self.key).decode()
 
 
 def claims(now: datetime = NOW, **different: Any) -> dict[str, Any]:

@@ -5,58 +5,41 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from monitor.simulator.org import Org
 from monitor.simulator.settings import OrgSettings
+from tests.certificates import Key, certificate_of, rsa_key
 from tests.making import NOW
 from tests.simulator.asking import CONSUMER_KEY, USERNAME, Pair
 
 MakeOrg = Callable[..., Org]
 
 
-def make_pair(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, days: int) -> Pair:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "salesforce-jwt-integration")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW - timedelta(days=100))
-        .not_valid_after(NOW + timedelta(days=days))
-        .sign(key, SHA256())
-    )
-    return Pair(key, certificate.public_bytes(Encoding.PEM).decode())
+def make_pair(key: Key, days: int = 365) -> Pair:
+    """A key, and its certificate that ends in so many days."""
+    begins = NOW - timedelta(days=100)
+    return Pair(key, certificate_of(key, begins, timedelta(days=100 + days)).decode())
 
 
 @pytest.fixture(scope="session")
-def rsa_key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65537, 2048)
+def pair() -> Pair:
+    return make_pair(rsa_key())
 
 
 @pytest.fixture(scope="session")
-def pair(rsa_key: rsa.RSAPrivateKey) -> Pair:
-    return make_pair(rsa_key, days=365)
-
-
-@pytest.fixture(scope="session")
-def expired_pair(rsa_key: rsa.RSAPrivateKey) -> Pair:
-    return make_pair(rsa_key, days=-1)
+def expired_pair() -> Pair:
+    return make_pair(rsa_key(), days=-1)
 
 
 @pytest.fixture(scope="session")
 def other_pair() -> Pair:
-    return make_pair(rsa.generate_private_key(65537, 2048), days=365)
+    return make_pair(rsa_key("second"))
 
 
 @pytest.fixture(scope="session")
 def elliptic_pair() -> Pair:
-    return make_pair(ec.generate_private_key(ec.SECP256R1()), days=365)
+    return make_pair(ec.generate_private_key(ec.SECP256R1()))
 
 
 @pytest.fixture

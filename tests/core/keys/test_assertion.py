@@ -3,36 +3,29 @@
 import base64
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from monitor.core.connection import Connection, Pair, Source
 from monitor.core.keys.assertion import LIFETIME, claims, sign
+from tests.certificates import rsa_key
+from tests.making import connection
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, 750_000, tzinfo=UTC)
 
-CONNECTION = Connection(
-    name="acme-production",
-    login_url="https://acme.my.salesforce.com",
-    audience="https://login.salesforce.com",
-    consumer_key="3MVG9consumer",
-    username="integration@acme.com",
-    current=Pair(private_key=Source("file", str(Path("keys/acme.pem")))),
-)
+CONNECTION = connection(audience="https://login.salesforce.com")
 
 
 @pytest.fixture(scope="module")
 def key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return rsa_key()
 
 
 def test_the_claims_are_exactly_the_four_that_salesforce_reads() -> None:
     assert claims(CONNECTION, NOW) == {
-        "iss": "3MVG9consumer",
+        "iss": "3MVG9acme",
         "sub": "integration@acme.com",
         "aud": "https://login.salesforce.com",
         "exp": 1795435380,
