@@ -3,8 +3,6 @@
 import os
 import re
 import subprocess
-from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -18,7 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from monitor.core.causes import Cause, Responsible, Severity
-from monitor.core.connection import ApprovalPolicy, Connection, Pair, Source
+from monitor.core.connection import ApprovalPolicy, Pair, Source
 from monitor.core.finding import Certainty, Finding, State
 from monitor.core.history import History, Slot
 from monitor.core.keys.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
@@ -37,23 +35,12 @@ from monitor.core.status import ConnectionStatus, DaemonStatus, ReplicasStatus, 
 from monitor.core.verdict.approval import forecast
 from monitor.watch.own_metrics import OwnMetrics
 from monitor.web.metrics import FAMILIES, MetricsPage
+from tests.making import connection
 from tests.web.fleets import AUDIT
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 WINDOW = Once(NOW - timedelta(hours=1), NOW + timedelta(hours=1))
 GOLDEN = Path(__file__).parents[1] / "golden" / "metrics.txt"
-
-
-def connection(name: str = "acme-production", **changes: object) -> Connection:
-    made = Connection(
-        name=name,
-        login_url="https://acme.my.salesforce.com",
-        audience="https://acme.my.salesforce.com",
-        consumer_key="3MVG9consumerkey",
-        username="integration@acme.com",
-        current=Pair(Source("file", "keys/acme.pem")),
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]
 
 
 def certificate(not_before: datetime, days: int) -> CertificateFacts:
@@ -79,7 +66,7 @@ def granted(at: datetime) -> Exchange:
 def healthy(name: str = "acme-production") -> ConnectionStatus:
     """Everything that can be known of a connection is known."""
     configured = connection(
-        name,
+        name=name,
         next=Pair(Source("file", "keys/next.pem")),
         approval=ApprovalPolicy("lifetime", 90, date(2026, 10, 1)),
         labels=(("customer", "acme"), ("tier", "gold")),
@@ -111,12 +98,14 @@ def healthy(name: str = "acme-production") -> ConnectionStatus:
 
 
 def never_checked(name: str = "new-one") -> ConnectionStatus:
-    return ConnectionStatus(connection(name), History(NOW, NOW), next_exchange=NOW + timedelta(seconds=4))
+    return ConnectionStatus(
+        connection(name=name), History(NOW, NOW), next_exchange=NOW + timedelta(seconds=4)
+    )
 
 
 def missing_key() -> ConnectionStatus:
     """The key's file is gone, the certificate's end is only declared, and nothing could ever be sent."""
-    declared = connection("keyless", certificate_not_after=NOW + timedelta(days=400))
+    declared = connection(name="keyless", certificate_not_after=NOW + timedelta(days=400))
     history = History(
         NOW,
         NOW,
@@ -137,7 +126,7 @@ def paused() -> ConnectionStatus:
         last_exchange=granted(NOW - timedelta(days=9)),
         last_success=NOW - timedelta(days=9),
     )
-    return ConnectionStatus(connection("paused", paused=True), history)
+    return ConnectionStatus(connection(name="paused", paused=True), history)
 
 
 def degraded() -> ConnectionStatus:
@@ -158,7 +147,7 @@ def degraded() -> ConnectionStatus:
         ),
     )
     sandbox = connection(
-        "degraded",
+        name="degraded",
         login_url="https://acme--dev.sandbox.my.salesforce.com",
         certificate_not_after=NOW + timedelta(days=999),  # the certificate itself knows better
         maintenance=(WINDOW,),
@@ -188,19 +177,21 @@ def refused() -> ConnectionStatus:
         state=State.FAILING,
         findings=(finding(Cause.APPROVAL_DECAYED, since=NOW - timedelta(minutes=1)),),
     )
-    return ConnectionStatus(connection("decayed"), history, next_exchange=NOW + timedelta(minutes=15))
+    return ConnectionStatus(connection(name="decayed"), history, next_exchange=NOW + timedelta(minutes=15))
 
 
 def unreachable() -> ConnectionStatus:
     last = Exchange(NOW, Unreachable(FaultKind.DNS, "no such host"), duration_seconds=0.01)
     history = History(NOW, NOW, exchanges=1, failures=1, last_exchange=last)
-    return ConnectionStatus(connection("unreachable"), history, next_exchange=NOW + timedelta(seconds=30))
+    return ConnectionStatus(
+        connection(name="unreachable"), history, next_exchange=NOW + timedelta(seconds=30)
+    )
 
 
 def hostile() -> ConnectionStatus:
     """What an operator may type; the name is as bad as its labels, though a configuration would refuse it."""
     labels = (("customer", 'a"b\\c\nd} 1'), ("note", 'Grüße 漢字 \u2028 \t {x="y"}'))
-    return ConnectionStatus(connection('quo"ted\\n\nname # {', labels=labels), History(NOW, NOW))
+    return ConnectionStatus(connection(name='quo"ted\\n\nname # {', labels=labels), History(NOW, NOW))
 
 
 def snapshot(*statuses: ConnectionStatus, reload_problem: str | None = None) -> Snapshot:
@@ -316,99 +307,13 @@ def test_help_texts_mark_values_from_the_last_check() -> None:
     assert "info" not in told
 
 
-def moment(when: datetime | None) -> float | None:
-    return None if when is None else round(when.timestamp(), 3)
+def test_both_formats_have_the_same_samples() -> None:
+    both = (samples(page(many_shapes(), one, used()), one) for one in (TEXT, OPEN_METRICS))
 
-
-def expected(status: ConnectionStatus) -> Iterable[tuple[str, dict[str, str], float | None]]:
-    """What the page must say of a connection, read from its status in the plainest way."""
-    history, configured = status.history, status.connection
-    last = history.last_exchange
-    is_granted = last is not None and isinstance(last.outcome, Granted) and not configured.paused
-    yield "up", {}, 1 if is_granted else 0
-    for state in State:
-        yield "state", {"state": state.value}, 1 if status.state is state else 0
-    causes = {found.cause for found in status.findings}
-    for cause in causes:
-        first = next(found for found in status.findings if found.cause is cause)
-        labels = {
-            "cause": cause.value,
-            "severity": first.severity.value,
-            "responsible": first.responsible.value,
-        }
-        yield "finding", labels, 1
-        yield "finding_since_timestamp_seconds", {"cause": cause.value}, moment(first.since)
-    if configured.maintenance:
-        yield "maintenance", {}, 1
-    info = {"host": configured.host, "org_type": configured.org_type.value, **dict(configured.labels)}
-    yield "info", info, 1
-    yield "last_exchange_timestamp_seconds", {}, moment(last.at if last else None)
-    yield "last_success_timestamp_seconds", {}, moment(history.last_success)
-    yield "next_exchange_timestamp_seconds", {}, moment(status.next_exchange)
-    yield "interval_seconds", {}, configured.interval.total_seconds()
-    yield "exchanges_total", {}, history.exchanges
-    yield "exchange_failures_total", {}, history.failures
-    duration = last.duration_seconds if last else None
-    yield "last_exchange_duration_seconds", {}, None if duration is None else round(duration, 6)
-    for read, problem in status.reads.items():
-        yield "read_ok", {"read": read}, int(not problem)
-    audit, usage = history.audit, history.usage
-    yield "last_audit_timestamp_seconds", {}, moment(audit.at if audit else None)
-    # Seven granted until five hours ago, and all of 41 refused since.
-    yield "production_last_login_timestamp_seconds", {}, moment(audit.logins[1].last if audit else None)
-    yield "production_logins_refused", {}, 41 if audit else None
-    yield "api_calls_used", {}, usage.used if usage else None
-    yield "api_calls_allowed", {}, usage.allowed if usage else None
-    yield "clock_offset_seconds", {}, last.clock_offset_seconds if last else None
-    current = status.credential.certificate
-    following = status.next_credential.certificate if status.next_credential else None
-    current_end = current.not_after if current else configured.certificate_not_after
-    for slot, begin, end in (
-        ("current", current.not_before if current else None, current_end),
-        ("next", following.not_before if following else None, following.not_after if following else None),
-    ):
-        yield "certificate_not_before_timestamp_seconds", {"slot": slot}, moment(begin)
-        yield "certificate_not_after_timestamp_seconds", {"slot": slot}, moment(end)
-    for slot_name, accepted in history.keys_accepted.items():
-        if slot_name is Slot.CURRENT or configured.next:
-            yield "key_accepted", {"slot": slot_name.value}, 1 if accepted else 0
-    yield "approval_since_timestamp_seconds", {}, moment(history.approval_since)
-    yield "approval_forecast_timestamp_seconds", {}, moment(status.forecast.at if status.forecast else None)
-
-
-@in_both_formats
-def test_each_connections_samples_match_the_snapshot(accept: str) -> None:
-    shown = many_shapes()
-    wanted = {
-        (
-            f"bearerwatch_connection_{name}",
-            tuple(sorted({"connection": status.name, **labels}.items())),
-        ): value
-        for status in shown.connections
-        for name, labels, value in expected(status)
-        if value is not None
-    }
-
-    found = samples(page(shown, accept), accept)
-
-    assert {key: value for key, value in found.items() if ("connection" in dict(key[1]))} == wanted
-
-
-@in_both_formats
-def test_the_totals_match_the_snapshot(accept: str) -> None:
-    shown = many_shapes()
-    found = samples(page(shown, accept), accept)
-
-    states = {state: found["bearerwatch_connections", (("state", state.value),)] for state in State}
-    failures = {cause: found["bearerwatch_failures_total", (("cause", cause.value),)] for cause in Cause}
-    assert states == shown.states()
-    counted = [Counter(status.history.failures_by_cause) for status in shown.connections]
-    assert +Counter(failures) == sum(counted, Counter({Cause.IP_RESTRICTED: 5}))  # 5 of removed connections
-    assert found["bearerwatch_connections_configured", ()] == 8
-    assert found["bearerwatch_config_last_reload_success_timestamp_seconds", ()] == moment(
-        shown.daemon.reloaded
+    text, open_metrics = (
+        {key: value for key, value in each.items() if key[0].startswith("bearerwatch")} for each in both
     )
-    assert found["bearerwatch_build_info", (("version", "0.1.0"),)] == 1
+    assert text == open_metrics
 
 
 def test_every_cause_state_and_level_is_at_zero_from_the_first_scrape() -> None:
@@ -420,19 +325,6 @@ def test_every_cause_state_and_level_is_at_zero_from_the_first_scrape() -> None:
         assert found["bearerwatch_connections", (("state", state.value),)] == 0
     for level in ("debug", "info", "warning", "error", "critical"):
         assert found["bearerwatch_log_messages_total", (("level", level),)] == 0
-
-
-@pytest.mark.parametrize(
-    "status", [never_checked("new"), replace(missing_key(), connection=connection("new"))]
-)
-def test_a_connection_that_was_never_granted_has_all_series(status: ConnectionStatus) -> None:
-    text = page(snapshot(status))
-
-    assert of(text, "connection_up", connection="new") == 0
-    assert of(text, "connection_exchanges_total", connection="new") == 0
-    assert of(text, "connection_exchange_failures_total", connection="new") == 0
-    assert of(text, "connection_last_success_timestamp_seconds", connection="new") is None
-    assert sum(of(text, "connection_state", connection="new", state=state) or 0 for state in State) == 1
 
 
 def test_connections_no_replica_can_check_are_not_healthy() -> None:
@@ -464,32 +356,9 @@ def test_only_replicas_export_replica_metrics() -> None:
     }
 
 
-def test_a_paused_connection_is_neither_up_nor_failing() -> None:
-    text = page(snapshot(paused()))
-
-    assert of(text, "connection_up", connection="paused") == 0
-    assert of(text, "connection_state", connection="paused", state="paused") == 1
-    assert "connection_finding{" not in text
-
-
 def test_a_failed_reload_is_exported() -> None:
     assert of(page(snapshot()), "config_last_reload_successful") == 1
     assert of(page(snapshot(reload_problem="line 3: no such option")), "config_last_reload_successful") == 0
-
-
-def test_own_measurements_are_exported() -> None:
-    text = page(snapshot(), own=used())
-
-    assert of(text, "exchanges_in_flight") == 7
-    assert of(text, "store_errors_total") == 2
-    assert of(text, "exchange_duration_seconds_bucket", le="0.25") == 0
-    assert of(text, "exchange_duration_seconds_bucket", le="0.5") == 1
-    assert of(text, "schedule_delay_seconds_count") == 1
-    assert of(text, "schedule_missed_total") == 1
-    assert of(text, "logins_deferred_total") == 4
-    assert of(text, "notifications_total") == 3
-    assert of(text, "notifications_failed_total") == 1
-    assert of(text, "log_messages_total", level="warning") == 1
 
 
 def test_a_log_line_with_an_unknown_level_is_counted() -> None:
@@ -602,7 +471,9 @@ names = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 def test_any_text_in_names_and_labels_survives_the_round_trip(rows: list[tuple[str, str, str]]) -> None:
     shown = snapshot(
         *(
-            ConnectionStatus(connection(name, labels=(("customer", one), ("tier", two))), History(NOW, NOW))
+            ConnectionStatus(
+                connection(name=name, labels=(("customer", one), ("tier", two))), History(NOW, NOW)
+            )
             for name, one, two in rows
         )
     )
@@ -638,7 +509,6 @@ def test_open_metrics_ends_with_its_end_mark() -> None:
     assert "# EOF" not in page(many_shapes(), TEXT)
 
 
-@pytest.mark.real("promtool")
 @pytest.mark.real("promtool")
 @pytest.mark.parametrize("shown", [many_shapes(), snapshot()], ids=["many shapes", "no connection"])
 def test_promtool_finds_no_problems(shown: Snapshot) -> None:

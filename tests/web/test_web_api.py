@@ -1,11 +1,8 @@
 """The JSON: its documented keys, its filters, and a tag that tells change from the mere passing of time."""
 
-import re
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -18,8 +15,6 @@ from monitor.web.api import StatusDocument
 from monitor.web.selection import Selection
 from tests.web.fleets import NOW, in_maintenance, many
 from tests.web.serving import Stage
-
-DOCUMENT = Path(__file__).parents[2] / "docs" / "api.md"
 
 
 async def get(stage: Stage, path: str, **headers: str) -> httpx.Response:
@@ -189,29 +184,3 @@ def test_removed_connections_leave_the_cache() -> None:
     document.render(many(5), Selection(text="00001"))
 
     assert len(document._parts) <= 10
-
-
-def keys(value: Any) -> Iterator[str]:
-    """Every key in it, but those of labels, which are the operator's."""
-    if isinstance(value, list):
-        for each in value:
-            yield from keys(each)
-    if isinstance(value, dict):
-        for key, each in value.items():
-            yield key
-            if key not in {"labels", "counts"}:
-                yield from keys(each)
-
-
-async def test_documented_and_actual_keys_are_the_same(stage: Stage) -> None:
-    there: set[str] = set()
-    for path in ("/api/status", "/api/connections/acme-production", "/api/connections/hooli-orders",
-                 "/api/connections/tyrell-unread"):  # fmt: skip
-        there.update(keys((await get(stage, path)).json()))
-
-    rows = [row for row in DOCUMENT.read_text().splitlines() if row.startswith("| `")]
-    words = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
-    first_cells = {word for row in rows for word in re.findall(r"`(\w+)`", row.split("|")[1])}
-    parameters = {"label", "q", "sort"}
-    assert there <= words
-    assert first_cells - parameters <= there

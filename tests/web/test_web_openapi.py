@@ -24,6 +24,7 @@ from tests.web.serving import Stage
 DOCS = Path(__file__).parents[2] / "docs"
 DOCUMENT: dict[str, Any] = yaml.safe_load((DOCS / "openapi.yaml").read_text())
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
+TEXT = (DOCS / "api.md").read_text()
 
 
 def closed(schema: Any) -> Any:
@@ -111,7 +112,7 @@ def test_the_document_lists_every_code(documented: dict[str, Any], kind: type[St
 
 def tables() -> Iterator[tuple[str, list[str]]]:
     """The heading and the words of the first column of each table of api.md."""
-    for section in re.split(r"^##+ ", (DOCS / "api.md").read_text(), flags=re.M)[1:]:
+    for section in re.split(r"^##+ ", TEXT, flags=re.M)[1:]:
         for table in re.findall(r"^\| (?:Key|Parameter) .*\n(?:\|.*\n)+", section, re.M):
             cells = [row.split("|")[1] for row in table.splitlines()[2:]]
             yield section.partition("\n")[0], re.findall(r"`(\w+)`", "".join(cells))
@@ -127,3 +128,6 @@ def test_the_text_lists_the_same_keys_and_parameters() -> None:
         ("A connection", set(SCHEMAS["Connection"]["properties"])),
         ("`/api/connections/{name}`", connection),
     ]
+    words = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| `.*$", TEXT, re.M))))
+    for answer in ("Status", "OneConnection"):
+        assert {key for each in objects(closed(SCHEMAS[answer])) for key in each["properties"]} <= words
