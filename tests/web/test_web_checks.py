@@ -90,13 +90,13 @@ async def test_checks_on_request_are_off_if_anyone_could_ask(stage: Stage) -> No
 
 
 async def test_the_button_works_without_a_script_and_leads_back(stage: Stage) -> None:
-    taking(stage)
+    wished = taking(stage)
 
     async with stage.client() as client:
         (form,) = read((await client.get("/connections/acme-production")).text).all("form", id="ask")
         answer = await client.post(form.attributes["action"])
 
-    assert form.attributes["method"] == "post"
+    assert (form.attributes["method"], wished) == ("post", ["acme-production"])
     assert (answer.status_code, answer.headers["location"]) == (303, "/connections/acme-production")
 
 

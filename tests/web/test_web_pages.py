@@ -89,6 +89,7 @@ async def test_a_row_shows_cause_start_and_responsible(stage: Stage) -> None:
         "next in 2 min",
     ):
         assert words in row.text
+    assert "?label=customer%3Dacme" in [link.attributes["href"] for link in row.all("a")]
 
 
 async def test_a_row_shows_the_age_of_an_approval(stage: Stage) -> None:
@@ -226,6 +227,7 @@ async def test_ten_thousand_connections_are_paged_by_a_hundred(stage: Stage) -> 
     failing = sorted(range(7, 10_000, 100), key=lambda number: (number % 300, number))  # the latest first
     assert names(first) == [f"tenant-{number:05}" for number in failing]
     assert len(names(last)) == PAGE_ROWS
+    assert [a.attributes["href"] for a in read(first).all("a") if a.text == "Next →"] == ["?page=2"]
     assert "1 to 100 of 10,000 connections" in read(first).text
     assert "9,901 to 10,000 of 10,000 connections" in read(last).text
     assert len(first) < 300_000
