@@ -237,11 +237,12 @@ def test_a_directory_named_like_a_pattern_is_taken_literally(tmp_path: Path) -> 
 # What must never be shown
 
 
-def test_a_key_pasted_into_the_configuration_is_never_repeated() -> None:
-    report = problems(CONFIGS / "invalid" / "key_in_the_configuration.yaml")
+def test_no_message_repeats_a_key_or_a_password() -> None:
+    invalid = sorted((CONFIGS / "invalid").glob("*.yaml"))
+    pasted = [path for path in invalid if re.search("hunter2|MIIE", path.read_text(encoding="utf-8"))]
 
-    assert "MIIE" not in report
-    assert "BEGIN" not in report
+    assert len(pasted) >= 6
+    assert not [path for path in pasted if re.search("hunter2|MIIE", problems(path))]
 
 
 @pytest.mark.parametrize(
@@ -252,20 +253,6 @@ def test_a_key_pasted_anywhere_is_never_repeated(tmp_path: Path, option: str) ->
     (tmp_path / "x.yaml").write_text(json.dumps({option: key, "connections": []}), encoding="utf-8")
 
     assert "MIIE" not in problems(tmp_path / "x.yaml")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "database_elsewhere",
-        "database_with_a_password",
-        "database_with_a_secret_in_oauth",
-        "database_with_a_secret_in_sslpassword",
-        "login_urls",
-    ],
-)
-def test_a_password_in_an_url_is_never_repeated(name: str) -> None:
-    assert "hunter2" not in problems(CONFIGS / "invalid" / f"{name}.yaml")
 
 
 # The documents: the example and the schema
@@ -372,68 +359,6 @@ def loaded(raw: bytes) -> Settings | str:
             return load(path, {})
         except ConfigError as error:
             return str(error)
-
-
-@settings(deadline=None)
-@given(st.binary() | st.text().map(lambda text: text.encode(errors="surrogatepass")))
-def test_no_bytes_crash_loading(raw: bytes) -> None:
-    loaded(raw)
-
-
-OPTIONS = sorted({name for name, _ in options_of(schema(), schema()["$defs"])})
-ODD = st.sampled_from(
-    [
-        *(
-            "0",
-            "-1",
-            "1e9",
-            "5m",
-            "00m",
-            "25%",
-            "9" * 400,
-            "0d",
-            "~",
-            "no",
-            "1:30",
-            "2026-02-30",
-            "9999-12-31",
-        ),
-        *(
-            "0001-01-01T00:00:00+23:59",
-            "https://[",
-            "https://[::1",
-            "https://a@b",
-            "http://127.0.0.1:1/a",
-            "//",
-        ),
-        *(
-            "https://\u2100.my.salesforce.com",
-            "https://acme.my.salesforce.com",
-            "acme",
-            "a@b",
-            "my_domain",
-            ".",
-        ),
-        *("[::1]:1", ":", "\0", "\u2028", "lifetime", "../x", "sqlite:///", "x://", "?", "\U0001f511"),
-    ]
-)
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | ODD,
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(OPTIONS) | st.text(max_size=3), inner, max_size=8)
-    ),
-    max_leaves=20,
-)
-CONNECTIONS = st.lists(st.dictionaries(st.sampled_from(OPTIONS), VALUES, max_size=12), max_size=3)
-
-
-@given(st.dictionaries(st.sampled_from(OPTIONS), VALUES, max_size=8), CONNECTIONS)
-@settings(max_examples=100, deadline=None)
-def test_no_values_crash_loading(options: dict[str, Any], connections: list[Any]) -> None:
-    written = {**options, "connections": connections, "connections_from": []}
-
-    loaded(yaml.safe_dump(written, allow_unicode=True).encode(errors="surrogatepass"))
 
 
 @settings(deadline=None)

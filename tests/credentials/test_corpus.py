@@ -28,7 +28,16 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return corpus_in(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 
 
+def findings(credential: Credential) -> list[Cause]:
+    """What a diagnosis finds now, where the org grants all that can be signed."""
+    outcome = GRANTED if credential.key is not None else NotSent("No usable private key.")
+    now = datetime.now(UTC)
+    verdict = diagnose(exchange(outcome, now), credential.facts, ACME, begin(ACME, now), now)
+    return [finding.cause for finding in verdict.findings]
+
+
 def assert_leads_to(credential: Credential, case: Case) -> None:
+    assert findings(credential) == ([case.cause] if case.cause else [])
     expected = [] if case.cause is None or case.cause in JUDGED_BY_TIME else [case.cause]
     assert [problem.cause for problem in credential.facts.problems] == expected
     for problem in credential.facts.problems:
@@ -44,7 +53,7 @@ def test_the_corpus_has_the_promised_size() -> None:
 
 
 @pytest.mark.parametrize("case", KEYS, ids=lambda case: case.name)
-def test_each_key_of_the_corpus_gives_exactly_its_expected_problem(corpus: Path, case: Case) -> None:
+def test_each_key_of_the_corpus_gives_exactly_its_expected_finding(corpus: Path, case: Case) -> None:
     credential = read_credential((corpus / case.name).read_bytes())
 
     assert_leads_to(credential, case)
@@ -56,7 +65,7 @@ def test_each_key_of_the_corpus_gives_exactly_its_expected_problem(corpus: Path,
 
 
 @pytest.mark.parametrize("case", CERTIFICATES, ids=lambda case: case.name)
-def test_each_certificate_of_the_corpus_gives_exactly_its_expected_problem(corpus: Path, case: Case) -> None:
+def test_each_certificate_of_the_corpus_gives_exactly_its_expected_finding(corpus: Path, case: Case) -> None:
     credential = read_credential((corpus / "sound.pem").read_bytes(), (corpus / case.name).read_bytes())
 
     assert_leads_to(credential, case)
@@ -73,28 +82,6 @@ def test_no_message_or_repr_shows_the_files_content(corpus: Path, case: Case) ->
 
     shown = repr(credential).encode()
     assert not any(line in shown for line in content.split() if len(line) >= 16)
-
-
-def findings(credential: Credential) -> list[Cause]:
-    """What a diagnosis finds now, where the org grants all that can be signed."""
-    outcome = GRANTED if credential.key is not None else NotSent("No usable private key.")
-    now = datetime.now(UTC)
-    verdict = diagnose(exchange(outcome, now), credential.facts, ACME, begin(ACME, now), now)
-    return [finding.cause for finding in verdict.findings]
-
-
-@pytest.mark.parametrize("case", KEYS, ids=lambda case: case.name)
-def test_the_diagnosis_of_a_key_reports_exactly_its_problem(corpus: Path, case: Case) -> None:
-    credential = read_credential((corpus / case.name).read_bytes())
-
-    assert findings(credential) == ([case.cause] if case.cause else [])
-
-
-@pytest.mark.parametrize("case", CERTIFICATES, ids=lambda case: case.name)
-def test_the_diagnosis_of_a_certificate_reports_exactly_its_problem(corpus: Path, case: Case) -> None:
-    credential = read_credential((corpus / "sound.pem").read_bytes(), (corpus / case.name).read_bytes())
-
-    assert findings(credential) == ([case.cause] if case.cause else [])
 
 
 def test_the_dates_of_a_certificate_are_not_a_problem_of_reading(corpus: Path) -> None:

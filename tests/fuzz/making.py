@@ -113,5 +113,13 @@ VALUES = (
     b"*anchor",
     b"!!binary aGFsbG8=",
     b"$2y$31$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG",
+    b"25%",
+    b"0d",
+    b"9999-12-31",
+    b"https://a@b",
+    "https://\u2100.my.salesforce.com".encode(),
+    b"//",
+    b"sqlite:///",
+    b"x://",
 )
 """Values that people and tools write by mistake."""

@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 
 import requests
 import schemathesis
-import yaml
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -49,8 +48,10 @@ from monitor.salesforce.org import Reply, Subject
 from monitor.salesforce.org import read as read_inside
 from monitor.store import records
 from monitor.web.access import Protection
+from tests.certificates import certificate_of, pem_of
+from tests.commands.test_explain import CASES as OF_THE_CORPUS
 from tests.config.test_web_file import GOOD, HASH
-from tests.credentials.pairs import KEYS, certificate_of, pem_of
+from tests.credentials.pairs import KEYS
 from tests.fuzz.making import PIECES, near, rewritten
 from tests.making import ACME, GRANTED, history
 from tests.web.fleets import rich_fleet
@@ -276,11 +277,7 @@ def answer() -> Iterator[Holds]:
     yield holds
 
 
-CASES = [
-    case["in"]
-    for file in sorted((ROOT / "tests/corpus").glob("*.yaml"))
-    for case in yaml.safe_load(file.read_text(encoding="utf-8"))
-]
+CASES = [case["in"] for case in OF_THE_CORPUS]
 RECORDS = [case.encode() if isinstance(case, str) else json.dumps(case).encode() for case in CASES]
 
 
@@ -305,10 +302,16 @@ for _case in CASES:
         if _part is not None:
             _PARTS.setdefault(_name, []).append(_part)
 
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
 RECORDED = st.fixed_dictionaries(
     {},
     optional={
-        "now": st.sampled_from(_PARTS["now"]),
+        "now": st.sampled_from(_PARTS["now"]) | ANY_JSON,
         "answer": st.sampled_from(_PARTS["answer"])
         | st.builds(
             lambda answer, status: {**answer, "status": status},
@@ -330,8 +333,11 @@ RECORDED = st.fixed_dictionaries(
         | st.dictionaries(
             st.sampled_from(("login_url", "audience", "consumer_key", "username", "scopes")), SURROGATES
         ),
-        "local": st.sampled_from(_PARTS["local"]),
-        "history": st.sampled_from(_PARTS["history"]),
+        **{
+            part: st.sampled_from(_PARTS[part])
+            | st.dictionaries(st.sampled_from([*set().union(*_PARTS[part])]), ANY_JSON)
+            for part in ("local", "history")
+        },
     },
 )
 """Records whose parts come from different cases: an answer of one with the past of another."""
@@ -369,47 +375,17 @@ _OF_NO_CREDENTIAL = causes_where(lambda entry: entry.kind is not Kind.CREDENTIAL
 
 # What an org answers to an audit
 
+FIELD_WORDS = (
+    "Infinite", "Zero", "SpecificLifetime", "SpecificInactivity", "Days", "Hours", "Months", "0", "1", "2",
+    "AdminApprovedPreAuthorized", "AllSelfAuthorized", "Bypass", "Enforce", "HIGH_ASSURANCE", "STANDARD",
+    "Success", "Restricted IP", "User is frozen", "Integration", "ExternalClientApplication", "00D", "005",
+    "2026-12-23T12:00:00.000+0000", "0001-01-01T00:00:00.000+1400", "9999-12-31T23:59:59.000-1200",
+    "2026-11-23T12:00:00.000+0000", "2026-13-45T99:00:00Z", "127.0.0.1", "999.1.1.1", "::1", "1.2.3.4-",
+)  # fmt: skip
 FIELD_VALUES: st.SearchStrategy[Any] = st.sampled_from(
     (
         *(None, True, False, 0, -1, 30, 2**31, 10**30, 1e308, float("inf"), float("nan"), "", "x" * 5_000),
-        *(
-            "Infinite",
-            "Zero",
-            "SpecificLifetime",
-            "SpecificInactivity",
-            "Days",
-            "Hours",
-            "Months",
-            "0",
-            "1",
-            "2",
-        ),
-        *(
-            "AdminApprovedPreAuthorized",
-            "AllSelfAuthorized",
-            "Bypass",
-            "Enforce",
-            "HIGH_ASSURANCE",
-            "STANDARD",
-        ),
-        *(
-            "Success",
-            "Restricted IP",
-            "User is frozen",
-            "Integration",
-            "ExternalClientApplication",
-            "00D",
-            "005",
-        ),
-        *("2026-12-23T12:00:00.000+0000", "0001-01-01T00:00:00.000+1400", "9999-12-31T23:59:59.000-1200"),
-        *(
-            "2026-11-23T12:00:00.000+0000",
-            "2026-13-45T99:00:00Z",
-            "127.0.0.1",
-            "999.1.1.1",
-            "::1",
-            "1.2.3.4-",
-        ),
+        *FIELD_WORDS,
         *("\ud800", "\x1b[31m", "<b>&amp;", "'; DROP", {}, [], {"Name": None}, [[]], {"loginIpRanges": [7]}),
     )
 )

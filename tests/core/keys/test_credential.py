@@ -17,12 +17,11 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from monitor.core.causes import Cause
 from monitor.core.keys.credential import CredentialFacts, read_certificates
-from tests.credentials.pairs import KEYS, START, certificate_of, pem_of
+from tests.certificates import START, certificate_of, pem_of
+from tests.credentials.pairs import KEYS
 from tests.making import read_credential
 
 
@@ -125,35 +124,6 @@ def test_a_curves_key_of_a_wrong_length_is_a_problem() -> None:
 
     assert problem.cause is Cause.KEY_UNREADABLE
     assert "does not contain a complete key" in problem.detail
-
-
-@given(st.binary(max_size=400))
-def test_any_bytes_give_a_key_or_a_problem(material: bytes) -> None:
-    credential = read_credential(material, material)
-
-    assert credential.key is None
-    assert len(credential.facts.problems) == 2
-
-
-@settings(max_examples=150)
-@given(
-    position=st.integers(0, 1190),
-    byte=st.integers(0, 255),
-    label=st.sampled_from(["RSA PRIVATE KEY", "PRIVATE KEY"]),
-)
-def test_a_key_with_one_changed_byte_is_valid_or_a_problem(position: int, byte: int, label: str) -> None:
-    layout = PrivateFormat.TraditionalOpenSSL if label.startswith("RSA") else PrivateFormat.PKCS8
-    der = bytearray(KEYS[0].private_bytes(Encoding.DER, layout, NoEncryption()))
-    der[position % len(der)] = byte
-
-    credential = read_credential(
-        f"-----BEGIN {label}-----\n{b64encode(der).decode()}\n-----END {label}-----\n".encode()
-    )
-
-    if credential.key is None:
-        assert len(credential.facts.problems) == 1
-    else:
-        assert credential.key.private_numbers() == KEYS[0].private_numbers()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # the library's, about what such certificates hold
