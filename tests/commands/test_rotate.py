@@ -233,22 +233,17 @@ def test_a_connection_removed_meanwhile_is_reported(settings: Settings, tmp_path
 
 
 class Hasty(Clock):
-    """A clock that goes on at each look at it."""
+    """A clock that is put ahead."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._passed = timedelta(0)
+        self.shown = NOW
 
     def machine(self) -> datetime:
-        self._passed += timedelta(seconds=20)
-        return self.shown()
+        return self.shown
 
     def steady(self) -> float:
-        return self.shown().timestamp()
-
-    def shown(self) -> datetime:
-        """What it shows to others."""
-        return NOW + self._passed
+        return self.shown.timestamp()
 
 
 async def test_the_next_key_is_tried_slowly_and_not_forever(settings: Settings, tmp_path: Path) -> None:
@@ -257,14 +252,19 @@ async def test_the_next_key_is_tried_slowly_and_not_forever(settings: Settings, 
     following = make(acme, next_pair(acme, None), Options(), NOW)
     told: list[tuple[Look, datetime]] = []
     clock = Hasty()
-    with running(Simulator(clock=clock.shown)) as url:
+
+    def tell(look: Look, due: datetime) -> None:
+        told.append((look, due))
+        clock.shown = due
+
+    with running(Simulator(clock=clock.machine)) as url:
         rotating = at_the_simulator(acme, url, certificate)
         exchanger = Exchanger(clock=clock.now)
         watcher = Watcher(rotating, exchanger, clock, per_hour=30)
         look = await watcher.until_accepted(
             read_credential(key, certificate),
             read_credential(*(path.read_bytes() for path in following)),
-            tell=lambda look, due: told.append((look, due)),
+            tell=tell,
             stop=asyncio.Event(),
         )
         await exchanger.aclose()

@@ -235,14 +235,12 @@ def test_connections_of_one_app_with_the_same_cause_are_one_message() -> None:
 def test_an_event_spreading_over_a_fleet_is_one_message_per_five_minutes() -> None:
     receiver = Receiver()
 
-    receiver.live(
-        20 * MINUTE, lambda now: of_one_app(1600, now, lambda n: NOW + n * timedelta(seconds=0.375))
-    )
+    receiver.live(20 * MINUTE, lambda now: of_one_app(400, now, lambda n: NOW + n * timedelta(seconds=1.5)))
 
     told = [(at, len(message.alerts)) for at, message in receiver.taken]
     assert told[0][0] == HOLD
     assert [later[0] - HOLD for later in told[1:]] == [GROUP_INTERVAL, 2 * GROUP_INTERVAL]
-    assert told[-1][1] == 1600
+    assert told[-1][1] == 400
 
 
 def test_new_connections_of_a_group_come_first_in_its_message() -> None:

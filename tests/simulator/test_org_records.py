@@ -360,26 +360,6 @@ def test_an_expired_trial_closes_the_org(make_org: MakeOrg, pair: Pair) -> None:
     assert said(ask(org, pair, NOW + timedelta(days=30)))["error_description"] == "inactive organization"
 
 
-def test_a_sandbox_refresh_shows_in_its_production_org(make_org: MakeOrg, pair: Pair) -> None:
-    org = make_org(permissions=EVERYTHING, sandbox_copy={"name": "dev", "percent": 62})
-    token = token_of(ask(org, pair))
-
-    asked = "SELECT SandboxName, Status, CopyProgress FROM SandboxProcess"
-
-    assert read(org, token, asked, tooling=True) == [
-        {"SandboxName": "dev", "Status": "Processing", "CopyProgress": 62}
-    ]
-
-
-def test_a_scope_can_be_missing_while_logins_are_granted(make_org: MakeOrg, pair: Pair) -> None:
-    org = make_org(permissions=EVERYTHING, scopes=["api"], refresh_scope_needed=False)
-    token = token_of(ask(org, pair))
-
-    assert read(
-        org, token, "SELECT OauthScopesAPI, OauthScopesREFRESH_TOKEN FROM ExtlClntAppOauthSettings"
-    ) == [{"OauthScopesAPI": True, "OauthScopesREFRESH_TOKEN": False}]
-
-
 def test_the_observer_sees_that_a_user_is_frozen(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org(user_frozen=True)
     ask(org, pair)

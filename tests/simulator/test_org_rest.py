@@ -125,17 +125,6 @@ def test_userinfo_refuses_in_plain_text(make_org: MakeOrg, token: str | None, te
     assert (answer.status, answer.body) == (403, text)
 
 
-def test_a_query_returns_the_users_own_rows(make_org: MakeOrg, pair: Pair) -> None:
-    org = make_org()
-    token = token_of(ask(org, pair))
-
-    found = said(get(org, QUERY, token, query="q=SELECT+Id%2C+Username+FROM+User"))
-
-    assert found["totalSize"] == 1
-    assert found["records"][0]["Username"] == "integration@acme.com"
-    assert found["records"][0]["attributes"]["type"] == "User"
-
-
 def test_login_history_can_be_read_newest_first(make_org: MakeOrg, pair: Pair) -> None:
     org = make_org()
     ask(org, pair, NOW - timedelta(days=1), aud="https://other.my.salesforce.com")

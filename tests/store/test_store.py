@@ -53,6 +53,7 @@ from monitor.store.database import DAYS_KEPT, EVENT_DAYS, Database
 from monitor.store.keeper import HANGS_SECONDS
 from monitor.store.place import place_of
 from monitor.store.waiting import EVENTS_KEPT, Lease, Waiting
+from tests.end_to_end.processes import until
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HERE = Path(__file__).parent
@@ -710,24 +711,18 @@ def test_a_failed_write_is_retried_automatically(path: Path) -> None:
     ):
         other.execute("BEGIN IMMEDIATE")
         store.save("acme", history(GRANTED))
-        _until(lambda: store.errors > 2)
+        until(lambda: store.errors > 2, "three tries")
         other.execute("ROLLBACK")
 
-        _until(lambda: store.problem is None)
+        until(lambda: store.problem is None, "the next try")
         assert len(store.exchanges("acme")) == 1
-
-
-def _until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
 
 
 def test_changes_are_written_within_a_second(path: Path) -> None:
     with opened(path) as store:
         store.save("acme", history(GRANTED))
 
-        _until(lambda: len(store.exchanges("acme")) == 1)
+        until(lambda: store.exchanges("acme"), "the writer")
 
 
 def test_closing_a_store_that_cannot_write_reports_it(path: Path) -> None:
@@ -746,7 +741,7 @@ def test_a_hanging_write_is_reported(path: Path) -> None:
     with raw(path) as other:
         other.execute("BEGIN IMMEDIATE")
         store.save("acme", history(GRANTED))
-        _until(lambda: bool(store.problem))
+        until(lambda: store.problem, "the hanging write to be reported")
 
         assert re.search(r"has not answered for 1\d seconds: its disk may hang", str(store.problem))
         assert store.errors == 0
