@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -112,12 +112,35 @@ class Scene:
     def sql(self, text: str) -> list[tuple[object, ...]]:
         return self.server.sql(text, self.database)
 
+    def waits_for_a_lock(self, words: str) -> bool:
+        """Whether a statement with these words does."""
+        return bool(
+            self.sql(
+                "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+                f" AND wait_event_type = 'Lock' AND query LIKE '%{words}%'"
+            )
+        )
+
     async def notify(self) -> None:
         self.notified += 1
 
 
+@pytest.fixture(scope="module", name="server")
+def _server() -> Iterator[Postgres]:
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture
+async def scene(server: Postgres, tmp_path: Path) -> AsyncIterator[Scene]:
+    """One that keeps appointments, and checks one connection at a time."""
+    async with started(server, tmp_path) as made:
+        yield made
+
+
 @asynccontextmanager
 async def started(
+    server: Postgres,
     folder: Path,
     clock_ahead: timedelta = timedelta(0),
     checks: Checks | None = None,
@@ -126,14 +149,14 @@ async def started(
     first_in: timedelta = timedelta(0),
     user: str = "integration",
 ) -> AsyncIterator[Scene]:
-    """One that keeps appointments, and checks one connection at a time, or a few."""
+    """The same with other options."""
     config = folder / "config.yaml"
     config.write_text(
         CONFIGURATION + "".join(CONNECTION.format(name=name, user=user.format(name)) for name in names)
     )
     settings, clock, fleet = load(config, {"KEY": "-"}), SharedClock(_Ahead(clock_ahead)), Fleet({})
     fleet.configure(settings.connections, clock.now())
-    with postgres() as server, closing(Store.open(url := server.database())) as store:
+    with closing(Store.open(url := server.database())) as store:
         scene = Scene(server, url.rsplit("/", 1)[1], checks or Checks())
         began = asyncio.get_running_loop().time()
         checker: Any = scene.checks
@@ -169,84 +192,78 @@ async def until(probe: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_after_a_suspension_a_replica_makes_no_login_for_earlier_connections(tmp_path: Path) -> None:
+async def test_after_a_suspension_a_replica_makes_no_login_for_earlier_connections(scene: Scene) -> None:
     """As on a machine that was suspended: another may have taken over, and the check under way goes on."""
-    async with started(tmp_path) as scene:
-        checks = scene.checks
-        await until(lambda: checks.begun)
+    checks = scene.checks
+    await until(lambda: checks.begun)
 
-        scene.seconds_awake += 60
-        checks.end.set()
+    scene.seconds_awake += 60
+    checks.end.set()
 
-        await until(lambda: checks.refused == checks.begun[:1])
-        await until(lambda: len(set(checks.begun)) == 2)
-        assert checks.refused == checks.begun[:1], "what a new worker of it takes may"
-
-
-async def test_next_keys_are_tried_within_a_budget(tmp_path: Path) -> None:
-    async with started(tmp_path) as scene:
-        scene.checks.end.set()
-
-        await until(lambda: len(scene.checks.keys) > LOGINS_PER_HOUR)
-
-        assert scene.checks.keys[: LOGINS_PER_HOUR + 1] == [True] * LOGINS_PER_HOUR + [False]
+    await until(lambda: checks.refused == checks.begun[:1])
+    await until(lambda: len(set(checks.begun)) == 2)
+    assert checks.refused == checks.begun[:1], "what a new worker of it takes may"
 
 
-async def test_an_observers_logins_count_as_those_of_its_user(tmp_path: Path) -> None:
-    async with started(tmp_path) as scene:
-        scene.checks.end.set()
+async def test_next_keys_are_tried_within_a_budget(scene: Scene) -> None:
+    scene.checks.end.set()
 
-        await until(lambda: len(scene.checks.observers) > 5)
+    await until(lambda: len(scene.checks.keys) > LOGINS_PER_HOUR)
 
-        count = "SELECT sum(count) FROM login_budgets WHERE budget = 'checks' AND username = '{}@acme.com'"
-        [(observer,)], [(own,)] = (scene.sql(count.format(one)) for one in ("observer", "integration"))
-        assert int(str(observer)) >= 5
-        assert int(str(own)) >= 5
+    assert scene.checks.keys[: LOGINS_PER_HOUR + 1] == [True] * LOGINS_PER_HOUR + [False]
 
 
-async def test_a_replica_that_cannot_write_takes_no_work_and_says_why(tmp_path: Path) -> None:
-    async with started(tmp_path) as scene:
-        checks, replica = scene.checks, scene.replica
-        checks.end.set()
-        await until(lambda: scene.sql("SELECT 1 FROM histories"))
+async def test_an_observers_logins_count_as_those_of_its_user(scene: Scene) -> None:
+    scene.checks.end.set()
 
-        refuse(scene, "histories", "INSERT", "true", "the disk is full")
-        await until(lambda: replica.problem)
-        await until(lambda: scene.sql("SELECT count(*) FROM procrastinate_workers") == [(0,)])
-        assert "the disk is full" in str(replica.problem)
-        begun = len(checks.begun)
-        scene.sql("UPDATE due SET due_at = now()")
-        await until(lambda: scene.sql("SELECT 1 FROM due WHERE due_at < now() - interval '5 s'"))
-        assert len(checks.begun) == begun
+    await until(lambda: len(scene.checks.observers) > 5)
 
-        scene.sql("DROP FUNCTION refuse CASCADE")
-        await until(lambda: len(checks.begun) > begun)
-        assert replica.problem is None
+    count = "SELECT sum(count) FROM login_budgets WHERE budget = 'checks' AND username = '{}@acme.com'"
+    [(observer,)], [(own,)] = (scene.sql(count.format(one)) for one in ("observer", "integration"))
+    assert int(str(observer)) >= 5
+    assert int(str(own)) >= 5
 
 
-async def test_a_replica_with_an_older_schema_takes_no_work_and_says_why(tmp_path: Path) -> None:
-    async with started(tmp_path) as scene:
-        scene.checks.end.set()
-        await until(lambda: scene.checks.begun)
+async def test_a_replica_that_cannot_write_takes_no_work_and_says_why(scene: Scene) -> None:
+    checks, replica = scene.checks, scene.replica
+    checks.end.set()
+    await until(lambda: scene.sql("SELECT 1 FROM histories"))
 
-        scene.sql("UPDATE meta SET value = '99' WHERE key = 'schema'")
+    refuse(scene, "histories", "INSERT", "true", "the disk is full")
+    await until(lambda: replica.problem)
+    await until(lambda: scene.sql("SELECT count(*) FROM procrastinate_workers") == [(0,)])
+    assert "the disk is full" in str(replica.problem)
+    begun = len(checks.begun)
+    scene.sql("UPDATE due SET due_at = now()")
+    await until(lambda: scene.sql("SELECT 1 FROM due WHERE due_at < now() - interval '5 s'"))
+    assert len(checks.begun) == begun
 
-        await until(lambda: scene.sql("SELECT count(*) FROM procrastinate_workers") == [(0,)])
-        await until(lambda: scene.replica.problem)
-        assert "a newer version of bearerwatch wrote it" in str(scene.replica.problem)
+    scene.sql("DROP FUNCTION refuse CASCADE")
+    await until(lambda: len(checks.begun) > begun)
+    assert replica.problem is None
 
 
-async def test_one_unwritable_result_does_not_block_others(tmp_path: Path) -> None:
-    async with started(tmp_path) as scene:
-        checks = scene.checks
-        refuse(scene, "histories", "INSERT", "new.connection_id = 1", "for a reason of its own")
-        checks.end.set()
+async def test_a_replica_with_an_older_schema_takes_no_work_and_says_why(scene: Scene) -> None:
+    scene.checks.end.set()
+    await until(lambda: scene.checks.begun)
 
-        await until(lambda: len(checks.begun) >= 8)
+    scene.sql("UPDATE meta SET value = '99' WHERE key = 'schema'")
 
-        counts = sorted(checks.begun.count(name) for name in ("a", "b"))
-        assert counts[0] <= 2, "it is put off for a minute"
-        assert scene.replica.problem is None
+    await until(lambda: scene.sql("SELECT count(*) FROM procrastinate_workers") == [(0,)])
+    await until(lambda: scene.replica.problem)
+    assert "a newer version of bearerwatch wrote it" in str(scene.replica.problem)
+
+
+async def test_one_unwritable_result_does_not_block_others(scene: Scene) -> None:
+    checks = scene.checks
+    refuse(scene, "histories", "INSERT", "new.connection_id = 1", "for a reason of its own")
+    checks.end.set()
+
+    await until(lambda: len(checks.begun) >= 8)
+
+    counts = sorted(checks.begun.count(name) for name in ("a", "b"))
+    assert counts[0] <= 2, "it is put off for a minute"
+    assert scene.replica.problem is None
 
 
 class SomeHang(Checks):
@@ -270,11 +287,11 @@ class SomeHang(Checks):
         return self.due(self.clock.now())
 
 
-async def test_hanging_connections_use_at_most_half_of_the_slots(tmp_path: Path) -> None:
+async def test_hanging_connections_use_at_most_half_of_the_slots(server: Postgres, tmp_path: Path) -> None:
     """Four of them used to occupy all four slots, and nothing else was checked."""
     checks = SomeHang()
     names = [*(f"hangs{number}" for number in range(6)), "well"]
-    async with started(tmp_path, checks=checks, names=names, at_once=4):
+    async with started(server, tmp_path, checks=checks, names=names, at_once=4):
         await until(lambda: checks.under_way == 2)
         before = checks.begun.count("well")
 
@@ -283,120 +300,114 @@ async def test_hanging_connections_use_at_most_half_of_the_slots(tmp_path: Path)
         assert checks.most == 2
 
 
-async def test_a_long_check_keeps_its_connection_while_its_worker_ends(tmp_path: Path) -> None:
+async def test_a_long_check_keeps_its_connection_while_its_worker_ends(scene: Scene) -> None:
     """At a reload or a stop: without heartbeats others would make the same check once more."""
-    async with started(tmp_path) as scene:
-        await until(lambda: scene.checks.begun)
-        [(began,)] = scene.sql("SELECT now()")
+    await until(lambda: scene.checks.begun)
+    [(began,)] = scene.sql("SELECT now()")
 
-        scene.replica.dismiss()
+    scene.replica.dismiss()
 
-        await until(
-            lambda: scene.sql(
-                f"SELECT 1 FROM procrastinate_workers WHERE last_heartbeat > '{began}'::timestamptz"
-                " + interval '6 seconds'"
-            )
+    await until(
+        lambda: scene.sql(
+            f"SELECT 1 FROM procrastinate_workers WHERE last_heartbeat > '{began}'::timestamptz"
+            " + interval '6 seconds'"
         )
-        scene.checks.end.set()
-        await until(lambda: scene.sql("SELECT 1 FROM histories"))
+    )
+    scene.checks.end.set()
+    await until(lambda: scene.sql("SELECT 1 FROM histories"))
 
 
-async def test_a_hanging_database_connection_is_cut_once_and_then_given_time(tmp_path: Path) -> None:
+async def test_a_hanging_database_connection_is_cut_once_and_then_given_time(scene: Scene) -> None:
     """Where a word takes long each time, it would be broken off each second, and never be heard."""
-    async with started(tmp_path) as scene:
-        words = (
-            "SELECT extract(epoch FROM now() - query_start)::float FROM pg_stat_activity"
-            " WHERE wait_event_type = 'Lock' AND query LIKE '%overdue%' ORDER BY 1 DESC"
-        )
-        with psycopg.connect(scene.server.url(scene.database)) as slow:
-            slow.execute("LOCK TABLE due")
-            await until(lambda: scene.sql(words))
-            await until(lambda: len(found := scene.sql(words)) > 1 and float(str(found[1][0])) > 4)
+    words = (
+        "SELECT extract(epoch FROM now() - query_start)::float FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%overdue%'"
+        " ORDER BY 1 DESC"
+    )
+    with psycopg.connect(scene.server.url(scene.database)) as slow:
+        slow.execute("LOCK TABLE due")
+        await until(lambda: scene.sql(words))
+        await until(lambda: len(found := scene.sql(words)) > 1 and float(str(found[1][0])) > 4)
 
-            assert len(scene.sql(words)) == 2
+        assert len(scene.sql(words)) == 2
 
-        await until(lambda: scene.replica.problem is None)
-
-
-async def test_a_task_failing_for_another_reason_than_the_network_is_reported(tmp_path: Path) -> None:
-    async with started(tmp_path) as scene:
-        scene.checks.end.set()
-        with capture_logs() as logged:
-            refuse(scene, "procrastinate_jobs", "INSERT", "new.task_name = 'check'", "no room for jobs")
-            await until(lambda: scene.replica.problem)
-            await until(lambda: [line for line in logged if line["event"] == "task_failed"])
-        assert "no room for jobs" in str(scene.replica.problem)
-
-        scene.sql("DROP FUNCTION refuse CASCADE")
-
-        await until(lambda: scene.replica.problem is None)
+    await until(lambda: scene.replica.problem is None)
 
 
-async def test_a_job_whose_end_cannot_be_written_does_not_keep_its_connections(tmp_path: Path) -> None:
+async def test_a_task_failing_for_another_reason_than_the_network_is_reported(scene: Scene) -> None:
+    scene.checks.end.set()
+    with capture_logs() as logged:
+        refuse(scene, "procrastinate_jobs", "INSERT", "new.task_name = 'check'", "no room for jobs")
+        await until(lambda: scene.replica.problem)
+        await until(lambda: [line for line in logged if line["event"] == "task_failed"])
+    assert "no room for jobs" in str(scene.replica.problem)
+
+    scene.sql("DROP FUNCTION refuse CASCADE")
+
+    await until(lambda: scene.replica.problem is None)
+
+
+async def test_a_job_whose_end_cannot_be_written_does_not_keep_its_connections(scene: Scene) -> None:
     """Notifications are one job at a time: one that never ends would be the last."""
-    async with started(tmp_path) as scene:
-        scene.checks.end.set()
-        refuse(scene, "procrastinate_jobs", "DELETE", "old.task_name = 'notify'", "not now")
-        await until(lambda: scene.notified)
-        stuck = "SELECT id FROM procrastinate_jobs WHERE task_name = 'notify' AND status = 'doing'"
-        await until(lambda: scene.sql(stuck))
-        scene.sql("DROP FUNCTION refuse CASCADE")
-        before = scene.notified
+    scene.checks.end.set()
+    refuse(scene, "procrastinate_jobs", "DELETE", "old.task_name = 'notify'", "not now")
+    await until(lambda: scene.notified)
+    stuck = "SELECT id FROM procrastinate_jobs WHERE task_name = 'notify' AND status = 'doing'"
+    await until(lambda: scene.sql(stuck))
+    scene.sql("DROP FUNCTION refuse CASCADE")
+    before = scene.notified
 
-        await until(lambda: scene.notified > before)
-
-
-async def test_a_key_that_changes_during_its_check_is_checked_afterwards(tmp_path: Path) -> None:
-    async with started(tmp_path) as scene:
-        checks = scene.checks
-        checks.due = lambda now: now + timedelta(hours=1)
-        await until(lambda: checks.begun)
-        name = checks.begun[0]
-
-        scene.replica.at(name, datetime.now(UTC))
-        checks.end.set()
-
-        await until(lambda: checks.begun.count(name) == 2)
+    await until(lambda: scene.notified > before)
 
 
-async def test_results_of_another_replica_are_shown_once_the_check_here_ends(tmp_path: Path) -> None:
+async def test_a_key_that_changes_during_its_check_is_checked_afterwards(scene: Scene) -> None:
+    checks = scene.checks
+    checks.due = lambda now: now + timedelta(hours=1)
+    await until(lambda: checks.begun)
+    name = checks.begun[0]
+
+    scene.replica.at(name, datetime.now(UTC))
+    checks.end.set()
+
+    await until(lambda: checks.begun.count(name) == 2)
+
+
+async def test_results_of_another_replica_are_shown_once_the_check_here_ends(scene: Scene) -> None:
     """As it wakes up: its own result counts for nothing, and the next may be an hour away."""
-    async with started(tmp_path) as scene:
-        checks = scene.checks
-        await until(lambda: checks.begun)
-        name = checks.begun[0]
-        one = f"(SELECT id FROM connections WHERE name = '{name}')"
-        found = records.written(history(GRANTED, number=5))
-        scene.sql(f"INSERT INTO histories VALUES ({one}, '{found}')")
-        scene.sql(
-            "UPDATE due SET job = NULL, epoch = epoch + 1, writer = 'another',"
-            f" changed_at = clock_timestamp(), due_at = now() + interval '1 hour' WHERE connection_id = {one}"
-        )
-        [(written,)] = scene.sql("SELECT now()")
-        heard = f"SELECT 1 WHERE clock_timestamp() > '{written}'::timestamptz + interval '4 seconds'"
-        await until(lambda: scene.sql(heard))
-        assert name not in checks.heard_of
+    checks = scene.checks
+    await until(lambda: checks.begun)
+    name = checks.begun[0]
+    one = f"(SELECT id FROM connections WHERE name = '{name}')"
+    found = records.written(history(GRANTED, number=5))
+    scene.sql(f"INSERT INTO histories VALUES ({one}, '{found}')")
+    scene.sql(
+        "UPDATE due SET job = NULL, epoch = epoch + 1, writer = 'another',"
+        f" changed_at = clock_timestamp(), due_at = now() + interval '1 hour' WHERE connection_id = {one}"
+    )
+    [(written,)] = scene.sql("SELECT now()")
+    heard = f"SELECT 1 WHERE clock_timestamp() > '{written}'::timestamptz + interval '4 seconds'"
+    await until(lambda: scene.sql(heard))
+    assert name not in checks.heard_of
 
-        checks.end.set()
+    checks.end.set()
 
-        await until(lambda: name in checks.heard_of)
-
-
-async def test_an_unreadable_history_is_reported(tmp_path: Path) -> None:
-    async with started(tmp_path) as scene:
-        scene.checks.end.set()
-        await until(lambda: scene.sql("SELECT count(*) FROM histories") == [(2,)])
-
-        scene.sql("""UPDATE histories SET body = '{"of": "a newer version"}'""")
-
-        await until(lambda: len(scene.checks.unread) == 2)
-        assert "of: Unknown field" in scene.checks.unread["a"]
+    await until(lambda: name in checks.heard_of)
 
 
-async def test_a_wrong_clock_moves_no_due_time(tmp_path: Path) -> None:
+async def test_an_unreadable_history_is_reported(scene: Scene) -> None:
+    scene.checks.end.set()
+    await until(lambda: scene.sql("SELECT count(*) FROM histories") == [(2,)])
+
+    scene.sql("""UPDATE histories SET body = '{"of": "a newer version"}'""")
+
+    await until(lambda: len(scene.checks.unread) == 2)
+    assert "of: Unknown field" in scene.checks.unread["a"]
+
+
+async def test_a_wrong_clock_moves_no_due_time(server: Postgres, tmp_path: Path) -> None:
     """Each replica counts turns from a connection's phase: by its own clock it would count others."""
     one = connection(interval=timedelta(minutes=5))
-    async with started(tmp_path, clock_ahead=timedelta(seconds=110)) as scene:
+    async with started(server, tmp_path, clock_ahead=timedelta(seconds=110)) as scene:
         scene.checks.due = partial(cadence.regular, one)
         scene.checks.end.set()
         await until(lambda: scene.sql("SELECT 1 FROM due WHERE epoch > 0"))
@@ -408,111 +419,103 @@ async def test_a_wrong_clock_moves_no_due_time(tmp_path: Path) -> None:
         assert abs(due_at - cadence.regular(one, written)) < timedelta(seconds=2)
 
 
-async def test_the_leading_replica_notifies(tmp_path: Path) -> None:
-    async with started(tmp_path) as scene:
-        await until(lambda: scene.notified)
+async def test_the_leading_replica_notifies(scene: Scene) -> None:
+    await until(lambda: scene.notified)
 
 
-async def test_a_worker_whose_heartbeat_hangs_ends(tmp_path: Path) -> None:
+async def test_a_worker_whose_heartbeat_hangs_ends(scene: Scene) -> None:
     """Others take over what it holds, and it would go on taking what it may not check."""
-    async with started(tmp_path) as scene:
-        scene.checks.end.set()
-        hanging = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%{}%'"
-        with psycopg.connect(scene.server.url(scene.database)) as other:
-            other.execute("LOCK TABLE procrastinate_workers IN SHARE MODE")
-            await until(lambda: scene.sql(hanging.format("update_heartbeat")))
-            await until(lambda: scene.sql(hanging.format("unregister")))
+    scene.checks.end.set()
+    with psycopg.connect(scene.server.url(scene.database)) as other:
+        other.execute("LOCK TABLE procrastinate_workers IN SHARE MODE")
+        await until(lambda: scene.waits_for_a_lock("update_heartbeat"))
+        await until(lambda: scene.waits_for_a_lock("unregister"))
 
 
 async def test_checks_go_on_when_the_machines_clock_is_set_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with started(tmp_path) as scene:
-        scene.checks.end.set()
-        await until(lambda: scene.checks.begun)
-        right = time.time
+    scene.checks.end.set()
+    await until(lambda: scene.checks.begun)
+    right = time.time
 
-        monkeypatch.setattr(time, "time", lambda: right() - 3_600)
-        before = len(scene.checks.begun), scene.notified
+    monkeypatch.setattr(time, "time", lambda: right() - 3_600)
+    before = len(scene.checks.begun), scene.notified
 
-        await until(lambda: len(scene.checks.begun) > before[0] + 4)
-        await until(lambda: scene.notified > before[1] + 1)
+    await until(lambda: len(scene.checks.begun) > before[0] + 4)
+    await until(lambda: scene.notified > before[1] + 1)
 
 
 async def test_a_connection_configured_while_it_reads_the_database_is_checked_at_once(
-    tmp_path: Path,
+    scene: Scene, tmp_path: Path
 ) -> None:
-    async with started(tmp_path) as scene:
-        scene.checks.end.set()
-        await until(lambda: scene.checks.begun)
-        config = tmp_path / "more.yaml"
-        config.write_text(
-            CONFIGURATION + "".join(CONNECTION.format(name=name, user="integration") for name in ("a", "c"))
-        )
-        blocked = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%overdue%'"
-        with psycopg.connect(scene.server.url(scene.database)) as slow:
-            slow.execute("LOCK TABLE due")
-            await until(lambda: scene.sql(blocked))
-            scene.replica.configure(load(config, {"KEY": "-"}))
-            scene.replica.at("c", scene.checks.clock.now())
-        [(configured,)] = scene.sql("SELECT now()")
+    scene.checks.end.set()
+    await until(lambda: scene.checks.begun)
+    config = tmp_path / "more.yaml"
+    config.write_text(
+        CONFIGURATION + "".join(CONNECTION.format(name=name, user="integration") for name in ("a", "c"))
+    )
+    with psycopg.connect(scene.server.url(scene.database)) as slow:
+        slow.execute("LOCK TABLE due")
+        await until(lambda: scene.waits_for_a_lock("overdue"))
+        scene.replica.configure(load(config, {"KEY": "-"}))
+        scene.replica.at("c", scene.checks.clock.now())
+    [(configured,)] = scene.sql("SELECT now()")
 
-        there = "SELECT 1 FROM due JOIN connections c ON c.id = connection_id WHERE c.name = 'c'"
-        late = f"SELECT 1 WHERE now() > '{configured}'::timestamptz + interval '5 seconds'"
-        await until(lambda: scene.sql(there) or scene.sql(late))
-        assert scene.sql(there)
+    there = "SELECT 1 FROM due JOIN connections c ON c.id = connection_id WHERE c.name = 'c'"
+    late = f"SELECT 1 WHERE now() > '{configured}'::timestamptz + interval '5 seconds'"
+    await until(lambda: scene.sql(there) or scene.sql(late))
+    assert scene.sql(there)
 
 
-async def test_a_bug_in_one_check_leaves_the_others_of_its_job_alone(tmp_path: Path) -> None:
+async def test_a_bug_in_one_check_leaves_the_others_of_its_job_alone(scene: Scene) -> None:
     """Else their connections would be free, and checked once more, while their checks are under way."""
-    async with started(tmp_path) as scene:
-        checks = scene.checks
-        checks.end.set()
-        await until(lambda: scene.sql("SELECT count(*) FROM histories") == [(2,)])
-        checks.end.clear()
+    checks = scene.checks
+    checks.end.set()
+    await until(lambda: scene.sql("SELECT count(*) FROM histories") == [(2,)])
+    checks.end.clear()
 
-        def fails(*_: object) -> None:
-            raise RuntimeError
+    def fails(*_: object) -> None:
+        raise RuntimeError
 
-        checks.show_unreadable = fails  # type: ignore[assignment, method-assign]
-        scene.sql("""UPDATE histories SET body = '{"of": "a newer version"}' WHERE connection_id = 1;
-            UPDATE due SET due_at = now() + interval '3 s' WHERE job IS NULL""")
+    checks.show_unreadable = fails  # type: ignore[assignment, method-assign]
+    scene.sql("""UPDATE histories SET body = '{"of": "a newer version"}' WHERE connection_id = 1;
+        UPDATE due SET due_at = now() + interval '3 s' WHERE job IS NULL""")
 
-        put_off = "SELECT 1 FROM due WHERE connection_id = 1 AND due_at > now() + interval '30 s'"
-        before = len(checks.begun)
-        await until(lambda: len(checks.begun) > before)
-        held = scene.sql("SELECT job FROM due WHERE connection_id = 2")
-        [(began,)] = scene.sql("SELECT now()")
-        late = f"SELECT 1 WHERE now() > '{began}'::timestamptz + interval '4 seconds'"
-        await until(lambda: scene.sql(late))
-        assert scene.sql("SELECT job FROM due WHERE connection_id = 2") == held
-        checks.end.set()
-        await until(lambda: scene.sql(put_off))
+    put_off = "SELECT 1 FROM due WHERE connection_id = 1 AND due_at > now() + interval '30 s'"
+    before = len(checks.begun)
+    await until(lambda: len(checks.begun) > before)
+    held = scene.sql("SELECT job FROM due WHERE connection_id = 2")
+    [(began,)] = scene.sql("SELECT now()")
+    late = f"SELECT 1 WHERE now() > '{began}'::timestamptz + interval '4 seconds'"
+    await until(lambda: scene.sql(late))
+    assert scene.sql("SELECT job FROM due WHERE connection_id = 2") == held
+    checks.end.set()
+    await until(lambda: scene.sql(put_off))
 
 
-async def test_the_first_checks_of_a_large_fleet_come_as_planned(tmp_path: Path) -> None:
+async def test_the_first_checks_of_a_large_fleet_come_as_planned(server: Postgres, tmp_path: Path) -> None:
     """All but the first few thousand used to be due at once."""
     names = [f"c{number}" for number in range(WANTED_AT_ONCE + 2)]
-    async with started(tmp_path, names=names, first_in=timedelta(hours=1), user="of-{}") as scene:
+    async with started(server, tmp_path, names=names, first_in=timedelta(hours=1), user="of-{}") as scene:
         await until(lambda: scene.sql("SELECT count(*) FROM due") == [(len(names),)])
 
         assert scene.sql("SELECT count(*) FROM due WHERE due_at < now() + interval '30 min'") == [(0,)]
 
 
-async def test_connections_of_a_job_that_a_failover_brought_back_are_checked_again(tmp_path: Path) -> None:
+async def test_connections_of_a_job_that_a_failover_brought_back_are_checked_again(scene: Scene) -> None:
     """For a server that lacks the last seconds it still runs; its worker, which ended it, is alive."""
-    async with started(tmp_path) as scene:
-        checks = scene.checks
-        checks.end.set()
-        await until(lambda: len(checks.begun) > 2)
-        scene.sql(
-            "WITH back AS (INSERT INTO procrastinate_jobs (queue_name, task_name, status, worker_id)"
-            " SELECT 'checks', 'check', 'doing', max(id) FROM procrastinate_workers RETURNING id)"
-            " UPDATE due SET job = back.id FROM back WHERE connection_id = 1"
-        )
+    checks = scene.checks
+    checks.end.set()
+    await until(lambda: len(checks.begun) > 2)
+    scene.sql(
+        "WITH back AS (INSERT INTO procrastinate_jobs (queue_name, task_name, status, worker_id)"
+        " SELECT 'checks', 'check', 'doing', max(id) FROM procrastinate_workers RETURNING id)"
+        " UPDATE due SET job = back.id FROM back WHERE connection_id = 1"
+    )
 
-        scene.server.crash()
-        scene.server.start()
+    scene.server.crash()
+    scene.server.start()
 
-        before = checks.begun.count("a")
-        await until(lambda: checks.begun.count("a") > before)
+    before = checks.begun.count("a")
+    await until(lambda: checks.begun.count("a") > before)

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 import pytest
@@ -35,6 +37,18 @@ def schedule(check: Check, at_once: int = 4, clock: Clock = CLOCK) -> Schedule:
     return Schedule(check, clock=clock, at_once=at_once, own=OwnMetrics())
 
 
+@asynccontextmanager
+async def keeping(check: Check, *due: str, at_once: int = 4, clock: Clock = CLOCK) -> AsyncIterator[Schedule]:
+    """A schedule that was started, and these are due; it is stopped at the end of the block."""
+    appointments = schedule(check, at_once, clock)
+    appointments.start()
+    for name in due:
+        appointments.at(name, clock.now())
+    async with asyncio.timeout(5):
+        yield appointments
+    await appointments.stop(1)
+
+
 async def keep_ten_thousand_that_are_long_due(check: Check, done: asyncio.Event) -> None:
     appointments = schedule(check, at_once=16)
     long_ago = CLOCK.now() - timedelta(hours=8)
@@ -57,13 +71,8 @@ async def test_each_connection_is_checked_when_due_and_rescheduled() -> None:
             return None
         return CLOCK.now()
 
-    appointments = schedule(check)
-    appointments.start()
-    for name in ("a", "b"):
-        appointments.at(name, CLOCK.now())
-    async with asyncio.timeout(5):
+    async with keeping(check, "a", "b"):
         await done.wait()
-    await appointments.stop(1)
 
     assert {"a", "b"} == set(seen)
 
@@ -133,12 +142,9 @@ async def test_a_connection_is_never_checked_twice_at_once() -> None:
             done.set()
         return CLOCK.now()
 
-    appointments = schedule(check)
-    appointments.start()
-    appointments.at("a", CLOCK.now())
-    async with asyncio.timeout(5):
+    async with keeping(check) as appointments:
+        appointments.at("a", CLOCK.now())
         await done.wait()
-    await appointments.stop(1)
 
     assert not overlapped
 
@@ -156,16 +162,13 @@ async def test_a_request_during_a_check_is_a_login_of_its_own_and_comes_a_little
         return None
 
     clock = Movable()
-    appointments = schedule(check, clock=clock)
-    appointments.start()
-    appointments.at("a", clock.now())
-    for _ in range(10):
-        await asyncio.sleep(0)
-    at_first = len(seen)
-    clock.passed = BETWEEN_REQUESTS
-    async with asyncio.timeout(5):
+    async with keeping(check, clock=clock) as appointments:
+        appointments.at("a", clock.now())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        at_first = len(seen)
+        clock.passed = BETWEEN_REQUESTS
         await again.wait()
-    await appointments.stop(1)
 
     assert at_first == 1
 
@@ -209,16 +212,13 @@ async def test_a_cancelled_connection_is_not_checked() -> None:
         return None
 
     clock = Movable()
-    appointments = schedule(check, clock=clock)
-    appointments.start()
-    appointments.at("gone", clock.now() + 100 * SECOND)
-    appointments.cancel("gone")
-    appointments.cancel("never there")
-    appointments.at("stays", clock.now() + 200 * SECOND)
-    clock.passed = 200 * SECOND
-    async with asyncio.timeout(5):
+    async with keeping(check, clock=clock) as appointments:
+        appointments.at("gone", clock.now() + 100 * SECOND)
+        appointments.cancel("gone")
+        appointments.cancel("never there")
+        appointments.at("stays", clock.now() + 200 * SECOND)
+        clock.passed = 200 * SECOND
         await done.wait()
-    await appointments.stop(1)
 
     assert kept == ["stays"]
 
@@ -230,12 +230,9 @@ async def test_a_connection_that_is_due_now_does_not_wait_for_the_next_look() ->
         seen.append(name)
         return None
 
-    appointments = schedule(check)
-    appointments.start()
-    appointments.at("a", CLOCK.now())
-    for _ in range(3):
-        await asyncio.sleep(0)
-    await appointments.stop(1)
+    async with keeping(check, "a"):
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     assert seen == ["a"]
 
@@ -250,18 +247,13 @@ async def test_who_waits_for_a_slot_can_still_be_cancelled_or_put_off() -> None:
         await may_end.wait()
         return None
 
-    appointments = schedule(check, at_once=1)
-    appointments.start()
-    for name in ("first", "cancelled", "put off", "last"):
-        appointments.at(name, CLOCK.now())
-    async with asyncio.timeout(5):
+    async with keeping(check, "first", "cancelled", "put off", "last", at_once=1) as appointments:
         await begun.wait()
-    appointments.cancel("cancelled")
-    appointments.at("put off", CLOCK.now() + 100 * SECOND)
-    may_end.set()
-    for _ in range(10):
-        await asyncio.sleep(0)
-    await appointments.stop(1)
+        appointments.cancel("cancelled")
+        appointments.at("put off", CLOCK.now() + 100 * SECOND)
+        may_end.set()
+        for _ in range(10):
+            await asyncio.sleep(0)
 
     assert seen == ["first", "last"]
 
