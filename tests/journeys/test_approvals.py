@@ -34,6 +34,7 @@ async def test_after_one_decay_the_next_is_forecast_in_time(journey: Journey) ->
     await journey.at(days=33)
     assert acme.causes == [Cause.APPROVAL_DECAYED]
     assert acme.finding(Cause.APPROVAL_DECAYED).certainty is Certainty.LIKELY
+    assert {Cause.USER_NOT_ADMIN_APPROVED, Cause.CONSUMER_NOT_APPROVED} <= set(acme.alternatives)
     assert [is_a_month(days) for days in lifetimes(acme)] == [True]
 
     await acme.approve()  # on day 33, so that it ends on day 63
@@ -101,6 +102,7 @@ async def test_an_hour_of_maintenance_changes_neither_history_nor_approval(journ
     await journey.at(hours=2)
     assert (acme.state, acme.causes) == (State.UNKNOWN, [Cause.SALESFORCE_UNAVAILABLE])
     assert acme.finding(Cause.SALESFORCE_UNAVAILABLE).severity is Severity.WARNING
+    assert acme.alternatives == [Cause.NETWORK_UNREACHABLE]
     await acme.org(maintenance=False)
     await journey.at(hours=2, minutes=5)
 
