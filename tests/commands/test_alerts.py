@@ -1,7 +1,6 @@
 """`bearerwatch alerts` as a process: active alerts and their sinks, and test alerts through real sockets."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -18,20 +17,10 @@ from monitor.core.telling import due
 from monitor.store import Store
 from tests.core.fleets import TERMS, ill, snapshot, well
 from tests.end_to_end.collector import collector
+from tests.end_to_end.processes import bearerwatch
 
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
-
-
-def bearerwatch(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "monitor", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, "NO_COLOR": "1", **environment},
-    )
 
 
 FAIL = {"acme": {"tier": "gold"}, "globex": {"tier": "silver"}}

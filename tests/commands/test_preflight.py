@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 from monitor.commands.preflight import settings_of
 from monitor.core.problem import OperatorError
 from monitor.simulator.server import Simulator, running
+from tests.end_to_end.processes import bearerwatch
 from tests.journeys.keys import pair_files
 
 
@@ -41,8 +41,7 @@ class Org:
             "--private-key": key or str(self.key),
         }
         options = [word for pair in given.items() for word in pair]
-        command = [sys.executable, "-m", "monitor", "preflight", *options, *more]
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+        return bearerwatch("preflight", *options, *more, stdin=stdin)
 
 
 @pytest.fixture(name="org")
@@ -109,8 +108,7 @@ def test_the_lines_for_a_configured_connection_name_its_key(org: Org, tmp_path: 
     acme |= {"username": "integration@acme.com", "private_key": {"file": "private-key.pem"}}
     config.write_text(json.dumps({"connections": [acme]}))
 
-    command = [sys.executable, "-m", "monitor", "preflight", "acme", "--config", str(config)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = bearerwatch("preflight", "acme", "--config", config)
 
     assert done.returncode == 0, done.stderr
     assert f"private_key: {{file: {org.key}}}" in done.stdout
@@ -127,8 +125,7 @@ def test_a_configured_connection_and_options_are_not_mixed(org: Org) -> None:
 
 
 def test_all_invalid_values_are_reported_with_option_names(org: Org) -> None:
-    command = [sys.executable, "-m", "monitor", "preflight", "--subdomain", "acme"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = bearerwatch("preflight", "--subdomain", "acme")
 
     assert done.returncode == 2
     assert "Missing: --consumer-key, --username, --private-key" in done.stderr

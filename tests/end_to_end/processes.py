@@ -151,6 +151,22 @@ def started(
                     process.wait()
 
 
+def bearerwatch(
+    *arguments: object, folder: Path | None = None, stdin: str | None = None, **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    """A command of the product, until it ends; `folder`: where it runs."""
+    return subprocess.run(
+        [sys.executable, "-m", "monitor", *map(str, arguments)],
+        cwd=folder,
+        input=stdin,
+        env=os.environ | {"NO_COLOR": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
 @contextmanager
 def simulator(folder: Path) -> Iterator[httpx.Client]:
     """A simulator in a separate process; yields a client for its control API."""

@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ import httpx
 
 from monitor.store.damage import AGAIN_SECONDS
 from tests.end_to_end.processes import Running, daemon, simulator, until
+from tests.end_to_end.watching import connection, key_pair, write
 
 CONNECTIONS = 10
 INTERVAL_SECONDS = 10
@@ -87,13 +87,7 @@ class Soak:
         self._approved = self._approvals()
 
     def _configured(self) -> Path:
-        from tests.end_to_end.test_daemon import connection, write
-
-        subprocess.run(
-            "openssl req -x509 -sha256 -nodes -days 3650 -newkey rsa:2048 -subj /CN=soak"
-            " -keyout private-key.pem -out cert.pem",
-            cwd=self._folder, check=True, shell=True, capture_output=True,
-        )  # fmt: skip
+        key_pair(self._folder)
         (self._folder / "connections.d").mkdir()
         made = [connection(self._orgs, self._folder, name) for name in self._names]
         return write(self._folder, *made, more="connections_from: [connections.d/*.yaml]")

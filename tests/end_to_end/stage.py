@@ -1,7 +1,6 @@
 """Orgs, a PostgreSQL, and replicas as processes that come and go; the orgs' login history is the witness."""
 
 import signal
-import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 import httpx
 
 from tests.end_to_end.processes import Running, daemon, free_port, simulator, until
+from tests.end_to_end.watching import key_pair
 from tests.store.postgres import Postgres, Proxy, postgres
 
 AT_ONCE_SECONDS = 1.0
@@ -169,14 +169,7 @@ class Witness:
 @contextmanager
 def stage(folder: Path, interval_seconds: int) -> Iterator[Stage]:
     """Everything but orgs and replicas, until the block ends."""
-    subprocess.run(
-        "openssl req -x509 -sha256 -nodes -days 3650 -newkey rsa:2048"
-        " -keyout private-key.pem -out cert.pem -subj /CN=salesforce-jwt-integration",
-        cwd=folder,
-        check=True,
-        shell=True,
-        capture_output=True,
-    )
+    key_pair(folder)
     with postgres() as server, simulator(folder) as orgs:
         proxy = Proxy(server.port)
         name = server.database().rsplit("/", 1)[1]

@@ -8,12 +8,10 @@ import re
 import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -23,12 +21,13 @@ import pytest
 import yaml
 
 from monitor.config.words import duration
-from monitor.core.causes import Cause
+from monitor.core.catalogue import CATALOGUE
+from monitor.core.causes import Cause, Responsible, Severity
 from monitor.simulator.scenarios import SCENARIOS, Keys, Scenario, make_keys
+from tests.deploy.alert_cases import DEPLOY, alert_of
 from tests.end_to_end.collector import Collector, collector
 from tests.end_to_end.processes import component, daemon, free_port, simulator, until
-
-DEPLOY = Path(__file__).parents[2] / "deploy"
+from tests.http_server import Quiet, serving
 
 FASTER = 20
 """A `for` of a minute takes three seconds."""
@@ -46,10 +45,38 @@ class Told(NamedTuple):
 
     receiver: str
     alert: str
-    connection: str = ""
-    cause: str = ""
-    severity: str = "critical"
-    responsible: str = "operator"
+    connection: str
+    cause: str
+    severity: str
+    responsible: str
+
+
+RECEIVERS = {
+    (Responsible.ORG_ADMIN, Severity.CRITICAL): "org-admins-urgent",
+    (Responsible.ORG_ADMIN, Severity.WARNING): "org-admins",
+    (Responsible.OPERATOR, Severity.CRITICAL): "operators-urgent",
+    (Responsible.OPERATOR, Severity.WARNING): "operators",
+    (Responsible.SALESFORCE, Severity.WARNING): "operators",
+    (Responsible.SALESFORCE, Severity.INFO): "record",
+}
+
+BY_EVIDENCE: dict[Cause, tuple[Responsible, Severity]] = {
+    Cause.APP_NOT_FOUND: (Responsible.ORG_ADMIN, Severity.CRITICAL),
+    Cause.APPROVAL_EXPIRING: (Responsible.ORG_ADMIN, Severity.CRITICAL),
+    Cause.CERTIFICATE_EXPIRING: (Responsible.OPERATOR, Severity.CRITICAL),
+    Cause.KEY_TOO_SHORT: (Responsible.OPERATOR, Severity.WARNING),
+    Cause.SCOPE_MISSING: (Responsible.ORG_ADMIN, Severity.CRITICAL),
+    Cause.SESSION_LEVEL_REQUIRED: (Responsible.ORG_ADMIN, Severity.WARNING),
+}
+"""Who must act, and how badly, where the evidence here makes it another than the catalogue's row."""
+
+
+def expected(connection: str) -> Told:
+    """What is told of a connection that is named after its cause."""
+    cause = Cause(connection.replace("-", "_"))
+    entry = CATALOGUE[cause]
+    responsible, severity = BY_EVIDENCE.get(cause, (entry.responsible, entry.severity))
+    return Told(RECEIVERS[responsible, severity], alert_of(cause), connection, cause, severity, responsible)
 
 
 def heard(told: Collector, status: str) -> list[Told]:
@@ -176,73 +203,26 @@ class Chain:
         return bool(answer.json()["data"]["result"])
 
 
-ADMINS, OPERATORS = "org-admins-urgent", "operators-urgent"
-
-BREAKS: dict[str, tuple[dict[str, object], Told]] = {
-    "user-not-admin-approved": (
-        {"permission_set_assigned": False},
-        Told(ADMINS, "BearerwatchUserNotAdminApproved", responsible="org_admin"),
-    ),
-    "approval-decayed": (
-        {"user_approved": False},
-        Told(ADMINS, "BearerwatchApprovalDecayed", responsible="org_admin"),
-    ),
-    "ip-restricted": (
-        {"ip_allowed": False},
-        Told(ADMINS, "BearerwatchIpRestricted", responsible="org_admin"),
-    ),
-    "flow-disabled": (
-        {"flow_enabled": False},
-        Told(ADMINS, "BearerwatchFlowDisabled", responsible="org_admin"),
-    ),
-    "user-inactive": (
-        {"user_active": False},
-        Told(ADMINS, "BearerwatchUserInactive", responsible="org_admin"),
-    ),
-    "jwt-access-token": (
-        {"jwt_access_tokens": True},
-        Told(ADMINS, "BearerwatchJwtAccessToken", responsible="org_admin"),
-    ),
-    "clock-skewed": (
-        {"clock_offset_seconds": 3600},
-        Told(OPERATORS, "BearerwatchClockSkewed"),
-    ),
-    "salesforce-unavailable": (
-        {"maintenance": True},
-        Told("operators", "BearerwatchSalesforceUnavailable", severity="warning", responsible="salesforce"),
-    ),
-    "app-not-found": (
-        {"permission_set_assigned": False, "left_out": "app_not_found"},
-        Told(ADMINS, "BearerwatchAppNotFound", responsible="org_admin"),
-    ),
-    "consumer-key-unknown": (
-        {"consumer_key": "3MVG9_rotated"},
-        Told(OPERATORS, "BearerwatchConsumerKeyUnknown"),
-    ),
-    "client-invalid": (
-        {"certificate": None},
-        Told(ADMINS, "BearerwatchClientInvalid", responsible="org_admin"),
-    ),
-    "not-authorized": (
-        {"ip_allowed": False, "ip_refusal": "not_authorized"},
-        Told(ADMINS, "BearerwatchNotAuthorized", responsible="org_admin"),
-    ),
-    "api-disabled": (
-        {"api_enabled": False},
-        Told(ADMINS, "BearerwatchApiDisabled", responsible="org_admin"),
-    ),
-    "username-changed": ({"username": "renamed@acme.example"}, Told(OPERATORS, "BearerwatchUsernameChanged")),
-    "org-inactive": (
-        {"org_active": False},
-        Told(ADMINS, "BearerwatchOrgInactive", responsible="org_admin"),
-    ),
-    "scope-missing": (
-        {"scopes": ["id", "refresh_token"]},
-        Told(ADMINS, "BearerwatchScopeMissing", responsible="org_admin"),
-    ),
-    "audience-invalid": ({"accepted_audiences": "generic"}, Told(OPERATORS, "BearerwatchAudienceInvalid")),
+BREAKS: dict[str, dict[str, object]] = {
+    "user-not-admin-approved": {"permission_set_assigned": False},
+    "approval-decayed": {"user_approved": False},
+    "ip-restricted": {"ip_allowed": False},
+    "flow-disabled": {"flow_enabled": False},
+    "user-inactive": {"user_active": False},
+    "jwt-access-token": {"jwt_access_tokens": True},
+    "clock-skewed": {"clock_offset_seconds": 3600},
+    "salesforce-unavailable": {"maintenance": True},
+    "app-not-found": {"permission_set_assigned": False, "left_out": "app_not_found"},
+    "consumer-key-unknown": {"consumer_key": "3MVG9_rotated"},
+    "client-invalid": {"certificate": None},
+    "not-authorized": {"ip_allowed": False, "ip_refusal": "not_authorized"},
+    "api-disabled": {"api_enabled": False},
+    "username-changed": {"username": "renamed@acme.example"},
+    "org-inactive": {"org_active": False},
+    "scope-missing": {"scopes": ["id", "refresh_token"]},
+    "audience-invalid": {"accepted_audiences": "generic"},
 }
-"""Connections, named after their causes, with what breaks the org, and the expected notifications."""
+"""Connections, named after their causes, with what breaks the org."""
 
 DAY_SECONDS = 86_400
 NEARLY_OVER = datetime.now(UTC) - timedelta(days=28)
@@ -307,52 +287,17 @@ ELSEWHERE: dict[str, tuple[int, dict[str, str], str]] = {
 """Answers to a login that no org of the simulator gives: status, headers and body, by connection. Any other
 request is answered with an error."""
 
-STANDING = {
-    "approval-expiring": Told(ADMINS, "BearerwatchApprovalExpiring", responsible="org_admin"),
-    "refresh-policy-wrong": Told(
-        "org-admins", "BearerwatchRefreshPolicyWrong", severity="warning", responsible="org_admin"
-    ),
-    "key-certificate-mismatch": Told(OPERATORS, "BearerwatchKeyCertificateMismatch"),
-    "session-level-required": Told(
-        "org-admins", "BearerwatchSessionLevelRequired", severity="warning", responsible="org_admin"
-    ),
-    "propagation-pending": Told(
-        "record", "BearerwatchPropagationPending", severity="info", responsible="salesforce"
-    ),
-    "key-unreadable": Told(OPERATORS, "BearerwatchKeyUnreadable"),
-    "key-not-rsa": Told(OPERATORS, "BearerwatchKeyNotRsa"),
-    "key-too-short": Told("operators", "BearerwatchKeyTooShort", severity="warning"),
-    "key-file-exposed": Told("operators", "BearerwatchKeyFileExposed", severity="warning"),
-    "certificate-expiring": Told(OPERATORS, "BearerwatchCertificateExpiring"),
-    "certificate-expired": Told(OPERATORS, "BearerwatchCertificateExpired"),
-    "certificate-not-yet-valid": Told("operators", "BearerwatchCertificateNotYetValid", severity="warning"),
-    "subdomain-unknown": Told(OPERATORS, "BearerwatchSubdomainUnknown"),
-    "permission-set-expiring": Told(
-        "org-admins", "BearerwatchPermissionSetExpiring", severity="warning", responsible="org_admin"
-    ),
-    "object-access-missing": Told(
-        "org-admins", "BearerwatchObjectAccessMissing", severity="warning", responsible="org_admin"
-    ),
-    "app-blocked": Told(ADMINS, "BearerwatchAppBlocked", responsible="org_admin"),
-    "org-expiring": Told("org-admins", "BearerwatchOrgExpiring", severity="warning", responsible="org_admin"),
-    "production-refused": Told(ADMINS, "BearerwatchProductionRefused", responsible="org_admin"),
-    "identity-changed": Told("operators", "BearerwatchIdentityChanged", severity="warning"),
-    "login-rate-exceeded": Told(OPERATORS, "BearerwatchLoginRateExceeded"),
-    "api-allocation-short": Told(
-        "org-admins", "BearerwatchApiAllocationShort", severity="warning", responsible="org_admin"
-    ),
-    "request-malformed": Told(OPERATORS, "BearerwatchRequestMalformed"),
-    "network-unreachable": Told("operators", "BearerwatchNetworkUnreachable", severity="warning"),
-    "tls-untrusted": Told(OPERATORS, "BearerwatchTlsUntrusted"),
-    "first-call-unanswered": Told("operators", "BearerwatchFirstCallUnanswered", severity="warning"),
-    "unrecognised": Told(OPERATORS, "BearerwatchUnrecognised"),
-}
-"""Connections, named after the causes that they have from the start, and the expected notifications."""
+STANDING = (
+    "approval-expiring", "refresh-policy-wrong", "key-certificate-mismatch", "session-level-required",
+    "propagation-pending", "key-unreadable", "key-not-rsa", "key-too-short", "key-file-exposed",
+    "certificate-expiring", "certificate-expired", "certificate-not-yet-valid", "subdomain-unknown",
+    "permission-set-expiring", "object-access-missing", "app-blocked", "org-expiring", "production-refused",
+    "identity-changed", "login-rate-exceeded", "api-allocation-short", "request-malformed",
+    "network-unreachable", "tls-untrusted", "first-call-unanswered", "unrecognised",
+)  # fmt: skip
+"""Connections, named after the causes that they have from the start."""
 
-RESTARTED = {
-    "consumer-not-approved": Told(ADMINS, "BearerwatchConsumerNotApproved", responsible="org_admin"),
-    "assertion-invalid": Told(ADMINS, "BearerwatchAssertionInvalid", responsible="org_admin"),
-}
+RESTARTED = ("consumer-not-approved", "assertion-invalid")
 """The same for causes that are reported only outside the settle time."""
 
 NOT_SHOWN = {
@@ -362,18 +307,15 @@ NOT_SHOWN = {
 """Causes that nothing real produces here, and why."""
 
 
-def _expected(told: Iterable[tuple[str, Told]]) -> list[Told]:
-    return sorted(each._replace(connection=name, cause=name.replace("-", "_")) for name, each in told)
-
-
-REPAIRED = _expected((name, told) for name, (_, told) in BREAKS.items())
-STAY, OUTLAST = _expected(STANDING.items()), _expected(RESTARTED.items())
+REPAIRED, STAY, OUTLAST = (sorted(map(expected, names)) for names in (BREAKS, STANDING, RESTARTED))
 FLEET = [f"fleet-{number}" for number in range(10)]
 """More than a quarter of all."""
 
-MANY = Told(OPERATORS, "BearerwatchManyConnectionsAffected", cause="app_blocked")
+MANY = Told(
+    "operators-urgent", "BearerwatchManyConnectionsAffected", "", "app_blocked", "critical", "operator"
+)
 """The operator finds out first what they share."""
-ABSENT = Told(OPERATORS, "BearerwatchAbsent")
+ABSENT = Told("operators-urgent", "BearerwatchAbsent", "", "", "critical", "operator")
 
 
 def works(name: str, org: dict[str, object] | None = None, **options: object) -> Scenario:
@@ -392,37 +334,19 @@ def elsewhere(cert: Path, key: Path) -> Iterator[tuple[str, str]]:
     """The addresses of two servers that are not orgs: one gives the answers above, one has an untrusted
     certificate."""
 
-    class Server(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Server(Quiet):
+        def answer(self) -> None:
             status, headers, body = ELSEWHERE[self.path.split("/")[1]]
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body.encode())
+            self.body()
+            if self.command == "POST":
+                self.say(status, body.encode(), **headers)
+            else:
+                self.say(501)
 
-        def log_message(self, *_: object) -> None:
-            """Nothing: a test's output is its own."""
-
-    class Untrusted(ThreadingHTTPServer):
-        def handle_error(self, *_: object) -> None:
-            """Ignore failed handshakes: they are expected."""
-
-    plain, untrusted = ThreadingHTTPServer(("127.0.0.1", 0), Server), Untrusted(("127.0.0.1", 0), Server)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(cert, key)
-    untrusted.socket = context.wrap_socket(untrusted.socket, server_side=True, do_handshake_on_connect=False)
-    threads = [threading.Thread(target=server.serve_forever) for server in (plain, untrusted)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield f"http://127.0.0.1:{plain.server_port}", f"https://127.0.0.1:{untrusted.server_port}"
-    finally:
-        for server, thread in zip((plain, untrusted), threads, strict=True):
-            server.shutdown()
-            thread.join()
-            server.server_close()
+    with serving(Server) as plain, serving(Server, tls=context) as untrusted:
+        yield plain, untrusted
 
 
 @contextmanager
@@ -487,7 +411,7 @@ def chain(folder: Path, scenarios: Iterable[Scenario], settle: str = "0s") -> It
 
 
 def test_every_cause_is_shown_but_those_that_nothing_real_produces() -> None:
-    shown = [told.cause for told in (*REPAIRED, *STAY, *OUTLAST)]
+    shown = [each.cause for each in (*REPAIRED, *STAY, *OUTLAST)]
 
     assert sorted([*shown, *NOT_SHOWN]) == sorted(Cause)
 
@@ -509,7 +433,7 @@ def test_what_breaks_is_told_once_to_whoever_must_act_and_ends_when_repaired_and
         all_of_it.wait_for_grants([*BREAKS, *FLEET, "healthy", "blip"])
 
         # Failures that last, and one that passes.
-        before = {name: all_of_it.change(name, **broken) for name, (broken, _) in BREAKS.items()}
+        before = {name: all_of_it.change(name, **broken) for name, broken in BREAKS.items()}
         all_of_it.change("blip", fault="error_500")
         all_of_it.look()
         blip = 'bearerwatch_connection_finding{connection="blip"}'
@@ -568,7 +492,7 @@ def test_what_is_wrong_from_the_start_is_told_once_to_whoever_must_act(tmp_path:
 def test_restarts_of_daemon_prometheus_or_alertmanager_neither_end_nor_repeat_alerts(
     tmp_path: Path,
 ) -> None:
-    firing = {(told.alert, told.connection) for told in OUTLAST}
+    firing = {(each.alert, each.connection) for each in OUTLAST}
     with chain(tmp_path, [*(PLAYED[name] for name in RESTARTED), works("healthy")]) as all_of_it:
         config, told = all_of_it.config, all_of_it.told
         with all_of_it.notified():

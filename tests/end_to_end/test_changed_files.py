@@ -7,9 +7,10 @@ from pathlib import Path
 import httpx
 
 from monitor.keys import keygen
+from tests.certificates import Issued, authority, for_loopback
 from tests.config.test_web_file import HASH
-from tests.end_to_end.processes import Running, daemon, free_port, simulator, started, until
-from tests.web.certificates import Issued, authority, for_loopback
+from tests.end_to_end.processes import Running, daemon, free_port, started, until
+from tests.end_to_end.watching import finding_of
 
 NAME = {"connection": "acme"}
 
@@ -50,46 +51,38 @@ def state(running: Running) -> set[str]:
     }
 
 
-def causes(running: Running) -> set[str]:
-    return {
-        dict(labels)["cause"]
-        for name, labels in running.samples()
-        if name == "bearerwatch_connection_finding"
-    }
+def test_a_half_written_key_is_a_finding_and_the_earlier_one_stays_in_use(
+    orgs: httpx.Client, tmp_path: Path
+) -> None:
+    keys = make(tmp_path / "keys")
+    whole = (keys / "tls.key").read_bytes()
+    with daemon(configured(tmp_path, orgs, keys)) as running:
+        until(lambda: state(running) == {"healthy"}, "the first grant")
+
+        (keys / "tls.key").write_bytes(whole[:700])
+        until(lambda: finding_of(running, "acme") == {"key_unreadable"}, "the broken file to be noticed")
+        assert running.sample("bearerwatch_connection_up", **NAME) == 1
+        assert state(running) == {"degraded"}
+
+        (keys / "tls.key").write_bytes(whole)
+        until(lambda: state(running) == {"healthy"}, "the whole file to be noticed")
 
 
-def test_a_half_written_key_is_a_finding_and_the_earlier_one_stays_in_use(tmp_path: Path) -> None:
-    with simulator(tmp_path) as orgs:
-        keys = make(tmp_path / "keys")
-        whole = (keys / "tls.key").read_bytes()
-        with daemon(configured(tmp_path, orgs, keys)) as running:
-            until(lambda: state(running) == {"healthy"}, "the first grant")
+def test_a_key_swapped_as_in_kubernetes_begins_the_settle_time(orgs: httpx.Client, tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    make(volume / "..2026_01")
+    (volume / "..data").symlink_to("..2026_01")
+    for name in ("tls.key", "tls.crt"):
+        (volume / name).symlink_to(f"..data/{name}")
+    with daemon(configured(tmp_path, orgs, volume)) as running:
+        until(lambda: state(running) == {"healthy"}, "the first grant")
 
-            (keys / "tls.key").write_bytes(whole[:700])
-            until(lambda: causes(running) == {"key_unreadable"}, "the broken file to be noticed")
-            assert running.sample("bearerwatch_connection_up", **NAME) == 1
-            assert state(running) == {"degraded"}
+        make(volume / "..2026_02")
+        (volume / "..data_tmp").symlink_to("..2026_02")
+        (volume / "..data_tmp").rename(volume / "..data")
 
-            (keys / "tls.key").write_bytes(whole)
-            until(lambda: state(running) == {"healthy"}, "the whole file to be noticed")
-
-
-def test_a_key_swapped_as_in_kubernetes_begins_the_settle_time(tmp_path: Path) -> None:
-    with simulator(tmp_path) as orgs:
-        volume = tmp_path / "volume"
-        make(volume / "..2026_01")
-        (volume / "..data").symlink_to("..2026_01")
-        for name in ("tls.key", "tls.crt"):
-            (volume / name).symlink_to(f"..data/{name}")
-        with daemon(configured(tmp_path, orgs, volume)) as running:
-            until(lambda: state(running) == {"healthy"}, "the first grant")
-
-            make(volume / "..2026_02")
-            (volume / "..data_tmp").symlink_to("..2026_02")
-            (volume / "..data_tmp").rename(volume / "..data")
-
-            until(lambda: state(running) == {"settling"}, "the other key to be noticed")
-            assert causes(running) == {"propagation_pending"}
+        until(lambda: state(running) == {"settling"}, "the other key to be noticed")
+        assert finding_of(running, "acme") == {"propagation_pending"}
 
 
 def test_a_renewed_web_certificate_and_a_new_user_apply_without_a_restart(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The commands as a shell runs them: what goes to stdout, what to stderr, exit codes, completion."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import pytest
 
 from monitor.core.causes import Cause
 from monitor.keys import keygen
-from tests.end_to_end.processes import simulator
+from tests.end_to_end.processes import bearerwatch, simulator
 from tests.making import NOW
 
 NAMES = ("acme", "globex")
@@ -53,20 +52,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def bearerwatch(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "monitor", *arguments],
-        cwd=folder,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_check_makes_the_first_rest_call_too_unless_the_configuration_says_not_to(folder: Path) -> None:
-    asked = bearerwatch(folder, "check", "--json", "--config", "asked.yaml")
-    unasked = bearerwatch(folder, "check", "--json", "--config", "unasked.yaml")
+    asked = bearerwatch("check", "--json", "--config", "asked.yaml", folder=folder)
+    unasked = bearerwatch("check", "--json", "--config", "unasked.yaml", folder=folder)
 
     assert asked.returncode == 1
     assert "api_disabled" in asked.stdout
@@ -75,7 +63,7 @@ def test_check_makes_the_first_rest_call_too_unless_the_configuration_says_not_t
 
 
 def test_check_does_not_treat_a_first_refusal_as_settling(folder: Path) -> None:
-    ended = bearerwatch(folder, "check", "--json", "--config", "misspelt.yaml")
+    ended = bearerwatch("check", "--json", "--config", "misspelt.yaml", folder=folder)
 
     (verdict,) = json.loads(ended.stdout)
     assert ended.returncode == 1
@@ -84,7 +72,7 @@ def test_check_does_not_treat_a_first_refusal_as_settling(folder: Path) -> None:
 
 
 def test_check_prints_one_line_each_and_a_summary(folder: Path) -> None:
-    ended = bearerwatch(folder, "check", "--config", "well.yaml")
+    ended = bearerwatch("check", "--config", "well.yaml", folder=folder)
 
     assert ended.returncode == 0
     assert [line.split() for line in ended.stdout.splitlines()[1:]] == [["healthy", name] for name in NAMES]
@@ -92,13 +80,13 @@ def test_check_prints_one_line_each_and_a_summary(folder: Path) -> None:
 
 
 def test_check_of_a_connection_named_twice_checks_it_once(folder: Path) -> None:
-    ended = bearerwatch(folder, "check", "acme", "acme", "--json", "--config", "well.yaml")
+    ended = bearerwatch("check", "acme", "acme", "--json", "--config", "well.yaml", folder=folder)
 
     assert [each["connection"] for each in json.loads(ended.stdout)] == ["acme"]
 
 
 def test_check_of_a_failing_connection_exits_1_and_names_the_next_command(folder: Path) -> None:
-    ended = bearerwatch(folder, "check", "--config", "keyless.yaml")
+    ended = bearerwatch("check", "--config", "keyless.yaml", folder=folder)
 
     assert ended.returncode == 1
     assert ended.stdout.splitlines()[1].split()[:2] == ["failing", "acme"]
@@ -106,13 +94,13 @@ def test_check_of_a_failing_connection_exits_1_and_names_the_next_command(folder
 
 
 def test_check_quiet_is_silent_if_all_are_healthy(folder: Path) -> None:
-    ended = bearerwatch(folder, "check", "--quiet", "--config", "well.yaml")
+    ended = bearerwatch("check", "--quiet", "--config", "well.yaml", folder=folder)
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
 def test_check_json_prints_only_json(folder: Path) -> None:
-    ended = bearerwatch(folder, "check", "--json", "--config", "keyless.yaml")
+    ended = bearerwatch("check", "--json", "--config", "keyless.yaml", folder=folder)
 
     assert {each["connection"]: each["state"] for each in json.loads(ended.stdout)} == {
         "acme": "failing",
@@ -238,7 +226,7 @@ def test_a_closed_output_stream_is_not_an_error(closed: int) -> None:
 
 
 def test_causes_accepts_names_of_the_demos_connections(folder: Path) -> None:
-    ended = bearerwatch(folder, "causes", "approval-decayed")
+    ended = bearerwatch("causes", "approval-decayed", folder=folder)
 
     assert ended.returncode == 0
     assert "`approval_decayed`" in ended.stdout
@@ -257,7 +245,7 @@ def test_shell_completion_works(folder: Path, line: str, offered: list[str]) -> 
     words = f"bearerwatch {line}"
 
     ended = bearerwatch(
-        folder,
+        folder=folder,
         _BEARERWATCH_COMPLETE="complete_bash",
         COMP_WORDS=words,
         COMP_CWORD=str(len(words.split()) - 1),

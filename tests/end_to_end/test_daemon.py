@@ -3,8 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,60 +10,18 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.end_to_end.processes import Running, daemon, free_port, simulator, started, until
+from tests.end_to_end.processes import (
+    Running,
+    bearerwatch,
+    daemon,
+    free_port,
+    simulator,
+    started,
+    until,
+)
+from tests.end_to_end.watching import connection, exchanges_of, finding_of, findings, up, write
 
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def orgs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A simulator of the test's own: its clock is put ahead."""
-    with simulator(tmp_path_factory.mktemp("simulator")) as control:
-        yield control
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with key and certificate as the setup guide's own command makes them."""
-    folder = tmp_path_factory.mktemp("keys")
-    subprocess.run(
-        "openssl req -x509 -sha256 -nodes -days 3650 -newkey rsa:2048"
-        " -keyout private-key.pem -out cert.pem -subj /CN=salesforce-jwt-integration",
-        cwd=folder,
-        check=True,
-        shell=True,
-        capture_output=True,
-    )
-    return folder
-
-
-def connection(orgs: httpx.Client, pair: Path, name: str, **org: object) -> str:
-    """Make an org, and give the connection to it as YAML."""
-    settings = {
-        "consumer_key": f"3MVG9_{name}",
-        "username": f"integration@{name}.example",
-        "certificate": (pair / "cert.pem").read_text(),
-        **org,
-    }
-    assert orgs.put(f"/_orgs/{name}", json=settings).status_code in {200, 201}
-    return f"""
-  - name: {name}
-    login_url: {str(orgs.base_url).rstrip("/")}/{name}
-    consumer_key: 3MVG9_{name}
-    username: integration@{name}.example
-    private_key: {{file: {pair}/private-key.pem}}
-    certificate: {{file: {pair}/cert.pem}}
-"""
-
-
-def write(folder: Path, *connections: str, port: int | None = None, more: str = "") -> Path:
-    config = folder / "bearerwatch.yaml"
-    listed = "".join(connections) or " []"
-    address = f"127.0.0.1:{port or free_port()}"
-    general = f"listen: {address}\ninterval: 10s\nlogin_budget_per_hour: 3600\n"
-    config.write_text(f"{general}{more}\nconnections:{listed}")
-    return config
-
 
 FOREIGN = """
   - name: foreign
@@ -76,22 +32,6 @@ FOREIGN = """
 """
 
 
-def up(running: Running, name: str) -> bool:
-    return running.sample("bearerwatch_connection_up", connection=name) == 1
-
-
-def exchanges_of(running: Running, name: str) -> float:
-    return running.sample("bearerwatch_connection_exchanges_total", connection=name) or 0
-
-
-def finding_of(running: Running, name: str) -> set[str]:
-    return {
-        dict(labels)["cause"]
-        for metric, labels in running.samples()
-        if metric == "bearerwatch_connection_finding" and dict(labels)["connection"] == name
-    }
-
-
 def kept(running: Running, name: str, cause: str | None = None) -> bool:
     """Whether an exchange with this outcome is in the database, so that a kill can't lose it."""
     page = running.page(f"/api/connections/{name}")
@@ -99,12 +39,19 @@ def kept(running: Running, name: str, cause: str | None = None) -> bool:
     return any(exchange["cause"] == cause for exchange in written)
 
 
+@pytest.fixture(name="own_orgs")
+def _own_orgs(tmp_path: Path) -> Iterator[httpx.Client]:
+    """A simulator of the test's own: its clock is put ahead."""
+    with simulator(tmp_path) as control:
+        yield control
+
+
 @pytest.mark.real("openssl", "faketime")
 def test_a_decay_and_recovery_are_noticed_across_killed_daemons(
-    orgs: httpx.Client, pair: Path, tmp_path: Path
+    own_orgs: httpx.Client, pair: Path, tmp_path: Path
 ) -> None:
     policy = {"refresh_token_policy": "lifetime", "refresh_token_validity_seconds": 30 * 86_400}
-    config = write(tmp_path, connection(orgs, pair, "acme", **policy))
+    config = write(tmp_path, connection(own_orgs, pair, "acme", **policy))
     name = {"connection": "acme"}
 
     with daemon(config) as running:
@@ -116,7 +63,7 @@ def test_a_decay_and_recovery_are_noticed_across_killed_daemons(
     assert exchanges
     assert approved
 
-    orgs.post("/_clock", json={"advance_seconds": 20 * 86_400})
+    own_orgs.post("/_clock", json={"advance_seconds": 20 * 86_400})
     with daemon(config, ahead=20 * DAY) as running:
         until(
             lambda: (running.sample("bearerwatch_connection_exchanges_total", **name) or 0) > exchanges,
@@ -127,7 +74,7 @@ def test_a_decay_and_recovery_are_noticed_across_killed_daemons(
         assert since == pytest.approx(approved, abs=0.01)
         running.kill()
 
-    orgs.post("/_clock", json={"advance_seconds": 11 * 86_400})
+    own_orgs.post("/_clock", json={"advance_seconds": 11 * 86_400})
     with daemon(config, ahead=31 * DAY) as running:
         until(lambda: finding_of(running, "acme") == {"approval_decayed"}, "the decay to be noticed")
         assert not up(running, "acme")
@@ -136,8 +83,8 @@ def test_a_decay_and_recovery_are_noticed_across_killed_daemons(
         until(lambda: kept(running, "acme", "approval_decayed"), "the store to have the decay")
         running.kill()
 
-    orgs.patch("/_orgs/acme", json={"user_approved": True})
-    orgs.post("/_clock", json={"advance_seconds": 3600})
+    own_orgs.patch("/_orgs/acme", json={"user_approved": True})
+    own_orgs.post("/_clock", json={"advance_seconds": 3600})
     with daemon(config, ahead=31 * DAY + timedelta(hours=1)) as running:
         until(lambda: up(running, "acme"), "the recovery")
         assert finding_of(running, "acme") == set()
@@ -146,7 +93,6 @@ def test_a_decay_and_recovery_are_noticed_across_killed_daemons(
         assert again > approved + 31 * 86_400
         forecast = running.sample("bearerwatch_connection_approval_forecast_timestamp_seconds", **name)
         assert forecast == pytest.approx(again + 31 * 86_400, abs=86_400)
-    orgs.delete("/_orgs/acme")
 
 
 def test_a_missing_key_is_exported_and_does_not_stop_other_connections(
@@ -280,28 +226,26 @@ def test_bytes_that_are_not_a_request_do_not_fill_the_log(tmp_path: Path) -> Non
         assert running.log.read_text() == before
 
 
-@pytest.mark.parametrize(
-    "fault",
-    ["slow", "reset", "truncate", "huge", "garbage", "error_500", "retry_your_request", "maintenance"],
-)
-def test_no_answer_of_an_org_stops_the_daemon_or_other_checks(
-    orgs: httpx.Client, pair: Path, tmp_path: Path, fault: str
-) -> None:
-    org: dict[str, object] = {"maintenance": True} if fault == "maintenance" else {"fault": fault}
-    config = write(
-        tmp_path,
-        connection(orgs, pair, f"hostile-{fault}", **org),
-        connection(orgs, pair, f"beside-{fault}"),
-    )
-    name = {"connection": f"hostile-{fault}"}
+FAULTS = ("slow", "reset", "truncate", "huge", "garbage", "error_500", "retry_your_request")
 
-    with daemon(config) as running:
-        until(lambda: up(running, f"beside-{fault}"), "the connection beside it")
-        until(lambda: running.sample("bearerwatch_connection_exchanges_total", **name), "the hostile answer")
-        if fault != "slow":
-            assert finding_of(running, name["connection"]) == {"salesforce_unavailable"}
-            state = running.sample("bearerwatch_connection_state", **name, state="unknown")
-            assert state == 1
+
+def test_no_answer_of_an_org_stops_the_daemon_or_other_checks(
+    orgs: httpx.Client, pair: Path, tmp_path: Path
+) -> None:
+    hostile: dict[str, dict[str, object]] = {fault: {"fault": fault} for fault in FAULTS}
+    hostile["maintenance"] = {"maintenance": True}
+    made = [connection(orgs, pair, name, **settings) for name, settings in hostile.items()]
+
+    with daemon(write(tmp_path, *made, connection(orgs, pair, "beside"))) as running:
+        until(lambda: up(running, "beside"), "the connection beside them")
+        for name in hostile:
+            until(lambda name=name: exchanges_of(running, name), f"the answer: {name}")  # type: ignore[misc]
+        scraped = until(running.samples, "a scrape, as the pages limit them")
+        causes = {labels["connection"]: labels["cause"] for labels in findings(scraped)}
+        for name in hostile.keys() - {"slow"}:
+            assert causes[name] == "salesforce_unavailable"
+            state = frozenset({("connection", name), ("state", "unknown")})
+            assert scraped["bearerwatch_connection_state", state] == 1
         assert running.stop() == 0
         assert "Traceback" not in running.log.read_text()
 
@@ -331,13 +275,7 @@ def test_a_configuration_error_is_one_message_and_exit_2(
     (tmp_path / "good.yaml").write_text("connections: []\n")
     (tmp_path / "keys").mkdir()
 
-    ended = subprocess.run(
-        [sys.executable, "-m", "monitor", *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = bearerwatch(*arguments, folder=tmp_path)
 
     assert ended.returncode == 2
     assert said in ended.stderr
@@ -348,12 +286,7 @@ def test_a_configuration_error_is_one_message_and_exit_2(
 def test_a_second_daemon_on_one_database_is_one_message_and_exit_3(tmp_path: Path) -> None:
     """Not 2, after which systemd would not retry: the first daemon may be stopping."""
     with daemon(write(tmp_path)) as first:
-        ended = subprocess.run(
-            [sys.executable, "-m", "monitor", "run", "--config", str(write(tmp_path))],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        ended = bearerwatch("run", "--config", write(tmp_path))
         assert first.page("/-/ready")
         first.kill()
         with daemon(write(tmp_path)):
@@ -367,12 +300,7 @@ def test_a_second_daemon_on_one_database_is_one_message_and_exit_3(tmp_path: Pat
 def test_a_port_in_use_is_one_message_and_exit_2(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = write(tmp_path, port=listener.getsockname()[1])
-        ended = subprocess.run(
-            [sys.executable, "-m", "monitor", "run", "--config", str(config)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        ended = bearerwatch("run", "--config", config)
 
     assert ended.returncode == 2
     assert "Cannot listen on" in ended.stderr

@@ -2,13 +2,11 @@
 
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 from monitor.commands.demo import WELL
 from monitor.simulator.scenarios import SCENARIOS
-from tests.end_to_end.processes import Running, told_demo, until
+from tests.end_to_end.processes import Running, bearerwatch, told_demo, until
 from tests.web.reading import read
 
 PROMISED = {scenario.name: str(scenario.cause) for scenario in SCENARIOS}
@@ -33,12 +31,7 @@ def months(demo: Running) -> set[str]:
 def test_a_port_in_use_is_the_only_message(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        ended = subprocess.run(
-            [sys.executable, "-m", "monitor", "demo", "--port", str(port)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        ended = bearerwatch("demo", "--port", port)
 
     taken = f"Cannot listen on 127.0.0.1:{port}: Address already in use. Choose another port with --port.\n"
     assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", taken)

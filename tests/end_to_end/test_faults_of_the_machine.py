@@ -13,7 +13,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -21,18 +20,10 @@ import httpx
 import pytest
 
 from monitor.daemon.daemon import END_WITHIN_SECONDS, HANGS_SECONDS
-from tests.end_to_end.processes import Running, daemon, simulator, until, without_proxies
-from tests.end_to_end.test_daemon import connection, exchanges_of, pair, write
-
-__all__ = ["pair"]
+from tests.end_to_end.processes import Running, daemon, until, without_proxies
+from tests.end_to_end.watching import connection, exchanges_of, write
 
 pytestmark = pytest.mark.real("openssl")
-
-
-@pytest.fixture(scope="module")
-def orgs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    with simulator(tmp_path_factory.mktemp("simulator")) as control:
-        yield control
 
 
 def goes_on(running: Running, name: str) -> None:

@@ -1,8 +1,6 @@
 """A repair shows at once: on the page, in JSON and metrics, and as a notification."""
 
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from monitor.commands.running import CHECKED_WITHIN_SECONDS
 from monitor.watch.soon import BETWEEN_REQUESTS
 from monitor.web.words import exact
 from tests.end_to_end.collector import Collector, collector
-from tests.end_to_end.processes import Running, daemon, free_port, simulator, until
+from tests.end_to_end.processes import Running, bearerwatch, daemon, free_port, until
 from tests.end_to_end.test_notifications import NAMES, remembered, told_of_those_that_are_refused
 
 WITHIN_SECONDS = 5.0
@@ -50,18 +48,12 @@ class Watched:
         return len(self.orgs.get(f"/_orgs/{name}/logins").json())
 
     def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "monitor", *arguments, "--config", str(self.config)],
-            env=os.environ | {"NO_COLOR": "1"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        return bearerwatch(*arguments, "--config", self.config)
 
 
 @pytest.fixture(name="watched")
-def refused_and_told(tmp_path: Path) -> Iterator[Watched]:
-    with simulator(tmp_path) as orgs, collector() as told:
+def refused_and_told(orgs: httpx.Client, tmp_path: Path) -> Iterator[Watched]:
+    with collector() as told:
         options = {
             "listen": f"127.0.0.1:{free_port()}",
             **told_of_those_that_are_refused(tmp_path, orgs, told),
@@ -94,14 +86,6 @@ def test_a_repair_shows_everywhere_within_seconds_of_the_request(watched: Watche
     assert time.monotonic() - begun < WITHIN_SECONDS
 
 
-def test_others_with_the_same_cause_are_checked_too(watched: Watched) -> None:
-    watched.put_right(*NAMES)
-
-    watched.post("/api/connections/acme/check")
-
-    until(lambda: watched.shown("globex")["state"] == "healthy", "the other one", patience=10)
-
-
 def test_a_thousand_requests_stay_within_the_login_budget(watched: Watched) -> None:
     before = watched.logins("acme")
     begun = time.monotonic()
@@ -120,16 +104,6 @@ def test_a_thousand_requests_stay_within_the_login_budget(watched: Watched) -> N
     assert watched.logins("acme") <= BUDGET
 
 
-def test_the_button_returns_to_the_page(watched: Watched) -> None:
-    watched.put_right("acme")
-    address = watched.running.url
-
-    answer = httpx.post(f"{address}/connections/acme/check", headers={"Origin": address}, trust_env=False)
-
-    assert (answer.status_code, answer.headers["location"]) == (303, "/connections/acme")
-    until(lambda: watched.shown("acme")["state"] == "healthy", "the check")
-
-
 def test_the_command_waits_for_the_daemons_result(watched: Watched) -> None:
     watched.put_right("acme")
 
@@ -145,7 +119,11 @@ def test_the_command_waits_for_the_daemons_result(watched: Watched) -> None:
     assert (nothing.returncode, nothing.stderr) == (0, "Nothing to check: no connection has org_inactive.\n")
 
 
-def test_a_check_with_a_different_result_makes_the_daemon_check(watched: Watched) -> None:
+def test_a_check_says_what_the_daemon_shows_and_makes_it_check_if_that_differs(watched: Watched) -> None:
+    planned = datetime.fromisoformat(str(watched.shown("acme")["next_exchange"]))
+    said = f"The running daemon shows acme as failing. It next checks it at {exact(planned)}."
+    assert said in watched.command("check", "acme").stderr
+    assert not watched.command("check", "acme", "--quiet").stderr
     watched.put_right("acme")
 
     done = watched.command("check", "acme")
@@ -155,32 +133,14 @@ def test_a_check_with_a_different_result_makes_the_daemon_check(watched: Watched
     until(lambda: watched.shown("acme")["state"] == "healthy", "the daemon's check")
 
 
-def test_a_check_with_the_same_result_says_when_the_daemon_checks_next(watched: Watched) -> None:
-    planned = datetime.fromisoformat(str(watched.shown("acme")["next_exchange"]))
-
-    done = watched.command("check", "acme")
-
-    said = f"The running daemon shows acme as failing. It next checks it at {exact(planned)}."
-    assert said in done.stderr
-    assert not watched.command("check", "acme", "--quiet").stderr
-
-
-def test_a_check_of_a_paused_connection_does_not_ask_the_daemon(watched: Watched) -> None:
+def test_a_paused_connection_is_neither_asked_for_nor_waited_for(watched: Watched) -> None:
     watched.config.write_text(
         watched.config.read_text().replace("- name: acme", "- paused: true\n  name: acme")
     )
     until(lambda: watched.shown("acme")["state"] == "paused", "the reload")
 
     done = watched.command("check", "acme")
-
     assert done.stderr.strip() == "The running daemon shows acme as paused."
-
-
-def test_the_command_does_not_wait_for_a_connection_that_the_daemon_refuses(watched: Watched) -> None:
-    watched.config.write_text(
-        watched.config.read_text().replace("- name: acme", "- paused: true\n  name: acme")
-    )
-    until(lambda: watched.shown("acme")["state"] == "paused", "the reload")
     began = time.monotonic()
 
     done = watched.command("recheck", "acme", "globex")

@@ -5,14 +5,12 @@ theirs passing in three seconds.
 """
 
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -23,9 +21,11 @@ from monitor.core.status import ConnectionStatus
 from monitor.watch.own_metrics import OwnMetrics
 from monitor.web.metrics import MetricsPage
 from tests.core.fleets import ill, snapshot, well
+from tests.deploy.alert_cases import DEPLOY
 from tests.end_to_end.collector import collector
 from tests.end_to_end.processes import component, free_port, until
-from tests.end_to_end.test_alert_chain import DEPLOY, faster, routes
+from tests.end_to_end.test_alert_chain import faster, routes
+from tests.http_server import Quiet, serving
 
 COUNT, BACKGROUND, HIT = 5_000, 40, 1_600
 INTERVAL_SECONDS = 300
@@ -55,38 +55,19 @@ class Fleet:
         return b"".join(pieces)
 
 
-@contextmanager
-def served(fleet: Fleet) -> Iterator[str]:
-    """The page on loopback: its address."""
-
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.end_headers()
-            self.wfile.write(fleet.page())
-
-        def log_message(self, *_: object) -> None:
-            """Nothing: a test's output is its own."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.mark.real("prometheus", "prometheus-alertmanager")
 def test_a_third_of_5000_connections_refused_at_once_is_one_notification(tmp_path: Path) -> None:
     fleet, prometheus, alertmanager = Fleet(), free_port(), free_port()
     (tmp_path / "alerts.yml").write_text(faster((DEPLOY / "prometheus/alerts.yml").read_text()))
-    with served(fleet) as page, collector() as told:
+
+    class Page(Quiet):
+        def answer(self) -> None:
+            self.say(200, fleet.page(), Content_Type="text/plain; version=0.0.4")
+
+    with serving(Page) as page, collector() as told:
         scraping: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
         scraping["global"] = {"scrape_interval": "5s", "evaluation_interval": "5s"}
-        scraping["scrape_configs"][0]["static_configs"][0]["targets"] = [page]
+        scraping["scrape_configs"][0]["static_configs"][0]["targets"] = [urlsplit(page).netloc]
         scraping["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [
             f"127.0.0.1:{alertmanager}"
         ]

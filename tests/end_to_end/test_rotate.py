@@ -3,7 +3,6 @@
 The org and the command share a clock that the test advances, so ten minutes pass in seconds.
 """
 
-import os
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import jwt
 import pytest
 
 from monitor.keys import keygen
-from tests.end_to_end.processes import FAKETIME, PATIENCE_SECONDS, simulator, until
+from tests.end_to_end.processes import FAKETIME, PATIENCE_SECONDS, simulator, until, without_proxies
 
 MINUTE = 60
 WINDOW = 600
@@ -73,7 +72,7 @@ class World:
                 stdout=log,
                 stderr=log,
                 env={
-                    **{name: value for name, value in os.environ.items() if "proxy" not in name.lower()},
+                    **without_proxies(),
                     "LD_PRELOAD": str(FAKETIME),
                     "FAKETIME_TIMESTAMP_FILE": str(self.folder / "clock"),
                     "FAKETIME_NO_CACHE": "1",
