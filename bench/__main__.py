@@ -38,6 +38,7 @@ class Sizes:
     rounds: int = 5
     times: int = 200
     turn_seconds: float = 6.0
+    start_seconds: float = 15.0
     shared: int = 4_000
     """Connections for replicas under full load: 400 checks per second are due."""
     shared_seconds: float = 6.0
@@ -83,7 +84,7 @@ def measure(sizes: Sizes, place: Path) -> Iterator[Figure]:
         if blackbox.PROGRAM:
             yield from blackbox.figures(material, url, small, rounds=sizes.rounds, times=sizes.times)
         yield from whole.command(material, url, sizes.medium, small)
-        yield from whole.start(material, url, sizes.large)
+        yield from whole.start(material, url, sizes.large, sizes.start_seconds)
         yield from whole.at_pace(material, url, sizes.largest, sizes.usual_seconds)
         yield from audits.figures(small, rounds=sizes.rounds, times=sizes.times)
 

@@ -153,11 +153,11 @@ class Whole:
         gc.collect()
 
 
-def start(material: Material, url: str, count: int) -> list[Figure]:
+def start(material: Material, url: str, count: int, seconds: float) -> list[Figure]:
     """A daemon's first minute: until the first check, and until all keys are read beside the checks."""
     with Elsewhere(Whole, write_configuration(material, url, count)) as whole:
         started = whole.call(Whole.start)
-        window = whole.call(Whole.through, 15.0, until_keys_are_read=True)
+        window = whole.call(Whole.through, seconds, until_keys_are_read=True)
         whole.call(Whole.end)
     what = f"start with {count:,} connections"
     return [

@@ -21,10 +21,11 @@ HANDFUL = Sizes(
     rounds=1,
     times=4,
     turn_seconds=0.5,
+    start_seconds=1,
     shared=20,
     shared_seconds=1,
-    usual=(300,),
-    usual_seconds=25,
+    usual=(1500,),
+    usual_seconds=9,
     largest=10,
 )
 
@@ -55,9 +56,9 @@ def test_replicas_are_compared_with_one_process_with_a_file(tmp_path: Path) -> N
 
     rates = [figure.value for figure in figures if "checks a second" in figure.what]
     [usual] = [
-        figure.value for figure in figures if figure.what.startswith("2 replicas, 300 at 300 s: checks")
+        figure.value for figure in figures if figure.what.startswith("2 replicas, 1,500 at 300 s: checks")
     ]
-    assert 0.5 < usual < 1.5, "one is due each second; a new fleet in its first minutes makes fewer, or more"
+    assert 2.5 < usual < 7.5, "five are due each second; a new fleet makes fewer at first, or more"
     assert any("due to login" in figure.what and figure.value > 0 for figure in figures)
     shares = [figure.value for figure in figures if "share" in figure.what]
     assert len(rates) == 1 + len(replicas.REPLICAS) + len(HANDFUL.usual)
