@@ -231,13 +231,13 @@ class Checker:
             wrong_steps=self._judged.wrong_steps,
         )
         after = history.remember(known, exchange, verdict)
+        asked = min(exchange.at, self._clock.now())  # the clock may have been set back since
         return replace(
             before,
             history=after,
             credential=facts,
             forecast=None if known.approval_since and not after.approval_since else forecast,
-            # By the present clock: it may have been set during the exchange.
-            next_exchange=cadence.next_exchange(connection, after, self._clock.now(), refused=fleet.refused),
+            next_exchange=cadence.next_exchange(connection, after, asked, refused=fleet.refused),
         )
 
     def _record(self, before: ConnectionStatus, after: ConnectionStatus, ledger: Ledger) -> bool:
