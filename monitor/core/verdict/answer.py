@@ -189,7 +189,6 @@ def masked(text: str) -> str:
 
 def _granted(token: str, fields: Mapping[str, object]) -> Granted:
     identity = _IDENTITY.search(_string(fields, "id"))
-    instance = origin_of(_string(fields, "instance_url"))
     scopes = fields.get("scope")
     if isinstance(scopes, list):
         scopes = " ".join(scope for scope in scopes if isinstance(scope, str))
@@ -197,7 +196,7 @@ def _granted(token: str, fields: Mapping[str, object]) -> Granted:
     return Granted(
         token_format="jwt" if is_jwt else "opaque",
         scopes=_scopes(scopes) if isinstance(scopes, str) else None,
-        instance_url=instance,
+        instance_url=origin_of(_string(fields, "instance_url")),
         org_id=identity[1] if identity else None,
         user_id=identity[2] if identity else None,
         of_site=not _SITE_FIELDS.isdisjoint(fields),
@@ -207,7 +206,7 @@ def _granted(token: str, fields: Mapping[str, object]) -> Granted:
 @lru_cache(maxsize=32)
 def _scopes(text: str) -> frozenset[str]:
     """A grant's scopes. Cached, as all grants of an app have the same ones."""
-    scopes = [scope for scope in re.split(r"[\s,]+", text.strip()) if scope]
+    scopes = text.replace(",", " ").split()
     return frozenset(harmless(scope, CODE_LIMIT) for scope in scopes[:SCOPES_LIMIT])
 
 
