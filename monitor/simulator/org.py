@@ -114,9 +114,6 @@ ERROR_PAGE = (
     b"<html><head><title>Error</title></head><body>An internal server error has occurred</body></html>"
 )
 
-JSON_TYPE = "application/json;charset=UTF-8"
-HTML_TYPE = "text/html;charset=UTF-8"
-
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
@@ -406,8 +403,9 @@ class Org:
         self, now: datetime, status: int, said: object, more: tuple[tuple[str, str], ...] = ()
     ) -> Answer:
         """An answer with Salesforce's headers, in order (*observed*): bytes as a web page, else as JSON."""
-        page = isinstance(said, bytes)
-        body = said if isinstance(said, bytes) else json.dumps(said, separators=(",", ":")).encode()
+        kind, body = "text/html", said
+        if not isinstance(body, bytes):
+            kind, body = "application/json", json.dumps(said, separators=(",", ":")).encode()
         self._answers += 1
         browser = digest(f"{self.name} {self._answers}")[:22]
         expires = format_datetime(now + timedelta(days=365), usegmt=True)
@@ -416,7 +414,7 @@ class Org:
             ("Strict-Transport-Security", "max-age=63072000; includeSubDomains"),
             ("Cache-Control", "no-cache,must-revalidate,max-age=0,no-store,private"),
             ("Set-Cookie", f"BrowserId={browser}; path=/; expires={expires}; Max-Age=31536000"),
-            ("Content-Type", HTML_TYPE if page else JSON_TYPE),
+            ("Content-Type", f"{kind};charset=UTF-8"),
             *more,
         )
         return Answer(status, headers, body)

@@ -72,22 +72,22 @@ class Scenario:
 
     def settings(self, files: "KeyFiles") -> dict[str, object]:
         """The org's initial settings."""
-        right = {
+        return {
             "consumer_key": f"3MVG9_{self.name}",
             "username": f"integration@{self.name}.example.com",
             "certificate": files.uploaded,
+            **self.org,
         }
-        return {**right, **self.org}
 
     def options(self, server: str) -> dict[str, object]:
         """The connection's options, except name and keys; `server` is an address without a final slash."""
-        right = {
+        return {
             "login_url": f"{server}/{self.name}",
             "audience": "my_domain",
             "consumer_key": f"3MVG9_{self.name}",
             "username": f"integration@{self.name}.example.com",
+            **self.connection,
         }
-        return {**right, **self.connection}
 
 
 SCENARIOS = TypeAdapter(tuple[Scenario, ...]).validate_python(

@@ -10,10 +10,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, ClassVar
 
 import psycopg
+from procrastinate.schema import SchemaManager
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Column, ColumnElement, Connection, Engine, create_engine, select
@@ -133,10 +134,8 @@ class Server:
         """
         with self.alone(connection):
             done = set(connection.scalars(select(ENGINE_MIGRATIONS.c.name)))
-        for file in sorted(
-            files("procrastinate.sql").joinpath("migrations").iterdir(), key=lambda one: one.name
-        ):
-            if file.name in done or not file.name.endswith(".sql"):
+        for file in sorted(Path(SchemaManager.get_migrations_path()).glob("*.sql")):
+            if file.name in done:
                 continue
             with self.alone(connection):
                 made = postgresql.insert(ENGINE_MIGRATIONS).values(name=file.name).on_conflict_do_nothing()
