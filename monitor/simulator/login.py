@@ -179,8 +179,8 @@ def token(org: Org, request: Request, now: datetime) -> Answer:
     """The token endpoint's answer; `now` is by the org's own clock."""
     if gone := org.unavailable(request, now):
         return gone
-    refusal, form = _form_refusal(org, request)
-    if refusal:
+    form = _form(request)
+    if refusal := _form_refusal(org, request, form):
         return _refused(org, refusal, now)
     assertion = form.get("assertion", "")
     decoded = _decoded(assertion)
@@ -201,15 +201,14 @@ def token(org: Org, request: Request, now: datetime) -> Answer:
     return _granted(attempt)
 
 
-def _form_refusal(org: Org, request: Request) -> tuple[Refusal | None, Mapping[str, str]]:
+def _form_refusal(org: Org, request: Request, form: Mapping[str, str]) -> Refusal | None:
     if org.settings.fault == "retry_your_request":
-        return RETRY, {}
+        return RETRY
     if request.method != "POST":
-        return POST_ONLY, {}
-    form = _form(request)
+        return POST_ONLY
     if form.get("grant_type") != GRANT_TYPE:
-        return GRANT_TYPE_NOT_SUPPORTED, form
-    return SCOPE_NOT_SUPPORTED if "scope" in form else None, form
+        return GRANT_TYPE_NOT_SUPPORTED
+    return SCOPE_NOT_SUPPORTED if "scope" in form else None
 
 
 def _form(request: Request) -> Mapping[str, str]:
@@ -260,8 +259,7 @@ def _note(attempt: _Attempt, refusal: Refusal) -> None:
 
 
 def _refused(org: Org, refusal: Refusal, now: datetime) -> Answer:
-    body = {"error": refusal.error, "error_description": refusal.description}
-    return org.reply(now, 400, body)
+    return org.reply(now, 400, {"error": refusal.error, "error_description": refusal.description})
 
 
 def _granted(attempt: _Attempt) -> Answer:

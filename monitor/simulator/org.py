@@ -220,10 +220,7 @@ class Org:
     def refresh(self, refresh: Refresh, now: datetime) -> None:
         """Refresh the sandbox: it becomes another org, some setup is lost, and approvals are not copied."""
         suffix = f".{refresh.username_suffix}" if refresh.username_suffix else ""
-        username = self.settings.username
-        changes: dict[str, object] = {
-            "username": username if suffix and username.endswith(suffix) else username + suffix
-        }
+        changes: dict[str, object] = {"username": self.settings.username.removesuffix(suffix) + suffix}
         lost: dict[str, tuple[str, object]] = {
             "consumer_key": ("consumer_key", f"{self.settings.consumer_key}_{self._generation + 1}"),
             "certificate": ("certificate", None),

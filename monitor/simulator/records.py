@@ -66,16 +66,11 @@ class Entity:
 
 def _organization(view: View) -> Rows:
     settings = view.settings
-    kinds = {
-        "production": "Enterprise Edition",
-        "sandbox": "Enterprise Edition",
-        "developer": "Developer Edition",
-    }
     yield {
         "Id": view.org.org_id,
         "Name": view.org.name,
         "IsSandbox": settings.org_type == "sandbox",
-        "OrganizationType": kinds[settings.org_type],
+        "OrganizationType": f"{'Developer' if settings.org_type == 'developer' else 'Enterprise'} Edition",
         "TrialExpirationDate": view.org.trial_ends(settings),
         "InstanceName": "SIM1",
     }

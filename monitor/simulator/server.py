@@ -212,31 +212,27 @@ def create_app(simulator: Simulator, *, loopback: bool = False) -> Starlette:
             Route("/_orgs/{name}/logins", logins),
             Mount("/", request_response(of_an_org)),
         ],
-        middleware=[Middleware(_NoWebPages, loopback=loopback)],
+        middleware=[Middleware(_without_web_pages, loopback=loopback)],
         exception_handlers={SettingsError: wrong, UnknownOrgError: wrong},
     )
 
 
-class _NoWebPages:
+def _without_web_pages(app: ASGIApp, loopback: bool) -> ASGIApp:
     """Protects the control API from web pages in a browser on this machine.
 
     Browsers send the page's origin with every request that may change something. On loopback, a different
     host name means DNS rebinding.
     """
+    refusal = JSONResponse({"problems": ["the control API is not for web pages"]}, 403)
 
-    def __init__(self, app: ASGIApp, loopback: bool) -> None:
-        self._app = app
-        self._loopback = loopback
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        foreign = loopback and not _is_ours(headers.get("host", ""))
+        of_a_page = "origin" in headers or headers.get("sec-fetch-site", "none") != "none" or foreign
+        answering = refusal if of_a_page and scope["path"].startswith("/_") else app
+        await answering(scope, receive, send)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"].startswith("/_"):
-            headers = Headers(scope=scope)
-            foreign = self._loopback and not _is_ours(headers.get("host", ""))
-            if "origin" in headers or headers.get("sec-fetch-site", "none") != "none" or foreign:
-                refusal = JSONResponse({"problems": ["the control API is not for web pages"]}, 403)
-                await refusal(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+    return guarded
 
 
 def _is_ours(host: str) -> bool:
