@@ -207,7 +207,7 @@ class _Said:
     """Whether its label identifies it as an error description."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Attempt:
     """One refusal in the text."""
 
@@ -219,7 +219,7 @@ class _Attempt:
     def text(self) -> str:
         return self.said.text if self.said else ""
 
-    @property
+    @cached_property
     def meaning(self) -> Meaning | None:
         if self.code:
             return of_text(f"{self.code}: {self.text}")
@@ -227,7 +227,7 @@ class _Attempt:
             return None
         return of_text(self.text)
 
-    @property
+    @cached_property
     def weight(self) -> _Weight:
         if self.said and self.said.is_sentence:
             return _Weight.ANSWER if self.code else _Weight.SENTENCE
@@ -494,11 +494,16 @@ def _attempts(text: str) -> list[_Attempt]:
     known = [_Said(start, end, text[start:end].replace("\n", " "), is_sentence=True) for start, end in spans]
     told = _without_overlaps([*_labelled(text, known), *known])
     codes = list(CODE.finditer(text))[-AT_MOST:]
+    foreign = [found.start() for found in FOREIGN.finditer(text)][-AT_MOST:]
     found = []
     for number, code in enumerate(codes):
         begin = codes[number - 1].end() if number else 0
         end = codes[number + 1].start() if number + 1 < len(codes) else len(text)
-        said = _foreign(text, code.start()) or _beside(code, text, known) or _nearest(told, code, begin, end)
+        said = (
+            _foreign(text, code.start(), foreign)
+            or _beside(code, text, known)
+            or _nearest(told, code, begin, end)
+        )
         if said:
             told = [one for one in told if one.end <= said.start or said.end <= one.start]
         found.append(_Attempt(code.start(), code[1], said))
@@ -528,10 +533,10 @@ def _line_at(text: str, at: int) -> tuple[int, int]:
     return text.rfind("\n", 0, at) + 1, end if end >= 0 else len(text)
 
 
-def _foreign(text: str, at: int) -> _Said | None:
+def _foreign(text: str, at: int, foreign: list[int]) -> _Said | None:
     """The line at that position if it names another provider before it."""
     start, end = _line_at(text, at)
-    return _Said(start, end, text[start:end]) if FOREIGN.search(text, start, at) else None
+    return _Said(start, end, text[start:end]) if any(start <= each < at for each in foreign) else None
 
 
 def _is_routine(text: str, at: int) -> bool:
