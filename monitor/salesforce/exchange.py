@@ -63,6 +63,10 @@ DATE_ROUNDING_SECONDS = 0.5
 """`Date` is truncated to whole seconds, so on average the server's clock is half a second ahead of it."""
 
 
+CLOCK_SET = timedelta(seconds=2)
+"""The wall clock was set during an exchange if it moved by this much more than the steady clock: NTP slews
+less than a millisecond a second."""
+
 Sign = Callable[[datetime], str]
 """Gets the time of sending and returns the assertion (see `core.keys.assertion.sign`)."""
 
@@ -92,13 +96,17 @@ class Exchanger:
         allowed_hosts: frozenset[str] = frozenset(),
         transport: TransportFactory = rust_transport,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises OperatorError if `ca_file` can't be used. `clock` gives aware wall-clock times."""
+        """Raises OperatorError if `ca_file` can't be used. `clock` gives aware wall-clock times, `steady`
+        seconds that no setting of the wall clock moves.
+        """
         self._limits = limits
         self.allowed_hosts = allowed_hosts
         """Additional hosts that may receive assertions; a reload may change them."""
         self.now = clock
         """The current time, by the clock used for exchanges."""
+        self._steady = steady
         self._transport = transport(limits, ca_file)
         self._slots = asyncio.Semaphore(limits.in_flight)
         self._signing = asyncio.Lock()
@@ -137,7 +145,7 @@ class Exchanger:
         if not self.may_receive(connection.login_url):
             return Exchange(self.now(), NotSent("the login URL's host is not allowed to receive assertions"))
         async with self._signing:
-            at = self.now()
+            at, signed = self.now(), self._steady()
             form = _FORM + quote(sign(at))
             await asyncio.sleep(0)  # one signature per iteration of the loop, so that it isn't blocked
         started = time.perf_counter()
@@ -145,6 +153,9 @@ class Exchanger:
             "POST", connection.token_endpoint, form, {"Content-Type": "application/x-www-form-urlencoded"}
         )
         duration = time.perf_counter() - started
+        set_by = self.now() - at - timedelta(seconds=self._steady() - signed)
+        if abs(set_by) > CLOCK_SET:  # otherwise the org's `Date` would be compared with the clock before that
+            at += set_by
         if isinstance(answer, NotSent):
             return Exchange(at, answer)
         if isinstance(answer, Unreachable):

@@ -103,6 +103,7 @@ class Watch:
             allowed_hosts=settings.allowed_hosts,
             transport=transport,
             clock=clock.machine,
+            steady=clock.steady,
         )
         self.own = OwnMetrics(
             in_flight=lambda: self._exchanger.in_flight,

@@ -314,6 +314,26 @@ async def test_the_clock_offset_is_the_servers_date_minus_our_clock(
     assert 100.5 - exchange.duration_seconds - 0.1 < exchange.clock_offset_seconds <= 100.3
 
 
+@pytest.mark.parametrize("step", [timedelta(days=-1), timedelta(hours=2)], ids=["back", "ahead"])
+async def test_if_the_wall_clock_is_set_during_an_exchange_all_its_times_are_by_the_new_one(
+    make_exchanger: MakeExchanger, step: timedelta
+) -> None:
+    wall = [NOW]
+
+    async def sets_the_clock(visit: Visit) -> None:
+        await visit.read()
+        wall[0] += step
+        await visit.send(http(400, "{}", f"Date: {format_datetime(NOW, usegmt=True)}"))
+
+    async with serving(sets_the_clock) as server:
+        exchanger = make_exchanger(clock=lambda: wall[0])
+        exchange = await exchanger.exchange(connection(login_url=at(server)), sign)
+
+    second = timedelta(seconds=1)
+    assert NOW + step - second < exchange.at <= NOW + step
+    assert exchange.clock_offset_seconds == pytest.approx(-step.total_seconds(), abs=1)
+
+
 @pytest.mark.parametrize(
     ("date", "offset"),
     [

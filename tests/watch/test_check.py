@@ -45,6 +45,7 @@ def checker_of(
         limits=Limits(in_flight=in_flight),
         transport=lambda *_: httpx.MockTransport(answer),
         clock=clock.now,
+        steady=clock.steady,
     )
     return Checker(
         fleet, keyring=keyring or Keyring({}), exchanger=exchanger, clock=clock, own=own or OwnMetrics()
@@ -105,6 +106,9 @@ async def test_a_check_that_takes_most_of_an_interval_skips_no_turn(tmp_path: Pa
 
         def machine(self) -> datetime:
             return NOW + self.passed
+
+        def steady(self) -> float:
+            return self.passed.total_seconds()
 
     pair = keygen.generate(tmp_path, now=NOW)
     clock, fleet = Passing(), Fleet({})
