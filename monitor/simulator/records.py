@@ -476,15 +476,20 @@ def answer(view: View, query: soql.Query) -> Found:
         if field in query.filtered and there[field.lower()] in entity.unfiltered:
             raise wrong("INVALID_FIELD", f"field '{field}' can not be filtered in a query call", field)
 
-    settings = view.settings
-    no_app = entity.of_kind and not (settings.app_present and settings.app_kind == entity.of_kind)
-    rows = [] if no_app or name in settings.without_rows else list(entity.rows(view))
-    if entity.own and "ManageUsers" not in view.reader.permissions:
-        rows = [row for row in rows if row[entity.own] == view.org.user_id(view.reader)]
-    by_name = [{low: row.get(field) for low, field in there.items()} for row in rows]
+    by_name = [{low: row.get(field) for low, field in there.items()} for row in _rows(view, name)]
     found = soql.select(query, by_name)
     asked = tuple(there[field.lower()] for field in query.fields)
     if len(found) > 1 and not set(asked).isdisjoint(entity.of_tooling):
         raise wrong("MALFORMED_QUERY", _ONE_ROW)
     picked = ((str(row.get("id", "")), tuple(row[field.lower()] for field in asked)) for row in found)
     return Found(name, asked, tuple(picked))
+
+
+def _rows(view: View, name: str) -> list[Row]:
+    """The object's rows that the reader sees."""
+    entity, settings = OBJECTS[name], view.settings
+    no_app = entity.of_kind and not (settings.app_present and settings.app_kind == entity.of_kind)
+    if no_app or name in settings.without_rows:
+        return []
+    is_all = not entity.own or "ManageUsers" in view.reader.permissions
+    return [row for row in entity.rows(view) if is_all or row[entity.own] == view.org.user_id(view.reader)]

@@ -195,6 +195,14 @@ def connection_document(snapshot: Snapshot, status: ConnectionStatus, record: "R
             "reason": forecast.reason,
         },
         "audit": audit_of(status, snapshot.at),
+        **_recorded(record),
+    }
+    return _document(snapshot.at, b'"connection":' + _dumps(detail))
+
+
+def _recorded(record: "Record") -> dict[str, Any]:
+    """What the database says; null where it cannot be read."""
+    return {
         "availability": [
             {
                 "days": days,
@@ -212,7 +220,6 @@ def connection_document(snapshot: Snapshot, status: ConnectionStatus, record: "R
         else [{**asdict(past), "at": iso_time(past.at)} for past in record.exchanges],
         "events": None if record.events is None else [_event(event) for event in record.events],
     }
-    return _document(snapshot.at, b'"connection":' + _dumps(detail))
 
 
 def credential(facts: CredentialFacts, *, accepted: bool | None) -> dict[str, Any]:

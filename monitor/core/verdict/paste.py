@@ -600,5 +600,9 @@ def _deciding(pasted: _Pasted) -> _Attempt | None:
         own = [one for one in best if one.meaning and one.meaning.cause is not Cause.AUDIENCE_INVALID]
         return next(iter(own or best), None)
     own = [one for one in best if not is_generic(f"https://{pasted.host_at(one.at)}")]
-    expected = [one for one in best if one.meaning and CATALOGUE[one.meaning.cause].wrong_pair]
-    return next((one for one in reversed(best) if not own or one in own or one not in expected), None)
+    return next((one for one in reversed(best) if not own or one in own or not _is_expected(one)), None)
+
+
+def _is_expected(one: _Attempt) -> bool:
+    """Whether it only says that this is not the org's host."""
+    return one.meaning is not None and CATALOGUE[one.meaning.cause].wrong_pair
