@@ -386,8 +386,11 @@ def _context(text: str, told: Paste) -> Iterator[str]:
         yield f"The text mentions the host {told.host}."
     if told.scopes:
         yield f"The text mentions the scopes {', '.join(sorted(told.scopes)[:SCOPES_SHOWN])}."
-    if FOREIGN.search(text):
-        yield "The text names another provider (Microsoft Entra, Google, DocuSign): check what logs in there."
+    if found := FOREIGN.search(text):
+        yield (
+            f'The text contains "{harmless(found[0], 40)}", a word of another provider (Microsoft Entra,'
+            " Google, DocuSign): check what logs in there."
+        )
     if not _THIS_FLOW.search(text):
         for flow, pattern in WORDS["other_flows"].items():
             if re.search(pattern, text, re.IGNORECASE):

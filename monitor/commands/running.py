@@ -1,6 +1,7 @@
 """HTTP client for the running daemon: reads status, requests checks."""
 
 import os
+import re
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,11 @@ class Running:
 
     def __init__(self, settings: Settings, url: str = "", user: str = "") -> None:
         self._url = (url or _address(settings)).rstrip("/")
+        if url and not re.fullmatch(r"https?://[^/@]+(/[^@]*)?", url):
+            raise NoAnswerError(
+                "--url must be a plain URL, e.g. http://127.0.0.1:9877. A user goes into --user, the password"
+                f" into {PASSWORD}."
+            )
         context = ssl.create_default_context()
         if settings.ca_file:
             context.load_verify_locations(settings.ca_file)
@@ -115,15 +121,16 @@ def rechecked(
     requests = {f"/api/connections/{name}/check": [name] for name in names}
     if causes:
         requests["/api/checks?" + "&".join(f"cause={cause}" for cause in causes)] = others
-    put_off, refused = dict[str, str](), dict[str, str]()
+    put_off, refused, problem = dict[str, str](), dict[str, str](), None
     for path, concerned in requests.items():
         try:
             put_off |= daemon.ask(path)
         except NoAnswerError as why:
+            problem = why
             refused |= dict.fromkeys(concerned, str(why))
     wanted = {*names, *others}
-    if refused.keys() == wanted and len(set(refused.values())) == 1:
-        raise NoAnswerError(refused.popitem()[1])
+    if problem and refused.keys() == wanted and len(set(refused.values())) <= 1:
+        raise problem
     late = {name: f"No login is left in its budget until {until}." for name, until in put_off.items()}
     refused = late | refused
     found: dict[str, Shown] = {}

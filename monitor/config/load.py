@@ -260,11 +260,12 @@ def _check_budgets(connections: Iterable[tuple[_Entry, Connection]], budget: int
         enough = math.ceil(3_600 * len(shared) / budget)
         enough += -enough % 60 if enough > 60 else 0
         entry, connection = shared[0]
+        each = " for each" if len(shared) > 1 else ""
         entry.file.note(
             entry.path,
             f"the checks of {named([each.name for _, each in shared])} log in {logins:.4g} times an hour as"
             f" {connection.username}, more than login_budget_per_hour: {budget}. An interval of"
-            f" {words.written_duration(timedelta(seconds=enough))} is enough; Salesforce allows a user"
+            f" {words.written_duration(timedelta(seconds=enough))}{each} is enough; Salesforce allows a user"
             f" {LOGIN_LIMIT:,}, including production's.",
         )
 

@@ -72,7 +72,10 @@ def _certificates(path: Path) -> list[x509.Certificate]:
 
 
 def _certificate_file(path: Path) -> Path:
-    _certificates(path)
+    try:
+        _certificates(path)[0].public_key()
+    except UnsupportedAlgorithm:
+        raise ValueError(f'"{path}" has a kind of key that is not supported. Use RSA or P-256.') from None
     return path
 
 
@@ -106,7 +109,7 @@ class TlsOptions(Options):
     cert_file: Annotated[Place, AfterValidator(_certificate_file)]
     """The server's certificate, with those that lead to its root."""
     key_file: Annotated[Place, AfterValidator(_key_file)]
-    """Its private key."""
+    """The private key of cert_file."""
     client_ca_file: Authorities | None = None
     """The authorities whose client certificates are accepted."""
     client_auth_type: Annotated[Literal["NoClientCert", "RequireAndVerifyClientCert"], OneOf()] = Field(

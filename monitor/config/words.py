@@ -162,7 +162,9 @@ def days(value: object) -> float:
     """A number of days, as in a refresh token policy."""
     written = text(value)
     if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,6})?", written) or not 0 < float(written) <= LONGEST.days:
-        raise ValueError(f"{quoted(written)} is not a number of days up to {LONGEST.days:,}. Write e.g. 90.")
+        raise ValueError(
+            f"{quoted(written)} is not a number of days from above 0 to {LONGEST.days:,}. Write e.g. 90."
+        )
     return float(written)
 
 

@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -97,8 +98,12 @@ def exposure(source: Source, environment: Mapping[str, str]) -> str | None:
     except (SourceError, OSError, ValueError):
         return None  # reading it reports the error
     said = open_to_others(found.st_mode, found.st_uid) if stat.S_ISREG(found.st_mode) else None
-    mounts = MOUNTS.read_text(errors="replace") if said and MOUNTS.exists() else ""
-    if said is None or is_on_read_only_memory(found.st_dev, mounts):
+    if said is None:
+        return None
+    mounts = ""
+    with suppress(OSError):  # not on Linux, or confined
+        mounts = MOUNTS.read_text(errors="replace")
+    if is_on_read_only_memory(found.st_dev, mounts):
         return None
     return f"{_capital(describe(source))} {said}: chmod 600 {path}"
 

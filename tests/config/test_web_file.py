@@ -91,7 +91,7 @@ BAD = {
     "not_yaml": ("a: [\n", ["is not YAML"]),
     "no_key": (
         "tls_server_config:\n  cert_file: server.crt\n",
-        ["1: tls_server_config: has no key_file. Its private key."],
+        ["1: tls_server_config: has no key_file. The private key of cert_file."],
     ),
     "no_such_file": (
         "tls_server_config:\n  cert_file: no.crt\n  key_file: no.key\n",

@@ -242,7 +242,9 @@ def try_before(
     else:
         key = {"file": str(Path(private_key).resolve())}
         if private_key == "-":
-            os.environ[preflight.STDIN_KEY] = text_of("-")
+            if not (written := text_of("-")).strip():
+                raise OperatorError("There is no private key on stdin.")
+            os.environ[preflight.STDIN_KEY] = written
             key = {"env": preflight.STDIN_KEY}
         settings = preflight.settings_of(subdomain, consumer_key, username, key, app_name)
     (connection,) = chosen_of(settings, [name or "preflight"])

@@ -56,7 +56,7 @@ def next_pair(connection: Connection, out: Path | None) -> Pair:
 
 
 def make(connection: Connection, pair: Pair, options: Options, now: datetime) -> list[Path]:
-    """Create the pair's missing files. Gives those created. Raises RotateError and KeygenError."""
+    """Create the pair, unless its key exists. Gives the files created. Raises RotateError and KeygenError."""
     if any(source.kind != "file" for source in pair.sources):
         return []
     key = Path(pair.private_key.place)
@@ -71,9 +71,8 @@ def make(connection: Connection, pair: Pair, options: Options, now: datetime) ->
         missing = (
             "has no certificate" if certificate is None else f"already has the certificate {certificate}"
         )
-        raise RotateError(
-            f"{key} does not exist, and the next pair {missing}: correct next in the configuration."
-        )
+        cure = "correct next in the configuration" if connection.next else "remove that file"
+        raise RotateError(f"{key} does not exist, and the next pair {missing}: {cure}.")
     keygen.generate(
         key.parent,
         now=now,

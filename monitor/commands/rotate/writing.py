@@ -17,7 +17,11 @@ def write_next(settings: Settings, name: str, pair: Pair, now: datetime) -> tupl
     """Write the next pair into the configuration. Gives file and backup. Raises RotateError."""
     assert pair.certificate is not None
     places = {"private_key": pair.private_key.place, "certificate": pair.certificate.place}
-    return _edit(settings, lambda raw, folder: with_next(raw, name, folder=str(folder), **places), now)
+    try:
+        return _edit(settings, lambda raw, folder: with_next(raw, name, folder=str(folder), **places), now)
+    except RotateError as problem:
+        by_hand = "".join(f"\n  {line}" for line in lines(pair, following=True))
+        raise RotateError(f"{problem}\nThe lines for {name}:{by_hand}") from None
 
 
 def write_current(settings: Settings, name: str, now: datetime) -> tuple[Path, Path]:
