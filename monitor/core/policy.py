@@ -54,8 +54,8 @@ class Policy:
             return None
 
 
-LONGEST_PERIOD = 10_000
-"""The longest plausible period: 27 years in days; Setup accepts at most 5 digits."""
+LONGEST_PERIOD = 36_500
+"""The longest plausible period: a century in days, as in the configuration; Setup accepts 5 digits."""
 
 
 def of_external_client_app(row: Row) -> Policy:

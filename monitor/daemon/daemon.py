@@ -95,7 +95,7 @@ class Daemon:
         )
         self._notifier = Notifier(
             memory=store,
-            transport=rust_transport(NOTIFYING, settings.ca_file),
+            transport=rust_transport(NOTIFYING, settings.ca_file, decodes=False),  # the status says it all
             environment=os.environ,
             counted=self.watch.own.count_notification,
         )

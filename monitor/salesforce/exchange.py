@@ -269,7 +269,13 @@ class _Rest:
     async def first_call(self) -> AfterLogin:
         """The first call with the token."""
         reply = await self._reply(REST_PATH)
-        return read_after_login(reply.status, reply.body) if isinstance(reply, Reply) else reply
+        if not isinstance(reply, Reply):
+            return reply
+        try:
+            return read_after_login(reply.status, reply.body)
+        except Exception as bug:  # as in _read
+            log.exception("answer_not_read", status=reply.status)
+            return AfterLogin(reply.status, "", f"not readable by the monitor ({type(bug).__name__})")
 
     async def _reply(self, path: str) -> Reply | AfterLogin:
         """The answer, or why there is none."""

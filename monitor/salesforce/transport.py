@@ -71,23 +71,29 @@ TransportFactory = Callable[[Limits, Path | None], httpx.AsyncBaseTransport]
 
 
 def rust_transport(
-    limits: Limits, ca_file: Path | None = None, environ: Mapping[str, str] = os.environ
+    limits: Limits,
+    ca_file: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    decodes: bool = True,
 ) -> httpx.AsyncBaseTransport:
     """A transport based on pyreqwest.
 
     Trusts the system's root certificates (or `SSL_CERT_FILE` and `SSL_CERT_DIR`), or certifi's if the system
     has none, and those in `ca_file`. Uses the proxy in `https_proxy` or `all_proxy`, except for hosts in
     `no_proxy` and loopback (so never for plain HTTP). All faults before the headers are `ConnectError` or
-    `ConnectTimeout`: `fault` reads the chain of causes.
+    `ConnectTimeout`: `fault` reads the chain of causes. If it `decodes`, a body that is not encoded as its
+    header says is a fault.
     """
     roots, proxy = _certificates(ca_file), _proxy(environ)
     try:
-        return RustTransport(_rust_client(limits, roots, proxy))
+        return RustTransport(_rust_client(limits, roots, proxy, decodes))
     except rust.BuilderError:
-        return RustTransport(_rust_client(limits, roots + _certificates(Path(certifi.where())), proxy))
+        roots += _certificates(Path(certifi.where()))
+        return RustTransport(_rust_client(limits, roots, proxy, decodes))
 
 
-def _rust_client(limits: Limits, roots: list[bytes], proxy: ProxyBuilder | None) -> Client:
+def _rust_client(limits: Limits, roots: list[bytes], proxy: ProxyBuilder | None, decodes: bool) -> Client:
     builder = (
         ClientBuilder()
         .http1_only()
@@ -99,10 +105,10 @@ def _rust_client(limits: Limits, roots: list[bytes], proxy: ProxyBuilder | None)
         .timeout(limits.whole)
         .follow_redirects(False)
         .referer(False)
-        .gzip(True)  # we ask for no encoding, but some proxies compress
-        .deflate(True)
-        .brotli(True)
-        .zstd(True)
+        .gzip(decodes)  # we ask for no encoding, but some proxies compress
+        .deflate(decodes)
+        .brotli(decodes)
+        .zstd(decodes)
         .no_proxy()
     )
     if proxy:

@@ -31,6 +31,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route, request_response
@@ -179,10 +180,13 @@ def create_app(simulator: Simulator, *, loopback: bool = False) -> Starlette:
         except UnknownOrgError as error:
             return Response(f"{error} in this simulator\n", 404)
         body = bytearray()
-        async for piece in request.stream():
-            body += piece
-            if len(body) > MAX_REQUEST_BYTES:
-                return Response("too large\n", 413)
+        try:
+            async for piece in request.stream():
+                body += piece
+                if len(body) > MAX_REQUEST_BYTES:
+                    return Response("too large\n", 413)
+        except ClientDisconnect:
+            return Response(status_code=400)
         fault = asked.settings.fault
         if fault in wire.UNANSWERED:
             return wire.UNANSWERED[fault]
@@ -226,10 +230,10 @@ def _without_web_pages(app: ASGIApp, loopback: bool) -> ASGIApp:
     refusal = JSONResponse({"problems": ["the control API is not for web pages"]}, 403)
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
+        headers = Headers(raw=scope.get("headers", []))  # a lifespan has none
         foreign = loopback and not _is_ours(headers.get("host", ""))
         of_a_page = "origin" in headers or headers.get("sec-fetch-site", "none") != "none" or foreign
-        answering = refusal if of_a_page and scope["path"].startswith("/_") else app
+        answering = refusal if of_a_page and scope.get("path", "").startswith("/_") else app
         await answering(scope, receive, send)
 
     return guarded

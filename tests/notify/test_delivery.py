@@ -289,6 +289,16 @@ async def test_a_success_status_counts_even_if_the_body_never_ends(tmp_path: Pat
         assert told(here) == ["acme"]
 
 
+async def test_a_message_accepted_with_an_undecodable_answer_is_not_repeated(tmp_path: Path) -> None:
+    accepts = says(http(200, "ok", "Content-Encoding: gzip"))
+    async with receiver(accepts) as (_, server, url), world(tmp_path, hook(url)) as here:
+        await here.look()
+        await here.look(MINUTE)
+
+        assert here.tries == [True]
+        assert len(server.visits) == 1
+
+
 async def test_a_message_accepted_without_an_answer_is_repeated_with_the_same_id(
     tmp_path: Path,
 ) -> None:

@@ -78,7 +78,7 @@ async def world(
         made = World(folder, store, dict(environment))
         made.notifier = Notifier(
             memory=store,
-            transport=rust_transport(QUICK, None, {}),
+            transport=rust_transport(QUICK, None, {}, decodes=False),
             environment=made.environment,
             counted=made.tries.append,
         )

@@ -18,7 +18,7 @@ from functools import lru_cache
 from html.parser import HTMLParser
 from typing import cast
 from urllib.parse import parse_qsl
-from xml.etree import ElementTree
+from xml.parsers import expat
 
 from monitor.core.connection import ALLOWED_SUFFIXES, origin_of
 from monitor.core.outcome import AfterLogin, Granted, Refused
@@ -269,18 +269,38 @@ def _nothing(_: str) -> None:
     """Ignore a number."""
 
 
+class _ForbiddenDoctype(Exception):  # noqa: N818 - internal
+    """The XML text declares a document type, which could define expanding entities."""
+
+
 def _xml_fields(text: str) -> dict[str, object]:
     """The text of the first XML element of each local name."""
-    if "<!DOCTYPE" in text:
-        return {}  # it could define expanding entities
-    # The text is already decoded, so the declared encoding no longer applies.
-    undeclared = re.sub(r"^\s*<\?xml[^>]*\?>", "", text)
+    fields: dict[str, object] = {}
+    open_texts: list[list[str]] = []
+
+    def start(_name: str, _attributes: object) -> None:
+        open_texts.append([])
+
+    def characters(data: str) -> None:
+        open_texts[-1].append(data)
+
+    def end(name: str) -> None:
+        fields.setdefault(name.rpartition(":")[2], "".join(open_texts.pop()).strip())
+
+    def refuse(*_: object) -> None:
+        raise _ForbiddenDoctype
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = start
+    parser.CharacterDataHandler = characters
+    parser.EndElementHandler = end
+    parser.StartDoctypeDeclHandler = refuse
     try:
-        root = ElementTree.fromstring(undeclared.encode(errors="replace"))  # noqa: S314
-    except ElementTree.ParseError:
+        # The text is already decoded, so the declared encoding no longer applies.
+        parser.Parse(re.sub(r"^\s*<\?xml[^>]*\?>", "", text).encode(errors="replace"), True)
+    except (expat.ExpatError, _ForbiddenDoctype, ValueError, LookupError):  # the last two: of encodings
         return {}
-    elements = [(each.tag.rpartition("}")[2], (each.text or "").strip()) for each in root.iter()]
-    return dict(reversed(elements))
+    return fields
 
 
 def _is_html(text: str) -> bool:

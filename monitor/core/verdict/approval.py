@@ -101,7 +101,7 @@ def _of_policy(
         since, what = given, "was first seen" if given is seen else "was given"
     else:
         since, what = max(filter(None, (used, history.last_success)), default=None), "was last used"
-    if since is None or seen is None or (at := policy.end(since)) is None:
+    if since is None or (seen is None and since is not given) or (at := policy.end(since)) is None:
         return None
     whose = "app's" if grounds is Grounds.READ else "declared"
     reason = f"The {whose} policy {policy.ageing}; this one {what} on {since:%Y-%m-%d}."

@@ -534,8 +534,9 @@ def _line_at(text: str, at: int) -> tuple[int, int]:
 
 
 def _foreign(text: str, at: int, foreign: list[int]) -> _Said | None:
-    """The line at that position if it names another provider before it."""
+    """The line around that position if it names another provider before it."""
     start, end = _line_at(text, at)
+    start, end = max(start, at - VALUE_LIMIT), min(end, at + VALUE_LIMIT)
     return _Said(start, end, text[start:end]) if any(start <= each < at for each in foreign) else None
 
 

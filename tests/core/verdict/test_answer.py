@@ -1,5 +1,6 @@
 import json
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -257,6 +258,30 @@ def test_xml_entities_are_never_expanded() -> None:
 
     assert answer.error == ""
     assert "haha" not in answer.excerpt
+
+
+def test_xml_with_long_namespaces_takes_no_more_memory_than_its_size_explains() -> None:
+    tags = "".join(f"<t{number}/>" for number in range(4_000))
+    body = f"<a xmlns='{'n' * 30_000}'>{tags}</a>".encode()
+
+    tracemalloc.start()
+    refused(body)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 100 * len(body)
+
+
+@pytest.mark.parametrize("encoding", ["big5", "idna", "foo", "utf-7"])
+def test_xml_with_a_second_declaration_says_nothing_and_raises_nothing(encoding: str) -> None:
+    body = f'<?xml version="1.0"?><?xml version="1.0" encoding="{encoding}"?><error>x</error>'.encode()
+
+    assert refused(body).error == ""
+    assert read_after_login(400, body).error == ""
+
+
+def test_an_xml_fragment_with_an_undeclared_prefix_is_read() -> None:
+    assert refused(b"<sf:error>invalid_grant</sf:error>").error == "invalid_grant"
 
 
 def test_external_xml_entities_are_not_fetched() -> None:

@@ -30,6 +30,20 @@ def test_a_declared_lifetime_ends_on_the_exact_day() -> None:
     assert (found.at, found.grounds) == (datetime(2026, 11, 30, tzinfo=UTC), Grounds.DECLARED)
 
 
+def test_a_declared_day_is_enough_for_a_forecast_before_the_first_grant() -> None:
+    found = forecast(declared(ApprovalPolicy("lifetime", 90, date(2026, 9, 1))), history(), (), NOW)
+
+    assert found is not None
+    assert found.at == datetime(2026, 11, 30, tzinfo=UTC)
+
+
+def test_a_declared_lifetime_of_a_century_has_a_forecast() -> None:
+    found = forecast(declared(ApprovalPolicy("lifetime", 36_500)), history(approval_since=NOW), (), NOW)
+
+    assert found is not None
+    assert found.at == NOW + timedelta(days=36_500)
+
+
 def test_a_declared_lifetime_without_a_day_counts_from_the_first_grant() -> None:
     since = NOW - 10 * DAY
 
