@@ -177,8 +177,8 @@ class Checker:
         if status.next_try is None or status.next_exchange is None:
             return False
         now, changed = self._clock.now(), self._keyring.stale(status.connection.current)
-        # Not compared with `now`: turns go by the steady clock, and the wall clock may have been set back.
-        return status.next_try < status.next_exchange and now < status.next_exchange and not changed
+        # Someone who asked during the last check may come before both turns: then the current one is checked.
+        return status.next_try <= now < status.next_exchange and not changed
 
     async def _check_next(
         self, before: ConnectionStatus, after: ConnectionStatus, ledger: Ledger

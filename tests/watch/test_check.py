@@ -260,3 +260,36 @@ async def test_the_next_key_is_not_tried_after_its_login_has_lapsed(tmp_path: Pa
     rotating = fleet["acme"].history.rotation
     assert rotating
     assert rotating.tried_at is None
+
+
+@pytest.mark.parametrize(
+    ("try_in", "asked"),
+    [
+        pytest.param(timedelta(seconds=-1), ["next"], id="due"),
+        pytest.param(timedelta(minutes=2), ["current"], id="later"),
+    ],
+)
+async def test_only_where_the_next_key_is_due_alone_does_the_current_one_wait_for_its_turn(
+    tmp_path: Path, try_in: timedelta, asked: list[str]
+) -> None:
+    """A check that is not planned, as when someone asks for one during the last, is of the current key."""
+    clock, fleet, used = Clock(), Fleet({}), list[str]()
+    now = clock.now()
+    pairs = {
+        name: Pair(Source("file", str(keygen.generate(tmp_path / name, now=now).key_path)))
+        for name in ("current", "next")
+    }
+    one = connection(current=pairs["current"], next=pairs["next"])
+    fleet.configure([one], now)
+
+    class Noting(Keyring):
+        async def load(self, pair: Pair) -> Credential:
+            used.extend(name for name, known in pairs.items() if known == pair)
+            return await super().load(pair)
+
+    later = now + timedelta(minutes=5)
+    fleet.put(replace(fleet["acme"], next_exchange=later, next_try=now + try_in))
+
+    await checker_of(fleet, clock, keyring=Noting({})).check("acme", OwnLedger(60, lambda *_: None, clock))
+
+    assert used[:1] == asked
