@@ -12,17 +12,18 @@ from monitor.commands.without_daemon import memory
 from monitor.config import Settings
 from monitor.core import history
 from monitor.core.connection import Connection
+from monitor.core.history import History
 from monitor.core.status import ConnectionStatus
+from monitor.salesforce.transport import TransportFactory, rust_transport
 from monitor.watch.audit import Audits
 from monitor.watch.clock import Clock
 from monitor.watch.schedule import ManualSchedule
 from monitor.watch.watch import Memory, Watch
 
 
-def _remembered(settings: Settings) -> Memory:
+def _remembered(settings: Settings) -> dict[str, History]:
     with memory(settings) as store:
-        remembered = store.histories() if store else {}
-    return Memory({of.name: history.unknown(of) for of in settings.connections} | remembered)
+        return dict(store.histories()) if store else {}
 
 
 async def check_once(
@@ -32,18 +33,25 @@ async def check_once(
     clock: Clock,
     done: Callable[[], None] = lambda: None,
     audits: Audits = "never",
+    remember: bool = True,
+    transport: TransportFactory = rust_transport,
 ) -> list[ConnectionStatus]:
     """Check these connections once each, even if paused. Gives their statuses in the same order.
 
-    `done` is called after each. Without a new audit, the daemon's last one is used.
+    `done` is called after each. Without a new audit, the daemon's last one is used. `remember`: whether the
+    histories in the daemon's database count.
     """
     chosen = tuple(replace(connection, paused=False) for connection in connections)
     settings = settings.model_copy(update={"connections": chosen})
+    known = {of.name: history.unknown(of) for of in chosen}
+    if remember:
+        known |= await asyncio.to_thread(_remembered, settings)
     watch = Watch(
         settings,
         clock=clock,
-        memory=await asyncio.to_thread(_remembered, settings),
+        memory=Memory(known),
         engine=ManualSchedule(),
+        transport=transport,
         audits=audits,
         after_login_every=1,  # the user also wants to know whether the token is accepted
     )

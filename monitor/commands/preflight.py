@@ -1,33 +1,50 @@
 """`bearerwatch preflight`: tries a connection before it is watched.
 
-One login and an audit. If address and audience are refused, tries the other sensible pairs (`discover`).
+One login and an audit. If address and audience are refused, tries the other sensible pairs, once each.
 Works without a configuration, from the inputs of the guide's install form, and prints the lines to configure.
 """
 
+import asyncio
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from monitor.commands import audit
-from monitor.commands.discover import Try, discover, options_of
+from monitor.commands.check import check_once
+from monitor.commands.explain import as_json as diagnosis_as_json
 from monitor.config import ConfigError, Settings, load
 from monitor.core.catalogue import CATALOGUE
-from monitor.core.connection import Connection
+from monitor.core.connection import (
+    ALLOWED_HOSTS,
+    ALLOWED_SUFFIXES,
+    GENERIC_LOGIN,
+    GENERIC_TEST,
+    Connection,
+    OrgType,
+    is_generic,
+    login_url_of,
+)
 from monitor.core.finding import State
+from monitor.core.outcome import Granted
 from monitor.core.problem import OperatorError
 from monitor.core.status import ConnectionStatus
 from monitor.core.wording import steps as remedy_of
+from monitor.salesforce.transport import TransportFactory, rust_transport
 from monitor.watch.clock import Clock
 from monitor.web.api import audit_of
 
 STDIN_KEY = "BEARERWATCH_PREFLIGHT_KEY"
 """The variable that holds a key from stdin, only in this process's memory."""
+
+PAUSE_SECONDS = 2.0
+"""Between pairs: a handful of refusals in a quarter of a minute, like a person trying by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +53,8 @@ class Preflight:
 
     status: ConnectionStatus
     """With the granted pair, if any."""
-    tried: tuple[Try, ...] = ()
-    """All tried pairs of address and audience, if the first was refused."""
+    tried: tuple[ConnectionStatus, ...] = ()
+    """With each tried pair of address and audience, if the first was refused."""
 
 
 def settings_of(
@@ -69,38 +86,120 @@ def _said(path: str, message: str) -> str:
     return f"--{'subdomain' if option == 'login-url' else option} {message}"
 
 
+def pairs(connection: Connection) -> tuple[tuple[str, str], ...]:
+    """The sensible pairs of address and audience, most likely first.
+
+    1. As configured.
+    2. The configured address with itself as audience, which all kinds of apps accept; then with the login
+       server for the org's type, which Government Cloud and some older apps require; then with the other
+       login server, in case the type was inferred wrongly.
+    3. The login servers with themselves. Not production's with sandboxes' or vice versa, nor a login server
+       with an org's address: no grant has been reported for these.
+    """
+    url = connection.login_url
+    servers = [GENERIC_LOGIN, GENERIC_TEST]
+    if connection.org_type in {OrgType.SANDBOX, OrgType.SCRATCH}:
+        servers.reverse()
+    sensible = [(url, connection.audience)]
+    if not is_generic(url):
+        sensible += [(url, audience) for audience in (url, *servers)]
+    if connection.host in ALLOWED_HOSTS or connection.host.endswith(ALLOWED_SUFFIXES):
+        # For other hosts (a simulator, an allowed host), Salesforce's login servers are unrelated.
+        sensible += [(server, server) for server in servers]
+    return tuple(dict.fromkeys(sensible))
+
+
 async def preflight(
     settings: Settings,
     connection: Connection,
     *,
     clock: Clock,
-    tell: Callable[[Try], None] = lambda tried: None,
+    tell: Callable[[ConnectionStatus], None] = lambda tried: None,
+    pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    transport: TransportFactory = rust_transport,
 ) -> Preflight:
-    """Try a connection. Calls `tell` with each pair after the first."""
-    status = await audit.audit_once(settings, connection, clock=clock)
-    cause = status.findings[0].cause if status.findings else None
-    if status.state is not State.FAILING or cause is None or not CATALOGUE[cause].wrong_pair:
-        return Preflight(status)
-    tried = await discover(settings, connection, clock=clock, tell=tell)
-    granted = next((each for each in tried if each.granted), None)
-    if granted:
-        status = await audit.audit_once(settings, granted.connection, clock=clock)
-    return Preflight(status, tuple(tried))
+    """Try a connection. If its pair of address and audience may be wrong, also tries others, until an answer
+    shows that the pair is right. Then calls `tell` with each.
+
+    Each pair is a login, and many refusals can get our address blocked for valid logins too (Salesforce
+    knowledge articles 000381578, 000212767): so never on a schedule, and within the login budget. An address
+    that does not answer is not tried again.
+    """
+    check = partial(check_once, settings, clock=clock, audits="always", transport=transport)
+    (first,) = await check([connection])
+    if first.state is not State.FAILING or not _may_be_wrong_pair(first):
+        return Preflight(first)
+    tell(first)
+    tried, silent = [first], set[str]()
+    for login_url, audience in pairs(connection)[1 : settings.login_budget_per_hour]:
+        if login_url in silent:
+            continue
+        await pause(PAUSE_SECONDS)
+        asked = replace(connection, login_url=login_url, audience=audience, observer=None)
+        (status,) = await check([asked], remember=False)  # its history is of another address
+        tell(status)
+        tried.append(status)
+        if not _answered(status):
+            silent.add(login_url)
+        elif not _may_be_wrong_pair(status):
+            return Preflight(status, tuple(tried))
+    return Preflight(first, tuple(tried))
+
+
+def _may_be_wrong_pair(status: ConnectionStatus) -> bool:
+    cause = status.verdict.cause
+    return cause is not None and CATALOGUE[cause].wrong_pair
+
+
+def _answered(status: ConnectionStatus) -> bool:
+    """Whether an org or login server answered."""
+    cause = status.verdict.cause
+    return cause is None or not CATALOGUE[cause].unanswered
+
+
+def _grant(status: ConnectionStatus) -> Granted | None:
+    last = status.history.last_exchange
+    return last.outcome if last and isinstance(last.outcome, Granted) else None
+
+
+def line(tried: ConnectionStatus) -> str:
+    """A tried pair and its outcome, with the reason on a second line if it was not granted."""
+    pair = f"{tried.connection.login_url} with the audience {tried.connection.audience}"
+    if _grant(tried):
+        return f"granted   {pair}"
+    first = tried.findings[0]
+    said = first.evidence[0] if first.evidence else ""
+    return f"{'refused' if _answered(tried) else 'no answer':9} {pair}\n          {first.cause}: {said}"
 
 
 def as_json(found: Preflight, now: datetime) -> dict[str, Any]:
     """For `--json`."""
-    status = found.status
-    first = status.findings[0] if status.findings else None
+    status, cause = found.status, found.status.verdict.cause
     return {
-        "state": str(status.state),
-        "cause": str(first.cause) if first else None,
-        "evidence": list(first.evidence) if first else [],
-        "remedy": remedy_of(CATALOGUE[first.cause], status.connection) if first else [],
+        **_verdict_as_json(status),
+        "remedy": remedy_of(CATALOGUE[cause], status.connection) if cause else [],
         "audit": audit_of(status, now),
         "configuration": configuration(status.connection),
-        "tried": [each.as_json() for each in found.tried],
+        "tried": [_tried_as_json(each) for each in found.tried],
     }
+
+
+def _tried_as_json(tried: ConnectionStatus) -> dict[str, Any]:
+    grant = _grant(tried)
+    return {
+        "login_url": tried.connection.login_url,
+        "audience": tried.connection.audience,
+        "granted": grant is not None,
+        "org_id": grant.org_id if grant else None,
+        "instance_url": grant.instance_url if grant else None,
+        **_verdict_as_json(tried),
+    }
+
+
+def _verdict_as_json(status: ConnectionStatus) -> dict[str, Any]:
+    """What `explain` tells first about a verdict."""
+    whole = diagnosis_as_json(status.verdict)
+    return {key: whole[key] for key in ("state", "cause", "evidence")}
 
 
 def as_text(found: Preflight, now: datetime) -> Iterator[str]:
@@ -131,11 +230,15 @@ def as_text(found: Preflight, now: datetime) -> Iterator[str]:
 def configuration(connection: Connection) -> dict[str, Any]:
     """The options to configure, in order."""
     name = connection.name if connection.name != "preflight" else connection.host.partition(".")[0]
+    url, audience = connection.login_url, connection.audience
+    subdomain = url.removeprefix("https://").removesuffix(".my.salesforce.com")
+    choices = {url: "my_domain", GENERIC_TEST: "test", GENERIC_LOGIN: "login"}
     app = {"app": connection.app} if connection.app else {}
     key = connection.current.private_key
     return {
         "name": name,
-        **options_of(connection),
+        **({"subdomain": subdomain} if login_url_of(subdomain) == url else {"login_url": url}),
+        "audience": choices.get(audience, audience),
         "consumer_key": connection.consumer_key,
         "username": connection.username,
         **app,

@@ -89,11 +89,6 @@ class Entry:
         """Whether the org did not answer, so that another audience at the same address would not help."""
         return self.transient and self.kind is not Kind.OURS
 
-    @property
-    def hopeless(self) -> bool:
-        """Whether no other address or audience would help."""
-        return self.kind is not Kind.CREDENTIAL and not self.unanswered
-
 
 def read(text: str) -> Mapping[Cause, Entry]:
     """Reads a catalogue, keeping its order.

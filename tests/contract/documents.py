@@ -11,15 +11,13 @@ from typing import Any
 
 import yaml
 
-from monitor.commands import alerts, audit, discover, preflight
+from monitor.commands import alerts, audit, preflight
 from monitor.commands import check as once
 from monitor.commands.explain import as_json, explain
 from monitor.config import load
 from monitor.core.causes import Cause
-from monitor.core.history import unknown
 from monitor.core.keys.credential import CredentialFacts, Problem
 from monitor.core.status import Snapshot
-from monitor.core.verdict.diagnosis import diagnose
 from monitor.notify import drill
 from monitor.store import Store
 from monitor.web import runbooks
@@ -27,7 +25,7 @@ from monitor.web.api import StatusDocument, connection_document, events_document
 from monitor.web.record import Record, read_events, read_record
 from monitor.web.selection import Selection
 from tests.core.fleets import ill, well
-from tests.making import ACME, GRANTED, NOT_APPROVED, NOW, exchange
+from tests.making import NOW
 from tests.salesforce.wire import Visit, http, serving
 from tests.web.fleets import in_maintenance, rich_fleet
 
@@ -61,7 +59,8 @@ def documents(folder: Path) -> Mapping[str, list[Any]]:
         "causes CODE --json": causes,
         "audit --json": [audit.as_json(one, NOW) for one in snapshot.connections],
         "preflight --json": [
-            preflight.as_json(preflight.Preflight(one, tuple(_tries())), NOW) for one in snapshot.connections
+            preflight.as_json(preflight.Preflight(one, snapshot.connections), NOW)
+            for one in snapshot.connections
         ],
         "alerts --json": [_alerts(folder)],
         **asyncio.run(_notifications(folder)),
@@ -76,12 +75,6 @@ def _at_their_fullest(snapshot: Snapshot) -> list[Snapshot]:
     connections = tuple(replace(one, next_credential=unreadable) for one in snapshot.connections)
     troubled = replace(snapshot, daemon=ill_daemon, connections=connections)
     return [snapshot, in_maintenance(troubled, "acme-production", ends=snapshot.at + timedelta(hours=1))]
-
-
-def _tries(*answers: Any) -> list[discover.Try]:
-    made = [exchange(answer) for answer in answers or (NOT_APPROVED, GRANTED)]
-    verdicts = [diagnose(one, WELL.credential, ACME, unknown(ACME), NOW) for one in made]
-    return [discover.Try(ACME, one, verdict) for one, verdict in zip(made, verdicts, strict=True)]
 
 
 def _alerts(folder: Path) -> list[dict[str, Any]]:

@@ -251,7 +251,10 @@ def try_before(
     clock = Clock()
     found = asyncio.run(
         preflight.preflight(
-            settings, connection, clock=clock, tell=lambda tried: None if as_json else say(tried.line())
+            settings,
+            connection,
+            clock=clock,
+            tell=lambda tried: None if as_json else say(preflight.line(tried)),
         )
     )
     now = clock.now()
