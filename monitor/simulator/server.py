@@ -180,13 +180,10 @@ def create_app(simulator: Simulator, *, loopback: bool = False) -> Starlette:
         except UnknownOrgError as error:
             return Response(f"{error} in this simulator\n", 404)
         body = bytearray()
-        try:
-            async for piece in request.stream():
-                body += piece
-                if len(body) > MAX_REQUEST_BYTES:
-                    return Response("too large\n", 413)
-        except ClientDisconnect:
-            return Response(status_code=400)
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_REQUEST_BYTES:
+                return Response("too large\n", 413)
         fault = asked.settings.fault
         if fault in wire.UNANSWERED:
             return wire.UNANSWERED[fault]
@@ -217,7 +214,7 @@ def create_app(simulator: Simulator, *, loopback: bool = False) -> Starlette:
             Mount("/", request_response(of_an_org)),
         ],
         middleware=[Middleware(_without_web_pages, loopback=loopback)],
-        exception_handlers={SettingsError: wrong, UnknownOrgError: wrong},
+        exception_handlers={SettingsError: wrong, UnknownOrgError: wrong, ClientDisconnect: wrong},
     )
 
 

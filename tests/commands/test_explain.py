@@ -317,7 +317,7 @@ def test_an_error_of_another_provider_is_identified_as_such() -> None:
     where = "(Microsoft Entra, Google, DocuSign): check what logs in there."
     assert said == [
         f'The text says: "{words}".',
-        f'The text contains "AADSTS7", a word of another provider {where}',
+        f'The text contains "AADSTS7000222", a word of another provider {where}',
     ]
 
 

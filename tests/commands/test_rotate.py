@@ -172,6 +172,30 @@ def test_a_change_that_would_not_load_is_rolled_back(settings: Settings, tmp_pat
     assert (tmp_path / "more" / "acme").read_text() == before
 
 
+def test_a_connection_with_an_alias_must_be_edited_by_hand_with_the_lines_given(
+    settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "more" / "acme"
+    place, written = "{file: ../keys/acme-cert.pem}", file.read_text()
+    first = written.replace("name: acme", "name: first").replace(place, f"&shared {place}")
+    before = first + written.replace(place, "*shared")
+    file.write_text(before)
+    assert len(again(settings).connections) == 2
+    pair = next_pair(settings.connections[0], None)
+
+    with pytest.raises(RotateError) as refused:
+        write_next(settings, "acme", pair, NOW)
+
+    assert str(refused.value).splitlines() == [
+        f"{file} was not changed (the rest of the file would change its meaning): edit it by hand.",
+        "The lines for acme:",
+        "  next:",
+        f"    private_key: {{file: {tmp_path}/keys/acme-2.pem}}",
+        f"    certificate: {{file: {tmp_path}/keys/acme-2-cert.pem}}",
+    ]
+    assert file.read_text() == before
+
+
 def test_an_unwritable_configuration_must_be_edited_by_hand(settings: Settings, tmp_path: Path) -> None:
     following = next_pair(settings.connections[0], None)
     (tmp_path / "more" / "acme").unlink()

@@ -15,10 +15,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from monitor.core.causes import Cause
 from monitor.core.connection import Pair, Source
 from monitor.core.keys.credential import Credential
-from monitor.keys import SourceError
+from monitor.keys import SourceError, sources
 from monitor.keys.sources import (
     EARLIER_STAYS,
     Keyring,
+    exposure,
     is_on_read_only_memory,
     open_to_others,
     read,
@@ -170,6 +171,18 @@ def test_keys_on_a_read_only_memory_mount_may_be_readable(
     device: int, mounts: str, handed_over: bool
 ) -> None:
     assert is_on_read_only_memory(device, mounts) is handed_over
+
+
+def test_where_the_mounts_cannot_be_read_a_key_open_to_others_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = key_file(tmp_path)
+    path.chmod(0o644)
+    monkeypatch.setattr(sources, "MOUNTS", tmp_path)
+
+    said = exposure(Source("file", str(path)), {})
+
+    assert said == f"The file {path} can be read by other users of this machine (mode 0644): chmod 600 {path}"
 
 
 async def test_a_key_readable_by_others_works_and_is_a_problem_until_fixed(

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from monitor.core.outcome import (
     AfterLogin,
@@ -28,6 +29,7 @@ from monitor.core.outcome import (
     Unreachable,
 )
 from monitor.core.problem import OperatorError
+from monitor.salesforce import exchange as exchange_module
 from monitor.salesforce.exchange import Exchanger, clock_offset
 from monitor.salesforce.org import Get
 from monitor.salesforce.org import Reply as RestReply
@@ -443,6 +445,26 @@ async def test_a_first_call_that_is_not_made_or_not_answered_says_why(
     assert exchange.after_login.missed
     assert exchange.after_login.problem.startswith(why)
     assert "t\xf6ken" not in exchange.after_login.problem
+
+
+async def test_a_first_call_that_our_parser_fails_on_leaves_the_grant(
+    make_exchanger: MakeExchanger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> AfterLogin:
+        raise LookupError("a bug of ours")
+
+    monkeypatch.setattr(exchange_module, "read_after_login", fails)
+    with capture_logs() as logged:
+        async with serving(org(http(200, "{}"))) as server:
+            exchange = await make_exchanger().exchange(
+                connection(login_url=at(server)), sign, after_login=True
+            )
+
+    assert isinstance(exchange.outcome, Granted)
+    assert exchange.after_login is not None
+    assert exchange.after_login.missed
+    assert exchange.after_login.problem == "HTTP 200: not readable by the monitor (LookupError)"
+    assert [line["event"] for line in logged] == ["answer_not_read"]
 
 
 async def test_a_remote_org_cannot_redirect_calls_to_this_machine() -> None:

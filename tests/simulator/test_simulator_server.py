@@ -203,6 +203,21 @@ def test_a_request_that_is_far_too_large_is_refused(client: httpx.Client, org: s
 # Time
 
 
+@pytest.mark.parametrize("path", ["/acme/services/oauth2/token", "/_orgs/acme"])
+def test_a_client_that_leaves_during_its_request_is_no_error_of_the_server(
+    pair: Pair, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(Simulator(lambda: NOW)) as url, httpx.Client(base_url=url, timeout=PATIENT) as client:
+        client.put("/_orgs/acme", json=right(pair))
+        with socket.create_connection((client.base_url.host, client.base_url.port)) as leaving:
+            leaving.sendall(f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n".encode())
+            time.sleep(SLOW_SECONDS)
+        time.sleep(SLOW_SECONDS)
+        assert log_in(client, "acme", pair).status_code == 200
+
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_the_orgs_clock_can_be_advanced(pair: Pair) -> None:
     with running(Simulator(lambda: NOW)) as url, httpx.Client(base_url=url) as client:
         client.put(
