@@ -14,8 +14,9 @@ from functools import partial
 import structlog
 
 from monitor.core import cadence, history, rotation
+from monitor.core.connection import Connection
 from monitor.core.finding import State
-from monitor.core.history import History
+from monitor.core.history import History, configuration_fingerprint
 from monitor.core.keys.credential import CredentialFacts
 from monitor.core.outcome import Exchange, Granted, NotSent
 from monitor.core.status import NO_FACTS, ConnectionStatus
@@ -60,6 +61,8 @@ class Checker:
         self._clock = clock
         self._own = own
         self._after_login_every = after_login_every
+        self._running: dict[str, Connection] = {}
+        """The connections of running checks, as they were when these began."""
         self._judged = Judged()
         self._auditor = Auditor(keyring=keyring, exchanger=exchanger, clock=clock, own=own, audits=audits)
 
@@ -67,6 +70,22 @@ class Checker:
         """Check a connection. Gives the time of the next check; None if it was removed."""
         if name not in self._fleet or self._fleet[name].connection.paused:
             return None
+        self._running[name] = self._fleet[name].connection
+        try:
+            return await self._check(name, ledger)
+        finally:
+            del self._running[name]
+
+    def counts(self, name: str) -> bool:
+        """Whether a running check of this connection will count: since it began, no reload has removed or
+        paused the connection, or changed what is sent for it.
+        """
+        if name not in self._running or name not in self._fleet:
+            return False
+        begun, present = self._running[name], self._fleet[name].connection
+        return present is begun or (not present.paused and _sent(present) == _sent(begun))
+
+    async def _check(self, name: str, ledger: Ledger) -> datetime | None:
         after = before = self._fleet[name]
         if not self._is_for_next(before):
             try:
@@ -75,7 +94,7 @@ class Checker:
                 log.exception("check_failed", connection=name)
                 outcome = NotSent(f"Internal error in the monitor: {type(bug).__name__}.")
                 exchange = Exchange(self._clock.machine(), outcome)
-                after = self._judge(before, before.history, before.credential, exchange)
+                after = self._judge(self._present(before, before.history), before.credential, exchange)
             if not self._record(before, after, ledger):
                 return self._after_reload(name)
             if after.history.last_exchange is before.history.last_exchange:
@@ -86,8 +105,9 @@ class Checker:
                 after = await self._check_next(before, current, ledger)
             except Exception:  # nor change the verdict on the current key
                 log.exception("check_failed", connection=name)
-                own_look = rotation.own_look(current.history, current.connection, self._clock.now())
-                after = replace(current, next_try=own_look)
+                after = self._present(current, current.history)
+                own_look = rotation.own_look(after.history, after.connection, self._clock.now())
+                after = replace(after, next_try=own_look)
             if not self._record(current, after, ledger):
                 return self._after_reload(name)
         return _next_check(after)
@@ -128,7 +148,7 @@ class Checker:
         if status.history.last_exchange is None or status.history.last_exchange.outcome != outcome:
             log.error("history_unreadable", connection=name, reason=why)
         exchange = Exchange(self._clock.now(), outcome)
-        status = self._judge(status, status.history, status.credential, exchange)
+        status = self._judge(status, status.credential, exchange)
         self._fleet.put(replace(status, next_exchange=due))
 
     def _with_history(self, status: ConnectionStatus, found: History, due: datetime) -> ConnectionStatus:
@@ -165,12 +185,19 @@ class Checker:
         except PutOff as put_off:
             self._own.logins_deferred.inc()
             until = put_off.until + self._clock.correction()
-            return replace(before, history=known, credential=credential.facts, next_exchange=until)
+            return replace(self._present(before, known), credential=credential.facts, next_exchange=until)
         if exchange.duration_seconds is not None:
             self._own.exchange_duration.observe(exchange.duration_seconds)
         if facts := await audit.finished(exchange, ledger):
             known = replace(known, audit=facts)
-        return self._judge(before, known, credential.facts, exchange)
+        return self._judge(self._present(before, known), credential.facts, exchange)
+
+    def _present(self, status: ConnectionStatus, known: History) -> ConnectionStatus:
+        """The status with this history, otherwise as a reload during the check has left it."""
+        present = self._fleet[status.name] if self.counts(status.name) else status
+        if present.connection is not status.connection:
+            known = history.reconfigured(known, present.connection, self._clock.now())
+        return replace(present, history=known)
 
     def _is_for_next(self, status: ConnectionStatus) -> bool:
         """Whether only the next key is due, and the current one later."""
@@ -199,8 +226,9 @@ class Checker:
         if usable and (take := await ledger.take_next_key(connection.username)):
             with suppress(PutOff):  # it waited too long, and the login is no longer reserved
                 tried = (await probe(self._exchanger, connection, usable, take=take)).outcome
+        after = self._present(after, seen)
         advanced, next_exchange, next_try = rotation.planned(
-            seen, connection, was, asked, tried, after.next_exchange, self._clock.now()
+            after.history, after.connection, was, asked, tried, after.next_exchange, self._clock.now()
         )
         return replace(
             after,
@@ -211,10 +239,10 @@ class Checker:
         )
 
     def _judge(
-        self, before: ConnectionStatus, known: History, facts: CredentialFacts, exchange: Exchange
+        self, before: ConnectionStatus, facts: CredentialFacts, exchange: Exchange
     ) -> ConnectionStatus:
         """The status after an exchange: diagnosis, history, forecast and next check."""
-        connection, fleet = before.connection, self._fleet
+        connection, known, fleet = before.connection, before.history, self._fleet
         exchange, now = self._clock.confirmed(exchange)
         siblings, production = fleet.siblings(connection), fleet.production(connection.host)
         witnesses = fleet.witnesses(before, exchange)
@@ -242,8 +270,8 @@ class Checker:
         )
 
     def _record(self, before: ConnectionStatus, after: ConnectionStatus, ledger: Ledger) -> bool:
-        """Record the new status and log changes. False if a reload changed the connection meanwhile."""
-        if after.name not in self._fleet or self._fleet[after.name].connection != after.connection:
+        """Record the new status and log changes. False if the check no longer counts."""
+        if not self.counts(after.name):
             return False
         self._fleet.put(after)
         events = history.changes(before.history, after.history)
@@ -257,8 +285,13 @@ class Checker:
         return True
 
     def _after_reload(self, name: str) -> datetime | None:
-        """When to check after a reload meanwhile: at once, unless the connection was removed."""
+        """When to check if this check did not count: at once, unless the connection was removed."""
         return self._clock.now() if name in self._fleet else None
+
+
+def _sent(connection: Connection) -> tuple[object, ...]:
+    """Differs if anything that is sent differs, or what it is signed with."""
+    return configuration_fingerprint(connection), connection.pairs
 
 
 def _next_check(status: ConnectionStatus) -> datetime | None:

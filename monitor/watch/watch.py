@@ -189,10 +189,10 @@ class Watch:
             self._checker.record_configuration(name, known.get(name), self._ledger)
             status = self._fleet[name]
             turn = None if status.connection.paused else turns[name]
-            if turn:
-                self._engine.at(name, turn)
-            else:
+            if turn is None:
                 self._engine.cancel(name)
+            elif not self._checker.counts(name):  # otherwise the running check plans the next one
+                self._engine.at(name, turn)
             self._fleet.put(replace(status, next_exchange=turn))
             if turn and not status.history.exchanges:
                 self._unseen.add(name)

@@ -293,3 +293,29 @@ async def test_only_where_the_next_key_is_due_alone_does_the_current_one_wait_fo
     await checker_of(fleet, clock, keyring=Noting({})).check("acme", OwnLedger(60, lambda *_: None, clock))
 
     assert used[:1] == asked
+
+
+async def test_a_reload_while_the_next_key_is_tried_keeps_what_was_found(tmp_path: Path) -> None:
+    pairs = [
+        Pair(Source("file", str(keygen.generate(tmp_path / name, now=datetime.now(UTC)).key_path)))
+        for name in ("current", "next")
+    ]
+    clock, fleet, asked = Clock(), Fleet({}), list[str]()
+    one = connection(current=pairs[0], next=pairs[1])
+    fleet.configure([one], clock.now())
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        asked.append(request.content.decode())
+        if len(asked) == 2:
+            fleet.configure([replace(one, interval=timedelta(hours=1))], clock.now())
+            fleet.put(replace(fleet["acme"], next_exchange=later))  # as the watch plans it
+        return httpx.Response(400, json={"error": "invalid_grant", "error_description": "user inactive"})
+
+    later = clock.now() + timedelta(hours=1)
+    following = await checker_of(fleet, clock, refuse).check("acme", OwnLedger(60, lambda *_: None))
+
+    rotating = fleet["acme"].history.rotation
+    assert rotating
+    assert rotating.tried_at
+    assert fleet["acme"].connection.interval == timedelta(hours=1)
+    assert following == fleet["acme"].next_exchange == later

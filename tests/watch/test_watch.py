@@ -149,6 +149,51 @@ async def test_overdue_work_of_all_replicas_is_reported(
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        ("    interval: 10m\n    labels: {team: crm}\n", True),
+        ("    audience: login\n", False),
+        ("    paused: true\n", False),
+    ],
+    ids=["the interval and labels", "what is sent", "paused"],
+)
+async def test_a_reload_during_a_check_keeps_its_result_unless_what_is_sent_has_changed(
+    settings: Settings, store: Store, tmp_path: Path, change: str, counts: bool
+) -> None:
+    """It was dropped, and the org got another login three seconds later."""
+    file, engine = tmp_path / "bearerwatch.yaml", ManualSchedule()
+    file.write_text(f"{file.read_text()}{change}")
+    changed = load(file, {})
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        if watching.status("initech").connection in settings.connections:
+            watching.configure(changed)
+        return httpx.Response(200, json=TOKEN)
+
+    watching = Watch(
+        settings,
+        clock=Clock(),
+        memory=store,
+        engine=engine,
+        transport=lambda *_: httpx.MockTransport(answer),
+    )
+    watching.configure(settings)
+    planned = engine.due["initech"]
+
+    following = await watching.check("initech")
+
+    await watching.aclose()
+    status = watching.status("initech")
+    assert status.connection == changed.connections[2]
+    assert status.history.exchanges == store.histories()["initech"].exchanges == counts
+    assert (engine.due.get("initech") == planned) is counts
+    if counts:
+        assert following == status.next_exchange
+        assert following
+        assert following < datetime.now(UTC) + timedelta(minutes=13), "by the new interval"
+
+
 async def test_a_changed_key_file_triggers_checks_of_all_connections_that_share_it(
     settings: Settings, store: Store, tmp_path: Path
 ) -> None:
