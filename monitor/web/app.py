@@ -12,7 +12,6 @@ compression, the disk) runs in a thread.
 import math
 import mimetypes
 import os
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
+from isal import isal_zlib
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
@@ -69,8 +69,8 @@ HEADERS = {
 """Default headers; an answer may override them."""
 
 GZIP_LEVEL = 1
-"""/metrics with 10,000 connections (17 MB) takes 50 ms of CPU; level 9 takes five times that and saves a
-tenth of the size."""
+"""With 9, pages take five times the CPU and save a tenth of the size. /metrics with 10,000 connections (17
+MB) takes 6 ms with isal, and 30 ms with zlib."""
 
 GZIP_AT_LEAST = 1024
 """In bytes: smaller answers fit into one packet anyway."""
@@ -241,7 +241,7 @@ class Web:
             return PlainTextResponse(f"{problem}\n", 503)
         accept = request.headers.get("accept", "")
         gzip = "gzip" in request.headers.get("accept-encoding", "")
-        packer = zlib.compressobj(GZIP_LEVEL, wbits=16 + zlib.MAX_WBITS)
+        packer = isal_zlib.compressobj(GZIP_LEVEL, wbits=16 + isal_zlib.MAX_WBITS)
         pack = packer.compress if gzip else bytes
         pieces, content_type = await run_in_threadpool(self.metrics, self.snapshot(), accept, pack)
         headers = {}
