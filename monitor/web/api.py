@@ -144,8 +144,8 @@ def summary(status: ConnectionStatus, maintenance: datetime | None) -> dict[str,
     }
 
 
-def connection_document(snapshot: Snapshot, status: ConnectionStatus, record: "Record") -> Document:
-    """Everything about one connection."""
+def connection_document(snapshot: Snapshot, status: ConnectionStatus, record: "Record | None") -> Document:
+    """Everything about one connection; `record` is None if the store can't be read."""
     history, connection = status.history, status.connection
     last, rotation, forecast = history.last_exchange, history.rotation, status.forecast
     found = status.findings[0] if status.findings else None
@@ -200,8 +200,10 @@ def connection_document(snapshot: Snapshot, status: ConnectionStatus, record: "R
     return _document(snapshot.at, b'"connection":' + _dumps(detail))
 
 
-def _recorded(record: "Record") -> dict[str, Any]:
+def _recorded(record: "Record | None") -> dict[str, Any]:
     """What the database says; null where it cannot be read."""
+    if record is None:
+        return {"availability": [], "days": None, "recent_exchanges": None, "events": None}
     return {
         "availability": [
             {
@@ -212,13 +214,9 @@ def _recorded(record: "Record") -> dict[str, Any]:
             }
             for days, found in record.availability.items()
         ],
-        "days": None
-        if record.days is None
-        else [{**asdict(day), "day": f"{day.day}"} for day in record.days],
-        "recent_exchanges": None
-        if record.exchanges is None
-        else [{**asdict(past), "at": iso_time(past.at)} for past in record.exchanges],
-        "events": None if record.events is None else [_event(event) for event in record.events],
+        "days": [{**asdict(day), "day": f"{day.day}"} for day in record.days],
+        "recent_exchanges": [{**asdict(past), "at": iso_time(past.at)} for past in record.exchanges],
+        "events": [_event(event) for event in record.events],
     }
 
 

@@ -6,7 +6,7 @@
 operation.
 
 It runs in the daemon's event loop, so anything that takes more than a millisecond (pages, JSON, metrics,
-compression, the disk) runs in a thread.
+compression, the disk) runs in a thread: see `View`.
 """
 
 import math
@@ -14,7 +14,6 @@ import mimetypes
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from hashlib import blake2b
 from http import HTTPStatus
 from typing import Any
@@ -78,6 +77,9 @@ GZIP_AT_LEAST = 1024
 for _type, _suffix in (("font/woff2", ".woff2"), ("text/javascript", ".js")):
     mimetypes.add_type(_type, _suffix)  # missing or outdated in Python 3.11
 
+View = Callable[[Request, Snapshot], Response]
+"""Makes an answer, in a thread."""
+
 JSON = "application/json"
 ICALENDAR = "text/calendar; charset=utf-8"
 
@@ -86,7 +88,7 @@ ICALENDAR = "text/calendar; charset=utf-8"
 class Web:
     """The web application of a daemon.
 
-    What it calls must be cheap, as it is called in the event loop; only `metrics` runs in a thread.
+    `snapshot`, `ready`, `reload` and what `ask` gives are called in the event loop; the others in threads.
     """
 
     snapshot: Callable[[], Snapshot]
@@ -114,20 +116,20 @@ class Web:
         """The routes with their middleware."""
         return Starlette(
             routes=[
-                Route("/", self._fleet),
-                Route("/connections/{name}", self._connection),
-                Route("/events", self._events),
-                Route("/causes", self._causes),
-                Route("/causes/{code}", self._cause),
-                Route("/setup", self._setup),
-                Route("/api/status", self._api_status),
-                Route("/api/events", self._api_events),
-                Route("/api/connections/{name}", self._api_connection),
+                Route("/", self._view(self._fleet)),
+                Route("/connections/{name}", self._view(self._connection)),
+                Route("/events", self._view(self._events)),
+                Route("/causes", self._view(self._causes)),
+                Route("/causes/{code}", self._view(self._cause)),
+                Route("/setup", self._view(self._setup)),
+                Route("/api/status", self._view(self._api_status)),
+                Route("/api/events", self._view(self._api_events)),
+                Route("/api/connections/{name}", self._view(self._api_connection)),
                 Route("/api/connections/{name}/check", self._check, methods=["POST"]),
                 Route("/connections/{name}/check", self._check, methods=["POST"]),
                 Route("/api/checks", self._checks, methods=["POST"]),
-                Route("/calendar.ics", self._calendar),
-                Route("/metrics", self._scrape),
+                Route("/calendar.ics", self._view(self._calendar)),
+                Route("/metrics", self._view(self._scrape)),
                 Route("/-/healthy", self._healthy),
                 Route("/-/ready", self._readiness),
                 Route("/-/reload", self._reload_now, methods=["POST"]),
@@ -141,55 +143,56 @@ class Web:
             exception_handlers={HTTPException: self._http_problem, Exception: self._fault},
         )
 
-    async def _fleet(self, request: Request) -> Response:
-        selection, snapshot = _selection(request), self.snapshot()
+    def _view(self, view: View) -> Callable[[Request], Awaitable[Response]]:
+        """An endpoint for a view: the snapshot is taken in the event loop, the answer made in a thread."""
+
+        async def endpoint(request: Request) -> Response:
+            return await run_in_threadpool(view, request, self.snapshot())
+
+        return endpoint
+
+    def _fleet(self, request: Request, snapshot: Snapshot) -> Response:
         page = request.query_params.get("page", "1")
         number = int(page) if page.isdecimal() and len(page) < 9 else 1
-        return await _page(lambda: self._pages.fleet(snapshot, selection, number))
+        return HTMLResponse(self._pages.fleet(snapshot, _selection(request), number))
 
-    async def _connection(self, request: Request) -> Response:
-        snapshot = self.snapshot()
-        status = _named(request, snapshot)
-        may_ask = self.ask() is not None
-        return await _page(lambda: self._pages.connection(snapshot, status, may_ask=may_ask))
+    def _connection(self, request: Request, snapshot: Snapshot) -> Response:
+        status, may_ask = _named(request, snapshot), self.ask() is not None
+        return HTMLResponse(self._pages.connection(snapshot, status, may_ask=may_ask))
 
-    async def _events(self, _request: Request) -> Response:
-        snapshot = self.snapshot()
-        return await _page(lambda: self._pages.events(snapshot))
+    def _events(self, _request: Request, snapshot: Snapshot) -> Response:
+        return HTMLResponse(self._pages.events(snapshot))
 
-    async def _causes(self, _request: Request) -> Response:
-        return await self._read("Causes", causes_page)
+    def _causes(self, _request: Request, snapshot: Snapshot) -> Response:
+        return HTMLResponse(self._pages.text(snapshot, "Causes", causes_page()))
 
-    async def _cause(self, request: Request) -> Response:
+    def _cause(self, request: Request, snapshot: Snapshot) -> Response:
         code = request.path_params["code"]
         if code not in CATALOGUE:
             raise HTTPException(404, f"No cause is named “{code}”.")
-        return await self._read(CATALOGUE[Cause(code)].title, partial(cause_page, Cause(code)))
+        cause = Cause(code)
+        return HTMLResponse(self._pages.text(snapshot, CATALOGUE[cause].title, cause_page(cause)))
 
-    async def _setup(self, _request: Request) -> Response:
-        return await self._read("Setup", setup_page)
+    def _setup(self, _request: Request, snapshot: Snapshot) -> Response:
+        return HTMLResponse(self._pages.text(snapshot, "Setup", setup_page()))
 
-    async def _read(self, title: str, markdown: Callable[[], str]) -> Response:
-        snapshot = self.snapshot()
-        return await _page(lambda: self._pages.text(snapshot, title, markdown()))
+    def _api_status(self, request: Request, snapshot: Snapshot) -> Response:
+        return _tagged(request, self._status_document.render(snapshot, _selection(request)))
 
-    async def _api_status(self, request: Request) -> Response:
-        selection, snapshot = _selection(request), self.snapshot()
-        return await _tagged(request, lambda: self._status_document.render(snapshot, selection))
-
-    async def _api_connection(self, request: Request) -> Response:
-        snapshot = self.snapshot()
+    def _api_connection(self, request: Request, snapshot: Snapshot) -> Response:
         status = _named(request, snapshot)
+        record, _ = read_record(self.store, status, snapshot.at, snapshot.daemon.maintenance)
+        return _tagged(request, api.connection_document(snapshot, status, record))
 
-        def make() -> api.Document:
-            record = read_record(self.store, status, snapshot.at, snapshot.daemon.maintenance)
-            return api.connection_document(snapshot, status, record)
+    def _api_events(self, request: Request, snapshot: Snapshot) -> Response:
+        events, _ = read_events(self.store)
+        return _tagged(request, api.events_document(snapshot, events))
 
-        return await _tagged(request, make)
-
-    async def _api_events(self, request: Request) -> Response:
-        snapshot = self.snapshot()
-        return await _tagged(request, lambda: api.events_document(snapshot, read_events(self.store)[0]))
+    def _calendar(self, request: Request, snapshot: Snapshot) -> Response:
+        chosen = _selection(request).of(snapshot.connections)
+        body = self._reminders.render(chosen, snapshot.at, self.external_url())
+        tag = f'W/"{blake2b(body, digest_size=16).hexdigest()}"'
+        return _tagged(request, api.Document(body, tag), ICALENDAR)
 
     async def _check(self, request: Request) -> Response:
         """Check one connection now: 202 with JSON, or back to the page if requested there."""
@@ -224,26 +227,15 @@ class Web:
             raise HTTPException(429, text, {"Retry-After": str(seconds)})
         return JSONResponse(api.asked(asked), 202)
 
-    async def _calendar(self, request: Request) -> Response:
-        selection, snapshot, url = _selection(request), self.snapshot(), self.external_url()
-
-        def make() -> api.Document:
-            body = self._reminders.render(selection.of(snapshot.connections), snapshot.at, url)
-            return api.Document(body, f'W/"{blake2b(body, digest_size=16).hexdigest()}"')
-
-        return await _tagged(request, make, ICALENDAR)
-
-    async def _scrape(self, request: Request) -> Response:
-        """The metrics page, made and compressed in one thread: between parts, the middleware would wait for
-        the event loop.
-        """
+    def _scrape(self, request: Request, snapshot: Snapshot) -> Response:
+        """The metrics page, compressed here: between parts, the middleware would wait for the event loop."""
         if problem := self.cut_off():
             return PlainTextResponse(f"{problem}\n", 503)
         accept = request.headers.get("accept", "")
         gzip = "gzip" in request.headers.get("accept-encoding", "")
         packer = isal_zlib.compressobj(GZIP_LEVEL, wbits=16 + isal_zlib.MAX_WBITS)
         pack = packer.compress if gzip else bytes
-        pieces, content_type = await run_in_threadpool(self.metrics, self.snapshot(), accept, pack)
+        pieces, content_type = self.metrics(snapshot, accept, pack)
         headers = {}
         if gzip:
             pieces = [b"".join([*pieces, packer.flush()])]
@@ -280,7 +272,8 @@ class Web:
         text = problem.detail if problem.detail != status.phrase else told.get(status, status.phrase)
         if path == "/" or path.startswith(("/connections/", "/causes/")):
             snapshot = self.snapshot()
-            return await _page(lambda: self._pages.problem(snapshot, status.phrase, text), status, headers)
+            body = await run_in_threadpool(self._pages.problem, snapshot, status.phrase, text)
+            return HTMLResponse(body, status, headers)
         return _plain_problem(path, status, text, headers)
 
     async def _fault(self, request: Request, _problem: Exception) -> Response:
@@ -325,21 +318,13 @@ class _Static(StaticFiles):
         return answer
 
 
-async def _page(
-    make: Callable[[], bytes], status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
-    """Render a page in a thread."""
-    return HTMLResponse(await run_in_threadpool(make), status, headers)
-
-
 async def _one_by_one(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
     for piece in pieces:
         yield piece
 
 
-async def _tagged(request: Request, make: Callable[[], api.Document], content_type: str = JSON) -> Response:
-    """Render a document in a thread; 304 if the client has the same one."""
-    document = await run_in_threadpool(make)
+def _tagged(request: Request, document: api.Document, content_type: str = JSON) -> Response:
+    """A document; 304 if the client has the same one."""
     headers = {"ETag": document.tag, "Cache-Control": "no-cache"}
     known = {tag.strip() for tag in request.headers.get("if-none-match", "").split(",")}
     if document.tag in known or "*" in known:

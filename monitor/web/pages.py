@@ -10,14 +10,12 @@ from hashlib import blake2b
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
-from types import SimpleNamespace
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from monitor.core import wording
 from monitor.core.catalogue import CATALOGUE
-from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 from monitor.core.finding import Finding, State
 from monitor.core.history import STAGES
@@ -86,6 +84,7 @@ class Pages:
         )
         self._templates.globals.update(
             catalogue=CATALOGUE,
+            certificate_causes=[cause for cause, entry in CATALOGUE.items() if entry.certificate_dates],
             who=words.WHO,
             acts=words.ACTS,
             who_exactly=wording.WHO,
@@ -94,6 +93,7 @@ class Pages:
             no_facts=NO_FACTS,
             refresh_seconds=REFRESH_SECONDS,
             when=words.when,
+            since=since,
             asset=VERSIONED,
         )
 
@@ -105,7 +105,7 @@ class Pages:
         first = (page - 1) * PAGE_ROWS
         shown = chosen[first : first + PAGE_ROWS]
         strips, unreadable = self._strips([status.name for status in shown], snapshot.at)
-        counts, until = snapshot.states(), snapshot.maintenance()
+        counts = snapshot.states()
         findings = [*filter(None, map(attrgetter("findings"), snapshot.connections))]
         labels, label_keys = self._labels_of(snapshot)
         return self._render(
@@ -122,7 +122,9 @@ class Pages:
             labels=labels,
             label_keys=label_keys,
             by_label=_by_label(chosen, selection.by) if selection.by else [],
-            rows=[_row(status, until(status.connection), strips, snapshot.at) for status in shown],
+            rows=shown,
+            strips=strips,
+            until=snapshot.maintenance(),
             total=len(snapshot.connections),
             matched=len(chosen),
             first=first + 1,
@@ -141,29 +143,23 @@ class Pages:
 
     def connection(self, snapshot: Snapshot, status: ConnectionStatus, *, may_ask: bool) -> bytes:
         """A connection's page, with a button to check it now if allowed."""
-        record = read_record(self._store, status, snapshot.at, snapshot.daemon.maintenance)
+        record, unreadable = read_record(self._store, status, snapshot.at, snapshot.daemon.maintenance)
         connection, history = status.connection, status.history
         return self._render(
             "connection.html",
             snapshot,
-            unreadable=record.problem,
+            unreadable=unreadable,
             status=status,
             may_ask=may_ask and not connection.paused,
-            connection=connection,
-            history=history,
-            finding=status.findings[0] if status.findings else None,
-            also=status.findings[1:],
-            alternatives=status.verdict.alternatives,
-            since=since(status),
             maintenance=snapshot.maintenance()(connection),
             command=command(connection),
-            strip=None if record.days is None else drawing.strip(record.days, snapshot.at.date()),
+            strip=drawing.strip(record.days, snapshot.at.date()) if record else None,
             timeline=drawing.timeline(history, status.forecast, snapshot.at),
             approval_note=note(connection, history.audit),
             audited=steps_of(status, snapshot.at),
             changes=changes_in(history.audit),
             record=record,
-            durations=drawing.durations(record.exchanges or ()),
+            durations=drawing.durations(record.exchanges) if record else None,
         )
 
     def events(self, snapshot: Snapshot) -> bytes:
@@ -211,26 +207,6 @@ def headline(counts: Mapping[State, int]) -> str:
     if counts[State.HEALTHY]:
         return "All healthy" if counts[State.HEALTHY] > 1 else "Healthy"
     return "All connections are paused"
-
-
-def _row(
-    status: ConnectionStatus, maintenance: datetime | None, strips: Mapping[str, Strip] | None, now: datetime
-) -> SimpleNamespace:
-    """What the table shows of a connection; `strips` is None if the store can't be read."""
-    first = status.findings[0] if status.findings else None
-    causes = {found.cause for found in status.findings}
-    return SimpleNamespace(
-        status=status,
-        finding=first,
-        others=len(status.findings) - 1,
-        cause=status.title(first, now) if first else words.WITHOUT_FINDING[status.state],
-        since=since(status),
-        maintenance=maintenance,
-        certificate_end=status.certificate_end,
-        certificate_marked=any(CATALOGUE[cause].certificate_dates for cause in causes),
-        approval_marked=Cause.APPROVAL_EXPIRING in causes,
-        strip=strips and strips[status.name],
-    )
 
 
 def _connections_by(part: Callable[[Finding], str], findings: Iterable[Sequence[Finding]]) -> Counter[str]:

@@ -1,7 +1,7 @@
 """A connection's past, from the store: days, exchanges, events, availability."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from monitor.core.availability import Availability, availability, known_since
@@ -23,24 +23,22 @@ AVAILABILITY_DAYS = (7, 30, 90)
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Fields are None if the store can't be read, to distinguish that from "nothing happened"."""
+    """A connection's past."""
 
-    days: list[DayCounts] | None = None
+    days: list[DayCounts]
     """The last STRIP_DAYS, oldest first."""
-    exchanges: list[PastExchange] | None = None
+    exchanges: list[PastExchange]
     """Newest first."""
-    events: list[Event] | None = None
+    events: list[Event]
     """Newest first."""
-    availability: Mapping[int, Availability] = field(default_factory=dict)
+    availability: Mapping[int, Availability]
     """By period in days."""
-    problem: str | None = None
-    """Why the store can't be read, for the operator."""
 
 
 def read_record(
     store: Store, status: ConnectionStatus, now: datetime, maintenance: tuple[Maintenance, ...] = ()
-) -> Record:
-    """Read a connection's past; `maintenance` is the global one. Waits for the disk.
+) -> tuple[Record | None, str | None]:
+    """Read a connection's past; None, and why, if the store can't be read. `maintenance` is the global one.
 
     Availability ends at the last check, so that it does not change by the passing of time alone.
     """
@@ -49,7 +47,7 @@ def read_record(
     try:
         days = store.days([name], (now - timedelta(max(AVAILABILITY_DAYS))).date()).get(name, [])
         events = all_events(store, name)
-        return Record(
+        record = Record(
             [day for day in days if day.day >= first_day(now)],
             store.exchanges(name),
             events[:EVENTS_SHOWN],
@@ -59,7 +57,8 @@ def read_record(
             },
         )
     except StoreError as error:
-        return Record(problem=str(error))
+        return None, str(error)
+    return record, None
 
 
 def all_events(store: Store, name: str) -> list[Event]:

@@ -22,7 +22,7 @@ from monitor.notify import drill
 from monitor.store import Store
 from monitor.web import runbooks
 from monitor.web.api import StatusDocument, connection_document, events_document
-from monitor.web.record import Record, read_events, read_record
+from monitor.web.record import read_events, read_record
 from monitor.web.selection import Selection
 from tests.core.fleets import ill, well
 from tests.making import NOW
@@ -39,14 +39,14 @@ def documents(folder: Path) -> Mapping[str, list[Any]]:
     store, snapshot = rich_fleet(folder)
     try:
         pages = [
-            connection_document(shown, one, read_record(store, one, shown.at))
+            connection_document(shown, one, read_record(store, one, shown.at)[0])
             for shown in _at_their_fullest(snapshot)
             for one in shown.connections
         ]
         events = [events_document(snapshot, read_events(store)[0]), events_document(snapshot, None)]
     finally:
         store.close()
-    pages.append(connection_document(snapshot, snapshot.connections[0], Record(None, None, None)))
+    pages.append(connection_document(snapshot, snapshot.connections[0], None))
     lists = [StatusDocument().render(shown, Selection()) for shown in _at_their_fullest(snapshot)]
     causes = [runbooks.as_json(cause) for cause in Cause]
     return {
