@@ -1,18 +1,23 @@
-"""The alerts of a Snapshot: the same names, labels and hold times as the Prometheus rules.
+"""The alerts of a Snapshot, about connections and about the monitor itself.
+
+They have the same names, labels and hold times as those of the Prometheus rules:
 
 1. A finding becomes an alert when it has lasted for its cause's hold time.
 2. Maintenance holds alerts back. Paused and settling connections have none.
+3. Of the monitor's own problems, the rules also cover those that it can't report: being down, unreachable
+   sinks.
 
 An alert's labels are its identity; its texts are built only for a message. Stateless: what must survive a
 restart is in the histories.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from itertools import pairwise
+from urllib.parse import urlsplit
 
 from monitor.core import maintenance, wording
 from monitor.core.catalogue import CATALOGUE
@@ -20,7 +25,7 @@ from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.connection import Connection
 from monitor.core.finding import Finding, State
 from monitor.core.history import RECENT_KEPT
-from monitor.core.holds import Holds
+from monitor.core.holds import SCRAPE, Holds
 from monitor.core.status import ConnectionStatus, Snapshot
 
 UNSTEADY_CHANGES = 6
@@ -75,73 +80,53 @@ class Alert:
         return self.texts()
 
 
-@dataclass(frozen=True)
-class AlertContext:
-    """A Snapshot with the operator's settings for alerts."""
-
-    snapshot: Snapshot
-    terms: Terms
-
-    @cached_property
-    def watched(self) -> tuple[ConnectionStatus, ...]:
-        """The connections that are not paused."""
-        return tuple(status for status in self.snapshot.connections if not status.connection.paused)
-
-    def maintenance(self, connection: Connection | None = None) -> str:
-        """When the current maintenance ends, global or of this connection, in words; empty without one."""
-        end = self._maintenance_end(connection)
-        return f"maintenance until {wording.minute(end)}" if end else ""
-
-    @cached_property
-    def _maintenance_end(self) -> Callable[[Connection | None], datetime | None]:
-        return self.snapshot.maintenance()
-
-
 def lasted(since: datetime, span: timedelta, now: datetime) -> bool:
     """Whether a condition has lasted for `span`; one from the future (the clock was set back) has."""
     return since > now or now - since >= span
 
 
+# About connections
+
+
 def alerts(snapshot: Snapshot, terms: Terms) -> list[Alert]:
-    """All current alerts, including those held back, in the order of the connections."""
-    context = AlertContext(snapshot, terms)
+    """All current alerts about connections, including those held back, in the order of the connections."""
     found: list[Alert] = []
-    for status in context.watched:
-        of_causes = [
-            _of_cause(finding, status, context)
-            for finding in {each.cause: each for each in reversed(status.findings)}.values()
-            if lasted(finding.since, terms.holds.of_cause(finding.cause), snapshot.at)
-        ]
-        found += of_causes or _of_no_cause(status, context)
+    for status in snapshot.watched:
+        of_it = [*_of_causes(status, snapshot.at, terms)] or [*_of_no_cause(status, snapshot, terms)]
+        found += (_of_connection(alert, status.connection, snapshot, terms) for alert in of_it)
     return found
 
 
-def _of_cause(found: Finding, status: ConnectionStatus, context: AlertContext) -> Alert:
-    labels = {
-        "cause": found.cause.value,
-        "severity": found.severity.value,
-        "responsible": found.responsible.value,
-    }
-    texts = partial(_texts_of_cause, found, status, context.terms.links)
-    title = CATALOGUE[found.cause].title
-    return _alert(wording.name_of(found.cause), labels, title, texts, found.since, status, context)
-
-
-def _alert(
-    name: str,
-    labels: Mapping[str, str],
-    title: str,
-    texts: Callable[[], Mapping[str, str]],
-    since: datetime,
-    status: ConnectionStatus,
-    context: AlertContext,
-    lately: str = "",
-) -> Alert:
-    connection, carried = status.connection, context.terms.links.labels
+def _of_connection(alert: Alert, connection: Connection, snapshot: Snapshot, terms: Terms) -> Alert:
+    """The alert with the connection's labels, held back by its maintenance."""
     known = (("app", connection.app), ("username", connection.username), *connection.labels)
-    own = {label: text for label, text in known if text and label in carried}
-    identity = {"alertname": name, "connection": status.name, **labels, "host": connection.host, **own}
-    return Alert(identity, title, texts, since, connection, context.maintenance(connection) or lately)
+    own = {label: text for label, text in known if text and label in terms.links.labels}
+    named = {"alertname": alert.name, "connection": connection.name}
+    return replace(
+        alert,
+        labels={**named, **alert.labels, "host": connection.host, **own},
+        concerns=connection,
+        held_back=_maintenance(snapshot, connection) or alert.held_back,
+    )
+
+
+def _maintenance(snapshot: Snapshot, connection: Connection | None = None) -> str:
+    """When the current maintenance ends, global or of this connection, in words; empty without one."""
+    end = snapshot.maintenance(connection)
+    return f"maintenance until {wording.minute(end)}" if end else ""
+
+
+def _of_causes(status: ConnectionStatus, now: datetime, terms: Terms) -> Iterator[Alert]:
+    for found in {each.cause: each for each in reversed(status.findings)}.values():
+        if lasted(found.since, terms.holds.of_cause(found.cause), now):
+            labels = {
+                "alertname": wording.name_of(found.cause),
+                "cause": found.cause.value,
+                "severity": found.severity.value,
+                "responsible": found.responsible.value,
+            }
+            texts = partial(_texts_of_cause, found, status, terms.links)
+            yield Alert(labels, CATALOGUE[found.cause].title, texts, found.since)
 
 
 def _texts_of_cause(found: Finding, status: ConnectionStatus, links: wording.Links) -> dict[str, str]:
@@ -171,13 +156,13 @@ def _texts_of_cause(found: Finding, status: ConnectionStatus, links: wording.Lin
     }
 
 
-def _of_no_cause(status: ConnectionStatus, context: AlertContext) -> list[Alert]:
+def _of_no_cause(status: ConnectionStatus, snapshot: Snapshot, terms: Terms) -> Iterator[Alert]:
     """The alert about a connection without a verdict, or one that fails intermittently: the operator's."""
-    history, holds = status.history, context.terms.holds
+    history, now = status.history, snapshot.at
     since = history.state_since or history.first_seen
     silent = status.state in {State.FAILING, State.UNKNOWN} and not status.findings
     lately = ""
-    if silent and lasted(since, holds.unexplained, context.snapshot.at):
+    if silent and lasted(since, terms.holds.unexplained, now):
         name, title, severity = "Unexplained", "Not working, without a known cause", Severity.CRITICAL
         cause, what_to_do = Cause.MONITOR_FAULT, wording.with_name(wording.UNEXPLAINED, status.name)
         said = (
@@ -190,19 +175,115 @@ def _of_no_cause(status: ConnectionStatus, context: AlertContext) -> list[Alert]
         failed, of = history.recent.count(False), len(history.recent)
         said = f"{failed} of the last {of} exchanges of {status.name} failed, but never for long."
         # For this long, failures during a maintenance are among the last exchanges.
-        counts = max(holds.window, RECENT_KEPT * status.connection.interval)
-        windows = context.snapshot.daemon.maintenance + status.connection.maintenance
-        end = maintenance.ended(windows, context.snapshot.at)
-        if end and not lasted(end, counts, context.snapshot.at):
+        counts = max(terms.holds.window, RECENT_KEPT * status.connection.interval)
+        end = maintenance.ended(snapshot.daemon.maintenance + status.connection.maintenance, now)
+        if end and not lasted(end, counts, now):
             lately = f"maintenance until {wording.minute(end)} still counts"
     else:
-        return []
-    labels = {"severity": severity.value, "responsible": Responsible.OPERATOR.value}
+        return
+    labels = {
+        "alertname": f"BearerwatchConnection{name}",
+        "severity": severity.value,
+        "responsible": Responsible.OPERATOR.value,
+    }
     texts = {
         "summary": f"{title}: {status.name}",
         "description": wording.description(said, who=wording.WHO[Responsible.OPERATOR], steps=what_to_do),
-        **context.terms.links.to(cause=cause, connection=status.name),
+        **terms.links.to(cause=cause, connection=status.name),
     }
+    yield Alert(labels, title, lambda: texts, since, held_back=lately)
+
+
+# About the monitor itself
+
+
+NAMED = 5
+"""Most connections named in an alert."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A problem of the monitor, as worded for notifications and the Prometheus rules."""
+
+    name: str
+    severity: Severity
+    hold: timedelta
+    summary: str
+    """DAEMON is replaced by the monitor's address, COUNT by the number of connections."""
+    text: str
+    is_there: Callable[[Snapshot, Holds], object]
+
+
+def late(snapshot: Snapshot, holds: Holds) -> list[str]:
+    """Connections whose check is overdue or not scheduled, or that were not checked for too long."""
     return [
-        _alert(f"BearerwatchConnection{name}", labels, title, lambda: texts, since, status, context, lately)
+        status.name
+        for status in snapshot.watched
+        if status.unwatched or status.next_exchange is None or snapshot.at - status.next_exchange > holds.late
     ]
+
+
+TROUBLES = (
+    Trouble(
+        "BearerwatchChecksLate",
+        Severity.CRITICAL,
+        2 * SCRAPE,
+        "Connections not checked on time: COUNT",
+        "The daemon is behind schedule, so the states of these connections are out of date. If all are late,"
+        " check the daemon's CPU and `bearerwatch_exchanges_in_flight`: if that is at max_in_flight, raise it"
+        " or the intervals. If only a few are late, look for their names in the log. If it does not catch up,"
+        " restart the daemon; it keeps its history.",
+        late,
+    ),
+    Trouble(
+        "BearerwatchWatchesNothing",
+        Severity.WARNING,
+        timedelta(minutes=15),  # a new daemon has its connections by then
+        "DAEMON has no connections",
+        "`bearerwatch config check FILE` lists the files it reads. Make sure that the patterns of"
+        " connections_from match the intended files.",
+        lambda snapshot, _: not snapshot.daemon.configured,
+    ),
+    Trouble(
+        "BearerwatchReloadFailed",
+        Severity.WARNING,
+        timedelta(minutes=5),  # time to notice an error in a file and save it again
+        "DAEMON could not reload its configuration",
+        "The configuration was changed and has errors, so the daemon still uses the old one; a restart would"
+        " fail. `bearerwatch config check FILE` lists every error. The daemon reloads the file by itself once"
+        " it is fixed.",
+        lambda snapshot, _: snapshot.daemon.reload_problem,
+    ),
+    Trouble(
+        "BearerwatchStoreFailing",
+        Severity.WARNING,
+        timedelta(minutes=5),  # a full disk stays full; a locked database is free within seconds
+        "DAEMON cannot write to its database",
+        "New results are kept only in memory, and a restart would lose them. The log has the reason, such as"
+        " a full disk, missing write permission, or a damaged file. Once that is fixed, the daemon writes"
+        " everything by itself.",
+        lambda snapshot, _: snapshot.daemon.store_problem,
+    ),
+)
+
+
+def alert_of_trouble(trouble: Trouble, since: datetime, snapshot: Snapshot, terms: Terms) -> Alert:
+    """The alert about a problem that began at `since`."""
+    links = terms.links
+    where = urlsplit(links.pages).netloc
+    overdue = late(snapshot, terms.holds) if trouble.is_there is late else []
+    daemon = f"bearerwatch at {where}" if where else "bearerwatch"
+    summary = trouble.summary.replace("DAEMON", daemon).replace("COUNT", f"{len(overdue):,}")
+    among = f"\nAmong them: {', '.join(overdue[:NAMED])}." if overdue else ""
+    texts = {
+        "summary": summary,
+        "description": f"{trouble.text}{among}\nWho must act: {wording.WHO[Responsible.OPERATOR]}.",
+        **links.to(cause=Cause.MONITOR_FAULT),
+    }
+    labels = {
+        "alertname": trouble.name,
+        "severity": trouble.severity.value,
+        "responsible": Responsible.OPERATOR.value,
+        **({"instance": where} if where else {}),
+    }
+    return Alert(labels, summary, lambda: texts, since, held_back=_maintenance(snapshot))

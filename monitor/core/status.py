@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, partial
+from functools import cache, cached_property, partial
 
 from monitor.core import maintenance
 from monitor.core.catalogue import CATALOGUE
@@ -123,7 +123,7 @@ class DaemonStatus:
     maintenance: tuple[Maintenance, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """Everything that readers may see, at one time."""
 
@@ -138,12 +138,19 @@ class Snapshot:
         counted = Counter([status.state for status in self.connections])
         return {state: counted[state] for state in State}
 
-    def maintenance(self) -> Callable[[Connection | None], datetime | None]:
-        """A function that gives the end of maintenance for a connection, or for all (None); cached."""
-        until = cache(partial(maintenance.until, now=self.at))  # many have the same windows
-        of_all = self.daemon.maintenance
-        end = until(of_all)
-        return lambda one: until(of_all + one.maintenance) if one and one.maintenance else end
+    @property
+    def watched(self) -> tuple[ConnectionStatus, ...]:
+        """The connections that are not paused."""
+        return tuple(status for status in self.connections if not status.connection.paused)
+
+    def maintenance(self, of: Connection | None = None) -> datetime | None:
+        """When the current maintenance ends, of all, or also of one connection; None without one."""
+        windows = self.daemon.maintenance + of.maintenance if of else self.daemon.maintenance
+        return self._until(windows) if windows else None
+
+    @cached_property
+    def _until(self) -> Callable[[tuple[Maintenance, ...]], datetime | None]:
+        return cache(partial(maintenance.until, now=self.at))  # many have the same windows
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,7 @@ import httpx
 import structlog
 
 from monitor.config import Settings, SinkOptions
-from monitor.core.alerts import Alert, AlertContext, alerts, lasted
-from monitor.core.alerts_of_daemon import TROUBLES, Trouble, alert_of_trouble
+from monitor.core.alerts import TROUBLES, Alert, Terms, Trouble, alert_of_trouble, alerts, lasted
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.status import Snapshot
@@ -124,22 +123,23 @@ class Notifier:
             for outlet in self._outlets.values():
                 outlet.away = {}
         self._last = snapshot.at
-        found = await asyncio.to_thread(self._alerts, AlertContext(snapshot, settings.terms))
+        found = await asyncio.to_thread(self._alerts, snapshot, settings.terms)
         rounds = (self._notify(outlet, found, snapshot, settings) for outlet in tuple(self._outlets.values()))
         for outcome in await asyncio.gather(*rounds, return_exceptions=True):
             if isinstance(outcome, BaseException):  # a bug of ours must not affect other sinks
                 log.error("notifier_failed", exc_info=outcome)
 
-    def _alerts(self, context: AlertContext) -> list[Alert]:
+    def _alerts(self, snapshot: Snapshot, terms: Terms) -> list[Alert]:
         """The current alerts; those about ourselves if every round of their hold time saw the problem."""
-        now, there = context.snapshot.at, (one for one, holds in TROUBLES.items() if holds(context))
-        self._troubles = {one: self._troubles.get(one, now) for one in there}
+        now = snapshot.at
+        there = (trouble for trouble in TROUBLES if trouble.is_there(snapshot, terms.holds))
+        self._troubles = {trouble: self._troubles.get(trouble, now) for trouble in there}
         own = [
-            alert_of_trouble(trouble, since, context)
+            alert_of_trouble(trouble, since, snapshot, terms)
             for trouble, since in self._troubles.items()
             if lasted(since, trouble.hold, now)
         ]
-        return [*own, *alerts(context.snapshot, context.terms)]
+        return [*own, *alerts(snapshot, terms)]
 
     async def _notify(
         self, outlet: _Outlet, found: list[Alert], snapshot: Snapshot, settings: Settings

@@ -9,7 +9,7 @@ from jinja2 import Environment
 from monitor.config import Settings
 from monitor.config.words import written_duration
 from monitor.core import wording
-from monitor.core.alerts_of_daemon import TROUBLES
+from monitor.core.alerts import TROUBLES
 from monitor.core.cadence import UNSEEN_GRACE, UNSEEN_INTERVALS
 from monitor.core.catalogue import CATALOGUE, Entry
 from monitor.core.holds import KEPT, SCRAPE

@@ -59,8 +59,7 @@ class StatusDocument:
         )
         if len(self._parts) > 2 * len(snapshot.connections):
             self._parts = {}  # most are of connections that were removed
-        until = snapshot.maintenance()
-        parts = b",\n".join(self._part(status, until(status.connection)) for status in chosen)
+        parts = b",\n".join(self._part(status, snapshot.maintenance(status.connection)) for status in chosen)
         return _document(snapshot.at, head[1:-1] + b',"connections":[\n' + parts + b"\n]")
 
     def _part(self, status: ConnectionStatus, maintenance: datetime | None) -> bytes:
@@ -151,7 +150,7 @@ def connection_document(snapshot: Snapshot, status: ConnectionStatus, record: "R
     found = status.findings[0] if status.findings else None
     entry = CATALOGUE[found.cause] if found else None
     detail = {
-        **summary(status, snapshot.maintenance()(connection)),
+        **summary(status, snapshot.maintenance(connection)),
         "evidence": list(found.evidence) if found else [],
         "alternatives": [
             {"cause": other.cause, "tell_apart": other.tell_apart} for other in status.verdict.alternatives

@@ -448,11 +448,10 @@ class MetricsPage:
             if open_metrics
             else (generate_latest, CONTENT_TYPE_PLAIN_0_0_4)
         )
-        until = snapshot.maintenance()
         maintained = [
             MAINTENANCE.lines(1, _escaped(status.name))
             for status in snapshot.connections
-            if until(status.connection)
+            if snapshot.maintenance(status.connection)
         ]
         with self._rendering:
             self._update(snapshot.connections)

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from monitor.core import alerts_of_daemon
-from monitor.core.alerts import AlertContext, Terms
+from monitor.core.alerts import TROUBLES, Terms, alert_of_trouble
 from monitor.core.alerts import alerts as alerts_of_connections
-from monitor.core.alerts_of_daemon import Trouble, alert_of_trouble
 from monitor.core.causes import Cause
 from monitor.core.finding import State
 from monitor.core.history import RECENT_KEPT
@@ -68,12 +66,7 @@ def _fired(names: set[str]) -> Iterator[dict[str, str]]:
 
 def _notified() -> str:
     """Those of a fleet in which everything lasts that there is an alert about."""
-    context = AlertContext(snapshot(), LINKED)
-    made = [
-        alert_of_trouble(trouble, LONG_AGO, context)
-        for trouble in vars(alerts_of_daemon).values()
-        if isinstance(trouble, Trouble)
-    ]
+    made = [alert_of_trouble(trouble, LONG_AGO, snapshot(), LINKED) for trouble in TROUBLES]
     made += alerts_of_connections(snapshot(*_one_of_each()), LINKED)
     for cause in (Cause.APPROVAL_DECAYED, Cause.NETWORK_UNREACHABLE):
         made += alerts_of_connections(snapshot(*_many(cause)), LINKED)

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from monitor.core.alerts import Alert, AlertContext
-from monitor.core.alerts_of_daemon import TROUBLES, Trouble, alert_of_trouble
+from monitor.core.alerts import TROUBLES, Alert, Trouble, alert_of_trouble
 from monitor.core.maintenance import Once
 from monitor.core.status import ConnectionStatus, Snapshot
 from tests.core.fleets import LONG_AGO, MINUTE, TERMS, snapshot, well
@@ -21,12 +20,11 @@ RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"
 
 
 def found(shown: Snapshot) -> list[Alert]:
-    context = AlertContext(shown, TERMS)
-    return [alert_of_trouble(trouble, LONG_AGO, context) for trouble in troubles(context)]
+    return [alert_of_trouble(trouble, LONG_AGO, shown, TERMS) for trouble in troubles(shown)]
 
 
-def troubles(context: AlertContext) -> list[Trouble]:
-    return [trouble for trouble, holds in TROUBLES.items() if holds(context)]
+def troubles(shown: Snapshot) -> list[Trouble]:
+    return [trouble for trouble in TROUBLES if trouble.is_there(shown, TERMS.holds)]
 
 
 def overdue(by: timedelta, *names: str, **of_connection: Any) -> Iterable[ConnectionStatus]:
@@ -52,7 +50,7 @@ def test_every_alert_has_the_name_labels_and_hold_time_of_its_rule() -> None:
         "BearerwatchReloadFailed",
         "BearerwatchStoreFailing",
     }
-    holds = {trouble.name: trouble.hold for trouble in troubles(AlertContext(troubled(), TERMS))}
+    holds = {trouble.name: trouble.hold for trouble in troubles(troubled())}
     for name, alert in told.items():
         own = {"alertname": name, "instance": "monitor.example.com"}
         assert alert.labels == rules[name]["labels"] | own
@@ -66,9 +64,7 @@ def test_the_notifications_page_lists_each_alert_with_its_times() -> None:
     page = (RULES.parents[2] / "docs" / "notifications.md").read_text()
     said = {name: int(minutes) for name, minutes in re.findall(r"^\| (Bear\w+) \| (\d+) minute", page, re.M)}
 
-    assert said == {
-        trouble.name: trouble.hold / MINUTE for trouble in troubles(AlertContext(troubled(), TERMS))
-    }
+    assert said == {trouble.name: trouble.hold / MINUTE for trouble in troubles(troubled())}
 
 
 def test_late_checks_are_counted_and_named() -> None:
