@@ -45,6 +45,7 @@ from monitor.salesforce.transport import (
     Head,
     Limits,
     TransportFactory,
+    decoded,
     fault,
     request,
     rust_transport,
@@ -215,7 +216,11 @@ class Exchanger:
                 # Checked between pieces, as httpcore's pool does not survive a cancellation.
                 if time.perf_counter() > deadline:
                     return unreachable(FaultKind.TIMEOUT, f"{len(raw)} bytes received")
-        return _Answer(head.status, head.headers, bytes(raw), waited)
+        try:
+            body = decoded(bytes(raw), head.headers.get("content-encoding", ""), most)
+        except ValueError as error:
+            return unreachable(FaultKind.PROTOCOL, f"{error}, with status {head.status}")
+        return _Answer(head.status, head.headers, body, waited)
 
 
 _HEADERS = {

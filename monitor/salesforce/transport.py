@@ -12,6 +12,7 @@ run with httpcore, as a fallback, because pyreqwest is young.
 
 import os
 import re
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ from pyreqwest.request import StreamRequest
 from monitor.core.connection import LOOPBACK_HOSTS
 from monitor.core.outcome import FaultKind, NotSent, Unreachable
 from monitor.core.problem import OperatorError
-from monitor.core.verdict.answer import harmless
+from monitor.core.verdict.answer import CODE_LIMIT, harmless
 
 SPARE_CONNECTIONS = 16
 """Extra connections in the pool: some may still be closing after their exchange has ended."""
@@ -288,6 +289,33 @@ def request(
         raise ValueError from error
 
 
+def decoded(body: bytes, encoding: str, most: int) -> bytes:
+    """A body whose `Content-Encoding` the transport does not know; at most `most` bytes.
+
+    1. `x-gzip` and `GZIP` are gzip (RFC 9110, section 8.4.1.3).
+    2. A text is taken as it is: some servers put a charset there.
+    3. For anything else, raises ValueError with the reason.
+    """
+    if encoding.strip().lower() in {"gzip", "x-gzip"}:
+        reader = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        try:
+            plain = reader.decompress(body, most + 1)
+        except zlib.error:
+            raise ValueError("broken gzip") from None
+        if len(plain) > most:
+            raise ValueError(f"more than {most // 1024} KiB")
+        if body and not reader.eof:
+            raise ValueError("gzip that ends too early")
+        return plain
+    if encoding:
+        try:
+            body.decode()
+        except UnicodeDecodeError:
+            unknown = harmless(encoding, CODE_LIMIT)
+            raise ValueError(f"its Content-Encoding is unknown ({unknown})") from None
+    return body
+
+
 @asynccontextmanager
 async def _by_pyreqwest(request: StreamRequest) -> AsyncIterator[Head]:
     async with request as answer:
@@ -297,7 +325,10 @@ async def _by_pyreqwest(request: StreamRequest) -> AsyncIterator[Head]:
 @asynccontextmanager
 async def _by_httpx(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> AsyncIterator[Head]:
     answer = await transport.handle_async_request(request)
+    headers = answer.headers.copy()
+    if headers.get("content-encoding") in {"gzip", "deflate"}:  # `aiter_bytes` decodes them
+        del headers["content-encoding"]
     try:
-        yield Head(answer.status_code, answer.headers, partial(anext, answer.aiter_bytes(), None))
+        yield Head(answer.status_code, headers, partial(anext, answer.aiter_bytes(), None))
     finally:
         await answer.aclose()

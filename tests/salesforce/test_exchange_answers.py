@@ -73,6 +73,11 @@ BROKEN: dict[str, Reply] = {
     "endless headers": floods(OK, b"X-A: b\r\n" * 8192),
     "a decompression bomb": says(http(200, BOMB, "Content-Encoding: gzip")),
     "no gzip, though it says so": says(http(200, "{}", "Content-Encoding: gzip")),
+    "a decompression bomb by another name": says(http(200, BOMB, "Content-Encoding: x-gzip")),
+    "no gzip, though it says so by another name": says(http(200, "{}", "Content-Encoding: x-gzip")),
+    "half a gzip by another name": says(
+        http(200, gzip.compress(granted())[:-20], "Content-Encoding: X-GZIP")
+    ),
 }
 
 
@@ -110,6 +115,15 @@ async def test_an_answer_that_cannot_be_decoded_is_a_protocol_fault(
     assert exchange.outcome == Unreachable(FaultKind.PROTOCOL, why)
 
 
+async def test_an_answer_in_an_unknown_encoding_is_not_read_as_text(make_exchanger: MakeExchanger) -> None:
+    packed = b"\x1f\x9d\x90" + gzip.compress(granted())
+
+    exchange = await answer_to(says(http(503, packed, "Content-Encoding: compress")), make_exchanger)
+
+    why = "no usable answer: its Content-Encoding is unknown (compress), with status 503"
+    assert exchange.outcome == Unreachable(FaultKind.PROTOCOL, why)
+
+
 NO_GRANT: dict[str, tuple[Reply, Refused]] = {
     "an OAuth error": (
         says(http(400, '{"error":"invalid_grant","error_description":"invalid assertion"}')),
@@ -124,6 +138,14 @@ NO_GRANT: dict[str, tuple[Reply, Refused]] = {
             )
         ),
         Refused(400, "invalid_grant", "invalid assertion", ""),
+    ),
+    "an OAuth error in gzip by another name": (
+        says(http(400, gzip.compress(b'{"error":"invalid_grant"}'), "Content-Encoding: x-gzip")),
+        Refused(400, "invalid_grant", "", ""),
+    ),
+    "a text whose encoding is a charset": (
+        says(http(400, '{"error":"invalid_grant"}', "Content-Encoding: UTF-8")),
+        Refused(400, "invalid_grant", "", ""),
     ),
     "more than declared": (
         says(http(400, '{"error":"invalid_grant"}') + b"and more"),
