@@ -1,4 +1,4 @@
-"""Checks brought forward: on request, or because another connection has recovered."""
+"""Checks brought forward: on request, after a key has changed, or after another connection has recovered."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
@@ -15,6 +15,9 @@ BETWEEN_REQUESTS = timedelta(seconds=3)
 BETWEEN_LOGINS = timedelta(seconds=1)
 """Between logins of connections that share a cause with one that recovered: most of them may still fail, and
 refusals can get our address blocked (knowledge article 000212767)."""
+
+BETWEEN_KEY_CHECKS = timedelta(seconds=0.2)
+"""Between checks after changes of keys: the 300 connections that share one log in within a minute."""
 
 AT_MOST_EVERY = timedelta(hours=1)
 """How often a connection is checked because others recovered. Otherwise each recovery among a thousand
@@ -54,6 +57,25 @@ def asked(wanted: Iterable[ConnectionStatus], now: datetime, budgets: Collection
 def needs_login(status: ConnectionStatus, turn: datetime, now: datetime) -> bool:
     """Whether a check at `turn` is additional, and not the one that is planned for then."""
     return turn <= now or turn != status.next_exchange
+
+
+class KeyChecks:
+    """Decides when to check connections whose key or certificate has changed, all at a common rate."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, datetime] = {}
+        """When those that were not checked since are checked. The owner removes them."""
+        self._last = _LONG_AGO
+
+    def after(self, changed: Iterable[ConnectionStatus], now: datetime) -> dict[str, datetime]:
+        """When to check these, unless that is known: the first at once, and each sooner than planned."""
+        turns: dict[str, datetime] = {}
+        for status in changed:
+            turn = max(now, self._last + BETWEEN_KEY_CHECKS)
+            if status.name not in self.waiting and status.next_exchange and turn < status.next_exchange:
+                turns[status.name] = self._last = turn
+        self.waiting |= turns
+        return turns
 
 
 class RecoveryChecks:

@@ -31,7 +31,7 @@ from monitor.watch.clock import Clock, SharedClock
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
 from monitor.watch.schedule import Engine, Schedule
-from monitor.watch.soon import RecoveryChecks, asked, needs_login
+from monitor.watch.soon import KeyChecks, RecoveryChecks, asked, needs_login
 
 if TYPE_CHECKING:  # slow import: the database
     from monitor.store import Store
@@ -122,6 +122,7 @@ class Watch:
             audits=audits,
         )
         self._recovery_checks = RecoveryChecks()
+        self._key_checks = KeyChecks()
         self._unseen: set[str] = set()
         """Connections never checked so far."""
         self._new = 0
@@ -182,6 +183,7 @@ class Watch:
         changed, gone = self._fleet.configure(settings.connections, now)
         for name in gone:
             self._engine.cancel(name)
+            self._key_checks.waiting.pop(name, None)
         turns = cadence.first_looks(
             ((self._fleet[name].connection, self._fleet[name].history) for name in changed), now
         )
@@ -192,7 +194,7 @@ class Watch:
             if turn is None:
                 self._engine.cancel(name)
             elif not self._checker.counts(name):  # otherwise the running check plans the next one
-                self._engine.at(name, turn)
+                self._engine.at(name, min(turn, self._key_checks.waiting.get(name, turn)))
             self._fleet.put(replace(status, next_exchange=turn))
             if turn and not status.history.exchanges:
                 self._unseen.add(name)
@@ -212,12 +214,14 @@ class Watch:
 
     def look_at_changed_keys(self) -> None:
         """Check connections whose key or certificate has changed since the last check."""
-        now = self._clock.now()
-        for status in self._fleet.statuses():
-            if status.connection.paused or status.credential is NO_FACTS:  # not checked yet
-                continue
-            if self._keyring.changed(status.connection.current, status.credential):
-                self._engine.at(status.name, now)
+        changed = (
+            status
+            for status in self._fleet.statuses()
+            if status.credential is not NO_FACTS  # not read yet
+            and self._keyring.changed(status.connection.current, status.credential)
+        )
+        for name, turn in self._key_checks.after(changed, self._clock.now()).items():
+            self._engine.at(name, turn)
 
     def ask(self, names: Collection[str]) -> Asked:
         """Have connections checked now, within half of their users' login budgets."""
@@ -249,11 +253,12 @@ class Watch:
                 last, before = status.history.last_exchange, status.history.key_fingerprint
                 unsent = last is not None and isinstance(last.outcome, NotSent)
                 if facts.key and (unsent or (before and before != facts.key.fingerprint)):
-                    self._bring_forward({status.name: self._clock.now()})
+                    self._bring_forward(self._key_checks.after([status], self._clock.now()))
             await asyncio.sleep(BETWEEN_KEYS_SECONDS)
 
     def _checked(self, before: ConnectionStatus, after: ConnectionStatus) -> None:
         """After a recovery, check others that may have recovered too."""
+        self._key_checks.waiting.pop(after.name, None)
         if after.name in self._unseen:
             self._unseen.discard(after.name)
             if not self._unseen:

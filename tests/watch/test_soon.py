@@ -1,4 +1,4 @@
-"""Checks brought forward: on request, or because another connection has recovered."""
+"""Checks brought forward: on request, after a key has changed, or after another connection has recovered."""
 
 from collections import Counter
 from dataclasses import replace
@@ -9,7 +9,15 @@ from monitor.core.finding import State
 from monitor.core.status import ConnectionStatus
 from monitor.watch.budget import LoginBudget
 from monitor.watch.clock import Clock
-from monitor.watch.soon import AT_MOST_EVERY, BETWEEN_LOGINS, BETWEEN_REQUESTS, RecoveryChecks, asked
+from monitor.watch.soon import (
+    AT_MOST_EVERY,
+    BETWEEN_KEY_CHECKS,
+    BETWEEN_LOGINS,
+    BETWEEN_REQUESTS,
+    KeyChecks,
+    RecoveryChecks,
+    asked,
+)
 from tests.making import NOW, connection, exchange, finding, history
 
 HOUR = timedelta(hours=1)
@@ -163,3 +171,28 @@ def test_connections_due_sooner_are_not_rescheduled() -> None:
     soon = replace(status("soon", Cause.IP_RESTRICTED), next_exchange=NOW)
 
     assert not RecoveryChecks().after(before, well(before), lambda: [soon], NOW)
+
+
+def test_after_a_change_of_a_shared_key_its_connections_are_checked_within_a_minute_not_at_once() -> None:
+    checks, fleet = KeyChecks(), [status(f"{number:03}") for number in range(300)]
+
+    turns = checks.after(fleet, NOW)
+
+    assert min(turns.values()) == turns["000"] == NOW
+    assert len(set(turns.values())) == 300
+    assert timedelta(seconds=55) < max(turns.values()) - NOW < timedelta(minutes=1)
+
+
+def test_another_changed_file_does_not_delay_the_checks_after_the_first() -> None:
+    checks, fleet = KeyChecks(), [status(name) for name in "abc"]
+    checks.after(fleet[:2], NOW)
+
+    assert checks.after(fleet, NOW) == {"c": NOW + 2 * BETWEEN_KEY_CHECKS}
+    del checks.waiting["a"]  # it was checked
+    assert checks.after(fleet, NOW + HOUR / 2) == {"a": NOW + HOUR / 2}
+
+
+def test_connections_due_sooner_or_paused_are_not_rescheduled_after_a_change_of_their_key() -> None:
+    soon, paused = replace(status("soon"), next_exchange=NOW), replace(status("paused"), next_exchange=None)
+
+    assert not KeyChecks().after([soon, paused], NOW)

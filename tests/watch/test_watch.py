@@ -19,6 +19,7 @@ from monitor.keys import keygen
 from monitor.store import Store
 from monitor.watch.clock import Clock
 from monitor.watch.schedule import ManualSchedule
+from monitor.watch.soon import BETWEEN_KEY_CHECKS
 from monitor.watch.watch import LAG_SECONDS, Watch
 from tests.making import GRANTED, diagnosis, exchange
 
@@ -212,4 +213,10 @@ async def test_a_changed_key_file_triggers_checks_of_all_connections_that_share_
     watching.look_at_changed_keys()
 
     assert {name for name in NAMES if engine.due[name] != planned[name]} == {"globex", "initech"}
+    assert engine.due["initech"] - engine.due["globex"] == BETWEEN_KEY_CHECKS
+    woken = dict(engine.due)
+    config = tmp_path / "bearerwatch.yaml"
+    config.write_text(config.read_text().replace("interval: 1h", "interval: 2h"))
+    watching.configure(load(config, {}))
+    assert {engine.due[name] for name in ("globex", "initech")} == {woken["globex"], woken["initech"]}
     await watching.aclose()
