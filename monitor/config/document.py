@@ -49,11 +49,11 @@ class Document:
 def read(shown: str, path: Path, problems: list[Problem], *, or_pipe: bool = False) -> Document | None:
     """Read and parse a file; None, after noting the problem, if it can't be read."""
     try:
-        content = text.read(files.read(path, LARGEST_FILE, or_pipe=or_pipe))
+        value, mistakes = text.read(files.read(path, LARGEST_FILE, or_pipe=or_pipe))
     except files.FileError as error:
         problems.append(Problem(shown, None, "", str(error)))
         return None
-    for mistake in content.mistakes:
-        where = text.shown_path(content.value, mistake.path)
+    for mistake in mistakes:
+        where = text.shown_path(value, mistake.path)
         problems.append(Problem(shown, mistake.line, where, mistake.message))
-    return Document(shown, path, content.value, problems)
+    return Document(shown, path, value, problems)

@@ -127,8 +127,8 @@ class _Found:
             if value is not None:
                 self.value[option] = value  # type: ignore[assignment]  # only for comparison
         raw = self.mark + made.encode()
-        read = text.read(raw)
-        if read.mistakes or read.value != self.whole:
+        value, mistakes = text.read(raw)
+        if mistakes or value != self.whole:
             raise EditError("the rest of the file would change its meaning")
         return raw
 
@@ -147,9 +147,9 @@ def _end(value: Node) -> int:
 
 def _find(raw: bytes, name: str) -> _Found | None:
     """The connection in a file's content: under `connections`, or in a list at top level."""
-    read = text.read(raw)
-    listed = read.value.get("connections") if isinstance(read.value, Block) else read.value
-    if read.mistakes or not isinstance(listed, Listing):
+    whole, mistakes = text.read(raw)
+    listed = whole.get("connections") if isinstance(whole, Block) else whole
+    if mistakes or not isinstance(listed, Listing):
         return None
     for place, entry in enumerate(listed):
         if isinstance(entry, Block) and entry.get("name") == name:
@@ -162,5 +162,5 @@ def _find(raw: bytes, name: str) -> _Found | None:
             node = node.value[place]
             if node.flow_style:
                 raise EditError("the connection is written in braces, on one line")
-            return _Found(mark, written, node, read.value, entry)
+            return _Found(mark, written, node, whole, entry)
     return None

@@ -79,34 +79,28 @@ class Mistake:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """The values of a text, as far as it could be read, and its mistakes."""
-
-    value: Value
-    mistakes: tuple[Mistake, ...] = ()
-
-
-def read(raw: bytes) -> Text:
-    """Parse a YAML text. The value is None if a mistake ended the parsing."""
+def read(raw: bytes) -> tuple[Value, list[Mistake]]:
+    """The value of a YAML text, and its mistakes. The value is None if a mistake ended the parsing."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
         what = "UTF-16" if utf16 else f"byte 0x{raw[error.start]:02x}"
-        return Text(None, (Mistake(line, (), f"is not UTF-8 ({what}). Save it as UTF-8."),))
+        return None, [Mistake(line, (), f"is not UTF-8 ({what}). Save it as UTF-8.")]
     reader = _Reader(yaml.parse(text, Loader=CSafeLoader), limit=ALIASED + len(text))
+    value = None
     try:
-        return Text(reader.document(), tuple(reader.mistakes))
+        value = reader.document()
     except yaml.MarkedYAMLError as error:
-        ended_by = _syntax(error, text)
+        reader.mistakes.append(_syntax(error, text))
     except yaml.reader.ReaderError as error:
         line = text.encode()[: error.position].count(b"\n") + 1
-        ended_by = Mistake(line, (), f"contains the control character {error.character:#06x}. Remove it.")
+        message = f"contains the control character {error.character:#06x}. Remove it."
+        reader.mistakes.append(Mistake(line, (), message))
     except _StopError:
-        return Text(None, tuple(reader.mistakes))
-    return Text(None, (*reader.mistakes, ended_by))
+        pass
+    return value, reader.mistakes
 
 
 def line_of(value: Value, path: Path) -> int | None:

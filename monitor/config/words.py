@@ -26,6 +26,8 @@ from monitor.core.connection import (
 
 Parser = Callable[[object], object]
 
+EMPTY = "is empty. Give it a value, or leave the line out."
+
 SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 LONGEST = timedelta(days=36_500)
@@ -95,7 +97,7 @@ def close(word: str, known: Iterable[str]) -> str:
 def text(value: object) -> str:
     """Text that is not empty and has no control characters or surrounding spaces."""
     if value is None:
-        raise ValueError("is empty. Give it a value, or leave the line out.")
+        raise ValueError(EMPTY)
     if not isinstance(value, str):
         raise ValueError(f"must be a string, but is {quoted(value)}.")  # noqa: TRY004 - pydantic takes ValueError
     if not value.strip():
@@ -552,8 +554,8 @@ credential = matching(
 
 
 def entries(value: object, example: str) -> dict[str, Any]:
-    """The entries of a mapping, which may be empty."""
-    if value is None:
+    """The entries of a mapping; none of the default, ()."""
+    if value == ():
         return {}
     if not isinstance(value, dict):
         raise ValueError(f"must be a mapping, e.g. {example}.")  # noqa: TRY004 - pydantic takes ValueError

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, model_validator
 
 from monitor.config import words
 from monitor.config.options.connections import ConnectionOptions, ExpiryOptions, Maintenances
@@ -33,8 +33,6 @@ from monitor.config.options.values import (
     Url,
     between,
     default_duration,
-    filled,
-    listed,
     resolved,
     up_to,
 )
@@ -96,14 +94,14 @@ class SinkOptions(Options):
     """Where the token for `Authorization: Bearer` is stored."""
     secret: SecretPlace | None = None
     """Where the key that signs a webhook's messages is stored (Standard Webhooks, HMAC-SHA256)."""
-    repeat: Annotated[Repeat | None, BeforeValidator(filled)] = None
+    repeat: Repeat | None = None
     """Time between repeated messages to this receiver, instead of the general one. An Alertmanager has its
     own."""
     resolved: Flag = True
     """Whether it gets a message when a problem ends."""
-    responsible: Annotated[tuple[_Responsible, ...], BeforeValidator(listed)] = ()
+    responsible: tuple[_Responsible, ...] = ()
     """Only problems that these must fix. Default: all."""
-    severity: Annotated[tuple[_Severity, ...], BeforeValidator(listed)] = ()
+    severity: tuple[_Severity, ...] = ()
     """Only these severities. Default: all."""
     labels: Labels = Field(default=(), json_schema_extra={"default": {}})
     """Only connections with all of these labels. Default: all."""
@@ -134,7 +132,7 @@ class NotifyOptions(Options):
 
     repeat: Repeat = default_duration(timedelta(hours=4))
     """Time between repeated messages about an ongoing problem."""
-    sinks: Annotated[tuple[SinkOptions, ...], BeforeValidator(listed)] = ()
+    sinks: tuple[SinkOptions, ...] = ()
     """The receivers. Without one, nothing is sent."""
 
     @model_validator(mode="after")
@@ -157,7 +155,7 @@ class WebOptions(Options):
     """Where people reach the pages, for links in messages. Default: the address in `listen`."""
     config_file: Place | None = None
     """TLS and users for the pages: a web configuration file as for Prometheus exporters."""
-    hosts: Annotated[tuple[HostName, ...], BeforeValidator(listed)] = ()
+    hosts: tuple[HostName, ...] = ()
     """Further host names of the pages, besides localhost, external_url's host and the machine's name."""
     open_health: Flag = True
     """Whether `/-/healthy` and `/-/ready` answer without a login."""
@@ -177,7 +175,7 @@ class AlertOptions(Options):
         between(timedelta(0), LONGEST_HOLD, "an outage of more than a day is not transient."),
     ] = None
     """How long a network or server fault must last before an alert. Default: three intervals, at most 1h."""
-    labels: Annotated[tuple[LabelName, ...], BeforeValidator(listed)] = ()
+    labels: tuple[LabelName, ...] = ()
     """The connections' labels that alerts carry, besides the host, for routing."""
 
 
@@ -192,7 +190,7 @@ class GeneralOptions(Options):
         default=words.Address("127.0.0.1", 9877), json_schema_extra={"default": "127.0.0.1:9877"}
     )
     """Host and port of the daemon's own pages and metrics."""
-    web: Annotated[WebOptions, BeforeValidator(filled)] = WebOptions()
+    web: WebOptions = WebOptions()
     """The daemon's own pages."""
     database: Annotated[str, Parsed(_database)] = Field(
         default="bearerwatch.db", validate_default=True, repr=False
@@ -214,26 +212,26 @@ class GeneralOptions(Options):
     production."""
     max_in_flight: Annotated[int, up_to(MOST_IN_FLIGHT, "each exchange in progress uses up to 320 KiB.")] = 64
     """Exchanges in progress at the same time."""
-    allowed_hosts: Annotated[frozenset[HostName], BeforeValidator(listed)] = frozenset()
+    allowed_hosts: frozenset[HostName] = frozenset()
     """Hosts that assertions may be sent to, besides Salesforce's and loopback."""
     ca_file: Authorities | None = None
     """Certificate authorities in PEM, besides the system's, e.g. of a TLS-inspecting proxy."""
-    vault: Annotated[VaultOptions | None, BeforeValidator(filled)] = None
+    vault: VaultOptions | None = None
     """HashiCorp Vault, for keys stored there."""
-    certificate_expiry: Annotated[ExpiryOptions, BeforeValidator(filled)] = ExpiryOptions()
+    certificate_expiry: ExpiryOptions = ExpiryOptions()
     """When the end of a certificate becomes a finding."""
-    alerts: Annotated[AlertOptions, BeforeValidator(filled)] = AlertOptions()
+    alerts: AlertOptions = AlertOptions()
     """Links, labels and delays of alerts."""
-    notify: Annotated[NotifyOptions, BeforeValidator(filled)] = NotifyOptions()
+    notify: NotifyOptions = NotifyOptions()
     """Notifications, besides Prometheus."""
     maintenance: Maintenances = ()
     """Times without new alerts, from `notify` or the Prometheus rules. Checks and metrics continue."""
-    connections_from: Annotated[tuple[Annotated[str, Parsed(words.text)], ...], BeforeValidator(listed)] = ()
+    connections_from: tuple[Annotated[str, Parsed(words.text)], ...] = ()
     """Patterns of files with more connections, as a list or under the key `connections`."""
 
 
 class ConfigurationOptions(GeneralOptions):
     """A bearerwatch configuration."""
 
-    connections: Annotated[tuple[ConnectionOptions, ...], BeforeValidator(listed)] = ()
+    connections: tuple[ConnectionOptions, ...] = ()
     """The connections to monitor."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import date, time, timedelta
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, model_validator
 
 from monitor.config import words
 from monitor.config.options.sources import Certificate, PrivateKey
@@ -22,8 +22,6 @@ from monitor.config.options.values import (
     UtcTime,
     Written,
     between,
-    filled,
-    listed,
 )
 from monitor.core.connection import ApprovalPolicy, Connection, ExpiryBands, Pair, audience_of, login_url_of
 from monitor.core.maintenance import Maintenance, Once, Weekly
@@ -75,10 +73,7 @@ class MaintenanceOptions(Options):
         return Weekly(*self.weekly, self.lasts, self.zone)
 
 
-Maintenances = Annotated[
-    tuple[Annotated[Maintenance, Written(MaintenanceOptions, MaintenanceOptions.times)], ...],
-    BeforeValidator(listed),
-]
+Maintenances = tuple[Annotated[Maintenance, Written(MaintenanceOptions, MaintenanceOptions.times)], ...]
 
 
 class PairOptions(Options):
@@ -165,13 +160,13 @@ class ConnectionOptions(Options):
     """The certificate uploaded to the app, to monitor its expiry and whether it matches the key."""
     certificate_not_after: UtcTime = None
     """The certificate's expiry date, if the certificate itself is not available."""
-    next: Annotated[NextPair | None, BeforeValidator(filled)] = None
+    next: NextPair | None = None
     """The pair to rotate to."""
-    interval: Annotated[Interval | None, BeforeValidator(filled)] = None
+    interval: Interval | None = None
     """Time between checks of this connection, instead of the general interval."""
-    certificate_expiry: Annotated[ExpiryOptions | None, BeforeValidator(filled)] = None
+    certificate_expiry: ExpiryOptions | None = None
     """Bands for this connection's certificate, instead of the general ones."""
-    approval: Annotated[Policy | None, BeforeValidator(filled)] = None
+    approval: Policy | None = None
     """The refresh token policy, if known, to forecast the approval's end."""
     after_login: Flag = True
     """Whether a REST call now and then proves that the token works."""

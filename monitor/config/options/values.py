@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     ValidationInfo,
+    field_validator,
 )
 from pydantic_core import CoreSchema, core_schema
 
@@ -38,18 +39,6 @@ LONGEST_REPEAT = timedelta(days=30)
 
 MOST_LABELS = 20
 """Most labels per connection: all are sent with every scrape."""
-
-
-def filled(value: object) -> object:
-    """Refuse an empty value."""
-    if value is None:
-        raise ValueError("is empty. Give it a value, or leave the line out.")
-    return value
-
-
-def listed(value: object) -> object:
-    """Treat an empty value as an empty list: its entries may be commented out."""
-    return [] if value is None else value
 
 
 def resolved(value: object, info: ValidationInfo) -> str:
@@ -189,6 +178,17 @@ class Options(BaseModel):
     """Removed or misplaced options, each with its message."""
     former: ClassVar[Mapping[str, str]] = {}
     """Options without effect, each with the reason. One version accepts them with a warning."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _not_empty(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse an empty value, except of a list or mapping, whose entries may be commented out."""
+        field = cls.model_fields[info.field_name or ""]
+        if value is not None or field.is_required():  # what is required says itself what it needs
+            return value
+        if isinstance(field.default, tuple | frozenset):
+            return field.default
+        raise ValueError(words.EMPTY)
 
 
 @dataclass(frozen=True, slots=True)
