@@ -5,11 +5,13 @@
 3. Keys are not read: a missing key is a finding of its connection.
 """
 
+import gc
 import glob
 import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from importlib.util import find_spec
@@ -33,6 +35,21 @@ LIFETIMES = tuple(timedelta(days=days) for days in (1, 7, 30, 90, 365, 730, 3650
 """Usual certificate lifetimes: for at least one, the warning must come before the critical band."""
 
 
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Pause garbage collection: all that is read is kept, and for 10,000 connections looking through it again
+    and again takes a fifth of the time.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+@_no_collections()
 def load(path: Path, environ: Mapping[str, str]) -> Settings:
     """Load a configuration file. Raises ConfigError with all problems.
 

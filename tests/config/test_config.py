@@ -1,5 +1,6 @@
 """The configuration: what it says of good and bad files, what a file cannot do to it, and its documents."""
 
+import gc
 import json
 import os
 import re
@@ -397,3 +398,10 @@ def test_checks_on_request_need_an_option_if_anyone_could_ask(written: str, *, t
 
     assert isinstance(found, Settings)
     assert found.takes_checks is takes
+
+
+def test_garbage_is_collected_again_after_a_configuration_with_errors(tmp_path: Path) -> None:
+    (tmp_path / "bearerwatch.yaml").write_text("nonsense")
+    with pytest.raises(ConfigError):
+        load(tmp_path / "bearerwatch.yaml", {})
+    assert gc.isenabled()
