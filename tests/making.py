@@ -39,6 +39,9 @@ GRANTED = Granted(
 NOT_APPROVED = Refused(400, "invalid_grant", "user hasn't approved this consumer", "")
 UNREACHABLE = Unreachable(FaultKind.CONNECT, "connection refused")
 
+SECRET_FIELDS = frozenset({"AccessToken", "DeleteToken", "RequestToken", "ConsumerKey", "ConsumerSecret"})
+"""Fields of Salesforce's objects that must never be queried."""
+
 
 def connection(**different: Any) -> Connection:
     """ACME, with what differs."""

@@ -11,7 +11,6 @@ from monitor.core.outcome import Granted
 from monitor.core.status import ConnectionStatus
 from monitor.core.verdict.audit import steps_of
 from monitor.core.verdict.guide import Ruling, Step
-from monitor.core.verdict.surroundings import changes_in
 from monitor.core.wording import minute
 from monitor.watch.clock import Clock
 from monitor.web.api import audit_of
@@ -53,7 +52,7 @@ def as_text(status: ConnectionStatus, now: datetime) -> Iterator[str]:
     assert facts
     wrong = sum(step.ruling is Ruling.WRONG for step in steps)
     hidden = sum(step.ruling is Ruling.NOT_READABLE for step in steps)
-    for at, changed in changes_in(facts):
+    for at, changed in facts.changes:
         yield f"changed in Setup on {minute(at)}: {changed}"
     yield ""
     yield f"{wrong} wrong, {hidden} not readable; {facts.calls} API calls made."

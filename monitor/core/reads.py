@@ -5,7 +5,7 @@ Sources of objects, fields and permissions: the Object Reference, and Salesforce
 standard or the Tooling API, depending on the org (*observed*), so any result may be missing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -50,8 +50,8 @@ class Permission(StrEnum):
     MANAGE_USERS = "Manage Users"
 
 
-UNFOLDED_AT_MOST = 200
-"""Most rows of a list within one record, such as a profile's IP ranges. Our choice."""
+UNLIMITED_AT_MOST = 200
+"""Most rows of a query without LIMIT, or of a list within one record: a profile's IP ranges. Our choice."""
 
 OBJECT = "EntityDefinition.QualifiedApiName"
 """The field with an object's API name."""
@@ -80,46 +80,47 @@ class Read(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """How one item is read. Must not name secret fields: `OauthToken` has three."""
+    """How one item is read."""
 
-    of: str
-    """The queried object."""
-    select: str
-    """The fields, separated by commas."""
-    where: str = ""
-    """Condition, with placeholders {user}, {username}, {app}, {label}, {profile}, {since} and {objects}."""
-    then: str = ""
-    """ORDER BY and LIMIT."""
+    template: str
+    """SOQL with placeholders {user}, {username}, {app}, {label}, {profile}, {since} and {objects}. Must not
+    name secret fields: `OauthToken` has three."""
     needs: tuple[Permission, ...] = ()
     """Permissions that the reading user needs."""
     of_others: Permission | None = None
     """What an observer needs in addition, as the rows belong to another user."""
     own: bool = False
     """Whether users can only see their own: the connection's own token reads it even with an observer."""
-    unfold: str = ""
-    """The list within the single record that contains the rows."""
+    unfold: tuple[str, ...] = ()
+    """The path of the list within the single record that contains the rows, and their fields."""
     tooling: bool = False
     """Whether only the Tooling API has it."""
 
     @property
-    def fields(self) -> list[str]:
-        """The names of the fields."""
-        return self.select.split(", ")
+    def of(self) -> str:
+        """The queried object."""
+        return self.template.partition(" FROM ")[2].split()[0]
+
+    @property
+    def fields(self) -> Sequence[str]:
+        """The names of the rows' fields."""
+        selected = self.template.partition(" FROM ")[0].removeprefix("SELECT ")
+        return self.unfold[1:] or selected.split(", ")
 
     @property
     def most(self) -> int:
         """Most rows to keep, even if the org returns more."""
-        return int(self.then.rpartition("LIMIT ")[2]) if "LIMIT " in self.then else UNFOLDED_AT_MOST
+        limit = self.template.partition(" LIMIT ")[2]
+        return int(limit) if limit and not self.unfold else UNLIMITED_AT_MOST
 
     def soql(self, values: Mapping[str, str | tuple[str, ...]]) -> str:
         """The query. Raises KeyError with the name of a missing value."""
-        wanted = self.unfold.partition(".")[0] or self.select
-        literals = {
-            name: _escaped(value) if isinstance(value, str) else "', '".join(map(_escaped, value))
-            for name, value in values.items()
-        }
-        where = f" WHERE {self.where.format_map(literals)}" if self.where else ""
-        return f"SELECT {wanted} FROM {self.of}{where}{self.then and ' ' + self.then}"  # noqa: S608 - SOQL
+        return self.template.format_map(
+            {
+                name: _escaped(value) if isinstance(value, str) else "', '".join(map(_escaped, value))
+                for name, value in values.items()
+            }
+        )
 
 
 def _escaped(value: str) -> str:
@@ -132,103 +133,79 @@ _APPS = (Permission.VIEW_SETUP, Permission.VIEW_APPS)
 QUERIES: Mapping[Read, Query] = MappingProxyType(
     {
         Read.ACCESS: Query(
-            "UserPermissionAccess",
-            "PermissionsApiEnabled, PermissionsViewSetup, PermissionsExternalClientAppViewer,"
-            " PermissionsViewSetupAuditTrail, PermissionsManageUsers",
-            then="LIMIT 1",
+            "SELECT PermissionsApiEnabled, PermissionsViewSetup, PermissionsExternalClientAppViewer,"
+            " PermissionsViewSetupAuditTrail, PermissionsManageUsers FROM UserPermissionAccess LIMIT 1"
         ),
-        Read.USER: Query("User", "Id, IsActive, ProfileId", "Username = '{username}'", "LIMIT 1"),
+        Read.USER: Query("SELECT Id, IsActive, ProfileId FROM User WHERE Username = '{username}' LIMIT 1"),
         Read.LOGINS: Query(
-            "LoginHistory",
-            "LoginTime, Application, SourceIp, Status",
-            "UserId = '{user}'",
-            "ORDER BY LoginTime DESC LIMIT 500",
+            "SELECT LoginTime, Application, SourceIp, Status FROM LoginHistory WHERE UserId = '{user}'"
+            " ORDER BY LoginTime DESC LIMIT 500",
             of_others=Permission.MANAGE_USERS,
             own=True,
         ),
-        Read.ORG: Query("Organization", "IsSandbox, TrialExpirationDate", then="LIMIT 1"),
+        Read.ORG: Query("SELECT IsSandbox, TrialExpirationDate FROM Organization LIMIT 1"),
         Read.ASSIGNMENTS: Query(
-            "PermissionSetAssignment",
-            "PermissionSetId, PermissionSetGroupId, PermissionSet.ProfileId, PermissionSet.Name,"
+            "SELECT PermissionSetId, PermissionSetGroupId, PermissionSet.ProfileId, PermissionSet.Name,"
             " PermissionSet.PermissionsApiEnabled, PermissionSet.License.Name, ExpirationDate, IsActive,"
-            " IsRevoked",
-            "AssigneeId = '{user}'",
-            "LIMIT 200",
+            " IsRevoked FROM PermissionSetAssignment WHERE AssigneeId = '{user}' LIMIT 200",
             _SETUP,
         ),
         Read.APP: Query(
-            "ExternalClientApplication", "Id, DeveloperName, MasterLabel", "", "LIMIT 200", _APPS
+            "SELECT Id, DeveloperName, MasterLabel FROM ExternalClientApplication LIMIT 200", _APPS
         ),
         Read.POLICY: Query(
-            "ExtlClntAppOauthPlcyCnfg",
-            "PermittedUsersPolicyType, RefreshTokenPolicyType, RefreshTokenValidityPeriod,"
+            "SELECT PermittedUsersPolicyType, RefreshTokenPolicyType, RefreshTokenValidityPeriod,"
             " RefreshTokenValidityUnit, IpRelaxationPolicyType, RequiredSessionLevel, PolicyAction,"
-            " LastModifiedDate, LastModifiedBy.Name",
-            "ExternalClientApplicationId = '{app}'",
-            "LIMIT 1",
+            " LastModifiedDate, LastModifiedBy.Name FROM ExtlClntAppOauthPlcyCnfg"
+            " WHERE ExternalClientApplicationId = '{app}' LIMIT 1",
             _APPS,
         ),
         Read.ENABLED: Query(
-            "ExtlClntAppPlcyCnfg",
-            "IsEnabled, OauthPluginStatus",
-            "ExternalClientApplicationId = '{app}'",
-            "LIMIT 1",
+            "SELECT IsEnabled, OauthPluginStatus FROM ExtlClntAppPlcyCnfg"
+            " WHERE ExternalClientApplicationId = '{app}' LIMIT 1",
             _APPS,
         ),
         Read.CLASSIC: Query(
-            "ConnectedApplication",
-            "Id, OptionsAllowAdminApprovedUsersOnly, OptionsRefreshTokenValidityMetric,"
-            " RefreshTokenValidityPeriod, OptionsHasSessionLevelPolicy",
-            "Name = '{label}'",
-            "LIMIT 1",
+            "SELECT Id, OptionsAllowAdminApprovedUsersOnly, OptionsRefreshTokenValidityMetric,"
+            " RefreshTokenValidityPeriod, OptionsHasSessionLevelPolicy FROM ConnectedApplication"
+            " WHERE Name = '{label}' LIMIT 1",
             _SETUP,
         ),
         Read.ASSOCIATION: Query(
-            "SetupEntityAccess", "ParentId, Parent.Name", "SetupEntityId = '{app}'", "LIMIT 200", _SETUP
+            "SELECT ParentId, Parent.Name FROM SetupEntityAccess WHERE SetupEntityId = '{app}' LIMIT 200",
+            _SETUP,
         ),
         Read.TRAIL: Query(
-            "SetupAuditTrail",
-            "CreatedDate, Action, Display, CreatedBy.Name",
-            "CreatedDate > {since}",
-            "ORDER BY CreatedDate DESC LIMIT 10",
+            "SELECT CreatedDate, Action, Display, CreatedBy.Name FROM SetupAuditTrail"
+            " WHERE CreatedDate > {since} ORDER BY CreatedDate DESC LIMIT 10",
             (Permission.VIEW_SETUP, Permission.VIEW_TRAIL),
         ),
         Read.TOKENS: Query(
-            "OauthToken", "AppName, CreatedDate, LastUsedDate", "UserId = '{user}'", "LIMIT 100", own=True
+            "SELECT AppName, CreatedDate, LastUsedDate FROM OauthToken WHERE UserId = '{user}' LIMIT 100",
+            own=True,
         ),
         Read.SCOPES: Query(
-            "ExtlClntAppOauthSettings",
-            "OauthScopesAPI, OauthScopesREFRESH_TOKEN, OauthScopesOFFLINE_ACCESS",
-            "ExternalClientApplicationId = '{app}'",
-            "LIMIT 1",
+            "SELECT OauthScopesAPI, OauthScopesREFRESH_TOKEN, OauthScopesOFFLINE_ACCESS"
+            " FROM ExtlClntAppOauthSettings WHERE ExternalClientApplicationId = '{app}' LIMIT 1",
             _APPS,
         ),
         Read.OBJECTS: Query(
-            "UserEntityAccess",
-            f"{OBJECT}, IsReadable, IsCreatable, IsEditable",
-            f"UserId = '{{user}}' AND {OBJECT} IN ('{{objects}}')",
+            f"SELECT {OBJECT}, IsReadable, IsCreatable, IsEditable FROM UserEntityAccess"  # noqa: S608 - SOQL
+            f" WHERE UserId = '{{user}}' AND {OBJECT} IN ('{{objects}}')",
             own=True,
         ),
         Read.PROFILE: Query(
-            "Profile",
-            "startAddress, endAddress",
-            "Id = '{profile}'",
-            "LIMIT 1",
+            "SELECT Metadata FROM Profile WHERE Id = '{profile}' LIMIT 1",
             _SETUP,
-            unfold="Metadata.loginIpRanges",
+            unfold=("Metadata.loginIpRanges", "startAddress", "endAddress"),
             tooling=True,
         ),
         Read.SANDBOXES: Query(
-            "SandboxProcess",
-            "SandboxName, CopyProgress, EndDate",
-            "",
-            "ORDER BY CreatedDate DESC LIMIT 50",
+            "SELECT SandboxName, CopyProgress, EndDate FROM SandboxProcess"
+            " ORDER BY CreatedDate DESC LIMIT 50",
             (Permission.MANAGE_USERS,),
             tooling=True,
         ),
     }
 )
 """In query order, most important first, as the daily API calls are limited."""
-
-SECRET_FIELDS = frozenset({"AccessToken", "DeleteToken", "RequestToken", "ConsumerKey", "ConsumerSecret"})
-"""Fields that must never be queried."""

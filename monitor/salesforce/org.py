@@ -248,7 +248,7 @@ def rows_in(body: bytes, query: Query) -> tuple[Row, ...] | None:
     try:
         records = json.loads(body)["records"]
         if query.unfold:
-            records = _at(records[0], query.unfold) if records else []
+            records = _at(records[0], query.unfold[0]) if records else []
         bounded = (records or ())[: query.most]
         return tuple({name: _value(_at(record, name)) for name in names} for record in bounded)
     except (ValueError, TypeError, KeyError, RecursionError):

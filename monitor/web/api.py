@@ -15,7 +15,6 @@ from monitor.core.history import STAGES, Event, Slot
 from monitor.core.keys.credential import CredentialFacts
 from monitor.core.status import Asked, ConnectionStatus, Snapshot
 from monitor.core.verdict import audit
-from monitor.core.verdict.surroundings import changes_in, production
 from monitor.core.wording import steps
 from monitor.web.reproduce import command
 from monitor.web.selection import Selection
@@ -243,7 +242,7 @@ def audit_of(status: ConnectionStatus, at: datetime) -> dict[str, Any] | None:
     facts = status.history.audit
     if facts is None or not status.connection.audit:
         return None
-    theirs = production(facts)
+    theirs = facts.production
     return {
         "at": iso_time(facts.at),
         "observer": facts.observer or None,
@@ -266,5 +265,5 @@ def audit_of(status: ConnectionStatus, at: datetime) -> dict[str, Any] | None:
             "refused_since": iso_time(theirs.since),
             "status": theirs.last.status if theirs.last else None,
         },
-        "changes": [{"at": iso_time(when), "what": what} for when, what in changes_in(facts)],
+        "changes": [{"at": iso_time(when), "what": what} for when, what in facts.changes],
     }

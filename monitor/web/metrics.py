@@ -29,7 +29,6 @@ from monitor.core.finding import Finding, State
 from monitor.core.history import Slot
 from monitor.core.outcome import Granted
 from monitor.core.status import ConnectionStatus, Snapshot
-from monitor.core.verdict.surroundings import production
 
 OWN_TIMER = " As of the last check: the daemon's own schedule starts those, not the scrape."
 """Exporters should measure at the scrape, and say so if they don't (Prometheus, "Writing exporters"). Here a
@@ -284,7 +283,7 @@ FAMILIES = (
         " was seen, or they cannot be told apart from ours." + OWN_TIMER,
         attrgetter("history.audit"),
         lambda start, audit: (
-            _at(start, found.granted) if (found := production(audit)) and found.granted else ""
+            _at(start, found.granted) if (found := audit.production) and found.granted else ""
         ),
     ),
     Family(
@@ -292,7 +291,7 @@ FAMILIES = (
         "Refused logins of the integration itself since its last granted one, according to the last audit."
         + OWN_TIMER,
         attrgetter("history.audit"),
-        lambda start, audit: _number(start, found.refused) if (found := production(audit)) else "",
+        lambda start, audit: _number(start, found.refused) if (found := audit.production) else "",
     ),
     Family(
         "bearerwatch_connection_api_calls_used",

@@ -23,7 +23,6 @@ from monitor.core.keys.credential import CertificateFacts
 from monitor.core.status import NO_FACTS, WORST_FIRST, ConnectionStatus, Snapshot
 from monitor.core.verdict.approval import note
 from monitor.core.verdict.audit import steps_of
-from monitor.core.verdict.surroundings import changes_in
 from monitor.core.wording import short, steps
 from monitor.store import Store, StoreError
 from monitor.web import drawing, words
@@ -157,7 +156,7 @@ class Pages:
             timeline=drawing.timeline(history, status.forecast, snapshot.at),
             approval_note=note(connection, history.audit),
             audited=steps_of(status, snapshot.at),
-            changes=changes_in(history.audit),
+            changes=history.audit.changes if history.audit else (),
             record=record,
             durations=drawing.durations(record.exchanges) if record else None,
         )

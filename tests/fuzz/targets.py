@@ -42,7 +42,6 @@ from monitor.core.verdict.approval import forecast, note
 from monitor.core.verdict.audit import explained, known_before, steps
 from monitor.core.verdict.evidence import FLEET_SHARE
 from monitor.core.verdict.guide import Seen
-from monitor.core.verdict.surroundings import production
 from monitor.salesforce.exchange import clock_offset
 from monitor.salesforce.org import Reply, Subject
 from monitor.salesforce.org import read as read_inside
@@ -411,7 +410,7 @@ def org_answers(draw: st.DrawFn) -> Any:
                     within = within.setdefault(parent, {})
                 within[name] = next(values)
         if query.unfold:
-            outer, _, inner = query.unfold.partition(".")
+            outer, _, inner = query.unfold[0].partition(".")
             return json.dumps({"records": [{outer: {inner: rows}}]}).encode()
         return json.dumps({"records": rows}).encode()
 
@@ -444,7 +443,6 @@ def audited() -> Iterator[Holds]:
             seen = replace(seen, ends=foreseen.at)
         said = [step.said for step in steps(seen)]
         said += [*known_before(seen, None), note(ACME, facts) or ""]
-        production(facts)
         explained(seen, tuple(Cause))
         assert all(text.encode() and text.isprintable() for text in filter(None, said)), said
         assert records.read(records.written(known), records.written_audit(facts)).audit == facts

@@ -9,10 +9,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from monitor.core.inside import Facts
-from monitor.core.reads import QUERIES, SECRET_FIELDS, Permission, Read
+from monitor.core.reads import QUERIES, Permission, Read
 from monitor.salesforce.org import CALLS, LARGEST_ANSWER, Get, Reply, Subject, read, rows_in
 from monitor.simulator.org import Org
-from tests.making import NOW
+from tests.making import NOW, SECRET_FIELDS
 from tests.simulator.asking import USERNAME, Pair, ask, token_of
 from tests.simulator.asking import get as asked
 from tests.simulator.conftest import MakeOrg, make_org, pair
@@ -264,3 +264,10 @@ def test_no_more_rows_are_kept_than_requested() -> None:
 
     kept = {read: len(rows_in(body, QUERIES[read]) or ()) for read in (Read.ORG, Read.ASSIGNMENTS)}
     assert kept == {Read.ORG: 1, Read.ASSIGNMENTS: 200}
+
+
+def test_all_ip_ranges_of_a_profile_are_kept() -> None:
+    ranges = [{"startAddress": f"192.0.{third}.0", "endAddress": f"192.0.{third}.255"} for third in (2, 3)]
+    body = json.dumps({"records": [{"Metadata": {"loginIpRanges": ranges}}]}).encode()
+
+    assert rows_in(body, QUERIES[Read.PROFILE]) == tuple(ranges)

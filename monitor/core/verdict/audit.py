@@ -16,7 +16,6 @@ from monitor.core.reads import QUERIES, Read, text, time_in
 from monitor.core.status import ConnectionStatus
 from monitor.core.verdict.approval import Forecast, Grounds
 from monitor.core.verdict.guide import POINTS, SELECTED_SETS, SHOWN, Point, Ruling, Seen, Step
-from monitor.core.verdict.surroundings import changes_in
 from monitor.core.verdict.texts import of_text
 from monitor.core.wording import minute
 
@@ -128,6 +127,6 @@ def known_before(seen: Seen, granted: datetime | None) -> Iterator[str]:
         if ended and ended <= seen.now:
             name = text(row, "PermissionSet.Name")
             yield f'The assignment of the permission set "{name}" expired on {minute(ended)}.'
-    changes = [change for change in changes_in(seen.facts) if since is None or change[0] > since]
+    changes = [change for change in seen.facts.changes if since is None or change[0] > since]
     for at, changed in changes[:SHOWN]:
         yield f"Setup Audit Trail, {minute(at)}: {changed}."

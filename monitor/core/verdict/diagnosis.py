@@ -28,7 +28,6 @@ from monitor.core.verdict.evidence import (
     span,
 )
 from monitor.core.verdict.guide import CONTESTED, Seen, Step
-from monitor.core.verdict.surroundings import refreshed
 from monitor.core.verdict.texts import Meaning
 from monitor.core.wording import minute
 
@@ -453,7 +452,7 @@ def _beside(known: Known) -> Iterator[Finding]:
 def _refresh(known: Known) -> tuple[str, bool] | None:
     """What the production org said of this sandbox's latest refresh, and whether it is in progress."""
     sandbox = sandbox_of(known.connection.host)[1]
-    return refreshed(known.production, sandbox, known.last_success) if known.production and sandbox else None
+    return known.production.refresh_of(sandbox, known.last_success) if known.production and sandbox else None
 
 
 def _of_certificate(known: Known) -> Iterator[Finding]:

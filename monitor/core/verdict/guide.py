@@ -18,7 +18,6 @@ from monitor.core.outcome import ApiUsage, Granted, Outcome
 from monitor.core.reads import OBJECT, Permission, Read, Row, text, time_in
 from monitor.core.verdict.evidence import span
 from monitor.core.verdict.meaning import API_SCOPES
-from monitor.core.verdict.surroundings import copying, production
 from monitor.core.wording import minute
 
 LAST_WAY_IN = timedelta(days=7)
@@ -449,7 +448,7 @@ def _org(seen: Seen) -> Step | None:
 
 
 def _production(seen: Seen) -> Step | None:
-    found = production(seen.facts)
+    found = seen.facts.production
     if found is None:
         if seen.facts.logins and seen.facts.address:
             return _right("No other client logs in as this user, or only from our address.")
@@ -470,7 +469,7 @@ def _sandboxes(seen: Seen) -> Step | None:
     rows = seen.facts.rows.get(Read.SANDBOXES)
     if rows is None:
         return None
-    copied = [said for row in rows if (said := copying(row, seen.facts.at))]
+    copied = [said for row in rows if (said := seen.facts.copying(row))]
     return _right(" ".join(copied[:SHOWN]) or "No sandbox is being refreshed.")
 
 

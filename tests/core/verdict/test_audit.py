@@ -15,13 +15,12 @@ from monitor.core.inside import Facts, Logins, summed
 from monitor.core.keys.credential import CredentialFacts
 from monitor.core.outcome import ApiUsage, Outcome, Refused
 from monitor.core.policy import LONGEST_PERIOD, Policy
-from monitor.core.reads import QUERIES, SECRET_FIELDS, Permission, Read, Row
+from monitor.core.reads import QUERIES, Permission, Read, Row
 from monitor.core.verdict import approval, audit
 from monitor.core.verdict.approval import Grounds
 from monitor.core.verdict.diagnosis import diagnose
 from monitor.core.verdict.guide import Ruling, Seen, Step
-from monitor.core.verdict.surroundings import production, refreshed
-from tests.making import GRANTED, NOT_APPROVED, NOW, connection, exchange, history
+from tests.making import GRANTED, NOT_APPROVED, NOW, SECRET_FIELDS, connection, exchange, history
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
@@ -287,7 +286,7 @@ def test_refused_production_is_counted_since_its_last_grant() -> None:
     granted = replace(PRODUCTION, status="Success", first=NOW - 3 * DAY, last=NOW - 3 * timedelta(hours=1))
 
     said = steps(facts(logins=(OURS, PRODUCTION, granted)))["Production's logins"].said
-    found = production(facts(logins=(OURS, replace(granted, last=NOW), PRODUCTION)))
+    found = facts(logins=(OURS, replace(granted, last=NOW), PRODUCTION)).production
 
     assert "last logged in on 2026-11-23 09:00 UTC; at least 41 of its logins were refused" in said
     assert "Restricted IP, from 203.0.113.9" in said
@@ -300,8 +299,8 @@ def test_only_new_refusals_of_known_clients_count_as_refused_production() -> Non
     older = replace(PRODUCTION, first=NOW - DAY)
     stranger = replace(older, application="Browser", status="Invalid Password")
 
-    once = production(facts(logins=(OURS, granted, older)))
-    never = production(facts(logins=(OURS, granted, stranger)))
+    once = facts(logins=(OURS, granted, older)).production
+    never = facts(logins=(OURS, granted, stranger)).production
 
     assert once is not None
     assert (once.refused, once.since) == (1, NOW - MINUTE)
@@ -783,12 +782,12 @@ def test_the_latest_refresh_of_a_sandbox_counts_unless_it_ended_before_the_last_
     older: Row = {"SandboxName": "Dev", "CopyProgress": 40, "EndDate": None}
     found = with_rows(Read.SANDBOXES, ended, older)
 
-    assert refreshed(found, "dev", NOW - DAY) == (
+    assert found.refresh_of("dev", NOW - DAY) == (
         "A refresh of the sandbox dev ended on 2026-11-23 10:00 UTC.",
         False,
     )
-    assert refreshed(found, "dev", NOW) is None
-    assert refreshed(found, "qa", NOW - DAY) is None
+    assert found.refresh_of("dev", NOW) is None
+    assert found.refresh_of("qa", NOW - DAY) is None
 
 
 def test_a_read_that_was_left_out_says_why_once() -> None:
