@@ -19,7 +19,7 @@ import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from monitor.simulator.settings import PROPAGATED, OrgSettings, Refresh
+from monitor.simulator.settings import App, OrgSettings, Refresh
 
 TOKEN_PATH = "/services/oauth2/token"  # noqa: S105 - a path
 
@@ -41,7 +41,7 @@ OUR_ADDRESS = "127.0.0.1"
 
 HOUR_SECONDS = 3600.0
 
-_IMMEDIATE = tuple(name for name in OrgSettings.model_fields if name not in PROPAGATED)
+_IMMEDIATE = tuple(name for name in OrgSettings.model_fields if name not in App.model_fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ class Org:
         approves = any(
             named.get(name) for name in ("permission_set_assigned", "permission_set_selected", "certificate")
         )
-        if approves or any(getattr(settings, name) != getattr(before, name) for name in PROPAGATED):
+        if approves or any(getattr(settings, name) != getattr(before, name) for name in App.model_fields):
             due = now + timedelta(seconds=settings.propagation_seconds)
             if self._pending:
                 due = max(due, self._pending[-1].at)

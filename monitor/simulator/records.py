@@ -12,7 +12,7 @@ from typing import Final, Literal, get_args
 
 from monitor.simulator import soql
 from monitor.simulator.org import Login, Org, digest, identifier
-from monitor.simulator.settings import PROPAGATED, OrgSettings, Permission
+from monitor.simulator.settings import App, OrgSettings, Permission
 from monitor.simulator.soql import QueryError
 
 Row = Mapping[str, object]
@@ -359,7 +359,7 @@ def _sandbox_process(view: View) -> Rows:
 
 def _stamps(view: View) -> Row:
     """When the app was created, and who last changed it."""
-    changed = [change.time for change in view.org.changes if change.setting in PROPAGATED]
+    changed = [change.time for change in view.org.changes if change.setting in App.model_fields]
     return {
         "CreatedDate": view.org.made,
         "LastModifiedDate": changed[-1] if changed else view.org.made,

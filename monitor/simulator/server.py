@@ -124,10 +124,6 @@ class Simulator:
         org = self.org(name)
         org.refresh(Refresh.read(values), self.now_of(org))
 
-    def delete(self, name: str) -> None:
-        """Remove an org."""
-        del self.orgs[self.org(name).name]
-
 
 def create_app(simulator: Simulator, *, loopback: bool = False) -> Starlette:
     """The ASGI app; network faults need `serve` or `running`. `loopback`: only this machine reaches it."""
@@ -149,7 +145,7 @@ def create_app(simulator: Simulator, *, loopback: bool = False) -> Starlette:
             case "POST":
                 simulator.refresh(name, await _object(request))
             case "DELETE":
-                simulator.delete(name)
+                del simulator.orgs[simulator.org(name).name]
                 return Response(status_code=204)
         return JSONResponse(simulator.org(name).settings.as_json(), status)
 

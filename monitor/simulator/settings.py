@@ -7,7 +7,7 @@ they disagree, a setting decides.
 from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import ip_address
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Literal, Self
 
 from cryptography import x509
 from pydantic import (
@@ -106,16 +106,12 @@ class SandboxCopy(_Settings):
     percent: Annotated[int, Field(ge=0, le=100)] = 62
 
 
-class OrgSettings(_Settings):
-    """An org's settings. With the defaults and a certificate, it grants every correct request."""
+class App(_Settings):
+    """The settings that take time to propagate: those of an app, and of who is approved for it."""
 
     consumer_key: Text = "3MVG9_simulated"
-    username: Text = "integration@example.com"
     certificate: Certificate = None
     """The app's certificate, as PEM; an app has at most one."""
-    app_label: Text = "Integration"
-    app_kind: Literal["external_client_app", "connected_app"] = "external_client_app"
-    org_type: Literal["production", "sandbox", "developer"] = "production"
     accepted_audiences: Literal["any", "my_domain", "generic"] = "any"
     """`my_domain`: an External Client App, which answers a generic audience with `app_not_found`
     (*observed*). `generic`: Government Cloud and some classic apps, which require the login server
@@ -125,17 +121,43 @@ class OrgSettings(_Settings):
     """Whether the user has the permission set from the guide's step 5; for `admin_approved`."""
     permission_set_selected: bool = True
     """Whether that set is selected in the app's policies (step 6); for `admin_approved`."""
-    permission_set_license: Text | None = "Salesforce API Integration"
-    left_out: Literal["invalid_app_access", "app_not_found"] = "invalid_app_access"
-    """The answer to a user without that permission set. According to three manuals, an External Client App
-    answers `app_not_found` (*observed*)."""
     permission_set_lifetime_seconds: Seconds | None = None
     """When the permission set assignment expires, counted from the last approval; None: never (setup guide,
     step 5)."""
-    user_approved: bool = True
     refresh_token_policy: Literal["infinite", "zero", "lifetime", "inactivity"] = "infinite"  # noqa: S105 - a policy
     refresh_token_validity_seconds: Seconds | None = None
     """Counted from the approval for `lifetime`, from the last granted login for `inactivity`."""
+    session_level: Literal["STANDARD", "LOW", "HIGH_ASSURANCE"] = "STANDARD"
+    """The session level that the app's policy requires. Refusals are modelled by `api_access_control`."""
+    app_present: bool = True
+    app_blocked: bool = False
+    flow_enabled: bool = True
+    jwt_access_tokens: bool = False
+    scopes: Annotated[tuple[Text, ...], Strict(False)] = ("api", "refresh_token")
+
+    @model_validator(mode="after")
+    def _timed(self) -> Self:
+        policy = self.refresh_token_policy
+        if policy in {"lifetime", "inactivity"} and self.refresh_token_validity_seconds is None:
+            raise ValueError(f"refresh_token_validity_seconds must be given with the policy {policy}")
+        return self
+
+
+class OrgSettings(App):
+    """An org's settings. With the defaults and a certificate, it grants every correct request.
+
+    Those that are not the app's apply at once.
+    """
+
+    username: Text = "integration@example.com"
+    app_label: Text = "Integration"
+    app_kind: Literal["external_client_app", "connected_app"] = "external_client_app"
+    org_type: Literal["production", "sandbox", "developer"] = "production"
+    permission_set_license: Text | None = "Salesforce API Integration"
+    left_out: Literal["invalid_app_access", "app_not_found"] = "invalid_app_access"
+    """The answer to a user without the permission set of step 5. According to three manuals, an External
+    Client App answers `app_not_found` (*observed*)."""
+    user_approved: bool = True
     decays_when_admin_approved: bool = True
     """Whether admin-approved users also need an unexpired approval: yes according to the setup guide (step
     4), no according to Salesforce's CLI guide. *Contested*."""
@@ -143,8 +165,6 @@ class OrgSettings(_Settings):
     """How long a new or changed app takes to propagate: 2 to 10 minutes (setup guide)."""
     refresh_scope_needed: bool = True
     """Whether a login needs the refresh token scope, as the help says. *Contested* for `admin_approved`."""
-    session_level: Literal["STANDARD", "LOW", "HIGH_ASSURANCE"] = "STANDARD"
-    """The session level that the app's policy requires. Refusals are modelled by `api_access_control`."""
     ip_relaxation: Literal["enforce", "relax_refresh", "bypass"] = "bypass"
     """The app's IP Relaxation, which this flow ignores (help on IP relaxation)."""
     login_ip_ranges: Annotated[tuple[Annotated[str, AfterValidator(_is_range)], ...], Strict(False)] = ()
@@ -171,11 +191,6 @@ class OrgSettings(_Settings):
     org_active: bool = True
     trial_seconds: Seconds | None = None
     """How long after its creation a trial org becomes inactive; None: not a trial."""
-    app_present: bool = True
-    app_blocked: bool = False
-    flow_enabled: bool = True
-    jwt_access_tokens: bool = False
-    scopes: Annotated[tuple[Text, ...], Strict(False)] = ("api", "refresh_token")
     expired_certificate_refused: bool = False
     """*Contested*: according to most reports, nothing happens when an app's certificate expires."""
     session_seconds: Seconds = 7200
@@ -202,13 +217,6 @@ class OrgSettings(_Settings):
         | None
     ) = None
 
-    @model_validator(mode="after")
-    def _timed(self) -> Self:
-        policy = self.refresh_token_policy
-        if policy in {"lifetime", "inactivity"} and self.refresh_token_validity_seconds is None:
-            raise ValueError(f"refresh_token_validity_seconds must be given with the policy {policy}")
-        return self
-
     def changed(self, values: Mapping[str, object]) -> "OrgSettings":
         """These settings with some values changed, from JSON. Raises SettingsError with all problems."""
         return self.read({**self.model_dump(), **values})
@@ -222,7 +230,7 @@ class OrgSettings(_Settings):
         """These settings, and those for the app of the observer, if there is one."""
         if self.observer is None:
             return (self,)
-        own = {name: getattr(self, name) for name in _OF_THE_ORG}
+        own = self.model_dump(include={"org_type", "org_active", "trial_seconds", "session_seconds"})
         return self, OrgSettings().model_copy(update=own | dict(self.observer))
 
     def of(self, consumer_key: object) -> "OrgSettings":
@@ -237,35 +245,6 @@ def _said(error: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{where}: there is no such setting" + (f", did you mean {near[0]}?" if near else "")
     said = error["msg"].removeprefix("Value error, ")
     return f"{where}: {said}" if where else said
-
-
-PROPAGATED: Final = frozenset(
-    {
-        "consumer_key",
-        "certificate",
-        "accepted_audiences",
-        "permitted_users",
-        "permission_set_assigned",
-        "permission_set_selected",
-        "permission_set_lifetime_seconds",
-        "refresh_token_policy",
-        "refresh_token_validity_seconds",
-        "session_level",
-        "flow_enabled",
-        "jwt_access_tokens",
-        "scopes",
-        "app_present",
-        "app_blocked",
-    }
-)
-"""App settings, which take time to propagate; the others apply at once."""
-
-_OF_THE_ORG = (
-    "org_type",
-    "org_active",
-    "trial_seconds",
-    "session_seconds",
-)
 
 
 class Refresh(_Settings):
