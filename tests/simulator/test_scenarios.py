@@ -57,7 +57,7 @@ def connection_of(scenario: Scenario, url: str) -> Connection:
         username=options["username"],
         approval=approval,
         current=ACME.current,
-        objects=objects(options.get("objects")),
+        objects=objects(options.get("objects", ())),
     )
 
 
