@@ -1,7 +1,7 @@
 """Copies a SQLite file into a PostgreSQL database: all rows of all tables, in one transaction."""
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from monitor.store.keeper import BUSY_SECONDS
 from monitor.store.place import place_of
 from monitor.store.problem import StoreError
 from monitor.store.schema import CAUSES, HISTORIES, META, SCHEMA, UPGRADES
+from monitor.store.sqlite import SqliteFile
 
 ROWS_AT_ONCE = 5_000
 """Rows in memory at a time."""
@@ -24,14 +25,15 @@ log = structlog.get_logger(__name__)
 def move(source: Path, to: str) -> int:
     """Copy a file into an empty database. Gives the number of histories.
 
-    Raises StoreError if either can't be used, or if the target isn't empty.
+    Raises StoreError if either can't be used, if a daemon uses the file, or if the target isn't empty.
     """
     if not source.is_file():
         raise StoreError(f"The database {source} cannot be moved: the file does not exist.")
     if not to.startswith("postgresql://"):
         raise StoreError("The target database must be postgresql://USER@HOST/DATABASE.")
-    here, there = place_of(source, BUSY_SECONDS), place_of(to, BUSY_SECONDS)
+    here, there = SqliteFile(source.absolute(), BUSY_SECONDS), place_of(to, BUSY_SECONDS)
     with (
+        _without_daemon(here),
         closing(Database.open(here.engine(writes=True), here, UPGRADES["sqlite"])) as old,
         closing(Database.open(there.engine(writes=True), there, UPGRADES["postgresql"])) as new,
         here.in_words(),
@@ -52,6 +54,24 @@ def move(source: Path, to: str) -> int:
         if lacking := [{"code": cause} for cause in Cause if cause not in codes]:
             new.connection.execute(insert(CAUSES), lacking)
         return new.connection.scalar(select(func.count()).select_from(HISTORIES)) or 0
+
+
+@contextmanager
+def _without_daemon(file: SqliteFile) -> Iterator[None]:
+    """Keep daemons from using the file meanwhile. Raises StoreError if one does."""
+    if not file.claim_path.exists():  # a copy that no daemon has used: nothing is left beside it
+        yield
+        return
+    try:
+        release = file.claim()
+    except StoreError:
+        raise StoreError(
+            f"The database {file} is in use by a daemon. Stop it first: what it still finds would be lost."
+        ) from None
+    try:
+        yield
+    finally:
+        release()
 
 
 def _copy(old: Connection, new: Connection, table: Table) -> None:

@@ -313,6 +313,17 @@ def test_a_database_that_cannot_be_moved_is_reported(tmp_path: Path, source: str
         move(tmp_path / source, str(tmp_path / to))
 
 
+def test_a_file_that_a_daemon_uses_is_not_moved(url: str, tmp_path: Path) -> None:
+    path = tmp_path / "bearerwatch.db"
+    with closing(Store.open(path, alone=True)) as store:
+        store.save("acme", history(GRANTED))
+        assert store.flush(), store.problem
+        with pytest.raises(StoreError, match="in use by a daemon"):
+            move(path, url)
+
+    assert move(path, url) == 1
+
+
 def test_daemons_can_share_the_database(url: str) -> None:
     with closing(Store.open(url, alone=True)), closing(Store.open(url, alone=True)) as second:
         second.save("acme", history(GRANTED))
