@@ -49,7 +49,7 @@ from monitor.core.verdict.answer import harmless, http_date, read_after_login, r
 from monitor.core.verdict.diagnosis import SCOPES_SHOWN, diagnose
 from monitor.core.verdict.evidence import ASSUMED_LIFETIME, Witnesses
 from monitor.core.verdict.paste import Paste
-from monitor.core.verdict.vocabulary import FOREIGN, WORDS
+from monitor.core.verdict.vocabulary import FOREIGN, WORDS, is_of_a_call
 from monitor.core.wording import WHO
 
 INPUT_LIMIT = 65_536
@@ -366,9 +366,9 @@ def _of_paste(text: str, now: datetime) -> Diagnosis:
     connection = _connection(ConnectionRecord(login_url=told.host, audience=told.audience))
     history = _history(HistoryRecord(), connection, now)
     exchange = Exchange(now, told.outcome)
-    if isinstance(told.outcome, Refused) and told.outcome.error.upper() in WORDS["of_a_call"]:
-        refused = told.outcome
-        called = AfterLogin(refused.status or 401, refused.error, refused.description)
+    refused = told.outcome
+    if isinstance(refused, Refused) and is_of_a_call(refused.error, refused.description):
+        called = AfterLogin(refused.status or 401, refused.error or "INVALID_SESSION_ID", refused.description)
         exchange = Exchange(now, Granted("opaque", told.scopes, None, None, None), after_login=called)
     found = diagnose(exchange, CredentialFacts(), connection, history, now)
     if not found.findings:

@@ -41,7 +41,7 @@ SCOPES_LIMIT = 100
 RETRY_AFTER_LIMIT_SECONDS = 86_400.0
 """The longest `Retry-After` that is believed: more than a day is an error or an attack."""
 
-HTML_PAGE = "HTML page: "
+HTML_PAGE = "HTML page:"
 """Prefix of a web page's excerpt, so that its prose is not mistaken for an error text."""
 
 REDIRECT = "Redirect to "
@@ -314,7 +314,7 @@ def _excerpt(text: str) -> str:
     reader = _VisibleText()
     with contextlib.suppress(AssertionError):  # raised by html.parser for unknown declarations
         reader.feed(text[:READ_LIMIT])
-    return HTML_PAGE + " ".join(reader.words)
+    return " ".join([HTML_PAGE, *reader.words])
 
 
 class _VisibleText(HTMLParser):

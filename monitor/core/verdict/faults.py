@@ -25,6 +25,8 @@ SETTING = re.compile(
 
 NO_SUCH_NAME = re.compile("|".join(WORDS["no_such_name"]))
 
+_SLOW_WORK = re.compile("|".join(WORDS["slow_work"]))
+
 NOT_TLS = re.compile("|".join(WORDS["not_tls"]))
 
 BROKEN_OFF = re.compile(
@@ -44,5 +46,5 @@ def of_key(text: str) -> Cause | None:
 
 def kind_of(text: str) -> FaultKind | None:
     """The fault in a normalised text, if any."""
-    text = SETTING.sub(" ", text)
+    text = _SLOW_WORK.sub(" ", SETTING.sub(" ", text))
     return next((kind for kind, pattern in _FAULTS if pattern.search(text)), None)

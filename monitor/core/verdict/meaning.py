@@ -35,7 +35,7 @@ THROTTLED = Meaning(
 """HTTP 429 without a known text: never observed from the token endpoint, so it may come from a proxy, and is
 not a verdict until it lasts."""
 
-_STRANGERS = re.compile("|".join(WORDS["intermediaries"]))
+_STRANGERS = re.compile("|".join([*WORDS["block_pages"], *WORDS["intermediaries"]]))
 
 _NO_SUCH_ORG = re.compile(r"url no longer exists|no such (org|host|domain)|unknown (host|domain)")
 

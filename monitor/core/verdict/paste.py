@@ -30,7 +30,9 @@ from monitor.core.verdict.vocabulary import (
     OF_WORK,
     SAY_LITTLE,
     WORDS,
+    asks_another,
     is_of_another_service,
+    is_of_terraform,
     sentences,
 )
 
@@ -71,7 +73,8 @@ _LABELLED = re.compile(
 """A description under one of its usual names, in JSON, Python, Node, PHP, YAML, XML or form syntax."""
 
 _OTHER_CODED = re.compile(
-    r"(?<![\w.])([a-z]{1,30}(?:_[a-z]{1,30}){1,8}|[A-Z]{1,30}(?:_[A-Z]{1,30}){1,8}|AADSTS\d{1,9}):\s([^\n]{1,400})"
+    r"(?<![\w.])([a-z]{1,30}(?:_[a-z]{1,30}){1,8}|[A-Z]{1,30}(?:_[A-Z]{1,30}){1,8}|AADSTS\d{1,9}):"
+    r"\s([^\W\d_][^\n]{1,400})"
 )
 
 _OTHER_ANSWER = re.compile(
@@ -86,8 +89,8 @@ _REASON = (
     r"|gateway time-out|not acceptable|proxy authentication required|unsupported media type)){1,2}"
 )
 _STATUS = re.compile(
-    r"\b(?:HTTP(?:/[\d.]{1,3})?|(?:(?:http|response)[ _-]?)?(?:status(?:[ _]?code)?|code)|error|response"
-    r"|bad ?request)[\"'\] :=>(]{1,5}([1-5]\d\d)\b"
+    r"(?:\b(?:HTTP(?:/[\d.]{1,3})?|(?:(?:http|response)[ _-]?)?(?:status(?:[ _]?code)?|code)|response"
+    r"|bad ?request)|error)[\"'\] :=>(]{1,5}([1-5]\d\d)\b"
     rf"(?:{_REASON})?|\b([1-5]\d\d){_REASON}"
     r"|\b(?:failed|failure|returned|got|answered|received)(?: with)?(?: an?)?[ :=(]{1,3}([45]\d\d)"
     r"(?=[).,;:]|$)",
@@ -139,11 +142,12 @@ _SUCCEEDED = re.compile(
 
 _NO_TOKEN = re.compile(
     r"(keyerror: |reading |undefined (index|array key|property|method)\W{1,3})['\"$:]*access_token"
-    r"|\baccess[ _]token\b.{0,20}\b(missing|undefined|null|not (found|present|in|returned))\b"
+    r"|(unable to|could ?n[o']t|cannot|can't|failed to) (fetch|get|obtain|retrieve|acquire|complete|refresh)"
+    r"\b.{0,30}\btoken\b|\baccess[ _]token\b.{0,20}\b(missing|undefined|null|not (found|present|in|returned))\b"
     r"|\b(no|missing) access[ _]token",
     re.IGNORECASE,
 )
-"""Errors of clients that mistook a refusal for a grant, and never show it."""
+"""Errors of clients that got no token and do not show the refusal, or mistook it for a grant."""
 
 _FRAME = re.compile(r"at ([\w.$<>\[\]`+/@-]*\.[\w$<>\[\]`+]+\(|.{0,100}\([^\s()]{1,300}:\d+\)$|\S+:\d+:\d+$)")
 """A line of a stack trace of Java, .NET or Node."""
@@ -157,8 +161,20 @@ _ROUTINE = re.compile(
 _MESSAGE = re.compile(r"\W{0,20}(message|msg)\b", re.IGNORECASE)
 """A line with the text of the code on a line near it."""
 
+_RESPONSE = re.compile(r"\W{0,20}(response|body)\b", re.IGNORECASE)
+"""A line with the answer to the request on the line before it."""
+
+_TOKEN_CALL = re.compile(r"oauth|token|log.?[io]n|grant", re.IGNORECASE)
+
+_ADVICE = re.compile(rf"\W{{0,9}}(?:{'|'.join(WORDS['advice'])})", re.IGNORECASE)
+
+_BLOCKED = re.compile("|".join(WORDS["block_pages"]), re.IGNORECASE)
+
 _WRAPPED = re.compile(r"(?<=\w)\n(?=['\"/])")
 """A line break within a message, before a path."""
+
+_INNER = re.compile(r"\n| ?---> ?")
+"""Where a line or, in .NET, an inner exception begins."""
 
 _COMPLAINT = re.compile("|".join(WORDS["complaints"]), re.IGNORECASE)
 
@@ -223,9 +239,7 @@ class _Attempt:
     def meaning(self) -> Meaning | None:
         if self.code:
             return of_text(f"{self.code}: {self.text}")
-        if is_of_another_service(self.text) or not _COMPLAINT.search(self.text):
-            return None
-        return of_text(self.text)
+        return of_text(self.text) if _COMPLAINT.search(self.text) else None
 
     @cached_property
     def weight(self) -> _Weight:
@@ -253,13 +267,22 @@ class _Pasted:
     @cached_property
     def complaints(self) -> list[str]:
         """The lines that report a failure. Last line first: in a traceback, it has the error."""
-        return [line for line in _without_frames(_WRAPPED.sub(" ", self.text)) if _COMPLAINT.search(line)]
+        return [line for line in _lines(self.text) if _COMPLAINT.search(line)]
+
+    @cached_property
+    def about_login(self) -> str:
+        """The text with blanks in place of lines that may have statuses of other requests."""
+        return "\n".join(" " * len(line) if _is_noise(line) else line for line in self.text.split("\n"))
 
     @cached_property
     def statuses(self) -> list[tuple[int, int]]:
         """Position and value of each HTTP status."""
-        named = [(found.start(), int(found[found.lastindex or 0])) for found in _STATUS.finditer(self.text)]
-        return named or [(found.start(), _PHRASES[found[1].lower()]) for found in _PHRASE.finditer(self.text)]
+        named = [
+            (found.start(), int(found[found.lastindex or 0])) for found in _STATUS.finditer(self.about_login)
+        ]
+        return named or [
+            (found.start(), _PHRASES[found[1].lower()]) for found in _PHRASE.finditer(self.about_login)
+        ]
 
     @cached_property
     def status(self) -> int:
@@ -314,7 +337,10 @@ class _Pasted:
 
 def read(text: str) -> Paste | None:
     """Read a pasted text; None if it contains no answer or fault."""
-    pasted = _about_login(unwrapped(text))
+    text = unwrapped(text)
+    if is_of_terraform(text):
+        return None
+    pasted = _about_login(text)
     for reader in _READERS:
         if outcome := reader(pasted):
             return Paste(outcome, *_pair(pasted), _scopes(pasted.text))
@@ -326,7 +352,16 @@ def _about_login(text: str) -> _Pasted:
     lines = text.split("\n")
     work = [n for n, line in enumerate(lines) if OF_WORK.search(line) and not CODE.search(line)]
     near = (n + away for n in work for away in (-1, 1, 2) if 0 <= n + away < len(lines))
-    others = {*work, *(n for n in near if _MESSAGE.match(lines[n]) and not kind_of(plain(lines[n])))}
+    foreign = [n for n, line in enumerate(lines) if is_of_another_service(line) and not CODE.search(line)]
+    others = {
+        *work,
+        *foreign,
+        *(n for n in near if _MESSAGE.match(lines[n]) and not kind_of(plain(lines[n]))),
+    }
+    if asks_another(text):
+        for n, line in enumerate(lines):
+            if asks_another(line) or (n - 1 in others and _RESPONSE.match(line)):
+                others.add(n)
     kept = [line for n, line in enumerate(lines) if n not in others]
     return _Pasted("\n".join(kept), bool(work))
 
@@ -403,20 +438,32 @@ def _fault(pasted: _Pasted) -> Unreachable | None:
     Lines before the last HTTP 400 are past: a request got through after them.
     """
     at = pasted.statuses[-1][0] if pasted.status == ALMOST_ALWAYS else 0
-    since = _without_frames(pasted.text[pasted.text.rfind("\n", 0, at) + 1 :])
-    lines = [line for line in since if not is_of_another_service(line)]
+    since = _lines(pasted.text[pasted.text.rfind("\n", 0, at) + 1 :])
     kinds = [
         (kind, line)
-        for line in lines
+        for line in since
         if (kind := kind_of(plain(line))) and (kind is not FaultKind.TLS or _COMPLAINT.search(line))
     ]
     if not kinds:
         return None
-    kind, line = min(kinds, key=lambda one: (ORDER.index(one[0]), not NO_SUCH_NAME.search(plain(one[1]))))
+    kind, line = min(
+        kinds,
+        key=lambda one: (
+            "see inner exception" in one[1],
+            ORDER.index(one[0]),
+            not NO_SUCH_NAME.search(plain(one[1])),
+        ),
+    )
     sought = _NAME_SOUGHT.search(line)
     if kind is FaultKind.DNS and sought and not _SALESFORCES.search(sought[1]):
         kind = FaultKind.CONNECT  # for example a proxy's name: the org's is not misspelt
     return Unreachable(kind, harmless(line))
+
+
+def _block_page(pasted: _Pasted) -> Refused | None:
+    """The words of an intermediary's page, without its markup."""
+    line = next((line for line in _lines(pasted.text) if _BLOCKED.search(line)), "")
+    return Refused(NO_STATUS, "", "", harmless(line)) if line else None
 
 
 def _words(pasted: _Pasted) -> Refused | None:
@@ -428,13 +475,14 @@ def _words(pasted: _Pasted) -> Refused | None:
         return pasted.refusal(pasted.chosen)
     refused = ALMOST_ALWAYS <= pasted.status < SERVER_ERROR
     for line in pasted.complaints if _LOGIN.search(pasted.text) else ():
-        elsewhere = is_of_another_service(line) or ("://" in line and not _HOST.search(line))
-        if elsewhere or _is_routine(line, 0):
+        elsewhere = "://" in line and not _HOST.search(line)
+        if elsewhere or _is_routine(line, 0) or _ADVICE.match(line):
             continue
         meant = of_text(SETTING.sub(" ", _PHRASE.sub(" ", _STATUS.sub(" ", line))))
         if meant and not (refused and CATALOGUE[meant.cause].no_verdict):
             return pasted.refusal(_Attempt(0, "", _Said(0, 0, line)))
-    if other := _OTHER_ANSWER.search(pasted.text) or _OTHER_CODED.search(pasted.text):
+    other = _OTHER_ANSWER.search(pasted.text) or _OTHER_CODED.search(pasted.text)
+    if other and _COMPLAINT.search(other[0]):
         return pasted.refusal(_Attempt(other.start(), other[1], _Said(*other.span(2), other[2])))
     return None
 
@@ -446,7 +494,7 @@ def _work(pasted: _Pasted) -> Granted | None:
 
 def _hidden(pasted: _Pasted) -> Refused | None:
     """A refusal of which the client shows only the status, or which it mistook for a grant."""
-    if _NO_TOKEN.search(pasted.text):
+    if _NO_TOKEN.search(pasted.about_login):
         return Refused(pasted.status, "", "", NOT_SHOWN)
     status = pasted.dumped.status if pasted.dumped else pasted.status
     is_cut_off = pasted.text.startswith("{") and not pasted.text.endswith("}")
@@ -461,6 +509,7 @@ _READERS: tuple[Callable[[_Pasted], Outcome | None], ...] = (
     _bad_key,
     _bare_code,
     _fault,
+    _block_page,
     _words,
     _work,
     _hidden,
@@ -546,9 +595,14 @@ def _is_routine(text: str, at: int) -> bool:
     return _ROUTINE.search(text, start, min(end, start + LEVEL_WITHIN)) is not None
 
 
-def _without_frames(text: str) -> list[str]:
+def _lines(text: str) -> list[str]:
     """The lines, last first, without those of a stack: names of functions and files mean nothing."""
-    return [line for line in reversed(text.split("\n")) if line and not _FRAME.match(line)]
+    lines = _INNER.split(_WRAPPED.sub(" ", text))
+    return [line for line in reversed(lines) if line and not _FRAME.match(line)]
+
+
+def _is_noise(line: str) -> bool:
+    return _ROUTINE.search(line, 0, LEVEL_WITHIN) is not None and not _TOKEN_CALL.search(line)
 
 
 def _without_overlaps(said: list[_Said]) -> list[_Said]:

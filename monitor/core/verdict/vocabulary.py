@@ -15,6 +15,10 @@ FOREIGN = re.compile("|".join(WORDS["other_providers"]), re.IGNORECASE)
 
 OTHER_SERVICES = re.compile("|".join(WORDS["other_services"]), re.IGNORECASE)
 
+_SALESFORCES = re.compile("|".join(WORDS["salesforces"]), re.IGNORECASE)
+_ASKS_ANOTHER = re.compile("|".join(WORDS["asks_another"]), re.IGNORECASE)
+_OF_TERRAFORM = re.compile("|".join(WORDS["of_terraform"]))
+
 SAY_LITTLE = frozenset(WORDS["say_little"])
 
 STATUSES: dict[str, str] = WORDS["statuses"]
@@ -41,8 +45,23 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
 
 
 def is_of_another_service(text: str) -> bool:
-    """Whether the words next to it are not about Salesforce. A host of Salesforce's says that they are."""
-    return OTHER_SERVICES.search(text) is not None and "salesforce.com" not in text.lower()
+    """Whether it names another service, and not Salesforce."""
+    return OTHER_SERVICES.search(text) is not None and not _SALESFORCES.search(text)
+
+
+def is_of_a_call(code: str, text: str) -> bool:
+    """Whether an error is one of API calls, which imply a granted login."""
+    return code.upper() in WORDS["of_a_call"] or WORDS["sentence_of_a_call"] in text.lower()
+
+
+def asks_another(text: str) -> bool:
+    """Whether it says that another server was asked."""
+    return _ASKS_ANOTHER.search(text) is not None and not _SALESFORCES.search(text)
+
+
+def is_of_terraform(text: str) -> bool:
+    """Whether it is a report of Terraform about another provider."""
+    return _OF_TERRAFORM.search(text) is not None and not _SALESFORCES.search(text)
 
 
 def is_salesforces(code: str, text: str) -> bool:

@@ -157,7 +157,7 @@ def test_a_host_in_a_text_is_not_taken_for_a_secret(text: str) -> None:
 
 @pytest.mark.parametrize("page", ["<html><![foo[bar]]></html>", "<html>Sorry<![ x", "<html><!x[]></html>"])
 def test_a_page_with_an_unknown_declaration_is_read(page: str) -> None:
-    assert refused(page.encode(), 503).excerpt.startswith(HTML_PAGE.strip())
+    assert refused(page.encode(), 503).excerpt.startswith(HTML_PAGE)
     assert read_after_login(503, page.encode()).status == 503
 
 
@@ -295,7 +295,7 @@ def test_a_web_page_is_shown_as_its_visible_text() -> None:
         "<!DOCTYPE html><html><head><title>Data Not Available</title><script>var a = 1</script></head></html>"
     )
 
-    assert refused(page.encode(), 200).excerpt == f"{HTML_PAGE}Data Not Available"
+    assert refused(page.encode(), 200).excerpt == f"{HTML_PAGE} Data Not Available"
 
 
 def test_a_redirect_names_its_target_without_the_query() -> None:
@@ -347,9 +347,9 @@ def test_the_token_can_be_read_for_the_call_after_login() -> None:
             AfterLogin(403, "API_CURRENTLY_DISABLED", "off"),
         ),
         (403, b"Bad_OAuth_Token", AfterLogin(403, "Bad_OAuth_Token", "")),
-        (503, b"<html><body>Down</body></html>", AfterLogin(503, "", f"{HTML_PAGE}Down")),
+        (503, b"<html><body>Down</body></html>", AfterLogin(503, "", f"{HTML_PAGE} Down")),
         (500, b"", AfterLogin(500, "", "The answer is empty.")),
-        (200, b"<html>Sign in</html>", AfterLogin(200, "", f"{HTML_PAGE}Sign in")),
+        (200, b"<html>Sign in</html>", AfterLogin(200, "", f"{HTML_PAGE} Sign in")),
         (
             400,
             b"<Errors><Error><errorCode>INVALID_FIELD</errorCode><message>no</message></Error></Errors>",

@@ -908,6 +908,7 @@ def test_every_rule_can_be_reached() -> None:
             "expired access/refresh token",
             "expired authorization code",
             "ip restricted",
+            "soap api login() is disabled by default in this org",
             "api is not enabled",
             "inactive organization",
             "inactive user",
