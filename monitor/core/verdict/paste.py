@@ -140,15 +140,7 @@ _SUCCEEDED = re.compile(
 )
 """Clients' messages about a successful login."""
 
-_NO_TOKEN = re.compile(
-    r"(keyerror: |reading |undefined (index|array key|property|method)\W{1,3})['\"$:]*access_token"
-    r"|(unable to|could ?n[o']t|cannot|can't|failed to) (fetch|get|obtain|retrieve|acquire|complete|refresh)"
-    r"\b.{0,30}\btoken\b|\baccess[ _]token\b.{0,20}\b(missing|undefined|null|not (found|present|in|returned))\b"
-    r"|\b(no|missing) access[ _]token",
-    re.IGNORECASE,
-)
-"""Errors of clients that got no token and do not show the refusal, or mistook it for a grant."""
-
+_NO_TOKEN = re.compile("|".join(WORDS["no_token"]), re.IGNORECASE)
 _FRAME = re.compile(r"at ([\w.$<>\[\]`+/@-]*\.[\w$<>\[\]`+]+\(|.{0,100}\([^\s()]{1,300}:\d+\)$|\S+:\d+:\d+$)")
 """A line of a stack trace of Java, .NET or Node."""
 
