@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -148,16 +147,16 @@ class Connection:
     maintenance: tuple[Maintenance, ...] = ()
     """When notifications about this connection are held back; checks continue."""
     labels: tuple[tuple[str, str], ...] = ()
+    host: str = field(init=False, repr=False)
+    """The host name that receives the assertion."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "host", host_of(self.login_url))
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
         """The current pair and, if any, the next."""
         return (self.current, self.next) if self.next else (self.current,)
-
-    @property
-    def host(self) -> str:
-        """The host name that receives the assertion."""
-        return host_of(self.login_url)
 
     @property
     def token_endpoint(self) -> str:
@@ -179,8 +178,14 @@ class Connection:
         """The org's type according to the host name."""
         return org_type(self.host)
 
+    @property
+    def sandbox(self) -> tuple[str, str]:
+        """The production org's subdomain and the sandbox's name; the latter is empty for other orgs."""
+        first = self.host.removesuffix(SETUP_SUFFIXES[0]).removesuffix(".sandbox")
+        domain, _, sandbox = first.partition("--") if self.org_type is OrgType.SANDBOX else (first, "", "")
+        return domain, sandbox
 
-@lru_cache(maxsize=100)  # one is asked for about ten times in a row
+
 def host_of(url: str) -> str:
     """The host of a URL, in lower case."""
     return urlsplit(url).hostname or ""
@@ -203,13 +208,6 @@ def org_type(host: str) -> OrgType:
     if labels[0].endswith("-dev-ed"):
         return OrgType.DEVELOPER
     return OrgType.SANDBOX if "--" in labels[0] else OrgType.PRODUCTION
-
-
-def sandbox_of(host: str) -> tuple[str, str]:
-    """The production org's subdomain and the sandbox's name; the latter is empty for other hosts."""
-    first = host.removesuffix(SETUP_SUFFIXES[0]).removesuffix(".sandbox")
-    domain, _, sandbox = first.partition("--") if org_type(host) is OrgType.SANDBOX else (first, "", "")
-    return domain, sandbox
 
 
 def login_url_of(subdomain: str) -> str:

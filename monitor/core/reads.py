@@ -1,15 +1,14 @@
-"""The queries of an audit, as a table, and the rows of their answers.
+"""The queries of an audit, from `reads.toml`, read once, at import; and the rows of their answers."""
 
-Sources of objects, fields and permissions: the Object Reference, and Salesforce's package
-`@salesforce/types`. It marks the objects of External Client Apps "for internal use only". They are on the
-standard or the Tooling API, depending on the org (*observed*), so any result may be missing.
-"""
-
+import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from importlib.resources import files
 from types import MappingProxyType
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass
 
 Value = str | bool | int | None
 Row = dict[str, Value]
@@ -78,44 +77,37 @@ class Read(StrEnum):
     SANDBOXES = "sandboxes"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Query:
-    """How one item is read."""
+    """How one item is read; the head of the file explains the fields."""
 
-    template: str
-    """SOQL with placeholders {user}, {username}, {app}, {label}, {profile}, {since} and {objects}. Must not
-    name secret fields: `OauthToken` has three."""
+    soql: str
     needs: tuple[Permission, ...] = ()
-    """Permissions that the reading user needs."""
     of_others: Permission | None = None
-    """What an observer needs in addition, as the rows belong to another user."""
     own: bool = False
-    """Whether users can only see their own: the connection's own token reads it even with an observer."""
     unfold: tuple[str, ...] = ()
-    """The path of the list within the single record that contains the rows, and their fields."""
     tooling: bool = False
-    """Whether only the Tooling API has it."""
 
     @property
     def of(self) -> str:
         """The queried object."""
-        return self.template.partition(" FROM ")[2].split()[0]
+        return self.soql.partition(" FROM ")[2].split()[0]
 
     @property
     def fields(self) -> Sequence[str]:
         """The names of the rows' fields."""
-        selected = self.template.partition(" FROM ")[0].removeprefix("SELECT ")
+        selected = self.soql.partition(" FROM ")[0].removeprefix("SELECT ")
         return self.unfold[1:] or selected.split(", ")
 
     @property
     def most(self) -> int:
         """Most rows to keep, even if the org returns more."""
-        limit = self.template.partition(" LIMIT ")[2]
+        limit = self.soql.partition(" LIMIT ")[2]
         return int(limit) if limit and not self.unfold else UNLIMITED_AT_MOST
 
-    def soql(self, values: Mapping[str, str | tuple[str, ...]]) -> str:
-        """The query. Raises KeyError with the name of a missing value."""
-        return self.template.format_map(
+    def filled(self, values: Mapping[str, str | tuple[str, ...]]) -> str:
+        """The query with these values. Raises KeyError with the name of a missing one."""
+        return self.soql.format_map(
             {
                 name: _escaped(value) if isinstance(value, str) else "', '".join(map(_escaped, value))
                 for name, value in values.items()
@@ -127,85 +119,10 @@ def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace("'", "\\'")
 
 
-_SETUP = (Permission.VIEW_SETUP,)
-_APPS = (Permission.VIEW_SETUP, Permission.VIEW_APPS)
+def _queries(tables: Mapping[str, Mapping[str, object]]) -> Mapping[Read, Query]:
+    rows = {name: {**row, "soql": " ".join(str(row["soql"]).split())} for name, row in tables.items()}
+    return MappingProxyType(TypeAdapter(dict[Read, Query]).validate_python(rows))
 
-QUERIES: Mapping[Read, Query] = MappingProxyType(
-    {
-        Read.ACCESS: Query(
-            "SELECT PermissionsApiEnabled, PermissionsViewSetup, PermissionsExternalClientAppViewer,"
-            " PermissionsViewSetupAuditTrail, PermissionsManageUsers FROM UserPermissionAccess LIMIT 1"
-        ),
-        Read.USER: Query("SELECT Id, IsActive, ProfileId FROM User WHERE Username = '{username}' LIMIT 1"),
-        Read.LOGINS: Query(
-            "SELECT LoginTime, Application, SourceIp, Status FROM LoginHistory WHERE UserId = '{user}'"
-            " ORDER BY LoginTime DESC LIMIT 500",
-            of_others=Permission.MANAGE_USERS,
-            own=True,
-        ),
-        Read.ORG: Query("SELECT IsSandbox, TrialExpirationDate FROM Organization LIMIT 1"),
-        Read.ASSIGNMENTS: Query(
-            "SELECT PermissionSetId, PermissionSetGroupId, PermissionSet.ProfileId, PermissionSet.Name,"
-            " PermissionSet.PermissionsApiEnabled, PermissionSet.License.Name, ExpirationDate, IsActive,"
-            " IsRevoked FROM PermissionSetAssignment WHERE AssigneeId = '{user}' LIMIT 200",
-            _SETUP,
-        ),
-        Read.APP: Query(
-            "SELECT Id, DeveloperName, MasterLabel FROM ExternalClientApplication LIMIT 200", _APPS
-        ),
-        Read.POLICY: Query(
-            "SELECT PermittedUsersPolicyType, RefreshTokenPolicyType, RefreshTokenValidityPeriod,"
-            " RefreshTokenValidityUnit, IpRelaxationPolicyType, RequiredSessionLevel, PolicyAction,"
-            " LastModifiedDate, LastModifiedBy.Name FROM ExtlClntAppOauthPlcyCnfg"
-            " WHERE ExternalClientApplicationId = '{app}' LIMIT 1",
-            _APPS,
-        ),
-        Read.ENABLED: Query(
-            "SELECT IsEnabled, OauthPluginStatus FROM ExtlClntAppPlcyCnfg"
-            " WHERE ExternalClientApplicationId = '{app}' LIMIT 1",
-            _APPS,
-        ),
-        Read.CLASSIC: Query(
-            "SELECT Id, OptionsAllowAdminApprovedUsersOnly, OptionsRefreshTokenValidityMetric,"
-            " RefreshTokenValidityPeriod, OptionsHasSessionLevelPolicy FROM ConnectedApplication"
-            " WHERE Name = '{label}' LIMIT 1",
-            _SETUP,
-        ),
-        Read.ASSOCIATION: Query(
-            "SELECT ParentId, Parent.Name FROM SetupEntityAccess WHERE SetupEntityId = '{app}' LIMIT 200",
-            _SETUP,
-        ),
-        Read.TRAIL: Query(
-            "SELECT CreatedDate, Action, Display, CreatedBy.Name FROM SetupAuditTrail"
-            " WHERE CreatedDate > {since} ORDER BY CreatedDate DESC LIMIT 10",
-            (Permission.VIEW_SETUP, Permission.VIEW_TRAIL),
-        ),
-        Read.TOKENS: Query(
-            "SELECT AppName, CreatedDate, LastUsedDate FROM OauthToken WHERE UserId = '{user}' LIMIT 100",
-            own=True,
-        ),
-        Read.SCOPES: Query(
-            "SELECT OauthScopesAPI, OauthScopesREFRESH_TOKEN, OauthScopesOFFLINE_ACCESS"
-            " FROM ExtlClntAppOauthSettings WHERE ExternalClientApplicationId = '{app}' LIMIT 1",
-            _APPS,
-        ),
-        Read.OBJECTS: Query(
-            f"SELECT {OBJECT}, IsReadable, IsCreatable, IsEditable FROM UserEntityAccess"  # noqa: S608 - SOQL
-            f" WHERE UserId = '{{user}}' AND {OBJECT} IN ('{{objects}}')",
-            own=True,
-        ),
-        Read.PROFILE: Query(
-            "SELECT Metadata FROM Profile WHERE Id = '{profile}' LIMIT 1",
-            _SETUP,
-            unfold=("Metadata.loginIpRanges", "startAddress", "endAddress"),
-            tooling=True,
-        ),
-        Read.SANDBOXES: Query(
-            "SELECT SandboxName, CopyProgress, EndDate FROM SandboxProcess"
-            " ORDER BY CreatedDate DESC LIMIT 50",
-            (Permission.MANAGE_USERS,),
-            tooling=True,
-        ),
-    }
-)
-"""In query order, most important first, as the daily API calls are limited."""
+
+QUERIES = _queries(tomllib.loads(files(__package__).joinpath("reads.toml").read_text(encoding="utf-8")))
+"""In query order."""

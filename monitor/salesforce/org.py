@@ -141,7 +141,7 @@ class _Session:
         if self._over or self.facts.lacks(one):
             return self._unread(one, self._over)
         try:
-            soql = query.soql(_values(self._subject, self.facts))
+            soql = query.filled(_values(self._subject, self.facts))
         except KeyError as unknown:
             return self._unread(one, _UNKNOWN[str(unknown).strip("'")])
         rest = ("tooling/",) if query.tooling or (self._tooling and _is_of_apps(query)) else ("", "tooling/")

@@ -244,7 +244,7 @@ class Checker:
         """The status after an exchange: diagnosis, history, forecast and next check."""
         connection, known, fleet = before.connection, before.history, self._fleet
         exchange, now = self._clock.confirmed(exchange)
-        siblings, production = fleet.siblings(connection), fleet.production(connection.host)
+        siblings, production = fleet.siblings(connection), fleet.production(connection)
         witnesses = fleet.witnesses(before, exchange)
         served = history.granted(known, exchange.at) if isinstance(exchange.outcome, Granted) else known
         forecast = approval.forecast(connection, served, siblings, now)

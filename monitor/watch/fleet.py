@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from monitor.core import cadence
 from monitor.core import history as histories
 from monitor.core.causes import Cause
-from monitor.core.connection import Connection, sandbox_of
+from monitor.core.connection import Connection
 from monitor.core.finding import State
 from monitor.core.history import Approval, History
 from monitor.core.inside import Facts
@@ -116,7 +116,7 @@ class Fleet:
         if history.approvals:
             self._approvals.setdefault(status.connection.consumer_key, {})[name] = history.approvals
         if history.audit and Read.SANDBOXES in history.audit.rows:
-            self._productions.setdefault(sandbox_of(status.connection.host)[0], {})[name] = history.audit
+            self._productions.setdefault(status.connection.sandbox[0], {})[name] = history.audit
         if history.state is State.FAILING and history.consecutive_refusals:
             self._refused.add(name)
         exchange = history.last_exchange
@@ -151,7 +151,7 @@ class Fleet:
         self._stopped.pop(name, None)
         if status := self._statuses.get(name):
             self._approvals.get(status.connection.consumer_key, {}).pop(name, None)
-            self._productions.get(sandbox_of(status.connection.host)[0], {}).pop(name, None)
+            self._productions.get(status.connection.sandbox[0], {}).pop(name, None)
             org = _org(status)
             if (witness := self._orgs.get(org)) and witness.name == name:
                 self._set_witness(org, None)
@@ -171,9 +171,9 @@ class Fleet:
         """The sorted lists that contain this witness's time."""
         return [self._times[key] for key in ((witness.trouble, None) if witness.trouble else ("",))]
 
-    def production(self, host: str) -> Facts | None:
+    def production(self, connection: Connection) -> Facts | None:
         """The newest audit of a sandbox's production org that read its refreshes; None if none could."""
-        domain, sandbox = sandbox_of(host)
+        domain, sandbox = connection.sandbox
         audits = self._productions.get(domain, {}).values() if sandbox else ()
         return max(audits, key=lambda facts: facts.at, default=None)
 

@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
-from monitor.core.connection import Connection, org_type
+from monitor.core.connection import Connection
 from monitor.core.finding import Finding, State
 from monitor.core.history import Slot
 from monitor.core.outcome import Granted
@@ -115,8 +115,7 @@ def _finding_since(start: str, findings: Sequence[Finding]) -> str:
 
 
 def _info(start: str, connection: Connection) -> str:
-    host = connection.host
-    labels = [("host", host), ("org_type", org_type(host)), *connection.labels]
+    labels = [("host", connection.host), ("org_type", connection.org_type), *connection.labels]
     if connection.app:
         labels.append(("app", connection.app))
     if connection.username_in_alerts:

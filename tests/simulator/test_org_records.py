@@ -471,7 +471,7 @@ def test_an_org_answers_each_query_of_an_audit(make_org: MakeOrg, pair: Pair, as
         name: name for name in ("user", "username", "app", "label", "profile")
     }
 
-    soql = query.soql(values | {"since": "2026-11-01T00:00:00Z", "objects": ("Account",)})
+    soql = query.filled(values | {"since": "2026-11-01T00:00:00Z", "objects": ("Account",)})
     answers = [
         get(org, f"{DATA}/{resource}query", token, query=urlencode({"q": soql}))
         for resource in ("", "tooling/")

@@ -5,7 +5,7 @@ byte order mark, UTF-16 (written by `>` in Windows PowerShell), surrounding quot
 breaks (backslash and n), and DER for certificates.
 """
 
-import codecs
+import json
 import re
 from base64 import b64decode
 from collections.abc import Iterator
@@ -25,12 +25,6 @@ class Block:
 class MalformedError(ValueError):
     """The material can't be used. The text is one sentence: what it is, and how to fix it."""
 
-
-_ENCODINGS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 _WRAPPING = " \t\r\n\"'`“”‘’\ufeff\u00a0\u200b"
 """Characters that copying may leave around a value: spaces, quotes, invisible marks."""
@@ -71,11 +65,8 @@ def blocks(material: bytes, thing: str) -> list[Block]:
 
 def _text(material: bytes) -> str | None:
     """The text, without wrapping and with real line breaks; None if it isn't text."""
-    marked = (encoding for mark, encoding in _ENCODINGS if material.startswith(mark))
-    unmarked = {(False, True): "utf-16-le", (True, False): "utf-16-be"}
-    zeros = (material[:1] == b"\0", material[1:2] == b"\0")
     try:
-        text = material.decode(next(marked, unmarked.get(zeros, "utf-8")))
+        text = material.decode(json.detect_encoding(material))
     except UnicodeDecodeError:
         return None
     if _CONTROL.search(text):

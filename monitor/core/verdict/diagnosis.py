@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from monitor.core.catalogue import CATALOGUE, Kind, causes_where
 from monitor.core.causes import Cause, Responsible, Severity
-from monitor.core.connection import Connection, is_generic, sandbox_of
+from monitor.core.connection import Connection, is_generic
 from monitor.core.finding import Alternative, Certainty, Diagnosis, Finding, State
 from monitor.core.history import UNKNOWN_PAST, History
 from monitor.core.inside import Facts
@@ -451,7 +451,7 @@ def _beside(known: Known) -> Iterator[Finding]:
 
 def _refresh(known: Known) -> tuple[str, bool] | None:
     """What the production org said of this sandbox's latest refresh, and whether it is in progress."""
-    sandbox = sandbox_of(known.connection.host)[1]
+    sandbox = known.connection.sandbox[1]
     return known.production.refresh_of(sandbox, known.last_success) if known.production and sandbox else None
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from monitor.core import history as histories
 from monitor.core.causes import Cause, Severity
-from monitor.core.connection import sandbox_of
 from monitor.core.finding import Certainty, Diagnosis, State
 from monitor.core.inside import Facts, Logins, summed
 from monitor.core.keys.credential import CredentialFacts
@@ -774,7 +773,7 @@ def test_changes_before_the_last_grant_do_not_explain_a_refusal() -> None:
     ],
 )
 def test_a_sandboxs_host_has_its_production_orgs_subdomain(host: str, expected: tuple[str, str]) -> None:
-    assert sandbox_of(host) == expected
+    assert connection(login_url=f"https://{host}").sandbox == expected
 
 
 def test_the_latest_refresh_of_a_sandbox_counts_unless_it_ended_before_the_last_grant() -> None:
@@ -832,11 +831,11 @@ def test_no_query_names_a_field_that_holds_a_secret() -> None:
     values = dict.fromkeys(("user", "username", "app", "label", "profile", "since", "objects"), "x")
 
     for query in QUERIES.values():
-        assert not [field for field in SECRET_FIELDS if field in query.soql(values)]
+        assert not [field for field in SECRET_FIELDS if field in query.filled(values)]
 
 
 def test_a_name_with_quotes_cannot_break_out_of_its_text() -> None:
-    soql = QUERIES[Read.USER].soql({"username": "o'hara\\@acme.com' OR Id != '"})
+    soql = QUERIES[Read.USER].filled({"username": "o'hara\\@acme.com' OR Id != '"})
 
     assert "WHERE Username = 'o\\'hara\\\\@acme.com\\' OR Id != \\'' LIMIT 1" in soql
 
