@@ -130,7 +130,7 @@ def _roles() -> Iterable[Scenario]:
     for name in WELL:
         org_type = "sandbox" if name.endswith("-sandbox") else "production"
         labels = {"customer": name.partition("-")[0], "tier": TIERS[0]}
-        yield Scenario(None, "All is well.", {"org_type": org_type}, {"labels": labels}, called=name)
+        yield Scenario(None, {"org_type": org_type}, {"labels": labels}, called=name)
     for turn, scenario in enumerate(SCENARIOS):
         org, steps = _story(scenario)
         labels = {"customer": CUSTOMERS[turn % len(CUSTOMERS)], "tier": TIERS[turn % len(TIERS)]}

@@ -56,13 +56,11 @@ class Scenario:
     """How to bring a cause about; with `cause` None, a healthy org. The file explains the fields."""
 
     cause: Cause | None
-    story: str
     org: Mapping[str, object] = field(default_factory=dict)
     connection: Mapping[str, object] = field(default_factory=dict)
     keys: Keys = Keys.RIGHT
     steps: tuple[Step, ...] = ()
     stands_after: timedelta = timedelta(hours=1)
-    granted_first: bool = False
     called: str = ""
 
     @property

@@ -237,17 +237,17 @@ PLAYED = {
         *SCENARIOS,
         Scenario(
             Cause.APPROVAL_EXPIRING,
-            "Approvals last 30 days here, and this one is 28 days old.",
+            # Approvals last 30 days here, and this one is 28 days old.
             connection={"approval": {"policy": "lifetime", "days": 30, "granted": f"{NEARLY_OVER:%Y-%m-%d}"}},
         ),
         Scenario(
             Cause.KEY_FILE_EXPOSED,
-            "Anyone on the machine can read the key.",
+            # Anyone on the machine can read the key.
             connection={"private_key": {"file": "exposed.pem"}},
         ),
         Scenario(
             Cause.REFRESH_POLICY_WRONG,
-            "Approvals last ten years.",
+            # Approvals last ten years.
             org={
                 **OBSERVED,
                 "refresh_token_policy": "lifetime",
@@ -256,13 +256,13 @@ PLAYED = {
         ),
         Scenario(
             Cause.SESSION_LEVEL_REQUIRED,
-            "The app's policy wants High Assurance.",
+            # The app's policy wants High Assurance.
             org={**OBSERVED, "session_level": "HIGH_ASSURANCE"},
         ),
-        Scenario(Cause.ORG_EXPIRING, "A trial.", org={"trial_seconds": 20 * DAY_SECONDS}),
+        Scenario(Cause.ORG_EXPIRING, org={"trial_seconds": 20 * DAY_SECONDS}),
         Scenario(
             Cause.PRODUCTION_REFUSED,
-            "The Login IP Ranges hold our address, but not the integration's, which logged in an hour ago.",
+            # The Login IP Ranges hold our address, but not the integration's, which logged in an hour ago.
             org={
                 "login_ip_ranges": ["127.0.0.1-127.0.0.1"],
                 "production": {"address": "198.51.100.7"},
@@ -271,7 +271,7 @@ PLAYED = {
         ),
         Scenario(
             Cause.API_ALLOCATION_SHORT,
-            "Others make most of the day's calls.",
+            # Others make most of the day's calls.
             org={"api_calls_a_day": 15_000, "api_calls_by_others": 14_000},
         ),
     )
@@ -320,7 +320,7 @@ ABSENT = Told("operators-urgent", "BearerwatchAbsent", "", "", "critical", "oper
 
 def works(name: str, org: dict[str, object] | None = None, **options: object) -> Scenario:
     """A connection with which all is well, but for what is said here."""
-    return Scenario(None, "", org=org or {}, connection=options, called=name)
+    return Scenario(None, org=org or {}, connection=options, called=name)
 
 
 BROKEN_LATER = (
