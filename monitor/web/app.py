@@ -47,7 +47,7 @@ from monitor.web import api
 from monitor.web.calendar import Feed
 from monitor.web.pages import STATIC, VERSIONED, Pages
 from monitor.web.record import read_events, read_record
-from monitor.web.runbooks import cause_page, causes_page, setup_page
+from monitor.web.runbooks import cause_page, causes_page, html, setup_page
 from monitor.web.selection import Selection, SelectionError
 from monitor.web.words import exact
 
@@ -161,20 +161,29 @@ class Web:
         return HTMLResponse(self._pages.connection(snapshot, status, may_ask=may_ask))
 
     def _events(self, _request: Request, snapshot: Snapshot) -> Response:
-        return HTMLResponse(self._pages.events(snapshot))
+        events, unreadable = read_events(self.store)
+        named = {status.name for status in snapshot.connections}
+        return HTMLResponse(
+            self._pages.render(
+                "events.html", snapshot, unreadable=unreadable, events=events or [], named=named
+            )
+        )
 
     def _causes(self, _request: Request, snapshot: Snapshot) -> Response:
-        return HTMLResponse(self._pages.text(snapshot, "Causes", causes_page()))
+        return self._text(snapshot, "Causes", causes_page())
 
     def _cause(self, request: Request, snapshot: Snapshot) -> Response:
         code = request.path_params["code"]
         if code not in CATALOGUE:
             raise HTTPException(404, f"No cause is named “{code}”.")
         cause = Cause(code)
-        return HTMLResponse(self._pages.text(snapshot, CATALOGUE[cause].title, cause_page(cause)))
+        return self._text(snapshot, CATALOGUE[cause].title, cause_page(cause))
 
     def _setup(self, _request: Request, snapshot: Snapshot) -> Response:
-        return HTMLResponse(self._pages.text(snapshot, "Setup", setup_page()))
+        return self._text(snapshot, "Setup", setup_page())
+
+    def _text(self, snapshot: Snapshot, title: str, markdown: str) -> Response:
+        return HTMLResponse(self._pages.render("text.html", snapshot, title=title, body=html(markdown)))
 
     def _api_status(self, request: Request, snapshot: Snapshot) -> Response:
         return _tagged(request, self._status_document.render(snapshot, _selection(request)))
@@ -272,7 +281,9 @@ class Web:
         text = problem.detail if problem.detail != status.phrase else told.get(status, status.phrase)
         if path == "/" or path.startswith(("/connections/", "/causes/")):
             snapshot = self.snapshot()
-            body = await run_in_threadpool(self._pages.problem, snapshot, status.phrase, text)
+            body = await run_in_threadpool(
+                self._pages.render, "problem.html", snapshot, heading=status.phrase, text=text
+            )
             return HTMLResponse(body, status, headers)
         return _plain_problem(path, status, text, headers)
 

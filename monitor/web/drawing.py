@@ -51,9 +51,14 @@ class Strip:
     height: int = STRIP_HEIGHT
 
 
+def first_day(today: date) -> date:
+    """The first day of a strip ending today."""
+    return today - timedelta(days=STRIP_DAYS - 1)
+
+
 def strip(counted: Sequence[DayCounts], today: date) -> Strip:
     """The strip ending today."""
-    first = today - timedelta(days=STRIP_DAYS - 1)
+    first = first_day(today)
     granted, refused, no_verdict = [], [], []
     for day in counted:
         place = (day.day - first).days
@@ -126,19 +131,6 @@ def shares(counts: Mapping[State, int]) -> list[tuple[State, float, float]]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """A section of the timeline, in percent of its width."""
-
-    kind: str
-    """`ended`, `current`, or `forecast`: the rest of the current one."""
-    x: float
-    width: float
-    days: float
-    since: datetime
-    until: datetime
-
-
 _TICKS_AT_MOST = 6
 _STEPS = tuple(timedelta(hours=hours) for hours in (1, 6, 24, 72, 168, 720, 2160, 4320, 8766, 43830))
 _DAY = timedelta(days=1)
@@ -149,7 +141,8 @@ _ROOM = 0.02
 def timeline(history: History, forecast: Forecast | None, now: datetime) -> SimpleNamespace | None:
     """Approvals from the first known one to the forecast end of the current one; None without any.
 
-    Its `ticks` are dates on the axis, and `now` is a position in percent, too.
+    Its `epochs` are `ended`, `current`, or `forecast`: the rest of the current one. Its `ticks` are dates on
+    the axis. All places are in percent of the width, as is `now`.
     """
     stretches = [("ended", epoch.since, epoch.until) for epoch in history.approvals]
     if history.approval_since:
@@ -166,10 +159,12 @@ def timeline(history: History, forecast: Forecast | None, now: datetime) -> Simp
     def place(moment: datetime) -> float:
         return round(100 * ((moment - start) / length), 3)
 
-    epochs = tuple(
-        Epoch(kind, place(since), round(place(until) - place(since), 3), (until - since) / _DAY, since, until)
+    epochs = [
+        SimpleNamespace(
+            kind=kind, x=place(since), width=round(place(until) - place(since), 3), since=since, until=until
+        )
         for kind, since, until in stretches
-    )
+    ]
     return SimpleNamespace(epochs=epochs, ticks=_ticks(start, length), now=place(now))
 
 

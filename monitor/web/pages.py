@@ -27,9 +27,9 @@ from monitor.core.wording import short, steps
 from monitor.store import Store, StoreError
 from monitor.web import drawing, words
 from monitor.web.drawing import STRIP_DAYS, Strip
-from monitor.web.record import first_day, read_events, read_record
+from monitor.web.record import read_record
 from monitor.web.reproduce import command
-from monitor.web.runbooks import coded, guide_link, html
+from monitor.web.runbooks import coded, guide_link
 from monitor.web.selection import Selection, since
 
 STATIC = Path(__file__).parent / "static"
@@ -52,7 +52,7 @@ REFRESH_SECONDS = 10
 
 
 class Pages:
-    """Renders the pages. Reads the store, so call it from a thread."""
+    """Renders the templates. Reads the store, so call it from a thread."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -107,7 +107,7 @@ class Pages:
         counts = snapshot.states()
         findings = [*filter(None, map(attrgetter("findings"), snapshot.connections))]
         labels, label_keys = self._labels_of(snapshot)
-        return self._render(
+        return self.render(
             "fleet.html",
             snapshot,
             unreadable=unreadable,
@@ -144,7 +144,7 @@ class Pages:
         """A connection's page, with a button to check it now if allowed."""
         record, unreadable = read_record(self._store, status, snapshot.at, snapshot.daemon.maintenance)
         connection, history = status.connection, status.history
-        return self._render(
+        return self.render(
             "connection.html",
             snapshot,
             unreadable=unreadable,
@@ -161,27 +161,17 @@ class Pages:
             durations=drawing.durations(record.exchanges) if record else None,
         )
 
-    def events(self, snapshot: Snapshot) -> bytes:
-        """The events of all connections, newest first."""
-        events, unreadable = read_events(self._store)
-        named = {status.name for status in snapshot.connections}
-        return self._render("events.html", snapshot, unreadable=unreadable, events=events or [], named=named)
-
-    def text(self, snapshot: Snapshot, title: str, markdown: str) -> bytes:
-        """A document: a cause or the setup guide."""
-        return self._render("text.html", snapshot, unreadable=None, title=title, body=html(markdown))
-
-    def problem(self, snapshot: Snapshot, heading: str, text: str) -> bytes:
-        """An error page."""
-        return self._render("problem.html", snapshot, unreadable=None, heading=heading, text=text)
-
-    def _render(self, template: str, snapshot: Snapshot, **values: object) -> bytes:
+    def render(
+        self, template: str, snapshot: Snapshot, *, unreadable: str | None = None, **values: object
+    ) -> bytes:
+        """A page; `unreadable` says why the store can't be read, if so."""
         page = self._templates.get_template(template)
-        return page.render(now=snapshot.at, daemon=snapshot.daemon, **values).encode("utf-8", "replace")
+        filled = page.render(now=snapshot.at, daemon=snapshot.daemon, unreadable=unreadable, **values)
+        return filled.encode("utf-8", "replace")
 
     def _strips(self, names: Sequence[str], now: datetime) -> tuple[Mapping[str, Strip] | None, str | None]:
         try:
-            days = self._store.days(names, first_day(now), STRIP_DAYS)
+            days = self._store.days(names, drawing.first_day(now.date()), STRIP_DAYS)
         except StoreError as error:
             return None, str(error)
         return {name: drawing.strip(days.get(name, ()), now.date()) for name in names}, None

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
 from monitor.core.availability import Availability, availability, known_since
 from monitor.core.history import Event
 from monitor.core.maintenance import Maintenance
 from monitor.core.status import ConnectionStatus
 from monitor.store import EVENTS_KEPT, DayCounts, PastExchange, Store, StoreError
-from monitor.web.drawing import STRIP_DAYS
+from monitor.web.drawing import first_day
 
 EVENTS_SHOWN = 50
 """Events on a connection's page: weeks if it flaps, otherwise years."""
@@ -26,7 +26,7 @@ class Record:
     """A connection's past."""
 
     days: list[DayCounts]
-    """The last STRIP_DAYS, oldest first."""
+    """Those of a strip, oldest first."""
     exchanges: list[PastExchange]
     """Newest first."""
     events: list[Event]
@@ -48,7 +48,7 @@ def read_record(
         days = store.days([name], (now - timedelta(max(AVAILABILITY_DAYS))).date()).get(name, [])
         events = all_events(store, name)
         record = Record(
-            [day for day in days if day.day >= first_day(now)],
+            [day for day in days if day.day >= first_day(now.date())],
             store.exchanges(name),
             events[:EVENTS_SHOWN],
             {
@@ -83,11 +83,6 @@ def availability_of(
         maintenance=maintenance + status.connection.maintenance,
         days={day.day for day in days if day.granted or day.refused},
     )
-
-
-def first_day(now: datetime) -> date:
-    """The first day of a strip ending today."""
-    return now.date() - timedelta(days=STRIP_DAYS - 1)
 
 
 def read_events(store: Store) -> tuple[list[tuple[str, Event]] | None, str | None]:

@@ -70,7 +70,7 @@ def test_the_timeline_runs_from_the_first_approval_to_the_forecast() -> None:
 
     assert drawn is not None
     assert [epoch.kind for epoch in drawn.epochs] == ["ended", "current", "forecast"]
-    assert [round(epoch.days) for epoch in drawn.epochs] == [30, 29, 1]
+    assert [(epoch.until - epoch.since).days for epoch in drawn.epochs] == [30, 29, 1]
     xs = [epoch.x for epoch in drawn.epochs]
     assert xs == sorted(xs)
     assert drawn.epochs[2].x == drawn.now
