@@ -160,6 +160,10 @@ _TOKEN_CALL = re.compile(r"oauth|token|log.?[io]n|grant", re.IGNORECASE)
 
 _ADVICE = re.compile(rf"\W{{0,9}}(?:{'|'.join(WORDS['advice'])})", re.IGNORECASE)
 
+_PASSED = re.compile("|".join(WORDS["passed_tests"]))
+
+_FAILED = re.compile(r"fail|error|refus|reject|denied|unable|could ?n[o']t|cannot", re.IGNORECASE)
+
 _BLOCKED = re.compile("|".join(WORDS["block_pages"]), re.IGNORECASE)
 
 _WRAPPED = re.compile(r"(?<=\w)\n(?=['\"/])")
@@ -344,7 +348,11 @@ def _about_login(text: str) -> _Pasted:
     lines = text.split("\n")
     work = [n for n, line in enumerate(lines) if OF_WORK.search(line) and not CODE.search(line)]
     near = (n + away for n in work for away in (-1, 1, 2) if 0 <= n + away < len(lines))
-    foreign = [n for n, line in enumerate(lines) if is_of_another_service(line) and not CODE.search(line)]
+    foreign = [
+        n
+        for n, line in enumerate(lines)
+        if (is_of_another_service(line) and not CODE.search(line)) or _PASSED.match(line)
+    ]
     others = {
         *work,
         *foreign,
@@ -552,7 +560,7 @@ def _attempts(text: str) -> list[_Attempt]:
     found += [
         _Attempt(one.start, "", one)
         for one in told
-        if one.is_sentence or one.is_strong or (about_login and not _is_routine(text, one.start))
+        if one.is_strong or _counts_alone(text, one) or (about_login and not _is_routine(text, one.start))
     ]
     return sorted(found, key=lambda one: one.at)
 
@@ -595,6 +603,12 @@ def _lines(text: str) -> list[str]:
 
 def _is_noise(line: str) -> bool:
     return _ROUTINE.search(line, 0, LEVEL_WITHIN) is not None and not _TOKEN_CALL.search(line)
+
+
+def _counts_alone(text: str, said: _Said) -> bool:
+    """Whether it is a sentence of Salesforce's that reports a failure; a routine line may only mention it."""
+    near = text[max(0, said.start - LEVEL_WITHIN) : said.start].rpartition("\n")[2]
+    return said.is_sentence and (not _is_routine(text, said.start) or _FAILED.search(near) is not None)
 
 
 def _without_overlaps(said: list[_Said]) -> list[_Said]:

@@ -45,8 +45,8 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
 
 
 def is_of_another_service(text: str) -> bool:
-    """Whether it names another service, and not Salesforce."""
-    return OTHER_SERVICES.search(text) is not None and not _SALESFORCES.search(text)
+    """Whether the words next to it are not about Salesforce. A host of Salesforce's says that they are."""
+    return OTHER_SERVICES.search(text) is not None and "salesforce.com" not in text.lower()
 
 
 def is_of_a_call(code: str, text: str) -> bool:

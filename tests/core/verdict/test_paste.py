@@ -796,7 +796,9 @@ def test_a_text_of_another_grant_type_has_its_own_cause(text: str, cause: Cause)
 HOSTILE = ["key ", '{"error":', "invalid_grant:", "message:", "\\\\", "&amp;amp;", "%2525", "a.", "A_B: x ",
            "inactive user\n", "HTTP/1.1 400\n", "[audience=a login=b]", "the key can't ", "certificate ",
            "user not ", "status 400 ", "scopes: a,", "timeout: 3 ", "secret (", "> ", "error_description=",
-           "https://login.salesforce.com invalid_grant ", "C:\\", "<!-- -->", "\x1b[", "İ"]  # fmt: skip
+           "https://login.salesforce.com invalid_grant ", "C:\\", "<!-- -->", "\x1b[", "İ",
+           "get https://a ", "400 /services/data/", "---> ", "key not found ",
+           "INFO inactive user "]  # fmt: skip
 
 
 HARMLESS = "2026-11-20T03:12:55Z INFO [sync-7] 12 accounts of globex were read in 0.4 s\n"
