@@ -152,16 +152,22 @@ class Checker:
         self._fleet.put(replace(status, next_exchange=due))
 
     def _with_history(self, status: ConnectionStatus, found: History, due: datetime) -> ConnectionStatus:
-        """The status with this history, whose next check, with either key, is at `due`."""
+        """The status with this history, whose next check, with either key, is at `due`.
+
+        It is of the next key alone if that was planned for then. A sooner one was asked for.
+        """
         connection, now, last = status.connection, self._clock.now(), found.last_exchange
-        own_look = rotation.own_look(found, connection, now)
         turn = cadence.next_exchange(connection, found, last.at, refused=self._fleet.refused) if last else due
+        tried = found.rotation.tried_at if found.rotation else None
+        looked = max((at for at in (last and last.at, tried) if at), default=now)
+        own_look = rotation.own_look(found, connection, looked)
+        is_alone = own_look is not None and own_look <= due + cadence.SOONER
         return replace(
             status,
             history=found,
             forecast=approval.forecast(connection, found, self._fleet.siblings(connection), now),
-            next_exchange=due if own_look is None else max(due, turn),
-            next_try=own_look and due,
+            next_exchange=max(due, turn) if is_alone else due,
+            next_try=due if is_alone else own_look,
         )
 
     async def _check_current(self, before: ConnectionStatus, ledger: Ledger) -> ConnectionStatus:

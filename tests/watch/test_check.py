@@ -15,7 +15,7 @@ from monitor.core import cadence
 from monitor.core.causes import Cause
 from monitor.core.connection import Pair, Source
 from monitor.core.finding import State
-from monitor.core.history import History
+from monitor.core.history import History, Rotation, Stage
 from monitor.core.keys.credential import Credential
 from monitor.core.outcome import Exchange
 from monitor.keys import keygen
@@ -262,60 +262,75 @@ async def test_the_next_key_is_not_tried_after_its_login_has_lapsed(tmp_path: Pa
     assert rotating.tried_at is None
 
 
-@pytest.mark.parametrize(
-    ("try_in", "asked"),
-    [
-        pytest.param(timedelta(seconds=-1), ["next"], id="due"),
-        pytest.param(timedelta(minutes=2), ["current"], id="later"),
-    ],
-)
-async def test_only_where_the_next_key_is_due_alone_does_the_current_one_wait_for_its_turn(
-    tmp_path: Path, try_in: timedelta, asked: list[str]
-) -> None:
-    """A check that is not planned, as when someone asks for one during the last, is of the current key."""
-    clock, fleet, used = Clock(), Fleet({}), list[str]()
-    now = clock.now()
+class Noting(Keyring):
+    """One that notes which pairs are loaded."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.noted: list[Pair] = []
+
+    async def load(self, pair: Pair) -> Credential:
+        self.noted.append(pair)
+        return await super().load(pair)
+
+
+def rotating(tmp_path: Path, clock: Clock) -> tuple[Fleet, dict[str, Pair]]:
+    """A fleet of one connection with a next pair."""
+    now, fleet = clock.now(), Fleet({})
     pairs = {
         name: Pair(Source("file", str(keygen.generate(tmp_path / name, now=now).key_path)))
         for name in ("current", "next")
     }
-    one = connection(current=pairs["current"], next=pairs["next"])
-    fleet.configure([one], now)
-
-    class Noting(Keyring):
-        async def load(self, pair: Pair) -> Credential:
-            used.extend(name for name, known in pairs.items() if known == pair)
-            return await super().load(pair)
-
-    later = now + timedelta(minutes=5)
-    fleet.put(replace(fleet["acme"], next_exchange=later, next_try=now + try_in))
-
-    await checker_of(fleet, clock, keyring=Noting({})).check("acme", OwnLedger(60, lambda *_: None, clock))
-
-    assert used[:1] == asked
+    fleet.configure([connection(current=pairs["current"], next=pairs["next"])], now)
+    return fleet, pairs
 
 
-async def test_a_reload_while_the_next_key_is_tried_keeps_what_was_found(tmp_path: Path) -> None:
-    pairs = [
-        Pair(Source("file", str(keygen.generate(tmp_path / name, now=datetime.now(UTC)).key_path)))
-        for name in ("current", "next")
-    ]
-    clock, fleet, asked = Clock(), Fleet({}), list[str]()
-    one = connection(current=pairs[0], next=pairs[1])
-    fleet.configure([one], clock.now())
+@pytest.mark.parametrize(
+    ("try_in", "asked"),
+    [
+        pytest.param(timedelta(seconds=-1), "next", id="due"),
+        pytest.param(timedelta(minutes=2), "current", id="later"),
+    ],
+)
+async def test_only_where_the_next_key_is_due_alone_does_the_current_one_wait_for_its_turn(
+    tmp_path: Path, try_in: timedelta, asked: str
+) -> None:
+    """A check that is not planned, as when someone asks for one during the last, is of the current key."""
+    clock, keyring = Clock(), Noting()
+    fleet, pairs = rotating(tmp_path, clock)
+    now = clock.now()
+    fleet.put(replace(fleet["acme"], next_exchange=now + timedelta(minutes=5), next_try=now + try_in))
 
-    def refuse(request: httpx.Request) -> httpx.Response:
-        asked.append(request.content.decode())
-        if len(asked) == 2:
-            fleet.configure([replace(one, interval=timedelta(hours=1))], clock.now())
-            fleet.put(replace(fleet["acme"], next_exchange=later))  # as the watch plans it
-        return httpx.Response(400, json={"error": "invalid_grant", "error_description": "user inactive"})
+    await checker_of(fleet, clock, keyring=keyring).check("acme", OwnLedger(60, lambda *_: None, clock))
 
-    later = clock.now() + timedelta(hours=1)
-    following = await checker_of(fleet, clock, refuse).check("acme", OwnLedger(60, lambda *_: None))
+    assert keyring.noted[0] == pairs[asked]
 
-    rotating = fleet["acme"].history.rotation
-    assert rotating
-    assert rotating.tried_at
-    assert fleet["acme"].connection.interval == timedelta(hours=1)
-    assert following == fleet["acme"].next_exchange == later
+
+@pytest.mark.parametrize(
+    ("looked", "asked"),
+    [
+        pytest.param(timedelta(minutes=2), "next", id="planned"),
+        pytest.param(timedelta(seconds=30), "current", id="asked for"),
+    ],
+)
+async def test_a_check_that_another_replica_was_asked_for_is_of_the_current_key(
+    tmp_path: Path, looked: timedelta, asked: str
+) -> None:
+    """While the app's certificate changes, the next key has its own turns. Replicas share only the time."""
+    clock, keyring = Clock(), Noting()
+    fleet, pairs = rotating(tmp_path, clock)
+    following = (await keyring.load(pairs["next"])).facts.key
+    assert following is not None
+    keyring.noted.clear()
+    now = clock.now()
+    at = now - looked
+    changing = Rotation(following.fingerprint, at, Stage.PROPAGATING, at, tried_at=at, moved_at=at)
+    known = replace(
+        fleet["acme"].history, exchanges=2, last_exchange=Exchange(at, NOT_APPROVED), rotation=changing
+    )
+    checker, ledger = checker_of(fleet, clock, keyring=keyring), OwnLedger(60, lambda *_: None, clock)
+
+    checker.prepare("acme", known, now, ledger)
+    await checker.check("acme", ledger)
+
+    assert keyring.noted[0] == pairs[asked]
