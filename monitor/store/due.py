@@ -4,11 +4,10 @@
 2. A result and the next due time are written in one transaction, and only while the job still holds the row
    (`settled`). A job that was declared dead writes nothing.
 3. Times come from the server. A check gives an interval, never a time, so the replicas' clocks do not matter.
-4. Login budgets are rows too. A job takes the logins for its checks when it begins, and returns unused ones.
+4. Login budgets are rows too. A job takes the logins for its checks when it begins.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -109,10 +108,6 @@ LEFT JOIN audits a ON a.connection_id = d.connection_id
 WHERE d.job = %(job)s AND EXISTS (
   SELECT FROM procrastinate_jobs j WHERE j.id = %(job)s AND j.worker_id = %(worker)s AND j.status = 'doing')
 ORDER BY d.due_at"""
-_RETURN = """
-UPDATE due d SET job = NULL, due_at = now() + s.seconds * interval '1 second'
-FROM unnest(%(names)s::text[], %(seconds)s::float[]) AS s (name, seconds) JOIN connections c USING (name)
-WHERE c.id = d.connection_id AND d.job = %(job)s RETURNING c.name"""
 _SETTLE = """
 WITH leases AS (
   SELECT * FROM unnest(%(ids)s::int[], %(epochs)s::bigint[], %(jobs)s::bigint[], %(seconds)s::float[],
@@ -184,11 +179,6 @@ WITH asked AS (
   ON CONFLICT (budget, username, minute) DO UPDATE SET count = login_budgets.count + excluded.count
 )
 SELECT CASE WHEN NOT granted THEN again END::float AS wait FROM answers ORDER BY n"""
-_UNCOUNT = """
-UPDATE login_budgets b SET count = greatest(0, b.count - u.count)
-FROM unnest(%(usernames)s::text[], %(counts)s::int[]) AS u (username, count)
-WHERE b.budget = %(budget)s AND b.username = u.username AND b.minute = (
-  SELECT max(minute) FROM login_budgets WHERE budget = b.budget AND username = b.username AND count > 0)"""
 _FORGET = "DELETE FROM login_budgets WHERE minute <= extract(epoch FROM now())::int / 60 - %(minutes)s"
 
 
@@ -228,16 +218,23 @@ class News:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Held:
     """A connection held by a job."""
 
+    id: int
     name: str
     epoch: int
     late: float
     """Seconds since it was due."""
     known: History | str | None
     """Its history, or why this version can't read it. None for a new connection."""
+
+    @property
+    def hung(self) -> bool:
+        """Whether its last check took long without an answer."""
+        last = self.known.last_exchange if isinstance(self.known, History) else None
+        return last is not None and last.hung
 
 
 @dataclass(slots=True)
@@ -362,43 +359,43 @@ async def give(link: Link, jobs: Mapping[int, int]) -> None:
     await link.execute(_GIVE, {"ids": list(jobs), "jobs": list(jobs.values())})
 
 
-async def held(link: Link, configured: Configured, job: int, worker: int | None) -> tuple[list[Held], int]:
-    """The connections that a job holds, each with a login, and how many were postponed because the budget is
-    used up. Empty if the job was declared dead.
-    """
+async def held(link: Link, job: int, worker: int | None) -> list[Held]:
+    """The connections that a job holds. Empty if the job was declared dead."""
     rows = await _all(link, _SLICE, job=job, worker=worker)
-    known = {row.name: _known(row) for row in rows}
-    asking = [row for row in rows if not isinstance(known[row.name], str)]
-    users = [configured.connections[row.name].username for row in asking]
-    async with planning(link):
-        waits = await _logins(link, Budget.CHECKS, users, configured.logins_per_hour)
-        put_off = {row.id: wait for row, wait in zip(asking, waits, strict=True) if wait is not None}
-        if put_off:
-            values = {"ids": list(put_off), "seconds": list(put_off.values()), "job": job}
-            await link.execute(_PUT_OFF, values)
-    found = [Held(row.name, row.epoch, row.late, known[row.name]) for row in rows if row.id not in put_off]
-    return found, len(put_off)
+    return [Held(row.id, row.name, row.epoch, row.late, _known(row)) for row in rows]
 
 
-async def give_back(
-    link: Link, configured: Configured, job: int, seconds: Mapping[str, float], unused: Collection[str]
-) -> None:
-    """Release connections without a result, to be checked again after these seconds.
+async def without_login(link: Link, configured: Configured, those: Sequence[Held]) -> dict[int, float]:
+    """Take a login for each of those connections. Gives the ones for which the budget is used up, with the
+    seconds until a login is available.
 
-    The logins of those `unused` return to the budget.
+    A connection whose history can't be read needs none.
     """
-    async with planning(link):
-        rows = await _all(link, _RETURN, names=list(seconds), seconds=list(seconds.values()), job=job)
-        users = (configured.connections[row.name].username for row in rows if row.name in unused)
-        if logins := Counter(username.lower() for username in users):
-            values = {"usernames": list(logins), "counts": list(logins.values()), "budget": Budget.CHECKS}
-            await link.execute(_UNCOUNT, values)
+    asking = [one for one in those if not isinstance(one.known, str)]
+    users = [configured.connections[one.name].username for one in asking]
+    waits = await take_logins(link, Budget.CHECKS, users, configured.logins_per_hour)
+    return {one.id: wait for one, wait in zip(asking, waits, strict=True) if wait is not None}
 
 
-async def take_login(link: Link, budget: Budget, username: str, per_hour: int) -> bool:
-    """Take one login outside of `held`. False if the budget is used up."""
+async def put_off(link: Link, job: int, seconds: Mapping[int, float]) -> None:
+    """Release connections that a job holds, to be checked after these seconds.
+
+    A login that was taken for one stays in the budget: it may have been made.
+    """
+    if seconds:
+        async with planning(link):
+            values = {"ids": list(seconds), "seconds": list(seconds.values()), "job": job}
+            await link.execute(_PUT_OFF, values)
+
+
+async def take_logins(
+    link: Link, budget: Budget, usernames: Sequence[str], per_hour: int
+) -> list[float | None]:
+    """Take a login for each username: None, or the seconds until one is available."""
+    folded = [username.lower() for username in usernames]  # Salesforce ignores case
+    values = {"budget": budget, "usernames": folded, "per_hour": per_hour, "minutes": MINUTES_COUNTED}
     async with planning(link):
-        return await _logins(link, budget, [username], per_hour) == [None]
+        return [row.wait for row in await _all(link, _LOGINS, **values)]
 
 
 def settled(connection: Connection, leases: Mapping[int, Lease]) -> set[int]:
@@ -411,13 +408,6 @@ def settled(connection: Connection, leases: Mapping[int, Lease]) -> set[int]:
         "writers": [lease.by for lease in leases.values()],
     }
     return set(connection.exec_driver_sql(_SETTLE, values).scalars())
-
-
-async def _logins(link: Link, budget: Budget, usernames: Sequence[str], per_hour: int) -> list[float | None]:
-    """Take a login for each username: None, or the seconds until one is available. Within `planning`."""
-    folded = [username.lower() for username in usernames]  # Salesforce ignores case
-    values = {"budget": budget, "usernames": folded, "per_hour": per_hour, "minutes": MINUTES_COUNTED}
-    return [row.wait for row in await _all(link, _LOGINS, **values)]
 
 
 def _known(row: Row) -> History | str | None:

@@ -260,6 +260,13 @@ class Store:
             return None
         return self._problem or f"The database {self.place} takes too long to write."
 
+    def give_up(self) -> None:
+        """End the leases of all that waits: replicas that can write check those connections again."""
+        with self._changed:
+            for waiting in self._waiting.values():
+                if waiting.lease:
+                    waiting.lease.end(written=False)
+
     def flush(self, timeout: float = 10.0) -> bool:
         """Write what waits, now. True if all of it is on disk; gives up after `timeout` seconds.
 

@@ -13,20 +13,28 @@ that was set back catches up, there would be none.
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from contextvars import ContextVar
-from typing import Any, Protocol
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import psycopg
+import structlog
 from procrastinate import App, JobContext, PsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
+from procrastinate.worker import Worker as TheirWorker
 
+from monitor.core import rotation
+from monitor.salesforce.probe import TakeLogin
 from monitor.store import due
-from monitor.store.due import ALIVE_SECONDS, SURE_SECONDS, Configured, Held
-from monitor.store.postgresql import Server
+from monitor.store.due import ALIVE_SECONDS, SURE_SECONDS, Budget, Held
+from monitor.store.waiting import Lease
+
+if TYPE_CHECKING:
+    from monitor.watch.replicas import Replica
 
 SLICE = 25
 """Connections per job. One job per connection costs PostgreSQL ten times as much."""
@@ -45,8 +53,7 @@ CRAMMED_SECONDS = 0.2
 DISPATCH_SECONDS = 1.0
 """How often a worker looks for due connections."""
 
-NOTIFY_EVERY = 10
-"""Notifications are sent with each of so many of these looks."""
+NOTIFY_SECONDS = 10.0
 
 OUTAGE_SECONDS = 60.0
 """How long an ending worker waits for its results to be written."""
@@ -54,117 +61,143 @@ OUTAGE_SECONDS = 60.0
 CONNECTIONS = 8
 """Most database connections of one worker."""
 
-logging.getLogger("procrastinate").setLevel(logging.CRITICAL)  # the replica reports what matters
+AGAIN_SECONDS = 1.0
+"""When a check that was not begun is due again."""
+
+HANGS_AGAIN_SECONDS = 20.0
+"""The same if it hung at its last check and such connections hold half of the places: one is free by then."""
+
+FAULT_AGAIN_SECONDS = 60.0
+"""The same if the check failed due to a bug, or its result can never be written."""
+
+logging.getLogger("procrastinate").setLevel(logging.CRITICAL)  # we report what matters
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
+log = structlog.get_logger()
 
-def unless_cancelled() -> None:
-    """Raise CancelledError if this task was cancelled and went on.
+
+async def every(seconds: float, call: Callable[[], Awaitable[None]]) -> None:
+    """Call again and again, until cancelled or a call fails.
 
     Before Python 3.12, `asyncio.wait_for` loses a cancellation that comes just as it ends, and the pool waits
     for a free connection with it.
     """
     task = asyncio.current_task()
-    if task and task.cancelling():
-        raise asyncio.CancelledError
-
-
-async def every(seconds: float, call: Callable[[], Awaitable[None]]) -> None:
-    """Call again and again, until cancelled or a call fails."""
-    while True:
+    while task and not task.cancelling():
         await asyncio.sleep(seconds)
         await call()
-        unless_cancelled()
-
-
-class Host(Protocol):
-    """What a worker needs of its replica."""
-
-    awake: Callable[[], float]
-    """Seconds that include suspension, and no setting of the clock moves."""
-
-    @property
-    def full(self) -> bool:
-        """Whether there is enough work for now."""
-
-    @property
-    def leads(self) -> bool:
-        """Whether this replica notifies."""
-
-    async def check(self, worker: "Worker", job: int, held: Sequence[Held], deferred: int) -> None:
-        """Check the connections that a job holds, and write the results."""
-
-    async def notify(self) -> None:
-        """Send due notifications."""
-
-    def failing(self, task: str, error: Exception | None) -> None:
-        """Note that a task fails, or with None that it succeeds."""
-
-    def dismiss(self) -> None:
-        """End the worker."""
 
 
 class Worker(JobManager):
-    """One run of the engine's worker: its heartbeat, and its database operations where ours differ."""
+    """One run of the engine's worker: its heartbeat, its checks and their ledger, and its database operations
+    where ours differ.
+    """
 
-    def __init__(
-        self,
-        server: Server,
-        configured: Configured,
-        replica: "Host",
-        opened: Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]],
-    ) -> None:
-        """`opened` is called with each new database connection."""
-        how = server.how(writes=True)
+    def __init__(self, replica: "Replica") -> None:
+        how = replica.server.how(writes=True)
         connector = PsycopgConnector(
             conninfo=how.pop("conninfo"),
             kwargs=how,
             min_size=2,
             max_size=CONNECTIONS,
             timeout=ALIVE_SECONDS,
-            reconnect_timeout=0,  # the supervisor reconnects
-            configure=opened,
+            reconnect_timeout=0,  # the supervisor starts another worker
+            configure=replica.opened,
         )
         super().__init__(connector)
-        self.configured, self._replica, self._awake = configured, replica, replica.awake
-        self._app = App(connector=connector)
-        self._app.job_manager = self
-        self._notices = f"{configured.mark} notices"
-        """The queue of the one replica that notifies; the queue of checks is the mark itself."""
+        self._replica, self._configured, self._awake = replica, replica.configured, replica.awake
+        self.keep = replica.keep
         self.number: int | None = None
         self.ended = False
         """It begins nothing more. Its heartbeat continues while it finishes."""
+        self.failing: dict[str, str] = {}
+        """Failing tasks of the engine, and why."""
         self._since = self._beat = 0.0
-        self._ticks = 0
+        self._room = asyncio.Semaphore(replica.at_once)
+        self._in_hand: set[Held] = set()
+        """What it has to check."""
+        self._app = App(connector=connector)
+        self._app.job_manager = self
+        mark = self._configured.mark
+        told = self._notices = f"{mark} notices"
+        """The queue of the one replica that notifies; the queue of checks is the mark itself."""
+        self._check = self._app.task(name="check", queue=mark, pass_context=True)(self._checks)
+        self._notify = self._app.task(name="notify", queue=told, priority=50, lock=told, queueing_lock=told)(
+            replica.notify
+        )
+        self._engine: Any = TheirWorker(
+            self._app,
+            queues=[mark, told],
+            concurrency=due.AT_ONCE,  # ours is the number of places
+            fetch_job_polling_interval=POLL_SECONDS,
+            delete_jobs="always",
+            update_heartbeat_interval=math.inf,  # theirs stops while jobs finish, and others would take over
+            stalled_worker_timeout=ALIVE_SECONDS,
+            shutdown_graceful_timeout=OUTAGE_SECONDS,
+            install_signal_handlers=False,
+            worker_middleware=[self._reported],
+        )
 
     @property
     def sure(self) -> bool:
         """Whether no other worker can have taken over a check that this one begins now."""
         return self.number is not None and not self.ended and self._awake() - self._beat < SURE_SECONDS
 
-    def linked(self) -> Any:
+    def end(self) -> None:
+        """Begin nothing more, and finish what was begun."""
+        self.ended = True
+        self._engine.stop()
+
+    async def run(self) -> None:
+        """Run until ended, or until it can't continue."""
+        try:
+            async with asyncio.timeout(ALIVE_SECONDS):
+                await self._app.open_async()
+            async with asyncio.TaskGroup() as tasks:
+                beside = [
+                    tasks.create_task(every(seconds, call))
+                    for seconds, call in (
+                        (HEARTBEAT_SECONDS, self._beats),
+                        (DISPATCH_SECONDS, self._dispatches),
+                        (NOTIFY_SECONDS, self._notifies),
+                        (DISPATCH_SECONDS, self._replica.look_at_writes),
+                    )
+                ]
+                try:
+                    await self._engine.run()
+                finally:
+                    self.ended = True
+                    for task in beside:
+                        task.cancel()
+        finally:
+            await self._app.close_async()
+
+    def _linked(self) -> Any:
         """A database connection, as a context manager."""
         return self.connector.pool.connection()  # type: ignore[attr-defined] # a PsycopgConnector
 
+    # For the engine
+
     async def register_worker(self) -> int:
         """Register the worker, and its configuration."""
-        at = self._awake()
+        self._since = self._beat = self._awake()
         number = await super().register_worker()
-        async with self.linked() as link:
-            await due.join(link, number, self.configured.mark)
-        unless_cancelled()
-        self.number, self._since, self._beat = number, at, at
+        async with self._linked() as link:
+            await due.join(link, number, self._configured.mark)
+        self.number = number
         return number
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         """Fetch a job once there is room for what it holds."""
-        while True:
-            full = self._replica.full
-            queues = [self.configured.mark] * (not full) + [self._notices] * self._replica.leads
+        while not self.ended:
+            full = len(self._in_hand) >= 2 * self._replica.at_once
+            queues = [self._configured.mark] * (not full) + [self._notices] * self._replica.leads
             job = await super().fetch_job(queues, worker_id)
             if job or not full or not self.sure:
                 return job
             await asyncio.sleep(CRAMMED_SECONDS)
+        self._engine.stop()  # it forgets what was said before it ran
+        return None
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:  # theirs
         """Finish a job, unless it was taken from this worker."""
@@ -178,74 +211,62 @@ class Worker(JobManager):
                 delete=delete_job,
             )
         except Exception:
-            self._replica.dismiss()  # otherwise the worker would keep the job's connections
+            self.end()  # otherwise the worker would keep the job's connections
             raise
 
-    async def run(self) -> None:
-        """Run until cancelled, which lets jobs finish, or until it can't continue."""
-        mark, told = self.configured.mark, self._notices
-        self._check = self._app.task(name="check", queue=mark, pass_context=True)(self._checks)
-        self._notify = self._app.task(name="notify", queue=told, priority=50, lock=told, queueing_lock=told)(
-            self._replica.notify
-        )
+    # For a check
+
+    def take(self, username: str, now: datetime) -> datetime | None:
+        """The login budget: the assigned check includes a login. Gives a later time if it may have lapsed."""
+        return None if self.sure else now + timedelta(seconds=ALIVE_SECONDS)
+
+    async def take_next_key(self, username: str) -> TakeLogin | None:
+        """The budget for next keys; unavailable while the database is down."""
+        return await self._taken(Budget.NEXT_KEYS, username, rotation.LOGINS_PER_HOUR)
+
+    async def take_observer(self, username: str) -> TakeLogin:
+        """The login budget, for a login that comes with a check."""
+        taken = await self._taken(Budget.CHECKS, username, self._configured.logins_per_hour)
+        return taken or (lambda now: now + timedelta(seconds=FAULT_AGAIN_SECONDS))
+
+    async def _taken(self, budget: Budget, username: str, per_hour: int) -> TakeLogin | None:
+        if not self.sure:
+            return None
         try:
-            await self._app.open_async()
-            unless_cancelled()
-            # The engine's own heartbeat stops while jobs finish, and others would take them over.
-            beating = asyncio.create_task(every(HEARTBEAT_SECONDS, self._beats))
-            ticking = asyncio.create_task(every(DISPATCH_SECONDS, self._tick))
-            working = asyncio.create_task(
-                self._app.run_worker_async(
-                    queues=[mark, told],
-                    concurrency=due.AT_ONCE,  # the replica limits it
-                    fetch_job_polling_interval=POLL_SECONDS,
-                    delete_jobs="always",
-                    update_heartbeat_interval=math.inf,
-                    stalled_worker_timeout=ALIVE_SECONDS,
-                    shutdown_graceful_timeout=OUTAGE_SECONDS,
-                    install_signal_handlers=False,
-                    worker_middleware=[self._reported],
-                )
-            )
-            try:
-                await asyncio.wait((beating, ticking, working), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                self.ended = True
-                ticking.cancel()
-                working.cancel()
-                await asyncio.wait((working,))
-                beating.cancel()
-                ended = await asyncio.gather(working, beating, ticking, return_exceptions=True)
-        finally:
-            self.ended = True
-            await self._app.close_async()
-        for error in ended:
-            if isinstance(error, Exception):
-                raise error
+            async with self._linked() as link:
+                waits = await due.take_logins(link, budget, [username], per_hour)
+        except psycopg.Error:
+            return None  # the next round trip reports the error
+        return partial(self.take, username) if waits == [None] else None
+
+    # Its tasks
 
     async def _beats(self) -> None:
-        """Write a heartbeat."""
         if self.number is not None:
             at = self._awake()
-            async with asyncio.timeout(SURE_SECONDS), self.linked() as link:  # one that hangs ends the worker
+            async with (
+                asyncio.timeout(SURE_SECONDS),
+                self._linked() as link,
+            ):  # one that hangs ends the worker
                 if not await due.beat(link, self.number):
                     raise TimeoutError("others may have declared it dead")
             self._beat = at
 
-    async def _tick(self) -> None:
-        if self.sure:
-            with suppress(Exception):  # reported
-                await self._reported(self._dispatch)
-        self._ticks += 1
-        if self._ticks % NOTIFY_EVERY == 1 and self._replica.leads:
+    async def _notifies(self) -> None:
+        if self._replica.leads:
             with suppress(ConnectorException, AlreadyEnqueued):  # the next may succeed
                 await self._notify.defer_async()
 
+    async def _dispatches(self) -> None:
+        if self.sure:
+            with suppress(Exception):  # reported
+                await self._reported(self._dispatch)
+
     async def _dispatch(self) -> None:
-        async with self.linked() as link, due.planning(link):
+        async with self._linked() as link, due.planning(link):
             if self._awake() - self._since >= STEADY_SECONDS:
                 await due.free(link, self.number)
-            taken = await due.take(link, self.configured)
+            taken = await due.take(link, self._configured)
             slices = [taken[start : start + SLICE] for start in range(0, len(taken), SLICE)]
             if slices:
                 new = [self._check.configure().job for _ in slices]
@@ -255,14 +276,6 @@ class Worker(JobManager):
                 }
                 await due.give(link, given)
 
-    async def _checks(self, context: JobContext) -> None:
-        job = context.job.id
-        assert job is not None
-        async with self.linked() as link:
-            held, deferred = await due.held(link, self.configured, job, self.number)
-        WORKER.set(self)
-        await self._replica.check(self, job, held, deferred)
-
     async def _reported(
         self, call: Callable[[], Awaitable[Any]], context: JobContext | None = None, _: object = None
     ) -> Any:
@@ -271,19 +284,71 @@ class Worker(JobManager):
         try:
             found = await call()
         except Exception as error:
-            if not _is_away(error):
-                self._replica.failing(task, error)
+            cause = error.__cause__ or error
+            # PostgreSQL's error classes of a database that is down or shutting down
+            away = isinstance(cause, psycopg.Error) and (cause.sqlstate or "08")[:2] in {"08", "57"}
+            problem = f"The monitor's task {task} fails: " + str(cause).strip().split("\n")[0]
+            if not away and problem != self.failing.get(task):
+                log.exception("task_failed", task=task)
+                self.failing[task] = problem
             raise
-        self._replica.failing(task, None)
+        self.failing.pop(task, None)
         return found
 
+    async def _checks(self, context: JobContext) -> None:
+        """Check the connections that a job holds, and write the results."""
+        job = context.job.id
+        assert job is not None
+        async with self._linked() as link:
+            held = await due.held(link, job, self.number)
+        room = max(1, self._replica.at_once // 2) - sum(one.hung for one in self._in_hand)
+        hanging = {one.id: HANGS_AGAIN_SECONDS for one in [one for one in held if one.hung][max(0, room) :]}
+        begun = [one for one in held if one.id not in hanging]
+        self._in_hand.update(begun)
+        try:
+            async with self._linked() as link:
+                refused = await due.without_login(link, self._configured, begun)
+                await due.put_off(link, job, hanging | refused)
+            self._replica.own.logins_deferred.inc(len(refused))
+            begun = [one for one in begun if one.id not in refused]
+            again = await asyncio.gather(*(self._keep_appointment(job, one) for one in begun))
+        finally:
+            self._in_hand.difference_update(held)
+        if FAULT_AGAIN_SECONDS in again:
+            await self._replica.can_write()
+        if seconds := {one.id: its for one, its in zip(begun, again, strict=True) if its is not None}:
+            async with self._linked() as link:
+                await due.put_off(link, job, seconds)
 
-WORKER: ContextVar[Worker | None] = ContextVar("worker", default=None)
-"""The worker that the current check belongs to."""
-
-
-def _is_away(error: Exception) -> bool:
-    """Whether the database is down or shutting down (PostgreSQL's error classes 08 and 57)."""
-    if isinstance(error, ConnectorException):
-        return not isinstance(error.__cause__, Exception) or _is_away(error.__cause__)
-    return isinstance(error, psycopg.Error) and (error.sqlstate or "08")[:2] in {"08", "57"}
+    async def _keep_appointment(self, job: int, held: Held) -> float | None:
+        """Check a connection. None: its result was written, or another replica's. Otherwise the seconds until
+        it is due again.
+        """
+        replica, name, began = self._replica, held.name, self._awake()
+        async with self._room:
+            if not self.sure or name not in replica.fleet or name in replica.results:
+                return AGAIN_SECONDS
+            late = held.late + self._awake() - began
+            replica.own.schedule_delay.observe(max(0.0, late))
+            replica.begins(name)
+            try:
+                now = replica.clock.now()
+                if isinstance(held.known, str):
+                    again = now + timedelta(seconds=FAULT_AGAIN_SECONDS)
+                    replica.checker.show_unreadable(name, held.known, again)
+                    return FAULT_AGAIN_SECONDS
+                replica.checker.prepare(name, held.known, now - timedelta(seconds=held.late), self)
+                following = await replica.checker.check(name, self)
+            except Exception:  # a check catches its own bugs; if not, the others continue
+                log.exception("check_failed", connection=name)
+                return FAULT_AGAIN_SECONDS
+            finally:
+                self._in_hand.discard(held)
+                result = replica.results.pop(name)
+        if result is None:
+            return AGAIN_SECONDS  # paused or removed meanwhile
+        seconds = (following - replica.clock.now()).total_seconds() if following else 0.0
+        lease = Lease(held.epoch, job, seconds, replica.me)
+        replica.store.save(name, *result, lease)
+        written = await asyncio.wrap_future(lease.written)
+        return FAULT_AGAIN_SECONDS if written is None else None

@@ -25,7 +25,7 @@ from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.transport import Limits, TransportFactory, rust_transport
 from monitor.watch.audit import Audits
-from monitor.watch.budget import Ledger, LoginBudget, OwnLedger
+from monitor.watch.budget import LoginBudget, OwnLedger
 from monitor.watch.check import AFTER_LOGIN_EVERY, Checker
 from monitor.watch.clock import Clock, SharedClock
 from monitor.watch.fleet import Fleet
@@ -128,7 +128,6 @@ class Watch:
         self._new = 0
         self._recovered = recovered
         self._budget = OwnLedger(settings.login_budget_per_hour, memory.save, clock)
-        self._ledger: Ledger = self._budget
         self._asks = LoginBudget(_for_asks(settings), clock)
         self._engine = engine or self._appointments(settings, notify)
         now = clock.now()
@@ -144,7 +143,7 @@ class Watch:
 
         assert not isinstance(store, Memory)
         assert isinstance(store.place, Server)
-        self._ledger = replica = Replica(
+        replica = Replica(
             store.place,
             checker=self._checker,
             fleet=self._fleet,
@@ -152,8 +151,9 @@ class Watch:
             clock=clock,
             at_once=at_once,
             own=self.own,
-            notify=notify,
+            send=notify,
         )
+        self._budget.keep = replica.keep
         return replica
 
     @property
@@ -188,7 +188,7 @@ class Watch:
             ((self._fleet[name].connection, self._fleet[name].history) for name in changed), now
         )
         for name in changed:
-            self._checker.record_configuration(name, known.get(name), self._ledger)
+            self._checker.record_configuration(name, known.get(name), self._budget)
             status = self._fleet[name]
             turn = None if status.connection.paused else turns[name]
             if turn is None:
@@ -280,7 +280,7 @@ class Watch:
 
     async def check(self, name: str) -> datetime | None:
         """Check a connection. Gives the time of its next check; None for no more."""
-        return await self._checker.check(name, self._ledger)
+        return await self._checker.check(name, self._budget)
 
     def _hangs(self, name: str) -> bool:
         """Whether a connection's last check took long without an answer."""

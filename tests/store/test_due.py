@@ -84,12 +84,14 @@ class Replica:
         return await self.begins_its_job()
 
     async def begins_its_job(self) -> list[Held]:
-        found, self.deferred = await due.held(self.link, self.configured, self.job, self.worker)
-        return found
+        held = await due.held(self.link, self.job, self.worker)
+        refused = await due.without_login(self.link, self.configured, held)
+        await due.put_off(self.link, self.job, refused)
+        self.deferred = len(refused)
+        return [one for one in held if one.id not in refused]
 
-    async def gives_back(self, *names: str, unused: bool) -> None:
-        again = dict.fromkeys(names, 0.0)
-        await due.give_back(self.link, self.configured, self.job, again, names if unused else ())
+    async def gives_back(self, held: Held) -> None:
+        await due.put_off(self.link, self.job, {held.id: 0.0})
 
     async def reconciles(self) -> list[str]:
         """Which of its connections have no row."""
@@ -227,20 +229,7 @@ async def test_an_unreadable_history_is_reported_and_uses_no_login(server: Postg
         for _ in range(3):
             [held] = await replica.takes()
             assert "of: Unknown field" in str(held.known)
-            await replica.gives_back("a", unused=False)
-
-
-async def test_an_unused_login_is_returned_to_the_budget(url: str) -> None:
-    two = configured("a", "b", budget=2)
-    async with replicas(url, two) as (replica,):
-        await replica.wants(a=0, b=0)
-        for _ in range(2):
-            assert names(await replica.takes()) == ["a", "b"]
-            await replica.gives_back("a", "b", unused=True)
-
-        assert names(await replica.takes()) == ["a", "b"]
-        await replica.gives_back("a", "b", unused=False)
-        assert await replica.takes() == []
+            await replica.gives_back(held)
 
 
 async def test_a_login_counts_from_the_start_of_its_job(server: Postgres, url: str) -> None:
@@ -275,7 +264,7 @@ async def test_replicas_share_a_separate_budget_for_next_keys(url: str) -> None:
     async with replicas(url, both, both) as (first, second):
         users = ("one@acme.com", "One@Acme.com")
         tries = [
-            await due.take_login(one.link, Budget.NEXT_KEYS, username, 3)
+            await due.take_logins(one.link, Budget.NEXT_KEYS, [username], 3) == [None]
             for username in users
             for one in (first, second)
         ]
@@ -414,7 +403,10 @@ async def test_a_request_that_follows_a_result_at_once_makes_no_second_login_at_
 
 async def test_an_observers_login_comes_from_the_budget_that_all_checks_of_its_user_share(url: str) -> None:
     async with replicas(url, configured("a", budget=2)) as (replica,):
-        tries = [await due.take_login(replica.link, Budget.CHECKS, "One@acme.com", 2) for _ in range(3)]
+        tries = [
+            await due.take_logins(replica.link, Budget.CHECKS, ["One@acme.com"], 2) == [None]
+            for _ in range(3)
+        ]
 
         assert tries == [True, True, False]
         await replica.wants(a=0)

@@ -162,7 +162,7 @@ async def started(
         checker: Any = scene.checks
         scene.replica = Replica(
             Server(make_url(url)), checker=checker, fleet=fleet, store=store, clock=clock, at_once=at_once,
-            own=OwnMetrics(), notify=scene.notify,
+            own=OwnMetrics(), send=scene.notify,
             awake=lambda: scene.seconds_awake + asyncio.get_running_loop().time() - began,
         )  # fmt: skip
         scene.checks.clock = clock
@@ -291,13 +291,15 @@ async def test_hanging_connections_use_at_most_half_of_the_slots(server: Postgre
     """Four of them used to occupy all four slots, and nothing else was checked."""
     checks = SomeHang()
     names = [*(f"hangs{number}" for number in range(6)), "well"]
-    async with started(server, tmp_path, checks=checks, names=names, at_once=4):
+    async with started(server, tmp_path, checks=checks, names=names, at_once=4) as scene:
         await until(lambda: checks.under_way == 2)
         before = checks.begun.count("well")
 
         await until(lambda: checks.begun.count("well") > before + 3)
 
         assert checks.most == 2
+        [(logins,)] = scene.sql("SELECT sum(count) FROM login_budgets")
+        assert int(str(logins)) <= len(checks.begun) + len(names), "those that wait take none"
 
 
 async def test_a_long_check_keeps_its_connection_while_its_worker_ends(scene: Scene) -> None:
