@@ -140,11 +140,11 @@ def _roles() -> Iterable[Scenario]:
 def _story(scenario: Scenario) -> tuple[Mapping[str, object], tuple[Step, ...]]:
     """A scenario's initial org, and the steps that bring about its cause by the end of the period."""
     org = scenario.org
-    if scenario.cause is Cause.APPROVAL_DECAYED:
+    if scenario.cause == Cause.APPROVAL_DECAYED:
         mended = {"permission_set_assigned": True}
         steps = tuple(Step(APPROVED_EVERY * turn, "patch", mended) for turn in (1, 2))
         return {**org, "refresh_token_validity_seconds": int(APPROVAL_LIVES.total_seconds())}, steps
-    if scenario.cause and (days := BROKE_DAYS_AGO.get(scenario.cause)):
+    if scenario.cause and (days := BROKE_DAYS_AGO.get(Cause(scenario.cause))):
         return {}, (Step(STORY - timedelta(days=days), "patch", org),)
     late = STORY - scenario.stands_after - timedelta(days=2)
     return org, tuple(Step(late + step.after, step.does, step.values) for step in scenario.steps)

@@ -23,8 +23,6 @@ from cryptography.x509.oid import NameOID
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from monitor.core.causes import Cause
-
 
 class Keys(StrEnum):
     """How our private key, our certificate and the app's certificate relate."""
@@ -55,7 +53,7 @@ class Step:
 class Scenario:
     """How to bring a cause about; with `cause` None, a healthy org. The file explains the fields."""
 
-    cause: Cause | None
+    cause: str | None
     org: Mapping[str, object] = field(default_factory=dict)
     connection: Mapping[str, object] = field(default_factory=dict)
     keys: Keys = Keys.RIGHT
@@ -66,7 +64,7 @@ class Scenario:
     @property
     def name(self) -> str:
         """The name of its org and connection."""
-        return self.called or str(self.cause).replace("_", "-")
+        return self.called or (self.cause or "").replace("_", "-")
 
     def settings(self, files: "KeyFiles") -> dict[str, object]:
         """The org's initial settings."""

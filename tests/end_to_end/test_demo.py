@@ -9,7 +9,7 @@ from monitor.simulator.scenarios import SCENARIOS
 from tests.end_to_end.processes import Running, bearerwatch, told_demo, until
 from tests.web.reading import read
 
-PROMISED = {scenario.name: str(scenario.cause) for scenario in SCENARIOS}
+PROMISED = {scenario.name: scenario.cause for scenario in SCENARIOS}
 
 
 def causes(demo: Running) -> dict[str, set[str]]:

@@ -95,7 +95,7 @@ def resolves_nothing() -> bool:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 async def test_a_scenario_brings_its_cause_about(stage: Stage, scenario: Scenario) -> None:
-    if scenario.cause is Cause.SUBDOMAIN_UNKNOWN and resolves_nothing():
+    if scenario.cause == Cause.SUBDOMAIN_UNKNOWN and resolves_nothing():
         pytest.skip("no resolver here says that a name does not exist")
     files = make_keys(scenario.keys, NOW)
     stage.simulator.put(scenario.name, scenario.settings(files))
@@ -117,7 +117,7 @@ async def test_a_scenario_brings_its_cause_about(stage: Stage, scenario: Scenari
     stage.now = NOW + scenario.stands_after
     verdict, _ = await checked(stage, at, credential, history)
 
-    assert verdict.cause is scenario.cause, verdict
+    assert verdict.cause == scenario.cause, verdict
 
 
 NOT_PLAYED = {
