@@ -34,7 +34,7 @@ class Running:
 
     def __init__(self, settings: Settings, url: str = "", user: str = "") -> None:
         self._url = (url or _address(settings)).rstrip("/")
-        if url and not re.fullmatch(r"https?://[^/@]+(/[^@]*)?", url):
+        if url and not re.fullmatch(r"https?://[^/@]+(/[^@]*)?", url, re.IGNORECASE):
             raise NoAnswerError(
                 "--url must be a plain URL, e.g. http://127.0.0.1:9877. A user goes into --user, the password"
                 f" into {PASSWORD}."
@@ -74,7 +74,7 @@ class Running:
     def _asked(self, method: str, path: str) -> Any:
         try:
             answer = self._client.request(method, path)
-        except httpx.HTTPError as problem:
+        except (httpx.HTTPError, UnicodeError) as problem:  # the latter of a host that cannot be a name
             raise NoAnswerError(
                 f"No daemon answers at {self._url} ({type(problem).__name__}). Is it running there? If it is"
                 " elsewhere, use --url."

@@ -111,6 +111,19 @@ def test_a_url_that_is_none_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
     assert ended.stderr.startswith("http://[::1 is not a URL")
 
 
+@pytest.mark.parametrize("url", ["HTTP://127.0.0.1:9", "http://..", f"http://{'a' * 64}", "http://xn--a"])
+def test_a_host_that_cannot_be_one_is_an_error_and_not_a_crash(tmp_path: Path, url: str) -> None:
+    config = tmp_path / "bearerwatch.yaml"
+    config.write_text("connections: []")
+
+    ended = CliRunner().invoke(
+        app, ["recheck", "--cause", "api_disabled", "--url", url, "--config", str(config)]
+    )
+
+    assert ended.exit_code == 2
+    assert ended.stderr.startswith(f"No daemon answers at {url}")
+
+
 @pytest.mark.parametrize("url", ["http://op:hunter2@127.0.0.1:9877", "127.0.0.1:9877", "ftp://127.0.0.1"])
 def test_a_url_with_a_password_or_of_another_kind_is_refused_without_repeating_it(
     tmp_path: Path, url: str
