@@ -15,9 +15,9 @@ import asyncio
 import re
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -38,7 +38,7 @@ from monitor.core.outcome import (
     Unreachable,
 )
 from monitor.core.verdict.answer import http_date, read_after_login, read_answer, token_in
-from monitor.salesforce.org import LARGEST_ANSWER, REST_PATH, Inside, Reply
+from monitor.salesforce.org import LARGEST_ANSWER, REST_PATH, Reply
 from monitor.salesforce.transport import (
     FAULTS,
     LIMITS,
@@ -118,33 +118,24 @@ class Exchanger:
         """Close the connections."""
         await self._transport.aclose()
 
-    async def exchange(
-        self,
-        connection: Connection,
-        sign: Sign,
-        *,
-        after_login: bool = False,
-        inside: Inside | None = None,
-    ) -> Exchange:
-        """One exchange: waits for a slot, signs, posts, and reads the answer.
+    @asynccontextmanager
+    async def login(self, connection: Connection, sign: Sign) -> AsyncIterator["Login"]:
+        """One login: waits for a slot, signs, posts, and reads the answer. The slot is free after the block.
 
-        With `after_login`, a grant is followed by one REST call with the token, if the org's instance is an
-        allowed host; `inside` may then make more calls with the same token. `clock_offset_seconds` is the
-        answer's `Date`, plus half a second for rounding, minus our clock when the headers arrived: exact to
-        half a second plus network delay. Raises whatever `sign` raises.
+        `clock_offset_seconds` is the answer's `Date`, plus half a second for rounding, minus our clock when
+        the headers arrived: exact to half a second plus network delay. Raises whatever `sign` raises.
         """
         async with self._slots:
             self.in_flight += 1
             try:
-                return await self._exchange(connection, sign, after_login, inside)
+                yield await self._login(connection, sign)
             finally:
                 self.in_flight -= 1
 
-    async def _exchange(
-        self, connection: Connection, sign: Sign, after_login: bool, inside: Inside | None
-    ) -> Exchange:
+    async def _login(self, connection: Connection, sign: Sign) -> "Login":
         if not self.may_receive(connection.login_url):
-            return Exchange(self.now(), NotSent("the login URL's host is not allowed to receive assertions"))
+            refused = NotSent("the login URL's host is not allowed to receive assertions")
+            return Login(self, Exchange(self.now(), refused))
         async with self._signing:
             at, signed = self.now(), self._steady()
             form = _FORM + quote(sign(at))
@@ -158,27 +149,15 @@ class Exchanger:
         if abs(set_by) > CLOCK_SET:  # otherwise the org's `Date` would be compared with the clock before that
             at += set_by
         if isinstance(answer, NotSent):
-            return Exchange(at, answer)
+            return Login(self, Exchange(at, answer))
         if isinstance(answer, Unreachable):
-            return Exchange(at, answer, duration_seconds=duration)
+            return Login(self, Exchange(at, answer, duration_seconds=duration))
         outcome = _read(answer)
         offset = clock_offset(answer.headers.get("date"), at + timedelta(seconds=answer.waited_seconds))
-        called, usage = None, None
-        if isinstance(outcome, Granted):
-            rest = _Rest(self, _instance(outcome, connection), answer.body)
-            if after_login:
-                called = await rest.first_call()
-            if inside and (called is None or called.proves):
-                await inside(outcome, at + timedelta(seconds=offset or 0), rest.get)
-            usage = rest.usage
-        return Exchange(
-            at,
-            outcome,
-            after_login=called,
-            duration_seconds=duration,
-            clock_offset_seconds=offset,
-            usage=usage,
-        )
+        exchange = Exchange(at, outcome, duration_seconds=duration, clock_offset_seconds=offset)
+        if not isinstance(outcome, Granted):
+            return Login(self, exchange)
+        return Login(self, exchange, _instance(outcome, connection), token_in(answer.body))
 
     def may_receive(self, url: str) -> bool:
         """Whether the address is on the allow list, and all parsers agree on its host."""
@@ -258,29 +237,39 @@ def _instance(granted: Granted, connection: Connection) -> str:
     return "" if is_loopback(url) and not is_loopback(connection.login_url) else url.rstrip("/")
 
 
-class _Rest:
-    """The REST API of the org that granted a token. Keeps the token private."""
+class Login:
+    """A login, and the REST API of the org that granted it. Keeps the token private."""
 
-    def __init__(self, exchanger: Exchanger, instance: str, granted: bytes) -> None:
-        self._exchanger, self._instance = exchanger, instance
-        self._token = token_in(granted)
-        self.usage: ApiUsage | None = None
+    def __init__(self, exchanger: Exchanger, exchange: Exchange, instance: str = "", token: str = "") -> None:
+        """`instance`: the API's base URL. It and the token are empty without a grant."""
+        self.exchange = exchange
+        """The outcome, and what calls since then have shown."""
+        self._exchanger, self._instance, self._token = exchanger, instance, token
+
+    @property
+    def granted(self) -> Granted | None:
+        """The grant, if there is one and the org takes its token."""
+        exchange = self.exchange
+        proven = exchange.after_login is None or exchange.after_login.proves
+        return exchange.outcome if isinstance(exchange.outcome, Granted) and proven else None
 
     async def get(self, path: str) -> Reply | None:
-        """One GET; None if it was not made or not answered."""
+        """One GET with the token; None if it was not made or not answered."""
         reply = await self._reply(path)
         return reply if isinstance(reply, Reply) else None
 
-    async def first_call(self) -> AfterLogin:
-        """The first call with the token."""
-        reply = await self._reply(REST_PATH)
-        if not isinstance(reply, Reply):
-            return reply
-        try:
-            return read_after_login(reply.status, reply.body)
-        except Exception as bug:  # as in _read
-            log.exception("answer_not_read", status=reply.status)
-            return AfterLogin(reply.status, "", f"not readable by the monitor ({type(bug).__name__})")
+    async def first_call(self) -> None:
+        """The first call with the token, if there is one."""
+        if not self.granted:
+            return
+        called = await self._reply(REST_PATH)
+        if isinstance(called, Reply):
+            try:
+                called = read_after_login(called.status, called.body)
+            except Exception as bug:  # as in _read
+                log.exception("answer_not_read", status=called.status)
+                called = AfterLogin(called.status, "", f"not readable by the monitor ({type(bug).__name__})")
+        self.exchange = replace(self.exchange, after_login=called)
 
     async def _reply(self, path: str) -> Reply | AfterLogin:
         """The answer, or why there is none."""
@@ -295,7 +284,8 @@ class _Rest:
         if httpx.codes.is_redirect(answer.status):
             return AfterLogin(answer.status, "", "a redirect, which is not followed")
         if used := _USAGE.search(answer.headers.get("sforce-limit-info", "")):
-            self.usage = ApiUsage(int(used[1]), int(used[2]))
+            usage = ApiUsage(int(used[1]), int(used[2]))
+            self.exchange = replace(self.exchange, usage=usage)
         return Reply(answer.status, answer.body)
 
 

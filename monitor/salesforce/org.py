@@ -13,7 +13,6 @@ from functools import lru_cache
 from urllib.parse import urlencode
 
 from monitor.core.inside import Facts, summed
-from monitor.core.outcome import Granted
 from monitor.core.reads import (
     OBJECT,
     QUERIES,
@@ -54,10 +53,6 @@ class Reply:
 
     status: int
     body: bytes
-
-
-Inside = Callable[[Granted, datetime, Get], Awaitable[None]]
-"""Called after a grant, with its time by the org's clock, and a function for REST calls with its token."""
 
 
 @dataclass(frozen=True, slots=True)

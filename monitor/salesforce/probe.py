@@ -1,14 +1,14 @@
-"""One probe of an org with one key: sign, post, read the answer. Stateless, without judgement."""
+"""One login to an org with one key: sign, post, read the answer. Stateless, without judgement."""
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime
 
 from monitor.core.connection import Connection
 from monitor.core.keys.assertion import sign
 from monitor.core.keys.credential import Credential
 from monitor.core.outcome import Exchange, NotSent
-from monitor.salesforce.exchange import Exchanger
-from monitor.salesforce.org import Inside
+from monitor.salesforce.exchange import Exchanger, Login
 
 TakeLogin = Callable[[datetime], datetime | None]
 """Takes one login from a budget. Gives None on success, otherwise when one is available."""
@@ -22,27 +22,25 @@ class PutOff(Exception):  # noqa: N818 # not an error: the probe is postponed
         self.until = until
 
 
-async def probe(
+def probe(
     exchanger: Exchanger,
     connection: Connection,
     credential: Credential,
     *,
     take: TakeLogin = lambda at: None,
-    first_call: bool = False,
-    inside: Inside | None = None,
-) -> Exchange:
-    """One exchange with this key, followed by a REST call if `first_call`, and by `inside`.
+) -> AbstractAsyncContextManager[Login]:
+    """One login with this key.
 
     `take` is called when signing: the probe may have queued, or the machine slept, and the login may belong
     to another replica by then. Raises PutOff if it gives a time.
     """
     key = credential.key
     if key is None:
-        return Exchange(exchanger.now(), NotSent("No usable private key."))
+        return nullcontext(Login(exchanger, Exchange(exchanger.now(), NotSent("No usable private key."))))
 
     def signed(at: datetime) -> str:
         if until := take(at):
             raise PutOff(until)
         return sign(connection, key, at)
 
-    return await exchanger.exchange(connection, signed, after_login=first_call, inside=inside)
+    return exchanger.login(connection, signed)

@@ -20,7 +20,7 @@ from monitor.core.verdict.audit import wrong_steps
 from monitor.core.verdict.guide import Seen, Step
 from monitor.keys.sources import Keyring
 from monitor.salesforce import org
-from monitor.salesforce.exchange import Exchanger
+from monitor.salesforce.exchange import Exchanger, Login
 from monitor.salesforce.org import CALLS, Get, Reply, Subject
 from monitor.salesforce.probe import PutOff, probe
 from monitor.watch.budget import Ledger
@@ -128,16 +128,18 @@ class Audit:
         self._facts: Facts | None = None
         self._asked_seconds, self._unanswered = 0.0, False
 
-    async def inside(self, granted: Granted, at: datetime, get: Get) -> None:
-        """Read with the connection's own token."""
-        if not self._auditor.is_time(self._connection, self._known, granted=True, asked=self._asked):
+    async def own(self, login: Login) -> None:
+        """Read with the connection's own token, if there is one."""
+        if not login.granted or not self._auditor.is_time(
+            self._connection, self._known, granted=True, asked=self._asked
+        ):
             return
         since, kept = self._changes()
-        self._subject = self._of(at, granted, since)
+        self._subject = self._of(login.exchange, since)
         begun = replace(self._begun(), rows=kept)
         try:
             self._facts = await org.read(
-                self._within_bounds(get), self._subject, begun, own_alone=bool(begun.observer)
+                self._within_bounds(login.get), self._subject, begun, own_alone=bool(begun.observer)
             )
         except Exception:  # a bug here must not affect the verdict on the login
             log.exception("audit_failed", connection=self._connection.name)
@@ -164,8 +166,7 @@ class Audit:
         connection, known = self._connection, self._known
         refused = isinstance(exchange.outcome, Refused) and exchange.outcome.status < 500
         if refused and self._auditor.is_time(connection, known, granted=False, asked=self._asked):
-            at = exchange.at + timedelta(seconds=exchange.clock_offset_seconds or 0)
-            self._subject = self._of(at, None, known.last_success)
+            self._subject = self._of(exchange, known.last_success)
             self._facts = self._begun()
         if self._facts and self._subject and connection.observer:
             await self._observed(connection.observer, self._facts, self._subject, ledger)
@@ -211,13 +212,14 @@ class Audit:
             asked=last.asked + 1 if last and again else 0,
         )
 
-    def _of(self, at: datetime, granted: Granted | None, since: datetime | None) -> Subject:
+    def _of(self, exchange: Exchange, since: datetime | None) -> Subject:
         connection = self._connection
+        granted = exchange.outcome if isinstance(exchange.outcome, Granted) else None
         return Subject(
             username=connection.username,
             app=connection.app or (self._known.audit.application if self._known.audit else ""),
             user_id=(granted and granted.user_id) or self._known.identity.user_id or "",
-            exchanged=at,
+            exchanged=exchange.at + timedelta(seconds=exchange.clock_offset_seconds or 0),
             granted=granted is not None,
             scopes=granted.scopes if granted else None,
             changes_since=since,
@@ -228,22 +230,20 @@ class Audit:
         """Continue with the observer's token; note it if there is none."""
         auditor, mine = self._auditor, self._known.identity.org_id
         problem = f"the observer {observer.name} got no token"
-
-        async def inside(granted: Granted, _at: datetime, get: Get) -> None:
-            nonlocal problem
-            if mine and granted.org_id and granted.org_id[:15] != mine[:15]:
-                problem = f"the observer {observer.name} logs in to another org"
-                return
-            self._facts = await org.read(self._within_bounds(get), subject, facts, calls=CALLS - facts.calls)
-            problem = ""
-
         try:
             credential = await auditor.keyring.load(observer.current)
             take = await ledger.take_observer(observer.username)
-            await probe(auditor.exchanger, observer, credential, take=take, inside=inside)
+            async with probe(auditor.exchanger, observer, credential, take=take) as login:
+                org_id = login.granted and login.granted.org_id
+                if mine and org_id and org_id[:15] != mine[:15]:
+                    problem = f"the observer {observer.name} logs in to another org"
+                elif login.granted:
+                    get, left = self._within_bounds(login.get), CALLS - facts.calls
+                    self._facts = await org.read(get, subject, facts, calls=left)
+                    problem = ""
         except PutOff:
             auditor.own.logins_deferred.inc()
-        except Exception:  # as in `inside`
+        except Exception:  # as in `own`
             log.exception("audit_failed", connection=self._connection.name)
             problem = "internal error in the monitor"
         if problem:

@@ -180,18 +180,16 @@ class Checker:
         early = cadence.is_early(connection, before.history, before.next_exchange)
         audit = Audit(self._auditor, connection, known, asked=early)
         try:
-            exchange = await probe(
-                self._exchanger,
-                connection,
-                credential,
-                take=partial(ledger.take, connection.username),
-                first_call=connection.after_login and (turn or doubted),
-                inside=audit.inside,
-            )
+            take = partial(ledger.take, connection.username)
+            async with probe(self._exchanger, connection, credential, take=take) as login:
+                if connection.after_login and (turn or doubted):
+                    await login.first_call()
+                await audit.own(login)
         except PutOff as put_off:
             self._own.logins_deferred.inc()
             until = put_off.until + self._clock.correction()
             return replace(self._present(before, known), credential=credential.facts, next_exchange=until)
+        exchange = login.exchange
         if exchange.duration_seconds is not None:
             self._own.exchange_duration.observe(exchange.duration_seconds)
         if facts := await audit.finished(exchange, ledger):
@@ -231,7 +229,8 @@ class Checker:
         usable = following if due and following and following.key else None
         if usable and (take := await ledger.take_next_key(connection.username)):
             with suppress(PutOff):  # it waited too long, and the login is no longer reserved
-                tried = (await probe(self._exchanger, connection, usable, take=take)).outcome
+                async with probe(self._exchanger, connection, usable, take=take) as login:
+                    tried = login.exchange.outcome
         after = self._present(after, seen)
         advanced, next_exchange, next_try = rotation.planned(
             after.history, after.connection, was, asked, tried, after.next_exchange, self._clock.now()

@@ -5,7 +5,8 @@ python -m tests.end_to_end.faulty CONFIGURATION LOG_FORMAT
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,13 @@ class Faulty:
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
 
-    async def exchange(
-        self, connection: Connection, _signed: Callable[[datetime], str], **_options: Any
-    ) -> Any:
+    @asynccontextmanager
+    async def login(self, connection: Connection, _signed: Callable[[datetime], str]) -> AsyncIterator[Any]:
         """Raises."""
         key = (await self._keyring.load(connection.current)).key
         assert key
         raise telltale(connection, key)
+        yield
 
 
 async def main(config: Path) -> None:
@@ -59,7 +60,8 @@ async def main(config: Path) -> None:
     checker = Checker(fleet, keyring=keyring, exchanger=faulty, clock=clock, own=OwnMetrics())
     await checker.check(well.name, OwnLedger(60, lambda *_: None))
     sys.stdout.write(f"{fleet[well.name]!r}\n")
-    await faulty.exchange(well, None)
+    async with faulty.login(well, None):
+        pass
 
 
 if __name__ == "__main__":

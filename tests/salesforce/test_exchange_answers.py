@@ -23,6 +23,7 @@ from tests.salesforce.wire import (
     Visit,
     closes,
     drips,
+    exchanged,
     floods,
     granted,
     hangs,
@@ -49,7 +50,7 @@ async def answer_to(
 ) -> Exchange:
     async with serving(reply) as server:
         to = connection(login_url=f"http://localhost:{server.port}")
-        return await make_exchanger(limits).exchange(to, sign, after_login=after_login)
+        return await exchanged(make_exchanger(limits), to, sign, after_login=after_login)
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -110,7 +111,7 @@ async def test_an_answer_that_cannot_be_decoded_is_a_protocol_fault(
     """httpx's decoders, which httpcore's answers go through, notice neither."""
     async with serving(reply) as server:
         exchanger = make_exchanger(transport=rust_transport)
-        exchange = await exchanger.exchange(connection(login_url=f"http://localhost:{server.port}"), sign)
+        exchange = await exchanged(exchanger, connection(login_url=f"http://localhost:{server.port}"), sign)
 
     assert exchange.outcome == Unreachable(FaultKind.PROTOCOL, why)
 
@@ -272,8 +273,8 @@ async def test_a_server_that_never_answers_the_handshake_is_a_connection_fault(
     make_exchanger: MakeExchanger, certificates: Certificates
 ) -> None:
     async with serving(never_reads) as server:
-        exchange = await make_exchanger(IMPATIENT).exchange(
-            connection(login_url=f"https://localhost:{server.port}"), sign
+        exchange = await exchanged(
+            make_exchanger(IMPATIENT), connection(login_url=f"https://localhost:{server.port}"), sign
         )
 
     assert exchange.outcome == Unreachable(FaultKind.CONNECT, "could not connect in time")
@@ -285,8 +286,8 @@ async def test_a_server_that_never_answers_the_handshake_is_a_connection_fault(
 async def test_a_closed_port_is_a_connection_fault(make_exchanger: MakeExchanger) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        exchange = await make_exchanger().exchange(
-            connection(login_url=f"http://127.0.0.1:{taken.getsockname()[1]}"), sign
+        exchange = await exchanged(
+            make_exchanger(), connection(login_url=f"http://127.0.0.1:{taken.getsockname()[1]}"), sign
         )
 
     assert is_fault(exchange.outcome, FaultKind.CONNECT)
@@ -309,8 +310,8 @@ async def test_an_untrusted_certificate_is_a_tls_fault(
     flaw: str, make_exchanger: MakeExchanger, certificates: Certificates
 ) -> None:
     async with serving(says(granted()), getattr(certificates, flaw)) as server:
-        exchange = await make_exchanger().exchange(
-            connection(login_url=f"https://localhost:{server.port}"), sign
+        exchange = await exchanged(
+            make_exchanger(), connection(login_url=f"https://localhost:{server.port}"), sign
         )
 
     assert is_fault(exchange.outcome, FaultKind.TLS)
@@ -324,8 +325,8 @@ async def test_plain_http_instead_of_tls_is_a_tls_fault(make_exchanger: MakeExch
         await visit.reader.read()
 
     async with serving(speaks_first) as server:
-        exchange = await make_exchanger().exchange(
-            connection(login_url=f"https://localhost:{server.port}"), sign
+        exchange = await exchanged(
+            make_exchanger(), connection(login_url=f"https://localhost:{server.port}"), sign
         )
 
     assert is_fault(exchange.outcome, FaultKind.TLS)
@@ -336,8 +337,8 @@ async def test_a_connection_that_breaks_during_the_handshake_is_a_connection_fau
 ) -> None:
     """Middleboxes do this; there was no certificate to distrust."""
     async with serving(closes) as server:
-        exchange = await make_exchanger().exchange(
-            connection(login_url=f"https://localhost:{server.port}"), sign
+        exchange = await exchanged(
+            make_exchanger(), connection(login_url=f"https://localhost:{server.port}"), sign
         )
 
     assert is_fault(exchange.outcome, FaultKind.CONNECT)
@@ -347,8 +348,8 @@ async def test_a_certificate_of_the_configured_ca_is_trusted(
     make_exchanger: MakeExchanger, certificates: Certificates
 ) -> None:
     async with serving(says(granted()), certificates.good) as server:
-        exchange = await make_exchanger().exchange(
-            connection(login_url=f"https://localhost:{server.port}"), sign
+        exchange = await exchanged(
+            make_exchanger(), connection(login_url=f"https://localhost:{server.port}"), sign
         )
 
     assert isinstance(exchange.outcome, Granted)
@@ -414,7 +415,7 @@ async def test_many_hostile_servers_do_not_affect_a_good_one(make_exchanger: Mak
     async def ask(reply: Reply) -> Outcome:
         async with serving(reply) as server:
             to = connection(login_url=f"http://localhost:{server.port}")
-            return (await exchanger.exchange(to, sign)).outcome
+            return (await exchanged(exchanger, to, sign)).outcome
 
     *bad, good = await asyncio.gather(*map(ask, [*BROKEN.values(), *SLOW.values(), says(granted())]))
 

@@ -31,7 +31,6 @@ from monitor.core.outcome import (
 from monitor.core.problem import OperatorError
 from monitor.salesforce import exchange as exchange_module
 from monitor.salesforce.exchange import Exchanger, clock_offset
-from monitor.salesforce.org import Get
 from monitor.salesforce.org import Reply as RestReply
 from monitor.salesforce.transport import (
     SPARE_CONNECTIONS,
@@ -48,6 +47,7 @@ from tests.salesforce.wire import (
     Server,
     Visit,
     closes,
+    exchanged,
     granted,
     http,
     says,
@@ -68,7 +68,7 @@ def at(server: Server, scheme: str = "http") -> str:
 
 async def test_the_assertion_is_in_the_body_of_one_post(make_exchanger: MakeExchanger) -> None:
     async with serving(says(granted())) as server:
-        await make_exchanger().exchange(connection(login_url=f"{at(server)}/acme"), sign)
+        await exchanged(make_exchanger(), connection(login_url=f"{at(server)}/acme"), sign)
 
     [visit] = server.visits
     lines = visit.head.lower().splitlines()
@@ -99,7 +99,7 @@ async def test_neither_cookies_nor_connections_are_kept(make_exchanger: MakeExch
     exchanger = make_exchanger()
     async with serving(keeps_alive) as server:
         for _ in range(3):
-            await exchanger.exchange(connection(login_url=at(server)), sign)
+            await exchanged(exchanger, connection(login_url=at(server)), sign)
 
     assert len(server.visits) == 3
     assert not any("cookie" in visit.head.lower() for visit in server.visits)
@@ -125,7 +125,7 @@ async def test_nothing_is_signed_for_a_host_that_is_not_allowed(
     def never(_now: datetime) -> str:
         pytest.fail("signed")
 
-    exchange = await make_exchanger().exchange(connection(login_url=login_url), never)
+    exchange = await exchanged(make_exchanger(), connection(login_url=login_url), never)
 
     assert isinstance(exchange.outcome, NotSent)
     assert exchange.duration_seconds is None
@@ -134,7 +134,7 @@ async def test_nothing_is_signed_for_a_host_that_is_not_allowed(
 async def test_an_invalid_address_is_not_contacted(make_exchanger: MakeExchanger) -> None:
     exchanger = make_exchanger(allowed_hosts=frozenset({"xn--a.test"}))
 
-    exchange = await exchanger.exchange(connection(login_url="https://xn--a.test"), sign)
+    exchange = await exchanged(exchanger, connection(login_url="https://xn--a.test"), sign)
 
     assert exchange.outcome == NotSent("the address is not a usable URL")
 
@@ -146,7 +146,7 @@ async def test_an_error_while_signing_is_raised_and_frees_its_slot(make_exchange
     exchanger = make_exchanger(Limits(in_flight=1))
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
-            await exchanger.exchange(connection(login_url="http://localhost:1"), fails)
+            await exchanged(exchanger, connection(login_url="http://localhost:1"), fails)
 
     assert exchanger.in_flight == 0
 
@@ -160,7 +160,7 @@ async def test_an_exchange_that_fails_leaves_nothing_for_the_garbage_collector(
         refuses = connection(login_url=f"http://127.0.0.1:{bound.getsockname()[1]}")
 
         async def fail() -> None:
-            exchange = await exchanger.exchange(refuses, sign)
+            exchange = await exchanged(exchanger, refuses, sign)
             assert isinstance(exchange.outcome, Unreachable)
 
         await fail()
@@ -195,7 +195,9 @@ async def test_at_most_one_assertion_is_signed_per_loop_iteration(make_exchanger
     counting = asyncio.create_task(count_turns())
     async with serving(says(granted())) as server:
         exchanger = make_exchanger()
-        await asyncio.gather(*(exchanger.exchange(connection(login_url=at(server)), signs) for _ in range(8)))
+        await asyncio.gather(
+            *(exchanged(exchanger, connection(login_url=at(server)), signs) for _ in range(8))
+        )
     counting.cancel()
 
     assert len(set(signed_in)) == 8
@@ -220,7 +222,7 @@ async def test_exchanges_in_flight_are_limited_and_others_are_signed_after_queue
     exchanger = make_exchanger(Limits(in_flight=2))
     async with serving(waits) as server:
         to = connection(login_url=at(server))
-        asked = [asyncio.ensure_future(exchanger.exchange(to, counting)) for _ in range(5)]
+        asked = [asyncio.ensure_future(exchanged(exchanger, to, counting)) for _ in range(5)]
         for _ in range(2):
             await arrived.acquire()
         in_flight, signed_then, came_then = exchanger.in_flight, len(signed), len(server.visits)
@@ -246,11 +248,11 @@ async def test_cancelled_exchanges_over_tls_do_not_stop_those_that_follow(
     async with serving(says(granted()), certificates.good) as server:
         to = connection(login_url=at(server, "https"))
         for _ in range(40):
-            asked = [asyncio.ensure_future(exchanger.exchange(to, sign)) for _ in range(30)]
+            asked = [asyncio.ensure_future(exchanged(exchanger, to, sign)) for _ in range(30)]
             for each in asked:
                 asyncio.get_running_loop().call_later(chance.uniform(0.001, 0.08), each.cancel)
             await asyncio.gather(*asked, return_exceptions=True)
-        then = [(await exchanger.exchange(to, sign)).outcome for _ in range(10)]
+        then = [(await exchanged(exchanger, to, sign)).outcome for _ in range(10)]
 
     assert [type(outcome) for outcome in then] == [Granted] * 10
     assert exchanger.in_flight == 0
@@ -263,7 +265,7 @@ def exhausted(_request: httpx.Request) -> httpx.Response:
 async def test_an_exhausted_pool_is_our_fault() -> None:
     exchanger = Exchanger(transport=lambda *_: httpx.MockTransport(exhausted))
 
-    exchange = await exchanger.exchange(connection(login_url="http://localhost"), sign)
+    exchange = await exchanged(exchanger, connection(login_url="http://localhost"), sign)
 
     assert exchange.outcome == Unreachable(FaultKind.POOL, "our own connection pool had no free connection")
 
@@ -280,7 +282,7 @@ async def test_closing_the_exchanger_ends_running_exchanges_without_a_verdict(
 
     exchanger = make_exchanger()
     async with serving(holds) as server:
-        asked = asyncio.ensure_future(exchanger.exchange(connection(login_url=at(server)), sign))
+        asked = asyncio.ensure_future(exchanged(exchanger, connection(login_url=at(server)), sign))
         await arrived.wait()
         await exchanger.aclose()
         exchange = await asked
@@ -304,7 +306,7 @@ async def test_the_clock_offset_is_the_servers_date_minus_our_clock(
 
     asked, answer = asyncio.Event(), asyncio.Event()
     async with serving(takes_a_while) as server:
-        exchanging = asyncio.create_task(make_exchanger().exchange(connection(login_url=at(server)), sign))
+        exchanging = asyncio.create_task(exchanged(make_exchanger(), connection(login_url=at(server)), sign))
         await asked.wait()
         asyncio.get_running_loop().call_later(0.2, answer.set)
         exchange = await exchanging
@@ -329,7 +331,7 @@ async def test_if_the_wall_clock_is_set_during_an_exchange_all_its_times_are_by_
 
     async with serving(sets_the_clock) as server:
         exchanger = make_exchanger(clock=lambda: wall[0])
-        exchange = await exchanger.exchange(connection(login_url=at(server)), sign)
+        exchange = await exchanged(exchanger, connection(login_url=at(server)), sign)
 
     second = timedelta(seconds=1)
     assert NOW + step - second < exchange.at <= NOW + step
@@ -356,7 +358,7 @@ def test_without_a_valid_date_there_is_no_clock_offset(date: str | None, offset:
 async def test_the_default_clock_is_aware_and_in_utc() -> None:
     exchanger = Exchanger(transport=lambda *_: httpx.MockTransport(exhausted))
 
-    exchange = await exchanger.exchange(connection(login_url="http://localhost"), sign)
+    exchange = await exchanged(exchanger, connection(login_url="http://localhost"), sign)
 
     assert exchange.at.tzinfo is UTC
     await exchanger.aclose()
@@ -381,8 +383,8 @@ async def test_the_call_after_login_uses_the_token_and_the_login_urls_path(
     make_exchanger: MakeExchanger,
 ) -> None:
     async with serving(org(http(200, "{}"))) as server:
-        exchange = await make_exchanger().exchange(
-            connection(login_url=f"{at(server)}/acme"), sign, after_login=True
+        exchange = await exchanged(
+            make_exchanger(), connection(login_url=f"{at(server)}/acme"), sign, after_login=True
         )
 
     assert exchange.after_login == AfterLogin(200, "", "")
@@ -395,7 +397,7 @@ async def test_the_call_after_login_uses_the_token_and_the_login_urls_path(
 async def test_a_refused_call_after_login_is_reported_with_the_grant(make_exchanger: MakeExchanger) -> None:
     refusal = http(403, json.dumps([{"errorCode": "API_CURRENTLY_DISABLED", "message": "not enabled"}]))
     async with serving(org(refusal)) as server:
-        exchange = await make_exchanger().exchange(connection(login_url=at(server)), sign, after_login=True)
+        exchange = await exchanged(make_exchanger(), connection(login_url=at(server)), sign, after_login=True)
 
     assert isinstance(exchange.outcome, Granted)
     assert exchange.after_login == AfterLogin(403, "API_CURRENTLY_DISABLED", "not enabled")
@@ -438,7 +440,7 @@ async def test_a_first_call_that_is_not_made_or_not_answered_says_why(
 ) -> None:
     """A host name with 43 characters had been masked, no call made, and nothing said."""
     async with serving(reply) as server:
-        exchange = await make_exchanger().exchange(connection(login_url=at(server)), sign, after_login=True)
+        exchange = await exchanged(make_exchanger(), connection(login_url=at(server)), sign, after_login=True)
 
     assert isinstance(exchange.outcome, Granted)
     assert exchange.after_login is not None
@@ -456,8 +458,8 @@ async def test_a_first_call_that_our_parser_fails_on_leaves_the_grant(
     monkeypatch.setattr(exchange_module, "read_after_login", fails)
     with capture_logs() as logged:
         async with serving(org(http(200, "{}"))) as server:
-            exchange = await make_exchanger().exchange(
-                connection(login_url=at(server)), sign, after_login=True
+            exchange = await exchanged(
+                make_exchanger(), connection(login_url=at(server)), sign, after_login=True
             )
 
     assert isinstance(exchange.outcome, Granted)
@@ -480,8 +482,8 @@ async def test_a_remote_org_cannot_redirect_calls_to_this_machine() -> None:
         allowed_hosts=frozenset({"mock.example.com"}),
     )
 
-    exchange = await exchanger.exchange(
-        connection(login_url="https://mock.example.com"), sign, after_login=True
+    exchange = await exchanged(
+        exchanger, connection(login_url="https://mock.example.com"), sign, after_login=True
     )
     await exchanger.aclose()
 
@@ -492,30 +494,29 @@ async def test_a_remote_org_cannot_redirect_calls_to_this_machine() -> None:
 async def test_additional_calls_report_api_usage_and_never_see_the_token(
     make_exchanger: MakeExchanger,
 ) -> None:
-    replies: list[RestReply | None] = []
-
-    async def inside(_granted: Granted, _at: datetime, get: Get) -> None:
-        replies.extend([await get("/services/data/v62.0/query?q=SELECT+1"), await get("@evil.test/")])
-
-    async with serving(org(http(200, "{}", "Sforce-Limit-Info: api-usage=18/15000"))) as server:
-        exchange = await make_exchanger().exchange(connection(login_url=at(server)), sign, inside=inside)
+    reply = http(200, "{}", "Sforce-Limit-Info: api-usage=18/15000")
+    async with (
+        serving(org(reply)) as server,
+        make_exchanger().login(connection(login_url=at(server)), sign) as login,
+    ):
+        replies = [await login.get("/services/data/v62.0/query?q=SELECT+1"), await login.get("@evil.test/")]
 
     assert replies == [RestReply(200, b"{}"), None]
-    assert exchange.usage == ApiUsage(18, 15_000)
+    assert login.exchange.usage == ApiUsage(18, 15_000)
     assert len(server.visits) == 2
 
 
 async def test_after_a_refused_first_call_no_more_are_made(make_exchanger: MakeExchanger) -> None:
-    async def inside(_granted: Granted, _at: datetime, _get: Get) -> None:
-        pytest.fail("asked")
-
     refusal = http(403, json.dumps([{"errorCode": "API_CURRENTLY_DISABLED", "message": "not enabled"}]))
-    async with serving(org(refusal)) as server:
-        exchange = await make_exchanger().exchange(
-            connection(login_url=at(server)), sign, after_login=True, inside=inside
-        )
+    async with (
+        serving(org(refusal)) as server,
+        make_exchanger().login(connection(login_url=at(server)), sign) as login,
+    ):
+        assert login.granted
+        await login.first_call()
 
-    assert exchange.after_login is not None
+    assert login.exchange.after_login is not None
+    assert not login.granted
 
 
 @pytest.mark.parametrize(("answer", "asked"), [(granted(), False), (http(400, "{}"), True)])
@@ -523,7 +524,9 @@ async def test_the_call_after_login_needs_a_request_and_a_grant(
     answer: bytes, asked: bool, make_exchanger: MakeExchanger
 ) -> None:
     async with serving(says(answer)) as server:
-        exchange = await make_exchanger().exchange(connection(login_url=at(server)), sign, after_login=asked)
+        exchange = await exchanged(
+            make_exchanger(), connection(login_url=at(server)), sign, after_login=asked
+        )
 
     assert exchange.after_login is None
     assert len(server.visits) == 1
@@ -560,13 +563,14 @@ import asyncio, os, sys
 from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.transport import rust_transport
 from tests.salesforce.httpcore import httpcore_transport
+from tests.salesforce.wire import exchanged
 from tests.making import connection
 
 TRANSPORTS = {"httpcore": httpcore_transport, "pyreqwest": rust_transport}
 
 async def main():
     exchanger = Exchanger(transport=TRANSPORTS[sys.argv[1]])
-    made = await exchanger.exchange(connection(login_url=sys.argv[2]), lambda now: "a.b.c")
+    made = await exchanged(exchanger, connection(login_url=sys.argv[2]), lambda now: "a.b.c")
     print(type(made.outcome).__name__, flush=True)
     await exchanger.aclose()
 
@@ -645,7 +649,7 @@ async def test_https_goes_through_the_environments_proxy(certificates: Certifica
             allowed_hosts=ORG,
             transport=through({"HTTPS_PROXY": f"{scheme}127.0.0.1:{proxy.port}"}),
         )
-        exchange = await exchanger.exchange(connection(login_url="https://org.test"), sign)
+        exchange = await exchanged(exchanger, connection(login_url="https://org.test"), sign)
         await exchanger.aclose()
 
     assert isinstance(exchange.outcome, Granted)
@@ -668,7 +672,7 @@ async def test_a_proxy_that_refuses_is_a_connection_fault(certificates: Certific
             allowed_hosts=ORG,
             transport=through({"all_proxy": f"http://user:hush@127.0.0.1:{proxy.port}"}),
         )
-        exchange = await exchanger.exchange(connection(login_url="https://org.test"), sign)
+        exchange = await exchanged(exchanger, connection(login_url="https://org.test"), sign)
         await exchanger.aclose()
 
     assert isinstance(exchange.outcome, Unreachable)
@@ -687,7 +691,7 @@ async def test_loopback_never_goes_through_a_proxy(scheme: str, certificates: Ce
             ca_file=certificates.ca_file,
             transport=through({"https_proxy": address, "http_proxy": address, "all_proxy": address}),
         )
-        exchange = await exchanger.exchange(connection(login_url=at(server, scheme)), sign)
+        exchange = await exchanged(exchanger, connection(login_url=at(server, scheme)), sign)
         await exchanger.aclose()
 
     assert isinstance(exchange.outcome, Refused)
@@ -703,7 +707,7 @@ async def test_hosts_in_no_proxy_are_reached_without_one(certificates: Certifica
             allowed_hosts=ORG,
             transport=through({"https_proxy": address, "NO_PROXY": "other.test, org.test"}),
         )
-        exchange = await exchanger.exchange(connection(login_url="https://org.test"), sign)
+        exchange = await exchanged(exchanger, connection(login_url="https://org.test"), sign)
         await exchanger.aclose()
 
     assert isinstance(exchange.outcome, Unreachable)

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from cryptography import x509
 
-from monitor.salesforce.exchange import Exchanger
+from monitor.core.connection import Connection
+from monitor.core.outcome import Exchange
+from monitor.salesforce.exchange import Exchanger, Sign
 from tests.certificates import LOOPBACK, Issued, authority, signed
 
 TOKEN = "00D000000000001!AQ.SecretOfTheOrg"
@@ -28,6 +30,16 @@ GRANT = {
 
 Reply = Callable[["Visit"], Awaitable[None]]
 MakeExchanger = Callable[..., Exchanger]
+
+
+async def exchanged(
+    exchanger: Exchanger, to: Connection, sign: Sign, *, after_login: bool = False
+) -> Exchange:
+    """A login, and the first call if wanted."""
+    async with exchanger.login(to, sign) as login:
+        if after_login:
+            await login.first_call()
+    return login.exchange
 
 
 @dataclass(frozen=True, slots=True)

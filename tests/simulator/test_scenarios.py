@@ -3,8 +3,7 @@
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
-from functools import partial
+from datetime import timedelta
 
 import pytest
 
@@ -14,13 +13,12 @@ from monitor.core.connection import ApprovalPolicy, Connection, audience_of
 from monitor.core.finding import Diagnosis, State
 from monitor.core.history import History, begin, remember
 from monitor.core.inside import Facts
-from monitor.core.keys.assertion import sign
 from monitor.core.keys.credential import Credential
-from monitor.core.outcome import Exchange, Granted, NotSent
 from monitor.core.verdict.approval import forecast
 from monitor.core.verdict.diagnosis import diagnose
 from monitor.salesforce.exchange import Exchanger
-from monitor.salesforce.org import Get, Subject, read
+from monitor.salesforce.org import Subject, read
+from monitor.salesforce.probe import probe
 from monitor.simulator.scenarios import SCENARIOS, Scenario, make_keys
 from monitor.simulator.server import Simulator, running
 from tests.making import ACME, NOW, connection, read_credential
@@ -65,19 +63,15 @@ async def checked(
     stage: Stage, at: Connection, credential: Credential, history: History
 ) -> tuple[Diagnosis, History]:
     """One exchange and audit as the daemon would make them, the verdict, and what is remembered."""
-
-    async def inside(granted: Granted, moment: datetime, get: Get) -> None:
-        nonlocal history
-        needed = tuple(name for name, _ in at.objects)
-        subject = Subject(at.username, "", granted.user_id or "", moment, granted=True, objects=needed)
-        history = replace(history, audit=await read(get, subject, Facts(stage.now)))
-
     exchanger = Exchanger(clock=lambda: stage.now, allowed_hosts=frozenset({INVALID_HOST}))
-    if credential.key is None:
-        exchange = Exchange(stage.now, NotSent("No usable private key."))
-    else:
-        signed = partial(sign, at, credential.key)
-        exchange = await exchanger.exchange(at, signed, after_login=True, inside=inside)
+    async with probe(exchanger, at, credential) as login:
+        await login.first_call()
+        if granted := login.granted:
+            moment = login.exchange.at + timedelta(seconds=login.exchange.clock_offset_seconds or 0)
+            needed = tuple(name for name, _ in at.objects)
+            subject = Subject(at.username, "", granted.user_id or "", moment, granted=True, objects=needed)
+            history = replace(history, audit=await read(login.get, subject, Facts(stage.now)))
+    exchange = login.exchange
     await exchanger.aclose()
     foreseen = forecast(at, history, (), stage.now)
     verdict = diagnose(exchange, credential.facts, at, history, stage.now, forecast=foreseen)

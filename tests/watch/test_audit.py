@@ -18,7 +18,7 @@ from monitor.core.reads import Read, Row
 from monitor.core.verdict.audit import wrong_steps
 from monitor.core.verdict.guide import ORG_ENDS, Seen
 from monitor.keys.sources import Keyring
-from monitor.salesforce.exchange import Exchanger
+from monitor.salesforce.exchange import Exchanger, Login
 from monitor.salesforce.org import Get, Reply
 from monitor.watch.audit import ASKING_SECONDS, AUDITS_PER_MINUTE, KEPT, Audit, Auditor, Judged
 from monitor.watch.budget import OwnLedger
@@ -58,14 +58,25 @@ async def auditor(clock: Standing) -> AsyncIterator[Auditor]:
     await exchanger.aclose()
 
 
+class Answered(Login):
+    """A login to an org that answers as `get` does."""
+
+    def __init__(self, exchanger: Exchanger, exchange: Exchange, get: Get) -> None:
+        super().__init__(exchanger, exchange)
+        self._get = get
+
+    async def get(self, path: str) -> Reply | None:
+        return await self._get(path)
+
+
 async def audited(
     auditor: Auditor, get: Get, known: History, of: Connection = ACME, *, asked: bool = False
 ) -> Facts | None:
     """What is kept of an audit after a login that was granted."""
-    granted = replace(GRANTED, org_id=None)
+    exchange = Exchange(NOW, replace(GRANTED, org_id=None))
     audit = Audit(auditor, of, known, asked=asked)
-    await audit.inside(granted, NOW, get)
-    return await audit.finished(Exchange(NOW, granted), LEDGER)
+    await audit.own(Answered(auditor.exchanger, exchange, get))
+    return await audit.finished(exchange, LEDGER)
 
 
 class Answers:

@@ -105,11 +105,13 @@ class Watcher:
     async def _look(self, current: Credential, following: Credential) -> Look:
         connection, now = self._connection, self._clock.now()
         self._history = rotation.with_pairs(self._history, connection, current.facts, following.facts, now)
-        tried = await probe(self._exchanger, connection, following)
+        async with probe(self._exchanger, connection, following) as login:
+            tried, asked = login.exchange, None
         was = self._history.last_verdict
         wanted = isinstance(tried.outcome, Granted) or was is None
-        left = wanted and self._budget.take(connection.username, now) is None
-        asked = await probe(self._exchanger, connection, current) if left else None
+        if wanted and self._budget.take(connection.username, now) is None:
+            async with probe(self._exchanger, connection, current) as login:
+                asked = login.exchange
         advanced = rotation.advanced(
             self._history, connection, was, asked.outcome if asked else None, tried.outcome, now
         )
