@@ -115,7 +115,6 @@ async def test_neither_cookies_nor_connections_are_kept(make_exchanger: MakeExch
         "https://evil.test\\@acme.my.salesforce.com",
         "https://acme.my.salesforce.com@evil.test",
         "https://acme.my.salesforce.com\n.evil.test",
-        "https://[::1",
         "",
     ],
 )
@@ -129,6 +128,10 @@ async def test_nothing_is_signed_for_a_host_that_is_not_allowed(
 
     assert isinstance(exchange.outcome, NotSent)
     assert exchange.duration_seconds is None
+
+
+async def test_an_address_that_no_connection_can_have_receives_nothing(make_exchanger: MakeExchanger) -> None:
+    assert not make_exchanger().may_receive("https://[::1")
 
 
 async def test_an_invalid_address_is_not_contacted(make_exchanger: MakeExchanger) -> None:
