@@ -34,7 +34,7 @@ PURE = {
     "dataclasses", "datetime", "email",
     "enum", "functools", "hashlib", "hmac", "html", "ipaddress", "itertools", "json", "jwt", "math", "re",
     "statistics", "string",
-    "types", "typing", "unicodedata", "urllib", "warnings", "xml", "zoneinfo",
+    "types", "typing", "unicodedata", "urllib", "warnings", "zoneinfo",
 }  # fmt: skip
 """What the core may use of other people's: nothing that has a clock, a file, a socket, a log or chance."""
 

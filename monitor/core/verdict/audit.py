@@ -16,7 +16,7 @@ from monitor.core.reads import QUERIES, Read, text, time_in
 from monitor.core.status import ConnectionStatus
 from monitor.core.verdict.approval import Forecast, Grounds
 from monitor.core.verdict.guide import POINTS, SELECTED_SETS, SHOWN, Point, Ruling, Seen, Step
-from monitor.core.verdict.texts import of_text
+from monitor.core.verdict.vocabulary import of_text
 from monitor.core.wording import minute
 
 

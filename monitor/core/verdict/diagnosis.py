@@ -28,7 +28,7 @@ from monitor.core.verdict.evidence import (
     span,
 )
 from monitor.core.verdict.guide import CONTESTED, Seen, Step
-from monitor.core.verdict.texts import Meaning
+from monitor.core.verdict.vocabulary import Meaning
 from monitor.core.wording import minute
 
 LASTING = timedelta(days=1)

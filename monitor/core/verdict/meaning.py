@@ -11,9 +11,17 @@ from monitor.core.connection import ALLOWED_HOSTS, ALLOWED_SUFFIXES, Connection,
 from monitor.core.finding import Certainty
 from monitor.core.outcome import NO_STATUS, AfterLogin, FaultKind, Granted, NotSent, Refused, Unreachable
 from monitor.core.verdict.answer import HTML_PAGE, NOT_SHOWN, REDIRECT
-from monitor.core.verdict.faults import BROKEN_OFF, NO_SUCH_NAME, NOT_TLS, of_key
-from monitor.core.verdict.texts import Meaning, of_text, plain
-from monitor.core.verdict.vocabulary import WORDS, is_salesforces
+from monitor.core.verdict.vocabulary import (
+    BROKEN_OFF,
+    NO_SUCH_NAME,
+    NOT_TLS,
+    WORDS,
+    Meaning,
+    is_salesforces,
+    of_key,
+    of_text,
+    plain,
+)
 
 UNRECOGNISED = Meaning(Cause.UNRECOGNISED, Certainty.POSSIBLE)
 

@@ -9,30 +9,35 @@ Every step scans the text a fixed number of times, so the cost is linear.
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
 from itertools import takewhile
-from typing import cast
 
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.connection import is_generic
 from monitor.core.outcome import NO_STATUS, FaultKind, Granted, NotSent, Outcome, Refused, Unreachable
 from monitor.core.verdict.answer import CODE_LIMIT, HTML_PAGE, NOT_SHOWN, harmless, read_answer
-from monitor.core.verdict.faults import NO_SUCH_NAME, ORDER, SETTING, kind_of, of_key
 from monitor.core.verdict.meaning import API_SCOPES
-from monitor.core.verdict.texts import Meaning, of_text, plain
 from monitor.core.verdict.unwrap import unwrapped
 from monitor.core.verdict.vocabulary import (
     CODE,
+    FAULT_ORDER,
     FOREIGN,
+    NO_SUCH_NAME,
     OF_WORK,
     SAY_LITTLE,
+    SETTING,
     WORDS,
-    asks_another,
+    Meaning,
+    any_of,
+    is_elsewhere,
     is_of_another_service,
-    is_of_terraform,
+    kind_of,
+    of_key,
+    of_text,
+    plain,
     sentences,
 )
 
@@ -140,7 +145,6 @@ _SUCCEEDED = re.compile(
 )
 """Clients' messages about a successful login."""
 
-_NO_TOKEN = re.compile("|".join(WORDS["no_token"]), re.IGNORECASE)
 _FRAME = re.compile(r"at ([\w.$<>\[\]`+/@-]*\.[\w$<>\[\]`+]+\(|.{0,100}\([^\s()]{1,300}:\d+\)$|\S+:\d+:\d+$)")
 """A line of a stack trace of Java, .NET or Node."""
 
@@ -153,18 +157,8 @@ _ROUTINE = re.compile(
 _MESSAGE = re.compile(r"\W{0,20}(message|msg)\b", re.IGNORECASE)
 """A line with the text of the code on a line near it."""
 
-_RESPONSE = re.compile(r"\W{0,20}(response|body)\b", re.IGNORECASE)
-"""A line with the answer to the request on the line before it."""
-
 _TOKEN_CALL = re.compile(r"oauth|token|log.?[io]n|grant", re.IGNORECASE)
-
-_ADVICE = re.compile(rf"\W{{0,9}}(?:{'|'.join(WORDS['advice'])})", re.IGNORECASE)
-
-_PASSED = re.compile("|".join(WORDS["passed_tests"]))
-
 _FAILED = re.compile(r"fail|error|refus|reject|denied|unable|could ?n[o']t|cannot", re.IGNORECASE)
-
-_BLOCKED = re.compile("|".join(WORDS["block_pages"]), re.IGNORECASE)
 
 _WRAPPED = re.compile(r"(?<=\w)\n(?=['\"/])")
 """A line break within a message, before a path."""
@@ -172,12 +166,14 @@ _WRAPPED = re.compile(r"(?<=\w)\n(?=['\"/])")
 _INNER = re.compile(r"\n| ?---> ?")
 """Where a line or, in .NET, an inner exception begins."""
 
-_COMPLAINT = re.compile("|".join(WORDS["complaints"]), re.IGNORECASE)
-
-_LOGIN = re.compile("|".join(WORDS["logins"]), re.IGNORECASE)
+_COMPLAINT = any_of("complaints")
+_LOGIN = any_of("logins")
+_NO_TOKEN = any_of("no_token")
+_BLOCKED = any_of("block_pages")
+_ADVICE = any_of("advice")
+_PASSED = re.compile("|".join(WORDS["passed_tests"]))
 
 _PAGE = re.compile(r"<(!doctype|html|head|title|body)\b", re.IGNORECASE)
-
 _TITLE_STATUS = re.compile(r"<(?:title|h1)>\s{0,9}([45]\d\d)\b", re.IGNORECASE)
 
 
@@ -206,30 +202,19 @@ class Paste:
     """The scopes of the token, if the text has them and they include api or full."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """A description in the text."""
-
-    start: int
-    end: int
-    text: str
-    is_sentence: bool = False
-    """Whether it is one of Salesforce's own."""
-    is_strong: bool = False
-    """Whether its label identifies it as an error description."""
-
-
 @dataclass(frozen=True)
 class _Attempt:
-    """One refusal in the text."""
+    """One refusal in the text: a description, a code, or both."""
 
-    at: int
-    code: str
-    said: _Said | None
-
-    @property
-    def text(self) -> str:
-        return self.said.text if self.said else ""
+    start: int
+    """Position of the code, or else of the description."""
+    end: int
+    text: str
+    code: str = ""
+    is_sentence: bool = False
+    """Whether the description is one of Salesforce's own."""
+    is_strong: bool = False
+    """Whether its label identifies it as an error description."""
 
     @cached_property
     def meaning(self) -> Meaning | None:
@@ -239,15 +224,15 @@ class _Attempt:
 
     @cached_property
     def weight(self) -> _Weight:
-        if self.said and self.said.is_sentence:
+        if self.is_sentence:
             return _Weight.ANSWER if self.code else _Weight.SENTENCE
-        if self.said and kind_of(plain(self.text)):
+        if kind_of(plain(self.text)):
             return _Weight.BARE  # a fault, whatever its heading
         if not self.code:
             return _Weight.WORDS if self.meaning else _Weight.BARE
         if plain(self.code) not in SAY_LITTLE:
-            return _Weight.ANSWER if self.said else _Weight.SENTENCE
-        if not self.said:
+            return _Weight.ANSWER if self.text else _Weight.SENTENCE
+        if not self.text:
             return _Weight.BARE
         return _Weight.ANSWER if of_text(self.text) else _Weight.CODE
 
@@ -266,19 +251,10 @@ class _Pasted:
         return [line for line in _lines(self.text) if _COMPLAINT.search(line)]
 
     @cached_property
-    def about_login(self) -> str:
-        """The text with blanks in place of lines that may have statuses of other requests."""
-        return "\n".join(" " * len(line) if _is_noise(line) else line for line in self.text.split("\n"))
-
-    @cached_property
     def statuses(self) -> list[tuple[int, int]]:
         """Position and value of each HTTP status."""
-        named = [
-            (found.start(), int(found[found.lastindex or 0])) for found in _STATUS.finditer(self.about_login)
-        ]
-        return named or [
-            (found.start(), _PHRASES[found[1].lower()]) for found in _PHRASE.finditer(self.about_login)
-        ]
+        named = [(found.start(), int(found[found.lastindex or 0])) for found in _STATUS.finditer(self.text)]
+        return named or [(found.start(), _PHRASES[found[1].lower()]) for found in _PHRASE.finditer(self.text)]
 
     @cached_property
     def status(self) -> int:
@@ -304,13 +280,28 @@ class _Pasted:
 
     @cached_property
     def chosen(self) -> _Attempt | None:
-        return _deciding(self)
+        """The refusal that counts: the most informative, and of several such the last, which is current.
+
+        A bare one counts only if it is a code without a description.
+
+        In a list from the Salesforce CLI it is the first: the other pairs are the CLI's guesses, and their
+        refusals of the audience were to be expected. So are those of a generic host if the text also has an
+        answer of the org's own host.
+        """
+        most = max(((one.weight, bool(one.text)) for one in self.attempts), default=None)
+        best = [one for one in self.attempts if (one.weight, bool(one.text)) == most]
+        best = [one for one in best if one.weight > _Weight.BARE or not one.text]
+        if _LIST.search(self.text) or _TRIED.search(self.text):
+            own = [one for one in best if one.meaning and one.meaning.cause is not Cause.AUDIENCE_INVALID]
+            return next(iter(own or best), None)
+        own = [one for one in best if not is_generic(f"https://{self.host_at(one.start)}")]
+        expected = [one for one in best if one.meaning and CATALOGUE[one.meaning.cause].wrong_pair]
+        return next((one for one in reversed(best) if not own or one in own or one not in expected), None)
 
     @cached_property
     def refused_at(self) -> int:
         """Position of the last refusal in Salesforce's words; -1 if none."""
-        told = (one.at for one in self.attempts if one.code or (one.said and one.said.is_sentence))
-        return max(told, default=-1)
+        return max((one.start for one in self.attempts if one.code or one.is_sentence), default=-1)
 
     def refusal(self, attempt: _Attempt) -> Refused:
         """The refusal as an answer, with the nearest status.
@@ -318,7 +309,7 @@ class _Pasted:
         A status that the token endpoint never sends with an error belongs to something else, and so do the
         words next to it.
         """
-        status = min(self.statuses, key=lambda each: abs(each[0] - attempt.at), default=(0, NO_STATUS))[1]
+        status = min(self.statuses, key=lambda each: abs(each[0] - attempt.start), default=(0, NO_STATUS))[1]
         known = attempt.code or attempt.weight >= _Weight.SENTENCE
         if not known and ALMOST_ALWAYS < status < SERVER_ERROR:
             return Refused(status, "", "", harmless(attempt.text))
@@ -334,7 +325,7 @@ class _Pasted:
 def read(text: str) -> Paste | None:
     """Read a pasted text; None if it contains no answer or fault."""
     text = unwrapped(text)
-    if is_of_terraform(text):
+    if is_elsewhere(text):
         return None
     pasted = _about_login(text)
     for reader in _READERS:
@@ -348,22 +339,17 @@ def _about_login(text: str) -> _Pasted:
     lines = text.split("\n")
     work = [n for n, line in enumerate(lines) if OF_WORK.search(line) and not CODE.search(line)]
     near = (n + away for n in work for away in (-1, 1, 2) if 0 <= n + away < len(lines))
-    foreign = [
-        n
-        for n, line in enumerate(lines)
-        if (is_of_another_service(line) and not CODE.search(line)) or _PASSED.match(line)
-    ]
-    others = {
-        *work,
-        *foreign,
-        *(n for n in near if _MESSAGE.match(lines[n]) and not kind_of(plain(lines[n]))),
-    }
-    if asks_another(text):
-        for n, line in enumerate(lines):
-            if asks_another(line) or (n - 1 in others and _RESPONSE.match(line)):
-                others.add(n)
-    kept = [line for n, line in enumerate(lines) if n not in others]
+    others = {*work, *(n for n in near if _MESSAGE.match(lines[n]) and not kind_of(plain(lines[n])))}
+    kept = [line for n, line in enumerate(lines) if n not in others and not _is_of_others(line)]
     return _Pasted("\n".join(kept), bool(work))
+
+
+def _is_of_others(line: str) -> bool:
+    """Whether the line is about another service, another request, or a test that passed."""
+    if _PASSED.match(line):
+        return True
+    requested = _is_routine(line) and _STATUS.search(line) and not _TOKEN_CALL.search(line)
+    return not CODE.search(line) and (bool(requested) or is_of_another_service(line))
 
 
 def _scopes(text: str) -> frozenset[str] | None:
@@ -380,7 +366,7 @@ def _pair(pasted: _Pasted) -> tuple[str, str]:
     for login, audience in tried:
         if (own := _HOST.search(login)) and not is_generic(login):
             return own[1].lower(), audience if login == audience else ""
-    return pasted.host_at(pasted.chosen.at if pasted.chosen else 0), ""
+    return pasted.host_at(pasted.chosen.start if pasted.chosen else 0), ""
 
 
 # Readers, in order
@@ -407,7 +393,7 @@ def _recovery(pasted: _Pasted) -> Granted | None:
     if pasted.refused_at < 0 or not found or found[-1].start(1) < pasted.refused_at:
         return None
     later = pasted.text[found[-1].end() :].split("\n")
-    return None if any(map(kind_of, map(plain, later))) else Granted("opaque", None, None, None, None)
+    return None if any(map(kind_of, map(plain, later))) else Granted("opaque")
 
 
 def _answer(pasted: _Pasted) -> Refused | None:
@@ -450,7 +436,7 @@ def _fault(pasted: _Pasted) -> Unreachable | None:
         kinds,
         key=lambda one: (
             "see inner exception" in one[1],
-            ORDER.index(one[0]),
+            FAULT_ORDER.index(one[0]),
             not NO_SUCH_NAME.search(plain(one[1])),
         ),
     )
@@ -476,25 +462,25 @@ def _words(pasted: _Pasted) -> Refused | None:
     refused = ALMOST_ALWAYS <= pasted.status < SERVER_ERROR
     for line in pasted.complaints if _LOGIN.search(pasted.text) else ():
         elsewhere = "://" in line and not _HOST.search(line)
-        if elsewhere or _is_routine(line, 0) or _ADVICE.match(line):
+        if elsewhere or _is_routine(line) or _ADVICE.match(line):
             continue
         meant = of_text(SETTING.sub(" ", _PHRASE.sub(" ", _STATUS.sub(" ", line))))
         if meant and not (refused and CATALOGUE[meant.cause].no_verdict):
-            return pasted.refusal(_Attempt(0, "", _Said(0, 0, line)))
+            return pasted.refusal(_Attempt(0, 0, line))
     other = _OTHER_ANSWER.search(pasted.text) or _OTHER_CODED.search(pasted.text)
     if other and _COMPLAINT.search(other[0]):
-        return pasted.refusal(_Attempt(other.start(), other[1], _Said(*other.span(2), other[2])))
+        return pasted.refusal(_Attempt(*other.span(), other[2], other[1]))
     return None
 
 
 def _work(pasted: _Pasted) -> Granted | None:
     """An error that needs a granted login, and none about a login."""
-    return Granted("opaque", None, None, None, None) if pasted.worked else None
+    return Granted("opaque") if pasted.worked else None
 
 
 def _hidden(pasted: _Pasted) -> Refused | None:
     """A refusal of which the client shows only the status, or which it mistook for a grant."""
-    if _NO_TOKEN.search(pasted.about_login):
+    if _NO_TOKEN.search(pasted.text):
         return Refused(pasted.status, "", "", NOT_SHOWN)
     status = pasted.dumped.status if pasted.dumped else pasted.status
     is_cut_off = pasted.text.startswith("{") and not pasted.text.endswith("}")
@@ -519,18 +505,18 @@ _READERS: tuple[Callable[[_Pasted], Outcome | None], ...] = (
 def _dump(text: str) -> Refused | None:
     """The last answer in an HTTP dump from curl or a browser, or a bare page."""
     lines = [line.removeprefix("< ") for line in text.split("\n") if not re.match(r"[*>}{] ?(\[|\w|$)", line)]
-    starts = [number for number, line in enumerate(lines) if _STATUS_LINE.match(line)]
+    starts = [(number, found) for number, line in enumerate(lines) if (found := _STATUS_LINE.match(line))]
     if not starts:
         titled = _TITLE_STATUS.search(text)
         status = int(titled[1]) if titled else 200
         page = read_answer(status, {}, text.encode(errors="replace")) if _PAGE.match(text) else None
         return page if isinstance(page, Refused) and page.excerpt.startswith(HTML_PAGE) else None
-    block = lines[starts[-1] :]
-    named = list(takewhile(bool, map(_HEADER.match, block[1:])))
+    number, status_line = starts[-1]
+    block = lines[number + 1 :]
+    named = list(takewhile(bool, map(_HEADER.match, block)))
     headers = {header[1]: header[2] for header in named if header}
-    body = "\n".join(block[1 + len(named) :])
-    status = int(cast("re.Match[str]", _STATUS_LINE.match(block[0]))[1])
-    answer = read_answer(status, headers, body.strip().encode(errors="replace"))
+    body = "\n".join(block[len(named) :]).strip()
+    answer = read_answer(int(status_line[1]), headers, body.encode(errors="replace"))
     return answer if isinstance(answer, Refused) else None
 
 
@@ -540,32 +526,23 @@ def _dump(text: str) -> Refused | None:
 def _attempts(text: str) -> list[_Attempt]:
     """The refusals in the text, in order; the last AT_MOST."""
     spans = sorted(sentences(text))[-AT_MOST:]
-    known = [_Said(start, end, text[start:end].replace("\n", " "), is_sentence=True) for start, end in spans]
+    known = [_Attempt(*span, text[slice(*span)].replace("\n", " "), is_sentence=True) for span in spans]
     told = _without_overlaps([*_labelled(text, known), *known])
     codes = list(CODE.finditer(text))[-AT_MOST:]
-    foreign = [found.start() for found in FOREIGN.finditer(text)][-AT_MOST:]
     found = []
     for number, code in enumerate(codes):
         begin = codes[number - 1].end() if number else 0
         end = codes[number + 1].start() if number + 1 < len(codes) else len(text)
-        said = (
-            _foreign(text, code.start(), foreign)
-            or _beside(code, text, known)
-            or _nearest(told, code, begin, end)
-        )
+        said = _foreign(text, code.start()) or _beside(code, text, known) or _nearest(told, code, begin, end)
         if said:
             told = [one for one in told if one.end <= said.start or said.end <= one.start]
-        found.append(_Attempt(code.start(), code[1], said))
+        found.append(replace(said or _Attempt(0, 0, ""), start=code.start(), code=code[1]))
     about_login = _LOGIN.search(text) or _STATUS.search(text)
-    found += [
-        _Attempt(one.start, "", one)
-        for one in told
-        if one.is_strong or _counts_alone(text, one) or (about_login and not _is_routine(text, one.start))
-    ]
-    return sorted(found, key=lambda one: one.at)
+    found += [one for one in told if one.is_strong or _counts_alone(text, one, bool(about_login))]
+    return sorted(found, key=lambda one: one.start)
 
 
-def _labelled(text: str, sentences: list[_Said]) -> Iterator[_Said]:
+def _labelled(text: str, sentences: list[_Attempt]) -> Iterator[_Attempt]:
     for found in list(_LABELLED.finditer(text))[-AT_MOST:]:
         group = next(number for number in (2, 3, 4) if found[number])
         start, end = found.span(group)
@@ -574,25 +551,30 @@ def _labelled(text: str, sentences: list[_Said]) -> Iterator[_Said]:
         unquoted = _END_OF_TEXT.search(found[4] or "", within[0].end - start if known else 0)
         value = (found[group][: unquoted.start()] if unquoted else found[group]).strip(" ,;")
         if value and (known or not (within or CODE.fullmatch(value))):
-            yield _Said(start, end, value, is_sentence=known, is_strong=bool(found[1]))
+            yield _Attempt(start, end, value, is_sentence=known, is_strong=bool(found[1]))
 
 
-def _line_at(text: str, at: int) -> tuple[int, int]:
-    end = text.find("\n", at)
-    return text.rfind("\n", 0, at) + 1, end if end >= 0 else len(text)
-
-
-def _foreign(text: str, at: int, foreign: list[int]) -> _Said | None:
+def _foreign(text: str, at: int) -> _Attempt | None:
     """The line around that position if it names another provider before it."""
-    start, end = _line_at(text, at)
-    start, end = max(start, at - VALUE_LIMIT), min(end, at + VALUE_LIMIT)
-    return _Said(start, end, text[start:end]) if any(start <= each < at for each in foreign) else None
+    start = max(text.rfind("\n", 0, at) + 1, at - VALUE_LIMIT)
+    if not FOREIGN.search(text, start, at):
+        return None
+    line = text[start : at + VALUE_LIMIT].partition("\n")[0]
+    return _Attempt(start, start + len(line), line)
 
 
-def _is_routine(text: str, at: int) -> bool:
+def _counts_alone(text: str, said: _Attempt, about_login: bool) -> bool:
+    """Whether a description without a code reports a failure; a routine line may only mention it."""
+    if not _is_routine(text, said.start):
+        return said.is_sentence or about_login
+    near = text[max(0, said.start - LEVEL_WITHIN) : said.start].rpartition("\n")[2]
+    return said.is_sentence and _FAILED.search(near) is not None
+
+
+def _is_routine(text: str, at: int = 0) -> bool:
     """Whether the line at that position has such a level."""
-    start, end = _line_at(text, at)
-    return _ROUTINE.search(text, start, min(end, start + LEVEL_WITHIN)) is not None
+    start = text.rfind("\n", 0, at) + 1
+    return _ROUTINE.search(text[start : start + LEVEL_WITHIN].partition("\n")[0]) is not None
 
 
 def _lines(text: str) -> list[str]:
@@ -601,25 +583,15 @@ def _lines(text: str) -> list[str]:
     return [line for line in reversed(lines) if line and not _FRAME.match(line)]
 
 
-def _is_noise(line: str) -> bool:
-    return _ROUTINE.search(line, 0, LEVEL_WITHIN) is not None and not _TOKEN_CALL.search(line)
-
-
-def _counts_alone(text: str, said: _Said) -> bool:
-    """Whether it is a sentence of Salesforce's that reports a failure; a routine line may only mention it."""
-    near = text[max(0, said.start - LEVEL_WITHIN) : said.start].rpartition("\n")[2]
-    return said.is_sentence and (not _is_routine(text, said.start) or _FAILED.search(near) is not None)
-
-
-def _without_overlaps(said: list[_Said]) -> list[_Said]:
-    kept: list[_Said] = []
+def _without_overlaps(said: list[_Attempt]) -> list[_Attempt]:
+    kept: list[_Attempt] = []
     for one in sorted(said, key=lambda one: (one.start, -one.end)):
         if not kept or kept[-1].end <= one.start:
             kept.append(one)
     return kept
 
 
-def _beside(code: re.Match[str], text: str, sentences: list[_Said]) -> _Said | None:
+def _beside(code: re.Match[str], text: str, sentences: list[_Attempt]) -> _Attempt | None:
     """The text after the code on its line, unless that is the next field."""
     found = _BESIDE.match(text, code.end())
     if not found or _LABEL_NEXT.match(found[2]):
@@ -630,40 +602,16 @@ def _beside(code: re.Match[str], text: str, sentences: list[_Said]) -> _Said | N
     known = any(start <= one.start < end for one in sentences)
     marks = found[1].strip()
     if known or (marks and said and not CODE.fullmatch(said)) or (said and of_text(said)):
-        return _Said(start, end, said, is_sentence=known, is_strong=True)
+        return _Attempt(start, end, said, is_sentence=known, is_strong=True)
     return None
 
 
-def _nearest(told: list[_Said], code: re.Match[str], begin: int, end: int) -> _Said | None:
+def _nearest(told: list[_Attempt], code: re.Match[str], begin: int, end: int) -> _Attempt | None:
     """The nearest description of a code without one on its line, Salesforce's sentences first."""
 
-    def distance(one: _Said) -> int:
+    def distance(one: _Attempt) -> int:
         return code.start() - one.end if one.end <= code.start() else one.start - code.end()
 
     around = [one for one in told if begin <= one.start < end]
     fitting = [one for one in around if one.is_sentence or one.is_strong or distance(one) <= ADJACENT]
     return min(fitting, key=lambda one: (not one.is_sentence, not one.is_strong, distance(one)), default=None)
-
-
-def _deciding(pasted: _Pasted) -> _Attempt | None:
-    """The refusal that counts: the most informative, and of several such the last, which is current.
-
-    A bare one counts only if it is a code without a description.
-
-    In a list from the Salesforce CLI it is the first: the other pairs are the CLI's guesses, and their
-    refusals of the audience were to be expected. So are those of a generic host if the text also has an
-    answer of the org's own host.
-    """
-    most = max(((one.weight, one.said is not None) for one in pasted.attempts), default=None)
-    best = [one for one in pasted.attempts if (one.weight, one.said is not None) == most]
-    best = [one for one in best if one.weight > _Weight.BARE or (one.code and not one.said)]
-    if _LIST.search(pasted.text) or _TRIED.search(pasted.text):
-        own = [one for one in best if one.meaning and one.meaning.cause is not Cause.AUDIENCE_INVALID]
-        return next(iter(own or best), None)
-    own = [one for one in best if not is_generic(f"https://{pasted.host_at(one.at)}")]
-    return next((one for one in reversed(best) if not own or one in own or not _is_expected(one)), None)
-
-
-def _is_expected(one: _Attempt) -> bool:
-    """Whether it only says that this is not the org's host."""
-    return one.meaning is not None and CATALOGUE[one.meaning.cause].wrong_pair

@@ -1,31 +1,53 @@
-"""Recognises Salesforce's codes and sentences in any text, by the tables of `vocabulary.toml`."""
+"""What words of Salesforce and of its clients mean, by the rules of `vocabulary.toml`."""
 
 import re
 import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.resources import files
+
+from monitor.core.causes import Cause
+from monitor.core.finding import Certainty
+from monitor.core.outcome import FaultKind
 
 WORDS = tomllib.loads(files(__package__).joinpath("vocabulary.toml").read_text(encoding="utf-8"))
 
+
+def any_of(name: str) -> re.Pattern[str]:
+    """The patterns of that name, as one."""
+    return re.compile("|".join(WORDS[name]), re.IGNORECASE)
+
+
 CODE = re.compile(rf"(?<![\w.-])({'|'.join(WORDS['codes'])})(?!\w)", re.IGNORECASE)
-
 OF_WORK = re.compile(rf"(?<![\w.-])(?:{'|'.join(WORDS['of_work'])})(?!\w)")
-
-FOREIGN = re.compile("|".join(WORDS["other_providers"]), re.IGNORECASE)
-
-OTHER_SERVICES = re.compile("|".join(WORDS["other_services"]), re.IGNORECASE)
-
-_SALESFORCES = re.compile("|".join(WORDS["salesforces"]), re.IGNORECASE)
-_ASKS_ANOTHER = re.compile("|".join(WORDS["asks_another"]), re.IGNORECASE)
-_OF_TERRAFORM = re.compile("|".join(WORDS["of_terraform"]))
-
+FOREIGN = any_of("other_providers")
+NO_SUCH_NAME = any_of("no_such_name")
+NOT_TLS = any_of("not_tls")
 SAY_LITTLE = frozenset(WORDS["say_little"])
-
 STATUSES: dict[str, str] = WORDS["statuses"]
+
+SETTING = re.compile(
+    r"\b\w{1,40}[\"']? ?[:=] ?[\"']?(\d[\d.]{0,9}m?s?|true|false|null|none|undefined)\b"
+    r"|\btime.?out (\w{2,10} (to|as|at) )?\d{1,9} ?([mh]|m?s|min|sec|seconds|minutes|hours)\b"
+    r"(?! ?(elapsed|exceeded|expired|reached))",
+    re.IGNORECASE,
+)
+"""Settings that clients print along with an error: `connectTimeout: 5000`, `timeout set to 30 s`."""
+
+BROKEN_OFF = re.compile(
+    r"^(?!.*(trust|verif|issuer))"
+    r".*(eof occurred|unexpected eof|end of file|connection (was )?(reset|closed|aborted)|reset by peer"
+    r"|closed (the )?connection|timed out|time.?out|terminated (during|the) |shut down )"
+)
+"""The connection ended during the handshake, which says nothing about trust."""
 
 _DISTINCTIVE_WORDS = 3
 """A status with this many words is distinctive. Shorter ones, such as `invalid password`, count only in
 Salesforce's spelling or by themselves."""
+
+_EDGES = frozenset("\n,;|\"'<>[](){}=") | {""}
+_LOWER = str.maketrans({**{chr(code): chr(code + 32) for code in range(65, 91)}, "\n": " "})
+"""Lower-cases without changing positions: `str.lower` makes some texts longer."""
 
 
 def sentences(text: str) -> Iterator[tuple[int, int]]:
@@ -44,24 +66,29 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
             start = lowered.find(sought, end)
 
 
+# Whose words they are
+
+_OTHER_SERVICES = any_of("other_services")
+_SALESFORCES = any_of("salesforces")
+_ELSEWHERE = any_of("elsewhere")
+
+
 def is_of_another_service(text: str) -> bool:
     """Whether the words next to it are not about Salesforce. A host of Salesforce's says that they are."""
-    return OTHER_SERVICES.search(text) is not None and "salesforce.com" not in text.lower()
+    return _OTHER_SERVICES.search(text) is not None and "salesforce.com" not in text.lower()
+
+
+def is_elsewhere(text: str) -> bool:
+    """Whether a whole text is about another server that was asked, without a word of Salesforce's."""
+    if not _ELSEWHERE.search(text) or _SALESFORCES.search(text):
+        return False
+    specific = any(plain(code[1]) not in SAY_LITTLE for code in CODE.finditer(text))
+    return not specific and next(sentences(text), None) is None
 
 
 def is_of_a_call(code: str, text: str) -> bool:
     """Whether an error is one of API calls, which imply a granted login."""
     return code.upper() in WORDS["of_a_call"] or WORDS["sentence_of_a_call"] in text.lower()
-
-
-def asks_another(text: str) -> bool:
-    """Whether it says that another server was asked."""
-    return _ASKS_ANOTHER.search(text) is not None and not _SALESFORCES.search(text)
-
-
-def is_of_terraform(text: str) -> bool:
-    """Whether it is a report of Terraform about another provider."""
-    return _OF_TERRAFORM.search(text) is not None and not _SALESFORCES.search(text)
 
 
 def is_salesforces(code: str, text: str) -> bool:
@@ -71,6 +98,73 @@ def is_salesforces(code: str, text: str) -> bool:
     )
 
 
-_EDGES = frozenset("\n,;|\"'<>[](){}=") | {""}
-_LOWER = str.maketrans({**{chr(code): chr(code + 32) for code in range(65, 91)}, "\n": " "})
-"""Lower-cases without changing positions: `str.lower` makes some texts longer."""
+# What they mean
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """A cause, its certainty, and other causes with the same answer, most likely first."""
+
+    cause: Cause
+    certainty: Certainty
+    others: tuple[Cause, ...] = ()
+
+
+def plain(text: str) -> str:
+    """The text normalised for the rules."""
+    return " ".join(re.sub("[’‘ʼ`´]", "'", text).replace("_", " ").lower().split())
+
+
+def _rule(
+    patterns: list[str], cause: str, certainty: str, others: tuple[str, ...] = ()
+) -> tuple[re.Pattern[str], Meaning]:
+    meaning = Meaning(Cause(cause), Certainty(certainty), tuple(map(Cause, others)))
+    return re.compile("|".join(patterns)), meaning
+
+
+TEXTS = tuple(_rule(**row) for row in WORDS["answers"])
+"""What to search for in `error: description`, as normalised by `plain`, and what it means."""
+
+_DECIDING_CODES = {code: Cause(cause) for code, cause in WORDS["deciding_codes"].items()}
+
+_EVENTS = {plain(code): plain(status) for code, status in STATUSES.items()} | {
+    "login during restricted domain": "restricted ip"  # the SOAP API's name for it
+}
+
+_KEYS = [(Cause(row["cause"]), re.compile("|".join(row["patterns"]))) for row in WORDS["keys"]]
+_FAULTS = [(FaultKind(row["kind"]), re.compile("|".join(row["patterns"]))) for row in WORDS["faults"]]
+
+FAULT_ORDER = tuple(reversed(dict.fromkeys(kind for kind, _ in reversed(_FAULTS))))
+"""The kinds of faults, most informative first."""
+
+_TRUSTED_LISTS = re.compile(r"\bca\b|trust.?store|cacert|ca.?bundle|ca.?file|\bssl cert")
+"""Files of trusted authorities: if one can't be read, our key is not at fault."""
+
+_SLOW_WORK = any_of("slow_work")
+
+
+def of_text(text: str) -> Meaning | None:
+    """What an error text (`error: description`) means; None if no rule matches."""
+    if FOREIGN.search(text):
+        return None
+    spoken = plain(text)
+    code, _, description = spoken.partition(":")
+    if decided := _DECIDING_CODES.get(code):
+        meant = (meaning for _, meaning in TEXTS if meaning.cause is decided)
+        return min(meant, key=lambda meaning: list(Certainty).index(meaning.certainty))
+    if status := _EVENTS.get(code):
+        spoken = f"{status}{description}"
+    return next((meaning for pattern, meaning in TEXTS if pattern.search(spoken)), None)
+
+
+def of_key(text: str) -> Cause | None:
+    """The key problem in a text made `plain`, if any."""
+    if _TRUSTED_LISTS.search(text):
+        return None
+    return next((cause for cause, pattern in _KEYS if pattern.search(text)), None)
+
+
+def kind_of(text: str) -> FaultKind | None:
+    """The fault before an answer in a client's message made `plain`, if any."""
+    text = _SLOW_WORK.sub(" ", SETTING.sub(" ", text))
+    return next((kind for kind, pattern in _FAULTS if pattern.search(text)), None)

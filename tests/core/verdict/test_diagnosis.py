@@ -28,7 +28,7 @@ from monitor.core.verdict.answer import read_answer
 from monitor.core.verdict.approval import forecast
 from monitor.core.verdict.diagnosis import diagnose
 from monitor.core.verdict.evidence import CLOCK_OFF, FLEET_SHARE, NAME_MAY_RETURN, Witnesses
-from monitor.core.verdict.texts import TEXTS
+from monitor.core.verdict.vocabulary import TEXTS
 from tests.making import ACME, GRANTED, NOT_APPROVED, NOW, connection, exchange, history
 
 DAY = timedelta(days=1)

@@ -14,8 +14,7 @@ from monitor.core.finding import Certainty
 from monitor.core.outcome import Granted, NotSent, Refused, Unreachable
 from monitor.core.verdict.meaning import of_fault, of_not_sent, of_refusal
 from monitor.core.verdict.paste import Paste, read
-from monitor.core.verdict.texts import Meaning, of_text
-from monitor.core.verdict.vocabulary import STATUSES, is_salesforces, sentences
+from monitor.core.verdict.vocabulary import STATUSES, Meaning, is_salesforces, of_text, sentences
 from tests.making import ACME, connection
 
 SAID = {
