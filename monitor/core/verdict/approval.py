@@ -73,7 +73,7 @@ def forecast(
         found = _of_policy(policy, Grounds.DECLARED, given, None, history)
     else:
         found = _learnt(history, siblings)
-    if found is None or now > found.at + found.lifetime * LEAD_SHARE:
+    if found is None or now - found.at > found.lifetime * LEAD_SHARE:
         return None
     return found
 

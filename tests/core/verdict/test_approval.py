@@ -44,6 +44,14 @@ def test_a_declared_lifetime_of_a_century_has_a_forecast() -> None:
     assert found.at == NOW + timedelta(days=36_500)
 
 
+def test_a_day_in_the_last_century_that_there_is_has_a_forecast() -> None:
+    """Adding the lead to it would be beyond the last day: each check failed."""
+    found = forecast(declared(ApprovalPolicy("lifetime", 36_500, date(9890, 1, 1))), history(), (), NOW)
+
+    assert found is not None
+    assert found.at.year == 9989
+
+
 def test_a_declared_lifetime_without_a_day_counts_from_the_first_grant() -> None:
     since = NOW - 10 * DAY
 
