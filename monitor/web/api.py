@@ -6,7 +6,6 @@ Times are ISO 8601 in UTC, never "seconds since"; unknown values are null. The o
 import json
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from monitor.core.catalogue import CATALOGUE
@@ -25,11 +24,10 @@ if TYPE_CHECKING:  # slow import: the database
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A JSON body, and a tag that changes if anything but `at` does."""
+    """A body, and what of it makes a difference: all of JSON but `at`."""
 
     body: bytes
-    tag: str
-    """A weak validator (RFC 9110, 8.8.1), as it ignores `at`."""
+    news: bytes
 
 
 @dataclass(slots=True)
@@ -80,8 +78,7 @@ def _event(event: Event) -> dict[str, Any]:
 
 
 def _document(at: datetime, rest: bytes) -> Document:
-    tag = blake2b(rest, digest_size=16).hexdigest()
-    return Document(b'{"at":' + _dumps(iso_time(at)) + b"," + rest + b"}\n", f'W/"{tag}"')
+    return Document(b'{"at":' + _dumps(iso_time(at)) + b"," + rest + b"}\n", rest)
 
 
 def _dumps(value: Any) -> bytes:
