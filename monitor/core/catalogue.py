@@ -2,7 +2,6 @@
 
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import timedelta
 from enum import StrEnum
 from importlib.resources import files
 from types import MappingProxyType
@@ -12,8 +11,6 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from monitor.core.causes import Cause, Responsible, Severity
-
-_EXACT = ConfigDict(extra="forbid")
 
 
 class Kind(StrEnum):
@@ -38,16 +35,7 @@ class Hold(StrEnum):
     THROTTLED = "throttled"
 
 
-@dataclass(frozen=True, slots=True, config=_EXACT)
-class Settle:
-    """How long a change may take to propagate; a refusal in that time proves nothing."""
-
-    shortest: timedelta
-    longest: timedelta
-    source: str
-
-
-@dataclass(frozen=True, slots=True, config=_EXACT)
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Entry:
     """One cause's entry; the head of the file explains the fields."""
 
@@ -59,7 +47,7 @@ class Entry:
     remedy: tuple[str, ...]
     tell_apart: str
     guide: str | None = None
-    settle: Settle | None = None
+    settle: str | None = None
     hidden_by: tuple[Cause, ...] = ()
     remedy_with_next: tuple[str, ...] = ()
     contested: str | None = None
@@ -100,23 +88,13 @@ def read(text: str) -> Mapping[Cause, Entry]:
     rows = {}
     for code, row in tables["causes"].items():
         try:
-            rows[code] = _expanded(row, tables)
+            texts = {**tables["steps"], **tables["notes"], **tables["settle"]}
+            hidden_by = [*_members(row.get("hidden_by", ()), tables["groups"])]
+            rows[code] = {key: _text(value, texts) for key, value in {**row, "hidden_by": hidden_by}.items()}
         except (KeyError, ValueError) as error:
             error.add_note(f"in causes.{code}")
             raise
     return MappingProxyType(TypeAdapter(dict[Cause, Entry]).validate_python(rows))
-
-
-def _expanded(row: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with its references resolved. Raises KeyError with an unknown name."""
-    texts = {**tables["steps"], **tables["notes"]}
-    whole = dict(row)
-    if "hidden_by" in row:
-        whole["hidden_by"] = list(_members(row["hidden_by"], tables["groups"]))
-    if "settle" in row:
-        settle = tables["settle"][row["settle"]]
-        whole["settle"] = {key: _text(value, texts) for key, value in settle.items()}
-    return {key: _text(value, texts) for key, value in whole.items()}
 
 
 def _text(value: Any, texts: Mapping[str, str]) -> Any:

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 
+from monitor.core.cadence import SETTLE_STEPS
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.wording import WHO
@@ -41,7 +42,8 @@ _DOCUMENTS = Environment(  # noqa: S701 - Markdown, not HTML
     keep_trailing_newline=True,
 )
 _DOCUMENTS.filters["minutes"] = lambda length: length // timedelta(minutes=1)
-_DOCUMENTS.globals |= {"catalogue": CATALOGUE, "who": WHO}
+_SHORTEST, *_, _LONGEST = SETTLE_STEPS
+_DOCUMENTS.globals |= {"catalogue": CATALOGUE, "who": WHO, "shortest": _SHORTEST, "longest": _LONGEST}
 _STEP = re.compile(r"\b([Ss]teps? )(\d)(?:( and | to )(\d))?")
 _SCREEN = re.compile(rf"((?:Setup &gt; |, open ))({'|'.join(SCREENS)})\b")
 
@@ -114,7 +116,6 @@ def guide_link(guide: str) -> Markup:
 def as_json(cause: Cause) -> dict[str, Any]:
     """A cause's entry as JSON."""
     entry = CATALOGUE[cause]
-    settle = entry.settle
     return {
         "cause": cause.value,
         "title": entry.title,
@@ -122,11 +123,11 @@ def as_json(cause: Cause) -> dict[str, Any]:
         "severity": entry.severity.value,
         "responsible": entry.responsible.value,
         "guide": entry.guide,
-        "settle": settle
+        "settle": entry.settle
         and {
-            "shortest_seconds": settle.shortest.total_seconds(),
-            "longest_seconds": settle.longest.total_seconds(),
-            "source": settle.source,
+            "shortest_seconds": _SHORTEST.total_seconds(),
+            "longest_seconds": _LONGEST.total_seconds(),
+            "source": entry.settle,
         },
         "remedy": list(entry.remedy),
         "tell_apart": entry.tell_apart,
