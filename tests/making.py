@@ -8,7 +8,7 @@ from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection, Pair, Source
 from monitor.core.finding import Certainty, Diagnosis, Finding, State
-from monitor.core.history import History, begin
+from monitor.core.history import History, begin, diagnosed, exchanged
 from monitor.core.keys.credential import (
     CertificateReading,
     Credential,
@@ -69,6 +69,11 @@ def diagnosis(state: State, *causes: Cause, at: datetime = NOW) -> Diagnosis:
 def exchange(outcome: Outcome = GRANTED, at: datetime = NOW) -> Exchange:
     """An exchange that took a fifth of a second."""
     return Exchange(at, outcome, duration_seconds=0.2, clock_offset_seconds=0.0)
+
+
+def remember(history: History, exchange: Exchange, diagnosis: Diagnosis) -> History:
+    """The history after one exchange and its diagnosis."""
+    return diagnosed(exchanged(history, exchange), exchange, diagnosis)
 
 
 def history(of: Connection = ACME, seen: timedelta = timedelta(0), **different: Any) -> History:

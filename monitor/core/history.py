@@ -250,67 +250,69 @@ def rekeyed(history: History, key: KeyFacts | None, now: datetime) -> History:
     )
 
 
-def granted(history: History, at: datetime) -> History:
-    """The history with only the approval updated by a grant."""
-    return replace(history, approval_since=history.approval_since or at, last_success=at)
+def exchanged(history: History, exchange: Exchange) -> History:
+    """The history after one exchange with the current key, before its diagnosis.
 
-
-def remember(history: History, exchange: Exchange, diagnosis: Diagnosis) -> History:
-    """The history after one exchange with the current key and its diagnosis.
-
-    1. A request that was not sent is not an exchange, but its cause is counted.
-    2. Without a verdict (network or Salesforce down), the findings of the last verdict remain.
-    3. A grant begins an approval if there is none; a decay ends it and keeps its lifetime.
-    4. The identity of the first grant is kept.
+    1. A request that was not sent is not an exchange.
+    2. A grant begins an approval if there is none.
+    3. The identity of the first grant is kept.
     """
-    outcome, at = exchange.outcome, exchange.at
-    granted = isinstance(outcome, Granted)
-    verdict = diagnosis.state is not State.UNKNOWN
-    judged = granted or (isinstance(outcome, Refused) and verdict)
-    approval_since, approvals = _approvals(history, diagnosis, at, granted=granted)
-    call = exchange.after_login
+    outcome, at, call = exchange.outcome, exchange.at, exchange.after_login
+    sent, granted = not isinstance(outcome, NotSent), isinstance(outcome, Granted)
     return replace(
-        _counted(history, exchange, diagnosis, granted=granted, judged=judged),
+        history,
+        exchanges=history.exchanges + sent,
+        failures=history.failures + (sent and not granted),
         last_exchange=exchange,
-        last_verdict=exchange if judged else history.last_verdict,
         after_login=call or history.after_login,
         calls_missed=history.calls_missed if call is None else history.calls_missed + 1 if call.missed else 0,
         proven_at=at if call and call.proves else history.proven_at,
         usage=exchange.usage or history.usage,
         first_success=history.first_success or (at if granted else None),
         last_success=at if granted else history.last_success,
+        consecutive_successes=history.consecutive_successes + 1 if granted else 0,
+        recent=(*history.recent, granted)[-RECENT_KEPT:] if sent else history.recent,
         failing_since=None if granted else history.failing_since or at,
         identity=_identity(history, outcome, at),
+        approval_since=history.approval_since or (at if granted else None),
+    )
+
+
+def diagnosed(history: History, exchange: Exchange, diagnosis: Diagnosis) -> History:
+    """The history after the diagnosis of this exchange, its last.
+
+    1. The cause of a request that was not sent is counted, too.
+    2. Without a verdict (network or Salesforce down), the findings of the last verdict remain.
+    3. A decay ends the approval and keeps its lifetime.
+    """
+    granted, verdict = isinstance(exchange.outcome, Granted), diagnosis.state is not State.UNKNOWN
+    judged = granted or (isinstance(exchange.outcome, Refused) and verdict)
+    definitive = judged and diagnosis.state is State.FAILING
+    approval_since, approvals = history.approval_since, history.approvals
+    causes = history.failures_by_cause
+    if diagnosis.cause and not granted:
+        causes = {**causes, diagnosis.cause: causes.get(diagnosis.cause, 0) + 1}
+        if approval_since and CATALOGUE[diagnosis.cause].ends_approval:
+            if diagnosis.cause is Cause.APPROVAL_DECAYED:
+                approvals = (*approvals, Approval(approval_since, exchange.at))[-LIFETIMES_KEPT:]
+            approval_since = None
+    return replace(
+        history,
+        failures_by_cause=causes,
+        last_verdict=exchange if judged else history.last_verdict,
+        consecutive_refusals=0 if granted else history.consecutive_refusals + definitive,
+        consecutive_faults=0 if judged else history.consecutive_faults + 1,
         approval_since=approval_since,
         approvals=approvals,
         keys_accepted=_shared(tuple({**history.keys_accepted, Slot.CURRENT: granted}.items()))
         if judged
         else history.keys_accepted,
         state=diagnosis.state,
-        state_since=history.state_since if diagnosis.state is history.state and history.state_since else at,
+        state_since=history.state_since
+        if diagnosis.state is history.state and history.state_since
+        else exchange.at,
         findings=_standing(history, diagnosis, verdict=verdict),
         alternatives=diagnosis.alternatives,
-    )
-
-
-def _counted(
-    history: History, exchange: Exchange, diagnosis: Diagnosis, *, granted: bool, judged: bool
-) -> History:
-    """The history with updated counts; `judged`: the exchange was granted or refused."""
-    sent = not isinstance(exchange.outcome, NotSent)
-    causes, cause = history.failures_by_cause, diagnosis.cause
-    if cause and not granted:
-        causes = {**causes, cause: causes.get(cause, 0) + 1}
-    definitive = judged and diagnosis.state is State.FAILING
-    return replace(
-        history,
-        exchanges=history.exchanges + sent,
-        failures=history.failures + (sent and not granted),
-        failures_by_cause=causes,
-        consecutive_successes=history.consecutive_successes + 1 if granted else 0,
-        consecutive_refusals=0 if granted else history.consecutive_refusals + definitive,
-        consecutive_faults=0 if judged else history.consecutive_faults + 1,
-        recent=(*history.recent, granted)[-RECENT_KEPT:] if sent else history.recent,
     )
 
 
@@ -330,20 +332,6 @@ def _standing(history: History, diagnosis: Diagnosis, *, verdict: bool) -> tuple
     return now + tuple(
         found for found in history.findings if found.cause not in named and not CATALOGUE[found.cause].passing
     )
-
-
-def _approvals(
-    history: History, diagnosis: Diagnosis, at: datetime, *, granted: bool
-) -> tuple[datetime | None, tuple[Approval, ...]]:
-    if granted:
-        return history.approval_since or at, history.approvals
-    ended_by = diagnosis.cause and CATALOGUE[diagnosis.cause].ends_approval
-    if history.approval_since is None or not ended_by:
-        return history.approval_since, history.approvals
-    if diagnosis.cause is Cause.APPROVAL_DECAYED:
-        ended = Approval(history.approval_since, at)
-        return None, (*history.approvals, ended)[-LIFETIMES_KEPT:]
-    return None, history.approvals
 
 
 def _identity(history: History, outcome: Outcome, at: datetime) -> Identity:

@@ -18,7 +18,7 @@ from monitor.core.connection import Connection
 from monitor.core.finding import State
 from monitor.core.history import History, configuration_fingerprint
 from monitor.core.keys.credential import CredentialFacts
-from monitor.core.outcome import Exchange, Granted, NotSent
+from monitor.core.outcome import Exchange, NotSent
 from monitor.core.status import NO_FACTS, ConnectionStatus
 from monitor.core.verdict import approval
 from monitor.core.verdict.diagnosis import diagnose
@@ -251,8 +251,8 @@ class Checker:
         exchange, now = self._clock.confirmed(exchange)
         siblings, production = fleet.siblings(connection), fleet.production(connection)
         witnesses = fleet.witnesses(before, exchange)
-        served = history.granted(known, exchange.at) if isinstance(exchange.outcome, Granted) else known
-        forecast = approval.forecast(connection, served, siblings, now)
+        exchanged = history.exchanged(known, exchange)
+        forecast = approval.forecast(connection, exchanged, siblings, now)
         verdict = diagnose(
             exchange,
             facts,
@@ -264,7 +264,7 @@ class Checker:
             production=production,
             wrong_steps=self._judged.wrong_steps,
         )
-        after = history.remember(known, exchange, verdict)
+        after = history.diagnosed(exchanged, exchange, verdict)
         asked = min(exchange.at, self._clock.now())  # the clock may have been set back since
         return replace(
             before,

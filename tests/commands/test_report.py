@@ -12,11 +12,11 @@ from monitor.commands.report import Line, as_csv, as_markdown, month, report
 from monitor.config import load
 from monitor.core.causes import Cause
 from monitor.core.finding import State
-from monitor.core.history import begin, changes, remember
+from monitor.core.history import begin, changes
 from monitor.core.outcome import Outcome
 from monitor.core.problem import OperatorError
 from monitor.store import Store
-from tests.making import GRANTED, NOT_APPROVED, connection, diagnosis, exchange
+from tests.making import GRANTED, NOT_APPROVED, connection, diagnosis, exchange, remember
 
 START = datetime(2026, 10, 1, tzinfo=UTC)
 LATER = datetime(2026, 11, 15, tzinfo=UTC)

@@ -16,7 +16,6 @@ from monitor.core.history import (
     changes,
     reconfigured,
     rekeyed,
-    remember,
 )
 from monitor.core.inside import Facts
 from monitor.core.keys.credential import KeyFacts
@@ -31,6 +30,7 @@ from tests.making import (
     diagnosis,
     exchange,
     history,
+    remember,
 )
 
 DAY = timedelta(days=1)

@@ -11,7 +11,7 @@ from monitor.config.words import objects
 from monitor.core.causes import Cause
 from monitor.core.connection import ApprovalPolicy, Connection, audience_of
 from monitor.core.finding import Diagnosis, State
-from monitor.core.history import History, begin, remember
+from monitor.core.history import History, begin
 from monitor.core.inside import Facts
 from monitor.core.keys.credential import Credential
 from monitor.core.verdict.approval import forecast
@@ -21,7 +21,7 @@ from monitor.salesforce.org import Subject, read
 from monitor.salesforce.probe import probe
 from monitor.simulator.scenarios import SCENARIOS, Scenario, make_keys
 from monitor.simulator.server import Simulator, running
-from tests.making import ACME, NOW, connection, read_credential
+from tests.making import ACME, NOW, connection, read_credential, remember
 
 INVALID_HOST = "no-such-org.my.salesforce.com.invalid"
 

@@ -10,14 +10,25 @@ import pytest
 from monitor.core.cadence import next_exchange, phase, regular
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.finding import State
-from monitor.core.history import Approval, History, Identity, remember
+from monitor.core.history import Approval, History, Identity
 from monitor.core.keys.credential import CredentialFacts
 from monitor.core.outcome import FaultKind, Outcome, Refused, Unreachable
 from monitor.core.status import ConnectionStatus
 from monitor.core.verdict.diagnosis import diagnose
 from monitor.watch.clock import Clock
 from monitor.watch.fleet import AT_ONCE, Fleet
-from tests.making import ACME, GRANTED, NOT_APPROVED, NOW, UNREACHABLE, connection, exchange, finding, history
+from tests.making import (
+    ACME,
+    GRANTED,
+    NOT_APPROVED,
+    NOW,
+    UNREACHABLE,
+    connection,
+    exchange,
+    finding,
+    history,
+    remember,
+)
 
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from monitor.config import Settings, load
 from monitor.core.causes import Cause
 from monitor.core.finding import State
-from monitor.core.history import begin, remember
+from monitor.core.history import begin
 from monitor.core.outcome import NotSent, Outcome
 from monitor.core.status import ReplicasStatus
 from monitor.keys import keygen
@@ -21,7 +21,7 @@ from monitor.watch.clock import Clock
 from monitor.watch.schedule import ManualSchedule
 from monitor.watch.soon import BETWEEN_KEY_CHECKS
 from monitor.watch.watch import LAG_SECONDS, Watch
-from tests.making import GRANTED, diagnosis, exchange
+from tests.making import GRANTED, diagnosis, exchange, remember
 
 NAMES = ("acme", "globex", "initech")
 TOKEN = {"access_token": "00Dxx!secret", "scope": "api refresh_token", "token_type": "Bearer"}

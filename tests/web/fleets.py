@@ -18,7 +18,6 @@ from monitor.core.history import (
     Stage,
     begin,
     changes,
-    remember,
 )
 from monitor.core.inside import Facts, Logins
 from monitor.core.keys.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
@@ -37,7 +36,7 @@ from monitor.core.reads import Read
 from monitor.core.status import ConnectionStatus, DaemonStatus, Snapshot
 from monitor.core.verdict.approval import forecast
 from monitor.store import Store
-from tests.making import GRANTED, NOT_APPROVED, UNREACHABLE
+from tests.making import GRANTED, NOT_APPROVED, UNREACHABLE, remember
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

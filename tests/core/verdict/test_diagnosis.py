@@ -12,7 +12,7 @@ from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.connection import ApprovalPolicy, Connection
 from monitor.core.finding import Certainty, Diagnosis, State
-from monitor.core.history import Approval, Change, History, Identity, remember
+from monitor.core.history import Approval, Change, History, Identity
 from monitor.core.keys.credential import CertificateFacts, CredentialFacts, KeyFacts, Problem
 from monitor.core.outcome import (
     AfterLogin,
@@ -29,7 +29,7 @@ from monitor.core.verdict.approval import forecast
 from monitor.core.verdict.diagnosis import diagnose
 from monitor.core.verdict.evidence import CLOCK_OFF, FLEET_SHARE, NAME_MAY_RETURN, Witnesses
 from monitor.core.verdict.vocabulary import TEXTS
-from tests.making import ACME, GRANTED, NOT_APPROVED, NOW, connection, exchange, history
+from tests.making import ACME, GRANTED, NOT_APPROVED, NOW, connection, exchange, history, remember
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
