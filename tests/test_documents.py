@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from monitor.commands.cli import app
 from monitor.commands.explain import explain, lines
 from monitor.config import load
+from tests.commands.printed import printed
 from tests.making import NOW
 
 ROOT = Path(__file__).parent.parent
@@ -92,9 +93,9 @@ def test_the_readmes_explain_example_is_the_real_output() -> None:
     (shown,) = re.findall(
         r"```console\n\$ echo \"(.*?)\" \| \.venv/bin/bearerwatch explain\n(.*?)```", TEXT, re.DOTALL
     )
-    pasted, printed = shown
+    pasted, answer = shown
 
-    assert "\n".join(lines(explain(pasted, NOW))) == printed.rstrip("\n")
+    assert "\n".join(printed(lines(explain(pasted, NOW)))) == answer.rstrip("\n")
 
 
 def test_the_readmes_configuration_is_valid(tmp_path: Path) -> None:

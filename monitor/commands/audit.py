@@ -5,12 +5,13 @@ from datetime import datetime
 from typing import Any
 
 from monitor.commands.check import check_once
+from monitor.commands.terminal import Line
 from monitor.config import Settings
 from monitor.core.connection import Connection
 from monitor.core.outcome import Granted
 from monitor.core.status import ConnectionStatus
 from monitor.core.verdict.audit import steps_of
-from monitor.core.verdict.guide import Ruling, Step
+from monitor.core.verdict.guide import Ruling
 from monitor.core.wording import minute
 from monitor.watch.clock import Clock
 from monitor.web.api import audit_of
@@ -31,38 +32,42 @@ async def audit_once(settings: Settings, connection: Connection, *, clock: Clock
 
 def as_json(status: ConnectionStatus, now: datetime) -> dict[str, Any]:
     """For `--json`: the same as `audit` in the API."""
+    cause = status.verdict.cause
     return {
         "connection": status.name,
         "state": str(status.state),
-        "cause": str(status.findings[0].cause) if status.findings else None,
+        "cause": str(cause) if cause else None,
         "audit": audit_of(status, now),
     }
 
 
-def as_text(status: ConnectionStatus, now: datetime) -> Iterator[str]:
+def as_text(status: ConnectionStatus, now: datetime) -> Iterator[Line]:
     """As text: one line per step, then the counts and what would show more."""
     steps = steps_of(status, now)
     if not steps:
-        yield f"The org could not be audited: {_why_not(status)}."
-        yield f"Details: bearerwatch check {status.name}"
+        yield "", f"The org could not be audited: {_why_not(status)}."
+        yield "", f"Details: bearerwatch check {status.name}"
         return
     for step in steps:
-        yield _line(step)
+        place = f"step {step.guide}" if step.guide else "also"
+        said = f"{step.said} Needs: {step.permission}." if step.permission else step.said
+        cause = f" ({step.cause})" if step.cause else ""
+        yield f"{SIGNS[step.ruling]:12} {place:7} ", f"{step.what}: {said}{cause}"
     facts, last = status.history.audit, status.history.last_exchange
     assert facts
     wrong = sum(step.ruling is Ruling.WRONG for step in steps)
     hidden = sum(step.ruling is Ruling.NOT_READABLE for step in steps)
     for at, changed in facts.changes:
-        yield f"changed in Setup on {minute(at)}: {changed}"
-    yield ""
-    yield f"{wrong} wrong, {hidden} not readable; {facts.calls} API calls made."
+        yield "", f"changed in Setup on {minute(at)}: {changed}"
+    yield "", ""
+    yield "", f"{wrong} wrong, {hidden} not readable; {facts.calls} API calls made."
     if last and not isinstance(last.outcome, Granted):
-        yield f"The login failed: {_why_not(status)}."
+        yield "", f"The login failed: {_why_not(status)}."
     wanting = {step.permission for step in steps if step.permission}
     longest = sorted(one for one in wanting if not any(one in other for other in wanting - {one}))
     if longest:
         who = "observer" if facts.observer else "user"
-        yield f"To read more, the {who} needs: {'; '.join(longest)}."
+        yield "", f"To read more, the {who} needs: {'; '.join(longest)}."
 
 
 def _why_not(status: ConnectionStatus) -> str:
@@ -73,11 +78,4 @@ def _why_not(status: ConnectionStatus) -> str:
         return "a token was granted, but the first call with it failed" + (
             f" ({call.problem})" if call else ""
         )
-    return f"no token was granted ({status.findings[0].cause if status.findings else status.state})"
-
-
-def _line(step: Step) -> str:
-    place = f"step {step.guide}" if step.guide else "also"
-    said = f"{step.said} Needs: {step.permission}." if step.permission else step.said
-    cause = f" ({step.cause})" if step.cause else ""
-    return f"{SIGNS[step.ruling]:12} {place:7} {step.what}: {said}{cause}"
+    return f"no token was granted ({status.verdict.cause or status.state})"

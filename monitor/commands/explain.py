@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from monitor.commands.terminal import Line, verdict
 from monitor.core import history as histories
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
@@ -50,7 +51,6 @@ from monitor.core.verdict.diagnosis import SCOPES_SHOWN, diagnose
 from monitor.core.verdict.evidence import ASSUMED_LIFETIME, Witnesses
 from monitor.core.verdict.paste import Paste
 from monitor.core.verdict.vocabulary import FOREIGN, WORDS, is_of_a_call
-from monitor.core.wording import WHO
 
 INPUT_LIMIT = 65_536
 """Longest input in characters: far longer than any answer."""
@@ -405,27 +405,11 @@ def _json(text: str) -> object:
         return None
 
 
-def lines(diagnosis: Diagnosis) -> Iterator[str]:
-    """A diagnosis as lines of plain text."""
-    if not diagnosis.findings:
-        yield f"{diagnosis.state}: nothing is wrong with the credential."
+def lines(diagnosis: Diagnosis) -> Iterator[Line]:
+    """A diagnosis as text."""
+    if not diagnosis.cause:
+        yield "", f"{diagnosis.state}: nothing is wrong with the credential."
         return
-    first = diagnosis.findings[0]
-    entry = CATALOGUE[first.cause]
-    yield f"{diagnosis.state}: {entry.title}"
-    yield ""
-    yield f"  cause      {first.cause} ({first.certainty})"
-    yield f"  severity   {first.severity}"
-    yield f"  who acts   {WHO[first.responsible]}"
-    if entry.guide:
-        yield f"  guide      {entry.guide}"
-    yield from ("", "Evidence", *(f"  - {sentence}" for sentence in first.evidence))
-    yield from ("", "What to do", *(f"  {number}. {step}" for number, step in enumerate(entry.remedy, 1)))
-    if diagnosis.alternatives:
-        yield from ("", "It may also be")
-        yield from (f"  - {other.cause}: {other.tell_apart}" for other in diagnosis.alternatives)
-    for finding in diagnosis.findings[1:]:
-        yield from ("", f"Also: {finding.cause} ({finding.severity})")
-        yield from (f"  - {sentence}" for sentence in finding.evidence)
-    if entry.contested:
-        yield from ("", "Where sources disagree", f"  {entry.contested}")
+    entry = CATALOGUE[diagnosis.cause]
+    yield "", f"{diagnosis.state}: {entry.title}"
+    yield from verdict(diagnosis, entry.remedy)

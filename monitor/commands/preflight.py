@@ -7,6 +7,7 @@ Works without a configuration, from the inputs of the guide's install form, and 
 import asyncio
 import json
 import tempfile
+import textwrap
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,6 +20,7 @@ import yaml
 from monitor.commands import audit
 from monitor.commands.check import check_once
 from monitor.commands.explain import as_json as diagnosis_as_json
+from monitor.commands.terminal import Line, verbatim, verdict
 from monitor.config import ConfigError, Settings, load
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.connection import (
@@ -202,29 +204,26 @@ def _verdict_as_json(status: ConnectionStatus) -> dict[str, Any]:
     return {key: whole[key] for key in ("state", "cause", "evidence")}
 
 
-def as_text(found: Preflight, now: datetime) -> Iterator[str]:
-    """As text: verdict, remedy, steps of the guide, and lines to configure."""
-    status = found.status
-    if not status.findings:
-        yield f"{str(status.state).capitalize()}: a token was granted."
-    for finding in status.findings:
-        entry = CATALOGUE[finding.cause]
-        yield f"{entry.title} ({finding.cause}, {finding.certainty})"
-        yield from (f"  {sentence}" for sentence in finding.evidence)
-        yield f"What to do{f' (setup guide, {entry.guide})' if entry.guide else ''}:"
-        yield from (f"  {n}. {step}" for n, step in enumerate(remedy_of(entry, status.connection), 1))
-        yield ""
+def as_text(found: Preflight, now: datetime) -> Iterator[Line]:
+    """As text: verdict, steps of the guide, and lines to configure."""
+    status, cause = found.status, found.status.verdict.cause
+    if cause:
+        yield "", f"{status.state}: {CATALOGUE[cause].title}"
+        yield from verdict(status.verdict, remedy_of(CATALOGUE[cause], status.connection))
+    else:
+        yield "", f"{str(status.state).capitalize()}: a token was granted."
     if status.history.audit:
+        yield "", ""
         yield from audit.as_text(status, now)
-    yield from ("", "To monitor it, add this to the configuration:", "", "connections:")
-    lines = yaml.safe_dump(
+    yield from (("", ""), ("", "To monitor it, add this to the configuration:"), ("", ""))
+    entry = yaml.safe_dump(
         [configuration(status.connection)],
         sort_keys=False,
         allow_unicode=True,
         default_flow_style=None,
         width=1_000,
-    ).splitlines()
-    yield from (f"  {line}" for line in lines)
+    )
+    yield from verbatim("connections:\n" + textwrap.indent(entry, "  "))
 
 
 def configuration(connection: Connection) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from rich.text import Text
 from monitor.core import wording
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Responsible
-from monitor.core.finding import Finding, State
+from monitor.core.finding import Diagnosis, State
 from monitor.core.history import STAGES
 from monitor.core.status import WORST_FIRST, ConnectionStatus, worst_first
 from monitor.core.wording import steps
@@ -49,6 +49,10 @@ PIPED_COLUMNS = 10_000
 
 LIST_BELOW = 70
 """Below this many columns a table would fold names, so a list is printed instead."""
+
+
+Line = tuple[str, str | Text]
+"""A prefix, which sets the indentation of wrapped lines, and a text."""
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
@@ -117,12 +121,18 @@ def show(
     if not whole:
         _print(_rows(told, now), console)
         return
-    width = min(console.width, READABLE_COLUMNS) if console.is_terminal else PIPED_COLUMNS
     for place, status in enumerate(told):
         if place:
             console.print()
-        for line in _about(status, now):
-            console.print(_folded(line, width), soft_wrap=not console.is_terminal)
+        show_lines(_about(status, now), console)
+
+
+def show_lines(lines: Iterable[Line], console: Console | None = None) -> None:
+    """Print lines, wrapped on a terminal."""
+    console = console or Console(highlight=False)
+    width = min(console.width, READABLE_COLUMNS) if console.is_terminal else PIPED_COLUMNS
+    for line in lines:
+        console.print(_folded(line, width), soft_wrap=not console.is_terminal)
 
 
 def show_rechecked(shown: Mapping[str, Any]) -> None:
@@ -203,10 +213,6 @@ def _print(table: Table, console: Console) -> None:
         console.print(Text(line.rstrip()), soft_wrap=True)
 
 
-Line = tuple[str, str | Text]
-"""A prefix, which sets the indentation of wrapped lines, and a text."""
-
-
 def _folded(line: Line, width: int) -> Text:
     before, text = line
     if isinstance(text, Text):
@@ -224,12 +230,25 @@ def _folded(line: Line, width: int) -> Text:
 
 def _about(status: ConnectionStatus, now: datetime) -> Iterator[Line]:
     """The same details as on the connection's page, in the same order."""
-    findings = status.findings
-    title = status.title(findings[0], now) if findings else WITHOUT_FINDING[status.state]
+    first = status.findings[0] if status.findings else None
+    title = status.title(first, now) if first else WITHOUT_FINDING[status.state]
     name = Text.assemble((status.state, STYLES[status.state]), " ", (status.name, "bold"))
     yield "", name + Text(f": {title}")
-    if findings:
-        yield from _found(findings[0], now)
+    if not first:
+        yield from _facts(status, now)
+        return
+    yield from verdict(
+        status.verdict,
+        steps(CATALOGUE[first.cause], status.connection),
+        since=f"{exact(first.since)} ({relative(first.since, now)})",
+        facts=_facts(status, now),
+    )
+    if CATALOGUE[first.cause].needs_exchange:
+        yield from _heading("Reproduce it")
+        yield from verbatim(textwrap.indent(command(status.connection), "  "))
+
+
+def _facts(status: ConnectionStatus, now: datetime) -> Iterator[Line]:
     if status.connection.app:
         yield "  App          ", status.connection.app
     if end := status.certificate_end:
@@ -242,47 +261,43 @@ def _about(status: ConnectionStatus, now: datetime) -> Iterator[Line]:
             yield "  Not read     ", f"{read}: {problem}"
     if status.history.rotation:
         yield "  Rotation     ", STAGES[status.history.rotation.stage]
-    if not findings:
-        return
-    yield from _diagnosed(findings[0], status)
-    for other in findings[1:]:
-        yield from _heading(f"Also: {status.title(other, now)}")
-        yield "  ", f"{other.cause}, {other.severity}, {WHO[other.responsible]}, since {exact(other.since)}"
-        yield from (("  - ", sentence) for sentence in other.evidence)
-    if not CATALOGUE[findings[0].cause].needs_exchange:
-        return
-    yield from _heading("Reproduce it")
-    yield from (
-        ("", Text(f"  {line}", no_wrap=True, overflow="ignore"))
-        for line in command(status.connection).splitlines()
-    )
 
 
-def _found(first: Finding, now: datetime) -> Iterator[Line]:
+def verdict(
+    found: Diagnosis, remedy: Iterable[str], *, since: str = "", facts: Iterable[Line] = ()
+) -> Iterator[Line]:
+    """A verdict with findings: the first one's meaning, more facts, evidence and remedy, then the others."""
+    first, *others = found.findings
     entry, who = CATALOGUE[first.cause], wording.WHO[first.responsible]
+    guide = f"; setup guide, {entry.guide}" if entry.guide else ""
     yield "  ", entry.meaning
     yield "", ""
-    yield "  Since        ", f"{exact(first.since)} ({relative(first.since, now)})"
+    if since:
+        yield "  Since        ", since
     yield "  Who acts     ", who[0].upper() + who[1:]
-    guide = f"; setup guide, {entry.guide}" if entry.guide else ""
     yield "  Cause        ", f"{first.cause}, {first.certainty}, {first.severity}{guide}"
-
-
-def _diagnosed(first: Finding, status: ConnectionStatus) -> Iterator[Line]:
-    entry = CATALOGUE[first.cause]
+    yield from facts
     yield from _heading("Evidence")
     yield from (("  - ", sentence) for sentence in first.evidence)
-    if status.history.alternatives:
+    if found.alternatives:
         yield from _heading("It may also be")
-        for other in status.history.alternatives:
+        for other in found.alternatives:
             yield "  - ", f"{CATALOGUE[other.cause].title} ({other.cause}): {other.tell_apart}"
-        yield "  ", f"What to do about it: bearerwatch causes {status.history.alternatives[0].cause}"
+        yield "  ", f"What to do about it: bearerwatch causes {found.alternatives[0].cause}"
     yield from _heading("What to do")
-    for number, action in enumerate(steps(entry, status.connection), 1):
-        yield f"  {number}. ", action
+    yield from ((f"  {number}. ", action) for number, action in enumerate(remedy, 1))
     if entry.contested:
         yield from _heading("Note: where sources disagree")
         yield "  ", entry.contested
+    for finding in others:
+        yield from _heading(f"Also: {CATALOGUE[finding.cause].title}")
+        yield "  ", f"{finding.cause}, {finding.severity}, {WHO[finding.responsible]}"
+        yield from (("  - ", sentence) for sentence in finding.evidence)
+
+
+def verbatim(text: str) -> Iterator[Line]:
+    """A text to copy, whose lines are never wrapped."""
+    yield from (("", Text(line, no_wrap=True, overflow="ignore")) for line in text.splitlines())
 
 
 def _heading(text: str) -> Iterator[Line]:

@@ -24,8 +24,6 @@ from monitor.core.connection import (
     org_type,
 )
 
-Parser = Callable[[object], object]
-
 EMPTY = "is empty. Give it a value, or leave the line out."
 
 SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
@@ -117,7 +115,7 @@ def flag(value: object) -> bool:
     return written.lower() == "true"
 
 
-def one_of(*choices: str) -> Parser:
+def one_of(*choices: str) -> Callable[[object], str]:
     """A parser for one of these words."""
 
     def parse(value: object) -> str:
@@ -141,21 +139,6 @@ def matching(
         if not pattern.fullmatch(written):
             raise ValueError(f"{quoted(written)} {problem}")
         return written
-
-    return parse
-
-
-def whole(most: int, reason: str) -> Parser:
-    """A parser for an integer from 1 to `most`; the message gives the reason."""
-
-    def parse(value: object) -> int:
-        written = text(value)
-        if not re.fullmatch(r"[+-]?[0-9]{1,18}", written):
-            raise ValueError(f"{quoted(written)} is not a whole number. Use 1 to {most:,}.")
-        number = int(written)
-        if not 1 <= number <= most:
-            raise ValueError(f"{number} is outside 1 to {most:,}: {reason}")
-        return number
 
     return parse
 
@@ -192,20 +175,6 @@ def written_duration(meant: timedelta) -> str:
         number, left = divmod(left, SECONDS[unit])
         parts += f"{number}{unit}" if number else ""
     return parts or "0s"
-
-
-def duration_between(least: timedelta, most: timedelta, reason: str) -> Parser:
-    """A parser for a duration within bounds; the message gives the reason for them."""
-
-    def parse(value: object) -> timedelta:
-        meant = duration(value)
-        if not least <= meant <= most:
-            raise ValueError(
-                f"{quoted(value)} is outside {written_duration(least)} to {written_duration(most)}: {reason}"
-            )
-        return meant
-
-    return parse
 
 
 def day(value: object) -> date:

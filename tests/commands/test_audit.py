@@ -13,6 +13,7 @@ from monitor.config import Settings, load
 from monitor.core.reads import Read, Row
 from monitor.simulator.server import Simulator, running
 from monitor.watch.clock import Clock
+from tests.commands.printed import printed
 from tests.journeys.keys import pair_files
 
 MONTH = {"refresh_token_policy": "lifetime", "refresh_token_validity_seconds": 30 * 86_400}
@@ -48,7 +49,7 @@ async def test_each_step_is_a_line_and_wrong_ones_have_their_cause(
     assert (await control.patch("/_orgs/acme", json=MONTH | permissions)).is_success
 
     status = await audit_once(settings, settings.connections[0], clock=Clock())
-    lines = list(as_text(status, Clock().now()))
+    lines = printed(as_text(status, Clock().now()))
 
     (wrong,) = [line for line in lines if line.startswith("WRONG")]
     assert "Refresh Token Policy: The app's Refresh Token Policy ends an approval after 30 days" in wrong
@@ -64,7 +65,7 @@ async def test_the_output_names_permissions_that_would_show_more(
     status = await audit_once(settings, settings.connections[0], clock=Clock())
     document = as_json(status, Clock().now())
 
-    assert list(as_text(status, Clock().now()))[-1] == (
+    assert printed(as_text(status, Clock().now()))[-1] == (
         "To read more, the user needs: View Setup and Configuration and View all External Client Apps."
     )
     hidden = {step["what"] for step in document["audit"]["steps"] if step["ruling"] == "not_readable"}
@@ -91,7 +92,7 @@ async def test_changes_in_setup_are_listed_after_the_steps(org: tuple[Settings, 
     }
 
     trail = replace(facts, rows={**facts.rows, Read.TRAIL: (change,)})
-    lines = as_text(replace(status, history=replace(status.history, audit=trail)), Clock().now())
+    lines = printed(as_text(replace(status, history=replace(status.history, audit=trail)), Clock().now()))
 
     assert "changed in Setup on 2026-11-22 11:40 UTC: Changed scopes (by Ada)" in list(lines)
 
@@ -105,7 +106,9 @@ async def test_a_refused_login_is_reported_without_guesses(
     status = await audit_once(settings, settings.connections[0], clock=Clock())
 
     assert as_json(status, Clock().now())["audit"] is None
-    assert "no token was granted (user_not_admin_approved)" in " ".join(as_text(status, Clock().now()))
+    assert "no token was granted (user_not_admin_approved)" in " ".join(
+        printed(as_text(status, Clock().now()))
+    )
 
 
 async def test_the_steps_that_an_observer_reads_end_with_the_refusal(
@@ -123,7 +126,7 @@ async def test_the_steps_that_an_observer_reads_end_with_the_refusal(
     observer = replace(acme, consumer_key="3MVG9observer", username="observer@acme.com")
 
     status = await audit_once(settings, replace(acme, observer=observer), clock=Clock())
-    lines = list(as_text(status, Clock().now()))
+    lines = printed(as_text(status, Clock().now()))
 
     assert "The login failed: no token was granted (user_not_admin_approved)." in lines
     assert "It was not read" not in " ".join(lines)
@@ -137,8 +140,8 @@ async def test_a_granted_login_without_an_audit_does_not_count_as_refused(
     assert (await control.patch("/_orgs/acme", json={"api_enabled": False})).is_success
     unanswered = await audit_once(settings, settings.connections[0], clock=Clock())
 
-    assert next(iter(as_text(off, Clock().now()))) == (
+    assert printed(as_text(off, Clock().now()))[0] == (
         "The org could not be audited: the connection has audit: off."
     )
-    said = " ".join(as_text(unanswered, Clock().now()))
+    said = " ".join(printed(as_text(unanswered, Clock().now())))
     assert "a token was granted, but the first call with it failed" in said

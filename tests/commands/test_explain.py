@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from monitor.commands.explain import INPUT_LIMIT, Unreadable, as_json, explain, lines
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
+from tests.commands.printed import printed
 from tests.core.verdict.test_paste import HARMLESS, HOSTILE
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -100,16 +101,18 @@ def test_a_granted_answer_has_no_cause() -> None:
         "note": None,
         "guide": None,
     }
-    assert list(lines(explain(json.dumps(WELL), NOW))) == ["healthy: nothing is wrong with the credential."]
+    assert printed(lines(explain(json.dumps(WELL), NOW))) == [
+        "healthy: nothing is wrong with the credential."
+    ]
 
 
 def test_the_text_has_cause_evidence_and_remedy() -> None:
-    shown = list(lines(explain("invalid_grant: ip restricted", NOW)))
+    shown = printed(lines(explain("invalid_grant: ip restricted", NOW)))
 
     assert shown[0] == "failing: Login is not allowed from this address or at this hour"
     assert '  - Salesforce answered: "invalid_grant: ip restricted".' in shown
     assert any(line.startswith("  1. Look in Setup > Login History") for line in shown)
-    assert "Where sources disagree" in shown
+    assert "Note: where sources disagree" in shown
 
 
 def test_nulls_count_as_missing() -> None:
@@ -241,13 +244,13 @@ def test_secrets_in_pasted_text_are_not_shown() -> None:
     ]
 
     for line in pasted:
-        shown = "\n".join(lines(explain(line, NOW)))
+        shown = "\n".join(printed(lines(explain(line, NOW))))
         assert "secret" not in shown
         assert "c2VjcmV0" not in shown
 
 
 def test_control_characters_in_pasted_text_do_not_reach_the_terminal() -> None:
-    shown = "".join(lines(explain("invalid_grant: \x1b[2J\x1b[31mip restricted\u202e", NOW)))
+    shown = "".join(printed(lines(explain("invalid_grant: \x1b[2J\x1b[31mip restricted\u202e", NOW))))
 
     assert shown.isprintable()
 
@@ -322,9 +325,9 @@ def test_an_error_of_another_provider_is_identified_as_such() -> None:
 
 
 def test_disagreement_of_sources_comes_last() -> None:
-    shown = list(lines(explain("invalid_grant: ip restricted", NOW)))
+    shown = printed(lines(explain("invalid_grant: ip restricted", NOW)))
 
-    assert shown.index("Where sources disagree") == len(shown) - 2
+    assert shown.index("Note: where sources disagree") == len(shown) - 2
 
 
 def test_a_gateways_json_fault_is_not_a_record() -> None:

@@ -48,6 +48,7 @@ from monitor.salesforce.org import read as read_inside
 from monitor.store import records
 from monitor.web.access import Protection
 from tests.certificates import certificate_of, pem_of
+from tests.commands.printed import printed
 from tests.commands.test_explain import CASES as OF_THE_CORPUS
 from tests.config.test_web_file import GOOD, HASH
 from tests.credentials.pairs import KEYS
@@ -288,7 +289,7 @@ def pasted() -> Iterator[Holds]:
         assert _for_a_terminal(complaint)
         if diagnosis:
             json.dumps(as_json(diagnosis))
-            assert all(_for_a_terminal(line) for line in lines(diagnosis))
+            assert all(_for_a_terminal(line) for line in printed(lines(diagnosis)))
 
     yield holds
 

@@ -11,6 +11,7 @@ from enum import IntEnum
 import typer
 from rich.console import Console
 
+from monitor.commands import terminal
 from monitor.core.finding import State
 from monitor.core.problem import OperatorError
 from monitor.core.status import ConnectionStatus
@@ -33,9 +34,12 @@ def say(text: str) -> None:
     errors.print(text, markup=False)
 
 
-def print_result(document: object, lines: Iterable[str], *, as_json: bool) -> None:
+def print_result(document: object, lines: Iterable[terminal.Line], *, as_json: bool) -> None:
     """Print a result as JSON or as text."""
-    print(json.dumps(document, indent=2) if as_json else "\n".join(lines))
+    if as_json:
+        print(json.dumps(document, indent=2))
+    else:
+        terminal.show_lines(lines)
 
 
 @contextmanager

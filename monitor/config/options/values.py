@@ -1,6 +1,7 @@
 """Types of single options, such as durations and paths."""
 
 import os
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from monitor.config import words
 from monitor.config.files import FileError, trust_authorities
+from monitor.config.problem import quoted
 from monitor.core.connection import Band
 
 SHORTEST_INTERVAL = timedelta(seconds=10)
@@ -86,12 +88,30 @@ class Parsed:
 
 def between(least: timedelta, most: timedelta, reason: str) -> Parsed:
     """Annotates a duration within bounds; the message for others gives the reason."""
-    return Parsed(words.duration_between(least, most, reason), DURATION)
+
+    def parse(value: object) -> timedelta:
+        meant = words.duration(value)
+        if not least <= meant <= most:
+            bounds = f"{words.written_duration(least)} to {words.written_duration(most)}"
+            raise ValueError(f"{quoted(value)} is outside {bounds}: {reason}")
+        return meant
+
+    return Parsed(parse, DURATION)
 
 
 def up_to(most: int, reason: str) -> Parsed:
     """Annotates an integer from 1 on; the message for others gives the reason."""
-    return Parsed(words.whole(most, reason), {"type": "integer", "minimum": 1, "maximum": most})
+
+    def parse(value: object) -> int:
+        written = words.text(value)
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", written):
+            raise ValueError(f"{quoted(written)} is not a whole number. Use 1 to {most:,}.")
+        number = int(written)
+        if not 1 <= number <= most:
+            raise ValueError(f"{number} is outside 1 to {most:,}: {reason}")
+        return number
+
+    return Parsed(parse, {"type": "integer", "minimum": 1, "maximum": most})
 
 
 class OneOf:
