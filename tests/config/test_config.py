@@ -69,7 +69,7 @@ def described(found: Settings, directory: Path) -> str:
         lines += [
             f"  {field.name}: {getattr(connection, field.name)}"
             for field in fields(connection)
-            if field.name != "name" and getattr(connection, field.name) != field.default
+            if field.init and field.name != "name" and getattr(connection, field.name) != field.default
         ]
     lines += ["", *(f"warning: {warning}" for warning in found.warnings)]
     text = "\n".join(lines) + "\n"
