@@ -41,21 +41,29 @@ class Policy:
         return self.refresh in {"lifetime", "inactivity"}
 
     def end(self, since: datetime) -> datetime | None:
-        """When an approval that began (or was used) at `since` ends; None if the policy sets no time."""
+        """When an approval that began (or was used) at `since` ends; None without a plausible time."""
         if not self.ends or not 0 < self.period <= LONGEST_PERIOD:
             return None
         try:
             if self.unit == "months":
                 months = since.month - 1 + int(self.period)
                 year, month = since.year + months // 12, months % 12 + 1
-                return since.replace(year=year, month=month, day=min(since.day, monthrange(year, month)[1]))
-            return since + timedelta(**{self.unit: self.period}) if self.unit else None
+                at = since.replace(year=year, month=month, day=min(since.day, monthrange(year, month)[1]))
+            elif self.unit:
+                at = since + timedelta(**{self.unit: self.period})
+            else:
+                return None
         except (ValueError, OverflowError):  # beyond year 9999
             return None
+        return at if at.year <= LAST_YEAR else None
 
 
 LONGEST_PERIOD = 36_500
 """The longest plausible period: a century in days, as in the configuration; Setup accepts 5 digits."""
+
+LAST_YEAR = 2300
+"""The last plausible one for an end, a century after the last that is believed of a beginning. Pages can draw
+that; close to the year 9999 they can't."""
 
 
 def of_external_client_app(row: Row) -> Policy:

@@ -132,7 +132,9 @@ def shares(counts: Mapping[State, int]) -> list[tuple[State, float, float]]:
 
 
 _TICKS_AT_MOST = 6
-_STEPS = tuple(timedelta(hours=hours) for hours in (1, 6, 24, 72, 168, 720, 2160, 4320, 8766, 43830))
+_STEPS = tuple(
+    timedelta(hours=hours) for hours in (1, 6, 24, 72, 168, 720, 2160, 4320, 8766, 43830, 175320, 876600)
+)
 _DAY = timedelta(days=1)
 _ROOM = 0.02
 """Margin at both ends, as a share of the width."""

@@ -5,6 +5,7 @@ import pytest
 from monitor.core.connection import ApprovalPolicy, Connection
 from monitor.core.history import Approval
 from monitor.core.inside import Facts
+from monitor.core.policy import Policy
 from monitor.core.reads import Read, Row
 from monitor.core.verdict.approval import SHORTEST_LIFETIME, Grounds, forecast, lifetimes, note
 from tests.making import ACME, NOW, connection, history
@@ -44,12 +45,12 @@ def test_a_declared_lifetime_of_a_century_has_a_forecast() -> None:
     assert found.at == NOW + timedelta(days=36_500)
 
 
-def test_a_day_in_the_last_century_that_there_is_has_a_forecast() -> None:
-    """Adding the lead to it would be beyond the last day: each check failed."""
-    found = forecast(declared(ApprovalPolicy("lifetime", 36_500, date(9890, 1, 1))), history(), (), NOW)
-
-    assert found is not None
-    assert found.at.year == 9989
+def test_an_end_in_thousands_of_years_is_no_forecast() -> None:
+    """Adding the lead to it was beyond the last day there is: each check failed. So did the page."""
+    assert (
+        forecast(declared(ApprovalPolicy("lifetime", 36_500, date(9890, 1, 1))), history(), (), NOW) is None
+    )
+    assert Policy("", "lifetime", 36_500, "months").end(NOW) is None
 
 
 def test_a_declared_lifetime_without_a_day_counts_from_the_first_grant() -> None:
