@@ -199,10 +199,9 @@ def org_type(host: str) -> OrgType:
     3. Names of Developer Edition orgs end in `-dev-ed`.
     4. `--` in the name means a legacy sandbox; *observed*: old production names may contain it too.
     """
-    suffix = next((each for each in ALLOWED_SUFFIXES if host.endswith(each)), None)
-    if suffix is None:
+    if not host.endswith(ALLOWED_SUFFIXES):
         return OrgType.UNKNOWN
-    labels = host.removesuffix(suffix).split(".")
+    labels = host.rpartition(".my")[0].split(".")  # each suffix begins so
     if len(labels) > 1:
         return _PARTITIONS.get(labels[-1], OrgType.UNKNOWN)
     if labels[0].endswith("-dev-ed"):

@@ -56,9 +56,7 @@ class Family:
         return f"# HELP {name} {self.help}\n# TYPE {name} {kind}\n".encode()
 
     def lines(self, value: object, connection: str) -> bytes:
-        """The samples of one connection, whose escaped name is `connection`."""
-        if value is None:
-            return b""
+        """The samples of one connection, whose escaped name is `connection`, if it has a value."""
         text = self.text(f'{self.name}{{connection="{connection}"', value)
         return text.encode("utf-8", "replace")  # lone surrogates would break the page
 
@@ -470,14 +468,18 @@ class MetricsPage:
             del column[1 + len(statuses) :]
             column += [b""] * added
         changed = [*compress(count(), map(is_not, statuses, before))]
+        parts = [
+            (family.value, family.lines, column)
+            for family, column in zip(FAMILIES, self._columns, strict=True)
+        ]
         for place in changed:
             status, old = statuses[place], before[place]
             known = old if old and old.name == status.name else None
             connection = _escaped(status.name)
-            for family, column in zip(FAMILIES, self._columns, strict=True):
-                value = family.value(status)
-                if not (known and ((was := family.value(known)) is value or was == value)):
-                    column[1 + place] = family.lines(value, connection)
+            for value_of, lines, column in parts:
+                value = value_of(status)
+                if not (known and ((was := value_of(known)) is value or was == value)):
+                    column[1 + place] = b"" if value is None else lines(value, connection)
         for gone in (*before[len(statuses) :], *[before[place] for place in changed]):
             if gone:
                 self._count(gone, -1)
