@@ -164,13 +164,10 @@ def show_alerts(found: "Sequence[ActiveAlert]", *, now: datetime) -> None:
 
 def summary(statuses: Sequence[ConnectionStatus]) -> Text:
     """A summary, such as `12 connections: 1 failing, 11 healthy`."""
-    many = f"{len(statuses):,} connection{'' if len(statuses) == 1 else 's'}: "
-    return Text(many) + _counts(Counter(status.state for status in statuses))
-
-
-def _counts(counted: Counter[State]) -> Text:
-    return Text(", ").join(
-        Text(f"{counted[state]:,} {state}", STYLES[state]) for state in WORST_FIRST if counted[state]
+    count = Counter(status.state for status in statuses)
+    counts = [Text(f"{count[state]:,} {state}", STYLES[state]) for state in WORST_FIRST if count[state]]
+    return Text(f"{len(statuses):,} connection{'' if len(statuses) == 1 else 's'}: ") + Text(", ").join(
+        counts
     )
 
 

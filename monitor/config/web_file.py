@@ -39,8 +39,6 @@ VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 
 PROXY = "is not supported here. Remove it; if you need it, put a proxy in front of the pages."
 
-ENCRYPTED = "is encrypted, and the daemon has no passphrase for it. Store it without a passphrase."
-
 
 def _users(value: object) -> object:
     """Names with hashes. Messages never repeat the hash: it may be the password."""
@@ -86,7 +84,9 @@ def _key_file(path: Path, info: ValidationInfo) -> Path:
     except FileError as error:
         raise ValueError(f'"{path}" {error}') from None
     except TypeError:
-        raise ValueError(f'"{path}" {ENCRYPTED}') from None
+        raise ValueError(
+            f'"{path}" is encrypted, and the daemon has no passphrase for it. Store it without a passphrase.'
+        ) from None
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError(f'"{path}" contains no PEM private key.') from None
     certificate = info.data.get("cert_file")

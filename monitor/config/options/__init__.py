@@ -40,14 +40,8 @@ from monitor.core.causes import Responsible, Severity
 from monitor.core.connection import Source
 from monitor.core.telling import Route
 
-LONGEST_HOLD = timedelta(hours=24)
-"""Faults of network and server stay quiet for this long: everyone notices a day-long outage."""
-
 LOGIN_LIMIT = 3_600
 """Salesforce's limit of logins per user and hour, including production's (knowledge article 000381578)."""
-
-MOST_IN_FLIGHT = 1_000
-"""Each exchange takes up to 320 KiB, mostly TLS buffers (measured): 320 MiB at most."""
 
 
 def _database(value: object, info: ValidationInfo) -> str:
@@ -172,7 +166,7 @@ class AlertOptions(Options):
     """Whether `bearerwatch_connection_info`, and with it alerts, include usernames."""
     transient_for: Annotated[
         timedelta | None,
-        between(timedelta(0), LONGEST_HOLD, "an outage of more than a day is not transient."),
+        between(timedelta(0), timedelta(hours=24), "an outage of more than a day is not transient."),
     ] = None
     """How long a network or server fault must last before an alert. Default: three intervals, at most 1h."""
     labels: tuple[LabelName, ...] = ()
@@ -210,7 +204,7 @@ class GeneralOptions(Options):
     ] = 60
     """Logins an hour that all checks of a username share. The rest of Salesforce's 3,600 is for
     production."""
-    max_in_flight: Annotated[int, up_to(MOST_IN_FLIGHT, "each exchange in progress uses up to 320 KiB.")] = 64
+    max_in_flight: Annotated[int, up_to(1_000, "each exchange in progress uses up to 320 KiB.")] = 64
     """Exchanges in progress at the same time."""
     allowed_hosts: frozenset[HostName] = frozenset()
     """Hosts that assertions may be sent to, besides Salesforce's and loopback."""

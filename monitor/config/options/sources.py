@@ -81,8 +81,6 @@ class KeyOptions(SourceOptions):
 SecretPlace = Annotated[Source, Written(SourceOptions, SourceOptions.source)]
 PrivateKey = Annotated[Source, Written(KeyOptions, lambda key: key.source_of("private_key"))]
 Certificate = Annotated[Source, Written(KeyOptions, lambda key: key.source_of("certificate"))]
-SERVICE_ACCOUNT = Source("file", "/var/run/secrets/kubernetes.io/serviceaccount/token")
-"""Kubernetes' default path of a pod's service account token."""
 
 
 class VaultLoginOptions(Options):
@@ -100,8 +98,8 @@ class VaultLoginOptions(Options):
 
     @property
     def proof(self) -> Source:
-        """Our credentials: the token, the secret id, or the service account's token."""
-        return self.secret or SERVICE_ACCOUNT
+        """Our credentials: the token, the secret id, or a pod's service account token in its usual place."""
+        return self.secret or Source("file", "/var/run/secrets/kubernetes.io/serviceaccount/token")
 
     @property
     def mounted_at(self) -> str:

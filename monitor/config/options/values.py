@@ -26,19 +26,6 @@ from monitor.config.files import FileError, trust_authorities
 from monitor.config.problem import quoted
 from monitor.core.connection import Band
 
-SHORTEST_INTERVAL = timedelta(seconds=10)
-"""Close to an exchange's time limit: overlapping checks would add nothing."""
-
-LONGEST_INTERVAL = timedelta(days=7)
-"""Less often than weekly, users notice first."""
-
-LONGEST_SETTLE = timedelta(hours=24)
-"""Refusals stay quiet for this long. The setup guide says 2 to 10 minutes (step 2); no report says a day."""
-
-SHORTEST_REPEAT = timedelta(minutes=5)
-LONGEST_REPEAT = timedelta(days=30)
-"""Longest time between repeated notifications."""
-
 MOST_LABELS = 20
 """Most labels per connection: all are sent with every scrape."""
 
@@ -170,19 +157,19 @@ Objects = Annotated[
 ]
 Repeat = Annotated[
     timedelta,
-    between(SHORTEST_REPEAT, LONGEST_REPEAT, "more often is noise, less often is forgotten."),
+    between(timedelta(minutes=5), timedelta(days=30), "more often is noise, less often is forgotten."),
 ]
 Interval = Annotated[
     timedelta,
     between(
-        SHORTEST_INTERVAL,
-        LONGEST_INTERVAL,
+        timedelta(seconds=10),
+        timedelta(days=7),
         "an exchange takes seconds, and within a week users notice a failure first.",
     ),
 ]
 Settle = Annotated[
     timedelta,
-    between(timedelta(0), LONGEST_SETTLE, "Salesforce takes 2 to 10 minutes (setup guide, step 2)."),
+    between(timedelta(0), timedelta(hours=24), "Salesforce takes 2 to 10 minutes (setup guide, step 2)."),
 ]
 ExpiryBand = Annotated[Band | None, Parsed(words.band, _BAND)]
 
