@@ -275,13 +275,14 @@ class Noting(Keyring):
 
 
 def rotating(tmp_path: Path, clock: Clock) -> tuple[Fleet, dict[str, Pair]]:
-    """A fleet of one connection with a next pair."""
+    """A fleet of one connection with a next pair. Its own turn is at least a quarter of an hour away."""
     now, fleet = clock.now(), Fleet({})
     pairs = {
         name: Pair(Source("file", str(keygen.generate(tmp_path / name, now=now).key_path)))
         for name in ("current", "next")
     }
-    fleet.configure([connection(current=pairs["current"], next=pairs["next"])], now)
+    hourly = timedelta(hours=1)
+    fleet.configure([connection(current=pairs["current"], next=pairs["next"], interval=hourly)], now)
     return fleet, pairs
 
 
