@@ -15,9 +15,9 @@ import asyncio
 import re
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -70,17 +70,6 @@ less than a millisecond a second."""
 
 Sign = Callable[[datetime], str]
 """Gets the time of sending and returns the assertion (see `core.keys.assertion.sign`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """A complete HTTP answer. May contain a token, so it must not leave this module."""
-
-    status: int
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
-    waited_seconds: float
-    """From the start to the headers."""
 
 
 class Exchanger:
@@ -165,7 +154,7 @@ class Exchanger:
 
     async def ask(
         self, method: str, url: str, form: str, headers: dict[str, str], most: int = MAX_ANSWER_BYTES
-    ) -> _Answer | Unreachable | NotSent:
+    ) -> Reply | Unreachable | NotSent:
         """One request: its answer, or why there is none."""
         try:
             sending = request(self._transport, method, url, _HEADERS | headers, form.encode())
@@ -180,7 +169,7 @@ class Exchanger:
             traceback.clear_frames(error.__traceback__)
             return outcome
 
-    async def _receive(self, sending: AbstractAsyncContextManager[Head], most: int) -> _Answer | Unreachable:
+    async def _receive(self, sending: AbstractAsyncContextManager[Head], most: int) -> Reply | Unreachable:
         """Read the complete answer, within the limits."""
         started = time.perf_counter()
         deadline = started + self._limits.whole.total_seconds()
@@ -199,7 +188,7 @@ class Exchanger:
             body = decoded(bytes(raw), head.headers.get("content-encoding", ""), most)
         except ValueError as error:
             return unreachable(FaultKind.PROTOCOL, f"{error}, with status {head.status}")
-        return _Answer(head.status, head.headers, body, waited)
+        return Reply(head.status, body, head.headers, waited)
 
 
 _HEADERS = {
@@ -218,7 +207,7 @@ _PLAIN_URL = re.compile(r"https?://[!-?A-\[\]-~]+", re.IGNORECASE)
 """ASCII without blanks, `@` and backslash, for which parsers disagree on where the host begins."""
 
 
-def _read(answer: _Answer) -> Granted | Refused | Unreachable:
+def _read(answer: Reply) -> Granted | Refused | Unreachable:
     """Parse an answer. If our parser fails, the answer is unusable, but the login was made."""
     try:
         return read_answer(answer.status, answer.headers, answer.body)
@@ -279,14 +268,14 @@ class Login:
         if not self._exchanger.may_receive(url):
             return AfterLogin(NO_STATUS, "", "not made: the org's API address is not an allowed host")
         answer = await self._exchanger.ask("GET", url, "", headers, most=LARGEST_ANSWER)
-        if not isinstance(answer, _Answer):
+        if not isinstance(answer, Reply):
             return AfterLogin(NO_STATUS, "", answer.message)
         if httpx.codes.is_redirect(answer.status):
             return AfterLogin(answer.status, "", "a redirect, which is not followed")
         if used := _USAGE.search(answer.headers.get("sforce-limit-info", "")):
             usage = ApiUsage(int(used[1]), int(used[2]))
             self.exchange = replace(self.exchange, usage=usage)
-        return Reply(answer.status, answer.body)
+        return answer
 
 
 def clock_offset(date: str | None, now: datetime) -> float | None:

@@ -7,7 +7,7 @@ reason. Objects that the standard API does not know are tried once with the Tool
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from urllib.parse import urlencode
@@ -49,10 +49,14 @@ Get = Callable[[str], Awaitable["Reply | None"]]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a REST call."""
+    """A complete HTTP answer."""
 
     status: int
-    body: bytes
+    body: bytes = field(repr=False)
+    """May contain a token after a login, so this one must not leave `exchange`."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    waited_seconds: float = field(default=0.0, compare=False)
+    """From the start to the headers."""
 
 
 @dataclass(frozen=True, slots=True)

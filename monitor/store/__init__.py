@@ -10,11 +10,11 @@
 """
 
 from monitor.store.database import SUCCESS_DAYS
-from monitor.store.keeper import DayCounts, PastExchange, Store
+from monitor.store.keeper import DayCounts, Store
 from monitor.store.moving import move
 from monitor.store.problem import StoreError
 from monitor.store.schema import UPGRADES
-from monitor.store.waiting import EVENTS_KEPT, EXCHANGES_KEPT, Verdict
+from monitor.store.waiting import EVENTS_KEPT, EXCHANGES_KEPT, PastExchange, Verdict
 
 __all__ = [
     "EVENTS_KEPT",

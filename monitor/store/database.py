@@ -49,7 +49,16 @@ from monitor.store.schema import (
     Upgrades,
     add_due,
 )
-from monitor.store.waiting import EVENTS_KEPT, MS_A_DAY, ExchangeRow, Lease, Waiting, milliseconds
+from monitor.store.waiting import (
+    EVENTS_KEPT,
+    MS_A_DAY,
+    VERDICTS,
+    Lease,
+    PastExchange,
+    Verdict,
+    Waiting,
+    milliseconds,
+)
 
 DAYS_KEPT = 400
 """Days for which counts and failure events are kept: enough to compare with the same month last year."""
@@ -217,7 +226,7 @@ class Database:
 
     def rehearse(self) -> None:
         """Write what a check and a notification would write, then roll back. Raises what a write would."""
-        exchange, day = {0: ExchangeRow(0, 0, None, None, None)}, {0: [0, 0, 0]}
+        exchange, day = {0: PastExchange(EPOCH, Verdict.GRANTED, None, None, None)}, {0: [0, 0, 0]}
         with suppress(_Rehearsed), self.place.writing(self.connection):
             [number] = _ids_of(self.connection, CONNECTIONS, [_NO_NAME]).values()
             for _ in range(2):  # the second updates what the first inserted
@@ -258,9 +267,11 @@ class Database:
             yield connection_id, records.written_audit(audit)
 
     def _exchange_rows(self, connection_id: int, waiting: Waiting) -> Iterator[_Row]:
-        for slot, row in waiting.exchanges.items():
-            cause_id = self.cause_ids[row.cause] if row.cause else None
-            yield connection_id, slot, row.at_ms, row.verdict, cause_id, row.status, row.duration_ms
+        for slot, past in waiting.exchanges.items():
+            cause_id = self.cause_ids[past.cause] if past.cause else None
+            seconds, verdict = past.duration_seconds, VERDICTS.index(past.verdict)
+            duration_ms = None if seconds is None else round(seconds * 1000)
+            yield connection_id, slot, milliseconds(past.at), verdict, cause_id, past.status, duration_ms
 
     def _write_events(self, told: Sequence[tuple[int, Event]]) -> None:
         if not told:

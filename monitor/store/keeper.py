@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -31,7 +31,7 @@ from monitor.store.sqlite import SqliteFile
 from monitor.store.waiting import (
     VERDICTS,
     Lease,
-    Verdict,
+    PastExchange,
     Waiting,
     date_of,
     day_number,
@@ -60,20 +60,6 @@ HANGS_SECONDS = 10.0
 """A disk without an answer for this long is reported as hanging. A busy one takes a second or two."""
 
 OWN_FAULT = "An internal error keeps the monitor from writing its database: see the log."
-
-
-@dataclass(frozen=True, slots=True)
-class PastExchange:
-    """One exchange of the past."""
-
-    at: datetime
-    verdict: Verdict
-    cause: Cause | None
-    """Why it or its API call failed. None if neither did, or if only a newer version knows the cause."""
-    status: int | None
-    """The HTTP status of the token endpoint's answer; None without an answer."""
-    duration_seconds: float | None
-    """With millisecond precision."""
 
 
 @dataclass(frozen=True, slots=True)

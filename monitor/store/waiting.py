@@ -37,14 +37,17 @@ VERDICTS = tuple(Verdict)
 
 
 @dataclass(frozen=True, slots=True)
-class ExchangeRow:
-    """One exchange as stored."""
+class PastExchange:
+    """One exchange of the past."""
 
-    at_ms: int
-    verdict: int
+    at: datetime
+    verdict: Verdict
     cause: Cause | None
+    """Why it or its API call failed. None if neither did, or if only a newer version knows the cause."""
     status: int | None
-    duration_ms: int | None
+    """The HTTP status of the token endpoint's answer; None without an answer."""
+    duration_seconds: float | None
+    """Stored with millisecond precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class Waiting:
     """The unwritten changes of one connection."""
 
     history: History
-    exchanges: dict[int, ExchangeRow] = field(default_factory=dict)
+    exchanges: dict[int, PastExchange] = field(default_factory=dict)
     """By slot of the ring buffer."""
     days: dict[int, list[int]] = field(default_factory=dict)
     """By day since 1970: counts in the order of VERDICTS."""
@@ -94,23 +97,21 @@ class Waiting:
         outcome = exchange.outcome
         granted = isinstance(outcome, Granted)
         spoke = history.last_verdict is not None and history.last_verdict.at == exchange.at
-        verdict = 0 if granted else 1 if spoke else 2
-        at_ms = milliseconds(exchange.at)
-        day = at_ms // MS_A_DAY
-        self.days.setdefault(day, [0, 0, 0])[verdict] += 1
+        verdict = Verdict.GRANTED if granted else Verdict.REFUSED if spoke else Verdict.NO_VERDICT
+        day = milliseconds(exchange.at) // MS_A_DAY
+        self.days.setdefault(day, [0, 0, 0])[VERDICTS.index(verdict)] += 1
         offset = exchange.clock_offset_seconds
         if offset is not None and abs(offset) <= CONFIRMED_WITHIN_SECONDS:
             self.today = max(self.today, day)
         if isinstance(outcome, NotSent):
             return
         failed = not granted or (exchange.after_login is not None and not exchange.after_login.proves)
-        duration = exchange.duration_seconds
-        self.exchanges[history.exchanges % EXCHANGES_KEPT] = ExchangeRow(
-            at_ms,
+        self.exchanges[history.exchanges % EXCHANGES_KEPT] = PastExchange(
+            exchange.at,
             verdict,
             history.findings[0].cause if failed and history.findings else None,
             200 if granted else outcome.status if isinstance(outcome, Refused) else None,
-            None if duration is None else round(duration * 1000),
+            exchange.duration_seconds,
         )
 
     def add_events(self, events: Iterable[Event]) -> None:

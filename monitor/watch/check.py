@@ -20,7 +20,6 @@ from monitor.core.history import History, configuration_fingerprint
 from monitor.core.keys.credential import CredentialFacts
 from monitor.core.outcome import Exchange, NotSent
 from monitor.core.status import NO_FACTS, ConnectionStatus
-from monitor.core.verdict import approval
 from monitor.core.verdict.diagnosis import diagnose
 from monitor.keys.sources import Keyring
 from monitor.salesforce.exchange import Exchanger
@@ -165,7 +164,7 @@ class Checker:
         return replace(
             status,
             history=found,
-            forecast=approval.forecast(connection, found, self._fleet.siblings(connection), now),
+            forecast=self._fleet.forecast(connection, found, now),
             next_exchange=max(due, turn) if is_alone else due,
             next_try=due if is_alone else own_look,
         )
@@ -249,10 +248,9 @@ class Checker:
         """The status after an exchange: diagnosis, history, forecast and next check."""
         connection, known, fleet = before.connection, before.history, self._fleet
         exchange, now = self._clock.confirmed(exchange)
-        siblings, production = fleet.siblings(connection), fleet.production(connection)
         witnesses = fleet.witnesses(before, exchange)
         exchanged = history.exchanged(known, exchange)
-        forecast = approval.forecast(connection, exchanged, siblings, now)
+        forecast = fleet.forecast(connection, exchanged, now)
         verdict = diagnose(
             exchange,
             facts,
@@ -261,7 +259,7 @@ class Checker:
             now,
             witnesses=witnesses,
             forecast=forecast,
-            production=production,
+            production=fleet.production(connection),
             wrong_steps=self._judged.wrong_steps,
         )
         after = history.diagnosed(exchanged, exchange, verdict)

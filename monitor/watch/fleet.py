@@ -94,7 +94,7 @@ class Fleet:
             status = self._statuses[name]
             # Its severity depends on the date: after a restart, a reported alert must not seem to have ended.
             if any(found.cause is Cause.APPROVAL_EXPIRING for found in status.findings):
-                self.put(replace(status, forecast=self._forecast(status, now)))
+                self.put(replace(status, forecast=self.forecast(status.connection, status.history, now)))
         return changed, gone
 
     def put(self, status: ConnectionStatus) -> None:
@@ -207,11 +207,11 @@ class Fleet:
         self._set_witness(org, own)
         return Witnesses.counted(alike, asked, since)
 
-    def _forecast(self, status: ConnectionStatus, now: datetime) -> Forecast | None:
+    def forecast(self, connection: Connection, history: History, now: datetime) -> Forecast | None:
         """When the approval may end."""
-        own = approval.lifetimes(status.history.approvals)
-        siblings = () if own else self.siblings(status.connection)  # there may be thousands
-        return approval.forecast(status.connection, status.history, siblings, now)
+        own = approval.lifetimes(history.approvals)
+        siblings = () if own else self.siblings(connection)  # there may be thousands
+        return approval.forecast(connection, history, siblings, now)
 
     def siblings(self, connection: Connection) -> tuple[Approval, ...]:
         """Earlier approvals on other connections of the same app."""
