@@ -34,6 +34,7 @@ from monitor.core.verdict.vocabulary import (
     any_of,
     is_elsewhere,
     is_of_another_service,
+    is_unmistakable,
     kind_of,
     of_key,
     of_text,
@@ -568,7 +569,7 @@ def _counts_alone(text: str, said: _Attempt, about_login: bool) -> bool:
     if not _is_routine(text, said.start):
         return said.is_sentence or about_login
     near = text[max(0, said.start - LEVEL_WITHIN) : said.start].rpartition("\n")[2]
-    return said.is_sentence and _FAILED.search(near) is not None
+    return said.is_sentence and (is_unmistakable(said.text) or _FAILED.search(near) is not None)
 
 
 def _is_routine(text: str, at: int = 0) -> bool:

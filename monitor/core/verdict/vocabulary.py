@@ -45,6 +45,10 @@ _DISTINCTIVE_WORDS = 3
 """A status with this many words is distinctive. Shorter ones, such as `invalid password`, count only in
 Salesforce's spelling or by themselves."""
 
+_UNMISTAKABLE_WORDS = 4
+"""A sentence with this many words is never another service's. Shorter ones, such as `expired authorization
+code`, are also said by other OAuth servers."""
+
 _EDGES = frozenset("\n,;|\"'<>[](){}=") | {""}
 _LOWER = str.maketrans({**{chr(code): chr(code + 32) for code in range(65, 91)}, "\n": " "})
 """Lower-cases without changing positions: `str.lower` makes some texts longer."""
@@ -66,6 +70,11 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
             start = lowered.find(sought, end)
 
 
+def is_unmistakable(sentence: str) -> bool:
+    """Whether such a sentence is only ever Salesforce's."""
+    return len(sentence.split()) >= _UNMISTAKABLE_WORDS
+
+
 # Whose words they are
 
 _OTHER_SERVICES = any_of("other_services")
@@ -74,8 +83,10 @@ _ELSEWHERE = any_of("elsewhere")
 
 
 def is_of_another_service(text: str) -> bool:
-    """Whether the words next to it are not about Salesforce. A host of Salesforce's says that they are."""
-    return _OTHER_SERVICES.search(text) is not None and "salesforce.com" not in text.lower()
+    """Whether the words next to it are not about Salesforce. Its host or a long sentence tells otherwise."""
+    if not _OTHER_SERVICES.search(text) or "salesforce.com" in text.lower():
+        return False
+    return not any(is_unmistakable(text[start:end]) for start, end in sentences(text))
 
 
 def is_elsewhere(text: str) -> bool:

@@ -710,6 +710,44 @@ def test_a_refusal_in_the_access_log_of_a_callback_keeps_its_cause() -> None:
     assert meant(paste).cause is Cause.CONSUMER_KEY_UNKNOWN
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INFO response: user hasn't approved this consumer",
+        "user hasn't approved this consumer, see https://github.com/globex/sync/issues/7",
+        "npm ERR! user is not admin approved to access this app",
+    ],
+)
+def test_a_long_sentence_of_salesforces_counts_wherever_it_stands(text: str) -> None:
+    assert meant(read(text)).cause in {Cause.CONSUMER_NOT_APPROVED, Cause.USER_NOT_ADMIN_APPROVED}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INFO oauth: removed an expired authorization code",
+        "✓ rejects an expired authorization code",
+        "mqtt: connection refused - client identifier invalid",
+        'Error: unauthorized\n  on main.tf line 7, in data "globex_client" "sync":',
+        'Get "https://id.globex.example/users": 500\nResponse: {"error":"server_error"}',
+        "400 Bad Request for url: https://globex.my.salesforce.com/services/data/v60.0/query",
+        "npm error code EACCES, permission denied",
+        "the nightly job timed out",
+        "Ensure that the token is valid until revoked",
+    ],
+)
+def test_what_others_report_has_no_cause(text: str) -> None:
+    paste = read(text)
+
+    assert paste is None or isinstance(paste.outcome, Granted)
+
+
+def test_the_inner_exception_tells_more_than_the_outer() -> None:
+    text = "The SSL connection could not be established, see inner exception. ---> SocketException (10060)"
+
+    assert meant(read(text)).cause is Cause.NETWORK_UNREACHABLE
+
+
 def test_a_message_that_names_a_host_of_salesforces_is_not_about_another_service() -> None:
     text = "org.apache.kafka.connect.ConnectException: connection refused by globex.my.salesforce.com"
 
