@@ -140,7 +140,7 @@ def test_a_rotation_is_written_into_the_file_of_the_connection(settings: Setting
 
     file, copy = write_next(settings, "acme", pair, NOW)
     (prepared,) = again(settings).connections
-    write_current(again(settings), "acme", NOW + timedelta(seconds=1))
+    write_current(again(settings), "acme", pair, NOW + timedelta(seconds=1))
     (rotated,) = again(settings).connections
 
     assert (file, copy.parent) == (tmp_path / "more" / "acme", tmp_path / "more")
@@ -200,8 +200,12 @@ def test_an_unwritable_configuration_must_be_edited_by_hand(settings: Settings, 
     following = next_pair(settings.connections[0], None)
     (tmp_path / "more" / "acme").unlink()
 
-    with pytest.raises(RotateError, match=r"cannot be written .* by hand"):
+    with pytest.raises(RotateError, match=r"cannot be written .* by hand.\nThe lines for acme:\n  next:"):
         write_next(settings, "acme", following, NOW)
+    with pytest.raises(
+        RotateError, match=r"by hand.\nThe lines for acme, which .*\n  private_key: .*acme-2.pem"
+    ):
+        write_current(settings, "acme", following, NOW)
 
 
 def test_a_planted_link_does_not_redirect_the_new_configuration(settings: Settings, tmp_path: Path) -> None:
@@ -250,7 +254,7 @@ def test_a_connection_removed_meanwhile_is_reported(settings: Settings, tmp_path
     (tmp_path / "more" / "acme").write_text("[]")
 
     with pytest.raises(RotateError, match="no longer in any of the files"):
-        write_current(settings, "acme", NOW)
+        write_current(settings, "acme", next_pair(settings.connections[0], None), NOW)
 
 
 # The looks

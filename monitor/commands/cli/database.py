@@ -15,7 +15,7 @@ def database_move(
         str, typer.Option(help="postgresql://USER@HOST/DATABASE, with no bearerwatch data in it yet.")
     ],
 ) -> None:
-    """Copy a SQLite database into PostgreSQL. The file is not changed.
+    """Copy a SQLite database into PostgreSQL. The file is kept; if its tables are older, they are upgraded.
 
     Example: `bearerwatch database move --from bearerwatch.db --to postgresql://monitor@db/bearerwatch`
     """

@@ -52,11 +52,8 @@ def rotate(
             say(f"     {line}")
         say("   and remove next; or run this command again with --write.")
     elif ask("\n5. Does the integration use the next key now? If so, it becomes the current key here, too."):
-        say(
-            "   Done: {} is updated; backup: {}".format(
-                *write_current(settings, connection.name, clock.now())
-            )
-        )
+        said = write_current(settings, connection.name, pair, clock.now())
+        say("   Done: {} is updated; backup: {}".format(*said))
     else:
         say(f"   Nothing was changed. {AGAIN}")
     return look

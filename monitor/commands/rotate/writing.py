@@ -17,16 +17,16 @@ def write_next(settings: Settings, name: str, pair: Pair, now: datetime) -> tupl
     """Write the next pair into the configuration. Gives file and backup. Raises RotateError."""
     assert pair.certificate is not None
     places = {"private_key": pair.private_key.place, "certificate": pair.certificate.place}
-    try:
-        return _edit(settings, lambda raw, folder: with_next(raw, name, folder=str(folder), **places), now)
-    except RotateError as problem:
-        by_hand = "".join(f"\n  {line}" for line in lines(pair, following=True))
-        raise RotateError(f"{problem}\nThe lines for {name}:{by_hand}") from None
+    by_hand = [f"The lines for {name}:", *lines(pair, following=True)]
+    return _edit(
+        settings, lambda raw, folder: with_next(raw, name, folder=str(folder), **places), by_hand, now
+    )
 
 
-def write_current(settings: Settings, name: str, now: datetime) -> tuple[Path, Path]:
+def write_current(settings: Settings, name: str, pair: Pair, now: datetime) -> tuple[Path, Path]:
     """Make the next pair the current one in the configuration. Gives file and backup. Raises RotateError."""
-    return _edit(settings, lambda raw, folder: with_next_current(raw, name), now)
+    by_hand = [f"The lines for {name}, which needs no next any more:", *lines(pair, following=False)]
+    return _edit(settings, lambda raw, folder: with_next_current(raw, name), by_hand, now)
 
 
 def lines(pair: Pair, *, following: bool) -> list[str]:
@@ -38,9 +38,13 @@ def lines(pair: Pair, *, following: bool) -> list[str]:
 
 
 def _edit(
-    settings: Settings, edit: Callable[[bytes, Path], bytes | None], now: datetime
+    settings: Settings, edit: Callable[[bytes, Path], bytes | None], by_hand: list[str], now: datetime
 ) -> tuple[Path, Path]:
-    """Edit the connection's file. The backup's name begins with a dot, so that no pattern matches it."""
+    """Edit the connection's file; if that fails, say what to write `by_hand`.
+
+    The backup's name begins with a dot, so that no pattern matches it.
+    """
+    instead = "\n  ".join(["edit it by hand.\n" + by_hand[0], *by_hand[1:]])
     for path in settings.files:
         real = path.resolve()
         try:
@@ -59,7 +63,7 @@ def _edit(
                     ) from None
                 return path, place.path / kept
         except EditError as problem:
-            raise RotateError(f"{path} was not changed ({problem}): edit it by hand.") from None
+            raise RotateError(f"{path} was not changed ({problem}): {instead}") from None
         except OSError as problem:
-            raise RotateError(f"{path} cannot be written ({problem.strerror}): edit it by hand.") from None
+            raise RotateError(f"{path} cannot be written ({problem.strerror}): {instead}") from None
     raise RotateError("The connection is no longer in any of the files: run the command again.")
