@@ -49,7 +49,7 @@ def active_alerts(settings: Settings, now: datetime) -> list[ActiveAlert]:
     )
     shown = []
     for alert in alerts(snapshot, settings.terms):
-        reaches = tuple(sink.name for sink in settings.notify.sinks if sink.route.takes(alert))
+        reaches = tuple(sink.name for sink in settings.notify.sinks if sink.takes(alert))
         groups = {name: known[name].get(alert.group) for name in reaches}
         told = {
             name: last.at for name, last in groups.items() if last and alert.connection in last.connections

@@ -67,9 +67,7 @@ class Holds:
         transient_for: timedelta | None,
     ) -> "Holds":
         """Derive the times from the configuration; `transient_for` overrides one of them."""
-        listed = list(connections)
-        slowest = max((each.interval for each in listed), default=interval)
-        longest_settle = max((settle, *(each.settle for each in listed)))
+        slowest = max((each.interval for each in connections), default=interval)
         confirmed = min(CONFIRM, max(slowest, interval)) + EXCHANGE + SCRAPE
         usual = max(confirmed, min(TRANSIENT_INTERVALS * interval, LONGEST_TRANSIENT))
         transient = usual if transient_for is None else transient_for
@@ -77,7 +75,7 @@ class Holds:
             by_hold={
                 Hold.CONFIRMED: confirmed,
                 Hold.TRANSIENT: transient,
-                Hold.SETTLING: longest_settle + EXCHANGE + SCRAPE,
+                Hold.SETTLING: settle + EXCHANGE + SCRAPE,
                 Hold.THROTTLED: THROTTLED + EXCHANGE + SCRAPE,
             },
             unexplained=max(transient, UNCHECKED),

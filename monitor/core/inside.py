@@ -117,6 +117,12 @@ class Facts:
         row = self.first(Read.CLASSIC)
         return of_classic_app(row) if row else None
 
+    def approval(self, app: str) -> Row | None:
+        """The user's newest approval of the app that the org shows: any valid one is enough for a grant."""
+        tokens, name = self.rows.get(Read.TOKENS, ()), app or self.application
+        rows = [row for row in tokens if text(row, "AppName") == name]
+        return max(rows, key=lambda row: text(row, "CreatedDate"), default=None)
+
     @property
     def production(self) -> Production | None:
         """The integration's logins; None if not shown or not distinguishable from the monitor's."""

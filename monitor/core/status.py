@@ -172,8 +172,6 @@ WORST_FIRST = (
     State.PAUSED,
 )
 
-_PLACES = {state: place for place, state in enumerate(WORST_FIRST)}
-
 _SEVERITIES = tuple(Severity)
 
 
@@ -182,7 +180,7 @@ def urgency(status: ConnectionStatus) -> tuple[int, int, float]:
 
     Without the name: it is faster to sort by name first.
     """
-    place, findings = _PLACES[status.state], status.findings
+    place, findings = WORST_FIRST.index(status.state), status.findings
     if not findings:
         return place, len(_SEVERITIES), 0.0
     first = findings[0]

@@ -29,25 +29,6 @@ GROUP_LABELS = ("alertname", "cause", "severity", "responsible")
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """Which alerts a sink gets; empty fields match everything."""
-
-    responsible: tuple[str, ...] = ()
-    severity: tuple[str, ...] = ()
-    labels: tuple[tuple[str, str], ...] = ()
-    """Labels that the connection must have. Alerts about the daemon itself don't match any."""
-
-    def takes(self, alert: Alert) -> bool:
-        """Whether the alert matches."""
-        own = alert.concerns.labels if alert.concerns else ()
-        return (
-            (not self.responsible or alert.labels["responsible"] in self.responsible)
-            and (not self.severity or alert.labels["severity"] in self.severity)
-            and set(self.labels) <= set(own)
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Told:
     """What a sink was last told about one group. Stored; see `store.records`."""
 

@@ -68,13 +68,8 @@ def inert(text: str) -> str:
 
 def with_name(steps: Iterable[str], connection: str, app: str = "") -> list[str]:
     """The steps with the connection's name in commands, and the app's name after the first mention."""
-    listed = [re.sub(r"(`bearerwatch \w+) NAME", rf"\1 {connection}", step) for step in steps]
-    for place, step in enumerate(listed):
-        named = re.sub(r"\bthe app\b(?!')", lambda found: f"{found[0]}{app}", step, count=1)
-        if named != step:
-            listed[place] = named
-            break
-    return listed
+    text = re.sub(r"(`bearerwatch \w+) NAME", rf"\1 {connection}", "\n".join(steps))
+    return re.sub(r"\bthe app\b(?!')", lambda found: f"{found[0]}{app}", text, count=1).split("\n")
 
 
 def with_last(entry: Entry) -> tuple[str, ...]:

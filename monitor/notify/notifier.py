@@ -147,7 +147,7 @@ class Notifier:
         now = snapshot.at
         if outlet.failed and not lasted(outlet.failed, PAUSE, now):
             return
-        mine = [alert for alert in found if outlet.sink.route.takes(alert)]
+        mine = [alert for alert in found if outlet.sink.takes(alert)]
         if outlet.sink.type == "alertmanager":
             await self._push(outlet, mine, now)
         else:

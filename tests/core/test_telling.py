@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from monitor.core.alerts import alerts
-from monitor.core.causes import Cause, Responsible, Severity
+from monitor.core.causes import Cause, Severity
 from monitor.core.finding import State
 from monitor.core.holds import KEPT
 from monitor.core.maintenance import Maintenance, Once
 from monitor.core.status import ConnectionStatus
-from monitor.core.telling import GROUP_INTERVAL, Message, Route, Told, due, is_proven, what_became
+from monitor.core.telling import GROUP_INTERVAL, Message, Told, due, is_proven, what_became
 from tests.core.fleets import MINUTE, TERMS, ill, snapshot, well
 from tests.making import NOW
 
@@ -295,31 +295,6 @@ def test_a_resolved_message_gives_the_state_of_each_connection() -> None:
     assert (
         what_became(several, statuses) == "2 healthy; 1 failing for another reason; 1 no longer configured."
     )
-
-
-# Routes
-
-
-@pytest.mark.parametrize(
-    ("route", "takes"),
-    [
-        (Route(), True),
-        (Route(responsible=("org_admin",)), True),
-        (Route(responsible=("operator", "salesforce")), False),
-        (Route(severity=("critical",)), True),
-        (Route(severity=("warning",)), False),
-        (Route(labels=(("tier", "gold"),)), True),
-        (Route(labels=(("customer", "acme"), ("tier", "gold"))), True),
-        (Route(labels=(("tier", "silver"),)), False),
-        (Route(responsible=("org_admin",), labels=(("tier", "silver"),)), False),
-    ],
-)
-def test_routes_match_responsible_severity_and_labels(route: Route, *, takes: bool) -> None:
-    status = well("acme", labels=(("customer", "acme"), ("tier", "gold")))
-    (alert,) = alerts(snapshot(ill(status, Cause.API_DISABLED, NOW - DAY)), TERMS)
-
-    assert alert.labels["responsible"] == Responsible.ORG_ADMIN
-    assert route.takes(alert) is takes
 
 
 # Whatever happens

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from monitor.core.causes import Cause
+from monitor.config import SinkOptions
+from monitor.core.alerts import alerts
+from monitor.core.causes import Cause, Responsible
 from monitor.core.holds import KEPT
 from monitor.core.telling import SHOWN
 from monitor.notify.notifier import PAUSE
-from tests.core.fleets import ill, well
+from tests.core.fleets import TERMS, ill, snapshot, well
 from tests.making import NOW
 from tests.notify.world import DAY, SECOND, TAKEN, World, broken, header, receiver, takes, world
 from tests.salesforce.wire import Reply, Visit, closes, drips, floods, hangs, http, resets, says
@@ -561,3 +563,28 @@ async def test_an_alert_of_a_removed_connection_is_resolved_with_that_reason(tmp
         assert message(server.visits[1])["alerts"][0]["annotations"]["ended"] == (
             "It is no longer configured."
         )
+
+
+# Which alerts a sink takes
+
+
+@pytest.mark.parametrize(
+    ("limits", "gets"),
+    [
+        ({}, True),
+        ({"responsible": ("org_admin",)}, True),
+        ({"responsible": ("operator", "salesforce")}, False),
+        ({"severity": ("critical",)}, True),
+        ({"severity": ("warning",)}, False),
+        ({"labels": (("tier", "gold"),)}, True),
+        ({"labels": (("customer", "acme"), ("tier", "gold"))}, True),
+        ({"labels": (("tier", "silver"),)}, False),
+        ({"responsible": ("org_admin",), "labels": (("tier", "silver"),)}, False),
+    ],
+)
+def test_a_sink_matches_responsible_severity_and_labels(limits: dict[str, Any], *, gets: bool) -> None:
+    status = well("acme", labels=(("customer", "acme"), ("tier", "gold")))
+    (alert,) = alerts(snapshot(ill(status, Cause.API_DISABLED, NOW - DAY)), TERMS)
+
+    assert alert.labels["responsible"] == Responsible.ORG_ADMIN
+    assert SinkOptions.model_construct(**limits).takes(alert) is gets

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -67,7 +66,7 @@ def send_drill(
         raise OperatorError(f"{config} has no sinks: add one under notify.")
     if to is not None and to not in known:
         raise OperatorError(terminal.unknown_name("sink", to, known))
-    accepting = [sink for sink in known.values() if replace(sink.route, labels=()).takes(alert)]
+    accepting = [sink for sink in known.values() if sink.model_copy(update={"labels": ()}).takes(alert)]
     sinks = accepting if to is None else [known[to]]
     if not sinks:
         raise OperatorError(f"No sink accepts {chosen}: none matches its severity and who must act.")

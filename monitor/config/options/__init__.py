@@ -36,9 +36,9 @@ from monitor.config.options.values import (
     resolved,
     up_to,
 )
+from monitor.core.alerts import Alert
 from monitor.core.causes import Responsible, Severity
 from monitor.core.connection import Source
-from monitor.core.telling import Route
 
 LOGIN_LIMIT = 3_600
 """Salesforce's limit of logins per user and hour, including production's (knowledge article 000381578)."""
@@ -115,10 +115,13 @@ class SinkOptions(Options):
         """Its address, without a final slash, or where the address is stored."""
         return self.url or self.url_from or ""
 
-    @property
-    def route(self) -> Route:
-        """What it gets."""
-        return Route(self.responsible, self.severity, self.labels)
+    def takes(self, alert: Alert) -> bool:
+        """Whether it gets this alert. Those about the daemon itself have no labels of connections."""
+        return (
+            (not self.responsible or alert.labels["responsible"] in self.responsible)
+            and (not self.severity or alert.labels["severity"] in self.severity)
+            and set(self.labels) <= set(alert.concerns.labels if alert.concerns else ())
+        )
 
 
 class NotifyOptions(Options):

@@ -5,7 +5,7 @@ gives one `Problem` that says what it is and how to fix it.
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cryptography import x509
@@ -125,15 +125,14 @@ def credential_of(key: KeyReading, certificates: CertificateReading) -> Credenti
     chain = certificates.certificates
     own = key.facts.fingerprint if key.facts else ""
     certificate = next((each for each in chain if each.key_fingerprint == own), chain[0] if chain else None)
-    problems = key.problems + certificates.problems
-    facts = CredentialFacts(key.facts, certificate, problems)
+    facts = CredentialFacts(key.facts, certificate, key.problems + certificates.problems)
     if key.key is not None and facts.pairs is False:
         mismatch = Problem(
             Cause.KEY_CERTIFICATE_MISMATCH,
             "The private key and the certificate do not match: their public keys differ. Configure the two"
             " files from the same run of step 1 of the setup guide.",
         )
-        facts = CredentialFacts(key.facts, certificate, (*problems, mismatch))
+        facts = replace(facts, problems=(*facts.problems, mismatch))
     return Credential(facts, key.key)
 
 
@@ -172,7 +171,10 @@ def read_private_key(material: bytes) -> KeyReading:
         return KeyReading(facts, (damaged,))
     except ValueError:  # too short to hold the signature
         return KeyReading(facts, (short,))
-    return KeyReading(facts, problems, _loaded_anew(block))
+    # Loaded again, without the test signature's state: OpenSSL keeps a key's blinding values for the thread
+    # that first signed with it. Keys are read in another thread than they are used in; it would keep a second
+    # set of 2 KiB, behind a lock.
+    return KeyReading(facts, problems, _load_key(block))
 
 
 _DAMAGED = (
@@ -240,17 +242,6 @@ def _load_key(block: Block) -> RSAPrivateKey:
     flaw = _flaw(key.private_numbers())
     if flaw:
         raise MalformedError(_DAMAGED.format(flaw))
-    return key
-
-
-def _loaded_anew(block: Block) -> RSAPrivateKey:
-    """A fresh copy of a valid key, without the test signature's state.
-
-    OpenSSL keeps a key's blinding values for the thread that first signed with it. Keys are read in another
-    thread than they are used in; OpenSSL would keep a second set of 2 KiB, behind a lock.
-    """
-    key = load_der_private_key(block.der, None, unsafe_skip_rsa_key_validation=True)
-    assert isinstance(key, RSAPrivateKey)
     return key
 
 

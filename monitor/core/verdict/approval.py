@@ -13,7 +13,7 @@ from monitor.core.connection import Connection
 from monitor.core.history import Approval, History
 from monitor.core.inside import Facts
 from monitor.core.policy import Policy
-from monitor.core.reads import Read, Row, text, time_in
+from monitor.core.reads import time_in
 
 LEAD_SHARE = 1 / 6
 """The last part of a lifetime, in which the forecast is a finding: 5 days of a month, 15 of 90 days. Enough
@@ -62,9 +62,10 @@ def forecast(
     2. Otherwise the median lifetime of this connection's earlier approvals, otherwise that of its siblings.
     3. If an approval outlives its forecast by the lead, the source is wrong: no forecast.
     """
-    declared, shown = connection.approval, history.audit.policy if history.audit else None
-    if shown and shown.refresh:
-        row = _approval_row(connection, history)
+    declared, audit = connection.approval, history.audit
+    shown = audit.policy if audit else None
+    if audit and shown and shown.refresh:
+        row = audit.approval(connection.app)
         given, used = time_in(row, "CreatedDate"), time_in(row, "LastUsedDate")
         found = _of_policy(shown, Grounds.READ, given, used, history)
     elif declared:
@@ -106,16 +107,6 @@ def _of_policy(
     whose = "app's" if grounds is Grounds.READ else "declared"
     reason = f"The {whose} policy {policy.ageing}; this one {what} on {since:%Y-%m-%d}."
     return Forecast(at, grounds, at - since, reason)
-
-
-def _approval_row(connection: Connection, history: History) -> Row | None:
-    """The app's newest approval that the org shows: any valid one is enough for a grant."""
-    facts = history.audit
-    if facts is None:
-        return None
-    name = connection.app or facts.application
-    rows = [row for row in facts.rows.get(Read.TOKENS, ()) if text(row, "AppName") == name]
-    return max(rows, key=lambda row: text(row, "CreatedDate"), default=None)
 
 
 def lifetimes(approvals: tuple[Approval, ...]) -> tuple[float, ...]:
