@@ -1,4 +1,4 @@
-"""The app's policies, as an audit reads them."""
+"""The app's policies, as an audit reads them or as they are declared, and when they end an approval."""
 
 from calendar import monthrange
 from dataclasses import dataclass
@@ -35,14 +35,9 @@ class Policy:
             "immediately": "ends an approval at once",
         }.get(self.refresh, "")
 
-    @property
-    def ends(self) -> bool:
-        """Whether it ends an approval after a time."""
-        return self.refresh in {"lifetime", "inactivity"}
-
     def end(self, since: datetime) -> datetime | None:
         """When an approval that began (or was used) at `since` ends; None without a plausible time."""
-        if not self.ends or not 0 < self.period <= LONGEST_PERIOD:
+        if self.refresh not in {"lifetime", "inactivity"} or not 0 < self.period <= LONGEST_PERIOD:
             return None
         try:
             if self.unit == "months":
