@@ -99,7 +99,7 @@ class _User:
     """A user's current session, and the times of its logins within the last hour."""
 
     id: str
-    recent: deque[float]
+    recent: deque[float] = field(default_factory=deque)
     token: str = field(default="", repr=False)
     ends: datetime = _NEVER
     sessions: int = 0
@@ -140,10 +140,7 @@ class Org:
         """When a granted login last used the approval."""
         self._generation = 1
         self.org_id = identifier("00D", f"{name} 1")
-        self._users = tuple(
-            _User(identifier("005", name + who), deque(maxlen=settings.login_rate_per_hour))
-            for who in ("", " observer")
-        )
+        self._users = tuple(_User(identifier("005", name + who)) for who in ("", " observer"))
         self.logins: deque[Login] = deque(maxlen=LOGINS_KEPT)
         self.changes: deque[Change] = deque(maxlen=CHANGES_KEPT)
         self._production_at = now
@@ -200,9 +197,6 @@ class Org:
         self._pending = deque(
             replace(change, settings=change.settings.model_copy(update=immediate)) for change in self._pending
         )
-        if settings.login_rate_per_hour != before.login_rate_per_hour:
-            for user in self._users:
-                user.recent = deque(user.recent, maxlen=settings.login_rate_per_hour)
         if settings.username != before.username or settings.session_seconds != before.session_seconds:
             self._end_sessions()
         if named.get("user_approved"):
@@ -257,8 +251,7 @@ class Org:
             allowed = self.is_from_allowed_address(self.settings, production.address)
             status = production.status or ("Success" if allowed else "Restricted IP")
             label = self.settings.app_label
-            row = Login(at, self.settings.username, status, production.address, label)
-            self.record(row)
+            self.record(Login(at, self.settings.username, status, production.address, label))
 
     # Checks of a login
 
@@ -316,8 +309,9 @@ class Org:
     def rate_exceeded(self, settings: OrgSettings, now: datetime) -> bool:
         """Whether the user's login rate is used up (Salesforce: 3,600 per user and rolling hour)."""
         recent = self._user(settings).recent
-        full = len(recent) == recent.maxlen
-        return full and (not recent or now.timestamp() - recent[0] < HOUR_SECONDS)
+        while recent and now.timestamp() - recent[0] >= HOUR_SECONDS:
+            recent.popleft()
+        return len(recent) >= self.settings.login_rate_per_hour
 
     # Answers
 
