@@ -8,12 +8,11 @@ import json
 from base64 import b64encode
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any
 
 import jwt
 from cryptography import x509
@@ -40,8 +39,6 @@ OUR_ADDRESS = "127.0.0.1"
 """The source address of all logins that reach the simulator."""
 
 HOUR_SECONDS = 3600.0
-
-_IMMEDIATE = tuple(name for name in OrgSettings.model_fields if name not in App.model_fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +114,11 @@ ERROR_PAGE = (
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """App settings that have not propagated yet."""
+    """A change of the app that has not propagated yet."""
 
     at: datetime
-    settings: OrgSettings
+    before: Mapping[str, object]
+    """The app's settings in force until then."""
     approves: bool
 
 
@@ -130,7 +128,7 @@ class Org:
     def __init__(self, name: str, settings: OrgSettings, now: datetime) -> None:
         """A new org. Its app is ready after the propagation time."""
         self.name = name
-        self.settings = self._in_force = settings
+        self.settings = settings
         """As last set, whether in force yet or not."""
         self._pending: deque[_Pending] = deque()
         self.made = now
@@ -165,10 +163,9 @@ class Org:
         """The settings in force: those that have propagated."""
         while self._pending and self._pending[0].at <= now:
             change = self._pending.popleft()
-            self._in_force = change.settings
             if change.approves:
                 self._approve(change.at)
-        return self._in_force
+        return self.settings.model_copy(update=self._pending[0].before) if self._pending else self.settings
 
     # Changes
 
@@ -186,29 +183,27 @@ class Org:
 
     def _become(self, settings: OrgSettings, named: Mapping[str, object], now: datetime) -> None:
         self.let_production_log_in(now)
-        before = self.settings
-        self.settings = settings
         self.in_force(now)
-        for name in OrgSettings.model_fields:
-            if (new := getattr(settings, name)) != (old := getattr(before, name)):
-                self.changes.append(Change(now, name, old, new))
-        immediate: dict[str, Any] = {name: getattr(settings, name) for name in _IMMEDIATE}
-        self._in_force = self._in_force.model_copy(update=immediate)
-        self._pending = deque(
-            replace(change, settings=change.settings.model_copy(update=immediate)) for change in self._pending
+        before, self.settings = self.settings, settings
+        changed = [
+            name for name in OrgSettings.model_fields if getattr(settings, name) != getattr(before, name)
+        ]
+        self.changes += (
+            Change(now, name, getattr(before, name), getattr(settings, name)) for name in changed
         )
-        if settings.username != before.username or settings.session_seconds != before.session_seconds:
+        if "username" in changed or "session_seconds" in changed:
             self._end_sessions()
         if named.get("user_approved"):
             self._approve(now)
         approves = any(
             named.get(name) for name in ("permission_set_assigned", "permission_set_selected", "certificate")
         )
-        if approves or any(getattr(settings, name) != getattr(before, name) for name in App.model_fields):
+        if approves or not App.model_fields.keys().isdisjoint(changed):
             due = now + timedelta(seconds=settings.propagation_seconds)
             if self._pending:
                 due = max(due, self._pending[-1].at)
-            self._pending.append(_Pending(due, settings, approves))
+            app = {name: getattr(before, name) for name in App.model_fields}
+            self._pending.append(_Pending(due, app, approves))
             self.in_force(now)
 
     def refresh(self, refresh: Refresh, now: datetime) -> None:
@@ -225,7 +220,7 @@ class Org:
         self.org_id = identifier("00D", f"{self.name} {self._generation}")
         self._end_sessions()
         # No propagation from the old settings: the org that had them is gone.
-        self.settings = self._in_force = self.settings.changed(changes)
+        self.settings = self.settings.changed(changes)
         self._pending.clear()
         self._ready = now + timedelta(seconds=self.settings.propagation_seconds)
         self._approve(self._ready)
