@@ -54,12 +54,6 @@ AT_MOST = 200
 LEVEL_WITHIN = 200
 """Characters at the start of a line that are searched for its level."""
 
-ALMOST_ALWAYS = 400
-"""The usual status of a refusal."""
-
-SERVER_ERROR = 500
-"""From here on, a status is a server's or gateway's, not that of the answer that it passes on."""
-
 _BESIDE = re.compile(r"([\"'\])} :=,|–—-]{0,8})([^\W\d_][^\n]{0,400})")
 _STRONG_LABELS = r"error[_ -]?description|error[_ -]?message|error[_ -]?msg|faultstring|exceptionmessage"
 _LABEL_NEXT = re.compile(
@@ -307,14 +301,14 @@ class _Pasted:
     def refusal(self, attempt: _Attempt) -> Refused:
         """The refusal as an answer, with the nearest status.
 
-        A status that the token endpoint never sends with an error belongs to something else, and so do the
-        words next to it.
+        Refusals have HTTP 400. Another status belongs to something else, as a gateway, and so do the words
+        next to it.
         """
         status = min(self.statuses, key=lambda each: abs(each[0] - attempt.start), default=(0, NO_STATUS))[1]
         known = attempt.code or attempt.weight >= _Weight.SENTENCE
-        if not known and ALMOST_ALWAYS < status < SERVER_ERROR:
+        if not known and 400 < status < 500:
             return Refused(status, "", "", harmless(attempt.text))
-        its_own = status == ALMOST_ALWAYS or (attempt.code and ALMOST_ALWAYS < status < SERVER_ERROR)
+        its_own = status == 400 or (attempt.code and 400 < status < 500)
         return Refused(
             status if known and its_own else NO_STATUS,
             harmless(attempt.code, CODE_LIMIT),
@@ -424,7 +418,7 @@ def _fault(pasted: _Pasted) -> Unreachable | None:
 
     Lines before the last HTTP 400 are past: a request got through after them.
     """
-    at = pasted.statuses[-1][0] if pasted.status == ALMOST_ALWAYS else 0
+    at = pasted.statuses[-1][0] if pasted.status == 400 else 0
     since = _lines(pasted.text[pasted.text.rfind("\n", 0, at) + 1 :])
     kinds = [
         (kind, line)
@@ -460,7 +454,7 @@ def _words(pasted: _Pasted) -> Refused | None:
     """
     if pasted.chosen:
         return pasted.refusal(pasted.chosen)
-    refused = ALMOST_ALWAYS <= pasted.status < SERVER_ERROR
+    refused = 400 <= pasted.status < 500
     for line in pasted.complaints if _LOGIN.search(pasted.text) else ():
         elsewhere = "://" in line and not _HOST.search(line)
         if elsewhere or _is_routine(line) or _ADVICE.match(line):
@@ -485,7 +479,7 @@ def _hidden(pasted: _Pasted) -> Refused | None:
         return Refused(pasted.status, "", "", NOT_SHOWN)
     status = pasted.dumped.status if pasted.dumped else pasted.status
     is_cut_off = pasted.text.startswith("{") and not pasted.text.endswith("}")
-    is_refusal = pasted.dumped is not None or status >= ALMOST_ALWAYS
+    is_refusal = pasted.dumped is not None or status >= 400
     return Refused(status, "", "", NOT_SHOWN) if is_refusal and not is_cut_off else None
 
 

@@ -126,14 +126,13 @@ def plain(text: str) -> str:
     return " ".join(re.sub("[’‘ʼ`´]", "'", text).replace("_", " ").lower().split())
 
 
-def _rule(
-    patterns: list[str], cause: str, certainty: str, others: tuple[str, ...] = ()
-) -> tuple[re.Pattern[str], Meaning]:
-    meaning = Meaning(Cause(cause), Certainty(certainty), tuple(map(Cause, others)))
-    return re.compile("|".join(patterns)), meaning
-
-
-TEXTS = tuple(_rule(**row) for row in WORDS["answers"])
+TEXTS = tuple(
+    (
+        re.compile("|".join(row["patterns"])),
+        Meaning(Cause(row["cause"]), Certainty(row["certainty"]), tuple(map(Cause, row.get("others", ())))),
+    )
+    for row in WORDS["answers"]
+)
 """What to search for in `error: description`, as normalised by `plain`, and what it means."""
 
 _DECIDING_CODES = {code: Cause(cause) for code, cause in WORDS["deciding_codes"].items()}
