@@ -23,23 +23,10 @@ OF_WORK = re.compile(rf"(?<![\w.-])(?:{'|'.join(WORDS['of_work'])})(?!\w)")
 FOREIGN = any_of("other_providers")
 NO_SUCH_NAME = any_of("no_such_name")
 NOT_TLS = any_of("not_tls")
+BROKEN_OFF = any_of("broken_off")
+SETTING = any_of("settings")
 SAY_LITTLE = frozenset(WORDS["say_little"])
 STATUSES: dict[str, str] = WORDS["statuses"]
-
-SETTING = re.compile(
-    r"\b\w{1,40}[\"']? ?[:=] ?[\"']?(\d[\d.]{0,9}m?s?|true|false|null|none|undefined)\b"
-    r"|\btime.?out (\w{2,10} (to|as|at) )?\d{1,9} ?([mh]|m?s|min|sec|seconds|minutes|hours)\b"
-    r"(?! ?(elapsed|exceeded|expired|reached))",
-    re.IGNORECASE,
-)
-"""Settings that clients print along with an error: `connectTimeout: 5000`, `timeout set to 30 s`."""
-
-BROKEN_OFF = re.compile(
-    r"^(?!.*(trust|verif|issuer))"
-    r".*(eof occurred|unexpected eof|end of file|connection (was )?(reset|closed|aborted)|reset by peer"
-    r"|closed (the )?connection|timed out|time.?out|terminated (during|the) |shut down )"
-)
-"""The connection ended during the handshake, which says nothing about trust."""
 
 _DISTINCTIVE_WORDS = 3
 """A status with this many words is distinctive. Shorter ones, such as `invalid password`, count only in
