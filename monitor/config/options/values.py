@@ -194,9 +194,11 @@ class Options(BaseModel):
     @classmethod
     def _not_empty(cls, value: object, info: ValidationInfo) -> object:
         """Refuse an empty value, except of a list or mapping, whose entries may be commented out."""
-        field = cls.model_fields[info.field_name or ""]
-        if value is not None or field.is_required():  # what is required says itself what it needs
+        if value is not None:
             return value
+        field = cls.model_fields[info.field_name or ""]
+        if field.is_required():
+            return value  # its own parser says what it needs
         if isinstance(field.default, tuple | frozenset):
             return field.default
         raise ValueError(words.EMPTY)
