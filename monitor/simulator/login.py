@@ -177,8 +177,6 @@ _APPROVAL_CHECKS: tuple[_Check, ...] = (
 
 def token(org: Org, request: Request, now: datetime) -> Answer:
     """The token endpoint's answer; `now` is by the org's own clock."""
-    if gone := org.unavailable(request, now):
-        return gone
     form = _form(request)
     if refusal := _form_refusal(org, request, form):
         return _refused(org, refusal, now)

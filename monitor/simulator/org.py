@@ -20,8 +20,6 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from monitor.simulator.settings import App, OrgSettings, Refresh
 
-TOKEN_PATH = "/services/oauth2/token"  # noqa: S105 - a path
-
 GENERIC_AUDIENCES = {
     "production": "https://login.salesforce.com",
     "developer": "https://login.salesforce.com",
@@ -100,16 +98,6 @@ class _User:
     token: str = field(default="", repr=False)
     ends: datetime = _NEVER
     sessions: int = 0
-
-
-MAINTENANCE_PAGE = (
-    b"<html><head><title>Data Not Available</title></head>"
-    b"<body><h1>Data Not Available</h1><p>The data you were trying to access could not be found.</p>"
-    b"</body></html>"
-)
-ERROR_PAGE = (
-    b"<html><head><title>Error</title></head><body>An internal server error has occurred</body></html>"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,17 +297,6 @@ class Org:
         return len(recent) >= self.settings.login_rate_per_hour
 
     # Answers
-
-    def unavailable(self, request: Request, now: datetime) -> Answer | None:
-        """The answer during maintenance or a server fault; None otherwise."""
-        if self.settings.maintenance:
-            # The login server's status for this page is not recorded: 200 is the harder case. The REST API
-            # answers 503.
-            status = 200 if request.path == TOKEN_PATH else 503
-            return self.reply(now, status, MAINTENANCE_PAGE)
-        if self.settings.fault == "error_500":
-            return self.reply(now, 500, ERROR_PAGE)
-        return None
 
     def record(self, login: Login) -> None:
         """Add a row to the login history. A grant of the first user uses its approval."""

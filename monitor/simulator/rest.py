@@ -9,8 +9,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from monitor.simulator import login, records, soql
-from monitor.simulator.org import TOKEN_PATH, Answer, Org, Request
+from monitor.simulator.org import Answer, Org, Request
 from monitor.simulator.soql import QueryError
+
+TOKEN_PATH = "/services/oauth2/token"  # noqa: S105 - a path
 
 OLDEST_VERSION = 31
 NEWEST_VERSION = 68
@@ -27,6 +29,15 @@ _API_DISABLED = (403, "API_CURRENTLY_DISABLED", "API is currently disabled for t
 _LIMIT_EXCEEDED = (403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.")
 _NOT_FOUND = (404, "NOT_FOUND", "The requested resource does not exist")
 _GET_ONLY = (405, "METHOD_NOT_ALLOWED", "HTTP Method not allowed. Allowed are GET,HEAD")
+
+_MAINTENANCE_PAGE = (
+    b"<html><head><title>Data Not Available</title></head>"
+    b"<body><h1>Data Not Available</h1><p>The data you were trying to access could not be found.</p>"
+    b"</body></html>"
+)
+_ERROR_PAGE = (
+    b"<html><head><title>Error</title></head><body>An internal server error has occurred</body></html>"
+)
 
 
 class _RefusedError(Exception):
@@ -74,10 +85,15 @@ class _Call:
 def answer(org: Org, request: Request, now: datetime) -> Answer:
     """The org's answer to any request."""
     org.let_production_log_in(now)
-    if request.path == TOKEN_PATH:
+    at_login = request.path == TOKEN_PATH
+    if org.settings.maintenance:
+        # The login server's status for this page is not recorded: 200 is the harder case. The REST API
+        # answers 503.
+        return org.reply(now, 200 if at_login else 503, _MAINTENANCE_PAGE)
+    if org.settings.fault == "error_500":
+        return org.reply(now, 500, _ERROR_PAGE)
+    if at_login:
         return login.token(org, request, now)
-    if gone := org.unavailable(request, now):
-        return gone
     for pattern, handler in _PATHS:
         if found := pattern.fullmatch(request.path):
             if request.method not in {"GET", "HEAD"}:

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import jwt
 
-from monitor.simulator import login, rest
+from monitor.simulator import rest
 from monitor.simulator.org import Answer, Org, Request
 from tests.certificates import Key, pem_of
 from tests.making import NOW
@@ -54,7 +54,7 @@ def post(body: bytes, *, content_type: str = FORM, method: str = "POST", query: 
 
 def ask(org: Org, pair: Pair, now: datetime = NOW, **different: Any) -> Answer:
     """What the org answers to an assertion that is right but for what differs."""
-    return login.token(org, post(form(signed(pair, now, **different))), now)
+    return rest.answer(org, post(form(signed(pair, now, **different))), now)
 
 
 def get(org: Org, path: str, token: str | None = None, now: datetime = NOW, query: str = "") -> Answer:
