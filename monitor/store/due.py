@@ -8,11 +8,12 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
+from math import ceil
 from typing import Any
 
 import psycopg
@@ -40,6 +41,9 @@ all."""
 RECENT_SECONDS = 120
 """A new replica's first read covers this much: the store read all older changes when it was opened, seconds
 earlier. Later reads cover everything, as a replica may have been cut off for a long time."""
+
+SLICE = 25
+"""Connections per job. One job per connection costs PostgreSQL ten times as much."""
 
 AT_ONCE = 2_000
 """Most connections held by jobs: a few seconds of work. Queued jobs slow down each fetch."""
@@ -99,12 +103,13 @@ UPDATE due d SET job = NULL, due_at = now() + s.seconds * interval '1 second', w
   changed_at = clock_timestamp()
 FROM unnest(%(ids)s::int[], %(seconds)s::float[]) AS s (id, seconds)
 WHERE d.connection_id = s.id AND d.job = %(job)s"""
-_SLICE = """
-SELECT d.connection_id AS id, c.name, d.epoch, extract(epoch FROM now() - d.due_at)::float AS late, h.body,
-  a.body AS audit
+_APPOINTMENTS = """
+SELECT d.connection_id AS id, c.name, d.epoch, extract(epoch FROM d.due_at - now())::float AS seconds,
+  CASE WHEN d.changed_at > %(since)s::timestamptz THEN h.body END AS body, a.body AS audit
 FROM due d JOIN connections c ON c.id = d.connection_id
 LEFT JOIN histories h ON h.connection_id = d.connection_id
-LEFT JOIN audits a ON a.connection_id = d.connection_id
+LEFT JOIN audits a ON a.connection_id = d.connection_id """
+_OF_JOB = """
 WHERE d.job = %(job)s AND EXISTS (
   SELECT FROM procrastinate_jobs j WHERE j.id = %(job)s AND j.worker_id = %(worker)s AND j.status = 'doing')
 ORDER BY d.due_at"""
@@ -136,30 +141,25 @@ ON CONFLICT (connection_id) DO UPDATE SET due_at = least(due.due_at, greatest(ex
 WHERE NOT %(claim)s OR due.version <> excluded.version"""
 """A check within the given seconds. A claim changes only rows of another version, and takes them from their
 jobs."""
-_ADOPT = """
-UPDATE due d SET configuration = %(mine)s
-FROM unnest(%(names)s::text[]) AS n JOIN connections c ON c.name = n
-WHERE c.id = d.connection_id AND d.configuration <> ALL(%(alive)s)"""
-_SURPLUS = """
-DELETE FROM due d WHERE d.job IS NULL AND NOT EXISTS (
-  SELECT FROM unnest(%(names)s::text[]) AS n JOIN connections c ON c.name = n WHERE c.id = d.connection_id)
-AND (%(agreed)s OR d.configuration <> ALL(%(alive)s) AND d.due_at < now() - interval '1 minute')"""
-"""Deletes rows of others: all if all have our configuration, else those that none has taken over in time."""
-_MISSING = """
-SELECT n AS name FROM unnest(%(names)s::text[]) AS n WHERE NOT EXISTS (
-  SELECT FROM due d JOIN connections c ON c.id = d.connection_id WHERE c.name = n)"""
+_RECONCILE = """
+WITH ours AS (
+  SELECT n AS name, c.id FROM unnest(%(names)s::text[]) AS n LEFT JOIN connections c ON c.name = n
+), adopted AS (
+  UPDATE due d SET configuration = %(mine)s FROM ours
+  WHERE ours.id = d.connection_id AND d.configuration <> ALL(%(alive)s)
+), surplus AS (
+  DELETE FROM due d WHERE d.job IS NULL AND NOT EXISTS (SELECT FROM ours WHERE ours.id = d.connection_id)
+  AND (%(agreed)s OR d.configuration <> ALL(%(alive)s) AND d.due_at < now() - interval '1 minute')
+)
+SELECT name FROM ours WHERE NOT EXISTS (SELECT FROM due d WHERE d.connection_id = ours.id)"""
+"""Adopts rows of configurations that no replica has. Deletes rows of others: all if all have our
+configuration, else those that none has taken over in time. Gives the connections without a row.
+"""
 
 _CHANGED = """
 SELECT connection_id AS id, changed_at FROM due
 WHERE changed_at > %(since)s::timestamptz - %(overlap)s * interval '1 second'
 AND writer IS DISTINCT FROM %(me)s"""
-_NEWS = """
-SELECT c.name, CASE WHEN NOT %(first)s OR d.changed_at > now() - %(recent)s * interval '1 second'
-  THEN h.body END AS body,
-  a.body AS audit, extract(epoch FROM d.due_at - now())::float AS seconds
-FROM due d JOIN connections c ON c.id = d.connection_id JOIN histories h ON h.connection_id = c.id
-LEFT JOIN audits a ON a.connection_id = c.id
-WHERE d.connection_id = ANY(%(ids)s)"""
 
 _LOGINS = """
 WITH asked AS (
@@ -209,26 +209,19 @@ class Configured:
     """The budget of checks per username."""
 
 
-@dataclass(frozen=True, slots=True)
-class News:
-    """A connection that another replica checked or postponed, and how soon it is due."""
-
-    known: History | str | None
-    """Its history, or why this version can't read it. None: unchanged since the store was opened."""
-    seconds: float
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class Held:
-    """A connection held by a job."""
+class Appointment:
+    """A connection, and when it is due."""
 
     id: int
     name: str
     epoch: int
-    late: float
-    """Seconds since it was due."""
+    seconds: float
+    """Until it is due; negative if it is late."""
     known: History | str | None
-    """Its history, or why this version can't read it. None for a new connection."""
+    """Its history, or why this version can't read it. None for a new connection, and in a replica's first
+    news if it is unchanged since the store was opened.
+    """
 
     @property
     def hung(self) -> bool:
@@ -237,23 +230,20 @@ class Held:
         return last is not None and last.hung
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Heard:
     """The state of the shared tables: which workers are alive, and what changed since the last read."""
 
-    schema: bool = True
+    at: datetime
+    """By the server's clock."""
+    schema: bool
     """Whether the tables have the version that this program knows."""
-    alive: Sequence[tuple[int, str]] = ()
+    alive: Sequence[tuple[int, str]]
     """Workers and their configurations, in order of their start."""
-    news: dict[str, News] = field(default_factory=dict)
-    overdue: float = 0.0
+    news: Sequence[Appointment]
+    """What other replicas checked or postponed."""
+    overdue: float
     """How late the latest connection is, in seconds."""
-
-
-async def server_time(link: Link) -> datetime:
-    """The current time by the server's clock."""
-    now: datetime = (await _one(link, "SELECT clock_timestamp() AS now")).now
-    return now
 
 
 class Ear:
@@ -267,25 +257,23 @@ class Ear:
     async def listen(self, link: Link) -> Heard:
         """What changed since the last call."""
         async with link.transaction():
-            head = await _one(link, _NOW)
+            [head] = await _all(link, _NOW)
             alive = await _all(link, _ALIVE, alive=ALIVE_SECONDS)
             # After a failover the new server's clock may be behind.
             since = min(self._since, head.now) if self._since else "-infinity"
             changed = await _all(link, _CHANGED, since=since, overlap=TRANSACTION_ENDS_SECONDS, me=self._me)
             new = [row.id for row in changed if self._heard.get(row.id) != row.changed_at]
-            first = self._since is None
-            rows = await _all(link, _NEWS, ids=new, first=first, recent=RECENT_SECONDS) if new else []
+            recent = "-infinity" if self._since else head.now - timedelta(seconds=RECENT_SECONDS)
+            of_new = "WHERE d.connection_id = ANY(%(ids)s)"
+            news = await _appointments(link, of_new, since=recent, ids=new) if new else []
         self._since, self._heard = head.now, {row.id: row.changed_at for row in changed}
         return Heard(
+            head.now,
             head.schema == str(1 + len(UPGRADES["postgresql"])),
             [(row.worker, row.configuration) for row in alive],
-            await asyncio.to_thread(_news, rows),
+            news,
             head.overdue,
         )
-
-
-def _news(rows: Sequence[Row]) -> dict[str, News]:
-    return {row.name: News(_known(row), row.seconds) for row in rows}
 
 
 async def join(link: Link, worker: int, configuration: str) -> None:
@@ -329,9 +317,7 @@ async def reconcile(link: Link, configured: Configured, alive: Collection[str]) 
     values = {"names": names, "mine": configured.mark, "alive": [*alive, configured.mark], "agreed": agreed}
     async with planning(link):
         await link.execute(_FORGET, {"minutes": MINUTES_COUNTED})
-        await link.execute(_ADOPT, values)
-        await link.execute(_SURPLUS, values)
-        return [row.name for row in await _all(link, _MISSING, names=names)]
+        return [row.name for row in await _all(link, _RECONCILE, **values)]
 
 
 async def beat(link: Link, worker: int) -> bool:
@@ -339,33 +325,30 @@ async def beat(link: Link, worker: int) -> bool:
     return bool(await _all(link, _BEAT, worker=worker, sure=SURE_SECONDS))
 
 
-async def free(link: Link, worker: int | None) -> None:
-    """Free what dead workers held. Call within `planning`.
+async def assign(
+    link: Link, configured: Configured, worker: int | None, make: Callable[[int], Awaitable[Sequence[int]]]
+) -> None:
+    """Assign due connections to jobs; `make` makes so many. A `worker` first frees what dead ones held.
 
-    Not if our `worker` looks dead itself: then a server without the last changes has taken over.
+    Not if it looks dead itself: then a server without the last changes has taken over.
     """
-    if worker in [row.worker for row in await _all(link, _ALIVE, alive=SURE_SECONDS)]:
-        for statement in _FREE:
-            await link.execute(statement, {"alive": ALIVE_SECONDS})
+    async with planning(link):
+        if worker in [row.worker for row in await _all(link, _ALIVE, alive=SURE_SECONDS)]:
+            for statement in _FREE:
+                await link.execute(statement, {"alive": ALIVE_SECONDS})
+        due = [row.id for row in await _all(link, _TAKE, mine=configured.mark, at_once=AT_ONCE)]
+        if due:
+            jobs = await make(ceil(len(due) / SLICE))
+            of_each = [jobs[place // SLICE] for place in range(len(due))]
+            await link.execute(_GIVE, {"ids": due, "jobs": of_each})
 
 
-async def take(link: Link, configured: Configured) -> list[int]:
-    """Rows that are due. Call within `planning`."""
-    return [row.id for row in await _all(link, _TAKE, mine=configured.mark, at_once=AT_ONCE)]
-
-
-async def give(link: Link, jobs: Mapping[int, int]) -> None:
-    """Assign rows to jobs. Call within `planning`."""
-    await link.execute(_GIVE, {"ids": list(jobs), "jobs": list(jobs.values())})
-
-
-async def held(link: Link, job: int, worker: int | None) -> list[Held]:
+async def held(link: Link, job: int, worker: int | None) -> list[Appointment]:
     """The connections that a job holds. Empty if the job was declared dead."""
-    rows = await _all(link, _SLICE, job=job, worker=worker)
-    return [Held(row.id, row.name, row.epoch, row.late, _known(row)) for row in rows]
+    return await _appointments(link, _OF_JOB, since="-infinity", job=job, worker=worker)
 
 
-async def without_login(link: Link, configured: Configured, those: Sequence[Held]) -> dict[int, float]:
+async def without_login(link: Link, configured: Configured, those: Sequence[Appointment]) -> dict[int, float]:
     """Take a login for each of those connections. Gives the ones for which the budget is used up, with the
     seconds until a login is available.
 
@@ -423,6 +406,8 @@ async def _all(link: Link, statement: str, **values: object) -> list[Row]:
         return await (await cursor.execute(statement, values or None)).fetchall()
 
 
-async def _one(link: Link, statement: str, **values: object) -> Row:
-    [row] = await _all(link, statement, **values)
-    return row
+async def _appointments(link: Link, which: str, **values: object) -> list[Appointment]:
+    rows = await _all(link, _APPOINTMENTS + which, **values)
+    return await asyncio.to_thread(
+        lambda: [Appointment(row.id, row.name, row.epoch, row.seconds, _known(row)) for row in rows]
+    )

@@ -149,32 +149,19 @@ class Server:
 
 @contextmanager
 def _in_time(connection: Connection) -> Iterator[None]:
-    """Shut the connection's socket down if the block takes longer than TRANSACTION_WITHIN_SECONDS.
-
-    Uses a duplicate descriptor: by then psycopg's may be closed and its number reused.
-    """
-    raw: psycopg.Connection = connection.connection.driver_connection  # type: ignore[assignment] # its own
-    with _socket(raw) as handle:
-        timer = threading.Timer(TRANSACTION_WITHIN_SECONDS, _break_off, (handle,))
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
+    """Shut the connection's socket down if the block takes longer than TRANSACTION_WITHIN_SECONDS."""
+    link: Any = connection.connection.driver_connection
+    timer = threading.Timer(TRANSACTION_WITHIN_SECONDS, shut_down, (link,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
-def shut_down(link: psycopg.AsyncConnection[Any]) -> None:
+def shut_down(link: psycopg.Connection | psycopg.AsyncConnection[Any]) -> None:
     """Break a connection that would otherwise wait forever for an unreachable server."""
-    if not link.closed:
-        with _socket(link) as handle:
-            _break_off(handle)
-
-
-def _socket(link: psycopg.Connection | psycopg.AsyncConnection[Any]) -> socket.socket:
-    return socket.socket(fileno=os.dup(link.fileno()))
-
-
-def _break_off(handle: socket.socket) -> None:
-    with suppress(OSError):  # already closed
+    # By a duplicate descriptor: closing psycopg's is left to it. A closed connection has none.
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(link.fileno())) as handle:
         handle.shutdown(socket.SHUT_RDWR)

@@ -30,14 +30,11 @@ from procrastinate.worker import Worker as TheirWorker
 from monitor.core import rotation
 from monitor.salesforce.probe import TakeLogin
 from monitor.store import due
-from monitor.store.due import ALIVE_SECONDS, SURE_SECONDS, Budget, Held
+from monitor.store.due import ALIVE_SECONDS, SURE_SECONDS, Appointment, Budget, Link
 from monitor.store.waiting import Lease
 
 if TYPE_CHECKING:
     from monitor.watch.replicas import Replica
-
-SLICE = 25
-"""Connections per job. One job per connection costs PostgreSQL ten times as much."""
 
 HEARTBEAT_SECONDS = 2.0
 
@@ -50,10 +47,11 @@ POLL_SECONDS = 0.5
 CRAMMED_SECONDS = 0.2
 """How often a busy worker checks whether it has room for more."""
 
-DISPATCH_SECONDS = 1.0
-"""How often a worker looks for due connections."""
+LOOK_SECONDS = 1.0
+"""How often a worker looks for due connections, whether it leads, and whether writes are refused."""
 
 NOTIFY_SECONDS = 10.0
+"""How often the leader notifies."""
 
 OUTAGE_SECONDS = 60.0
 """How long an ending worker waits for its results to be written."""
@@ -89,8 +87,8 @@ async def every(seconds: float, call: Callable[[], Awaitable[None]]) -> None:
 
 
 class Worker(JobManager):
-    """One run of the engine's worker: its heartbeat, its checks and their ledger, and its database operations
-    where ours differ.
+    """One run of the engine's worker: its checks and their ledger, its heartbeat, and where it differs from
+    the engine's.
     """
 
     def __init__(self, replica: "Replica") -> None:
@@ -114,7 +112,7 @@ class Worker(JobManager):
         """Failing tasks of the engine, and why."""
         self._since = self._beat = 0.0
         self._room = asyncio.Semaphore(replica.at_once)
-        self._in_hand: set[Held] = set()
+        self._in_hand: set[Appointment] = set()
         """What it has to check."""
         self._app = App(connector=connector)
         self._app.job_manager = self
@@ -158,9 +156,9 @@ class Worker(JobManager):
                     tasks.create_task(every(seconds, call))
                     for seconds, call in (
                         (HEARTBEAT_SECONDS, self._beats),
-                        (DISPATCH_SECONDS, self._dispatches),
-                        (NOTIFY_SECONDS, self._notifies),
-                        (DISPATCH_SECONDS, self._replica.look_at_writes),
+                        (LOOK_SECONDS, self._dispatches),
+                        (LOOK_SECONDS, self._notifies),
+                        (LOOK_SECONDS, self._replica.look_at_writes),
                     )
                 ]
                 try:
@@ -256,6 +254,7 @@ class Worker(JobManager):
         if self._replica.leads:
             with suppress(ConnectorException, AlreadyEnqueued):  # the next may succeed
                 await self._notify.defer_async()
+            await asyncio.sleep(NOTIFY_SECONDS)
 
     async def _dispatches(self) -> None:
         if self.sure:
@@ -263,18 +262,14 @@ class Worker(JobManager):
                 await self._reported(self._dispatch)
 
     async def _dispatch(self) -> None:
-        async with self._linked() as link, due.planning(link):
-            if self._awake() - self._since >= STEADY_SECONDS:
-                await due.free(link, self.number)
-            taken = await due.take(link, self._configured)
-            slices = [taken[start : start + SLICE] for start in range(0, len(taken), SLICE)]
-            if slices:
-                new = [self._check.configure().job for _ in slices]
-                jobs = await self.batch_defer_jobs_async(jobs=new, connection=link)
-                given = {
-                    row: job.id for job, rows in zip(jobs, slices, strict=True) for row in rows if job.id
-                }
-                await due.give(link, given)
+        async with self._linked() as link:
+            steady = self.number if self._awake() - self._since >= STEADY_SECONDS else None
+            await due.assign(link, self._configured, steady, partial(self._jobs, link))
+
+    async def _jobs(self, link: Link, count: int) -> list[int]:
+        new = [self._check.configure().job] * count
+        made = await self.batch_defer_jobs_async(jobs=new, connection=link)
+        return [job.id for job in made if job.id]
 
     async def _reported(
         self, call: Callable[[], Awaitable[Any]], context: JobContext | None = None, _: object = None
@@ -299,15 +294,16 @@ class Worker(JobManager):
         """Check the connections that a job holds, and write the results."""
         job = context.job.id
         assert job is not None
-        async with self._linked() as link:
-            held = await due.held(link, job, self.number)
-        room = max(1, self._replica.at_once // 2) - sum(one.hung for one in self._in_hand)
-        hanging = {one.id: HANGS_AGAIN_SECONDS for one in [one for one in held if one.hung][max(0, room) :]}
-        begun = [one for one in held if one.id not in hanging]
-        self._in_hand.update(begun)
+        held: list[Appointment] = []
         try:
             async with self._linked() as link:
+                held = await due.held(link, job, self.number)
+                room = max(1, self._replica.at_once // 2) - sum(one.hung for one in self._in_hand)
+                surplus = [one for one in held if one.hung][max(0, room) :]
+                begun = [one for one in held if one not in surplus]
+                self._in_hand.update(begun)
                 refused = await due.without_login(link, self._configured, begun)
+                hanging = {one.id: HANGS_AGAIN_SECONDS for one in surplus}
                 await due.put_off(link, job, hanging | refused)
             self._replica.own.logins_deferred.inc(len(refused))
             begun = [one for one in begun if one.id not in refused]
@@ -320,7 +316,7 @@ class Worker(JobManager):
             async with self._linked() as link:
                 await due.put_off(link, job, seconds)
 
-    async def _keep_appointment(self, job: int, held: Held) -> float | None:
+    async def _keep_appointment(self, job: int, held: Appointment) -> float | None:
         """Check a connection. None: its result was written, or another replica's. Otherwise the seconds until
         it is due again.
         """
@@ -328,7 +324,7 @@ class Worker(JobManager):
         async with self._room:
             if not self.sure or name not in replica.fleet or name in replica.results:
                 return AGAIN_SECONDS
-            late = held.late + self._awake() - began
+            late = self._awake() - began - held.seconds
             replica.own.schedule_delay.observe(max(0.0, late))
             replica.begins(name)
             try:
@@ -337,7 +333,7 @@ class Worker(JobManager):
                     again = now + timedelta(seconds=FAULT_AGAIN_SECONDS)
                     replica.checker.show_unreadable(name, held.known, again)
                     return FAULT_AGAIN_SECONDS
-                replica.checker.prepare(name, held.known, now - timedelta(seconds=held.late), self)
+                replica.checker.prepare(name, held.known, now + timedelta(seconds=held.seconds), self)
                 following = await replica.checker.check(name, self)
             except Exception:  # a check catches its own bugs; if not, the others continue
                 log.exception("check_failed", connection=name)

@@ -1,8 +1,8 @@
 """One of several daemons that share the work through PostgreSQL.
 
-Replaces `Schedule`, and is the ledger of its checks. Procrastinate (`engine`) assigns due connections. Each
-check uses the history in the database; its result is written with the next due time, unless another replica
-has taken over meanwhile. Once a second, the replica reads the others' results.
+Replaces `Schedule`. Its worker (`engine`) checks the due connections that Procrastinate assigns to it, with
+the history in the database; a result is written with the next due time, unless another replica has taken over
+meanwhile. Once a second, the replica reads the others' results.
 
 A replica that can't write takes no work: it rehearses a write before starting a worker, and ends the worker
 when a write is refused. While the database is down it keeps results, begins no checks, and overdue
@@ -97,11 +97,10 @@ class Replica(Engine):
         self._reconciled_with: set[str] = set()
         self._scheduled = 0
         self._led = False
-        self._stopping = False
         self._problem: str | None = None
-        self._refused: str | None = None
         self._worker: Worker | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        """Empty before the start and after the stop."""
 
     @property
     def running(self) -> bool:
@@ -111,8 +110,9 @@ class Replica(Engine):
     @property
     def problem(self) -> str | None:
         """Why nothing is checked here: the database is down or refuses writes; None otherwise."""
-        failing = self._worker.failing.values() if self._worker else ()
-        return self._problem or self._refused or next(iter(failing), None)
+        worker, failing = self._worker, self._worker.failing.values() if self._worker else ()
+        refused = self.store.problem if worker is None or worker.ended else None
+        return self._problem or refused or next(iter(failing), None)
 
     @property
     def cut_off(self) -> str | None:
@@ -165,15 +165,13 @@ class Replica(Engine):
 
     async def stop(self, within_seconds: float) -> None:
         """Begin no more checks, and wait for running ones, but not longer than this."""
-        self._stopping = True
+        tasks, self._tasks = self._tasks, []
         self.dismiss()
-        if self._tasks:
-            await asyncio.wait(self._tasks[-1:], timeout=0 if self._problem else within_seconds)
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=1)
-        self._tasks = []
+        if tasks:
+            await asyncio.wait(tasks[-1:], timeout=0 if self._problem else within_seconds)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=1)
         if self._link:
             await self._link.close()
 
@@ -209,13 +207,8 @@ class Replica(Engine):
         """Whether all results are written and more could be. If writes are refused, ends the worker."""
         refused = await asyncio.to_thread(self.store.refused)
         if refused and self._problem is None:
-            if refused != self._refused:
-                log.error("database_rejects_results", problem=refused)
-            self._refused = refused
             self.dismiss()
             self.store.give_up()  # others check again
-        elif refused is None:
-            self._refused = None
         return refused is None
 
     async def look_at_writes(self) -> None:
@@ -254,8 +247,8 @@ class Replica(Engine):
             self._links.add(self._link)
         begun = self.awake()
         link, asked = self._link, self.clock.own.machine()
-        self.clock.learn(await due.server_time(link), asked)
         heard = await self._ear.listen(link)
+        self.clock.learn(heard.at, asked)
         self._heard_at = begun
         if self._problem:
             self._problem = None
@@ -289,11 +282,11 @@ class Replica(Engine):
         )
         self._led = self._led and self.leads
         now, known = self.clock.now(), self.store.histories() if heard.news else {}
-        for name, news in heard.news.items():
-            if isinstance(news.known, History):
-                self.store.take_over(name, news.known)
-            if found := news.known or known.get(name) or self.store.unreadable.get(name):
-                self._news[name] = (found, now + timedelta(seconds=news.seconds))
+        for one in heard.news:
+            if isinstance(one.known, History):
+                self.store.take_over(one.name, one.known)
+            if found := one.known or known.get(one.name) or self.store.unreadable.get(one.name):
+                self._news[one.name] = (found, now + timedelta(seconds=one.seconds))
 
     async def _say_what_is_wanted(self, link: Link) -> bool:
         """Write requested due times, up to a number at once. True if there are no more."""
@@ -354,9 +347,9 @@ class Replica(Engine):
 
     async def _supervise(self) -> None:
         """Run a worker whenever results can be written."""
-        while not self._stopping:
+        while self._tasks:
             try:
-                if self.status and not self._problem and await self.can_write() and not self._stopping:
+                if self.status and not self._problem and await self.can_write() and self._tasks:
                     self._worker = Worker(self)
                     await self._worker.run()
             except* Exception as failed:  # noqa: BLE001 # the next worker may succeed
