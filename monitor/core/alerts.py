@@ -20,7 +20,7 @@ from itertools import pairwise
 from urllib.parse import urlsplit
 
 from monitor.core import maintenance, wording
-from monitor.core.catalogue import CATALOGUE
+from monitor.core.catalogue import CATALOGUE, entry_of
 from monitor.core.causes import Cause, Responsible, Severity
 from monitor.core.connection import Connection
 from monitor.core.finding import Finding, State
@@ -68,7 +68,7 @@ class Alert:
     @property
     def group(self) -> str:
         """Equal for alerts with the same fix: by cause and app, or by cause alone if shared or transient."""
-        entry = CATALOGUE.get(Cause(self.labels["cause"])) if "cause" in self.labels else None
+        entry = entry_of(self.labels)
         if self.concerns is None or (entry and (entry.shared_fault or entry.transient)):
             return self.name
         app = self.concerns.app or self.concerns.consumer_key

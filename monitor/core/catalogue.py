@@ -115,6 +115,13 @@ def _members(names: Iterable[str], groups: Mapping[str, Iterable[str]]) -> Itera
 
 CATALOGUE = read(files(__package__).joinpath("catalogue.toml").read_text(encoding="utf-8"))
 
+_BY_CODE = {cause.value: entry for cause, entry in CATALOGUE.items()}
+
+
+def entry_of(labels: Mapping[str, str]) -> Entry | None:
+    """The entry of an alert's cause; None without a cause, or for one that only another version knows."""
+    return _BY_CODE.get(labels.get("cause", ""))
+
 
 def causes_where(holds: Callable[[Entry], object]) -> frozenset[Cause]:
     """The causes whose entry satisfies a condition."""

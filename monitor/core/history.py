@@ -1,4 +1,8 @@
-"""What is remembered of one connection: plain data, which `store.records` keeps over restarts."""
+"""What is remembered of one connection, how each check changes it, and the events that tell the changes.
+
+Plain data, which `store.records` keeps over restarts. In a check, its history is `rekeyed` with the key that
+signs, then `exchanged`, and finally `diagnosed`.
+"""
 
 import hashlib
 from collections.abc import Iterator, Mapping

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from monitor.core.cadence import CONFIRM, THROTTLED
-from monitor.core.catalogue import CATALOGUE, Hold
+from monitor.core.catalogue import CATALOGUE, Entry, Hold
 from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 
@@ -89,7 +89,6 @@ class Holds:
         """How long this cause must last."""
         return self.by_hold[CATALOGUE[cause].hold]
 
-    def kept(self, cause: str) -> timedelta:
+    def kept(self, entry: Entry | None) -> timedelta:
         """How long an alert about this cause, or one without a known cause, continues after its end."""
-        transient = any(entry.transient for known, entry in CATALOGUE.items() if known == cause)
-        return self.lingers if transient else KEPT
+        return self.lingers if entry and entry.transient else KEPT

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from monitor.core.alerts import Alert, lasted
-from monitor.core.catalogue import CATALOGUE
-from monitor.core.causes import Cause, Severity
+from monitor.core.catalogue import entry_of
+from monitor.core.causes import Severity
 from monitor.core.finding import State
 from monitor.core.holds import Holds
 from monitor.core.status import ConnectionStatus
@@ -100,7 +100,7 @@ def due(
             yield Message(group, told, tuple(newest_first), after=before.at if before else None)
     for group, told in known.items():
         since = away.get(group)
-        kept = timedelta(0) if is_proven(told, statuses) else holds.kept(told.labels.get("cause", ""))
+        kept = timedelta(0) if is_proven(told, statuses) else holds.kept(entry_of(told.labels))
         if since and lasted(since, kept, now):
             yield Message(group, told, ended=what_became(told, statuses), after=told.at)
 
@@ -131,7 +131,7 @@ def _told(members: Sequence[Alert], now: datetime) -> Told:
 
 def is_proven(told: Told, statuses: Mapping[str, ConnectionStatus]) -> bool:
     """Whether a group has certainly ended: all its connections are granted. Faults of a network may recur."""
-    entry = CATALOGUE.get(Cause(told.labels["cause"])) if "cause" in told.labels else None
+    entry = entry_of(told.labels)
     return bool(entry and not entry.transient) and all(
         name in statuses and statuses[name].state is State.HEALTHY for name in told.connections
     )

@@ -282,6 +282,17 @@ def test_a_recovery_proven_by_a_grant_is_sent_at_once() -> None:
     assert message.title.startswith("Resolved: ")
 
 
+def test_a_group_whose_cause_only_another_version_knows_ends_like_any() -> None:
+    told = Told({"cause": "of_another_version", "severity": "warning"}, "", ("acme",), NOW - DAY, NOW - DAY)
+
+    def ends(away: timedelta) -> list[Message]:
+        times = {"group": NOW - away}
+        return [*due([], {"group": told}, times, holds=TERMS.holds, repeat=REPEAT, now=NOW)]
+
+    assert not ends(KEPT - MINUTE)
+    assert len(ends(KEPT)) == 1
+
+
 def test_a_resolved_message_gives_the_state_of_each_connection() -> None:
     one = Told({}, "", ("acme",), NOW, NOW)
     assert what_became(one, {"acme": well("acme")}) == "It is healthy."
