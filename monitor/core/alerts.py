@@ -117,7 +117,7 @@ def _maintenance(snapshot: Snapshot, connection: Connection | None = None) -> st
 
 
 def _of_causes(status: ConnectionStatus, now: datetime, terms: Terms) -> Iterator[Alert]:
-    for found in {each.cause: each for each in reversed(status.findings)}.values():
+    for found in status.findings:
         if lasted(found.since, terms.holds.of_cause(found.cause), now):
             labels = {
                 "alertname": wording.name_of(found.cause),

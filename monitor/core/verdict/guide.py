@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from ipaddress import ip_address
 
 from monitor.core.causes import Cause, Severity
@@ -145,11 +145,8 @@ def _hidden(said: str, permission: str = "") -> Step:
 # Proved by a grant
 
 
-def _proven(what: str) -> Callable[[Seen], Step | None]:
-    def judge(seen: Seen) -> Step | None:
-        return _right(f"A token was granted, which proves {what}.") if seen.granted else None
-
-    return judge
+def _proven(what: str, seen: Seen) -> Step | None:
+    return _right(f"A token was granted, which proves {what}.") if seen.granted else None
 
 
 def _format(seen: Seen) -> Step | None:
@@ -191,7 +188,7 @@ def _enabled(seen: Seen) -> Step | None:
         return _wrong(Cause.APP_BLOCKED, "The app, or OAuth in it, is disabled.", Severity.CRITICAL)
     if row:
         return _right("The app and its OAuth settings are enabled.")
-    return _proven("that the app is enabled")(seen)
+    return _proven("that the app is enabled", seen)
 
 
 # Policies
@@ -504,13 +501,13 @@ SELECTED_SETS = "Selected Permission Sets"
 _ECA_POLICY = (Read.APP, Read.POLICY, Read.CLASSIC)
 
 POINTS = (
-    Point("1", "Private key and certificate", _proven("that key and certificate match")),
-    Point("2", "JWT Bearer Flow", _proven("that the flow is enabled")),
+    Point("1", "Private key and certificate", partial(_proven, "that key and certificate match")),
+    Point("2", "JWT Bearer Flow", partial(_proven, "that the flow is enabled")),
     Point("2", "OAuth scopes", _scopes, (Read.APP, Read.SCOPES)),
     Point("2", "Proof Key for Code Exchange", _pkce),
     Point("2", "Access token format", _format),
     Point("2", "App enabled", _enabled, (Read.APP, Read.ENABLED)),
-    Point("3", "Consumer Key", _proven("that the Consumer Key is right")),
+    Point("3", "Consumer Key", partial(_proven, "that the Consumer Key is right")),
     Point("4", "Refresh Token Policy", _refresh_policy, _ECA_POLICY),
     Point("4", "IP restrictions", _addresses, (Read.POLICY, Read.PROFILE, Read.CLASSIC)),
     Point("4", "Session level", _session_level, _ECA_POLICY),
@@ -519,7 +516,7 @@ POINTS = (
     Point("5", "Object access", _objects, (Read.OBJECTS,), lambda seen: bool(seen.connection.objects)),
     Point("6", "Permitted Users", _permitted, _ECA_POLICY),
     Point("6", SELECTED_SETS, _association, (Read.ASSOCIATION, Read.ASSIGNMENTS)),
-    Point("7", "Subdomain and audience", _proven("that address and audience are right")),
+    Point("7", "Subdomain and audience", partial(_proven, "that address and audience are right")),
     Point("", "Org expiry", _org, (Read.ORG,)),
     Point("", "Production's logins", _production, (Read.LOGINS,)),
     Point("", "API allocation", _allocation),
