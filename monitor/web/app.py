@@ -80,9 +80,6 @@ for _type, _suffix in (("font/woff2", ".woff2"), ("text/javascript", ".js")):
 View = Callable[[Request, Snapshot], Response]
 """Makes an answer, in a thread."""
 
-JSON = "application/json"
-ICALENDAR = "text/calendar; charset=utf-8"
-
 
 @dataclass
 class Web:
@@ -200,7 +197,7 @@ class Web:
     def _calendar(self, request: Request, snapshot: Snapshot) -> Response:
         chosen = _selection(request).of(snapshot.connections)
         body = self._reminders.render(chosen, snapshot.at, self.external_url())
-        return _tagged(request, api.Document(body, body), ICALENDAR)
+        return _tagged(request, api.Document(body, body), "text/calendar; charset=utf-8")
 
     async def _check(self, request: Request) -> Response:
         """Check one connection now: 202 with JSON, or back to the page if requested there."""
@@ -333,7 +330,7 @@ async def _one_by_one(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
-def _tagged(request: Request, document: api.Document, content_type: str = JSON) -> Response:
+def _tagged(request: Request, document: api.Document, content_type: str = "application/json") -> Response:
     """A document; 304 if the client has the same one, by a weak validator (RFC 9110, 8.8.1)."""
     digest = blake2b(document.news, digest_size=16).hexdigest()
     headers = {"ETag": f'W/"{digest}"', "Cache-Control": "no-cache"}

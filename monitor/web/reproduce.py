@@ -4,10 +4,6 @@ import shlex
 
 from monitor.core.connection import Connection
 
-CONSUMER_KEY = "<consumer key>"
-KEY_FILE = "<private-key.pem>"
-"""Placeholder for what must not be on a page; quoted, as `<` and `>` would be redirections."""
-
 
 def command(connection: Connection) -> str:
     """The setup guide's troubleshooting command for this connection.
@@ -16,8 +12,9 @@ def command(connection: Connection) -> str:
     `SfdcUrl.getJwtAudienceUrl`), so the command would try something else than the monitor.
     """
     words = {
-        "--client-id": CONSUMER_KEY,
-        "--jwt-key-file": KEY_FILE,
+        # Placeholders for what must not be on a page; quoted, as `<` and `>` would be redirections.
+        "--client-id": "<consumer key>",
+        "--jwt-key-file": "<private-key.pem>",
         "--username": connection.username,
         "--instance-url": connection.login_url,
     }
