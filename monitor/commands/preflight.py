@@ -54,7 +54,7 @@ class Preflight:
     """The result."""
 
     status: ConnectionStatus
-    """With the granted pair, if any."""
+    """With the first pair that an answer showed to be right, otherwise as given."""
     tried: tuple[ConnectionStatus, ...] = ()
     """With each tried pair of address and audience, if the first was refused."""
 

@@ -28,48 +28,6 @@ class EditError(Exception):
     """The file can't be changed safely. The message says why."""
 
 
-def with_next(raw: bytes, name: str, *, private_key: str, certificate: str, folder: str) -> bytes | None:
-    """The file with a next pair for a connection; None if it doesn't contain the connection.
-
-    The given paths are absolute. If the current key's path is relative to the file's directory `folder`, they
-    are written that way too. Raises EditError.
-    """
-    found = _find(raw, name)
-    if found is None:
-        return None
-    held = found.value["private_key"]
-    if isinstance(held, Block) and not Path(str(held.get("file", "/"))).is_absolute():
-        private_key, certificate = (os.path.relpath(path, folder) for path in (private_key, certificate))
-    pair = {"private_key": {"file": private_key}, "certificate": {"file": certificate}}
-    beside = "certificate" if "certificate" in found.value else "private_key"
-    return found.edited([found.below(beside, ["next:", *lines(pair, "  ")])], {"next": pair})
-
-
-def with_next_current(raw: bytes, name: str) -> bytes | None:
-    """The file with a connection's next pair as its current one; None if it doesn't contain the connection.
-
-    Raises EditError.
-    """
-    found = _find(raw, name)
-    if found is None:
-        return None
-    following = found.value.get("next")
-    if not isinstance(following, Block):
-        raise EditError("next is missing")
-    wanted = {option: following.get(option) for option in ("private_key", "certificate")}
-    edits = []
-    for option, source in wanted.items():
-        if not isinstance(source, Block):
-            edits += found.removal(option)
-        elif option in found.value:
-            _, value = found.option(option)
-            edits.append((value.start_mark.index, _end(value), in_one_line(source)))
-        else:
-            edits.append(found.below("private_key", lines({option: source})))
-    edits += [*found.removal("next"), *found.removal("certificate_not_after")]
-    return found.edited(edits, {**wanted, "next": None, "certificate_not_after": None})
-
-
 def lines(sources: Mapping[str, Mapping[str, Value]], indent: str = "") -> list[str]:
     """Options with sources of keys, one per line."""
     return [f"{indent}{option}: {in_one_line(source)}" for option, source in sources.items()]
@@ -89,9 +47,11 @@ Edit = tuple[int, int, str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A connection in a text, with the positions of its options."""
+class Entry:
+    """A connection in a file, with the positions of its options."""
 
+    folder: Path
+    """The file's directory, where relative paths start."""
     mark: bytes
     """The byte order mark, if any."""
     text: str
@@ -100,24 +60,56 @@ class _Found:
     value: Block
     """The connection itself, within `whole`."""
 
-    def option(self, name: str) -> tuple[Node, Node]:
+    def with_next(self, private_key: str, certificate: str) -> bytes:
+        """The file with a next pair for the connection. Raises EditError.
+
+        The given paths are absolute. If the current key's path is relative, they are written that way too.
+        """
+        held = self.value["private_key"]
+        if isinstance(held, Block) and not Path(str(held.get("file", "/"))).is_absolute():
+            private_key, certificate = (
+                os.path.relpath(path, self.folder) for path in (private_key, certificate)
+            )
+        pair = {"private_key": {"file": private_key}, "certificate": {"file": certificate}}
+        beside = "certificate" if "certificate" in self.value else "private_key"
+        return self._edited([self._below(beside, ["next:", *lines(pair, "  ")])], {"next": pair})
+
+    def with_next_current(self) -> bytes:
+        """The file with the connection's next pair as its current one. Raises EditError."""
+        following = self.value.get("next")
+        if not isinstance(following, Block):
+            raise EditError("next is missing")
+        wanted = {option: following.get(option) for option in ("private_key", "certificate")}
+        edits = []
+        for option, source in wanted.items():
+            if not isinstance(source, Block):
+                edits += self._removal(option)
+            elif option in self.value:
+                _, value = self._option(option)
+                edits.append((value.start_mark.index, _end(value), in_one_line(source)))
+            else:
+                edits.append(self._below("private_key", lines({option: source})))
+        edits += [*self._removal("next"), *self._removal("certificate_not_after")]
+        return self._edited(edits, {**wanted, "next": None, "certificate_not_after": None})
+
+    def _option(self, name: str) -> tuple[Node, Node]:
         return next((key, value) for key, value in self.node.value if key.value == name)
 
-    def below(self, name: str, lines: list[str]) -> Edit:
+    def _below(self, name: str, lines: list[str]) -> Edit:
         """Adds lines below an option, indented like it."""
-        key, value = self.option(name)
+        key, value = self._option(name)
         after = self._line_end(value).start()
         newline = "\r\n" if "\r\n" in self.text else "\n"
         return after, after, "".join(f"{newline}{' ' * key.start_mark.column}{line}" for line in lines)
 
-    def removal(self, name: str) -> list[Edit]:
+    def _removal(self, name: str) -> list[Edit]:
         """Removes an option's lines, if any, including comments on them."""
         if name not in self.value:
             return []
-        key, value = self.option(name)
+        key, value = self._option(name)
         return [(key.start_mark.index - key.start_mark.column, self._line_end(value).end(), "")]
 
-    def edited(self, edits: list[Edit], wanted: Mapping[str, object]) -> bytes:
+    def _edited(self, edits: list[Edit], wanted: Mapping[str, object]) -> bytes:
         """Apply edits, which may change only the wanted options (None: removed). Raises EditError."""
         made = self.text
         for start, end, new in sorted(edits, reverse=True):
@@ -145,8 +137,11 @@ def _end(value: Node) -> int:
     return value.end_mark.index
 
 
-def _find(raw: bytes, name: str) -> _Found | None:
-    """The connection in a file's content: under `connections`, or in a list at top level."""
+def find(raw: bytes, name: str, folder: Path) -> Entry | None:
+    """The connection in a file's content: under `connections`, or in a list at top level.
+
+    None if it is not there. Raises EditError.
+    """
     whole, mistakes = text.read(raw)
     listed = whole.get("connections") if isinstance(whole, Block) else whole
     if mistakes or not isinstance(listed, Listing):
@@ -162,5 +157,5 @@ def _find(raw: bytes, name: str) -> _Found | None:
             node = node.value[place]
             if node.flow_style:
                 raise EditError("the connection is written in braces, on one line")
-            return _Found(mark, written, node, whole, entry)
+            return Entry(folder, mark, written, node, whole, entry)
     return None

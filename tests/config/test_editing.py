@@ -1,10 +1,11 @@
 """A rotation is written into a file of which every other character stays as it was."""
 
 import difflib
+from pathlib import Path
 
 import pytest
 
-from monitor.config.editing import EditError, with_next, with_next_current
+from monitor.config.editing import EditError, Entry, find
 
 FILE = """\
 # ours
@@ -35,22 +36,18 @@ NEXT = """\
 """
 
 
-def added(raw: bytes, name: str = "acme") -> bytes:
-    made = with_next(
-        raw,
-        name,
-        private_key="/etc/x/keys/acme-2.pem",
-        certificate="/etc/x/keys/acme-2-cert.pem",
-        folder="/etc/x",
-    )
-    assert made is not None
-    return made
+def entry(raw: bytes, name: str = "acme", folder: str = "/etc/x") -> Entry:
+    found = find(raw, name, Path(folder))
+    assert found
+    return found
 
 
-def current(raw: bytes, name: str = "acme") -> bytes:
-    made = with_next_current(raw, name)
-    assert made is not None
-    return made
+def added(raw: bytes) -> bytes:
+    return entry(raw).with_next("/etc/x/keys/acme-2.pem", "/etc/x/keys/acme-2-cert.pem")
+
+
+def current(raw: bytes) -> bytes:
+    return entry(raw).with_next_current()
 
 
 def changed(before: str, after: bytes) -> list[str]:
@@ -132,11 +129,8 @@ def test_writing_a_next_pair_without_a_certificate_removes_the_old_certificate()
 
 
 def test_a_path_is_quoted_if_yaml_requires_it() -> None:
-    made = with_next(
-        FILE.encode(), "acme", private_key="/x/a, b: {c}.pem", certificate='/x/"ä".pem', folder="/x"
-    )
+    made = entry(FILE.encode(), folder="/x").with_next("/x/a, b: {c}.pem", '/x/"ä".pem')
 
-    assert made is not None
     assert '{file: "a, b: {c}.pem"}' in made.decode()
     assert '{file: "\\"ä\\".pem"}' in made.decode()
 
@@ -147,9 +141,9 @@ def test_new_paths_are_absolute_unless_the_current_one_is_relative() -> None:
 
 
 def test_a_connection_in_another_file_is_not_found() -> None:
-    assert with_next(FILE.encode(), "hooli", private_key="/a", certificate="/b", folder="/") is None
-    assert with_next(b"labels: acme\n", "acme", private_key="/a", certificate="/b", folder="/") is None
-    assert with_next_current(b"", "acme") is None
+    assert find(FILE.encode(), "hooli", Path("/")) is None
+    assert find(b"labels: acme\n", "acme", Path("/")) is None
+    assert find(b"", "acme", Path("/")) is None
 
 
 SHARED = b"- name: other\n  private_key: &key {env: A}\n"
@@ -179,4 +173,4 @@ ANCHORED = b"""- name: initech
 )
 def test_an_unsafe_edit_is_refused(raw: bytes, why: str) -> None:
     with pytest.raises(EditError, match=why):
-        with_next_current(raw, "initech")
+        entry(raw, "initech").with_next_current()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from monitor.commands.rotate.pair import RotateError
 from monitor.config import ConfigError, Settings, editing, load
-from monitor.config.editing import EditError, with_next, with_next_current
+from monitor.config.editing import EditError, Entry
 from monitor.core.connection import Pair
 from monitor.keys.new_files import directory
 
@@ -16,17 +16,15 @@ from monitor.keys.new_files import directory
 def write_next(settings: Settings, name: str, pair: Pair, now: datetime) -> tuple[Path, Path]:
     """Write the next pair into the configuration. Gives file and backup. Raises RotateError."""
     assert pair.certificate is not None
-    places = {"private_key": pair.private_key.place, "certificate": pair.certificate.place}
+    key, certificate = pair.private_key.place, pair.certificate.place
     by_hand = [f"The lines for {name}:", *lines(pair, following=True)]
-    return _edit(
-        settings, lambda raw, folder: with_next(raw, name, folder=str(folder), **places), by_hand, now
-    )
+    return _edit(settings, name, lambda entry: entry.with_next(key, certificate), by_hand, now)
 
 
 def write_current(settings: Settings, name: str, pair: Pair, now: datetime) -> tuple[Path, Path]:
     """Make the next pair the current one in the configuration. Gives file and backup. Raises RotateError."""
     by_hand = [f"The lines for {name}, which needs no next any more:", *lines(pair, following=False)]
-    return _edit(settings, lambda raw, folder: with_next_current(raw, name), by_hand, now)
+    return _edit(settings, name, Entry.with_next_current, by_hand, now)
 
 
 def lines(pair: Pair, *, following: bool) -> list[str]:
@@ -38,7 +36,7 @@ def lines(pair: Pair, *, following: bool) -> list[str]:
 
 
 def _edit(
-    settings: Settings, edit: Callable[[bytes, Path], bytes | None], by_hand: list[str], now: datetime
+    settings: Settings, name: str, edit: Callable[[Entry], bytes], by_hand: list[str], now: datetime
 ) -> tuple[Path, Path]:
     """Edit the connection's file; if that fails, say what to write `by_hand`.
 
@@ -49,8 +47,9 @@ def _edit(
         real = path.resolve()
         try:
             with directory(real.parent) as place:
-                if (made := edit(place.read(real.name), path.parent)) is None:
+                if (entry := editing.find(place.read(real.name), name, path.parent)) is None:
                     continue
+                made = edit(entry)
                 kept = f".{real.name}.before-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
                 place.copy(real.name, kept)
                 place.replace(real.name, made)
