@@ -8,7 +8,6 @@ from monitor.commands.check import check_once
 from monitor.commands.terminal import Line
 from monitor.config import Settings
 from monitor.core.connection import Connection
-from monitor.core.outcome import Granted
 from monitor.core.status import ConnectionStatus
 from monitor.core.verdict.audit import steps_of
 from monitor.core.verdict.guide import Ruling
@@ -61,7 +60,7 @@ def as_text(status: ConnectionStatus, now: datetime) -> Iterator[Line]:
         yield "", f"changed in Setup on {minute(at)}: {changed}"
     yield "", ""
     yield "", f"{wrong} wrong, {hidden} not readable; {facts.calls} API calls made."
-    if last and not isinstance(last.outcome, Granted):
+    if last and not last.granted:
         yield "", f"The login failed: {_why_not(status)}."
     wanting = {step.permission for step in steps if step.permission}
     longest = sorted(one for one in wanting if not any(one in other for other in wanting - {one}))
@@ -74,7 +73,7 @@ def _why_not(status: ConnectionStatus) -> str:
     if not status.connection.audit:
         return "the connection has audit: off"
     last, call = status.history.last_exchange, status.history.after_login
-    if last and isinstance(last.outcome, Granted):
+    if last and last.granted:
         return "a token was granted, but the first call with it failed" + (
             f" ({call.problem})" if call else ""
         )

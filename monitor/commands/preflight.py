@@ -161,7 +161,7 @@ def _answered(status: ConnectionStatus) -> bool:
 
 def _grant(status: ConnectionStatus) -> Granted | None:
     last = status.history.last_exchange
-    return last.outcome if last and isinstance(last.outcome, Granted) else None
+    return last.granted if last else None
 
 
 def line(tried: ConnectionStatus) -> str:

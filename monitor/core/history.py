@@ -21,9 +21,7 @@ from monitor.core.outcome import (
     AfterLogin,
     ApiUsage,
     Exchange,
-    Granted,
     NotSent,
-    Outcome,
     Refused,
 )
 
@@ -164,6 +162,11 @@ class History:
     findings: tuple[Finding, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
 
+    @property
+    def superseded(self) -> bool:
+        """Whether the app has the next key's certificate, so that it refuses the current key."""
+        return self.rotation is not None and self.rotation.stage is Stage.CURRENT_REFUSED
+
 
 class EventKind(StrEnum):
     """What an event changed."""
@@ -261,8 +264,8 @@ def exchanged(history: History, exchange: Exchange) -> History:
     2. A grant begins an approval if there is none.
     3. The identity of the first grant is kept.
     """
-    outcome, at, call = exchange.outcome, exchange.at, exchange.after_login
-    sent, granted = not isinstance(outcome, NotSent), isinstance(outcome, Granted)
+    at, call = exchange.at, exchange.after_login
+    sent, granted = not isinstance(exchange.outcome, NotSent), exchange.granted is not None
     return replace(
         history,
         exchanges=history.exchanges + sent,
@@ -277,7 +280,7 @@ def exchanged(history: History, exchange: Exchange) -> History:
         consecutive_successes=history.consecutive_successes + 1 if granted else 0,
         recent=(*history.recent, granted)[-RECENT_KEPT:] if sent else history.recent,
         failing_since=None if granted else history.failing_since or at,
-        identity=_identity(history, outcome, at),
+        identity=_identity(history, exchange),
         approval_since=history.approval_since or (at if granted else None),
     )
 
@@ -289,7 +292,7 @@ def diagnosed(history: History, exchange: Exchange, diagnosis: Diagnosis) -> His
     2. Without a verdict (network or Salesforce down), the findings of the last verdict remain.
     3. A decay ends the approval and keeps its lifetime.
     """
-    granted, verdict = isinstance(exchange.outcome, Granted), diagnosis.state is not State.UNKNOWN
+    granted, verdict = exchange.granted is not None, diagnosis.state is not State.UNKNOWN
     judged = granted or (isinstance(exchange.outcome, Refused) and verdict)
     definitive = judged and diagnosis.state is State.FAILING
     approval_since, approvals = history.approval_since, history.approvals
@@ -338,14 +341,15 @@ def _standing(history: History, diagnosis: Diagnosis, *, verdict: bool) -> tuple
     )
 
 
-def _identity(history: History, outcome: Outcome, at: datetime) -> Identity:
-    if not isinstance(outcome, Granted):
-        return history.identity
-    seen = Identity(outcome.org_id or history.identity.org_id, outcome.user_id or history.identity.user_id)
-    if history.identity == Identity():
+def _identity(history: History, exchange: Exchange) -> Identity:
+    granted, pinned = exchange.granted, history.identity
+    if granted is None:
+        return pinned
+    seen = Identity(granted.org_id or pinned.org_id, granted.user_id or pinned.user_id)
+    if pinned == Identity():
         return seen
     changed = next((found for found in history.findings if found.cause is Cause.IDENTITY_CHANGED), None)
-    return seen if changed and at - changed.since >= PINNED_AGAIN_AFTER else history.identity
+    return seen if changed and exchange.at - changed.since >= PINNED_AGAIN_AFTER else pinned
 
 
 def changes(before: History | None, after: History) -> tuple[Event, ...]:

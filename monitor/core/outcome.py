@@ -129,6 +129,11 @@ class Exchange:
     usage: ApiUsage | None = None
 
     @property
+    def granted(self) -> Granted | None:
+        """The grant, if it was granted."""
+        return self.outcome if isinstance(self.outcome, Granted) else None
+
+    @property
     def hung(self) -> bool:
         """Whether the login failed only after a long wait, or the call after it got no answer."""
         if self.after_login is not None:

@@ -59,7 +59,7 @@ def planned(
     changes what a refusal of the current one means, and who must act.
     """
     after = advanced(history, connection, was, asked, tried, now)
-    if turn and _refuses_current(after) and not _refuses_current(history):
+    if turn and after.superseded and not history.superseded:
         turn = min(turn, now + SOON)
     return after, turn, own_look(after, connection, now)
 
@@ -171,7 +171,3 @@ def own_look(history: History, connection: Connection, now: datetime) -> datetim
     if rotation is None or rotation.stage is not Stage.PROPAGATING:
         return None
     return now + min(STEP, connection.interval)
-
-
-def _refuses_current(history: History) -> bool:
-    return history.rotation is not None and history.rotation.stage is Stage.CURRENT_REFUSED

@@ -238,9 +238,8 @@ class Login:
     @property
     def granted(self) -> Granted | None:
         """The grant, if there is one and the org takes its token."""
-        exchange = self.exchange
-        proven = exchange.after_login is None or exchange.after_login.proves
-        return exchange.outcome if isinstance(exchange.outcome, Granted) and proven else None
+        call = self.exchange.after_login
+        return self.exchange.granted if call is None or call.proves else None
 
     async def get(self, path: str) -> Reply | None:
         """One GET with the token; None if it was not made or not answered."""

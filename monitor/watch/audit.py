@@ -14,7 +14,7 @@ import structlog
 from monitor.core.connection import Connection
 from monitor.core.history import History
 from monitor.core.inside import Facts
-from monitor.core.outcome import Exchange, Granted, Refused
+from monitor.core.outcome import Exchange, Refused
 from monitor.core.reads import QUERIES, Read, Rows
 from monitor.core.verdict.audit import wrong_steps
 from monitor.core.verdict.guide import Seen, Step
@@ -214,7 +214,7 @@ class Audit:
 
     def _of(self, exchange: Exchange, since: datetime | None) -> Subject:
         connection = self._connection
-        granted = exchange.outcome if isinstance(exchange.outcome, Granted) else None
+        granted = exchange.granted
         return Subject(
             username=connection.username,
             app=connection.app or (self._known.audit.application if self._known.audit else ""),

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from monitor.core.outcome import Exchange, Granted
+from monitor.core.outcome import Exchange
 from monitor.core.verdict.evidence import CLOCK_OFF
 
 AGREEING = 3
@@ -86,8 +86,7 @@ class Clock:
         if self._confirmed is None:
             with suppress(OverflowError):  # a `Date` close to year 9999
                 return exchange, exchange.at + timedelta(seconds=offset)
-        granted = isinstance(exchange.outcome, Granted)
-        return replace(exchange, clock_offset_seconds=None if granted else offset), exchange.at
+        return replace(exchange, clock_offset_seconds=None if exchange.granted else offset), exchange.at
 
 
 class SharedClock(Clock):

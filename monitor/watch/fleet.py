@@ -189,7 +189,7 @@ class Fleet:
 
         Counting is a search in a sorted list, so an outage costs a large fleet no more than a small one.
         """
-        if isinstance(exchange.outcome, Granted):
+        if exchange.granted:
             return None
         org, trouble = _org(status), _trouble(exchange.outcome)
         stop = self._stopped.get(status.name)

@@ -27,7 +27,6 @@ from monitor.core.causes import Cause
 from monitor.core.connection import Connection
 from monitor.core.finding import Finding, State
 from monitor.core.history import Slot
-from monitor.core.outcome import Granted
 from monitor.core.status import ConnectionStatus, Snapshot
 
 OWN_TIMER = " As of the last check: the daemon's own schedule starts those, not the scrape."
@@ -83,7 +82,7 @@ def _number(start: str, value: int, labels: str = "") -> str:
 
 def _up(status: ConnectionStatus) -> bool:
     last = status.history.last_exchange
-    granted = last is not None and isinstance(last.outcome, Granted)
+    granted = last is not None and last.granted is not None
     return granted and not status.connection.paused and not status.unwatched
 
 

@@ -11,7 +11,6 @@ from monitor.core.connection import Connection
 from monitor.core.finding import Diagnosis
 from monitor.core.history import Stage
 from monitor.core.keys.credential import Credential
-from monitor.core.outcome import Granted
 from monitor.core.verdict.diagnosis import diagnose
 from monitor.salesforce.exchange import Exchanger
 from monitor.salesforce.probe import probe
@@ -108,7 +107,7 @@ class Watcher:
         async with probe(self._exchanger, connection, following) as login:
             tried, asked = login.exchange, None
         was = self._history.last_verdict
-        wanted = isinstance(tried.outcome, Granted) or was is None
+        wanted = tried.granted or was is None
         if wanted and self._budget.take(connection.username, now) is None:
             async with probe(self._exchanger, connection, current) as login:
                 asked = login.exchange

@@ -160,7 +160,7 @@ REVISIONS = (
     # A recent change may still be propagating. Waiting does not help a key that has been replaced.
     Revision(
         _SETTLES,
-        lambda known: known.settling and not known.superseded,
+        lambda known: known.settling and not known.history.superseded,
         Cause.PROPAGATION_PENDING,
         Certainty.LIKELY,
     ),
@@ -277,7 +277,7 @@ def diagnose(
     state = State.UNKNOWN if anybodys else _state(meant.cause, known)
     severity = Severity.WARNING if anybodys else None
     first = _finding(known, meant.cause, meant.certainty, evidence, severity)
-    if meant.cause in _SIGNATURE_REFUSED and known.superseded:
+    if meant.cause in _SIGNATURE_REFUSED and known.history.superseded:
         first = replace(first, responsible=Responsible.OPERATOR)  # the admin's part is done
     if meant.cause is Cause.APP_NOT_FOUND and _asked_its_own_org(known):
         first = replace(first, responsible=Responsible.ORG_ADMIN)  # our side is right
@@ -438,7 +438,7 @@ def _of_token(granted: Granted, known: Known) -> Iterator[Finding]:
 
 
 def _beside(known: Known) -> Iterator[Finding]:
-    granted = isinstance(known.exchange.outcome, Granted)
+    granted = known.exchange.granted
     for problem in known.credential.problems:  # a grant proves that key and certificate work
         severity = Severity.WARNING if granted else None
         yield _finding(known, problem.cause, Certainty.CERTAIN, [problem.detail], severity)

@@ -171,12 +171,6 @@ class Known:
         outcome = self.exchange.outcome
         return isinstance(outcome, Refused) and not outcome.description
 
-    @property
-    def superseded(self) -> bool:
-        """Whether the app has the next key's certificate."""
-        rotation = self.history.rotation
-        return rotation is not None and rotation.stage is Stage.CURRENT_REFUSED
-
     def has_problem(self, cause: Cause) -> bool:
         """Whether our key or certificate has this problem."""
         return any(problem.cause is cause for problem in self.credential.problems)
@@ -185,7 +179,7 @@ class Known:
 def evidence_for(cause: Cause, known: Known) -> list[str]:
     """Evidence for a cause: the answer, history, our own facts, the fleet."""
     evidence = [_what_came(known)]
-    if known.superseded and CATALOGUE[cause].refuses_signature:
+    if known.history.superseded and CATALOGUE[cause].refuses_signature:
         evidence.insert(0, STAGES[Stage.CURRENT_REFUSED])
     if cause is Cause.PROPAGATION_PENDING:
         evidence.append(_change(known))
