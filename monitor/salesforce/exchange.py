@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
@@ -146,7 +147,7 @@ class Exchanger:
         exchange = Exchange(at, outcome, duration_seconds=duration, clock_offset_seconds=offset)
         if not isinstance(outcome, Granted):
             return Login(self, exchange)
-        return Login(self, exchange, _instance(outcome, connection), token_in(answer.body))
+        return Login(self, exchange, _instance(outcome, connection), answer.body)
 
     def may_receive(self, url: str) -> bool:
         """Whether the address is on the allow list, and all parsers agree on its host."""
@@ -229,11 +230,18 @@ def _instance(granted: Granted, connection: Connection) -> str:
 class Login:
     """A login, and the REST API of the org that granted it. Keeps the token private."""
 
-    def __init__(self, exchanger: Exchanger, exchange: Exchange, instance: str = "", token: str = "") -> None:
-        """`instance`: the API's base URL. It and the token are empty without a grant."""
+    def __init__(
+        self, exchanger: Exchanger, exchange: Exchange, instance: str = "", answer: bytes = b""
+    ) -> None:
+        """`instance`: the API base URL; `answer`: the body with the token. Both empty without a grant."""
         self.exchange = exchange
         """The outcome, and what calls since then have shown."""
-        self._exchanger, self._instance, self._token = exchanger, instance, token
+        self._exchanger, self._instance, self._answer = exchanger, instance, answer
+
+    @cached_property
+    def _token(self) -> str:
+        """Empty without a grant. Most logins are followed by no call, and never need it."""
+        return token_in(self._answer)
 
     @property
     def granted(self) -> Granted | None:
