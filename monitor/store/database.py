@@ -49,16 +49,7 @@ from monitor.store.schema import (
     Upgrades,
     add_due,
 )
-from monitor.store.waiting import (
-    EVENTS_KEPT,
-    MS_A_DAY,
-    VERDICTS,
-    Lease,
-    PastExchange,
-    Verdict,
-    Waiting,
-    milliseconds,
-)
+from monitor.store.waiting import EVENTS_KEPT, MS_A_DAY, Lease, PastExchange, Verdict, Waiting, milliseconds
 
 DAYS_KEPT = 400
 """Days for which counts and failure events are kept: enough to compare with the same month last year."""
@@ -269,9 +260,9 @@ class Database:
     def _exchange_rows(self, connection_id: int, waiting: Waiting) -> Iterator[_Row]:
         for slot, past in waiting.exchanges.items():
             cause_id = self.cause_ids[past.cause] if past.cause else None
-            seconds, verdict = past.duration_seconds, VERDICTS.index(past.verdict)
+            seconds, at_ms = past.duration_seconds, milliseconds(past.at)
             duration_ms = None if seconds is None else round(seconds * 1000)
-            yield connection_id, slot, milliseconds(past.at), verdict, cause_id, past.status, duration_ms
+            yield connection_id, slot, at_ms, past.verdict.code, cause_id, past.status, duration_ms
 
     def _write_events(self, told: Sequence[tuple[int, Event]]) -> None:
         if not told:

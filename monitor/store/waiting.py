@@ -25,12 +25,17 @@ confirmed clock."""
 
 
 class Verdict(StrEnum):
-    """What one exchange says about the credential. Its place is its code in the database, so only append."""
+    """What one exchange says about the credential. Its place is its code, so only append."""
 
     GRANTED = "granted"
     REFUSED = "refused"
     NO_VERDICT = "no_verdict"
     """No answer, an answer that says nothing about it (a maintenance page), or nothing was sent."""
+
+    @property
+    def code(self) -> int:
+        """Its code in the database."""
+        return VERDICTS.index(self)
 
 
 VERDICTS = tuple(Verdict)
@@ -99,7 +104,7 @@ class Waiting:
         spoke = history.last_verdict is not None and history.last_verdict.at == exchange.at
         verdict = Verdict.GRANTED if granted else Verdict.REFUSED if spoke else Verdict.NO_VERDICT
         day = milliseconds(exchange.at) // MS_A_DAY
-        self.days.setdefault(day, [0, 0, 0])[VERDICTS.index(verdict)] += 1
+        self.days.setdefault(day, [0, 0, 0])[verdict.code] += 1
         offset = exchange.clock_offset_seconds
         if offset is not None and abs(offset) <= CONFIRMED_WITHIN_SECONDS:
             self.today = max(self.today, day)
