@@ -81,7 +81,7 @@ _IDENTITY = re.compile(
 )
 
 _HTML_START = re.compile(
-    r"\s*(?:(?><!--.*?-->)\s*)*+<(?:!doctype\s+html|html|head|body|title|script|style|meta|h1|center|p|div)\b",
+    r"\s*(?:<\?xml[^<>]*\?>\s*)?(?:(?><!--.*?-->)\s*)*+<(?:!doctype\s+html|html|head|body|title|script|style|meta|h1|center|p|div)\b",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -111,7 +111,11 @@ _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
 _CODED_TEXT = re.compile(r"\s*([A-Za-z]+(?:_[A-Za-z]+)+)\s*(?:[:=-]\s*(.*))?$", re.DOTALL)
 """Plain text that starts with a code: `invalid_grant: …`, `Bad_OAuth_Token`."""
 
-_XML_ELEMENT = re.compile(r"<(?:[\w.-]{1,80}:)?([\w.-]{1,80})(?:\s[^<>]*)?>([^<]*)</")
+_XML_COMMENT_OR_CDATA = re.compile(r"<!--.*?(?:-->|\Z)|<!\[CDATA\[(.*?)(?:\]\]>|\Z)", re.DOTALL)
+_XML_ELEMENT = re.compile(r"<(?:[\w.-]{1,80}:)?([\w.-]{1,80})(?:\s[^<>]*)?(?<!/)>([^<]*)</")
+
+_HUGE_REFERENCE = re.compile(r"&#\d{8,}")
+"""A number that no character has. Python raises ValueError for one of thousands of digits."""
 
 _CODE_FIELDS = ("error", "errorCode", "error_code", "exceptionCode", "faultcode", "code")
 _TEXT_FIELDS = (
@@ -181,6 +185,11 @@ def harmless(text: str, limit: int = TEXT_LIMIT) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
+def html_unescaped(text: str) -> str:
+    """The text with HTML's escapes replaced, once."""
+    return html.unescape(_HUGE_REFERENCE.sub("\ufffd", text))
+
+
 def masked(text: str) -> str:
     """The text with everything masked that looks like a secret (PEM, JWT, session id) or is named as one."""
     for secret in _SECRETS:
@@ -227,7 +236,7 @@ def _error(fields: Mapping[str, object], whole: str) -> tuple[str, str]:
     text = next((text for name in _TEXT_FIELDS if (text := _string(fields, name).strip())), "")
     if "faultcode" in fields:
         code = code.rpartition(":")[2]
-    return code, html.unescape(text)  # proxies and portals escape it
+    return code, html_unescaped(text)  # proxies and portals escape it
 
 
 def _decode(body: bytes, content_type: str) -> str:
@@ -273,9 +282,10 @@ def _nothing(_: str) -> None:
 def _xml_fields(text: str) -> dict[str, object]:
     """The text of the first XML element of each local name. Needs no parser, so nothing is ever expanded."""
     text = re.sub(r"^\s*<\?xml[^>]*\?>", "", text)
+    text = _XML_COMMENT_OR_CDATA.sub(lambda found: html.escape(found[1] or ""), text)
     if "<!DOCTYPE" in text or "<?" in text:
         return {}  # never in an answer
-    found = [(element[1], html.unescape(element[2]).strip()) for element in _XML_ELEMENT.finditer(text)]
+    found = [(element[1], html_unescaped(element[2]).strip()) for element in _XML_ELEMENT.finditer(text)]
     return dict(reversed(found))
 
 
@@ -289,7 +299,7 @@ def _excerpt(text: str) -> str:
         return text
     reader = _VisibleText()
     with contextlib.suppress(AssertionError):  # raised by html.parser for unknown declarations
-        reader.feed(text[:READ_LIMIT])
+        reader.feed(_HUGE_REFERENCE.sub("\ufffd", text[:READ_LIMIT]))
     return " ".join([HTML_PAGE, *reader.words])
 
 

@@ -1,8 +1,9 @@
 """Removes the encodings around a pasted text: line ends, HTML, percent-encoding, JSON within JSON."""
 
-import html
 import re
 from urllib.parse import unquote
+
+from monitor.core.verdict.answer import html_unescaped
 
 ESCAPED_AT_MOST = 4
 """How often to unescape: JSON in a JSON log line in a message is three levels deep."""
@@ -20,7 +21,7 @@ def unwrapped(text: str) -> str:
     for _ in range(ESCAPED_AT_MOST):
         before = text
         text = _BACKSLASHED.sub(_unescaped, text)
-        text = html.unescape(text).translate(_TYPOGRAPHIC)
+        text = html_unescaped(text).translate(_TYPOGRAPHIC)
         text = _PERCENT.sub(lambda found: unquote(found[0]), text)
         if text == before:
             break

@@ -1,6 +1,7 @@
 import json
 import time
 import tracemalloc
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -219,6 +220,9 @@ def test_a_token_with_an_error_status_is_not_a_grant() -> None:
         b"error_description=ip%20restricted&error=invalid_grant",
         XML_ERROR,
         SOAPY_ERROR,
+        b"<OAuth><error>invalid_grant</error><message><![CDATA[ip restricted]]></message></OAuth>",
+        b"<OAuth><!--<error>x</error>--><error>invalid_grant</error><message>ip restricted</message></OAuth>",
+        b"<OAuth><code x='1'/>none<error>invalid_grant</error><message>ip restricted</message></OAuth>",
         b"invalid_grant: ip restricted",
         b"  invalid_grant - ip restricted\r\n",
     ],
@@ -278,6 +282,39 @@ def test_xml_with_a_second_declaration_says_nothing_and_raises_nothing(encoding:
 
     assert refused(body).error == ""
     assert read_after_login(400, body).error == ""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<OAuth><error>invalid_grant</error><message>no{}</message></OAuth>",
+        '{{"error":"invalid_grant","error_description":"no{}"}}',
+        "error=invalid_grant&error_description=no{}",
+        "<html><body>no{}</body></html>",
+    ],
+)
+def test_an_escaped_character_with_a_huge_number_raises_nothing(body: str) -> None:
+    """`html.unescape` refuses numbers of more than 4,300 digits."""
+    number = f"&#{'9' * 10_000};"
+    answer = refused(body.format(quote(number) if body.startswith("error") else number).encode())
+
+    assert (answer.description or answer.excerpt.removeprefix(HTML_PAGE).strip()).startswith("no\ufffd")
+
+
+@pytest.mark.parametrize("part", ["<", "<a ", "<a>", "<!--", "<![CDATA[", "<![CDATA[]]>", "<a:", "<?xml "])
+def test_broken_xml_takes_no_more_than_linear_time(part: str) -> None:
+    body = b"<" + (part * (65_536 // len(part))).encode()
+
+    began = time.process_time()
+    refused(body)
+
+    assert time.process_time() - began < 0.5
+
+
+def test_a_page_is_a_page_even_if_it_claims_to_be_xml() -> None:
+    page = b'<?xml version="1.0"?><!DOCTYPE html><html><body><code>invalid_grant</code></body></html>'
+
+    assert refused(page) == Refused(400, "", "", f"{HTML_PAGE} invalid_grant")
 
 
 def test_an_xml_fragment_with_an_undeclared_prefix_is_read() -> None:

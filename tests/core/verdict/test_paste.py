@@ -852,6 +852,10 @@ def cost(piece: str, length: int) -> float:
     return best
 
 
+def test_an_escaped_character_with_a_huge_number_raises_nothing() -> None:
+    assert meant(read(f"invalid_grant: ip restricted &#{'9' * 10_000};")).cause is Cause.IP_RESTRICTED
+
+
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_reading_a_text_takes_linear_time(piece: str) -> None:
     """Four times the text may cost four times as much; sixteen times would be the square. The bound lies
