@@ -22,7 +22,8 @@ from monitor.commands.check import check_once
 from monitor.commands.explain import as_json as diagnosis_as_json
 from monitor.commands.terminal import Line, verbatim, verdict
 from monitor.config import ConfigError, Settings, load
-from monitor.core.catalogue import CATALOGUE
+from monitor.core.catalogue import CATALOGUE, Kind
+from monitor.core.causes import Cause
 from monitor.core.connection import (
     ALLOWED_HOSTS,
     ALLOWED_SUFFIXES,
@@ -124,8 +125,9 @@ async def preflight(
     shows that the pair is right. Then calls `tell` with each.
 
     Each pair is a login, and many refusals can get our address blocked for valid logins too (Salesforce
-    knowledge articles 000381578, 000212767): so never on a schedule, and within the login budget. An address
-    that does not answer is not tried again.
+    knowledge articles 000381578, 000212767): so never on a schedule, within the login budget, and no further
+    if the fault is not the connection's, such as a full login rate. An address that does not answer is not
+    tried again.
     """
     check = partial(check_once, settings, clock=clock, audits="always", transport=transport)
     (first,) = await check([connection])
@@ -141,16 +143,31 @@ async def preflight(
         (status,) = await check([asked], remember=False)  # its history is of another address
         tell(status)
         tried.append(status)
+        if _shows_right_pair(status):
+            return Preflight(status, tuple(tried))
         if not _answered(status):
             silent.add(login_url)
-        elif not _may_be_wrong_pair(status):
-            return Preflight(status, tuple(tried))
+        elif not _is_of_connection(status):
+            break
     return Preflight(first, tuple(tried))
 
 
 def _may_be_wrong_pair(status: ConnectionStatus) -> bool:
     cause = status.verdict.cause
     return cause is not None and CATALOGUE[cause].wrong_pair
+
+
+def _is_of_connection(status: ConnectionStatus) -> bool:
+    cause = status.verdict.cause
+    return cause is not None and CATALOGUE[cause].kind is Kind.CREDENTIAL
+
+
+def _shows_right_pair(status: ConnectionStatus) -> bool:
+    """Whether it was granted, or refused for a reason for which the org must know the app."""
+    if _grant(status):
+        return True
+    known = status.verdict.cause is not Cause.UNRECOGNISED
+    return known and _is_of_connection(status) and not _may_be_wrong_pair(status)
 
 
 def _answered(status: ConnectionStatus) -> bool:

@@ -196,6 +196,36 @@ async def test_an_unresponsive_address_is_not_tried_again(org: Org) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("status", "answer", "then"),
+    [
+        (429, {}, [Cause.LOGIN_RATE_EXCEEDED]),
+        (400, {"error_description": "login rate exceeded"}, [Cause.LOGIN_RATE_EXCEEDED]),
+        (400, {"error": "new_code"}, [Cause.UNRECOGNISED] * 2 + [Cause.SALESFORCE_UNAVAILABLE] * 2),
+    ],
+)
+async def test_a_pair_is_not_right_if_its_answer_does_not_say_so(
+    org: Org, status: int, answer: dict[str, str], then: list[Cause]
+) -> None:
+    """Nor is another tried while the login rate is full."""
+    org.is_so(consumer_key="3MVG9another", accepted_audiences="my_domain")
+    logins = 0
+
+    async def from_the_second_on(inner: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.Response:
+        nonlocal logins
+        logins += 1
+        if logins == 1:
+            return await Wires(inner, org.url).handle_async_request(request)
+        return httpx.Response(status, json=answer)
+
+    org.weather["acme.my.salesforce.com"] = from_the_second_on
+
+    found = await org.tried(GENERIC_TEST)
+
+    assert causes(found)[1:] == then
+    assert found.status is found.tried[0]
+
+
 async def test_a_key_that_cannot_sign_is_reported_at_once(org: Org) -> None:
     org.is_so()
     org.key.write_text("It is not PEM.")
