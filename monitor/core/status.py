@@ -145,8 +145,13 @@ class Snapshot:
 
     def maintenance(self, of: Connection | None = None) -> datetime | None:
         """When the current maintenance ends, of all, or also of one connection; None without one."""
-        windows = self.daemon.maintenance + of.maintenance if of else self.daemon.maintenance
-        return self._until(windows) if windows else None
+        if of is None or not of.maintenance:
+            return self._maintenance_of_all
+        return self._until(self.daemon.maintenance + of.maintenance)
+
+    @cached_property
+    def _maintenance_of_all(self) -> datetime | None:
+        return self._until(self.daemon.maintenance)
 
     @cached_property
     def _until(self) -> Callable[[tuple[Maintenance, ...]], datetime | None]:
