@@ -132,7 +132,8 @@ def show_lines(lines: Iterable[Line], console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     width = min(console.width, READABLE_COLUMNS) if console.is_terminal else PIPED_COLUMNS
     for line in lines:
-        console.print(_folded(line, width), soft_wrap=not console.is_terminal)
+        text = _folded(line, width)
+        console.print(text, soft_wrap=bool(text.no_wrap) or not console.is_terminal)
 
 
 def show_rechecked(shown: Mapping[str, Any]) -> None:
@@ -237,7 +238,7 @@ def _about(status: ConnectionStatus, now: datetime) -> Iterator[Line]:
     yield from verdict(
         status.verdict,
         steps(CATALOGUE[first.cause], status.connection),
-        since=f"{exact(first.since)} ({relative(first.since, now)})",
+        now=now,
         facts=_facts(status, now),
     )
     if CATALOGUE[first.cause].needs_exchange:
@@ -261,16 +262,19 @@ def _facts(status: ConnectionStatus, now: datetime) -> Iterator[Line]:
 
 
 def verdict(
-    found: Diagnosis, remedy: Iterable[str], *, since: str = "", facts: Iterable[Line] = ()
+    found: Diagnosis, remedy: Iterable[str], *, now: datetime | None = None, facts: Iterable[Line] = ()
 ) -> Iterator[Line]:
-    """A verdict with findings: the first one's meaning, more facts, evidence and remedy, then the others."""
+    """A verdict with findings: the first one's meaning, more facts, evidence and remedy, then the others.
+
+    With `now`, also since when: for findings that are older than this command.
+    """
     first, *others = found.findings
     entry, who = CATALOGUE[first.cause], wording.WHO[first.responsible]
     guide = f"; setup guide, {entry.guide}" if entry.guide else ""
     yield "  ", entry.meaning
     yield "", ""
-    if since:
-        yield "  Since        ", since
+    if now:
+        yield "  Since        ", f"{exact(first.since)} ({relative(first.since, now)})"
     yield "  Who acts     ", who[0].upper() + who[1:]
     yield "  Cause        ", f"{first.cause}, {first.certainty}, {first.severity}{guide}"
     yield from facts
@@ -288,7 +292,8 @@ def verdict(
         yield "  ", entry.contested
     for finding in others:
         yield from _heading(f"Also: {CATALOGUE[finding.cause].title}")
-        yield "  ", f"{finding.cause}, {finding.severity}, {WHO[finding.responsible]}"
+        since = f", since {exact(finding.since)}" if now else ""
+        yield "  ", f"{finding.cause}, {finding.severity}, {WHO[finding.responsible]}{since}"
         yield from (("  - ", sentence) for sentence in finding.evidence)
 
 

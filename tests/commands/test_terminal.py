@@ -13,9 +13,11 @@ from monitor.commands.terminal import (
     progress,
     show,
     show_catalogue,
+    show_lines,
     show_text,
     summary,
     unknown_name,
+    verbatim,
 )
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
@@ -135,6 +137,24 @@ def test_one_connection_is_shown_with_the_details_of_its_page() -> None:
     places = [text.find(words) for words in told]
     assert -1 not in places, told[places.index(-1)]
     assert places == sorted(places)
+
+
+def test_further_findings_are_shown_with_their_beginning() -> None:
+    console = pipe()
+    both = status("acme", State.FAILING, Cause.APPROVAL_DECAYED, Cause.KEY_FILE_EXPOSED)
+
+    show([both], now=NOW, quiet=False, whole=True, console=console)
+
+    assert "  key_file_exposed, warning, Operator, since 2026-11-23 09:00:00 UTC\n" in printed(console)
+
+
+def test_lines_to_copy_are_not_wrapped_even_on_a_narrow_terminal() -> None:
+    console = terminal(40, no_color=True)
+    text = "curl --data-urlencode 'assertion=ASSERTION' https://acme.my.salesforce.com/services/oauth2/token"
+
+    show_lines(verbatim(text), console)
+
+    assert printed(console) == f"{text}\n"
 
 
 def test_a_command_of_the_remedy_has_the_connections_name() -> None:
