@@ -47,8 +47,12 @@ _STRANGERS = re.compile("|".join([*WORDS["block_pages"], *WORDS["intermediaries"
 
 _NO_SUCH_ORG = re.compile(r"url no longer exists|no such (org|host|domain)|unknown (host|domain)")
 
-_OF_TRUST = re.compile(r"\bcert|certif|issuer|authority|trust|self.?signed|pkix|x509|altname|\bca\b")
-"""Other TLS errors are about versions and ciphers, and may come from a proxy."""
+_OF_TRUST = re.compile(
+    r"^(?!.*(remote error|\balert\b))"
+    r".*(\bcert|certif|issuer|authority|trust|self.?signed|pkix|x509|altname|\bca\b)"
+)
+"""Other TLS errors are about versions and ciphers, and may come from a proxy. An alert is what the other side
+complains of, who may be the client of a server's log."""
 
 _BAD_ADDRESS = re.compile(r"allowed hosts|usable url|invalid url")
 

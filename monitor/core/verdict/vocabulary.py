@@ -67,11 +67,13 @@ def is_unmistakable(sentence: str) -> bool:
 _OTHER_SERVICES = any_of("other_services")
 _SALESFORCES = any_of("salesforces")
 _ELSEWHERE = any_of("elsewhere")
+_NAMED = re.compile(r"salesforce\.com|\bsalesforce (log.?[io]n|o?auth)", re.IGNORECASE)
+"""Salesforce itself. Packages, tables and folders have that word in their names, too."""
 
 
 def is_of_another_service(text: str) -> bool:
-    """Whether the words next to it are not about Salesforce. Its host or a long sentence tells otherwise."""
-    if not _OTHER_SERVICES.search(text) or "salesforce.com" in text.lower():
+    """Whether the words next to it are not about Salesforce. Its login or a long sentence tells otherwise."""
+    if not _OTHER_SERVICES.search(text) or _NAMED.search(text):
         return False
     return not any(is_unmistakable(text[start:end]) for start, end in sentences(text))
 

@@ -493,6 +493,9 @@ def test_among_lines_about_a_fault_the_one_with_the_reason_counts() -> None:
     [
         ("javax.net.ssl.SSLHandshakeException: Received fatal alert: handshake_failure", Certainty.LIKELY),
         ("remote error: tls alert: protocol version", Certainty.LIKELY),
+        ("remote error: tls: bad certificate", Certainty.LIKELY),
+        ("javax.net.ssl.SSLHandshakeException: Received fatal alert: certificate_unknown", Certainty.LIKELY),
+        ("tlsv1 alert unknown ca", Certainty.LIKELY),
         ("x509: certificate signed by unknown authority", Certainty.CERTAIN),
         ("SELF_SIGNED_CERT_IN_CHAIN", Certainty.CERTAIN),
         ("could not log in: the host's certificate is not trusted", Certainty.CERTAIN),
@@ -750,6 +753,18 @@ def test_the_inner_exception_tells_more_than_the_outer() -> None:
 
 def test_a_message_that_names_a_host_of_salesforces_is_not_about_another_service() -> None:
     text = "org.apache.kafka.connect.ConnectException: connection refused by globex.my.salesforce.com"
+
+    assert meant(read(text)).cause is Cause.NETWORK_UNREACHABLE
+
+
+def test_nor_is_one_that_names_salesforces_login() -> None:
+    text = "org.apache.kafka.connect.ConnectException: salesforce login failed: expired access/refresh token"
+
+    assert meant(read(text)).cause is Cause.CONSUMER_NOT_APPROVED
+
+
+def test_the_url_of_a_proxy_is_not_another_server() -> None:
+    text = "Error: connect ETIMEDOUT 10.1.2.3:3128, proxy url: http://proxy.acme.example:3128"
 
     assert meant(read(text)).cause is Cause.NETWORK_UNREACHABLE
 
