@@ -83,7 +83,7 @@ class Pages:
         )
         self._templates.globals.update(
             catalogue=CATALOGUE,
-            certificate_causes=[cause for cause, entry in CATALOGUE.items() if entry.certificate_dates],
+            certificate_causes={cause for cause, entry in CATALOGUE.items() if entry.certificate_dates},
             who=words.WHO,
             acts=words.ACTS,
             who_exactly=wording.WHO,
