@@ -68,11 +68,19 @@ class KeyChecks:
         self._last = _LONG_AGO
 
     def after(self, changed: Iterable[ConnectionStatus], now: datetime) -> dict[str, datetime]:
-        """When to check these, unless that is known: the first at once, and each sooner than planned."""
+        """When to check these: each sooner than planned, the first at once.
+
+        So are those that are due: their checks may have begun with the old key, and are then made again.
+        """
         turns: dict[str, datetime] = {}
         for status in changed:
+            if status.next_exchange is None:
+                continue
+            planned = min(status.next_exchange, self.waiting.get(status.name, status.next_exchange))
             turn = max(now, self._last + BETWEEN_KEY_CHECKS)
-            if status.name not in self.waiting and status.next_exchange and turn < status.next_exchange:
+            if planned <= now:
+                turns[status.name] = now
+            elif turn < planned:
                 turns[status.name] = self._last = turn
         self.waiting |= turns
         return turns

@@ -270,8 +270,12 @@ class Watch:
         replicas = self._engine.status
         if replicas is None or replicas.leads:
             self._bring_forward(
-                self._recovery_checks.after(before, after, self._fleet.statuses, self._clock.now())
+                self._recovery_checks.after(before, after, self._without_turn, self._clock.now())
             )
+
+    def _without_turn(self) -> list[ConnectionStatus]:
+        """The connections that are not checked soon anyway, as their keys have changed."""
+        return [status for status in self._fleet.statuses() if status.name not in self._key_checks.waiting]
 
     def _bring_forward(self, turns: Mapping[str, datetime]) -> None:
         for name, turn in turns.items():

@@ -185,14 +185,26 @@ def test_after_a_change_of_a_shared_key_its_connections_are_checked_within_a_min
 
 def test_another_changed_file_does_not_delay_the_checks_after_the_first() -> None:
     checks, fleet = KeyChecks(), [status(name) for name in "abc"]
-    checks.after(fleet[:2], NOW)
+    checks.after(fleet[:2], NOW - BETWEEN_KEY_CHECKS / 2)
 
-    assert checks.after(fleet, NOW) == {"c": NOW + 2 * BETWEEN_KEY_CHECKS}
-    del checks.waiting["a"]  # it was checked
-    assert checks.after(fleet, NOW + HOUR / 2) == {"a": NOW + HOUR / 2}
+    assert checks.after(fleet[1:], NOW) == {"c": NOW + 1.5 * BETWEEN_KEY_CHECKS}
+    del checks.waiting["b"]  # it was checked
+    assert checks.after(fleet[1:2], NOW + HOUR / 2) == {"b": NOW + HOUR / 2}
+
+
+def test_a_check_that_may_have_begun_with_the_old_key_is_made_again_at_once() -> None:
+    checks, due = KeyChecks(), replace(status("due"), next_exchange=NOW)
+    first, second, third = (status(name) for name in ("first", "second", "third"))
+    checks.after([first], NOW - BETWEEN_KEY_CHECKS / 2)
+
+    turns = checks.after([due, second, first, third], NOW)
+
+    assert turns["due"] == turns["first"] == NOW
+    assert turns["third"] - turns["second"] == BETWEEN_KEY_CHECKS
 
 
 def test_connections_due_sooner_or_paused_are_not_rescheduled_after_a_change_of_their_key() -> None:
-    soon, paused = replace(status("soon"), next_exchange=NOW), replace(status("paused"), next_exchange=None)
+    checks, paused = KeyChecks(), replace(status("paused"), next_exchange=None)
+    soon = replace(status("soon"), next_exchange=NOW + BETWEEN_KEY_CHECKS / 2)
 
-    assert not KeyChecks().after([soon, paused], NOW)
+    assert set(checks.after([status("first"), soon, paused], NOW)) == {"first"}

@@ -25,6 +25,7 @@ from tests.making import GRANTED, diagnosis, exchange, remember
 
 NAMES = ("acme", "globex", "initech")
 TOKEN = {"access_token": "00Dxx!secret", "scope": "api refresh_token", "token_type": "Bearer"}
+REFUSAL = {"error": "invalid_grant", "error_description": "ip restricted"}
 
 
 @pytest.fixture(name="settings")
@@ -56,6 +57,12 @@ async def remembering(settings: Settings) -> AsyncIterator[Store]:
 def watch(settings: Settings, store: Store) -> Watch:
     answers = httpx.MockTransport(lambda _: httpx.Response(200, json=TOKEN))
     return Watch(settings, clock=Clock(), memory=store, engine=ManualSchedule(), transport=lambda *_: answers)
+
+
+def replace_key(directory: Path) -> None:
+    keygen.generate(directory / "new", now=datetime.now(UTC))
+    for file in ("private-key.pem", "cert.pem"):
+        (directory / "new" / file).replace(directory / file)
 
 
 async def test_after_a_restart_certificates_are_read_before_the_first_checks(
@@ -205,9 +212,7 @@ async def test_a_changed_key_file_triggers_checks_of_all_connections_that_share_
     for name in NAMES:
         await watching.check(name)
 
-    keygen.generate(tmp_path / "new", now=datetime.now(UTC))
-    for file in ("private-key.pem", "cert.pem"):
-        (tmp_path / "new" / file).replace(tmp_path / file)
+    replace_key(tmp_path)
     await watching.check("acme")  # by its own schedule, before the change is noticed
     planned = dict(engine.due)
     watching.look_at_changed_keys()
@@ -220,3 +225,62 @@ async def test_a_changed_key_file_triggers_checks_of_all_connections_that_share_
     watching.configure(load(config, {}))
     assert {engine.due[name] for name in ("globex", "initech")} == {woken["globex"], woken["initech"]}
     await watching.aclose()
+
+
+async def test_a_key_that_changes_during_a_check_is_tried_as_soon_as_that_is_over(
+    settings: Settings, store: Store, tmp_path: Path
+) -> None:
+    """The check goes on with the key that it has read."""
+    asked = datetime.now(UTC) - timedelta(minutes=1)
+    known = remember(
+        begin(settings.connections[0], asked), exchange(GRANTED, asked), diagnosis(State.HEALTHY)
+    )
+    store.save("acme", known)
+    engine = ManualSchedule()
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        replace_key(tmp_path)
+        watching.look_at_changed_keys()
+        return httpx.Response(200, json=TOKEN)
+
+    answers = httpx.MockTransport(answer)
+    watching = Watch(settings, clock=Clock(), memory=store, engine=engine, transport=lambda *_: answers)
+    watching.configure(settings)
+    await watching.read_keys()
+    begun = watching.ask(["acme"]).turns["acme"]
+
+    following = await watching.check("acme")
+
+    await watching.aclose()
+    assert following
+    assert begun < engine.due["acme"] < datetime.now(UTC) < following
+
+
+async def test_a_recovery_does_not_delay_the_checks_after_a_change_of_a_key(
+    settings: Settings, store: Store, tmp_path: Path
+) -> None:
+    """Those that recover together would be checked one a second, and not five."""
+    engine, replaced = ManualSchedule(), False
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=TOKEN) if replaced else httpx.Response(400, json=REFUSAL)
+
+    answers = httpx.MockTransport(answer)
+    watching = Watch(settings, clock=Clock(), memory=store, engine=engine, transport=lambda *_: answers)
+    watching.configure(settings)
+    for name in NAMES:
+        await watching.check(name)
+    replace_key(tmp_path)
+    replaced = True
+    watching.look_at_changed_keys()
+    woken = dict(engine.due)
+
+    await watching.check("acme")
+
+    await watching.aclose()
+    assert {name: str(watching.status(name).state) for name in NAMES} == {
+        "acme": "healthy",
+        "globex": "failing",
+        "initech": "failing",
+    }
+    assert engine.due == woken
