@@ -763,9 +763,15 @@ def test_nor_is_one_that_names_salesforces_login() -> None:
     assert meant(read(text)).cause is Cause.CONSUMER_NOT_APPROVED
 
 
-def test_the_url_of_a_proxy_is_not_another_server() -> None:
-    text = "Error: connect ETIMEDOUT 10.1.2.3:3128, proxy url: http://proxy.acme.example:3128"
-
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Error: connect ETIMEDOUT 10.1.2.3:3128, proxy url: http://10.1.2.3:3128",
+        "request to http://webproxy.acme.example:3128 failed, reason: connect ECONNREFUSED 10.1.2.3:3128",
+        "GET https://acme.my.site.com/customers: connection refused",
+    ],
+)
+def test_a_proxy_or_a_site_is_not_another_server(text: str) -> None:
     assert meant(read(text)).cause is Cause.NETWORK_UNREACHABLE
 
 
