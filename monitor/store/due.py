@@ -264,14 +264,14 @@ class Ear:
             changed = await _all(link, _CHANGED, since=since, overlap=TRANSACTION_ENDS_SECONDS, me=self._me)
             new = [row.id for row in changed if self._heard.get(row.id) != row.changed_at]
             recent = "-infinity" if self._since else head.now - timedelta(seconds=RECENT_SECONDS)
-            of_new = "WHERE d.connection_id = ANY(%(ids)s)"
-            news = await _appointments(link, of_new, since=recent, ids=new) if new else []
+            of_new = _APPOINTMENTS + "WHERE d.connection_id = ANY(%(ids)s)"
+            rows = await _all(link, of_new, since=recent, ids=new) if new else []
         self._since, self._heard = head.now, {row.id: row.changed_at for row in changed}
         return Heard(
             head.now,
             head.schema == str(1 + len(UPGRADES["postgresql"])),
             [(row.worker, row.configuration) for row in alive],
-            news,
+            await _read(rows),  # the server ends a transaction that is idle meanwhile
             head.overdue,
         )
 
@@ -345,7 +345,7 @@ async def assign(
 
 async def held(link: Link, job: int, worker: int | None) -> list[Appointment]:
     """The connections that a job holds. Empty if the job was declared dead."""
-    return await _appointments(link, _OF_JOB, since="-infinity", job=job, worker=worker)
+    return await _read(await _all(link, _APPOINTMENTS + _OF_JOB, since="-infinity", job=job, worker=worker))
 
 
 async def without_login(link: Link, configured: Configured, those: Sequence[Appointment]) -> dict[int, float]:
@@ -406,8 +406,7 @@ async def _all(link: Link, statement: str, **values: object) -> list[Row]:
         return await (await cursor.execute(statement, values or None)).fetchall()
 
 
-async def _appointments(link: Link, which: str, **values: object) -> list[Appointment]:
-    rows = await _all(link, _APPOINTMENTS + which, **values)
+async def _read(rows: Sequence[Row]) -> list[Appointment]:
     return await asyncio.to_thread(
         lambda: [Appointment(row.id, row.name, row.epoch, row.seconds, _known(row)) for row in rows]
     )

@@ -151,17 +151,27 @@ class Server:
 def _in_time(connection: Connection) -> Iterator[None]:
     """Shut the connection's socket down if the block takes longer than TRANSACTION_WITHIN_SECONDS."""
     link: Any = connection.connection.driver_connection
-    timer = threading.Timer(TRANSACTION_WITHIN_SECONDS, shut_down, (link,))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+    with _socket(link) as handle:
+        timer = threading.Timer(TRANSACTION_WITHIN_SECONDS, _shut_down, (handle,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def shut_down(link: psycopg.Connection | psycopg.AsyncConnection[Any]) -> None:
     """Break a connection that would otherwise wait forever for an unreachable server."""
-    # By a duplicate descriptor: closing psycopg's is left to it. A closed connection has none.
-    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(link.fileno())) as handle:
+    with suppress(psycopg.Error), _socket(link) as handle:  # a closed connection has none
+        _shut_down(handle)
+
+
+def _socket(link: psycopg.Connection | psycopg.AsyncConnection[Any]) -> socket.socket:
+    """A duplicate: psycopg may close its own meanwhile, and another connection may get its number."""
+    return socket.socket(fileno=os.dup(link.fileno()))
+
+
+def _shut_down(handle: socket.socket) -> None:
+    with suppress(OSError):  # already disconnected
         handle.shutdown(socket.SHUT_RDWR)

@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -18,7 +19,7 @@ from sqlalchemy.engine import make_url
 from monitor.commands.cli.database import database_move
 from monitor.core.causes import Cause
 from monitor.core.outcome import AfterLogin
-from monitor.store import EXCHANGES_KEPT, UPGRADES, Store, StoreError, Verdict, move
+from monitor.store import EXCHANGES_KEPT, UPGRADES, Store, StoreError, Verdict, move, postgresql
 from monitor.store.postgresql import LEFT_OPEN_MS, Server
 from tests.store.postgres import COMMAND, Postgres, postgres, program
 from tests.store.test_store import AUDIT, GRANTED, NOON, REFUSED, TOLD, event, history
@@ -254,6 +255,34 @@ def test_a_server_that_is_cut_off_is_given_up_after_seconds(url: str) -> None:
         socket.socket(fileno=os.dup(link.fileno())) as handle,
     ):
         assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == LEFT_OPEN_MS
+
+
+def test_a_transaction_that_is_given_up_too_late_breaks_no_other_connection(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own may be closed while the timer begins, and a connection to an org gets its number."""
+    monkeypatch.setattr(postgresql, "TRANSACTION_WITHIN_SECONDS", 0.5)
+    server = Server(make_url(url))
+    one, other = socket.socketpair()
+    with one, other, server.engine(writes=True).connect() as connection:
+        link = connection.connection.driver_connection
+        assert link
+        number = link.fileno()
+        own = os.dup(number)
+
+        def takes_too_long() -> None:
+            with server.in_words(), server.writing(connection):
+                os.dup2(one.fileno(), number)
+                time.sleep(1)
+                os.dup2(own, number)
+                connection.exec_driver_sql("SELECT 1")
+
+        with pytest.raises(StoreError):
+            takes_too_long()
+        os.close(own)
+
+        other.send(b"?")
+        assert one.recv(1) == b"?"
 
 
 # From a file
