@@ -86,6 +86,12 @@ async def every(seconds: float, call: Callable[[], Awaitable[None]]) -> None:
         await call()
 
 
+def why(error: Exception) -> str:
+    """What went wrong, in one line. The engine wraps the database's errors."""
+    cause = error.__cause__ or error
+    return str(cause).strip().split("\n")[0] or type(cause).__name__
+
+
 class Worker(JobManager):
     """One run of the engine's worker: its checks and their ledger, its heartbeat, and where it differs from
     the engine's.
@@ -137,9 +143,14 @@ class Worker(JobManager):
         )
 
     @property
+    def works(self) -> bool:
+        """Whether it takes work."""
+        return self.number is not None and not self.ended
+
+    @property
     def sure(self) -> bool:
         """Whether no other worker can have taken over a check that this one begins now."""
-        return self.number is not None and not self.ended and self._awake() - self._beat < SURE_SECONDS
+        return self.works and self._awake() - self._beat < SURE_SECONDS
 
     def end(self) -> None:
         """Begin nothing more, and finish what was begun."""
@@ -151,24 +162,29 @@ class Worker(JobManager):
         try:
             async with asyncio.timeout(ALIVE_SECONDS):
                 await self._app.open_async()
-            async with asyncio.TaskGroup() as tasks:
-                beside = [
-                    tasks.create_task(every(seconds, call))
-                    for seconds, call in (
-                        (HEARTBEAT_SECONDS, self._beats),
-                        (LOOK_SECONDS, self._dispatches),
-                        (LOOK_SECONDS, self._notifies),
-                        (LOOK_SECONDS, self._replica.look_at_writes),
-                    )
-                ]
-                try:
-                    await self._engine.run()
-                finally:
-                    self.ended = True
-                    for task in beside:
-                        task.cancel()
+            beside = [
+                asyncio.create_task(every(seconds, call))
+                for seconds, call in (
+                    (HEARTBEAT_SECONDS, self._beats),
+                    (LOOK_SECONDS, self._dispatches),
+                    (LOOK_SECONDS, self._notifies),
+                    (LOOK_SECONDS, self._replica.look_at_writes),
+                )
+            ]
+            for task in beside:
+                task.add_done_callback(lambda _: self.end())  # not a task group, which would end heartbeats
+            try:
+                await self._engine.run()
+            finally:
+                for task in beside:
+                    task.cancel()
+                failed = await asyncio.gather(*beside, return_exceptions=True)
         finally:
+            self.ended = True
             await self._app.close_async()
+        for error in failed:
+            if isinstance(error, Exception):
+                raise error
 
     def _linked(self) -> Any:
         """A database connection, as a context manager."""
@@ -182,7 +198,7 @@ class Worker(JobManager):
         number = await super().register_worker()
         async with self._linked() as link:
             await due.join(link, number, self._configured.mark)
-        self.number = number
+        self.number, self._replica.worker_problem = number, None
         return number
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
@@ -282,7 +298,7 @@ class Worker(JobManager):
             cause = error.__cause__ or error
             # PostgreSQL's error classes of a database that is down or shutting down
             away = isinstance(cause, psycopg.Error) and (cause.sqlstate or "08")[:2] in {"08", "57"}
-            problem = f"The monitor's task {task} fails: " + str(cause).strip().split("\n")[0]
+            problem = f"The monitor's task {task} fails: {why(error)}"
             if not away and problem != self.failing.get(task):
                 log.exception("task_failed", task=task)
                 self.failing[task] = problem
@@ -297,16 +313,18 @@ class Worker(JobManager):
         held: list[Appointment] = []
         try:
             async with self._linked() as link:
-                held = await due.held(link, job, self.number)
+                held = await due.held(link, job, self.number) if self.sure else []
+                later = {one.id: AGAIN_SECONDS for one in held if one.name in self._replica.results}
                 room = max(1, self._replica.at_once // 2) - sum(one.hung for one in self._in_hand)
-                surplus = [one for one in held if one.hung][max(0, room) :]
-                begun = [one for one in held if one not in surplus]
+                hung = [one.id for one in held if one.hung and one.id not in later]
+                later |= dict.fromkeys(hung[max(0, room) :], HANGS_AGAIN_SECONDS)
+                begun = [one for one in held if one.id not in later]
                 self._in_hand.update(begun)
                 refused = await due.without_login(link, self._configured, begun)
-                hanging = {one.id: HANGS_AGAIN_SECONDS for one in surplus}
-                await due.put_off(link, job, hanging | refused)
+                await due.put_off(link, job, later | refused)
             self._replica.own.logins_deferred.inc(len(refused))
             begun = [one for one in begun if one.id not in refused]
+            self._in_hand.difference_update(set(held).difference(begun))
             again = await asyncio.gather(*(self._keep_appointment(job, one) for one in begun))
         finally:
             self._in_hand.difference_update(held)

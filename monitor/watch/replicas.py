@@ -30,7 +30,7 @@ from monitor.store.due import ALIVE_SECONDS, Configured, Ear, Link, Wanted
 from monitor.store.postgresql import Server, shut_down
 from monitor.watch.check import Checker
 from monitor.watch.clock import SharedClock, steady
-from monitor.watch.engine import Worker
+from monitor.watch.engine import Worker, why
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
 from monitor.watch.schedule import Engine
@@ -99,6 +99,8 @@ class Replica(Engine):
         self._led = False
         self._problem: str | None = None
         self._worker: Worker | None = None
+        self.worker_problem: str | None = None
+        """Why the last worker ended, until the next one has begun."""
         self._tasks: list[asyncio.Task[None]] = []
         """Empty before the start and after the stop."""
 
@@ -109,9 +111,9 @@ class Replica(Engine):
 
     @property
     def problem(self) -> str | None:
-        """Why nothing is checked here: the database is down or refuses writes; None otherwise."""
+        """Why nothing is checked here: the database is down, or refuses writes or workers; None otherwise."""
         worker, failing = self._worker, self._worker.failing.values() if self._worker else ()
-        refused = self.store.problem if worker is None or worker.ended else None
+        refused = None if worker and worker.works else self.store.problem or self.worker_problem
         return self._problem or refused or next(iter(failing), None)
 
     @property
@@ -274,9 +276,7 @@ class Replica(Engine):
             alive=len(configurations),
             configurations=len(alive),
             scheduled=self._scheduled,
-            leads=self._worker is not None
-            and not self._worker.ended
-            and of_newest[:1] == [self._worker.number],
+            leads=self._worker is not None and self._worker.works and of_newest[:1] == [self._worker.number],
             reachable=True,
             overdue_seconds=heard.overdue,
         )
@@ -348,11 +348,11 @@ class Replica(Engine):
     async def _supervise(self) -> None:
         """Run a worker whenever results can be written."""
         while self._tasks:
+            await asyncio.sleep(HEAR_SECONDS)
             try:
                 if self.status and not self._problem and await self.can_write() and self._tasks:
                     self._worker = Worker(self)
                     await self._worker.run()
-            except* Exception as failed:  # noqa: BLE001 # the next worker may succeed
-                error = failed.exceptions[0]
-                log.warning("worker_ended", problem=f"{type(error).__name__}: {error}".split("\n")[0])
-            await asyncio.sleep(HEAR_SECONDS)
+            except Exception as error:  # noqa: BLE001 # the next worker may succeed
+                self.worker_problem = f"The monitor's worker ended: {why(error)}"
+                log.warning("worker_ended", problem=self.worker_problem)

@@ -521,3 +521,99 @@ async def test_connections_of_a_job_that_a_failover_brought_back_are_checked_aga
 
     before = checks.begun.count("a")
     await until(lambda: checks.begun.count("a") > before)
+
+
+async def test_a_worker_that_others_may_have_declared_dead_begins_nothing_more(scene: Scene) -> None:
+    """As after a failover to a server that does not know it: its last heartbeat was a second ago."""
+    checks = scene.checks
+    await until(lambda: checks.begun)
+
+    scene.sql("DELETE FROM replicas")
+    [(forgotten,)] = scene.sql("SELECT now()")
+    await until(lambda: scene.sql(f"SELECT 1 WHERE now() > '{forgotten}'::timestamptz + interval '3 s'"))
+    checks.end.set()
+
+    await until(lambda: len(checks.begun) > 1)
+    assert checks.refused == checks.begun[:1]
+
+
+async def test_heartbeats_go_on_if_another_task_of_the_worker_fails(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without them others would make the running checks once more."""
+    await until(lambda: scene.checks.begun)
+    [(began,)] = scene.sql("SELECT now()")
+
+    def fails(_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(Store, "problem", property(fails))
+
+    await until(
+        lambda: scene.sql(f"SELECT 1 WHERE clock_timestamp() > '{began}'::timestamptz + interval '8 s'")
+    )
+    [(heard,)] = scene.sql(
+        f"SELECT max(last_heartbeat) > '{began}'::timestamptz + interval '4 s' FROM procrastinate_workers"
+    )
+    assert heard
+    monkeypatch.undo()
+    scene.checks.end.set()
+    await until(lambda: scene.sql("SELECT 1 FROM histories"))
+
+
+async def test_a_replica_whose_worker_cannot_begin_says_why(scene: Scene) -> None:
+    scene.checks.end.set()
+    await until(lambda: scene.checks.begun)
+
+    refuse(scene, "procrastinate_workers", "INSERT", "true", "no room for workers")
+    scene.replica.dismiss()
+
+    await until(lambda: "no room for workers" in str(scene.replica.problem))
+    scene.sql("DROP FUNCTION refuse CASCADE")
+    await until(lambda: scene.replica.problem is None)
+    begun = len(scene.checks.begun)
+    await until(lambda: len(scene.checks.begun) > begun)
+
+
+async def test_connections_without_a_login_take_no_room(server: Postgres, tmp_path: Path) -> None:
+    names = ["long", "other", *(f"spent{number}" for number in range(4))]
+    an_hour = timedelta(hours=1)
+    async with started(server, tmp_path, names=names, at_once=2, first_in=an_hour, user="of-{}") as scene:
+        await until(lambda: scene.sql("SELECT count(*) FROM due") == [(len(names),)])
+        scene.sql(
+            "INSERT INTO login_budgets SELECT 'checks', 'of-' || name || '@acme.com',"
+            " extract(epoch FROM now())::int / 60, 3600 FROM connections WHERE name LIKE 'spent%'"
+        )
+        due = "UPDATE due SET due_at = now() FROM connections c WHERE c.id = connection_id AND c.name"
+        scene.sql(f"{due} <> 'other'")
+        await until(lambda: scene.checks.begun == ["long"])
+
+        scene.sql(f"{due} = 'other'")
+
+        await until(lambda: scene.checks.begun == ["long", "other"])
+
+
+async def test_a_running_check_costs_one_login_if_its_connection_is_assigned_again(
+    server: Postgres, tmp_path: Path
+) -> None:
+    """As by another configuration that is loaded and taken back while an org hangs."""
+    async with started(server, tmp_path, names=["a"], at_once=4) as scene:
+        await until(lambda: scene.checks.begun)
+
+        scene.sql("UPDATE due SET job = NULL, due_at = now()")
+        await until(lambda: scene.sql("SELECT 1 FROM due WHERE job IS NOT NULL OR due_at > now()"))
+        [(assigned,)] = scene.sql("SELECT now()")
+        await until(lambda: scene.sql(f"SELECT 1 WHERE now() > '{assigned}'::timestamptz + interval '4 s'"))
+
+        assert scene.checks.begun == ["a"]
+        assert scene.sql("SELECT sum(count) FROM login_budgets") == [(1,)]
+
+
+async def test_a_stop_takes_no_longer_than_the_checks(scene: Scene) -> None:
+    scene.checks.end.set()
+    await until(lambda: scene.checks.begun)
+
+    began = time.monotonic()
+    await scene.replica.stop(20)
+
+    assert time.monotonic() - began < 0.9
