@@ -6,6 +6,7 @@ Text from servers and operators is untrusted: all templates autoescape, without 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from hashlib import blake2b
 from itertools import chain
 from operator import attrgetter
@@ -112,6 +113,7 @@ class Pages:
             snapshot,
             unreadable=unreadable,
             selection=selection,
+            query=cache(selection.query),  # rows have many labels in common
             counts=counts,
             headline=headline(counts),
             worst_first=WORST_FIRST,
