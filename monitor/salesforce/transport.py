@@ -289,6 +289,10 @@ def request(
         raise ValueError from error
 
 
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+"""Control characters, which neither UTF-8 nor an older character set has in a text."""
+
+
 def decoded(body: bytes, encoding: str, most: int) -> bytes:
     """A body whose `Content-Encoding` the transport does not know; at most `most` bytes.
 
@@ -307,12 +311,8 @@ def decoded(body: bytes, encoding: str, most: int) -> bytes:
         if body and not reader.eof:
             raise ValueError("gzip that ends too early")
         return plain
-    if encoding:
-        try:
-            body.decode()
-        except UnicodeDecodeError:
-            unknown = harmless(encoding, CODE_LIMIT)
-            raise ValueError(f"its Content-Encoding is unknown ({unknown})") from None
+    if encoding and _NO_TEXT.search(body):
+        raise ValueError(f"its Content-Encoding is unknown ({harmless(encoding, CODE_LIMIT)})")
     return body
 
 
@@ -326,7 +326,7 @@ async def _by_pyreqwest(request: StreamRequest) -> AsyncIterator[Head]:
 async def _by_httpx(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> AsyncIterator[Head]:
     answer = await transport.handle_async_request(request)
     headers = answer.headers.copy()
-    if headers.get("content-encoding") in {"gzip", "deflate"}:  # `aiter_bytes` decodes them
+    if headers.get("content-encoding", "").lower() in {"gzip", "deflate"}:  # `aiter_bytes` decodes them
         del headers["content-encoding"]
     try:
         yield Head(answer.status_code, headers, partial(anext, answer.aiter_bytes(), None))

@@ -144,9 +144,17 @@ NO_GRANT: dict[str, tuple[Reply, Refused]] = {
         says(http(400, gzip.compress(b'{"error":"invalid_grant"}'), "Content-Encoding: x-gzip")),
         Refused(400, "invalid_grant", "", ""),
     ),
+    "an OAuth error in gzip in capitals": (
+        says(http(400, gzip.compress(b'{"error":"invalid_grant"}'), "Content-Encoding: GZIP")),
+        Refused(400, "invalid_grant", "", ""),
+    ),
     "a text whose encoding is a charset": (
         says(http(400, '{"error":"invalid_grant"}', "Content-Encoding: UTF-8")),
         Refused(400, "invalid_grant", "", ""),
+    ),
+    "a text in an older character set": (
+        says(http(503, "Für Wartung geschlossen".encode("latin-1"), "Content-Encoding: iso-8859-1")),
+        Refused(503, "", "", "F�r Wartung geschlossen"),
     ),
     "more than declared": (
         says(http(400, '{"error":"invalid_grant"}') + b"and more"),
