@@ -736,6 +736,7 @@ def test_a_long_sentence_of_salesforces_counts_wherever_it_stands(text: str) -> 
         "400 Bad Request for url: https://globex.my.salesforce.com/services/data/v60.0/query",
         "npm error code EACCES, permission denied",
         "the nightly job timed out",
+        "applied the content filter to 120 accounts in 3 s",
         "Ensure that the token is valid until revoked",
     ],
 )
