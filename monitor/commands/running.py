@@ -11,6 +11,7 @@ import httpx
 
 from monitor.config import Address, Settings
 from monitor.core.problem import OperatorError
+from monitor.core.verdict.answer import harmless
 
 PASSWORD = "BEARERWATCH_PASSWORD"  # noqa: S105 - the name of a variable
 """The environment variable with the password of `--user`."""
@@ -87,8 +88,8 @@ class Running:
             try:
                 said = answer.json()["error"]
             except (ValueError, KeyError, TypeError):
-                said = answer.text.strip()[:200]
-            raise NoAnswerError(f"{self._url} answers {answer.status_code}: {said}")
+                said = answer.text
+            raise NoAnswerError(f"{self._url} answers {answer.status_code}: {harmless(str(said))}")
         try:
             return answer.json()
         except ValueError:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from monitor.commands.cli import app
 from monitor.commands.running import NoAnswerError, Running, Shown, rechecked
+from tests.http_server import Quiet, serving
 
 BEFORE: dict[str, Any] = {"findings": [], "exchanges": 5, "last_exchange": "2026-11-23T12:00:00Z"}
 
@@ -138,6 +139,23 @@ def test_a_url_with_a_password_or_of_another_kind_is_refused_without_repeating_i
     assert ended.exit_code == 2
     assert ended.stderr.startswith("--url must be a plain URL")
     assert "hunter2" not in ended.stderr
+
+
+@pytest.mark.parametrize("said", [b"\x1b[2JNo entry.\n", b'{"error": "\\u001b[2JNo entry."}'])
+def test_what_another_server_says_cannot_control_the_terminal(tmp_path: Path, said: bytes) -> None:
+    class Elsewhere(Quiet):
+        def answer(self) -> None:
+            self.say(403, said)
+
+    config = tmp_path / "bearerwatch.yaml"
+    config.write_text("connections: []")
+
+    with serving(Elsewhere) as url:
+        ended = CliRunner().invoke(
+            app, ["recheck", "--cause", "api_disabled", "--url", url, "--config", str(config)]
+        )
+
+    assert ended.stderr == f"{url} answers 403: No entry.\n"
 
 
 def test_what_the_daemon_refuses_is_an_error_if_nothing_else_was_to_be_checked() -> None:
