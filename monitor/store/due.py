@@ -351,13 +351,10 @@ async def held(link: Link, job: int, worker: int | None) -> list[Appointment]:
 async def without_login(link: Link, configured: Configured, those: Sequence[Appointment]) -> dict[int, float]:
     """Take a login for each of those connections. Gives the ones for which the budget is used up, with the
     seconds until a login is available.
-
-    A connection whose history can't be read needs none.
     """
-    asking = [one for one in those if not isinstance(one.known, str)]
-    users = [configured.connections[one.name].username for one in asking]
+    users = [configured.connections[one.name].username for one in those]
     waits = await take_logins(link, Budget.CHECKS, users, configured.logins_per_hour)
-    return {one.id: wait for one, wait in zip(asking, waits, strict=True) if wait is not None}
+    return {one.id: wait for one, wait in zip(those, waits, strict=True) if wait is not None}
 
 
 async def put_off(link: Link, job: int, seconds: Mapping[int, float]) -> None:

@@ -314,7 +314,9 @@ class Worker(JobManager):
         try:
             async with self._linked() as link:
                 held = await due.held(link, job, self.number) if self.sure else []
-                later = {one.id: AGAIN_SECONDS for one in held if one.name in self._replica.results}
+                # Hearing that it was put off, each replica shows why.
+                later = {one.id: FAULT_AGAIN_SECONDS for one in held if isinstance(one.known, str)}
+                later |= {one.id: AGAIN_SECONDS for one in held if one.name in self._replica.results}
                 room = max(1, self._replica.at_once // 2) - sum(one.hung for one in self._in_hand)
                 hung = [one.id for one in held if one.hung and one.id not in later]
                 later |= dict.fromkeys(hung[max(0, room) :], HANGS_AGAIN_SECONDS)
@@ -346,12 +348,9 @@ class Worker(JobManager):
             replica.own.schedule_delay.observe(max(0.0, late))
             replica.begins(name)
             try:
-                now = replica.clock.now()
-                if isinstance(held.known, str):
-                    again = now + timedelta(seconds=FAULT_AGAIN_SECONDS)
-                    replica.checker.show_unreadable(name, held.known, again)
-                    return FAULT_AGAIN_SECONDS
-                replica.checker.prepare(name, held.known, now + timedelta(seconds=held.seconds), self)
+                due_at = replica.clock.now() + timedelta(seconds=held.seconds)
+                assert not isinstance(held.known, str)
+                replica.checker.prepare(name, held.known, due_at, self)
                 following = await replica.checker.check(name, self)
             except Exception:  # a check catches its own bugs; if not, the others continue
                 log.exception("check_failed", connection=name)

@@ -348,7 +348,6 @@ class Replica(Engine):
     async def _supervise(self) -> None:
         """Run a worker whenever results can be written."""
         while self._tasks:
-            await asyncio.sleep(HEAR_SECONDS)
             try:
                 if self.status and not self._problem and await self.can_write() and self._tasks:
                     self._worker = Worker(self)
@@ -356,3 +355,5 @@ class Replica(Engine):
             except Exception as error:  # noqa: BLE001 # the next worker may succeed
                 self.worker_problem = f"The monitor's worker ended: {why(error)}"
                 log.warning("worker_ended", problem=self.worker_problem)
+            if self._tasks:
+                await asyncio.sleep(HEAR_SECONDS)

@@ -56,7 +56,7 @@ class Checks:
         self.refused: list[str] = []
         self.keys: list[bool] = []
         self.observers: list[bool] = []
-        self.unread: dict[str, str] = {}
+        self.unread: list[tuple[str, str]] = []
         self.heard_of: list[str] = []
         self.end = asyncio.Event()
         self.clock: Clock = Clock()
@@ -71,7 +71,7 @@ class Checks:
 
     def show_unreadable(self, name: str, why: str, _: datetime) -> None:
         """Note what can't be read."""
-        self.unread[name] = why
+        self.unread.append((name, why))
 
     async def check(self, name: str, ledger: Ledger) -> datetime | None:
         """Wait for the end, then log in, if that is still allowed."""
@@ -396,14 +396,25 @@ async def test_results_of_another_replica_are_shown_once_the_check_here_ends(sce
     await until(lambda: name in checks.heard_of)
 
 
-async def test_an_unreadable_history_is_reported(scene: Scene) -> None:
-    scene.checks.end.set()
+async def test_an_unreadable_history_is_reported_once_a_minute_and_uses_no_login(scene: Scene) -> None:
+    """Each report counts as a failure."""
+    checks = scene.checks
+    checks.due = lambda now: now + timedelta(hours=1)
+    checks.end.set()
     await until(lambda: scene.sql("SELECT count(*) FROM histories") == [(2,)])
 
-    scene.sql("""UPDATE histories SET body = '{"of": "a newer version"}'""")
+    scene.sql("""UPDATE histories SET body = '{"of": "a newer version"}'; UPDATE due SET due_at = now()""")
 
-    await until(lambda: len(scene.checks.unread) == 2)
-    assert "of: Unknown field" in scene.checks.unread["a"]
+    await until(lambda: len(checks.unread) == 2)
+    [(reported,)] = scene.sql("SELECT now()")
+    await until(lambda: scene.sql(f"SELECT 1 WHERE now() > '{reported}'::timestamptz + interval '3 s'"))
+    assert sorted(name for name, _ in checks.unread) == ["a", "b"]
+    assert "of: Unknown field" in checks.unread[0][1]
+    logins = (
+        "SELECT sum(count) FROM login_budgets WHERE username = 'integration@acme.com' AND budget = 'checks'"
+    )
+    assert scene.sql(logins) == [(2,)]
+    assert scene.sql("SELECT count(*) FROM due WHERE due_at > now() + interval '30 s'") == [(2,)]
 
 
 async def test_a_wrong_clock_moves_no_due_time(server: Postgres, tmp_path: Path) -> None:
@@ -477,12 +488,12 @@ async def test_a_bug_in_one_check_leaves_the_others_of_its_job_alone(scene: Scen
     await until(lambda: scene.sql("SELECT count(*) FROM histories") == [(2,)])
     checks.end.clear()
 
-    def fails(*_: object) -> None:
-        raise RuntimeError
+    def fails(name: str, *_: object) -> None:
+        if name == "a":
+            raise RuntimeError
 
-    checks.show_unreadable = fails  # type: ignore[assignment, method-assign]
-    scene.sql("""UPDATE histories SET body = '{"of": "a newer version"}' WHERE connection_id = 1;
-        UPDATE due SET due_at = now() + interval '3 s' WHERE job IS NULL""")
+    checks.prepare = fails  # type: ignore[assignment, method-assign]
+    scene.sql("UPDATE due SET due_at = now() + interval '3 s' WHERE job IS NULL")
 
     put_off = "SELECT 1 FROM due WHERE connection_id = 1 AND due_at > now() + interval '30 s'"
     before = len(checks.begun)
