@@ -49,7 +49,7 @@ LABELS_OFFERED = 200
 values as connections."""
 
 REFRESH_SECONDS = 10
-"""How often an open page refreshes; each takes the daemon about 20 ms."""
+"""How often an open page refreshes; each takes the daemon up to 30 ms."""
 
 
 class Pages:

@@ -6,6 +6,7 @@ daemon serves the same.
 
 import re
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,9 @@ def coded(text: str, org: str = "") -> Markup:
     )
 
 
+@cache
 def guide_link(guide: str) -> Markup:
-    """References to the setup guide (`steps 4 and 6`, `sandbox refresh`), as links."""
+    """A cause's references to the setup guide (`steps 4 and 6`, `sandbox refresh`), as links."""
     if guide == "sandbox refresh":
         return Markup('<a href="/setup#sandbox-refresh">sandbox refresh</a>')
     return _with_links(guide)
