@@ -1,4 +1,4 @@
-"""Procrastinate, the task engine that replicas share: its tasks, and how our worker differs.
+"""Procrastinate, the task engine that replicas share: its tasks, how our worker differs, and its host.
 
 Each second every worker frees what dead workers held, and assigns due connections to jobs, a slice each.
 `check` is such a job; `notify` runs once for all replicas. Each configuration has separate queues, so that
@@ -13,11 +13,14 @@ that was set back catches up, there would be none.
 import asyncio
 import logging
 import math
+import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from weakref import WeakSet
 
 import psycopg
 import structlog
@@ -28,13 +31,18 @@ from procrastinate.manager import JobManager
 from procrastinate.worker import Worker as TheirWorker
 
 from monitor.core import rotation
+from monitor.core.history import Event, History
+from monitor.core.status import ReplicasStatus
 from monitor.salesforce.probe import TakeLogin
-from monitor.store import due
-from monitor.store.due import ALIVE_SECONDS, SURE_SECONDS, Appointment, Budget, Link
+from monitor.store import Store, due
+from monitor.store.due import ALIVE_SECONDS, SURE_SECONDS, Appointment, Budget, Configured, Link
+from monitor.store.postgresql import Server
 from monitor.store.waiting import Lease
-
-if TYPE_CHECKING:
-    from monitor.watch.replicas import Replica
+from monitor.watch.check import Checker
+from monitor.watch.clock import SharedClock, steady
+from monitor.watch.fleet import Fleet
+from monitor.watch.own_metrics import OwnMetrics
+from monitor.watch.schedule import Engine
 
 HEARTBEAT_SECONDS = 2.0
 
@@ -97,7 +105,7 @@ class Worker(JobManager):
     the engine's.
     """
 
-    def __init__(self, replica: "Replica") -> None:
+    def __init__(self, replica: "Host") -> None:
         how = replica.server.how(writes=True)
         connector = PsycopgConnector(
             conninfo=how.pop("conninfo"),
@@ -365,3 +373,90 @@ class Worker(JobManager):
         replica.store.save(name, *result, lease)
         written = await asyncio.wrap_future(lease.written)
         return FAULT_AGAIN_SECONDS if written is None else None
+
+
+@dataclass(eq=False)
+class Host(Engine):
+    """What a replica has and does for its worker. Create and use it inside a running event loop."""
+
+    notifies = True
+
+    server: Server
+    _: KW_ONLY
+    checker: Checker
+    fleet: Fleet
+    store: Store
+    clock: SharedClock
+    at_once: int
+    own: OwnMetrics
+    send: Callable[[], Awaitable[None]]
+    """Sends due notifications."""
+    awake: Callable[[], float] = steady
+    """Seconds that include suspension, and no setting of the clock moves."""
+    status: ReplicasStatus | None = field(default=None, init=False)
+    """What is known about the replicas; None before the first read."""
+
+    def __post_init__(self) -> None:
+        self.me = secrets.token_hex(8)
+        self.configured = Configured("", {}, 0)
+        self.results: dict[str, tuple[History, tuple[Event, ...]] | None] = {}
+        """Results of running checks."""
+        self._wanted: dict[str, float] = {}
+        """Requested due times, by `awake`."""
+        self._unclaimed: set[str] = set()
+        """Connections whose new configuration is yet to be sent."""
+        self._links: WeakSet[psycopg.AsyncConnection[Any]] = WeakSet()
+        self._led = False
+        self._problem: str | None = None
+        self._worker: Worker | None = None
+        self.worker_problem: str | None = None
+        """Why the last worker ended, until the next one has begun."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this replica notifies: the oldest one with the configuration loaded last."""
+        return self.status is not None and self.status.leads
+
+    def dismiss(self) -> None:
+        """End the worker: it begins nothing more, and finishes its checks."""
+        if self._worker:
+            self._worker.end()
+
+    def keep(self, name: str, history: History, events: tuple[Event, ...]) -> None:
+        """Keep a check's result, to be written when the check is over.
+
+        Outside a check nothing is kept: the next check records the events of a new configuration.
+        """
+        if name in self.results:
+            _, before = self.results[name] or (history, ())
+            self.results[name] = (history, before + events)
+
+    def begins(self, name: str) -> None:
+        """Note that a check begins."""
+        self.results[name] = None
+        self._wanted.pop(name, None)
+        self._unclaimed.discard(name)
+
+    async def opened(self, link: psycopg.AsyncConnection[Any]) -> None:
+        """Note a new connection to the database."""
+        self._links.add(link)
+
+    async def notify(self) -> None:
+        """Send due notifications."""
+        if not self._led:
+            await asyncio.to_thread(self.store.reread_told)  # what the previous leader has sent
+        self._led = True
+        await self.send()
+
+    async def can_write(self) -> bool:
+        """Whether all results are written and more could be. If writes are refused, ends the worker."""
+        refused = await asyncio.to_thread(self.store.refused)
+        if refused and self._problem is None:
+            self.dismiss()
+            self.store.give_up()  # others check again
+        return refused is None
+
+    async def look_at_writes(self) -> None:
+        """End the worker if writes have begun to be refused."""
+        if self.store.problem and not self._problem:
+            await self.can_write()

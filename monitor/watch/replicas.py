@@ -11,29 +11,21 @@ connections get state unknown.
 
 import asyncio
 import hashlib
-import secrets
-from collections.abc import Awaitable, Callable
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
-from weakref import WeakSet
 
 import psycopg
 import structlog
 
 from monitor.config import Settings
-from monitor.core.history import Event, History, configuration_fingerprint
+from monitor.core.history import History, configuration_fingerprint
 from monitor.core.status import ReplicasStatus
-from monitor.store import Store, StoreError, due
+from monitor.store import StoreError, due
 from monitor.store.due import ALIVE_SECONDS, Configured, Ear, Link, Wanted
-from monitor.store.postgresql import Server, shut_down
-from monitor.watch.check import Checker
-from monitor.watch.clock import SharedClock, steady
-from monitor.watch.engine import Worker, why
-from monitor.watch.fleet import Fleet
-from monitor.watch.own_metrics import OwnMetrics
-from monitor.watch.schedule import Engine
+from monitor.store.postgresql import shut_down
+from monitor.watch.engine import Host, Worker, why
 
 HEAR_SECONDS = 1.0
 """How often to read others' results."""
@@ -57,50 +49,19 @@ replica."""
 log = structlog.get_logger()
 
 
-@dataclass(eq=False)
-class Replica(Engine):
-    """Shares checks with other replicas. Create and use it inside a running event loop."""
-
-    notifies = True
-
-    server: Server
-    _: KW_ONLY
-    checker: Checker
-    fleet: Fleet
-    store: Store
-    clock: SharedClock
-    at_once: int
-    own: OwnMetrics
-    send: Callable[[], Awaitable[None]]
-    """Sends due notifications."""
-    awake: Callable[[], float] = steady
-    """Seconds that include suspension, and no setting of the clock moves."""
-    status: ReplicasStatus | None = field(default=None, init=False)
-    """What is known about the replicas; None before the first read."""
+class Replica(Host):
+    """Shares checks with other replicas."""
 
     def __post_init__(self) -> None:
-        self.me = secrets.token_hex(8)
-        self.configured = Configured("", {}, 0)
-        self.results: dict[str, tuple[History, tuple[Event, ...]] | None] = {}
-        """Results of running checks."""
-        self._wanted: dict[str, float] = {}
-        """Requested due times, by `awake`."""
-        self._unclaimed: set[str] = set()
-        """Connections whose new configuration is yet to be sent."""
+        super().__post_init__()
         self._ear = Ear(self.me)
         self._news: dict[str, tuple[History | str, datetime]] = {}
         """Others' results (or why they can't be read), with the next due time."""
         self._link: psycopg.AsyncConnection[Any] | None = None
-        self._links: WeakSet[psycopg.AsyncConnection[Any]] = WeakSet()
         self._heard_at = self.awake()
         self._reconcile_at = 0.0
         self._reconciled_with: set[str] = set()
         self._scheduled = 0
-        self._led = False
-        self._problem: str | None = None
-        self._worker: Worker | None = None
-        self.worker_problem: str | None = None
-        """Why the last worker ended, until the next one has begun."""
         self._tasks: list[asyncio.Task[None]] = []
         """Empty before the start and after the stop."""
 
@@ -120,11 +81,6 @@ class Replica(Engine):
     def cut_off(self) -> str | None:
         """Why the status shown here may be old: the database is down, and others may have taken over."""
         return self._problem if self.awake() - self._heard_at > ALIVE_SECONDS else None
-
-    @property
-    def leads(self) -> bool:
-        """Whether this replica notifies: the oldest one with the configuration loaded last."""
-        return self.status is not None and self.status.leads
 
     def start(self) -> None:
         """Begin scheduling."""
@@ -160,11 +116,6 @@ class Replica(Engine):
         """Drop the connection's schedule once no replica has it configured."""
         self._wanted.pop(name, None)
 
-    def dismiss(self) -> None:
-        """End the worker: it begins nothing more, and finishes its checks."""
-        if self._worker:
-            self._worker.end()
-
     async def stop(self, within_seconds: float) -> None:
         """Begin no more checks, and wait for running ones, but not longer than this."""
         tasks, self._tasks = self._tasks, []
@@ -176,47 +127,6 @@ class Replica(Engine):
             await asyncio.wait(tasks, timeout=1)
         if self._link:
             await self._link.close()
-
-    # For the worker
-
-    def keep(self, name: str, history: History, events: tuple[Event, ...]) -> None:
-        """Keep a check's result, to be written when the check is over.
-
-        Outside a check nothing is kept: the next check records the events of a new configuration.
-        """
-        if name in self.results:
-            _, before = self.results[name] or (history, ())
-            self.results[name] = (history, before + events)
-
-    def begins(self, name: str) -> None:
-        """Note that a check begins."""
-        self.results[name] = None
-        self._wanted.pop(name, None)
-        self._unclaimed.discard(name)
-
-    async def opened(self, link: psycopg.AsyncConnection[Any]) -> None:
-        """Note a new connection to the database."""
-        self._links.add(link)
-
-    async def notify(self) -> None:
-        """Send due notifications."""
-        if not self._led:
-            await asyncio.to_thread(self.store.reread_told)  # what the previous leader has sent
-        self._led = True
-        await self.send()
-
-    async def can_write(self) -> bool:
-        """Whether all results are written and more could be. If writes are refused, ends the worker."""
-        refused = await asyncio.to_thread(self.store.refused)
-        if refused and self._problem is None:
-            self.dismiss()
-            self.store.give_up()  # others check again
-        return refused is None
-
-    async def look_at_writes(self) -> None:
-        """End the worker if writes have begun to be refused."""
-        if self.store.problem and not self._problem:
-            await self.can_write()
 
     # Background tasks
 
@@ -259,22 +169,13 @@ class Replica(Engine):
             log.info("replication_recovered")
             await asyncio.to_thread(self.store.flush, 0.0)  # without waiting for the next retry
         configurations = [configuration for _, configuration in heard.alive]
-        said, alive = await self._say_what_is_wanted(link), set(configurations)
-        if said and (alive != self._reconciled_with or begun >= self._reconcile_at):
-            seconds = RECONCILE_SECONDS if len(alive) == 1 else DISAGREE_SECONDS
-            self._reconcile_at, self._reconciled_with = begun + seconds, alive
-            configured = self.configured  # another may be loaded meanwhile
-            missing = await due.reconcile(link, configured, alive)
-            self._scheduled = len(configured.connections) - len(missing)
-            for name in missing:
-                self._wanted.setdefault(name, begun)
-                self._reconcile_at = begun
+        await self._reconcile(link, set(configurations), begun)
         of_newest = [worker for worker, configuration in heard.alive if configuration == configurations[-1]]
         if not heard.schema:
             self.dismiss()  # the rehearsal says why no other begins
         self.status = ReplicasStatus(
             alive=len(configurations),
-            configurations=len(alive),
+            configurations=len(set(configurations)),
             scheduled=self._scheduled,
             leads=self._worker is not None and self._worker.works and of_newest[:1] == [self._worker.number],
             reachable=True,
@@ -287,6 +188,20 @@ class Replica(Engine):
                 self.store.take_over(one.name, one.known)
             if found := one.known or known.get(one.name) or self.store.unreadable.get(one.name):
                 self._news[one.name] = (found, now + timedelta(seconds=one.seconds))
+
+    async def _reconcile(self, link: Link, alive: set[str], begun: float) -> None:
+        """Write requested due times; now and then compare the rows with the configuration."""
+        said = await self._say_what_is_wanted(link)
+        if not said or (alive == self._reconciled_with and begun < self._reconcile_at):
+            return
+        seconds = RECONCILE_SECONDS if len(alive) == 1 else DISAGREE_SECONDS
+        self._reconcile_at, self._reconciled_with = begun + seconds, alive
+        configured = self.configured  # another may be loaded meanwhile
+        missing = await due.reconcile(link, configured, alive)
+        self._scheduled = len(configured.connections) - len(missing)
+        for name in missing:
+            self._wanted.setdefault(name, begun)
+            self._reconcile_at = begun
 
     async def _say_what_is_wanted(self, link: Link) -> bool:
         """Write requested due times, up to a number at once. True if there are no more."""

@@ -274,18 +274,21 @@ class _Pasted:
         return next(before, self.hosts[0][1] if self.hosts else "")
 
     @cached_property
-    def chosen(self) -> _Attempt | None:
-        """The refusal that counts: the most informative, and of several such the last, which is current.
+    def best(self) -> list[_Attempt]:
+        """The most informative refusals. A bare one counts only if it is a code without a description."""
+        most = max(((one.weight, bool(one.text)) for one in self.attempts), default=None)
+        best = [one for one in self.attempts if (one.weight, bool(one.text)) == most]
+        return [one for one in best if one.weight > _Weight.BARE or not one.text]
 
-        A bare one counts only if it is a code without a description.
+    @cached_property
+    def chosen(self) -> _Attempt | None:
+        """The refusal that counts: of the best ones the last, which is current.
 
         In a list from the Salesforce CLI it is the first: the other pairs are the CLI's guesses, and their
         refusals of the audience were to be expected. So are those of a generic host if the text also has an
         answer of the org's own host.
         """
-        most = max(((one.weight, bool(one.text)) for one in self.attempts), default=None)
-        best = [one for one in self.attempts if (one.weight, bool(one.text)) == most]
-        best = [one for one in best if one.weight > _Weight.BARE or not one.text]
+        best = self.best
         if _LIST.search(self.text) or _TRIED.search(self.text):
             own = [one for one in best if one.meaning and one.meaning.cause is not Cause.AUDIENCE_INVALID]
             return next(iter(own or best), None)
