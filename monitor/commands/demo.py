@@ -178,6 +178,7 @@ class _Demo:
     connections: list[dict[str, object]] = field(default_factory=list)
     states: dict[str, State] = field(default_factory=dict)
     appointments: ManualSchedule = field(default_factory=ManualSchedule)
+    in_real_time: bool = False
 
     async def run(self) -> None:
         """Run the simulated period, then continue in real time until a signal."""
@@ -267,6 +268,7 @@ class _Demo:
             f"\n  {page}/connections/approval-decayed   an approval that ages out every four weeks"
             f"\n  {page}/?responsible=operator          what the operator has to fix"
         )
+        self.in_real_time = True
         while True:
             await self._check_due(daemon.watch, self.clock.now())
             await asyncio.sleep(REAL_TIME_STEP_SECONDS)
@@ -275,7 +277,9 @@ class _Demo:
         """Run the checks due by then, with the configured concurrency."""
 
         async def look(name: str) -> None:
-            del appointments[name]
+            due = appointments.pop(name)
+            if self.in_real_time:  # before, checks are late by part of a stride
+                watch.own.schedule_delay.observe(max(0.0, (self.clock.now() - due).total_seconds()))
             if following := await watch.check(name):
                 appointments[name] = min(following, appointments.get(name, following))
 
