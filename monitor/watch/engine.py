@@ -50,7 +50,7 @@ STEADY_SECONDS = 3.0
 """How old a worker must be to declare others dead: after an outage, all return within a second or two."""
 
 POLL_SECONDS = 0.5
-"""How often to poll for jobs without a notification from the server."""
+"""How often an idle worker looks for jobs."""
 
 CRAMMED_SECONDS = 0.2
 """How often a busy worker checks whether it has room for more."""
@@ -142,6 +142,7 @@ class Worker(JobManager):
             queues=[mark, told],
             concurrency=due.AT_ONCE,  # ours is the number of places
             fetch_job_polling_interval=POLL_SECONDS,
+            listen_notify=False,  # cancelled while it connects, it would hold up the server's stop
             delete_jobs="always",
             update_heartbeat_interval=math.inf,  # theirs stops while jobs finish, and others would take over
             stalled_worker_timeout=ALIVE_SECONDS,

@@ -1,15 +1,16 @@
 """The rows that replicas share, on a real PostgreSQL: who may check, and whose word holds."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 
 import psycopg
 import pytest
 
-from monitor.core.history import History
-from monitor.store import Store, due, records
+from monitor.store import Store, due
 from monitor.store.due import Appointment, Budget, Configured, Ear, Heard, Link, Wanted
 from monitor.store.waiting import Lease
 from tests.store.postgres import COMMAND, Postgres, postgres
@@ -365,20 +366,16 @@ async def test_rows_written_late_in_a_long_transaction_are_still_noticed(url: st
         assert names((await listening.hears()).news) == ["a"]
 
 
-async def test_news_that_take_long_to_read_are_heard(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_news_that_take_long_to_read_are_heard(url: str) -> None:
     """After a long outage all is news, and the server ends a transaction that is idle meanwhile."""
     async with replicas(url, configured("a"), configured("a")) as (first, second):
         await first.wants(a=0)
         [held] = await first.takes()
         write(url, {"a": first.lease(held)})
         await second.link.execute("SET idle_in_transaction_session_timeout = '200ms'")
-        read = records.read
-
-        def slowly(body: str, audit: str | None) -> History:
-            time.sleep(0.6)
-            return read(body, audit)
-
-        monkeypatch.setattr(records, "read", slowly)
+        loop, one_thread = asyncio.get_running_loop(), ThreadPoolExecutor(1)
+        loop.set_default_executor(one_thread)
+        one_thread.submit(time.sleep, 0.6)
 
         assert names((await second.hears()).news) == ["a"]
 

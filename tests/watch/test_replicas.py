@@ -148,6 +148,7 @@ async def started(
     at_once: int = 1,
     first_in: timedelta = timedelta(0),
     user: str = "integration",
+    kind: type[Store] = Store,
 ) -> AsyncIterator[Scene]:
     """The same with other options."""
     config = folder / "config.yaml"
@@ -156,7 +157,7 @@ async def started(
     )
     settings, clock, fleet = load(config, {"KEY": "-"}), SharedClock(_Ahead(clock_ahead)), Fleet({})
     fleet.configure(settings.connections, clock.now())
-    with closing(Store.open(url := server.database())) as store:
+    with closing(kind.open(url := server.database())) as store:
         scene = Scene(server, url.rsplit("/", 1)[1], checks or Checks())
         began = asyncio.get_running_loop().time()
         checker: Any = scene.checks
@@ -436,6 +437,13 @@ async def test_the_leading_replica_notifies(scene: Scene) -> None:
     await until(lambda: scene.notified)
 
 
+async def test_all_of_a_workers_database_connections_come_from_its_pool(scene: Scene) -> None:
+    """An attempt to connect that the pool doesn't finish held up the server's stop for a minute."""
+    await until(lambda: scene.checks.begun)
+
+    assert not scene.sql("SELECT 1 FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+
+
 async def test_a_worker_whose_heartbeat_hangs_ends(scene: Scene) -> None:
     """Others take over what it holds, and it would go on taking what it may not check."""
     scene.checks.end.set()
@@ -548,28 +556,39 @@ async def test_a_worker_that_others_may_have_declared_dead_begins_nothing_more(s
     assert checks.refused == checks.begun[:1]
 
 
-async def test_heartbeats_go_on_if_another_task_of_the_worker_fails(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class FailingStore(Store):
+    """One whose state can't be read, if so wished."""
+
+    fails = False
+
+    @property
+    def problem(self) -> str | None:
+        """Why it can't write."""
+        if self.fails:
+            raise RuntimeError
+        return super().problem
+
+
+async def test_heartbeats_go_on_if_another_task_of_the_worker_fails(server: Postgres, tmp_path: Path) -> None:
     """Without them others would make the running checks once more."""
-    await until(lambda: scene.checks.begun)
-    [(began,)] = scene.sql("SELECT now()")
+    async with started(server, tmp_path, kind=FailingStore) as scene:
+        await until(lambda: scene.checks.begun)
+        [(began,)] = scene.sql("SELECT now()")
+        store = scene.replica.store
+        assert isinstance(store, FailingStore)
 
-    def fails(_: object) -> None:
-        raise RuntimeError
+        store.fails = True
 
-    monkeypatch.setattr(Store, "problem", property(fails))
-
-    await until(
-        lambda: scene.sql(f"SELECT 1 WHERE clock_timestamp() > '{began}'::timestamptz + interval '8 s'")
-    )
-    [(heard,)] = scene.sql(
-        f"SELECT max(last_heartbeat) > '{began}'::timestamptz + interval '4 s' FROM procrastinate_workers"
-    )
-    assert heard
-    monkeypatch.undo()
-    scene.checks.end.set()
-    await until(lambda: scene.sql("SELECT 1 FROM histories"))
+        await until(
+            lambda: scene.sql(f"SELECT 1 WHERE clock_timestamp() > '{began}'::timestamptz + interval '8 s'")
+        )
+        [(heard,)] = scene.sql(
+            f"SELECT max(last_heartbeat) > '{began}'::timestamptz + interval '4 s' FROM procrastinate_workers"
+        )
+        assert heard
+        store.fails = False
+        scene.checks.end.set()
+        await until(lambda: scene.sql("SELECT 1 FROM histories"))
 
 
 async def test_a_replica_whose_worker_cannot_begin_says_why(scene: Scene) -> None:
