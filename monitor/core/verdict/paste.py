@@ -346,8 +346,10 @@ def _is_of_others(line: str) -> bool:
     """Whether the line is about another service, another request, or a test that passed."""
     if _PASSED.match(line):
         return True
-    requested = _is_routine(line) and _STATUS.search(line) and not _TOKEN_CALL.search(line)
-    return not CODE.search(line) and (bool(requested) or is_of_another_service(line))
+    requested = (
+        _is_routine(line) and _STATUS.search(line) and not (_TOKEN_CALL.search(line) or CODE.search(line))
+    )
+    return bool(requested) or is_of_another_service(line)
 
 
 def _scopes(text: str) -> frozenset[str] | None:

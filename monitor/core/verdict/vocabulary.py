@@ -72,9 +72,14 @@ _NAMED = re.compile(r"salesforce\.com|\bsalesforce (log.?[io]n|o?auth)", re.IGNO
 
 
 def is_of_another_service(text: str) -> bool:
-    """Whether the words next to it are not about Salesforce. Its login or a long sentence tells otherwise."""
+    """Whether the words next to it are not about Salesforce. Its login or a long sentence tells otherwise.
+
+    Next to a code, any of its words does.
+    """
     if not _OTHER_SERVICES.search(text) or _NAMED.search(text):
         return False
+    if CODE.search(text):
+        return not _SALESFORCES.search(text) and next(sentences(text), None) is None
     return not any(is_unmistakable(text[start:end]) for start, end in sentences(text))
 
 
@@ -136,7 +141,7 @@ _FAULTS = [(FaultKind(row["kind"]), re.compile("|".join(row["patterns"]))) for r
 FAULT_ORDER = tuple(reversed(dict.fromkeys(kind for kind, _ in reversed(_FAULTS))))
 """The kinds of faults, most informative first."""
 
-_TRUSTED_LISTS = re.compile(r"\bca\b|trust.?store|cacert|ca.?bundle|ca.?file|\bssl cert")
+_TRUSTED_LISTS = re.compile(r"\bca\b|candidate authority|trust.?store|cacert|ca.?bundle|ca.?file|\bssl cert")
 """Files of trusted authorities: if one can't be read, our key is not at fault."""
 
 _SLOW_WORK = any_of("slow_work")
