@@ -118,7 +118,6 @@ class Worker(JobManager):
         )
         super().__init__(connector)
         self._replica, self._configured, self._awake = replica, replica.configured, replica.awake
-        self.keep = replica.keep
         self.number: int | None = None
         self.ended = False
         """It begins nothing more. Its heartbeat continues while it finishes."""
@@ -242,6 +241,11 @@ class Worker(JobManager):
     def take(self, username: str, now: datetime) -> datetime | None:
         """The login budget: the assigned check includes a login. Gives a later time if it may have lapsed."""
         return None if self.sure else now + timedelta(seconds=ALIVE_SECONDS)
+
+    def keep(self, name: str, history: History, events: tuple[Event, ...]) -> None:
+        """Keep a result, to be written when the check is over."""
+        _, before = self._replica.results[name] or (history, ())
+        self._replica.results[name] = (history, before + events)
 
     async def take_next_key(self, username: str) -> TakeLogin | None:
         """The budget for next keys; unavailable while the database is down."""
@@ -380,7 +384,7 @@ class Worker(JobManager):
 class Host(Engine):
     """What a replica has and does for its worker. Create and use it inside a running event loop."""
 
-    notifies = True
+    shared = True
 
     server: Server
     _: KW_ONLY
@@ -422,15 +426,6 @@ class Host(Engine):
         """End the worker: it begins nothing more, and finishes its checks."""
         if self._worker:
             self._worker.end()
-
-    def keep(self, name: str, history: History, events: tuple[Event, ...]) -> None:
-        """Keep a check's result, to be written when the check is over.
-
-        Outside a check nothing is kept: the next check records the events of a new configuration.
-        """
-        if name in self.results:
-            _, before = self.results[name] or (history, ())
-            self.results[name] = (history, before + events)
 
     def begins(self, name: str) -> None:
         """Note that a check begins."""

@@ -51,8 +51,10 @@ Turn = tuple[float, str]
 class Engine:
     """Schedules the checks of all connections. This one has no timers, and does nothing."""
 
-    notifies: ClassVar[bool] = False
-    """Whether it also triggers notifications: only one of several replicas may send them."""
+    shared: ClassVar[bool] = False
+    """Whether replicas share the work. It then triggers notifications, as only one may send them, and records
+    a new configuration with the next check, as another replica may have made the last one.
+    """
 
     @property
     def running(self) -> bool:

@@ -143,7 +143,7 @@ class Watch:
 
         assert not isinstance(store, Memory)
         assert isinstance(store.place, Server)
-        replica = Replica(
+        return Replica(
             store.place,
             checker=self._checker,
             fleet=self._fleet,
@@ -153,13 +153,11 @@ class Watch:
             own=self.own,
             send=notify,
         )
-        self._budget.keep = replica.keep
-        return replica
 
     @property
     def notifies(self) -> bool:
         """Whether this object calls `notify`."""
-        return self._engine.notifies
+        return self._engine.shared
 
     @property
     def cut_off(self) -> str | None:
@@ -188,7 +186,8 @@ class Watch:
             ((self._fleet[name].connection, self._fleet[name].history) for name in changed), now
         )
         for name in changed:
-            self._checker.record_configuration(name, known.get(name), self._budget)
+            if not self._engine.shared:
+                self._checker.record_configuration(name, known.get(name), self._budget)
             status = self._fleet[name]
             turn = None if status.connection.paused else turns[name]
             if turn is None:
