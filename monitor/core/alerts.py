@@ -138,7 +138,7 @@ def _texts_of_cause(found: Finding, status: ConnectionStatus, links: wording.Lin
     if last := status.history.last_success:
         facts.append(f"Last granted: {wording.minute(last)}.")
     if status.next_exchange:
-        facts.append(f"The next check: {wording.minute(status.next_exchange)}.")
+        facts.append(f"Next check: {wording.minute(status.next_exchange)}.")
     who = wording.WHO[found.responsible]
     if found.responsible is Responsible.ORG_ADMIN:
         # The admin may belong to a customer, without access to our pages.
@@ -250,8 +250,8 @@ TROUBLES = (
         timedelta(minutes=5),  # time to notice an error in a file and save it again
         "DAEMON could not reload its configuration",
         "The configuration was changed and has errors, so the daemon still uses the old one; a restart would"
-        " fail. `bearerwatch config check FILE` lists every error. The daemon reloads the file by itself once"
-        " it is fixed.",
+        " fail. `bearerwatch config check FILE` lists every error. The daemon reloads the file automatically"
+        " once it is fixed.",
         lambda snapshot, _: snapshot.daemon.reload_problem,
     ),
     Trouble(
@@ -261,7 +261,7 @@ TROUBLES = (
         "DAEMON cannot write to its database",
         "New results are kept only in memory, and a restart would lose them. The log has the reason, such as"
         " a full disk, missing write permission, or a damaged file. Once that is fixed, the daemon writes"
-        " everything by itself.",
+        " everything automatically.",
         lambda snapshot, _: snapshot.daemon.store_problem,
     ),
 )

@@ -11,7 +11,7 @@ from monitor.core.connection import Connection
 
 WHO = {
     Responsible.ORG_ADMIN: "a Salesforce admin of the org",
-    Responsible.OPERATOR: "the operator, who runs the integration, its keys and this monitor",
+    Responsible.OPERATOR: "the operator, who manages the integration, its keys and this monitor",
     Responsible.SALESFORCE: "no one on your side; wait for Salesforce",
 }
 

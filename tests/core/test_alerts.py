@@ -100,7 +100,7 @@ def test_an_alert_is_complete_by_itself(cause: Cause) -> None:
     text = alert.annotations["description"]
     assert f"Evidence of {cause}." in text
     assert f"(setup guide, {CATALOGUE[cause].guide})" in text
-    assert "Last granted: 2026-11-23 12:00 UTC.\nThe next check: 2026-11-23 12:05 UTC.\n" in text
+    assert "Last granted: 2026-11-23 12:00 UTC.\nNext check: 2026-11-23 12:05 UTC.\n" in text
     assert "Who must act: " in text
     assert "NAME" not in text
     for step in CATALOGUE[cause].remedy:

@@ -327,7 +327,7 @@ def fleet() -> Iterator[Case]:
     affected = many("BearerwatchManyConnectionsAffected", decayed)
     unreachable = many("BearerwatchManyConnectionsUnreachable", network)
     yield Case(
-        "Five of twenty refused at once are one event, which fires before the single alerts",
+        "Five of twenty refused at once are one event, which fires before the individual alerts",
         connections(*numbered(20)) | some(5, decayed, between(BEGIN, LONG)),
         {
             BEGIN: [],
@@ -346,7 +346,7 @@ def fleet() -> Iterator[Case]:
         {BEGIN + 0.5: [many("BearerwatchManyConnectionsAffected", blocked)]},
     )
     yield Case(
-        "An event that is repaired ends a minute after its single alerts, which stay inhibited until then",
+        "An event that is repaired ends a minute after the individual ones, which stay inhibited",
         connections(*numbered(20)) | some(5, decayed, between(BEGIN, 20)),
         {
             19.5: [affected, *(single(name, decayed) for name in numbered(5))],
@@ -826,7 +826,7 @@ def prometheus_says() -> Iterator[Case]:
         "If the evidence makes the operator responsible, the text names the operator",
         Cause.IP_RESTRICTED,
         Responsible.OPERATOR,
-        "the operator, who runs the integration, its keys and this monitor",
+        "the operator, who manages the integration, its keys and this monitor",
     )
 
 

@@ -93,7 +93,7 @@ async def _watched(
     say("     - In Setup, open External Client App Manager, select the app, and open the Settings tab.")
     say(f"     - Under Flow Enablement, upload {shown(pair.certificate)} to replace the existing one.")
     say("     - Make sure that Enable JWT Bearer Flow is still checked, and click Save.")
-    say("     In a classic connected app: Setup > App Manager, Edit, Use digital signatures, Save.")
+    say("     For a classic connected app: Setup > App Manager, Edit, Use digital signatures, Save.")
     say("\n3. Waiting until the org accepts it (Ctrl-C stops; you can continue at any time):")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

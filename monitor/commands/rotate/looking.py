@@ -53,7 +53,7 @@ class Look:
         if self.accepted:
             return "The next key is accepted."
         if self.verdict.cause is None:
-            return "Some servers accept the next key: its certificate is spreading."
+            return "Some servers accept the next key: its certificate is propagating."
         if CATALOGUE[self.verdict.cause].refuses_signature:
             return "The next key is not accepted yet."
         said = self.verdict.findings[0].evidence[:1]

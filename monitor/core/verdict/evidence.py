@@ -256,7 +256,7 @@ _CHANGED = {
 def _change(known: Known) -> str:
     what, at = _CHANGED[known.history.changed], known.history.changed_at
     settled = minute(at + known.connection.settle)
-    return f"{what} {span(known.now - at)} ago; a change may still be spreading until {settled}."
+    return f"{what} {span(known.now - at)} ago; a change may still be propagating until {settled}."
 
 
 def clock_evidence(known: Known) -> Iterator[str]:
@@ -269,7 +269,9 @@ def clock_evidence(known: Known) -> Iterator[str]:
         wrong = "slow" if seconds > 0 else "fast"
         yield f"Our clock is {span(abs(known.offset))} {wrong}, according to the answer's Date header."
     else:
-        right = f"By the answer's Date header, our clock is right to within {abs(seconds):.0f} seconds"
+        right = (
+            f"According to the answer's Date header, our clock is right to within {abs(seconds):.0f} seconds"
+        )
         yield f"{right}: something else makes assertions expire."
 
 
@@ -280,7 +282,7 @@ def _addresses(known: Known) -> Iterator[str]:
     yield f"The assertion was sent to {connection.login_url} with the audience {connection.audience}."
     if is_generic(connection.login_url) or is_generic(connection.audience):
         yield (
-            "One or both are generic, but External Client Apps only exist at their org's own My Domain"
+            "One or both are generic, but External Client Apps exist only at their org's own My Domain"
             " address (observed since Spring '26)."
         )
     elif connection.login_url != connection.audience:
