@@ -50,7 +50,7 @@ async def check_once(
         settings,
         clock=clock,
         memory=Memory(known),
-        engine=ManualSchedule(),
+        scheduler=ManualSchedule(),
         transport=transport,
         audits=audits,
         after_login_every=1,  # the user also wants to know whether the token is accepted

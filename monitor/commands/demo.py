@@ -193,7 +193,7 @@ class _Demo:
             config = self._write_configuration()
             settings = load(config, {})
             store = await asyncio.to_thread(Store.open, settings.database)
-            daemon = Daemon(config, settings, clock=self.clock, store=store, engine=self.appointments)
+            daemon = Daemon(config, settings, clock=self.clock, store=store, scheduler=self.appointments)
             living = asyncio.create_task(daemon.run())
             telling = asyncio.create_task(self._tell(daemon, roles, last, orgs))
             await asyncio.wait([living, telling], return_when=asyncio.FIRST_COMPLETED)

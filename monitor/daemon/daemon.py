@@ -32,7 +32,7 @@ from monitor.notify import NOTIFYING, Notifier
 from monitor.salesforce.transport import rust_transport
 from monitor.store import Store
 from monitor.watch.clock import Clock
-from monitor.watch.schedule import Engine
+from monitor.watch.schedule import Scheduler
 from monitor.watch.watch import Watch
 from monitor.web.access import Protection, known_hosts
 from monitor.web.app import Web
@@ -77,9 +77,15 @@ class Daemon:
     """One daemon with one configuration file."""
 
     def __init__(
-        self, path: Path, settings: Settings, *, clock: Clock, store: Store, engine: Engine | None = None
+        self,
+        path: Path,
+        settings: Settings,
+        *,
+        clock: Clock,
+        store: Store,
+        scheduler: Scheduler | None = None,
     ) -> None:
-        """`engine`: replaces the scheduling engine that suits the database."""
+        """`scheduler`: used instead of the one that suits the database."""
         self._path = path
         self._store = store
         self._settings = self._started_with = settings
@@ -89,7 +95,7 @@ class Daemon:
             settings,
             clock=clock,
             memory=store,
-            engine=engine,
+            scheduler=scheduler,
             notify=self._notify,
             recovered=self._recovered.set,
         )

@@ -1,6 +1,6 @@
 """Which replica checks what, and when: the tables that replicas share in PostgreSQL.
 
-1. A connection has one row in `due`. It is free, or held by one job of the engine (`watch.engine`).
+1. A connection has one row in `due`. It is free, or held by one job of the engine (`watch.worker`).
 2. A result and the next due time are written in one transaction, and only while the job still holds the row
    (`settled`). A job that was declared dead writes nothing.
 3. Times come from the server. A check gives an interval, never a time, so the replicas' clocks do not matter.

@@ -1,6 +1,6 @@
 """One of several daemons that share the work through PostgreSQL.
 
-Replaces `Schedule`. Its worker (`engine`) checks the due connections that Procrastinate assigns to it, with
+Replaces `Schedule`. Its `worker` checks the due connections that Procrastinate assigns to it, with
 the history in the database; a result is written with the next due time, unless another replica has taken over
 meanwhile. Once a second, the replica reads the others' results.
 
@@ -25,7 +25,7 @@ from monitor.core.status import ReplicasStatus
 from monitor.store import StoreError, due
 from monitor.store.due import ALIVE_SECONDS, Configured, Ear, Link, Wanted
 from monitor.store.postgresql import shut_down
-from monitor.watch.engine import Host, Worker, why
+from monitor.watch.worker import Host, Worker, why
 
 HEAR_SECONDS = 1.0
 """How often to read others' results."""

@@ -48,7 +48,7 @@ Turn = tuple[float, str]
 """When a connection is due, by the steady clock, and its name."""
 
 
-class Engine:
+class Scheduler:
     """Schedules the checks of all connections. This one has no timers, and does nothing."""
 
     shared: ClassVar[bool] = False
@@ -92,7 +92,7 @@ class Engine:
         """Begin no more checks, and wait for running ones, but not longer than this."""
 
 
-class ManualSchedule(Engine):
+class ManualSchedule(Scheduler):
     """For callers that run the checks themselves: a command, the demo, tests."""
 
     def __init__(self) -> None:
@@ -119,7 +119,7 @@ class Looks(BaseTrigger):  # type: ignore[misc]  # the library has no types
         return now + LOOK_EVERY if previous else now
 
 
-class Schedule(Engine):
+class Schedule(Scheduler):
     """Begins each connection's check when it is due. Create and use it inside a running event loop."""
 
     def __init__(

@@ -1,6 +1,6 @@
 """The watch as one object: takes configurations, makes due checks, gives snapshots.
 
-Used by the daemon, `bearerwatch check`, the demo and the tests. They differ in scheduling (`Engine`) and
+Used by the daemon, `bearerwatch check`, the demo and the tests. They differ in scheduling (`Scheduler`) and
 storage (`Memory`).
 """
 
@@ -30,7 +30,7 @@ from monitor.watch.check import AFTER_LOGIN_EVERY, Checker
 from monitor.watch.clock import Clock, SharedClock
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
-from monitor.watch.schedule import Engine, Schedule
+from monitor.watch.schedule import Schedule, Scheduler
 from monitor.watch.soon import KeyChecks, RecoveryChecks, asked, needs_login
 
 if TYPE_CHECKING:  # slow import: the database
@@ -80,18 +80,18 @@ class Watch:
         *,
         clock: Clock,
         memory: "Store | Memory",
-        engine: Engine | None = None,
+        scheduler: Scheduler | None = None,
         notify: Callable[[], Awaitable[None]] = _to_nobody,
         transport: TransportFactory = rust_transport,
         after_login_every: int = AFTER_LOGIN_EVERY,
         recovered: Callable[[], None] = lambda: None,
         audits: Audits = "when due",
     ) -> None:
-        """Without an `engine`, the database decides. `recovered` is called after a recovery.
+        """Without a `scheduler`, the database decides. `recovered` is called after a recovery.
 
         Raises OperatorError.
         """
-        if engine is None and not isinstance(memory, Memory) and memory.place.shared:
+        if scheduler is None and not isinstance(memory, Memory) and memory.place.shared:
             clock = SharedClock(clock)
         self._clock = clock
         self._memory = memory
@@ -129,11 +129,11 @@ class Watch:
         self._recovered = recovered
         self._budget = OwnLedger(settings.login_budget_per_hour, memory.save, clock)
         self._asks = LoginBudget(_for_asks(settings), clock)
-        self._engine = engine or self._appointments(settings, notify)
+        self._scheduler = scheduler or self._scheduler_for(settings, notify)
         now = clock.now()
         self._status = DaemonStatus(started=now, version=__version__, configured=0, reloaded=now)
 
-    def _appointments(self, settings: Settings, notify: Callable[[], Awaitable[None]]) -> Engine:
+    def _scheduler_for(self, settings: Settings, notify: Callable[[], Awaitable[None]]) -> Scheduler:
         """A Schedule for a database file, a Replica for a shared database."""
         clock, store, at_once = self._clock, self._memory, settings.max_in_flight
         if not isinstance(clock, SharedClock):
@@ -157,16 +157,16 @@ class Watch:
     @property
     def notifies(self) -> bool:
         """Whether this object calls `notify`."""
-        return self._engine.shared
+        return self._scheduler.shared
 
     @property
     def cut_off(self) -> str | None:
         """Why the status shown here may be old; None otherwise."""
-        return self._engine.cut_off
+        return self._scheduler.cut_off
 
     def start(self) -> None:
         """Begin scheduling; needs a running event loop."""
-        self._engine.start()
+        self._scheduler.start()
 
     def configure(self, settings: Settings) -> None:
         """Apply a configuration; reschedules only what differs."""
@@ -176,24 +176,24 @@ class Watch:
         self._exchanger.allowed_hosts = settings.allowed_hosts
         self._keyring.use_vault(settings.vault)
         self._keyring.keep_only([pair for of in settings.connections for pair in of.pairs])
-        self._engine.configure(settings)
+        self._scheduler.configure(settings)
         known = self._memory.histories()
         changed, gone = self._fleet.configure(settings.connections, now)
         for name in gone:
-            self._engine.cancel(name)
+            self._scheduler.cancel(name)
             self._key_checks.waiting.pop(name, None)
         turns = cadence.first_looks(
             ((self._fleet[name].connection, self._fleet[name].history) for name in changed), now
         )
         for name in changed:
-            if not self._engine.shared:
+            if not self._scheduler.shared:
                 self._checker.record_configuration(name, known.get(name), self._budget)
             status = self._fleet[name]
             turn = None if status.connection.paused else turns[name]
             if turn is None:
-                self._engine.cancel(name)
+                self._scheduler.cancel(name)
             elif not self._checker.counts(name):  # otherwise the running check plans the next one
-                self._engine.at(name, min(turn, self._key_checks.waiting.get(name, turn)))
+                self._scheduler.at(name, min(turn, self._key_checks.waiting.get(name, turn)))
             self._fleet.put(replace(status, next_exchange=turn))
             if turn and not status.history.exchanges:
                 self._unseen.add(name)
@@ -220,7 +220,7 @@ class Watch:
             and self._keyring.changed(status.connection.current, status.credential)
         )
         for name, turn in self._key_checks.after(changed, self._clock.now()).items():
-            self._engine.at(name, turn)
+            self._scheduler.at(name, turn)
 
     def ask(self, names: Collection[str]) -> Asked:
         """Have connections checked now, within half of their users' login budgets."""
@@ -266,7 +266,7 @@ class Watch:
         holds = {found.cause for found in after.findings}
         if any(found.cause not in holds for found in before.findings):
             self._recovered()
-        replicas = self._engine.status
+        replicas = self._scheduler.status
         if replicas is None or replicas.leads:
             self._bring_forward(
                 self._recovery_checks.after(before, after, self._without_turn, self._clock.now())
@@ -278,7 +278,7 @@ class Watch:
 
     def _bring_forward(self, turns: Mapping[str, datetime]) -> None:
         for name, turn in turns.items():
-            self._engine.at(name, turn)
+            self._scheduler.at(name, turn)
             self._fleet.put(replace(self._fleet[name], next_exchange=turn))
 
     async def check(self, name: str) -> datetime | None:
@@ -297,13 +297,13 @@ class Watch:
     def problems(self) -> tuple[str, ...]:
         """Why some connections are not watched or stored. Those waiting for a first check don't count."""
         problems = []
-        if not self._engine.running:
+        if not self._scheduler.running:
             problems.append("The schedule is not running.")
-        if self._engine.problem:
-            problems.append(f"No checks can be started: {self._engine.problem}")
+        if self._scheduler.problem:
+            problems.append(f"No checks can be started: {self._scheduler.problem}")
         if self._memory.problem:
             problems.append(f"The database cannot be written: {self._memory.problem}")
-        replicas = self._engine.status
+        replicas = self._scheduler.status
         if replicas and replicas.reachable and replicas.overdue_seconds > LAG_SECONDS:
             waited = round(replicas.overdue_seconds)
             problems.append(
@@ -317,9 +317,9 @@ class Watch:
             at=self._clock.now(),
             daemon=replace(
                 self._status,
-                store_problem=self._memory.problem or self._engine.problem,
+                store_problem=self._memory.problem or self._scheduler.problem,
                 store_damage=self._memory.damage,
-                replicas=self._engine.status,
+                replicas=self._scheduler.status,
             ),
             connections=self._fleet.statuses(),
             retired_failures=self._fleet.retired_failures(),
@@ -327,7 +327,7 @@ class Watch:
 
     async def stop(self, within_seconds: float) -> None:
         """Begin no more checks, and wait for running ones, but not longer than this."""
-        await self._engine.stop(within_seconds)
+        await self._scheduler.stop(within_seconds)
 
     async def aclose(self) -> None:
         """Close the network client and the key ring, even if one of them fails."""

@@ -80,7 +80,7 @@ class Journey:
             self._settings,
             clock=self._shown,
             memory=self.store,
-            engine=self._appointments,
+            scheduler=self._appointments,
             transport=self._wires,
         )
 

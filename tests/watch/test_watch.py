@@ -56,7 +56,9 @@ async def remembering(settings: Settings) -> AsyncIterator[Store]:
 
 def watch(settings: Settings, store: Store) -> Watch:
     answers = httpx.MockTransport(lambda _: httpx.Response(200, json=TOKEN))
-    return Watch(settings, clock=Clock(), memory=store, engine=ManualSchedule(), transport=lambda *_: answers)
+    return Watch(
+        settings, clock=Clock(), memory=store, scheduler=ManualSchedule(), transport=lambda *_: answers
+    )
 
 
 def replace_key(directory: Path) -> None:
@@ -147,7 +149,7 @@ class Shared(ManualSchedule):
 async def test_overdue_work_of_all_replicas_is_reported(
     settings: Settings, store: Store, replicas: Shared, lag: bool
 ) -> None:
-    shared = Watch(settings, clock=Clock(), memory=store, engine=replicas)
+    shared = Watch(settings, clock=Clock(), memory=store, scheduler=replicas)
 
     said = shared.problems()
 
@@ -170,7 +172,7 @@ async def test_a_reload_during_a_check_keeps_its_result_unless_what_is_sent_has_
     settings: Settings, store: Store, tmp_path: Path, change: str, counts: bool
 ) -> None:
     """It was dropped, and the org got another login three seconds later."""
-    file, engine = tmp_path / "bearerwatch.yaml", ManualSchedule()
+    file, scheduler = tmp_path / "bearerwatch.yaml", ManualSchedule()
     file.write_text(f"{file.read_text()}{change}")
     changed = load(file, {})
 
@@ -183,11 +185,11 @@ async def test_a_reload_during_a_check_keeps_its_result_unless_what_is_sent_has_
         settings,
         clock=Clock(),
         memory=store,
-        engine=engine,
+        scheduler=scheduler,
         transport=lambda *_: httpx.MockTransport(answer),
     )
     watching.configure(settings)
-    planned = engine.due["initech"]
+    planned = scheduler.due["initech"]
 
     following = await watching.check("initech")
 
@@ -195,7 +197,7 @@ async def test_a_reload_during_a_check_keeps_its_result_unless_what_is_sent_has_
     status = watching.status("initech")
     assert status.connection == changed.connections[2]
     assert status.history.exchanges == store.histories()["initech"].exchanges == counts
-    assert (engine.due.get("initech") == planned) is counts
+    assert (scheduler.due.get("initech") == planned) is counts
     if counts:
         assert following == status.next_exchange
         assert following
@@ -205,25 +207,25 @@ async def test_a_reload_during_a_check_keeps_its_result_unless_what_is_sent_has_
 async def test_a_changed_key_file_triggers_checks_of_all_connections_that_share_it(
     settings: Settings, store: Store, tmp_path: Path
 ) -> None:
-    engine = ManualSchedule()
+    scheduler = ManualSchedule()
     answers = httpx.MockTransport(lambda _: httpx.Response(200, json=TOKEN))
-    watching = Watch(settings, clock=Clock(), memory=store, engine=engine, transport=lambda *_: answers)
+    watching = Watch(settings, clock=Clock(), memory=store, scheduler=scheduler, transport=lambda *_: answers)
     watching.configure(settings)
     for name in NAMES:
         await watching.check(name)
 
     replace_key(tmp_path)
     await watching.check("acme")  # by its own schedule, before the change is noticed
-    planned = dict(engine.due)
+    planned = dict(scheduler.due)
     watching.look_at_changed_keys()
 
-    assert {name for name in NAMES if engine.due[name] != planned[name]} == {"globex", "initech"}
-    assert engine.due["initech"] - engine.due["globex"] == BETWEEN_KEY_CHECKS
-    woken = dict(engine.due)
+    assert {name for name in NAMES if scheduler.due[name] != planned[name]} == {"globex", "initech"}
+    assert scheduler.due["initech"] - scheduler.due["globex"] == BETWEEN_KEY_CHECKS
+    woken = dict(scheduler.due)
     config = tmp_path / "bearerwatch.yaml"
     config.write_text(config.read_text().replace("interval: 1h", "interval: 2h"))
     watching.configure(load(config, {}))
-    assert {engine.due[name] for name in ("globex", "initech")} == {woken["globex"], woken["initech"]}
+    assert {scheduler.due[name] for name in ("globex", "initech")} == {woken["globex"], woken["initech"]}
     await watching.aclose()
 
 
@@ -236,7 +238,7 @@ async def test_a_key_that_changes_during_a_check_is_tried_as_soon_as_that_is_ove
         begin(settings.connections[0], asked), exchange(GRANTED, asked), diagnosis(State.HEALTHY)
     )
     store.save("acme", known)
-    engine = ManualSchedule()
+    scheduler = ManualSchedule()
 
     def answer(_: httpx.Request) -> httpx.Response:
         replace_key(tmp_path)
@@ -244,7 +246,7 @@ async def test_a_key_that_changes_during_a_check_is_tried_as_soon_as_that_is_ove
         return httpx.Response(200, json=TOKEN)
 
     answers = httpx.MockTransport(answer)
-    watching = Watch(settings, clock=Clock(), memory=store, engine=engine, transport=lambda *_: answers)
+    watching = Watch(settings, clock=Clock(), memory=store, scheduler=scheduler, transport=lambda *_: answers)
     watching.configure(settings)
     await watching.read_keys()
     begun = watching.ask(["acme"]).turns["acme"]
@@ -253,27 +255,27 @@ async def test_a_key_that_changes_during_a_check_is_tried_as_soon_as_that_is_ove
 
     await watching.aclose()
     assert following
-    assert begun < engine.due["acme"] < datetime.now(UTC) < following
+    assert begun < scheduler.due["acme"] < datetime.now(UTC) < following
 
 
 async def test_a_recovery_does_not_delay_the_checks_after_a_change_of_a_key(
     settings: Settings, store: Store, tmp_path: Path
 ) -> None:
     """Those that recover together would be checked one a second, and not five."""
-    engine, replaced = ManualSchedule(), False
+    scheduler, replaced = ManualSchedule(), False
 
     def answer(_: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json=TOKEN) if replaced else httpx.Response(400, json=REFUSAL)
 
     answers = httpx.MockTransport(answer)
-    watching = Watch(settings, clock=Clock(), memory=store, engine=engine, transport=lambda *_: answers)
+    watching = Watch(settings, clock=Clock(), memory=store, scheduler=scheduler, transport=lambda *_: answers)
     watching.configure(settings)
     for name in NAMES:
         await watching.check(name)
     replace_key(tmp_path)
     replaced = True
     watching.look_at_changed_keys()
-    woken = dict(engine.due)
+    woken = dict(scheduler.due)
 
     await watching.check("acme")
 
@@ -283,4 +285,4 @@ async def test_a_recovery_does_not_delay_the_checks_after_a_change_of_a_key(
         "globex": "failing",
         "initech": "failing",
     }
-    assert engine.due == woken
+    assert scheduler.due == woken

@@ -42,7 +42,7 @@ from monitor.watch.check import Checker
 from monitor.watch.clock import SharedClock, steady
 from monitor.watch.fleet import Fleet
 from monitor.watch.own_metrics import OwnMetrics
-from monitor.watch.schedule import Engine
+from monitor.watch.schedule import Scheduler
 
 HEARTBEAT_SECONDS = 2.0
 
@@ -381,7 +381,7 @@ class Worker(JobManager):
 
 
 @dataclass(eq=False)
-class Host(Engine):
+class Host(Scheduler):
     """What a replica has and does for its worker. Create and use it inside a running event loop."""
 
     shared = True

@@ -1,9 +1,9 @@
-"""The engine's repeated tasks."""
+"""The tasks that a worker repeats."""
 
 import asyncio
 from contextlib import suppress
 
-from monitor.watch.engine import every
+from monitor.watch.worker import every
 
 
 async def test_a_repeated_task_ends_even_if_a_cancellation_is_lost() -> None:
