@@ -54,7 +54,7 @@ AT_MOST = 200
 LEVEL_WITHIN = 200
 """Characters at the start of a line that are searched for its level."""
 
-_BESIDE = re.compile(r"([\"'\])} :=,|–—-]{0,8})([^\W\d_][^\n]{0,400})")
+_BESIDE = re.compile(r"([\"'\])}( :=,|–—-]{0,8})([^\W\d_][^\n]{0,400})")
 _STRONG_LABELS = r"error[_ -]?description|error[_ -]?message|error[_ -]?msg|faultstring|exceptionmessage"
 _LABEL_NEXT = re.compile(
     rf"(?:{_STRONG_LABELS})\b|[^\W\d]{{1,40}}(?: \w{{1,20}}){{0,2}}[\"'\]]{{0,2}} ?(?:=>|=|[:>](?![\w/]))"
