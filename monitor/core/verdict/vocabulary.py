@@ -62,6 +62,10 @@ def is_unmistakable(sentence: str) -> bool:
     return len(sentence.split()) >= _UNMISTAKABLE_WORDS
 
 
+def _has_unmistakable(text: str) -> bool:
+    return any(is_unmistakable(text[start:end]) for start, end in sentences(text))
+
+
 # Whose words they are
 
 _OTHER_SERVICES = any_of("other_services")
@@ -80,7 +84,7 @@ def is_of_another_service(text: str) -> bool:
         return False
     if CODE.search(text):
         return not _SALESFORCES.search(text) and next(sentences(text), None) is None
-    return not any(is_unmistakable(text[start:end]) for start, end in sentences(text))
+    return not _has_unmistakable(text)
 
 
 def is_elsewhere(text: str) -> bool:
@@ -88,7 +92,7 @@ def is_elsewhere(text: str) -> bool:
     if not _ELSEWHERE.search(text) or _SALESFORCES.search(text):
         return False
     specific = any(plain(code[1]) not in SAY_LITTLE for code in CODE.finditer(text))
-    return not specific and next(sentences(text), None) is None
+    return not specific and not _has_unmistakable(text)
 
 
 def is_of_a_call(code: str, text: str) -> bool:
