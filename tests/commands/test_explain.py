@@ -2,6 +2,7 @@ import contextlib
 import json
 import time
 import warnings
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -64,6 +65,32 @@ def test_a_case_of_the_corpus_gets_the_expected_diagnosis(given_in: object, expe
     assert found["responsible"] == expect.get("responsible", found["responsible"])
     assert {other["cause"] for other in found["alternatives"]} >= set(expect.get("alternatives", []))
     assert found["cause"] not in expect.get("never", [])
+
+
+def before_each_line(words: str) -> Callable[[str], str]:
+    return lambda text: "\n".join(words + line for line in text.splitlines())
+
+
+SURROUNDINGS: tuple[Callable[[str], str], ...] = (
+    before_each_line("sync_1  | "),
+    before_each_line("[pod/sync-6d5f/sync] "),
+    before_each_line("Nov 20 03:12:11 host sync[412]: "),
+    before_each_line("2026-11-20T03:12:11.4001234Z "),
+    before_each_line("> "),
+    before_each_line("        "),
+    lambda text: text.replace("\n", "\r\n"),
+    lambda text: f"{text}\n2026-11-20 03:12:13 INFO [http] GET /healthz 200",
+    lambda text: f"Hello,\n\nsince this morning we see this:\n```\n{text}\n```\nAny idea?",
+)
+
+
+@pytest.mark.parametrize("number", range(len(SURROUNDINGS)))
+def test_what_surrounds_a_text_does_not_change_its_diagnosis(number: int) -> None:
+    """Each case in one of the surroundings."""
+    for case in CASES[number :: len(SURROUNDINGS)]:
+        if isinstance(case["in"], str):
+            surrounded = SURROUNDINGS[number](case["in"])
+            test_a_case_of_the_corpus_gets_the_expected_diagnosis(surrounded, case["expect"])
 
 
 def test_every_case_has_a_unique_name_and_existing_causes() -> None:

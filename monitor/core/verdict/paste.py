@@ -18,7 +18,15 @@ from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.connection import is_generic
 from monitor.core.outcome import NO_STATUS, FaultKind, Granted, NotSent, Outcome, Refused, Unreachable
-from monitor.core.verdict.answer import CODE_LIMIT, HTML_PAGE, NOT_SHOWN, harmless, read_answer
+from monitor.core.verdict.answer import (
+    CODE_LIMIT,
+    HTML_PAGE,
+    NOT_SHOWN,
+    READ_LIMIT,
+    TEXT_LIMIT,
+    harmless,
+    read_answer,
+)
 from monitor.core.verdict.meaning import API_SCOPES
 from monitor.core.verdict.unwrap import unwrapped
 from monitor.core.verdict.vocabulary import (
@@ -73,7 +81,7 @@ _LABELLED = re.compile(
 """A description under one of its usual names, in JSON, Python, Node, PHP, YAML, XML or form syntax."""
 
 _OTHER_CODED = re.compile(
-    r"(?<![\w.])([a-z]{1,30}(?:_[a-z]{1,30}){1,8}|[A-Z]{1,30}(?:_[A-Z]{1,30}){1,8}|AADSTS\d{1,9}):"
+    r"(?<![\w.:])([a-z]{1,30}(?:_[a-z]{1,30}){1,8}|[A-Z]{1,30}(?:_[A-Z]{1,30}){1,8}|AADSTS\d{1,9}):"
     r"\s([^\W\d_][^\n]{1,400})"
 )
 
@@ -93,7 +101,7 @@ _STATUS = re.compile(
     r"|bad ?request)|error)[\"'\] :=>(]{1,5}([1-5]\d\d)\b"
     rf"(?:{_REASON})?|\b([1-5]\d\d){_REASON}"
     r"|\b(?:failed|failure|returned|got|answered|received)(?: with)?(?: an?)?[ :=(]{1,3}([45]\d\d)"
-    r"(?=[).,;:]|$)",
+    r"(?=[).,;:\"'<]|$)",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -409,7 +417,7 @@ def _answer(pasted: _Pasted) -> Refused | None:
 
 def _bad_key(pasted: _Pasted) -> NotSent | None:
     line = next((line for line in pasted.complaints if of_key(plain(line))), "")
-    return NotSent(harmless(line)) if line else None
+    return NotSent(_end(line)) if line else None
 
 
 def _bare_code(pasted: _Pasted) -> Refused | None:
@@ -443,7 +451,13 @@ def _fault(pasted: _Pasted) -> Unreachable | None:
     sought = _NAME_SOUGHT.search(line)
     if kind is FaultKind.DNS and sought and not _SALESFORCES.search(sought[1]):
         kind = FaultKind.CONNECT  # for example a proxy's name: the org's is not misspelt
-    return Unreachable(kind, harmless(line))
+    return Unreachable(kind, _end(line))
+
+
+def _end(line: str) -> str:
+    """The line, safe to show; of a long one the end, where the reason is."""
+    shown = harmless(line, READ_LIMIT)
+    return shown if len(shown) <= TEXT_LIMIT else "…" + shown[1 - TEXT_LIMIT :]
 
 
 def _block_page(pasted: _Pasted) -> Refused | None:
@@ -509,7 +523,8 @@ def _dump(text: str) -> Refused | None:
     if not starts:
         titled = _TITLE_STATUS.search(text)
         status = int(titled[1]) if titled else 200
-        page = read_answer(status, {}, text.encode(errors="replace")) if _PAGE.match(text) else None
+        found = _PAGE.search(text)
+        page = read_answer(status, {}, text[found.start() :].encode(errors="replace")) if found else None
         return page if isinstance(page, Refused) and page.excerpt.startswith(HTML_PAGE) else None
     number, status_line = starts[-1]
     block = lines[number + 1 :]
@@ -549,7 +564,7 @@ def _labelled(text: str, sentences: list[_Attempt]) -> Iterator[_Attempt]:
         within = [one for one in sentences if start <= one.start < end]
         known = len(within) == 1 and bool(found[1])
         unquoted = _END_OF_TEXT.search(found[4] or "", within[0].end - start if known else 0)
-        value = (found[group][: unquoted.start()] if unquoted else found[group]).strip(" ,;")
+        value = (found[group][: unquoted.start()] if unquoted else found[group]).strip(" ,;[{")
         if value and (known or not (within or CODE.fullmatch(value))):
             yield _Attempt(start, end, value, is_sentence=known, is_strong=bool(found[1]))
 

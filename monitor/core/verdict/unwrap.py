@@ -11,6 +11,14 @@ ESCAPED_AT_MOST = 4
 _BACKSLASHED = re.compile(r"(?<!\w)[A-Za-z]:\\[^\s\"']{0,300}|\\(u[0-9a-fA-F]{4}|[\"'\\/nrt])")
 _PERCENT = re.compile(r"(?:%[0-9a-fA-F]{2})+")
 _QUOTED = re.compile(r"^(?:> ?)+", re.MULTILINE)
+_DOUBLED = re.compile(r'(?<=[{\[,:])""(?=\w)|(?<=\w)""(?=[:,}\]])')
+_STAMP = re.compile(
+    r"^(?:[\w.-]{1,60} *\| |\[pod/\S{1,200}\] |[A-Z][a-z]{2} [ \d]?\d [\d:]{8} \S{1,60} \S{1,60}\[\d{1,9}\]: "
+    r"|\d{4}-\d\d-\d\d[T ][\d:]{8}[\d.,]{0,10}(?:Z|[+-]\d\d:?\d\d)? )+",
+    re.MULTILINE,
+)
+"""What containers, the journal and runners put before each line."""
+
 _QUERIED = re.compile(r"error_description=[^\s&\"']{1,400}")
 _TYPOGRAPHIC = str.maketrans(dict.fromkeys("“”„«»", '"') | dict.fromkeys("‘’ʼ‚´`", "'"))
 
@@ -27,6 +35,8 @@ def unwrapped(text: str) -> str:
             break
     if "\n< " not in text:  # as in curl's output, where > marks the request
         text = _QUOTED.sub("", text)
+    text = _STAMP.sub("", text)
+    text = _DOUBLED.sub('"', text)
     text = _QUERIED.sub(lambda found: found[0].replace("+", " "), text)
     return "\n".join(" ".join(line.split()) for line in text.split("\n")).strip()
 

@@ -925,7 +925,7 @@ def test_every_rule_can_be_reached() -> None:
             "not authorized",
             "malformed",
             "invalid grant: ",
-            "unknown error",
+            "unknown error: ",
         )
     }
 
