@@ -1,9 +1,12 @@
 """Entry point: `python -m monitor` runs the `bearerwatch` command and exits cleanly."""
 
+import errno
+import io
 import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 
@@ -17,10 +20,25 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)  # the shell's convention
     memory.keep_private()
+    _make_streams_usable()
     try:
         run()
     except SystemExit as done:
         _leave(done.code if isinstance(done.code, int) else int(bool(done.code)))
+    except OSError as problem:
+        if problem.errno != errno.ENOSPC:
+            raise
+        _say_lost(problem)
+        os._exit(1)
+
+
+def _make_streams_usable() -> None:
+    """What a locale cannot show becomes `?`, and a stdin that the shell has closed is empty."""
+    for stream in sys.stdout, sys.stderr:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115 - for as long as the process
 
 
 def _leave(code: int) -> NoReturn:
@@ -33,9 +51,18 @@ def _leave(code: int) -> NoReturn:
             stream.flush()
         except BrokenPipeError:
             continue  # the reader has gone
-        except OSError:
-            code = code or 1  # the output is lost, on a full disk for example
+        except OSError as problem:  # a full disk, for example
+            code = code or 1
+            _say_lost(problem)
     os._exit(code)
+
+
+def _say_lost(problem: OSError) -> None:
+    if sys.stderr:
+        with suppress(OSError):
+            sys.stderr.write(
+                f"{problem.filename or 'The output'} could not be written: {problem.strerror}.\n"
+            )
 
 
 if __name__ == "__main__":

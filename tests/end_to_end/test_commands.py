@@ -206,13 +206,44 @@ def test_a_command_exits_cleanly_despite_its_libraries_threads(arguments: list[s
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk to write to, which Linux has")
-def test_output_that_cannot_be_written_is_a_failure() -> None:
+@pytest.mark.parametrize("arguments", [["causes", "approval_decayed"], ["causes"], ["config", "schema"]])
+def test_output_that_cannot_be_written_is_one_clear_message(arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "monitor", "causes", "approval_decayed"], stdout=full, check=False
+            [sys.executable, "-m", "monitor", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
 
-    assert done.returncode != 0
+    assert (done.returncode, done.stderr) == (
+        1,
+        "The output could not be written: No space left on device.\n",
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["report", "--config", "well.yaml", "--month", "2026-11"]])
+def test_what_a_locale_cannot_show_is_no_crash(folder: Path, arguments: list[str]) -> None:
+    done = bearerwatch(*arguments, folder=folder, PYTHONIOENCODING="ascii")
+
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (0 if arguments == ["--help"] else 2), done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", ["explain", "preflight --subdomain a --consumer-key b --username c@d.e --private-key -"]
+)
+def test_a_closed_stdin_is_empty(arguments: str) -> None:
+    shell = f"exec <&-; exec {sys.executable} -m monitor {arguments}"
+
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert done.stderr in {
+        "The input is empty: paste a JSON record or an error text.\n",
+        "There is no private key on stdin.\n",
+    }
 
 
 @pytest.mark.parametrize("closed", [1, 2])
