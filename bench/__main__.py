@@ -1,7 +1,7 @@
-"""`make bench`: measures everything, prints one table, and ends with 1 where a goal is missed.
+"""`make bench`: measures everything, prints one table, and exits with 1 if a goal is missed.
 
-It takes a quarter of an hour on two cores. All is measured against something of the same run, so a busy
-machine shifts both sides; what counts is the ratio, never the milliseconds.
+It takes a quarter of an hour on two cores. Everything is measured against a baseline in the same run, so a
+busy machine affects both; only the ratio counts, never the milliseconds.
 """
 
 import argparse

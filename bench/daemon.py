@@ -54,7 +54,7 @@ AWAKE_IN_SECONDS = 4.0
 """Time until all are due: enough to schedule them before that."""
 
 BURSTS = 20
-"""So often two halves of a fleet take turns, that a busy machine shifts both."""
+"""How often two halves of a fleet alternate: often enough that a busy machine affects both."""
 
 PATIENCE_SECONDS = 300.0
 """Timeout for checks that should be done long before; later they count as lost."""

@@ -22,7 +22,7 @@ bytes, so the monitor reads, verifies and keeps one key per connection."""
 BITS = 2048
 
 AUDITED = 50
-"""Connections whose audits are measured; no more are begun in a minute."""
+"""Connections whose audits are measured; no more are started in a minute."""
 
 
 @dataclass(frozen=True, slots=True)

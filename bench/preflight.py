@@ -1,7 +1,7 @@
-"""How long `bearerwatch preflight` takes to its verdict, against a start of the program that does nothing.
+"""How long `bearerwatch preflight` takes to reach its verdict, compared with a start that does nothing.
 
 From the command line to the last line: one login, an audit with all its calls, and the verdict. The org
-answers at once; a real one adds its way there and back, ten times.
+answers at once; a real one adds ten round trips.
 """
 
 import subprocess

@@ -1,7 +1,7 @@
-"""What a scrape costs: its CPU as a ratio to joining the same bytes, its memory, and the loop's lateness.
+"""What a scrape costs: its CPU as a ratio to joining the same bytes, its memory, and the event loop lag.
 
-Yardstick and measure run in turns in one process, and medians are compared, so that a busy machine
-shifts both.
+Baseline and measurement alternate in one process, and medians are compared, so that a busy machine
+affects both.
 Run it with `python -m bench.scrape`; it needs no server and no network.
 """
 

@@ -1,4 +1,4 @@
-"""Looks the locked dependencies up by pip-audit: in PyPI's advisories, else in OSV's.
+"""Looks up the locked dependencies with pip-audit: in PyPI's advisories, or else in OSV's.
 
 Exit code 1 where an advisory was found. A database that can't be reached is one clear line, so that a laptop
 on a train can still check its work; with `CI` set it is exit code 1 as well, unless AUDIT_UNAVAILABLE=skip
@@ -53,8 +53,8 @@ def _lines(dependencies: list[dict[str, object]]) -> Iterator[str]:
         advisories = one.get("vulns", [])
         assert isinstance(advisories, list)
         for advisory in advisories:
-            mended = ", ".join(advisory.get("fix_versions", [])) or "no version yet"
-            yield f"{one['name']} {one['version']}: {advisory['id']}, mended in {mended}"
+            fixed = ", ".join(advisory.get("fix_versions", [])) or "no version yet"
+            yield f"{one['name']} {one['version']}: {advisory['id']}, fixed in {fixed}"
 
 
 def verdict(audit: Audit | None, environ: Mapping[str, str]) -> tuple[int, str]:

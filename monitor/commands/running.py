@@ -37,8 +37,8 @@ class Running:
         self._url = (url or _address(settings)).rstrip("/")
         if url and not re.fullmatch(r"https?://[^/@]+(/[^@]*)?", url, re.IGNORECASE):
             raise NoAnswerError(
-                "--url must be a plain URL, e.g. http://127.0.0.1:9877. A user goes into --user, the password"
-                f" into {PASSWORD}."
+                "--url must be a plain URL, e.g. http://127.0.0.1:9877. Give the user with --user, and the"
+                f" password in {PASSWORD}."
             )
         context = ssl.create_default_context()
         if settings.ca_file:
@@ -132,7 +132,7 @@ def rechecked(
     wanted = {*names, *others}
     if problem and refused.keys() == wanted and len(set(refused.values())) <= 1:
         raise problem
-    late = {name: f"No login is left in its budget until {until}." for name, until in put_off.items()}
+    late = {name: f"Its login budget is used up until {until}." for name, until in put_off.items()}
     refused = late | refused
     found: dict[str, Shown] = {}
     until = time.monotonic() + within

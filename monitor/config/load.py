@@ -315,7 +315,7 @@ def _bands(file: Document, path: text.Path, options: ExpiryOptions, otherwise: E
     bands = ExpiryBands(options.warning or otherwise.warning, options.critical or otherwise.critical)
     if not any(bands.warning.of(each) > bands.critical.of(each) for each in LIFETIMES):
         message = (
-            "The critical band begins before or with the warning band, so no warning would ever be seen."
+            "The critical band does not begin after the warning band, so the warning would never be seen."
         )
         file.note(path, f"{message} Make the warning longer.")
     return bands

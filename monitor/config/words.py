@@ -310,7 +310,7 @@ def app_name(value: object) -> str:
     """An app's name, as in External Client App Manager."""
     written = text(value)
     if len(written) > APP_NAME_LENGTH:
-        raise ValueError(f"is longer than {APP_NAME_LENGTH} characters; no app name is.")
+        raise ValueError(f"is longer than {APP_NAME_LENGTH} characters, more than an app name can have.")
     return written
 
 
@@ -345,7 +345,7 @@ def _split(written: str, example: str = "https://acme.my.salesforce.com") -> Spl
 
 
 def _is_secure(parts: SplitResult) -> bool:
-    """Whether nobody on the network can read it: https, or http on loopback."""
+    """Whether no one on the network can read it: https, or http on loopback."""
     return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS)
 
 
@@ -491,7 +491,7 @@ def audience(value: object) -> str:
     if not _is_secure(parts):
         raise ValueError(f"{quoted(written)} is not HTTPS. Write e.g. https://login.salesforce.com.")
     if " " in written:
-        raise ValueError(f"{quoted(written)} has a space in it.")
+        raise ValueError(f"{quoted(written)} contains a space.")
     return written
 
 

@@ -1,4 +1,4 @@
-"""What is remembered of one connection, how each check changes it, and the events that tell the changes.
+"""What is remembered of one connection, how each check changes it, and the events that report the changes.
 
 Plain data, which `store.records` keeps over restarts. In a check, its history is `rekeyed` with the key that
 signs, then `exchanged`, and finally `diagnosed`.

@@ -43,7 +43,7 @@ class Wire:
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="apprise")
 
     async def aclose(self) -> None:
-        """Close the transport, and let no thread be waited for."""
+        """Close the transport, without waiting for its threads."""
         await self._transport.aclose()
         self.threads.shutdown(wait=False, cancel_futures=True)
 

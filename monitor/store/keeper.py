@@ -244,7 +244,7 @@ class Store:
         # Twice: a result that can never be written is dropped by the first flush.
         if self.flush() or self.flush():
             return None
-        return self._problem or f"The database {self.place} takes too long to write."
+        return self._problem or f"The database {self.place} takes too long to write to."
 
     def give_up(self) -> None:
         """End the leases of all that waits: replicas that can write check those connections again."""

@@ -66,7 +66,7 @@ def _without_daemon(file: SqliteFile) -> Iterator[None]:
         release = file.claim()
     except StoreError:
         raise StoreError(
-            f"The database {file} is in use by a daemon. Stop it first: what it still finds would be lost."
+            f"The database {file} is in use by a daemon. Stop it first: later results would be lost."
         ) from None
     try:
         yield

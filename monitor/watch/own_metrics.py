@@ -55,8 +55,7 @@ class OwnMetrics(Collector):
         )
         Gauge(
             "bearerwatch_store_unwritten_seconds",
-            "How long the oldest result that is not in the database yet has waited; normally a second at"
-            " most.",
+            "How long the oldest result not yet in the database has waited; normally at most a second.",
             registry=registry,
         ).set_function(unwritten_seconds)
         self.schedule_delay = Histogram(

@@ -226,7 +226,7 @@ class Web:
             free = min(asked.put_off.values())
             seconds = max(1, math.ceil((free - now).total_seconds()))
             text = (
-                "No login is left: checks on request use at most half of the hourly login budget."
+                "The login budget is used up: checks on request use at most half of it an hour."
                 f" The next check is possible at {exact(free)}."
             )
             raise HTTPException(429, text, {"Retry-After": str(seconds)})

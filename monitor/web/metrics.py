@@ -29,7 +29,7 @@ from monitor.core.finding import Finding, State
 from monitor.core.history import Slot
 from monitor.core.status import ConnectionStatus, Snapshot
 
-OWN_TIMER = " As of the last check: the daemon's own schedule starts those, not the scrape."
+OWN_TIMER = " As of the last check; the daemon's own schedule starts checks, not the scrape."
 """Exporters should measure at the scrape, and say so if they don't (Prometheus, "Writing exporters"). Here a
 scrape must not cost a login."""
 
@@ -160,7 +160,7 @@ FAMILIES = (
     Family(
         "bearerwatch_connection_up",
         "1 = the last exchange was granted; 0 = nothing proves that it works: refused, no answer, not checked"
-        " yet or in time, or paused (bearerwatch_connection_state tells them apart)." + OWN_TIMER,
+        " yet or not in time, or paused (bearerwatch_connection_state tells them apart)." + OWN_TIMER,
         _up,
         _number,
     ),
@@ -178,7 +178,7 @@ FAMILIES = (
     ),
     Family(
         "bearerwatch_connection_finding_since_timestamp_seconds",
-        "Unix time since which the cause applies." + OWN_TIMER,
+        "Unix time at which the cause began to apply." + OWN_TIMER,
         lambda status: status.findings or None,
         _finding_since,
     ),
@@ -226,7 +226,7 @@ FAMILIES = (
     ),
     Family(
         "bearerwatch_connection_read_ok",
-        "1 = this read from the org besides the exchange succeeded; 0 = it failed." + OWN_TIMER,
+        "1 = this read from the org after the exchange succeeded; 0 = it failed." + OWN_TIMER,
         lambda status: status.reads or None,
         _reads,
     ),
@@ -276,7 +276,7 @@ FAMILIES = (
     Family(
         "bearerwatch_connection_production_last_login_timestamp_seconds",
         "Unix time of the integration's own last granted login, according to the last audit; absent if none"
-        " was seen, or they cannot be told apart from ours." + OWN_TIMER,
+        " was seen, or if they cannot be told apart from ours." + OWN_TIMER,
         attrgetter("history.audit"),
         lambda start, audit: (
             _at(start, found.granted) if (found := audit.production) and found.granted else ""
@@ -312,7 +312,7 @@ FAMILIES = (
 
 MAINTENANCE = Family(
     "bearerwatch_connection_maintenance",
-    "1 during a maintenance window, its own or the general one; absent otherwise.",
+    "1 during a maintenance window, its own or a global one; absent otherwise.",
     lambda status: 1,
     _number,
 )
@@ -377,7 +377,7 @@ def _fleet(snapshot: Snapshot, states: Counter[State], failures: Counter[Cause])
             ),
             (
                 "bearerwatch_checks_overdue_seconds",
-                "How long the most overdue connection has waited for its check by any replica.",
+                "How long the most overdue connection has waited for any replica to check it.",
                 replicas.overdue_seconds,
             ),
         ):

@@ -188,7 +188,7 @@ def test_an_unsteady_connection_has_its_own_alert(recent: tuple[bool, ...], unst
 @pytest.mark.parametrize(
     ("interval", "counts"),
     [(MINUTE, TERMS.holds.window), (5 * MINUTE, 80 * MINUTE), (60 * MINUTE, 16 * 60 * MINUTE)],
-    ids=["shorter than the general one", "the general one", "longer"],
+    ids=["shorter than the global one", "the global one", "longer"],
 )
 def test_failures_during_maintenance_do_not_count_as_unsteady(
     interval: timedelta, counts: timedelta, *, of_all: bool

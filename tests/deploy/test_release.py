@@ -196,8 +196,8 @@ def test_an_advisory_fails_the_audit_and_names_the_fixed_version() -> None:
 
     assert code == 1
     assert told.splitlines() == [
-        "audit: jinja2 3.1.0: GHSA-1, mended in 3.1.6",
-        "audit: jinja2 3.1.0: GHSA-2, mended in no version yet",
+        "audit: jinja2 3.1.0: GHSA-1, fixed in 3.1.6",
+        "audit: jinja2 3.1.0: GHSA-2, fixed in no version yet",
         "audit: 2 dependencies looked up, 2 advisories",
     ]
 

@@ -121,7 +121,7 @@ def test_the_command_waits_for_the_daemons_result(watched: Watched) -> None:
 
 def test_a_check_says_what_the_daemon_shows_and_makes_it_check_if_that_differs(watched: Watched) -> None:
     planned = datetime.fromisoformat(str(watched.shown("acme")["next_exchange"]))
-    said = f"The running daemon shows acme as failing. It next checks it at {exact(planned)}."
+    said = f"The running daemon shows acme as failing. Its next check is at {exact(planned)}."
     assert said in watched.command("check", "acme").stderr
     assert not watched.command("check", "acme", "--quiet").stderr
     watched.put_right("acme")
@@ -129,7 +129,7 @@ def test_a_check_says_what_the_daemon_shows_and_makes_it_check_if_that_differs(w
     done = watched.command("check", "acme")
 
     assert done.returncode == 0
-    assert "The running daemon shows acme as failing. It has been asked to check now." in done.stderr
+    assert "The running daemon shows acme as failing. It was asked to check now." in done.stderr
     until(lambda: watched.shown("acme")["state"] == "healthy", "the daemon's check")
 
 

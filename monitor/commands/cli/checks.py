@@ -66,8 +66,8 @@ def check(
     - `bearerwatch check --quiet -c bearerwatch.yaml`: silent while all are healthy, for cron
     - `bearerwatch check --json -c bearerwatch.yaml | jq '.[] | select(.state == "failing")'`
 
-    **Exit code**: 0 all healthy or degraded, 1 any failing (or, by `--fail-on`, with a critical finding,
-    or at least a warning), 2 an error in the configuration, 3 no verdict.
+    **Exit code**: 0 all healthy or degraded, 1 any failing (with `--fail-on`, also any with a finding
+    of that severity or worse), 2 an error in the configuration, 3 no verdict.
     """
     from monitor.commands import check as checking
 
@@ -105,14 +105,14 @@ def _tell_daemon(settings: "Settings", statuses: list[ConnectionStatus], *, quie
             if its is None or its["host"] != status.connection.host:
                 continue
             soon = its["next_exchange"]
-            what = f" It next checks it at {exact(datetime.fromisoformat(soon))}." if soon else ""
+            what = f" Its next check is at {exact(datetime.fromisoformat(soon))}." if soon else ""
             if its["state"] == status.state:
                 if quiet:
                     continue
             elif its["state"] != State.PAUSED:
                 try:
                     daemon.ask(f"/api/connections/{status.name}/check")
-                    what = " It has been asked to check now."
+                    what = " It was asked to check now."
                 except NoAnswerError as refused:
                     what += f" It cannot check it now: {refused}"
             say(f"\nThe running daemon shows {status.name} as {its['state']}.{what}")
@@ -127,12 +127,14 @@ def recheck(
         list[str] | None,
         typer.Option(help="All connections with this cause.", autocompletion=complete_cause),
     ] = None,
-    url: Annotated[str, typer.Option(help="URL of the daemon's pages. Default: as configured.")] = "",
+    url: Annotated[
+        str, typer.Option(help="URL of the daemon's pages. Default: from the configuration.")
+    ] = "",
     user: Annotated[
         str, typer.Option(help="User name for the pages; password in BEARERWATCH_PASSWORD.")
     ] = "",
 ) -> None:
-    """Make the running daemon check connections now, so that page and alerts clear after a repair.
+    """Make the running daemon check connections now, so that pages and alerts clear after a repair.
 
     Exit code: 0 all healthy or degraded, 1 any failing, 2 the daemon cannot be reached, 3 no verdict yet.
 

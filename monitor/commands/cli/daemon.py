@@ -29,8 +29,8 @@ def run(
     - `bearerwatch run --config bearerwatch.yaml`
     - `bearerwatch run --config bearerwatch.yaml --log-format json --log-level warning`
 
-    **Exit code** at start: 2 errors in the configuration, 3 the database is unusable or in use by another
-    daemon; a retry may help. At the end: 3 not everything could be written to the database.
+    **Exit code** at startup: 2 errors in the configuration, 3 the database is unusable or in use by another
+    daemon; a retry may help. At shutdown: 3 not everything could be written to the database.
     """
     from monitor.daemon import logs
     from monitor.daemon.daemon import Daemon

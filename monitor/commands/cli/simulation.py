@@ -11,7 +11,7 @@ from monitor.commands.cli.exits import log_errors_alone, port_taken, say
 
 def simulate(
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Create an org for each connection of this file.")
+        Path | None, typer.Option("--config", "-c", help="Create an org for each connection in this file.")
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 for a free one.")] = 8899,
     host: Annotated[str, typer.Option(help="Address. Default: loopback.")] = "127.0.0.1",

@@ -23,7 +23,7 @@ def write_next(settings: Settings, name: str, pair: Pair, now: datetime) -> tupl
 
 def write_current(settings: Settings, name: str, pair: Pair, now: datetime) -> tuple[Path, Path]:
     """Make the next pair the current one in the configuration. Gives file and backup. Raises RotateError."""
-    by_hand = [f"The lines for {name}, which needs no next any more:", *lines(pair, following=False)]
+    by_hand = [f"The lines for {name}, which no longer needs next:", *lines(pair, following=False)]
     return _edit(settings, name, Entry.with_next_current, by_hand, now)
 
 

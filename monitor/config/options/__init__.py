@@ -89,7 +89,7 @@ class SinkOptions(Options):
     secret: SecretPlace | None = None
     """Where the key that signs a webhook's messages is stored (Standard Webhooks, HMAC-SHA256)."""
     repeat: Repeat | None = None
-    """Time between repeated messages to this receiver, instead of the general one. An Alertmanager has its
+    """Time between repeated messages to this receiver, instead of the global one. An Alertmanager has its
     own."""
     resolved: Flag = True
     """Whether it gets a message when a problem ends."""
@@ -125,7 +125,7 @@ class SinkOptions(Options):
 
 
 class NotifyOptions(Options):
-    """Notifications, for use without Prometheus or in addition to its Alertmanager."""
+    """Notifications, without Prometheus or in addition to its Alertmanager."""
 
     repeat: Repeat = default_duration(timedelta(hours=4))
     """Time between repeated messages about an ongoing problem."""
@@ -153,7 +153,7 @@ class WebOptions(Options):
     config_file: Place | None = None
     """TLS and users for the pages: a web configuration file as for Prometheus exporters."""
     hosts: tuple[HostName, ...] = ()
-    """Further host names of the pages, besides localhost, external_url's host and the machine's name."""
+    """Host names of the pages, in addition to localhost, external_url's host and the machine's name."""
     open_health: Flag = True
     """Whether `/-/healthy` and `/-/ready` answer without a login."""
 
@@ -173,7 +173,7 @@ class AlertOptions(Options):
     ] = None
     """How long a network or server fault must last before an alert. Default: three intervals, at most 1h."""
     labels: tuple[LabelName, ...] = ()
-    """The connections' labels that alerts carry, besides the host, for routing."""
+    """The connections' labels to copy to alerts, in addition to the host, for routing."""
 
 
 class GeneralOptions(Options):
@@ -198,7 +198,7 @@ class GeneralOptions(Options):
     interval: Interval = default_duration(timedelta(minutes=5))
     """Time between checks of a connection."""
     settle: Settle = default_duration(timedelta(minutes=10))
-    """How long after a change a refusal may be due to the change still spreading (setup guide, step 2)."""
+    """How long after a change a refusal may mean that it is still propagating (setup guide, step 2)."""
     login_budget_per_hour: Annotated[
         int,
         up_to(
@@ -210,9 +210,9 @@ class GeneralOptions(Options):
     max_in_flight: Annotated[int, up_to(1_000, "each exchange in progress uses up to 320 KiB.")] = 64
     """Exchanges in progress at the same time."""
     allowed_hosts: frozenset[HostName] = frozenset()
-    """Hosts that assertions may be sent to, besides Salesforce's and loopback."""
+    """Hosts that assertions may be sent to, in addition to Salesforce's and loopback."""
     ca_file: Authorities | None = None
-    """Certificate authorities in PEM, besides the system's, e.g. of a TLS-inspecting proxy."""
+    """CA certificates in PEM, in addition to the system's, e.g. for a TLS-inspecting proxy."""
     vault: VaultOptions | None = None
     """HashiCorp Vault, for keys stored there."""
     certificate_expiry: ExpiryOptions = ExpiryOptions()
@@ -220,7 +220,7 @@ class GeneralOptions(Options):
     alerts: AlertOptions = AlertOptions()
     """Links, labels and delays of alerts."""
     notify: NotifyOptions = NotifyOptions()
-    """Notifications, besides Prometheus."""
+    """Notifications without Prometheus, or in addition to it."""
     maintenance: Maintenances = ()
     """Times without new alerts, from `notify` or the Prometheus rules. Checks and metrics continue."""
     connections_from: tuple[Annotated[str, Parsed(words.text)], ...] = ()

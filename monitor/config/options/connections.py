@@ -163,9 +163,9 @@ class ConnectionOptions(Options):
     next: NextPair | None = None
     """The pair to rotate to."""
     interval: Interval | None = None
-    """Time between checks of this connection, instead of the general interval."""
+    """Time between checks of this connection, instead of the global interval."""
     certificate_expiry: ExpiryOptions | None = None
-    """Bands for this connection's certificate, instead of the general ones."""
+    """Bands for this connection's certificate, instead of the global ones."""
     approval: Policy | None = None
     """The refresh token policy, if known, to forecast the approval's end."""
     after_login: Flag = True
@@ -181,12 +181,12 @@ class ConnectionOptions(Options):
     paused: Flag = False
     """Not checked, but still shown."""
     maintenance: Maintenances = ()
-    """Times without alerts about this connection, in addition to the general ones. Checks continue."""
+    """Times without alerts about this connection, in addition to the global ones. Checks continue."""
     labels: Labels = Field(default=(), json_schema_extra={"default": {}})
     """Your own labels, on `bearerwatch_connection_info`."""
 
     def connection(self, general: "GeneralOptions", expiry: ExpiryBands) -> Connection:
-        """As a Connection, with general options for what it does not set."""
+        """As a Connection, with the global options for what it does not set."""
         login_url = self.login_url or login_url_of(self.subdomain or "")
         return Connection(
             name=self.name,

@@ -44,16 +44,16 @@ class Witnesses:
     """What the orgs checked since a fault began say about whether it is shared."""
 
     everybodys: bool
-    """Whether so many stopped alike that the fault is shared, not the org's own."""
+    """Whether so many failed in the same way that the fault is shared, not the org's own."""
     sentence: str
-    """How many of how many stopped alike; empty if only this one did."""
+    """How many of how many failed in the same way; empty if only this one did."""
 
     @classmethod
     def counted(cls, alike: int, asked: int, since: datetime) -> "Witnesses | None":
         """From `alike` of `asked` orgs, including this one; None below ENOUGH_WITNESSES.
 
         The first few orgs checked may all fail by chance, so the share must exceed FLEET_SHARE by two
-        standard deviations: 5 of 5, 12 of 16, 60 of 100. Thus the verdict does not change while more of
+        standard deviations: 5 of 5, 12 of 16, 60 of 100. So the verdict does not change while more of
         the fleet is checked.
         """
         if asked < ENOUGH_WITNESSES:
@@ -128,7 +128,7 @@ class Known:
 
     @property
     def fleet_fails(self) -> bool:
-        """Whether so many others stopped alike that the fault is shared."""
+        """Whether so many others failed in the same way that the fault is shared."""
         return self.witnesses is not None and self.witnesses.everybodys
 
     def is_everybodys(self, cause: Cause) -> bool:

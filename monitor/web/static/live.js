@@ -1,18 +1,18 @@
-// Makes a page that works without it pleasant: it refreshes without losing one's place, and filters while one
-// types. The server renders everything; here only what differs is put into the page that is there.
+// Makes pages that work without it more pleasant: they refresh without losing your place, and filter while you
+// type. The server renders everything; this script only replaces what differs.
 "use strict";
 {
   const every = Number(document.body.dataset.refreshSeconds) * 1000;
-  const soon = 1000; // ms while a check is under way that somebody may wait for
+  const soon = 1000; // ms while a check is running that someone may be waiting for
   const typed = 200; // ms without a key: shorter than a pause for thought, longer than one between keys
   const byId = (id) => document.getElementById(id);
   const pause = byId("pause");
   const stale = byId("stale");
-  let asked = null; // the request under way
+  let asked = null; // the running request
   let turn = 0;
 
-  // What is there becomes what is new, node by node. Nodes that stay the same are not touched, so focus,
-  // selection, scroll positions and opened details stay.
+  // Updates the page node by node. Unchanged nodes are not touched, so focus, selection, scroll positions and
+  // opened details are kept.
   function become(old, fresh) {
     if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName || (old.id || "") !== (fresh.id || "")) {
       old.replaceWith(fresh);
@@ -49,7 +49,7 @@
     }
   }
 
-  // UTC is what logs and colleagues elsewhere go by; beside it stands what the clock on the wall shows.
+  // Logs and colleagues elsewhere use UTC; the local time is shown next to it.
   function localise(within) {
     for (const time of within.querySelectorAll("time[datetime]")) {
       const at = new Date(time.dateTime);
@@ -71,7 +71,7 @@
       localise(fresh);
       const focused = document.activeElement?.id;
       become(byId("main"), fresh.getElementById("main"));
-      // A row that moved has lost the focus that was in it.
+      // A row that moved has lost its focus.
       if (focused && document.activeElement?.id !== focused) byId(focused)?.focus({ preventScroll: true });
       become(byId("asof"), fresh.getElementById("asof"));
       document.title = fresh.title;
@@ -79,7 +79,7 @@
       return true;
     } catch (error) {
       if (error.name !== "AbortError") {
-        // A page that stands still must not look as if all were well.
+        // A page that no longer updates must not look healthy.
         const text = "The monitor does not respond. This page is out of date: " + byId("asof").textContent;
         if (stale.textContent !== text) stale.textContent = text;
         stale.hidden = false;
@@ -115,7 +115,7 @@
     return query ? "?" + query : location.pathname;
   }
 
-  // The address is that of the filters as they stand, so a reload, a bookmark and a link show the same.
+  // The address contains the current filters, so a reload, a bookmark and a link show the same.
   async function filter(keep) {
     const address = addressOfForm();
     if (address === (location.search || location.pathname)) return;
@@ -145,7 +145,7 @@
     });
   }
 
-  // A browser has a clipboard for HTTPS and loopback only. A refresh may replace the button.
+  // Browsers offer the clipboard only on HTTPS and loopback. A refresh may replace the button.
   document.documentElement.classList.toggle("copies", Boolean(navigator.clipboard));
   document.addEventListener("click", async (event) => {
     if (event.target.id !== "copy") return;
