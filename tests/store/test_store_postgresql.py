@@ -19,6 +19,7 @@ from sqlalchemy.engine import make_url
 from monitor.commands.cli.database import database_move
 from monitor.core.causes import Cause
 from monitor.core.outcome import AfterLogin
+from monitor.core.problem import OperatorError
 from monitor.store import EXCHANGES_KEPT, UPGRADES, Store, StoreError, Verdict, move, postgresql
 from monitor.store.postgresql import LEFT_OPEN_MS, Server
 from tests.store.postgres import COMMAND, Postgres, postgres, program
@@ -340,6 +341,14 @@ def test_a_database_that_cannot_be_moved_is_reported(tmp_path: Path, source: str
 
     with pytest.raises(StoreError, match=why):
         move(tmp_path / source, str(tmp_path / to))
+
+
+def test_a_password_on_the_command_line_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    """Everyone on the machine could read it in the list of processes."""
+    with pytest.raises(OperatorError, match="--to contains a password") as refused:
+        database_move(tmp_path / "bearerwatch.db", "postgresql://monitor:hunter2@127.0.0.1/bearerwatch")
+
+    assert "hunter2" not in str(refused.value)
 
 
 def test_a_file_that_a_daemon_uses_is_not_moved(url: str, tmp_path: Path) -> None:

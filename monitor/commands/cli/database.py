@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from monitor.commands.cli.arguments import ConfigOption, choice, settings_of
+from monitor.core.problem import OperatorError
 
 
 def database_move(
@@ -19,8 +20,13 @@ def database_move(
 
     Example: `bearerwatch database move --from bearerwatch.db --to postgresql://monitor@db/bearerwatch`
     """
+    from monitor.config.words import database_server
     from monitor.store import move
 
+    try:
+        database_server(to)
+    except ValueError as problem:
+        raise OperatorError(f"--to {problem}") from None
     moved = move(source, to)
     print(f"Moved {moved:,} {'history' if moved == 1 else 'histories'}, with events and exchanges.")
 
