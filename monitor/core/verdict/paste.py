@@ -73,7 +73,8 @@ _END_OF_TEXT = re.compile(
 """Where the text after a code ends on its line."""
 
 _LABELLED = re.compile(
-    rf"(?<![^\W_])(?:({_STRONG_LABELS})|message|msg|detail|reason|description)[\"'\]]{{0,2}} ?(?:=>|[:=>]) ?"
+    rf"(?<![^\W_])(?:((?<!=)(?:{_STRONG_LABELS}))"
+    rf"|message|msg|detail|reason|description)[\"'\]]{{0,2}} ?(?:=>|[:=>]) ?"
     rf"(?:[A-Z]\w{{2,9}}\()?(?:\"([^\"]{{1,{VALUE_LIMIT}}})|'((?:[^'\n]|'(?=\w)){{1,{VALUE_LIMIT}}})"
     rf"|([^\"'\s{{\[][^\n}}&<]{{0,{VALUE_LIMIT}}}))",
     re.IGNORECASE,
@@ -357,7 +358,7 @@ def _is_of_others(line: str) -> bool:
     requested = (
         _is_routine(line) and _STATUS.search(line) and not (_TOKEN_CALL.search(line) or CODE.search(line))
     )
-    return bool(requested) or is_of_another_service(line)
+    return bool(requested) or is_of_another_service(line) or is_elsewhere(line)
 
 
 def _scopes(text: str) -> frozenset[str] | None:
