@@ -71,7 +71,7 @@ def _has_unmistakable(text: str) -> bool:
 _OTHER_SERVICES = any_of("other_services")
 _SALESFORCES = any_of("salesforces")
 _ELSEWHERE = any_of("elsewhere")
-_NAMED = re.compile(r"salesforce\.com|\bsalesforce (log.?[io]n|o?auth)", re.IGNORECASE)
+_NAMED = re.compile(r"salesforce\.com|\bsalesforce[ /_-](log.?[io]n|o?auth|jwt|private)", re.IGNORECASE)
 """Salesforce itself. Packages, tables and folders have that word in their names, too."""
 
 
