@@ -388,8 +388,8 @@ def _context(text: str, told: Paste) -> Iterator[str]:
         yield f"The text mentions the scopes {', '.join(sorted(told.scopes)[:SCOPES_SHOWN])}."
     if found := FOREIGN.search(text):
         yield (
-            f'The text contains "{harmless(found[0], 40)}", a word of another provider (Microsoft Entra,'
-            " Google, DocuSign): check what logs in there."
+            f'The text contains "{harmless(found[0], 40)}", a term of another provider (Microsoft Entra,'
+            " Google, DocuSign): check what is logging in there."
         )
     if not _THIS_FLOW.search(text):
         for flow, pattern in WORDS["other_flows"].items():

@@ -344,10 +344,10 @@ def test_an_error_of_another_provider_is_identified_as_such() -> None:
     said = told("invalid_client: AADSTS7000222: The provided client secret keys are expired.")["evidence"]
 
     words = "invalid_client: AADSTS7000222: The provided client secret keys are expired."
-    where = "(Microsoft Entra, Google, DocuSign): check what logs in there."
+    where = "(Microsoft Entra, Google, DocuSign): check what is logging in there."
     assert said == [
         f'The text says: "{words}".',
-        f'The text contains "AADSTS7000222", a word of another provider {where}',
+        f'The text contains "AADSTS7000222", a term of another provider {where}',
     ]
 
 

@@ -31,7 +31,7 @@ THROTTLED = 16.0
 time of 10; the 15 minutes after which a throttled login is tried again."""
 
 KEPT = 5.0
-"""Minutes that an alert goes on after its end, so that a restart ends none."""
+"""Minutes that an alert keeps firing after its end, so that a restart ends none."""
 
 LONG = 24 * 60.0
 """Minutes: longer than any case runs."""
@@ -231,7 +231,7 @@ def causes() -> Iterator[Case]:
         },
     )
     yield Case(
-        "What ends within its hold time raises no alert: a refused check, a short outage, a settling change",
+        "A finding shorter than its hold time raises no alert: a refusal, a short outage, a settling change",
         passing,
         {BEGIN + moment: [] for moment in (CONFIRMED - STEP, CONFIRMED, 5, SETTLING, TRANSIENT, 20)},
         spares=tuple(alert_of(cause) for cause in Cause),
@@ -417,7 +417,7 @@ def fleet() -> Iterator[Case]:
         },
     )
     yield Case(
-        "The alert about an outage ends an interval after the single ones, which stay inhibited until then",
+        "The alert about an outage ends an interval after the individual ones, which stay inhibited",
         connections(*numbered(8)) | some(8, network, between(BEGIN, 30)),
         {
             34.5: [unreachable, *(single(name, network) for name in numbered(8))],
@@ -495,7 +495,7 @@ def maintenance() -> Iterator[Case]:
     decayed = Cause.APPROVAL_DECAYED
     held = alert_of(decayed)
     yield Case(
-        "What begins during maintenance raises an alert afterwards, if it still holds",
+        "A finding that begins during maintenance raises an alert afterwards if it still applies",
         connections("acme", "globex", "short")
         | in_maintenance(4, 30, "acme", "short")
         | finding("acme", decayed, between(BEGIN, 40))
@@ -584,7 +584,7 @@ def daemon() -> Iterator[Case]:
         ("BearerwatchLogErrors", "log_messages_total", "warning", {"level": "error"}),
     ):
         yield Case(
-            f"{name}: one is enough, and is news for a quarter of an hour",
+            f"{name}: one is enough, and fires for a quarter of an hour",
             connections("acme") | {f"bearerwatch_{metric}" + of(**labels): jump(5, 1)},
             {
                 5.5: [],
@@ -623,7 +623,7 @@ def over_time(name: str, metric: str, severity: str, *, hold: float, passes: flo
     """Counters that may count for a while."""
     series = f"bearerwatch_{metric}" + of()
     yield Case(
-        f"{name}: it goes on and on",
+        f"{name}: it lasts",
         connections("acme") | {series: counting(1)},
         {hold - 1: [], hold: [own(name, severity, **HERE)]},
     )
@@ -867,7 +867,7 @@ HEAD = """\
 #
 #     promtool test rules deploy/prometheus/alerts.test.yml
 #
-# Written by `python -m tests.deploy.alert_cases`, where the cases stand. The times are those of alerts.yml.
+# Written by `python -m tests.deploy.alert_cases`, which has the cases. The times are those of alerts.yml.
 rule_files: [alerts.yml]
 evaluation_interval: 30s
 tests:

@@ -54,7 +54,7 @@ NAMES = sorted({rule["alert"] for rule in deployed()})
 
 def test_the_deployed_rules_match_the_example_configuration() -> None:
     assert RULES.read_text() == rules(load(EXAMPLE, {})), (
-        f"Write it anew: {Path(sys.executable).parent}/bearerwatch rules --config {EXAMPLE} > {RULES}"
+        f"Write it again: {Path(sys.executable).parent}/bearerwatch rules --config {EXAMPLE} > {RULES}"
     )
 
 
@@ -135,7 +135,7 @@ def test_the_alerts_page_lists_every_alert_that_has_no_cause() -> None:
 
 
 def test_the_deployed_rule_tests_are_up_to_date() -> None:
-    assert TESTS.read_text() == written(), f"Write it anew: {sys.executable} -m tests.deploy.alert_cases"
+    assert TESTS.read_text() == written(), f"Write it again: {sys.executable} -m tests.deploy.alert_cases"
 
 
 @pytest.mark.parametrize("name", NAMES)

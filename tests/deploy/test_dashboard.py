@@ -41,7 +41,7 @@ def filled(query: str, **chosen: str) -> str:
 
 
 def test_the_deployed_dashboard_is_up_to_date() -> None:
-    assert FILE.read_text() == built(), f"Write it anew: {sys.executable} deploy/grafana/build_dashboard.py"
+    assert FILE.read_text() == built(), f"Write it again: {sys.executable} deploy/grafana/build_dashboard.py"
 
 
 def test_the_dashboard_is_valid_for_grafana_and_has_the_uid_that_alerts_link_to() -> None:

@@ -36,7 +36,7 @@ def run_demo(
         bool, typer.Option("--at-once", help="Run the simulated weeks as fast as possible.")
     ] = False,
 ) -> None:
-    """Run simulator and daemon together, weeks in a minute.
+    """Run the simulator and the daemon together: weeks of simulated time in a minute.
 
     Needs no configuration and no Salesforce, and leaves no files behind.
     """
