@@ -228,7 +228,7 @@ def fleet(board: dashboard.Dashboard) -> None:
     board.with_panel(
         number(
             "Working",
-            "Share of connections, without paused ones, whose last exchange was granted.",
+            "Share of connections, excluding paused ones, whose last exchange was granted.",
             "percentunit",
             query(working),
         ).max(1)

@@ -183,7 +183,7 @@ KEYS = (
         "parameters-only.pem",
         "openssl ecparam -name prime256v1 -out parameters-only.pem",
         UNREADABLE,
-        "another kind (EC PARAMETERS)",
+        "a different kind of PEM (EC PARAMETERS)",
     ),
     Case(
         "openssh.pem",

@@ -29,8 +29,8 @@ class Chapter:
     """A time, the findings expected then, and what happens next."""
 
     at: timedelta
-    """After the beginning."""
-    stands: tuple[State, tuple[Cause, ...]]
+    """After the start."""
+    expected: tuple[State, tuple[Cause, ...]]
     """The state and all findings, the cause of the state first."""
     then: Happens | None = None
     may_be: tuple[Cause, ...] = ()
@@ -41,7 +41,7 @@ class Chapter:
 
 @dataclass(frozen=True, slots=True)
 class Tale:
-    """What becomes of one connection."""
+    """What happens to one connection."""
 
     name: str
     chapters: tuple[Chapter, ...]
@@ -86,19 +86,19 @@ def weather(of: Weather | None) -> Happens:
     return change
 
 
-def mended(
+def repaired(
     name: str,
     breaks: Happens,
-    stands: tuple[State, tuple[Cause, ...]],
+    expected: tuple[State, tuple[Cause, ...]],
     repairs: Happens,
     *,
     may_be: tuple[Cause, ...] = (),
     **more: Any,
 ) -> Tale:
-    """A day on which all is well, one on which something is broken, and one after the repair."""
+    """A healthy day, a day on which something is broken, and one after the repair."""
     chapters = (
         Chapter(DAY, HEALTHY, breaks),
-        Chapter(2 * DAY, stands, repairs, may_be=may_be),
+        Chapter(2 * DAY, expected, repairs, may_be=may_be),
         Chapter(3 * DAY, HEALTHY),
     )
     return Tale(name, chapters, **more)
@@ -209,7 +209,7 @@ SETUP = (
         ),
     ),
     Tale(
-        "the app holds another certificate than ours",
+        "the app has a different certificate from ours",
         uploaded=second,
         chapters=(
             Chapter(MINUTE, SETTLING),
@@ -233,7 +233,7 @@ SETUP = (
         ),
     ),
     Tale(
-        "our certificate is another one, but the key serves",
+        "our certificate is a different one, but the key works",
         files=first_with_the_certificate_of_the_second,
         uploaded=pair_files,
         chapters=(Chapter(DAY, degraded(Cause.KEY_CERTIFICATE_MISMATCH)),),
@@ -258,7 +258,7 @@ SETUP = (
         ),
     ),
     Tale(
-        "the flow is switched off",
+        "the flow is turned off",
         org={"flow_enabled": False},
         chapters=(
             Chapter(DAY, failing(Cause.FLOW_DISABLED), in_org(flow_enabled=True)),
@@ -274,7 +274,7 @@ SETUP = (
         ),
     ),
     Tale(
-        "the username is of nobody",
+        "no user has the username",
         org={"username": "someone.else@acme.example"},
         chapters=(
             Chapter(
@@ -290,7 +290,7 @@ SETUP = (
 
 KEYS = (
     Tale(
-        "the key file is cut off, and put right",
+        "the key file is truncated, then repaired",
         files=cut_off,
         chapters=(
             Chapter(MINUTE, failing(Cause.KEY_UNREADABLE), key_files(pair_files)),
@@ -306,7 +306,7 @@ KEYS = (
         ),
     ),
     Tale(
-        "everybody on the machine may read the key, until it is put there anew",
+        "everyone on the machine can read the key, until it is replaced",
         chapters=(
             Chapter(DAY, HEALTHY, lambda traveller: traveller.open_key_file()),
             Chapter(2 * DAY, degraded(Cause.KEY_FILE_EXPOSED), key_files(pair_files)),
@@ -319,7 +319,7 @@ KEYS = (
         chapters=(Chapter(DAY, failing(Cause.KEY_NOT_RSA)),),
     ),
     Tale(
-        "the key is short, and the org takes it",
+        "the key is short, and the org accepts it",
         files=of_kind(Keys.SHORT),
         chapters=(Chapter(DAY, degraded(Cause.KEY_TOO_SHORT)),),
     ),
@@ -330,7 +330,7 @@ KEYS = (
         chapters=(Chapter(DAY, failing(Cause.KEY_TOO_SHORT), may_be=(Cause.ASSERTION_INVALID,)),),
     ),
     Tale(
-        "a certificate of a year nears its end, and the org goes on",
+        "a one-year certificate nears its end, and the org keeps granting",
         files=of_a_year,
         chapters=(
             Chapter(303 * DAY, HEALTHY),
@@ -378,7 +378,7 @@ KEYS = (
         ),
     ),
     Tale(
-        "a key replaced on disk may be refused while its certificate spreads",
+        "a key replaced on disk may be refused while its certificate propagates",
         org={"propagation_seconds": 7 * 60},
         options={"interval": 5 * MINUTE},
         chapters=(
@@ -390,7 +390,7 @@ KEYS = (
         ),
     ),
     Tale(
-        "a key replaced on disk whose certificate nobody uploaded",
+        "a key replaced on disk whose certificate was not uploaded",
         chapters=(
             Chapter(DAY, HEALTHY, key_files(second)),
             Chapter(DAY + 9 * MINUTE, SETTLING),
@@ -402,7 +402,7 @@ KEYS = (
             Chapter(2 * DAY, HEALTHY),
         ),
     ),
-    mended(
+    repaired(
         "the certificate is gone from the app",
         in_org(certificate=None),
         failing(Cause.CLIENT_INVALID),
@@ -421,7 +421,7 @@ APPROVALS = (
         ),
     ),
     Tale(
-        "an org in which an admin's approval does not age",
+        "an org where an admin's approval does not age out",
         org={**MONTH, "decays_when_admin_approved": False},
         chapters=(Chapter(90 * DAY, HEALTHY),),
     ),
@@ -437,7 +437,7 @@ APPROVALS = (
         ),
     ),
     Tale(
-        "a declared policy foretells the end to the day",
+        "a declared policy predicts the end to the day",
         org={**MONTH, "refresh_token_validity_seconds": 90 * 86_400},
         options={"approval": ApprovalPolicy("lifetime", 90)},
         chapters=(
@@ -472,7 +472,7 @@ APPROVALS = (
         ),
     ),
     Tale(
-        "a permission set that was assigned for a month is foreseen to end, and ends",
+        "a permission set assigned for a month is predicted to end, and ends",
         org={"permission_set_lifetime_seconds": 30 * 86_400, "permissions": ["ViewSetup"]},
         chapters=(
             Chapter(DAY, degraded(Cause.PERMISSION_SET_EXPIRING)),
@@ -486,7 +486,7 @@ APPROVALS = (
         ),
     ),
     Tale(
-        "a policy that will let the approval age out is found on the first day, and put right",
+        "a policy that will let the approval age out is found on the first day, and fixed",
         org={
             "refresh_token_policy": "lifetime",
             "refresh_token_validity_seconds": 90 * 86_400,
@@ -498,7 +498,7 @@ APPROVALS = (
         ),
     ),
     Tale(
-        "an app that demands High Assurance is found before it refuses",
+        "an app that requires High Assurance is found before it refuses",
         org={"session_level": "HIGH_ASSURANCE", "permissions": ["ViewSetup", "ExternalClientAppViewer"]},
         chapters=(
             Chapter(DAY, degraded(Cause.SESSION_LEVEL_REQUIRED), in_org(session_level="STANDARD")),
@@ -506,7 +506,7 @@ APPROVALS = (
         ),
     ),
     Tale(
-        "access to a declared object is missing, and then declared right",
+        "access to a declared object is missing, then the declaration is fixed",
         options={"objects": (("Account", ("read",)), ("Lead", ("read",)))},
         chapters=(
             Chapter(
@@ -518,7 +518,7 @@ APPROVALS = (
         ),
     ),
     Tale(
-        "a user that may not see its permission sets is healthy, and its end comes unforeseen",
+        "a user that cannot see its permission sets is healthy, and ends without warning",
         org={"permission_set_lifetime_seconds": 30 * 86_400},
         chapters=(
             Chapter(29 * DAY, HEALTHY),
@@ -542,7 +542,7 @@ APPROVALS = (
 )
 
 RIGHTS = (
-    mended(
+    repaired(
         "our address falls out of the ranges, in the setup guide's words",
         in_org(ip_allowed=False),
         failing(Cause.NOT_AUTHORIZED),
@@ -550,7 +550,7 @@ RIGHTS = (
         org={"ip_refusal": "not_authorized"},
         may_be=(Cause.IP_RESTRICTED, Cause.API_DISABLED),
     ),
-    mended(
+    repaired(
         "our address falls out of the ranges",
         in_org(ip_allowed=False),
         failing(Cause.IP_RESTRICTED),
@@ -567,7 +567,7 @@ RIGHTS = (
             Chapter(DAY + 8 * HOUR, HEALTHY),
         ),
     ),
-    mended(
+    repaired(
         "access tokens become JWTs",
         in_org(jwt_access_tokens=True),
         degraded(Cause.JWT_ACCESS_TOKEN),
@@ -627,7 +627,7 @@ SANDBOXES = (
         ),
     ),
     Tale(
-        "a refreshed sandbox is another org, which is taken as the right one after a week",
+        "a refreshed sandbox is another org, which is accepted after a week",
         subdomain=SANDBOX,
         org={"org_type": "sandbox"},
         chapters=(
@@ -666,7 +666,7 @@ SANDBOXES = (
 
 ELSEWHERE = (
     *(
-        mended(
+        repaired(
             f"a server that answers with {fault}",
             in_org(fault=fault),
             no_verdict(Cause.SALESFORCE_UNAVAILABLE),
@@ -674,21 +674,21 @@ ELSEWHERE = (
         )
         for fault in ("reset", "error_500")
     ),
-    mended(
-        "nobody listens, then the network is well again",
+    repaired(
+        "no server listens, then the network recovers",
         weather(nobody_listens),
         no_verdict(Cause.NETWORK_UNREACHABLE),
         weather(None),
     ),
-    mended("something breaks TLS open", weather(untrusted), no_verdict(Cause.TLS_UNTRUSTED), weather(None)),
-    mended(
+    repaired("something breaks TLS open", weather(untrusted), no_verdict(Cause.TLS_UNTRUSTED), weather(None)),
+    repaired(
         "a portal answers one connection alone",
         weather(portal),
         no_verdict(Cause.SALESFORCE_UNAVAILABLE),
         weather(None),
     ),
     Tale(
-        "a decay still stands beside a network that went away after it",
+        "a decay remains a finding when the network fails after it",
         org=MONTH,
         chapters=(
             Chapter(31 * DAY, failing(Cause.APPROVAL_DECAYED), weather(nobody_listens)),
@@ -700,7 +700,7 @@ ELSEWHERE = (
             Chapter(33 * DAY, failing(Cause.APPROVAL_DECAYED)),
         ),
     ),
-    mended(
+    repaired(
         "the org's clock is an hour ahead",
         in_org(clock_offset_seconds=3600),
         failing(Cause.CLOCK_SKEWED),
@@ -715,7 +715,7 @@ ELSEWHERE = (
         ),
     ),
     Tale(
-        "production leaves nothing of the login rate",
+        "production uses up the login rate",
         options={"interval": 5 * MINUTE},
         chapters=(
             Chapter(HOUR, HEALTHY, in_org(login_rate_per_hour=0)),

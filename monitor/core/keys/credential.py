@@ -199,7 +199,9 @@ def _private_block(found: list[Block]) -> Block:
             " the certificate."
         )
     label = found[0].label
-    meaning = _NOT_A_KEY.get(label, f"is PEM of another kind ({label[:40]}): configure an RSA private key")
+    meaning = _NOT_A_KEY.get(
+        label, f"is a different kind of PEM ({label[:40]}): configure an RSA private key"
+    )
     raise MalformedError(f"The private key {meaning}.")
 
 
@@ -295,7 +297,7 @@ def _certificate_blocks(found: list[Block]) -> list[Block]:
     if certificates:
         return certificates
     label = found[0].label
-    meaning = _NOT_A_CERTIFICATE.get(label, f"is PEM of another kind ({label[:40]})")
+    meaning = _NOT_A_CERTIFICATE.get(label, f"is a different kind of PEM ({label[:40]})")
     if label.endswith("PRIVATE KEY"):
         meaning = "is a private key"
     raise MalformedError(
