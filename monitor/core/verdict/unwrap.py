@@ -19,7 +19,7 @@ _STAMP = re.compile(
 )
 """What containers, the journal and runners put before each line."""
 
-_QUERIED = re.compile(r"error_description=[^\s&\"']{1,400}")
+_QUERIED = re.compile(r"error_description=(?:[^\s&\"']|'(?=\w)){1,400}")
 _TYPOGRAPHIC = str.maketrans(dict.fromkeys("“”„«»", '"') | dict.fromkeys("‘’ʼ‚´`", "'"))
 
 

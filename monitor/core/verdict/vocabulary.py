@@ -148,6 +148,7 @@ FAULT_ORDER = tuple(reversed(dict.fromkeys(kind for kind, _ in reversed(_FAULTS)
 _TRUSTED_LISTS = re.compile(r"\bca\b|candidate authority|trust.?store|cacert|ca.?bundle|ca.?file|\bssl cert")
 """Files of trusted authorities: if one can't be read, our key is not at fault."""
 
+_OTHER_KEYS = any_of("other_keys")
 _SLOW_WORK = any_of("slow_work")
 
 
@@ -169,6 +170,7 @@ def of_key(text: str) -> Cause | None:
     """The key problem in a text made `plain`, if any."""
     if _TRUSTED_LISTS.search(text):
         return None
+    text = _OTHER_KEYS.sub(" ", text)
     return next((cause for cause, pattern in _KEYS if pattern.search(text)), None)
 
 
