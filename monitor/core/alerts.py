@@ -163,7 +163,7 @@ def _of_no_cause(status: ConnectionStatus, snapshot: Snapshot, terms: Terms) -> 
     silent = status.state in {State.FAILING, State.UNKNOWN} and not status.findings
     lately = ""
     if silent and lasted(since, terms.holds.unexplained, now):
-        name, title, severity = "Unexplained", "Not working, without a known cause", Severity.CRITICAL
+        name, title, severity = "Unexplained", "Not working, cause unknown", Severity.CRITICAL
         cause, what_to_do = Cause.MONITOR_FAULT, wording.with_name(wording.UNEXPLAINED, status.name)
         said = (
             f"Since {wording.minute(since)} no check of {status.name} has succeeded and no cause has been"
