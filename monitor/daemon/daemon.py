@@ -66,8 +66,8 @@ HANGS_SECONDS = 30.0
 """A reload is reported as hanging after this long; ten thousand files take half of it."""
 
 HANGS = (
-    f"Reading the configuration has taken more than {HANGS_SECONDS:.0f} seconds: its disk may hang. It takes"
-    " effect once it has been read."
+    f"Reading the configuration has taken more than {HANGS_SECONDS:.0f} seconds: its disk may be hanging."
+    " It takes effect once it has been read."
 )
 
 log = structlog.get_logger()

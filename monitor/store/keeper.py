@@ -169,7 +169,10 @@ class Store:
     def problem(self) -> str | None:
         """Why changes are not being written, as a sentence for the operator; None if they are."""
         if self._problem is None and (seconds := self.unwritten_seconds) > HANGS_SECONDS:
-            return f"The database {self.place} has not answered for {seconds:.0f} seconds: its disk may hang."
+            return (
+                f"The database {self.place} has not responded for {seconds:.0f} seconds: its disk may be"
+                " hanging."
+            )
         return self._problem
 
     @property

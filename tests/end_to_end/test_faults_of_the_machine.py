@@ -122,7 +122,7 @@ def test_a_hanging_reload_is_reported_applied_later_and_blocks_no_stop(
             config.unlink()
             os.mkfifo(config)
             running.process.send_signal(signal.SIGHUP)
-            until(lambda: "may hang" in reload_problem(running), "it to be said", HANGS_SECONDS + 60)
+            until(lambda: "may be hanging" in reload_problem(running), "it to be said", HANGS_SECONDS + 60)
             goes_on(running, "acme")
 
             def give() -> None:

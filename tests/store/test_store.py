@@ -743,7 +743,7 @@ def test_a_hanging_write_is_reported(path: Path) -> None:
         store.save("acme", history(GRANTED))
         until(lambda: store.problem, "the hanging write to be reported")
 
-        assert re.search(r"has not answered for 1\d seconds: its disk may hang", str(store.problem))
+        assert re.search(r"has not responded for 1\d seconds: its disk may be hanging", str(store.problem))
         assert store.errors == 0
         assert store.unwritten_seconds > HANGS_SECONDS
         other.execute("ROLLBACK")
