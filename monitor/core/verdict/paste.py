@@ -36,7 +36,6 @@ from monitor.core.verdict.vocabulary import (
     NO_SUCH_NAME,
     OF_WORK,
     SAY_LITTLE,
-    SETTING,
     WORDS,
     Meaning,
     any_of,
@@ -479,7 +478,7 @@ def _words(pasted: _Pasted) -> Refused | None:
         elsewhere = "://" in line and not _HOST.search(line)
         if elsewhere or _is_routine(line) or _ADVICE.match(line):
             continue
-        meant = of_text(SETTING.sub(" ", _PHRASE.sub(" ", _STATUS.sub(" ", line))))
+        meant = of_text(_PHRASE.sub(" ", _STATUS.sub(" ", line)))
         if meant and not (refused and CATALOGUE[meant.cause].no_verdict):
             return pasted.refusal(_Attempt(0, 0, line))
     other = _OTHER_ANSWER.search(pasted.text) or _OTHER_CODED.search(pasted.text)

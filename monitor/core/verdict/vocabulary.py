@@ -156,7 +156,7 @@ def of_text(text: str) -> Meaning | None:
     """What an error text (`error: description`) means; None if no rule matches."""
     if FOREIGN.search(text):
         return None
-    spoken = plain(text)
+    spoken = plain(SETTING.sub(" ", text))
     code, _, description = spoken.partition(":")
     if decided := _DECIDING_CODES.get(code):
         meant = (meaning for _, meaning in TEXTS if meaning.cause is decided)
