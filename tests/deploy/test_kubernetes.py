@@ -162,6 +162,29 @@ def test_each_object_is_valid_for_kubernetes(folder: str, version: str) -> None:
             kubernetes_validate.validate(one, version, strict=True)
 
 
+@pytest.mark.parametrize("version", ["1.33", kubernetes_validate.latest_version()])
+def test_the_move_to_replicas_uses_their_database_and_the_single_daemons_volume(version: str) -> None:
+    folder = "overlays/replicas"
+    job = yaml.safe_load((KUBERNETES / folder / "move.yaml").read_text())
+    kubernetes_validate.validate(job, version, strict=True)
+    spec = job["spec"]["template"]["spec"]
+    (move,) = spec["containers"]
+    (state,) = spec["volumes"]
+    replica = one_of("StatefulSet", folder)["spec"]["template"]["spec"]["containers"][0]
+    of_single, of_replicas = (
+        yaml.safe_load(one_of("ConfigMap", where)["data"]["bearerwatch.yaml"])["database"]
+        for where in ("base", folder)
+    )
+
+    assert move["args"] == ["database", "move", f"--from={of_single}", f"--to={of_replicas}"]
+    assert (move["image"], move["env"]) == (replica["image"], replica["env"])
+    assert move["securityContext"] == replica["securityContext"]
+    assert spec["securityContext"] == pod()["securityContext"]
+    (claim,) = one_of("StatefulSet")["spec"]["volumeClaimTemplates"]
+    assert state["persistentVolumeClaim"]["claimName"] == f"{claim['metadata']['name']}-bearerwatch-0"
+    assert move["volumeMounts"] == [{"name": state["name"], "mountPath": mounts()["state"]}]
+
+
 @pytest.mark.real("node")
 def test_the_operators_objects_are_valid() -> None:
     script = (Path(__file__).parent / "crd.mjs").read_text()
