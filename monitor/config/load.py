@@ -190,7 +190,10 @@ class _Loader:
         seen = {os.path.realpath(main.path)}  # Path.resolve() raises for circular links
         for pattern in patterns:
             found = sorted(glob.glob(str(base / pattern), recursive=True))  # noqa: PTH207 - for absolute patterns
-            if not found:
+            if not found and not _may_list(base / pattern):
+                refused = "is in a directory that this process may not read: give its user permission."
+                main.note(("connections_from",), f"{quoted(pattern)} {refused}")
+            elif not found:
                 self.fruitless.append(pattern)
             for shown in found:
                 path = _absolute(Path(shown))
@@ -319,6 +322,17 @@ def _bands(file: Document, path: text.Path, options: ExpiryOptions, otherwise: E
         )
         file.note(path, f"{message} Make the warning longer.")
     return bands
+
+
+def _may_list(pattern: Path) -> bool:
+    """Whether permissions allow to look for this pattern's files."""
+    try:
+        os.scandir(pattern.parent).close()
+    except PermissionError:
+        return False
+    except (OSError, ValueError):  # missing, or not a path
+        return True
+    return True
 
 
 def _texts(value: Value) -> list[str]:

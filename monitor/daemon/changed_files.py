@@ -6,6 +6,7 @@ a watch on the file itself would miss both.
 
 import asyncio
 import glob
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -25,14 +26,17 @@ log = structlog.get_logger()
 
 
 def directories(settings: Settings) -> frozenset[Path]:
-    """The existing directories to watch, including those that contain links to them."""
+    """The directories to watch, including those that contain links to them; none that this user may not read,
+    which would end the watch over all.
+    """
     places = [file.parent for file in (*settings.files, *settings.protection.files)]
     places += [_fixed_part(Path(pattern)) for pattern in settings.patterns]
     for connection in settings.connections:
         for pair in connection.pairs:
             places += [Path(source.place).parent for source in pair.sources if source.kind == "file"]
-    places += [place.parent for place in set(places) if place.is_symlink()]
-    return frozenset(place for place in places if place.is_dir())
+    # Not by the methods of Path: they raise where this user may not look.
+    places += [place.parent for place in set(places) if os.path.islink(place)]  # noqa: PTH114
+    return frozenset(place for place in places if os.path.isdir(place) and os.access(place, os.R_OK))  # noqa: PTH112
 
 
 def configuration_stamps(settings: Settings) -> frozenset[tuple[str, Stamp | None]]:

@@ -26,12 +26,14 @@ from monitor.store.problem import DamagedError, StoreError
 _WHY = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space",
     sqlite3.SQLITE_READONLY: "it is read-only: give the monitor write access to the file and its directory",
-    sqlite3.SQLITE_CANTOPEN: "its directory must exist and be writable by the monitor",
+    sqlite3.SQLITE_CANTOPEN: (
+        "its directory must exist, and the user that runs this must be able to write to it and to the file"
+    ),
     sqlite3.SQLITE_PERM: "it cannot be opened: give the monitor write access to the file and its directory",
     sqlite3.SQLITE_BUSY: "another program has locked it: stop that program, or wait for it",
     sqlite3.SQLITE_NOTADB: "it is not a SQLite database: use another file, or move this one away",
     sqlite3.SQLITE_CORRUPT: "it is damaged: restore a backup, or move it away and a new one is created",
-    sqlite3.SQLITE_IOERR: "disk error: check quotas and the kernel log",
+    sqlite3.SQLITE_IOERR: "disk error: check free space, quotas and the kernel log",
 }
 """By primary result code (sqlite.org/rescode.html): what is wrong and how to fix it."""
 

@@ -1,6 +1,8 @@
 """Changed files are noticed, however they are changed."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 
 from monitor.config import Settings, load
 from monitor.daemon.changed_files import ChangedFiles, configuration_stamps, directories
+from tests.end_to_end.processes import bound_by_modes
 
 CONFIG = """
 connections_from: [more/*.yaml]
@@ -112,3 +115,26 @@ def test_stamps_differ_after_a_file_is_changed_added_or_removed(settings: Settin
     (folder / "more" / "customers.yaml").unlink()
 
     assert len({before, added, changed, configuration_stamps(settings)}) == 4
+
+
+def test_a_directory_that_may_not_be_read_does_not_end_the_watch_over_the_others(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir(mode=0o711)
+    config = tmp_path / "bearerwatch.yaml"
+    config.write_text(
+        CONFIG.replace("keys/current/", "keys/") + "  - {name: b, subdomain: acme--b.sandbox,"
+        " consumer_key: 3MVG9acme, username: b@acme.com, private_key: {file: keys/no/more/b.pem}}\n"
+    )
+    program = (
+        "from pathlib import Path; from monitor.config import load;"
+        " from monitor.daemon.changed_files import directories;"
+        f" keys = Path({str(keys)!r}); keys.chmod(0o100);"
+        f" print(sorted(map(str, directories(load(Path({str(config)!r}), {{}})))))"
+    )
+
+    done = subprocess.run(
+        [*bound_by_modes(), sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    keys.chmod(0o700)
+    assert (done.stdout, done.stderr) == (f"['{tmp_path}']\n", "")

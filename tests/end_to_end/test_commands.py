@@ -11,7 +11,7 @@ import pytest
 
 from monitor.core.causes import Cause
 from monitor.keys import keygen
-from tests.end_to_end.processes import bearerwatch, simulator
+from tests.end_to_end.processes import bearerwatch, bound_by_modes, simulator
 from tests.making import NOW
 
 NAMES = ("acme", "globex")
@@ -254,6 +254,66 @@ def test_a_closed_output_stream_is_not_an_error(closed: int) -> None:
 
     assert done.returncode == 0
     assert not done.stderr
+
+
+@pytest.fixture(name="private")
+def _private(tmp_path: Path) -> Iterator[Path]:
+    """A directory that others may not look into, as the daemon's, and a configuration that needs it."""
+    private = tmp_path / "private"
+    private.mkdir(mode=0)
+    (tmp_path / "bearerwatch.yaml").write_text(
+        "web: {external_url: http://127.0.0.1}\n"
+        "database: private/bearerwatch.db\n"
+        "connections: [{name: a, subdomain: acme, consumer_key: 3MVG9_acme, username: a@b.c,"
+        " private_key: {file: private/a.pem}, certificate_not_after: 2100-01-01}]\n"
+    )
+    yield private
+    private.chmod(0o700)
+
+
+def _by_an_ordinary_user(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [*bound_by_modes(), sys.executable, "-m", "monitor", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_configuration_can_be_checked_by_a_user_who_may_not_see_the_database(private: Path) -> None:
+    done = _by_an_ordinary_user(private.parent, "config", "check")
+
+    assert done.returncode == 0, done.stderr
+    assert f"The file {private}/a.pem is not readable by this process" in done.stderr
+    assert "no errors, 1 warning." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file"),
+    [
+        ("check", "bearerwatch.db"),
+        ("alerts", "bearerwatch.db"),
+        ("report --month 2026-11", "bearerwatch.db"),
+        ("rotate a", "a-2.pem"),
+        ("database move --from private/bearerwatch.db --to postgresql://a@b/c", "bearerwatch.db"),
+    ],
+)
+def test_what_this_user_may_not_read_is_one_clear_message(private: Path, arguments: str, file: str) -> None:
+    done = _by_an_ordinary_user(private.parent, *arguments.split())
+
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert file in done.stderr
+    assert "user that runs the daemon" in done.stderr
+
+
+def test_connections_in_a_directory_that_cannot_be_read_are_an_error(private: Path) -> None:
+    config = private.parent / "bearerwatch.yaml"
+    config.write_text("connections_from: [private/*.yaml, no/*.yaml]\n")
+
+    done = _by_an_ordinary_user(private.parent, "config", "check")
+
+    assert done.returncode == 2
+    assert done.stderr == (
+        'bearerwatch.yaml:1: connections_from: "private/*.yaml" is in a directory that this process may not'
+        " read: give its user permission.\n"
+    )
 
 
 def test_causes_accepts_names_of_the_demos_connections(folder: Path) -> None:

@@ -53,7 +53,7 @@ from monitor.store.database import DAYS_KEPT, EVENT_DAYS, Database
 from monitor.store.keeper import HANGS_SECONDS
 from monitor.store.place import place_of
 from monitor.store.waiting import EVENTS_KEPT, Lease, Waiting
-from tests.end_to_end.processes import until
+from tests.end_to_end.processes import bound_by_modes, until
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HERE = Path(__file__).parent
@@ -654,7 +654,8 @@ def test_a_missing_or_unwritable_directory_is_named(path: str) -> None:
         Store.open(path)
 
     assert str(raised.value) == (
-        f"The database {path} cannot be used: its directory must exist and be writable by the monitor."
+        f"The database {path} cannot be used: its directory must exist, and the user that runs this must be"
+        " able to write to it and to the file."
     )
 
 
@@ -1092,13 +1093,6 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), *filter(None, sys.path)])}
 
 
-def _bound_by_modes() -> list[str]:
-    """What makes a process heed the modes of files, where it would run as root."""
-    if os.geteuid() != 0:
-        return []
-    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
-
-
 def _own_mounts() -> list[str]:
     """Lets a process mount a private disk."""
     command = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
@@ -1134,7 +1128,7 @@ def test_with_a_full_disk_checks_continue_and_everything_is_written_later(tmp_pa
 def test_with_failing_writes_checks_continue_and_everything_is_written_later(tmp_path: Path) -> None:
     lines = _run(sys.executable, PROCESSES, "file_limit", tmp_path)
 
-    _assert_refused_and_recovered(lines, "disk error: check quotas")
+    _assert_refused_and_recovered(lines, "disk error: check free space, quotas")
 
 
 def test_with_a_read_only_directory_checks_continue_and_everything_is_written_later(tmp_path: Path) -> None:
@@ -1142,10 +1136,10 @@ def test_with_a_read_only_directory_checks_continue_and_everything_is_written_la
 
     The ten exchanges that were written before go with it.
     """
-    lines = _run(*_bound_by_modes(), sys.executable, PROCESSES, "read_only", tmp_path)
+    lines = _run(*bound_by_modes(), sys.executable, PROCESSES, "read_only", tmp_path)
 
     _assert_refused_and_recovered(
-        lines, "its directory must exist and be writable by the monitor.", counted=2000
+        lines, "its directory must exist, and the user that runs this must be able to", counted=2000
     )
 
 
@@ -1153,7 +1147,7 @@ def test_a_read_only_file_is_reported_as_such(path: Path) -> None:
     Store.open(path).close()
     path.chmod(0o444)
 
-    lines = _run(*_bound_by_modes(), sys.executable, PROCESSES, "start", path)
+    lines = _run(*bound_by_modes(), sys.executable, PROCESSES, "start", path)
 
     assert lines == [
         {

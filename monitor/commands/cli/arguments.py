@@ -41,7 +41,7 @@ def complete_connection(context: typer.Context, incomplete: str) -> list[str]:
     path = context.params.get("config") or os.environ.get("BEARERWATCH_CONFIG") or usual()
     try:
         connections = settings_of(Path(path)).connections
-    except OperatorError:
+    except (OperatorError, PermissionError):
         return []
     return [each.name for each in connections if each.name.startswith(incomplete)]
 

@@ -242,7 +242,7 @@ def try_before(
     elif missing:
         raise OperatorError(f"Missing: {', '.join(missing)}. Or name a configured connection.")
     else:
-        key = {"file": str(Path(private_key).resolve())}
+        key = {"file": str(Path(private_key).absolute())}
         if private_key == "-":
             if not (written := text_of("-")).strip():
                 raise OperatorError("There is no private key on stdin.")

@@ -44,12 +44,22 @@ def print_result(document: object, lines: Iterable[terminal.Line], *, as_json: b
 
 @contextmanager
 def operators_mistakes(code: Exit = Exit.MISTAKE) -> Iterator[None]:
-    """Print an OperatorError on stderr and exit with this code."""
+    """Print an OperatorError, or what this user may not read, on stderr and exit with this code."""
     try:
         yield
     except OperatorError as mistake:
-        errors.print(str(mistake), markup=False)
-        raise typer.Exit(code) from None
+        said = str(mistake)
+    except PermissionError as refused:
+        if refused.filename is None:
+            raise
+        said = (
+            f"{refused.filename} is not accessible to this user (uid {os.geteuid()}): give it permission, for"
+            " the directories too, or run the command as the user that runs the daemon."
+        )
+    else:
+        return
+    errors.print(said, markup=False)
+    raise typer.Exit(code)
 
 
 @contextmanager

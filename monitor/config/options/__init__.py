@@ -5,9 +5,9 @@ its docstring. Relative paths start at the directory of the file that contains t
 context).
 """
 
+import os
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationInfo, model_validator
@@ -58,7 +58,7 @@ def _database(value: object, info: ValidationInfo) -> str:
     if place == ":memory:":
         raise ValueError("must be a file. An in-memory database would be lost on restart.")
     path = resolved(place, info)
-    if Path(path).is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir() raises where this user may not look
         raise ValueError("is a directory. Use a file in it.")
     return path
 
