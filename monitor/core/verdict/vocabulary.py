@@ -28,10 +28,6 @@ SETTING = any_of("settings")
 SAY_LITTLE = frozenset(WORDS["say_little"])
 STATUSES: dict[str, str] = WORDS["statuses"]
 
-_DISTINCTIVE_WORDS = 3
-"""A status with this many words is distinctive. Shorter ones, such as `invalid password`, count only in
-Salesforce's spelling or by themselves."""
-
 _UNMISTAKABLE_WORDS = 4
 """A sentence with this many words is never another service's. Shorter ones, such as `expired authorization
 code`, are also said by other OAuth servers."""
@@ -42,17 +38,21 @@ _LOWER = str.maketrans({**{chr(code): chr(code + 32) for code in range(65, 91)},
 
 
 def sentences(text: str) -> Iterator[tuple[int, int]]:
-    """Start and end of each sentence of Salesforce's and each Login History status."""
+    """Start and end of each sentence of Salesforce's and each Login History status.
+
+    Others also say `invalid password`: a status counts only in Salesforce's spelling or by itself.
+    """
     lowered = text.translate(_LOWER)
     for sentence in dict.fromkeys((*WORDS["sentences"], *STATUSES.values())):
         sought = sentence.lower()
-        weak = sentence not in WORDS["sentences"] and len(sentence.split()) < _DISTINCTIVE_WORDS
+        is_status = sentence not in WORDS["sentences"]
         start = lowered.find(sought)
         while start >= 0:
             end = start + len(sought)
             before, after = text[start - 1 : start], text[end : end + 1]
             alone = before in _EDGES and after in _EDGES
-            if not (before.isalpha() or after.isalpha() or (weak and not alone and text[start].islower())):
+            foreign = is_status and not alone and text[start:end] != sentence
+            if not (before.isalpha() or after.isalpha() or foreign):
                 yield start, end
             start = lowered.find(sought, end)
 
