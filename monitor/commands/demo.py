@@ -17,6 +17,7 @@ import httpx
 import yaml
 
 from monitor.config import Address, Settings, load
+from monitor.config.cautions import named
 from monitor.core.catalogue import CATALOGUE
 from monitor.core.causes import Cause
 from monitor.core.connection import LOOPBACK_HOSTS, Connection, Pair, Source
@@ -88,12 +89,17 @@ Say = Callable[[str], None]
 def simulate(settings: Settings | None, *, host: str, port: int, speed: float, say: Say) -> None:
     """Serve orgs until a signal: one for each configured connection that points to this address."""
     simulator = Simulator(speed=speed)
+    elsewhere = []
     for connection in settings.connections if settings else ():
         address = urlsplit(connection.login_url)
         if address.hostname in LOOPBACK_HOSTS and address.port == port:
             name = address.path.strip("/")
             simulator.put(name, _org_of(connection))
             say(f"Created org {name} for connection {connection.name}.")
+        else:
+            elsewhere.append(connection.name)
+    if elsewhere:
+        say(f"No org for {named(elsewhere)}: login_url is not http://127.0.0.1:{port}/NAME.")
     if not is_loopback(host):
         say(f"Warning: anyone who can reach {host} can read and change the orgs; there is no password.")
     asyncio.run(serve(simulator, host=host, port=port, ready=lambda url: say(f"The simulator is at {url}")))

@@ -46,6 +46,9 @@ from monitor.web.api import audit_of
 STDIN_KEY = "BEARERWATCH_PREFLIGHT_KEY"
 """The variable that holds a key from stdin, only in this process's memory."""
 
+UNCONFIGURED = "preflight"
+"""The name of a connection that only options describe."""
+
 PAUSE_SECONDS = 2.0
 """Between pairs: a handful of refusals in a quarter of a minute, like a person trying by hand."""
 
@@ -65,7 +68,7 @@ def settings_of(
 ) -> Settings:
     """Settings with one connection from these options. Raises OperatorError, worded for the command."""
     connection = {
-        "name": "preflight",
+        "name": UNCONFIGURED,
         "login_url" if "://" in subdomain else "subdomain": subdomain,
         "consumer_key": consumer_key,
         "username": username,
@@ -222,7 +225,7 @@ def _verdict_as_json(status: ConnectionStatus) -> dict[str, Any]:
 
 
 def as_text(found: Preflight, now: datetime) -> Iterator[Line]:
-    """As text: verdict, steps of the guide, and lines to configure."""
+    """As text: verdict, steps of the guide, and lines to configure: all, or those to change."""
     status, cause = found.status, found.status.verdict.cause
     if cause:
         yield "", f"{status.state}: {CATALOGUE[cause].title}"
@@ -232,20 +235,22 @@ def as_text(found: Preflight, now: datetime) -> Iterator[Line]:
     if status.history.audit:
         yield "", ""
         yield from audit.as_text(status, now)
-    yield from (("", ""), ("", "To monitor it, add this to the configuration:"), ("", ""))
-    entry = yaml.safe_dump(
-        [configuration(status.connection)],
-        sort_keys=False,
-        allow_unicode=True,
-        default_flow_style=None,
-        width=1_000,
-    )
-    yield from verbatim("connections:\n" + textwrap.indent(entry, "  "))
+    options, name = configuration(status.connection), status.connection.name
+    if name == UNCONFIGURED:
+        yield from (("", ""), ("", "To monitor it, add this to the configuration:"), ("", ""))
+        entry = yaml.safe_dump(
+            [options], sort_keys=False, allow_unicode=True, default_flow_style=None, width=1_000
+        )
+        yield from verbatim("connections:\n" + textwrap.indent(entry, "  "))
+    elif found.tried and status is not found.tried[0]:
+        yield from (("", ""), ("", f"In the configuration, change {name} to this pair:"), ("", ""))
+        pair = [option for option in ("subdomain", "login_url", "audience") if option in options]
+        yield from verbatim("\n".join(f"    {option}: {options[option]}" for option in pair))
 
 
 def configuration(connection: Connection) -> dict[str, Any]:
     """The options to configure, in order."""
-    name = connection.name if connection.name != "preflight" else connection.host.partition(".")[0]
+    name = connection.name if connection.name != UNCONFIGURED else connection.host.partition(".")[0]
     url, audience = connection.login_url, connection.audience
     subdomain = url.removeprefix("https://").removesuffix(".my.salesforce.com")
     choices = {url: "my_domain", GENERIC_TEST: "test", GENERIC_LOGIN: "login"}

@@ -76,8 +76,9 @@ class Running:
         try:
             answer = self._client.request(method, path)
         except (httpx.HTTPError, UnicodeError) as problem:  # the latter of a host that cannot be a name
+            reason = re.sub(r"^\[Errno -?\d+\] ", "", str(problem))
             raise NoAnswerError(
-                f"No daemon answers at {self._url} ({type(problem).__name__}). Is it running there? If it is"
+                f"No daemon answers at {self._url} ({reason}). Is it running there? If it is"
                 " elsewhere, use --url."
             ) from None
         if answer.status_code == 401:
@@ -88,7 +89,8 @@ class Running:
             try:
                 said = answer.json()["error"]
             except (ValueError, KeyError, TypeError):
-                said = answer.text
+                is_page = "html" in answer.headers.get("content-type", "")  # of a proxy, or another server
+                said = answer.reason_phrase if is_page else answer.text
             raise NoAnswerError(f"{self._url} answers {answer.status_code}: {harmless(str(said))}")
         try:
             return answer.json()

@@ -156,6 +156,8 @@ class _Loader:
                 self.problems += error.problems
         if general.vault:
             _check_installed(main, ("vault",), "hvac", "vault")
+        if "://" in general.database:
+            _check_installed(main, ("database",), "procrastinate", "postgresql")
         for index, sink in enumerate(general.notify.sinks):
             if sink.type == "apprise":
                 _check_installed(main, ("notify", "sinks", index, "type"), "apprise", "notify")

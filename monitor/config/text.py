@@ -153,7 +153,7 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> Mistake:
     if "maximum nesting depth" in (error.problem or ""):  # libyaml's own limit, since PyYAML 6.0.4
         return Mistake(line, (), TOO_DEEP)
     where = f" {error.context}" if error.context else ""
-    advice = next((right for wrong, right in _ADVICE if wrong in (error.problem or "")), "")
+    advice = next((right for wrong, right in _ADVICE if wrong in (error.problem or "")), _OTHERWISE)
     return Mistake(line, (), f"is not YAML: {error.problem or 'it ends unexpectedly'}{where}.{advice}")
 
 
@@ -169,7 +169,9 @@ _ADVICE = (
     ("found unexpected end of stream", " Close the quote."),
     ("did not find expected ',' or", " Close the bracket or brace."),
 )
-"""Advice by libyaml's error; its other messages are clear enough."""
+"""Advice by libyaml's error."""
+
+_OTHERWISE = " Check this line and the one before it for a missing quote, bracket or brace."
 
 
 @dataclass(slots=True)
@@ -225,6 +227,10 @@ class _Reader:
                 self._note(
                     event, path, "has the merge key <<, which is not supported. Write the options out."
                 )
+                merged = self._value(next(self.events), path, depth)
+                for name, value in merged.items() if isinstance(merged, Block) else ():
+                    block.setdefault(name, value)  # so that they are not reported as missing, too
+                continue
             elif first := block.lines.get(key):
                 self._note(event, (*path, key), f"is given twice, first on line {first}. Keep one.")
             else:

@@ -78,11 +78,15 @@ INSTANCE = re.compile(r"[a-z]{2,4}\d+[a-z]?\.salesforce\.com")
 """An instance, such as `na139.salesforce.com`: orgs migrate between instances, and calls may be blocked."""
 
 
+ALIKE = 0.65
+"""How similar (of 1) two words must be for one to be taken for the other; with 0.6 `defaults` is `vault`."""
+
+
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The most similar known word, preferring anagrams; None if none is similar."""
     word, known = word[:100], list(known)
     turned = [each for each in known if sorted(each) == sorted(word)]  # `fiel` is `file`, rather than `field`
-    matches = turned or difflib.get_close_matches(word, known, n=1)
+    matches = turned or difflib.get_close_matches(word, known, n=1, cutoff=ALIKE)
     return matches[0] if matches else None
 
 

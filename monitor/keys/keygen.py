@@ -68,9 +68,9 @@ def generate(
     certificate = _certificate(key, common_name, now, now + timedelta(days=days))
     key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     pem = certificate.public_bytes(Encoding.PEM)
-    with suppress(OSError, ValueError):  # creating the first file reports the error
-        directory.mkdir(mode=0o700)
     try:
+        with suppress(ValueError):  # a path that no file can have: creating the first file reports it
+            directory.mkdir(mode=0o700, exist_ok=True)
         with (
             created(made.key_path, key_pem, mode=0o600, owner=owner),
             created(made.certificate_path, pem, mode=0o644, owner=owner),

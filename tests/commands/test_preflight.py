@@ -101,17 +101,22 @@ def test_a_key_from_stdin_is_never_printed(org: Org) -> None:
     assert not [line for line in key.splitlines() if line in done.stdout + done.stderr]
 
 
-def test_the_lines_for_a_configured_connection_name_its_key(org: Org, tmp_path: Path) -> None:
-    org.is_so()
+@pytest.mark.parametrize("audience", ["my_domain", "login"])
+def test_a_configured_connection_gets_only_the_lines_to_change(
+    org: Org, tmp_path: Path, audience: str
+) -> None:
+    org.is_so(accepted_audiences="my_domain")
     config = tmp_path / "bearerwatch.yaml"
     acme: dict[str, object] = {"name": "acme", "login_url": org.url, "consumer_key": "3MVG9acme"}
     acme |= {"username": "integration@acme.com", "private_key": {"file": "private-key.pem"}}
-    config.write_text(json.dumps({"connections": [acme]}))
+    config.write_text(json.dumps({"connections": [acme | {"audience": audience}]}))
 
     done = bearerwatch("preflight", "acme", "--config", config)
 
     assert done.returncode == 0, done.stderr
-    assert f"private_key: {{file: {org.key}}}" in done.stdout
+    change = f"change acme to this pair:\n\n    login_url: {org.url}\n    audience: my_domain\n"
+    assert (change in done.stdout) == (audience == "login")
+    assert "private_key" not in done.stdout
 
 
 def test_a_configured_connection_and_options_are_not_mixed(org: Org) -> None:

@@ -158,6 +158,34 @@ def test_what_another_server_says_cannot_control_the_terminal(tmp_path: Path, sa
     assert ended.stderr == f"{url} answers 403: No entry.\n"
 
 
+def test_a_page_of_another_server_is_not_printed(tmp_path: Path) -> None:
+    class Proxy(Quiet):
+        def answer(self) -> None:
+            self.say(502, b"<html><body>No upstream</body></html>", Content_Type="text/html")
+
+    config = tmp_path / "bearerwatch.yaml"
+    config.write_text("connections: []")
+
+    with serving(Proxy) as url:
+        ended = CliRunner().invoke(
+            app, ["recheck", "--cause", "api_disabled", "--url", url, "--config", str(config)]
+        )
+
+    assert ended.stderr == f"{url} answers 502: Bad Gateway\n"
+
+
+def test_no_daemon_is_said_with_the_reason_in_words(tmp_path: Path) -> None:
+    config = tmp_path / "bearerwatch.yaml"
+    config.write_text("connections: []")
+
+    ended = CliRunner().invoke(
+        app, ["recheck", "--cause", "api_disabled", "--url", "http://127.0.0.1:1", "--config", str(config)]
+    )
+
+    assert ended.exit_code == 2
+    assert ended.stderr.startswith("No daemon answers at http://127.0.0.1:1 (Connection refused). ")
+
+
 def test_what_the_daemon_refuses_is_an_error_if_nothing_else_was_to_be_checked() -> None:
     with pytest.raises(NoAnswerError, match="Checks are off"):
         rechecked(Refusing(checks="Checks are off."), [], ["key_unreadable"], lambda _: None)

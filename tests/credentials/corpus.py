@@ -330,6 +330,7 @@ CERTIFICATES = (
         "certificate is a private key",
     ),
     Case("public.crt", "cp public.pem public.crt", UNREADABLE, "certificate is a bare public key"),
+    Case("pkcs12.crt", "cp pkcs12.pfx pkcs12.crt", UNREADABLE, "certificate is a PKCS#12 file"),
     Case("request.crt", "cp dated.csr request.crt", UNREADABLE, "certificate is a certificate request"),
     Case(
         "bundle.crt",

@@ -139,6 +139,12 @@ def test_a_directory_that_cannot_be_created_is_one_clear_message(tmp_path: Path)
     )
 
 
+@pytest.mark.skipif(not Path("/sys").exists(), reason="a directory that even root creates nothing in")
+def test_a_directory_that_may_not_be_created_is_refused_for_that_reason() -> None:
+    with pytest.raises(KeygenError, match=r"/sys/keys cannot be written \((?!No such file)"):
+        generate(Path("/sys/keys"), now=NOW)
+
+
 @pytest.mark.parametrize("bits", [1024, 8192])
 def test_an_invalid_number_of_bits_is_refused(tmp_path: Path, bits: int) -> None:
     with pytest.raises(KeygenError) as raised:

@@ -520,6 +520,21 @@ def test_a_simulator_open_to_others_prints_a_warning(host: str, warns: bool) -> 
     )
 
 
+def test_connections_that_point_elsewhere_are_named(tmp_path: Path) -> None:
+    config = tmp_path / "bearerwatch.yaml"
+    config.write_text(
+        "connections: [{name: real, subdomain: acme, consumer_key: 3MVG9_acme, username: a@b.c,"
+        " private_key: {file: a.pem}}]\n"
+    )
+    command = [sys.executable, "-m", "monitor", "simulate", "--config", str(config), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        process.terminate()
+
+    assert first == "No org for real: login_url is not http://127.0.0.1:0/NAME.\n"
+
+
 def test_thousands_of_orgs_live_in_one_process(pair: Pair) -> None:
     simulator = Simulator(lambda: NOW)
     for number in range(3000):

@@ -249,7 +249,7 @@ def try_before(
             os.environ[preflight.STDIN_KEY] = written
             key = {"env": preflight.STDIN_KEY}
         settings = preflight.settings_of(subdomain, consumer_key, username, key, app_name)
-    (connection,) = chosen_of(settings, [name or "preflight"])
+    (connection,) = chosen_of(settings, [name or preflight.UNCONFIGURED])
     clock = Clock()
     found = asyncio.run(
         preflight.preflight(

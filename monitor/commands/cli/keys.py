@@ -24,7 +24,7 @@ def make_keys(
     It never overwrites files. Example: `bearerwatch keygen --out keys`
     """
     pair = keygen.generate(out, days=days, bits=bits, common_name=name, now=datetime.now(UTC))
-    say(f"Private key (keep it secret):      {pair.key_path}")
+    say(f"Private key (keep it secret):       {pair.key_path}")
     say(f"Certificate (upload to Salesforce): {pair.certificate_path}")
     say(f"The key as one line, for the integration: base64 -w 0 {pair.key_path}")
 

@@ -76,7 +76,7 @@ def _text(material: bytes) -> str | None:
 
 def _der(material: bytes, thing: str, otherwise: str) -> Block:
     """A certificate in DER, as Windows and browsers write it. Keys must be PEM."""
-    if thing == _CERTIFICATE and _is_der(material):
+    if thing == _CERTIFICATE and _is_der(material) and _PKCS12 not in material[:10]:
         return Block("CERTIFICATE", material)
     raise MalformedError(f"The {thing} is {otherwise}.")
 
