@@ -45,7 +45,7 @@ def as_text(status: ConnectionStatus, now: datetime) -> Iterator[Line]:
     steps = steps_of(status, now)
     if not steps:
         yield "", f"The org could not be audited: {_why_not(status)}."
-        yield "", f"Details: bearerwatch check {status.name}"
+        yield "", f"Details: bearerwatch check {status.name} --config FILE"
         return
     for step in steps:
         place = f"step {step.guide}" if step.guide else "also"

@@ -43,7 +43,7 @@ def month(text: str) -> tuple[datetime, datetime]:
     return start, (start + timedelta(days=32)).replace(day=1)
 
 
-def report(settings: Settings, wanted: str, labels: Iterable[str], now: datetime) -> list[Line]:
+def report(settings: Settings, wanted: str, labels: Sequence[str], now: datetime) -> list[Line]:
     """The connections with these labels (`key=value`, or a `key`), in the configuration's order.
 
     Raises OperatorError, and StoreError if the database can't be read.
@@ -51,14 +51,17 @@ def report(settings: Settings, wanted: str, labels: Iterable[str], now: datetime
     start, end = month(wanted)
     if start > now:
         raise OperatorError(f"{wanted} is in the future.")
+    chosen = [one for one in settings.connections if one.has_labels(labels)]
+    if labels and not chosen:
+        raise OperatorError(f"No connection has the label {' and '.join(labels)}.")
     with memory(settings) as store:
         if store is None:
             raise OperatorError(f"There is no database at {settings.database} yet, so there is no history.")
         histories = store.histories()
         return [
             _line(store, ConnectionStatus(one, histories[one.name]), start, min(end, now), settings, now)
-            for one in settings.connections
-            if one.name in histories and one.has_labels(labels)
+            for one in chosen
+            if one.name in histories
         ]
 
 

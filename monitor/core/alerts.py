@@ -240,7 +240,7 @@ TROUBLES = (
         Severity.WARNING,
         timedelta(minutes=15),  # a new daemon has its connections by then
         "DAEMON has no connections",
-        "`bearerwatch config check FILE` lists the files it reads. Make sure that the patterns of"
+        "`bearerwatch config check FILE` names patterns that match no file. Make sure that the patterns of"
         " connections_from match the intended files.",
         lambda snapshot, _: not snapshot.daemon.configured,
     ),

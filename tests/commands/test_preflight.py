@@ -119,6 +119,14 @@ def test_a_configured_connection_gets_only_the_lines_to_change(
     assert "private_key" not in done.stdout
 
 
+@pytest.mark.parametrize(("key", "why"), [("none.pem", "does not exist"), (".", "is a directory")])
+def test_a_key_file_that_cannot_be_read_is_an_error_of_the_option(org: Org, key: str, why: str) -> None:
+    done = org.tried(key=str(org.key.parent / key))
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"--private-key: The file {org.key.parent / key} {why}: ")
+
+
 def test_a_configured_connection_and_options_are_not_mixed(org: Org) -> None:
     done = org.tried("acme-production", "--config", "not.there", "--app", "Sales")
 

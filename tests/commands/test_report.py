@@ -69,7 +69,8 @@ def test_the_report_counts_an_outages_hours_as_down(reported: Reporting) -> None
 
 def test_a_label_selects_the_connections_of_one_customer(reported: Reporting) -> None:
     assert [line.connection.name for line in reported(labels=("customer=acme",))] == ["acme"]
-    assert reported(labels=("customer=nobody",)) == []
+    with pytest.raises(OperatorError, match="No connection has the label customer=nobody and tier"):
+        reported(labels=("customer=nobody", "tier"))
 
 
 def test_a_month_without_checks_is_unknown(reported: Reporting) -> None:

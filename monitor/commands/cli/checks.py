@@ -30,6 +30,7 @@ from monitor.commands.cli.exits import (
     print_result,
     say,
 )
+from monitor.core.connection import Source
 from monitor.core.finding import State
 from monitor.core.problem import OperatorError
 from monitor.core.status import ConnectionStatus, worst_first
@@ -223,6 +224,8 @@ def try_before(
     **Exit code**: 0 healthy or degraded, 1 failing, 2 invalid input, 3 no verdict.
     """
     from monitor.commands import preflight
+    from monitor.keys import SourceError
+    from monitor.keys.sources import read
 
     log_errors_alone()
     needed = {
@@ -248,6 +251,11 @@ def try_before(
                 raise OperatorError("There is no private key on stdin.")
             os.environ[preflight.STDIN_KEY] = written
             key = {"env": preflight.STDIN_KEY}
+        else:
+            try:
+                read(Source("file", key["file"]), {})
+            except SourceError as problem:
+                raise OperatorError(f"--private-key: {problem}") from None
         settings = preflight.settings_of(subdomain, consumer_key, username, key, app_name)
     (connection,) = chosen_of(settings, [name or preflight.UNCONFIGURED])
     clock = Clock()
