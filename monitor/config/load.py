@@ -116,6 +116,11 @@ class _Entry:
     options: ConnectionOptions | None
     """None if invalid."""
 
+    def text(self, option: str) -> str | None:
+        """An option as written, even if others are invalid; None if it isn't text."""
+        value = self.written.get(option) if isinstance(self.written, Block) else None
+        return value if isinstance(value, str) else None
+
 
 @dataclass(slots=True)
 class _Loader:
@@ -147,6 +152,7 @@ class _Loader:
                 entries.append(_Entry(file, place, each, options))
         _check_exclusive_options(entries)
         _check_names(entries)
+        _check_observers(entries)
         if general is None:
             return None
         if general.web.config_file:
@@ -262,8 +268,8 @@ def _check_exclusive_options(entries: Iterable[_Entry]) -> None:
 def _check_names(entries: Iterable[_Entry]) -> None:
     first: dict[str, _Entry] = {}
     for entry in entries:
-        name = entry.written.get("name") if isinstance(entry.written, Block) else None
-        if isinstance(name, str) and (other := first.setdefault(name, entry)) is not entry:
+        name = entry.text("name")
+        if name is not None and (other := first.setdefault(name, entry)) is not entry:
             line = text.line_of(other.file.value, (*other.path, "name"))
             message = f"is already taken in {other.file.shown}:{line}. Names are unique across all files."
             entry.file.note((*entry.path, "name"), message)
@@ -302,17 +308,21 @@ def _check_no_vault(connections: Iterable[tuple[_Entry, Connection]]) -> None:
                     entry.file.note((*entry.path, *path, key), message)
 
 
-def _with_observers(connections: list[tuple[_Entry, Connection]]) -> tuple[Connection, ...]:
-    by_name = {connection.name: connection for _, connection in connections}
-    found = []
-    for entry, connection in connections:
-        name = entry.options.observer if entry.options else ""
-        observer = by_name.get(name)
-        if name and (observer is None or observer is connection):
+def _check_observers(entries: Iterable[_Entry]) -> None:
+    names = {entry.text("name") for entry in entries}
+    for entry in entries:
+        name = entry.text("observer")
+        if name and (name not in names or name == entry.text("name")):
             message = f"is {quoted(name)}, which is not another connection. Name one to the same org."
             entry.file.note((*entry.path, "observer"), message)
-        found.append(replace(connection, observer=observer) if observer else connection)
-    return tuple(found)
+
+
+def _with_observers(connections: list[tuple[_Entry, Connection]]) -> tuple[Connection, ...]:
+    by_name = {connection.name: connection for _, connection in connections}
+    return tuple(
+        replace(connection, observer=by_name.get(entry.options.observer)) if entry.options else connection
+        for entry, connection in connections
+    )
 
 
 def _bands(file: Document, path: text.Path, options: ExpiryOptions, otherwise: ExpiryBands) -> ExpiryBands:
