@@ -56,6 +56,8 @@ fuzz: $(VENV)/dev
 
 # `make demo` only needs the product's dependencies; the other targets need the tools, too.
 $(VENV)/run: requirements/run.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  "$(PYTHON) is older than Python 3.11. If you have a newer one, name it: make $(MAKECMDGOALS) PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes -r requirements/run.lock
 	$(BIN)/pip install --quiet --require-hashes -r requirements/build.lock
