@@ -1,5 +1,6 @@
 """Detects a damaged SQLite file, moves it away, and salvages what can still be read."""
 
+import os
 import sqlite3
 import time
 from contextlib import closing, suppress
@@ -32,7 +33,7 @@ class CheckUps:
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
         self._engine: Engine = file.engine(writes=False)
-        self.used = file.claim_path.exists()
+        self.used = os.path.exists(file.claim_path)  # noqa: PTH110 - Path raises where we may not look
         """Whether a daemon has used this file before. Otherwise it may be any file, named by mistake."""
         self._look_at = self._whole_at = 0.0
         self._moved_at = -AGAIN_SECONDS

@@ -303,6 +303,16 @@ def test_what_this_user_may_not_read_is_one_clear_message(private: Path, argumen
     assert "user that runs the daemon" in done.stderr
 
 
+def test_the_daemon_names_a_database_that_its_user_may_not_reach(private: Path) -> None:
+    done = _by_an_ordinary_user(private.parent, "run")
+
+    assert done.returncode == 3
+    assert done.stderr == (
+        f"The database {private}/bearerwatch.db cannot be used: its directory must exist, and the user that"
+        " runs this must be able to write to it and to the file.\n"
+    )
+
+
 def test_connections_in_a_directory_that_cannot_be_read_are_an_error(private: Path) -> None:
     config = private.parent / "bearerwatch.yaml"
     config.write_text("connections_from: [private/*.yaml, no/*.yaml]\n")

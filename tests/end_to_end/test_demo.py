@@ -33,7 +33,8 @@ def test_a_port_in_use_is_the_only_message(tmp_path: Path) -> None:
         port = listener.getsockname()[1]
         ended = bearerwatch("demo", "--port", port)
 
-    taken = f"Cannot listen on 127.0.0.1:{port}: Address already in use. Choose another port with --port.\n"
+    remedy = f"Choose another port: bearerwatch demo --port {port + 1}."
+    taken = f"Cannot listen on 127.0.0.1:{port}: Address already in use. {remedy}\n"
     assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", taken)
 
 

@@ -43,5 +43,5 @@ def run_demo(
     from monitor.commands import demo
 
     log_errors_alone()
-    with port_taken(f"127.0.0.1:{port}", "Choose another port with --port."):
+    with port_taken(f"127.0.0.1:{port}", f"Choose another port: bearerwatch demo --port {port + 1}."):
         demo.demo(port=port, at_once=at_once, say=say)
