@@ -143,17 +143,20 @@ WHERE NOT %(claim)s OR due.version <> excluded.version"""
 jobs."""
 _RECONCILE = """
 WITH ours AS (
-  SELECT n AS name, c.id FROM unnest(%(names)s::text[]) AS n LEFT JOIN connections c ON c.name = n
+  SELECT w.name, w.version, c.id FROM unnest(%(names)s::text[], %(versions)s::text[]) AS w (name, version)
+  LEFT JOIN connections c ON c.name = w.name
 ), adopted AS (
-  UPDATE due d SET configuration = %(mine)s FROM ours
+  UPDATE due d SET configuration = %(mine)s, version = ours.version FROM ours
   WHERE ours.id = d.connection_id AND d.configuration <> ALL(%(alive)s)
+  AND (d.version = ours.version OR %(agreed)s OR d.due_at < now() - interval '1 minute')
 ), surplus AS (
   DELETE FROM due d WHERE d.job IS NULL AND NOT EXISTS (SELECT FROM ours WHERE ours.id = d.connection_id)
   AND (%(agreed)s OR d.configuration <> ALL(%(alive)s) AND d.due_at < now() - interval '1 minute')
 )
 SELECT name FROM ours WHERE NOT EXISTS (SELECT FROM due d WHERE d.connection_id = ours.id)"""
-"""Adopts rows of configurations that no replica has. Deletes rows of others: all if all have our
-configuration, else those that none has taken over in time. Gives the connections without a row.
+"""Adopts rows of configurations that no replica has, and deletes those of connections that we do not have.
+Another replica may be about to do that, or restarting: what ours defines differently or not at all waits
+until all replicas have agreed for some time, or it is a minute late. Gives the connections without a row.
 """
 
 _CHANGED = """
@@ -194,7 +197,7 @@ class Wanted:
     """A connection as a replica has it configured."""
 
     version: str
-    """Changes when anything that is sent changes."""
+    """Changes when anything that is sent changes, or what it is signed with."""
     username: str
 
 
@@ -308,13 +311,19 @@ async def want(link: Link, configured: Configured, seconds: Mapping[str, float],
         await link.execute(_WANT, values)
 
 
-async def reconcile(link: Link, configured: Configured, alive: Collection[str]) -> list[str]:
-    """Take over rows of configurations that no replica has, and delete those that nobody takes over.
+async def reconcile(link: Link, configured: Configured, alive: Collection[str], *, agreed: bool) -> list[str]:
+    """Take over rows of configurations that no replica has, and delete those of connections that none has.
 
-    `alive`: the replicas' configurations. Gives the connections without a row.
+    `alive`: the replicas' configurations; `agreed`: for some time, that has been ours alone. Gives the
+    connections without a row.
     """
-    names, agreed = list(configured.connections), set(alive) == {configured.mark}
-    values = {"names": names, "mine": configured.mark, "alive": [*alive, configured.mark], "agreed": agreed}
+    values = {
+        "names": list(configured.connections),
+        "versions": [wanted.version for wanted in configured.connections.values()],
+        "mine": configured.mark,
+        "alive": [*alive, configured.mark],
+        "agreed": agreed,
+    }
     async with planning(link):
         await link.execute(_FORGET, {"minutes": MINUTES_COUNTED})
         return [row.name for row in await _all(link, _RECONCILE, **values)]

@@ -71,7 +71,8 @@ class Server:
         own = conninfo_to_dict(address).get("options") or ""
         options = (
             f"{own} -c idle_in_transaction_session_timeout={LEFT_OPEN_MS} -c tcp_user_timeout={LEFT_OPEN_MS}"
-            f" -c default_transaction_read_only={'off' if writes else 'on'}"
+            f" -c default_transaction_read_only={'off' if writes else 'on'} -c idle_session_timeout=0"
+            r" -c default_transaction_isolation=read\ committed"  # others' writes, seen as they come
         )
         return {
             "conninfo": address,
@@ -79,6 +80,7 @@ class Server:
             "tcp_user_timeout": LEFT_OPEN_MS,
             "options": options.strip(),
             "application_name": "bearerwatch",
+            "client_encoding": "UTF8",
         }
 
     def engine(self, *, writes: bool) -> Engine:
@@ -132,6 +134,10 @@ class Server:
 
         Each runs in a separate transaction, as a new enum value can be used only after the commit.
         """
+        link: Any = connection.connection.driver_connection
+        encoding = link.info.parameter_status("server_encoding")
+        if encoding not in {"UTF8", "SQL_ASCII"}:
+            raise StoreError(f"The database {self} has the encoding {encoding}. Create one with UTF8.")
         with self.alone(connection):
             done = set(connection.scalars(select(ENGINE_MIGRATIONS.c.name)))
         for file in sorted(Path(SchemaManager.get_migrations_path()).glob("*.sql")):

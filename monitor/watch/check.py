@@ -82,7 +82,7 @@ class Checker:
         if name not in self._running or name not in self._fleet:
             return False
         begun, present = self._running[name], self._fleet[name].connection
-        return present is begun or (not present.paused and _sent(present) == _sent(begun))
+        return present is begun or (not present.paused and sent(present) == sent(begun))
 
     async def _check(self, name: str, ledger: Ledger) -> datetime | None:
         after = before = self._fleet[name]
@@ -292,7 +292,7 @@ class Checker:
         return self._clock.now() if name in self._fleet else None
 
 
-def _sent(connection: Connection) -> tuple[object, ...]:
+def sent(connection: Connection) -> tuple[object, ...]:
     """Differs if anything that is sent differs, or what it is signed with."""
     return configuration_fingerprint(connection), connection.pairs
 
@@ -302,5 +302,9 @@ def _next_check(status: ConnectionStatus) -> datetime | None:
 
 
 def _older(found: History, known: History) -> bool:
-    """Whether another replica's result is older than ours."""
-    return found.first_seen == known.first_seen and found.exchanges < known.exchanges
+    """Whether another replica's result is older than ours: by its number, which goes back if a backup is
+    restored, and its time, which may go back if another server takes over.
+    """
+    last, ours = found.last_exchange, known.last_exchange
+    earlier = ours is not None and (last is None or last.at < ours.at)
+    return found.first_seen == known.first_seen and found.exchanges < known.exchanges and earlier

@@ -20,11 +20,12 @@ import psycopg
 import structlog
 
 from monitor.config import Settings
-from monitor.core.history import History, configuration_fingerprint
+from monitor.core.history import History
 from monitor.core.status import ReplicasStatus
 from monitor.store import StoreError, due
-from monitor.store.due import ALIVE_SECONDS, Configured, Ear, Link, Wanted
+from monitor.store.due import ALIVE_SECONDS, Configured, Ear, Heard, Link, Wanted
 from monitor.store.postgresql import shut_down
+from monitor.watch.check import sent
 from monitor.watch.worker import Host, Worker, why
 
 HEAR_SECONDS = 1.0
@@ -41,6 +42,9 @@ RECONCILE_SECONDS = 300.0
 
 DISAGREE_SECONDS = 30.0
 """The same while they differ: a connection that none has is late until its row is deleted."""
+
+GONE_SECONDS = 30.0
+"""Without a worker for this long, a configuration is out of use: a replica that restarts is back by then."""
 
 UNWATCHED = timedelta(seconds=60)
 """An overdue connection gets state unknown after this long: longer than a check plus a takeover by another
@@ -60,7 +64,9 @@ class Replica(Host):
         self._link: psycopg.AsyncConnection[Any] | None = None
         self._heard_at = self.awake()
         self._reconcile_at = 0.0
-        self._reconciled_with: set[str] = set()
+        self._reconciled_with: tuple[set[str], bool] = set(), False
+        self._last_heard = {"": self.awake()}
+        """When each configuration last had a worker, by `awake`. Before the start, any other may have."""
         self._scheduled = 0
         self._tasks: list[asyncio.Task[None]] = []
         """Empty before the start and after the stop."""
@@ -73,9 +79,10 @@ class Replica(Host):
     @property
     def problem(self) -> str | None:
         """Why nothing is checked here: the database is down, or refuses writes or workers; None otherwise."""
-        worker, failing = self._worker, self._worker.failing.values() if self._worker else ()
+        worker = self._worker
         refused = None if worker and worker.works else self.store.problem or self.worker_problem
-        return self._problem or refused or next(iter(failing), None)
+        failing = worker.failing if worker else {}
+        return self._problem or refused or failing.get("dispatch") or failing.get("check")
 
     @property
     def cut_off(self) -> str | None:
@@ -91,9 +98,9 @@ class Replica(Host):
         watched = (settings.login_budget_per_hour, settings.connections)
         before = self.configured
         self.configured = Configured(
-            hashlib.sha256(repr(watched).encode()).hexdigest()[:16],
+            _mark(watched),
             {
-                connection.name: Wanted(configuration_fingerprint(connection), connection.username)
+                connection.name: Wanted(_mark(sent(connection)), connection.username)
                 for connection in settings.connections
                 if not connection.paused
             },
@@ -122,9 +129,10 @@ class Replica(Host):
         self.dismiss()
         if tasks:
             await asyncio.wait(tasks[-1:], timeout=0 if self._problem else within_seconds)
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=1)
+            for _ in range(2):  # the engine keeps its first one waiting for the database
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks, timeout=1)
         if self._link:
             await self._link.close()
 
@@ -162,14 +170,16 @@ class Replica(Host):
         heard = await self._ear.listen(link)
         self.clock.learn(heard.at, asked)
         self._heard_at = begun
+        self._take_over_news(heard)
+        configurations = [configuration for _, configuration in heard.alive]
+        if self._problem:
+            self._reconcile_at = begun  # another server may have taken over, without the last rows
+        await self._reconcile(link, set(configurations), begun)
         if self._problem:
             self._problem = None
             self._mark_unwatched()
-            self._reconcile_at = begun  # another server may have taken over, without the last rows
             log.info("replication_recovered")
             await asyncio.to_thread(self.store.flush, 0.0)  # without waiting for the next retry
-        configurations = [configuration for _, configuration in heard.alive]
-        await self._reconcile(link, set(configurations), begun)
         of_newest = [worker for worker, configuration in heard.alive if configuration == configurations[-1]]
         if not heard.schema:
             self.dismiss()  # the rehearsal says why no other begins
@@ -182,6 +192,8 @@ class Replica(Host):
             overdue_seconds=heard.overdue,
         )
         self._led = self._led and self.leads
+
+    def _take_over_news(self, heard: Heard) -> None:
         now, known = self.clock.now(), self.store.histories() if heard.news else {}
         for one in heard.news:
             if isinstance(one.known, History):
@@ -192,12 +204,15 @@ class Replica(Host):
     async def _reconcile(self, link: Link, alive: set[str], begun: float) -> None:
         """Write requested due times; now and then compare the rows with the configuration."""
         said = await self._say_what_is_wanted(link)
-        if not said or (alive == self._reconciled_with and begun < self._reconcile_at):
-            return
-        seconds = RECONCILE_SECONDS if len(alive) == 1 else DISAGREE_SECONDS
-        self._reconcile_at, self._reconciled_with = begun + seconds, alive
         configured = self.configured  # another may be loaded meanwhile
-        missing = await due.reconcile(link, configured, alive)
+        heard = self._last_heard | dict.fromkeys(alive, begun)
+        self._last_heard = {mark: at for mark, at in heard.items() if begun - at < GONE_SECONDS}
+        agreed = self._last_heard.keys() == {configured.mark}
+        if not said or ((alive, agreed) == self._reconciled_with and begun < self._reconcile_at):
+            return
+        seconds = RECONCILE_SECONDS if agreed else DISAGREE_SECONDS
+        self._reconcile_at, self._reconciled_with = begun + seconds, (alive, agreed)
+        missing = await due.reconcile(link, configured, alive, agreed=agreed)
         self._scheduled = len(configured.connections) - len(missing)
         for name in missing:
             self._wanted.setdefault(name, begun)
@@ -272,3 +287,8 @@ class Replica(Host):
                 log.warning("worker_ended", problem=self.worker_problem)
             if self._tasks:
                 await asyncio.sleep(HEAR_SECONDS)
+
+
+def _mark(value: object) -> str:
+    """A short hash: differs if the value does."""
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]

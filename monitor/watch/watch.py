@@ -299,16 +299,14 @@ class Watch:
         problems = []
         if not self._scheduler.running:
             problems.append("The schedule is not running.")
-        if self._scheduler.problem:
+        if self._scheduler.problem and self._scheduler.problem != self._memory.problem:
             problems.append(f"No checks can be started: {self._scheduler.problem}")
         if self._memory.problem:
             problems.append(f"The database cannot be written: {self._memory.problem}")
         replicas = self._scheduler.status
         if replicas and replicas.reachable and replicas.overdue_seconds > LAG_SECONDS:
             waited = round(replicas.overdue_seconds)
-            problems.append(
-                f"Checks are late: one has been due for {waited} s, and no replica has started it."
-            )
+            problems.append(f"Checks are late: one has been due for {waited} s.")
         return tuple(problems)
 
     def snapshot(self) -> Snapshot:

@@ -96,6 +96,8 @@ async def every(seconds: float, call: Callable[[], Awaitable[None]]) -> None:
 
 def why(error: Exception) -> str:
     """What went wrong, in one line. The engine wraps the database's errors."""
+    if isinstance(error, TimeoutError):
+        return str(error) or "the database did not answer in time"
     cause = error.__cause__ or error
     return str(cause).strip().split("\n")[0] or type(cause).__name__
 
@@ -106,10 +108,10 @@ class Worker(JobManager):
     """
 
     def __init__(self, replica: "Host") -> None:
-        how = replica.server.how(writes=True)
+        self._how = replica.server.how(writes=True)
         connector = PsycopgConnector(
-            conninfo=how.pop("conninfo"),
-            kwargs=how,
+            conninfo=self._how["conninfo"],
+            kwargs={name: value for name, value in self._how.items() if name != "conninfo"},
             min_size=2,
             max_size=CONNECTIONS,
             timeout=ALIVE_SECONDS,
@@ -168,8 +170,12 @@ class Worker(JobManager):
     async def run(self) -> None:
         """Run until ended, or until it can't continue."""
         try:
-            async with asyncio.timeout(ALIVE_SECONDS):
-                await self._app.open_async()
+            try:
+                async with asyncio.timeout(ALIVE_SECONDS):
+                    await self._app.open_async()
+            except TimeoutError:  # the pool does not say why it can't connect
+                async with await psycopg.AsyncConnection.connect(**self._how):
+                    raise
             beside = [
                 asyncio.create_task(every(seconds, call))
                 for seconds, call in (

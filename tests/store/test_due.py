@@ -98,9 +98,12 @@ class Replica:
     async def gives_back(self, held: Appointment) -> None:
         await due.put_off(self.link, self.job, {held.id: 0.0})
 
-    async def reconciles(self) -> list[str]:
+    async def reconciles(self, *, agreed: bool | None = None) -> list[str]:
         """Which of its connections have no row."""
-        return await due.reconcile(self.link, self.configured, [of for _, of in (await self.hears()).alive])
+        alive = {of for _, of in (await self.hears()).alive}
+        if agreed is None:
+            agreed = alive == {self.configured.mark}
+        return await due.reconcile(self.link, self.configured, alive, agreed=agreed)
 
     async def wants(self, *, claim: bool = False, **seconds: float) -> None:
         await due.want(self.link, self.configured, seconds, claim=claim)
@@ -316,6 +319,26 @@ async def test_connections_of_a_configuration_without_replicas_are_taken_over(ur
 
         assert names(await new.takes()) == ["a"]
         assert await new.number("SELECT count(*) FROM due") == 1
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_newer_configuration_stays_in_force_while_its_replica_restarts(url: str, late: bool) -> None:
+    new = configured("a", "b", mark="two", version="v2")
+    async with replicas(url, configured("a"), new) as (of_old, of_new):
+        await of_new.wants(a=0, b=0)
+        await of_new.dies()
+        if late:
+            await of_new.link.execute("UPDATE due SET due_at = now() - interval '2 minutes'")
+
+        await of_old.reconciles(agreed=False)
+
+        rows = "SELECT count(*) FROM due WHERE version ="
+        assert names(await of_old.takes()) == ["a"] * late
+        assert await of_old.number(f"{rows} 'v1'") == late
+        assert await of_old.number(f"{rows} 'v2'") == 2 * (not late)
+        await of_new.begins()
+        await of_new.wants(claim=True, a=0)
+        assert "a" in names(await of_new.takes())
 
 
 async def test_reconciling_removes_rows_only_if_all_replicas_agree(url: str) -> None:

@@ -97,6 +97,36 @@ def test_text_that_the_server_cannot_store_stops_nothing(url: str) -> None:
         assert store.events("acme", 1)[0][1].text == "nul \N{REPLACEMENT CHARACTER} in it"
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_names_in_any_script_are_stored_or_the_database_is_refused(server: Postgres, encoding: str) -> None:
+    name = f"in_{encoding.lower()}"
+    server.sql(f"CREATE DATABASE {name} TEMPLATE template0 LOCALE 'C' ENCODING '{encoding}'")
+    if encoding == "LATIN1":
+        with pytest.raises(StoreError, match="has the encoding LATIN1"):
+            Store.open(server.url(name))
+        return
+
+    with opened(server.url(name)) as store:
+        store.save("Łódź", history(GRANTED))
+        assert store.flush(), store.problem
+
+    with opened(server.url(name)) as store:
+        assert list(store.histories()) == ["Łódź"]
+
+
+def test_settings_of_the_role_do_not_get_in_the_way(server: Postgres) -> None:
+    """One loses idle connections, the other two replicas that write at once."""
+    url = server.database()
+    server.sql("CREATE ROLE strict LOGIN IN ROLE monitor")
+    server.sql("ALTER ROLE strict SET idle_session_timeout = '1s'")
+    server.sql("ALTER ROLE strict SET default_transaction_isolation = 'repeatable read'")
+
+    how = Server(make_url(url).set(username="strict")).how(writes=True)
+    with psycopg.connect(**how) as connection:
+        settings = "SELECT current_setting('idle_session_timeout'), current_setting('transaction_isolation')"
+        assert connection.execute(settings).fetchone() == ("0", "read committed")
+
+
 def test_a_new_database_can_be_opened_concurrently(url: str) -> None:
     with ThreadPoolExecutor(8) as threads:
         stores = list(threads.map(Store.open, [url] * 8))

@@ -230,7 +230,7 @@ async def test_later_results_of_another_replica_are_shown_regardless_of_its_cloc
         exchange = Exchange(clock.now() + timedelta(seconds=seconds), NOT_APPROVED)
         return replace(first, exchanges=number, last_exchange=exchange)
 
-    for number, seconds, shown in ((2, 120, 2), (3, 0, 3), (2, 240, 3)):
+    for number, seconds, shown in ((2, 120, 2), (3, 0, 3), (2, -60, 3)):
         await checker.show_result("acme", found(number, seconds), clock.now())
         assert fleet["acme"].history.exchanges == shown
 
@@ -335,3 +335,17 @@ async def test_a_check_that_another_replica_was_asked_for_is_of_the_current_key(
     await checker.check("acme", ledger)
 
     assert keyring.noted[0] == pairs[asked]
+
+
+async def test_results_that_follow_a_restored_backup_are_shown(tmp_path: Path) -> None:
+    """The database then counts fewer exchanges than a replica remembers."""
+    clock, keyring = Clock(), Noting()
+    fleet, _ = rotating(tmp_path, clock)
+    checker, now = checker_of(fleet, clock, keyring=keyring), clock.now()
+    ours = replace(fleet["acme"].history, exchanges=100, last_exchange=Exchange(now, NOT_APPROVED))
+    fleet.put(replace(fleet["acme"], history=ours))
+    newer = replace(ours, exchanges=2, last_exchange=Exchange(now + timedelta(minutes=5), NOT_APPROVED))
+
+    await checker.show_result("acme", newer, now)
+
+    assert fleet["acme"].history == newer

@@ -104,6 +104,7 @@ class Scene:
 
     server: Postgres
     database: str
+    config: Path
     checks: Checks = field(default_factory=Checks)
     seconds_awake: float = 1_000.0
     replica: Replica = field(init=False)
@@ -149,6 +150,8 @@ async def started(
     first_in: timedelta = timedelta(0),
     user: str = "integration",
     kind: type[Store] = Store,
+    role: str = "monitor",
+    begun: bool = True,
 ) -> AsyncIterator[Scene]:
     """The same with other options."""
     config = folder / "config.yaml"
@@ -158,12 +161,12 @@ async def started(
     settings, clock, fleet = load(config, {"KEY": "-"}), SharedClock(_Ahead(clock_ahead)), Fleet({})
     fleet.configure(settings.connections, clock.now())
     with closing(kind.open(url := server.database())) as store:
-        scene = Scene(server, url.rsplit("/", 1)[1], checks or Checks())
+        scene = Scene(server, url.rsplit("/", 1)[1], config, checks or Checks())
         began = asyncio.get_running_loop().time()
         checker: Any = scene.checks
         scene.replica = Replica(
-            Server(make_url(url)), checker=checker, fleet=fleet, store=store, clock=clock, at_once=at_once,
-            own=OwnMetrics(), send=scene.notify,
+            Server(make_url(url).set(username=role)), checker=checker, fleet=fleet, store=store, clock=clock,
+            at_once=at_once, own=OwnMetrics(), send=scene.notify,
             awake=lambda: scene.seconds_awake + asyncio.get_running_loop().time() - began,
         )  # fmt: skip
         scene.checks.clock = clock
@@ -171,7 +174,7 @@ async def started(
         for name in names:
             scene.replica.at(name, clock.now() + first_in)
         scene.replica.start()
-        await until(lambda: scene.replica.leads)
+        await until(lambda: scene.replica.leads or not begun)
         yield scene
         scene.checks.end.set()
         await scene.replica.stop(1)
@@ -348,6 +351,46 @@ async def test_a_task_failing_for_another_reason_than_the_network_is_reported(sc
     scene.sql("DROP FUNCTION refuse CASCADE")
 
     await until(lambda: scene.replica.problem is None)
+
+
+async def test_a_database_that_takes_no_due_times_is_reported_once_until_it_does(scene: Scene) -> None:
+    """One that can only be read was found again and lost again each second."""
+    scene.checks.end.set()
+    with capture_logs() as logged:
+        scene.sql("ALTER TABLE login_budgets RENAME TO elsewhere")
+        scene.replica.configure(load(scene.config, {"KEY": "-"}))
+        await until(lambda: len([line for line in logged if line["event"] == "replication_crashed"]) > 2)
+        assert scene.replica.problem
+        scene.sql("ALTER TABLE elsewhere RENAME TO login_budgets")
+        await until(lambda: scene.replica.problem is None)
+    told = [line["event"] for line in logged]
+    assert (told.count("replication_failing"), told.count("replication_recovered")) == (1, 1)
+
+
+async def test_a_connection_with_another_key_is_claimed_by_the_replica_that_has_it(scene: Scene) -> None:
+    before = scene.replica.configured.connections["a"].version
+    text = scene.config.read_text().replace("{env: KEY}", "{env: NEW_KEY}", 1)
+    scene.config.write_text(text)
+
+    scene.replica.configure(load(scene.config, {"KEY": "-", "NEW_KEY": "-"}))
+    scene.replica.at("a", scene.checks.clock.now())
+
+    after = scene.replica.configured.connections["a"].version
+    assert after != before
+    await until(
+        lambda: (
+            scene.sql("SELECT version FROM due d JOIN connections c ON c.id = connection_id WHERE name = 'a'")
+            == [(after,)]
+        )
+    )
+
+
+async def test_a_replica_that_gets_too_few_database_connections_says_why(
+    server: Postgres, tmp_path: Path
+) -> None:
+    server.sql("CREATE ROLE few LOGIN CONNECTION LIMIT 2 IN ROLE monitor")
+    async with started(server, tmp_path, role="few", begun=False) as scene:
+        await until(lambda: 'too many connections for role "few"' in str(scene.replica.problem))
 
 
 async def test_a_job_whose_end_cannot_be_written_does_not_keep_its_connections(scene: Scene) -> None:
