@@ -243,9 +243,12 @@ def as_text(found: Preflight, now: datetime) -> Iterator[Line]:
         )
         yield from verbatim("connections:\n" + textwrap.indent(entry, "  "))
     elif found.tried and status is not found.tried[0]:
-        yield from (("", ""), ("", f"In the configuration, change {name} to this pair:"), ("", ""))
-        pair = [option for option in ("subdomain", "login_url", "audience") if option in options]
-        yield from verbatim("\n".join(f"    {option}: {options[option]}" for option in pair))
+        yield from (("", ""), ("", f"In the configuration, replace the address and audience of {name} by:"))
+        pair = {
+            option: options[option] for option in ("subdomain", "login_url", "audience") if option in options
+        }
+        yield "", ""
+        yield from verbatim(textwrap.indent(yaml.safe_dump(pair, sort_keys=False), "    "))
 
 
 def configuration(connection: Connection) -> dict[str, Any]:

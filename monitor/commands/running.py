@@ -76,7 +76,7 @@ class Running:
         try:
             answer = self._client.request(method, path)
         except (httpx.HTTPError, UnicodeError) as problem:  # the latter of a host that cannot be a name
-            reason = re.sub(r"^\[Errno -?\d+\] ", "", str(problem))
+            reason = harmless(re.sub(r"^\[Errno -?\d+\] ", "", str(problem))) or type(problem).__name__
             raise NoAnswerError(
                 f"No daemon answers at {self._url} ({reason}). Is it running there? If it is"
                 " elsewhere, use --url."
@@ -134,7 +134,7 @@ def rechecked(
     wanted = {*names, *others}
     if problem and refused.keys() == wanted and len(set(refused.values())) <= 1:
         raise problem
-    late = {name: f"Its login budget is used up until {until}." for name, until in put_off.items()}
+    late = {name: f"No login is left for checks on request until {until}." for name, until in put_off.items()}
     refused = late | refused
     found: dict[str, Shown] = {}
     until = time.monotonic() + within

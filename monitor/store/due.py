@@ -148,10 +148,11 @@ WITH ours AS (
 ), adopted AS (
   UPDATE due d SET configuration = %(mine)s, version = ours.version FROM ours
   WHERE ours.id = d.connection_id AND d.configuration <> ALL(%(alive)s)
-  AND (d.version = ours.version OR %(agreed)s OR d.due_at < now() - interval '1 minute')
+  AND (d.version = ours.version OR %(agreed)s OR %(late)s AND d.due_at < now() - interval '1 minute')
 ), surplus AS (
   DELETE FROM due d WHERE d.job IS NULL AND NOT EXISTS (SELECT FROM ours WHERE ours.id = d.connection_id)
-  AND (%(agreed)s OR d.configuration <> ALL(%(alive)s) AND d.due_at < now() - interval '1 minute')
+  AND (%(agreed)s
+    OR %(late)s AND d.configuration <> ALL(%(alive)s) AND d.due_at < now() - interval '1 minute')
 )
 SELECT name FROM ours WHERE NOT EXISTS (SELECT FROM due d WHERE d.connection_id = ours.id)"""
 """Adopts rows of configurations that no replica has, and deletes those of connections that we do not have.
@@ -311,11 +312,13 @@ async def want(link: Link, configured: Configured, seconds: Mapping[str, float],
         await link.execute(_WANT, values)
 
 
-async def reconcile(link: Link, configured: Configured, alive: Collection[str], *, agreed: bool) -> list[str]:
+async def reconcile(
+    link: Link, configured: Configured, alive: Collection[str], *, agreed: bool, late: bool
+) -> list[str]:
     """Take over rows of configurations that no replica has, and delete those of connections that none has.
 
-    `alive`: the replicas' configurations; `agreed`: for some time, that has been ours alone. Gives the
-    connections without a row.
+    `alive`: the replicas' configurations. `agreed`: for some time, that has been ours alone. `late`: nobody
+    else has taken what is a minute late. Gives the connections without a row.
     """
     values = {
         "names": list(configured.connections),
@@ -323,6 +326,7 @@ async def reconcile(link: Link, configured: Configured, alive: Collection[str], 
         "mine": configured.mark,
         "alive": [*alive, configured.mark],
         "agreed": agreed,
+        "late": late,
     }
     async with planning(link):
         await link.execute(_FORGET, {"minutes": MINUTES_COUNTED})

@@ -136,7 +136,7 @@ class Server:
         """
         link: Any = connection.connection.driver_connection
         encoding = link.info.parameter_status("server_encoding")
-        if encoding not in {"UTF8", "SQL_ASCII"}:
+        if encoding not in {"UTF8", "SQL_ASCII", None}:  # a pooler may not tell
             raise StoreError(f"The database {self} has the encoding {encoding}. Create one with UTF8.")
         with self.alone(connection):
             done = set(connection.scalars(select(ENGINE_MIGRATIONS.c.name)))
@@ -149,7 +149,7 @@ class Server:
                     connection.connection.cursor().execute(file.read_text())
 
     def raw(self, text: Column[str]) -> ColumnElement[str]:
-        """The column itself: the server stores only valid UTF-8."""
+        """The column itself: we send only valid UTF-8."""
         return text.expression
 
 

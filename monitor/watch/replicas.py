@@ -66,7 +66,7 @@ class Replica(Host):
         self._reconcile_at = 0.0
         self._reconciled_with: tuple[set[str], bool] = set(), False
         self._last_heard = {"": self.awake()}
-        """When each configuration last had a worker, by `awake`. Before the start, any other may have."""
+        """When each configuration last had a worker, by `awake`. "": any other, while we could not hear."""
         self._scheduled = 0
         self._tasks: list[asyncio.Task[None]] = []
         """Empty before the start and after the stop."""
@@ -129,7 +129,7 @@ class Replica(Host):
         self.dismiss()
         if tasks:
             await asyncio.wait(tasks[-1:], timeout=0 if self._problem else within_seconds)
-            for _ in range(2):  # the engine keeps its first one waiting for the database
+            for _ in range(2 if self._problem else 1):  # the engine makes the first wait for the database
                 for task in tasks:
                     task.cancel()
                 await asyncio.wait(tasks, timeout=1)
@@ -169,6 +169,8 @@ class Replica(Host):
         link, asked = self._link, self.clock.own.machine()
         heard = await self._ear.listen(link)
         self.clock.learn(heard.at, asked)
+        if begun - self._heard_at > ALIVE_SECONDS:
+            self._last_heard[""] = begun  # others may be as late as we are
         self._heard_at = begun
         self._take_over_news(heard)
         configurations = [configuration for _, configuration in heard.alive]
@@ -212,7 +214,8 @@ class Replica(Host):
             return
         seconds = RECONCILE_SECONDS if agreed else DISAGREE_SECONDS
         self._reconcile_at, self._reconciled_with = begun + seconds, (alive, agreed)
-        missing = await due.reconcile(link, configured, alive, agreed=agreed)
+        could_hear = "" not in self._last_heard
+        missing = await due.reconcile(link, configured, alive, agreed=agreed, late=could_hear)
         self._scheduled = len(configured.connections) - len(missing)
         for name in missing:
             self._wanted.setdefault(name, begun)

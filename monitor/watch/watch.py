@@ -299,9 +299,9 @@ class Watch:
         problems = []
         if not self._scheduler.running:
             problems.append("The schedule is not running.")
-        if self._scheduler.problem and self._scheduler.problem != self._memory.problem:
+        if self._scheduler.problem:
             problems.append(f"No checks can be started: {self._scheduler.problem}")
-        if self._memory.problem:
+        if self._memory.problem and self._memory.problem != self._scheduler.problem:
             problems.append(f"The database cannot be written: {self._memory.problem}")
         replicas = self._scheduler.status
         if replicas and replicas.reachable and replicas.overdue_seconds > LAG_SECONDS:

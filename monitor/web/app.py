@@ -226,8 +226,8 @@ class Web:
             free = min(asked.put_off.values())
             seconds = max(1, math.ceil((free - now).total_seconds()))
             text = (
-                "The login budget is used up: checks on request use at most half of it an hour."
-                f" The next check is possible at {exact(free)}."
+                "No login is left for checks on request: they use at most half of the hourly login budget."
+                f" The next one is possible at {exact(free)}."
             )
             raise HTTPException(429, text, {"Retry-After": str(seconds)})
         return JSONResponse(api.asked(asked), 202)

@@ -114,7 +114,7 @@ def test_a_configured_connection_gets_only_the_lines_to_change(
     done = bearerwatch("preflight", "acme", "--config", config)
 
     assert done.returncode == 0, done.stderr
-    change = f"change acme to this pair:\n\n    login_url: {org.url}\n    audience: my_domain\n"
+    change = f"address and audience of acme by:\n\n    login_url: {org.url}\n    audience: my_domain\n"
     assert (change in done.stdout) == (audience == "login")
     assert "private_key" not in done.stdout
 
@@ -125,6 +125,17 @@ def test_a_key_file_that_cannot_be_read_is_an_error_of_the_option(org: Org, key:
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"--private-key: The file {org.key.parent / key} {why}: ")
+
+
+def test_a_key_in_place_of_its_file_is_refused_and_not_repeated(org: Org) -> None:
+    """As from `--private-key "$(cat key.pem)"`: what it says ends up in the log of a pipeline."""
+    key = org.key.read_text()
+
+    done = org.tried(key=key)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "looks like the key itself" in done.stderr
+    assert not [line for line in key.splitlines() if line in done.stderr]
 
 
 def test_a_configured_connection_and_options_are_not_mixed(org: Org) -> None:

@@ -89,7 +89,7 @@ def test_a_check_within_the_same_second_is_a_result() -> None:
 def test_a_check_that_is_put_off_is_not_waited_for() -> None:
     put_off = {"acme": "2026-11-23T12:40:00Z"}
 
-    late = {"acme": "Its login budget is used up until 2026-11-23T12:40:00Z."}
+    late = {"acme": "No login is left for checks on request until 2026-11-23T12:40:00Z."}
     assert rechecked(Showing(BEFORE, put_off=put_off), ["acme"], [], lambda _: None) == ({}, late, [])
 
 

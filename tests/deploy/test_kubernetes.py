@@ -169,7 +169,7 @@ def test_the_move_to_replicas_uses_their_database_and_the_single_daemons_volume(
     kubernetes_validate.validate(job, version, strict=True)
     spec = job["spec"]["template"]["spec"]
     (move,) = spec["containers"]
-    (state,) = spec["volumes"]
+    _, state = spec["volumes"]
     replica = one_of("StatefulSet", folder)["spec"]["template"]["spec"]["containers"][0]
     of_single, of_replicas = (
         yaml.safe_load(one_of("ConfigMap", where)["data"]["bearerwatch.yaml"])["database"]
@@ -182,7 +182,9 @@ def test_the_move_to_replicas_uses_their_database_and_the_single_daemons_volume(
     assert spec["securityContext"] == pod()["securityContext"]
     (claim,) = one_of("StatefulSet")["spec"]["volumeClaimTemplates"]
     assert state["persistentVolumeClaim"]["claimName"] == f"{claim['metadata']['name']}-bearerwatch-0"
-    assert move["volumeMounts"] == [{"name": state["name"], "mountPath": mounts()["state"]}]
+    mounted = {mount["name"]: mount["mountPath"] for mount in move["volumeMounts"]}
+    assert mounted == {name: mounts()[name] for name in ("state", "tmp")}
+    assert state["name"] == "state"
 
 
 @pytest.mark.real("node")

@@ -103,7 +103,7 @@ class Replica:
         alive = {of for _, of in (await self.hears()).alive}
         if agreed is None:
             agreed = alive == {self.configured.mark}
-        return await due.reconcile(self.link, self.configured, alive, agreed=agreed)
+        return await due.reconcile(self.link, self.configured, alive, agreed=agreed, late=True)
 
     async def wants(self, *, claim: bool = False, **seconds: float) -> None:
         await due.want(self.link, self.configured, seconds, claim=claim)

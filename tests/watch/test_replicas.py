@@ -385,6 +385,42 @@ async def test_a_connection_with_another_key_is_claimed_by_the_replica_that_has_
     )
 
 
+async def hears(scene: Scene, *, after: float) -> None:
+    """Until the next news, so many seconds later."""
+    scene.seconds_awake += after
+    before = scene.replica.status
+    await until(lambda: scene.replica.status is not before)
+
+
+async def test_rows_of_another_configuration_stay_while_its_replica_may_be_restarting(scene: Scene) -> None:
+    scene.checks.end.set()
+    scene.sql("INSERT INTO connections (name) VALUES ('other')")
+    row = "SELECT 1 FROM due d JOIN connections c ON c.id = connection_id WHERE name = 'other'"
+
+    def add() -> None:
+        scene.sql(
+            "INSERT INTO due (connection_id, due_at, configuration, version, epoch, changed_at) SELECT id,"
+            " now() - interval '2 minutes', 'another', 'v', 0, now() FROM connections WHERE name = 'other'"
+        )
+
+    add()
+    for _ in range(5):
+        await hears(scene, after=3)
+        scene.replica.configure(load(scene.config, {"KEY": "-"}))
+    assert scene.sql(row)
+    for _ in range(3):
+        await hears(scene, after=6)
+    await until(lambda: not scene.sql(row))
+
+    # After an outage the other may be as late as this one.
+    add()
+    await hears(scene, after=120)
+    scene.replica.configure(load(scene.config, {"KEY": "-"}))
+    await hears(scene, after=0)
+    await hears(scene, after=0)
+    assert scene.sql(row)
+
+
 async def test_a_replica_that_gets_too_few_database_connections_says_why(
     server: Postgres, tmp_path: Path
 ) -> None:
@@ -480,7 +516,7 @@ async def test_the_leading_replica_notifies(scene: Scene) -> None:
     await until(lambda: scene.notified)
 
 
-async def test_all_of_a_workers_database_connections_come_from_its_pool(scene: Scene) -> None:
+async def test_a_worker_does_not_listen_for_notifications(scene: Scene) -> None:
     """An attempt to connect that the pool doesn't finish held up the server's stop for a minute."""
     await until(lambda: scene.checks.begun)
 

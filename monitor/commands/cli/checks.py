@@ -251,12 +251,12 @@ def try_before(
                 raise OperatorError("There is no private key on stdin.")
             os.environ[preflight.STDIN_KEY] = written
             key = {"env": preflight.STDIN_KEY}
-        else:
-            try:
+        settings = preflight.settings_of(subdomain, consumer_key, username, key, app_name)
+        if private_key != "-":
+            try:  # only now: what looks like the key itself was refused, without repeating it
                 read(Source("file", key["file"]), {})
             except SourceError as problem:
                 raise OperatorError(f"--private-key: {problem}") from None
-        settings = preflight.settings_of(subdomain, consumer_key, username, key, app_name)
     (connection,) = chosen_of(settings, [name or preflight.UNCONFIGURED])
     clock = Clock()
     found = asyncio.run(
