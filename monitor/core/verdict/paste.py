@@ -357,7 +357,7 @@ def _is_of_others(line: str) -> bool:
     requested = (
         _is_routine(line) and _STATUS.search(line) and not (_TOKEN_CALL.search(line) or CODE.search(line))
     )
-    return bool(requested) or is_of_another_service(line) or is_elsewhere(line)
+    return bool(requested) or is_of_another_service(line) or (is_elsewhere(line) and not of_key(plain(line)))
 
 
 def _scopes(text: str) -> frozenset[str] | None:
@@ -524,7 +524,9 @@ def _dump(text: str) -> Refused | None:
         titled = _TITLE_STATUS.search(text)
         status = int(titled[1]) if titled else 200
         found = _PAGE.search(text)
-        page = read_answer(status, {}, text[found.start() :].encode(errors="replace")) if found else None
+        if not found or not (titled or _is_shown(text, found.start())):
+            return None
+        page = read_answer(status, {}, text[found.start() :].encode(errors="replace"))
         return page if isinstance(page, Refused) and page.excerpt.startswith(HTML_PAGE) else None
     number, status_line = starts[-1]
     block = lines[number + 1 :]
@@ -533,6 +535,12 @@ def _dump(text: str) -> Refused | None:
     body = "\n".join(block[len(named) :]).strip()
     answer = read_answer(int(status_line[1]), headers, body.encode(errors="replace"))
     return answer if isinstance(answer, Refused) else None
+
+
+def _is_shown(text: str, start: int) -> bool:
+    """Whether the page at that position is what is reported, and not a log's output or a client's report."""
+    begins_line = text[start - 1 : start] in ("", "\n")
+    return begins_line and not (_COMPLAINT.search(text, 0, start) or _LOGIN.search(text, 0, start))
 
 
 # Refusals within a text

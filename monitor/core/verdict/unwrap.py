@@ -13,11 +13,12 @@ _PERCENT = re.compile(r"(?:%[0-9a-fA-F]{2})+")
 _QUOTED = re.compile(r"^(?:> ?)+", re.MULTILINE)
 _DOUBLED = re.compile(r'(?<=[{\[,:])""(?=\w)|(?<=\w)""(?=[:,}\]])')
 _STAMP = re.compile(
-    r"^(?:[\w.-]{1,60} *\| |\[pod/\S{1,200}\] |[A-Z][a-z]{2} [ \d]?\d [\d:]{8} \S{1,60} \S{1,60}\[\d{1,9}\]: "
+    r"^(?:[\w.-]{1,60}[-_]\d{1,3} *\| |\[pod/\S{1,200}\] "
+    r"|[A-Z][a-z]{2} [ \d]?\d [\d:]{8} \S{1,60} \S{1,60}\[\d{1,9}\]: "
     r"|\d{4}-\d\d-\d\d[T ][\d:]{8}[\d.,]{0,10}(?:Z|[+-]\d\d:?\d\d)? )+",
     re.MULTILINE,
 )
-"""What containers, the journal and runners put before each line."""
+"""What containers, the journal and runners put before each line. A word without a number may be a code."""
 
 _QUERIED = re.compile(r"error_description=(?:[^\s&\"']|'(?=\w)){1,400}")
 _TYPOGRAPHIC = str.maketrans(dict.fromkeys("“”„«»", '"') | dict.fromkeys("‘’ʼ‚´`", "'"))

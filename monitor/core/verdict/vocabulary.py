@@ -29,8 +29,8 @@ SAY_LITTLE = frozenset(WORDS["say_little"])
 STATUSES: dict[str, str] = WORDS["statuses"]
 
 _UNMISTAKABLE_WORDS = 4
-"""A sentence with this many words is never another service's. Shorter ones, such as `expired authorization
-code`, are also said by other OAuth servers."""
+"""A sentence with this many words is never another service's. A shorter one, such as `inactive user`, may be:
+next to such a service's name it is."""
 
 _EDGES = frozenset("\n,;|\"'<>[](){}=") | {""}
 _LOWER = str.maketrans({**{chr(code): chr(code + 32) for code in range(65, 91)}, "\n": " "})
@@ -62,37 +62,40 @@ def is_unmistakable(sentence: str) -> bool:
     return len(sentence.split()) >= _UNMISTAKABLE_WORDS
 
 
-def _has_unmistakable(text: str) -> bool:
-    return any(is_unmistakable(text[start:end]) for start, end in sentences(text))
-
-
 # Whose words they are
 
 _OTHER_SERVICES = any_of("other_services")
 _SALESFORCES = any_of("salesforces")
 _ELSEWHERE = any_of("elsewhere")
+_ANY_SERVERS = frozenset(WORDS["any_servers"])
 _NAMED = re.compile(r"salesforce\.com|\bsalesforce[ /_-](log.?[io]n|o?auth|jwt|private)", re.IGNORECASE)
 """Salesforce itself. Packages, tables and folders have that word in their names, too."""
 
 
 def is_of_another_service(text: str) -> bool:
-    """Whether the words next to it are not about Salesforce. Its login or a long sentence tells otherwise.
+    """Whether the words next to it are not about Salesforce.
 
-    Next to a code, any of its words does.
+    Its login, a long sentence or one of its own codes tells otherwise, and so do two weaker signs together: a
+    code, a sentence, a word of Salesforce's.
     """
     if not _OTHER_SERVICES.search(text) or _NAMED.search(text):
         return False
-    if CODE.search(text):
-        return not _SALESFORCES.search(text) and next(sentences(text), None) is None
-    return not _has_unmistakable(text)
+    told = [text[start:end] for start, end in sentences(text)]
+    signs = [CODE.search(text), told, _SALESFORCES.search(text)]
+    own = any(map(is_unmistakable, told)) or _has_code(text, other_than=SAY_LITTLE | {"invalid client id"})
+    return not own and sum(map(bool, signs)) < 2
 
 
 def is_elsewhere(text: str) -> bool:
     """Whether a whole text is about another server that was asked, without a word of Salesforce's."""
     if not _ELSEWHERE.search(text) or _SALESFORCES.search(text):
         return False
-    specific = any(plain(code[1]) not in SAY_LITTLE for code in CODE.finditer(text))
-    return not specific and not _has_unmistakable(text)
+    told = {text[start:end].lower() for start, end in sentences(text)}
+    return told <= _ANY_SERVERS and not _has_code(text, other_than=SAY_LITTLE)
+
+
+def _has_code(text: str, other_than: frozenset[str]) -> bool:
+    return any(plain(code[1]) not in other_than for code in CODE.finditer(text))
 
 
 def is_of_a_call(code: str, text: str) -> bool:
