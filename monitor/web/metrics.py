@@ -226,7 +226,7 @@ FAMILIES = (
     ),
     Family(
         "bearerwatch_connection_read_ok",
-        "1 = this read from the org after the exchange succeeded; 0 = it failed." + OWN_TIMER,
+        "1 = this read from the org, made after the exchange, succeeded; 0 = it failed." + OWN_TIMER,
         lambda status: status.reads or None,
         _reads,
     ),
