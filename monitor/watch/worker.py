@@ -26,8 +26,8 @@ import psycopg
 import structlog
 from procrastinate import App, JobContext, PsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
-from procrastinate.jobs import Job, Status
-from procrastinate.manager import JobManager
+from procrastinate.jobs import Job, JobInserted, Status
+from procrastinate.manager import JobManager, NotificationCallback
 from procrastinate.worker import Worker as TheirWorker
 
 from monitor.core import rotation
@@ -50,7 +50,7 @@ STEADY_SECONDS = 3.0
 """How old a worker must be to declare others dead: after an outage, all return within a second or two."""
 
 POLL_SECONDS = 0.5
-"""How often an idle worker looks for jobs."""
+"""How often an idle worker looks for jobs that others have made."""
 
 CRAMMED_SECONDS = 0.2
 """How often a busy worker checks whether it has room for more."""
@@ -126,6 +126,7 @@ class Worker(JobManager):
         self.failing: dict[str, str] = {}
         """Failing tasks of the engine, and why."""
         self._since = self._beat = 0.0
+        self._assigned = asyncio.Event()
         self._room = asyncio.Semaphore(replica.at_once)
         self._in_hand: set[Appointment] = set()
         """What it has to check."""
@@ -143,7 +144,6 @@ class Worker(JobManager):
             queues=[mark, told],
             concurrency=due.AT_ONCE,  # ours is the number of places
             fetch_job_polling_interval=POLL_SECONDS,
-            listen_notify=False,  # cancelled while it connects, it would hold up the server's stop
             delete_jobs="always",
             update_heartbeat_interval=math.inf,  # theirs stops while jobs finish, and others would take over
             stalled_worker_timeout=ALIVE_SECONDS,
@@ -214,6 +214,18 @@ class Worker(JobManager):
             await due.join(link, number, self._configured.mark)
         self.number, self._replica.worker_problem = number, None
         return number
+
+    async def listen_for_jobs(
+        self, *, on_notification: NotificationCallback, queues: Iterable[str] | None = None
+    ) -> None:
+        """Fetch the jobs that this worker has made; others wait for the next poll.
+
+        The engine's own way needs a connection that, cancelled while it is made, holds up the server's stop.
+        """
+        while True:
+            await self._assigned.wait()
+            self._assigned.clear()
+            await on_notification(channel="", notification=JobInserted(type="job_inserted", job_id=0))
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         """Fetch a job once there is room for what it holds."""
@@ -300,6 +312,7 @@ class Worker(JobManager):
         async with self._linked() as link:
             steady = self.number if self._awake() - self._since >= STEADY_SECONDS else None
             await due.assign(link, self._configured, steady, partial(self._jobs, link))
+        self._assigned.set()
 
     async def _jobs(self, link: Link, count: int) -> list[int]:
         new = [self._check.configure().job] * count

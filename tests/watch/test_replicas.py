@@ -516,7 +516,7 @@ async def test_the_leading_replica_notifies(scene: Scene) -> None:
     await until(lambda: scene.notified)
 
 
-async def test_a_worker_does_not_listen_for_notifications(scene: Scene) -> None:
+async def test_a_worker_keeps_no_database_connection_to_listen(scene: Scene) -> None:
     """An attempt to connect that the pool doesn't finish held up the server's stop for a minute."""
     await until(lambda: scene.checks.begun)
 
