@@ -499,9 +499,13 @@ def audience(value: object) -> str:
     return written
 
 
+_KEY = re.compile(r"-----|\n|LS0tLS1|(^|/)MII[A-Za-z0-9+/]{60}")
+"""A PEM, its base64, or the base64 of a DER. Relative to a folder, such a text is a path's last part."""
+
+
 def place(value: object) -> str:
     """A path or name of a key's source. Rejects the key itself."""
-    if isinstance(value, str) and ("-----" in value or "\n" in value or len(value) > 1_000):
+    if isinstance(value, str) and (_KEY.search(value) or len(value) > 1_000):
         raise ValueError("looks like the key itself. Store it in a file, and write the file's path.")
     return text(value)
 

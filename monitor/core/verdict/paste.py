@@ -538,9 +538,17 @@ def _dump(text: str) -> Refused | None:
 
 
 def _is_shown(text: str, start: int) -> bool:
-    """Whether the page at that position is what is reported, and not a log's output or a client's report."""
-    begins_line = text[start - 1 : start] in ("", "\n")
-    return begins_line and not (_COMPLAINT.search(text, 0, start) or _LOGIN.search(text, 0, start))
+    """Whether the page at that position is what is reported: it is a document or begins a line, and no line
+    before it names a cause that an answer gives.
+    """
+    begins_line, tag = text[start - 1 : start] in ("", "\n"), text[start : start + 5].lower()
+    if not begins_line and tag not in ("<!doc", "<html"):
+        return False
+    before = text[:start].split("\n")
+    meant = (of_text(line) for line in before if _COMPLAINT.search(line))
+    return not any(of_key(plain(line)) for line in before) and all(
+        found is None or CATALOGUE[found.cause].no_verdict for found in meant
+    )
 
 
 # Refusals within a text
