@@ -56,7 +56,7 @@ async def test_without_a_login_left_the_answer_says_when_one_is_available(stage:
         many = await client.post("/api/checks?state=failing")
 
     assert (one.status_code, one.headers["retry-after"]) == (429, "421")
-    assert "The next check is possible at 2026-11-23 12:07:00 UTC." in one.json()["error"]
+    assert "The next one is possible at 2026-11-23 12:07:00 UTC." in one.json()["error"]
     assert many.status_code == 202
     assert many.json()["put_off_until"] == {"acme-production": "2026-11-23T12:07:00Z"}
 
